@@ -1,0 +1,3 @@
+"""Async client."""
+
+from finetuning_async._version import __version__

@@ -1,0 +1,286 @@
+"""Everything that can go wrong, as one tree.
+
+    FinetuningError
+    ├── InvalidRequestError (ValueError)   refused here, before a credit is spent
+    ├── APIConnectionError                 the service could not be asked
+    │   └── APITimeoutError (TimeoutError)
+    ├── APIResponseError                   an answer that cannot be read
+    ├── APIStatusError                     an answer that says no
+    │   ├── BadRequestError                400
+    │   ├── AuthenticationError            401
+    │   ├── InsufficientCreditsError       402
+    │   ├── PermissionDeniedError          403
+    │   ├── NotFoundError                  404
+    │   ├── RateLimitError                 429
+    │   │   └── QueueFullError             429 QUEUE_FULL
+    │   └── InternalServerError            5xx
+    ├── SubmissionUnknownError             a create whose fate could not be learned
+    ├── GenerationFailedError              the track ended as failed
+    ├── WaitTimeoutError (TimeoutError)    the track still runs
+    ├── ClientClosedError                  the client was closed while a call waited
+    └── WebhookVerificationError           a delivery that is not what it claims
+
+Every error can be pickled and comes back equal. `safe_to_retry` answers one question
+for an outer retry: may this very call be made again without paying twice, and can that
+help?
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+    from finetuning_async._types import Track
+
+
+class FinetuningError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        message: What happened, with which value, and what to do.
+        generation_id: The track it is about, when known.
+        request_id: The service's name for the request, when it sent one.
+        code: The service's error code, such as ``RATE_LIMITED``.
+        retry_after: Seconds (at least 0) after which the service would be asked again.
+        safe_to_retry: Whether the same call may be made again: it cannot pay twice, and
+            the cause may have passed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        generation_id: str | None = None,
+        request_id: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.generation_id = generation_id
+        self.request_id = request_id
+        self.code = code
+        self.retry_after = retry_after
+        self.safe_to_retry = safe_to_retry
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        # Notes, too; tracebacks, causes and contexts are not part of the value.
+        return dict(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.args == other.args and self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+
+def _rebuild(
+    cls: type[FinetuningError], args: tuple[Any, ...], state: dict[str, Any]
+) -> FinetuningError:
+    """Make an error again without running its `__init__`, whose arguments vary."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
+class InvalidRequestError(FinetuningError, ValueError):
+    """A parameter was refused here, before a token or a credit was spent.
+
+    Attributes:
+        field: The name of the parameter.
+        value: What was given; `None` where it must not be shown.
+        allowed: The documented range, in words.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field}={value!r} is not valid: {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    @classmethod
+    def hidden(cls, field: str, allowed: str) -> Self:
+        """The same for a value that is a secret: it is neither shown nor kept."""
+        error = cls(field, None, allowed)
+        error.message = f"{field} is not valid: {allowed}"
+        error.args = (error.message,)
+        return error
+
+
+class APIConnectionError(FinetuningError):
+    """The service could not be asked, or its answer did not arrive."""
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """Time was over: of one request, or of the whole call before anything was sent."""
+
+
+class APIResponseError(FinetuningError):
+    """An answer that cannot be read.
+
+    Attributes:
+        path: Where in the JSON, such as ``$.data.generations[3].id``; ``$`` is all of it.
+        status_code: The HTTP status it came with, when known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        status_code: int | None = None,
+        generation_id: str | None = None,
+        request_id: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(
+            message,
+            generation_id=generation_id,
+            request_id=request_id,
+            safe_to_retry=safe_to_retry,
+        )
+        self.path = path
+        self.status_code = status_code
+
+
+class APIStatusError(FinetuningError):
+    """The service answered with an error.
+
+    Attributes:
+        status_code: The HTTP status, 400 to 599 as a rule.
+        details: What the service added: an object, an array, or nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        code: str | None = None,
+        details: Mapping[str, Any] | Sequence[Any] | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        generation_id: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(
+            message,
+            generation_id=generation_id,
+            request_id=request_id,
+            code=code,
+            retry_after=retry_after,
+            safe_to_retry=safe_to_retry,
+        )
+        self.status_code = status_code
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.status_code} {self.code})"
+
+
+class BadRequestError(APIStatusError):
+    """400: the service refused a parameter; its message names it."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: the key is missing, malformed, revoked or unknown."""
+
+
+class InsufficientCreditsError(APIStatusError):
+    """402: no generations are left this month."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the plan has no API access."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no such track, or not yours."""
+
+
+class RateLimitError(APIStatusError):
+    """429: a limit of the account is spent; `retry_after` says for how long."""
+
+
+class QueueFullError(RateLimitError):
+    """429 ``QUEUE_FULL``: too many tracks of the account are under way."""
+
+
+class InternalServerError(APIStatusError):
+    """5xx: the service, or a proxy in front of it, failed."""
+
+
+class SubmissionUnknownError(FinetuningError):
+    """A create left, and what became of it could not be learned. It may be paid.
+
+    Attributes:
+        prompt: The words that were sent.
+        seed: The seed that was sent; a track that shows it is the lost one.
+        sent_at: When the first byte left, by the service's clock where known (aware).
+        candidates: Ids of tracks that may be it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        prompt: str,
+        seed: int | None,
+        sent_at: dt.datetime | None = None,
+        candidates: Sequence[str] = (),
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.prompt = prompt
+        self.seed = seed
+        self.sent_at = sent_at
+        self.candidates = tuple(candidates)
+
+
+class GenerationFailedError(FinetuningError):
+    """The track ended as ``failed``; `generation` is its final state."""
+
+    def __init__(self, message: str, *, generation: Track) -> None:
+        super().__init__(message, generation_id=generation.id)
+        self.generation = generation
+
+
+class WaitTimeoutError(FinetuningError, TimeoutError):
+    """The wait is over, the track is not; it goes on and stays paid.
+
+    Wait again with the same id; do not create it again.
+
+    Attributes:
+        generation: The last state seen; `None` if none was.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        generation_id: str,
+        generation: Track | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(
+            message, generation_id=generation_id, safe_to_retry=safe_to_retry
+        )
+        self.generation = generation
+
+
+class ClientClosedError(FinetuningError):
+    """The client was closed, before or while this call waited."""
+
+
+class WebhookVerificationError(FinetuningError):
+    """A webhook delivery that is not what it claims to be."""

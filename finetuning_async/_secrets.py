@@ -1,0 +1,82 @@
+"""Values that must not be printed: the API key, and the query of a webhook URL."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+KEY_PREFIX: Final = "ft_live_"
+KEY_LENGTH: Final = 40
+MASK: Final = "****"
+
+
+class ApiKey:
+    """An API key that never shows itself.
+
+    Its `repr` and `str` are ``ft_live_****``; it refuses to be pickled. Two keys are
+    equal when their text is.
+    """
+
+    __slots__ = ("__text", "digest")
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+
+    def reveal(self) -> str:
+        """The key itself; for the one line that puts it on the wire."""
+        return self.__text
+
+    def __repr__(self) -> str:
+        return KEY_PREFIX + MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; build the client where it is used")
+
+
+def key_problem(text: str | None) -> str | None:
+    """Say what is wrong with a key, without repeating it; `None` if it can be sent.
+
+    Only what cannot be put into an HTTP header is a problem; the documented form
+    (``ft_live_`` and 32 hexadecimal digits, 40 characters) is left to the service,
+    since two published sources differ on it.
+    """
+    if not text:
+        return "no API key: pass api_key=, or set FINETUNING_API_KEY"
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return "the API key holds a space, a line break or a non-ASCII character"
+    return None
+
+
+def looks_documented(text: str) -> bool:
+    """Whether a key has the published prefix and length."""
+    return text.startswith(KEY_PREFIX) and len(text) == KEY_LENGTH
+
+
+def mask_query(url: str | None) -> str | None:
+    """Hide the query, fragment and credentials of a URL; they often are a secret.
+
+    >>> mask_query("https://me.example/hook?token=s3cret")
+    'https://me.example/hook?****'
+    """
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK
+    host = parts.netloc.rpartition("@")[2]
+    query = MASK if parts.query or parts.fragment or host != parts.netloc else ""
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def masked_repr(url: str | None) -> str:
+    """`repr` for an attrs field that holds a URL with a secret query."""
+    return repr(mask_query(url))

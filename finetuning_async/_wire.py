@@ -1,0 +1,99 @@
+"""What goes to the service and what comes back, as plain values.
+
+`Call` is a request before the transport adds the key to it; `Answer` is a response read
+to its end; `AnswerFacts` is what a response says about the limits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Evidence: TypeAlias = Literal["not_sent", "unknown"]
+"""What is known of a request without an answer: no byte of it left, or some may have."""
+
+Route: TypeAlias = str
+"""Which budget a request takes from: ``creates``, ``reads``, or the name of an endpoint
+whose budget no source settles (such as ``health``)."""
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One request to the service.
+
+    Attributes:
+        method: The HTTP method, in capitals.
+        path: The path below the base URL, its segments percent-encoded.
+        route: Which budget it takes from.
+        query: The query parameters.
+        body: What is sent as JSON; kept out of `repr`, it may hold a webhook's secret.
+        needs_key: Whether the API key goes with it.
+    """
+
+    method: str
+    path: str
+    route: Route = "reads"
+    query: Mapping[str, str | int] = attrs.field(factory=dict)
+    body: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    needs_key: bool = True
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.route != "creates"
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """One response, read to its end.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The headers, names in lower case.
+        content: The body.
+        sent_at: When the request was handed to the transport, in seconds of the loop's
+            clock.
+        received_at: When the body was complete, likewise.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    content: bytes = attrs.field(repr=False)
+    sent_at: float
+    received_at: float
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's name for the request, where it gives one."""
+        return self.headers.get("x-request-id")
+
+
+@attrs.frozen(kw_only=True)
+class AnswerFacts:
+    """What one response says about the limits.
+
+    Attributes:
+        status: The HTTP status.
+        code: The error code, if it is an error that can be read.
+        limit: ``X-RateLimit-Limit``: requests allowed per window; `None` if absent or no
+            whole number of at least 1.
+        remaining: ``X-RateLimit-Remaining``: left in the window; `None` if absent or no
+            whole number of at least 0.
+        retry_after: Seconds, at least 0 and finite, that a 429 or 503 asks for; `None`
+            if it does not say.
+    """
+
+    status: int
+    code: str | None = None
+    limit: int | None = None
+    remaining: int | None = None
+    retry_after: float | None = None
