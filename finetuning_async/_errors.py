@@ -98,14 +98,15 @@ class InvalidRequestError(FinetuningError, ValueError):
 
     Attributes:
         field: The name of the parameter.
-        value: What was given; `None` where it must not be shown.
+        value: What was given: text, a number, `None`, or the short `repr` of anything
+            else; `None` where it must not be shown.
         allowed: The documented range, in words.
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}={value!r} is not valid: {allowed}")
+        super().__init__(f"{field}={_short(value)} is not valid: {allowed}")
         self.field = field
-        self.value = value
+        self.value = value if _is_simple(value) else _short(value)
         self.allowed = allowed
 
     @classmethod
@@ -115,6 +116,20 @@ class InvalidRequestError(FinetuningError, ValueError):
         error.message = f"{field} is not valid: {allowed}"
         error.args = (error.message,)
         return error
+
+
+def _short(value: object) -> str:
+    """`repr` in at most 80 characters; that of a huge integer may itself fail."""
+    try:
+        text = repr(value)
+    except Exception:  # a stranger's repr may raise anything
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_simple(value: object) -> bool:
+    """Whether a pickle brings it back equal, which NaN and strangers' types are not."""
+    return value is None or (type(value) in (str, bool, int, float) and value == value)
 
 
 class APIConnectionError(FinetuningError):
@@ -129,7 +144,7 @@ class APIResponseError(FinetuningError):
     """An answer that cannot be read.
 
     Attributes:
-        path: Where in the JSON, such as ``$.data.generations[3].id``; ``$`` is all of it.
+        path: Where in the JSON, such as ``$.data.generations[3].id``; ``$`` is all.
         status_code: The HTTP status it came with, when known.
     """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NoReturn
+import re
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 KEY_PREFIX: Final = "ft_live_"
@@ -80,3 +81,39 @@ def mask_query(url: str | None) -> str | None:
 def masked_repr(url: str | None) -> str:
     """`repr` for an attrs field that holds a URL with a secret query."""
     return repr(mask_query(url))
+
+
+_KEY_IN_TEXT: Final = re.compile(KEY_PREFIX + r"\w+")
+_LOGIN_IN_TEXT: Final = re.compile(
+    r"(https?:(?:\\?/){2})[^\s/@\"'<>?#]+@", re.IGNORECASE
+)
+# JSON may spell the question mark as \u003f.
+_QUERY_IN_TEXT: Final = re.compile(
+    r"(https?:[^\s\"'<>?#]*?)(?:[?#]|\\u003f|\\u0023)[^\s\"'<>]+", re.IGNORECASE
+)
+
+
+def scrub(text: str) -> str:
+    """Hide keys, and logins and queries of URLs, in text of unknown origin.
+
+    For what is quoted from an answer: a service or a proxy may repeat what it was sent.
+    """
+    text = _KEY_IN_TEXT.sub(KEY_PREFIX + MASK, text)
+    text = _LOGIN_IN_TEXT.sub(r"\1" + MASK + "@", text)
+    return _QUERY_IN_TEXT.sub(r"\1?" + MASK, text)
+
+
+def scrub_json(value: Any, *, depth: int = 16) -> Any:
+    """The same for every text in a parsed JSON value, `depth` levels down.
+
+    What is nested deeper is masked whole, so that no answer can exhaust the stack.
+    """
+    if isinstance(value, str):
+        return scrub(value)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return MASK
+    if isinstance(value, list):
+        return [scrub_json(item, depth=depth - 1) for item in value]
+    return {scrub(name): scrub_json(v, depth=depth - 1) for name, v in value.items()}
