@@ -1,0 +1,157 @@
+"""What an account may send, as the caller states it and as a snapshot shows it."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Protocol
+
+import attrs
+
+from finetuning_async._errors import InvalidRequestError
+
+
+class SupportsRateLimit(Protocol):
+    """Anything with a `limit` (requests) and a `per` (seconds)."""
+
+    @property
+    def limit(self) -> int:
+        """Requests allowed in any `per` seconds."""
+
+    @property
+    def per(self) -> float:
+        """Seconds."""
+
+
+class SupportsRateLimits(Protocol):
+    """Anything with `creates` and `reads`; the emulator's limits are such a thing."""
+
+    @property
+    def creates(self) -> SupportsRateLimit:
+        """The budget of the requests that start a track."""
+
+    @property
+    def reads(self) -> SupportsRateLimit:
+        """The budget of all other requests."""
+
+
+def _checked_limit(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise InvalidRequestError("limit", value, "a whole number of at least 1")
+
+
+def _checked_per(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = 0.0
+        if seconds > 0 and isfinite(seconds):
+            return seconds
+    raise InvalidRequestError("per", value, "seconds, above 0 and finite")
+
+
+@attrs.frozen
+class RateLimit:
+    """So many requests in any so many seconds.
+
+    Attributes:
+        limit: Requests; at least 1.
+        per: Seconds; above 0.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    limit: int = attrs.field(converter=_checked_limit)
+    per: float = attrs.field(default=60.0, kw_only=True, converter=_checked_per)
+
+    @classmethod
+    def of(cls, field: str, value: object) -> RateLimit:
+        """Take a limit from anything that has `limit` and `per`.
+
+        Raises:
+            InvalidRequestError: It has not, or a value is out of its range.
+        """
+        if isinstance(value, RateLimit):
+            return value
+        try:
+            limit, per = value.limit, value.per  # type: ignore[attr-defined]  # duck type, checked by the except
+        except AttributeError:
+            raise InvalidRequestError(
+                field, value, "a RateLimit, or an object with .limit and .per"
+            ) from None
+        return cls(limit, per=per)
+
+
+@attrs.frozen(kw_only=True)
+class RateLimits:
+    """The two budgets of an account; the defaults are those the service documents.
+
+    Attributes:
+        creates: Requests that start a track.
+        reads: Every other request, bulk POSTs included.
+    """
+
+    creates: RateLimit = attrs.field(
+        default=RateLimit(10), converter=lambda value: RateLimit.of("creates", value)
+    )
+    reads: RateLimit = attrs.field(
+        default=RateLimit(60), converter=lambda value: RateLimit.of("reads", value)
+    )
+
+    @classmethod
+    def of(cls, value: object) -> RateLimits:
+        """Take limits from anything that has `creates` and `reads`.
+
+        Raises:
+            InvalidRequestError: It has not, or a value is out of its range.
+        """
+        if isinstance(value, RateLimits):
+            return value
+        try:
+            creates, reads = value.creates, value.reads  # type: ignore[attr-defined]  # duck type, checked by the except
+        except AttributeError:
+            raise InvalidRequestError(
+                "rate_limits",
+                value,
+                "RateLimits, or an object with .creates and .reads",
+            ) from None
+        return cls(creates=creates, reads=reads)
+
+
+@attrs.frozen(kw_only=True)
+class BudgetStatus:
+    """One budget at one moment.
+
+    Attributes:
+        limit: Requests allowed in any `per` seconds, as used now; `None` if not paced.
+        per: Seconds; `None` if not paced.
+        available: Requests that could go out at this moment; `None` if not paced and
+            not held.
+        next_free_in: Seconds until one could, at least 0; `inf` if that depends on an
+            answer which is still out.
+        waiting: Calls that wait for a turn.
+        closed_for: Seconds for which a 429 still holds everybody; 0 if none does.
+        service_limit: ``X-RateLimit-Limit`` as the service last sent it.
+        service_remaining: ``X-RateLimit-Remaining``, likewise.
+        service_spoke_ago: Seconds since that answer.
+    """
+
+    limit: int | None
+    per: float | None
+    available: int | None
+    next_free_in: float
+    waiting: int
+    closed_for: float
+    service_limit: int | None
+    service_remaining: int | None
+    service_spoke_ago: float | None
+
+
+@attrs.frozen(kw_only=True)
+class RateLimitStatus:
+    """Both budgets at one moment; `AsyncClient.rate_limit_status` makes it."""
+
+    creates: BudgetStatus
+    reads: BudgetStatus

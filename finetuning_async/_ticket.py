@@ -1,0 +1,20 @@
+"""What the limiter remembers of one request that is out."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.define(eq=False)
+class Ticket:
+    """One request, from the moment it may be sent.
+
+    Attributes:
+        number: Its place in the order of sending within its budget, from 1.
+        sent_at: When it was let go, in seconds of the loop's clock.
+        alongside: Other requests of the budget that were unanswered at that moment.
+    """
+
+    number: int
+    sent_at: float
+    alongside: int

@@ -1,0 +1,414 @@
+"""Turns: order, cancellation in every place, gates, routes, loops; on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from finetuning_async._errors import RateLimitError
+from finetuning_async._limiter import Limiter, Permit
+from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._wire import AnswerFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OK = AnswerFacts(status=200)
+LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(3))
+LEASE = 60.05
+"""Seconds from an answer until its token is back: a period and its margin."""
+
+
+def limiter_of(limits: RateLimits | None = LIMITS) -> Limiter:
+    return Limiter(limits, rng=random.Random(7))
+
+
+def refusal(code: str | None, retry_after: float | None) -> AnswerFacts:
+    return AnswerFacts(status=429, code=code, retry_after=retry_after)
+
+
+async def use_up(limiter: Limiter, route: str = "creates") -> int:
+    """Take and answer all that is there now; says how many."""
+    count = 0
+    while (permit := limiter.try_acquire(route)) is not None:
+        permit.answered(OK)
+        count += 1
+    return count
+
+
+async def turn(limiter: Limiter, log: list[object], name: object) -> None:
+    permit = await limiter.acquire("creates")
+    log.append(name)
+    permit.answered(OK)
+
+
+async def test_a_token_comes_back_a_period_after_the_answer_not_the_sending() -> None:
+    limiter = limiter_of()
+    first = await limiter.acquire("creates")
+    await anyio.sleep(30)
+    assert await use_up(limiter) == 1
+    first.answered(OK)
+    started = anyio.current_time()
+    (await limiter.acquire("creates")).answered(OK)
+    assert anyio.current_time() - started == pytest.approx(LEASE)
+
+
+async def test_turns_come_in_the_order_of_asking() -> None:
+    limiter = limiter_of()
+    log: list[object] = []
+    async with anyio.create_task_group() as group:
+        for number in range(9):
+            group.start_soon(turn, limiter, log, number)
+            await anyio.sleep(0.001)
+    assert log == list(range(9))
+
+
+async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+    limiter = limiter_of()
+    await use_up(limiter)
+    log: list[object] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(turn, limiter, log, "waits")
+        await anyio.sleep(LEASE - 1e-4)
+        group.start_soon(turn, limiter, log, "newcomer")
+        await anyio.sleep(0)
+        assert limiter.try_acquire("creates") is None
+    assert log == ["waits", "newcomer"]
+
+
+async def test_one_that_was_refused_goes_before_the_others_and_in_order() -> None:
+    limiter = limiter_of()
+    await use_up(limiter)
+    log: list[str] = []
+
+    async def again(name: str, first: bool) -> None:
+        (await limiter.acquire("creates", first=first)).answered(OK)
+        log.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name in ("new 1", "new 2"):
+            group.start_soon(again, name, False)
+            await anyio.sleep(0.1)
+        for name in ("old 1", "old 2"):
+            group.start_soon(again, name, True)
+            await anyio.sleep(0.1)
+    assert log == ["old 1", "old 2", "new 1", "new 2"]
+
+
+async def test_a_request_that_was_not_sent_gives_its_turn_back_at_once() -> None:
+    limiter = limiter_of()
+    permits = [await limiter.acquire("creates") for _ in range(2)]
+    log: list[object] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(turn, limiter, log, "next")
+        await anyio.sleep(5)
+        assert not log
+        permits[0].unsent()
+        await anyio.sleep(0.01)
+        assert log == ["next"]
+
+
+async def test_an_abandoned_request_is_charged_a_little_longer() -> None:
+    limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
+    (await limiter.acquire("creates")).abandoned(linger=7)
+    started = anyio.current_time()
+    await limiter.acquire("creates")
+    assert anyio.current_time() - started == pytest.approx(LEASE + 7)
+
+
+async def test_a_permit_ends_once() -> None:
+    limiter = limiter_of()
+    permit = await limiter.acquire("creates")
+    permit.answered(OK)
+    permit.unsent()
+    permit.abandoned()
+    permit.answered(OK)
+    assert await use_up(limiter) == 1
+    assert "ended" in repr(permit)
+
+
+async def test_cancelled_in_the_line_a_waiter_strands_nobody() -> None:
+    limiter = limiter_of()
+    await use_up(limiter)
+    log: list[object] = []
+    scopes = [anyio.CancelScope() for _ in range(4)]
+
+    async def waiter(number: int) -> None:
+        with scopes[number]:
+            await turn(limiter, log, number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(waiter, number)
+        await anyio.sleep(10)
+        scopes[0].cancel()
+        scopes[2].cancel()
+    assert log == [1, 3]
+    assert limiter.status().creates.waiting == 0
+
+
+@pytest.mark.parametrize("offset", [-1e-3, -1e-6, 0.0, 1e-9, 1e-6, 1e-3])
+async def test_cancelled_at_its_turn_a_waiter_loses_no_token(offset: float) -> None:
+    limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
+    (await limiter.acquire("creates")).answered(OK)
+    started = anyio.current_time()
+    log: list[object] = []
+
+    async def waiter() -> None:
+        with anyio.move_on_at(started + LEASE + offset):
+            await hold(limiter, log)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(waiter)
+        await anyio.sleep(1)
+        group.start_soon(turn, limiter, log, "next")
+    assert log[-1] == "next"
+    assert anyio.current_time() - started < LEASE * (2 if "held" in log else 1) + 0.1
+
+
+async def hold(limiter: Limiter, log: list[object]) -> None:
+    """What the pipeline does: whatever happens, the permit is ended."""
+    permit = await limiter.acquire("creates")
+    try:
+        await anyio.sleep(0)
+        log.append("held")
+    except BaseException:
+        permit.unsent()
+        raise
+    permit.answered(OK)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("moment", [5.0, LEASE - 1e-7, LEASE])
+async def test_asyncios_own_cancellation_loses_no_token(
+    moment: float, steps: int
+) -> None:
+    limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
+    (await limiter.acquire("creates")).answered(OK)
+    started = anyio.current_time()
+    log: list[object] = []
+    first = asyncio.create_task(hold(limiter, log))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(turn(limiter, log, "next"))
+    await anyio.sleep(moment)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled() or "held" in log
+    await second
+    assert log[-1] == "next"
+    assert anyio.current_time() - started < LEASE * (2 if "held" in log else 1) + 0.1
+
+
+async def test_a_429_holds_every_task_of_its_budget_and_not_the_other() -> None:
+    limiter = limiter_of(RateLimits())
+    permit = await limiter.acquire("creates")
+    permit.answered(refusal("GENERATION_RATE_LIMITED", 17.5))
+    started = anyio.current_time()
+    assert limiter.try_acquire("reads") is not None
+    assert limiter.try_acquire("creates") is None
+    times: list[float] = []
+
+    async def waiter() -> None:
+        (await limiter.acquire("creates")).answered(OK)
+        times.append(anyio.current_time() - started)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(waiter)
+    assert len(times) == 5
+    assert 17.5 <= min(times)
+    assert max(times) <= 18.1
+
+
+@pytest.mark.parametrize("code", ["QUEUE_FULL", "DAILY_LIMIT_REACHED"])
+async def test_other_429s_close_no_gate(code: str) -> None:
+    limiter = limiter_of()
+    (await limiter.acquire("creates")).answered(refusal(code, 30))
+    assert limiter.gate_opens("creates") < anyio.current_time()
+    assert limiter.try_acquire("creates") is not None
+
+
+async def test_a_429_without_a_code_closes_the_gate_of_its_route() -> None:
+    limiter = limiter_of()
+    (await limiter.acquire("reads")).answered(refusal(None, 30))
+    assert limiter.try_acquire("reads") is None
+    assert limiter.try_acquire("creates") is not None
+
+
+async def test_a_create_refused_for_the_other_budget_waits_as_well() -> None:
+    limiter = limiter_of()
+    (await limiter.acquire("creates")).answered(refusal("RATE_LIMITED", 30))
+    assert limiter.try_acquire("creates") is None
+    assert limiter.try_acquire("reads") is None
+
+
+async def test_429s_that_name_no_time_are_waited_out_longer_and_longer() -> None:
+    limiter = limiter_of(RateLimits())
+    pauses = []
+    for _ in range(6):
+        permit = await limiter.acquire("reads")
+        permit.answered(refusal("RATE_LIMITED", None))
+        pauses.append(limiter.gate_opens("reads") - anyio.current_time())
+    for pause, expected in zip(pauses, (5, 10, 20, 40, 60, 60), strict=True):
+        assert expected <= pause <= expected + 0.5
+    permit = await limiter.acquire("reads")
+    permit.answered(OK)
+    (await limiter.acquire("reads")).answered(refusal("RATE_LIMITED", None))
+    assert limiter.gate_opens("reads") - anyio.current_time() <= 5.5
+
+
+async def test_a_pause_of_a_day_fails_those_who_wait_and_says_so() -> None:
+    limiter = Limiter(RateLimits(), rng=random.Random(1), max_pause=300)
+    permits = [await limiter.acquire("creates") for _ in range(10)]
+    errors: list[RateLimitError] = []
+
+    async def waiter(max_pause: float | None) -> None:
+        try:
+            await limiter.acquire("creates", max_pause=max_pause)
+        except RateLimitError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(waiter, None)
+        group.start_soon(waiter, inf)
+        await anyio.sleep(1)
+        permits[0].answered(refusal("GENERATION_RATE_LIMITED", 86400.0))
+        await anyio.sleep(0.1)
+        assert len(errors) == 1
+        assert errors[0].retry_after == pytest.approx(86400, abs=2)
+        with pytest.raises(RateLimitError, match="86400 s"):
+            await limiter.acquire("creates")
+        group.cancel_scope.cancel()
+
+
+async def test_an_endpoint_of_unknown_budget_takes_from_both() -> None:
+    limiter = limiter_of()
+    permits = [await limiter.acquire("instrumental") for _ in range(2)]
+    assert limiter.try_acquire("creates") is None
+    assert await use_up(limiter, "reads") == 1
+    permits[0].answered(OK)
+    permits[1].unsent()
+    assert await use_up(limiter, "creates") == 1
+    assert await use_up(limiter, "reads") == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "budget"),
+    [
+        (AnswerFacts(status=202, limit=2), "creates"),
+        (AnswerFacts(status=202, limit=3), "reads"),
+        (refusal("GENERATION_RATE_LIMITED", 1), "creates"),
+        (refusal("RATE_LIMITED", 1), "reads"),
+    ],
+)
+async def test_an_answer_tells_its_budget_once_and_for_all(
+    facts: AnswerFacts, budget: str
+) -> None:
+    limiter = limiter_of()
+    other = "reads" if budget == "creates" else "creates"
+    (await limiter.acquire("instrumental")).answered(facts)
+    await anyio.sleep(100)
+    permit = await limiter.acquire("instrumental")
+    status = limiter.status()
+    full = {"creates": 2, "reads": 3}
+    assert getattr(status, other).available == full[other]
+    assert await use_up(limiter, budget) < full[budget]
+    permit.answered(OK)
+
+
+@pytest.mark.parametrize("facts", [OK, AnswerFacts(status=202, limit=7)])
+async def test_an_answer_that_tells_nothing_settles_nothing(facts: AnswerFacts) -> None:
+    limiter = limiter_of()
+    (await limiter.acquire("health")).answered(facts)
+    await anyio.sleep(100)
+    await limiter.acquire("health")
+    assert await use_up(limiter, "creates") == 1
+
+
+async def test_cancelled_between_its_two_budgets_a_request_keeps_neither() -> None:
+    limiter = limiter_of()
+    permits: list[Permit] = []
+    while (permit := limiter.try_acquire("reads")) is not None:
+        permits.append(permit)
+    with anyio.move_on_after(5):
+        await limiter.acquire("health")
+    assert await use_up(limiter, "creates") == 2
+
+
+async def test_without_limits_only_a_429_holds() -> None:
+    limiter = limiter_of(None)
+    permits = [await limiter.acquire("creates") for _ in range(500)]
+    permits[0].answered(refusal("GENERATION_RATE_LIMITED", 3))
+    assert limiter.try_acquire("creates") is None
+    started = anyio.current_time()
+    await limiter.acquire("creates")
+    assert 3 <= anyio.current_time() - started <= 3.5
+    assert limiter.status().creates.limit is None
+
+
+async def test_a_lower_limit_is_adopted_and_a_higher_one_shown() -> None:
+    limiter = limiter_of()
+    (await limiter.acquire("reads")).answered(AnswerFacts(status=200, limit=500))
+    assert limiter.status().reads.service_limit == 500
+    assert limiter.status().reads.limit == 3
+    (await limiter.acquire("reads")).answered(AnswerFacts(status=200, limit=1))
+    assert limiter.status().reads.limit == 1
+    assert limiter.try_acquire("reads") is None
+
+
+async def test_the_earliest_turn_counts_those_who_wait() -> None:
+    limiter = limiter_of()
+    started = anyio.current_time()
+    assert limiter.earliest("creates") == pytest.approx(started)
+    await use_up(limiter)
+    assert limiter.earliest("creates") - started == pytest.approx(LEASE)
+    async with anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(turn, limiter, [], number)
+        await anyio.sleep(0.5)
+        assert limiter.earliest("creates") - started == pytest.approx(LEASE + 0.5)
+        group.cancel_scope.cancel()
+
+
+async def test_ten_thousand_waiters_can_all_be_cancelled() -> None:
+    limiter = limiter_of()
+    await use_up(limiter)
+    async with anyio.create_task_group() as group:
+        for number in range(10_000):
+            group.start_soon(turn, limiter, [], number)
+        await anyio.sleep(1)
+        assert limiter.status().creates.waiting == 10_000
+        group.cancel_scope.cancel()
+    assert limiter.status().creates.waiting == 0
+    assert limiter.earliest("creates") < anyio.current_time() + LEASE
+
+
+def test_fifty_loops_one_after_another_each_start_afresh(
+    anyio_backend: tuple[str, dict[str, Callable[[], object]]],
+) -> None:
+    limiter = limiter_of()
+    name, options = anyio_backend
+    for _ in range(50):
+        assert anyio.run(use_up, limiter, backend=name, backend_options=options) == 2
+
+
+async def test_the_snapshot_says_what_is_left() -> None:
+    limiter = limiter_of()
+    permit = await limiter.acquire("reads")
+    await anyio.sleep(2)
+    permit.answered(AnswerFacts(status=200, limit=3, remaining=2))
+    await anyio.sleep(4)
+    reads = limiter.status().reads
+    assert (reads.limit, reads.per, reads.available) == (3, 60.0, 2)
+    assert (reads.waiting, reads.closed_for, reads.next_free_in) == (0, 0.0, 0.0)
+    assert (reads.service_limit, reads.service_remaining) == (3, 2)
+    assert reads.service_spoke_ago == pytest.approx(4)
+    assert "0 in flight, 1 coming back" in repr(limiter)
