@@ -1,0 +1,162 @@
+"""How the service writes what it keeps: every success body of sections 3 and 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetuning_async.emulator._clock import WallClock
+    from finetuning_async.emulator._records import Account, Job, Playlist
+
+FAILURE = "renderer ran out of time"
+
+
+def me(account: Account) -> dict[str, Any]:
+    """``GET /v1/me``."""
+    monthly = max(0, account.monthly - account.used)
+    return {
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "tier": account.tier,
+        "limits": {
+            "monthlyGenerations": account.monthly,
+            "generationsUsed": account.used,
+            "monthlyRemaining": monthly,
+            "packCredits": account.pack,
+            "totalRemaining": account.remaining,
+            "queueDepth": account.in_progress,
+        },
+    }
+
+
+def created(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+    """The 202 of a track. ``timesignature`` is a string here only (quirk Q1)."""
+    body: dict[str, Any] = {"id": job.id}
+    parameters = dict(job.parameters)
+    if job.kind == "instrumental":
+        body["type"] = job.kind
+    else:
+        parameters["timesignature"] = str(parameters["timesignature"])
+    return body | {
+        "status": job.status_at(now),
+        "prompt": job.prompt,
+        "parameters": parameters,
+        "webhook": job.webhook,
+        "creditsRemaining": job.owner.remaining,
+        "createdAt": wall.iso_seconds(job.created_at),
+    }
+
+
+def row(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+    """One row of the list; it lacks some members of `detail`."""
+    ended = now >= job.ends_at
+    done = ended and not job.fails
+    return {
+        "id": job.id,
+        "title": job.title,
+        "prompt": job.prompt,
+        "type": job.kind,
+        "status": job.status_at(now),
+        "audioUrl": job.audio_url if done else None,
+        "duration": job.parameters["duration"] if done else None,
+        "isPublic": job.is_public,
+        "playCount": job.plays,
+        "likeCount": 0,
+        "parameters": read_parameters(job),
+        "createdAt": wall.plain(job.created_at),
+        "completedAt": wall.iso_millis(job.ends_at) if done else None,
+    }
+
+
+def detail(
+    job: Job, wall: WallClock, now: float, file_size: int | None
+) -> dict[str, Any]:
+    """``GET /v1/generations/:id``. ``fileSize`` is null for music, as documented."""
+    ended = now >= job.ends_at
+    done = ended and not job.fails
+    seconds = round(job.ends_at - job.starts_at, 3) if done else None
+    return row(job, wall, now) | {
+        "fileSize": file_size if done and job.kind == "instrumental" else None,
+        "downloadCount": job.downloads,
+        "errorMessage": FAILURE if ended and job.fails else None,
+        "generationTime": seconds,
+        "webhook": job.webhook,
+        "completedAt": wall.iso_millis(job.ends_at) if ended else None,
+    }
+
+
+def read_parameters(job: Job) -> dict[str, Any]:
+    """Parameters without ``language``, which reads never show (quirk Q23)."""
+    return {k: v for k, v in job.parameters.items() if k != "language"}
+
+
+def effect(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+    """A sound effect in lists and ``GET /v1/sound-effects/:id``."""
+    ended = now >= job.ends_at
+    done = ended and not job.fails
+    return {
+        "id": job.id,
+        "status": job.status_at(now),
+        "prompt": job.prompt,
+        "requestedDuration": job.parameters["duration"],
+        "audioUrl": job.audio_url if done else None,
+        "duration": job.parameters["duration"] if done else None,
+        "webhook": job.webhook,
+        "errorMessage": FAILURE if ended and job.fails else None,
+        "createdAt": wall.plain(job.created_at),
+        "completedAt": wall.iso_millis(job.ends_at) if ended else None,
+    }
+
+
+def effect_created(
+    job: Job, wall: WallClock, now: float, daily_remaining: int
+) -> dict[str, Any]:
+    """The 202 of a sound effect."""
+    body = effect(job, wall, now)
+    del body["errorMessage"]
+    created_at = wall.iso_seconds(job.created_at)
+    return body | {"createdAt": created_at, "dailyRemaining": daily_remaining}
+
+
+def playlist(entry: Playlist, wall: WallClock) -> dict[str, Any]:
+    """One row of ``GET /v1/playlists``."""
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "description": entry.description,
+        "trackCount": len(entry.tracks),
+        "totalDuration": sum(t.parameters["duration"] for t in entry.tracks),
+        "isPublic": entry.is_public,
+        "createdAt": wall.plain(entry.created_at),
+        "updatedAt": wall.plain(entry.updated_at),
+    }
+
+
+def playlist_track(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+    """One track of ``GET /v1/playlists/:id``."""
+    whole = row(job, wall, now)
+    shown = ("id", "title", "prompt", "status", "audioUrl", "duration", "isPublic")
+    return {k: whole[k] for k in shown} | {"createdAt": whole["createdAt"]}
+
+
+def webhook(job: Job, wall: WallClock) -> dict[str, Any]:
+    """The bare object that is delivered when a job ends (section 6, U21)."""
+    if job.kind == "effect":
+        return effect(job, wall, job.ends_at)
+    length = None if job.fails else float(job.parameters["duration"])
+    body: dict[str, Any] = {
+        "id": job.id,
+        "status": job.status_at(job.ends_at),
+        "audioUrl": None if job.fails else job.audio_url,
+        "duration": length,
+        "prompt": job.prompt,
+        "parameters": read_parameters(job),
+        "createdAt": wall.iso_millis(job.created_at),
+        "completedAt": wall.iso_millis(job.ends_at),
+    }
+    if job.kind == "instrumental":
+        body["type"] = job.kind
+    if job.fails:
+        body["errorMessage"] = FAILURE
+    return body

@@ -1,0 +1,194 @@
+"""The `Emulator`: a service to be entered, reached by transport or port, and read."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from finetuning_async.emulator._app import build_app
+from finetuning_async.emulator._front import Front
+from finetuning_async.emulator._service import API_KEY, Service
+from finetuning_async.emulator._settings import EmulatorSettings
+from finetuning_async.emulator._transport import EmulatorTransport
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+    from anyio.abc import TaskGroup
+
+    from finetuning_async.emulator._exchange import Exchange
+    from finetuning_async.emulator._faults import Fault
+    from finetuning_async.emulator._records import (
+        Account,
+        Job,
+        LedgerEntry,
+        RequestRecord,
+        WebhookRecord,
+    )
+
+
+class Emulator(EmulatorSettings):
+    """The whole service in this process; costs nothing, plays real audio.
+
+    Enter it, then reach it by `transport`, or on a port by `serve`::
+
+        async with Emulator(speed=10) as emulator:
+            http = httpx.AsyncClient(transport=emulator.transport())
+
+    Settings are keyword arguments and attributes; `EmulatorSettings` describes them.
+    Everything that waits goes by the loop's clock. On leaving, work that is under way
+    is dropped.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        self._service: Service | None = None
+        self._front: Front | None = None
+        self._tasks: TaskGroup | None = None
+
+    def __repr__(self) -> str:
+        if self._service is None:
+            return "<Emulator, not entered>"
+        requests, jobs = len(self.requests), len(self.tracks)
+        return f"<Emulator: {requests} requests, {jobs} tracks, speed {self.speed:g}>"
+
+    async def __aenter__(self) -> Self:
+        self._service = Service(self, anyio.current_time())
+        self._front = Front(self._service, build_app(self._service))
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        tasks, self._tasks = self._running(), None
+        tasks.cancel_scope.cancel()
+        return await tasks.__aexit__(kind, error, traceback)
+
+    # How to reach it.
+
+    @property
+    def api_key(self) -> str:
+        """The first account's key: of the documented form, known to everybody."""
+        return API_KEY
+
+    @property
+    def creates_limit(self) -> tuple[int, float]:
+        """Creates per seconds, at this speed."""
+        return self.creates_per_minute, 60.0 / self.speed
+
+    @property
+    def reads_limit(self) -> tuple[int, float]:
+        """Other requests per seconds, at this speed."""
+        return self.reads_per_minute, 60.0 / self.speed
+
+    @property
+    def app(self) -> Front:
+        """The ASGI app."""
+        self._state()
+        assert self._front is not None  # noqa: S101 - made together with the state
+        return self._front
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """A network between an `httpx.AsyncClient` and this emulator."""
+        return EmulatorTransport(self)
+
+    def add_account(
+        self, api_key: str, *, tier: str = "pro", credits: int = 2000, pack: int = 0
+    ) -> Account:
+        """Open a further account that is reached by ``api_key``."""
+        return self._state().add_account(api_key, tier, credits, pack)
+
+    def add_key(self, api_key: str, account: Account | None = None) -> None:
+        """Let a further key reach an account, by default the first."""
+        self._state().add_key(api_key, account or self.account)
+
+    # What happened to it.
+
+    @property
+    def account(self) -> Account:
+        """The first account."""
+        return self._state().account
+
+    @property
+    def tracks(self) -> dict[str, Job]:
+        """Tracks and sound effects by id, oldest first."""
+        return self._state().jobs
+
+    @property
+    def ledger(self) -> list[LedgerEntry]:
+        """Every movement of credits up to now."""
+        self._state().settle(anyio.current_time())
+        return self._state().ledger
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Every request, in order of arrival."""
+        return self._state().requests
+
+    @property
+    def webhooks(self) -> list[WebhookRecord]:
+        """Every webhook delivery, in order."""
+        return self._state().webhooks
+
+    def status(self, track_id: str) -> str:
+        """A track's status now.
+
+        Raises:
+            KeyError: There is no such track.
+        """
+        return self.tracks[track_id].status_at(anyio.current_time())
+
+    def count(self, **wanted: Any) -> int:
+        """How many requests have these values, as in ``count(status=429)``."""
+        return sum(
+            all(getattr(record, name) == value for name, value in wanted.items())
+            for record in self.requests
+        )
+
+    # What shall go wrong.
+
+    def add_fault(self, fault: Fault) -> Fault:
+        """Let something happen to requests from now on; gives the fault as counted."""
+        fault = copy.copy(fault)
+        self._state().faults.add(fault)
+        return fault
+
+    def clear_faults(self) -> None:
+        """Let everything go well again."""
+        self._state().faults.clear()
+
+    def fault_at_connect(self, method: str, path: str) -> Fault | None:
+        """The fault that keeps a connection from being made, if one strikes."""
+        return self._state().faults.pick(method, path, connecting=True)
+
+    def start_exchange(self, scope: dict[str, Any], exchange: Exchange) -> None:
+        """Handle one request in the emulator's own task group."""
+        self._running().start_soon(self._handle, scope, exchange)
+
+    async def _handle(self, scope: dict[str, Any], exchange: Exchange) -> None:
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.end()
+
+    def _state(self) -> Service:
+        if self._service is None:
+            raise RuntimeError("enter the emulator first: async with Emulator() as ...")
+        return self._service
+
+    def _running(self) -> TaskGroup:
+        if self._tasks is None:
+            raise RuntimeError(
+                "the emulator does not run: async with Emulator() as ..."
+            )
+        return self._tasks

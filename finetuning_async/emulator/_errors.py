@@ -1,0 +1,57 @@
+"""The service's error answers: code, status, message (section 4 of the specification).
+
+Messages are invented by this project, except the fixed texts of single bulk items.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+MESSAGES = {
+    "MISSING_API_KEY": (401, "No X-API-Key header on the request"),
+    "INVALID_API_KEY": (401, "This API key is not accepted"),
+    "MONTHLY_LIMIT_REACHED": (402, "This month's generations are used up"),
+    "PRO_PLAN_REQUIRED": (403, "API access needs a Pro or Lifetime plan"),
+    "NOT_FOUND": (404, "Nothing with that id"),
+    "RATE_LIMITED": (429, "Request quota for this minute is spent"),
+    "GENERATION_RATE_LIMITED": (429, "Create quota for this minute is spent"),
+    "QUEUE_FULL": (429, "Your queue already holds the maximum number of jobs"),
+    "DAILY_LIMIT_REACHED": (429, "Today's sound effects are used up"),
+    "GENERATION_FAILED": (500, "The job could not be queued"),
+    "INTERNAL_ERROR": (500, "Something broke on the server"),
+}
+
+
+@attrs.define
+class ApiError(Exception):
+    """An answer other than 2xx; raised by checks, rendered by the app."""
+
+    status: int
+    code: str
+    message: str
+    details: Any = None
+    retry_after: int | None = None
+    headers: dict[str, str] = attrs.field(factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error envelope."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.details is not None:
+            error["details"] = self.details
+        if self.retry_after is not None:
+            error["retryAfter"] = self.retry_after
+        return {"error": error}
+
+
+def refusal(code: str) -> ApiError:
+    """The standard answer of a code in `MESSAGES`."""
+    status, message = MESSAGES[code]
+    return ApiError(status, code, message)
+
+
+def invalid(message: str, details: Any = None) -> ApiError:
+    """A ``VALIDATION_ERROR``; the message names the field."""
+    return ApiError(400, "VALIDATION_ERROR", message, details)

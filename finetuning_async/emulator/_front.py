@@ -1,0 +1,306 @@
+"""The outermost ASGI layer: network delays, faults, the request log, common headers.
+
+It reads the body, writes the request down, lets the app answer, and hands the answer
+out late, spoiled or not at all when a fault says so. What the app did is done either
+way. The server below passes an `ASGI extension`_ named ``emulator`` with ``break_off``
+(cut the connection) and ``inline`` (no threads, please).
+
+.. _ASGI extension: https://asgi.readthedocs.io/en/latest/extensions.html
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from finetuning_async.emulator._errors import ApiError
+from finetuning_async.emulator._records import RequestRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from finetuning_async.emulator._faults import Fault
+    from finetuning_async.emulator._service import Service
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Scope = MutableMapping[str, Any]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LARGEST_BODY = 64 * 1024
+MEDIA_PREFIX = "/media"
+_LOGGED = (b"host", b"user-agent", b"accept", b"content-type", b"range", b"if-range")
+_SECRET = (b"x-api-key", b"authorization")
+HTML = b"<!doctype html><title>502</title><h1>Bad gateway</h1>"
+
+
+class Front:
+    """The app that a server runs: everything the network does around the service."""
+
+    def __init__(self, service: Service, app: App) -> None:
+        self._service, self._app = service, app
+        self._media_host = urlsplit(service.settings.media_url).netloc
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; anything but HTTP is the inner app's affair."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = await _read(receive)
+        await self._travel()
+        record = self._write_down(scope)
+        scope["emulator.record"] = record
+        await self._handle(scope, _Line(self, scope, send, record), body)
+
+    async def _handle(self, scope: Scope, line: _Line, body: bytes | None) -> None:
+        fault = line.record.fault
+        action = fault.action if fault else None
+        if action == "lost_before_commit":
+            await line.break_off()
+            return
+        if fault and action in ("delay", "late_commit"):
+            await anyio.sleep(fault.seconds)
+        if body is None:
+            await line.answer(413, _error_body(413, "VALIDATION_ERROR", None))
+        elif fault and action == "status" and not fault.commit:
+            line.note_fault(fault)
+            await line.answer_fault(fault)
+        else:
+            await self._run(scope, line, body)
+
+    async def _run(self, scope: Scope, line: _Line, body: bytes) -> None:
+        fault = line.record.fault
+        if scope["path"].startswith("/audio/"):
+            await self._app(scope, _once(body), line.stream)
+            return
+        answer = _Answer()
+        await self._app(scope, _once(body), answer.send)
+        line.record.status = answer.status
+        if fault is None:
+            await line.send(answer.status, answer.headers, answer.body)
+        else:
+            await line.send_spoiled(answer, fault)
+
+    async def travel_back(self) -> None:
+        """The delay of an answer on its way to the client."""
+        await self._travel()
+
+    def date(self) -> bytes:
+        """The ``Date`` of an answer that leaves now."""
+        return self._service.wall.http_date(anyio.current_time()).encode()
+
+    async def _travel(self) -> None:
+        low, high = self._service.settings.latency
+        if high > 0:
+            await anyio.sleep(self._service.network.uniform(low, high))
+
+    def _write_down(self, scope: Scope) -> RequestRecord:
+        path = self._audio_path(scope)
+        if path is not None:
+            scope["path"] = path
+            scope["raw_path"] = path.encode()
+        requests = self._service.requests
+        record = RequestRecord(
+            number=len(requests) + 1,
+            at=anyio.current_time(),
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            headers=_headers_of_interest(scope),
+        )
+        record.fault = self._service.faults.pick(
+            record.method, record.path, connecting=False
+        )
+        requests.append(record)
+        return record
+
+    def _audio_path(self, scope: Scope) -> str | None:
+        """The path on the media host, or ``None`` for a request to the API."""
+        path: str = scope["path"]
+        if path.startswith(f"{MEDIA_PREFIX}/"):
+            return path.removeprefix(MEDIA_PREFIX)
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        if host == self._media_host:
+            return path if path.startswith("/audio/") else f"/audio{path}"
+        return None
+
+
+class _Line:
+    """The way back to the client."""
+
+    def __init__(
+        self, front: Front, scope: Scope, send: Send, record: RequestRecord
+    ) -> None:
+        self._front, self._send = front, send
+        self.record = record
+        self._break_off = extension(scope).get("break_off")
+        self._passed = 0
+        self._broken = False
+
+    async def send(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """One whole answer."""
+        await self._front.travel_back()
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": body})
+        self.record.delivered = True
+
+    async def answer(self, status: int, body: bytes, **headers: str) -> None:
+        """One whole JSON answer."""
+        pairs = [(k.encode(), v.encode()) for k, v in headers.items()]
+        kind = (b"content-type", b"application/json")
+        size = (b"content-length", b"%d" % len(body))
+        self.record.status = status
+        await self.send(status, [kind, size, *pairs], body)
+
+    async def answer_fault(self, fault: Fault) -> None:
+        """What a ``status`` fault answers."""
+        headers = dict(fault.headers)
+        if fault.retry_after is not None:
+            headers["retry-after"] = str(fault.retry_after)
+        body = HTML
+        if fault.code is not None:
+            body = _error_body(fault.status, fault.code, fault.retry_after)
+        await self.answer(fault.status, body, **headers)
+
+    def note_fault(self, fault: Fault) -> None:
+        """Write down the code of a ``status`` fault."""
+        self.record.code = fault.code
+
+    async def send_spoiled(self, answer: _Answer, fault: Fault) -> None:
+        """An answer of the app, changed or lost on its way."""
+        match fault.action:
+            case "lost_after_commit" | "late_commit":
+                await self.break_off()
+                return
+            case "slow_answer":
+                await anyio.sleep(fault.seconds)
+            case "status":
+                await self.answer_fault(fault)
+                return
+            case "html":
+                answer.replace(b"text/html", HTML)
+            case "truncated_json":
+                answer.replace(
+                    b"application/json", answer.body[: len(answer.body) // 2]
+                )
+            case "empty":
+                answer.replace(b"application/json", b"")
+        await self.send(answer.status, answer.headers, answer.body)
+
+    async def stream(self, message: Message) -> None:
+        """ASGI ``send`` for audio, chunk by chunk."""
+        if self._broken:
+            return
+        if message["type"] == "http.response.start":
+            self.record.status = message["status"]
+            await self._front.travel_back()
+            await self._start(message["status"], list(message["headers"]))
+        else:
+            await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        fault, body = self.record.fault, message.get("body", b"")
+        if fault and fault.action == "slow_download":
+            await anyio.sleep(fault.seconds)
+        self._passed += len(body)
+        if fault and fault.action == "broken_download":
+            over = self._passed - fault.after_bytes
+            if over > 0:
+                kept = body[: len(body) - over]
+                await self._send(
+                    {"type": "http.response.body", "body": kept, "more_body": True}
+                )
+                await self.break_off()
+                return
+        await self._send(message)
+        self.record.delivered = not message.get("more_body", False)
+
+    async def break_off(self) -> None:
+        """Cut the connection, as a peer that resets it."""
+        self._broken = True
+        if self._break_off is None:
+            raise RuntimeError("this server cannot break connections: use serve()")
+        fault = self.record.fault
+        await self._break_off(reset=not (fault and fault.close))
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        common = [(b"date", self._front.date()), (b"x-emulator", b"1")]
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*common, *headers],
+            }
+        )
+
+
+class _Answer:
+    """An answer of the app, held back until it is whole."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 0, b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = list(message["headers"])
+        else:
+            self.body += message.get("body", b"")
+
+    def replace(self, content_type: bytes, body: bytes) -> None:
+        """Another body of another type."""
+        spoiled = (b"content-type", b"content-length")
+        kept = [(k, v) for k, v in self.headers if k.lower() not in spoiled]
+        size = (b"content-length", b"%d" % len(body))
+        self.headers = [*kept, (b"content-type", content_type), size]
+        self.body = body
+
+
+def extension(scope: Scope) -> dict[str, Any]:
+    """What the server below can do for the emulator; empty for a foreign server."""
+    found: dict[str, Any] = (scope.get("extensions") or {}).get("emulator", {})
+    return found
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The request's body, or ``None`` when it is too large."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > LARGEST_BODY:
+            return None
+    return body
+
+
+def _once(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _headers_of_interest(scope: Scope) -> dict[str, str]:
+    found = {}
+    for name, value in scope["headers"]:
+        if name in _LOGGED:
+            found[name.decode()] = value.decode("latin-1")
+        elif name in _SECRET:
+            found[name.decode()] = "****"
+    return found
+
+
+def _error_body(status: int, code: str, retry_after: int | None) -> bytes:
+    message = f"The emulator was told to answer {status}"
+    if status == 413:
+        message = f"body is larger than {LARGEST_BODY} bytes"
+    error = ApiError(status, code, message, retry_after=retry_after)
+    return json.dumps(error.body).encode()

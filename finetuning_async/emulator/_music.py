@@ -1,0 +1,190 @@
+"""A short piece of music in a tempo and a key, from a seed, without numpy.
+
+A loop of at most a dozen seconds is rendered once and tiled. Four layers:
+
+- a drum on every beat, a low thump with a click in front, so that the tempo is plain;
+- a bass that stays on the tonic;
+- a pad that moves through chords which all hold the tonic (major: I vi IV I, minor:
+  i VI iv i), so that the tonic is the strongest pitch class of the whole;
+- a soft arpeggio in eighths, its order drawn from the seed.
+
+All are lists of floats from -1 to 1 at `SAMPLE_RATE`.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from functools import partial
+from math import ceil, exp, pi, sin
+from operator import add, mul
+from typing import TYPE_CHECKING
+
+import attrs
+
+from finetuning_async.emulator._mp3 import SAMPLE_RATE, sample_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Samples = array[int]
+
+LONGEST_LOOP = 12.0
+_CHORDS = {
+    "major": ((0, 4, 7), (9, 12, 16), (5, 9, 12), (0, 4, 7)),
+    "minor": ((0, 3, 7), (8, 12, 15), (5, 8, 12), (0, 3, 7)),
+}
+_C3 = 130.8128  # Hz
+
+
+@attrs.frozen
+class Score:
+    """What to play. ``tonic`` counts semitones above C."""
+
+    seconds: float
+    bpm: float
+    beats: int
+    tonic: int
+    scale: str
+    seed: int
+
+    @property
+    def bars(self) -> int:
+        """Bars of the loop: as many of 4, 2, 1 as keep it short."""
+        bar = self.beats * 60 / self.bpm
+        return next((n for n in (4, 2) if n * bar <= LONGEST_LOOP), 1)
+
+    @property
+    def beat(self) -> float:
+        """Samples between beats."""
+        return 60 / self.bpm * SAMPLE_RATE
+
+    @property
+    def root(self) -> float:
+        """The tonic's frequency between C3 and B3, in Hz."""
+        return _pitch(self.tonic)
+
+
+def render(score: Score) -> Samples:
+    """The whole piece as 16-bit samples, faded out at the end."""
+    count = sample_count(score.seconds)
+    loop = _loop(score)
+    samples = (loop * ceil(count / len(loop)))[:count]
+    _fade_out(samples, min(SAMPLE_RATE, count // 8))
+    return samples
+
+
+def render_effect(seconds: float, prompt: str) -> Samples:
+    """A sound effect: fading noise over a gliding tone, drawn from the prompt."""
+    rng = random.Random(prompt)  # noqa: S311 - must repeat, need not be secret
+    count = sample_count(seconds)
+    turn, glide = rng.uniform(0.04, 0.24), rng.uniform(-0.5, 0.5) / count
+    noise, decay = rng.uniform(0.1, 0.6), 4.0 / count
+
+    def level(i: int) -> float:
+        tone = sin(turn * (1 + glide * i) * i)
+        return exp(-decay * i) * (noise * rng.uniform(-1, 1) + (1 - noise) * tone)
+
+    samples = array("h", (int(14000 * level(i)) for i in range(count)))
+    _fade_out(samples, count // 8)
+    return samples
+
+
+def _loop(score: Score) -> Samples:
+    rng = random.Random(f"{score.seed}")  # noqa: S311 - must repeat, need not be secret
+    chords = _CHORDS[score.scale]
+    beats = score.bars * score.beats
+    mix = [0.0] * round(beats * score.beat)
+    for bar in range(score.bars):
+        _add_bar(mix, score, bar, chords[bar * len(chords) // score.bars])
+    drum, bass = _drum(score.root), _note(score.root / 2, 0.16, 0.02, score.beat * 0.9)
+    for beat in range(beats):
+        start = round(beat * score.beat)
+        _mix_in(mix, bass, start)
+        _mix_in(mix, drum, start)
+    _add_arpeggio(mix, score, chords, rng)
+    return array("h", map(int, map(partial(mul, 32767 * 0.85), mix)))
+
+
+def _add_bar(mix: list[float], score: Score, bar: int, chord: Sequence[int]) -> None:
+    start = round(bar * score.beats * score.beat)
+    end = round((bar + 1) * score.beats * score.beat)
+    table = _chord_table(score.tonic, tuple(chord))
+    pad = (table * ceil((end - start) / len(table)))[: end - start]
+    ramp = SAMPLE_RATE // 25
+    for i in range(min(ramp, len(pad) // 2)):
+        pad[i] *= i / ramp
+        pad[-1 - i] *= i / ramp
+    _mix_in(mix, pad, start)
+
+
+def _chord_table(tonic: int, chord: tuple[int, ...]) -> list[float]:
+    """One second of a chord over its tonic, whole cycles only, so that it tiles."""
+    voices = [(0, 0.10), (12, 0.04), (7, 0.03)] + [(step, 0.045) for step in chord]
+    table = [0.0] * SAMPLE_RATE
+    for step, loudness in voices:
+        cycles = 2 * pi * round(_pitch(tonic + step)) / SAMPLE_RATE
+        voice = (loudness * sin(cycles * i) for i in range(SAMPLE_RATE))
+        table = list(map(add, table, voice))
+    return table
+
+
+def _add_arpeggio(
+    mix: list[float],
+    score: Score,
+    chords: Sequence[Sequence[int]],
+    rng: random.Random,
+) -> None:
+    notes: dict[int, list[float]] = {}
+    steps = 2 * score.bars * score.beats
+    for step in range(steps):
+        chord = chords[step * len(chords) // steps]
+        pitch = 12 + rng.choice((*chord, 0, 12))
+        if pitch not in notes:
+            notes[pitch] = _note(_pitch(score.tonic + pitch), 0.07, 0.06, score.beat)
+        _mix_in(mix, notes[pitch], round(step * score.beat / 2))
+
+
+def _note(
+    frequency: float, loudness: float, attack: float, length: float
+) -> list[float]:
+    """A mellow tone: rises in ``attack`` s, dies away over ``length`` samples."""
+    turn, rise = 2 * pi * frequency / SAMPLE_RATE, attack * SAMPLE_RATE
+    return [
+        loudness
+        * min(i / rise, 1.0)
+        * (1 - i / length)
+        * (sin(turn * i) + 0.25 * sin(2 * turn * i))
+        for i in range(int(length))
+    ]
+
+
+def _drum(root: float) -> list[float]:
+    """A thump that falls to the tonic two octaves down, with a click in front."""
+    rng = random.Random(0)  # noqa: S311 - the same drum for everybody
+    turn = 2 * pi * (root / 4) / SAMPLE_RATE
+    thump = [
+        0.40 * exp(-i / 1500) * sin(turn * (i + 1400 * (1 - exp(-i / 400))))
+        for i in range(5000)
+    ]
+    for i in range(600):
+        thump[i] += 0.20 * exp(-i / 120) * rng.uniform(-1, 1)
+    return thump
+
+
+def _mix_in(mix: list[float], sound: list[float], start: int) -> None:
+    """Add a sound; what runs over the loop's end goes on at its beginning."""
+    head = sound[: len(mix) - start]
+    mix[start : start + len(head)] = map(add, mix[start : start + len(head)], head)
+    if len(head) < len(sound):
+        _mix_in(mix, sound[len(head) :], 0)
+
+
+def _fade_out(samples: Samples, length: int) -> None:
+    last = len(samples) - 1
+    for i in range(length):
+        samples[last - i] = samples[last - i] * i // length
+
+
+def _pitch(semitones: int) -> float:
+    return _C3 * 2 ** (semitones / 12)

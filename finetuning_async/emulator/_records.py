@@ -1,0 +1,172 @@
+"""What the emulator keeps: accounts, tracks, sound effects, playlists, ledger, log."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finetuning_async.emulator._faults import Fault
+    from finetuning_async.emulator._windows import Window
+
+Bucket = Literal["creates", "reads"]
+Kind = Literal["music", "instrumental", "effect"]
+
+
+@attrs.frozen
+class RateLimit:
+    """``limit`` requests per ``per`` seconds."""
+
+    limit: int
+    per: float
+
+
+@attrs.frozen
+class RateLimits:
+    """What a client of this emulator must be given, its speed included."""
+
+    creates: RateLimit
+    reads: RateLimit
+
+
+@attrs.define(eq=False)
+class Account:
+    """One user of the service. Several keys share its budgets."""
+
+    id: str
+    api_key: str = attrs.field(repr=False)
+    tier: str
+    monthly: int
+    pack: int
+    windows: dict[Bucket, Window] = attrs.field(repr=False)
+    email: str = "dev@example.org"
+    name: str = "Emulated Developer"
+    used: int = 0
+    in_progress: int = 0
+    month: tuple[int, int] = (0, 0)
+    effects_on: tuple[int, int, int] = (0, 0, 0)
+    effects_today: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """Credits left: the month's rest plus the pack."""
+        return max(0, self.monthly - self.used) + self.pack
+
+
+@attrs.define(eq=False)
+class Job:
+    """A track or a sound effect. Times are on the loop's clock, in seconds.
+
+    ``ends_at`` is infinite for a job that sticks. ``listed_from`` is when lists begin
+    to show it.
+    """
+
+    id: str
+    kind: Kind
+    owner: Account = attrs.field(repr=False)
+    prompt: str
+    parameters: dict[str, Any]
+    webhook: str | None
+    created_at: float
+    starts_at: float
+    ends_at: float
+    fails: bool
+    media: str
+    paid_from: Literal["month", "pack"] = "month"
+    listed_from: float = -math.inf
+    is_public: bool = False
+    plays: int = 0
+    downloads: int = 0
+    settled: bool = False
+    deleted: bool = False
+
+    def status_at(self, now: float) -> str:
+        """One of the four documented statuses."""
+        if now >= self.ends_at:
+            return "failed" if self.fails else "completed"
+        return "processing" if now >= self.starts_at else "pending"
+
+    @property
+    def title(self) -> str:
+        """The prompt's beginning; the service names tracks so."""
+        return self.prompt[:80]
+
+    @property
+    def audio_url(self) -> str:
+        """Where the MP3 is, once there is one."""
+        return f"{self.media}/audio/{self.id}.mp3"
+
+
+@attrs.define(eq=False)
+class Playlist:
+    """Tracks in an order. A public one holds public tracks only."""
+
+    id: str
+    owner: Account = attrs.field(repr=False)
+    name: str
+    description: str | None
+    is_public: bool
+    created_at: float
+    updated_at: float
+    tracks: list[Job] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class LedgerEntry:
+    """One movement of credits: -1 for a track, +1 for a refund.
+
+    ``request`` is the number of the request that paid; 0 for a refund.
+    """
+
+    at: float
+    request: int
+    track: str
+    amount: int
+    balance: int
+
+
+@attrs.define(eq=False)
+class RequestRecord:
+    """One request as the service saw it.
+
+    Attributes:
+        number: 1 for the first request.
+        at: When it arrived, in seconds of the loop's clock.
+        method: As sent.
+        path: Without the query; media paths begin with ``/audio/``.
+        query: As sent, percent-encoded.
+        headers: The few that tests ask for; keys are masked.
+        fault: What happened to it, if anything was told to.
+        bucket: Whose budget it took from, or would have.
+        counted: Whether it took from that budget.
+        status: What the service answered; 0 while it has not.
+        code: The error code of that answer.
+        delivered: Whether the whole answer was handed to the network.
+    """
+
+    number: int
+    at: float
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    fault: Fault | None = None
+    bucket: Bucket | None = None
+    counted: bool = False
+    status: int = 0
+    code: str | None = None
+    delivered: bool = False
+
+
+@attrs.frozen
+class WebhookRecord:
+    """One delivery: what was sent where, and the status that came back (0: none)."""
+
+    at: float
+    url: str = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    status: int

@@ -1,0 +1,297 @@
+"""The service itself: its state, and what every request goes through.
+
+Nothing here waits: a request is checked, counted, paid and stored in one step, so no
+other request can come between. The loop's clock is passed in as ``now``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from finetuning_async.emulator._clock import WallClock
+from finetuning_async.emulator._errors import ApiError, refusal
+from finetuning_async.emulator._faults import FaultBook
+from finetuning_async.emulator._records import (
+    Account,
+    Bucket,
+    Job,
+    Kind,
+    LedgerEntry,
+    Playlist,
+    RequestRecord,
+    WebhookRecord,
+)
+from finetuning_async.emulator._windows import make_window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from finetuning_async.emulator._settings import EmulatorSettings
+    from finetuning_async.emulator._windows import Window
+
+API_KEY = "ft_live_facadefacadefacadefacadefacadefa"
+TIERS_WITH_API = ("pro", "lifetime")
+_KEY_SHAPE = re.compile(r"ft_live_[0-9a-f]{32}")
+
+
+@attrs.define(eq=False)
+class Call:
+    """One request to the API, its body read, on its way through the service."""
+
+    record: RequestRecord
+    now: float
+    body: bytes
+    query: Mapping[str, str]
+    path: Mapping[str, str]
+    key: str | None = attrs.field(repr=False)
+    media: str
+
+
+@attrs.frozen
+class Reply:
+    """A success: its ``data`` and status."""
+
+    data: Any
+    status: int = 200
+
+
+class Service:
+    """The state of an emulated service."""
+
+    def __init__(self, settings: EmulatorSettings, now: float) -> None:
+        self.settings = settings
+        self.wall = WallClock(settings.wall_start(), now)
+        self.faults = FaultBook(self._rng("faults"))
+        self.network = self._rng("network")
+        self.choices = self._rng("choices")
+        self.jobs: dict[str, Job] = {}
+        self.playlists: dict[str, Playlist] = {}
+        self.ledger: list[LedgerEntry] = []
+        self.requests: list[RequestRecord] = []
+        self.webhooks: list[WebhookRecord] = []
+        self.on_webhook: Callable[[Job], None] = lambda _job: None
+        self._ids = self._rng("ids")
+        self._phase = self._draw_phase(now)
+        self._due: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        self._accounts: dict[str, Account] = {}
+        self.account = self.add_account(
+            API_KEY, settings.tier, settings.credits, settings.pack_credits
+        )
+
+    def add_account(self, key: str, tier: str, monthly: int, pack: int) -> Account:
+        """Open an account that is reached by ``key``."""
+        limits = self.settings.rate_limits
+        kind = self.settings.window
+        windows: dict[Bucket, Window] = {
+            "creates": make_window(kind, *attrs.astuple(limits.creates), self._phase),
+            "reads": make_window(kind, *attrs.astuple(limits.reads), self._phase),
+        }
+        account = Account(self.new_id(), key, tier, monthly, pack, windows)
+        self._accounts[key] = account
+        return account
+
+    def add_key(self, key: str, account: Account) -> None:
+        """Let a further key reach an account."""
+        self._accounts[key] = account
+
+    def new_id(self) -> str:
+        """A UUID that follows from the seed."""
+        return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
+
+    # What every request goes through (U10: auth, plan, rate, then the handler's own).
+
+    def admit(self, call: Call, bucket: Bucket) -> tuple[Account, dict[str, str]]:
+        """Check key, plan and rate; count the request.
+
+        Returns:
+            The account, and the rate limit headers of the answer.
+        """
+        self.settle(call.now)
+        account = self.authenticate(call)
+        call.record.bucket = bucket
+        headers = self._take(account, bucket, call)
+        return account, headers
+
+    def authenticate(self, call: Call) -> Account:
+        """The account behind the request's key."""
+        if not call.key:
+            raise refusal("MISSING_API_KEY")
+        account = self._accounts.get(call.key)
+        if account is None or not _KEY_SHAPE.fullmatch(call.key):
+            raise refusal("INVALID_API_KEY")
+        if account.tier not in TIERS_WITH_API:
+            raise refusal("PRO_PLAN_REQUIRED")
+        return account
+
+    def _take(self, account: Account, bucket: Bucket, call: Call) -> dict[str, str]:
+        window = account.windows[bucket]
+        wait = window.retry_after(call.now)
+        if wait <= 0 or self.settings.count_rejected:
+            window.count(call.now)
+            call.record.counted = True
+        if wait > 0:
+            wait = max(wait, window.retry_after(call.now))
+            raise self._rate_limited(bucket, math.ceil(wait - 1e-9))
+        return self._budget_headers(bucket, window.remaining(call.now))
+
+    def _rate_limited(self, bucket: Bucket, seconds: int) -> ApiError:
+        creates = bucket == "creates"
+        error = refusal("GENERATION_RATE_LIMITED" if creates else "RATE_LIMITED")
+        error.headers = self._budget_headers(bucket, 0)
+        place = self.settings.retry_after_in
+        if place in ("both", "header"):
+            error.headers["Retry-After"] = str(max(1, seconds))
+        if place in ("both", "body"):
+            error.retry_after = max(1, seconds)
+        return error
+
+    def _budget_headers(self, bucket: Bucket, remaining: int) -> dict[str, str]:
+        if not self.settings.rate_limit_headers:
+            return {}
+        limit = getattr(self.settings.rate_limits, bucket).limit
+        return {
+            "X-RateLimit-Limit": str(limit),
+            "X-RateLimit-Remaining": str(remaining),
+        }
+
+    # Jobs and credits.
+
+    def settle(self, now: float) -> None:
+        """Book what ended up to ``now``: free its place, refund it if so set."""
+        while self._due and self._due[0][0] <= now:
+            ends_at, _, job = heapq.heappop(self._due)
+            if job.settled:
+                continue
+            self._leave_queue(job)
+            if job.fails and self.settings.refund_failed and job.kind != "effect":
+                self._refund(job, ends_at)
+
+    def roll_month(self, account: Account, now: float) -> None:
+        """Begin the monthly allowance anew on the first of a month, UTC (U31)."""
+        moment = self.wall.at(now)
+        if account.month != (moment.year, moment.month):
+            account.month, account.used = (moment.year, moment.month), 0
+
+    def check_credits(self, account: Account, now: float) -> None:
+        """Refuse when no credit is left."""
+        self.roll_month(account, now)
+        if account.remaining < 1:
+            raise refusal("MONTHLY_LIMIT_REACHED")
+
+    def check_queue(self, account: Account) -> None:
+        """Refuse when the account has as many jobs in progress as it may."""
+        if account.in_progress < self.settings.queue_size:
+            return
+        error = refusal("QUEUE_FULL")
+        error.retry_after = self.settings.queue_full_retry_after
+        if error.retry_after is not None:
+            error.headers["Retry-After"] = str(error.retry_after)
+        raise error
+
+    def start(
+        self,
+        call: Call,
+        account: Account,
+        kind: Kind,
+        prompt: str,
+        parameters: dict[str, Any],
+        webhook: str | None,
+    ) -> Job:
+        """Store a job that was checked and paid; decide when and how it ends."""
+        effect = kind == "effect"
+        span = self.settings.effect_time if effect else self.settings.generation_time
+        starts_at = call.now + self._duration(self.settings.pending_time)
+        ends_at = starts_at + self._duration(span)
+        fails = self.choices.random() < self.settings.failure_rate
+        job = Job(
+            id=self.new_id(),
+            kind=kind,
+            owner=account,
+            prompt=prompt,
+            parameters=parameters,
+            webhook=webhook,
+            created_at=call.now,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            fails=fails,
+            media=call.media,
+        )
+        self._apply_fault(job, call.record)
+        self.jobs[job.id] = job
+        account.in_progress += 1
+        heapq.heappush(self._due, (job.ends_at, next(self._order), job))
+        if webhook is not None:
+            self.on_webhook(job)
+        return job
+
+    def charge(self, call: Call, job: Job) -> None:
+        """Take the credit that a job costs, monthly ones first (U32)."""
+        account = job.owner
+        if account.used < account.monthly:
+            account.used += 1
+        else:
+            job.paid_from = "pack"
+            account.pack -= 1
+        number, left = call.record.number, account.remaining
+        self.ledger.append(LedgerEntry(call.now, number, job.id, -1, left))
+
+    def delete(self, job: Job) -> None:
+        """Remove a job from everywhere; one in progress frees its place (U23)."""
+        job.deleted = True
+        del self.jobs[job.id]
+        for playlist in self.playlists.values():
+            if job in playlist.tracks:
+                playlist.tracks.remove(job)
+        if not job.settled:
+            self._leave_queue(job)
+
+    def effects_left(self, account: Account, now: float) -> int:
+        """Sound effects left of the UTC day."""
+        moment = self.wall.at(now)
+        today = (moment.year, moment.month, moment.day)
+        if account.effects_on != today:
+            account.effects_on, account.effects_today = today, 0
+        return self.settings.daily_effects - account.effects_today
+
+    def _leave_queue(self, job: Job) -> None:
+        job.settled = True
+        job.owner.in_progress -= 1
+
+    def _refund(self, job: Job, now: float) -> None:
+        if job.paid_from == "pack":
+            job.owner.pack += 1
+        else:
+            job.owner.used = max(0, job.owner.used - 1)
+        self.ledger.append(LedgerEntry(now, 0, job.id, 1, job.owner.remaining))
+
+    def _apply_fault(self, job: Job, record: RequestRecord) -> None:
+        fault = record.fault
+        if fault is None:
+            return
+        if fault.action == "stick":
+            job.ends_at = math.inf
+        elif fault.action == "fail":
+            job.fails = True
+        elif fault.action == "hide":
+            job.listed_from = job.created_at + fault.seconds
+
+    def _duration(self, span: tuple[float, float]) -> float:
+        return self.choices.uniform(*span) / self.settings.speed
+
+    def _draw_phase(self, now: float) -> float:
+        phase = self.settings.window_phase
+        drawn = self._rng("phase").random() * 60.0 / self.settings.speed
+        return now + (drawn if phase is None else phase)
+
+    def _rng(self, purpose: str) -> random.Random:
+        name = f"{self.settings.seed}/{purpose}"
+        return random.Random(name)  # noqa: S311 - must repeat, need not be secret

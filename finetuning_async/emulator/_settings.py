@@ -1,0 +1,139 @@
+"""Every choice the emulator leaves open, with its default.
+
+A default is what section 10 of the API specification chooses for a thing that nobody
+documents (``U4`` and so on name its rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+from attrs.validators import ge, gt, in_, le
+
+from finetuning_async.emulator._records import RateLimit, RateLimits
+
+if TYPE_CHECKING:
+    from finetuning_async.emulator._windows import WindowKind
+
+RetryAfterPlace = Literal["both", "header", "body", "none"]
+WebhookSender = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
+
+_WINDOWS = ("fixed", "first", "log", "counter", "rounded_counter", "bucket")
+
+
+def _is_range(
+    _: object, attribute: attrs.Attribute[Any], value: tuple[float, float]
+) -> None:
+    low, high = value
+    if not 0 <= low <= high:
+        message = f"{attribute.name} must be 0 <= low <= high, not {value!r}"
+        raise ValueError(message)
+
+
+@attrs.define(kw_only=True, eq=False, slots=False, on_setattr=attrs.setters.frozen)
+class EmulatorSettings:
+    """What an `Emulator` is told. Times are seconds of a service that is not sped up.
+
+    Attributes:
+        speed: The service's own times (generation, rate windows) are divided by it.
+        seed: Ids, chosen seeds, times and probabilities follow from it.
+        window: How requests are counted (U4).
+        window_phase: Where fixed windows begin, in seconds of the loop's clock after
+            the start; ``None`` draws it from ``seed``.
+        creates_per_minute: Budget of ``POST /v1/generations``.
+        reads_per_minute: Budget of everything else.
+        count_rejected: Whether a refused request counts too (U5).
+        rate_limit_headers: Whether ``X-RateLimit-*`` are sent.
+        retry_after_in: Where a rate limit says how long to wait (U7).
+        other_creates: Budget of instrumentals and sound effects (U8).
+        queue_size: Jobs of one account in progress before ``QUEUE_FULL`` (U6).
+        queue_full_retry_after: Whole seconds that ``QUEUE_FULL`` names, if any (U6).
+        generation_time: Range of the time a track takes.
+        effect_time: Range of the time a sound effect takes.
+        pending_time: Range of the time a track is ``pending`` before it is
+            ``processing``; part of neither range above.
+        failure_rate: Share of tracks that end as ``failed``, 0 to 1.
+        refund_failed: Whether a failed track gives its credit back (U1).
+        credits: Monthly allowance of the first account.
+        pack_credits: Bought credits, used after the monthly ones (U32).
+        tier: Plan of the first account; only ``pro`` and ``lifetime`` may use the API.
+        daily_effects: Sound effects per UTC day and account.
+        daily_limit_status: Status of the answer beyond that (U9).
+        clamp_out_of_range: Put numbers into range instead of refusing them (quirk Q6).
+        rewrite_prompts: Echo another prompt than the one sent.
+        ignore_seeds: Use and echo a seed of the service's own.
+        loopback_webhooks: Whether a webhook may point to this machine (U20).
+        webhook_timeout: Seconds for one delivery, not divided by ``speed`` (U20).
+        webhook_sender: Called with URL, headers and body instead of a POST by httpx;
+            gives the status.
+        latency: Range of the network's delay, each way; not divided by ``speed``.
+        base_url: Where the in-process transport finds the API.
+        media_url: Where the in-process transport finds the audio.
+        start_time: Wall time at the start; ``None`` is now. It goes on with the loop's
+            clock.
+        audio: Bytes to serve as every track's MP3 instead of rendering one.
+    """
+
+    speed: float = attrs.field(default=1.0, validator=gt(0))
+    seed: int = 1
+    window: WindowKind = attrs.field(default="fixed", validator=in_(_WINDOWS))
+    window_phase: float | None = None
+    creates_per_minute: int = attrs.field(default=10, validator=ge(1))
+    reads_per_minute: int = attrs.field(default=60, validator=ge(1))
+    count_rejected: bool = False
+    rate_limit_headers: bool = True
+    retry_after_in: RetryAfterPlace = attrs.field(
+        default="both", validator=in_(("both", "header", "body", "none"))
+    )
+    other_creates: Literal["creates", "reads"] = attrs.field(
+        default="reads", validator=in_(("creates", "reads"))
+    )
+    queue_size: int = attrs.field(default=5, validator=ge(1))
+    queue_full_retry_after: int | None = None
+    generation_time: tuple[float, float] = attrs.field(
+        default=(20.0, 120.0), validator=_is_range
+    )
+    effect_time: tuple[float, float] = attrs.field(
+        default=(3.0, 8.0), validator=_is_range
+    )
+    pending_time: tuple[float, float] = attrs.field(
+        default=(0.0, 0.0), validator=_is_range
+    )
+    failure_rate: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+    refund_failed: bool = False
+    credits: int = attrs.field(default=2000, validator=ge(0))
+    pack_credits: int = attrs.field(default=0, validator=ge(0))
+    tier: str = "pro"
+    daily_effects: int = attrs.field(default=100, validator=ge(0))
+    daily_limit_status: Literal[402, 429] = attrs.field(
+        default=429, validator=in_((402, 429))
+    )
+    clamp_out_of_range: bool = False
+    rewrite_prompts: bool = False
+    ignore_seeds: bool = False
+    loopback_webhooks: bool = True
+    webhook_timeout: float = attrs.field(default=10.0, validator=gt(0))
+    webhook_sender: WebhookSender | None = None
+    latency: tuple[float, float] = attrs.field(default=(0.0, 0.0), validator=_is_range)
+    base_url: str = "https://pub.finetuning.ai"
+    media_url: str = "https://media.finetuning.ai"
+    start_time: datetime | None = None
+    audio: bytes | None = None
+
+    def wall_start(self) -> datetime:
+        """The wall time at the start, aware, in UTC."""
+        if self.start_time is None:
+            return datetime.now(UTC)
+        return self.start_time.astimezone(UTC)
+
+    @property
+    def rate_limits(self) -> RateLimits:
+        """What to give a client: ``.creates`` and ``.reads`` with ``.limit, .per``."""
+        per = 60.0 / self.speed
+        return RateLimits(
+            RateLimit(self.creates_per_minute, per),
+            RateLimit(self.reads_per_minute, per),
+        )
