@@ -27,7 +27,7 @@ help?
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -169,12 +169,16 @@ class APIResponseError(FinetuningError):
 
 
 class APIStatusError(FinetuningError):
-    """The service answered with an error.
+    """The service answered with an error; `str` adds what can be done about it.
 
     Attributes:
+        message: The service's own words, without secrets that it may have repeated.
         status_code: The HTTP status, 400 to 599 as a rule.
+        code: The service's code; ``HTTP_`` and the status where none could be read.
         details: What the service added: an object, an array, or nothing.
     """
+
+    _advice: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -200,7 +204,7 @@ class APIStatusError(FinetuningError):
         self.details = details
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.status_code} {self.code})"
+        return f"{self.message} ({self.status_code} {self.code}){self._advice}"
 
 
 class BadRequestError(APIStatusError):
@@ -210,13 +214,19 @@ class BadRequestError(APIStatusError):
 class AuthenticationError(APIStatusError):
     """401: the key is missing, malformed, revoked or unknown."""
 
+    _advice = "; keys are made under Profile > API on finetuning.ai"
+
 
 class InsufficientCreditsError(APIStatusError):
     """402: no generations are left this month."""
 
+    _advice = "; wait for the monthly reset, or buy more"
+
 
 class PermissionDeniedError(APIStatusError):
     """403: the plan has no API access."""
+
+    _advice = "; API access comes with the Pro and Lifetime plans"
 
 
 class NotFoundError(APIStatusError):
@@ -226,9 +236,15 @@ class NotFoundError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: a limit of the account is spent; `retry_after` says for how long."""
 
+    def __str__(self) -> str:
+        wait = self.retry_after
+        return super().__str__() + ("" if wait is None else f"; wait {wait:g} s")
+
 
 class QueueFullError(RateLimitError):
     """429 ``QUEUE_FULL``: too many tracks of the account are under way."""
+
+    _advice = "; there is room again when one of them ends"
 
 
 class InternalServerError(APIStatusError):

@@ -89,7 +89,9 @@ _LOGIN_IN_TEXT: Final = re.compile(
 )
 # JSON may spell the question mark as \u003f.
 _QUERY_IN_TEXT: Final = re.compile(
-    r"(https?:[^\s\"'<>?#]*?)(?:[?#]|\\u003f|\\u0023)[^\s\"'<>]+", re.IGNORECASE
+    r"(https?:(?:\\?/){2}(?:[^\s\"'<>?#\\]|\\(?!u003f|u0023)){0,2048}+)"
+    r"(?:[?#]|\\u003f|\\u0023)[^\s\"'<>]+",
+    re.IGNORECASE,
 )
 
 

@@ -1,0 +1,190 @@
+"""Every error: its place in the tree, its pickle, and what it must not show."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import pickle
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async import _errors
+from finetuning_async._errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    FinetuningError,
+    GenerationFailedError,
+    InvalidRequestError,
+    QueueFullError,
+    RateLimitError,
+    SubmissionUnknownError,
+    WaitTimeoutError,
+)
+from finetuning_async._models import Generation
+
+CLASSES = [
+    value
+    for value in vars(_errors).values()
+    if isinstance(value, type) and issubclass(value, FinetuningError)
+]
+CANARY = "s3cr3t-canary"
+TRACK = Generation(
+    id="gen_1",
+    status="failed",
+    error_message="renderer ran out of time",
+    webhook=f"https://me.example/hook?token={CANARY}",
+    raw={"webhook": f"https://me.example/hook?token={CANARY}"},
+)
+
+
+def example(cls: type[FinetuningError]) -> FinetuningError:
+    """One of each class, with everything set that it can carry."""
+    common: dict[str, Any] = {"request_id": "req_1"}
+    if cls is InvalidRequestError:
+        return InvalidRequestError("bpm", 300, "a number from 60 to 200")
+    if cls is APIResponseError:
+        common |= {"path": "$.data.id", "status_code": 200, "generation_id": "gen_1"}
+    elif issubclass(cls, APIStatusError):
+        common |= {"status_code": 429, "code": "RATE_LIMITED", "retry_after": 17.0}
+        common |= {"details": [{"trackId": "a"}], "safe_to_retry": True}
+    elif cls is SubmissionUnknownError:
+        sent_at = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+        common |= {"prompt": "lofi", "seed": 7, "sent_at": sent_at}
+        common |= {"candidates": ["gen_1", "gen_2"]}
+    elif cls is GenerationFailedError:
+        return GenerationFailedError("the track failed", generation=TRACK)
+    elif cls is WaitTimeoutError:
+        common = {"generation_id": "gen_1", "generation": TRACK, "safe_to_retry": True}
+    else:
+        common |= {"generation_id": "gen_1", "code": "X", "retry_after": 1.5}
+    return cls("it went wrong", **common)
+
+
+def back(error: FinetuningError) -> FinetuningError:
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert isinstance(again, FinetuningError)
+    return again
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_error_comes_back_equal_from_a_pickle(cls: type[FinetuningError]) -> None:
+    error = example(cls)
+    again = back(error)
+    assert type(again) is cls
+    assert again == error
+    assert hash(again) == hash(error)
+    assert (str(again), repr(again)) == (str(error), repr(error))
+    for name in ("generation_id", "request_id", "code", "retry_after", "safe_to_retry"):
+        assert getattr(again, name) == getattr(error, name)
+
+
+def test_notes_survive_a_pickle_and_causes_do_not() -> None:
+    error = FinetuningError("it went wrong")
+    error.add_note("after three attempts")
+    error.__cause__ = ValueError("x")
+    again = back(error)
+    assert again.__notes__ == ["after three attempts"]
+    assert again.__cause__ is None
+
+
+def test_errors_with_other_contents_differ() -> None:
+    assert FinetuningError("a") != FinetuningError("b")
+    assert FinetuningError("a") != FinetuningError("a", code="X")
+    assert FinetuningError("a") != APIConnectionError("a")
+
+
+@pytest.mark.parametrize(
+    ("cls", "base"),
+    [
+        (InvalidRequestError, ValueError),
+        (APITimeoutError, TimeoutError),
+        (APITimeoutError, APIConnectionError),
+        (WaitTimeoutError, TimeoutError),
+        (QueueFullError, RateLimitError),
+        (AuthenticationError, APIStatusError),
+    ],
+)
+def test_errors_are_caught_by_their_builtin_bases(
+    cls: type[FinetuningError], base: type[Exception]
+) -> None:
+    assert isinstance(example(cls), base)
+
+
+def test_the_tree_in_the_first_lines_names_every_class() -> None:
+    drawn = re.findall(r"\w+Error\b", (_errors.__doc__ or "").split("Every error")[0])
+    assert {cls.__name__ for cls in CLASSES} <= set(drawn)
+
+
+def test_an_invalid_request_names_field_value_and_range() -> None:
+    error = InvalidRequestError("bpm", 300, "a number from 60 to 200")
+    assert str(error) == "bpm=300 is not valid: a number from 60 to 200"
+    assert (error.field, error.value) == ("bpm", 300)
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+STRANGE = [math.nan, math.inf, [1], {"a": 1}, Hostile(), 10**5000, "x" * 10_000, len]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
+def test_whatever_was_given_the_error_is_short_and_pickles(value: object) -> None:
+    error = InvalidRequestError("duration", value, "a number")
+    assert len(str(error)) < 200
+    assert back(error) == error
+
+
+def test_a_hidden_value_is_neither_shown_nor_kept() -> None:
+    error = InvalidRequestError.hidden("webhook", "a URL that begins with https://")
+    assert str(error) == "webhook is not valid: a URL that begins with https://"
+    assert error.value is None
+    assert back(error) == error
+
+
+@pytest.mark.parametrize("cls", [GenerationFailedError, WaitTimeoutError])
+def test_an_error_about_a_track_does_not_pass_its_webhooks_secret_on(
+    cls: type[FinetuningError],
+) -> None:
+    error = example(cls)
+    assert CANARY not in repr(error) + str(error) + repr(vars(error))
+    assert CANARY.encode() not in pickle.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("AuthenticationError", "Profile > API"),
+        ("InsufficientCreditsError", "monthly reset"),
+        ("PermissionDeniedError", "Pro and Lifetime"),
+        ("RateLimitError", "wait 17 s"),
+        ("QueueFullError", "when one of them ends"),
+    ],
+)
+def test_a_status_error_says_what_can_be_done(name: str, advice: str) -> None:
+    error = example(getattr(_errors, name))
+    assert advice in str(error)
+    assert error.message == "it went wrong"
+
+
+@given(
+    message=st.text(),
+    code=st.none() | st.text(),
+    retry_after=st.none() | st.floats(0, 1e9),
+    details=st.none() | st.dictionaries(st.text(), st.integers()),
+)
+def test_any_status_error_comes_back_equal(
+    message: str, code: str | None, retry_after: float | None, details: Any
+) -> None:
+    error = RateLimitError(
+        message, status_code=429, code=code, retry_after=retry_after, details=details
+    )
+    assert back(error) == error
