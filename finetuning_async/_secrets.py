@@ -84,8 +84,10 @@ def masked_repr(url: str | None) -> str:
 
 
 _KEY_IN_TEXT: Final = re.compile(KEY_PREFIX + r"\w+")
+# The second form is a login that was cut short before its "@".
 _LOGIN_IN_TEXT: Final = re.compile(
-    r"(https?:(?:\\?/){2})[^\s/@\"'<>?#]+@", re.IGNORECASE
+    r"(https?:(?:\\?/){2})(?:[^\s/@\"'<>?#]+@|[^\s/@\"'<>?#:]+:[^\s/@\"'<>?#]*\Z)",
+    re.IGNORECASE,
 )
 # JSON may spell the question mark as \u003f.
 _QUERY_IN_TEXT: Final = re.compile(
