@@ -33,7 +33,7 @@ from finetuning_async._requests import (
 from finetuning_async._secrets import mask_query, masked_repr
 from finetuning_async._types import FINAL_STATUSES, Kind, Status
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 def _raw() -> Any:
@@ -190,7 +190,7 @@ class SoundEffect(_HasWebhook):
 
 
 @attrs.frozen(kw_only=True)
-class Page(Generic[T]):
+class Page(Generic[T_co]):
     """Some rows of a list, newest first.
 
     Attributes:
@@ -200,15 +200,15 @@ class Page(Generic[T]):
         raw: The JSON as received.
     """
 
-    items: tuple[T, ...]
+    items: tuple[T_co, ...]
     has_more: bool
     next_offset: int
-    _fetch_next: Callable[[], Awaitable[Page[T]]] | None = attrs.field(
+    _fetch_next: Callable[[], Awaitable[Page[T_co]]] | None = attrs.field(
         default=None, repr=False, eq=False
     )
     raw: Mapping[str, Any] = _raw()
 
-    async def next_page(self) -> Page[T] | None:
+    async def next_page(self) -> Page[T_co] | None:
         """Fetch the page after this one; `None` at the end of the list.
 
         Raises:
