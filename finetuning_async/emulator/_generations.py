@@ -73,7 +73,7 @@ def get_generation(service: Service, call: Call, account: Account) -> Reply:
 
 
 def bulk_delete(service: Service, call: Call, account: Account) -> Reply:
-    """``POST /v1/generations/bulk-delete``; a repeated id fails the second time (U24)."""
+    """``POST /v1/generations/bulk-delete``; a repeated id fails as an item (U24)."""
     body = _validation.json_object(call.body)
     deleted: list[str] = []
     errors: list[dict[str, str]] = []

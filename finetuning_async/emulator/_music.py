@@ -6,7 +6,8 @@ A loop of at most a dozen seconds is rendered once and tiled. Four layers:
 - a bass that stays on the tonic;
 - a pad that moves through chords which all hold the tonic (major: I vi IV I, minor:
   i VI iv i), so that the tonic is the strongest pitch class of the whole;
-- a soft arpeggio in eighths, its order drawn from the seed.
+- a soft note on each beat, drawn from the chord and the seed. Nothing begins between
+  beats, so that whoever measures the tempo finds the one asked for.
 
 All are lists of floats from -1 to 1 at `SAMPLE_RATE`.
 """
@@ -136,13 +137,13 @@ def _add_arpeggio(
     rng: random.Random,
 ) -> None:
     notes: dict[int, list[float]] = {}
-    steps = 2 * score.bars * score.beats
+    steps = score.bars * score.beats
     for step in range(steps):
         chord = chords[step * len(chords) // steps]
         pitch = 12 + rng.choice((*chord, 0, 12))
         if pitch not in notes:
-            notes[pitch] = _note(_pitch(score.tonic + pitch), 0.07, 0.06, score.beat)
-        _mix_in(mix, notes[pitch], round(step * score.beat / 2))
+            notes[pitch] = _note(_pitch(score.tonic + pitch), 0.09, 0.03, score.beat * 1.8)
+        _mix_in(mix, notes[pitch], round(step * score.beat))
 
 
 def _note(
@@ -168,7 +169,7 @@ def _drum(root: float) -> list[float]:
         for i in range(5000)
     ]
     for i in range(600):
-        thump[i] += 0.20 * exp(-i / 120) * rng.uniform(-1, 1)
+        thump[i] += 0.30 * exp(-i / 160) * rng.uniform(-1, 1)
     return thump
 
 

@@ -34,6 +34,7 @@ from finetuning_async.emulator._windows import make_window
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from finetuning_async.emulator._records import RateLimit
     from finetuning_async.emulator._settings import EmulatorSettings
     from finetuning_async.emulator._windows import Window
 
@@ -90,10 +91,9 @@ class Service:
     def add_account(self, key: str, tier: str, monthly: int, pack: int) -> Account:
         """Open an account that is reached by ``key``."""
         limits = self.settings.rate_limits
-        kind = self.settings.window
         windows: dict[Bucket, Window] = {
-            "creates": make_window(kind, *attrs.astuple(limits.creates), self._phase),
-            "reads": make_window(kind, *attrs.astuple(limits.reads), self._phase),
+            "creates": self._window(limits.creates),
+            "reads": self._window(limits.reads),
         }
         account = Account(self.new_id(), key, tier, monthly, pack, windows)
         self._accounts[key] = account
@@ -286,6 +286,10 @@ class Service:
 
     def _duration(self, span: tuple[float, float]) -> float:
         return self.choices.uniform(*span) / self.settings.speed
+
+    def _window(self, budget: RateLimit) -> Window:
+        kind = self.settings.window
+        return make_window(kind, budget.limit, budget.per, self._phase)
 
     def _draw_phase(self, now: float) -> float:
         phase = self.settings.window_phase
