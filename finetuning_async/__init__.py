@@ -1,3 +1,114 @@
-"""Async client."""
+"""The async client of the finetuning.ai music API.
 
-from finetuning_async._version import __version__
+    async with AsyncClient() as client:
+        track = await client.generate("lofi chill piano night", duration=120)
+        await client.download(track, "night.mp3")
+
+The package, from the top down; arrows between layers point down only:
+
+    cli                       the program `finetuning`
+    testing                   what a suite of your own needs
+    emulator                  the service, on your machine; imports nothing of the rest
+    _client                   AsyncClient
+    _resources, _session      its methods; a client bound to its event loop
+    _waiting, _account        composes what follows; what clients of one key share
+    _poller, _submit, _download
+    _pipeline                 retry( gate( limit( send ) ) )
+    _transport, _limiter, _inflight, _retry
+    _parsing, _token_bucket, _poll_schedule, ...   arithmetic: no clock, no network
+    _models, _requests, _errors
+"""
+
+from finetuning_async._client import AsyncClient as AsyncClient
+from finetuning_async._errors import APIConnectionError as APIConnectionError
+from finetuning_async._errors import APIResponseError as APIResponseError
+from finetuning_async._errors import APIStatusError as APIStatusError
+from finetuning_async._errors import APITimeoutError as APITimeoutError
+from finetuning_async._errors import AuthenticationError as AuthenticationError
+from finetuning_async._errors import BadRequestError as BadRequestError
+from finetuning_async._errors import ClientClosedError as ClientClosedError
+from finetuning_async._errors import FinetuningError as FinetuningError
+from finetuning_async._errors import GenerationFailedError as GenerationFailedError
+from finetuning_async._errors import (
+    InsufficientCreditsError as InsufficientCreditsError,
+)
+from finetuning_async._errors import InternalServerError as InternalServerError
+from finetuning_async._errors import InvalidRequestError as InvalidRequestError
+from finetuning_async._errors import NotFoundError as NotFoundError
+from finetuning_async._errors import PermissionDeniedError as PermissionDeniedError
+from finetuning_async._errors import QueueFullError as QueueFullError
+from finetuning_async._errors import RateLimitError as RateLimitError
+from finetuning_async._errors import SubmissionUnknownError as SubmissionUnknownError
+from finetuning_async._errors import WaitTimeoutError as WaitTimeoutError
+from finetuning_async._errors import (
+    WebhookVerificationError as WebhookVerificationError,
+)
+from finetuning_async._models import Account as Account
+from finetuning_async._models import BulkFailure as BulkFailure
+from finetuning_async._models import BulkResult as BulkResult
+from finetuning_async._models import Generation as Generation
+from finetuning_async._models import GenerationParameters as GenerationParameters
+from finetuning_async._models import Health as Health
+from finetuning_async._models import Outcome as Outcome
+from finetuning_async._models import Page as Page
+from finetuning_async._models import Playlist as Playlist
+from finetuning_async._models import PlaylistTrack as PlaylistTrack
+from finetuning_async._models import SoundEffect as SoundEffect
+from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
+from finetuning_async._rate_limits import RateLimit as RateLimit
+from finetuning_async._rate_limits import RateLimits as RateLimits
+from finetuning_async._rate_limits import RateLimitStatus as RateLimitStatus
+from finetuning_async._requests import GenerationRequest as GenerationRequest
+from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
+from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
+from finetuning_async._types import Kind as Kind
+from finetuning_async._types import KnownStatus as KnownStatus
+from finetuning_async._types import Status as Status
+from finetuning_async._types import Track as Track
+from finetuning_async._version import __version__ as __version__
+
+__all__ = [
+    "APIConnectionError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "Account",
+    "AsyncClient",
+    "AuthenticationError",
+    "BadRequestError",
+    "BudgetStatus",
+    "BulkFailure",
+    "BulkResult",
+    "ClientClosedError",
+    "FinetuningError",
+    "Generation",
+    "GenerationFailedError",
+    "GenerationParameters",
+    "GenerationRequest",
+    "Health",
+    "InstrumentalRequest",
+    "InsufficientCreditsError",
+    "InternalServerError",
+    "InvalidRequestError",
+    "Kind",
+    "KnownStatus",
+    "NotFoundError",
+    "Outcome",
+    "Page",
+    "PermissionDeniedError",
+    "Playlist",
+    "PlaylistTrack",
+    "QueueFullError",
+    "RateLimit",
+    "RateLimitError",
+    "RateLimitStatus",
+    "RateLimits",
+    "SoundEffect",
+    "SoundEffectRequest",
+    "Status",
+    "SubmissionUnknownError",
+    "Track",
+    "WaitTimeoutError",
+    "WebhookVerificationError",
+    "__version__",
+]

@@ -18,7 +18,8 @@ FINAL_STATUSES: frozenset[str] = frozenset({"completed", "failed"})
 """Nothing leaves these; every other word, known or not, is still under way."""
 
 Kind: TypeAlias = Literal["music", "instrumental", "sound_effect"]
-"""What a create makes. Music and instrumentals share one list; effects have their own."""
+"""What a create makes. Music and instrumentals share one list; effects have their
+own."""
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 """What a create does when its fate cannot be learned."""

@@ -6,15 +6,14 @@ to its end; `AnswerFacts` is what a response says about the limits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 Evidence: TypeAlias = Literal["not_sent", "unknown"]
-"""What is known of a request without an answer: no byte of it left, or some may have."""
+"""What is known of a request without an answer: no byte of it left, or some may
+have."""
 
 Route: TypeAlias = str
 """Which budget a request takes from: ``creates``, ``reads``, or the name of an endpoint
@@ -32,6 +31,7 @@ class Call:
         query: The query parameters.
         body: What is sent as JSON; kept out of `repr`, it may hold a webhook's secret.
         needs_key: Whether the API key goes with it.
+        repeatable: Whether sending it twice does no more than sending it once.
     """
 
     method: str
@@ -40,11 +40,7 @@ class Call:
     query: Mapping[str, str | int] = attrs.field(factory=dict)
     body: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
     needs_key: bool = True
-
-    @property
-    def is_idempotent(self) -> bool:
-        """Whether sending it twice does no more than sending it once."""
-        return self.route != "creates"
+    repeatable: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -84,8 +80,8 @@ class AnswerFacts:
     Attributes:
         status: The HTTP status.
         code: The error code, if it is an error that can be read.
-        limit: ``X-RateLimit-Limit``: requests allowed per window; `None` if absent or no
-            whole number of at least 1.
+        limit: ``X-RateLimit-Limit``: requests allowed per window; `None` if absent or
+            no whole number of at least 1.
         remaining: ``X-RateLimit-Remaining``: left in the window; `None` if absent or no
             whole number of at least 0.
         retry_after: Seconds, at least 0 and finite, that a 429 or 503 asks for; `None`

@@ -1,0 +1,78 @@
+"""What the clients of one account share: budgets, gates, claims, the poll loop.
+
+It belongs to (event-loop run, base URL, hash of the key), so two clients with one key
+in one loop share it, and nothing survives the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, TypeAlias
+
+from anyio.lowlevel import RunVar
+
+from finetuning_async._inflight import InFlight
+from finetuning_async._limiter import Limiter
+from finetuning_async._poller import Poller
+from finetuning_async._rate_limits import RateLimits
+from finetuning_async._server_clock import ServerClock
+from finetuning_async._submit import OneByOne
+
+if TYPE_CHECKING:
+    from finetuning_async._secrets import ApiKey
+
+logger = logging.getLogger("finetuning_async")
+
+_Key: TypeAlias = tuple[str, str, bool]
+
+_accounts: RunVar[dict[_Key, Account]] = RunVar("finetuning_async.accounts")
+
+rng = random.SystemRandom()
+"""Seeds and jitter; a seed tells a track apart, so it must not repeat in a forked
+child."""
+
+
+class Account:
+    """The shared state of one account in one event loop.
+
+    Args:
+        limits: What it may send; `None` for no pacing.
+        limiter: Its turns, if the caller brings them.
+    """
+
+    def __init__(self, limits: RateLimits | None, limiter: Limiter | None) -> None:
+        self.limits = limits
+        self.limiter = limiter or Limiter(limits, rng=rng)
+        self.clock = ServerClock()
+        self.inflight = InFlight()
+        self.one_by_one = OneByOne()
+        reads = (limits or RateLimits()).reads
+        self.poller = Poller(
+            self.inflight, self.clock, limit=reads.limit, per=reads.per
+        )
+
+    @classmethod
+    def of(
+        cls,
+        base_url: str,
+        key: ApiKey,
+        limits: RateLimits | None,
+        limiter: Limiter | None,
+    ) -> Account:
+        """The account of a key in the running event loop; made if need be."""
+        try:
+            accounts = _accounts.get()
+        except LookupError:
+            accounts = {}
+            _accounts.set(accounts)
+        name = (base_url, key.digest, limits is None)
+        account = accounts.get(name)
+        if account is None:
+            account = accounts[name] = cls(limits, limiter)
+        elif account.limits != limits:
+            logger.warning(
+                "another client with this key set %s first; it holds for both",
+                account.limits,
+            )
+        return account

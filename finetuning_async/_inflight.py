@@ -1,0 +1,153 @@
+"""The register of an account's tracks under way: claims, and the line before the queue.
+
+A create enters its track here before it returns; the poll loop takes it out when the
+track has ended. Neither knows the other.
+
+A *claim* says that an id belongs to a create of this process. A create whose answer was
+lost looks for its track in the list, and must not take one that is already claimed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from finetuning_async._queue_gate import QueueGate
+from finetuning_async._types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+CLAIMS_KEPT: Final = 20_000
+"""More than a day of creates at 10 a minute; a lookup goes back a few minutes."""
+
+
+@attrs.frozen(kw_only=True)
+class UnderWay:
+    """An accepted track that has not been seen to end.
+
+    Attributes:
+        kind: What it is.
+        accepted_at: When its create was answered, in seconds of the loop's clock.
+        duration: The length asked for, in seconds, if any.
+        has_webhook: Whether the service will call when it ends.
+    """
+
+    kind: Kind
+    accepted_at: float
+    duration: float | None
+    has_webhook: bool = False
+
+
+class Ticket:
+    """A place in the line before the queue gate.
+
+    Attributes:
+        wake: Called when it may be this ticket's turn.
+    """
+
+    __slots__ = ("wake",)
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+
+
+class InFlight:
+    """What one account has under way, as far as this process knows.
+
+    Attributes:
+        under_way: The accepted tracks by id, oldest first.
+        seeds_are_echoed: Whether every create so far was answered with the seed it
+            sent. Once not, a seed proves nothing and no lookup adopts a track any more.
+    """
+
+    def __init__(self) -> None:
+        self.under_way: dict[str, UnderWay] = {}
+        self.seeds_are_echoed = True
+        self._gate = QueueGate()
+        self._line: deque[Ticket] = deque()
+        self._claims: OrderedDict[str, None] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return (
+            f"<InFlight under_way={len(self.under_way)} parked={len(self._line)}"
+            f" {self._gate!r}>"
+        )
+
+    @property
+    def queue_capacity(self) -> int | None:
+        """How many tracks fit into the service's queue, if a refusal has told."""
+        return self._gate.capacity
+
+    def claim(self, track_id: str) -> None:
+        """Say that an id belongs to a create of this process."""
+        self._claims[track_id] = None
+        if len(self._claims) > CLAIMS_KEPT:
+            self._claims.popitem(last=False)
+
+    def is_claimed(self, track_id: str) -> bool:
+        """Whether an id belongs to a create of this process."""
+        return track_id in self._claims
+
+    def stand_in_line(self, ticket: Ticket, *, first: bool = False) -> None:
+        """Queue for the gate; one that was refused goes first."""
+        if first:
+            self._line.appendleft(ticket)
+        else:
+            self._line.append(ticket)
+
+    def opens(self, ticket: Ticket) -> float:
+        """When a ticket may enter: ``-inf`` for now, or a time of the loop's clock.
+
+        ``inf`` means that only an answer, an end or a departure can tell.
+        """
+        if self._line[0] is not ticket:
+            return inf
+        return self._gate.opens(len(self.under_way))
+
+    def enter(self, ticket: Ticket) -> None:
+        """Pass the gate; end it with `accepted`, `refused` or `not_entered`."""
+        self._line.remove(ticket)
+        self._gate.entered()
+        self._wake_next()
+
+    def leave_line(self, ticket: Ticket) -> None:
+        """Give the place up; the next in line moves on."""
+        self._line.remove(ticket)
+        self._wake_next()
+
+    def accepted(self, track_id: str, track: UnderWay) -> None:
+        """A create was taken: its id is claimed and under way."""
+        self.claim(track_id)
+        self.under_way[track_id] = track
+        self._gate.accepted(len(self.under_way))
+        self._wake_next()
+
+    def adopted(self, track_id: str, track: UnderWay) -> None:
+        """A lost create was found again; it left the gate when it was lost."""
+        self.claim(track_id)
+        self.under_way[track_id] = track
+
+    def refused(self) -> None:
+        """A create was answered with ``QUEUE_FULL``."""
+        self._gate.refused(anyio.current_time(), len(self.under_way))
+        self._wake_next()
+
+    def not_entered(self) -> None:
+        """A create that had passed the gate ended in another way."""
+        self._gate.left()
+        self._wake_next()
+
+    def ended(self, track_id: str) -> None:
+        """A track was seen to end, or to be gone. Unknown ids are ignored."""
+        if self.under_way.pop(track_id, None) is not None:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        if self._line:
+            self._line[0].wake()

@@ -1,0 +1,202 @@
+"""retry( gate( limit( send ) ) ): the one place that fixes the order.
+
+A turn is taken for each attempt, so a repetition is counted like any other request. The
+gate of a 429 and the rate are one question to the limiter: when may this go out?
+
+A create does not go through `Pipeline.request`: what may be repeated there is decided
+in `_submit`, with the same `turn`, `send` and `check`.
+"""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+
+from finetuning_async import _parsing
+from finetuning_async._errors import (
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    InternalServerError,
+    QueueFullError,
+    RateLimitError,
+)
+from finetuning_async._limiter import Limiter
+from finetuning_async._retry import Repeatable, RetryPolicy
+from finetuning_async._server_clock import ServerClock
+from finetuning_async._transport import NoAnswer, Transport
+
+if TYPE_CHECKING:
+    from finetuning_async._limiter import Permit
+    from finetuning_async._wire import Answer, Call
+
+logger = logging.getLogger("finetuning_async")
+
+RATE_CODES = frozenset({"RATE_LIMITED", "GENERATION_RATE_LIMITED"})
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Pipeline:
+    """Makes requests for one account, paced and repeated as its rules say."""
+
+    transport: Transport
+    limiter: Limiter
+    retry: RetryPolicy
+    clock: ServerClock
+
+    async def request(self, call: Call, *, deadline: float = inf) -> Answer:
+        """Make a request that may be repeated, and return its 2xx answer.
+
+        Args:
+            call: What to ask; `Call.repeatable` must hold.
+            deadline: On the loop's clock; no pause is begun that does not fit. Whoever
+                sets one cancels the call when it comes.
+
+        Raises:
+            APITimeoutError: Its turn cannot come in time.
+            APIConnectionError: The service could not be asked, repeatedly.
+            APIStatusError: It answered with an error.
+            ClientClosedError: The client was closed.
+        """
+        try:
+            return await self.attempt(call, deadline=deadline)
+        except Repeatable as failure:
+            first = failure
+        return await self.retry.again(
+            first,
+            lambda: self.attempt(call, deadline=deadline, first=True),
+            deadline=deadline,
+        )
+
+    async def attempt(
+        self, call: Call, *, deadline: float = inf, first: bool = False
+    ) -> Answer:
+        """Make one attempt.
+
+        Args:
+            call: What to ask.
+            deadline: On the loop's clock; bounds the steps on the wire.
+            first: Whether it goes before the others that wait; a repetition does.
+
+        Raises:
+            Repeatable: It failed and may be made again.
+            FinetuningError: It failed.
+        """
+        permit = await self.turn(call, deadline=deadline, first=first)
+        try:
+            answer = await self.send(call, permit, deadline=deadline)
+        except NoAnswer as failure:
+            error = failure.as_error(call)
+        else:
+            self.check(call, answer)
+            return answer
+        raise Repeatable(error)
+
+    async def turn(
+        self, call: Call, *, deadline: float = inf, first: bool = False
+    ) -> Permit:
+        """Wait for a turn in the budget that a call takes from.
+
+        Cancelled here, nothing was sent and the turn goes to the next.
+
+        Raises:
+            RateLimitError: A 429 asked for a pause longer than `max_retry_wait`, or
+                than what is left.
+            APITimeoutError: The turn cannot come before the deadline.
+        """
+        permit = None if first else self.limiter.try_acquire(call.route)
+        if permit is not None:
+            return permit
+        now = anyio.current_time()
+        turn = self.limiter.earliest(call.route)
+        if turn > deadline and self.limiter.gate_opens(call.route) <= deadline:
+            raise APITimeoutError(
+                f"{call.method} {call.path} was not sent: its turn comes in"
+                f" {turn - now:.1f} s at the earliest, {deadline - now:.1f} s are left",
+                retry_after=turn - now,
+                safe_to_retry=True,
+            )
+        return await self.limiter.acquire(
+            call.route,
+            first=first,
+            max_pause=min(self.retry.max_retry_wait, deadline - now),
+        )
+
+    async def send(
+        self, call: Call, permit: Permit, *, deadline: float = inf
+    ) -> Answer:
+        """Send a call and settle its permit, whatever happens.
+
+        Raises:
+            NoAnswer: There is none; a call that was not sent has given its turn back.
+        """
+        now = anyio.current_time()
+        left = None if deadline == inf else max(deadline - now, 0.001)
+        try:
+            answer = await self.transport.send(call, seconds_left=left)
+        except NoAnswer as failure:
+            _log_failure(call, failure)
+            if failure.evidence == "not_sent":
+                permit.unsent()
+            else:
+                permit.abandoned()
+            raise
+        except ClientClosedError:
+            permit.unsent()
+            raise
+        except BaseException:
+            permit.abandoned()
+            raise
+        permit.answered(_parsing.answer_facts(answer))
+        self._learn_the_time(answer)
+        _log_answer(call, answer)
+        return answer
+
+    def _learn_the_time(self, answer: Answer) -> None:
+        date = _parsing.server_date(answer)
+        if date is not None:
+            self.clock.seen(
+                date, sent_at=answer.sent_at, received_at=answer.received_at
+            )
+
+    @staticmethod
+    def check(call: Call, answer: Answer) -> None:
+        """Return if the answer is 2xx.
+
+        Raises:
+            Repeatable: It is an error, and the call may be made again.
+            APIStatusError: It is an error.
+        """
+        if answer.is_success:
+            return
+        error = _parsing.status_error(answer, idempotent=call.repeatable)
+        if _is_rate_limit(error):
+            raise Repeatable(error, paced=True)
+        if call.repeatable and isinstance(error, InternalServerError):
+            raise Repeatable(error)
+        raise error
+
+
+def _is_rate_limit(error: APIStatusError) -> bool:
+    """Whether it is a 429 that passes with time; not a full queue, nor a daily cap."""
+    return (
+        isinstance(error, RateLimitError)
+        and not isinstance(error, QueueFullError)
+        and (error.code in RATE_CODES or error.code == "HTTP_429")
+    )
+
+
+def _log_answer(call: Call, answer: Answer) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        milliseconds = (answer.received_at - answer.sent_at) * 1000
+        logger.debug(
+            "%s %s: %d in %.0f ms", call.method, call.path, answer.status, milliseconds
+        )
+
+
+def _log_failure(call: Call, failure: NoAnswer) -> None:
+    logger.debug("%s %s: no answer (%s)", call.method, call.path, failure.reason)

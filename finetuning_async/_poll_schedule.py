@@ -1,0 +1,135 @@
+"""When to look at which track. Pure: times come in, times come out.
+
+The service allows 60 reads a minute for everything. A quarter is left for the caller,
+so one read every ``1.4 s`` is what polling may take; `Pace` keeps that. Within it,
+`Outlook` says when a track is worth a look:
+
+- before it can be done: not at all. How long tracks take is learned by kind and
+  requested length, from the service's ``generationTime`` and from what was seen;
+- while it is due: at every turn;
+- after it should have been done: ever more rarely.
+
+Until enough has been seen, a track is looked at from 2 s on at every turn, as the
+vendor advises (every 2 to 5 s, "Rate limits" page of its documentation).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from finetuning_async._types import Kind
+
+SHARE: Final = 0.72
+"""The part of the read budget that polling may use; the rest is the caller's."""
+
+FIRST_LOOK: Final = 2.0
+"""Seconds after acceptance, at 60 reads a minute, while nothing has been learned."""
+
+SAMPLES_KEPT: Final = 64
+SAMPLES_NEEDED: Final = 4
+STRAGGLER_GROWTH: Final = 1.3
+SLOWEST_LOOK: Final = 15.0
+"""Seconds between looks at a straggler, at 60 reads a minute."""
+
+
+class Pace:
+    """The rhythm of the reads: one every `interval` seconds on the long run.
+
+    Args:
+        limit: Reads allowed in `per` seconds, at least 1.
+        per: Seconds, above 0.
+    """
+
+    def __init__(self, *, limit: int, per: float) -> None:
+        self.interval = per / (limit * SHARE)
+        self.scale = per / limit
+        self._next = -inf
+
+    def next_turn(self) -> float:
+        """The earliest time of the next sweep."""
+        return self._next
+
+    def spent(self, now: float, reads: int) -> None:
+        """A sweep that began at `now` took so many reads."""
+        self._next = now + self.interval * max(reads, 1)
+
+
+@attrs.frozen
+class Expectation:
+    """When a track may be done, in seconds after its acceptance."""
+
+    earliest: float
+    latest: float
+
+
+class Outlook:
+    """How long tracks take, learned from those that ended.
+
+    With ``n`` ended tracks of a kind and length, the next one is expected between
+    ``min - 2 s / n`` and ``max + 2 s / n``, where ``s`` is the spread ``max - min``:
+    for times that are spread evenly the chance to fall outside shrinks with ``n``, and
+    for times that never vary the bounds are exact at once.
+
+    Args:
+        scale: Seconds per read of the budget; 1 at 60 reads a minute.
+    """
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        self._scale = scale
+        self._seen: dict[tuple[Kind, float | None], deque[tuple[float, float]]] = {}
+
+    def learn(
+        self,
+        kind: Kind,
+        duration: float | None,
+        *,
+        rendering: float | None,
+        total: float,
+    ) -> None:
+        """Note how long a track took.
+
+        Args:
+            kind: What it is.
+            duration: The length asked for, in seconds.
+            rendering: What the service says it took, in seconds.
+            total: Seconds from acceptance to the moment it was seen to be done.
+        """
+        shortest = total if rendering is None else min(rendering, total)
+        samples = self._seen.setdefault((kind, duration), deque(maxlen=SAMPLES_KEPT))
+        samples.append((shortest, total))
+
+    def expect(self, kind: Kind, duration: float | None) -> Expectation:
+        """When a track of this kind and length may be done."""
+        samples = self._seen.get((kind, duration), ())
+        if len(samples) < SAMPLES_NEEDED:
+            return Expectation(FIRST_LOOK * self._scale, inf)
+        low = min(shortest for shortest, _ in samples)
+        high = max(total for _, total in samples)
+        slack = 2 * (high - low) / len(samples) + self._scale
+        return Expectation(max(low - slack, 0.0), high + slack)
+
+    def next_look(
+        self, expectation: Expectation, *, age: float, last_pause: float, turn: float
+    ) -> float:
+        """How long to wait before the next look at a track that still runs.
+
+        Args:
+            expectation: When it may be done.
+            age: Seconds since its acceptance.
+            last_pause: Seconds waited before this look; 0 if there was none.
+            turn: Seconds between two turns of the poll loop.
+
+        Returns:
+            Seconds; 0 for the next turn.
+        """
+        if age < expectation.earliest:
+            return expectation.earliest - age
+        if age <= expectation.latest:
+            return 0.0
+        slower = max(last_pause, turn) * STRAGGLER_GROWTH
+        return min(slower, SLOWEST_LOOK * self._scale)

@@ -1,0 +1,100 @@
+"""When a create may go out although the service's queue has an unknown length. Pure.
+
+The service answers ``QUEUE_FULL`` when too many tracks of the account are under way;
+the number is not published. It is learned from one refusal: what was under way then is
+the capacity. From there on a create goes out when a track ends.
+
+Before anything is known, creates go out in full but for one caution: beyond the number
+that has already been seen under way, at most `CAUTION` are without an answer at a time,
+so that learning costs at most that many refusals.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+CAUTION: Final = 2
+"""Creates without an answer beyond what is known to fit."""
+
+FOREIGN_PAUSES: Final = (5.0, 10.0, 20.0, 30.0)
+"""Seconds between tries while the queue is full and none of it is ours."""
+
+TRIAL_PAUSES: Final = (600.0, 1200.0, 1800.0)
+"""Seconds after a refusal until one more than the capacity is tried."""
+
+
+class QueueGate:
+    """The capacity of the service's queue, as far as it is known.
+
+    Every method that takes `under_way` is told how many accepted tracks of ours have
+    not been seen to end. Times are seconds of one clock.
+
+    Attributes:
+        capacity: How many fit; `None` while no refusal has told.
+        entering: Creates let through that have no answer yet.
+    """
+
+    def __init__(self) -> None:
+        self.capacity: int | None = None
+        self.entering = 0
+        self._seen_to_fit = 0
+        self._refused_at = -inf
+        self._failed_trials = 0
+        self._foreign_refusals = 0
+
+    def __repr__(self) -> str:
+        return f"QueueGate(capacity={self.capacity}, entering={self.entering})"
+
+    def opens(self, under_way: int) -> float:
+        """When the next create may go out.
+
+        Returns:
+            ``-inf`` for now, a time, or ``inf`` if that only depends on an answer or on
+            the end of a track.
+        """
+        taken = under_way + self.entering
+        if self.capacity is None:
+            cautious = self.entering < CAUTION or taken < self._seen_to_fit
+            return -inf if cautious else inf
+        if taken < self.capacity:
+            return -inf
+        if self.entering:  # one at a time beyond the capacity
+            return inf
+        return self._refused_at + self._pause(under_way)
+
+    def _pause(self, under_way: int) -> float:
+        if under_way:
+            return TRIAL_PAUSES[min(self._failed_trials, len(TRIAL_PAUSES) - 1)]
+        return FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
+
+    def entered(self) -> None:
+        """A create goes out. End it with `accepted`, `refused` or `left`."""
+        self.entering += 1
+
+    def accepted(self, under_way: int) -> None:
+        """It was taken; `under_way` counts it."""
+        self.entering -= 1
+        self._seen_to_fit = max(self._seen_to_fit, under_way)
+        self._foreign_refusals = 0
+        if self.capacity is not None and under_way > self.capacity:
+            self._failed_trials = 0
+            # None of ours was under way at the last refusal: somebody else's were, and
+            # what we saw then says nothing about what fits now.
+            self.capacity = under_way if self.capacity else None
+
+    def refused(self, now: float, under_way: int) -> None:
+        """It was answered with ``QUEUE_FULL``."""
+        self.entering -= 1
+        self._refused_at = now
+        self._seen_to_fit = min(self._seen_to_fit, under_way)
+        if not under_way:
+            self._foreign_refusals += 1
+        if self.capacity is None or under_way < self.capacity:
+            self.capacity = under_way
+        else:
+            self._failed_trials += 1
+
+    def left(self) -> None:
+        """It ended in another way; nothing is learned."""
+        self.entering -= 1

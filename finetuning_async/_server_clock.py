@@ -1,0 +1,45 @@
+"""What the service's clock shows, laid over the loop's. Pure.
+
+Each answer carries a ``Date`` in whole seconds (RFC 9110, section 6.6.1), written
+somewhere between the moments at which the request left and the answer was complete. So
+the difference of the two clocks lies between ``date - received`` and ``date + 1 -
+sent``, and many answers narrow it down. Local wall time is not used: it may be wrong by
+hours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from math import inf
+
+
+class ServerClock:
+    """Bounds on (service's time - loop's time), in seconds."""
+
+    def __init__(self) -> None:
+        self._low = -inf
+        self._high = inf
+
+    def seen(self, date: dt.datetime, *, sent_at: float, received_at: float) -> None:
+        """Learn from the ``Date`` of one answer.
+
+        Args:
+            date: The header, aware, whole seconds.
+            sent_at: When the request left, in seconds of the loop's clock.
+            received_at: When the answer was complete, likewise.
+        """
+        low = date.timestamp() - received_at
+        high = date.timestamp() + 1.0 - sent_at
+        self._low, self._high = max(self._low, low), min(self._high, high)
+        if self._low > self._high:  # one of the clocks was set: only the newest counts
+            self._low, self._high = low, high
+
+    def not_before(self, moment: float) -> dt.datetime | None:
+        """The earliest the service's clock can have shown at a moment of the loop's.
+
+        Returns:
+            An aware time in UTC, or `None` before any answer was seen.
+        """
+        if self._low == -inf:
+            return None
+        return dt.datetime.fromtimestamp(moment + self._low, dt.UTC)

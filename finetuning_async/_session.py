@@ -1,0 +1,312 @@
+"""A client at work in its event loop: what is its own, and what its account shares.
+
+Settings   what a client was given
+Pool       (of `_transport`) its connections, shared by its `with_options` views
+OpenCalls  the calls under way, so that closing the client can end them
+Session    all of it bound to one event loop; made at the first call
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+import httpx
+from anyio.lowlevel import EventLoopToken, current_token
+
+from finetuning_async._account import Account, rng
+from finetuning_async._errors import (
+    APITimeoutError,
+    ClientClosedError,
+    FinetuningError,
+    SubmissionUnknownError,
+)
+from finetuning_async._limiter import Limiter
+from finetuning_async._pipeline import Pipeline
+from finetuning_async._rate_limits import RateLimits
+from finetuning_async._retry import RetryPolicy
+from finetuning_async._secrets import ApiKey
+from finetuning_async._submit import Order, Submitter
+from finetuning_async._transport import LOOPBACK, Pool, Transport
+from finetuning_async._waiting import Waiting, check_timeout
+from finetuning_async._wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async._requests import AnyRequest
+    from finetuning_async._wire import Answer
+
+logger = logging.getLogger("finetuning_async")
+
+LARGEST_SEED: Final = 2**31 - 1
+
+CREATES: Final = {
+    "music": ("/v1/generations", "creates"),
+    "instrumental": ("/v1/instrumental", "instrumental"),
+    "sound_effect": ("/v1/sound-effects", "sound_effects"),
+}
+"""Path and route of each create. No source settles the budget of the last two."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Settings:
+    """What a client was given, checked.
+
+    Attributes:
+        key: The API key.
+        base_url: Without a trailing slash.
+        timeout: For one attempt on the wire.
+        max_retries: Repetitions after a first attempt that failed.
+        max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
+        rate_limits: What the account may send; `None` for no pacing.
+        rate_limiter: Its turns, if the caller brings them.
+    """
+
+    key: ApiKey
+    base_url: str
+    timeout: httpx.Timeout
+    max_retries: int
+    max_retry_wait: float
+    rate_limits: RateLimits | None
+    rate_limiter: Limiter | None
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the service is on this machine: an emulator."""
+        return urlsplit(self.base_url).hostname in LOOPBACK
+
+
+class OpenCalls:
+    """The calls under way of a client and its views."""
+
+    def __init__(self) -> None:
+        self._scopes: set[anyio.CancelScope] = set()
+        self._none_left: anyio.Event | None = None
+        self.is_closing = False
+
+    @contextmanager
+    def one(self, deadline: float = inf) -> Generator[anyio.CancelScope]:
+        """Run one call; it is cancelled at its deadline, or when the client closes.
+
+        Raises:
+            ClientClosedError: The client is closed already.
+        """
+        if self.is_closing:
+            raise ClientClosedError("the client is closed; make a new AsyncClient")
+        with anyio.CancelScope(deadline=deadline) as scope:
+            self._scopes.add(scope)
+            try:
+                yield scope
+            finally:
+                self._scopes.discard(scope)
+                if self._none_left is not None and not self._scopes:
+                    self._none_left.set()
+
+    async def close(self) -> None:
+        """Cancel the calls and wait for their end; a create on the wire is let through.
+
+        A call that is one's own, as when a callback closes the client, is not waited
+        for.
+        """
+        self.is_closing = True
+        for scope in self._scopes:
+            scope.cancel()
+        if self._scopes:
+            self._none_left = anyio.Event()
+            with anyio.move_on_after(CLOSING):
+                await self._none_left.wait()
+
+
+CLOSING: Final = 6.0
+"""Seconds that closing waits for calls; a create on the wire has 5 of them."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Session:
+    """A client in one event loop."""
+
+    settings: Settings
+    calls: OpenCalls
+    account: Account
+    pipeline: Pipeline
+    waiting: Waiting
+    submitter: Submitter
+
+    @classmethod
+    def begin(cls, settings: Settings, pool: Pool, calls: OpenCalls) -> Session:
+        """Bind a client to the running event loop."""
+        account = Account.of(
+            settings.base_url,
+            settings.key,
+            settings.rate_limits,
+            settings.rate_limiter,
+        )
+        pipeline = Pipeline(
+            transport=Transport(
+                pool=pool,
+                base_url=settings.base_url,
+                key=settings.key,
+                timeout=settings.timeout,
+            ),
+            limiter=account.limiter,
+            retry=RetryPolicy(
+                max_retries=settings.max_retries,
+                max_retry_wait=settings.max_retry_wait,
+                rng=rng,
+            ),
+            clock=account.clock,
+        )
+        waiting = Waiting(pipeline, account.inflight, account.poller)
+        submitter = Submitter(
+            pipeline,
+            account.inflight,
+            park=waiting.for_a_place,
+            one_by_one=account.one_by_one,
+        )
+        return cls(
+            settings=settings,
+            calls=calls,
+            account=account,
+            pipeline=pipeline,
+            waiting=waiting,
+            submitter=submitter,
+        )
+
+    async def ask(self, call: Call, timeout: float | None) -> Answer:
+        """Make a request that may be repeated.
+
+        Args:
+            call: What to ask.
+            timeout: Seconds for all of it, waiting for a turn included; `None` for no
+                limit.
+
+        Raises:
+            InvalidRequestError: The timeout is no number of seconds.
+            FinetuningError: As `Pipeline.request`.
+        """
+        deadline = inf
+        if timeout is not None:
+            deadline = anyio.current_time() + check_timeout(timeout)
+        with self.calls.one(deadline):
+            return await self.pipeline.request(call, deadline=deadline)
+        if self.calls.is_closing:
+            raise _closed()
+        raise APITimeoutError(
+            f"{call.method} {call.path} was not answered within timeout={timeout:g} s,"
+            " waiting for a turn included",
+            safe_to_retry=True,
+        )
+
+    def order(self, request: AnyRequest, *, validate: bool, **options: Any) -> Order:
+        """Make an order of a request: check it, and draw its seed.
+
+        Raises:
+            InvalidRequestError: A parameter is outside its documented range.
+        """
+        if validate:
+            request.validate(allow_http_webhook=self.settings.is_on_loopback)
+        path, route = CREATES[request.kind]
+        seed: int | None = None
+        if request.kind != "sound_effect":
+            given = getattr(request, "seed", None)
+            seed = rng.randint(1, LARGEST_SEED) if given is None else given
+        call = Call(
+            method="POST",
+            path=path,
+            route=route,
+            body=request.to_body(seed=seed),
+            repeatable=False,
+        )
+        return Order(request=request, call=call, seed=seed, **options)
+
+    async def submit(self, order: Order, timeout: float | None) -> Any:
+        """Send an order.
+
+        Args:
+            order: What to create.
+            timeout: Seconds for all of it, waiting for a turn included; `None` for no
+                limit.
+
+        Raises:
+            APITimeoutError: Time was over before a byte left.
+            SubmissionUnknownError: Time was over later, and nobody knows.
+            ClientClosedError: The client was closed before a byte left.
+            FinetuningError: As `Submitter.submit`.
+        """
+        if timeout is not None:
+            order.deadline = anyio.current_time() + check_timeout(timeout)
+        with self.calls.one(order.deadline):
+            return await self.submitter.submit(order)
+        if order.accepted is not None:
+            return order.accepted
+        if order.sent_at is not None:
+            raise self._fate_unknown(order)
+        if self.calls.is_closing:
+            raise _closed()
+        raise APITimeoutError(
+            f"timeout={timeout:g} s was over before the create had its turn; nothing"
+            " was sent",
+            safe_to_retry=True,
+        )
+
+    def _fate_unknown(self, order: Order) -> SubmissionUnknownError:
+        return SubmissionUnknownError(
+            "time was over while a create was on the wire or being looked up; it may be"
+            f" paid: look for seed={order.seed} in generations.list() before creating"
+            " it again",
+            prompt=order.request.prompt,
+            seed=order.seed,
+            sent_at=self.account.clock.not_before(order.sent_at or 0.0),
+        )
+
+    async def wait(self, track: Generation | SoundEffect | str, **options: Any) -> Any:
+        """Wait for a final state, as `Waiting.for_completion`."""
+        if self.calls.is_closing:
+            raise _closed()
+        return await self.waiting.for_completion(track, **options)
+
+
+def _closed() -> ClientClosedError:
+    return ClientClosedError("the client was closed while this call waited")
+
+
+class Loop:
+    """The event loop a client is bound to; a dead one is left behind."""
+
+    def __init__(self) -> None:
+        self._token: EventLoopToken | None = None
+
+    def is_new(self) -> bool:
+        """Whether the running loop is another than the last one, which has ended.
+
+        Raises:
+            FinetuningError: The last one still lives.
+        """
+        token = current_token()
+        if self._token is None or token.native_token is not self._token.native_token:
+            if self._token is not None and _is_alive(self._token):
+                raise FinetuningError(
+                    "this AsyncClient belongs to another event loop, which is still"
+                    " alive; make one client per loop"
+                )
+            self._token = token
+            return True
+        return False
+
+
+def _is_alive(token: EventLoopToken) -> bool:
+    native: Any = token.native_token
+    if hasattr(native, "is_closed"):
+        return not native.is_closed()
+    try:
+        native.run_sync_soon(lambda: None)
+    except RuntimeError:  # trio.RunFinishedError is one
+        return False
+    return True

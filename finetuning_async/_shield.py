@@ -1,0 +1,110 @@
+"""Work that is carried to its end although its caller is cancelled.
+
+``CancelScope(shield=True)`` around an await holds against anyio's own scopes only.
+`asyncio.timeout`, `asyncio.wait_for`, `asyncio.TaskGroup`, `task.cancel()` and Ctrl-C
+cancel the *task*, shield or not. So the work runs in a child task whose body is
+shielded: nobody but this module knows the child, so nobody cancels it. The call owns
+the child and does not end before it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+T = TypeVar("T")
+
+GRACE = 5.0
+"""Seconds for which guarded work may go on once its caller is cancelled."""
+
+
+class Guarded(Generic[T]):
+    """One piece of work in a child task, parts of which outlive a cancellation.
+
+    Args:
+        work: Called with this object, in the child task. What it does inside
+            ``with guarded.held():`` goes on for up to `grace` seconds after the caller
+            was cancelled; the rest of it is cancelled at once.
+        grace: Seconds, at least 0.
+    """
+
+    __slots__ = ("_error", "_grace", "_result", "_scope", "_until", "_work", "done")
+
+    def __init__(
+        self, work: Callable[[Guarded[T]], Awaitable[T]], *, grace: float = GRACE
+    ) -> None:
+        self._work = work
+        self._grace = grace
+        self._scope: anyio.CancelScope | None = None
+        self._until = inf
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self.done = anyio.Event()
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Guard a part of the work. Parts may follow one another, not nest."""
+        with anyio.CancelScope(shield=True, deadline=self._until) as self._scope:
+            yield
+        self._scope = None
+
+    async def run(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> T:
+        """Start the work and wait for its end.
+
+        Args:
+            meanwhile: What the caller does until the work is done, in its own task;
+                it must return when `done` is set. By default it waits.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            BaseException: What the work raised, as it is; the caller's cancellation,
+                once the guarded part has ended or its grace is over.
+        """
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._child)
+            try:
+                await (meanwhile or self.done.wait)()
+            except BaseException:
+                self.hurry()
+                raise
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    def hurry(self) -> None:
+        """Give the guarded part no more than `grace` seconds from now."""
+        self._until = anyio.current_time() + self._grace
+        if self._scope is not None:
+            self._scope.deadline = self._until
+
+    async def _child(self) -> None:
+        try:
+            self._result.append(await self._work(self))
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.done.set()
+
+
+async def carried_to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` whole, however the caller is cancelled meanwhile.
+
+    The cancellation goes on when the work has ended.
+    """
+
+    async def held(guarded: Guarded[T]) -> T:
+        with guarded.held():
+            return await work()
+        raise AssertionError("unreachable: an endless scope is not cancelled")
+
+    return await Guarded(held, grace=inf).run()

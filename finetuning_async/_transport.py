@@ -1,0 +1,407 @@
+"""The one place that speaks httpx: sends a call, and says what is known when it fails.
+
+A request that got no answer leaves one of two kinds of evidence. *Not sent*: no byte of
+it left (connection refused, DNS, no free connection); it may be sent again. *Unknown*:
+bytes left, then time ran out or the connection broke; for a request that costs money,
+sending it again would be a guess.
+
+Whether bytes left is told by httpx's ``trace`` extension, which httpcore calls at each
+step. A transport that emits no trace (a mock, a caller's own) leaves everything but
+connect and pool errors unknown.
+
+The API key is put on the request here, at the last moment, and taken off again before
+anything else can see the request: no exception and no traceback holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import anyio
+import attrs
+import httpx
+
+from finetuning_async._errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ClientClosedError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from finetuning_async._secrets import ApiKey, mask_query
+from finetuning_async._version import __version__
+from finetuning_async._wire import Answer
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Mapping
+
+    from finetuning_async._wire import Call, Evidence
+
+KEY_HEADER: Final = "X-API-Key"
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+HEADERS: Final = {
+    "Accept": "application/json",
+    "User-Agent": f"finetuning-async/{__version__}",
+}
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
+
+# Before httpcore hands out a connection nothing can have left.
+_BEFORE_THE_FIRST_BYTE: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+_NETWORK_ERRORS: Final = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
+
+
+class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not an error
+    """A request got no answer.
+
+    Attributes:
+        evidence: Whether any of it may have left.
+        timed_out: Whether time ran out, rather than the connection.
+        reason: The class and text of what happened, free of secrets.
+    """
+
+    def __init__(self, evidence: Evidence, *, timed_out: bool, reason: str) -> None:
+        super().__init__(reason)
+        self.evidence = evidence
+        self.timed_out = timed_out
+        self.reason = reason
+
+    def as_error(self, call: Call) -> APIConnectionError:
+        """The public error for a call that may not, or need not, be repeated."""
+        kind = APITimeoutError if self.timed_out else APIConnectionError
+        sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
+        return kind(
+            f"{call.method} {call.path} {sent}: {self.reason}",
+            safe_to_retry=self.evidence == "not_sent" or call.repeatable,
+        )
+
+
+class _Trace:
+    """Notes whether the request's first byte was handed to the network."""
+
+    __slots__ = ("left", "seen")
+
+    def __init__(self) -> None:
+        self.seen = False
+        self.left = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self.seen = True
+        # A proxy's CONNECT has the same event names; that errs on the safe side.
+        if event.endswith("send_request_headers.started"):
+            self.left = True
+
+    def evidence(self, error: Exception) -> Evidence:
+        if self.left:
+            return "unknown"
+        if self.seen or isinstance(error, _BEFORE_THE_FIRST_BYTE):
+            return "not_sent"
+        return "unknown"
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """One TLS context for the process: making one takes about 20 ms."""
+    return httpx.create_ssl_context()
+
+
+def check_base_url(text: str) -> str:
+    """Normalise a base URL.
+
+    Returns:
+        The URL without a trailing slash.
+
+    Raises:
+        InvalidRequestError: It is no ``https`` URL, nor an ``http`` one to a loopback
+            address: the key would cross the network in clear.
+    """
+    url = urlsplit(text.strip())
+    if not _is_secure(url) or url.username or url.query or url.fragment:
+        raise InvalidRequestError(
+            "base_url",
+            url._replace(netloc=url.netloc.rpartition("@")[2], query="").geturl(),
+            "an https:// URL (http:// only for localhost, 127.0.0.1 and [::1]), since"
+            " the API key goes with every request",
+        )
+    return url.geturl().rstrip("/")
+
+
+def _check_media_url(text: str) -> str:
+    url = urlsplit(text.strip())
+    if not _is_secure(url):
+        raise InvalidRequestError("url", mask_query(text), "an https:// URL of a file")
+    return text.strip()
+
+
+def _is_secure(url: SplitResult) -> bool:
+    return bool(url.hostname) and (
+        url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+    )
+
+
+def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
+    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit."""
+    return value if isinstance(value, httpx.Timeout) else httpx.Timeout(value)
+
+
+class Pool:
+    """The connections of a client and of its `with_options` views.
+
+    Makes its `httpx.AsyncClient` at the first request. One that the caller gave is used
+    as it is, and never closed here.
+    """
+
+    def __init__(self, http_client: httpx.AsyncClient | None) -> None:
+        self._given = http_client
+        self._own: httpx.AsyncClient | None = None
+        self.is_closed = False
+
+    def client(self) -> httpx.AsyncClient:
+        """The client to send with.
+
+        Raises:
+            ClientClosedError: It was closed.
+        """
+        if self.is_closed:
+            raise ClientClosedError("the client is closed; make a new AsyncClient")
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = httpx.AsyncClient(
+                verify=_tls_context(),
+                limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
+            )
+        return self._own
+
+    def forget(self) -> None:
+        """Drop connections that belong to an event loop that has ended."""
+        self._own = None
+
+    async def aclose(self) -> None:
+        """Close the connections made here. A second call does nothing."""
+        self.is_closed = True
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Transport:
+    """Sends calls to one base URL with one key.
+
+    Attributes:
+        pool: The connections, shared with other views.
+        base_url: Without a trailing slash.
+        key: The API key; `None` sends none.
+        timeout: For one attempt on the wire.
+    """
+
+    pool: Pool
+    base_url: str
+    key: ApiKey | None
+    timeout: httpx.Timeout
+
+    async def send(self, call: Call, *, seconds_left: float | None = None) -> Answer:
+        """Send one call and read its answer whole.
+
+        Args:
+            call: What to send.
+            seconds_left: A bound on each step of the attempt, beside `timeout`.
+
+        Raises:
+            NoAnswer: There is none; it says what is known.
+            ClientClosedError: The client was closed.
+        """
+        client = self.pool.client()
+        trace = _Trace()
+        request = self._request(client, call, trace, seconds_left)
+        failure: NoAnswer | None = None
+        sent_at = anyio.current_time()
+        try:
+            if self.key is not None and call.needs_key:
+                request.headers[KEY_HEADER] = self.key.reveal()
+            response = await client.send(request, follow_redirects=False)
+        except Exception as error:
+            failure = _no_answer(call, trace, error)
+        except BaseException as cancelled:
+            # Below here frames of the HTTP library hold the key in their locals.
+            raise cancelled.with_traceback(None)  # noqa: B904 - the same exception
+        finally:
+            request.headers.pop(KEY_HEADER, None)
+        if failure is not None:  # out of the handler, so that no context clings to it
+            raise failure
+        return Answer(
+            status=response.status_code,
+            headers=dict(response.headers.items()),
+            content=response.content,
+            sent_at=sent_at,
+            received_at=anyio.current_time(),
+        )
+
+    def _request(
+        self,
+        client: httpx.AsyncClient,
+        call: Call,
+        trace: _Trace,
+        seconds_left: float | None,
+    ) -> httpx.Request:
+        timeout = self.timeout
+        if seconds_left is not None:
+            timeout = _capped(timeout, seconds_left)
+        extensions: dict[str, Any] = {"timeout": timeout.as_dict()}
+        if not call.repeatable:
+            extensions["trace"] = trace
+        headers = dict(HEADERS)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        return client.build_request(
+            call.method,
+            self.base_url + call.path,
+            params=call.query or None,
+            content=None if call.body is None else json.dumps(call.body).encode(),
+            headers=headers,
+            extensions=extensions,
+        )
+
+    @asynccontextmanager
+    async def stream(
+        self, url: str, *, offset: int = 0, tag: str | None = None
+    ) -> AsyncGenerator[MediaStream]:
+        """Open a file of the media host. The API key does not go with it.
+
+        Args:
+            url: Where it is, as the service gave it; redirects are followed.
+            offset: From which byte; the host may start at 0 all the same.
+            tag: The ``ETag`` of the part that is already there.
+
+        Raises:
+            InvalidRequestError: The URL is none of ``https``.
+            APIStatusError: The host refused.
+            APIConnectionError: It could not be reached, or the stream broke.
+        """
+        headers = {"Accept-Encoding": "identity", "User-Agent": HEADERS["User-Agent"]}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if tag is not None:
+                headers["If-Range"] = tag
+        broken: Exception | None = None
+        try:
+            async with self.pool.client().stream(
+                "GET",
+                _check_media_url(url),
+                headers=headers,
+                follow_redirects=True,
+                timeout=self.timeout,
+            ) as response:
+                yield MediaStream(response)
+        except _NETWORK_ERRORS as error:
+            broken = error
+        if broken is not None:
+            raise _broken_stream(urlsplit(url).hostname, broken)
+
+
+class MediaStream:
+    """A file of the media host while it arrives.
+
+    Attributes:
+        host: Who sends it.
+        offset: Where the bytes begin.
+        total: The length of the whole file, in bytes, if the host says.
+        tag: Its ``ETag``, if that is a strong one.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.host = response.url.host
+        if response.status_code not in {200, 206}:
+            raise _refused_file(response)
+        self._response = response
+        self.offset, self.total = _extent(response)
+        tag = response.headers.get("etag", "")
+        self.tag = tag if tag.startswith('"') else None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes as they come off the network, about 64 KiB at a time."""
+        async for chunk in self._response.aiter_bytes():
+            yield chunk
+
+
+def _extent(response: httpx.Response) -> tuple[int, int | None]:
+    """Where a response begins in the file, and how long the file is.
+
+    ``Content-Range: bytes 500-999/1000`` (RFC 9110, section 14.4), else
+    ``Content-Length``.
+    """
+    if response.status_code == 206:
+        match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+        if match is not None:
+            return int(match[1]), int(match[2]) if match[2].isdigit() else None
+    length = response.headers.get("content-length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _refused_file(response: httpx.Response) -> APIStatusError:
+    status = response.status_code
+    kind = NotFoundError if status == 404 else APIStatusError
+    return kind(
+        f"{response.url.host} refused the file; read the track again for a fresh URL",
+        status_code=status,
+        code=f"HTTP_{status}",
+        safe_to_retry=status >= 500 or status == 429,
+    )
+
+
+def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
+    timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+    kind = APITimeoutError if timed_out else APIConnectionError
+    name, text = type(error).__name__, str(error).partition("\n")[0]
+    return kind(f"the download from {host} broke: {name}: {text}", safe_to_retry=True)
+
+
+def _capped(timeout: httpx.Timeout, seconds: float) -> httpx.Timeout:
+    """Bound every part of a timeout."""
+    return httpx.Timeout(
+        **{
+            part: seconds if value is None else min(value, seconds)
+            for part, value in timeout.as_dict().items()
+        }
+    )
+
+
+def _no_answer(call: Call, trace: _Trace, error: Exception) -> NoAnswer:
+    """Say what an exception of the HTTP library proves.
+
+    Raises:
+        Exception: The error itself, where it is none of the network's and nothing can
+            be lost by showing it: a bug in a transport of the caller's.
+    """
+    if not isinstance(error, _NETWORK_ERRORS) and call.repeatable:
+        raise error
+    text = str(error).partition("\n")[0]
+    name = type(error).__name__
+    return NoAnswer(
+        trace.evidence(error),
+        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+        reason=f"{name}: {text}" if text else name,
+    )
