@@ -6,8 +6,8 @@
 
 What may be sent when is arithmetic and stands in `_rate_budget`; here is the waiting.
 There is no background task: the waiter at the head of a line sleeps until its turn,
-the others sleep until they are the head. A waiter takes its token itself, in the step in
-which it wakes and returns; so one that is cancelled, in the line or at that very
+the others sleep until they are the head. A waiter takes its token itself, in the step
+in which it wakes and returns; so one that is cancelled, in the line or at that very
 instant, holds nothing, and hands the head to the next.
 """
 
@@ -85,7 +85,8 @@ class _Line:
         """Take a token if one is there and nobody is ahead."""
         if self._again or (self._queue and not first):
             return None
-        if self.budget.earliest(now) > now + TOLERANCE:
+        soon = now + TOLERANCE
+        if self.budget.earliest(soon) > soon:
             return None
         return self.budget.send(now)
 
@@ -103,8 +104,9 @@ class _Line:
             while True:
                 now = anyio.current_time()
                 self._check_gate(waiter, now)
-                turn = self.budget.earliest(now) if self._head() is waiter else inf
-                if turn <= now + TOLERANCE:
+                soon = now + TOLERANCE
+                turn = self.budget.earliest(soon) if self._head() is waiter else inf
+                if turn <= soon:
                     return self.budget.send(now)
                 waiter.event = anyio.Event()
                 if turn == inf:
@@ -318,22 +320,28 @@ class Limiter:
             else:
                 line.budget.unsent(ticket, now)
         if is_rate_refusal(facts):
-            self._close_gates(route, facts, now)
+            self._close_gates(route, leases, facts)
         for line, _ in leases:
             line.wake()
 
-    def _close_gates(self, route: Route, facts: AnswerFacts, now: float) -> None:
+    def _close_gates(
+        self,
+        route: Route,
+        leases: tuple[tuple[_Line, Ticket], ...],
+        facts: AnswerFacts,
+    ) -> None:
         """Close the gate of the budget that the code names, and those of the route.
 
         Both, where they differ: the service lists ``RATE_LIMITED`` for creates too, and
         whatever it means by it, that create must wait as well.
         """
-        lines = [*self._lines_of(route)]
-        named = BUDGET_OF_CODE.get(facts.code or "")
-        if named is not None and self._lines[named] not in lines:
-            lines.append(self._lines[named])
-        for line in lines:
-            line.budget.refused(now, facts.retry_after)
+        now = anyio.current_time()
+        tickets: dict[_Line, Ticket | None] = dict.fromkeys(self._lines_of(route))
+        if facts.code is not None:
+            tickets[self._lines[BUDGET_OF_CODE[facts.code]]] = None
+        tickets.update((line, ticket) for line, ticket in leases if line in tickets)
+        for line, ticket in tickets.items():
+            line.budget.refused(now, facts.retry_after, ticket)
             line.gate_closed(now)
 
     def _learn_budget(self, route: Route, facts: AnswerFacts) -> Route | None:

@@ -1,16 +1,21 @@
 """One budget: the rules put together, still without a clock of its own.
 
 Each rule is asked when the next request may go out; the latest answer holds. No rule
-knows another, so each can be taken out, at the cost of its row in the benchmarks.
+knows another, so each can be taken out, at the cost of its row in the benchmarks. What
+one needs of another (how many tokens somebody else holds, whether there is credit while
+the test for sliding counters is on) is passed here.
 """
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
+from finetuning_async._first_news import FirstNews
 from finetuning_async._rate_gate import RateGate
 from finetuning_async._rate_limits import BudgetStatus
+from finetuning_async._sliding_counter import SlidingCounter
+from finetuning_async._somebody_else import SomebodyElse
 from finetuning_async._ticket import Ticket
 from finetuning_async._token_bucket import TokenBucket
 
@@ -25,6 +30,109 @@ MARGIN = 0.05 / 60
 50 ms of a minute, and never less than `LEAST_MARGIN`."""
 
 LEAST_MARGIN = 0.005
+"""Seconds."""
+
+MOST_BELIEVED = 10**9
+"""Requests left; a header that says more is not worth the arithmetic."""
+
+
+class _Pace:
+    """The rules that need to know the limit."""
+
+    __slots__ = ("bucket", "counter", "limit", "news", "others")
+
+    def __init__(self, limit: RateLimit) -> None:
+        held = limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
+        self.limit = limit.limit
+        self.bucket = TokenBucket(limit.limit, held)
+        self.counter = SlidingCounter(limit.limit, held)
+        self.news = FirstNews(limit.per)
+        self.others = SomebodyElse(held)
+
+    def __repr__(self) -> str:
+        return f"{self.bucket!r} {self.counter!r} {self.news!r} {self.others!r}"
+
+    def earliest(self, now: float) -> float:
+        """When the next request may go out."""
+        turn = self._token(now)
+        return turn if turn > now else self._proof(now)
+
+    def _token(self, now: float) -> float:
+        """When a token is there that is neither ours nor somebody else's."""
+        turn = self.bucket.earliest(now)
+        taken = self.others.taken(now)
+        if not taken:
+            return turn
+        return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
+
+    def _proof(self, now: float) -> float:
+        """When the service is known to take it, or may be asked."""
+        credit, ask = self.news.credit(now), self.news.earliest(now)
+        if 1 <= credit < inf:
+            return now
+        fresh = self.news.is_fresh(now)
+        if self.counter.is_on:
+            tested = self.counter.earliest(now, self.others.taken(now))
+            return tested if fresh else max(tested, ask)
+        asks_on = self.counter.may_be_tried() if credit == inf else ask <= now
+        if asks_on or not fresh:
+            return ask
+        tested = self.counter.earliest(now, self.others.taken(now))
+        return min(tested, self.news.patience(now))
+
+    def sent(self, ticket: Ticket) -> None:
+        """A request goes out."""
+        self.bucket.sent(ticket)
+        self.counter.sent(ticket)
+        self.news.sent(ticket)
+
+    def unsent(self, ticket: Ticket, now: float) -> None:
+        """No byte of it left."""
+        self.bucket.unsent(ticket, now)
+        self.counter.unsent(ticket, now)
+        self.news.unsent(ticket, now)
+
+    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+        """Its answer will not be read."""
+        self.bucket.abandoned(ticket, now, linger)
+        self.counter.abandoned(ticket, now, linger)
+        self.news.abandoned(ticket, now)
+
+    def answered(
+        self, ticket: Ticket, now: float, facts: AnswerFacts, sent_since: int
+    ) -> None:
+        """Its answer is in, and may say what the service has counted."""
+        self.bucket.answered(ticket, now)
+        self.counter.answered(ticket, now)
+        if facts.limit is not None:
+            self.bucket.limit = self.counter.limit = min(self.limit, facts.limit)
+        if facts.remaining is None:
+            self.news.answered(ticket, now, None)
+            if facts.status < 400:
+                self.counter.accepted(ticket)
+            return
+        remaining = min(facts.remaining, MOST_BELIEVED)
+        self.news.answered(ticket, now, remaining)
+        self._explain(ticket, now, self.bucket.limit - remaining, sent_since)
+
+    def refused(self, ticket: Ticket | None, sent_since: int) -> None:
+        """It was refused, although the leases said that it would not be."""
+        self.news.refused()
+        if ticket is None or self.counter.is_on:
+            return
+        load = self.counter.load_at(ticket) + sent_since
+        self.counter.is_on = load > self.bucket.limit
+
+    def _explain(self, ticket: Ticket, now: float, used: int, sent_since: int) -> None:
+        """Whose are the `used` requests: ours, a sliding counter's memory, others'."""
+        most = self.counter.leased_at(ticket) + sent_since
+        if used > most:
+            weighed = ceil(self.counter.load_at(ticket)) + sent_since
+            if most < used <= weighed:
+                self.counter.is_on = True
+            if self.counter.is_on:
+                most = weighed
+        self.others.seen(now, used, most - ticket.alongside - sent_since, most)
 
 
 class RateBudget:
@@ -36,31 +144,26 @@ class RateBudget:
     """
 
     __slots__ = (
-        "_bucket",
         "_gate",
         "_heard",
         "_heard_at",
         "_in_flight",
         "_limit",
+        "_pace",
         "_sent",
     )
 
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
         self._limit = limit
-        per = 60.0 if limit is None else limit.per
-        self._gate = RateGate(per, rng)
-        self._bucket: TokenBucket | None = None
-        if limit is not None:
-            margin = max(per * MARGIN, LEAST_MARGIN)
-            self._bucket = TokenBucket(limit.limit, per + margin)
+        self._gate = RateGate(60.0 if limit is None else limit.per, rng)
+        self._pace = None if limit is None else _Pace(limit)
         self._sent = 0
         self._in_flight = 0
         self._heard: AnswerFacts | None = None
         self._heard_at = -inf
 
     def __repr__(self) -> str:
-        rules = (self._bucket, self._gate)
-        return ", ".join(repr(rule) for rule in rules if rule is not None)
+        return f"{self._gate!r} {self._pace or 'not paced'!r}"
 
     @property
     def opens_at(self) -> float:
@@ -68,43 +171,43 @@ class RateBudget:
         return self._gate.opens_at
 
     def earliest(self, now: float) -> float:
-        """When the next request may go out.
+        """When the next request may go out, unless something is learned before.
 
         Returns:
             `now` or later; `inf` if that depends on an answer still out.
         """
         gate = self._gate.earliest(now)
-        if self._bucket is None:
+        if self._pace is None or gate > now:
             return gate
-        return max(gate, self._bucket.earliest(now))
+        return self._pace.earliest(now)
 
     def earliest_behind(self, now: float, ahead: int) -> float:
         """A lower bound of when a newcomer may go out behind `ahead` others."""
         gate = self._gate.earliest(now)
-        if self._bucket is None:
+        if self._pace is None:
             return gate
-        return max(gate, self._bucket.earliest_behind(now, ahead))
+        return max(gate, self._pace.bucket.earliest_behind(now, ahead))
 
     def send(self, now: float) -> Ticket:
         """Let a request go; `earliest` must have said `now`."""
         self._sent += 1
         ticket = Ticket(self._sent, now, self._in_flight)
         self._in_flight += 1
-        if self._bucket is not None:
-            self._bucket.sent(ticket)
+        if self._pace is not None:
+            self._pace.sent(ticket)
         return ticket
 
     def unsent(self, ticket: Ticket, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
-        if self._bucket is not None:
-            self._bucket.unsent(ticket, now)
+        if self._pace is not None:
+            self._pace.unsent(ticket, now)
 
     def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
         """Nobody waits for its answer; its bytes may arrive for `linger` seconds."""
         self._in_flight -= 1
-        if self._bucket is not None:
-            self._bucket.abandoned(ticket, now, linger)
+        if self._pace is not None:
+            self._pace.abandoned(ticket, now, linger)
 
     def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
         """Its answer is in.
@@ -114,34 +217,40 @@ class RateBudget:
             now: Seconds.
             facts: What the answer says; `None` if it may speak of another budget.
         """
+        if facts is None:
+            self.abandoned(ticket, now, 0.0)
+            return
         self._in_flight -= 1
-        if self._bucket is not None:
-            self._bucket.answered(ticket, now)
-        if facts is not None:
-            self._hear(now, facts)
-
-    def refused(self, now: float, retry_after: float | None) -> None:
-        """A 429 of this budget arrived."""
-        self._gate.refused(now, retry_after)
-
-    def _hear(self, now: float, facts: AnswerFacts) -> None:
         if facts.status != 429:
             self._gate.let_through()
-        if facts.limit is None and facts.remaining is None:
-            return
-        self._heard, self._heard_at = facts, now
-        if self._bucket is not None and self._limit is not None and facts.limit:
-            self._bucket.limit = min(self._limit.limit, facts.limit)
+        if facts.limit is not None or facts.remaining is not None:
+            self._heard, self._heard_at = facts, now
+        if self._pace is not None:
+            self._pace.answered(ticket, now, facts, self._sent_since(ticket))
+
+    def refused(
+        self, now: float, retry_after: float | None, ticket: Ticket | None = None
+    ) -> None:
+        """A 429 of this budget arrived.
+
+        Args:
+            now: Seconds.
+            retry_after: The seconds it asks for, if any.
+            ticket: Of the refused request, if it took from this budget.
+        """
+        self._gate.refused(now, retry_after)
+        if self._pace is not None:
+            since = 0 if ticket is None else self._sent_since(ticket)
+            self._pace.refused(ticket, since)
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""
-        bucket, heard = self._bucket, self._heard
+        pace, heard = self._pace, self._heard
         earliest = self.earliest(now)
-        free = 0 if bucket is None else max(bucket.free(now), 0)
         return BudgetStatus(
-            limit=None if bucket is None else bucket.limit,
+            limit=None if pace is None else pace.bucket.limit,
             per=None if self._limit is None else self._limit.per,
-            available=free if earliest <= now else 0,
+            available=self._available(now, earliest),
             next_free_in=earliest - now,
             waiting=waiting,
             closed_for=max(self._gate.opens_at - now, 0.0),
@@ -149,3 +258,14 @@ class RateBudget:
             service_remaining=None if heard is None else heard.remaining,
             service_spoke_ago=None if heard is None else now - self._heard_at,
         )
+
+    def _sent_since(self, ticket: Ticket) -> int:
+        return self._sent - ticket.number
+
+    def _available(self, now: float, earliest: float) -> int | None:
+        if earliest > now:
+            return 0
+        if self._pace is None:
+            return None
+        taken = self._pace.others.taken(now)
+        return max(self._pace.bucket.free(now) - taken, 1)

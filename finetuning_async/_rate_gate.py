@@ -1,4 +1,4 @@
-"""The gate of a budget: a 429 holds all of its requests until the time it names is over.
+"""The gate of a budget: a 429 holds all its requests until the time it names is over.
 
 Never earlier than it asked; later by a little, so that several programs of one account
 do not all come back in the same instant.
@@ -61,4 +61,4 @@ class RateGate:
         return max(now, self.opens_at)
 
     def _pause(self) -> float:
-        return min(self._per, self._per * FIRST_PAUSE * 2 ** min(self._refusals, 10))
+        return min(self._per, self._per * FIRST_PAUSE * 2.0 ** min(self._refusals, 10))

@@ -84,6 +84,14 @@ class RateLimit:
         return cls(limit, per=per)
 
 
+def _creates(value: object) -> RateLimit:
+    return RateLimit.of("creates", value)
+
+
+def _reads(value: object) -> RateLimit:
+    return RateLimit.of("reads", value)
+
+
 @attrs.frozen(kw_only=True)
 class RateLimits:
     """The two budgets of an account; the defaults are those the service documents.
@@ -93,12 +101,8 @@ class RateLimits:
         reads: Every other request, bulk POSTs included.
     """
 
-    creates: RateLimit = attrs.field(
-        default=RateLimit(10), converter=lambda value: RateLimit.of("creates", value)
-    )
-    reads: RateLimit = attrs.field(
-        default=RateLimit(60), converter=lambda value: RateLimit.of("reads", value)
-    )
+    creates: RateLimit = attrs.field(default=RateLimit(10), converter=_creates)
+    reads: RateLimit = attrs.field(default=RateLimit(60), converter=_reads)
 
     @classmethod
     def of(cls, value: object) -> RateLimits:

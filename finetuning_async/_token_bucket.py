@@ -13,9 +13,9 @@ window is charged at t, and at no time are more than `limit` charged.
 So a log of the last `per` seconds refuses nothing; nor does a fixed window, at whatever
 instant it begins, for it is such a window. Since nothing is refused, a service that
 counts refusals as well sees the same. An interval of length d is covered by
-floor(d / per) + 1 windows and thus holds at most limit + limit * d / per requests, which
-is what a token bucket of `limit` refilled at `limit / per` allows. Only durations of the
-client's own clock are used, so no two clocks need agree.
+floor(d / per) + 1 windows and thus holds at most limit + limit * d / per requests,
+which is what a token bucket of `limit` refilled at `limit / per` allows. Only durations
+of the client's own clock are used, so no two clocks need agree.
 
 A textbook bucket, refilled from the moment of sending, lets 2 * limit - 1 through in
 one window. What this one does not cover is a sliding counter, which remembers

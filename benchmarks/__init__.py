@@ -1,0 +1,1 @@
+"""What the promises of README.md are measured with."""

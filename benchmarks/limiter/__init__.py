@@ -1,0 +1,1 @@
+"""The limiter against every way in which the service may count."""

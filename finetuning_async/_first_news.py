@@ -1,0 +1,110 @@
+"""Ask before rushing: how many more the service is known to take.
+
+An answer that says ``X-RateLimit-Remaining: r`` proves that r more were free when it
+was counted. Those that may have been counted after it are the ones that were unanswered
+when it was *sent*, and those sent since; the rest of r is credit, and each request
+spends one. Answers overtake each other, so each is such a proof of its own, and the
+best one holds: nobody but us takes from the budget, or `_somebody_else` notices.
+
+While there is no credit, one request goes out and the rest wait for what its answer
+says. After some seconds without one, one more goes, and so on. So a program that starts
+again within a used-up minute earns one 429 and not ten, and a burst leaves in full one
+round trip after the first of it. A credit lasts one period: after that, others may have
+come.
+
+A service that sends no such header gives endless credit with its first answer.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finetuning_async._ticket import Ticket
+
+PATIENCE = 5 / 60
+"""Share of a period to wait for an answer before one more request asks: 5 s."""
+
+
+class FirstNews:
+    """Credit, proved by answers.
+
+    Args:
+        per: The period, in seconds; above 0.
+    """
+
+    __slots__ = ("_credit", "_expires", "_hears", "_in_flight", "_last", "_per")
+
+    def __init__(self, per: float) -> None:
+        self._per = per
+        self._credit = 0.0
+        self._expires = -inf
+        self._hears = False
+        self._in_flight = 0
+        self._last: Ticket | None = None
+
+    def __repr__(self) -> str:
+        return f"<FirstNews: credit {self._credit:g} until {self._expires:.3f}>"
+
+    def sent(self, ticket: Ticket) -> None:
+        """A request goes out."""
+        self._in_flight += 1
+        self._credit -= 1
+        self._last = ticket
+
+    def unsent(self, ticket: Ticket, now: float) -> None:
+        """No byte of it left."""
+        self._in_flight -= 1
+
+    def abandoned(self, ticket: Ticket, now: float) -> None:
+        """Its answer will not be read."""
+        self._in_flight -= 1
+
+    def answered(self, ticket: Ticket, now: float, remaining: int | None) -> None:
+        """Its answer is in.
+
+        Args:
+            ticket: Of the request.
+            now: Seconds.
+            remaining: What it says is left, if it does.
+        """
+        self._in_flight -= 1
+        if remaining is None and self._hears:
+            return  # some answer from in front of the service: no news
+        self._hears = remaining is not None
+        if now >= self._expires:
+            self._credit = -inf
+        self._credit = max(self._credit, self._proved(ticket, remaining))
+        self._expires = max(self._expires, ticket.sent_at + self._per)
+
+    def refused(self) -> None:
+        """A 429 says that there was no room at all."""
+        self._credit = 0.0
+        self._expires = -inf
+
+    def credit(self, now: float) -> float:
+        """How many more are known to be taken; may be negative or `inf`."""
+        return self._credit if now < self._expires else 0.0
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether something was heard within the last period."""
+        return now < self._expires
+
+    def earliest(self, now: float) -> float:
+        """When the next request may go out: `now` or later."""
+        if self.credit(now) >= 1 or self._in_flight == 0 or self._last is None:
+            return now
+        return self.patience(now)
+
+    def patience(self, now: float) -> float:
+        """When the last request has been waited for long enough: `now` or later."""
+        if self._last is None:
+            return now
+        return max(now, self._last.sent_at + self._per * PATIENCE)
+
+    def _proved(self, ticket: Ticket, remaining: int | None) -> float:
+        if remaining is None:
+            return inf
+        sent_since = 0 if self._last is None else self._last.number - ticket.number
+        return remaining - ticket.alongside - sent_since
