@@ -1,0 +1,31 @@
+"""What most tests of the client begin with: an emulator and a client of it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from finetuning_async import AsyncClient
+from finetuning_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+@asynccontextmanager
+async def emulated(
+    emulator: Emulator | None = None, **options: Any
+) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
+    """An emulator in this process, and a client of it with the given options."""
+    async with emulator or Emulator() as service:
+        async with httpx.AsyncClient(transport=service.transport()) as http:
+            async with AsyncClient(
+                service.api_key,
+                base_url=service.base_url,
+                rate_limits=options.pop("rate_limits", service.rate_limits),
+                http_client=http,
+                **options,
+            ) as client:
+                yield service, client

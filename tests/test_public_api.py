@@ -1,0 +1,51 @@
+"""What `import finetuning_async` offers, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+from types import ModuleType
+
+import finetuning_async
+
+OPTIONAL = (
+    "starlette click rich sqlite3 redis procrastinate opentelemetry lameenc uvicorn"
+)
+
+
+def test_every_public_name_is_in_all_and_all_is_sorted() -> None:
+    public = {
+        name
+        for name, value in vars(finetuning_async).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert set(finetuning_async.__all__) == public | {"__version__"}
+    assert finetuning_async.__all__ == sorted(finetuning_async.__all__)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert files(finetuning_async).joinpath("py.typed").is_file()
+
+
+def test_importing_it_loads_nothing_optional() -> None:
+    # httpx brings click and rich by itself where they are installed.
+    script = (
+        "import sys, httpx; before = set(sys.modules); import finetuning_async;"
+        "new = set(sys.modules) - before;"
+        f"print([n for n in '{OPTIONAL}'.split() if n in new])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_class_and_function_has_a_docstring() -> None:
+    named = {name: getattr(finetuning_async, name) for name in finetuning_async.__all__}
+    silent = [
+        name
+        for name, value in named.items()
+        if isinstance(value, type) and not (value.__doc__ or "").strip()
+    ]
+    assert silent == []
