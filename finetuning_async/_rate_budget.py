@@ -70,15 +70,15 @@ class _Pace:
         credit, ask = self.news.credit(now), self.news.earliest(now)
         if 1 <= credit < inf:
             return now
-        fresh = self.news.is_fresh(now)
-        if self.counter.is_on:
-            tested = self.counter.earliest(now, self.others.taken(now))
-            return tested if fresh else max(tested, ask)
-        asks_on = self.counter.may_be_tried() if credit == inf else ask <= now
-        if asks_on or not fresh:
-            return ask
+        if not self.counter.is_on:
+            if credit == inf and self.counter.may_be_tried():
+                return now
+            if credit < 1 and ask <= now:
+                return now
         tested = self.counter.earliest(now, self.others.taken(now))
-        return min(tested, self.news.patience(now))
+        if not self.news.is_fresh(now) or self.others.were_there(now):
+            return max(tested, ask)  # what others sent is not in the test
+        return tested if self.counter.is_on else min(tested, self.news.patience(now))
 
     def sent(self, ticket: Ticket) -> None:
         """A request goes out."""
@@ -113,26 +113,26 @@ class _Pace:
             return
         remaining = min(facts.remaining, MOST_BELIEVED)
         self.news.answered(ticket, now, remaining)
-        self._explain(ticket, now, self.bucket.limit - remaining, sent_since)
+        # What was refused is not among those that are used.
+        itself = 0 if facts.status == 429 else 1
+        used = self.bucket.limit - remaining + 1 - itself
+        self._explain(ticket, now, used, sent_since)
 
-    def refused(self, ticket: Ticket | None, sent_since: int) -> None:
+    def refused(self, ticket: Ticket, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be."""
-        self.news.refused()
-        if ticket is None or self.counter.is_on:
-            return
         load = self.counter.load_at(ticket) + sent_since
-        self.counter.is_on = load > self.bucket.limit
+        self.counter.is_on = self.counter.is_on or load > self.bucket.limit
 
     def _explain(self, ticket: Ticket, now: float, used: int, sent_since: int) -> None:
         """Whose are the `used` requests: ours, a sliding counter's memory, others'."""
         most = self.counter.leased_at(ticket) + sent_since
         if used > most:
             weighed = ceil(self.counter.load_at(ticket)) + sent_since
-            if most < used <= weighed:
+            if most < used <= weighed and not self.others.taken(now):
                 self.counter.is_on = True
             if self.counter.is_on:
                 most = weighed
-        self.others.seen(now, used, most - ticket.alongside - sent_since, most)
+        self.others.seen(now, used, self.counter.surely_at(ticket), most)
 
 
 class RateBudget:
@@ -240,8 +240,9 @@ class RateBudget:
         """
         self._gate.refused(now, retry_after)
         if self._pace is not None:
-            since = 0 if ticket is None else self._sent_since(ticket)
-            self._pace.refused(ticket, since)
+            self._pace.news.refused()
+            if ticket is not None:
+                self._pace.refused(ticket, self._sent_since(ticket))
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 NOISE = 1e-6
 """Requests, or seconds, that float arithmetic may add or take."""
 
+SURELY = 0.9
+"""Share of a period after whose answer a request is surely still counted."""
+
 RESOLUTION = 1 / 60_000
 """Share of a period to which the next turn is found: 1 ms of a minute."""
 
@@ -86,8 +89,11 @@ class SlidingCounter:
         What a sliding counter could have refused, and was served, lets one more such
         request be out at a time; after `limit` of them there is no such counter.
         """
-        may_tell = not self.is_on and self._served <= self.limit
-        if may_tell and self.load_at(ticket) > self.limit:
+        if self.is_on or self._served > self.limit:
+            return
+        begin = bisect_left(self._answers, ticket.sent_at - 2 * self.per)
+        most = ticket.alongside + 1 + len(self._answers) - begin  # no weight is above 1
+        if most > self.limit and self.load_at(ticket) > self.limit:
             self._served += 1
 
     def may_be_tried(self) -> bool:
@@ -98,17 +104,24 @@ class SlidingCounter:
 
     def leased_at(self, ticket: Ticket) -> int:
         """Requests that a count of `per` seconds could hold when `ticket` was sent."""
-        since = bisect_right(self._answers, ticket.sent_at - self.per)
-        until = bisect_right(self._answers, ticket.sent_at)
-        return ticket.alongside + 1 + until - since
+        return ticket.alongside + 1 + self._answered(ticket, self.per)
+
+    def surely_at(self, ticket: Ticket) -> int:
+        """Requests that a log of `per` seconds must have held then, and `ticket`.
+
+        Those answered within `SURELY` of a period before it: later sent than `per`
+        seconds before it is counted, unless requests take very long.
+        """
+        return 1 + self._answered(ticket, SURELY * self.per)
+
+    def _answered(self, ticket: Ticket, within: float) -> int:
+        since = bisect_right(self._answers, ticket.sent_at - within)
+        return bisect_right(self._answers, ticket.sent_at) - since
 
     def load_at(self, ticket: Ticket) -> float:
         """What a sliding counter of any phase could hold when `ticket` was sent."""
-        begin = bisect_left(self._answers, ticket.sent_at - 2 * self.per)
         until = bisect_right(self._answers, ticket.sent_at)
-        if ticket.alongside + 1 + until - begin <= self.limit:
-            return ticket.alongside + 1 + until - begin  # no weight is above 1
-        answers = self._answers[begin:until]
+        answers = self._answers[:until]
         return ticket.alongside + 1 + self._largest(ticket.sent_at, answers)
 
     def load(self, now: float) -> float:
@@ -132,9 +145,9 @@ class SlidingCounter:
             or self.load(now) <= most
         ):
             return now
-        low, high = now, max(now, self._answers[-1]) + 2 * self.per
         if self._in_flight > most:
             return inf
+        low, high = now, max(now, self._answers[-1]) + 2 * self.per
         while high - low > RESOLUTION * self.per:
             middle = (low + high) / 2
             low, high = (low, middle) if self.load(middle) <= most else (middle, high)

@@ -38,13 +38,15 @@ class SomebodyElse:
             least: How many of our own it counted for certain; at least 1.
             most: How many of our own it may have counted.
         """
-        unexplained = used - most
-        if unexplained > 0:
-            # Keep a larger number shown before, unless this answer rules it out.
-            self._count = max(unexplained, min(self.taken(now), used - least))
+        # A larger number shown before stays, unless this answer rules it out.
+        count = max(used - most, min(self.taken(now), used - least), 0)
+        if count >= self.taken(now) and count:
             self.until = now + self._per
-        elif self._count > used - least:
-            self._count = max(used - least, 0)
+        self._count = count
+
+    def were_there(self, now: float) -> bool:
+        """Whether others were shown so lately that a sliding counter knows of them."""
+        return now < self.until + self._per
 
     def taken(self, now: float) -> int:
         """Requests that others hold; at least 0."""

@@ -1,0 +1,254 @@
+"""All rules together, without waiting: whole runs against every kind of service."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from math import inf
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.limiter.servers import KINDS, Server, Verdict, whole_seconds
+from finetuning_async._rate_budget import RateBudget
+from finetuning_async._rate_limits import RateLimit
+from finetuning_async._wire import AnswerFacts
+
+if TYPE_CHECKING:
+    from finetuning_async._ticket import Ticket
+
+PER = 60.0
+START = 1000.0
+
+
+@attrs.define(eq=False)
+class Run:
+    """One client that always wants to send, against one server; delays are random.
+
+    Attributes:
+        budget: Under test.
+        server: How the service counts.
+        limit: What it says its limit is; `None` for no headers.
+        longest: Seconds each way, at most.
+        lies: What ``X-RateLimit-Remaining`` says instead of the truth.
+    """
+
+    budget: RateBudget
+    server: Server
+    rng: random.Random
+    limit: int | None
+    longest: float = 3.0
+    lies: list[int] | None = None
+    spans: list[tuple[float, float]] = attrs.Factory(list)
+    refused: list[float] = attrs.Factory(list)
+    _events: list[tuple[float, int, Ticket, AnswerFacts | None]] = attrs.Factory(list)
+    _now: float = START
+
+    def until_served(self, count: int) -> float:
+        """Go on until `count` are served; says how long it took."""
+        served, number = 0, 0
+        while served < count:
+            out = len(self._events)
+            turn = self.budget.earliest(self._now)
+            if turn <= self._now and served + out < count:
+                number += 1
+                ticket = self.budget.send(self._now)
+                arrives = self._now + self.rng.uniform(0, self.longest)
+                heapq.heappush(self._events, (arrives, number, ticket, None))
+                continue
+            next_event = self._events[0][0] if self._events else inf
+            self._now = min(next_event, turn if served + out < count else inf)
+            assert self._now < inf, "it hangs"
+            if self._now == next_event:
+                served += self._take(*heapq.heappop(self._events))
+        return self._now - START
+
+    def _take(
+        self, now: float, number: int, ticket: Ticket, facts: AnswerFacts | None
+    ) -> bool:
+        if facts is None:
+            arrives = now + self.rng.uniform(0, self.longest)
+            answer = (arrives, number, ticket, self._ask(now))
+            heapq.heappush(self._events, answer)
+            return False
+        self.spans.append((ticket.sent_at, now))
+        self.budget.answered(ticket, now, facts)
+        if facts.status == 429:
+            self.budget.refused(now, facts.retry_after, ticket)
+        return facts.status != 429
+
+    def _ask(self, now: float) -> AnswerFacts:
+        verdict = self.server.ask(now)
+        if not verdict.accepted:
+            self.refused.append(now)
+        remaining = self.rng.choice(self.lies) if self.lies else verdict.remaining
+        return AnswerFacts(
+            status=202 if verdict.accepted else 429,
+            limit=self.limit,
+            remaining=None if self.limit is None else remaining,
+            retry_after=None if verdict.accepted else whole_seconds(verdict),
+        )
+
+
+def run_of(
+    kind: str, seed: int, *, limit: int = 10, headers: bool = True, longest: float = 3.0
+) -> Run:
+    rng = random.Random(seed)
+    return Run(
+        RateBudget(RateLimit(limit, per=PER), rng),
+        KINDS[kind](limit, PER, rng.uniform(0, PER)),
+        rng,
+        limit if headers else None,
+        longest,
+    )
+
+
+def most_that_any_window_may_hold(spans: list[tuple[float, float]]) -> int:
+    return max(
+        sum(first <= end and last >= end - PER for first, last in spans)
+        for end, _ in spans
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["fixed", "first", "log", "log+rejects", "bucket"]),
+    seed=st.integers(0, 10**6),
+    limit=st.integers(1, 12),
+    count=st.integers(1, 50),
+    headers=st.booleans(),
+    longest=st.sampled_from([0.0, 0.4, 3.0, 40.0]),
+)
+def test_nothing_is_refused_by_windows_logs_and_buckets(
+    kind: str, seed: int, limit: int, count: int, headers: bool, longest: float
+) -> None:
+    run = run_of(kind, seed, limit=limit, headers=headers, longest=longest)
+    took = run.until_served(count)
+    assert not run.refused
+    assert most_that_any_window_may_hold(run.spans) <= limit
+    # Each round is a period, its margin, and at most a probe and a train of answers.
+    rounds = (count - 1) // limit + 1
+    assert took <= rounds * (PER + 0.05 + 6 * longest) + 4 * longest
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["counter", "counter, rounded"]),
+    seed=st.integers(0, 10**6),
+    limit=st.integers(2, 12),
+)
+def test_a_sliding_counter_is_found_out_by_its_headers_or_by_one_refusal(
+    kind: str, seed: int, limit: int
+) -> None:
+    run = run_of(kind, seed, limit=limit)
+    run.until_served(5 * limit)
+    assert len(run.refused) <= 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["counter", "counter, rounded"]),
+    seed=st.integers(0, 10**6),
+    limit=st.integers(2, 12),
+    headers=st.booleans(),
+)
+def test_once_known_a_sliding_counter_refuses_nothing(
+    kind: str, seed: int, limit: int, headers: bool
+) -> None:
+    run = run_of(kind, seed, limit=limit, headers=headers)
+    assert run.budget._pace is not None
+    run.budget._pace.counter.is_on = True
+    run.until_served(5 * limit)
+    assert not run.refused
+
+
+@pytest.mark.parametrize("kind", ["counter", "counter, rounded"])
+@pytest.mark.parametrize("seed", range(20))
+def test_without_headers_a_few_refusals_teach_it(kind: str, seed: int) -> None:
+    run = run_of(kind, seed, headers=False)
+    run.until_served(60)
+    assert len(run.refused) <= 6
+    assert max(run.refused) - min(run.refused) < PER if run.refused else True
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    seed=st.integers(0, 10**6),
+    counted=st.integers(0, 10),
+)
+def test_a_restart_in_a_used_up_minute_costs_one_refusal_a_window(
+    kind: str, seed: int, counted: int
+) -> None:
+    run = run_of(kind, seed, longest=0.4)
+    for _ in range(counted):
+        run.server.ask(START - 0.5)
+    run.until_served(30)
+    for time in run.refused:
+        assert sum(time <= other < time + PER for other in run.refused) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lies=st.lists(
+        st.one_of(st.integers(0, 12), st.integers(0, 10**400)), min_size=1, max_size=5
+    ),
+    seed=st.integers(0, 10**6),
+    told=st.one_of(st.integers(1, 20), st.just(10**400)),
+)
+def test_headers_that_lie_cause_neither_a_burst_nor_a_hang(
+    lies: list[int], seed: int, told: int
+) -> None:
+    run = run_of("log", seed)
+    run.lies, run.limit = lies, told
+    took = run.until_served(20)
+    assert most_that_any_window_may_hold(run.spans) <= 10
+    assert took <= 20 * 130
+    assert repr(run.budget)
+
+
+def test_somebody_else_who_takes_half_leaves_us_the_other_half() -> None:
+    run = run_of("log", 5, longest=0.4)
+    log = run.server
+    taken: list[float] = []
+
+    class Shared:
+        """The same log, from which another program takes one every 12 s."""
+
+        def ask(self, now: float) -> Verdict:
+            while not taken or taken[-1] + 12 <= now:
+                taken.append(taken[-1] + 12 if taken else START - 60)
+                log.ask(taken[-1])
+            return log.ask(now)
+
+    run.server = Shared()
+    run.until_served(60)
+    assert len(run.refused) <= 2
+
+
+def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    ticket = budget.send(0.0)
+    facts = AnswerFacts(status=429, limit=10, remaining=0, retry_after=30.0)
+    budget.answered(ticket, 0.4, facts)
+    budget.refused(0.4, 30.0, ticket)
+    assert budget._pace is not None
+    assert not budget._pace.counter.is_on
+    assert 30.4 <= budget.earliest(1.0) <= 31
+
+
+def test_the_other_budgets_code_closes_the_gate_but_teaches_nothing() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    budget.refused(1.0, 5.0)
+    assert budget.earliest(1.0) >= 6
+    assert budget._pace is not None
+    assert not budget._pace.counter.is_on
+
+
+def test_leases_scale_with_the_period() -> None:
+    budget = RateBudget(RateLimit(1, per=2.0), random.Random(1))
+    budget.answered(budget.send(0.0), 0.1, AnswerFacts(status=200))
+    assert 2.1 < budget.earliest(0.1) <= 2.106
