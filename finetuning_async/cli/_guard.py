@@ -1,0 +1,85 @@
+"""Every way a command can end, as a line or two on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from finetuning_async._secrets import scrub
+from finetuning_async.cli._output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async.cli._options import Common
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG: Final = 2
+SIGNALLED: Final = 128
+"""Plus the number of the signal, as shells do it."""
+
+
+class Refused(click.ClickException):
+    """Something told is not usable; found here, before anything was sent."""
+
+    exit_code = WRONG
+
+
+def guarded(common: Common, work: Callable[[], object]) -> int:
+    """Do some work.
+
+    Returns:
+        The exit code; what went wrong has been told.
+    """
+    try:
+        try:
+            result = work()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_stdout()
+        return DONE
+    except (KeyboardInterrupt, click.Abort):
+        return _interrupted(common, signal.SIGINT)
+    except Exception as error:  # nobody shall see a bare traceback
+        return _told(common, error)
+    return result if isinstance(result, int) else DONE
+
+
+def _leave_stdout() -> None:
+    """Let Python's own flush at the end go nowhere: the reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _interrupted(common: Common, number: int) -> int:
+    say(f"{_word(number)}. {common.if_interrupted}".rstrip())
+    return SIGNALLED + number
+
+
+def _word(number: int) -> str:
+    return "Interrupted" if number == signal.SIGINT else "Terminated"
+
+
+def _told(common: Common, error: Exception) -> int:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    # Imported late: they are of no use to a run that goes well, and --help is quick.
+    from finetuning_async.cli._messages import explain
+    from finetuning_async.cli._run import Interrupted, single
+
+    cause = single(error)
+    if isinstance(cause, Interrupted):
+        return _interrupted(common, cause.number)
+    if common.debug:
+        say(scrub("".join(traceback.format_exception(cause))))
+    code, message = explain(cause, common.resume)
+    say(scrub(f"Error: {message}"))
+    return code

@@ -1,0 +1,70 @@
+"""What an error means to a person at a terminal: what happened, and what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from finetuning_async._errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    FinetuningError,
+    InvalidRequestError,
+    NotFoundError,
+    SubmissionUnknownError,
+)
+from finetuning_async.cli._guard import FAILED, WRONG
+
+FLAGS: Final = {
+    "tags": "TAGS",
+    "timesignature": "--time-sig",
+    "path": "-o/--output",
+    "base_url": "--base-url (or FINETUNING_BASE_URL)",
+    "generation_id": "ID",
+    "generation_or_id": "ID",
+    "generation_or_url": "ID",
+    "api_key": "FINETUNING_API_KEY",
+}
+"""What the parameters are called here; others are ``--`` and their name."""
+
+
+def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
+    """The exit code of an error, and what to say.
+
+    Args:
+        error: What went wrong.
+        resume: The command that goes on from there, if there is one.
+    """
+    if isinstance(error, InvalidRequestError):
+        return WRONG, _as_option(error)
+    if isinstance(error, APIStatusError) and error.code == "VALIDATION_ERROR":
+        return WRONG, str(error)
+    if isinstance(error, FinetuningError):
+        go_on = f"\nTo go on: {resume}" if resume else _advice(error)
+        return FAILED, str(error) + go_on
+    if isinstance(error, OSError):
+        return FAILED, str(error)
+    return FAILED, (
+        f"internal error: {type(error).__name__}: {error}\n"
+        "Run it again with --debug for the traceback, and please report it."
+    )
+
+
+def _as_option(error: InvalidRequestError) -> str:
+    """The message with the option's name in place of the parameter's."""
+    flag = FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
+    return flag + error.message.removeprefix(error.field)
+
+
+def _advice(error: FinetuningError) -> str:
+    if isinstance(error, SubmissionUnknownError):
+        return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
+    if isinstance(error, NotFoundError):
+        return "\nTo see what there is: finetuning list"
+    if isinstance(error, APIResponseError):
+        return "\nIs --base-url (or FINETUNING_BASE_URL) the service's address?"
+    if isinstance(error, APIConnectionError):
+        return (
+            "\nCheck the network, and --base-url (or FINETUNING_BASE_URL) if it is set"
+        )
+    return ""

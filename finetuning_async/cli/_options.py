@@ -1,0 +1,114 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+@dataclass(slots=True)
+class Common:
+    """What holds for the whole run of the program.
+
+    Attributes:
+        base_url: The service, if told on the command line.
+        quiet: Nothing on stderr but errors.
+        verbose: Requests and decisions on stderr.
+        debug: Tracebacks.
+        no_color: No colours, as with ``NO_COLOR``.
+        if_interrupted: What to tell who interrupts it at this moment.
+        resume: The command that goes on where this one ends too early, if there is one.
+    """
+
+    base_url: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    no_color: bool = False
+    if_interrupted: str = ""
+    resume: str = ""
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Note an option wherever it stands, before the command's name or behind it."""
+    common = ctx.ensure_object(Common)
+    if value and parameter.name is not None:
+        setattr(common, parameter.name, value)
+
+
+def _common(*names: str, **more: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_keep, **more)
+
+
+_COMMON: Final = (
+    _common("--base-url", metavar="URL", help="The service to ask."),
+    _common("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
+    _common("-v", "--verbose", is_flag=True, help="Requests on stderr."),
+    _common("--no-color", is_flag=True, help="No colours."),
+    _common("--debug", is_flag=True, help="Tracebacks of errors."),
+)
+
+pass_common = click.make_pass_decorator(Common, ensure=True)
+
+
+def common_options(command: F) -> F:
+    """Add the options that every command has."""
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help='Print {"data": ...} on stdout.'
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """Add ``-o``."""
+    return click.option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="File or folder to save to; an older file is replaced.",
+    )(command)
+
+
+def timeout_option(command: F) -> F:
+    """Add ``--timeout``."""
+    return click.option(
+        "--timeout",
+        type=Number(),
+        default=300,
+        show_default=True,
+        metavar="SECONDS",
+        help="The longest wait for the end of the track.",
+    )(command)
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
+    """A number; a whole one stays an `int`, so that messages repeat it as typed."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it.
+
+        Raises:
+            click.BadParameter: It is no number.
+        """
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return int(number) if number.is_integer() else number

@@ -1,0 +1,96 @@
+"""stdout for data, stderr for the rest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from finetuning_async._secrets import mask_query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def say(line: str) -> None:
+    """Tell a person something, on stderr."""
+    click.echo(line, err=True)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print data as the service wraps it, two spaces a level, on stdout."""
+    text = json.dumps({"data": _masked(data)}, indent=2, ensure_ascii=False)
+    # Half of a surrogate pair cannot be written; what a terminal cannot show can.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _masked(data: Any) -> Any:
+    """The data with the query of each ``webhook`` hidden: it is a secret."""
+    if isinstance(data, list):
+        return [_masked(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: mask_query(value)
+        if name == "webhook" and isinstance(value, str)
+        else _masked(value)
+        for name, value in data.items()
+    }
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print names and values below each other on stdout; `None` is left out."""
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        click.echo(f"{name:<{width}}  {one_line(str(value))}")
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print columns on stdout; on a terminal the last is cut to fit its width."""
+    table = [tuple(map(one_line, row)) for row in (heads, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    most = _columns() if sys.stdout.isatty() else None
+    for row in table:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo(_cut("  ".join(cells).rstrip(), most))
+
+
+def _columns() -> int:
+    from shutil import get_terminal_size  # needed by tables only
+
+    return get_terminal_size().columns
+
+
+def _cut(line: str, most: int | None) -> str:
+    return line if most is None or len(line) <= most else line[: most - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Text of unknown origin without line breaks and terminal control codes."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people.
+
+    >>> size_text(240_123)
+    '240 kB'
+    """
+    if count < 1_000_000:
+        return f"{count / 1000:.0f} kB"
+    return f"{count / 1_000_000:.1f} MB"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration_text(41.4), duration_text(75)
+    ('41 s', '1 min 15 s')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"

@@ -1,0 +1,104 @@
+"""The commands by name. ``--help`` imports none of them, and no client."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from finetuning_async._version import __version__
+from finetuning_async.cli._guard import guarded
+from finetuning_async.cli._options import Common, common_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final = {
+    "generate": "Make one track of music and save it.",
+    "wait": "Wait for the end of a track.",
+    "download": "Save a completed track.",
+    "list": "List tracks, newest first.",
+    "get": "Show one track.",
+    "me": "Show the account and its credits.",
+    "health": "Ask whether the service is up; needs no key.",
+    "doctor": "Check settings, key, service and account.",
+    "emulator": "Serve a stand-in for the service on this machine.",
+}
+"""Each has a module of its name in `commands`; a test compares these lines with it."""
+
+EPILOG: Final = """\b
+Exit codes:
+  0    done; also when a reader such as head has had enough
+  1    it did not work: the service said no, network, failed track, time over
+  2    the request was wrong: usage, a value, the key's form; nothing was paid
+  130  Ctrl-C (143: SIGTERM); the emulator ends with 0
+
+\b
+Environment:
+  FINETUNING_API_KEY   the key, made under Profile > API on finetuning.ai
+  FINETUNING_BASE_URL  another service, such as an emulator's
+  NO_COLOR             no colours
+"""
+
+
+class Program(click.Group):
+    """A group that imports a command when it is called, and ends with an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module: Any = import_module(f"finetuning_async.cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """The commands in the help, without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's, but every exception becomes a message and an exit code."""
+        common = Common()
+
+        def work() -> object:
+            return super(Program, self).main(
+                args,
+                prog_name,
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                obj=common,
+                **extra,
+            )
+
+        code = guarded(common, work)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+@click.group(cls=Program, epilog=EPILOG)
+@click.version_option(__version__, message="finetuning %(version)s")
+@common_options
+def program() -> None:
+    """Music from finetuning.ai, or from an emulator of it on this machine."""

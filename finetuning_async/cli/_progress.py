@@ -1,0 +1,130 @@
+"""What is said on stderr while a track is made.
+
+Silent   nothing, for ``--quiet``; the others build on it
+Lines    a line for each event
+Bar      (in `_bar`) the same on a terminal, with a bar meanwhile
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Final, Self
+
+from finetuning_async.cli._output import duration_text, say, size_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from finetuning_async._models import Generation
+    from finetuning_async.cli._options import Common
+
+TYPICAL: Final = 70.0
+"""Seconds that a track takes as a rule; 20 to 120 have been seen."""
+
+_AT_TYPICAL: Final = 0.8
+"""How full the bar is when the typical time is over."""
+
+
+def fraction(elapsed: float, expected: float) -> float:
+    """How full a bar is, 0 to 1 (never reached): it slows down after `expected`.
+
+    Linear up to ``0.8``; then ``1 - 0.2 * exp(1 - elapsed / expected)``, so that the
+    speed at the joint is about the same, and what is left shrinks without end.
+
+    Args:
+        elapsed: Seconds, at least 0.
+        expected: Seconds, above 0.
+    """
+    part = elapsed / expected
+    if part <= 1:
+        return _AT_TYPICAL * part
+    return min(1 - (1 - _AT_TYPICAL) * math.exp(1 - part), 0.99)
+
+
+class Silent:
+    """Says nothing. A context manager around what it reports on.
+
+    Args:
+        expected: Seconds that the track takes as a rule; `None` if nobody knows.
+    """
+
+    def __init__(self, expected: float | None = None) -> None:
+        self._expected = expected
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+
+    def accepted(self, track: Generation) -> None:
+        """The service has taken it."""
+
+    def status(self, track: Generation) -> None:
+        """Its state has changed."""
+
+    def ended(self, track: Generation, seconds: float) -> None:
+        """It is final, so many seconds after the wait began."""
+
+    def loading(self, done: int, total: int | None) -> None:
+        """So many bytes are here."""
+
+    def saved(self, path: Path, track: Generation) -> None:
+        """The file is whole and in its place."""
+
+
+class Lines(Silent):
+    """A line for each event."""
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+        say(text)
+
+    def accepted(self, track: Generation) -> None:
+        """The service has taken it."""
+        left = track.credits_remaining
+        credit = "" if left is None else f" · {left} credits left"
+        self.note(f"accepted {track.id}{credit}")
+        for name, (asked, got) in track.changed_by_service.items():
+            self.note(f"note: the service changed {name} from {asked} to {got}")
+        self.status(track)
+
+    def status(self, track: Generation) -> None:
+        """Its state has changed."""
+        if not track.is_final:
+            self.note(track.status)
+
+    def ended(self, track: Generation, seconds: float) -> None:
+        """It is final, so many seconds after the wait began."""
+        self.note(f"{track.status} after {duration_text(seconds)}")
+
+    def saved(self, path: Path, track: Generation) -> None:
+        """The file is whole and in its place."""
+        length = "" if track.duration is None else f"{track.duration:.1f} s, "
+        self.note(f"Saved {path} ({length}{size_text(path.stat().st_size)})")
+
+
+def progress(common: Common, expected: float | None = None) -> Silent:
+    """The right form for this run."""
+    if common.quiet:
+        return Silent()
+    if common.verbose or not _is_terminal():
+        return Lines(expected)
+    from finetuning_async.cli._bar import Bar  # rich is slow to import
+
+    return Bar(expected, no_color=common.no_color)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,61 @@
+"""``finetuning get``: show one track."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from finetuning_async.cli._connect import service
+from finetuning_async.cli._options import (
+    Common,
+    common_options,
+    json_option,
+    pass_common,
+)
+from finetuning_async.cli._output import print_fields, print_json
+from finetuning_async.cli._run import run
+
+if TYPE_CHECKING:
+    from finetuning_async import Generation
+
+
+@click.command()
+@click.argument("track_id", metavar="ID")
+@json_option
+@common_options
+@pass_common
+def command(common: Common, track_id: str, as_json: bool) -> None:
+    """Show one track."""
+    track = run(partial(_get, common, track_id))
+    if as_json:
+        print_json(track.raw)
+    else:
+        print_fields(_fields(track))
+
+
+async def _get(common: Common, track_id: str) -> Generation:
+    async with service(common) as client:
+        return await client.generations.get(track_id)
+
+
+def _fields(track: Generation) -> dict[str, object]:
+    made = track.parameters
+    return {
+        "id": track.id,
+        "status": track.status,
+        "kind": track.kind,
+        "title": track.title,
+        "prompt": track.prompt,
+        "seconds": track.duration or made.duration,
+        "bpm": made.bpm,
+        "keyscale": made.keyscale,
+        "timesignature": made.timesignature,
+        "language": made.language,
+        "seed": made.seed,
+        "created": track.created_at,
+        "completed": track.completed_at,
+        "audio": track.audio_url,
+        "error": track.error_message,
+    }

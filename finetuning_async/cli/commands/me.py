@@ -1,0 +1,58 @@
+"""``finetuning me``: show the account and its credits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from finetuning_async.cli._connect import service
+from finetuning_async.cli._options import (
+    Common,
+    common_options,
+    json_option,
+    pass_common,
+)
+from finetuning_async.cli._output import print_fields, print_json
+from finetuning_async.cli._run import run
+
+if TYPE_CHECKING:
+    from finetuning_async import Account
+
+
+@click.command()
+@json_option
+@common_options
+@pass_common
+def command(common: Common, as_json: bool) -> None:
+    """Show the account and its credits. Costs nothing."""
+    account = run(partial(_me, common))
+    if as_json:
+        print_json(account.raw)
+    else:
+        print_fields(fields(account))
+
+
+async def _me(common: Common) -> Account:
+    async with service(common) as client:
+        return await client.me()
+
+
+def fields(account: Account) -> dict[str, object]:
+    """What to show of an account."""
+    return {
+        "name": account.name or None,
+        "email": account.email,
+        "plan": account.tier,
+        "credits": account.total_remaining,
+        "monthly": _monthly(account),
+        "bought": account.pack_credits,
+        "in queue": account.queue_depth,
+    }
+
+
+def _monthly(account: Account) -> str | None:
+    if account.monthly_remaining is None or account.monthly_generations is None:
+        return None
+    return f"{account.monthly_remaining} of {account.monthly_generations} left"
