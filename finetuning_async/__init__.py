@@ -54,6 +54,7 @@ from finetuning_async._models import Page as Page
 from finetuning_async._models import Playlist as Playlist
 from finetuning_async._models import PlaylistTrack as PlaylistTrack
 from finetuning_async._models import SoundEffect as SoundEffect
+from finetuning_async._pipeline import capture_responses as capture_responses
 from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
 from finetuning_async._rate_limits import RateLimit as RateLimit
 from finetuning_async._rate_limits import RateLimits as RateLimits
@@ -61,11 +62,13 @@ from finetuning_async._rate_limits import RateLimitStatus as RateLimitStatus
 from finetuning_async._requests import GenerationRequest as GenerationRequest
 from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
 from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
+from finetuning_async._resources import Listing as Listing
 from finetuning_async._types import Kind as Kind
 from finetuning_async._types import KnownStatus as KnownStatus
 from finetuning_async._types import Status as Status
 from finetuning_async._types import Track as Track
 from finetuning_async._version import __version__ as __version__
+from finetuning_async._wire import RawResponse as RawResponse
 
 __all__ = [
     "APIConnectionError",
@@ -92,6 +95,7 @@ __all__ = [
     "InvalidRequestError",
     "Kind",
     "KnownStatus",
+    "Listing",
     "NotFoundError",
     "Outcome",
     "Page",
@@ -103,6 +107,7 @@ __all__ = [
     "RateLimitError",
     "RateLimitStatus",
     "RateLimits",
+    "RawResponse",
     "SoundEffect",
     "SoundEffectRequest",
     "Status",
@@ -111,4 +116,5 @@ __all__ = [
     "WaitTimeoutError",
     "WebhookVerificationError",
     "__version__",
+    "capture_responses",
 ]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import anyio
 from anyio.lowlevel import RunVar
 
 from finetuning_async._inflight import InFlight
@@ -27,6 +28,9 @@ logger = logging.getLogger("finetuning_async")
 _Key: TypeAlias = tuple[str, str, bool]
 
 _accounts: RunVar[dict[_Key, Account]] = RunVar("finetuning_async.accounts")
+
+DOWNLOADS_AT_ONCE: Final = 8
+"""Each holds up to 2 MiB; more at once would not make them faster."""
 
 rng = random.SystemRandom()
 """Seeds and jitter; a seed tells a track apart, so it must not repeat in a forked
@@ -47,6 +51,7 @@ class Account:
         self.clock = ServerClock()
         self.inflight = InFlight()
         self.one_by_one = OneByOne()
+        self.downloads = anyio.Semaphore(DOWNLOADS_AT_ONCE)
         reads = (limits or RateLimits()).reads
         self.poller = Poller(
             self.inflight, self.clock, limit=reads.limit, per=reads.per

@@ -18,9 +18,16 @@ from finetuning_async._errors import (
     InvalidRequestError,
     WaitTimeoutError,
 )
+from finetuning_async._file_names import target_of
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._requests import GenerationRequest
-from finetuning_async._resources import READ_TIMEOUT, Generations
+from finetuning_async._resources import (
+    READ_TIMEOUT,
+    Generations,
+    Instrumentals,
+    Playlists,
+    SoundEffects,
+)
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 from finetuning_async._session import Loop, OpenCalls, Session, Settings
 from finetuning_async._transport import (
@@ -83,7 +90,10 @@ class AsyncClient:
         http_client: The HTTP client to use; it is never closed here.
 
     Attributes:
-        generations: Music: create, get, list.
+        generations: Music: create, get, list, delete.
+        instrumentals: Tracks without vocals: create.
+        sound_effects: Short clips: create, get, list.
+        playlists: list, get, add_tracks, remove_tracks, move_tracks.
 
     Raises:
         InvalidRequestError: A value is out of its range, or there is no key.
@@ -124,6 +134,9 @@ class AsyncClient:
     def _begin(self) -> None:
         self._bound: Session | None = None
         self.generations = Generations(self._session)
+        self.instrumentals = Instrumentals(self._session)
+        self.sound_effects = SoundEffects(self._session)
+        self.playlists = Playlists(self._session)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "open"
@@ -388,11 +401,12 @@ class AsyncClient:
         *,
         on_progress: Callable[[int, int | None], object] | None = None,
     ) -> Path:
-        """Download a track to a file, whole or not at all.
+        """Download a track to a file, whole or not at all. Eight run at once.
 
         Args:
             generation_or_url: A completed track, or its `audio_url`.
-            path: The file; its folder is made if need be, an older file is replaced.
+            path: The file; its folder is made if need be, an older file is replaced. In
+                a folder that is there, the file gets the vendor's default name.
             on_progress: Called with the bytes done and the total, if that is known.
 
         Returns:
@@ -412,7 +426,8 @@ class AsyncClient:
             on_progress,
         )
         with session.calls.one():
-            return await download.to(Path(path))
+            async with session.account.downloads:
+                return await download.to(target_of(generation_or_url, Path(path)))
         raise ClientClosedError("the client was closed while this download ran")
 
     def notice(self, generation_id: str) -> None:

@@ -19,7 +19,7 @@ in a `repr` nor in a pickle nor looked at by ``==``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
@@ -207,6 +207,12 @@ class Page(Generic[T_co]):
         default=None, repr=False, eq=False
     )
     raw: Mapping[str, Any] = _raw()
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
 
     async def next_page(self) -> Page[T_co] | None:
         """Fetch the page after this one; `None` at the end of the list.

@@ -10,6 +10,8 @@ in `_submit`, with the same `turn`, `send` and `check`.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import anyio
 import attrs
 
 from finetuning_async import _parsing
+from finetuning_async._answers import RATE_CODES
 from finetuning_async._errors import (
     APIStatusError,
     APITimeoutError,
@@ -29,14 +32,19 @@ from finetuning_async._limiter import Limiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
 from finetuning_async._transport import NoAnswer, Transport
+from finetuning_async._wire import RawResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from finetuning_async._limiter import Permit
     from finetuning_async._wire import Answer, Call
 
 logger = logging.getLogger("finetuning_async")
 
-RATE_CODES = frozenset({"RATE_LIMITED", "GENERATION_RATE_LIMITED"})
+_captured: ContextVar[list[RawResponse] | None] = ContextVar(
+    "finetuning_async.captured", default=None
+)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -152,6 +160,7 @@ class Pipeline:
             permit.abandoned()
             raise
         permit.answered(_parsing.answer_facts(answer))
+        _capture(call, answer)
         self._learn_the_time(answer)
         _log_answer(call, answer)
         return answer
@@ -188,6 +197,42 @@ def _is_rate_limit(error: APIStatusError) -> bool:
         and not isinstance(error, QueueFullError)
         and (error.code in RATE_CODES or error.code == "HTTP_429")
     )
+
+
+@contextmanager
+def capture_responses() -> Generator[list[RawResponse]]:
+    """Collect the responses behind the calls made in this block, in their order.
+
+    Those of calls that other tasks make are not among them, unless the tasks were
+    started in the block. A read of the shared poll loop belongs to the waiter that
+    drives it.
+
+        with capture_responses() as responses:
+            await client.me()
+        print(responses[-1].headers["x-ratelimit-remaining"])
+    """
+    responses: list[RawResponse] = []
+    token = _captured.set(responses)
+    try:
+        yield responses
+    finally:
+        _captured.reset(token)
+
+
+def _capture(call: Call, answer: Answer) -> None:
+    responses = _captured.get()
+    if responses is not None:
+        responses.append(
+            RawResponse(
+                method=call.method,
+                path=call.path,
+                status=answer.status,
+                headers=answer.headers,
+                request_id=answer.request_id,
+                content=answer.content,
+                elapsed=answer.received_at - answer.sent_at,
+            )
+        )
 
 
 def _log_answer(call: Call, answer: Answer) -> None:

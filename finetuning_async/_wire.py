@@ -74,6 +74,29 @@ class Answer:
 
 
 @attrs.frozen(kw_only=True)
+class RawResponse:
+    """One response as it came, for whoever wants more than the models show.
+
+    Attributes:
+        method: Of the request.
+        path: Of the request, below the base URL.
+        status: The HTTP status.
+        headers: The headers, names in lower case.
+        request_id: The service's name for the request, where it gives one.
+        content: The body.
+        elapsed: Seconds from sending to the end of the body.
+    """
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    request_id: str | None
+    content: bytes = attrs.field(repr=False)
+    elapsed: float
+
+
+@attrs.frozen(kw_only=True)
 class AnswerFacts:
     """What one response says about the limits.
 

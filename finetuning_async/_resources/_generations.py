@@ -1,100 +1,28 @@
-"""The resources of a client: what can be asked of the service, method by method."""
+"""Music: `client.generations`."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
-from urllib.parse import quote
-
-import attrs
+from typing import TYPE_CHECKING, cast
 
 from finetuning_async import _parsing
-from finetuning_async._errors import InvalidRequestError
 from finetuning_async._requests import GenerationRequest
+from finetuning_async._resources._common import (
+    DEFAULT_PAGE,
+    READ_TIMEOUT,
+    Bulk,
+    Listing,
+    list_query,
+    segment,
+    unique_ids,
+)
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-    from collections.abc import Generator as PlainGenerator
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from finetuning_async._models import Generation, Page
+    from finetuning_async._models import BulkResult, Generation, Page
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown
-
-T = TypeVar("T")
-
-READ_TIMEOUT: Final = 60.0
-"""Seconds a read may take, waiting for its turn included, unless the caller says
-else."""
-
-LARGEST_PAGE: Final = 99
-"""The largest page that every published source allows (Q12)."""
-
-DEFAULT_PAGE: Final = 20
-
-
-def segment(value: str, field: str) -> str:
-    """An id as one segment of a path.
-
-    Raises:
-        InvalidRequestError: It is empty, or no text.
-    """
-    if not isinstance(value, str) or not value.strip(". \t\r\n"):
-        raise InvalidRequestError(field, value, "an id, as the service gave it")
-    return quote(value, safe="")
-
-
-class Listing(Generic[T]):
-    """A list of the service: await it for the first page, iterate it for all rows.
-
-    Rows come newest first, page by page, each once, even when new tracks shift the
-    pages meanwhile.
-    """
-
-    def __init__(self, fetch: Callable[[int], Awaitable[Page[T]]], offset: int) -> None:
-        self._fetch = fetch
-        self._offset = offset
-
-    def __await__(self) -> PlainGenerator[Any, Any, Page[T]]:
-        return self._page(self._offset).__await__()
-
-    async def _page(self, offset: int) -> Page[T]:
-        page = await self._fetch(offset)
-        return attrs.evolve(page, fetch_next=partial(self._page, page.next_offset))
-
-    async def __aiter__(self) -> AsyncGenerator[T]:
-        """All rows from the offset on.
-
-        Raises:
-            FinetuningError: A page could not be read.
-        """
-        seen: set[str] = set()
-        page: Page[T] | None = await self._page(self._offset)
-        while page is not None:
-            for row in page.items:
-                row_id = cast("Any", row).id
-                if row_id not in seen:
-                    seen.add(row_id)
-                    yield row
-            page = await page.next_page()
-
-
-def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str | int]:
-    """Check the parameters of a list.
-
-    Raises:
-        InvalidRequestError: The limit is not 1 to 99, or the offset is negative.
-    """
-    if not _is_whole(limit) or not 1 <= limit <= LARGEST_PAGE:
-        raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
-    if not _is_whole(offset) or offset < 0:
-        raise InvalidRequestError("offset", offset, "a whole number, at least 0")
-    given = {name: value for name, value in filters.items() if value is not None}
-    return {"limit": limit, "offset": offset, **given}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class Generations:
@@ -232,3 +160,22 @@ class Generations:
             return _parsing.generation_page(answer, offset=start)
 
         return Listing(fetch, offset)
+
+    async def delete(
+        self, ids: Iterable[str], *, timeout: float | None = READ_TIMEOUT
+    ) -> BulkResult:
+        """Delete tracks for good; there is no undo.
+
+        Args:
+            ids: Any number, each counted once; a hundred go into one request.
+            timeout: Seconds for each request; `None` for no limit.
+
+        Returns:
+            What was deleted, and what was not and why.
+
+        Raises:
+            InvalidRequestError: It is no list of ids.
+            FinetuningError: The first request could not be made.
+        """
+        bulk = Bulk(path="/v1/generations/bulk-delete", field="ids", done="deleted")
+        return await bulk.run(self._session(), unique_ids(ids, "ids"), timeout)

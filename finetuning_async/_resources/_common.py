@@ -1,0 +1,170 @@
+"""What all resources share: lists, ids in paths, bulk calls."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from urllib.parse import quote
+
+import attrs
+
+from finetuning_async import _parsing
+from finetuning_async._errors import (
+    BadRequestError,
+    FinetuningError,
+    InvalidRequestError,
+)
+from finetuning_async._models import BulkFailure, BulkResult, Page
+from finetuning_async._wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Generator as PlainGenerator
+
+    from finetuning_async._session import Session
+
+T = TypeVar("T")
+
+READ_TIMEOUT: Final = 60.0
+"""Seconds a read may take, waiting for its turn included, unless the caller says
+else."""
+
+LARGEST_PAGE: Final = 99
+"""The largest page that every published source allows (Q12)."""
+
+DEFAULT_PAGE: Final = 20
+
+
+def segment(value: str, field: str) -> str:
+    """An id as one segment of a path.
+
+    Raises:
+        InvalidRequestError: It is empty, or no text.
+    """
+    if not isinstance(value, str) or not value.strip(". \t\r\n"):
+        raise InvalidRequestError(field, value, "an id, as the service gave it")
+    return quote(value, safe="")
+
+
+class Listing(Generic[T]):
+    """A list of the service: await it for the first page, iterate it for all rows.
+
+    Rows come newest first, page by page, each once, even when new tracks shift the
+    pages meanwhile.
+    """
+
+    def __init__(self, fetch: Callable[[int], Awaitable[Page[T]]], offset: int) -> None:
+        self._fetch = fetch
+        self._offset = offset
+
+    def __await__(self) -> PlainGenerator[Any, Any, Page[T]]:
+        return self._page(self._offset).__await__()
+
+    async def _page(self, offset: int) -> Page[T]:
+        page = await self._fetch(offset)
+        return attrs.evolve(page, fetch_next=partial(self._page, page.next_offset))
+
+    async def __aiter__(self) -> AsyncGenerator[T]:
+        """All rows from the offset on.
+
+        Raises:
+            FinetuningError: A page could not be read.
+        """
+        seen: set[str] = set()
+        page: Page[T] | None = await self._page(self._offset)
+        while page is not None:
+            for row in page.items:
+                row_id = cast("Any", row).id
+                if row_id not in seen:
+                    seen.add(row_id)
+                    yield row
+            page = await page.next_page()
+
+
+def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str | int]:
+    """Check the parameters of a list.
+
+    Raises:
+        InvalidRequestError: The limit is not 1 to 99, or the offset is negative.
+    """
+    if not _is_whole(limit) or not 1 <= limit <= LARGEST_PAGE:
+        raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
+    if not _is_whole(offset) or offset < 0:
+        raise InvalidRequestError("offset", offset, "a whole number, at least 0")
+    given = {name: value for name, value in filters.items() if value is not None}
+    return {"limit": limit, "offset": offset, **given}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+LARGEST_BULK: Final = 100
+"""Ids per bulk call."""
+
+
+def unique_ids(ids: Iterable[str], field: str) -> list[str]:
+    """The ids given, each once, in their order.
+
+    Raises:
+        InvalidRequestError: It is no collection of ids; a single text is none.
+    """
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        raise InvalidRequestError(field, ids, "a list of ids")
+    given = list(dict.fromkeys(ids))
+    for one in given:
+        segment(one, field)
+    return given
+
+
+@attrs.frozen(kw_only=True)
+class Bulk:
+    """One bulk endpoint.
+
+    Attributes:
+        path: Where it is.
+        field: What it calls the ids it is sent.
+        done: What it calls those it is done with.
+        more: What else is sent.
+    """
+
+    path: str
+    field: str
+    done: str
+    more: dict[str, str] = attrs.field(factory=dict)
+
+    async def run(
+        self, session: Session, ids: Sequence[str], timeout: float | None
+    ) -> BulkResult:
+        """Send the ids, a hundred at a time, and merge the answers.
+
+        When a later hundred cannot be sent, its ids are failures with that reason: what
+        was done with the first is not lost.
+
+        Raises:
+            FinetuningError: The first hundred could not be sent.
+        """
+        parts: list[BulkResult] = []
+        for start in range(0, len(ids), LARGEST_BULK):
+            chunk = ids[start : start + LARGEST_BULK]
+            try:
+                parts.append(await self._chunk(session, chunk, timeout))
+            except FinetuningError as error:
+                if not parts:
+                    raise
+                reason = f"not sent, or not known to be done: {error}"
+                failed = tuple(BulkFailure(id=i, error=reason) for i in ids[start:])
+                parts.append(BulkResult(succeeded=(), failed=failed))
+                break
+        return BulkResult.merged(parts)
+
+    async def _chunk(
+        self, session: Session, ids: Sequence[str], timeout: float | None
+    ) -> BulkResult:
+        body = {self.field: list(ids), **self.more}
+        call = Call(method="POST", path=self.path, body=body)
+        try:
+            answer = await session.ask(call, timeout)
+        except BadRequestError as error:
+            return _parsing.folded(error, ids)
+        return _parsing.bulk_result(answer, self.done, ids=ids)
