@@ -236,6 +236,13 @@ class NotFoundError(APIStatusError):
 class RateLimitError(APIStatusError):
     """429: a limit of the account is spent; `retry_after` says for how long."""
 
+    @property
+    def budget(self) -> str | None:
+        """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
+        return {"GENERATION_RATE_LIMITED": "creates", "RATE_LIMITED": "reads"}.get(
+            self.code or ""
+        )
+
     def __str__(self) -> str:
         wait = self.retry_after
         return super().__str__() + ("" if wait is None else f"; wait {wait:g} s")
