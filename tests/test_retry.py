@@ -1,0 +1,132 @@
+"""Repeating: how often, how long, and never when it cannot fit."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import APIConnectionError, AsyncClient, RateLimitError
+from finetuning_async._retry import Repeatable, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+KEY = "ft_live_" + "0" * 32
+
+
+def policy(max_retries: int = 5, max_retry_wait: float = 300.0) -> RetryPolicy:
+    return RetryPolicy(
+        max_retries=max_retries,
+        max_retry_wait=max_retry_wait,
+        rng=random.Random(1),
+    )
+
+
+def failing(times: int) -> tuple[list[float], Callable[[], Awaitable[str]]]:
+    """An attempt that fails so often; and when it was made."""
+    made: list[float] = []
+
+    async def attempt() -> str:
+        made.append(anyio.current_time())
+        if len(made) < times:
+            raise Repeatable(APIConnectionError("down"))
+        return "done"
+
+    return made, attempt
+
+
+async def test_pauses_double_up_to_eight_seconds() -> None:
+    made, attempt = failing(5)
+    started = anyio.current_time()
+    first = Repeatable(APIConnectionError("down"))
+    assert await policy().again(first, attempt) == "done"
+    moments = [started, *made]
+    pauses = [b - a for a, b in itertools.pairwise(moments)]
+    for pause, nominal in zip(pauses, (0.5, 1, 2, 4, 8), strict=True):
+        assert 0.75 * nominal <= pause <= nominal
+
+
+async def test_so_many_repetitions_and_no_more() -> None:
+    made, attempt = failing(100)
+    with pytest.raises(APIConnectionError):
+        await policy(max_retries=3).again(
+            Repeatable(APIConnectionError("down")), attempt
+        )
+    assert len(made) == 3
+
+
+async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
+    made, attempt = failing(1)
+    started = anyio.current_time()
+    with pytest.raises(APIConnectionError):
+        await policy(max_retries=0).again(
+            Repeatable(APIConnectionError("down")), attempt
+        )
+    assert made == []
+    assert anyio.current_time() == started
+
+
+async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
+    made, attempt = failing(100)
+    started = anyio.current_time()
+    with pytest.raises(APIConnectionError):
+        await policy().again(
+            Repeatable(APIConnectionError("down")), attempt, deadline=started + 3
+        )
+    assert anyio.current_time() < started + 3
+    assert len(made) == 2
+
+
+async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
+    made, attempt = failing(1)
+    started = anyio.current_time()
+    busy = Repeatable(APIConnectionError("busy", retry_after=30))
+    await policy().again(busy, attempt)
+    assert made[0] >= started + 30
+
+
+async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
+    made, attempt = failing(1)
+    slow = RateLimitError("wait", status_code=429, retry_after=61)
+    with pytest.raises(RateLimitError):
+        await policy(max_retry_wait=60).again(Repeatable(slow, paced=True), attempt)
+    assert made == []
+
+
+async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
+    made: list[None] = []
+
+    async def attempt() -> None:
+        made.append(None)
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        await policy().again(Repeatable(APIConnectionError("down")), attempt)
+    assert len(made) == 1
+
+
+async def test_a_cancellation_is_never_retried() -> None:
+    made, attempt = failing(100)
+    with anyio.move_on_after(0.1) as scope:
+        await policy().again(Repeatable(APIConnectionError("down")), attempt)
+    assert scope.cancelled_caught
+    assert made == []
+
+
+async def test_a_call_that_succeeds_at_once_never_enters_tenacity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def entered(*args: object, **options: object) -> None:
+        raise AssertionError("tenacity was entered")
+
+    module = sys.modules["finetuning_async._retry"]
+    monkeypatch.setattr(module, "AsyncRetrying", entered)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=transport))
+    await client.health()
