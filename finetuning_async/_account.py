@@ -15,10 +15,10 @@ from anyio.lowlevel import RunVar
 
 from finetuning_async._inflight import InFlight
 from finetuning_async._limiter import Limiter
+from finetuning_async._one_by_one import OneByOne
 from finetuning_async._poller import Poller
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._server_clock import ServerClock
-from finetuning_async._submit import OneByOne
 
 if TYPE_CHECKING:
     from finetuning_async._secrets import ApiKey

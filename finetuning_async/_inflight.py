@@ -9,7 +9,8 @@ lost looks for its track in the list, and must not take one that is already clai
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +21,11 @@ from finetuning_async._queue_gate import QueueGate
 from finetuning_async._types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+LONGEST_TRACK: Final = 3600.0
+"""Seconds after which a track that nobody looked at has surely ended; the service makes
+one in minutes. So a caller who never waits does not fill the register for ever."""
 
 CLAIMS_KEPT: Final = 20_000
 """More than a day of creates at 10 a minute; a lookup goes back a few minutes."""
@@ -72,6 +76,7 @@ class InFlight:
         self._gate = QueueGate()
         self._line: deque[Ticket] = deque()
         self._claims: OrderedDict[str, None] = OrderedDict()
+        self._open_seeds: Counter[tuple[Kind, int]] = Counter()
 
     def __repr__(self) -> str:
         return (
@@ -93,6 +98,25 @@ class InFlight:
     def is_claimed(self, track_id: str) -> bool:
         """Whether an id belongs to a create of this process."""
         return track_id in self._claims
+
+    @contextmanager
+    def open_seed(self, kind: Kind, seed: int | None) -> Generator[None]:
+        """Note that a create with this seed is on its way, until the block ends."""
+        if seed is None:
+            yield
+            return
+        mark = (kind, seed)
+        self._open_seeds[mark] += 1
+        try:
+            yield
+        finally:
+            self._open_seeds[mark] -= 1
+            if not self._open_seeds[mark]:
+                del self._open_seeds[mark]
+
+    def creates_with(self, kind: Kind, seed: int) -> int:
+        """How many creates with this seed are on their way."""
+        return self._open_seeds[kind, seed]
 
     def stand_in_line(self, ticket: Ticket, *, first: bool = False) -> None:
         """Queue for the gate; one that was refused goes first."""
@@ -123,8 +147,8 @@ class InFlight:
 
     def accepted(self, track_id: str, track: UnderWay) -> None:
         """A create was taken: its id is claimed and under way."""
-        self.claim(track_id)
-        self.under_way[track_id] = track
+        self._forget_before(track.accepted_at - LONGEST_TRACK)
+        self.adopted(track_id, track)
         self._gate.accepted(len(self.under_way))
         self._wake_next()
 
@@ -133,9 +157,14 @@ class InFlight:
         self.claim(track_id)
         self.under_way[track_id] = track
 
-    def refused(self) -> None:
-        """A create was answered with ``QUEUE_FULL``."""
-        self._gate.refused(anyio.current_time(), len(self.under_way))
+    def refused(self, retry_after: float | None = None) -> None:
+        """A create was answered with ``QUEUE_FULL``.
+
+        Args:
+            retry_after: Seconds, if it names any.
+        """
+        now = anyio.current_time()
+        self._gate.refused(now, len(self.under_way), retry_after or 0.0)
         self._wake_next()
 
     def not_entered(self) -> None:
@@ -147,6 +176,14 @@ class InFlight:
         """A track was seen to end, or to be gone. Unknown ids are ignored."""
         if self.under_way.pop(track_id, None) is not None:
             self._wake_next()
+
+    def _forget_before(self, moment: float) -> None:
+        """Take out what was accepted before a moment; the oldest stand first."""
+        while self.under_way:
+            oldest = next(iter(self.under_way))
+            if self.under_way[oldest].accepted_at >= moment:
+                return
+            del self.under_way[oldest]
 
     def _wake_next(self) -> None:
         if self._line:

@@ -7,24 +7,28 @@ parameters only break ties; the service may rewrite them.
 
 That it is absent needs time: the service may commit after we stopped waiting. So it
 takes `SETTLE` seconds and `LISTINGS` complete listings to say so.
+
+Sound effects have no seed: those that may be the lost one are named, none is adopted.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 import attrs
 
 from finetuning_async import _parsing
 from finetuning_async._errors import (
+    APIResponseError,
     AuthenticationError,
     FinetuningError,
+    NotFoundError,
     PermissionDeniedError,
 )
-from finetuning_async._models import Generation
+from finetuning_async._models import Generation, SoundEffect
 from finetuning_async._types import Kind
 from finetuning_async._wire import Call
 
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Page
     from finetuning_async._pipeline import Pipeline
+
+    AnyTrack: TypeAlias = Generation | SoundEffect
+    AnyPage: TypeAlias = Page[Generation] | Page[SoundEffect]
 
 logger = logging.getLogger("finetuning_async")
 
@@ -42,10 +49,16 @@ LISTINGS: Final = 3
 """Complete listings without the track before it counts as absent."""
 
 PAUSES: Final = (0.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each listing; 30 in all. Then every 15 s, while listings fail."""
+"""Seconds before each listing; 30 in all. Then `LATER`, while listings fail."""
 
-ROUNDS: Final = 12
-"""Listings, failed ones included, after which nothing more is to be hoped for."""
+LATER: Final = 15.0
+
+LONGEST: Final = 300.0
+"""Seconds after which nothing more is to be hoped for."""
+
+UNREADABLE: Final = 3
+"""Listings in a row that are no list of tracks, after which it is given up: something
+else answers there."""
 
 CLOCK_SLACK: Final = dt.timedelta(seconds=2)
 """``createdAt`` has whole seconds, and the two clocks are known to about one."""
@@ -66,7 +79,7 @@ class Lost:
     Attributes:
         kind: What it makes.
         prompt: The words sent.
-        seed: The seed sent.
+        seed: The seed sent; `None` for a sound effect, which has none.
         seed_is_ours: Whether it was drawn here, at random, and so tells the track apart
             from all others; one that the caller chose may have been used before.
         sent_at: When its first byte left, in seconds of the loop's clock.
@@ -75,7 +88,7 @@ class Lost:
 
     kind: Kind
     prompt: str
-    seed: int
+    seed: int | None
     seed_is_ours: bool
     sent_at: float
     lost_at: float
@@ -89,11 +102,17 @@ class Finding:
         track: The lost track; `None` if it was not found.
         absent: Whether it is known not to exist.
         candidates: Ids that may be it, where several or none can be told apart.
+        trouble: Why the list could not be read to the end, if it could not.
     """
 
     track: Generation | None = None
     absent: bool = False
     candidates: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
+class _Hopeless(Exception):  # noqa: N818 - ends a lookup, and is no error of its own
+    """The list cannot be read, and waiting will not change that."""
 
 
 class Lookup:
@@ -109,6 +128,8 @@ class Lookup:
         self._pipeline = pipeline
         self._inflight = inflight
         self._lost = lost
+        self._unreadable = 0
+        self._trouble: str | None = None
 
     async def find(self, *, settle: bool = True) -> Finding:
         """List until the track is found, or known to be absent.
@@ -116,40 +137,59 @@ class Lookup:
         Args:
             settle: Whether the service may still commit it; if not, one complete
                 listing decides.
-
-        Raises:
-            AuthenticationError: The list may not be read.
-            PermissionDeniedError: Likewise.
         """
-        complete, needed = 0, LISTINGS if settle else 1
-        for number in range(ROUNDS):
-            await anyio.sleep(PAUSES[number] if number < len(PAUSES) else 15.0)
+        try:
+            return await self._find(settle=settle)
+        except _Hopeless as end:
+            return Finding(trouble=str(end))
+
+    async def _find(self, *, settle: bool) -> Finding:
+        complete, number = 0, 0
+        while self._waited() < LONGEST:
+            await anyio.sleep(PAUSES[number] if number < len(PAUSES) else LATER)
+            number += 1
             matches = await self._list()
             if matches is None:
                 continue
-            finding = self._judge(matches)
-            if finding.track is not None or finding.candidates:
-                return finding
+            if matches:
+                return self._judge(matches)
             complete += 1
-            waited = anyio.current_time() - self._lost.lost_at
-            if complete >= needed and (waited >= SETTLE or not settle):
-                return Finding(absent=True)
-        return Finding()
+            if not settle or (complete >= LISTINGS and self._waited() >= SETTLE):
+                return Finding(absent=self._seed_tells)
+        return Finding(trouble=self._trouble)
 
-    def _judge(self, matches: list[Generation]) -> Finding:
-        if not matches:
-            return Finding()
+    @property
+    def _seed_tells(self) -> bool:
+        """Whether a track would show our seed, if it has one."""
+        return self._lost.seed is None or self._inflight.seeds_are_echoed
+
+    def _waited(self) -> float:
+        return anyio.current_time() - self._lost.lost_at
+
+    def _judge(self, matches: list[AnyTrack]) -> Finding:
         exact = [m for m in matches if m.prompt == self._lost.prompt] or matches
-        is_certain = self._since() is not None or self._lost.seed_is_ours
-        if len(exact) == 1 and is_certain and self._inflight.seeds_are_echoed:
+        one = exact[0]
+        if len(exact) == 1 and isinstance(one, Generation) and self._is_ours(one):
             # Claimed before anybody else can look: there is no await in between.
-            self._inflight.claim(exact[0].id)
-            return Finding(track=exact[0])
+            self._inflight.claim(one.id)
+            return Finding(track=one)
         return Finding(candidates=tuple(match.id for match in exact))
 
-    async def _list(self) -> list[Generation] | None:
+    def _is_ours(self, only: Generation) -> bool:
+        """Whether the only match is beyond doubt the lost one."""
+        lost = self._lost
+        if lost.seed is None or not self._inflight.seeds_are_echoed:
+            return False
+        if lost.seed_is_ours:
+            return True
+        if self._since() is None or only.created_at is None:
+            return False  # it may be of last week
+        others = self._inflight.creates_with(lost.kind, lost.seed) - 1
+        return only.prompt == lost.prompt or not others
+
+    async def _list(self) -> list[AnyTrack] | None:
         """Page through what was created since; `None` if that did not succeed."""
-        matches: dict[str, Generation] = {}
+        matches: dict[str, AnyTrack] = {}
         offset = 0
         for _ in range(PAGES):
             page = await self._page(offset)
@@ -161,36 +201,58 @@ class Lookup:
             offset = page.next_offset
         return list(matches.values())
 
-    async def _page(self, offset: int) -> Page[Generation] | None:
+    async def _page(self, offset: int) -> AnyPage | None:
+        effects = self._lost.kind == "sound_effect"
         call = Call(
             method="GET",
-            path="/v1/generations",
+            path="/v1/sound-effects" if effects else "/v1/generations",
             query={"limit": PAGE_SIZE, "offset": offset},
         )
+        read = _parsing.sound_effect_page if effects else _parsing.generation_page
         try:
-            answer = await self._pipeline.request(call)
-            return _parsing.generation_page(answer, offset=offset)
-        except (AuthenticationError, PermissionDeniedError):
-            raise
+            page = read(await self._pipeline.request(call), offset=offset)
         except FinetuningError as error:
-            logger.debug("a lookup goes on after: %s", error)
+            self._note(error)
             return None
+        self._unreadable = 0
+        return page
+
+    def _note(self, error: FinetuningError) -> None:
+        """Go on after a passing failure.
+
+        Raises:
+            _Hopeless: It will not pass.
+        """
+        self._trouble = f"the list could not be read ({error})"
+        logger.debug("a lookup goes on after: %s", error)
+        refused = (AuthenticationError, PermissionDeniedError, NotFoundError)
+        self._unreadable += isinstance(error, APIResponseError)
+        if isinstance(error, refused) or self._unreadable >= UNREADABLE:
+            raise _Hopeless(self._trouble)
 
     def _since(self) -> dt.datetime | None:
         """The earliest the service can have dated the lost create, if that is known."""
         moment = self._pipeline.clock.not_before(self._lost.sent_at)
         return None if moment is None else moment - CLOCK_SLACK
 
-    def _matches(self, row: Generation) -> bool:
-        since = self._since()
+    def _matches(self, row: AnyTrack) -> bool:
+        since, created_at = self._since(), row.created_at
         return (
-            row.parameters.seed == self._lost.seed
-            and row.kind == self._lost.kind
-            and (since is None or row.created_at is None or row.created_at >= since)
+            self._has_our_mark(row)
+            and (since is None or created_at is None or created_at >= since)
             and not self._inflight.is_claimed(row.id)
         )
 
-    def _is_past(self, page: Page[Generation]) -> bool:
+    def _has_our_mark(self, row: AnyTrack) -> bool:
+        if isinstance(row, SoundEffect):
+            return row.prompt == self._lost.prompt
+        if row.kind != self._lost.kind:
+            return False
+        if not self._seed_tells:
+            return row.prompt == self._lost.prompt
+        return row.parameters.seed == self._lost.seed
+
+    def _is_past(self, page: AnyPage) -> bool:
         """Whether a page goes back to before the create; later ones are older still."""
         since = self._since()
         dates = [row.created_at for row in page.items if row.created_at is not None]

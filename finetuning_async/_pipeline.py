@@ -35,7 +35,7 @@ from finetuning_async._transport import NoAnswer, Transport
 from finetuning_async._wire import RawResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from finetuning_async._limiter import Permit
     from finetuning_async._wire import Answer, Call
@@ -135,9 +135,20 @@ class Pipeline:
         )
 
     async def send(
-        self, call: Call, permit: Permit, *, deadline: float = inf
+        self,
+        call: Call,
+        permit: Permit,
+        *,
+        deadline: float = inf,
+        still_wanted: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Send a call and settle its permit, whatever happens.
+
+        Args:
+            call: What to send.
+            permit: Its turn.
+            deadline: On the loop's clock; bounds the steps on the wire.
+            still_wanted: As for `Transport.send`.
 
         Raises:
             NoAnswer: There is none; a call that was not sent has given its turn back.
@@ -145,7 +156,9 @@ class Pipeline:
         now = anyio.current_time()
         left = None if deadline == inf else max(deadline - now, 0.001)
         try:
-            answer = await self.transport.send(call, seconds_left=left)
+            answer = await self.transport.send(
+                call, seconds_left=left, still_wanted=still_wanted
+            )
         except NoAnswer as failure:
             _log_failure(call, failure)
             if failure.evidence == "not_sent":

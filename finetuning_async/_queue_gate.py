@@ -40,6 +40,7 @@ class QueueGate:
         self.entering = 0
         self._seen_to_fit = 0
         self._refused_at = -inf
+        self._asked_pause = 0.0
         self._failed_trials = 0
         self._foreign_refusals = 0
 
@@ -66,7 +67,8 @@ class QueueGate:
     def _pause(self, under_way: int) -> float:
         if under_way:
             return TRIAL_PAUSES[min(self._failed_trials, len(TRIAL_PAUSES) - 1)]
-        return FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
+        pause = FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
+        return max(pause, self._asked_pause)
 
     def entered(self) -> None:
         """A create goes out. End it with `accepted`, `refused` or `left`."""
@@ -83,10 +85,18 @@ class QueueGate:
             # what we saw then says nothing about what fits now.
             self.capacity = under_way if self.capacity else None
 
-    def refused(self, now: float, under_way: int) -> None:
-        """It was answered with ``QUEUE_FULL``."""
+    def refused(self, now: float, under_way: int, asked_pause: float = 0.0) -> None:
+        """It was answered with ``QUEUE_FULL``.
+
+        Args:
+            now: Seconds.
+            under_way: See above.
+            asked_pause: Seconds that the answer asks for. An end of a track of ours
+                comes first; while none is under way, they hold.
+        """
         self.entering -= 1
         self._refused_at = now
+        self._asked_pause = asked_pause
         self._seen_to_fit = min(self._seen_to_fit, under_way)
         if not under_way:
             self._foreign_refusals += 1

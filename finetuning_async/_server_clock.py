@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import datetime as dt
 from math import inf
+from typing import Final
+
+YEARS: Final = range(2000, 2200)
+"""A ``Date`` outside them is nonsense, and arithmetic with it may overflow."""
 
 
 class ServerClock:
@@ -28,6 +32,8 @@ class ServerClock:
             sent_at: When the request left, in seconds of the loop's clock.
             received_at: When the answer was complete, likewise.
         """
+        if date.year not in YEARS:
+            return
         low = date.timestamp() - received_at
         high = date.timestamp() + 1.0 - sent_at
         self._low, self._high = max(self._low, low), min(self._high, high)

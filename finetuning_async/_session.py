@@ -8,8 +8,10 @@ Session    all of it bound to one event loop; made at the first call
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -24,20 +26,22 @@ from finetuning_async._errors import (
     APITimeoutError,
     ClientClosedError,
     FinetuningError,
+    InvalidRequestError,
     SubmissionUnknownError,
 )
 from finetuning_async._limiter import Limiter
+from finetuning_async._order import Order
 from finetuning_async._pipeline import Pipeline
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._retry import RetryPolicy
 from finetuning_async._secrets import ApiKey
-from finetuning_async._submit import Order, Submitter
+from finetuning_async._submit import Submitter
 from finetuning_async._transport import LOOPBACK, Pool, Transport
 from finetuning_async._waiting import Waiting, check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._requests import AnyRequest
@@ -83,12 +87,16 @@ class Settings:
         return urlsplit(self.base_url).hostname in LOOPBACK
 
 
+_own: ContextVar[frozenset[anyio.CancelScope]] = ContextVar("_own", default=frozenset())
+"""The calls that the running code is part of; a callback of a create is part of one."""
+
+
 class OpenCalls:
     """The calls under way of a client and its views."""
 
     def __init__(self) -> None:
         self._scopes: set[anyio.CancelScope] = set()
-        self._none_left: anyio.Event | None = None
+        self._one_left: anyio.Event | None = None
         self.is_closing = False
 
     @contextmanager
@@ -102,12 +110,14 @@ class OpenCalls:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
         with anyio.CancelScope(deadline=deadline) as scope:
             self._scopes.add(scope)
+            _own.set(_own.get() | {scope})
             try:
                 yield scope
             finally:
+                _own.set(_own.get() - {scope})
                 self._scopes.discard(scope)
-                if self._none_left is not None and not self._scopes:
-                    self._none_left.set()
+                if self._one_left is not None:
+                    self._one_left.set()
 
     async def close(self) -> None:
         """Cancel the calls and wait for their end; a create on the wire is let through.
@@ -118,10 +128,10 @@ class OpenCalls:
         self.is_closing = True
         for scope in self._scopes:
             scope.cancel()
-        if self._scopes:
-            self._none_left = anyio.Event()
-            with anyio.move_on_after(CLOSING):
-                await self._none_left.wait()
+        with anyio.move_on_after(CLOSING):
+            while self._scopes - _own.get():
+                self._one_left = anyio.Event()
+                await self._one_left.wait()
 
 
 CLOSING: Final = 6.0
@@ -208,7 +218,8 @@ class Session:
         """Make an order of a request: check it, and draw its seed.
 
         Raises:
-            InvalidRequestError: A parameter is outside its documented range.
+            InvalidRequestError: A parameter is outside its documented range, or cannot
+                be sent at all.
         """
         if validate:
             request.validate(allow_http_webhook=self.settings.is_on_loopback)
@@ -217,13 +228,9 @@ class Session:
         if request.kind != "sound_effect":
             given = getattr(request, "seed", None)
             seed = rng.randint(1, LARGEST_SEED) if given is None else given
-        call = Call(
-            method="POST",
-            path=path,
-            route=route,
-            body=request.to_body(seed=seed),
-            repeatable=False,
-        )
+        body = request.to_body(seed=seed)
+        _check_json(body)
+        call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         return Order(request=request, call=call, seed=seed, **options)
 
     async def submit(self, order: Order, timeout: float | None) -> Any:
@@ -246,8 +253,8 @@ class Session:
             return await self.submitter.submit(order)
         if order.accepted is not None:
             return order.accepted
-        if order.sent_at is not None:
-            raise self._fate_unknown(order)
+        if order.in_doubt_since is not None:
+            raise self._fate_unknown(order, order.in_doubt_since)
         if self.calls.is_closing:
             raise _closed()
         raise APITimeoutError(
@@ -256,14 +263,14 @@ class Session:
             safe_to_retry=True,
         )
 
-    def _fate_unknown(self, order: Order) -> SubmissionUnknownError:
+    def _fate_unknown(self, order: Order, since: float) -> SubmissionUnknownError:
         return SubmissionUnknownError(
             "time was over while a create was on the wire or being looked up; it may be"
             f" paid: look for seed={order.seed} in generations.list() before creating"
             " it again",
             prompt=order.request.prompt,
             seed=order.seed,
-            sent_at=self.account.clock.not_before(order.sent_at or 0.0),
+            sent_at=self.account.clock.not_before(since),
         )
 
     async def wait(self, track: Generation | SoundEffect | str, **options: Any) -> Any:
@@ -271,6 +278,23 @@ class Session:
         if self.calls.is_closing:
             raise _closed()
         return await self.waiting.for_completion(track, **options)
+
+
+def _check_json(body: Mapping[str, Any]) -> None:
+    """Check that a body can be sent, before a turn is taken for it.
+
+    Raises:
+        InvalidRequestError: It holds what JSON has no form for.
+    """
+    for name, value in body.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            wrong = name
+            break
+    else:
+        return
+    raise InvalidRequestError(wrong, body[wrong], "a value that JSON can hold")
 
 
 def _closed() -> ClientClosedError:

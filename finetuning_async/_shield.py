@@ -32,9 +32,22 @@ class Guarded(Generic[T]):
             ``with guarded.held():`` goes on for up to `grace` seconds after the caller
             was cancelled; the rest of it is cancelled at once.
         grace: Seconds, at least 0.
+
+    Attributes:
+        caller_left: Whether the caller was cancelled; the work may take that as a word
+            not to begin what it has not begun.
     """
 
-    __slots__ = ("_error", "_grace", "_result", "_scope", "_until", "_work", "done")
+    __slots__ = (
+        "_error",
+        "_grace",
+        "_result",
+        "_scope",
+        "_until",
+        "_work",
+        "caller_left",
+        "done",
+    )
 
     def __init__(
         self, work: Callable[[Guarded[T]], Awaitable[T]], *, grace: float = GRACE
@@ -45,14 +58,23 @@ class Guarded(Generic[T]):
         self._until = inf
         self._result: list[T] = []
         self._error: BaseException | None = None
+        self.caller_left = False
         self.done = anyio.Event()
 
     @contextmanager
     def held(self) -> Generator[None]:
         """Guard a part of the work. Parts may follow one another, not nest."""
-        with anyio.CancelScope(shield=True, deadline=self._until) as self._scope:
-            yield
-        self._scope = None
+        with anyio.CancelScope(shield=True, deadline=self._until) as scope:
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+
+    def release(self) -> None:
+        """From here on the part that is held may be cancelled at once."""
+        if self._scope is not None:
+            self._scope.shield = False
 
     async def run(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> T:
         """Start the work and wait for its end.
@@ -75,23 +97,31 @@ class Guarded(Generic[T]):
             except BaseException:
                 self.hurry()
                 raise
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+        if self._result:
+            return self._result[0]
+        error, self._error = self._error, None  # or its traceback would hold itself
+        if error is None:
+            # asyncio only: a stranger cancelled the child before its first step.
+            raise anyio.get_cancelled_exc_class()
+        try:
+            raise error
+        finally:
+            del error
 
     def hurry(self) -> None:
         """Give the guarded part no more than `grace` seconds from now."""
-        self._until = anyio.current_time() + self._grace
+        self.caller_left = True
+        self._until = min(self._until, anyio.current_time() + self._grace)
         if self._scope is not None:
             self._scope.deadline = self._until
 
     async def _child(self) -> None:
         try:
             self._result.append(await self._work(self))
-        except anyio.get_cancelled_exc_class():
-            raise
         except BaseException as error:
             self._error = error
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
         finally:
             self.done.set()
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -34,13 +35,14 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async._secrets import ApiKey, mask_query
+from finetuning_async._secrets import MASK, ApiKey, mask_query, scrub
+from finetuning_async._shield import Guarded
 from finetuning_async._version import __version__
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from finetuning_async._wire import Call, Evidence
 
@@ -51,6 +53,12 @@ HEADERS: Final = {
     "Accept": "application/json",
     "User-Agent": f"finetuning-async/{__version__}",
 }
+
+CONNECTING: Final = 1.0
+"""Seconds for which a cancelled read may go on until its connection is in use.
+
+httpx 0.28 with httpcore 1.0 loses a pool slot for ever when a request is cancelled
+between being given a new connection and using it."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 
@@ -98,22 +106,45 @@ class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not 
         )
 
 
+class _Withdrawn(Exception):  # noqa: N818 - never leaves this module
+    """The caller left before the first byte did."""
+
+
+def _nothing() -> None:
+    """Nothing is held, so nothing is released."""
+
+
 class _Trace:
-    """Notes whether the request's first byte was handed to the network."""
+    """Notes whether the request's first byte was handed to the network.
 
-    __slots__ = ("left", "seen")
+    Args:
+        still_wanted: Asked right before the first byte leaves; if not, none does.
+        on_first_byte: Called right after that.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen")
+
+    def __init__(
+        self,
+        still_wanted: Callable[[], bool],
+        on_first_byte: Callable[[], None] = _nothing,
+    ) -> None:
+        self._still_wanted = still_wanted
+        self._on_first_byte = on_first_byte
         self.seen = False
         self.left = False
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         self.seen = True
         # A proxy's CONNECT has the same event names; that errs on the safe side.
-        if event.endswith("send_request_headers.started"):
-            self.left = True
+        if self.left or not event.endswith("send_request_headers.started"):
+            return
+        if not self._still_wanted():
+            raise _Withdrawn("the caller left before it was sent")
+        self.left = True
+        self._on_first_byte()
 
-    def evidence(self, error: Exception) -> Evidence:
+    def evidence(self, error: Exception | None = None) -> Evidence:
         if self.left:
             return "unknown"
         if self.seen or isinstance(error, _BEFORE_THE_FIRST_BYTE):
@@ -137,22 +168,28 @@ def check_base_url(text: str) -> str:
         InvalidRequestError: It is no ``https`` URL, nor an ``http`` one to a loopback
             address: the key would cross the network in clear.
     """
-    url = urlsplit(text.strip())
-    if not _is_secure(url) or url.username or url.query or url.fragment:
-        raise InvalidRequestError(
-            "base_url",
-            url._replace(netloc=url.netloc.rpartition("@")[2], query="").geturl(),
-            "an https:// URL (http:// only for localhost, 127.0.0.1 and [::1]), since"
-            " the API key goes with every request",
-        )
-    return url.geturl().rstrip("/")
+    try:
+        url = urlsplit(text.strip())
+        is_plain = not (url.username or url.password or url.query or url.fragment)
+        if is_plain and _is_secure(url) and httpx.URL(url.geturl()).host:
+            return url.geturl().rstrip("/")
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise InvalidRequestError(
+        "base_url",
+        (mask_query(text.strip()) or "").removesuffix("?****"),
+        "an https:// URL (http:// only for localhost, 127.0.0.1 and [::1]), since the"
+        " API key goes with every request",
+    )
 
 
 def _check_media_url(text: str) -> str:
-    url = urlsplit(text.strip())
-    if not _is_secure(url):
-        raise InvalidRequestError("url", mask_query(text), "an https:// URL of a file")
-    return text.strip()
+    try:
+        if _is_secure(urlsplit(text.strip())) and httpx.URL(text.strip()).host:
+            return text.strip()
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise InvalidRequestError("url", mask_query(text), "an https:// URL of a file")
 
 
 def _is_secure(url: SplitResult) -> bool:
@@ -171,12 +208,17 @@ class Pool:
 
     Makes its `httpx.AsyncClient` at the first request. One that the caller gave is used
     as it is, and never closed here.
+
+    Attributes:
+        is_closed: Whether `aclose` was called.
+        is_traced: Whether the transport is known to tell when bytes leave.
     """
 
     def __init__(self, http_client: httpx.AsyncClient | None) -> None:
         self._given = http_client
         self._own: httpx.AsyncClient | None = None
         self.is_closed = False
+        self.is_traced = http_client is None
 
     def client(self) -> httpx.AsyncClient:
         """The client to send with.
@@ -223,35 +265,65 @@ class Transport:
     key: ApiKey | None
     timeout: httpx.Timeout
 
-    async def send(self, call: Call, *, seconds_left: float | None = None) -> Answer:
+    async def send(
+        self,
+        call: Call,
+        *,
+        seconds_left: float | None = None,
+        still_wanted: Callable[[], bool] = lambda: True,
+    ) -> Answer:
         """Send one call and read its answer whole.
 
         Args:
             call: What to send.
             seconds_left: A bound on each step of the attempt, beside `timeout`.
+            still_wanted: Asked right before the first byte leaves, of a call that is
+                not repeatable; if not, it is not sent.
 
         Raises:
             NoAnswer: There is none; it says what is known.
             ClientClosedError: The client was closed.
         """
+        timeout = _capped(self.timeout, seconds_left)
+        if call.repeatable and self.pool.is_traced:
+            return await self._send_held(call, timeout)
+        return await self._send(call, timeout, _Trace(still_wanted))
+
+    async def _send_held(self, call: Call, timeout: httpx.Timeout) -> Answer:
+        """Send; cancelled before the first byte left, in a way that the pool bears."""
+
+        async def work(guarded: Guarded[Answer]) -> Answer:
+            trace = _Trace(lambda: not guarded.caller_left, guarded.release)
+            with guarded.held():
+                return await self._send(call, timeout, trace)
+            await anyio.sleep_forever()  # the caller was cancelled, and so is this
+            raise AssertionError("unreachable")
+
+        return await Guarded(work, grace=CONNECTING).run()
+
+    async def _send(self, call: Call, timeout: httpx.Timeout, trace: _Trace) -> Answer:
         client = self.pool.client()
-        trace = _Trace()
-        request = self._request(client, call, trace, seconds_left)
+        request = _build(client, self.base_url, call, timeout, trace)
         failure: NoAnswer | None = None
+        response: httpx.Response | None = None
         sent_at = anyio.current_time()
         try:
-            if self.key is not None and call.needs_key:
-                request.headers[KEY_HEADER] = self.key.reveal()
-            response = await client.send(request, follow_redirects=False)
+            with anyio.move_on_after(_sum(timeout)):
+                if self.key is not None and call.needs_key:
+                    request.headers[KEY_HEADER] = self.key.reveal()
+                response = await client.send(request, follow_redirects=False)
         except Exception as error:
-            failure = _no_answer(call, trace, error)
+            failure = self._no_answer(call, trace, error)
         except BaseException as cancelled:
-            # Below here frames of the HTTP library hold the key in their locals.
-            raise cancelled.with_traceback(None)  # noqa: B904 - the same exception
+            _forget_frames(cancelled)
+            raise
         finally:
             request.headers.pop(KEY_HEADER, None)
+            self.pool.is_traced |= trace.seen
         if failure is not None:  # out of the handler, so that no context clings to it
             raise failure
+        if response is None:
+            raise _too_slow(trace, timeout)
         return Answer(
             status=response.status_code,
             headers=dict(response.headers.items()),
@@ -260,29 +332,24 @@ class Transport:
             received_at=anyio.current_time(),
         )
 
-    def _request(
-        self,
-        client: httpx.AsyncClient,
-        call: Call,
-        trace: _Trace,
-        seconds_left: float | None,
-    ) -> httpx.Request:
-        timeout = self.timeout
-        if seconds_left is not None:
-            timeout = _capped(timeout, seconds_left)
-        extensions: dict[str, Any] = {"timeout": timeout.as_dict()}
-        if not call.repeatable:
-            extensions["trace"] = trace
-        headers = dict(HEADERS)
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
-        return client.build_request(
-            call.method,
-            self.base_url + call.path,
-            params=call.query or None,
-            content=None if call.body is None else json.dumps(call.body).encode(),
-            headers=headers,
-            extensions=extensions,
+    def _no_answer(self, call: Call, trace: _Trace, error: Exception) -> NoAnswer:
+        """Say what an exception of the HTTP library proves.
+
+        Raises:
+            Exception: The error itself, where it is none of the network's and nothing
+                can be lost by showing it: a bug in a transport of the caller's.
+        """
+        if not isinstance(error, (*_NETWORK_ERRORS, _Withdrawn)) and call.repeatable:
+            _forget_frames(error)
+            raise error
+        text = str(error).partition("\n")[0]
+        if self.key is not None:
+            text = text.replace(self.key.reveal(), MASK)
+        name = type(error).__name__.removeprefix("_")
+        return NoAnswer(
+            trace.evidence(error),
+            timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+            reason=f"{name}: {scrub(text)}" if text else name,
         )
 
     @asynccontextmanager
@@ -307,17 +374,21 @@ class Transport:
             if tag is not None:
                 headers["If-Range"] = tag
         broken: Exception | None = None
-        try:
-            async with self.pool.client().stream(
-                "GET",
-                _check_media_url(url),
-                headers=headers,
-                follow_redirects=True,
-                timeout=self.timeout,
-            ) as response:
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(
+                    self.pool.client().stream(
+                        "GET",
+                        _check_media_url(url),
+                        headers=headers,
+                        follow_redirects=True,
+                        timeout=self.timeout,
+                    )
+                )
+            except _NETWORK_ERRORS as error:
+                broken = error
+            if broken is None:
                 yield MediaStream(response)
-        except _NETWORK_ERRORS as error:
-            broken = error
         if broken is not None:
             raise _broken_stream(urlsplit(url).hostname, broken)
 
@@ -342,9 +413,23 @@ class MediaStream:
         self.tag = tag if tag.startswith('"') else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The bytes as they come off the network, about 64 KiB at a time."""
-        async for chunk in self._response.aiter_bytes():
-            yield chunk
+        """The bytes as they come off the network, about 64 KiB at a time.
+
+        Raises:
+            APIConnectionError: The stream broke.
+        """
+        broken: Exception | None = None
+        source = self._response.aiter_bytes()
+        while broken is None:
+            try:
+                chunk = await anext(source)
+            except StopAsyncIteration:
+                return
+            except _NETWORK_ERRORS as error:
+                broken = error
+            else:
+                yield chunk
+        raise _broken_stream(self.host, broken)
 
 
 def _extent(response: httpx.Response) -> tuple[int, int | None]:
@@ -375,12 +460,14 @@ def _refused_file(response: httpx.Response) -> APIStatusError:
 def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
     timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
     kind = APITimeoutError if timed_out else APIConnectionError
-    name, text = type(error).__name__, str(error).partition("\n")[0]
+    name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
     return kind(f"the download from {host} broke: {name}: {text}", safe_to_retry=True)
 
 
-def _capped(timeout: httpx.Timeout, seconds: float) -> httpx.Timeout:
+def _capped(timeout: httpx.Timeout, seconds: float | None) -> httpx.Timeout:
     """Bound every part of a timeout."""
+    if seconds is None:
+        return timeout
     return httpx.Timeout(
         **{
             part: seconds if value is None else min(value, seconds)
@@ -389,19 +476,55 @@ def _capped(timeout: httpx.Timeout, seconds: float) -> httpx.Timeout:
     )
 
 
-def _no_answer(call: Call, trace: _Trace, error: Exception) -> NoAnswer:
-    """Say what an exception of the HTTP library proves.
+def _sum(timeout: httpx.Timeout) -> float:
+    """Seconds that an attempt may take in all: each of its steps once.
 
-    Raises:
-        Exception: The error itself, where it is none of the network's and nothing can
-            be lost by showing it: a bug in a transport of the caller's.
+    httpx bounds each read by itself, so an answer that drips would never end.
     """
-    if not isinstance(error, _NETWORK_ERRORS) and call.repeatable:
-        raise error
-    text = str(error).partition("\n")[0]
-    name = type(error).__name__
-    return NoAnswer(
-        trace.evidence(error),
-        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
-        reason=f"{name}: {text}" if text else name,
+    parts = timeout.as_dict().values()
+    return sum(inf if part is None else part for part in parts)
+
+
+def _build(
+    client: httpx.AsyncClient,
+    base_url: str,
+    call: Call,
+    timeout: httpx.Timeout,
+    trace: _Trace,
+) -> httpx.Request:
+    """The request, without the key."""
+    headers = dict(HEADERS)
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    return client.build_request(
+        call.method,
+        base_url + call.path,
+        params=call.query or None,
+        content=None if call.body is None else json.dumps(call.body).encode(),
+        headers=headers,
+        extensions={"timeout": timeout.as_dict(), "trace": trace},
     )
+
+
+def _too_slow(trace: _Trace, timeout: httpx.Timeout) -> NoAnswer:
+    return NoAnswer(
+        trace.evidence(),
+        timed_out=True,
+        reason=f"the answer did not end within {_sum(timeout):g} s",
+    )
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an exception and of those behind it.
+
+    Frames of the HTTP library hold the key in their locals, and a report of a crash may
+    show them.
+    """
+    links: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while links:
+        link = links.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += [link.__cause__, link.__context__]

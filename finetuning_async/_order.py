@@ -1,0 +1,108 @@
+"""One create, from the call to its end, and the fate that is not known."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+
+from finetuning_async._models import Generation, SoundEffect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finetuning_async._errors import APIStatusError
+    from finetuning_async._requests import AnyRequest
+    from finetuning_async._types import OnUnknown
+    from finetuning_async._wire import Call
+
+Created: TypeAlias = Generation | SoundEffect
+
+
+class Unknown(Exception):  # noqa: N818 - a fate on its way to a lookup
+    """A create may have been accepted, and its answer is lost.
+
+    Attributes:
+        reason: What was seen instead of an answer.
+        error: The service's own error, if it sent one.
+    """
+
+    def __init__(self, reason: str, error: APIStatusError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the service itself said that the job could not be queued.
+
+        Nothing is under way then that could still commit.
+        """
+        return self.error is not None and self.error.code == "GENERATION_FAILED"
+
+    @property
+    def error_if_absent(self) -> APIStatusError | None:
+        """What to raise once the track is known not to exist.
+
+        `None` if the service said nothing of its own: a proxy's word is not enough.
+        """
+        said = self.error
+        return said if said is not None and (self.is_settled or _is_4xx(said)) else None
+
+
+def _is_4xx(error: APIStatusError) -> bool:
+    return 400 <= error.status_code < 500
+
+
+@attrs.define(kw_only=True, eq=False)
+class Order:
+    """One create, from the call to its end.
+
+    Attributes:
+        request: What the caller asked for.
+        call: What is sent; the same at every attempt, seed included.
+        seed: The seed sent; `None` for a sound effect, which has none.
+        on_unknown: What to do when its fate cannot be learned.
+        on_submitted: Told the accepted state, before anything else can happen.
+        deadline: For all attempts together, on the loop's clock.
+        attempts: How many were made.
+        resubmissions: How often it was sent again although its fate was not known.
+        has_place: Whether it holds a place that it took at the queue gate.
+        sent_at: When the attempt under way went out, on the loop's clock; `None` while
+            nothing of it can have been accepted.
+        lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
+        accepted: The accepted state, once there is one.
+        complaint: What `on_submitted` raised.
+    """
+
+    request: AnyRequest
+    call: Call
+    seed: int | None
+    on_unknown: OnUnknown = "raise"
+    on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
+    deadline: float = inf
+    attempts: int = 0
+    resubmissions: int = 0
+    has_place: bool = False
+    sent_at: float | None = None
+    lost_since: float | None = None
+    accepted: Created | None = None
+    complaint: Exception | None = None
+
+    @property
+    def in_doubt_since(self) -> float | None:
+        """Since when something of it may have been accepted, as far as known."""
+        return self.sent_at if self.lost_since is None else self.lost_since
+
+    @property
+    def seed_is_ours(self) -> bool:
+        """Whether the seed was drawn here rather than chosen by the caller."""
+        return getattr(self.request, "seed", None) is None
+
+    @property
+    def identity(self) -> tuple[object, ...] | None:
+        """What creates that look alike in a list share; those go one by one."""
+        if self.seed is None or self.seed_is_ours:
+            return None
+        return (self.request.kind, self.request.prompt, self.seed)
