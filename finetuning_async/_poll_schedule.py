@@ -1,11 +1,11 @@
 """When to look at which track. Pure: times come in, times come out.
 
-The service allows 60 reads a minute for everything. A quarter is left for the caller,
-so one read every ``1.4 s`` is what polling may take; `Pace` keeps that. Within it,
-`Outlook` says when a track is worth a look:
+The service allows 60 reads a minute for everything. Three tenths are left for the
+caller, so one read every ``1.43 s`` is what polling may take; `Pace` keeps that. Within
+it, `Outlook` says when a track is worth a look:
 
 - before it can be done: not at all. How long tracks take is learned by kind and
-  requested length, from the service's ``generationTime`` and from what was seen;
+  requested length, from the service's own times and from what was seen;
 - while it is due: at every turn;
 - after it should have been done: ever more rarely.
 
@@ -24,14 +24,20 @@ import attrs
 if TYPE_CHECKING:
     from finetuning_async._types import Kind
 
-SHARE: Final = 0.72
+SHARE: Final = 0.7
 """The part of the read budget that polling may use; the rest is the caller's."""
+
+LOAN: Final = 2
+"""Turns that an urgent read may take ahead of time; they are paid back by waiting."""
 
 FIRST_LOOK: Final = 2.0
 """Seconds after acceptance, at 60 reads a minute, while nothing has been learned."""
 
 SAMPLES_KEPT: Final = 64
 SAMPLES_NEEDED: Final = 4
+LENGTH_STEP: Final = 5.0
+"""Seconds of requested length that are taken for the same."""
+
 STRAGGLER_GROWTH: Final = 1.3
 SLOWEST_LOOK: Final = 15.0
 """Seconds between looks at a straggler, at 60 reads a minute."""
@@ -39,6 +45,10 @@ SLOWEST_LOOK: Final = 15.0
 
 class Pace:
     """The rhythm of the reads: one every `interval` seconds on the long run.
+
+    An urgent read, such as the last look before a deadline, may come up to `LOAN` turns
+    early; the next ones then come later. So no ``per`` seconds hold more than
+    ``SHARE * limit + 1 + LOAN`` reads: 45 at 60 a minute.
 
     Args:
         limit: Reads allowed in `per` seconds, at least 1.
@@ -50,13 +60,13 @@ class Pace:
         self.scale = per / limit
         self._next = -inf
 
-    def next_turn(self) -> float:
-        """The earliest time of the next sweep."""
-        return self._next
+    def next_turn(self, *, urgent: bool = False) -> float:
+        """The earliest time of the next read."""
+        return self._next - LOAN * self.interval if urgent else self._next
 
-    def spent(self, now: float, reads: int) -> None:
-        """A sweep that began at `now` took so many reads."""
-        self._next = now + self.interval * max(reads, 1)
+    def spent(self, now: float, turns: int = 1) -> None:
+        """A read went out at `now`, or `turns` are passed over."""
+        self._next = max(self._next, now) + self.interval * turns
 
 
 @attrs.frozen
@@ -81,35 +91,30 @@ class Outlook:
 
     def __init__(self, *, scale: float = 1.0) -> None:
         self._scale = scale
-        self._seen: dict[tuple[Kind, float | None], deque[tuple[float, float]]] = {}
+        self._seen: dict[tuple[Kind, int | None], deque[tuple[float, float]]] = {}
 
     def learn(
-        self,
-        kind: Kind,
-        duration: float | None,
-        *,
-        rendering: float | None,
-        total: float,
+        self, kind: Kind, length: float | None, *, shortest: float, longest: float
     ) -> None:
         """Note how long a track took.
 
         Args:
             kind: What it is.
-            duration: The length asked for, in seconds.
-            rendering: What the service says it took, in seconds.
-            total: Seconds from acceptance to the moment it was seen to be done.
+            length: What was asked for, in seconds.
+            shortest: Seconds that it took at least.
+            longest: Seconds that it took at most.
         """
-        shortest = total if rendering is None else min(rendering, total)
-        samples = self._seen.setdefault((kind, duration), deque(maxlen=SAMPLES_KEPT))
-        samples.append((shortest, total))
+        key = _key(kind, length)
+        samples = self._seen.setdefault(key, deque(maxlen=SAMPLES_KEPT))
+        samples.append((min(shortest, longest), longest))
 
-    def expect(self, kind: Kind, duration: float | None) -> Expectation:
+    def expect(self, kind: Kind, length: float | None) -> Expectation:
         """When a track of this kind and length may be done."""
-        samples = self._seen.get((kind, duration), ())
+        samples = self._seen.get(_key(kind, length), ())
         if len(samples) < SAMPLES_NEEDED:
             return Expectation(FIRST_LOOK * self._scale, inf)
         low = min(shortest for shortest, _ in samples)
-        high = max(total for _, total in samples)
+        high = max(longest for _, longest in samples)
         slack = 2 * (high - low) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
 
@@ -133,3 +138,7 @@ class Outlook:
             return 0.0
         slower = max(last_pause, turn) * STRAGGLER_GROWTH
         return min(slower, SLOWEST_LOOK * self._scale)
+
+
+def _key(kind: Kind, length: float | None) -> tuple[Kind, int | None]:
+    return kind, None if length is None else round(length / LENGTH_STEP)

@@ -1,50 +1,63 @@
 """One poll loop for every waiter of an account.
 
 There is no background task. Those who wait register; one of them holds *the wheel*: it
-sleeps until something is due, reads, and gives every waiter its news. When it leaves,
-whether served or cancelled, it hands the wheel to another. With the last waiter the
-loop is gone.
+sleeps until something is due, has it read, and gives every waiter its news. When it
+leaves, whether served or cancelled, it hands the wheel to another. With the last waiter
+the loop is gone.
 
 The wheel is held only inside `Poller.wait`, so never while a caller's code runs. A read
 is made in a child task of the driver: it survives the driver's cancellation, and what
-it says reaches the others.
+it says reaches the others. A driver that leaves in mid-read hands the wheel on at once,
+so that deadlines are kept whatever a read does; the next read begins when that one has
+ended.
 """
 
 from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import anyio
+import anyio.lowlevel
 
 from finetuning_async._errors import (
+    APIStatusError,
     AuthenticationError,
-    BadRequestError,
     ClientClosedError,
     FinetuningError,
-    NotFoundError,
     PermissionDeniedError,
 )
+from finetuning_async._news import News
+from finetuning_async._next_read import ListHealth, Read, choose
 from finetuning_async._poll_schedule import Outlook, Pace
+from finetuning_async._retry import Repeatable
 from finetuning_async._shield import Guarded
-from finetuning_async._sweep import Sweep
+from finetuning_async._transport import NoAnswer
 from finetuning_async._watch_list import Waiter, Watcher, WatchList
+from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from finetuning_async._inflight import InFlight
+    from finetuning_async._pipeline import Pipeline
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._transport import Pool
     from finetuning_async._types import Kind
-    from finetuning_async._watch_list import AnyTrack, Family, Watched
 
 logger = logging.getLogger("finetuning_async")
 
-GRACE_FOR_404: Final = 10.0
-"""Seconds after acceptance in which a 404 may only mean that the service lags."""
+GRACE_OF_A_READ: Final = 2.0
+"""Seconds for which a read on the wire goes on once its driver has to leave."""
 
 LONGEST_TROUBLE_PAUSE: Final = 8
-"""Turns between reads while they fail, at most."""
+"""Turns passed over while reads fail, at most."""
+
+PASSING_STATUSES: Final = frozenset({408, 425, 429})
+"""The 4xx that say nothing about the track that was asked for."""
+
+_ANY_READ: Final = Call(method="GET", path="/v1/generations")
 
 
 class Poller:
@@ -60,66 +73,79 @@ class Poller:
     def __init__(
         self, inflight: InFlight, clock: ServerClock, *, limit: int, per: float
     ) -> None:
-        self._inflight = inflight
-        self._clock = clock
         self._pace = Pace(limit=limit, per=per)
-        self._outlook = Outlook(scale=self._pace.scale)
-        self._list = WatchList(inflight, self._outlook, scale=self._pace.scale)
+        scale, turn = self._pace.scale, self._pace.interval
+        outlook = Outlook(scale=scale)
+        self._list = WatchList(inflight, outlook, scale=scale, turn=turn)
+        self._lists = ListHealth(scale=scale)
+        self._news = News(
+            self._list, self._lists, inflight, outlook, clock, scale=scale, turn=turn
+        )
         self._idle: dict[Waiter, None] = {}
         self._driver: Waiter | None = None
-        self._bell: anyio.Event | None = None
-        self._sleeping_until = inf
+        self._sleeping_until = -inf
+        self._is_reading = False
         self._failures = 0
-        self._refused_lists: set[Family] = set()
 
     def __repr__(self) -> str:
         return (
             f"<Poller tracks={len(self._list)} waiters={len(self._idle)}"
-            f" driven={self._driver is not None}>"
+            f" driven={self._driver is not None} reading={self._is_reading}"
+            f" failures={self._failures}>"
         )
+
+    # Who waits, and for what.
 
     def watch(self, watcher: Watcher, kind: Kind) -> None:
         """Register somebody who waits for a track; end it with `unwatch`."""
-        self._list.add(watcher, kind, anyio.current_time())
-        self._ring_if_earlier()
+        now = anyio.current_time()
+        track = self._list.add(watcher, kind, now)
+        self._news.date(track, watcher.latest, now)
+        self._stir(min(track.next_look, watcher.deadline))
 
     def unwatch(self, watcher: Watcher) -> None:
         """Take a watcher off the list."""
         self._list.discard(watcher)
-        self._list.forget_alarm(watcher)
 
     def watch_all(self) -> None:
         """Watch every track of ours under way, until `unwatch_all`."""
         self._list.watch_all(anyio.current_time())
-        self._ring_if_earlier()
+        self._stir(self._list.next_look())
 
     def unwatch_all(self, waiter: Waiter) -> None:
         """End `watch_all`."""
+        self._list.drop_alarm(waiter)
         self._list.release_all()
-        self._list.forget_alarm(waiter)
 
     def notice(self, track_id: str) -> None:
-        """Something happened to a track: look at the next turn, if it is watched."""
+        """Something happened to a track: look as soon as can be, if it is watched."""
         track = self._list.get(track_id)
         if track is not None:
-            track.next_look = -inf
-            self._ring_if_earlier()
+            self._list.hasten(track)
+            self._stir(-inf)
 
     def set_alarm(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time of the loop's clock; the last one holds."""
-        self._list.forget_alarm(waiter)
-        waiter.deadline = at
-        self._list.set_alarm(waiter)
-        self._ring_if_earlier()
+        self._list.set_alarm(waiter, at)
+        self._stir(at)
 
     def close(self, pool: Pool) -> None:
         """End the waits of a client that is closed."""
-        waiters = {*self._list.watchers(), *self._idle}
+        self._end(_closed, lambda waiter: waiter.pipeline.transport.pool is pool)
+
+    def _end(
+        self,
+        error: Callable[[Waiter], FinetuningError],
+        whose: Callable[[Waiter], bool] = lambda _: True,
+    ) -> None:
+        waiters = dict.fromkeys([*self._list.watchers(), *self._idle])
         if self._driver is not None:
-            waiters.add(self._driver)
+            waiters[self._driver] = None
         for waiter in waiters:
-            if waiter.pipeline.transport.pool is pool:
-                waiter.fail(_closed(waiter))
+            if whose(waiter):
+                waiter.fail(error(waiter))
+
+    # The wheel.
 
     async def wait(self, waiter: Waiter) -> None:
         """Return when there is something for a registered waiter; drive if nobody does.
@@ -142,152 +168,170 @@ class Poller:
         finally:
             del self._idle[waiter]
 
-    def _hand_on(self) -> None:
-        if self._driver is None and self._idle:
-            next(iter(self._idle)).wake()
-
     async def _drive(self, driver: Waiter) -> None:
         self._driver = driver
         try:
             while not driver.ready:
                 await self._step(driver)
         finally:
+            self._let_go(driver)
+
+    def _let_go(self, driver: Waiter) -> None:
+        """Leave the wheel; a driver that has left already does nothing here."""
+        if self._driver is driver:
             self._driver = None
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._driver is None and self._idle:
+            next(iter(self._idle)).wake()
 
     async def _step(self, driver: Waiter) -> None:
         now = anyio.current_time()
-        self._list.ring(now)
+        self._ring(driver, now)
         if driver.ready:
             return
         self._list.follow_inflight(now)
-        look = max(self._list.next_look(), self._pace.next_turn())
+        look = self._next_look(now)
         if look <= now:
             await self._look(driver)
         else:
-            await self._sleep_until(min(look, self._list.next_alarm()))
+            await self._sleep(driver, min(look, self._list.next_alarm()))
 
-    async def _sleep_until(self, moment: float) -> None:
-        self._bell = anyio.Event()
+    def _next_look(self, now: float) -> float:
+        """When to read next: something is due, its turn has come, none is under way."""
+        if self._is_reading:
+            return inf
+        look = self._list.next_look()
+        if look <= now:
+            self._list.due(now)  # a track that was due may have left
+            look = self._list.next_look()
+        return max(look, self._pace.next_turn(urgent=look == -inf))
+
+    async def _sleep(self, driver: Waiter, moment: float) -> None:
         self._sleeping_until = moment
         try:
             with anyio.move_on_at(moment):
-                await self._bell.wait()
+                await driver.woken()
         finally:
-            self._bell = None
-            self._sleeping_until = inf
+            self._sleeping_until = -inf
 
-    def _ring_if_earlier(self) -> None:
+    def _stir(self, moment: float) -> None:
         """Wake a driver that would sleep over what has just been registered."""
-        if self._bell is None:
-            return
-        look = max(self._list.next_look(), self._pace.next_turn())
-        if min(look, self._list.next_alarm()) < self._sleeping_until:
-            self._bell.set()
+        if self._driver is not None and moment < self._sleeping_until:
+            self._driver.wake()
+
+    def _ring(self, driver: Waiter, now: float) -> None:
+        if self._list.next_alarm() <= now:
+            limiter = driver.pipeline.limiter
+            turn_comes = limiter.earliest(_ANY_READ.route) <= now
+            self._list.ring(now, may_look=turn_comes and not self._failures)
+
+    # One read.
 
     async def _look(self, driver: Waiter) -> None:
-        guarded = Guarded(lambda guarded: self._sweep(driver, guarded))
-        await guarded.run(meanwhile=lambda: self._keep_time(driver, guarded))
-
-    async def _keep_time(self, driver: Waiter, reading: Guarded[None]) -> None:
-        """Ring alarms while a read is under way, however long it takes."""
-        while not reading.done.is_set():
-            with anyio.move_on_at(self._list.next_alarm()):
-                await reading.done.wait()
-            self._list.ring(anyio.current_time())
-            if driver.ready:
-                reading.hurry()
-                await reading.done.wait()
-
-    async def _sweep(self, driver: Waiter, guarded: Guarded[None]) -> None:
-        started = anyio.current_time()
-        sweep = Sweep(driver.pipeline, guarded, seen=self._seen, gone=self._gone)
-        due = self._list.due(started)
-        for track in due:  # whatever happens below, not again at once
-            track.next_look = started + self._pace.interval
+        guarded = Guarded(lambda held: self._read(driver, held), grace=GRACE_OF_A_READ)
+        self._is_reading = True
         try:
-            for family in ("generations", "sound_effects"):
-                tracks = [track for track in due if track.family == family]
-                if tracks:
-                    await self._look_at(sweep, tracks)
+            with anyio.CancelScope() as scope:
+                await guarded.run(
+                    meanwhile=lambda: self._keep_time(driver, guarded, scope)
+                )
         finally:
-            self._settle(sweep, started)
+            self._is_reading = False
+            if self._driver is not None:
+                self._driver.wake()
 
-    async def _look_at(self, sweep: Sweep, tracks: list[Watched]) -> None:
-        family = tracks[0].family
+    async def _keep_time(
+        self, driver: Waiter, reading: Guarded[None], scope: anyio.CancelScope
+    ) -> None:
+        """Ring alarms while a read is under way, however long it takes.
+
+        A driver that has to leave meanwhile hands the wheel on at once.
+        """
         try:
-            await sweep.look_at(tracks, lists_work=family not in self._refused_lists)
-        except BadRequestError as error:
-            logger.warning("the list of %s cannot be used to poll: %s", family, error)
-            self._refused_lists.add(family)
-        except (AuthenticationError, PermissionDeniedError, ClientClosedError) as error:
-            self._end_all(error)
+            while not reading.done.is_set():
+                await self._sleep(driver, self._list.next_alarm())
+                if not reading.done.is_set():
+                    self._ring(driver, anyio.current_time())
+                    if driver.ready:
+                        scope.cancel()
+                        await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self._let_go(driver)
+            raise
 
-    def _settle(self, sweep: Sweep, started: float) -> None:
-        self._failures = 0 if sweep.trouble is None else self._failures + 1
-        pauses = min(2**self._failures - 1, LONGEST_TROUBLE_PAUSE)
-        self._pace.spent(started, sweep.reads + pauses)
+    async def _read(self, driver: Waiter, guarded: Guarded[None]) -> None:
+        """Take a turn, then read what is due at that moment. Runs in a child task."""
+        read: Read | None = None
+        try:
+            permit = await driver.pipeline.turn(_ANY_READ)
+            try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                read = self._begin()
+            finally:
+                if read is None:
+                    permit.unsent()
+            if read is not None:
+                with guarded.held():
+                    answer = await driver.pipeline.send(read.call, permit)
+                    driver.pipeline.check(read.call, answer)
+                    self._news.take(read, answer)
+                    self._failures = 0
+        except (NoAnswer, Repeatable, FinetuningError) as failure:
+            self._failed(driver.pipeline, read, failure)
+        finally:
+            driver.wake()  # `guarded.done` is set before the driver can run
 
-    def _seen(self, track: AnyTrack) -> None:
-        """Give a state to everybody who waits for it."""
-        watched = self._list.get(track.id)
-        if track.is_final:
-            self._inflight.ended(track.id)
-        if watched is None:
-            return
+    def _begin(self) -> Read | None:
+        """Choose what to read; whatever comes of it, not again at once."""
         now = anyio.current_time()
-        watched.latest = track
-        watched.missing_since = None
-        for watcher in list(watched.watchers):
-            watcher.update(track)
-        if track.is_final:
-            self._learn(watched, track, now)
-            self._list.drop(track.id)
+        due = self._list.due(now, soon=self._pace.interval)
+        if not due:
+            return None
+        read = choose(due, lists=self._lists.usable(now))
+        self._pace.spent(now)
+        for track in read.tracks:
+            track.is_urgent = False
+            track.looked_at = now
+            self._list.look_at(track, now + self._pace.interval)
+        return read
+
+    # What became of it.
+
+    def _failed(
+        self, pipeline: Pipeline, read: Read | None, failure: Exception
+    ) -> None:
+        """Sort a failure: of the client, of the account, of one read, or passing."""
+        error = failure.error if isinstance(failure, Repeatable) else failure
+        if isinstance(error, ClientClosedError):
+            self.close(pipeline.transport.pool)
+        elif isinstance(error, AuthenticationError | PermissionDeniedError):
+            self._end(lambda _: error)
+        elif read is not None and _is_refusal(error):
+            self._failures = 0
+            self._news.refused(read, error)
         else:
-            self._date(watched, track, now)
-            self._list.plan(watched, now, turn=self._pace.interval)
+            logger.debug("polling goes on after: %s", error)
+            self._failures += 1
+            turns = min(2**self._failures - 1, LONGEST_TROUBLE_PAUSE)
+            self._pace.spent(anyio.current_time(), turns)
+            if read is not None:
+                self._news.failed(read, error)
 
-    def _learn(self, watched: Watched, track: AnyTrack, now: float) -> None:
-        if watched.accepted_at is not None and track.status == "completed":
-            self._outlook.learn(
-                watched.kind,
-                watched.duration,
-                rendering=getattr(track, "generation_time", None),
-                total=now - watched.accepted_at,
-            )
 
-    def _date(self, watched: Watched, track: AnyTrack, now: float) -> None:
-        """Learn the age of a track that somebody else created."""
-        if watched.accepted_at is None and track.created_at is not None:
-            server_now = self._clock.not_before(now)
-            if server_now is not None:
-                age = (server_now - track.created_at).total_seconds()
-                watched.accepted_at = now - max(age, 0.0)
-
-    def _gone(self, track_id: str, error: NotFoundError) -> None:
-        """A 404: straight after the create the service may lag; else it is the end."""
-        watched = self._list.get(track_id)
-        if watched is None:
-            return
-        now = anyio.current_time()
-        accepted_at = watched.accepted_at
-        grace = GRACE_FOR_404 * self._pace.scale
-        if accepted_at is not None and now < accepted_at + grace:
-            return
-        self._inflight.ended(track_id)
-        for watcher in self._list.drop(track_id):
-            watcher.fail(error)
-
-    def _end_all(self, error: FinetuningError) -> None:
-        for waiter in {*self._list.watchers(), *self._idle}:
-            waiter.fail(error)
-        if self._driver is not None:
-            self._driver.fail(error)
+def _is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
+    """Whether asking again would be answered in the same way."""
+    return (
+        isinstance(error, APIStatusError)
+        and error.status_code < 500
+        and error.status_code not in PASSING_STATUSES
+    )
 
 
 def _closed(waiter: Waiter) -> ClientClosedError:
-    track_id = waiter.track_id if isinstance(waiter, Watcher) else None
     return ClientClosedError(
         "the client was closed while this call waited; a track under way goes on and"
         " can be waited for again by its id",
-        generation_id=track_id,
+        generation_id=waiter.track_id if isinstance(waiter, Watcher) else None,
     )

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async._order import Order
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._poller import Poller
-    from finetuning_async._submit import Order
     from finetuning_async._types import Kind, UpdateCallback
     from finetuning_async._watch_list import AnyTrack
 
@@ -77,36 +77,39 @@ class Waiting:
         if latest is not None and latest.is_final:
             yield latest
             return
-        started = anyio.current_time()
-        deadline = inf if timeout is None else started + check_timeout(timeout)
+        longest = inf if timeout is None else check_timeout(timeout)
+        deadline = anyio.current_time() + longest
         watcher = Watcher(self._pipeline, track_id, latest, deadline=deadline)
         self._poller.watch(watcher, kind)
         told = None if latest is None else latest.status
         try:
             while told not in FINAL_STATUSES:
-                state = await self._next(watcher, told, deadline, started)
+                state = await self._next(watcher, told, longest)
                 told = state.status
                 yield state
         finally:
             self._poller.unwatch(watcher)
 
     async def _next(
-        self, watcher: Watcher, told: str | None, deadline: float, started: float
+        self, watcher: Watcher, told: str | None, longest: float
     ) -> AnyTrack:
         """The next state that differs from the last one told.
+
+        News that came before an error or the deadline go first.
 
         Raises:
             WaitTimeoutError: None came in time.
         """
-        if not watcher.ready and anyio.current_time() < deadline:
+        while True:
+            watcher.ready = False
+            latest = watcher.latest
+            if latest is not None and latest.status != told:
+                return latest
+            if watcher.error is not None:
+                raise copy.copy(watcher.error)
+            if watcher.is_over:
+                raise _time_over(watcher, longest)
             await self._poller.wait(watcher)
-        watcher.ready = False
-        if watcher.error is not None:
-            raise copy.copy(watcher.error)
-        latest = watcher.latest
-        if latest is None or latest.status == told:
-            raise _time_over(watcher, deadline, started)
-        return latest
 
     async def for_a_place(self, order: Order) -> None:
         """Wait until the service's queue takes one more, and enter it.
@@ -166,16 +169,15 @@ def _identify(
     track: Generation | SoundEffect | str,
 ) -> tuple[str, AnyTrack | None, Kind]:
     if isinstance(track, str):
-        if not track.strip():
+        if not track.strip(". \t\r\n"):
             raise InvalidRequestError("generation_or_id", track, "the id of a track")
         return track, None, "music"
     return track.id, track, cast("Kind", track.kind)
 
 
-def _time_over(watcher: Watcher, deadline: float, started: float) -> WaitTimeoutError:
+def _time_over(watcher: Watcher, waited: float) -> WaitTimeoutError:
     latest = watcher.latest
     status = "not seen" if latest is None else latest.status
-    waited = deadline - started
     advice = (
         " More than 5 minutes in processing may be a failure that the service did not"
         " record; its advice is to contact support."

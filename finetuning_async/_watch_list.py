@@ -8,12 +8,12 @@ WatchList    all of them, and the schedule
 
 from __future__ import annotations
 
-import heapq
-from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import anyio
+
+from finetuning_async._alarms import Alarms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
 Family: TypeAlias = Literal["generations", "sound_effects"]
 
-LAST_LOOK: float = 1.0
-"""Seconds before a deadline at which a track is looked at once more, at 60 reads a
-minute: so that the answer is there in time."""
+LAST_LOOK: Final = 0.5
+"""Seconds before a deadline, at 60 reads a minute, at which a track is looked at once
+more, so that the answer is there in time. If that look had no turn, it comes after."""
+
+OVERTIME: Final = 1.0
+"""Seconds on the wire that a last look may still take after the deadline."""
 
 
 class Waiter:
@@ -39,15 +42,17 @@ class Waiter:
     Attributes:
         pipeline: How this waiter's client reads.
         deadline: When it wakes at the latest, on the loop's clock.
+        alarm: The number of its entry among the alarms; 0 if it has none.
         ready: Whether there is something for it: news, an error, or its deadline.
         error: What ended the watch, if something did.
     """
 
-    __slots__ = ("_event", "deadline", "error", "pipeline", "ready")
+    __slots__ = ("_event", "alarm", "deadline", "error", "pipeline", "ready")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
         self.pipeline = pipeline
         self.deadline = deadline
+        self.alarm = 0
         self.ready = False
         self.error: Exception | None = None
         self._event: anyio.Event | None = None
@@ -81,9 +86,11 @@ class Watcher(Waiter):
     Attributes:
         track_id: Which.
         latest: The last state seen, or the one the caller brought.
+        in_overtime: Whether its deadline has passed and one last look is under way.
+        is_over: Whether that has been, too.
     """
 
-    __slots__ = ("latest", "track_id")
+    __slots__ = ("in_overtime", "is_over", "latest", "track_id")
 
     def __init__(
         self,
@@ -96,6 +103,13 @@ class Watcher(Waiter):
         super().__init__(pipeline, deadline=deadline)
         self.track_id = track_id
         self.latest = latest
+        self.in_overtime = False
+        self.is_over = False
+
+    def end(self) -> None:
+        """Its time is over."""
+        self.is_over = True
+        self.make_ready()
 
     def update(self, track: AnyTrack) -> None:
         """Take a state; wake the consumer if it says something new."""
@@ -110,44 +124,65 @@ class Watched:
 
     Attributes:
         track_id: Which.
-        family: Where it is listed.
         kind: What it is, as far as known.
-        duration: The length asked for, in seconds, as far as known.
+        length: The seconds asked for, as far as known.
         accepted_at: On the loop's clock; `None` if nobody here knows.
-        has_webhook: Whether the service will call when it ends.
         watchers: Who waits for it; may be empty while creates wait for any to end.
+        latest: The last state read.
+        row: A final row of a list that lacks what the end should tell.
         next_look: When to look next, on the loop's clock.
-        missing_since: When it was first answered with 404, if it was.
+        last_pause: Seconds between the last look and the next.
+        looked_at: When the last look began, on the loop's clock.
+        ran_at: When it was last known to run, likewise.
+        offset: Where the page of the list begins that should show it; `None` if it is
+            on none.
+        is_urgent: Whether it shall be looked at before its turn.
+        failures: Looks at it alone that failed, one after another.
     """
 
     __slots__ = (
         "accepted_at",
-        "duration",
-        "family",
-        "has_webhook",
+        "failures",
+        "is_urgent",
         "kind",
         "last_pause",
         "latest",
-        "missing_since",
+        "length",
+        "looked_at",
         "next_look",
+        "offset",
+        "ran_at",
+        "row",
         "track_id",
         "watchers",
     )
 
     def __init__(self, track_id: str, kind: Kind) -> None:
         self.track_id = track_id
-        self.family: Family = (
-            "sound_effects" if kind == "sound_effect" else "generations"
-        )
         self.kind: Kind = kind
-        self.duration: float | None = None
+        self.length: float | None = None
         self.accepted_at: float | None = None
-        self.has_webhook = False
         self.watchers: dict[Watcher, None] = {}
         self.latest: AnyTrack | None = None
+        self.row: AnyTrack | None = None
         self.next_look = -inf
         self.last_pause = 0.0
-        self.missing_since: float | None = None
+        self.looked_at = -inf
+        self.ran_at = -inf
+        self.offset: int | None = 0
+        self.is_urgent = False
+        self.failures = 0
+
+    @property
+    def family(self) -> Family:
+        """Where it is listed."""
+        return "sound_effects" if self.kind == "sound_effect" else "generations"
+
+    def end_overtime(self) -> None:
+        """A look has come to its end: no deadline waits for another."""
+        for watcher in self.watchers:
+            if watcher.in_overtime:
+                watcher.end()
 
 
 class WatchList:
@@ -157,56 +192,56 @@ class WatchList:
         inflight: The account's register; what it knows of a track is used.
         outlook: How long tracks take.
         scale: Seconds per read of the budget.
+        turn: Seconds between two turns of the poll loop.
     """
 
-    def __init__(self, inflight: InFlight, outlook: Outlook, *, scale: float) -> None:
+    def __init__(
+        self, inflight: InFlight, outlook: Outlook, *, scale: float, turn: float
+    ) -> None:
         self._inflight = inflight
         self._outlook = outlook
         self._scale = scale
+        self._turn = turn
         self._tracks: dict[str, Watched] = {}
-        self._deadlines: list[tuple[float, int, Waiter]] = []
-        self._numbers = count()
         self._watching_all = 0
-        self._void = 0
+        self._soonest = inf
+        self._alarms: Alarms[Waiter] = Alarms()
 
     def __len__(self) -> int:
         return len(self._tracks)
-
-    def __iter__(self) -> Iterator[Watched]:
-        return iter(list(self._tracks.values()))
 
     def get(self, track_id: str) -> Watched | None:
         """The track, if it is under watch."""
         return self._tracks.get(track_id)
 
-    def watchers(self) -> list[Watcher]:
+    def watchers(self) -> Iterator[Watcher]:
         """Everybody who waits for a track."""
-        return [w for track in self._tracks.values() for w in track.watchers]
+        return (w for track in self._tracks.values() for w in track.watchers)
 
     def add(self, watcher: Watcher, kind: Kind, now: float) -> Watched:
         """Put a track under watch, or join those who watch it."""
-        track = self._tracks.get(watcher.track_id) or self._start(
-            watcher.track_id, kind, now
-        )
+        track = self._tracks.get(watcher.track_id)
+        if track is None:
+            track = self._start(watcher.track_id, kind, now)
         track.watchers[watcher] = None
-        self._look_before(track, watcher.deadline, now)
-        self.set_alarm(watcher)
+        self._alarms.set(watcher, watcher.deadline)
+        self._look_before_the_end(track, watcher, now)
         if track.latest is not None:
             watcher.update(track.latest)
         return track
 
     def discard(self, watcher: Watcher) -> None:
-        """Stop watching for somebody; a track that nobody watches is dropped."""
+        """Stop watching for somebody; a track that nobody needs is dropped."""
+        self._alarms.drop(watcher)
         track = self._tracks.get(watcher.track_id)
         if track is not None:
             track.watchers.pop(watcher, None)
-            if not track.watchers and not self._watching_all:
+            if not self._is_needed(track):
                 del self._tracks[watcher.track_id]
 
-    def drop(self, track_id: str) -> list[Watcher]:
-        """Take a track off the list; returns who watched it."""
-        track = self._tracks.pop(track_id, None)
-        return [] if track is None else list(track.watchers)
+    def drop(self, track_id: str) -> None:
+        """Take a track off the list."""
+        self._tracks.pop(track_id, None)
 
     def watch_all(self, now: float) -> None:
         """Watch every track of ours that is under way, until `release_all`."""
@@ -223,75 +258,105 @@ class WatchList:
     def release_all(self) -> None:
         """One of those who watched all has left."""
         self._watching_all -= 1
-        if not self._watching_all:
-            for track in [t for t in self._tracks.values() if not t.watchers]:
-                del self._tracks[track.track_id]
+        for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
+            del self._tracks[track.track_id]
+
+    def _is_needed(self, track: Watched) -> bool:
+        ours = track.track_id in self._inflight.under_way
+        return bool(track.watchers) or (self._watching_all > 0 and ours)
 
     def _start(self, track_id: str, kind: Kind, now: float) -> Watched:
-        track = Watched(track_id, kind)
         known = self._inflight.under_way.get(track_id)
-        if known is None:
-            track.next_look = now
-        else:
-            track.accepted_at = known.accepted_at
-            track.duration = known.duration
-            track.has_webhook = known.has_webhook
-            self.plan(track, now, turn=0.0)
+        track = Watched(track_id, kind if known is None else known.kind)
         self._tracks[track_id] = track
+        if known is not None:
+            track.accepted_at = known.accepted_at
+            track.length = known.duration
+        self.plan(track, now)
         return track
 
-    def plan(self, track: Watched, now: float, *, turn: float) -> None:
-        """Decide when a track that still runs is looked at again."""
-        if track.accepted_at is None:
-            pause = 0.0
-        else:
+    def plan(self, track: Watched, now: float) -> None:
+        """Decide when a track that still runs is looked at next."""
+        pause = 0.0
+        if track.accepted_at is not None:
             pause = self._outlook.next_look(
-                self._outlook.expect(track.kind, track.duration),
+                self._outlook.expect(track.kind, track.length),
                 age=now - track.accepted_at,
                 last_pause=track.last_pause,
-                turn=turn,
+                turn=self._turn,
             )
         track.last_pause = pause
-        track.next_look = now + pause
+        self.look_at(track, now + pause)
         for watcher in track.watchers:
-            self._look_before(track, watcher.deadline, now)
+            self._look_before_the_end(track, watcher, now)
 
-    def _look_before(self, track: Watched, deadline: float, now: float) -> None:
-        last_chance = deadline - LAST_LOOK * self._scale
+    def _look_before_the_end(
+        self, track: Watched, watcher: Watcher, now: float
+    ) -> None:
+        last_chance = watcher.deadline - LAST_LOOK * self._scale
         if now < last_chance < track.next_look:
-            track.next_look = last_chance
+            self.look_at(track, last_chance)
 
-    def due(self, now: float) -> list[Watched]:
-        """The tracks worth a look now, oldest first."""
-        return [track for track in self._tracks.values() if track.next_look <= now]
+    def look_at(self, track: Watched, moment: float) -> None:
+        """Look at a track at a time of the loop's clock."""
+        track.next_look = moment
+        self._soonest = min(self._soonest, moment)
+
+    def hasten(self, track: Watched) -> None:
+        """Look at a track as soon as can be."""
+        track.is_urgent = True
+        self.look_at(track, -inf)
+
+    def due(self, now: float, *, soon: float = 0.0) -> list[Watched]:
+        """The tracks worth a look now; if there is one, those of the next `soon` s too.
+
+        The most urgent first, then the one that has waited longest.
+        """
+        moments = [track.next_look for track in self._tracks.values()]
+        self._soonest = min(moments, default=inf)
+        if self._soonest > now:
+            return []
+        due = [t for t in self._tracks.values() if t.next_look <= now + soon]
+        return sorted(due, key=lambda track: track.next_look)
 
     def next_look(self) -> float:
-        """When the first of them is worth a look."""
-        return min((track.next_look for track in self._tracks.values()), default=inf)
+        """When the first of them is worth a look, or earlier; `due` makes it exact."""
+        return self._soonest
 
-    def set_alarm(self, waiter: Waiter) -> None:
-        """Have a waiter made ready at its deadline."""
-        if waiter.deadline < inf:
-            entry = (waiter.deadline, next(self._numbers), waiter)
-            heapq.heappush(self._deadlines, entry)
+    def set_alarm(self, waiter: Waiter, at: float) -> None:
+        """Make a waiter ready at a time; the last one given holds."""
+        waiter.deadline = at
+        self._alarms.set(waiter, at)
+
+    def drop_alarm(self, waiter: Waiter) -> None:
+        """Void the alarm of a waiter that leaves."""
+        self._alarms.drop(waiter)
 
     def next_alarm(self) -> float:
-        """The first deadline; one that has become void is among them."""
-        return self._deadlines[0][0] if self._deadlines else inf
+        """The first deadline."""
+        return self._alarms.first()
 
-    def ring(self, now: float) -> None:
-        """Make everybody ready whose deadline has come."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            alarm_at, _, waiter = heapq.heappop(self._deadlines)
-            if waiter.deadline == alarm_at:
+    def ring(self, now: float, *, may_look: bool) -> None:
+        """Make everybody ready whose deadline has come.
+
+        Args:
+            now: On the loop's clock.
+            may_look: Whether a track that has not been seen of late can be looked at
+                once more.
+        """
+        for waiter in self._alarms.ring(now):
+            if not isinstance(waiter, Watcher):
                 waiter.make_ready()
+            elif not (may_look and self._looks_once_more(waiter, now)):
+                waiter.end()
 
-    def forget_alarm(self, waiter: Waiter) -> None:
-        """Void the alarm of a waiter that leaves."""
-        if waiter.deadline < inf:
-            waiter.deadline = inf
-            self._void += 1
-        if self._void > 64 and self._void * 2 > len(self._deadlines):
-            self._deadlines = [e for e in self._deadlines if e[2].deadline == e[0]]
-            heapq.heapify(self._deadlines)
-            self._void = 0
+    def _looks_once_more(self, watcher: Watcher, now: float) -> bool:
+        track = self._tracks.get(watcher.track_id)
+        if watcher.in_overtime or track is None:
+            return False
+        if track.looked_at >= watcher.deadline - LAST_LOOK * self._scale:
+            return False
+        watcher.in_overtime = True
+        self._alarms.set(watcher, now + OVERTIME)
+        self.hasten(track)
+        return True

@@ -1,0 +1,219 @@
+"""What the reads of the poll loop tell, and who is told. No I/O.
+
+A state goes to everybody who waits for its track; a final one takes the track off the
+list and out of the register, and teaches how long tracks take.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from finetuning_async import _parsing
+from finetuning_async._errors import (
+    APIResponseError,
+    APIStatusError,
+    InternalServerError,
+    NotFoundError,
+)
+from finetuning_async._next_read import missing
+
+if TYPE_CHECKING:
+    from finetuning_async._inflight import InFlight
+    from finetuning_async._models import Page
+    from finetuning_async._next_read import ListHealth, Read
+    from finetuning_async._poll_schedule import Outlook
+    from finetuning_async._server_clock import ServerClock
+    from finetuning_async._watch_list import AnyTrack, Watched, WatchList
+    from finetuning_async._wire import Answer
+
+GRACE_FOR_404: Final = 10.0
+"""Seconds after acceptance in which a 404 may only mean that the service lags, at 60
+reads a minute."""
+
+LONGEST_PAUSE: Final = 8
+"""Turns until a track whose own read failed is looked at again, at most."""
+
+CREATED_AT_STEP: Final = 1.0
+"""Seconds by which ``createdAt`` may be early: lists show it in whole seconds (Q8)."""
+
+
+class News:
+    """Gives out what was read.
+
+    Args:
+        watched: The tracks under watch.
+        lists: Which lists can be used.
+        inflight: The account's register.
+        outlook: Learns how long tracks take.
+        clock: The service's.
+        scale: Seconds per read of the budget.
+        turn: Seconds between two turns of the poll loop.
+    """
+
+    def __init__(
+        self,
+        watched: WatchList,
+        lists: ListHealth,
+        inflight: InFlight,
+        outlook: Outlook,
+        clock: ServerClock,
+        *,
+        scale: float,
+        turn: float,
+    ) -> None:
+        self._list = watched
+        self._lists = lists
+        self._inflight = inflight
+        self._outlook = outlook
+        self._clock = clock
+        self._scale = scale
+        self._turn = turn
+
+    def take(self, read: Read, answer: Answer) -> None:
+        """Give out what a read showed.
+
+        Raises:
+            APIResponseError: It cannot be read.
+        """
+        if read.offset is not None:
+            self._take_page(read, answer)
+            return
+        (track,) = read.tracks
+        if read.family == "generations":
+            self._seen(track, _parsing.generation(answer), answer)
+        else:
+            self._seen(track, _parsing.sound_effect(answer), answer)
+
+    def _take_page(self, read: Read, answer: Answer) -> None:
+        page: Page[AnyTrack]
+        if read.family == "generations":
+            page = _parsing.generation_page(answer, offset=read.offset or 0)
+        else:
+            page = _parsing.sound_effect_page(answer, offset=read.offset or 0)
+        self._lists.worked(read.family)
+        for row in page.items:
+            if row.is_final:
+                self._inflight.ended(row.id)
+            track = self._list.get(row.id)
+            if track is not None:
+                track.offset = read.offset
+                self._seen_in_list(track, row, answer)
+        now = anyio.current_time()
+        for track in missing(read, page):
+            self._list.look_at(track, now)
+
+    def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Answer) -> None:
+        """Take a row; one that lacks what its end should tell gets one read more."""
+        if track.watchers and _is_cut_short(row):
+            track.row = row
+            self._list.hasten(track)
+        else:
+            self._seen(track, row, answer)
+
+    def _seen(self, track: Watched, state: AnyTrack, answer: Answer) -> None:
+        """Give a state to everybody who waits for it."""
+        track.latest = state
+        track.failures = 0
+        track.looked_at = max(track.looked_at, answer.sent_at)
+        for watcher in list(track.watchers):
+            watcher.update(state)
+        if state.is_final:
+            self._learn(track, state, answer.received_at)
+            self._ended(track)
+            return
+        track.row = None
+        track.ran_at = answer.sent_at
+        self.date(track, state, answer.received_at)
+        if not track.is_urgent:
+            self._list.plan(track, anyio.current_time())
+        track.end_overtime()
+
+    def _ended(self, track: Watched) -> None:
+        self._inflight.ended(track.track_id)
+        self._list.drop(track.track_id)
+
+    def date(self, track: Watched, state: AnyTrack | None, now: float) -> None:
+        """Learn the age of a track that somebody else created."""
+        server_now = self._clock.not_before(now)
+        if track.accepted_at is not None or state is None or server_now is None:
+            return
+        if state.created_at is not None:
+            age = (server_now - state.created_at).total_seconds()
+            track.accepted_at = now - max(age, 0.0)
+
+    def _learn(self, track: Watched, state: AnyTrack, now: float) -> None:
+        """Learn how long a completed track took, as far as that is known."""
+        if state.status != "completed":
+            return
+        least, most = _times_told(state)
+        if track.accepted_at is not None and track.ran_at > -inf:
+            least = max(least, track.ran_at - track.accepted_at)
+            most = min(most, now - track.accepted_at)
+        rendering = getattr(state, "generation_time", None)
+        if rendering is not None:
+            least = rendering
+        if 0 < most < inf:
+            self._outlook.learn(track.kind, track.length, shortest=least, longest=most)
+
+    def refused(self, read: Read, error: APIStatusError) -> None:
+        """The service will not show what was asked for."""
+        if read.offset is not None:
+            self._lists.refused(read.family, anyio.current_time())
+            return
+        (track,) = read.tracks
+        if track.row is not None:
+            self._end_with_row(track, track.row)
+        elif isinstance(error, NotFoundError) and self._may_be_too_early(track):
+            track.end_overtime()
+        else:
+            for watcher in track.watchers:
+                watcher.fail(error)
+            self._ended(track)
+
+    def _may_be_too_early(self, track: Watched) -> bool:
+        """Whether a 404 may only mean that the service has not caught up yet."""
+        if track.accepted_at is None or track.latest is not None:
+            return False
+        grace = GRACE_FOR_404 * self._scale
+        return anyio.current_time() < track.accepted_at + grace
+
+    def failed(self, read: Read, error: Exception) -> None:
+        """A read failed for a reason that may pass."""
+        now = anyio.current_time()
+        for track in read.tracks:
+            track.end_overtime()
+        if read.offset is not None:
+            if isinstance(error, InternalServerError | APIResponseError):
+                self._lists.failed(read.family, now)
+            return
+        (track,) = read.tracks
+        track.failures += 1
+        pause = self._turn * min(2**track.failures, LONGEST_PAUSE)
+        if not track.is_urgent:
+            self._list.look_at(track, now + pause)
+        if track.row is not None:
+            self._end_with_row(track, track.row)
+
+    def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
+        """Its end is known, if not all about it: the wait does not go on for that."""
+        for watcher in track.watchers:
+            watcher.update(row)
+        self._ended(track)
+
+
+def _is_cut_short(row: AnyTrack) -> bool:
+    """Whether a row of a list lacks what its end should tell."""
+    if row.status == "failed":
+        return row.error_message is None
+    return row.status == "completed" and row.audio_url is None
+
+
+def _times_told(state: AnyTrack) -> tuple[float, float]:
+    """Between which seconds the service's own dates say that a track took."""
+    if state.created_at is None or state.completed_at is None:
+        return 0.0, inf
+    total = (state.completed_at - state.created_at).total_seconds()
+    return max(total - CREATED_AT_STEP, 0.0), total

@@ -1,0 +1,168 @@
+"""A service of a few lines, whose every answer a test can decide.
+
+It is not the emulator: what a test of the poll loop needs is to hold an answer back, to
+spoil it, or to move a track at an instant of its choice.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+import httpx
+
+from finetuning_async import AsyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from finetuning_async._poller import Poller
+
+KEY = "ft_live_" + "0" * 32
+EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@attrs.define(eq=False)
+class Track:
+    """One track of the studio; times are on the loop's clock."""
+
+    id: str
+    created_at: float
+    ends_at: float
+    end: str = "completed"
+    running: str = "processing"
+    is_listed: bool = True
+
+    @property
+    def status(self) -> str:
+        return self.end if anyio.current_time() >= self.ends_at else self.running
+
+    def row(self) -> dict[str, Any]:
+        done = self.status == "completed"
+        return {
+            "id": self.id,
+            "status": self.status,
+            "prompt": "x",
+            "type": "music",
+            "audioUrl": f"https://media.finetuning.ai/{self.id}.mp3" if done else None,
+            "createdAt": f"{_wall(self.created_at):%Y-%m-%d %H:%M:%S}",
+            "completedAt": _wall(self.ends_at).isoformat() if done else None,
+        }
+
+    def detail(self) -> dict[str, Any]:
+        failed = self.status == "failed"
+        return {**self.row(), "errorMessage": "out of time" if failed else None}
+
+
+class Studio(httpx.AsyncBaseTransport):
+    """Tracks, and a log of the requests for them.
+
+    Attributes:
+        tracks: By id, oldest first.
+        log: When each request arrived, and its path with the query.
+        delay: Seconds each way.
+        meddle: Awaited with each request; what it returns is the answer, unless `None`.
+    """
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, Track] = {}
+        self.log: list[tuple[float, str]] = []
+        self.delay = 0.05
+        self.meddle: Callable[[httpx.Request], Awaitable[httpx.Response | None]]
+        self.meddle = _stay_out
+
+    def add(self, track_id: str, ends_in: float, **more: Any) -> Track:
+        now = anyio.current_time()
+        track = Track(track_id, now, now + ends_in, **more)
+        self.tracks[track_id] = track
+        return track
+
+    @property
+    def pages(self) -> list[str]:
+        """The pages of the list that were read."""
+        return [path for _, path in self.log if "?" in path]
+
+    @property
+    def singles(self) -> list[str]:
+        """The ids that were read one by one."""
+        return [path.rpartition("/")[2] for _, path in self.log if "?" not in path]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await anyio.sleep(self.delay)
+        self.log.append((anyio.current_time(), request.url.raw_path.decode()))
+        answer = await self.meddle(request) or self._answer(request)
+        await anyio.sleep(self.delay)
+        return answer
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            track = self.add(f"track-{len(self.tracks)}", 30.0)
+            body = json.loads(request.content)
+            return reply({**track.row(), "parameters": {"seed": body.get("seed")}}, 202)
+        if "limit" in request.url.params:
+            return self._page(request.url.params)
+        found = self.tracks.get(request.url.path.rpartition("/")[2])
+        return refusal(404, "NOT_FOUND") if found is None else reply(found.detail())
+
+    def _page(self, params: httpx.QueryParams) -> httpx.Response:
+        rows = [t.row() for t in reversed(self.tracks.values()) if t.is_listed]
+        start = int(params["offset"])
+        end = start + int(params["limit"])
+        return reply(
+            {
+                "generations": rows[start:end],
+                "hasMore": end < len(rows),
+                "nextOffset": min(end, len(rows)),
+            }
+        )
+
+
+async def _stay_out(request: httpx.Request) -> httpx.Response | None:
+    return None
+
+
+def reply(data: Any, status: int = 200) -> httpx.Response:
+    """A success."""
+    date = f"{_wall(anyio.current_time()):%a, %d %b %Y %H:%M:%S GMT}"
+    return httpx.Response(status, json={"data": data}, headers={"Date": date})
+
+
+def refusal(
+    status: int, code: str, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """An error in the service's own form."""
+    error = {"error": {"code": code, "message": code.lower()}}
+    return httpx.Response(status, json=error, headers=headers)
+
+
+def _wall(moment: float) -> datetime:
+    return EPOCH + timedelta(seconds=moment)
+
+
+@asynccontextmanager
+async def open_studio(**options: Any) -> AsyncGenerator[tuple[Studio, AsyncClient]]:
+    """A studio and a client of it."""
+    studio = Studio()
+    async with httpx.AsyncClient(transport=studio) as http:
+        options = {"base_url": "https://studio.test", **options}
+        async with AsyncClient(KEY, http_client=http, **options) as client:
+            yield studio, client
+
+
+def poller_of(client: AsyncClient) -> Poller:
+    """The poll loop behind a client."""
+    return client._session().account.poller
+
+
+def assert_nothing_left(client: AsyncClient) -> None:
+    """Nobody waits, nothing is watched, no alarm is set."""
+    poller = poller_of(client)
+    assert poller._driver is None
+    assert not poller._is_reading
+    assert not poller._idle
+    assert len(poller._list) == 0
+    assert len(poller._list._alarms) == 0
