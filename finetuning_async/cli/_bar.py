@@ -79,11 +79,12 @@ class Bar(Lines):
 
     Args:
         expected: Seconds that the track takes as a rule; `None` if nobody knows.
+        doing: What is under way at first.
         no_color: No colours; ``NO_COLOR`` means the same.
     """
 
-    def __init__(self, expected: float | None, *, no_color: bool) -> None:
-        super().__init__(expected)
+    def __init__(self, expected: float | None, doing: str, *, no_color: bool) -> None:
+        super().__init__(expected, doing)
         self._console = Console(stderr=True, no_color=no_color or None, highlight=False)
         self._progress = Progress(
             SpinnerColumn(),
@@ -94,7 +95,7 @@ class Bar(Lines):
             transient=True,
             redirect_stdout=False,  # data must not go to stderr
         )
-        self._task = self._progress.add_task("sending", total=None)
+        self._task = self._progress.add_task(doing, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from finetuning_async._secrets import key_problem, looks_documented
+from finetuning_async._secrets import (
+    KEY_LENGTH,
+    KEY_PREFIX,
+    key_problem,
+    looks_documented,
+)
 from finetuning_async.cli._guard import Refused
 from finetuning_async.cli._notes import library_notes
 
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "FINETUNING_API_KEY"
 URL_VARIABLE: Final = "FINETUNING_BASE_URL"
 SERVICE: Final = "https://pub.finetuning.ai"
+QUICK: Final = 2
+"""Retries where a person waits for nothing but the answer to one read."""
+
 NO_KEY: Final = "ft_live_" + 32 * "0"
 """Stands in where a client must be given a key that it does not send."""
 
@@ -55,16 +63,19 @@ def api_key(url: str) -> str:
         )
     problem = key_problem(key)
     if problem is None and not looks_documented(key) and not on_loopback(url):
-        problem = (
-            "a key begins with ft_live_ and has 40 characters; this one has"
-            f" {len(key)} and {'does' if key.startswith('ft_live_') else 'does not'}"
-        )
+        problem = _misshapen(key)
     if problem is not None:
         raise Refused(
             f"{KEY_VARIABLE} is not usable: {problem}. Nothing was sent.\n"
             "Keys are made under Profile > API on finetuning.ai."
         )
     return key
+
+
+def _misshapen(key: str) -> str:
+    if not key.startswith(KEY_PREFIX):
+        return f"a key begins with {KEY_PREFIX}, this one does not"
+    return f"a key has {KEY_LENGTH} characters, this one has {len(key)}"
 
 
 def redacted(key: str) -> str:
@@ -74,9 +85,14 @@ def redacted(key: str) -> str:
 
 @asynccontextmanager
 async def service(
-    common: Common, *, needs_key: bool = True
+    common: Common, *, needs_key: bool = True, retries: int = 5
 ) -> AsyncGenerator[AsyncClient]:
     """A client of the service.
+
+    Args:
+        common: Where it is.
+        needs_key: Whether the key is sent at all.
+        retries: How often a failed attempt is repeated.
 
     Raises:
         Refused: There is no usable key.
@@ -87,7 +103,7 @@ async def service(
     url = base_url(common)
     key = api_key(url) if needs_key else NO_KEY
     with library_notes(common):
-        async with AsyncClient(key, base_url=url) as client:
+        async with AsyncClient(key, base_url=url, max_retries=retries) as client:
             yield client
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,7 +15,7 @@ from finetuning_async._secrets import scrub
 from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from finetuning_async.cli._options import Common
 
@@ -23,6 +24,14 @@ FAILED: Final = 1
 WRONG: Final = 2
 SIGNALLED: Final = 128
 """Plus the number of the signal, as shells do it."""
+
+
+STDOUT: Final = 1
+"""The number of the file."""
+
+
+class ReaderGone(Exception):  # noqa: N818 - it has seen enough, which is no error
+    """Who read stdout has closed it."""
 
 
 class Refused(click.ClickException):
@@ -42,7 +51,7 @@ def guarded(common: Common, work: Callable[[], object]) -> int:
             result = work()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _leave_stdout()
         return DONE
     except (KeyboardInterrupt, click.Abort):
@@ -52,10 +61,24 @@ def guarded(common: Common, work: Callable[[], object]) -> int:
     return result if isinstance(result, int) else DONE
 
 
+@contextmanager
+def leaving_reader() -> Generator[None]:
+    """Keep a broken pipe from click, which would end the program with code 1.
+
+    Raises:
+        ReaderGone: Instead of `BrokenPipeError`.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
 def _leave_stdout() -> None:
-    """Let Python's own flush at the end go nowhere: the reader has gone."""
+    """Let Python's own flush at the end go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, STDOUT)
+    os.close(nowhere)
 
 
 def _interrupted(common: Common, number: int) -> int:

@@ -19,7 +19,7 @@ FLAGS: Final = {
     "tags": "TAGS",
     "timesignature": "--time-sig",
     "path": "-o/--output",
-    "base_url": "--base-url (or FINETUNING_BASE_URL)",
+    "base_url": "the base URL",
     "generation_id": "ID",
     "generation_or_id": "ID",
     "generation_or_url": "ID",
@@ -53,7 +53,7 @@ def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
 def _as_option(error: InvalidRequestError) -> str:
     """The message with the option's name in place of the parameter's."""
     flag = FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
-    return flag + error.message.removeprefix(error.field)
+    return f"{flag} {error.message.removeprefix(error.field).lstrip('= ')}"
 
 
 def _advice(error: FinetuningError) -> str:

@@ -86,7 +86,7 @@ def timeout_option(command: F) -> F:
     """Add ``--timeout``."""
     return click.option(
         "--timeout",
-        type=Number(),
+        type=Number(least=0),
         default=300,
         show_default=True,
         metavar="SECONDS",
@@ -95,9 +95,17 @@ def timeout_option(command: F) -> F:
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
-    """A number; a whole one stays an `int`, so that messages repeat it as typed."""
+    """A number; a whole one stays an `int`, so that messages repeat it as typed.
+
+    Args:
+        least: The smallest allowed. Ranges of the service are not for here: the library
+            has them.
+    """
 
     name = "number"
+
+    def __init__(self, least: float | None = None) -> None:
+        self._least = least
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -111,4 +119,6 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8
             number = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number.", param, ctx)
+        if self._least is not None and not number >= self._least:
+            self.fail(f"{value} is not a number from {self._least:g} on.", param, ctx)
         return int(number) if number.is_integer() else number

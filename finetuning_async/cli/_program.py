@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from finetuning_async._version import __version__
-from finetuning_async.cli._guard import guarded
+from finetuning_async.cli._guard import guarded, leaving_reader
 from finetuning_async.cli._options import Common, common_options
 
 if TYPE_CHECKING:
@@ -67,6 +67,22 @@ class Program(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As click's; ``--help`` is printed here."""
+        with leaving_reader():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; the commands print here."""
+        with leaving_reader():
+            return super().invoke(ctx)
 
     def main(
         self,

@@ -49,10 +49,12 @@ class Silent:
 
     Args:
         expected: Seconds that the track takes as a rule; `None` if nobody knows.
+        doing: What is under way at first.
     """
 
-    def __init__(self, expected: float | None = None) -> None:
+    def __init__(self, expected: float | None = None, doing: str = "sending") -> None:
         self._expected = expected
+        self._doing = doing
 
     def __enter__(self) -> Self:
         return self
@@ -115,15 +117,15 @@ class Lines(Silent):
         self.note(f"Saved {path} ({length}{size_text(path.stat().st_size)})")
 
 
-def progress(common: Common, expected: float | None = None) -> Silent:
-    """The right form for this run."""
+def progress(common: Common, *, doing: str, expected: float | None = None) -> Silent:
+    """The right form for this run; arguments as for `Silent`."""
     if common.quiet:
         return Silent()
     if common.verbose or not _is_terminal():
-        return Lines(expected)
+        return Lines(expected, doing)
     from finetuning_async.cli._bar import Bar  # rich is slow to import
 
-    return Bar(expected, no_color=common.no_color)
+    return Bar(expected, doing, no_color=common.no_color)
 
 
 def _is_terminal() -> bool:

@@ -11,6 +11,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._version import __version__
 from finetuning_async.cli._connect import (
     KEY_VARIABLE,
+    QUICK,
     URL_VARIABLE,
     api_key,
     base_url,
@@ -71,7 +72,7 @@ def _check(
     """What one question brings: its answer, or what is wrong."""
 
     async def main() -> str:
-        async with service(common, needs_key=needs_key) as client:
+        async with service(common, needs_key=needs_key, retries=QUICK) as client:
             answer: str = await ask(client)
             return answer
 

@@ -35,7 +35,7 @@ async def _download(common: Common, track_id: str, destination: Destination) -> 
         track = await client.generations.get(track_id)
         if track.status != "completed":
             raise click.ClickException(_not_ready(track_id, track.status))
-        with progress(common) as report:
+        with progress(common, doing="downloading") as report:
             await save(client, track, destination.path_for(track), report)
 
 

@@ -150,7 +150,8 @@ class Job:
         async with self._client() as client:
             if self._destination is not None:
                 self._destination.check()
-            with progress(self._common, TYPICAL / (self._speed or 1)) as report:
+            expected = TYPICAL / (self._speed or 1)
+            with progress(self._common, doing="sending", expected=expected) as report:
                 track = await self._create(client, report, parameters)
                 if self._timeout is not None:
                     track = await wait(client, track, report, self._timeout)
@@ -201,5 +202,5 @@ async def _explain_delay(client: AsyncClient, report: Silent) -> None:
     if creates.closed_for > 0:
         why = f"the service asks to wait {creates.closed_for:.0f} s more (rate limit)"
     else:
-        why = "the service has no free place in its queue, or is slow to answer"
+        why = "the service does not answer, or has no free place in its queue"
     report.note(f"not accepted yet: {why}; waiting")

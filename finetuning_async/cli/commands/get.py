@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import service
+from finetuning_async.cli._connect import QUICK, service
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -36,7 +36,7 @@ def command(common: Common, track_id: str, as_json: bool) -> None:
 
 
 async def _get(common: Common, track_id: str) -> Generation:
-    async with service(common) as client:
+    async with service(common, retries=QUICK) as client:
         return await client.generations.get(track_id)
 
 

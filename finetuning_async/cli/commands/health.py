@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import service
+from finetuning_async.cli._connect import QUICK, service
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -35,5 +35,5 @@ def command(common: Common, as_json: bool) -> None:
 
 
 async def _health(common: Common) -> Health:
-    async with service(common, needs_key=False) as client:
+    async with service(common, needs_key=False, retries=QUICK) as client:
         return await client.health()

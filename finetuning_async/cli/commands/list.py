@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetuning_async.cli._connect import service
+from finetuning_async.cli._connect import QUICK, service
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -41,7 +41,7 @@ def command(common: Common, /, as_json: bool, **query: Any) -> None:
 
 
 async def _list(common: Common, query: dict[str, Any]) -> Page[Generation]:
-    async with service(common) as client:
+    async with service(common, retries=QUICK) as client:
         return await client.generations.list(**query)
 
 

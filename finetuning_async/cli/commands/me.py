@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import service
+from finetuning_async.cli._connect import QUICK, service
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -35,7 +35,7 @@ def command(common: Common, as_json: bool) -> None:
 
 
 async def _me(common: Common) -> Account:
-    async with service(common) as client:
+    async with service(common, retries=QUICK) as client:
         return await client.me()
 
 

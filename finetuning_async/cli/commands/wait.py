@@ -47,7 +47,7 @@ async def _wait(
         if destination is not None:
             destination.check()
         note_resume(common, track_id, destination, paid=False)
-        with progress(common) as report:
+        with progress(common, doing="waiting") as report:
             track = await wait(client, track_id, report, timeout)
             if destination is not None and track.status == "completed":
                 await save(client, track, destination.path_for(track), report)

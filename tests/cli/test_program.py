@@ -1,0 +1,133 @@
+"""The program as a whole: help, version, file names, sizes, the bar."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.progress import Task
+
+import finetuning_async
+from finetuning_async import Generation
+from finetuning_async.cli import _bar, _naming, _output, _progress
+from finetuning_async.cli._program import COMMANDS, program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+HELP_WITHOUT_THE_PACKAGE = """
+import sys, types
+package = types.ModuleType("finetuning_async")
+package.__path__ = [sys.argv.pop(1)]
+sys.modules["finetuning_async"] = package
+from finetuning_async.cli import main
+assert main() == 0
+heavy = {"httpx", "anyio", "attrs", "rich", "finetuning_async._client"}
+sys.exit(f"imported {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
+"""
+
+
+def test_help_names_the_commands_and_the_exit_codes(finetuning: Run) -> None:
+    ran = finetuning(["--help"])
+    assert ran.exit_code == 0
+    for word in (*COMMANDS, "Exit codes:", "130", "FINETUNING_API_KEY"):
+        assert word in ran.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_that_agrees_with_the_list(
+    finetuning: Run, name: str
+) -> None:
+    command = import_module(f"finetuning_async.cli.commands.{name}").command
+    first = command.help.split("\n\n")[0].replace("\n", " ")
+    assert first.startswith(COMMANDS[name].rstrip("."))
+    assert finetuning([name, "--help"]).exit_code == 0
+
+
+def test_every_module_of_commands_is_a_command() -> None:
+    here = Path(import_module("finetuning_async.cli.commands").__file__ or "").parent
+    assert {path.stem for path in here.glob("[!_]*.py")} == set(COMMANDS)
+
+
+def test_help_imports_neither_client_nor_rich() -> None:
+    package = finetuning_async.__path__[0]
+    words = [sys.executable, "-c", HELP_WITHOUT_THE_PACKAGE, package, "--help"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_version_is_the_packages(finetuning: Run) -> None:
+    ran = finetuning(["--version"])
+    assert ran.stdout == f"finetuning {finetuning_async.__version__}\n"
+
+
+def test_main_gives_the_exit_code_or_exits_with_it() -> None:
+    assert program.main(["--version"], standalone_mode=False) == 0
+    with pytest.raises(SystemExit) as left:
+        program.main(["--version"])
+    assert left.value.code == 0
+
+
+@pytest.mark.parametrize("module", [_bar, _naming, _output])
+def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("title", "prompt", "name"),
+    [
+        ("Night, 2 a.m.", "x", "night-2-a-m-abcdefgh.mp3"),
+        (None, "Lofi chill", "lofi-chill-abcdefgh.mp3"),
+        (None, "夜のピアノ", "generation-abcdefgh.mp3"),
+        ("", "", "generation-abcdefgh.mp3"),
+        ("a" * 39 + " b", "", "a" * 39 + "-abcdefgh.mp3"),
+    ],
+)
+def test_the_default_name_is_the_vendors(
+    title: str | None, prompt: str, name: str
+) -> None:
+    track = Generation(id="abcdefghij", status="completed", title=title, prompt=prompt)
+    assert _naming.default_name(track) == name
+
+
+def test_an_id_cannot_lead_out_of_the_folder() -> None:
+    track = Generation(id="../../etc", status="completed", prompt="x")
+    assert "/" not in _naming.default_name(track)
+
+
+@given(st.text())
+def test_a_slug_is_always_a_plain_name(text: str) -> None:
+    made = _naming.slug(text)
+    assert len(made) <= 40
+    assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert made == made.strip("-")
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0.1, 1e3))
+def test_a_bar_grows_and_is_never_full(a: float, b: float, expected: float) -> None:
+    low, high = sorted((a, b))
+    smaller = _progress.fraction(low, expected)
+    larger = _progress.fraction(high, expected)
+    assert 0 <= smaller <= larger < 1
+
+
+def test_a_bar_shows_time_first_and_bytes_later() -> None:
+    task = Task(0, "x", None, 0, _get_time=lambda: 35.0)  # type: ignore[arg-type]  # ids are ints
+    task.start_time = 0.0
+    assert _bar._part(task) is None
+    task.fields["expected"] = 70.0
+    assert _bar._part(task) == pytest.approx(0.4)
+    task.total, task.completed = 200, 50
+    assert _bar._part(task) == 0.25

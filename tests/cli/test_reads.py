@@ -1,0 +1,181 @@
+"""The commands that read: list, get, wait, download, me, health, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+ID = "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
+ROW = f"GET /v1/generations/{ID}"
+
+
+def test_list_is_a_table_on_stdout(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["list", "--limit", "2"])
+    heads, first, second = ran.stdout.splitlines()
+    assert heads.split() == ["ID", "STATUS", "SECONDS", "CREATED", "PROMPT"]
+    assert first.endswith("60.0     2026-03-03 09:12  brass fanfare for a board game")
+    assert second.startswith(ID)
+    assert ran.stderr == "More: --offset 2\n"
+
+
+def test_list_passes_its_filters_on(finetuning: Run, service: Any) -> None:
+    finetuning(
+        ["list", "--status", "failed", "--type", "music", "--offset", "40", "-q"]
+    )
+    assert dict(service.requests[0].url.params) == {
+        "limit": "20",
+        "offset": "40",
+        "status": "failed",
+        "type": "music",
+    }
+
+
+def test_a_page_size_out_of_range_is_refused(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["list", "--limit", "100"])
+    assert ran.exit_code == 2
+    assert "--limit 100 is not valid: 1 to 99 rows" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "member"),
+    [
+        (["list"], "generations"),
+        (["get", ID], "audioUrl"),
+        (["me"], "limits"),
+        (["health"], "status"),
+    ],
+)
+def test_json_has_the_services_shape(
+    finetuning: Run, service: Any, words: list[str], member: str
+) -> None:
+    ran = finetuning([*words, "--json"])
+    assert ran.exit_code == 0
+    assert list(json.loads(ran.stdout)) == ["data"]
+    assert member in json.loads(ran.stdout)["data"]
+
+
+def test_get_shows_a_track(finetuning: Run, service: Any) -> None:
+    service.answer(ROW, "generation_completed")
+    lines = finetuning(["get", ID]).stdout.splitlines()
+    assert lines[0] == f"id             {ID}"
+    assert "keyscale       A minor" in lines
+
+
+def test_text_of_the_service_cannot_drive_the_terminal(
+    finetuning: Run, service: Any
+) -> None:
+    service.answer(ROW, {"data": {"id": ID, "status": "x\x1b[2J\ny"}})
+    assert "\x1b" not in finetuning(["get", ID]).stdout
+
+
+def test_an_unknown_id_is_an_error_with_a_next_step(
+    finetuning: Run, service: Any
+) -> None:
+    for words in (["get", "lost"], ["wait", "lost"], ["download", "lost"]):
+        ran = finetuning(words)
+        assert ran.exit_code == 1
+        assert "404 NOT_FOUND" in ran.stderr
+
+
+def test_me_shows_what_is_left(finetuning: Run, service: Any) -> None:
+    out = finetuning(["me"]).stdout
+    assert "credits   1707" in out
+    assert "monthly   1682 of 2000 left" in out
+
+
+def test_health_needs_no_key(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUNING_API_KEY")
+    ran = finetuning(["health"])
+    assert (ran.exit_code, ran.stdout) == (0, "ok\n")
+    assert not service.hosts_with_key
+
+
+def test_wait_says_the_end_and_saves_nothing(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["wait", ID])
+    assert ran.exit_code == 0
+    assert ran.stdout == ""
+    assert "completed after" in ran.stderr
+    assert not list(Path().iterdir())
+
+
+def test_wait_with_an_output_saves(finetuning: Run, service: Any) -> None:
+    assert finetuning(["wait", ID, "-o", "."]).exit_code == 0
+    assert [path.name for path in Path().iterdir()] == [
+        "slow-choir-over-tape-hiss-5e0c7b1a.mp3"
+    ]
+
+
+def test_wait_prints_json(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["wait", ID, "--json"])
+    assert json.loads(ran.stdout)["data"]["status"] == "completed"
+
+
+def test_wait_for_a_failed_track_is_an_error(finetuning: Run, service: Any) -> None:
+    service.answer(ROW, "generation_failed")
+    ran = finetuning(["wait", ID, "-o", "a.mp3"])
+    assert ran.exit_code == 1
+    assert "renderer ran out of time" in ran.stderr
+    assert not Path("a.mp3").exists()
+
+
+def test_download_saves_a_completed_track(finetuning: Run, service: Any) -> None:
+    service.answer(ROW, "generation_completed")
+    ran = finetuning(["download", ID, "-o", "a.mp3"])
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert ran.stderr == "Saved a.mp3 (60.0 s, 240 kB)\n"
+
+
+@pytest.mark.parametrize("state", ["processing", "failed"])
+def test_download_refuses_a_track_that_is_not_completed(
+    finetuning: Run, service: Any, state: str
+) -> None:
+    service.answer(ROW, f"generation_{state}")
+    ran = finetuning(["download", ID])
+    assert ran.exit_code == 1
+    assert state in ran.stderr
+    assert ("finetuning wait" in ran.stderr) == (state == "processing")
+
+
+def test_the_media_host_never_gets_the_key(finetuning: Run, service: Any) -> None:
+    finetuning(["wait", ID, "-o", "a.mp3"])
+    assert service.hosts_with_key == {"pub.finetuning.ai"}
+    assert service.requests[-1].url.host == "media.finetuning.ai"
+
+
+def test_doctor_shows_everything_but_the_key(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["doctor"])
+    assert ran.exit_code == 0
+    assert "ft_live_0123**** (FINETUNING_API_KEY)" in ran.stdout
+    assert "https://pub.finetuning.ai (default)" in ran.stdout
+    assert "ft_live_01234" not in ran.output
+    assert "dev@example.org, plan pro, 1707 credits" in ran.stdout
+
+
+def test_doctor_without_a_key_still_asks_for_health(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FINETUNING_API_KEY")
+    ran = finetuning(["doctor"])
+    assert ran.exit_code == 1
+    assert "health   ok" in ran.stdout
+    assert "no API key" in ran.stdout
+
+
+def test_doctor_tells_which_part_fails(finetuning: Run, service: Any) -> None:
+    service.answer("GET /v1/me", "error_invalid_api_key", status=401)
+    ran = finetuning(["doctor"])
+    assert ran.exit_code == 1
+    assert "health   ok" in ran.stdout
+    assert "401 INVALID_API_KEY" in ran.stdout

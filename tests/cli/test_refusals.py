@@ -1,0 +1,244 @@
+"""Bad input and bad answers: a clear line, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from finetuning_async.cli import main
+from finetuning_async.cli.commands import me
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+KEY = "ft_live_0123456789abcdef0123456789abcdef"
+CREATE = "POST /v1/generations"
+HTML = b"<html><body>Welcome to the hotel's WLAN</body></html>"
+
+
+def test_without_a_key_it_says_where_keys_are_made(finetuning: Run) -> None:
+    ran = finetuning(["generate", "choir"])
+    assert ran.exit_code == 2
+    for hint in ("Profile > API", "FINETUNING_API_KEY", "--emulator"):
+        assert hint in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("ft_live_0123", "40 characters, this one has 12"),
+        ("sk_test_" + 32 * "0", "begins with ft_live_"),
+        (KEY[:-1] + "ä", "non-ASCII"),
+    ],
+)
+def test_a_malformed_key_is_refused_and_not_repeated(
+    finetuning: Run,
+    service: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    reason: str,
+) -> None:
+    monkeypatch.setenv("FINETUNING_API_KEY", key)
+    ran = finetuning(["generate", "choir"])
+    assert ran.exit_code == 2
+    assert reason in ran.stderr
+    assert key not in ran.output
+    assert not service.requests
+
+
+def test_an_emulator_on_this_machine_may_take_any_key(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNING_API_KEY", "test")
+    ran = finetuning(["me", "--base-url", "http://127.0.0.1:8787"])
+    assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_http_off_this_machine_is_refused(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, by_option: bool
+) -> None:
+    url = "http://pub.finetuning.ai"
+    if not by_option:
+        monkeypatch.setenv("FINETUNING_BASE_URL", url)
+    ran = finetuning(["generate", "choir", *(["--base-url", url] if by_option else [])])
+    assert ran.exit_code == 2
+    assert f"the base URL '{url}' is not valid: an https:// URL" in ran.stderr
+    assert not service.requests
+
+
+@pytest.mark.parametrize("output", ["file/a.mp3", "folder"])
+def test_an_unwritable_output_is_found_before_the_credit_is_spent(
+    finetuning: Run, service: Any, output: str
+) -> None:
+    Path("file").write_text("in the way")
+    Path("folder").mkdir()
+    Path("folder", "generation.mp3").mkdir()
+    ran = finetuning(["generate", "choir", "-o", output])
+    assert ran.exit_code == 2
+    assert "-o/--output" in ran.stderr
+    assert not service.requests
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_without_permission_is_found_as_well(
+    finetuning: Run, service: Any
+) -> None:
+    Path("locked").mkdir(mode=0o500)
+    ran = finetuning(["generate", "choir", "-o", "locked/a.mp3"])
+    assert ran.exit_code == 2
+    assert not service.requests
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--duration", "500"], "--duration 500 is not valid: a number from 5 to 210"),
+        (["--duration", "nan"], "--duration nan is not valid"),
+        (["--duration", "long"], "'long' is not a number"),
+        (["--time-sig", "9"], "--time-sig '9' is not valid: beats per bar from 2 to 7"),
+        (["--key", "H"], "--key 'H' is not valid: one of C C# D"),
+        (["--webhook", "http://a.example/?s3cr3t"], "--webhook is not valid: a URL"),
+        (["--bpn", "60"], "No such option"),
+        (["--timeout", "-1"], "'--timeout': -1 is not a number from 0 on"),
+    ],
+)
+def test_a_wrong_value_names_the_option_and_sends_nothing(
+    finetuning: Run, service: Any, words: list[str], message: str
+) -> None:
+    ran = finetuning(["generate", "choir", *words])
+    assert ran.exit_code == 2
+    assert message in ran.stderr
+    assert "s3cr3t" not in ran.output
+    assert not service.requests
+
+
+def test_blank_words_are_refused(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["generate", " "])
+    assert ran.exit_code == 2
+    assert "TAGS ' ' is not valid" in ran.stderr
+
+
+def test_an_unknown_command_is_refused(finetuning: Run) -> None:
+    ran = finetuning(["compose"])
+    assert ran.exit_code == 2
+    assert "No such command 'compose'" in ran.stderr
+
+
+def test_a_server_that_answers_html_is_told_plainly(
+    finetuning: Run, service: Any
+) -> None:
+    service.answer("GET /v1/me", HTML)
+    ran = finetuning(["me"])
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith("Error: ")
+    assert "--base-url" in ran.stderr
+    assert len(ran.stderr.splitlines()) <= 2
+
+
+def test_html_to_a_create_says_the_seed_to_look_for(
+    finetuning: Run, service: Any
+) -> None:
+    service.answer(CREATE, HTML)
+    service.answer("GET /v1/generations", HTML)
+    ran = finetuning(["generate", "choir", "--seed", "77"])
+    assert ran.exit_code == 1
+    assert "seed=77" in ran.stderr
+    assert "finetuning list" in ran.stderr
+    assert len(service.sent(CREATE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code", "hint"),
+    [
+        ("error_validation", 400, 2, "bpm is outside 60-200"),
+        ("error_invalid_api_key", 401, 1, "Profile > API"),
+        ("error_monthly_limit_reached", 402, 1, "monthly reset"),
+        ("error_pro_plan_required", 403, 1, "Pro and Lifetime"),
+    ],
+)
+def test_a_refusal_by_the_service_has_its_exit_code_and_advice(
+    finetuning: Run, service: Any, answer: str, status: int, code: int, hint: str
+) -> None:
+    service.answer(CREATE, answer, status=status)
+    ran = finetuning(["generate", "choir"])
+    assert ran.exit_code == code
+    assert hint in ran.stderr
+    assert "Traceback" not in ran.output
+
+
+def test_a_service_that_cannot_be_reached_is_an_error(
+    finetuning: Run, service: Any
+) -> None:
+    def refuse(_: object) -> None:
+        raise httpx.ConnectError("refused")
+
+    service.on_request = refuse
+    ran = finetuning(["me"])
+    assert ran.exit_code == 1
+    assert "Check the network" in ran.stderr
+
+
+def _break(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError(f"a bug that shows {KEY}")
+
+    monkeypatch.setattr(me, "fields", broken)
+
+
+def test_a_bug_is_one_line_with_a_way_to_see_more(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(monkeypatch)
+    ran = finetuning(["me"])
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith("Error: internal error: RuntimeError: a bug")
+    assert "--debug" in ran.stderr
+    assert "Traceback" not in ran.output
+    assert KEY not in ran.output
+
+
+def test_debug_shows_the_traceback_without_the_key(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _break(monkeypatch)
+    ran = finetuning(["me", "--debug"])
+    assert "Traceback" in ran.stderr
+    assert KEY not in ran.output
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_libraries_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main() == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"needs {missing}: pip install 'finetuning-async[cli]'" in err
+
+
+def test_without_the_emulators_libraries_it_says_what_to_install(
+    finetuning: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "finetuning_async.emulator", raising=False)
+    monkeypatch.setitem(sys.modules, "lameenc", None)
+    ran = finetuning(["generate", "--emulator", "choir"])
+    assert ran.exit_code == 1
+    assert "Traceback" not in ran.output
+    assert "pip install 'finetuning-async[emulator]'" in ran.stderr
+
+
+def test_an_emulator_setting_out_of_range_is_refused(finetuning: Run) -> None:
+    ran = finetuning(["generate", "--emulator", "--speed", "-1", "choir"])
+    assert ran.exit_code == 2
+    assert "speed" in ran.stderr

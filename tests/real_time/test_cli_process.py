@@ -1,0 +1,178 @@
+"""The program as processes of its own: signals, pipes, a terminal, a port."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from pathlib import Path
+
+PROGRAM = (sys.executable, "-m", "finetuning_async")
+BARE = {
+    name: value for name, value in os.environ.items() if not name.startswith("FINETUN")
+}
+
+
+def run(
+    *words: str, env: Mapping[str, str] = BARE, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *words],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@contextmanager
+def started(
+    *words: str, env: Mapping[str, str] = BARE
+) -> Generator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*PROGRAM, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Mapping[str, str]]:
+    """The environment of a client of an emulator on a port, at speed 1."""
+    with started("emulator", "--port", "0", "-q") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().removeprefix("export ").split()
+        yield {**BARE, **dict(word.split("=", 1) for word in line)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_emulator_ends_well_when_told_to(number: int) -> None:
+    with started("emulator", "--port", "0", "--speed", "20") as process:
+        assert process.stdout is not None
+        assert "FINETUNING_BASE_URL=http://127.0.0.1:" in process.stdout.readline()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "")
+    assert "not the service" in err
+    assert "RateLimits(creates=RateLimit(10, per=3), reads=RateLimit(60, per=3))" in err
+    assert err.endswith("The emulator has ended, and its tracks.\n")
+
+
+def test_a_port_that_is_taken_is_told(service: Mapping[str, str]) -> None:
+    port = service["FINETUNING_BASE_URL"].rpartition(":")[2]
+    ran = run("emulator", "--port", port)
+    assert ran.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in ran.stderr
+    assert "--port 0" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_commands_reach_an_emulator_on_a_port(service: Mapping[str, str]) -> None:
+    assert run("health", env=service).stdout == "ok\n"
+    made = run("generate", "choir", "--no-wait", env=service)
+    assert made.returncode == 0
+    assert run("get", made.stdout.strip(), env=service).returncode == 0
+    assert run("doctor", env=service).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_wait_that_is_interrupted_names_the_track(
+    service: Mapping[str, str], number: int, code: int
+) -> None:
+    with started("generate", "choir", env=service) as process:
+        assert process.stderr is not None
+        accepted = process.stderr.readline().split()[1]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (code, "")
+    assert f"finetuning wait {accepted} -o ." in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", ["list", "list --json", "--help"])
+def test_a_reader_that_leaves_early_is_no_error(
+    service: Mapping[str, str], words: str
+) -> None:
+    pipeline = f"{' '.join(PROGRAM)} {words} | true; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["/bin/bash", "-c", pipeline],
+        capture_output=True,
+        text=True,
+        env=service,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_on_a_terminal_a_bar_shows_the_time(tmp_path: Path, colours: bool) -> None:
+    env = {**BARE, "TERM": "xterm-256color", "NO_COLOR": "" if colours else "1"}
+    shown = _on_a_terminal(
+        ["generate", "--emulator", "--speed", "60", "choir", "--duration", "5"],
+        env,
+        tmp_path,
+    )
+    assert "of about 0:01" in shown
+    assert "Saved choir-" in shown
+    assert ("\x1b[38;5;" in shown) == colours
+    assert len(list(tmp_path.glob("choir-*.mp3"))) == 1
+
+
+def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> str:
+    """What the program shows on a terminal's stderr."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=slave, env=env, cwd=folder
+    )
+    os.close(slave)
+    shown = b""
+    with process:
+        while chunk := _read(master):
+            shown += chunk
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    os.close(master)
+    return shown.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other side has closed
+        return b""
+
+
+def test_help_is_quick() -> None:
+    best = min(_seconds("--help") for _ in range(3))
+    assert best < 1.0  # 0.2 on a quiet machine
+
+
+def _seconds(*words: str) -> float:
+    began = time.perf_counter()
+    assert run(*words).returncode == 0
+    return time.perf_counter() - began
+
+
+def test_the_module_is_the_program() -> None:
+    assert re.fullmatch(r"finetuning \d+\.\d+\.\d+\S*\n", run("--version").stdout)
