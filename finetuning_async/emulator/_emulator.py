@@ -46,10 +46,9 @@ class Emulator(EmulatorSettings):
         ValueError: A setting is out of range.
     """
 
-    def __attrs_post_init__(self) -> None:
-        self._service: Service | None = None
-        self._front: Front | None = None
-        self._tasks: TaskGroup | None = None
+    _service: Service | None = None
+    _front: Front | None = None
+    _tasks: TaskGroup | None = None
 
     def __repr__(self) -> str:
         if self._service is None:

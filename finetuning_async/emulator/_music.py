@@ -2,7 +2,7 @@
 
 A loop of at most a dozen seconds is rendered once and tiled. Four layers:
 
-- a drum on every beat, a low thump with a click in front, so that the tempo is plain;
+- a drum on every beat, a brush and a thump, so that the tempo is plain;
 - a bass that stays on the tonic;
 - a pad that moves through chords which all hold the tonic (major: I vi IV I, minor:
   i VI iv i), so that the tonic is the strongest pitch class of the whole;
@@ -98,13 +98,13 @@ def _loop(score: Score) -> Samples:
     mix = [0.0] * round(beats * score.beat)
     for bar in range(score.bars):
         _add_bar(mix, score, bar, chords[bar * len(chords) // score.bars])
-    drum, bass = _drum(score.root), _note(score.root / 2, 0.16, 0.02, score.beat * 0.9)
+    drum, bass = _drum(score.root), _note(score.root / 2, 0.05, 0.04, score.beat)
     for beat in range(beats):
         start = round(beat * score.beat)
         _mix_in(mix, bass, start)
         _mix_in(mix, drum, start)
     _add_arpeggio(mix, score, chords, rng)
-    return array("h", map(int, map(partial(mul, 32767 * 0.85), mix)))
+    return array("h", map(int, map(partial(mul, 32767 * 0.95), mix)))
 
 
 def _add_bar(mix: list[float], score: Score, bar: int, chord: Sequence[int]) -> None:
@@ -121,7 +121,7 @@ def _add_bar(mix: list[float], score: Score, bar: int, chord: Sequence[int]) -> 
 
 def _chord_table(tonic: int, chord: tuple[int, ...]) -> list[float]:
     """One second of a chord over its tonic, whole cycles only, so that it tiles."""
-    voices = [(0, 0.10), (12, 0.04), (7, 0.03)] + [(step, 0.045) for step in chord]
+    voices = [(0, 0.05), (12, 0.03), (7, 0.015)] + [(step, 0.042) for step in chord]
     table = [0.0] * SAMPLE_RATE
     for step, loudness in voices:
         cycles = 2 * pi * round(_pitch(tonic + step)) / SAMPLE_RATE
@@ -142,7 +142,9 @@ def _add_arpeggio(
         chord = chords[step * len(chords) // steps]
         pitch = 12 + rng.choice((*chord, 0, 12))
         if pitch not in notes:
-            notes[pitch] = _note(_pitch(score.tonic + pitch), 0.09, 0.03, score.beat * 1.8)
+            notes[pitch] = _note(
+                _pitch(score.tonic + pitch), 0.06, 0.01, score.beat * 1.8
+            )
         _mix_in(mix, notes[pitch], round(step * score.beat))
 
 
@@ -161,16 +163,15 @@ def _note(
 
 
 def _drum(root: float) -> list[float]:
-    """A thump that falls to the tonic two octaves down, with a click in front."""
+    """A brush and a short thump that falls to the tonic an octave down."""
     rng = random.Random(0)  # noqa: S311 - the same drum for everybody
-    turn = 2 * pi * (root / 4) / SAMPLE_RATE
-    thump = [
-        0.40 * exp(-i / 1500) * sin(turn * (i + 1400 * (1 - exp(-i / 400))))
-        for i in range(5000)
-    ]
-    for i in range(600):
-        thump[i] += 0.30 * exp(-i / 160) * rng.uniform(-1, 1)
-    return thump
+    turn = 2 * pi * (root / 2) / SAMPLE_RATE
+    sound, brush = [], 0.0
+    for i in range(3600):
+        brush += 0.7 * (rng.uniform(-1, 1) - brush)
+        thump = exp(-i / 700) * sin(turn * (i + 500 * (1 - exp(-i / 200))))
+        sound.append(0.50 * exp(-i / 450) * brush + 0.26 * thump)
+    return sound
 
 
 def _mix_in(mix: list[float], sound: list[float], start: int) -> None:
