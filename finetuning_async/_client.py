@@ -19,6 +19,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async._file_names import target_of
+from finetuning_async._generate_many import Outcomes
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._requests import GenerationRequest
 from finetuning_async._resources import (
@@ -40,7 +41,13 @@ from finetuning_async._waiting import check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        Awaitable,
+        Callable,
+        Iterable,
+    )
     from types import TracebackType
 
     import httpx
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from finetuning_async._limiter import Limiter
     from finetuning_async._models import Account, Generation, Health, SoundEffect
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
+    from finetuning_async._requests import AnyRequest
     from finetuning_async._types import OnUnknown, UpdateCallback
 
 logger = logging.getLogger("finetuning_async")
@@ -374,6 +382,50 @@ class AsyncClient:
             generation_or_id, timeout=timeout, on_update=on_update
         )
         return cast("Generation | SoundEffect", final)
+
+    def generate_many(
+        self,
+        requests: Iterable[AnyRequest] | AsyncIterable[AnyRequest],
+        *,
+        on_unknown: OnUnknown = "raise",
+        on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
+        validate: bool = True,
+        wait_timeout: float | None = WAIT_TIMEOUT,
+        on_update: UpdateCallback | None = None,
+    ) -> Outcomes:
+        """Create many tracks, and tell of each as it ends. Costs one credit each.
+
+            async with client.generate_many(requests) as outcomes:
+                async for outcome in outcomes:
+                    print(outcome.request.prompt, outcome.error or outcome.generation)
+
+        The requests are read as their turns come, a few at a time. One that fails is an
+        outcome with an `error` and does not stop the rest. The block can be left early:
+        then nothing more is sent, no track is cancelled, and ``outcomes.pending`` holds
+        the ids that were accepted and not told of.
+
+        Args:
+            requests: What to create; any iterable or async iterable.
+            on_unknown: What to do when the fate of a create cannot be learned.
+            on_submitted: Called with each accepted state.
+            validate: Whether the parameters are checked here first.
+            wait_timeout: Seconds from each acceptance on; `None` for no limit.
+            on_update: Called with each changed state of each track.
+
+        Raises:
+            InvalidRequestError: `wait_timeout` is no number of seconds.
+        """
+        if wait_timeout is not None:
+            check_timeout(wait_timeout, "wait_timeout")
+        return Outcomes(
+            self._session(),
+            requests,
+            on_unknown=on_unknown,
+            on_submitted=on_submitted,
+            validate=validate,
+            wait_timeout=wait_timeout,
+            on_update=on_update,
+        )
 
     def watch(
         self,
