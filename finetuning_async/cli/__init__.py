@@ -18,6 +18,7 @@ The modules, from the top down:
     _connect    a client for the service, or for an emulator inside this process
     _progress   what is said meanwhile; _bar is its form on a terminal
     _run        the event loop and its signals
+    _notes      what the library logs
     _options, _output, _naming    options, stdout and stderr, file names
 
 It needs the extra ``cli`` (click and rich).
@@ -25,6 +26,7 @@ It needs the extra ``cli`` (click and rich).
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib.util import find_spec
 
@@ -35,6 +37,9 @@ def main() -> int:
     Returns:
         The exit code.
     """
+    # What a stream cannot encode is escaped there, not an error; stderr does so anyway.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     for needed in ("click", "rich"):
         if find_spec(needed) is None:
             sys.stderr.write(

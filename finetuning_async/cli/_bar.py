@@ -9,7 +9,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextCol
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from finetuning_async.cli._output import duration_text, size_text
+from finetuning_async.cli._output import duration_text, printable, size_text
 from finetuning_async.cli._progress import Lines, fraction
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Bar(Lines):
 
     def __init__(self, expected: float | None, doing: str, *, no_color: bool) -> None:
         super().__init__(expected, doing)
-        self._console = Console(stderr=True, no_color=no_color or None, highlight=False)
+        self._console = Console(
+            stderr=True, no_color=no_color or None, emoji=False, highlight=False
+        )
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -111,7 +113,7 @@ class Bar(Lines):
 
     def note(self, text: str) -> None:
         """Something to know, above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def accepted(self, track: Generation) -> None:
         """The service has taken it: from now on time counts."""

@@ -50,7 +50,7 @@ def guarded(common: Common, work: Callable[[], object]) -> int:
         try:
             result = work()
         finally:
-            sys.stdout.flush()
+            _flush()
     except (BrokenPipeError, ReaderGone):
         _leave_stdout()
         return DONE
@@ -74,6 +74,21 @@ def leaving_reader() -> Generator[None]:
         raise ReaderGone from None
 
 
+def _flush() -> None:
+    """Write what is still to be written, while errors can be told.
+
+    Raises:
+        OSError: It cannot be written, and never will be.
+    """
+    if sys.stdout is None:  # it was closed when the program began
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _leave_stdout()
+        raise
+
+
 def _leave_stdout() -> None:
     """Let Python's own flush at the end go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -91,8 +106,11 @@ def _word(number: int) -> str:
 
 
 def _told(common: Common, error: Exception) -> int:
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.UsageError):
         error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        say(scrub(f"Error: {error.message}"))
         return error.exit_code
     # Imported late: they are of no use to a run that goes well, and --help is quick.
     from finetuning_async.cli._messages import explain

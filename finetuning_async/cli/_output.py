@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 
 def say(line: str) -> None:
     """Tell a person something, on stderr."""
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin without terminal control codes; line breaks stay."""
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print data as the service wraps it, two spaces a level, on stdout."""
     text = json.dumps({"data": _masked(data)}, indent=2, ensure_ascii=False)
-    # Half of a surrogate pair cannot be written; what a terminal cannot show can.
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    # Escaped like the control codes that JSON escapes by itself: those that it does
+    # not, and halves of surrogate pairs, which no stream can write.
+    click.echo(re.sub("[\x7f-\x9f\ud800-\udfff]", _escape, text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _masked(data: Any) -> Any:
@@ -52,10 +63,15 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print columns on stdout; on a terminal the last is cut to fit its width."""
     table = [tuple(map(one_line, row)) for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    most = _columns() if sys.stdout.isatty() else None
+    most = _columns() if is_terminal(sys.stdout) else None
     for row in table:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo(_cut("  ".join(cells).rstrip(), most))
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Python has `None` for a stream that was closed at the start."""
+    return stream is not None and stream.isatty()
 
 
 def _columns() -> int:

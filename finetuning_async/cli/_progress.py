@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Self
 
-from finetuning_async.cli._output import duration_text, say, size_text
+from finetuning_async.cli._output import duration_text, is_terminal, say, size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,12 +121,12 @@ def progress(common: Common, *, doing: str, expected: float | None = None) -> Si
     """The right form for this run; arguments as for `Silent`."""
     if common.quiet:
         return Silent()
-    if common.verbose or not _is_terminal():
+    if common.verbose or not _has_terminal():
         return Lines(expected, doing)
     from finetuning_async.cli._bar import Bar  # rich is slow to import
 
     return Bar(expected, doing, no_color=common.no_color)
 
 
-def _is_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+def _has_terminal() -> bool:
+    return is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"

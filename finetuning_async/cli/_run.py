@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
+
+from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -16,6 +19,9 @@ T = TypeVar("T")
 
 BACKEND: dict[str, Any] = {"backend": "asyncio", "backend_options": {}}
 """How `run` starts its event loop; tests put a clock that jumps here."""
+
+PATIENCE: Final = 0.5
+"""Seconds after a signal until a person is told what it still waits for."""
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,16 +54,21 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
 async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
     stopped_by: list[int] = []
     results: list[T] = []
-    with anyio.CancelScope() as scope:
+    scope = anyio.CancelScope()
 
-        async def watch() -> None:
-            with anyio.open_signal_receiver(*_STOPPING) as signals:
-                async for number in signals:
-                    stopped_by.append(number)
-                    break
-            scope.cancel()
+    async def watch() -> None:
+        with anyio.open_signal_receiver(*_STOPPING) as signals:
+            async for number in signals:
+                stopped_by.append(number)
+                break
+        scope.cancel()
+        # A second Ctrl-C breaks the loop off; that its tasks break is no news then.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        await anyio.sleep(PATIENCE)
+        say("A few seconds for the answer to what was sent; Ctrl-C leaves at once.")
 
-        async with alongside(watch if _can_watch() else anyio.sleep_forever):
+    async with alongside(watch if _can_watch() else anyio.sleep_forever):
+        with scope:
             results.append(await main())
     if not results:
         raise Interrupted(stopped_by[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from finetuning_async.cli._program import program
 from finetuning_async.testing import JumpingEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "ft_live_0123456789abcdef0123456789abcdef"
@@ -90,14 +91,17 @@ def _response(status: int, body: Any) -> httpx.Response:
 @pytest.fixture
 def finetuning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Result]:
+) -> Iterator[Callable[..., Result]]:
     """Runs the program in an empty folder, without key and base URL."""
+    loop_log = logging.getLogger("asyncio")
+    level = loop_log.level
     options = {"loop_factory": JumpingEventLoop}
     monkeypatch.setitem(_run.BACKEND, "backend_options", options)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FINETUNING_BASE_URL", raising=False)
     monkeypatch.delenv("FINETUNING_API_KEY", raising=False)
-    return partial(CliRunner().invoke, program)
+    yield partial(CliRunner().invoke, program)
+    loop_log.setLevel(level)  # an interrupted program silences it
 
 
 @pytest.fixture

@@ -183,6 +183,16 @@ def test_a_failed_track_is_an_error_and_still_json(
     assert "finetuning wait" not in ran.stderr
 
 
+def test_a_reason_of_the_service_cannot_drive_the_terminal(
+    finetuning: Run, service: Any
+) -> None:
+    failed = {"id": ID, "status": "failed", "errorMessage": "\x1b[2Jgone"}
+    service.answer(f"GET /v1/generations/{ID}", {"data": failed})
+    ran = finetuning(["generate", "choir"])
+    assert "gone" in ran.stderr
+    assert "\x1b" not in ran.stderr
+
+
 def test_time_over_says_how_to_go_on(finetuning: Run, service: Any) -> None:
     service.answer(f"GET /v1/generations/{ID}", "generation_processing")
     ran = finetuning(["generate", "choir", "--timeout", "30", "-o", "my song.mp3"])

@@ -78,6 +78,18 @@ def test_text_of_the_service_cannot_drive_the_terminal(
     assert "\x1b" not in finetuning(["get", ID]).stdout
 
 
+def test_json_escapes_what_drives_a_terminal_or_cannot_be_written(
+    finetuning: Run, service: Any
+) -> None:
+    wild = "\x1b[2J \x9b2J \ud800 夜"
+    service.answer(ROW, {"data": {"id": ID, "prompt": wild}})
+    out = finetuning(["get", ID, "--json"]).stdout
+    assert json.loads(out)["data"]["prompt"] == wild
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    assert "夜" in out
+
+
 def test_an_unknown_id_is_an_error_with_a_next_step(
     finetuning: Run, service: Any
 ) -> None:

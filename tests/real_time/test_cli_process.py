@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,6 +109,50 @@ def test_a_wait_that_is_interrupted_names_the_track(
     assert (process.returncode, out) == (code, "")
     assert f"finetuning wait {accepted} -o ." in err
     assert "Traceback" not in err
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = "http://127.0.0.1:{}".format(*silent.getsockname()[1:])
+        env = {**BARE, "FINETUNING_API_KEY": "x", "FINETUNING_BASE_URL": url}
+        with started("generate", "choir", env=env) as process:
+            connection = silent.accept()[0]
+            assert connection.recv(4096)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            assert any("Ctrl-C leaves at once" in line for line in lines)
+            process.send_signal(signal.SIGINT)
+            rest = "".join(lines)
+        connection.close()
+    assert process.returncode == 130
+    assert "Interrupted. Nothing was accepted so far" in rest
+    assert "Traceback" not in rest
+
+
+def test_a_full_disk_is_told(service: Mapping[str, str]) -> None:
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list > /dev/full"],
+        capture_output=True,
+        text=True,
+        env=service,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr == "Error: [Errno 28] No space left on device\n"
+
+
+def test_closed_streams_are_no_error(service: Mapping[str, str]) -> None:
+    words = ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list >&- 2>&-"]
+    assert subprocess.run(words, env=service, check=False).returncode == 0
+
+
+def test_what_a_terminal_cannot_write_is_escaped(service: Mapping[str, str]) -> None:
+    made = run("generate", "夜", "--no-wait", env=service).stdout.strip()
+    env = {**service, "PYTHONIOENCODING": "latin-1"}
+    ran = run("get", made, env=env)
+    assert ran.returncode == 0
+    assert "\\u591c" in ran.stdout
 
 
 @pytest.mark.parametrize("words", ["list", "list --json", "--help"])

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import click
 
-from finetuning_async.cli._connect import KEY_VARIABLE, URL_VARIABLE, new_emulator
+from finetuning_async.cli._connect import (
+    KEY_VARIABLE,
+    URL_VARIABLE,
+    new_emulator,
+    on_loopback,
+)
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -29,7 +34,13 @@ WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8787, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8787,
+    show_default=True,
+    help="0 takes a free one.",
+)
 @click.option(
     "--speed",
     type=Number(),
@@ -96,7 +107,7 @@ def _introduce(common: Common, emulator: Emulator, url: str) -> None:
         say("In another terminal:\n")
     click.echo(f"export {URL_VARIABLE}={url} {KEY_VARIABLE}={emulator.api_key}")
     if not common.quiet:
-        for line in _speed_advice(emulator):
+        for line in (*_speed_advice(emulator), *_host_advice(url)):
             say(line)
         say("\nCtrl-C ends it. Requests:")
 
@@ -111,6 +122,16 @@ def _speed_advice(emulator: Emulator) -> list[str]:
         f"\nIts limits are {emulator.speed:g} times as wide. To use them from Python:",
         f"  rate_limits=RateLimits(creates={_limit(creates)}, reads={_limit(reads)})",
         "as an argument of AsyncClient; without it a client is only slower.",
+    ]
+
+
+def _host_advice(url: str) -> list[str]:
+    """What a client of this package will say to a URL that is not this machine's."""
+    if on_loopback(url):
+        return []
+    return [
+        "\nFrom this machine use 127.0.0.1 instead. Elsewhere clients of this package",
+        "refuse http://, since the key would cross the network in clear.",
     ]
 
 
