@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from finetuning_async.emulator import _generations, _media
+from finetuning_async.emulator import _effects, _generations, _media, _playlists
 from finetuning_async.emulator._errors import ApiError, refusal
 from finetuning_async.emulator._front import MEDIA_PREFIX
 from finetuning_async.emulator._service import Call, Reply
@@ -36,6 +36,7 @@ def build_app(service: Service) -> Starlette:
 
     other = service.settings.other_creates
     g = _generations
+    tracks = "/v1/playlists/{id}/tracks"
     app = Starlette(
         routes=[
             Route("/health", _health),
@@ -45,6 +46,14 @@ def build_app(service: Service) -> Starlette:
             route("POST", "/v1/generations/bulk-delete", g.bulk_delete, "reads"),
             route("GET", "/v1/generations/{id}", g.get_generation, "reads"),
             route("POST", "/v1/instrumental", g.create_instrumental, other),
+            route("POST", "/v1/sound-effects", _effects.create, other),
+            route("GET", "/v1/sound-effects", _effects.list_effects, "reads"),
+            route("GET", "/v1/sound-effects/{id}", _effects.get, "reads"),
+            route("GET", "/v1/playlists", _playlists.list_playlists, "reads"),
+            route("GET", "/v1/playlists/{id}", _playlists.get, "reads"),
+            route("POST", tracks, _playlists.add, "reads"),
+            route("POST", f"{tracks}/bulk-remove", _playlists.remove, "reads"),
+            route("POST", f"{tracks}/move", _playlists.move, "reads"),
             Route("/audio/{name}", _media.endpoint(service)),
         ],
         exception_handlers={404: _not_found, 405: _not_found},

@@ -9,11 +9,14 @@ import anyio
 
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._front import Front
+from finetuning_async.emulator._records import Playlist
 from finetuning_async.emulator._service import API_KEY, Service
 from finetuning_async.emulator._settings import EmulatorSettings
 from finetuning_async.emulator._transport import EmulatorTransport
+from finetuning_async.emulator._webhooks import deliver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     import httpx
@@ -59,6 +62,7 @@ class Emulator(EmulatorSettings):
     async def __aenter__(self) -> Self:
         self._service = Service(self, anyio.current_time())
         self._front = Front(self._service, build_app(self._service))
+        self._service.on_webhook = self._start_webhook
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         return self
@@ -110,6 +114,37 @@ class Emulator(EmulatorSettings):
     def add_key(self, api_key: str, account: Account | None = None) -> None:
         """Let a further key reach an account, by default the first."""
         self._state().add_key(api_key, account or self.account)
+
+    # What people do in the web app.
+
+    def add_playlist(
+        self,
+        name: str,
+        tracks: Iterable[str] = (),
+        *,
+        description: str | None = None,
+        public: bool = False,
+        account: Account | None = None,
+    ) -> str:
+        """Make a playlist of existing tracks; gives its id. The API cannot make one."""
+        state, now = self._state(), anyio.current_time()
+        jobs = [state.jobs[track_id] for track_id in tracks]
+        entry = Playlist(
+            id=state.new_id(),
+            owner=account or state.account,
+            name=name,
+            description=description,
+            is_public=public,
+            created_at=now,
+            updated_at=now,
+            tracks=jobs,
+        )
+        state.playlists[entry.id] = entry
+        return entry.id
+
+    def set_public(self, track_id: str, *, public: bool = True) -> None:
+        """Change a track's visibility. The API cannot."""
+        self._state().jobs[track_id].is_public = public
 
     # What happened to it.
 
@@ -173,6 +208,9 @@ class Emulator(EmulatorSettings):
     def start_exchange(self, scope: dict[str, Any], exchange: Exchange) -> None:
         """Handle one request in the emulator's own task group."""
         self._running().start_soon(self._handle, scope, exchange)
+
+    def _start_webhook(self, job: Job) -> None:
+        self._running().start_soon(deliver, self._state(), job)
 
     async def _handle(self, scope: dict[str, Any], exchange: Exchange) -> None:
         try:

@@ -162,11 +162,11 @@ class RequestRecord:
     delivered: bool = False
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class WebhookRecord:
     """One delivery: what was sent where, and the status that came back (0: none)."""
 
     at: float
     url: str = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
-    status: int
+    status: int = 0

@@ -20,7 +20,7 @@ from finetuning_async.emulator._exchange import Exchange
 from finetuning_async.emulator._validation import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from finetuning_async.emulator._emulator import Emulator
 
@@ -169,3 +169,13 @@ async def _step(request: httpx.Request, name: str) -> AsyncIterator[_Outcome]:
         await trace(f"{name}.failed", {"exception": error})
         raise
     await trace(f"{name}.complete", outcome)
+
+
+async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Send a webhook over a real network; gives the status, 0 for no answer."""
+    try:
+        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - the caller limits it
+            answer = await client.post(url, content=body, headers=headers)
+    except httpx.HTTPError:
+        return 0
+    return answer.status_code
