@@ -1,4 +1,51 @@
-"""A stand-in for the whole finetuning.ai service."""
+"""A stand-in for the whole finetuning.ai service, which costs nothing.
+
+Answers come from a Starlette app, in-process by a transport for httpx or on a port by
+uvicorn; MP3s are rendered in the tempo, key and length that were asked for. It imports
+nothing else of this package, so it can bear witness against it. Map: `_emulator` is
+what people hold, `_front` the network around the app, `_app` the routes, `_service` the
+state and the checks, `_windows` the rate limits, `_music` the audio.
+
+How far to trust it (numbers are those of the specification's quirks Q and unknowns U):
+
+================================  ============  =====================================
+Behaviour                         Known from    Here
+================================  ============  =====================================
+Create: fields, ranges, 202       documented    as documented
+Codes and their statuses          documented    as documented; messages are ours
+Create 10/min, all else 60/min    documented    per account; a bulk request counts once
+X-RateLimit-*, Retry-After        documented    switchable; none on /health (U33)
+retryAfter in the body            vendor's CLI  beside the header (Q15, U7), switchable
+Window kind, its phase            our choice    fixed, 60 s (U4); five other kinds
+Refused requests count            our choice    no (U5), switchable; other errors do
+                                                once key and plan are right
+Order of checks                   our choice    key, plan, rate, body, credits, queue
+QUEUE_FULL                        documented    at 5 jobs, without a hint (U6)
+One credit per track              documented    monthly first, then the pack (U32)
+Refund of failed tracks           our choice    no (U1), switchable
+createdAt, completedAt formats    documented    three spellings, as documented (Q3)
+timesignature string, number      documented    string on create, number on reads (Q1)
+Null before the end               our choice    duration, completedAt, generationTime
+keyscale when not asked for       our choice    a chosen one (U12); language is null
+Ids                               documented    UUIDs (Q2)
+Out-of-range numbers              documented    400, or put into range (Q6)
+List: paging, filters             vendor's CLI  1 to 99, newest first (U14)
+Bulk delete                       documented    as documented; repeats fail (U24)
+Playlists, privacy, item texts    documented    one text is ours (U25)
+Unknown playlist on add, move     our choice    400 with a text per item (U26)
+Instrumentals, sound effects      vendor's CLI  snapping to 15 s and 0.5 s (U18, U19)
+Daily cap of effects              vendor's CLI  100; 429 DAILY_LIMIT_REACHED (U9)
+Budget of those two creates       our choice    60/min (U8), switchable
+Webhook once, bare body           documented    at the end, no second try
+Webhook for a deleted job         our choice    none (U22)
+Webhook to this machine           our choice    allowed, http too (U20), switchable
+Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if deleted (U30)
+Generation time                   our choice    20 to 120 s, evenly spread
+Wrong path or method              our choice    404 NOT_FOUND (U34)
+Bodies over 64 KiB                our choice    413 (U35)
+X-Emulator: 1 on every answer     our choice    so that nobody mistakes it
+================================  ============  =====================================
+"""
 
 from __future__ import annotations
 
@@ -13,9 +60,32 @@ except ImportError as _missing:
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 from finetuning_async.emulator._emulator import Emulator
-from finetuning_async.emulator._faults import Fault
-from finetuning_async.emulator._records import RateLimit, RateLimits
+from finetuning_async.emulator._faults import Action, Fault
+from finetuning_async.emulator._records import (
+    Account,
+    Job,
+    LedgerEntry,
+    RateLimit,
+    RateLimits,
+    RequestRecord,
+    WebhookRecord,
+)
 from finetuning_async.emulator._serve import serve
 from finetuning_async.emulator._settings import EmulatorSettings
+from finetuning_async.emulator._windows import WindowKind
 
-__all__ = ["Emulator", "EmulatorSettings", "Fault", "RateLimit", "RateLimits", "serve"]
+__all__ = [
+    "Account",
+    "Action",
+    "Emulator",
+    "EmulatorSettings",
+    "Fault",
+    "Job",
+    "LedgerEntry",
+    "RateLimit",
+    "RateLimits",
+    "RequestRecord",
+    "WebhookRecord",
+    "WindowKind",
+    "serve",
+]
