@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import deque
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import attrs
 
@@ -18,16 +21,11 @@ from benchmarks.limiter.servers import KINDS, clairvoyant, whole_seconds
 from finetuning_async.testing import JumpingEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol
+    from collections.abc import Awaitable, Callable
 
     from benchmarks.limiter.servers import Server
 
-    class Client(Protocol):
-        """A way to pace requests."""
-
-        async def request(self, send: Callable[..., object]) -> None:
-            """Have one request served."""
+    Send = Callable[[], Awaitable["Response"]]
 
 
 TIMERS_LATE: Final = 0.0005
@@ -55,6 +53,11 @@ class Setting:
     limit: int = 10
     per: float = 60.0
 
+    @property
+    def given_up(self) -> float:
+        """Seconds after which a run is over; some clients never finish."""
+        return 4 * self.per * self.count / self.limit
+
 
 class Response(NamedTuple):
     """What a client sees."""
@@ -63,6 +66,13 @@ class Response(NamedTuple):
     limit: int | None
     remaining: int | None
     retry_after: float | None
+
+
+class Client(Protocol):
+    """A way to pace requests."""
+
+    async def request(self, send: Send) -> None:
+        """Have one request served; `send` makes one attempt."""
 
 
 class Result(NamedTuple):
@@ -74,13 +84,31 @@ class Result(NamedTuple):
     """Most refusals within one period."""
 
 
+class TickingLoop(JumpingEventLoop):
+    """A clock that jumps, and moves a little whenever it is read, as a real one does.
+
+    A peer that sleeps for less than a rounding error would never wake otherwise.
+    """
+
+    TICK = 1e-7
+
+    def __init__(self) -> None:
+        self._ticked = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        """Seconds of virtual time."""
+        self._ticked += self.TICK
+        return super().time() + self._ticked
+
+
 class Wire:
     """The way to the server and back, and what happened on it."""
 
-    def __init__(self, setting: Setting, seed: int) -> None:
+    def __init__(self, setting: Setting, seed: int, seeds: int = 1) -> None:
         self.setting = setting
         self.rng = random.Random(seed)
-        phase = self.rng.random() * setting.per
+        phase = (seed + self.rng.random()) / seeds * setting.per
         self.start = 3 * setting.per  # long enough that no window is the first
         self.server = KINDS[setting.kind](setting.limit, setting.per, phase)
         self.phase = phase
@@ -116,22 +144,41 @@ class Wire:
         return self.rng.uniform(*self.setting.delays) + late
 
 
-def run(setting: Setting, seed: int, make: Callable[[Setting], Client]) -> Result:
-    """Run one client once."""
-    wire = Wire(setting, seed)
+def run(
+    setting: Setting, seed: int, seeds: int, make: Callable[[Setting], Client]
+) -> Result:
+    """Run one client once.
+
+    Args:
+        setting: What the run is like.
+        seed: Of the delays, and which of `seeds` parts of a period the phase lies in.
+        seeds: How many runs there are in all.
+        make: Makes the client, inside the event loop.
+    """
+    wire = Wire(setting, seed, seeds)
 
     async def all_of_them() -> float:
         client = make(setting)
         loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(setting.count):
-                group.create_task(client.request(wire.send))
-        return loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(setting.given_up), asyncio.TaskGroup() as group:
+                for _ in range(setting.count):
+                    group.create_task(client.request(wire.send))
+            return loop.time()
+        return inf
 
-    with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
+    with asyncio.Runner(loop_factory=TickingLoop) as runner:
         seconds = runner.run(all_of_them())
     return Result(len(wire.refused), seconds, _worst(wire.refused, setting.per))
 
 
 def _worst(times: list[float], per: float) -> int:
-    return max((sum(t <= u < t + per for u in times) for t in times), default=0)
+    """Most of `times`, which ascend, within any `per` seconds."""
+    recent: deque[float] = deque()
+    most = 0
+    for time in times:
+        recent.append(time)
+        while recent[0] <= time - per:
+            recent.popleft()
+        most = max(most, len(recent))
+    return most

@@ -1,0 +1,84 @@
+"""What a turn costs: time where nobody waits, memory where thousands do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import tracemalloc
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from finetuning_async._limiter import Limiter
+from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._wire import AnswerFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+ROUNDS: Final = 5_000
+WAITERS: Final = 10_000
+PLENTY: Final = 10**6
+
+
+def limiter_of(limit: int) -> Limiter:
+    """A limiter whose creates are limited to `limit` a minute."""
+    return Limiter(RateLimits(creates=RateLimit(limit)), rng=random.Random(1))
+
+
+async def uncontended() -> tuple[float, float]:
+    """Microseconds of an acquire, and of an acquire with its answer; best of 5."""
+    facts = AnswerFacts(status=200, limit=PLENTY, remaining=PLENTY)
+    acquiring, both = [], []
+    for _ in range(5):
+        limiter = limiter_of(PLENTY)
+        (await limiter.acquire("creates")).answered(facts)
+        start = time.perf_counter()
+        permits = [await limiter.acquire("creates") for _ in range(ROUNDS)]
+        acquired = time.perf_counter()
+        for permit in permits:
+            permit.answered(facts)
+        acquiring.append(acquired - start)
+        both.append(time.perf_counter() - start)
+    return min(acquiring) / ROUNDS * 1e6, min(both) / ROUNDS * 1e6
+
+
+async def memory_of_a_waiter() -> float:
+    """Bytes of one of 10,000 waiters, above a task that waits for a shared event."""
+    event = asyncio.Event()
+    limiter = limiter_of(1)
+    (await limiter.acquire("creates")).answered(AnswerFacts(status=200))
+
+    async def parked() -> None:
+        await event.wait()
+
+    async def waiting() -> None:
+        await limiter.acquire("creates")
+
+    bare = await _bytes_each([parked() for _ in range(WAITERS)])
+    return await _bytes_each([waiting() for _ in range(WAITERS)]) - bare
+
+
+async def _bytes_each(coroutines: list[Coroutine[object, object, None]]) -> float:
+    tracemalloc.start()
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    await asyncio.sleep(0.1)
+    used = tracemalloc.get_traced_memory()[0] / len(tasks)
+    tracemalloc.stop()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return used
+
+
+def table() -> str:
+    """Both, in words."""
+    lines = []
+    for backend in ("asyncio", "trio"):
+        acquire, both = anyio.run(uncontended, backend=backend)
+        lines.append(
+            f"{backend}: acquire {acquire:.1f} us, with its answer {both:.1f} us"
+        )
+    lines.append(f"a waiter: {asyncio.run(memory_of_a_waiter()):.0f} B above a task")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""The table: refusals and time of each client, against each kind of service."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from math import inf
+from statistics import mean
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from benchmarks.limiter import cost
+from benchmarks.limiter.clients import PEERS, Ours, processes_clock_is_the_loops
+from benchmarks.limiter.servers import KINDS
+from benchmarks.limiter.simulation import Setting, Wire, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.limiter.simulation import Client
+
+BLOCKS: Final = (
+    ("60 creates", Setting(kind="", count=60), True),
+    ("60 creates, no headers", Setting(kind="", count=60, headers=False), False),
+    ("60 creates, up to 3 s each way", Setting(kind="", delays=(0.02, 3.0)), False),
+    ("60 creates, 7 counted before", Setting(kind="", foreign=7), True),
+    (
+        "60 creates, 7 counted before, no headers",
+        Setting(kind="", foreign=7, headers=False),
+        False,
+    ),
+    ("300 creates", Setting(kind="", count=300), True),
+    ("300 creates, no headers", Setting(kind="", count=300, headers=False), False),
+)
+"""Heading, setting, and whether the peers take part; they read no header."""
+
+
+@attrs.frozen
+class Cell:
+    """One client against one kind, over all seeds."""
+
+    refusals: float
+    most: int
+    in_a_window: int
+    seconds: float
+    optimum: float
+
+    @property
+    def ratio(self) -> float:
+        """Time, as a multiple of the clairvoyant client's."""
+        return self.seconds / self.optimum
+
+    def __str__(self) -> str:
+        if self.seconds == inf:
+            return f"{self.refusals:.1f} ({self.most}) / never"
+        return (
+            f"{self.refusals:.1f} ({self.most}) / {self.seconds:.0f} / {self.ratio:.3f}"
+        )
+
+
+def measure(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> Cell:
+    """Run one client with every seed; the phases are spread evenly over the seeds."""
+    with processes_clock_is_the_loops():
+        results = [run(setting, seed, seeds, make) for seed in range(seeds)]
+    return Cell(
+        mean(result.refusals for result in results),
+        max(result.refusals for result in results),
+        max(result.worst_window for result in results),
+        mean(result.seconds for result in results),
+        mean(Wire(setting, seed, seeds).optimum() for seed in range(seeds)),
+    )
+
+
+def row(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> list[Cell]:
+    """One client against all kinds."""
+    return [measure(attrs.evolve(setting, kind=kind), seeds, make) for kind in KINDS]
+
+
+def block(setting: Setting, seeds: int, *, peers: bool) -> str:
+    """One table, in Markdown."""
+    clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
+    clients |= PEERS if peers else {}
+    lines = [f"| | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    for name, make in clients.items():
+        cells = row(setting, seeds, make)
+        lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
+    optima = [f"{cell.optimum:.0f}" for cell in cells]
+    lines.append(f"| *clairvoyant* | {' | '.join(optima)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print everything."""
+    parser = argparse.ArgumentParser(prog="benchmarks limiter", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="runs per cell; 20")
+    parser.add_argument("--no-peers", action="store_true", help="only our own rows")
+    options = parser.parse_args(arguments)
+    print(f"{options.seeds} seeds, CPython {platform.python_version()},", end=" ")
+    print(f"{platform.system()} {platform.machine()}")
+    print("Cell: mean refusals (most in a run) / mean seconds / times the clairvoyant")
+    for heading, setting, peers in BLOCKS:
+        print(f"\n{heading}\n")
+        peers_too = peers and not options.no_peers
+        print(block(setting, options.seeds, peers=peers_too), flush=True)
+    print(f"\n{cost.table()}")
