@@ -28,9 +28,9 @@ class Exchange:
         self._received = False
         self._messages: deque[Message] = deque()
         self._changed = anyio.Event()
-        self.hung_up = False
-        self.ended = False
-        self.was_reset = False
+        self.hung_up: bool = False
+        self.ended: bool = False
+        self.was_reset: bool = False
 
     # The service's end.
 

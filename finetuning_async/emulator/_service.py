@@ -68,11 +68,11 @@ class Service:
     """The state of an emulated service."""
 
     def __init__(self, settings: EmulatorSettings, now: float) -> None:
-        self.settings = settings
-        self.wall = WallClock(settings.wall_start(), now)
-        self.faults = FaultBook(self._rng("faults"))
-        self.network = self._rng("network")
-        self.choices = self._rng("choices")
+        self.settings: EmulatorSettings = settings
+        self.wall: WallClock = WallClock(settings.wall_start(), now)
+        self.faults: FaultBook = FaultBook(self._rng("faults"))
+        self.network: random.Random = self._rng("network")
+        self.choices: random.Random = self._rng("choices")
         self.jobs: dict[str, Job] = {}
         self.playlists: dict[str, Playlist] = {}
         self.ledger: list[LedgerEntry] = []
@@ -84,7 +84,7 @@ class Service:
         self._due: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._accounts: dict[str, Account] = {}
-        self.account = self.add_account(
+        self.account: Account = self.add_account(
             API_KEY, settings.tier, settings.credits, settings.pack_credits
         )
 

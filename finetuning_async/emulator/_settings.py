@@ -39,6 +39,7 @@ class EmulatorSettings:
 
     Attributes:
         speed: The service's own times (generation, rate windows) are divided by it.
+            ``Retry-After`` stays in whole real seconds, 1 at least.
         seed: Ids, chosen seeds, times and probabilities follow from it.
         window: How requests are counted (U4).
         window_phase: Where fixed windows begin, in seconds of the loop's clock after

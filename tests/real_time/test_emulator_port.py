@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import anyio
 import httpx
 import pytest
 
@@ -49,3 +50,20 @@ async def test_a_taken_port_is_an_os_error() -> None:
         with pytest.raises(OSError, match="in use"):
             async with serve(emulator, port=int(url.rpartition(":")[2])):
                 pass
+
+
+@on_asyncio
+async def test_a_webhook_leaves_by_a_real_connection() -> None:
+    async with Emulator(speed=1000) as emulator, serve(emulator) as url:
+        wish = {"tags": "lofi", "webhook": f"{url}/hook?token=1"}
+        async with httpx.AsyncClient(headers={"X-API-Key": emulator.api_key}) as http:
+            await http.post(f"{url}/v1/generations", json=wish)
+        with anyio.fail_after(5):
+            while not delivered(emulator):  # noqa: ASYNC110 - there is no event
+                await anyio.sleep(0.02)
+        assert emulator.webhooks[0].status == 404
+        assert emulator.requests[-1].headers["user-agent"] == "finetuning-webhook/1.0"
+
+
+def delivered(emulator: Emulator) -> bool:
+    return any(record.status for record in emulator.webhooks)
