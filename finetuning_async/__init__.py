@@ -19,56 +19,62 @@ The package, from the top down; arrows between layers point down only:
     _models, _requests, _errors
 """
 
-from finetuning_async._client import AsyncClient as AsyncClient
-from finetuning_async._errors import APIConnectionError as APIConnectionError
-from finetuning_async._errors import APIResponseError as APIResponseError
-from finetuning_async._errors import APIStatusError as APIStatusError
-from finetuning_async._errors import APITimeoutError as APITimeoutError
-from finetuning_async._errors import AuthenticationError as AuthenticationError
-from finetuning_async._errors import BadRequestError as BadRequestError
-from finetuning_async._errors import ClientClosedError as ClientClosedError
-from finetuning_async._errors import FinetuningError as FinetuningError
-from finetuning_async._errors import GenerationFailedError as GenerationFailedError
-from finetuning_async._errors import (
-    InsufficientCreditsError as InsufficientCreditsError,
-)
-from finetuning_async._errors import InternalServerError as InternalServerError
-from finetuning_async._errors import InvalidRequestError as InvalidRequestError
-from finetuning_async._errors import NotFoundError as NotFoundError
-from finetuning_async._errors import PermissionDeniedError as PermissionDeniedError
-from finetuning_async._errors import QueueFullError as QueueFullError
-from finetuning_async._errors import RateLimitError as RateLimitError
-from finetuning_async._errors import SubmissionUnknownError as SubmissionUnknownError
-from finetuning_async._errors import WaitTimeoutError as WaitTimeoutError
-from finetuning_async._errors import (
-    WebhookVerificationError as WebhookVerificationError,
-)
-from finetuning_async._models import Account as Account
-from finetuning_async._models import BulkFailure as BulkFailure
-from finetuning_async._models import BulkResult as BulkResult
-from finetuning_async._models import Generation as Generation
-from finetuning_async._models import GenerationParameters as GenerationParameters
-from finetuning_async._models import Health as Health
-from finetuning_async._models import Outcome as Outcome
-from finetuning_async._models import Page as Page
-from finetuning_async._models import Playlist as Playlist
-from finetuning_async._models import PlaylistTrack as PlaylistTrack
-from finetuning_async._models import SoundEffect as SoundEffect
-from finetuning_async._pipeline import capture_responses as capture_responses
-from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
-from finetuning_async._rate_limits import RateLimit as RateLimit
-from finetuning_async._rate_limits import RateLimits as RateLimits
-from finetuning_async._rate_limits import RateLimitStatus as RateLimitStatus
-from finetuning_async._requests import GenerationRequest as GenerationRequest
-from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
-from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
-from finetuning_async._resources import Listing as Listing
-from finetuning_async._types import Kind as Kind
-from finetuning_async._types import KnownStatus as KnownStatus
-from finetuning_async._types import Status as Status
-from finetuning_async._types import Track as Track
-from finetuning_async._version import __version__ as __version__
-from finetuning_async._wire import RawResponse as RawResponse
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._errors import APIConnectionError as APIConnectionError
+    from finetuning_async._errors import APIResponseError as APIResponseError
+    from finetuning_async._errors import APIStatusError as APIStatusError
+    from finetuning_async._errors import APITimeoutError as APITimeoutError
+    from finetuning_async._errors import AuthenticationError as AuthenticationError
+    from finetuning_async._errors import BadRequestError as BadRequestError
+    from finetuning_async._errors import ClientClosedError as ClientClosedError
+    from finetuning_async._errors import FinetuningError as FinetuningError
+    from finetuning_async._errors import GenerationFailedError as GenerationFailedError
+    from finetuning_async._errors import (
+        InsufficientCreditsError as InsufficientCreditsError,
+    )
+    from finetuning_async._errors import InternalServerError as InternalServerError
+    from finetuning_async._errors import InvalidRequestError as InvalidRequestError
+    from finetuning_async._errors import NotFoundError as NotFoundError
+    from finetuning_async._errors import PermissionDeniedError as PermissionDeniedError
+    from finetuning_async._errors import QueueFullError as QueueFullError
+    from finetuning_async._errors import RateLimitError as RateLimitError
+    from finetuning_async._errors import (
+        SubmissionUnknownError as SubmissionUnknownError,
+    )
+    from finetuning_async._errors import WaitTimeoutError as WaitTimeoutError
+    from finetuning_async._errors import (
+        WebhookVerificationError as WebhookVerificationError,
+    )
+    from finetuning_async._models import Account as Account
+    from finetuning_async._models import BulkFailure as BulkFailure
+    from finetuning_async._models import BulkResult as BulkResult
+    from finetuning_async._models import Generation as Generation
+    from finetuning_async._models import GenerationParameters as GenerationParameters
+    from finetuning_async._models import Health as Health
+    from finetuning_async._models import Outcome as Outcome
+    from finetuning_async._models import Page as Page
+    from finetuning_async._models import Playlist as Playlist
+    from finetuning_async._models import PlaylistTrack as PlaylistTrack
+    from finetuning_async._models import SoundEffect as SoundEffect
+    from finetuning_async._pipeline import capture_responses as capture_responses
+    from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
+    from finetuning_async._rate_limits import RateLimit as RateLimit
+    from finetuning_async._rate_limits import RateLimits as RateLimits
+    from finetuning_async._rate_limits import RateLimitStatus as RateLimitStatus
+    from finetuning_async._requests import GenerationRequest as GenerationRequest
+    from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
+    from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
+    from finetuning_async._resources import Listing as Listing
+    from finetuning_async._types import Kind as Kind
+    from finetuning_async._types import KnownStatus as KnownStatus
+    from finetuning_async._types import Status as Status
+    from finetuning_async._types import Track as Track
+    from finetuning_async._version import __version__ as __version__
+    from finetuning_async._wire import RawResponse as RawResponse
 
 __all__ = [
     "APIConnectionError",
@@ -118,3 +124,68 @@ __all__ = [
     "__version__",
     "capture_responses",
 ]
+
+_HOMES: Final = {
+    "APIConnectionError": "_errors",
+    "APIResponseError": "_errors",
+    "APIStatusError": "_errors",
+    "APITimeoutError": "_errors",
+    "Account": "_models",
+    "AsyncClient": "_client",
+    "AuthenticationError": "_errors",
+    "BadRequestError": "_errors",
+    "BudgetStatus": "_rate_limits",
+    "BulkFailure": "_models",
+    "BulkResult": "_models",
+    "ClientClosedError": "_errors",
+    "FinetuningError": "_errors",
+    "Generation": "_models",
+    "GenerationFailedError": "_errors",
+    "GenerationParameters": "_models",
+    "GenerationRequest": "_requests",
+    "Health": "_models",
+    "InstrumentalRequest": "_requests",
+    "InsufficientCreditsError": "_errors",
+    "InternalServerError": "_errors",
+    "InvalidRequestError": "_errors",
+    "Kind": "_types",
+    "KnownStatus": "_types",
+    "Listing": "_resources",
+    "NotFoundError": "_errors",
+    "Outcome": "_models",
+    "Page": "_models",
+    "PermissionDeniedError": "_errors",
+    "Playlist": "_models",
+    "PlaylistTrack": "_models",
+    "QueueFullError": "_errors",
+    "RateLimit": "_rate_limits",
+    "RateLimitError": "_errors",
+    "RateLimitStatus": "_rate_limits",
+    "RateLimits": "_rate_limits",
+    "RawResponse": "_wire",
+    "SoundEffect": "_models",
+    "SoundEffectRequest": "_requests",
+    "Status": "_types",
+    "SubmissionUnknownError": "_errors",
+    "Track": "_types",
+    "WaitTimeoutError": "_errors",
+    "WebhookVerificationError": "_errors",
+    "__version__": "_version",
+    "capture_responses": "_pipeline",
+}
+"""Where each public name lives. It is imported when it is first used, so that
+``finetuning --help`` does not wait for the client."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.resources import files
-from types import ModuleType
+from pathlib import Path
+
+import pytest
 
 import finetuning_async
 
@@ -15,13 +18,18 @@ OPTIONAL = (
 
 
 def test_every_public_name_is_in_all_and_all_is_sorted() -> None:
-    public = {
-        name
-        for name, value in vars(finetuning_async).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
-    assert set(finetuning_async.__all__) == public | {"__version__"}
     assert finetuning_async.__all__ == sorted(finetuning_async.__all__)
+    assert set(finetuning_async.__all__) <= set(dir(finetuning_async))
+    for name in finetuning_async.__all__:
+        assert getattr(finetuning_async, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        finetuning_async.nothing_of_ours  # noqa: B018 - the look-up is the test
+
+
+def test_type_checkers_see_what_is_there_at_run_time() -> None:
+    source = Path(finetuning_async.__file__).read_text()
+    imported = re.findall(r"(\w+) as \1\b", source.partition("__all__")[0])
+    assert sorted(imported) == finetuning_async.__all__
 
 
 def test_the_package_says_that_it_is_typed() -> None:

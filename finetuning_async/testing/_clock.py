@@ -56,6 +56,6 @@ def jumping_backend(
     """
     if name == "asyncio":
         return "asyncio", {"loop_factory": JumpingEventLoop}
-    from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
+    from trio.testing import MockClock
 
     return "trio", {"clock": MockClock(autojump_threshold=0)}

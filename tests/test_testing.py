@@ -1,0 +1,38 @@
+"""The fixtures that the package ships, used as another suite would use them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async.testing.fixtures import client as client
+from finetuning_async.testing.fixtures import emulator as emulator
+from finetuning_async.testing.fixtures import emulator_settings as defaults
+
+if TYPE_CHECKING:
+    from finetuning_async import AsyncClient
+    from finetuning_async.emulator import Emulator
+
+assert defaults is not None
+
+
+@pytest.fixture
+def emulator_settings() -> dict[str, Any]:
+    return {"generation_time": (3600, 3600)}
+
+
+async def test_a_track_costs_a_credit_and_an_hour_takes_no_time(
+    emulator: Emulator, client: AsyncClient
+) -> None:
+    await client.generate("slow", wait_timeout=None)
+    assert len(emulator.ledger) == 1
+    assert 3600 <= anyio.current_time() < 3700
+
+
+async def test_each_test_has_an_account_of_its_own(
+    emulator: Emulator, client: AsyncClient
+) -> None:
+    assert len(emulator.ledger) == 0
+    assert (await client.me()).total_remaining == 2000
