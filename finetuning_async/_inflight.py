@@ -9,7 +9,7 @@ lost looks for its track in the list, and must not take one that is already clai
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -61,6 +61,19 @@ class Ticket:
         self.wake = wake
 
 
+class SeedMark:
+    """Says whether a seed belongs to one create on its way.
+
+    Attributes:
+        is_shared: Whether another create with it was on its way at the same time.
+    """
+
+    __slots__ = ("is_shared",)
+
+    def __init__(self) -> None:
+        self.is_shared = False
+
+
 class InFlight:
     """What one account has under way, as far as this process knows.
 
@@ -76,7 +89,7 @@ class InFlight:
         self._gate = QueueGate()
         self._line: deque[Ticket] = deque()
         self._claims: OrderedDict[str, None] = OrderedDict()
-        self._open_seeds: Counter[tuple[Kind, int]] = Counter()
+        self._open_seeds: dict[tuple[Kind, int], list[SeedMark]] = {}
 
     def __repr__(self) -> str:
         return (
@@ -100,23 +113,23 @@ class InFlight:
         return track_id in self._claims
 
     @contextmanager
-    def open_seed(self, kind: Kind, seed: int | None) -> Generator[None]:
+    def open_seed(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
         """Note that a create with this seed is on its way, until the block ends."""
+        mark = SeedMark()
         if seed is None:
-            yield
+            yield mark
             return
-        mark = (kind, seed)
-        self._open_seeds[mark] += 1
+        marks = self._open_seeds.setdefault((kind, seed), [])
+        marks.append(mark)
+        if len(marks) > 1:
+            for each in marks:
+                each.is_shared = True
         try:
-            yield
+            yield mark
         finally:
-            self._open_seeds[mark] -= 1
-            if not self._open_seeds[mark]:
-                del self._open_seeds[mark]
-
-    def creates_with(self, kind: Kind, seed: int) -> int:
-        """How many creates with this seed are on their way."""
-        return self._open_seeds[kind, seed]
+            marks.remove(mark)
+            if not marks:
+                del self._open_seeds[kind, seed]
 
     def stand_in_line(self, ticket: Ticket, *, first: bool = False) -> None:
         """Queue for the gate; one that was refused goes first."""

@@ -82,6 +82,7 @@ class Lost:
         seed: The seed sent; `None` for a sound effect, which has none.
         seed_is_ours: Whether it was drawn here, at random, and so tells the track apart
             from all others; one that the caller chose may have been used before.
+        seed_is_shared: Whether other creates with this seed were on their way.
         sent_at: When its first byte left, in seconds of the loop's clock.
         lost_at: When it was given up, likewise.
     """
@@ -90,6 +91,7 @@ class Lost:
     prompt: str
     seed: int | None
     seed_is_ours: bool
+    seed_is_shared: bool
     sent_at: float
     lost_at: float
 
@@ -184,8 +186,7 @@ class Lookup:
             return True
         if self._since() is None or only.created_at is None:
             return False  # it may be of last week
-        others = self._inflight.creates_with(lost.kind, lost.seed) - 1
-        return only.prompt == lost.prompt or not others
+        return only.prompt == lost.prompt or not lost.seed_is_shared
 
     async def _list(self) -> list[AnyTrack] | None:
         """Page through what was created since; `None` if that did not succeed."""

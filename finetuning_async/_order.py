@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._errors import APIStatusError
+    from finetuning_async._inflight import SeedMark
     from finetuning_async._requests import AnyRequest
     from finetuning_async._types import OnUnknown
     from finetuning_async._wire import Call
@@ -69,6 +70,7 @@ class Order:
         attempts: How many were made.
         resubmissions: How often it was sent again although its fate was not known.
         has_place: Whether it holds a place that it took at the queue gate.
+        mark: Tells whether others with this seed are on their way.
         sent_at: When the attempt under way went out, on the loop's clock; `None` while
             nothing of it can have been accepted.
         lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
@@ -85,6 +87,7 @@ class Order:
     attempts: int = 0
     resubmissions: int = 0
     has_place: bool = False
+    mark: SeedMark | None = None
     sent_at: float | None = None
     lost_since: float | None = None
     accepted: Created | None = None

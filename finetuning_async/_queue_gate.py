@@ -95,6 +95,7 @@ class QueueGate:
                 comes first; while none is under way, they hold.
         """
         self.entering -= 1
+        was_trial = bool(under_way) and now >= self._refused_at + self._pause(under_way)
         self._refused_at = now
         self._asked_pause = asked_pause
         self._seen_to_fit = min(self._seen_to_fit, under_way)
@@ -102,7 +103,7 @@ class QueueGate:
             self._foreign_refusals += 1
         if self.capacity is None or under_way < self.capacity:
             self.capacity = under_way
-        else:
+        elif was_trial:  # and not one more that had gone out before the last refusal
             self._failed_trials += 1
 
     def left(self) -> None:

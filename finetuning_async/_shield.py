@@ -118,6 +118,8 @@ class Guarded(Generic[T]):
     async def _child(self) -> None:
         try:
             self._result.append(await self._work(self))
+        except GeneratorExit:  # its loop is gone, and nobody waits
+            raise
         except BaseException as error:
             self._error = error
             if isinstance(error, anyio.get_cancelled_exc_class()):

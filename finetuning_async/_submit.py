@@ -97,7 +97,7 @@ class Submitter:
             Exception: What `on_submitted` raised; a note names the accepted track.
         """
         async with self._one_by_one.turn(order.identity):
-            with self._inflight.open_seed(order.request.kind, order.seed):
+            with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
                 track = await self._until_known(order)
         if order.complaint is not None:
             raise order.complaint
@@ -311,6 +311,7 @@ class Submitter:
             prompt=order.request.prompt,
             seed=order.seed,
             seed_is_ours=order.seed_is_ours,
+            seed_is_shared=order.mark is not None and order.mark.is_shared,
             sent_at=now if order.lost_since is None else order.lost_since,
             lost_at=now,
         )

@@ -193,9 +193,14 @@ def _check_media_url(text: str) -> str:
 
 
 def _is_secure(url: SplitResult) -> bool:
-    return bool(url.hostname) and (
-        url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
-    )
+    """Whether a key may go there.
+
+    Raises:
+        ValueError: The port is none.
+    """
+    if not url.hostname or url.port == 0:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
 
 
 def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:

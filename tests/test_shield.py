@@ -1,0 +1,166 @@
+"""`Guarded`: what is held outlives every kind of cancellation, and nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from functools import partial
+from math import inf
+
+import anyio
+import pytest
+
+from finetuning_async._shield import GRACE, Guarded, carried_to_its_end
+from tests._cancelling import MEANS, STEPS, Means, play, strike
+
+
+class Deed:
+    """Work of 3 s, the middle second of which is held."""
+
+    def __init__(self, *, held_for: float = 1.0) -> None:
+        self.held_for = held_for
+        self.log: list[str] = []
+        self.ended_at = inf
+
+    async def __call__(self, guarded: Guarded[str]) -> str:
+        await anyio.sleep(1)
+        self.log.append("begun")
+        try:
+            with guarded.held():
+                await anyio.sleep(self.held_for)
+                self.log.append("held part done")
+        finally:
+            self.ended_at = anyio.current_time()
+        await anyio.sleep(1)
+        self.log.append("all done")
+        return "result"
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_what_is_held_is_carried_to_its_end(means: Means) -> None:
+    deed = Deed()
+
+    async def main() -> None:
+        assert await means.run(Guarded(deed).run, 1.5)
+
+    play(means.loop, main)
+    assert deed.log == ["begun", "held part done"]
+    assert deed.ended_at == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_what_is_not_held_is_cancelled_at_once(means: Means) -> None:
+    deed = Deed()
+
+    async def main() -> None:
+        assert await means.run(Guarded(deed).run, 0.5)
+        assert anyio.current_time() < 0.6
+
+    play(means.loop, main)
+    assert deed.log == []
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_the_grace_is_five_seconds(means: Means) -> None:
+    deed = Deed(held_for=1000)
+
+    async def main() -> None:
+        assert await means.run(Guarded(deed).run, 1.5)
+
+    play(means.loop, main)
+    assert deed.log == ["begun"]
+    assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_work_without_a_bound_is_carried_to_its_end(means: Means) -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(100)
+        done.append("done")
+
+    async def main() -> None:
+        assert await means.run(lambda: carried_to_its_end(work), 1)
+        assert done == ["done"]
+
+    play(means.loop, main)
+
+
+@pytest.mark.parametrize("means", STEPS)
+def test_no_step_is_without_guard(means: str) -> None:
+    step, reached = 0, True
+    while reached:
+        step += 1
+        deed = Deed()
+
+        async def main(struck: object, deed: Deed = deed) -> None:
+            before = _tasks()
+            outcome = await struck(Guarded(deed).run)  # type: ignore[operator] # typed loosely
+            assert outcome.cancelled or deed.log[-1:] == ["all done"]
+            assert _tasks() == before
+
+        reached = strike(means, step, main)  # type: ignore[arg-type] # a literal
+        if "begun" in deed.log:
+            assert "held part done" in deed.log
+    assert step > 5
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
+async def test_a_result_and_an_error_come_as_they_are() -> None:
+    async def fail(_: Guarded[None]) -> None:
+        raise KeyError("as it is")
+
+    assert await Guarded(Deed()).run() == "result"
+    with pytest.raises(KeyError, match="as it is") as caught:
+        await Guarded(fail).run()
+    assert caught.value.__context__ is None
+
+
+async def test_released_work_may_be_cancelled_at_once() -> None:
+    async def work(guarded: Guarded[None]) -> None:
+        with guarded.held():
+            await anyio.sleep(1)
+            guarded.release()
+            await anyio.sleep_forever()
+
+    with anyio.move_on_after(2):
+        await Guarded(work).run()
+    assert anyio.current_time() == pytest.approx(2)
+
+
+async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -> None:
+    async def work(guarded: Guarded[None]) -> None:
+        with guarded.held():
+            await anyio.sleep(1)
+            assert guarded.caller_left
+            guarded.release()
+            await anyio.sleep_forever()
+
+    with anyio.move_on_after(0.5):
+        await Guarded(work).run()
+    assert anyio.current_time() == pytest.approx(1)
+
+
+# anyio leaves a coroutine behind whose task is cancelled before its first step.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_stranger_that_cancels_the_child_ends_the_call_and_not_the_loop() -> None:
+    async def main(after: float) -> None:
+        call = asyncio.ensure_future(Guarded(Deed()).run())
+        await asyncio.sleep(after)
+        mine = {call, asyncio.current_task()}
+        for task in asyncio.all_tasks() - mine:
+            task.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+
+    for after in (0.0, 0.5, 1.5):
+        play("asyncio", partial(main, after))
+    gc.collect()

@@ -1,0 +1,286 @@
+"""What a failed request proves: one row per exception class, traced and not."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import InvalidRequestError
+from finetuning_async._secrets import ApiKey
+from finetuning_async._transport import (
+    KEY_HEADER,
+    NoAnswer,
+    Pool,
+    Transport,
+    as_timeout,
+    check_base_url,
+)
+from finetuning_async._wire import Call
+from finetuning_async.emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async._wire import Evidence
+
+KEY = "ft_live_" + "c" * 32
+POST = Call(method="POST", path="/v1/generations", body={"tags": "x"}, repeatable=False)
+GET = Call(method="GET", path="/v1/me")
+
+UNTRACED: dict[type[Exception], Evidence] = {
+    httpx.ConnectError: "not_sent",
+    httpx.ConnectTimeout: "not_sent",
+    httpx.PoolTimeout: "not_sent",
+    httpx.UnsupportedProtocol: "not_sent",
+    httpx.InvalidURL: "not_sent",
+    httpx.CloseError: "unknown",
+    httpx.CookieConflict: "unknown",
+    httpx.DecodingError: "unknown",
+    httpx.HTTPError: "unknown",
+    httpx.HTTPStatusError: "unknown",
+    httpx.LocalProtocolError: "unknown",
+    httpx.NetworkError: "unknown",
+    httpx.ProtocolError: "unknown",
+    httpx.ProxyError: "unknown",
+    httpx.ReadError: "unknown",
+    httpx.ReadTimeout: "unknown",
+    httpx.RemoteProtocolError: "unknown",
+    httpx.RequestError: "unknown",
+    httpx.RequestNotRead: "unknown",
+    httpx.ResponseNotRead: "unknown",
+    httpx.StreamClosed: "unknown",
+    httpx.StreamConsumed: "unknown",
+    httpx.StreamError: "unknown",
+    httpx.TimeoutException: "unknown",
+    httpx.TooManyRedirects: "unknown",
+    httpx.TransportError: "unknown",
+    httpx.WriteError: "unknown",
+    httpx.WriteTimeout: "unknown",
+}
+"""Without a trace only what httpcore raises before it has a connection proves
+anything."""
+
+CLASSES = sorted(UNTRACED, key=lambda kind: kind.__name__)
+
+
+def _make(kind: type[Exception]) -> Exception:
+    if kind is httpx.HTTPStatusError:
+        request = httpx.Request("POST", "https://service.example")
+        return httpx.HTTPStatusError(
+            "bad", request=request, response=httpx.Response(500, request=request)
+        )
+    try:
+        return kind("what happened")
+    except TypeError:
+        return kind()
+
+
+def _transport(
+    http: httpx.AsyncClient, *, base_url: str = "https://service.example"
+) -> Transport:
+    return Transport(
+        pool=Pool(http), base_url=base_url, key=ApiKey(KEY), timeout=as_timeout(30)
+    )
+
+
+async def _failure(
+    handler: Callable[[httpx.Request], Any], call: Call = POST
+) -> NoAnswer:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        with pytest.raises(NoAnswer) as caught:
+            await _transport(http).send(call)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    return caught.value
+
+
+def test_every_exception_class_of_httpx_has_a_row() -> None:
+    public = {
+        kind
+        for _, kind in inspect.getmembers(httpx, inspect.isclass)
+        if issubclass(kind, Exception)
+    }
+    assert public == set(UNTRACED)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+async def test_an_untraced_failure_proves_by_its_class(kind: type[Exception]) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise _make(kind)
+
+    failure = await _failure(handler)
+    assert failure.evidence == UNTRACED[kind]
+    assert failure.reason.startswith(kind.__name__)
+    assert failure.timed_out == issubclass(kind, httpx.TimeoutException)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("left", [True, False])
+async def test_a_traced_failure_proves_by_what_left(
+    kind: type[Exception], *, left: bool
+) -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        trace = request.extensions["trace"]
+        await trace("connection.connect_tcp.started", {})
+        if left:
+            await trace("http11.send_request_headers.started", {})
+        raise _make(kind)
+
+    failure = await _failure(handler)
+    assert failure.evidence == ("unknown" if left else "not_sent")
+
+
+async def test_an_http2_request_is_traced_alike() -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        await request.extensions["trace"]("http2.send_request_headers.started", {})
+        raise httpx.ConnectError("not what it seems")
+
+    assert (await _failure(handler)).evidence == "unknown"
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, KeyError, AssertionError])
+async def test_a_bug_in_a_transport_leaves_a_create_unknown(
+    kind: type[Exception],
+) -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise kind("a bug")
+
+    assert (await _failure(handler)).evidence == "unknown"
+
+
+async def test_a_bug_in_a_transport_shows_itself_on_a_read() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        raise ValueError("a bug")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        with pytest.raises(ValueError, match="a bug"):
+            await _transport(http).send(GET)
+
+
+@pytest.mark.parametrize(
+    ("action", "evidence"),
+    [
+        ("connect_refused", "not_sent"),
+        ("connect_hangs", "not_sent"),
+        ("lost_before_commit", "unknown"),
+        ("lost_after_commit", "unknown"),
+        ("late_commit", "unknown"),
+    ],
+)
+async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
+    async with Emulator() as emulator:
+        emulator.add_fault(Fault(action, "/v1/generations"))
+        async with httpx.AsyncClient(transport=emulator.transport()) as http:
+            transport = _transport(http, base_url=emulator.base_url)
+            with pytest.raises(NoAnswer) as caught:
+                await transport.send(POST)
+    assert caught.value.evidence == evidence
+
+
+async def test_nothing_is_sent_for_a_caller_that_left() -> None:
+    async with Emulator() as emulator:
+        async with httpx.AsyncClient(transport=emulator.transport()) as http:
+            transport = _transport(http, base_url=emulator.base_url)
+            with pytest.raises(NoAnswer) as caught:
+                await transport.send(POST, still_wanted=lambda: False)
+        assert caught.value.evidence == "not_sent"
+        assert not emulator.requests
+
+
+async def test_an_answer_that_drips_comes_to_an_end() -> None:
+    class Drip(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            while True:
+                await anyio.sleep(29)
+                yield b" "
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(202, stream=Drip())
+
+    failure = await _failure(handler)
+    assert failure.timed_out
+    assert failure.evidence == "unknown"
+    assert anyio.current_time() == pytest.approx(120)
+
+
+async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> None:
+    seen: list[httpx.Request] = []
+    keys: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        keys.append(request.headers.get(KEY_HEADER))
+        if len(seen) > 1:
+            raise httpx.ReadError("gone", request=request)
+        return httpx.Response(200)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        transport = _transport(http)
+        await transport.send(GET)
+        with pytest.raises(NoAnswer):
+            await transport.send(GET)
+    assert keys == [KEY, KEY]
+    assert all(KEY_HEADER not in request.headers for request in seen)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    def handler(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(307, headers={"Location": "https://elsewhere.example"})
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(handler), follow_redirects=True
+    ) as http:
+        assert (await _transport(http).send(GET)).status == 307
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://service.example",
+        "ftp://service.example",
+        "https://",
+        "service.example",
+        "https://user:pass@service.example",
+        "https://:pass@service.example",
+        "https://service.example?x=1",
+        "https://service.example#x",
+        "https://[::1",
+        "https://exa mple.com:port",
+        "https://service.example:99999999",
+        "",
+    ],
+)
+def test_a_bad_base_url_is_refused_and_shows_no_login(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="https://") as caught:
+        check_base_url(url)
+    assert "pass" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://pub.finetuning.ai/", "https://pub.finetuning.ai"),
+        (" https://service.example/api/ ", "https://service.example/api"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_good_base_url_is_normalised(url: str, kept: str) -> None:
+    assert check_base_url(url) == kept
+
+
+async def test_cancelled_reads_end_at_once_on_a_transport_without_trace() -> None:
+    async def handler(_: httpx.Request) -> httpx.Response:
+        await anyio.sleep(random.Random(1).uniform(50, 60))
+        return httpx.Response(200)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        with anyio.move_on_after(2):
+            await _transport(http).send(GET)
+    assert anyio.current_time() == pytest.approx(2)
