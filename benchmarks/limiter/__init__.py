@@ -2,7 +2,8 @@
 
 servers      how it may count
 simulation   one client against one server, in virtual time
-clients      ours, its peers, and one written from the vendor's text
+ours         our limiter as a client
+clients      its peers, and one written from the vendor's text
 cost         time and memory of a turn
 report       the table
 """

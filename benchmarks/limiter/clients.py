@@ -1,4 +1,4 @@
-"""Ways to pace requests: ours, peers at their documented settings, the vendor's text.
+"""Other ways to pace requests: peers as their documentation says, the vendor's text.
 
 A peer knows nothing of answers: one that is refused waits out ``Retry-After`` and asks
 for another turn.
@@ -20,40 +20,10 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from pyrate_limiter.clocks import AbstractClock
 
-from finetuning_async._limiter import Limiter
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import AnswerFacts
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from benchmarks.limiter.simulation import Client, Send, Setting
-
-
-class Ours:
-    """`Limiter`, driven as the pipeline drives it."""
-
-    def __init__(self, setting: Setting) -> None:
-        limit = RateLimit(setting.limit, per=setting.per)
-        self.limiter = Limiter(RateLimits(creates=limit), rng=random.Random(1))
-
-    async def request(self, send: Send) -> None:
-        """Have one request served."""
-        refused = False
-        while True:
-            permit = await self.limiter.acquire("creates", first=refused)
-            response = await send()
-            refused = response.status == 429
-            facts = AnswerFacts(
-                status=response.status,
-                code="GENERATION_RATE_LIMITED" if refused else None,
-                limit=response.limit,
-                remaining=response.remaining,
-                retry_after=response.retry_after,
-            )
-            permit.answered(facts)
-            if not refused:
-                return
 
 
 class Vendor:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from benchmarks.limiter import cost
-from benchmarks.limiter.clients import PEERS, Ours, processes_clock_is_the_loops
+from benchmarks.limiter.clients import PEERS, processes_clock_is_the_loops
+from benchmarks.limiter.ours import Ours
 from benchmarks.limiter.servers import KINDS
 from benchmarks.limiter.simulation import Setting, Wire, run
 

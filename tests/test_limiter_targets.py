@@ -1,0 +1,66 @@
+"""What the limiter must reach, on a small sample of its benchmark."""
+
+from __future__ import annotations
+
+import asyncio
+from statistics import mean
+
+import attrs
+import pytest
+
+from benchmarks.limiter.cost import memory_of_a_waiter
+from benchmarks.limiter.ours import Ours
+from benchmarks.limiter.servers import KINDS
+from benchmarks.limiter.simulation import Result, Setting, Wire, run
+
+SEEDS = 4
+NOT_COUNTERS = [kind for kind in KINDS if not kind.startswith("counter")]
+COUNTERS = [kind for kind in KINDS if kind.startswith("counter")]
+MOST_TIME = {"fixed": 1.13, "counter": 1.12, "counter, rounded": 1.18}
+"""Multiples of the clairvoyant client's time; 1.02 for the others."""
+
+
+def results(setting: Setting) -> list[Result]:
+    return [run(setting, seed, SEEDS, Ours) for seed in range(SEEDS)]
+
+
+def ratio(setting: Setting, found: list[Result]) -> float:
+    optimum = mean(Wire(setting, seed, SEEDS).optimum() for seed in range(SEEDS))
+    return mean(result.seconds for result in found) / optimum
+
+
+@pytest.mark.parametrize("headers", [True, False])
+@pytest.mark.parametrize("kind", NOT_COUNTERS)
+def test_no_429_and_hardly_slower_than_the_limit(kind: str, headers: bool) -> None:
+    setting = Setting(kind=kind, headers=headers)
+    found = results(setting)
+    assert max(result.refusals for result in found) == 0
+    assert ratio(setting, found) < MOST_TIME.get(kind, 1.02)
+    slow = attrs.evolve(setting, delays=(0.02, 3.0))
+    assert max(result.refusals for result in results(slow)) == 0
+
+
+@pytest.mark.parametrize("kind", COUNTERS)
+def test_a_sliding_counter_costs_one_429_to_find_out(kind: str) -> None:
+    setting = Setting(kind=kind)
+    found = results(setting)
+    assert mean(result.refusals for result in found) <= 1
+    assert max(result.refusals for result in found) <= 3
+    assert ratio(setting, found) < MOST_TIME[kind]
+
+
+@pytest.mark.parametrize("kind", COUNTERS)
+def test_without_headers_it_costs_a_few_once(kind: str) -> None:
+    found = results(Setting(kind=kind, headers=False))
+    assert max(result.refusals for result in found) <= 6
+    assert all(result.refusals == result.worst_window for result in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restart_in_a_used_up_minute_costs_at_most_one_a_window(kind: str) -> None:
+    found = results(Setting(kind=kind, foreign=7))
+    assert max(result.worst_window for result in found) <= 1
+
+
+def test_a_waiter_is_small() -> None:
+    assert asyncio.run(memory_of_a_waiter()) < 1536
