@@ -1,0 +1,46 @@
+"""Durable batches: thousands of tracks, any crash, every credit accounted for.
+
+    async with Batch(client, "album") as batch:
+        await batch.add(requests)
+        async for item in batch.run():
+            ...
+
+It needs the extra ``batch`` (filelock). The modules, from the top down:
+
+    _batch      Batch, BatchItem: what callers hold
+    _runner     one run: creates, waits, downloads, doubts
+    _doubts     looks for creates in doubt; _reconcile and _balance decide
+    _core       how a create announces itself before its first byte leaves
+    _ledger     events into the journal, one at a time, off the loop
+    _store, _sqlite   what keeps the journal
+    _journal    its rules: (state, event) -> state, action
+    _input, _outputs, _saving, _id3, _names, _lock   rows in, files out
+"""
+
+from finetuning_async.batch._batch import Batch as Batch
+from finetuning_async.batch._batch import BatchItem as BatchItem
+from finetuning_async.batch._batch import Results as Results
+from finetuning_async.batch._errors import BatchError as BatchError
+from finetuning_async.batch._errors import BatchInputError as BatchInputError
+from finetuning_async.batch._errors import BatchLockedError as BatchLockedError
+from finetuning_async.batch._errors import JournalError as JournalError
+from finetuning_async.batch._input import read_rows as read_rows
+from finetuning_async.batch._options import Options as Options
+from finetuning_async.batch._records import Row as Row
+from finetuning_async.batch._records import Summary as Summary
+from finetuning_async.batch._store import Added as Added
+
+__all__ = [
+    "Added",
+    "Batch",
+    "BatchError",
+    "BatchInputError",
+    "BatchItem",
+    "BatchLockedError",
+    "JournalError",
+    "Options",
+    "Results",
+    "Row",
+    "Summary",
+    "read_rows",
+]

@@ -1,0 +1,344 @@
+"""`Batch`: thousands of tracks into one folder, through any crash."""
+
+from __future__ import annotations
+
+import json
+import logging
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import attrs
+
+from finetuning_async._threads import in_thread
+from finetuning_async.batch._core import allows_http_webhook
+from finetuning_async.batch._desk import Desk
+from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._input import check_rows
+from finetuning_async.batch._journal import Released, Retried, State
+from finetuning_async.batch._ledger import Journal
+from finetuning_async.batch._lock import Folder
+from finetuning_async.batch._options import OnDoubt, Options
+from finetuning_async.batch._outputs import Outputs
+from finetuning_async.batch._records import Keys, Request, Row
+from finetuning_async.batch._runner import Runner
+from finetuning_async.batch._sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import (
+        MemoryObjectReceiveStream,
+        MemoryObjectSendStream,
+    )
+
+    from finetuning_async._client import AsyncClient
+    from finetuning_async.batch._records import Item, Summary
+    from finetuning_async.batch._store import Added
+
+logger = logging.getLogger("finetuning_async")
+
+
+@attrs.frozen(kw_only=True)
+class BatchItem:
+    """An item and where it stands.
+
+    Attributes:
+        custom_id: The caller's name for it, if any.
+        key: What tells it from all others of the batch.
+        request: What was asked for.
+        state: ``downloaded``, ``failed`` or ``held`` once it has ended; ``held`` may be
+            paid.
+        generation_id: Its track, once accepted.
+        seed: The seed that its create carried.
+        path: Its file, once downloaded.
+        code: The service's error code, or a word of ours, if something is wrong.
+        error: The same for people.
+        result: Title, length, tempo, key and so on, once the track has ended.
+    """
+
+    custom_id: str | None
+    key: str
+    request: Request
+    state: State
+    generation_id: str | None = None
+    seed: int | None = None
+    path: Path | None = None
+    code: str | None = None
+    error: str | None = None
+    result: dict[str, Any] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, item: Item, folder: Path) -> BatchItem:
+        """An item of the journal as callers see it."""
+        entry = item.entry
+        is_saved = entry.state == "downloaded"
+        return cls(
+            custom_id=item.custom_id,
+            key=item.key,
+            request=item.request,
+            state=entry.state,
+            generation_id=entry.track_id,
+            seed=entry.seed,
+            path=folder / item.file if is_saved else None,
+            code=entry.code,
+            error=entry.error,
+            result=json.loads(entry.result or "{}"),
+        )
+
+
+class Batch:
+    """Many tracks into one folder: every one once, and paid once.
+
+        async with Batch(client, "album") as batch:
+            await batch.add(requests)
+            async for item in batch.run():
+                print(item.path or item.error)
+
+    What was begun is in the folder's journal; the same program starts and resumes. One
+    runner at a time works in a folder.
+
+    Args:
+        client: Creates and downloads; not closed here.
+        folder: Where files go; made if need be.
+        on_unknown: What becomes of a create whose fate cannot be learned: ``hold``, or
+            ``resubmit``, which may pay twice.
+        max_credits: The most that all runs together may spend, those in doubt included;
+            `None` for no limit.
+        tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        options: All of these and more at once, instead.
+
+    Raises:
+        BatchLockedError: Another runner works there (on entering).
+        BatchError: The folder cannot be used (on entering).
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        folder: str | os.PathLike[str],
+        *,
+        on_unknown: OnDoubt = "hold",
+        max_credits: int | None = None,
+        tags: bool = False,
+        options: Options | None = None,
+    ) -> None:
+        self._client = client
+        self._folder = Folder(Path(folder))
+        self._options = options or Options(
+            on_unknown=on_unknown, max_credits=max_credits, tags=tags
+        )
+        self._keys = Keys()
+        self._runner: Runner | None = None
+        self._last: Runner | None = None
+        self._store: SQLiteStore
+        self._journal: Journal
+        self._outputs = Outputs(self._folder)
+        self._tasks: TaskGroup
+
+    def __repr__(self) -> str:
+        return f"<Batch {self._folder.path}>"
+
+    async def __aenter__(self) -> Self:
+        await in_thread(self._open)
+        self._journal = Journal(self._store)
+        try:
+            await self._journal.count()
+        except BaseException:
+            self._close()
+            raise
+        self._tasks = await anyio.create_task_group().__aenter__()
+        return self
+
+    def _open(self) -> None:
+        self._folder.open()
+        try:
+            kind = self._folder.network_file_system()
+            if kind is not None:
+                logger.warning(
+                    "%s is on a network file system (%s): a crash may damage the"
+                    " journal there; a local folder is safe",
+                    self._folder.path,
+                    kind,
+                )
+            self._store = SQLiteStore(self._folder.journal)
+        except BaseException:
+            self._folder.close()
+            raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave; creates on the wire get their few seconds, the rest the next run."""
+        self._tasks.cancel_scope.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._outputs.close()
+        self._store.close()
+        self._folder.close()
+
+    async def add(self, requests: Iterable[Request | Row]) -> Added:
+        """Take requests in, all or none; what is known already stays as it is.
+
+        Args:
+            requests: What to make; a `Row` adds a `custom_id`. They are read and
+                checked in a worker thread.
+
+        Returns:
+            How many are new, and how many were known.
+
+        Raises:
+            BatchInputError: Some are wrong; nothing was taken in.
+            JournalError: A `custom_id` is known with another content.
+        """
+        lenient = allows_http_webhook(self._client)
+        rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
+        return await self.add_rows(check_rows(rows, allow_http_webhook=lenient))
+
+    async def add_rows(self, rows: Iterable[Row]) -> Added:
+        """The same for rows that were checked, as `read_rows` gives them."""
+        keys = self._keys
+        added = await self._journal.call(
+            self._store.add, (keys.item(row) for row in rows)
+        )
+        await self._journal.count()
+        if self._runner is not None:
+            self._runner.desk.tell()
+        return added
+
+    def run(self) -> Results:
+        """Start or resume; iterate over the items as they end.
+
+        An item ends as ``downloaded``, ``failed`` or ``held``. The iteration ends when
+        this run can do no more; `summary` and `paused` tell what is left. Leaving it
+        early stops nothing before the ``async with`` block ends.
+
+        Raises:
+            BatchError: It runs already.
+            AuthenticationError: The key does not hold (while iterating).
+            FinetuningError: The service could not be asked at the start, or the
+                journal not be written (while iterating).
+        """
+        if self._runner is not None:
+            raise BatchError("this batch runs already")
+        send, receive = anyio.create_memory_object_stream[BatchItem](inf)
+        results = Results(receive)
+        folder = self._folder.path
+        desk = Desk(
+            self._client,
+            self._folder,
+            self._journal,
+            self._outputs,
+            self._options,
+            lambda item: send.send_nowait(BatchItem.of(item, folder)),
+        )
+        self._runner = Runner(desk)
+        self._tasks.start_soon(self._work, self._runner, results, send)
+        return results
+
+    async def _work(
+        self,
+        runner: Runner,
+        results: Results,
+        send: MemoryObjectSendStream[BatchItem],
+    ) -> None:
+        try:
+            await runner.run()
+        except Exception as error:  # told to whoever iterates
+            results.error = _single(error)
+        finally:
+            self._last, self._runner = runner, None
+            send.close()
+
+    def stop(self) -> None:
+        """Create nothing more; the run ends when what is under way has ended."""
+        if self._runner is not None:
+            self._runner.stop()
+
+    @property
+    def summary(self) -> Summary:
+        """The journal in numbers, now."""
+        return self._journal.summary
+
+    @property
+    def paused(self) -> tuple[str, str] | None:
+        """Why the last run creates no more, as a word and for people, if it does not.
+
+        The word is ``stopped``, ``credits``, ``max_credits`` or ``disk``.
+        """
+        runner = self._runner or self._last
+        if runner is None or runner.desk.paused is None:
+            return None
+        return runner.desk.paused, runner.desk.why or ""
+
+    async def retry_failed(self) -> int:
+        """Plan failed items again; each takes another credit. Returns how many."""
+        return await self._change("failed", Retried())
+
+    async def release(self, *names: str) -> int:
+        """Say that held items made no track: they are planned again, and may pay twice.
+
+        Args:
+            names: Their `custom_id`, key, or the name that ``errors.jsonl`` shows.
+
+        Raises:
+            BatchError: One is not held, or not there; none was released.
+        """
+        found: list[Item] = []
+        for name in names:
+            item = await self._journal.call(self._store.find, name)
+            if item is None or item.entry.state != "held":
+                state = "not there" if item is None else item.entry.state
+                raise BatchError(f"{name} is not held, it is {state}")
+            found.append(item)
+        for item in found:
+            await self._journal.record(item, Released())
+        return len(found)
+
+    async def _change(self, state: State, event: Retried) -> int:
+        items = await self._journal.call(lambda: list(self._store.rows(state)))
+        for item in items:
+            await self._journal.record(item, event)
+        return len(items)
+
+
+class Results:
+    """The items of a run as they end.
+
+    Attributes:
+        error: What ended the run early; raised at the end of the iteration.
+    """
+
+    def __init__(self, receive: MemoryObjectReceiveStream[BatchItem]) -> None:
+        self._receive = receive
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BatchItem:
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            self._receive.close()
+        if self.error is not None:
+            raise self.error
+        raise StopAsyncIteration
+
+
+def _single(error: Exception) -> Exception:
+    """The first error in a group, or in groups of groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,131 @@
+"""A look at the list now and then, while something is in doubt; and its verdicts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from finetuning_async.batch._journal import Absent, Held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from finetuning_async.batch._balance import Reading
+    from finetuning_async.batch._creating import Creator
+    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._doubts import Look
+    from finetuning_async.batch._following import Follower
+    from finetuning_async.batch._records import Item
+
+logger = logging.getLogger("finetuning_async")
+
+REBASE: Final = 300.0
+"""Seconds between looks at the balance while nothing is in doubt."""
+
+
+class Doubting:
+    """Settles the doubts of one run.
+
+    Args:
+        desk: What the run shares.
+        creator: Takes back what is proved absent.
+        follower: Takes what was found.
+    """
+
+    def __init__(self, desk: Desk, creator: Creator, follower: Follower) -> None:
+        self._desk = desk
+        self._creator = creator
+        self._follower = follower
+
+    async def run(self) -> None:
+        """Look now and then, until nothing is in doubt and nothing more can be."""
+        while not self._is_over():
+            if self._desk.doubts:
+                await self._investigate()
+            every = self._desk.options.look_every if self._desk.doubts else REBASE
+            with anyio.move_on_after(every) as scope:
+                await self._until_it_matters()
+            if scope.cancelled_caught and not self._desk.doubts:
+                await self.rebase()
+
+    def _is_over(self) -> bool:
+        desk, creator = self._desk, self._creator
+        if desk.doubts:  # of a run that creates no more, they are left to the next
+            return desk.paused is not None and not (creator.makes or desk.running)
+        return creator.is_over and not creator.makes
+
+    async def _until_it_matters(self) -> None:
+        """Wait until there is a new doubt, or nothing more to do."""
+        known = set(self._desk.doubts)
+        while set(self._desk.doubts) <= known and not self._is_over():
+            await self._desk.something()
+
+    async def rebase(self) -> None:
+        """Take the balance as a new base, if nothing is in doubt that it may show."""
+        states = self._desk.journal.summary.states
+        if not states["intent"] and not states["unknown"]:
+            detective = self._desk.detective
+            await detective.rebase(await detective.reading())
+
+    async def _investigate(self) -> None:
+        """One look for all that is in doubt, and a verdict for each."""
+        desk, reading = self._desk, None
+        if any(map(self._is_old, desk.doubts.values())):
+            reading = await desk.detective.reading()
+        since = earliest([*desk.doubts.values(), *desk.running.values()])
+        look = await desk.detective.look(since)
+        if look is None:
+            return
+        await self._adopt_found(look)
+        for item in list(desk.doubts.values()):
+            await self._judge(item, look, reading)
+        desk.tell()
+
+    def _is_old(self, item: Item) -> bool:
+        age = self._desk.now - (item.entry.lost_at or 0.0)
+        return age >= self._desk.options.settle
+
+    async def _adopt_found(self, look: Look) -> None:
+        desk = self._desk
+        items = [make.item for make in self._creator.makes]
+        rivals = [item for item in items if item.entry.state == "intent"]
+        ids = desk.detective.match([*desk.doubts.values(), *rivals], look)
+        for seq, track_id in ids.items():
+            item = desk.doubts.pop(seq, None)
+            if item is not None:
+                self._follower.start(await desk.adopt(item, track_id, logger))
+
+    async def _judge(self, item: Item, look: Look, reading: Reading | None) -> None:
+        desk = self._desk
+        running = desk.running.values()
+        ids = (str(i.entry.track_id) for i in running if i.entry.state == "accepted")
+        word = desk.detective.judge(
+            item,
+            look,
+            reading,
+            now=desk.now,
+            running=frozenset(ids),
+            more_to_come=self._more_to_come(),
+        )
+        insists = desk.options.on_unknown == "resubmit" and self._is_old(item)
+        if word == "absent" or insists:
+            await self._plan_again(item)
+        elif word != "wait" and desk.paused is None:
+            del desk.doubts[item.seq]
+            await desk.end(item, Held(word))
+
+    def _more_to_come(self) -> bool:
+        creator = self._creator
+        return bool(creator.makes or self._desk.running or not creator.is_idle)
+
+    async def _plan_again(self, item: Item) -> None:
+        logger.warning("%s was not accepted; it is sent again", item.name)
+        del self._desk.doubts[item.seq]
+        self._creator.plan(await self._desk.record(item, Absent()))
+
+
+def earliest(items: Iterable[Item]) -> float:
+    """When the first create of some items left, in seconds since 1970."""
+    return min(item.entry.sent_at or 0.0 for item in items)

@@ -1,0 +1,252 @@
+"""Looking for creates in doubt: one listing for all, then a verdict for each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from finetuning_async._errors import (
+    AuthenticationError,
+    FinetuningError,
+    PermissionDeniedError,
+)
+from finetuning_async.batch._balance import Balance, Reading
+from finetuning_async.batch._reconcile import (
+    LOCAL_SLACK,
+    Doubt,
+    Evidence,
+    Seen,
+    match,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from finetuning_async._client import AsyncClient
+    from finetuning_async._models import Generation
+    from finetuning_async.batch._ledger import Journal
+    from finetuning_async.batch._records import Item
+
+logger = logging.getLogger("finetuning_async")
+
+WELL_BEFORE: Final = 60.0
+"""Seconds by which a page must go back behind the oldest doubt to be the last read."""
+
+PAGE_SIZE: Final = 99
+BALANCE: Final = "balance"
+SEEDS: Final = "seeds"
+
+
+@attrs.frozen
+class Look:
+    """A complete listing, newest first.
+
+    Attributes:
+        seen: Its rows.
+        failed: The ids that it shows as failed.
+    """
+
+    seen: list[Seen]
+    failed: frozenset[str]
+
+
+class Detective:
+    """Finds lost tracks, and says when one is absent.
+
+    Args:
+        client: Who lists.
+        journal: Keeps what was learned of the balance.
+        settle: See `Options`.
+
+    Attributes:
+        taken: Ids of tracks that belong to items.
+        on_wire: Creates that may be accepted at this moment.
+        moves: How often a create left or came back.
+        time_is_local: Whether the service tells no time, so that creates are dated by
+            this machine's wall clock.
+    """
+
+    def __init__(self, client: AsyncClient, journal: Journal, settle: float) -> None:
+        self._client = client
+        self._journal = journal
+        self._settle = settle
+        self._seeds: dict[str, int] = {}
+        self._seeds_are_echoed = True
+        self._balance = Balance()
+        self.taken: set[str] = set()
+        self.on_wire = 0
+        self.moves = 0
+        self.time_is_local = False
+
+    async def begin(self) -> None:
+        """Read what earlier runs have left."""
+        store = self._journal.store
+        self.taken = await self._journal.call(store.track_ids)
+        self._balance = Balance.from_json(
+            await self._journal.call(store.read_note, BALANCE)
+        )
+        self._seeds_are_echoed = not await self._journal.call(store.read_note, SEEDS)
+
+    async def accepted(self, item: Item, track: Generation) -> None:
+        """Learn from an accepted create whether seeds are echoed."""
+        self.taken.add(track.id)
+        seed = item.entry.seed
+        if seed is not None:
+            self._seeds[track.id] = seed
+        if track.parameters.seed not in (None, seed) and self._seeds_are_echoed:
+            self._seeds_are_echoed = False
+            await self._journal.call(
+                self._journal.store.write_note, SEEDS, "not echoed"
+            )
+
+    async def look(self, since: float) -> Look | None:
+        """List everything created since a moment; `None` if that did not succeed.
+
+        Raises:
+            AuthenticationError: The list may not be read.
+            PermissionDeniedError: Likewise.
+        """
+        seen: list[Seen] = []
+        failed: set[str] = set()
+        try:
+            async for row in self._client.generations.list(limit=PAGE_SIZE):
+                seen.append(_seen(row))
+                if row.status == "failed":
+                    failed.add(row.id)
+                created = seen[-1].created_at
+                if created is not None and created < since - WELL_BEFORE:
+                    break
+        except (AuthenticationError, PermissionDeniedError):
+            raise
+        except FinetuningError as error:
+            logger.debug("creates in doubt are looked up later: %s", error)
+            return None
+        return Look(seen, frozenset(failed))
+
+    def match(self, items: Iterable[Item], look: Look) -> dict[int, str]:
+        """The ids of tracks that are certain, by the `seq` of their items."""
+        if not self._seeds_are_echoed:
+            return {}
+        doubts = [doubt_of(item) for item in items]
+        if self.time_is_local:
+            # A seed that the caller chose may have been used before, who knows when.
+            doubts = [
+                attrs.evolve(doubt, slack=LOCAL_SLACK)
+                for doubt in doubts
+                if doubt.is_ours
+            ]
+        return match(doubts, look.seen, self.taken)
+
+    async def reading(self) -> Reading | None:
+        """The balance, if no create came or went meanwhile."""
+        moves = self.moves
+        if self.on_wire:
+            return None
+        try:
+            account = await self._client.me()
+        except (AuthenticationError, PermissionDeniedError):
+            raise
+        except FinetuningError as error:
+            logger.debug("the balance is read later: %s", error)
+            return None
+        if self.on_wire or moves != self.moves or account.total_remaining is None:
+            return None
+        summary = self._journal.summary
+        return Reading(
+            credits=account.total_remaining,
+            accepts=summary.accepts,
+            fails=summary.fails,
+        )
+
+    async def rebase(self, reading: Reading | None) -> None:
+        """Take a reading while nothing is in doubt."""
+        if reading is None:
+            return
+        self._balance = self._balance.read(reading)
+        await self._journal.call(
+            self._journal.store.write_note, BALANCE, self._balance.to_json()
+        )
+
+    def judge(
+        self,
+        item: Item,
+        look: Look,
+        reading: Reading | None,
+        *,
+        now: float,
+        running: frozenset[str],
+        more_to_come: bool,
+    ) -> str:
+        """``wait``, ``absent``, or why an item that is not listed must be held.
+
+        Args:
+            item: In doubt; not found in `look`.
+            look: Made after `reading`.
+            reading: The balance.
+            now: By the service's clock.
+            running: Ids of ours that are not known to have ended.
+            more_to_come: Whether further creates will leave, or tracks will end.
+        """
+        lost_at = item.entry.lost_at or now
+        summary = self._journal.summary
+        is_current = (
+            reading is not None
+            and (reading.accepts, reading.fails) == (summary.accepts, summary.fails)
+            and not running & look.failed  # its refund may hide a charge
+        )
+        return verdict(
+            Evidence(
+                age=now - lost_at,
+                settle=self._settle,
+                later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
+                seeds_are_echoed=self._seeds_are_echoed
+                and self._list_shows_seeds(look),
+                credits_clear=self._balance.is_clear(reading)
+                if reading is not None and is_current
+                else None,
+                more_to_come=more_to_come,
+            )
+        )
+
+    def _is_later(self, row: Seen, moment: float) -> bool:
+        return (
+            row.id in self._seeds
+            and row.created_at is not None
+            and row.created_at > moment
+        )
+
+    def _list_shows_seeds(self, look: Look) -> bool:
+        return all(
+            row.seed == self._seeds[row.id]
+            for row in look.seen
+            if row.id in self._seeds
+        )
+
+
+def doubt_of(item: Item) -> Doubt:
+    """An item as what to look for."""
+    entry, request = item.entry, item.request
+    return Doubt(
+        seq=item.seq,
+        kind=item.kind,
+        prompt=request.prompt,
+        body=item.body,
+        seed=entry.seed or 0,
+        is_ours=request.seed is None,
+        sent_at=entry.sent_at or 0.0,
+        lost_at=entry.lost_at or 0.0,
+    )
+
+
+def _seen(row: Generation) -> Seen:
+    created = row.created_at
+    return Seen(
+        id=row.id,
+        kind=row.kind,
+        prompt=row.prompt,
+        seed=row.parameters.seed,
+        created_at=None if created is None else created.timestamp(),
+    )

@@ -1,0 +1,101 @@
+"""Accepted tracks to their end: wait, download, report."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from finetuning_async._errors import (
+    APIStatusError,
+    FinetuningError,
+    NotFoundError,
+    WaitTimeoutError,
+)
+from finetuning_async.batch._desk import is_fatal
+from finetuning_async.batch._journal import Ended, Saved
+from finetuning_async.batch._outputs import result_of
+from finetuning_async.batch._saving import save
+
+if TYPE_CHECKING:
+    from finetuning_async._models import Generation
+    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._records import Item
+
+logger = logging.getLogger("finetuning_async")
+
+PAUSES: Final = (5.0, 20.0, 60.0)
+"""Seconds after each failed download of one run; the next run begins anew."""
+
+
+class Follower:
+    """Follows the tracks of one run.
+
+    Args:
+        desk: What the run shares.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._downloads = anyio.Semaphore(desk.options.downloads)
+
+    def start(self, item: Item, track: Generation | None = None) -> None:
+        """Follow an item that is accepted or completed.
+
+        Args:
+            item: Which.
+            track: Its state, if known.
+        """
+        self._desk.running[item.seq] = item
+        self._desk.tasks.start_soon(self._follow, item, track)
+
+    async def _follow(self, item: Item, track: Generation | None) -> None:
+        try:
+            if item.entry.state == "accepted":
+                item = await self._wait(item, track)
+            if item.entry.state == "completed":
+                self._desk.running[item.seq] = item
+                await self._download(item)
+        finally:
+            self._desk.running.pop(item.seq, None)
+            self._desk.tell()
+
+    async def _wait(self, item: Item, track: Generation | None) -> Item:
+        """Wait for the end of a track; left to the next run if it takes too long."""
+        desk = self._desk
+        try:
+            final = await desk.client.wait_for_completion(
+                track or item.entry.track_id or "", timeout=desk.options.wait_timeout
+            )
+        except WaitTimeoutError as error:
+            logger.warning("%s: %s", item.name, error)
+            return item
+        except NotFoundError as error:
+            return await desk.end(item, Ended(True, None, error.code, str(error)))
+        if final.status == "failed":
+            word = final.error_message or "no reason was given"
+            return await desk.end(item, Ended(True, result_of(final), "FAILED", word))
+        return await desk.record(item, Ended(False, result_of(final)))
+
+    async def _download(self, item: Item) -> None:
+        """Save a track, or leave it to the next run."""
+        for pause in PAUSES:
+            try:
+                await self._save(item)
+            except FinetuningError as error:
+                if is_fatal(error) and not isinstance(error, APIStatusError):
+                    raise
+                logger.warning("%s was not saved: %s", item.name, error)
+            except OSError as error:
+                self._desk.pause("disk", f"{self._desk.folder.path}: {error}")
+                return
+            else:
+                await self._desk.end(item, Saved())
+                return
+            await anyio.sleep(pause)
+
+    async def _save(self, item: Item) -> None:
+        desk = self._desk
+        async with self._downloads:
+            await save(desk.client, desk.folder, item, tags=desk.options.tags)

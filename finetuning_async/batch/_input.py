@@ -1,0 +1,239 @@
+"""Rows from JSONL or CSV, read as a stream; every problem is told, with its line.
+
+A row has the parameters of a create, and may have ``custom_id``, and ``type``:
+``music`` (the default) or ``instrumental``. An empty cell of a CSV is not set.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
+
+from finetuning_async.batch._errors import BatchInputError
+from finetuning_async.batch._records import FIELDS, REQUESTS, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
+Format: TypeAlias = Literal["jsonl", "csv"]
+
+LONGEST_CUSTOM_ID: Final = 200
+MOST_PROBLEMS: Final = 1000
+"""Problems gathered before reading stops; a wrong file has one in each row."""
+
+_OWN: Final = ("custom_id", "type")
+_NUMBERS: Final = frozenset({"duration", "bpm", "seed"})
+_SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
+_KNOWN: Final = {kind: frozenset(names) for kind, names in FIELDS.items()}
+
+
+def read_rows(
+    source: Path | Iterable[str],
+    *,
+    format: Format | None = None,
+    allow_http_webhook: bool = False,
+) -> Iterator[Row]:
+    """Read and check rows, one by one.
+
+    Args:
+        source: A file, or lines such as `sys.stdin`.
+        format: By default as the file's name ends; else CSV unless the first line
+            begins with ``{``.
+        allow_http_webhook: As for `GenerationRequest.validate`.
+
+    Yields:
+        The rows that are right.
+
+    Raises:
+        BatchInputError: Some are wrong; raised at the end, with all that is wrong.
+    """
+    reader = _Reader(allow_http_webhook=allow_http_webhook)
+    with _lines(source) as (lines, name):
+        yield from reader.read(lines, format or _format_of(name))
+
+
+def check_rows(
+    rows: Iterable[Row], *, allow_http_webhook: bool = False
+) -> Iterator[Row]:
+    """Check rows that were not read from a file.
+
+    Raises:
+        BatchInputError: Some are wrong; raised at the end, with all that is wrong.
+    """
+    reader = _Reader(allow_http_webhook=allow_http_webhook)
+    for number, row in enumerate(rows, 1):
+        if reader.passes(row, f"row {number}"):
+            yield row
+    reader.finish()
+
+
+@contextmanager
+def _lines(source: Path | Iterable[str]) -> Generator[tuple[Iterable[str], str]]:
+    if not isinstance(source, Path):
+        yield source, ""
+        return
+    try:
+        # Only \n ends a line: JSON may hold any other that Unicode knows.
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            yield file, source.name
+    except (OSError, UnicodeDecodeError) as error:
+        raise BatchInputError([f"{source}: {error}"]) from error
+
+
+def _format_of(name: str) -> Format | None:
+    ending = Path(name).suffix.lower()
+    if ending == ".csv":
+        return "csv"
+    return "jsonl" if ending in (".jsonl", ".ndjson", ".json") else None
+
+
+class _Reader:
+    """Reads rows and gathers what is wrong with them."""
+
+    def __init__(self, *, allow_http_webhook: bool) -> None:
+        self._lenient = allow_http_webhook
+        self._problems: list[str] = []
+        self._ids: dict[str, str] = {}
+
+    def read(self, lines: Iterable[str], format: Format | None) -> Iterator[Row]:
+        stream = iter(lines)
+        if format is None:
+            first = next(stream, "")
+            is_json = first.lstrip("\ufeff \t\r\n").startswith("{")
+            stream = chain([first], stream)
+        else:
+            is_json = format == "jsonl"
+        pairs = self._jsonl(stream) if is_json else self._csv(stream)
+        for line, fields in pairs:
+            row = self._row(fields, line)
+            if row is not None and self.passes(row, f"line {line}"):
+                yield row
+        self.finish()
+
+    def finish(self) -> None:
+        """End.
+
+        Raises:
+            BatchInputError: Something was wrong.
+        """
+        if self._problems:
+            raise BatchInputError(self._problems)
+
+    def passes(self, row: Row, where: str) -> bool:
+        """Whether a row is right; if not, what is wrong is noted."""
+        before = len(self._problems)
+        for problem in row.request.problems(allow_http_webhook=self._lenient):
+            self._note(where, problem.message)
+        if row.custom_id is not None:
+            self._check_id(row.custom_id, where)
+        return len(self._problems) == before
+
+    def _check_id(self, custom_id: object, where: str) -> None:
+        if (
+            not isinstance(custom_id, str)
+            or not 0 < len(custom_id) <= LONGEST_CUSTOM_ID
+        ):
+            self._note(where, f"custom_id: text of 1 to {LONGEST_CUSTOM_ID} characters")
+        elif not custom_id.isprintable():
+            self._note(where, "custom_id: no line breaks or control characters")
+        elif custom_id in self._ids:
+            told = self._ids[custom_id]
+            self._note(where, f"custom_id {custom_id!r} was used in {told}")
+        else:
+            self._ids[custom_id] = where
+
+    def _note(self, where: str, problem: str) -> None:
+        self._problems.append(f"{where}: {problem}")
+        if len(self._problems) >= MOST_PROBLEMS:
+            self.finish()
+
+    def _jsonl(self, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for number, line in enumerate(lines, 1):
+            text = line.strip("\ufeff \t\r\n")
+            if not text:
+                continue
+            try:
+                fields = json.loads(text, parse_constant=_refuse)
+            except (ValueError, RecursionError) as error:
+                self._note(f"line {number}", f"no JSON: {error}")
+                continue
+            if isinstance(fields, dict):
+                yield number, fields
+            else:
+                self._note(f"line {number}", "a JSON object is needed: {...}")
+
+    def _csv(self, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        reader = csv.reader(_without_mark(lines), strict=True)
+        try:
+            heads = [head.strip() for head in next(reader, [])]
+            if len(set(heads)) < len(heads):
+                self._note("line 1", "a column's name is there twice")
+            for cells in reader:
+                number = reader.line_num
+                if len(cells) > len(heads):
+                    self._note(f"line {number}", f"more than {len(heads)} cells")
+                elif any(cells):
+                    yield number, _typed(dict(zip(heads, cells, strict=False)))
+        except csv.Error as error:
+            self._note(f"line {reader.line_num}", f"no CSV: {error}")
+
+    def _row(self, fields: Mapping[str, Any], line: int) -> Row | None:
+        kind = fields.get("type") or "music"
+        if not isinstance(kind, str) or kind not in _KNOWN:
+            self._note(f"line {line}", f"type {kind!r}: one of {' '.join(_KNOWN)}")
+            return None
+        custom_id = fields.get("custom_id")
+        given = {
+            name: value
+            for name, value in fields.items()
+            if value is not None and name not in _OWN
+        }
+        if not given.keys() <= _KNOWN[kind]:
+            for name in sorted(given.keys() - _KNOWN[kind]):
+                self._note(f"line {line}", _unknown(name, kind))
+            return None
+        return Row(request=_request(kind, given), custom_id=custom_id, line=line)
+
+
+def _request(kind: str, given: dict[str, Any]) -> Any:
+    words = "tags" if kind == "music" else "prompt"
+    return REQUESTS[kind](given.pop(words, None), **given)
+
+
+def _unknown(name: str, kind: str) -> str:
+    close = get_close_matches(name, (*_KNOWN[kind], *_OWN), 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{name!r} is no parameter of {kind}{hint}"
+
+
+def _refuse(word: str) -> NoReturn:
+    message = f"{word} is no JSON"
+    raise ValueError(message)
+
+
+def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield line.lstrip("\ufeff") if number == 0 else line
+
+
+def _typed(cells: dict[str, str]) -> dict[str, Any]:
+    return {name: _value(name, text) for name, text in cells.items() if text.strip()}
+
+
+def _value(name: str, text: str) -> Any:
+    """A cell as the parameter's type; what does not fit stays text, and is told."""
+    if name == "enhance":
+        return _SWITCHES.get(text.strip().lower(), text)
+    if name not in _NUMBERS:
+        return text
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,111 @@
+"""The folder of a batch: its lock, its places, and what file system it is on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from finetuning_async.batch._errors import BatchError, BatchLockedError
+
+try:
+    from filelock import FileLock, Timeout
+except ImportError as _missing:
+    _HINT = f"batches need {_missing.name}: pip install 'finetuning-async[batch]'"
+    raise ImportError(_HINT, name=_missing.name) from _missing
+
+HIDDEN: Final = ".batch"
+"""The folder inside the batch's that holds journal, lock and unfinished files."""
+
+NETWORK: Final = frozenset(
+    {
+        *("9p", "afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs"),
+        *("nfs4", "smb3", "smbfs"),
+        *("fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    }
+)
+"""File systems on which locks and SQLite's shared memory cannot be relied on
+(sqlite.org, "Write-Ahead Logging", section 1; proc(5))."""
+
+
+class Folder:
+    """The places of a batch.
+
+    Args:
+        path: Its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hidden = path / HIDDEN
+        self.journal = self.hidden / "journal.db"
+        self.unfinished = self.hidden / "unfinished"
+        self.results = path / "results.jsonl"
+        self.errors = path / "errors.jsonl"
+        self._lock = FileLock(self.hidden / "lock", thread_local=False)
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether a batch was begun there."""
+        return self.journal.exists()
+
+    def open(self) -> None:
+        """Make the folder and take its lock; the kernel frees it if we are killed.
+
+        Raises:
+            BatchLockedError: Another runner works there.
+            BatchError: It cannot be made or written.
+        """
+        try:
+            self.hidden.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            self.unfinished.mkdir()
+        except Timeout:
+            raise BatchLockedError(
+                f"another runner works in {self.path}; wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            self.close()
+            raise BatchError(f"{self.path} cannot be used: {error}") from error
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def network_file_system(self) -> str | None:
+        """The kind of network file system it is on; `None` if it is on none."""
+        return network_kind(self.path.absolute(), _mounts())
+
+    def free_bytes(self) -> int:
+        """What can still be written there."""
+        return shutil.disk_usage(self.hidden).free
+
+    def sizes(self) -> dict[str, int]:
+        """The files there by name, in bytes."""
+        with os.scandir(self.path) as entries:
+            return {e.name: e.stat().st_size for e in entries if e.is_file()}
+
+
+def network_kind(path: Path, mounts: str) -> str | None:
+    """The kind of network file system a path is on.
+
+    Args:
+        path: Absolute.
+        mounts: The text of ``/proc/mounts``: device, place, kind, and more a line.
+    """
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        place, name = line.split(" ")[1:3]
+        place = place.replace("\\040", " ")
+        if len(place) >= len(best) and path.is_relative_to(place):
+            best, kind = place, name
+    return kind if kind in NETWORK else None
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux: nothing is known
+        return ""

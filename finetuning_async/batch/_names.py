@@ -1,0 +1,51 @@
+"""File names: stable, unique in a batch, harmless. Pure.
+
+A name depends on the item alone, never on its place in the input; so an edited input
+gives no file to another item.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import Final
+
+LONGEST: Final = 100
+LONGEST_WORDS: Final = 40
+
+_SAFE: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
+_OURS: Final = re.compile(r"-[0-9a-f]{12}\Z")
+_OTHERS: Final = re.compile("[^a-z0-9]+")
+
+
+def file_name(prompt: str, key: str, custom_id: str | None) -> str:
+    """The name of an item's MP3.
+
+    Args:
+        prompt: The words it is made from.
+        key: Unique in the batch.
+        custom_id: Used as it is if every character is harmless.
+    """
+    if (
+        custom_id is not None
+        and _SAFE.fullmatch(custom_id)
+        and not _is_like_ours(custom_id)
+    ):
+        return f"{custom_id}.mp3"
+    words = slug(prompt if custom_id is None else custom_id) or "track"
+    return f"{words}-{blake2b(key.encode(), digest_size=6).hexdigest()}.mp3"
+
+
+def slug(text: str) -> str:
+    """Lower case, ``a-z0-9`` and single hyphens, at most 40 characters; may be empty.
+
+    >>> slug("Lofi, chill: piano")
+    'lofi-chill-piano'
+    """
+    joined = _OTHERS.sub("-", text[: 4 * LONGEST_WORDS].lower()).strip("-")
+    return joined[:LONGEST_WORDS].rstrip("-")
+
+
+def _is_like_ours(custom_id: str) -> bool:
+    """Whether it could be the name that another item is given."""
+    return _OURS.search(custom_id) is not None

@@ -1,0 +1,39 @@
+"""What a batch is told."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from finetuning_async.batch._reconcile import SETTLE
+
+OnDoubt: TypeAlias = Literal["hold", "resubmit"]
+
+FREE_BYTES: Final = 100_000_000
+"""Room for the longest tracks of a full queue, ten of 8.4 MB (210 s at 320 kbit/s)."""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What a batch is told.
+
+    Attributes:
+        on_unknown: What becomes of a create that is in no list and not proved absent.
+        max_credits: The most that all runs together may spend, those in doubt included.
+        tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        downloads: How many run at a time.
+        wait_timeout: Seconds after which a track is left to the next run.
+        settle: Seconds after which a create that was given up cannot be accepted.
+        look_every: Seconds between looks for creates in doubt.
+        free_bytes: No create is made while less is free on the disk.
+    """
+
+    on_unknown: OnDoubt = "hold"
+    max_credits: int | None = None
+    tags: bool = False
+    downloads: int = 4
+    wait_timeout: float = 3600.0
+    settle: float = SETTLE
+    look_every: float = 30.0
+    free_bytes: int = FREE_BYTES

@@ -1,0 +1,120 @@
+"""``results.jsonl`` and ``errors.jsonl``: projections of the journal.
+
+They are written anew when a run begins and when it ends, under another name and then
+renamed, and grow by a line at a time between. So a line torn by a crash is gone after
+the next start; the journal alone is the truth.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import TextIO
+
+    from finetuning_async._models import Generation
+    from finetuning_async.batch._lock import Folder
+    from finetuning_async.batch._records import Item
+
+
+class Outputs:
+    """The two files of a batch.
+
+    Args:
+        folder: Where.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._open: dict[Path, TextIO] = {}
+
+    def rewrite(self, items: Iterable[Item]) -> None:
+        """Write both anew from items in their order."""
+        self.close()
+        with ExitStack() as stack:
+            files = {
+                target: stack.enter_context(
+                    self._unfinished(target).open("w", encoding="utf-8")
+                )
+                for target in (self._folder.results, self._folder.errors)
+            }
+            for item in items:
+                target = self._target(item)
+                if target is not None:
+                    files[target].write(line_of(item))
+        for target in files:
+            self._unfinished(target).replace(target)
+
+    def append(self, item: Item) -> None:
+        """Add the line of an item that has just ended."""
+        target = self._target(item)
+        if target is None:
+            return
+        file = self._open.get(target)
+        if file is None:
+            file = self._open[target] = target.open("a", encoding="utf-8")
+        file.write(line_of(item))
+        file.flush()
+
+    def close(self) -> None:
+        """Close both."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def _unfinished(self, target: Path) -> Path:
+        return self._folder.unfinished / target.name
+
+    def _target(self, item: Item) -> Path | None:
+        if item.entry.state == "downloaded":
+            return self._folder.results
+        if item.entry.state in ("failed", "held"):
+            return self._folder.errors
+        return None
+
+
+def line_of(item: Item) -> str:
+    """The line of an item, as JSON; webhooks are secrets and are left out."""
+    entry = item.entry
+    facts: dict[str, Any] = {
+        "custom_id": item.custom_id,
+        "key": item.key,
+        "line": item.line,
+        "state": entry.state,
+        "id": entry.track_id,
+        "seed": entry.seed,
+    }
+    if entry.state == "downloaded":
+        facts |= {"file": item.file, **json.loads(entry.result or "{}")}
+    else:
+        facts |= {"prompt": item.request.prompt, "code": entry.code}
+        facts |= {"error": entry.error}
+    return json.dumps(facts, ensure_ascii=False) + "\n"
+
+
+def result_of(track: Generation) -> str:
+    """What the journal keeps of a track that has ended, as JSON."""
+    parameters = track.parameters
+    return json.dumps(
+        {
+            "prompt": track.prompt,
+            "title": track.title,
+            "audio_url": track.audio_url,
+            "duration": track.duration,
+            "bpm": parameters.bpm,
+            "keyscale": parameters.keyscale,
+            "timesignature": parameters.timesignature,
+            "language": parameters.language,
+            "created_at": _iso(track.created_at),
+            "completed_at": _iso(track.completed_at),
+        },
+        ensure_ascii=False,
+    )
+
+
+def _iso(moment: Any) -> str | None:
+    return None if moment is None else moment.isoformat()

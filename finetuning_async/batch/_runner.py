@@ -1,0 +1,128 @@
+"""One run of a batch: creates, waits, downloads, and doubts beside them.
+
+An item in doubt holds nobody up. When nothing more may be spent, what runs is finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from finetuning_async._threads import in_thread
+from finetuning_async.batch._core import service_time
+from finetuning_async.batch._creating import Creator
+from finetuning_async.batch._doubting import Doubting, earliest
+from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._following import Follower
+from finetuning_async.batch._journal import Missing, Restarted
+
+if TYPE_CHECKING:
+    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._records import Item
+
+logger = logging.getLogger("finetuning_async")
+
+
+class Runner:
+    """One run.
+
+    Args:
+        desk: What its parts share.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._follower = Follower(desk)
+        self._creator = Creator(desk, self._follower)
+        self._doubting = Doubting(desk, self._creator, self._follower)
+
+    async def run(self) -> None:
+        """Run until nothing is left that this run can do.
+
+        Raises:
+            AuthenticationError: The key does not hold.
+            PermissionDeniedError: The plan does not allow it.
+            JournalError: The journal cannot be written.
+            FinetuningError: The service could not be asked at the start.
+        """
+        pending = await self._begin()
+        async with anyio.create_task_group() as self.desk.tasks:
+            for item in pending:
+                self._start(item)
+            self.desk.tasks.start_soon(self._doubting.run)
+            self.desk.tasks.start_soon(self._creator.run)
+        await self._doubting.rebase()
+        await self._project()
+
+    def stop(self) -> None:
+        """Create nothing more; what is on the wire or under way is finished."""
+        self.desk.pause("stopped", "stopped on request")
+        self._creator.stop()
+
+    async def _begin(self) -> list[Item]:
+        """Learn where all stands; returns what is neither planned nor done."""
+        desk = self.desk
+        await desk.client.me()  # the key holds, and the service's time is known
+        desk.detective.time_is_local = service_time(desk.client) is None
+        await desk.journal.count()
+        await desk.detective.begin()
+        await self._check_files()
+        await self._project()
+        pending = await desk.journal.call(desk.journal.store.pending)
+        items = [await desk.record(item, Restarted(desk.now)) for item in pending]
+        items = await self._first_look(items)
+        await self._doubting.rebase()
+        return items
+
+    async def _check_files(self) -> None:
+        """Note files that are gone."""
+        desk = self.desk
+        sizes = await in_thread(desk.folder.sizes)
+
+        def gone() -> list[Item]:
+            rows = desk.journal.store.rows("downloaded")
+            return [item for item in rows if not sizes.get(item.file)]
+
+        for item in await desk.journal.call(gone):
+            await desk.record(item, Missing())
+
+    async def _project(self) -> None:
+        """Write results and errors anew."""
+        rows = self.desk.journal.store.rows
+        await self.desk.journal.call(
+            lambda: self.desk.outputs.rewrite(rows("downloaded", "failed", "held"))
+        )
+
+    async def _first_look(self, items: list[Item]) -> list[Item]:
+        """Look for all that is in doubt, before anything new is sent.
+
+        Raises:
+            BatchError: The list could not be read.
+        """
+        desk = self.desk
+        doubts = [item for item in items if item.entry.state in ("unknown", "held")]
+        if not doubts:
+            return items
+        look = await desk.detective.look(earliest(doubts))
+        if look is None:
+            raise BatchError(
+                f"{len(doubts)} creates are in doubt and the list could not be read to"
+                " look for them; nothing was sent",
+                safe_to_retry=True,
+            )
+        ids = desk.detective.match(doubts, look)
+        return [
+            await desk.adopt(item, ids[item.seq], logger) if item.seq in ids else item
+            for item in items
+        ]
+
+    def _start(self, item: Item) -> None:
+        """Do what the state of an item asks for."""
+        if item.entry.state in ("accepted", "completed"):
+            self._follower.start(item)
+        elif item.entry.state == "unknown":
+            self.desk.doubts[item.seq] = item
+        elif item.entry.state == "held":
+            self.desk.ended(item)

@@ -1,0 +1,69 @@
+"""One track to its file: downloaded under another name, tagged, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from finetuning_async._errors import APIStatusError
+from finetuning_async._threads import in_thread
+from finetuning_async.batch._id3 import music_frames, with_tags
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from finetuning_async._client import AsyncClient
+    from finetuning_async.batch._lock import Folder
+    from finetuning_async.batch._records import Item
+
+
+async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> None:
+    """Download a completed item; its file appears whole or not at all.
+
+    Raises:
+        FinetuningError: It could not be downloaded.
+        OSError: It could not be written.
+    """
+    facts: dict[str, Any] = json.loads(item.entry.result or "{}")
+    part = folder.unfinished / item.file
+    await _fetch(client, item, facts.get("audio_url"), part)
+    await in_thread(_finish, part, folder.path / item.file, facts if tags else None)
+
+
+async def _fetch(client: AsyncClient, item: Item, url: str | None, part: Path) -> None:
+    """Download; an address that is not known, or no more, is asked for."""
+    track_id = item.entry.track_id or ""
+    if url is not None:
+        try:
+            await client.download(url, part)
+        except APIStatusError:
+            pass
+        else:
+            return
+    await client.download(await client.generations.get(track_id), part)
+
+
+def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
+    if facts is not None:
+        frames = music_frames(
+            title=facts.get("title") or facts.get("prompt"),
+            bpm=facts.get("bpm"),
+            keyscale=facts.get("keyscale"),
+        )
+        audio = with_tags(part.read_bytes(), frames)
+        with part.open("wb") as file:
+            file.write(audio)
+            file.flush()
+            os.fsync(file.fileno())
+    part.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name last before the journal says so."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

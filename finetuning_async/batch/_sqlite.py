@@ -1,0 +1,259 @@
+"""The journal in one SQLite file: WAL, and every commit on the disk before it returns.
+
+``synchronous=FULL``: with ``NORMAL`` a power cut may take back the last commits, and
+with them an intent whose create was paid. The schema's version is SQLite's
+``user_version``.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from finetuning_async.batch._errors import JournalError
+from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
+from finetuning_async.batch._store import SETTLED, Added, check_same
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from pathlib import Path
+
+VERSION: Final = 1
+
+SCHEMA: Final = """
+CREATE TABLE item (
+    seq INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    custom_id TEXT,
+    line INTEGER,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    file TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned',
+    seed INTEGER,
+    sent_at REAL,
+    lost_at REAL,
+    track_id TEXT,
+    former TEXT NOT NULL DEFAULT '[]',
+    accepts INTEGER NOT NULL DEFAULT 0,
+    fails INTEGER NOT NULL DEFAULT 0,
+    code TEXT,
+    error TEXT,
+    result TEXT
+);
+CREATE INDEX item_state ON item (state);
+CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
+CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_BUSY: Final = 5.0
+"""Seconds to wait for a reader such as ``batch status`` to get out of the way."""
+
+_NEW: Final = ("key", "custom_id", "line", "kind", "body", "file")
+_ENTRY: Final = tuple(field.name for field in attrs.fields(Entry))
+_COLUMNS: Final = ", ".join(("seq", *_NEW, *_ENTRY))
+_INSERT: Final = (
+    f"INSERT INTO item ({', '.join(_NEW)}) VALUES ({', '.join('?' * len(_NEW))})"  # noqa: S608 - names of ours
+    " ON CONFLICT (key) DO NOTHING"
+)
+_UPDATE: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in _ENTRY)}"  # noqa: S608 - names of ours
+    " WHERE seq = ? AND state = ?"
+)
+_SELECT: Final = f"SELECT {_COLUMNS} FROM item"  # noqa: S608 - names of ours
+_CHUNK: Final = 500
+
+
+class SQLiteStore:
+    """A journal in a file.
+
+    Args:
+        path: The file; made if need be.
+        read_only: Whether only to look, beside a runner that writes.
+
+    Raises:
+        JournalError: It cannot be opened, or a newer version wrote it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._prepare(path, read_only=read_only)
+            except BaseException:
+                self._db.close()
+                raise
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: {error}") from error
+
+    def _prepare(self, path: Path, *, read_only: bool) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise JournalError(f"{path} was written by a newer version; upgrade")
+        if read_only:
+            if version < VERSION:
+                raise JournalError(f"{path} is no journal of a batch")
+            return
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        if version < VERSION:
+            with self._transaction():
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal cannot be used: {error}") from error
+
+    def add(self, items: Iterable[NewItem]) -> Added:
+        """As `Store.add`."""
+        given = 0
+        stream = iter(items)
+        with self._errors(), self._transaction():
+            before = self._db.total_changes
+            while chunk := list(islice(stream, _CHUNK)):
+                given += len(chunk)
+                self._insert(chunk)
+            new = self._db.total_changes - before
+        return Added(new, given - new)
+
+    def _insert(self, chunk: list[NewItem]) -> None:
+        before = self._db.total_changes
+        values = [
+            (item.key, item.custom_id, item.line, item.kind, item.body, item.file)
+            for item in chunk
+        ]
+        self._db.executemany(_INSERT, values)
+        if self._db.total_changes - before < len(chunk):
+            self._check_known(chunk)
+
+    def _check_known(self, chunk: list[NewItem]) -> None:
+        marks = ", ".join("?" * len(chunk))
+        known = self._items(f"WHERE key IN ({marks})", *(item.key for item in chunk))
+        by_key = {item.key: item for item in known}
+        for item in chunk:
+            check_same(by_key[item.key], item)
+
+    def claim(self, after: int, limit: int) -> list[Item]:
+        """As `Store.claim`."""
+        where = "WHERE state = 'planned' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._items(where, after, limit)
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        """As `Store.record`."""
+        values = [getattr(entry, name) for name in _ENTRY]
+        values[_ENTRY.index("former")] = json.dumps(entry.former)
+        with self._errors():
+            done = self._db.execute(_UPDATE, (*values, item.seq, item.entry.state))
+        if not done.rowcount:
+            raise JournalError(f"{item.name} is not {item.entry.state} any more")
+        return attrs.evolve(item, entry=entry)
+
+    def pending(self) -> list[Item]:
+        """As `Store.pending`."""
+        states = [state for state in STATES if state not in SETTLED]
+        marks = ", ".join("?" * len(states))
+        return self._items(f"WHERE state IN ({marks}) ORDER BY seq", *states)
+
+    def rows(self, *states: State) -> Iterator[Item]:
+        """As `Store.rows`; read in pieces, so other calls may come between."""
+        wanted = states or STATES
+        marks = ", ".join("?" * len(wanted))
+        where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
+        after = 0
+        while chunk := self._items(where, after, *wanted):
+            yield from chunk
+            after = chunk[-1].seq
+
+    def find(self, name: str) -> Item | None:
+        """As `Store.find`."""
+        found = self._items(
+            "WHERE custom_id = ?1 OR key = ?1 OR track_id = ?1"
+            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?1) LIMIT 1",
+            name,
+        )
+        return found[0] if found else None
+
+    def track_ids(self) -> set[str]:
+        """As `Store.track_ids`."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT track_id, former FROM item"
+                " WHERE track_id IS NOT NULL OR former != '[]'"
+            ).fetchall()
+        ids = {track_id for track_id, _ in rows if track_id is not None}
+        return ids.union(*(json.loads(former) for _, former in rows if former != "[]"))
+
+    def summary(self) -> Summary:
+        """As `Store.summary`."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT state, count(*), sum(accepts), sum(fails)"
+                " FROM item GROUP BY state"
+            ).fetchall()
+        counts = {state: count for state, count, _, _ in rows}
+        return Summary(
+            states={state: counts.get(state, 0) for state in STATES},
+            accepts=sum(row[2] for row in rows),
+            fails=sum(row[3] for row in rows),
+        )
+
+    def read_note(self, name: str) -> str | None:
+        """As `Store.read_note`."""
+        with self._errors():
+            found = self._db.execute("SELECT value FROM note WHERE name = ?", (name,))
+            row = found.fetchone()
+        return None if row is None else str(row[0])
+
+    def write_note(self, name: str, value: str) -> None:
+        """As `Store.write_note`."""
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO note VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
+
+    def close(self) -> None:
+        """As `Store.close`."""
+        self._db.close()
+
+    def _items(self, where: str, *values: object) -> list[Item]:
+        with self._errors():
+            rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
+        return [_item(row) for row in rows]
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    seq, new, entry = row[0], row[1 : 1 + len(_NEW)], row[1 + len(_NEW) :]
+    fields = dict(zip(_ENTRY, entry, strict=True))
+    fields["former"] = tuple(json.loads(fields["former"]))
+    return Item(seq=seq, entry=Entry(**fields), **dict(zip(_NEW, new, strict=True)))

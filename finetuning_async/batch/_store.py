@@ -1,0 +1,179 @@
+"""What keeps a journal, and one that keeps it in memory.
+
+A store decides nothing: `_journal` says what an event makes of an item, the store makes
+it last. Everything it is told is committed when the call returns. Its methods block and
+are called one at a time, in a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from finetuning_async.batch._errors import JournalError
+from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._records import Item, NewItem, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@attrs.frozen
+class Added:
+    """What became of the items of one `Store.add`.
+
+    Attributes:
+        new: How many were taken in.
+        known: How many were there already.
+    """
+
+    new: int
+    known: int
+
+
+class Store(Protocol):
+    """A journal's keeper."""
+
+    def add(self, items: Iterable[NewItem]) -> Added:
+        """Take items in, all or none; those whose key is known stay as they are.
+
+        Raises:
+            JournalError: A key is known with another content.
+            Exception: What `items` raised; nothing was taken in.
+        """
+
+    def claim(self, after: int, limit: int) -> list[Item]:
+        """Up to `limit` planned items whose `seq` is above `after`, in order."""
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        """Set an item's entry.
+
+        Raises:
+            JournalError: The item is not in the state that `item` shows.
+        """
+
+    def pending(self) -> list[Item]:
+        """The items that are neither planned, downloaded nor failed, in order."""
+
+    def rows(self, *states: State) -> Iterator[Item]:
+        """The items in these states, in order; by default all."""
+
+    def find(self, name: str) -> Item | None:
+        """An item by its `custom_id`, key, track id, or the name it is shown by."""
+
+    def track_ids(self) -> set[str]:
+        """Every track that was accepted for an item, former ones included."""
+
+    def summary(self) -> Summary:
+        """The journal in numbers."""
+
+    def read_note(self, name: str) -> str | None:
+        """A note of the runner, as `write_note` left it."""
+
+    def write_note(self, name: str, value: str) -> None:
+        """Keep a note."""
+
+    def close(self) -> None:
+        """Let go of it. Everything told before lasts."""
+
+
+class MemoryStore:
+    """A store that lasts as long as the process: for tests, and batches that may go."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, Item] = {}
+        self._keys: dict[str, int] = {}
+        self._notes: dict[str, str] = {}
+
+    def add(self, items: Iterable[NewItem]) -> Added:
+        """As `Store.add`."""
+        given = list(items)
+        for item in given:
+            if item.key in self._keys:
+                check_same(self._items[self._keys[item.key]], item)
+        before = len(self._items)
+        for item in given:
+            if item.key not in self._keys:
+                seq = self._keys[item.key] = len(self._items) + 1
+                known = attrs.asdict(item)
+                self._items[seq] = Item(**known, seq=seq, entry=Entry())
+        new = len(self._items) - before
+        return Added(new, len(given) - new)
+
+    def claim(self, after: int, limit: int) -> list[Item]:
+        """As `Store.claim`."""
+        planned = (item for item in self.rows("planned") if item.seq > after)
+        return list(islice(planned, limit))
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        """As `Store.record`."""
+        if self._items[item.seq].entry.state != item.entry.state:
+            raise JournalError(f"{item.name} is not {item.entry.state} any more")
+        changed = attrs.evolve(item, entry=entry)
+        self._items[item.seq] = changed
+        return changed
+
+    def pending(self) -> list[Item]:
+        """As `Store.pending`."""
+        return list(self.rows(*(s for s in STATES if s not in SETTLED)))
+
+    def rows(self, *states: State) -> Iterator[Item]:
+        """As `Store.rows`."""
+        for item in list(self._items.values()):
+            if not states or item.entry.state in states:
+                yield item
+
+    def find(self, name: str) -> Item | None:
+        """As `Store.find`."""
+        for item in self._items.values():
+            names = (item.custom_id, item.key, item.entry.track_id, item.name)
+            if name in names:
+                return item
+        return None
+
+    def track_ids(self) -> set[str]:
+        """As `Store.track_ids`."""
+        entries = [item.entry for item in self._items.values()]
+        now = {entry.track_id for entry in entries if entry.track_id is not None}
+        return now.union(*(entry.former for entry in entries))
+
+    def summary(self) -> Summary:
+        """As `Store.summary`."""
+        counts = Counter(item.entry.state for item in self._items.values())
+        return Summary(
+            states={state: counts[state] for state in STATES},
+            accepts=sum(item.entry.accepts for item in self._items.values()),
+            fails=sum(item.entry.fails for item in self._items.values()),
+        )
+
+    def read_note(self, name: str) -> str | None:
+        """As `Store.read_note`."""
+        return self._notes.get(name)
+
+    def write_note(self, name: str, value: str) -> None:
+        """As `Store.write_note`."""
+        self._notes[name] = value
+
+    def close(self) -> None:
+        """As `Store.close`."""
+
+
+SETTLED = frozenset({"planned", "downloaded", "failed"})
+"""States of which a runner that begins has nothing to ask, but for planned in turn."""
+
+
+def check_same(known: NewItem, given: NewItem) -> None:
+    """Check that a key stands for what it stood for.
+
+    Raises:
+        JournalError: It does not.
+    """
+    if (known.kind, known.body) != (given.kind, given.body):
+        where = "" if given.line is None else f"line {given.line}: "
+        raise JournalError(
+            f"{where}{given.custom_id or given.key} is in the journal with another"
+            " content; give changed rows a new custom_id, or use a new folder"
+        )

@@ -1,0 +1,372 @@
+"""A batch from its requests to its files, against the emulator in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async import AsyncClient, AuthenticationError, GenerationRequest
+from finetuning_async.batch import (
+    Batch,
+    BatchError,
+    BatchInputError,
+    BatchItem,
+    BatchLockedError,
+    JournalError,
+    Options,
+    Row,
+)
+from finetuning_async.emulator import Emulator, Fault
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+SONG = b"ID3" + bytes(1000)
+CREATES = "/v1/generations"
+
+
+def emulator(**settings: Any) -> Emulator:
+    return Emulator(**{"audio": SONG, "queue_size": 1000, **settings})
+
+
+def songs(count: int) -> list[GenerationRequest]:
+    return [GenerationRequest(f"song {number}", duration=30) for number in range(count)]
+
+
+async def finish(batch: Batch) -> list[BatchItem]:
+    return [item async for item in batch.run()]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@asynccontextmanager
+async def begun(
+    path: Path, service: Emulator | None = None, **options: Any
+) -> AsyncGenerator[tuple[Emulator, AsyncClient, Batch]]:
+    async with emulated(service or emulator()) as (service, client):
+        async with Batch(client, path, options=Options(**options)) as batch:
+            yield service, client, batch
+
+
+async def test_every_request_becomes_a_file_and_a_line(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        added = await batch.add(songs(12))
+        ends = await finish(batch)
+        assert (added.new, added.known) == (12, 0)
+        assert [item.state for item in ends] == ["downloaded"] * 12
+        assert all(i.path is not None and i.path.read_bytes() == SONG for i in ends)
+        assert len(service.ledger) == batch.summary.accepts == 12
+        assert service.count(status=429) == 0
+        assert batch.paused is None
+    results = lines(tmp_path / "results.jsonl")
+    assert [line["prompt"] for line in results] == [f"song {n}" for n in range(12)]
+    assert {line["file"] for line in results} == {
+        p.name for p in tmp_path.glob("*.mp3")
+    }
+    assert (tmp_path / "errors.jsonl").read_text() == ""
+
+
+async def test_the_same_rows_again_cost_nothing(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        for expected in (5, 0):
+            async with Batch(client, tmp_path) as batch:
+                assert (await batch.add(songs(5))).new == expected
+                assert len(await finish(batch)) == expected
+        assert len(service.ledger) == 5
+
+
+async def test_equal_rows_are_separate_tracks(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        await batch.add([GenerationRequest("waltz", duration=30)] * 3)
+        ends = await finish(batch)
+        assert len({item.path for item in ends}) == 3
+        assert len(service.ledger) == 3
+
+
+async def test_a_failed_track_is_told_and_retried_on_request(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        service.add_fault(Fault("fail", CREATES, method="POST"))
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(3))
+            states = Counter(item.state for item in await finish(batch))
+            assert states == {"downloaded": 2, "failed": 1}
+        (error,) = lines(tmp_path / "errors.jsonl")
+        assert error["state"] == "failed"
+        assert error["error"]
+        async with Batch(client, tmp_path) as batch:
+            assert await finish(batch) == []
+            assert await batch.retry_failed() == 1
+            (again,) = await finish(batch)
+            assert again.state == "downloaded"
+        assert len(service.ledger) == 4
+        assert lines(tmp_path / "errors.jsonl") == []
+        assert len(lines(tmp_path / "results.jsonl")) == 3
+
+
+async def test_a_missing_file_is_downloaded_again(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(3))
+            ends = await finish(batch)
+        assert ends[1].path is not None
+        ends[1].path.unlink()
+        async with Batch(client, tmp_path) as batch:
+            (again,) = await finish(batch)
+        assert again.path == ends[1].path
+        assert again.path.read_bytes() == SONG
+        assert len(service.ledger) == 3
+
+
+async def test_a_torn_line_heals_at_the_next_start(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (_, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(3))
+            await finish(batch)
+        path = tmp_path / "results.jsonl"
+        whole = path.read_text()
+        path.write_text(whole[:-20])
+        async with Batch(client, tmp_path) as batch:
+            await finish(batch)
+        assert path.read_text() == whole
+
+
+async def test_lost_answers_are_found_and_paid_once(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        fault = Fault("lost_after_commit", CREATES, method="POST", times=4)
+        service.add_fault(fault)
+        await batch.add(songs(15))
+        ends = await finish(batch)
+        assert {item.state for item in ends} == {"downloaded"}
+        assert len(service.ledger) == 15
+
+
+async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
+    tmp_path: Path,
+) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        await batch.add(songs(80))
+        ends = await finish(batch)
+        assert Counter(item.state for item in ends) == {"downloaded": 80}
+        assert len(service.ledger) == 80
+        assert anyio.current_time() > 300
+
+
+async def test_a_create_that_commits_after_four_minutes_is_still_paid_once(
+    tmp_path: Path,
+) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        late = Fault("late_commit", CREATES, method="POST", seconds=240)
+        service.add_fault(late)
+        await batch.add(songs(80))
+        ends = await finish(batch)
+        assert Counter(item.state for item in ends) == {"downloaded": 80}
+        assert len(service.ledger) == 80
+
+
+async def test_without_a_later_create_a_lost_one_is_held(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+            await batch.add([Row(request=songs(1)[0], custom_id="one")])
+            (held,) = await finish(batch)
+            assert held.state == "held"
+            assert batch.summary.spent == 1
+        assert lines(tmp_path / "errors.jsonl")[0]["state"] == "held"
+        async with Batch(client, tmp_path) as batch:
+            assert [item.state for item in await finish(batch)] == ["held"]
+            assert await batch.release("one") == 1
+            (done,) = await finish(batch)
+        assert done.state == "downloaded"
+        assert done.seed == held.seed
+        assert len(service.ledger) == 1
+
+
+async def test_a_held_item_is_adopted_when_its_track_appears(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST", times=0))
+        service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=900))
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(1))
+            (held,) = await finish(batch)
+            assert held.state == "held"
+        await anyio.sleep(900)
+        async with Batch(client, tmp_path) as batch:
+            (found,) = await finish(batch)
+        assert found.state == "downloaded"
+        assert len(service.ledger) == 1
+
+
+async def test_resubmit_does_not_wait_for_proof(tmp_path: Path) -> None:
+    async with begun(tmp_path, on_unknown="resubmit") as (service, _, batch):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        await batch.add(songs(1))
+        (done,) = await finish(batch)
+        assert done.state == "downloaded"
+        assert len(service.ledger) == 1
+
+
+async def test_a_service_that_ignores_seeds_is_never_sent_to_twice(
+    tmp_path: Path,
+) -> None:
+    async with begun(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
+        fault = Fault("lost_before_commit", CREATES, method="POST", skip=2)
+        service.add_fault(fault)
+        await batch.add(songs(80))
+        states = Counter(item.state for item in await finish(batch))
+        assert states == {"downloaded": 79, "held": 1}
+
+
+@pytest.mark.parametrize("refund", [False, True])
+async def test_failures_and_their_refunds_do_not_hide_a_charge(
+    tmp_path: Path, refund: bool
+) -> None:
+    service = emulator(failure_rate=0.1, refund_failed=refund)
+    async with begun(tmp_path, service) as (service, _, batch):
+        faults = [
+            Fault("lost_before_commit", CREATES, method="POST", skip=20, times=2),
+            Fault("hide", CREATES, method="POST", skip=30, seconds=800),
+        ]
+        for fault in faults:
+            service.add_fault(fault)
+        await batch.add(songs(120))
+        await finish(batch)
+        paid = [entry for entry in service.ledger if entry.amount < 0]
+        assert len(paid) == batch.summary.accepts == 120 - batch.summary.in_doubt
+
+
+async def test_out_of_credits_pauses_and_a_later_run_goes_on(tmp_path: Path) -> None:
+    async with emulated(emulator(credits=7)) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(10))
+            assert len(await finish(batch)) == 7
+            assert batch.paused is not None
+            assert batch.paused[0] == "credits"
+            assert batch.summary.states["planned"] == 3
+        service.account.pack += 10
+        async with Batch(client, tmp_path) as batch:
+            assert len(await finish(batch)) == 3
+            assert batch.summary.is_done
+        assert len(service.ledger) == 10
+
+
+async def test_max_credits_holds_over_all_runs(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        for expected in (4, 0):
+            async with Batch(client, tmp_path, max_credits=4) as batch:
+                await batch.add(songs(10))
+                assert len(await finish(batch)) == expected
+                assert batch.paused is not None
+                assert batch.paused[0] == "max_credits"
+        assert len(service.ledger) == 4
+
+
+async def test_a_full_disk_stops_before_anything_is_paid(tmp_path: Path) -> None:
+    async with begun(tmp_path, free_bytes=10**18) as (service, _, batch):
+        await batch.add(songs(3))
+        assert await finish(batch) == []
+        assert batch.paused is not None
+        assert batch.paused[0] == "disk"
+        assert service.ledger == []
+
+
+async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (_, client):
+        stranger = client.with_options(api_key="ft_live_" + "f" * 32)
+        async with Batch(stranger, tmp_path) as batch:
+            await batch.add(songs(3))
+            with pytest.raises(AuthenticationError):
+                await finish(batch)
+
+
+async def test_a_stop_finishes_what_runs_and_creates_no_more(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        await batch.add(songs(30))
+        ends = []
+        async for item in batch.run():
+            ends.append(item)
+            batch.stop()
+        assert len(ends) == len(service.ledger) < 30
+        states = batch.summary.states
+        assert states["planned"] == 30 - len(ends)
+        assert batch.summary.in_doubt == 0
+
+
+async def test_leaving_at_once_loses_nothing(tmp_path: Path) -> None:
+    async with emulated(emulator(latency=(0.1, 0.4))) as (service, client):
+        for moment in (0.3, 0.9, 1.5, 20.0, 61.0):
+            async with Batch(client, tmp_path) as batch:
+                await batch.add(songs(25))
+                batch.run()
+                await anyio.sleep(moment)
+        async with Batch(client, tmp_path) as batch:
+            await finish(batch)
+            assert batch.summary.states["downloaded"] == 25
+        assert len(service.ledger) == 25
+
+
+async def test_a_second_runner_is_refused_at_once(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (_, client, _):
+        before = anyio.current_time()
+        with pytest.raises(BatchLockedError, match="another runner"):
+            async with Batch(client, tmp_path):
+                pass
+        assert anyio.current_time() - before < 1
+
+
+async def test_a_batch_runs_once_at_a_time(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (_, _, batch):
+        batch.run()
+        with pytest.raises(BatchError, match="already"):
+            batch.run()
+
+
+async def test_wrong_requests_are_all_told_and_none_is_taken(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (_, _, batch):
+        wrong = [*songs(3), GenerationRequest("x", bpm=1), GenerationRequest("")]
+        with pytest.raises(BatchInputError) as caught:
+            await batch.add(wrong)
+        assert [p.split(":")[0] for p in caught.value.problems] == ["row 4", "row 5"]
+        assert batch.summary.total == 0
+
+
+async def test_a_custom_id_stands_for_one_content(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (_, _, batch):
+        first, second = songs(2)
+        await batch.add([Row(request=first, custom_id="a")])
+        with pytest.raises(JournalError, match="another content"):
+            await batch.add([Row(request=second, custom_id="a")])
+
+
+async def test_a_queue_of_five_is_used_without_doubts(tmp_path: Path) -> None:
+    service = emulator(queue_size=5, latency=(0.02, 0.4))
+    async with begun(tmp_path, service) as (service, _, batch):
+        await batch.add(songs(40))
+        ends = await finish(batch)
+        assert {item.state for item in ends} == {"downloaded"}
+        assert len(service.ledger) == 40
+        assert service.count(status=429, code="QUEUE_FULL") <= 8
+
+
+async def test_rows_that_share_a_seed_are_told_apart(tmp_path: Path) -> None:
+    async with begun(tmp_path) as (service, _, batch):
+        fault = Fault(
+            "lost_after_commit", CREATES, method="POST", probability=0.3, times=None
+        )
+        service.add_fault(fault)
+        requests = [GenerationRequest(f"song {n % 3}", seed=7) for n in range(12)]
+        await batch.add(requests)
+        ends = await finish(batch)
+        assert {item.state for item in ends} == {"downloaded"}
+        prompts = {t.id: t.prompt for t in service.tracks.values()}
+        assert all(prompts[str(i.generation_id)] == i.request.prompt for i in ends)
+        assert len(service.ledger) == 12
