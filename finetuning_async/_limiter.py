@@ -56,16 +56,36 @@ def is_rate_refusal(facts: AnswerFacts) -> bool:
     return facts.status == 429 and (facts.code is None or facts.code in BUDGET_OF_CODE)
 
 
-@attrs.define(eq=False)
-class _Waiter:
-    """One call that waits; `event` wakes it to look again."""
+SEATS: Final = 16
+"""Neighbours in a line that are woken together: an event for each would be half of the
+memory of a waiter, and only the head of the line does anything when woken."""
 
-    max_pause: float
-    event: anyio.Event | None = None
+
+@attrs.define(eq=False, weakref_slot=False)
+class _Bench:
+    """Neighbours in a line; their event wakes them to look again."""
+
+    seated: int = 0
+    _event: anyio.Event | None = None
+
+    def event(self) -> anyio.Event:
+        """What to wait for; the next `wake` sets it."""
+        if self._event is None:
+            self._event = anyio.Event()
+        return self._event
 
     def wake(self) -> None:
-        if self.event is not None:
-            self.event.set()
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class _Waiter:
+    """One call that waits."""
+
+    max_pause: float
+    bench: _Bench
 
 
 class _Line:
@@ -96,9 +116,10 @@ class _Line:
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        waiter = _Waiter(max_pause)
         queue = self._again if first else self._queue
-        self.wake()  # whoever was the head gives up its timer if it no longer is
+        waiter = _seat(queue, max_pause)
+        if first:
+            self.wake()  # whoever was the head gives up its timer
         queue.append(waiter)
         try:
             while True:
@@ -108,21 +129,23 @@ class _Line:
                 turn = self.budget.earliest(soon) if self._head() is waiter else inf
                 if turn <= soon:
                     return self.budget.send(now)
-                waiter.event = anyio.Event()
+                event = waiter.bench.event()
                 if turn == inf:
-                    await waiter.event.wait()
+                    await event.wait()
                 else:
                     with anyio.CancelScope(deadline=turn):
-                        await waiter.event.wait()
+                        await event.wait()
         finally:
+            was_head = self._head() is waiter
             queue.remove(waiter)
-            self.wake()
+            if was_head:
+                self.wake()
 
     def wake(self) -> None:
         """Something changed: the head looks again."""
         head = self._head()
         if head is not None:
-            head.wake()
+            head.bench.wake()
 
     def gate_closed(self, now: float) -> None:
         """A 429 arrived: those who will not wait that long leave."""
@@ -130,7 +153,7 @@ class _Line:
         for queue in (self._again, self._queue):
             for waiter in queue:
                 if waiter.max_pause < pause:
-                    waiter.wake()
+                    waiter.bench.wake()
 
     def _head(self) -> _Waiter | None:
         queue = self._again or self._queue
@@ -146,6 +169,15 @@ class _Line:
                 retry_after=pause,
                 safe_to_retry=True,
             )
+
+
+def _seat(queue: deque[_Waiter], max_pause: float) -> _Waiter:
+    """A waiter beside the last of the queue, if there is a seat."""
+    bench = queue[-1].bench if queue else _Bench()
+    if bench.seated >= SEATS:
+        bench = _Bench()
+    bench.seated += 1
+    return _Waiter(max_pause, bench)
 
 
 class Permit:
