@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from math import inf
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from anyio.abc import TaskGroup
-    from anyio.streams.memory import (
-        MemoryObjectReceiveStream,
-        MemoryObjectSendStream,
-    )
 
     from finetuning_async._client import AsyncClient
     from finetuning_async.batch._records import Item, Summary
@@ -232,8 +228,7 @@ class Batch:
         """
         if self._runner is not None:
             raise BatchError("this batch runs already")
-        send, receive = anyio.create_memory_object_stream[BatchItem](inf)
-        results = Results(receive)
+        results = Results()
         folder = self._folder.path
         desk = Desk(
             self._client,
@@ -241,25 +236,21 @@ class Batch:
             self._journal,
             self._outputs,
             self._options,
-            lambda item: send.send_nowait(BatchItem.of(item, folder)),
+            lambda item: results.put(BatchItem.of(item, folder)),
         )
         self._runner = Runner(desk)
-        self._tasks.start_soon(self._work, self._runner, results, send)
+        self._tasks.start_soon(self._work, self._runner, results)
         return results
 
-    async def _work(
-        self,
-        runner: Runner,
-        results: Results,
-        send: MemoryObjectSendStream[BatchItem],
-    ) -> None:
+    async def _work(self, runner: Runner, results: Results) -> None:
+        error: Exception | None = None
         try:
             await runner.run()
-        except Exception as error:  # told to whoever iterates
-            results.error = _single(error)
+        except Exception as caught:  # told to whoever iterates
+            error = _single(caught)
         finally:
             self._last, self._runner = runner, None
-            send.close()
+            results.end(error)
 
     def stop(self) -> None:
         """Create nothing more; the run ends when what is under way has ended."""
@@ -320,18 +311,31 @@ class Results:
         error: What ended the run early; raised at the end of the iteration.
     """
 
-    def __init__(self, receive: MemoryObjectReceiveStream[BatchItem]) -> None:
-        self._receive = receive
+    def __init__(self) -> None:
+        self._items: deque[BatchItem] = deque()
+        self._news = anyio.Event()
+        self._is_over = False
         self.error: Exception | None = None
+
+    def put(self, item: BatchItem) -> None:
+        """Add an item."""
+        self._items.append(item)
+        self._news.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Say that none will follow."""
+        self.error, self._is_over = error, True
+        self._news.set()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> BatchItem:
-        try:
-            return await self._receive.receive()
-        except anyio.EndOfStream:
-            self._receive.close()
+        while not self._items and not self._is_over:
+            self._news = anyio.Event()
+            await self._news.wait()
+        if self._items:
+            return self._items.popleft()
         if self.error is not None:
             raise self.error
         raise StopAsyncIteration

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async._models import Generation
+    from finetuning_async._models import Generation, Page
     from finetuning_async.batch._ledger import Journal
     from finetuning_async.batch._records import Item
 
@@ -109,22 +109,21 @@ class Detective:
             AuthenticationError: The list may not be read.
             PermissionDeniedError: Likewise.
         """
-        seen: list[Seen] = []
-        failed: set[str] = set()
+        rows: dict[str, Generation] = {}
         try:
-            async for row in self._client.generations.list(limit=PAGE_SIZE):
-                seen.append(_seen(row))
-                if row.status == "failed":
-                    failed.add(row.id)
-                created = seen[-1].created_at
-                if created is not None and created < since - WELL_BEFORE:
-                    break
+            page: Page[Generation] | None = await self._client.generations.list(
+                limit=PAGE_SIZE
+            )
+            while page is not None:
+                rows |= {row.id: row for row in page.items}
+                page = None if _is_past(page, since) else await page.next_page()
         except (AuthenticationError, PermissionDeniedError):
             raise
         except FinetuningError as error:
             logger.debug("creates in doubt are looked up later: %s", error)
             return None
-        return Look(seen, frozenset(failed))
+        failed = (row.id for row in rows.values() if row.status == "failed")
+        return Look([_seen(row) for row in rows.values()], frozenset(failed))
 
     def match(self, items: Iterable[Item], look: Look) -> dict[int, str]:
         """The ids of tracks that are certain, by the `seq` of their items."""
@@ -239,6 +238,12 @@ def doubt_of(item: Item) -> Doubt:
         sent_at=entry.sent_at or 0.0,
         lost_at=entry.lost_at or 0.0,
     )
+
+
+def _is_past(page: Page[Generation], since: float) -> bool:
+    """Whether a page goes back well before a moment; later ones are older still."""
+    dates = [row.created_at.timestamp() for row in page.items if row.created_at]
+    return bool(dates) and min(dates) < since - WELL_BEFORE
 
 
 def _seen(row: Generation) -> Seen:

@@ -44,6 +44,15 @@ async def finish(batch: Batch) -> list[BatchItem]:
     return [item async for item in batch.run()]
 
 
+def content(item: BatchItem) -> bytes:
+    assert item.path is not None
+    return item.path.read_bytes()
+
+
+def songs_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.mp3")}
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -63,15 +72,13 @@ async def test_every_request_becomes_a_file_and_a_line(tmp_path: Path) -> None:
         ends = await finish(batch)
         assert (added.new, added.known) == (12, 0)
         assert [item.state for item in ends] == ["downloaded"] * 12
-        assert all(i.path is not None and i.path.read_bytes() == SONG for i in ends)
+        assert {content(item) for item in ends} == {SONG}
         assert len(service.ledger) == batch.summary.accepts == 12
         assert service.count(status=429) == 0
         assert batch.paused is None
     results = lines(tmp_path / "results.jsonl")
     assert [line["prompt"] for line in results] == [f"song {n}" for n in range(12)]
-    assert {line["file"] for line in results} == {
-        p.name for p in tmp_path.glob("*.mp3")
-    }
+    assert {line["file"] for line in results} == songs_in(tmp_path)
     assert (tmp_path / "errors.jsonl").read_text() == ""
 
 
