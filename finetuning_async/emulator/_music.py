@@ -98,7 +98,7 @@ def _loop(score: Score) -> Samples:
     mix = [0.0] * round(beats * score.beat)
     for bar in range(score.bars):
         _add_bar(mix, score, bar, chords[bar * len(chords) // score.bars])
-    drum, bass = _drum(score.root), _note(score.root / 2, 0.05, 0.04, score.beat)
+    drum, bass = _drum(score.root), _note(score.root, 0.03, 0.04, score.beat)
     for beat in range(beats):
         start = round(beat * score.beat)
         _mix_in(mix, bass, start)
@@ -121,7 +121,7 @@ def _add_bar(mix: list[float], score: Score, bar: int, chord: Sequence[int]) -> 
 
 def _chord_table(tonic: int, chord: tuple[int, ...]) -> list[float]:
     """One second of a chord over its tonic, whole cycles only, so that it tiles."""
-    voices = [(0, 0.05), (12, 0.03), (7, 0.015)] + [(step, 0.042) for step in chord]
+    voices = [(0, 0.036), (12, 0.022), (7, 0.01)] + [(step, 0.03) for step in chord]
     table = [0.0] * SAMPLE_RATE
     for step, loudness in voices:
         cycles = 2 * pi * round(_pitch(tonic + step)) / SAMPLE_RATE
@@ -143,7 +143,7 @@ def _add_arpeggio(
         pitch = 12 + rng.choice((*chord, 0, 12))
         if pitch not in notes:
             notes[pitch] = _note(
-                _pitch(score.tonic + pitch), 0.06, 0.01, score.beat * 1.8
+                _pitch(score.tonic + pitch), 0.05, 0.006, score.beat * 1.8
             )
         _mix_in(mix, notes[pitch], round(step * score.beat))
 
@@ -170,7 +170,7 @@ def _drum(root: float) -> list[float]:
     for i in range(3600):
         brush += 0.7 * (rng.uniform(-1, 1) - brush)
         thump = exp(-i / 700) * sin(turn * (i + 500 * (1 - exp(-i / 200))))
-        sound.append(0.50 * exp(-i / 450) * brush + 0.26 * thump)
+        sound.append(0.85 * exp(-i / 500) * brush + 0.2 * thump)
     return sound
 
 
