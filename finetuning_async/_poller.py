@@ -156,17 +156,14 @@ class Poller:
             while not waiter.ready:
                 if self._driver is None:
                     await self._drive(waiter)
-                else:
-                    await self._rest(waiter)
+                    continue
+                self._idle[waiter] = None
+                try:
+                    await waiter.new_event().wait()  # one frame less for thousands
+                finally:
+                    del self._idle[waiter]
         finally:
             self._hand_on()
-
-    async def _rest(self, waiter: Waiter) -> None:
-        self._idle[waiter] = None
-        try:
-            await waiter.woken()
-        finally:
-            del self._idle[waiter]
 
     async def _drive(self, driver: Waiter) -> None:
         self._driver = driver
@@ -212,7 +209,7 @@ class Poller:
         self._sleeping_until = moment
         try:
             with anyio.move_on_at(moment):
-                await driver.woken()
+                await driver.new_event().wait()
         finally:
             self._sleeping_until = -inf
 

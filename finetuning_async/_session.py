@@ -41,10 +41,11 @@ from finetuning_async._waiting import Waiting, check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
 
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._requests import AnyRequest
+    from finetuning_async._watch_list import AnyTrack
     from finetuning_async._wire import Answer
 
 logger = logging.getLogger("finetuning_async")
@@ -273,11 +274,30 @@ class Session:
             sent_at=self.account.clock.not_before(since),
         )
 
-    async def wait(self, track: Generation | SoundEffect | str, **options: Any) -> Any:
-        """Wait for a final state, as `Waiting.for_completion`."""
+    def wait(
+        self, track: Generation | SoundEffect | str, **options: Any
+    ) -> Awaitable[Any]:
+        """Wait for a final state, as `Waiting.for_completion`.
+
+        Raises:
+            ClientClosedError: The client is closed already.
+        """
         if self.calls.is_closing:
             raise _closed()
-        return await self.waiting.for_completion(track, **options)
+        # Not awaited here: with thousands of waiters each frame counts.
+        return self.waiting.for_completion(track, **options)
+
+    def states(
+        self, track: Generation | SoundEffect | str, *, timeout: float | None
+    ) -> AsyncGenerator[AnyTrack]:
+        """The states as they change, as `Waiting.states`.
+
+        Raises:
+            ClientClosedError: The client is closed already.
+        """
+        if self.calls.is_closing:
+            raise _closed()
+        return self.waiting.states(track, timeout=timeout)
 
 
 def _check_json(body: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 
@@ -60,56 +60,40 @@ class Waiting:
         on_update: UpdateCallback | None,
     ) -> Any:
         """Wait for a track's final state; see `AsyncClient.wait_for_completion`."""
-        final: Any = None
-        async with aclosing(self.states(track, timeout=timeout)) as states:
-            async for final in states:
+        # Not by `states`: with thousands of waiters each frame counts.
+        with self._watch(track, timeout) as watch:
+            while True:
+                state = watch.news()
+                if state is None:
+                    await self._poller.wait(watch.watcher)
+                    continue
                 if on_update is not None:
-                    told = on_update(final)
+                    told = on_update(state)
                     if inspect.isawaitable(told):
                         await told
-        return final
+                if state.is_final:
+                    return state
 
     async def states(
         self, track: Generation | SoundEffect | str, *, timeout: float | None
     ) -> AsyncGenerator[AnyTrack]:
         """The states as they change, the final one last; see `AsyncClient.watch`."""
+        with self._watch(track, timeout) as watch:
+            while watch.told not in FINAL_STATUSES:
+                state = watch.news()
+                if state is None:
+                    await self._poller.wait(watch.watcher)
+                else:
+                    yield state
+
+    def _watch(
+        self, track: Generation | SoundEffect | str, timeout: float | None
+    ) -> Watch:
         track_id, latest, kind = _identify(track)
-        if latest is not None and latest.is_final:
-            yield latest
-            return
         longest = inf if timeout is None else check_timeout(timeout)
         deadline = anyio.current_time() + longest
         watcher = Watcher(self._pipeline, track_id, latest, deadline=deadline)
-        self._poller.watch(watcher, kind)
-        told = None if latest is None else latest.status
-        try:
-            while told not in FINAL_STATUSES:
-                state = await self._next(watcher, told, longest)
-                told = state.status
-                yield state
-        finally:
-            self._poller.unwatch(watcher)
-
-    async def _next(
-        self, watcher: Watcher, told: str | None, longest: float
-    ) -> AnyTrack:
-        """The next state that differs from the last one told.
-
-        News that came before an error or the deadline go first.
-
-        Raises:
-            WaitTimeoutError: None came in time.
-        """
-        while True:
-            watcher.ready = False
-            latest = watcher.latest
-            if latest is not None and latest.status != told:
-                return latest
-            if watcher.error is not None:
-                raise copy.copy(watcher.error)
-            if watcher.is_over:
-                raise _time_over(watcher, longest)
-            await self._poller.wait(watcher)
+        return Watch(self._poller, watcher, kind, longest)
 
     async def for_a_place(self, order: Order) -> None:
         """Wait until the service's queue takes one more, and enter it.
@@ -149,6 +133,62 @@ class Waiting:
             yield
         finally:
             self._poller.unwatch_all(waiter)
+
+
+class Watch:
+    """One wait for one track, registered while its ``with`` block runs.
+
+    Args:
+        poller: The account's poll loop.
+        watcher: Who waits; with the state that the caller brought, if any.
+        kind: What it is.
+        longest: Seconds; for the error that says that they are over.
+
+    Attributes:
+        told: The last status that was told, or that the caller knew.
+    """
+
+    __slots__ = ("_kind", "_longest", "_poller", "told", "watcher")
+
+    def __init__(
+        self, poller: Poller, watcher: Watcher, kind: Kind, longest: float
+    ) -> None:
+        self._poller = poller
+        self._kind = kind
+        self._longest = longest
+        self.watcher = watcher
+        latest = watcher.latest
+        self.told = None if latest is None or latest.is_final else latest.status
+
+    def __enter__(self) -> Self:
+        latest = self.watcher.latest
+        if latest is None or not latest.is_final:  # else there is nothing to ask
+            self._poller.watch(self.watcher, self._kind)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._poller.unwatch(self.watcher)
+
+    def news(self) -> AnyTrack | None:
+        """The next state that differs from the last one told; `None` if none came yet.
+
+        News that came before an error or the deadline go first.
+
+        Raises:
+            WaitTimeoutError: None came in time.
+            FinetuningError: The wait was ended by an error.
+        """
+        watcher = self.watcher
+        watcher.ready = False
+        latest = watcher.latest
+        if latest is not None and latest.status != self.told:
+            self.told = latest.status
+            return latest
+        if watcher.error is not None:
+            raise copy.copy(watcher.error)
+        if watcher.is_over:
+            raise _time_over(watcher, self._longest)
+        return None
 
 
 def check_timeout(timeout: float, name: str = "timeout") -> float:

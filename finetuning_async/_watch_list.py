@@ -57,13 +57,13 @@ class Waiter:
         self.error: Exception | None = None
         self._event: anyio.Event | None = None
 
-    async def woken(self) -> None:
-        """Wait until `wake` is called."""
+    def new_event(self) -> anyio.Event:
+        """What `wake` sets from now on; to be awaited at once."""
         self._event = anyio.Event()
-        await self._event.wait()
+        return self._event
 
     def wake(self) -> None:
-        """Let `woken` return; harmless if nobody waits there."""
+        """Set the event; harmless if nobody waits for it."""
         if self._event is not None:
             self._event.set()
 

@@ -107,7 +107,10 @@ async def test_an_async_source_is_read_and_closed() -> None:
 
 async def test_requests_of_different_kinds_are_taken() -> None:
     async with emulated(Emulator(generation_time=(30.0, 30.0))) as (_, client):
-        requests = [GenerationRequest("a", duration=5), InstrumentalRequest("b")]
+        requests: list[AnyRequest] = [
+            GenerationRequest("a", duration=5),
+            InstrumentalRequest("b"),
+        ]
         outcomes = await all_of(client, requests)
         kinds = {o.request.prompt: o.generation and o.generation.kind for o in outcomes}
         assert kinds == {"a": "music", "b": "instrumental"}

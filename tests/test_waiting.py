@@ -338,3 +338,13 @@ async def test_closing_the_client_ends_its_waits_at_once() -> None:
         assert sorted(name or "" for name, _ in ended) == ["a", "b", "c"]
         assert {at for _, at in ended} == {0.7}
         assert_nothing_left(client)
+
+
+async def test_a_closed_client_watches_nothing() -> None:
+    async with open_studio() as (studio, client):
+        await client.aclose()
+        with pytest.raises(ClientClosedError):
+            client.watch("a")
+        with pytest.raises(ClientClosedError):
+            await client.wait_for_completion("a")
+        assert studio.log == []

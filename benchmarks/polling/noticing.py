@@ -1,0 +1,242 @@
+"""Tracks in flight: how late their ends are noticed, and what that costs in reads.
+
+The service is the emulator, with 20 to 200 ms each way. So many tracks are created at
+once, and the next so many when all have ended; or, in the rows that say "kept", another
+one as soon as one is noticed. Kept, 99 tracks do not stand on one page of the list:
+those that have ended stand between them. Creates are not limited here, or 99 could not
+be in flight at a time; reads are, to 60 a minute. Beside the polling a caller reads a
+track every 5 s.
+
+The vendor's way is one loop for each track: read it every 3 s; after a 429 wait as long
+as `Retry-After` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+import httpx
+
+from finetuning_async import AsyncClient, RateLimit, RateLimits
+from finetuning_async.emulator import Emulator
+from finetuning_async.testing import jumping_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+IN_FLIGHT: Final = (
+    (1, False),
+    (10, False),
+    (40, False),
+    (99, False),
+    (40, True),
+    (99, True),
+)
+"""How many, and whether that number is kept up."""
+
+TIMES: Final = {"20-120 s": (20.0, 120.0), "45 ± 1 s": (44.0, 46.0)}
+LATENCY: Final = (0.02, 0.2)
+LIMITS: Final = RateLimits(
+    creates=RateLimit(100_000, per=60.0), reads=RateLimit(60, per=60.0)
+)
+CALLER_EVERY: Final = 5.0
+VENDOR_EVERY: Final = 3.0
+START: Final = 60.0
+"""Seconds in which the first tracks are created."""
+
+
+@attrs.define
+class Watched:
+    """What was seen of one way to poll."""
+
+    late: list[float] = attrs.field(factory=list)
+    caller: list[float] = attrs.field(factory=list)
+    reads: list[float] = attrs.field(factory=list)
+    refused: int = 0
+
+
+@attrs.frozen(eq=False)
+class World:
+    """One service, one way to reach it, and what is seen of it."""
+
+    emulator: Emulator
+    client: AsyncClient
+    http: httpx.AsyncClient
+    seen: Watched
+
+    async def ours(self) -> str:
+        """Create a track and wait for it by the shared loop."""
+        return (await self.client.generate("x", duration=30, wait_timeout=None)).id
+
+    async def the_vendor_s(self) -> str:
+        """Create a track and wait for it by a loop of its own."""
+        created = await self.http.post("/v1/generations", json={"tags": "x"})
+        track_id: str = created.json()["data"]["id"]
+        while True:
+            await anyio.sleep(VENDOR_EVERY)
+            answer = await self.http.get(f"/v1/generations/{track_id}")
+            if answer.status_code == 429:
+                await anyio.sleep(float(answer.headers["Retry-After"]))
+            elif answer.json()["data"]["status"] == "completed":
+                return track_id
+
+    async def our_caller(self, track_id: str) -> None:
+        """A read by the paced client."""
+        await self.client.generations.get(track_id)
+
+    async def a_vendor_s_caller(self, track_id: str) -> None:
+        """A read that waits when it is refused."""
+        while True:
+            answer = await self.http.get(f"/v1/generations/{track_id}")
+            if answer.status_code != 429:
+                return
+            await anyio.sleep(float(answer.headers["Retry-After"]))
+
+
+async def one(world: World, wait: Callable[[], Awaitable[str]]) -> None:
+    """Create a track, wait for it, and note how late its end was noticed."""
+    track_id = await wait()
+    ended = world.emulator.tracks[track_id].ends_at
+    world.seen.late.append(anyio.current_time() - ended)
+
+
+async def batches(
+    world: World, wait: Callable[[], Awaitable[str]], in_flight: int
+) -> None:
+    """So many at once, again and again."""
+    while True:
+        async with anyio.create_task_group() as group:
+            for _ in range(in_flight):
+                group.start_soon(one, world, wait)
+
+
+async def keep(
+    world: World, wait: Callable[[], Awaitable[str]], in_flight: int, rng: random.Random
+) -> None:
+    """Keep so many in flight; the first ones are created within a minute."""
+
+    async def again(first: float) -> None:
+        await anyio.sleep_until(first)
+        while True:
+            await one(world, wait)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(in_flight):
+            group.start_soon(again, rng.uniform(0, START))
+
+
+async def call(world: World, read: Callable[[str], Awaitable[None]]) -> None:
+    """Read a track every 5 s, as a caller may; begin when all are in flight."""
+    for moment in itertools.count(START, CALLER_EVERY):
+        await anyio.sleep_until(moment)
+        began = anyio.current_time()
+        await read(next(reversed(world.emulator.tracks)))
+        world.seen.caller.append(anyio.current_time() - began)
+
+
+async def watch(
+    way: str,
+    in_flight: int,
+    times: tuple[float, float],
+    minutes: float,
+    seed: int,
+    *,
+    kept: bool,
+) -> Watched:
+    """Let one way poll for so many minutes."""
+    seen = Watched()
+    emulator = Emulator(
+        seed=seed,
+        latency=LATENCY,
+        generation_time=times,
+        creates_per_minute=LIMITS.creates.limit,
+        queue_size=1000,
+        credits=1_000_000,
+    )
+    async with (
+        emulator,
+        httpx.AsyncClient(
+            transport=emulator.transport(),
+            base_url=emulator.base_url,
+            headers={"X-API-Key": emulator.api_key},
+            timeout=None,  # noqa: S113 - nothing hangs in an emulator
+        ) as http,
+        AsyncClient(
+            emulator.api_key,
+            base_url=emulator.base_url,
+            http_client=http,
+            rate_limits=LIMITS,
+        ) as client,
+    ):
+        world = World(emulator, client, http, seen)
+        wait, read = (
+            (world.ours, world.our_caller)
+            if way == "ours"
+            else (world.the_vendor_s, world.a_vendor_s_caller)
+        )
+        with anyio.move_on_after(minutes * 60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, world, read)
+                if kept:
+                    await keep(world, wait, in_flight, random.Random(seed))
+                else:
+                    await batches(world, wait, in_flight)
+    seen.reads = [r.at for r in emulator.requests if r.method == "GET"]
+    seen.refused = emulator.count(status=429)
+    return seen
+
+
+def per_minute(moments: Sequence[float], minutes: float) -> tuple[float, int]:
+    """The mean number in a minute, and the number in the busiest."""
+    busiest, first = 0, 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - 60:
+            first += 1
+        busiest = max(busiest, last - first + 1)
+    return len(moments) / minutes, busiest
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that a share of them does not exceed."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def table(*, minutes: float, seed: int) -> None:
+    """Print a row for each number in flight, range of times and way."""
+    print(f"Noticing ({minutes:g} minutes each, seed {seed}); seconds\n")
+    print(
+        "| in flight | take | way | ends | mean late | 95 % | worst |"
+        " polls/min | busiest | 429s | caller waits | worst |"
+    )
+    print("|" + "---|" * 12)
+    loop, options = jumping_backend("asyncio")
+    for (name, times), (count, kept) in itertools.product(TIMES.items(), IN_FLIGHT):
+        for way in ("ours", "vendor's"):
+            seen = anyio.run(
+                partial(watch, way, count, times, minutes, seed, kept=kept),
+                backend=loop,
+                backend_options=dict(options),
+            )
+            label = f"{count} kept" if kept else f"{count}"
+            print(row(label, name, way, seen, minutes))
+
+
+def row(count: str, times: str, way: str, seen: Watched, minutes: float) -> str:
+    """One line of the table; of our polls the caller's own reads are taken away."""
+    mean, busiest = per_minute(seen.reads, minutes)
+    if way == "ours":  # the others' refused reads hide which are the caller's
+        mean -= len(seen.caller) / minutes
+        busiest -= round(60 / CALLER_EVERY)
+    return (
+        f"| {count} | {times} | {way} | {len(seen.late)}"
+        f" | {statistics.mean(seen.late):.2f} | {quantile(seen.late, 0.95):.2f}"
+        f" | {max(seen.late):.2f} | {mean:.1f} | {busiest}"
+        f" | {seen.refused} | {statistics.mean(seen.caller):.2f}"
+        f" | {max(seen.caller):.2f} |"
+    )

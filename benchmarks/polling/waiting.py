@@ -1,0 +1,147 @@
+"""10,000 waiters: what one costs in memory, and all of them while nothing is due.
+
+Ours wait with the default timeout for tracks that cannot be done yet. Beside them: tasks
+that are parked on an event and nothing else, and the common way, a loop in each task
+that sleeps 3 s and looks. Under virtual time a minute of waiting takes no longer than
+the work in it, so the processor's share of a minute is what it would be in real time.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import anyio
+import attrs
+import httpx
+
+from finetuning_async import AsyncClient
+from finetuning_async._inflight import UnderWay
+from finetuning_async.testing import jumping_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+WATCHED: Final = 120.0
+"""Seconds of virtual time in which nothing is due."""
+
+SLEEP: Final = 3.0
+
+
+@attrs.frozen
+class Cost:
+    """What so many waiters cost."""
+
+    bytes_each: float
+    start_us: float
+    share: float
+
+
+class _Nobody(httpx.AsyncBaseTransport):
+    """A service that must not be asked."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"nothing was due, but {request.url} was read")
+
+
+async def ours(count: int, tracks: int) -> Cost:
+    """Waiters of the shared loop."""
+    http = httpx.AsyncClient(transport=_Nobody())
+    async with http, AsyncClient("ft_live_" + "0" * 32, http_client=http) as client:
+        account = client._session().account  # noqa: SLF001 - there is no service here
+        now = anyio.current_time()
+        for _ in range(8):  # tracks of an unknown length take 290 s
+            account.poller._news._outlook.learn(  # noqa: SLF001 - as above
+                "music", None, shortest=290.0, longest=290.0
+            )
+        for number in range(tracks):
+            account.inflight.accepted(
+                f"track-{number}",
+                UnderWay(kind="music", accepted_at=now, duration=None),
+            )
+        ids = [f"track-{number % tracks}" for number in range(count)]
+
+        async def wait(number: int) -> None:
+            await client.wait_for_completion(ids[number])
+
+        return await measure(wait, count)
+
+
+async def parked(number: int) -> None:
+    """A task that waits for an event of its own."""
+    await anyio.Event().wait()
+
+
+async def sleeps(number: int) -> None:
+    """A task that looks every 3 s."""
+    while True:
+        await anyio.sleep(SLEEP)
+
+
+async def sleeps_with_a_deadline(number: int) -> None:
+    """The same under a timeout of its own."""
+    with anyio.move_on_after(300):
+        while True:
+            await anyio.sleep(SLEEP)
+
+
+async def measure(wait: Callable[[int], Coroutine[Any, Any, None]], count: int) -> Cost:
+    """Start so many tasks, weigh them, and let time go by."""
+    async with anyio.create_task_group() as group:
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(count):
+            group.start_soon(wait, number)
+        await anyio.sleep(0.01)
+        gc.collect()
+        weight = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        began = time.process_time()
+        await anyio.sleep(WATCHED)
+        share = (time.process_time() - began) / WATCHED
+        group.cancel_scope.cancel()
+    return Cost(weight / count, await start_time(wait, count), share)
+
+
+async def start_time(
+    wait: Callable[[int], Coroutine[Any, Any, None]], count: int
+) -> float:
+    """Microseconds to start one, without the weighing."""
+    async with anyio.create_task_group() as group:
+        began = time.process_time()
+        for number in range(count):
+            group.start_soon(wait, number)
+        await anyio.sleep(0.01)
+        taken = time.process_time() - began
+        group.cancel_scope.cancel()
+    return taken / count * 1e6
+
+
+def table(*, count: int) -> None:
+    """Print a row for each way to wait, on both event loops."""
+    ways = {
+        "parked on an event": partial(measure, parked, count),
+        f"ours, {count:,} tracks": partial(ours, count, count),
+        "ours, 99 tracks": partial(ours, count, 99),
+        "sleep loop, 3 s": partial(measure, sleeps, count),
+        "the same under a timeout": partial(measure, sleeps_with_a_deadline, count),
+    }
+    print(f"{count:,} waiters, default timeout, nothing due for {WATCHED:g} s\n")
+    print("| loop | way | bytes each | above parked | start, µs | of one core |")
+    print("|" + "---|" * 6)
+    loops: tuple[Literal["asyncio"], Literal["trio"]] = ("asyncio", "trio")
+    for loop in loops:
+        base = 0.0
+        for name, way in ways.items():
+            backend, options = jumping_backend(loop)
+            cost = anyio.run(way, backend=backend, backend_options=dict(options))
+            base = base or cost.bytes_each
+            print(
+                f"| {loop} | {name} | {cost.bytes_each:.0f}"
+                f" | {cost.bytes_each - base:.0f} | {cost.start_us:.0f}"
+                f" | {cost.share:.2%} |"
+            )
