@@ -1,0 +1,133 @@
+"""Rows from JSONL and CSV, and all that is wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async import GenerationRequest, InstrumentalRequest
+from finetuning_async.batch import BatchInputError, Row, read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def problems(text: str, **options: str) -> list[str]:
+    with pytest.raises(BatchInputError) as caught:
+        list(read_rows(text.splitlines(keepends=True), **options))  # type: ignore[arg-type]  # formats by name
+    return list(caught.value.problems)
+
+
+def test_jsonl_rows_keep_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "songs.jsonl"
+    path.write_text(
+        '\ufeff{"tags": "waltz", "bpm": 90, "custom_id": "one"}\n\n'
+        '{"type": "instrumental", "prompt": "rain", "enhance": false, "seed": null}\n',
+        encoding="utf-8",
+    )
+    assert list(read_rows(path)) == [
+        Row(request=GenerationRequest("waltz", bpm=90), custom_id="one", line=1),
+        Row(request=InstrumentalRequest("rain", enhance=False), line=3),
+    ]
+
+
+def test_csv_cells_become_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_text(
+        "\ufefftags,duration,bpm,key,lyrics,custom_id\r\n"
+        '"a, b",30,90.5,F#,"one\r\ntwo",x\r\n'
+        "waltz,,,,,\r\n",
+        encoding="utf-8",
+        newline="",
+    )
+    first, second = read_rows(path)
+    assert first.request == GenerationRequest(
+        "a, b", duration=30, bpm=90.5, key="F#", lyrics="one\r\ntwo"
+    )
+    assert first.custom_id == "x"
+    assert second.request == GenerationRequest("waltz")
+    assert second.custom_id is None
+
+
+def test_a_csv_may_hold_instrumentals() -> None:
+    text = "type,prompt,enhance\ninstrumental,rain,FALSE\ninstrumental,sun,\n"
+    rows = list(read_rows(text.splitlines(keepends=True)))
+    assert [row.request for row in rows] == [
+        InstrumentalRequest("rain", enhance=False),
+        InstrumentalRequest("sun"),
+    ]
+
+
+def test_the_format_is_seen_by_the_first_line() -> None:
+    assert len(list(read_rows(['{"tags": "x"}\n']))) == 1
+    assert len(list(read_rows(["tags\n", "x\n"]))) == 1
+    assert list(read_rows([])) == []
+
+
+def test_all_errors_are_told_at_once_with_their_lines() -> None:
+    text = (
+        '{"tags": "ok"}\n'
+        '{"tags": "x", "bpm": 300, "key": "H"}\n'
+        '{"tags": "x", "tempo": 3}\n'
+        "{nonsense\n"
+        "[1]\n"
+        '{"tags": "x", "duration": NaN}\n'
+        '{"type": "sfx", "prompt": "x"}\n'
+        '{"bpm": 90}\n'
+        '{"tags": "x", "lyric": "la"}\n'
+    )
+    found = problems(text)
+    where = [problem.partition(":")[0] for problem in found]
+    assert where == [f"line {n}" for n in (2, 2, 3, 4, 5, 6, 7, 8, 9)]
+    assert "did you mean 'lyrics'" in found[-1]
+
+
+def test_custom_ids_are_unique_and_harmless() -> None:
+    text = (
+        '{"tags": "x", "custom_id": "a"}\n'
+        '{"tags": "y", "custom_id": "a"}\n'
+        '{"tags": "z", "custom_id": ""}\n'
+        '{"tags": "z", "custom_id": 7}\n'
+        '{"tags": "z", "custom_id": "a\\nb"}\n'
+    )
+    found = problems(text)
+    assert "was used in line 1" in found[0]
+    assert len(found) == 4
+
+
+def test_equal_rows_are_legal() -> None:
+    assert len(list(read_rows(['{"tags": "x"}\n'] * 3))) == 3
+
+
+def test_a_csv_that_is_none_is_told() -> None:
+    assert "more than 1 cells" in problems("tags\nx,y\n", format="csv")[0]
+    assert "twice" in problems("tags,tags\nx,y\n", format="csv")[0]
+    assert "no CSV" in problems('tags\n"x\n', format="csv")[0]
+    assert "bpm='fast'" in problems("tags,bpm\nx,fast\n")[0]
+
+
+def test_a_long_list_of_problems_ends() -> None:
+    assert len(problems('{"tags": ""}\n' * 5000)) == 1000
+
+
+def test_a_webhooks_secret_is_in_no_problem() -> None:
+    (found,) = problems('{"tags": "x", "webhook": "ftp://me.example/?token=s3cret"}\n')
+    assert "s3cret" not in found
+
+
+def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BatchInputError, match="nothing"):
+        list(read_rows(tmp_path / "nothing.jsonl"))
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00tags")
+    with pytest.raises(BatchInputError, match=r"binary\.csv"):
+        list(read_rows(tmp_path / "binary.csv"))
+
+
+@given(st.text())
+def test_no_input_ends_in_a_surprise(text: str) -> None:
+    with contextlib.suppress(BatchInputError):
+        list(read_rows(text.splitlines(keepends=True)))

@@ -1,0 +1,189 @@
+"""Matching, balance, names, tags, mounts: the arithmetic of a batch."""
+
+from __future__ import annotations
+
+import io
+import string
+from pathlib import Path
+
+import mutagen
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutagen.id3 import ID3
+
+from finetuning_async import GenerationRequest
+from finetuning_async.batch import JournalError, Row
+from finetuning_async.batch._balance import Balance, Reading
+from finetuning_async.batch._id3 import music_frames, with_tags
+from finetuning_async.batch._journal import Accepted, Entry, Sending, step
+from finetuning_async.batch._lock import network_kind
+from finetuning_async.batch._names import file_name
+from finetuning_async.batch._reconcile import Doubt, Evidence, Seen, match, verdict
+from finetuning_async.batch._records import Keys
+
+
+def doubt(seq: int = 1, **values: object) -> Doubt:
+    given = {
+        "kind": "music",
+        "prompt": "waltz",
+        "body": "{}",
+        "seed": 7,
+        "is_ours": True,
+        "sent_at": 1000.0,
+        "lost_at": 1030.0,
+    }
+    return Doubt(seq=seq, **{**given, **values})  # type: ignore[arg-type]  # by name
+
+
+def seen(id: str = "t", **values: object) -> Seen:
+    given = {"kind": "music", "prompt": "waltz", "seed": 7, "created_at": 1001.0}
+    return Seen(id=id, **{**given, **values})  # type: ignore[arg-type]  # by name
+
+
+def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
+    assert match([doubt()], [seen(prompt="waltz, rewritten")], set()) == {1: "t"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [seen(seed=8), seen(kind="instrumental"), seen(created_at=900.0), seen(seed=None)],
+)
+def test_other_tracks_are_not_ours(row: Seen) -> None:
+    assert match([doubt()], [row], set()) == {}
+
+
+def test_a_track_that_belongs_to_an_item_is_not_given_again() -> None:
+    assert match([doubt()], [seen()], {"t"}) == {}
+
+
+def test_rows_that_are_alike_take_alike_tracks_oldest_first() -> None:
+    doubts = [doubt(n, is_ours=False, sent_at=1000.0 + n) for n in (1, 2, 3)]
+    rows = [seen("b", created_at=1002.0), seen("a", created_at=1001.0)]
+    assert match(doubts, rows, set()) == {1: "a", 2: "b"}
+
+
+def test_a_shared_seed_is_told_apart_by_the_prompt_or_not_at_all() -> None:
+    doubts = [
+        doubt(1, is_ours=False, body="a"),
+        doubt(2, is_ours=False, body="b", prompt="polka"),
+    ]
+    assert match(doubts, [seen("p", prompt="polka")], set()) == {2: "p"}
+    assert match(doubts, [seen("r", prompt="rewritten")], set()) == {}
+
+
+def test_more_tracks_than_creates_with_a_callers_seed_are_nobodys() -> None:
+    rows = [seen("a"), seen("b")]
+    assert match([doubt(is_ours=False)], rows, set()) == {}
+
+
+def evidence(**values: object) -> Evidence:
+    given = {
+        "age": 400.0,
+        "settle": 300.0,
+        "later_is_listed": True,
+        "seeds_are_echoed": True,
+        "credits_clear": True,
+        "more_to_come": False,
+    }
+    return Evidence(**{**given, **values})  # type: ignore[arg-type]  # by name
+
+
+def test_absence_needs_all_four_proofs() -> None:
+    assert verdict(evidence()) == "absent"
+    assert verdict(evidence(age=299.0)) == "wait"
+    assert "seeds" in verdict(evidence(seeds_are_echoed=False))
+    assert "later" in verdict(evidence(later_is_listed=False))
+    assert verdict(evidence(later_is_listed=False, more_to_come=True)) == "wait"
+    assert "credits" in verdict(evidence(credits_clear=False))
+    assert "compared" in verdict(evidence(credits_clear=None))
+    assert verdict(evidence(credits_clear=None, more_to_come=True)) == "wait"
+
+
+def reading(credits: int, accepts: int = 0, fails: int = 0) -> Reading:
+    return Reading(credits=credits, accepts=accepts, fails=fails)
+
+
+def test_a_balance_shows_a_charge_and_what_came_back() -> None:
+    assert Balance().is_clear(reading(10)) is None
+    balance = Balance().read(reading(100))
+    assert balance.is_clear(reading(97, accepts=3))
+    assert not balance.is_clear(reading(96, accepts=3))
+    assert not balance.is_clear(reading(97, accepts=3, fails=1))  # refunds not known
+    kept = balance.read(reading(97, accepts=3, fails=1))
+    assert kept.refunds is False
+    assert kept.is_clear(reading(95, accepts=5, fails=2))
+    refunded = balance.read(reading(98, accepts=3, fails=1))
+    assert refunded.refunds is True
+    assert refunded.is_clear(reading(97, accepts=5, fails=2))
+    assert not refunded.is_clear(reading(96, accepts=5, fails=2))
+    assert Balance.from_json(refunded.to_json()) == refunded
+    assert Balance.from_json(None) == Balance()
+
+
+@given(st.text(max_size=300), st.none() | st.text(min_size=1, max_size=300))
+def test_file_names_are_harmless(prompt: str, custom_id: str | None) -> None:
+    name = file_name(prompt, "key", custom_id)
+    assert name.endswith(".mp3")
+    assert set(name) <= set(string.ascii_letters + string.digits + "._-")
+    assert len(name) <= 110
+    assert name[0] not in ".-"
+
+
+def test_names_do_not_depend_on_the_place_in_the_input() -> None:
+    one, two = GenerationRequest("one"), GenerationRequest("two")
+    first, second = Keys(), Keys()
+    files = [first.item(Row(request=r)).file for r in (one, two, one)]
+    again = [second.item(Row(request=r)).file for r in (two, one, one)]
+    assert sorted(files) == sorted(again)
+    assert len(set(files)) == 3
+    assert first.item(Row(request=one, custom_id="Track-01")).file == "Track-01.mp3"
+    assert first.item(Row(request=one, custom_id="a/b")).file.startswith("a-b-")
+
+
+def test_no_custom_id_can_take_another_items_name() -> None:
+    keys = Keys()
+    other = keys.item(Row(request=GenerationRequest("one"))).file
+    item = keys.item(Row(request=GenerationRequest("x"), custom_id=other[:-4]))
+    assert item.file != other
+
+
+def test_tags_are_read_by_others_and_the_audio_stays() -> None:
+    audio = b"\xff\xf3\x14\xc4" + bytes(20)
+    frames = music_frames(title="N\u00e4chte \U0001f319", bpm=84.6, keyscale="F# minor")
+    once = with_tags(audio * 50, frames)
+    tags = ID3(io.BytesIO(once))  # type: ignore[no-untyped-call]  # mutagen has no types
+    assert str(tags["TIT2"]) == "N\u00e4chte \U0001f319"
+    assert str(tags["TBPM"]) == "85"
+    assert str(tags["TKEY"]) == "F#m"
+    assert once.endswith(audio * 50)
+    assert with_tags(once, frames) == once
+    assert with_tags(once, {}) == audio * 50
+    assert mutagen.File(io.BytesIO(once)) is not None
+
+
+@given(st.text(), st.binary(max_size=30))
+def test_any_title_and_any_file_can_be_tagged(title: str, audio: bytes) -> None:
+    tagged = with_tags(audio, {"TIT2": title})
+    assert tagged.startswith(b"ID3")
+    assert with_tags(tagged, {"TIT2": title}) == tagged
+
+
+def test_an_event_that_cannot_happen_is_refused() -> None:
+    with pytest.raises(JournalError, match="Accepted cannot happen"):
+        step(Entry(), Accepted("t"))
+    intent, _ = step(Entry(), Sending(5, 10.0))
+    with pytest.raises(JournalError):
+        step(intent, Sending(5, 10.0))
+
+
+def test_network_file_systems_are_recognised() -> None:
+    mounts = (
+        "/dev/sda1 / ext4 rw 0 0\n"
+        "server:/x /mnt/my\\040music nfs4 rw 0 0\n"
+        "tmpfs /mnt/my\\040music/fast tmpfs rw 0 0\n"
+    )
+    assert network_kind(Path("/mnt/my music/album"), mounts) == "nfs4"
+    assert network_kind(Path("/mnt/my music/fast/album"), mounts) is None
+    assert network_kind(Path("/mnt/my musical"), mounts) is None
+    assert network_kind(Path("/anywhere"), "") is None

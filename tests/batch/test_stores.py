@@ -1,0 +1,225 @@
+"""One suite for every store; a new one is added to `make`."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+from finetuning_async import GenerationRequest, InstrumentalRequest
+from finetuning_async.batch import JournalError, Row
+from finetuning_async.batch._journal import Entry, State
+from finetuning_async.batch._records import Keys, NewItem, Request
+from finetuning_async.batch._sqlite import VERSION, SQLiteStore
+from finetuning_async.batch._store import MemoryStore, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = (
+        MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "j.db")
+    )
+    yield made
+    made.close()
+
+
+def items(count: int, custom: bool = False) -> list[NewItem]:
+    keys = Keys()
+    return [
+        keys.item(
+            Row(
+                request=GenerationRequest(f"song {n}", bpm=90),
+                custom_id=f"id{n}" if custom else None,
+                line=n + 1,
+            )
+        )
+        for n in range(count)
+    ]
+
+
+def test_items_come_out_in_order_and_as_they_went_in(store: Store) -> None:
+    added = store.add(items(5))
+    assert (added.new, added.known) == (5, 0)
+    claimed = store.claim(0, 3)
+    assert [item.seq for item in claimed] == [1, 2, 3]
+    assert [item.seq for item in store.claim(3, 10)] == [4, 5]
+    assert claimed[0].request == GenerationRequest("song 0", bpm=90)
+    assert claimed[0].line == 1
+    assert claimed[0].entry == Entry()
+
+
+def test_every_parameter_survives(store: Store) -> None:
+    requests: list[Request] = [
+        GenerationRequest(
+            "a\u2028b 'quoted' \U0001f3b9",
+            lyrics="l\nm",
+            duration=30.5,
+            bpm=90,
+            language="en",
+            key="Db",
+            scale="minor",
+            timesignature="3",
+            seed=0,
+            webhook="https://me.example/?token=x",
+        ),
+        InstrumentalRequest("x", duration=30, enhance=False, seed=2**31 - 1),
+        InstrumentalRequest("x"),
+    ]
+    keys = Keys()
+    store.add(keys.item(Row(request=request)) for request in requests)
+    assert [item.request for item in store.rows()] == requests
+
+
+def test_known_keys_stay_as_they_are(store: Store) -> None:
+    store.add(items(3))
+    first = store.claim(0, 1)[0]
+    store.record(first, Entry(state="intent", seed=5))
+    added = store.add(items(4))
+    assert (added.new, added.known) == (1, 3)
+    assert [item.entry.state for item in store.rows()] == ["intent", *["planned"] * 3]
+
+
+def test_a_custom_id_with_another_content_takes_nothing_in(store: Store) -> None:
+    store.add(items(2, custom=True))
+    changed = [attrs.evolve(items(9, custom=True)[1], body='{"tags": "other"}')]
+    with pytest.raises(JournalError, match=r"line 2: id1 .* another content"):
+        store.add([*items(9, custom=True)[5:], *changed])
+    assert store.summary().total == 2
+
+
+def test_an_input_that_breaks_off_takes_nothing_in(store: Store) -> None:
+    def broken() -> Iterator[NewItem]:
+        yield from items(1200)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.add(broken())
+    assert store.summary().total == 0
+    assert store.add(items(2)).new == 2
+
+
+def test_an_entry_is_kept_whole(store: Store) -> None:
+    store.add(items(1))
+    entry = Entry(
+        state="failed",
+        seed=5,
+        sent_at=1.25,
+        lost_at=2.5,
+        track_id="t1",
+        former=("t0", "t9"),
+        accepts=3,
+        fails=2,
+        code="FAILED",
+        error="it broke",
+        result='{"a": 1}',
+    )
+    store.record(store.claim(0, 1)[0], entry)
+    (item,) = store.rows("failed")
+    assert item.entry == entry
+    assert store.track_ids() == {"t0", "t1", "t9"}
+    assert (store.summary().accepts, store.summary().fails) == (3, 2)
+
+
+def test_a_record_from_an_older_state_is_refused(store: Store) -> None:
+    store.add(items(1))
+    old = store.claim(0, 1)[0]
+    store.record(old, Entry(state="intent"))
+    with pytest.raises(JournalError, match="not planned any more"):
+        store.record(old, Entry(state="intent"))
+
+
+def test_pending_is_all_that_a_new_runner_must_ask_about(store: Store) -> None:
+    store.add(items(8))
+    states: tuple[State, ...] = (
+        "planned",
+        "intent",
+        "unknown",
+        "held",
+        "accepted",
+        "completed",
+    )
+    every: tuple[State, ...] = (*states, "downloaded", "failed")
+    for item, state in zip(store.claim(0, 8), every, strict=True):
+        if state != "planned":
+            store.record(item, Entry(state=state))
+    assert [item.entry.state for item in store.pending()] == list(states[1:])
+    assert store.summary().in_doubt == 3
+    assert not store.summary().is_done
+
+
+def test_items_are_found_by_every_name_that_is_shown(store: Store) -> None:
+    store.add([*items(1), *items(2, custom=True)[1:]])
+    first, second = store.claim(0, 2)
+    store.record(second, Entry(state="accepted", track_id="t1"))
+    for name, seq in ((first.name, 1), (first.key, 1), ("id1", 2), ("t1", 2)):
+        found = store.find(name)
+        assert found is not None
+        assert found.seq == seq
+    assert store.find("nobody") is None
+
+
+def test_notes_are_kept_and_replaced(store: Store) -> None:
+    assert store.read_note("a") is None
+    store.write_note("a", "1")
+    store.write_note("a", "2")
+    assert store.read_note("a") == "2"
+
+
+def test_rows_can_be_changed_while_they_are_read(store: Store) -> None:
+    store.add(items(1200))
+    for item in store.rows("planned"):
+        store.record(item, Entry(state="downloaded"))
+    assert store.summary().states["downloaded"] == 1200
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    SQLiteStore(tmp_path / "j.db").close()
+    with sqlite3.connect(tmp_path / "j.db") as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
+    with pytest.raises(JournalError, match="newer version"):
+        SQLiteStore(tmp_path / "j.db")
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "j.db").write_bytes(b"no database" * 100)
+    with pytest.raises(JournalError, match=r"j\.db"):
+        SQLiteStore(tmp_path / "j.db")
+
+
+def test_a_reader_looks_on_while_the_runner_writes(tmp_path: Path) -> None:
+    writer = SQLiteStore(tmp_path / "j.db")
+    writer.add(items(3))
+    reader = SQLiteStore(tmp_path / "j.db", read_only=True)
+    writer.record(writer.claim(0, 1)[0], Entry(state="intent"))
+    assert reader.summary().states["intent"] == 1
+    with pytest.raises(JournalError, match="readonly"):
+        reader.write_note("a", "b")
+    reader.close()
+    writer.close()
+
+
+def test_every_commit_survives_a_kill(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from finetuning_async.batch._journal import Entry, State
+from finetuning_async.batch._sqlite import SQLiteStore
+from tests.batch.test_stores import items
+store = SQLiteStore(Path({str(tmp_path / "j.db")!r}))
+store.add(items(3))
+store.record(store.claim(0, 1)[0], Entry(state="intent", seed=5))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False, timeout=30)
+    store = SQLiteStore(tmp_path / "j.db")
+    assert [item.entry.seed for item in store.pending()] == [5]
+    store.close()
