@@ -118,8 +118,6 @@ class _Line:
         """
         queue = self._again if first else self._queue
         waiter = _seat(queue, max_pause)
-        if first:
-            self.wake()  # whoever was the head gives up its timer
         queue.append(waiter)
         try:
             while True:

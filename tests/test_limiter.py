@@ -273,6 +273,44 @@ async def test_429s_that_name_no_time_are_waited_out_longer_and_longer() -> None
     assert limiter.gate_opens("reads") - anyio.current_time() <= 5.5
 
 
+async def test_a_timers_tolerance_skips_no_rule() -> None:
+    limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
+    started = anyio.current_time()
+    (await limiter.acquire("creates")).answered(OK)
+    pace = limiter._lines["creates"].budget._pace
+    assert pace is not None
+    pace.counter.is_on = True
+    await anyio.sleep(LEASE - 5e-7)
+    assert limiter.try_acquire("creates") is None
+    await limiter.acquire("creates")
+    assert anyio.current_time() - started > 119
+
+
+async def test_a_pause_of_a_day_reaches_those_far_back_in_the_line() -> None:
+    limiter = limiter_of()
+    permit = await limiter.acquire("creates")
+    failed = anyio.Event()
+
+    async def waits_long() -> None:
+        await limiter.acquire("creates")
+
+    async def waits_a_while() -> None:
+        with pytest.raises(RateLimitError):
+            await limiter.acquire("creates", max_pause=300)
+        failed.set()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(40):
+            group.start_soon(waits_long)
+        await anyio.sleep(1)
+        group.start_soon(waits_a_while)
+        await anyio.sleep(1)
+        permit.answered(refusal("GENERATION_RATE_LIMITED", 86400.0))
+        await anyio.sleep(0.1)
+        assert failed.is_set()
+        group.cancel_scope.cancel()
+
+
 async def test_a_pause_of_a_day_fails_those_who_wait_and_says_so() -> None:
     limiter = Limiter(RateLimits(), rng=random.Random(1), max_pause=300)
     permits = [await limiter.acquire("creates") for _ in range(10)]

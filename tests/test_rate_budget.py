@@ -238,6 +238,30 @@ def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
     assert budget._pace is not None
     assert not budget._pace.counter.is_on
     assert 30.4 <= budget.earliest(1.0) <= 31
+    assert budget._pace.others.taken(1.0) == 10
+
+
+def test_after_a_gate_one_goes_first_even_without_headers() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    budget.answered(budget.send(0.0), 0.4, AnswerFacts(status=200))
+    ticket = budget.send(0.4)
+    facts = AnswerFacts(status=429, retry_after=9.0)
+    budget.answered(ticket, 1.0, facts)
+    budget.refused(1.0, 9.0, ticket)
+    assert budget.earliest(11.0) == 11.0
+    budget.send(11.0)
+    assert budget.earliest(11.1) == 16.0
+
+
+def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    for number in range(10):
+        sent_at = 30.0 * (number == 9)
+        ticket = budget.send(sent_at)
+        budget.answered(ticket, sent_at + 0.1, AnswerFacts(status=200))
+    assert budget.earliest(61.0) == 61.0
+    budget.send(61.0)
+    assert budget.earliest(61.1) == 66.0
 
 
 def test_the_other_budgets_code_closes_the_gate_but_teaches_nothing() -> None:

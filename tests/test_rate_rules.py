@@ -121,6 +121,7 @@ def test_after_a_refusal_one_asks_again() -> None:
     news.answered(sent(news, 1), 1.0, 9)
     news.refused()
     assert news.credit(1.0) == 0
+    assert not news.is_fresh(1.0)
     assert news.earliest(1.0) == 1.0
     sent(news, 2, 1.0)
     assert news.earliest(1.0) > 1.0
