@@ -17,12 +17,16 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from finetuning_async._types import Kind
+
+    _Key: TypeAlias = tuple[Kind, int | None]
 
 SHARE: Final = 0.7
 """The part of the read budget that polling may use; the rest is the caller's."""
@@ -33,12 +37,17 @@ LOAN: Final = 2
 FIRST_LOOK: Final = 2.0
 """Seconds after acceptance, at 60 reads a minute, while nothing has been learned."""
 
-SAMPLES_KEPT: Final = 64
+SAMPLES_KEPT: Final = 512
+"""Of one kind and length. Tracks that were created together end in the order of their
+times, so fewer than are in flight would forget the shortest."""
+
 SAMPLES_NEEDED: Final = 4
 LENGTH_STEP: Final = 5.0
 """Seconds of requested length that are taken for the same."""
 
-STRAGGLER_GROWTH: Final = 1.3
+STRAGGLER_SHARE: Final = 0.05
+"""Of the time by which a track is overdue: how late its end may be noticed."""
+
 SLOWEST_LOOK: Final = 15.0
 """Seconds between looks at a straggler, at 60 reads a minute."""
 
@@ -91,7 +100,8 @@ class Outlook:
 
     def __init__(self, *, scale: float = 1.0) -> None:
         self._scale = scale
-        self._seen: dict[tuple[Kind, int | None], deque[tuple[float, float]]] = {}
+        self._seen: dict[_Key, deque[tuple[float, float]]] = {}
+        self._expected: dict[_Key, Expectation] = {}
 
     def learn(
         self, kind: Kind, length: float | None, *, shortest: float, longest: float
@@ -107,27 +117,26 @@ class Outlook:
         key = _key(kind, length)
         samples = self._seen.setdefault(key, deque(maxlen=SAMPLES_KEPT))
         samples.append((min(shortest, longest), longest))
+        if len(samples) >= SAMPLES_NEEDED:
+            self._expected[key] = self._bounds(samples)
 
     def expect(self, kind: Kind, length: float | None) -> Expectation:
         """When a track of this kind and length may be done."""
-        samples = self._seen.get(_key(kind, length), ())
-        if len(samples) < SAMPLES_NEEDED:
-            return Expectation(FIRST_LOOK * self._scale, inf)
+        known = self._expected.get(_key(kind, length))
+        return known or Expectation(FIRST_LOOK * self._scale, inf)
+
+    def _bounds(self, samples: Collection[tuple[float, float]]) -> Expectation:
         low = min(shortest for shortest, _ in samples)
         high = max(longest for _, longest in samples)
         slack = 2 * (high - low) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
 
-    def next_look(
-        self, expectation: Expectation, *, age: float, last_pause: float, turn: float
-    ) -> float:
+    def pause(self, expectation: Expectation, *, age: float) -> float:
         """How long to wait before the next look at a track that still runs.
 
         Args:
             expectation: When it may be done.
             age: Seconds since its acceptance.
-            last_pause: Seconds waited before this look; 0 if there was none.
-            turn: Seconds between two turns of the poll loop.
 
         Returns:
             Seconds; 0 for the next turn.
@@ -136,9 +145,9 @@ class Outlook:
             return expectation.earliest - age
         if age <= expectation.latest:
             return 0.0
-        slower = max(last_pause, turn) * STRAGGLER_GROWTH
-        return min(slower, SLOWEST_LOOK * self._scale)
+        overdue = age - expectation.latest
+        return min(overdue * STRAGGLER_SHARE, SLOWEST_LOOK * self._scale)
 
 
-def _key(kind: Kind, length: float | None) -> tuple[Kind, int | None]:
+def _key(kind: Kind, length: float | None) -> _Key:
     return kind, None if length is None else round(length / LENGTH_STEP)

@@ -76,7 +76,7 @@ class Poller:
         self._pace = Pace(limit=limit, per=per)
         scale, turn = self._pace.scale, self._pace.interval
         outlook = Outlook(scale=scale)
-        self._list = WatchList(inflight, outlook, scale=scale, turn=turn)
+        self._list = WatchList(inflight, outlook, scale=scale)
         self._lists = ListHealth(scale=scale)
         self._news = News(
             self._list, self._lists, inflight, outlook, clock, scale=scale, turn=turn

@@ -131,7 +131,6 @@ class Watched:
         latest: The last state read.
         row: A final row of a list that lacks what the end should tell.
         next_look: When to look next, on the loop's clock.
-        last_pause: Seconds between the last look and the next.
         looked_at: When the last look began, on the loop's clock.
         ran_at: When it was last known to run, likewise.
         offset: Where the page of the list begins that should show it; `None` if it is
@@ -145,7 +144,6 @@ class Watched:
         "failures",
         "is_urgent",
         "kind",
-        "last_pause",
         "latest",
         "length",
         "looked_at",
@@ -166,7 +164,6 @@ class Watched:
         self.latest: AnyTrack | None = None
         self.row: AnyTrack | None = None
         self.next_look = -inf
-        self.last_pause = 0.0
         self.looked_at = -inf
         self.ran_at = -inf
         self.offset: int | None = 0
@@ -192,16 +189,12 @@ class WatchList:
         inflight: The account's register; what it knows of a track is used.
         outlook: How long tracks take.
         scale: Seconds per read of the budget.
-        turn: Seconds between two turns of the poll loop.
     """
 
-    def __init__(
-        self, inflight: InFlight, outlook: Outlook, *, scale: float, turn: float
-    ) -> None:
+    def __init__(self, inflight: InFlight, outlook: Outlook, *, scale: float) -> None:
         self._inflight = inflight
         self._outlook = outlook
         self._scale = scale
-        self._turn = turn
         self._tracks: dict[str, Watched] = {}
         self._watching_all = 0
         self._soonest = inf
@@ -279,13 +272,8 @@ class WatchList:
         """Decide when a track that still runs is looked at next."""
         pause = 0.0
         if track.accepted_at is not None:
-            pause = self._outlook.next_look(
-                self._outlook.expect(track.kind, track.length),
-                age=now - track.accepted_at,
-                last_pause=track.last_pause,
-                turn=self._turn,
-            )
-        track.last_pause = pause
+            expected = self._outlook.expect(track.kind, track.length)
+            pause = self._outlook.pause(expected, age=now - track.accepted_at)
         self.look_at(track, now + pause)
         for watcher in track.watchers:
             self._look_before_the_end(track, watcher, now)

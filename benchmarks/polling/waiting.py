@@ -1,9 +1,9 @@
 """10,000 waiters: what one costs in memory, and all of them while nothing is due.
 
-Ours wait with the default timeout for tracks that cannot be done yet. Beside them: tasks
-that are parked on an event and nothing else, and the common way, a loop in each task
-that sleeps 3 s and looks. Under virtual time a minute of waiting takes no longer than
-the work in it, so the processor's share of a minute is what it would be in real time.
+Ours wait with the default timeout for tracks that cannot be done yet. Beside them are
+tasks that are parked on an event and nothing else, and the common way: a loop in each
+task that sleeps 3 s and looks. Under virtual time a minute of waiting takes no longer
+than the work in it, so the processor's share of a minute is that of real time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gc
 import time
 import tracemalloc
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
 import attrs
@@ -24,6 +24,8 @@ from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    Wait: TypeAlias = Callable[[int], Coroutine[Any, Any, None]]
 
 WATCHED: Final = 120.0
 """Seconds of virtual time in which nothing is due."""
@@ -77,18 +79,18 @@ async def parked(number: int) -> None:
 
 async def sleeps(number: int) -> None:
     """A task that looks every 3 s."""
-    while True:
+    while True:  # noqa: ASYNC110 - the loop is what is measured
         await anyio.sleep(SLEEP)
 
 
 async def sleeps_with_a_deadline(number: int) -> None:
     """The same under a timeout of its own."""
     with anyio.move_on_after(300):
-        while True:
+        while True:  # noqa: ASYNC110 - the loop is what is measured
             await anyio.sleep(SLEEP)
 
 
-async def measure(wait: Callable[[int], Coroutine[Any, Any, None]], count: int) -> Cost:
+async def measure(wait: Wait, count: int) -> Cost:
     """Start so many tasks, weigh them, and let time go by."""
     async with anyio.create_task_group() as group:
         gc.collect()
@@ -107,9 +109,7 @@ async def measure(wait: Callable[[int], Coroutine[Any, Any, None]], count: int) 
     return Cost(weight / count, await start_time(wait, count), share)
 
 
-async def start_time(
-    wait: Callable[[int], Coroutine[Any, Any, None]], count: int
-) -> float:
+async def start_time(wait: Wait, count: int) -> float:
     """Microseconds to start one, without the weighing."""
     async with anyio.create_task_group() as group:
         began = time.process_time()
