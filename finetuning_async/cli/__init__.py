@@ -12,14 +12,17 @@ Data goes to stdout, all else to stderr. Exit codes:
 The modules, from the top down:
 
     _program    the commands by name; each is imported when it is called
-    commands/   one module per command
+    commands/   one module per command or group of commands
     _guard      every exception to a line or two and an exit code, by _messages
-    _finish     what is left once a track is accepted: wait, download, report
+    _making     the commands that make something; _finish is what is left once it is
+                accepted: wait, download, report; _kinds: tracks and sound effects
+    _bulk, _playlist_names    many ids at once; playlists by name
     _connect    a client for the service, or for an emulator inside this process
+    _config     the settings on disk; _keys finds the key, _key_store keeps it
     _progress   what is said meanwhile; _bar is its form on a terminal
     _run        the event loop and its signals
     _notes      what the library logs
-    _options, _output, _naming    options, stdout and stderr, file names
+    _options, _output, _destination    options, stdout and stderr, files to save to
 
 It needs the extra ``cli`` (click and rich).
 """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from finetuning_async._models import Generation
+    from finetuning_async._models import Generation, SoundEffect
 
 
 class _Clocked(ProgressColumn):
@@ -115,16 +115,16 @@ class Bar(Lines):
         """Something to know, above the bar."""
         self._console.print(printable(text), markup=False, soft_wrap=True)
 
-    def accepted(self, track: Generation) -> None:
+    def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has taken it: from now on time counts."""
         self._progress.reset(self._task, total=None, expected=self._expected)
         super().accepted(track)
 
-    def status(self, track: Generation) -> None:
+    def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
         self._progress.update(self._task, description=track.status)
 
-    def ended(self, track: Generation, seconds: float) -> None:
+    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
         self._progress.update(self._task, description=track.status)
         self.note(f"{track.status} after {duration_text(seconds)}")

@@ -1,120 +1,111 @@
-"""A client: for the service, or for an emulator inside this process."""
+"""A client: for the service, or for an emulator inside this process.
+
+Settings and key are found before the event loop begins: a person may be asked for them,
+and Ctrl-C shall end that at once.
+"""
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from finetuning_async._secrets import (
-    KEY_LENGTH,
-    KEY_PREFIX,
-    key_problem,
-    looks_documented,
-)
+from finetuning_async._secrets import ApiKey
+from finetuning_async.cli._config import base_url
 from finetuning_async.cli._guard import Refused
-from finetuning_async.cli._notes import library_notes
+from finetuning_async.cli._keys import find_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from finetuning_async import AsyncClient
     from finetuning_async.cli._options import Common
     from finetuning_async.emulator import Emulator
 
-KEY_VARIABLE: Final = "FINETUNING_API_KEY"
-URL_VARIABLE: Final = "FINETUNING_BASE_URL"
-SERVICE: Final = "https://pub.finetuning.ai"
+T = TypeVar("T")
+
 QUICK: Final = 2
 """Retries where a person waits for nothing but the answer to one read."""
 
-NO_KEY: Final = "ft_live_" + 32 * "0"
+PATIENT: Final = 5
+"""Retries where more is at stake."""
+
+NO_KEY: Final = ApiKey("ft_live_" + 32 * "0")
 """Stands in where a client must be given a key that it does not send."""
 
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
-
-def base_url(common: Common) -> str:
-    """The service to ask: the option, else the environment, else the real one."""
-    return common.base_url or os.environ.get(URL_VARIABLE) or SERVICE
-
-
-def on_loopback(url: str) -> bool:
-    """Whether a service is on this machine."""
-    return urlsplit(url).hostname in _LOOPBACK
-
-
-def api_key(url: str) -> str:
-    """The key, from the environment.
-
-    Raises:
-        Refused: There is none, or not one that the service can have made.
-    """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
-        raise Refused(
-            f"no API key: set {KEY_VARIABLE}. Keys are made under Profile > API on"
-            " finetuning.ai.\nWithout a key, `finetuning generate --emulator TAGS`"
-            " works on this machine alone."
-        )
-    problem = key_problem(key)
-    if problem is None and not looks_documented(key) and not on_loopback(url):
-        problem = _misshapen(key)
-    if problem is not None:
-        raise Refused(
-            f"{KEY_VARIABLE} is not usable: {problem}. Nothing was sent.\n"
-            "Keys are made under Profile > API on finetuning.ai."
-        )
-    return key
-
-
-def _misshapen(key: str) -> str:
-    if not key.startswith(KEY_PREFIX):
-        return f"a key begins with {KEY_PREFIX}, this one does not"
-    return f"a key has {KEY_LENGTH} characters, this one has {len(key)}"
-
-
-def redacted(key: str) -> str:
-    """The start of a key, as the vendor's program shows it."""
-    return f"{key[:12]}****"
-
-
-@asynccontextmanager
-async def service(
-    common: Common, *, needs_key: bool = True, retries: int = 5
-) -> AsyncGenerator[AsyncClient]:
-    """A client of the service.
+def ask(
+    common: Common,
+    question: Callable[[AsyncClient], Awaitable[T]],
+    *,
+    key: ApiKey | None = None,
+    retries: int = QUICK,
+) -> T:
+    """Ask the service something.
 
     Args:
-        common: Where it is.
-        needs_key: Whether the key is sent at all.
+        common: Where it is, and how the key is found.
+        question: What to do with a client.
+        key: Another key than the one that would be found.
         retries: How often a failed attempt is repeated.
 
     Raises:
         Refused: There is no usable key.
         InvalidRequestError: The base URL is not one.
+        FinetuningError: What the question raises.
     """
-    from finetuning_async import AsyncClient  # slow to import
+    from finetuning_async.cli._run import run  # slow to import
 
-    url = base_url(common)
-    key = api_key(url) if needs_key else NO_KEY
-    with library_notes(common):
-        async with AsyncClient(key, base_url=url, max_retries=retries) as client:
-            yield client
+    url = base_url(common).url
+    used = find_key(common, url).key if key is None else key
+
+    async def main() -> T:
+        async with connected(common, url, used, retries) as client:
+            return await question(client)
+
+    return run(main)
 
 
 @asynccontextmanager
-async def emulated(common: Common, speed: float) -> AsyncGenerator[AsyncClient]:
-    """A client of an emulator inside this process; the environment is not looked at."""
+async def connected(
+    common: Common, url: str, key: ApiKey, retries: int
+) -> AsyncGenerator[AsyncClient]:
+    """A client of the service."""
+    from finetuning_async import AsyncClient  # slow to import
+    from finetuning_async.cli._notes import library_notes
+
+    with library_notes(common):
+        async with AsyncClient(
+            key.reveal(), base_url=url, max_retries=retries
+        ) as client:
+            yield client
+
+
+def rehearse(
+    common: Common, speed: float, question: Callable[[AsyncClient], Awaitable[T]]
+) -> T:
+    """Ask an emulator inside this process; neither environment nor files are read."""
+    from finetuning_async.cli._run import run  # slow to import
+
+    emulator = new_emulator(speed=speed, seed=secrets.randbits(31))
+
+    async def main() -> T:
+        async with emulated(common, emulator) as client:
+            return await question(client)
+
+    return run(main)
+
+
+@asynccontextmanager
+async def emulated(common: Common, emulator: Emulator) -> AsyncGenerator[AsyncClient]:
+    """A client of an emulator that lives as long as the block."""
     import httpx  # slow to import
 
     from finetuning_async import AsyncClient  # slow to import
+    from finetuning_async.cli._notes import library_notes
 
-    emulator = new_emulator(speed=speed, seed=secrets.randbits(31))
     with library_notes(common):
         async with (
             emulator,

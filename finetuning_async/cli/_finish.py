@@ -1,61 +1,142 @@
-"""What is left once a track is accepted: wait for its end, save it, report."""
+"""What is left once a track is accepted: wait for its end, save it, report.
+
+`wait_for` and `download` are the commands of these names, for tracks and effects.
+"""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
 
+from finetuning_async.cli._connect import PATIENT, ask
 from finetuning_async.cli._output import print_json
+from finetuning_async.cli._progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from finetuning_async import AsyncClient, Generation
-    from finetuning_async.cli._naming import Destination
+    from finetuning_async import AsyncClient
+    from finetuning_async.cli._destination import Destination
+    from finetuning_async.cli._kinds import Kind
     from finetuning_async.cli._options import Common
     from finetuning_async.cli._progress import Silent
 
 
 def note_resume(
-    common: Common, track_id: str, destination: Destination | None, *, paid: bool = True
+    common: Common,
+    kind: Kind,
+    track_id: str,
+    destination: Destination | None,
+    *,
+    paid: bool = True,
 ) -> None:
     """Note how to go on with a track if this run ends too early.
 
     Args:
         common: Where to note it.
+        kind: What it is.
         track_id: The track.
         destination: Where it shall be saved; `None` if it shall not.
         paid: Whether it was paid by this run, which is worth saying.
     """
-    words = ["finetuning", "wait", track_id]
+    words = ["wait", track_id]
     if destination is not None:
         words += ["-o", destination.told or "."]
-    if common.base_url:
-        words += ["--base-url", common.base_url]
-    common.resume = shlex.join(words)
-    stays = " and stays paid" if paid else ""
+    for option, value in (("--base-url", common.base_url), ("--config", common.config)):
+        words += [option, value] if value else []
+    common.resume = kind.command(shlex.join(words))
+    stays = f" and {kind.cost}" if paid else ""
     common.if_interrupted = (
         f"{track_id} goes on at the service{stays}.\nTo go on: {common.resume}"
     )
 
 
-async def wait(
-    client: AsyncClient, track: Generation | str, report: Silent, timeout: float
-) -> Generation:
+def wait_for(
+    common: Common,
+    kind: Kind,
+    track_id: str,
+    destination: Destination | None,
+    *,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Wait for the end of a track that began anywhere; save it if told where.
+
+    Args:
+        common: Options that hold for all commands.
+        kind: What it is.
+        track_id: The track.
+        destination: Where to save it; `None` to save nothing.
+        timeout: Seconds.
+        as_json: Whether to print it.
+
+    Raises:
+        click.ClickException: It failed.
+        FinetuningError: As `AsyncClient.wait_for_completion`.
+    """
+    if destination is not None:
+        destination.check()
+    note_resume(common, kind, track_id, destination, paid=False)
+
+    async def main(client: AsyncClient) -> Any:
+        track = track_id if kind.resource == "generations" else None
+        with progress(common, doing="waiting") as report:
+            # An effect's id alone would be looked for among the tracks.
+            waited = track or await kind.get(client, track_id)
+            final = await wait(client, waited, report, timeout)
+            if destination is not None and final.status == "completed":
+                await save(client, final, destination.path_for(final), report)
+        return final
+
+    conclude(common, ask(common, main, retries=PATIENT), as_json=as_json)
+
+
+def download(
+    common: Common, kind: Kind, track_id: str, destination: Destination
+) -> None:
+    """Save a completed track.
+
+    Raises:
+        click.ClickException: It is not completed.
+        FinetuningError: As `AsyncClient.download`.
+    """
+    destination.check()
+
+    async def main(client: AsyncClient) -> None:
+        track = await kind.get(client, track_id)
+        if track.status != "completed":
+            raise click.ClickException(_not_ready(kind, track_id, track.status))
+        with progress(common, doing="downloading") as report:
+            await save(client, track, destination.path_for(track), report)
+
+    ask(common, main, retries=PATIENT)
+
+
+def _not_ready(kind: Kind, track_id: str, status: str) -> str:
+    if status == "failed":
+        return f"{track_id} failed; there is nothing to download."
+    return (
+        f"{track_id} is {status}; there is nothing to download yet.\n"
+        f"To wait for it and save it: {kind.command('wait', track_id, '-o .')}"
+    )
+
+
+async def wait(client: AsyncClient, track: Any, report: Silent, timeout: float) -> Any:
     """Wait for a track's final state.
 
     Args:
         client: Whom to ask.
-        track: The track, or its id.
+        track: The track or effect, or a track's id.
         report: Whom to tell.
         timeout: Seconds.
 
     Raises:
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
+    import anyio  # slow to import
+
     began = anyio.current_time()
     final = await client.wait_for_completion(
         track, timeout=timeout, on_update=report.status
@@ -64,9 +145,7 @@ async def wait(
     return final
 
 
-async def save(
-    client: AsyncClient, track: Generation, path: Path, report: Silent
-) -> None:
+async def save(client: AsyncClient, track: Any, path: Path, report: Silent) -> None:
     """Download a completed track.
 
     Raises:
@@ -76,7 +155,7 @@ async def save(
     report.saved(path, track)
 
 
-def conclude(common: Common, track: Generation, *, as_json: bool) -> None:
+def conclude(common: Common, track: Any, *, as_json: bool) -> None:
     """Print what was asked for, and end with an error if the track failed.
 
     Raises:

@@ -40,6 +40,14 @@ class Refused(click.ClickException):
     exit_code = WRONG
 
 
+class Told(click.ClickException):
+    """An end that is known already: what to say, and the exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it so
+
+
 def guarded(common: Common, work: Callable[[], object]) -> int:
     """Do some work.
 

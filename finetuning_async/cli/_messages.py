@@ -17,13 +17,20 @@ from finetuning_async.cli._guard import FAILED, WRONG
 
 FLAGS: Final = {
     "tags": "TAGS",
+    "prompt": "PROMPT",
     "timesignature": "--time-sig",
     "path": "-o/--output",
     "base_url": "the base URL",
     "generation_id": "ID",
+    "sound_effect_id": "ID",
+    "ids": "IDS",
+    "track_ids": "IDS",
+    "playlist_id": "PLAYLIST",
+    "source_id": "SOURCE",
+    "target_id": "TARGET",
     "generation_or_id": "ID",
     "generation_or_url": "ID",
-    "api_key": "FINETUNING_API_KEY",
+    "api_key": "the key",
 }
 """What the parameters are called here; others are ``--`` and their name."""
 
@@ -60,7 +67,9 @@ def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
     if isinstance(error, NotFoundError):
-        return "\nTo see what there is: finetuning list"
+        return (
+            "\nTo see what there is: finetuning list; for effects: finetuning sfx list"
+        )
     if isinstance(error, APIResponseError):
         return "\nIs --base-url (or FINETUNING_BASE_URL) the service's address?"
     if isinstance(error, APIConnectionError):

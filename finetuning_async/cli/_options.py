@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from finetuning_async._secrets import ApiKey
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -19,6 +21,9 @@ class Common:
 
     Attributes:
         base_url: The service, if told on the command line.
+        config: The file of the settings, if told on the command line.
+        api_key_stdin: The key is on stdin.
+        key_read: That key, once it is read.
         quiet: Nothing on stderr but errors.
         verbose: Requests and decisions on stderr.
         debug: Tracebacks.
@@ -28,6 +33,9 @@ class Common:
     """
 
     base_url: str | None = None
+    config: str | None = None
+    api_key_stdin: bool = False
+    key_read: ApiKey | None = field(default=None, repr=False)
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
@@ -49,6 +57,8 @@ def _common(*names: str, **more: Any) -> Callable[[F], F]:
 
 _COMMON: Final = (
     _common("--base-url", metavar="URL", help="The service to ask."),
+    _common("--config", metavar="FILE", help="Settings, instead of config.json."),
+    _common("--api-key-stdin", is_flag=True, help="Read the key from stdin."),
     _common("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
     _common("-v", "--verbose", is_flag=True, help="Requests on stderr."),
     _common("--no-color", is_flag=True, help="No colours."),
@@ -80,6 +90,30 @@ def output_option(command: F) -> F:
         metavar="PATH",
         help="File or folder to save to; an older file is replaced.",
     )(command)
+
+
+def on_unknown_option(command: F) -> F:
+    """Add ``--on-unknown``."""
+    return click.option(
+        "--on-unknown",
+        type=click.Choice(["raise", "resubmit"]),
+        default="raise",
+        show_default=True,
+        help="When it cannot be learned whether a create arrived.",
+    )(command)
+
+
+def list_options(command: F) -> F:
+    """Add ``--limit``, ``--offset`` and ``--status``."""
+    for option in (
+        click.option("--status", metavar="WORD", help="Only pending, processing, ..."),
+        click.option("--offset", type=int, default=0, help="How many to pass over."),
+        click.option(
+            "--limit", type=int, default=20, show_default=True, help="1 to 99 rows."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def timeout_option(command: F) -> F:

@@ -12,7 +12,11 @@ import click
 from finetuning_async._secrets import mask_query
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterable, Mapping, Sequence
+
+    from finetuning_async import Page
+    from finetuning_async.cli._options import Common
 
 
 def say(line: str) -> None:
@@ -67,6 +71,27 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in table:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo(_cut("  ".join(cells).rstrip(), most))
+
+
+def note_more(common: Common, page: Page[Any]) -> None:
+    """Say how to see the next page, if there is one."""
+    if page.has_more and not common.quiet:
+        say(f"More: --offset {page.next_offset}")
+
+
+def seconds_text(seconds: float | None, *, digits: int = 1) -> str:
+    """Seconds for a table; empty if nobody knows."""
+    return "" if seconds is None else f"{seconds:.{digits}f}"
+
+
+def date_text(moment: dt.datetime | None) -> str:
+    """A moment for a table; empty if nobody knows."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def yes_or_no(fact: bool | None) -> str:
+    """A fact for people; empty if nobody knows."""
+    return "" if fact is None else "yes" if fact else "no"
 
 
 def is_terminal(stream: TextIO | None) -> bool:

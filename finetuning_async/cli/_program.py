@@ -15,18 +15,30 @@ from finetuning_async.cli._options import Common, common_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 COMMANDS: Final = {
     "generate": "Make one track of music and save it.",
+    "instrumental": "Make one track without vocals and save it (short: inst).",
+    "sfx": "Sound effects: make, list, show, save.",
     "wait": "Wait for the end of a track.",
     "download": "Save a completed track.",
     "list": "List tracks, newest first.",
     "get": "Show one track.",
+    "delete": "Delete tracks for good.",
+    "playlists": "List the playlists.",
+    "playlist": "One playlist, by its id or name: show, add, remove, move.",
     "me": "Show the account and its credits.",
+    "auth": "Store the key, forget it, show whose it is.",
     "health": "Ask whether the service is up; needs no key.",
     "doctor": "Check settings, key, service and account.",
+    "batch": "Make thousands of tracks; any crash is survived.",
     "emulator": "Serve a stand-in for the service on this machine.",
+    "completion": "Print the script that completes commands and options.",
 }
 """Each has a module of its name in `commands`; a test compares these lines with it."""
+
+SHORT: Final = {"inst": "instrumental"}
 
 EPILOG: Final = """\b
 Exit codes:
@@ -37,9 +49,14 @@ Exit codes:
 
 \b
 Environment:
-  FINETUNING_API_KEY   the key, made under Profile > API on finetuning.ai
-  FINETUNING_BASE_URL  another service, such as an emulator's
-  NO_COLOR             no colours
+  FINETUNING_API_KEY      the key, made under Profile > API on finetuning.ai
+  FINETUNING_BASE_URL     another service, such as an emulator's
+  FINETUNING_CONFIG_HOME  the folder of config.json and of the stored key
+  NO_COLOR                no colours
+
+\b
+The key is taken from --api-key-stdin, else FINETUNING_API_KEY, else from where
+`finetuning auth login` stored it.
 """
 
 
@@ -54,9 +71,10 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         del ctx
-        if cmd_name not in COMMANDS:
+        name = SHORT.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module: Any = import_module(f"finetuning_async.cli.commands.{cmd_name}")
+        module: Any = import_module(f"finetuning_async.cli.commands.{name}")
         command: click.Command = module.command
         return command
 
@@ -67,6 +85,19 @@ class Program(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """The commands that begin so, without importing them; and the options."""
+        from click.shell_completion import CompletionItem  # of use here only
+
+        found = [
+            CompletionItem(name, help=line)
+            for name, line in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + super(click.Group, self).shell_complete(ctx, incomplete)
 
     def make_context(
         self,
@@ -113,7 +144,11 @@ class Program(click.Group):
         return code
 
 
-@click.group(cls=Program, epilog=EPILOG)
+@click.group(
+    cls=Program,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="finetuning %(version)s")
 @common_options
 def program() -> None:

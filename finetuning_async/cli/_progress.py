@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from finetuning_async._models import Generation
+    from finetuning_async._models import Generation, SoundEffect
     from finetuning_async.cli._options import Common
-
-TYPICAL: Final = 70.0
-"""Seconds that a track takes as a rule; 20 to 120 have been seen."""
 
 _AT_TYPICAL: Final = 0.8
 """How full the bar is when the typical time is over."""
@@ -70,19 +67,19 @@ class Silent:
     def note(self, text: str) -> None:
         """Something to know."""
 
-    def accepted(self, track: Generation) -> None:
+    def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has taken it."""
 
-    def status(self, track: Generation) -> None:
+    def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
 
-    def ended(self, track: Generation, seconds: float) -> None:
+    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
 
     def loading(self, done: int, total: int | None) -> None:
         """So many bytes are here."""
 
-    def saved(self, path: Path, track: Generation) -> None:
+    def saved(self, path: Path, track: Generation | SoundEffect) -> None:
         """The file is whole and in its place."""
 
 
@@ -93,28 +90,35 @@ class Lines(Silent):
         """Something to know."""
         say(text)
 
-    def accepted(self, track: Generation) -> None:
+    def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has taken it."""
-        left = track.credits_remaining
-        credit = "" if left is None else f" · {left} credits left"
-        self.note(f"accepted {track.id}{credit}")
+        self.note(f"accepted {track.id}{_left(track)}")
         for name, (asked, got) in track.changed_by_service.items():
             self.note(f"note: the service changed {name} from {asked} to {got}")
         self.status(track)
 
-    def status(self, track: Generation) -> None:
+    def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
         if not track.is_final:
             self.note(track.status)
 
-    def ended(self, track: Generation, seconds: float) -> None:
+    def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
         self.note(f"{track.status} after {duration_text(seconds)}")
 
-    def saved(self, path: Path, track: Generation) -> None:
+    def saved(self, path: Path, track: Generation | SoundEffect) -> None:
         """The file is whole and in its place."""
         length = "" if track.duration is None else f"{track.duration:.1f} s, "
         self.note(f"Saved {path} ({length}{size_text(path.stat().st_size)})")
+
+
+def _left(track: Generation | SoundEffect) -> str:
+    """What the account has left, in the words of what was made."""
+    if track.kind == "sound_effect":
+        left = getattr(track, "daily_remaining", None)
+        return "" if left is None else f" · {left} more today"
+    left = getattr(track, "credits_remaining", None)
+    return "" if left is None else f" · {left} credits left"
 
 
 def progress(common: Common, *, doing: str, expected: float | None = None) -> Silent:

@@ -23,7 +23,7 @@ BACKEND: dict[str, Any] = {"backend": "asyncio", "backend_options": {}}
 PATIENCE: Final = 0.5
 """Seconds after a signal until a person is told what it still waits for."""
 
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
@@ -57,7 +57,7 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
     scope = anyio.CancelScope()
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(*_STOPPING) as signals:
+        with anyio.open_signal_receiver(*STOPPING) as signals:
             async for number in signals:
                 stopped_by.append(number)
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,12 +93,16 @@ def _response(status: int, body: Any) -> httpx.Response:
 def finetuning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[..., Result]]:
-    """Runs the program in an empty folder, without key and base URL."""
+    """Runs the program in an empty folder, without key, keyring and settings."""
     loop_log = logging.getLogger("asyncio")
     level = loop_log.level
     options = {"loop_factory": JumpingEventLoop}
     monkeypatch.setitem(_run.BACKEND, "backend_options", options)
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("FINETUNING_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setitem(sys.modules, "keyring", None)
     monkeypatch.delenv("FINETUNING_BASE_URL", raising=False)
     monkeypatch.delenv("FINETUNING_API_KEY", raising=False)
     yield partial(CliRunner().invoke, program)

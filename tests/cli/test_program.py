@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.progress import Task
 
 import finetuning_async
-from finetuning_async import Generation
-from finetuning_async.cli import _bar, _naming, _output, _progress
+from finetuning_async import Generation, SoundEffect, _file_names
+from finetuning_async.cli import _bar, _output, _progress
 from finetuning_async.cli._program import COMMANDS, program
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_main_gives_the_exit_code_or_exits_with_it() -> None:
     assert left.value.code == 0
 
 
-@pytest.mark.parametrize("module", [_bar, _naming, _output])
+@pytest.mark.parametrize("module", [_bar, _output, _file_names])
 def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -99,17 +99,22 @@ def test_the_default_name_is_the_vendors(
     title: str | None, prompt: str, name: str
 ) -> None:
     track = Generation(id="abcdefghij", status="completed", title=title, prompt=prompt)
-    assert _naming.default_name(track) == name
+    assert _file_names.default_file_name(track) == name
+
+
+def test_an_effect_without_words_is_called_a_sound_effect() -> None:
+    effect = SoundEffect(id="abcdefghij", status="completed")
+    assert _file_names.default_file_name(effect) == "sound-effect-abcdefgh.mp3"
 
 
 def test_an_id_cannot_lead_out_of_the_folder() -> None:
     track = Generation(id="../../etc", status="completed", prompt="x")
-    assert "/" not in _naming.default_name(track)
+    assert "/" not in _file_names.default_file_name(track)
 
 
 @given(st.text())
 def test_a_slug_is_always_a_plain_name(text: str) -> None:
-    made = _naming.slug(text)
+    made = _file_names.slug(text)
     assert len(made) <= 40
     assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert made == made.strip("-")

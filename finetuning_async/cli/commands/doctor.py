@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._version import __version__
-from finetuning_async.cli._connect import (
-    KEY_VARIABLE,
-    QUICK,
-    URL_VARIABLE,
-    api_key,
-    base_url,
-    redacted,
-    service,
-)
+from finetuning_async.cli._config import Place, base_url, config_file
+from finetuning_async.cli._connect import NO_KEY, ask
 from finetuning_async.cli._guard import FAILED
+from finetuning_async.cli._keys import find_key
 from finetuning_async.cli._messages import explain
 from finetuning_async.cli._options import Common, common_options, pass_common
 from finetuning_async.cli._output import print_fields
-from finetuning_async.cli._run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from finetuning_async import AsyncClient
+    from finetuning_async._secrets import ApiKey
 
 
 @click.command()
@@ -35,49 +28,44 @@ if TYPE_CHECKING:
 @pass_common
 def command(common: Common) -> int:
     """Check settings, key, service and account. Costs nothing."""
-    url = base_url(common)
-    key_text, has_key = _key(url)
-    health, is_up = _check(common, _health, needs_key=False)
+    place = base_url(common)
+    key_text, key = _key(common, place)
+    health, is_up = _check(common, _health, NO_KEY)
     account, is_known = ("not asked: no key", False)
-    if has_key:
-        account, is_known = _check(common, _account, needs_key=True)
+    if key is not None:
+        account, is_known = _check(common, _account, key)
     print_fields(
         {
             "version": __version__,
-            "service": f"{url} ({_origin(common)})",
+            "service": f"{place.url} ({place.origin})",
+            "config": _settings(common),
             "key": key_text,
             "health": health,
             "account": account,
         }
     )
-    return 0 if has_key and is_up and is_known else FAILED
+    return 0 if is_up and is_known else FAILED
 
 
-def _origin(common: Common) -> str:
-    if common.base_url:
-        return "--base-url"
-    return URL_VARIABLE if os.environ.get(URL_VARIABLE) else "default"
+def _settings(common: Common) -> str:
+    file = config_file(common)
+    return str(file) if file.exists() else f"{file} (not there: defaults)"
 
 
-def _key(url: str) -> tuple[str, bool]:
+def _key(common: Common, place: Place) -> tuple[str, ApiKey | None]:
     try:
-        return f"{redacted(api_key(url))} ({KEY_VARIABLE})", True
+        found = find_key(common, place.url)
     except click.ClickException as problem:
-        return problem.message, False
+        return problem.message, None
+    return f"{found.redacted} ({found.origin})", found.key
 
 
 def _check(
-    common: Common, ask: Callable[[AsyncClient], Any], *, needs_key: bool
+    common: Common, question: Callable[[AsyncClient], Awaitable[str]], key: ApiKey
 ) -> tuple[str, bool]:
     """What one question brings: its answer, or what is wrong."""
-
-    async def main() -> str:
-        async with service(common, needs_key=needs_key, retries=QUICK) as client:
-            answer: str = await ask(client)
-            return answer
-
     try:
-        return run(main), True
+        return ask(common, question, key=key), True
     except (FinetuningError, OSError) as error:
         return explain(error)[1], False
 

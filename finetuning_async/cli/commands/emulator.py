@@ -5,15 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 import click
 
-from finetuning_async.cli._connect import (
-    KEY_VARIABLE,
-    URL_VARIABLE,
-    new_emulator,
-    on_loopback,
-)
+from finetuning_async.cli._config import URL_VARIABLE, on_loopback
+from finetuning_async.cli._connect import new_emulator
+from finetuning_async.cli._keys import KEY_VARIABLE
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -21,7 +17,6 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import one_line, say
-from finetuning_async.cli._run import Interrupted, run
 
 if TYPE_CHECKING:
     from finetuning_async.emulator import Emulator, RateLimit
@@ -65,26 +60,50 @@ WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket
 )
 @click.option("--credits", type=int, default=2000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--playlist",
+    "playlists",
+    multiple=True,
+    metavar="NAME",
+    help="An empty playlist to begin with; may be repeated.",
+)
 @common_options
 @pass_common
-def command(common: Common, /, host: str, port: int, **settings: Any) -> None:
+def command(
+    common: Common,
+    /,
+    host: str,
+    port: int,
+    playlists: tuple[str, ...],
+    **settings: Any,
+) -> None:
     """Serve a stand-in for the service on this machine, until Ctrl-C.
 
     It has the service's limits and errors, plays real MP3s, and costs nothing.
     """
+    from finetuning_async.cli._run import Interrupted, run  # slow to import
+
     emulator = new_emulator(**settings)
     try:
-        run(partial(_serve, common, emulator, host, port))
+        run(partial(_serve, common, emulator, host, port, playlists))
     except Interrupted:
         if not common.quiet:
             say("The emulator has ended, and its tracks.")
 
 
-async def _serve(common: Common, emulator: Emulator, host: str, port: int) -> None:
+async def _serve(
+    common: Common,
+    emulator: Emulator,
+    host: str,
+    port: int,
+    playlists: tuple[str, ...],
+) -> None:
     from finetuning_async.emulator import serve  # it is an extra
 
     try:
         async with emulator, serve(emulator, host=host, port=port) as url:
+            for name in playlists:
+                emulator.add_playlist(name)
             _introduce(common, emulator, url)
             await _tell_requests(common, emulator)
     except* OSError as errors:
@@ -140,6 +159,8 @@ def _limit(budget: RateLimit) -> str:
 
 
 async def _tell_requests(common: Common, emulator: Emulator) -> None:
+    import anyio  # slow to import
+
     told = 0
     while True:
         await anyio.sleep(LOOK_EVERY)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import QUICK, service
+from finetuning_async.cli._connect import ask
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -15,7 +14,6 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import print_fields, print_json
-from finetuning_async.cli._run import run
 
 if TYPE_CHECKING:
     from finetuning_async import Generation
@@ -28,16 +26,11 @@ if TYPE_CHECKING:
 @pass_common
 def command(common: Common, track_id: str, as_json: bool) -> None:
     """Show one track."""
-    track = run(partial(_get, common, track_id))
+    track = ask(common, lambda client: client.generations.get(track_id))
     if as_json:
         print_json(track.raw)
     else:
         print_fields(_fields(track))
-
-
-async def _get(common: Common, track_id: str) -> Generation:
-    async with service(common, retries=QUICK) as client:
-        return await client.generations.get(track_id)
 
 
 def _fields(track: Generation) -> dict[str, object]:

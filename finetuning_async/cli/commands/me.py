@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import QUICK, service
+from finetuning_async.cli._connect import ask
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -15,7 +14,6 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import print_fields, print_json
-from finetuning_async.cli._run import run
 
 if TYPE_CHECKING:
     from finetuning_async import Account
@@ -27,16 +25,20 @@ if TYPE_CHECKING:
 @pass_common
 def command(common: Common, as_json: bool) -> None:
     """Show the account and its credits. Costs nothing."""
-    account = run(partial(_me, common))
+    show(common, as_json=as_json)
+
+
+def show(common: Common, *, as_json: bool) -> None:
+    """Print it.
+
+    Raises:
+        FinetuningError: It could not be read.
+    """
+    account = ask(common, lambda client: client.me())
     if as_json:
         print_json(account.raw)
     else:
         print_fields(fields(account))
-
-
-async def _me(common: Common) -> Account:
-    async with service(common, retries=QUICK) as client:
-        return await client.me()
 
 
 def fields(account: Account) -> dict[str, object]:

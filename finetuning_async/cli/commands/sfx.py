@@ -1,0 +1,155 @@
+"""``finetuning sfx``: sound effects, the short clips of the service."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from finetuning_async.cli._connect import ask
+from finetuning_async.cli._destination import Destination
+from finetuning_async.cli._finish import download, wait_for
+from finetuning_async.cli._kinds import EFFECT
+from finetuning_async.cli._making import (
+    Maker,
+    Making,
+    Plan,
+    enhance_option,
+    making_options,
+)
+from finetuning_async.cli._options import (
+    Common,
+    Number,
+    common_options,
+    json_option,
+    list_options,
+    output_option,
+    pass_common,
+    timeout_option,
+)
+from finetuning_async.cli._output import (
+    date_text,
+    note_more,
+    print_fields,
+    print_json,
+    print_table,
+    seconds_text,
+)
+
+if TYPE_CHECKING:
+    from finetuning_async import SoundEffect
+
+
+@click.group()
+def command() -> None:
+    """Sound effects: make, list, show, save."""
+
+
+@command.command("generate", cls=Maker)
+@click.argument("prompt", nargs=-1, required=True)
+@click.option(
+    "--duration",
+    type=Number(),
+    metavar="SECONDS",
+    help="1 to 8; the service takes steps of 0.5.",
+)
+@enhance_option
+@making_options
+@common_options
+@pass_common
+def generate(
+    common: Common, /, prompt: tuple[str, ...], plan: Plan, **parameters: Any
+) -> None:
+    """Make one sound effect and save it (short: gen). One of 100 a day (UTC).
+
+    PROMPT is what it shall sound like; several words are joined. Without -o the file is
+    named after it; with --json the effect is printed, and saved only with -o.
+    """
+    words = " ".join(prompt)
+    Making(common, EFFECT, plan).run(
+        lambda client, **more: client.sound_effects.create(words, **parameters, **more)
+    )
+
+
+_short = copy.copy(generate)
+_short.hidden = True
+command.add_command(_short, "gen")
+
+
+@command.command("list")
+@list_options
+@json_option
+@common_options
+@pass_common
+def list_(common: Common, /, as_json: bool, **query: Any) -> None:
+    """List sound effects, newest first."""
+    page = ask(common, lambda client: client.sound_effects.list(**query))
+    if as_json:
+        print_json(page.raw)
+        return
+    print_table(("ID", "STATUS", "SECONDS", "CREATED", "PROMPT"), map(_row, page.items))
+    note_more(common, page)
+
+
+@command.command("get")
+@click.argument("effect_id", metavar="ID")
+@json_option
+@common_options
+@pass_common
+def get(common: Common, effect_id: str, as_json: bool) -> None:
+    """Show one sound effect."""
+    effect = ask(common, lambda client: client.sound_effects.get(effect_id))
+    if as_json:
+        print_json(effect.raw)
+    else:
+        print_fields(_fields(effect))
+
+
+@command.command("wait")
+@click.argument("effect_id", metavar="ID")
+@output_option
+@json_option
+@timeout_option
+@common_options
+@pass_common
+def wait(
+    common: Common, effect_id: str, output: str | None, as_json: bool, timeout: float
+) -> None:
+    """Wait for the end of a sound effect. With -o it is saved, too."""
+    destination = None if output is None else Destination(output)
+    wait_for(common, EFFECT, effect_id, destination, timeout=timeout, as_json=as_json)
+
+
+@command.command("download")
+@click.argument("effect_id", metavar="ID")
+@output_option
+@common_options
+@pass_common
+def download_(common: Common, effect_id: str, output: str | None) -> None:
+    """Save a completed sound effect. Without -o the file is named after it."""
+    download(common, EFFECT, effect_id, Destination(output))
+
+
+def _row(effect: SoundEffect) -> tuple[str, ...]:
+    return (
+        effect.id,
+        effect.status,
+        seconds_text(effect.duration or effect.requested_duration, digits=2),
+        date_text(effect.created_at),
+        effect.prompt,
+    )
+
+
+def _fields(effect: SoundEffect) -> dict[str, object]:
+    return {
+        "id": effect.id,
+        "status": effect.status,
+        "prompt": effect.prompt,
+        "asked for": effect.requested_duration,
+        "seconds": effect.duration,
+        "created": effect.created_at,
+        "completed": effect.completed_at,
+        "audio": effect.audio_url,
+        "error": effect.error_message,
+    }
