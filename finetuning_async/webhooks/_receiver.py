@@ -1,0 +1,183 @@
+"""`WebhookReceiver`: takes what the service posts, and has the poll loop look.
+
+A delivery is unsigned, comes at most once, and may come twice, early or never. So it is
+a hint: the token says that the URL is ours, the body says which track, and only what
+the poll loop then reads decides. A token that leaks is worth `NOTICES_PER_TOKEN` looks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from finetuning_async import _parsing
+from finetuning_async._errors import (
+    APIResponseError,
+    WebhookVerificationError,
+)
+from finetuning_async.webhooks._asgi import BadBodyError, lifespan, read_body, respond
+from finetuning_async.webhooks._tokens import Tokens, token_of, with_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from finetuning_async._client import AsyncClient
+    from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async.webhooks._asgi import Receive, Scope, Send
+
+logger = logging.getLogger("finetuning_async")
+
+MAX_BODY: Final = 256 * 1024
+BODY_TIMEOUT: Final = 10.0
+TOKENS_KEPT: Final = 65_536
+"""Used tokens that are remembered, about 200 bytes each."""
+
+NOTICES_PER_TOKEN: Final = 3
+"""The end, once more, and one that came early."""
+
+
+class WebhookReceiver:
+    """Makes a URL per job, and is the ASGI application behind it.
+
+        receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
+        app = Starlette(routes=[Mount("/hooks", app=receiver)])
+        track = await client.generate("rain", webhook=receiver.url("https://me.example/hooks"))
+
+    It answers a wrong token with an empty 404, a right one with 204 before anything
+    else is done. It asks the service nothing: it calls `AsyncClient.notice`, and the
+    poll loop looks at the track within the shared read budget. Whatever is lost is
+    found by polling.
+
+    Any worker process knows the tokens of all that have the same secrets. A delivery
+    that lands in another process than the one that waits tells it nothing; there
+    polling finds the end.
+
+    Args:
+        client: Whose waiters are told.
+        secrets: The newest first: it signs, and all are accepted. Each has at least 32
+            characters. To change a secret, put the new one in front and drop the old
+            one a day later.
+        max_body: Bytes; a longer body is a 413.
+        body_timeout: Seconds within which the body must have come; else a 408.
+
+    Raises:
+        InvalidRequestError: There is no secret, or one is too short.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        secrets: Iterable[str | bytes],
+        *,
+        max_body: int = MAX_BODY,
+        body_timeout: float = BODY_TIMEOUT,
+    ) -> None:
+        self.client = client
+        self._tokens = Tokens(secrets)
+        del secrets  # a traceback may show the locals of this frame
+        self._max_body = max_body
+        self._body_timeout = body_timeout
+        self._used: OrderedDict[bytes, int] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<WebhookReceiver {self._tokens!r} used={len(self._used)}>"
+
+    def url(self, url: str) -> str:
+        """The URL to give to one create: this endpoint with a token of its own.
+
+        Args:
+            url: Where this application can be reached from outside, ``https``.
+
+        Raises:
+            InvalidRequestError: It has a ``token`` already, or is too long for one.
+        """
+        return with_token(url, self._tokens.new())
+
+    def verify(self, query: bytes) -> bytes:
+        """Check the raw query string of a delivery; the first thing to do with one.
+
+        Returns:
+            The token; only `receive` needs it.
+
+        Raises:
+            WebhookVerificationError: It has not exactly one token, or not one of ours.
+        """
+        token = token_of(query)
+        if not self._tokens.holds(token):
+            raise WebhookVerificationError("the token is not one of ours")
+        return token
+
+    def receive(self, query: bytes, body: bytes) -> Generation | SoundEffect:
+        """Take a delivery in an endpoint of your own, instead of `__call__`.
+
+        Args:
+            query: The raw query string.
+            body: The whole body; limit its size while you read it.
+
+        Returns:
+            What the sender says. It is unsigned: act on what the client reads.
+
+        Raises:
+            WebhookVerificationError: The token is wrong; answer with an empty 404.
+            APIResponseError: The body cannot be read.
+        """
+        token = self.verify(query)
+        track = _parsing.webhook_payload(_json(body))
+        self._notice(token, track.id)
+        return track
+
+    def _notice(self, token: bytes, track_id: str) -> None:
+        times = self._used.pop(token, 0)
+        self._used[token] = times + 1
+        while len(self._used) > TOKENS_KEPT:
+            self._used.popitem(last=False)
+        if times < NOTICES_PER_TOKEN:
+            self.client.notice(track_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application."""
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            token = self.verify(scope.get("query_string", b""))
+        except WebhookVerificationError:
+            await respond(send, 404)
+            return
+        if scope["method"] != "POST":
+            await respond(send, 405, (b"allow", b"POST"))
+            return
+        try:
+            track_id = _parsing.webhook_payload(await self._body(scope, receive)).id
+        except BadBodyError as bad:
+            await respond(send, bad.status)
+            return
+        except APIResponseError as error:
+            logger.warning("a webhook delivery cannot be read: %s", error)
+            await respond(send, 400)
+            return
+        try:
+            await respond(send, 204)
+        finally:  # whether or not the sender has stayed for the answer
+            self._notice(token, track_id)
+
+    async def _body(self, scope: Scope, receive: Receive) -> Any:
+        with anyio.move_on_after(self._body_timeout):
+            return _json(await read_body(scope, receive, self._max_body))
+        raise BadBodyError(408)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # deep nesting is the latter
+        raise APIResponseError("the body is no JSON") from None

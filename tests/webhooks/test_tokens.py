@@ -1,0 +1,169 @@
+"""Which tokens hold, and what of them can be seen."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async import AsyncClient, InvalidRequestError
+from finetuning_async.webhooks import (
+    TokenFilter,
+    WebhookReceiver,
+    WebhookVerificationError,
+    hide_tokens,
+)
+from finetuning_async.webhooks._tokens import Tokens
+from tests.webhooks._calls import BASE, NEW_SECRET, NOBODY, SECRET, query_of
+
+
+def receiver(*secrets: str) -> WebhookReceiver:
+    return WebhookReceiver(AsyncClient(NOBODY), secrets=secrets or [SECRET])
+
+
+def refused(query: bytes) -> bool:
+    try:
+        receiver().verify(query)
+    except WebhookVerificationError:
+        return True
+    return False
+
+
+def test_each_url_has_a_token_of_its_own_that_any_worker_knows() -> None:
+    urls = {receiver().url(BASE) for _ in range(100)}
+    assert len(urls) == 100
+    for url in urls:
+        receiver().verify(query_of(url))
+
+
+def test_secrets_change_without_a_gap() -> None:
+    old, both, new = (
+        receiver(SECRET),
+        receiver(NEW_SECRET, SECRET),
+        receiver(NEW_SECRET),
+    )
+    both.verify(query_of(old.url(BASE)))
+    new.verify(query_of(both.url(BASE)))
+    with pytest.raises(WebhookVerificationError):
+        new.verify(query_of(old.url(BASE)))
+
+
+def test_a_url_keeps_the_query_it_had() -> None:
+    url = receiver().url(BASE + "?shop=7")
+    assert url.startswith(BASE + "?shop=7&token=")
+    receiver().verify(query_of(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [BASE + "?token=1", BASE + "?%74oken", BASE + "#part", BASE + "/" + "x" * 2000],
+)
+def test_a_url_that_cannot_take_a_token_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="url"):
+        receiver().url(url)
+
+
+@pytest.mark.parametrize("secrets", [[], ["short"], SECRET, [SECRET, b"x" * 31]])
+def test_secrets_that_protect_nothing_are_refused_and_not_shown(
+    secrets: object,
+) -> None:
+    with pytest.raises(InvalidRequestError, match="at least 32") as caught:
+        WebhookReceiver(AsyncClient(NOBODY), secrets=secrets)  # type: ignore[arg-type]  # the mistake is the test
+    assert SECRET not in str(caught.value)
+
+
+def test_two_tokens_or_none_are_refused() -> None:
+    query = query_of(receiver().url(BASE))
+    assert refused(b"")
+    assert refused(b"token=")
+    assert refused(query + b"&" + query)
+    assert refused(query + b"&token=")
+    assert refused(query + b"&%74oken=1")
+    assert not refused(b"a=1&" + query + b"&b")
+
+
+def test_a_token_in_percent_encoding_is_the_same_token() -> None:
+    token = query_of(receiver().url(BASE)).partition(b"=")[2]
+    spelled = b"".join(b"%%%02x" % byte for byte in token)
+    assert not refused(b"token=" + spelled)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "ключ".encode(),
+        "ключ".encode("utf-16"),
+        b"%d0%ba",
+        b"\xff\xfe.\x00",
+        b"." * 66,
+        b"x" * 5000,
+        b"%",
+    ],
+)
+def test_tokens_in_other_encodings_are_wrong_and_no_crash(wrong: bytes) -> None:
+    assert refused(b"token=" + wrong)
+
+
+@given(st.binary(max_size=80))
+def test_no_random_bytes_hold(token: bytes) -> None:
+    assert not Tokens([SECRET]).holds(token)
+
+
+@given(st.integers(0, 65), st.integers(1, 255))
+def test_a_changed_character_makes_it_wrong(place: int, change: int) -> None:
+    tokens = Tokens([SECRET])
+    token = bytearray(tokens.new().encode())
+    assert tokens.holds(bytes(token))
+    assert not tokens.holds(bytes(token) + b"=")
+    token[place] ^= change
+    assert not tokens.holds(bytes(token))
+
+
+def test_no_repr_shows_a_secret() -> None:
+    made = receiver(NEW_SECRET, SECRET)
+    assert repr(made) == "<WebhookReceiver <Tokens secrets=2> used=0>"
+    seen = " ".join(repr(keyed) for keyed in made._tokens._keyed)
+    assert "secret of enough" not in seen
+
+
+def test_the_access_log_hides_tokens_and_nothing_else() -> None:
+    def logged(path: str) -> object:
+        args = ("127.0.0.1:5", "POST", path, "1.1", 204)
+        record = logging.LogRecord("uvicorn.access", 20, "", 0, "%s", args, None)
+        assert TokenFilter().filter(record)
+        assert isinstance(record.args, tuple)
+        assert (len(record.args), record.args[4]) == (5, 204)
+        return record.args[2]
+
+    assert logged("/hooks?a=1&token=s3cr3t&b=2") == "/hooks?a=1&token=****&b=2"
+    assert logged("/hooks?%74oken=s3cr3t") == "/hooks?%74oken=****"
+    assert logged("/hooks?Token=s3cr3t") == "/hooks?Token=****"
+    assert logged("/hooks") == "/hooks"
+    assert logged("/hooks?a=1") == "/hooks?a=1"
+
+
+def test_other_records_pass_the_filter_unchanged() -> None:
+    record = logging.LogRecord("x", 20, "", 0, "nothing", None, None)
+    assert TokenFilter().filter(record)
+    assert record.getMessage() == "nothing"
+
+
+def test_hiding_twice_adds_one_filter() -> None:
+    hide_tokens("tests.access")
+    hide_tokens("tests.access")
+    assert len(logging.getLogger("tests.access").filters) == 1
+
+
+def test_it_needs_no_framework() -> None:
+    script = (
+        "import sys; import finetuning_async.webhooks;"
+        "print([n for n in ('starlette', 'fastapi', 'uvicorn') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
