@@ -7,8 +7,9 @@
 
 It needs the extra ``batch`` (filelock). The modules, from the top down:
 
-    _batch      Batch, BatchItem: what callers hold
-    _runner     one run: creates, waits, downloads, doubts
+    _batch      Batch, BatchItem: what callers hold; _manage needs no client
+    _runner     one run; its parts are _creating, _following and _doubting
+    _desk       what the parts share
     _doubts     looks for creates in doubt; _reconcile and _balance decide
     _core       how a create announces itself before its first byte leaves
     _ledger     events into the journal, one at a time, off the loop
@@ -25,6 +26,9 @@ from finetuning_async.batch._errors import BatchInputError as BatchInputError
 from finetuning_async.batch._errors import BatchLockedError as BatchLockedError
 from finetuning_async.batch._errors import JournalError as JournalError
 from finetuning_async.batch._input import read_rows as read_rows
+from finetuning_async.batch._manage import read_summary as read_summary
+from finetuning_async.batch._manage import release as release
+from finetuning_async.batch._manage import retry_failed as retry_failed
 from finetuning_async.batch._options import Options as Options
 from finetuning_async.batch._records import Row as Row
 from finetuning_async.batch._records import Summary as Summary
@@ -43,4 +47,7 @@ __all__ = [
     "Row",
     "Summary",
     "read_rows",
+    "read_summary",
+    "release",
+    "retry_failed",
 ]

@@ -6,7 +6,7 @@ import json
 import logging
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 import anyio
 import attrs
@@ -16,9 +16,10 @@ from finetuning_async.batch._core import allows_http_webhook
 from finetuning_async.batch._desk import Desk
 from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._input import check_rows
-from finetuning_async.batch._journal import Released, Retried, State
+from finetuning_async.batch._journal import State
 from finetuning_async.batch._ledger import Journal
 from finetuning_async.batch._lock import Folder
+from finetuning_async.batch._manage import plan_failed, plan_held
 from finetuning_async.batch._options import OnDoubt, Options
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.batch._records import Keys, Request, Row
@@ -27,7 +28,7 @@ from finetuning_async.batch._sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from anyio.abc import TaskGroup
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from finetuning_async.batch._store import Added
 
 logger = logging.getLogger("finetuning_async")
+
+P = ParamSpec("P")
 
 
 @attrs.frozen(kw_only=True)
@@ -258,6 +261,11 @@ class Batch:
             self._runner.stop()
 
     @property
+    def is_running(self) -> bool:
+        """Whether a run is under way."""
+        return self._runner is not None
+
+    @property
     def summary(self) -> Summary:
         """The journal in numbers, now."""
         return self._journal.summary
@@ -275,7 +283,7 @@ class Batch:
 
     async def retry_failed(self) -> int:
         """Plan failed items again; each takes another credit. Returns how many."""
-        return await self._change("failed", Retried())
+        return await self._replan(plan_failed, self._store)
 
     async def release(self, *names: str) -> int:
         """Say that held items made no track: they are planned again, and may pay twice.
@@ -286,22 +294,16 @@ class Batch:
         Raises:
             BatchError: One is not held, or not there; none was released.
         """
-        found: list[Item] = []
-        for name in names:
-            item = await self._journal.call(self._store.find, name)
-            if item is None or item.entry.state != "held":
-                state = "not there" if item is None else item.entry.state
-                raise BatchError(f"{name} is not held, it is {state}")
-            found.append(item)
-        for item in found:
-            await self._journal.record(item, Released())
-        return len(found)
+        return await self._replan(plan_held, self._store, names)
 
-    async def _change(self, state: State, event: Retried) -> int:
-        items = await self._journal.call(lambda: list(self._store.rows(state)))
-        for item in items:
-            await self._journal.record(item, event)
-        return len(items)
+    async def _replan(
+        self, change: Callable[P, int], *args: P.args, **kwargs: P.kwargs
+    ) -> int:
+        if self._runner is not None:
+            raise BatchError("not while the batch runs")
+        count = await self._journal.call(change, *args, **kwargs)
+        await self._journal.count()
+        return count
 
 
 class Results:

@@ -74,15 +74,16 @@ def check_rows(
 
 @contextmanager
 def _lines(source: Path | Iterable[str]) -> Generator[tuple[Iterable[str], str]]:
-    if not isinstance(source, Path):
-        yield source, ""
-        return
+    name = source.name if isinstance(source, Path) else ""
     try:
+        if not isinstance(source, Path):
+            yield source, name
+            return
         # Only \n ends a line: JSON may hold any other that Unicode knows.
         with source.open(encoding="utf-8-sig", newline="") as file:
-            yield file, source.name
+            yield file, name
     except (OSError, UnicodeDecodeError) as error:
-        raise BatchInputError([f"{source}: {error}"]) from error
+        raise BatchInputError([f"{name or 'input'}: {error}"]) from error
 
 
 def _format_of(name: str) -> Format | None:

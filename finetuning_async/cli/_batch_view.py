@@ -1,0 +1,154 @@
+"""What is told on stderr while a batch runs: lines, or a table that stays in place."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from finetuning_async.cli._output import duration_text, printable, say
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from finetuning_async import AsyncClient
+    from finetuning_async.batch import Batch, BatchItem, Summary
+
+LINE_EVERY: Final = 60.0
+"""Seconds between lines that say how far it is."""
+
+LIVE_EVERY: Final = 0.25
+TRACK: Final = 60.0
+"""Seconds that the last track is expected to take."""
+
+ENOUGH: Final = 10
+"""Accepted tracks after which the pace seen says more than the limit."""
+
+
+class View:
+    """Lines: one for each item that ends, and one a minute.
+
+    Args:
+        client: Whose turns are shown.
+        batch: What runs.
+        quiet: Whether to say nothing.
+        no_color: No colours.
+    """
+
+    every: float = LINE_EVERY
+
+    def __init__(
+        self, client: AsyncClient, batch: Batch, *, quiet: bool, no_color: bool
+    ) -> None:
+        self._client = client
+        self._batch = batch
+        self._quiet = quiet
+        self._no_color = no_color
+        self._began = time.monotonic()
+        self._first = batch.summary.accepts
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+        if not self._quiet:
+            say(printable(text))
+
+    def ended(self, item: BatchItem) -> None:
+        """An item is downloaded, failed or held."""
+        name = item.custom_id or item.key[:12]
+        word = item.path.name if item.path is not None else item.error
+        self.note(f"{item.state} {name}: {word}")
+
+    async def keep_up(self) -> None:
+        """Tell how far it is, now and then."""
+        while True:
+            await anyio.sleep(self.every)
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell how far it is."""
+        self.note(", ".join(f"{n} {name}" for name, n in self.facts().items()))
+
+    def facts(self) -> dict[str, str]:
+        """How far it is, by name."""
+        summary = self._batch.summary
+        states = summary.states
+        turn = self._client.rate_limit_status().creates.next_free_in
+        facts = {
+            "done": f"{states['downloaded']} of {summary.total}",
+            "running": states["accepted"] + states["completed"],
+            "queued": states["planned"],
+            "failed": states["failed"],
+            "in doubt": summary.in_doubt,
+            "credits": summary.accepts,
+        }
+        told = {name: str(n) for name, n in facts.items()}
+        if states["planned"] and self._batch.paused is None:
+            told["to the next turn"] = duration_text(turn)
+            told["to the end"] = duration_text(self._left(summary))
+        return told
+
+    def _left(self, summary: Summary) -> float:
+        limits = self._client.rate_limit_status().creates
+        pace = (limits.per or 0.0) / (limits.limit or 1)
+        done = summary.accepts - self._first
+        if done >= ENOUGH:
+            pace = max(pace, (time.monotonic() - self._began) / done)
+        return summary.states["planned"] * pace + TRACK
+
+
+class LiveView(View):
+    """The same on a terminal: lines for ends, below them a table that stays."""
+
+    every = LIVE_EVERY
+
+    async def __aenter__(self) -> Self:
+        self._console = Console(
+            stderr=True, no_color=self._no_color or None, emoji=False, highlight=False
+        )
+        self._live = Live(
+            console=self._console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+        )
+        self._live.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Something to know, above the table."""
+        if hasattr(self, "_console"):
+            self._console.print(printable(text), markup=False, soft_wrap=True)
+        else:
+            super().note(text)
+
+    def tell(self) -> None:
+        """Draw the table."""
+        table = Table(box=None, show_header=True, pad_edge=False)
+        facts = self.facts()
+        for name in facts:
+            table.add_column(name, no_wrap=True)
+        table.add_row(*facts.values())
+        self._live.update(table, refresh=True)

@@ -1,0 +1,23 @@
+"""A sample of the proof that kills the real program; in full it is a benchmark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.proofs.batch import prove
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other loop
+
+
+async def test_a_batch_survives_kills_and_its_books_balance(tmp_path: Path) -> None:
+    tally = await prove(tmp_path, items=8, kills=5, seed=4)
+    assert tally.troubles == []
+    assert tally.kills >= 1
