@@ -127,7 +127,9 @@ class Poller:
     def set_alarm(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time of the loop's clock; the last one holds."""
         self._list.set_alarm(waiter, at)
-        self._stir(at)
+        # A track that was accepted meanwhile may end before the driver wakes.
+        self._list.follow_inflight(anyio.current_time())
+        self._stir(min(at, self._list.next_look()))
 
     def close(self, pool: Pool) -> None:
         """End the waits of a client that is closed."""
@@ -248,12 +250,10 @@ class Poller:
         """
         try:
             while not reading.done.is_set():
+                self._ring(driver, anyio.current_time())
+                if driver.ready:
+                    scope.cancel()  # felt at the next await
                 await self._sleep(driver, self._list.next_alarm())
-                if not reading.done.is_set():
-                    self._ring(driver, anyio.current_time())
-                    if driver.ready:
-                        scope.cancel()
-                        await anyio.lowlevel.checkpoint()
         except BaseException:
             self._let_go(driver)
             raise

@@ -19,6 +19,8 @@ from finetuning_async import (
     RateLimits,
     WaitTimeoutError,
 )
+from finetuning_async._inflight import UnderWay
+from finetuning_async._watch_list import Waiter
 from finetuning_async.emulator import Emulator, Fault
 from tests._studio import assert_nothing_left, open_studio, poller_of, refusal, reply
 from tests._world import emulated
@@ -549,8 +551,49 @@ async def test_parked_creates_drive_the_loop_and_go_out_when_a_track_ends() -> N
             for n in range(6):
                 group.start_soon(lambda n: client.generations.create(f"song {n}"), n)
         assert len(emulator.tracks) == 6
-        assert anyio.current_time() < 66
+        assert anyio.current_time() < 70
         assert_nothing_left(client)
+
+
+async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> None:
+    async with open_studio() as (studio, client):
+        account = client._session().account
+        poller = account.poller
+        for seconds in (20.0, 100.0):
+            for _ in range(4):
+                poller._news._outlook.learn(
+                    "music", seconds, shortest=seconds, longest=seconds
+                )
+
+        def accept(track_id: str, seconds: float) -> None:
+            studio.add(track_id, seconds)
+            now = anyio.current_time()
+            entry = UnderWay(kind="music", accepted_at=now, duration=seconds)
+            account.inflight.accepted(track_id, entry)
+
+        parked = Waiter(client._session().pipeline)
+
+        async def park() -> None:
+            poller.watch_all()
+            while "short" not in account.inflight.under_way:
+                poller.set_alarm(parked, float("inf"))
+                await poller.wait(parked)
+                parked.ready = False
+            poller.set_alarm(parked, float("inf"))
+            with anyio.move_on_after(50):
+                await poller.wait(parked)
+            poller.unwatch_all(parked)
+
+        async with anyio.create_task_group() as group:
+            accept("long", 100.0)
+            group.start_soon(client.wait_for_completion, "long")
+            await anyio.sleep(1)  # it drives, and sleeps until about 99 s
+            group.start_soon(park)
+            await anyio.sleep(1)
+            accept("short", 20.0)
+            parked.make_ready()
+            await anyio.sleep(23)
+            assert set(account.inflight.under_way) == {"long"}
 
 
 async def test_a_track_that_nobody_needs_any_more_is_not_read_for_parked_creates() -> (
