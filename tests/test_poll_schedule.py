@@ -1,0 +1,141 @@
+"""When to look: the rhythm of the reads, and what is learned of the tracks' times."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async._poll_schedule import (
+    FIRST_LOOK,
+    LOAN,
+    SAMPLES_NEEDED,
+    SLOWEST_LOOK,
+    STRAGGLER_SHARE,
+    Expectation,
+    Outlook,
+    Pace,
+)
+
+TIMES = st.floats(1.0, 300.0)
+
+
+def learned(times: list[float], *, scale: float = 1.0) -> Outlook:
+    outlook = Outlook(scale=scale)
+    for seconds in times:
+        outlook.learn("music", 60.0, shortest=seconds, longest=seconds)
+    return outlook
+
+
+def test_seven_tenths_of_the_reads_are_for_polling() -> None:
+    assert Pace(limit=60, per=60.0).interval == pytest.approx(60 / 42)
+    assert Pace(limit=10, per=2.0).scale == pytest.approx(0.2)
+
+
+def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
+    pace = Pace(limit=60, per=60.0)
+    assert pace.next_turn() == -inf
+    pace.spent(0.0)
+    pace.spent(1000.0)
+    assert pace.next_turn() == 1000.0 + pace.interval
+
+
+def test_an_urgent_read_is_a_loan() -> None:
+    pace = Pace(limit=60, per=60.0)
+    pace.spent(0.0)
+    assert pace.next_turn(urgent=True) <= 0.0
+    pace.spent(0.0)
+    pace.spent(0.0)
+    assert pace.next_turn(urgent=True) == pytest.approx(pace.interval)
+    assert pace.next_turn() == pytest.approx(3 * pace.interval)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 5.0), st.booleans()), max_size=300))
+def test_no_minute_holds_more_than_45_reads(
+    wishes: list[tuple[float, bool]],
+) -> None:
+    pace = Pace(limit=60, per=60.0)
+    now, reads = 0.0, []
+    for pause, urgent in wishes:
+        now = max(now + pause, pace.next_turn(urgent=urgent))
+        pace.spent(now)
+        reads.append(now)
+    for first in reads:
+        assert sum(first <= at < first + 60 for at in reads) <= 42 + 1 + LOAN
+
+
+def test_until_enough_is_known_it_looks_from_two_seconds_on() -> None:
+    outlook = learned([30.0] * (SAMPLES_NEEDED - 1))
+    expected = outlook.expect("music", 60.0)
+    assert expected == Expectation(FIRST_LOOK, inf)
+    assert outlook.pause(expected, age=0.5) == pytest.approx(1.5)
+    assert outlook.pause(expected, age=1000.0) == 0.0
+
+
+def test_kinds_and_lengths_are_learned_apart() -> None:
+    outlook = learned([30.0] * 8)
+    assert outlook.expect("music", 60.0).earliest > 28
+    assert outlook.expect("music", 61.0).earliest > 28  # much the same
+    for kind, length in (("music", 120.0), ("instrumental", 60.0), ("music", None)):
+        assert outlook.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
+
+
+def test_times_that_never_vary_are_known_exactly_at_once() -> None:
+    assert learned([45.0] * 4).expect("music", 60.0) == Expectation(44.0, 46.0)
+
+
+@given(st.lists(TIMES, min_size=SAMPLES_NEEDED, max_size=100))
+def test_what_was_seen_is_expected(times: list[float]) -> None:
+    expected = learned(times).expect("music", 60.0)
+    assert all(expected.earliest <= seconds <= expected.latest for seconds in times)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
+    rng = random.Random(seed)
+    outlook = Outlook()
+    outside = 0
+    for number in range(1000):
+        seconds = rng.uniform(20.0, 120.0)
+        expected = outlook.expect("music", 60.0)
+        if number >= 20 and not expected.earliest <= seconds <= expected.latest:
+            outside += 1
+        outlook.learn("music", 60.0, shortest=seconds, longest=seconds)
+    assert outside < 10
+
+
+def test_a_batch_that_ends_in_the_order_of_its_times_misleads_nobody() -> None:
+    outlook = Outlook()
+    for _ in range(3):
+        for number in range(99):
+            outlook.learn("music", 60.0, shortest=20.0 + number, longest=20.0 + number)
+    assert outlook.expect("music", 60.0).earliest <= 20.0
+
+
+def test_a_service_that_becomes_faster_is_noticed_at_its_first_track() -> None:
+    outlook = learned([60.0] * 100)
+    outlook.learn("music", 60.0, shortest=20.0, longest=60.0)
+    assert outlook.expect("music", 60.0).earliest <= 20.0
+
+
+@given(age=st.floats(0.0, 5000.0), times=st.lists(TIMES, min_size=4, max_size=20))
+def test_a_pause_is_never_long_once_a_track_can_be_done(
+    age: float, times: list[float]
+) -> None:
+    outlook = learned(times)
+    expected = outlook.expect("music", 60.0)
+    pause = outlook.pause(expected, age=age)
+    if age < expected.earliest:
+        assert age + pause == pytest.approx(expected.earliest)
+    else:
+        overdue = max(age - expected.latest, 0.0)
+        assert pause <= min(SLOWEST_LOOK, overdue * STRAGGLER_SHARE)
+
+
+def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
+    expected = Outlook(scale=0.1).expect("music", None)
+    assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
+    assert Outlook(scale=0.1).pause(Expectation(0, 1), age=1e6) == SLOWEST_LOOK / 10

@@ -1,0 +1,229 @@
+"""The watch list and its alarms, without a loop."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+from typing import Any, cast
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async._alarms import VOID_KEPT, Alarms
+from finetuning_async._inflight import InFlight, UnderWay
+from finetuning_async._models import Generation
+from finetuning_async._poll_schedule import Outlook
+from finetuning_async._watch_list import LAST_LOOK, OVERTIME, Watcher, WatchList
+
+
+@attrs.define(eq=False)
+class Sleeper:
+    name: int
+    alarm: int = 0
+
+
+def watcher(track_id: str, deadline: float = inf) -> Watcher:
+    return Watcher(cast("Any", None), track_id, None, deadline=deadline)
+
+
+def watch_list(*under_way: str) -> tuple[WatchList, InFlight]:
+    inflight = InFlight()
+    for track_id in under_way:
+        accepted = UnderWay(kind="music", accepted_at=0.0, duration=None)
+        inflight.under_way[track_id] = accepted
+    return WatchList(inflight, Outlook(), scale=1.0), inflight
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
+def test_alarms_ring_in_order_each_waiter_s_last_one_only(
+    settings: list[tuple[int, float | None]],
+) -> None:
+    alarms: Alarms[Sleeper] = Alarms()
+    sleepers = [Sleeper(n) for n in range(21)]
+    expected: dict[int, float] = {}
+    for number, at in settings:
+        expected.pop(number, None)
+        if at is None:
+            alarms.drop(sleepers[number])
+        else:
+            alarms.set(sleepers[number], at)
+            expected[number] = at
+        assert len(alarms) == len(expected)
+        assert alarms.first() == min(expected.values(), default=inf)
+    rung = [sleeper.name for sleeper in alarms.ring(50.0)]
+    assert [expected[n] for n in rung] == sorted(
+        t for t in expected.values() if t <= 50
+    )
+    assert {sleeper.alarm for sleeper in map(sleepers.__getitem__, rung)} <= {0}
+    assert alarms.first() > 50.0
+
+
+def test_void_alarms_are_cleared_away() -> None:
+    alarms: Alarms[Sleeper] = Alarms()
+    keeper = Sleeper(0)
+    alarms.set(keeper, 1e9)
+    for number in range(10_000):
+        sleeper = Sleeper(number)
+        alarms.set(sleeper, 1e6 + number)
+        alarms.drop(sleeper)
+        assert len(alarms._heap) <= 2 + VOID_KEPT + 1
+    assert alarms.first() == 1e9
+
+
+def test_no_alarm_is_set_for_ever() -> None:
+    alarms: Alarms[Sleeper] = Alarms()
+    alarms.set(Sleeper(0), inf)
+    assert (len(alarms), alarms.first()) == (0, inf)
+
+
+def test_a_track_is_watched_as_long_as_somebody_watches_it() -> None:
+    tracks, _ = watch_list()
+    first, second = watcher("a"), watcher("a")
+    tracks.add(first, "music", 0.0)
+    tracks.add(second, "music", 0.0)
+    assert len(tracks) == 1
+    tracks.discard(first)
+    assert len(tracks) == 1
+    tracks.discard(second)
+    tracks.discard(second)
+    assert len(tracks) == 0
+
+
+def test_whoever_joins_is_told_the_last_state_at_once() -> None:
+    tracks, _ = watch_list()
+    track = tracks.add(watcher("a"), "music", 0.0)
+    track.latest = Generation(id="a", status="processing")
+    late = watcher("a")
+    tracks.add(late, "music", 5.0)
+    assert late.ready
+    assert late.latest is track.latest
+
+
+def test_what_the_register_knows_of_a_track_counts() -> None:
+    tracks, inflight = watch_list()
+    inflight.under_way["fx"] = UnderWay(
+        kind="sound_effect", accepted_at=7.0, duration=4.0
+    )
+    track = tracks.add(watcher("fx"), "music", 8.0)  # an id says nothing of its kind
+    assert track.family == "sound_effects"
+    assert (track.accepted_at, track.length) == (7.0, 4.0)
+
+
+def test_a_track_of_unknown_age_is_looked_at_at_once() -> None:
+    tracks, _ = watch_list()
+    track = tracks.add(watcher("a"), "music", 3.0)
+    assert tracks.due(3.0) == [track]
+
+
+def test_all_that_is_under_way_is_watched_while_somebody_asks_for_it() -> None:
+    tracks, inflight = watch_list("a", "b")
+    tracks.watch_all(0.0)
+    tracks.watch_all(0.0)
+    assert len(tracks) == 2
+    inflight.under_way["c"] = inflight.under_way["a"]
+    tracks.follow_inflight(1.0)
+    tracks.release_all()
+    assert len(tracks) == 3
+    tracks.add(watcher("b"), "music", 1.0)
+    tracks.release_all()
+    assert len(tracks) == 1
+
+
+def test_those_due_soon_come_along_but_only_with_one_that_is_due() -> None:
+    tracks, _ = watch_list("a", "b")
+    a = tracks.add(watcher("a"), "music", 0.0)
+    b = tracks.add(watcher("b"), "music", 0.0)
+    tracks.look_at(a, 10.0)
+    tracks.look_at(b, 11.0)
+    assert tracks.due(9.9, soon=2.0) == []
+    assert tracks.next_look() == 10.0
+    assert tracks.due(10.0, soon=2.0) == [a, b]
+    tracks.hasten(b)
+    assert tracks.due(10.0, soon=2.0) == [b, a]
+    assert tracks.next_look() == -inf
+
+
+def test_there_is_a_look_just_before_a_deadline() -> None:
+    tracks, _ = watch_list("a")
+    track = tracks.add(watcher("a", deadline=30.0), "music", 0.0)
+    tracks.look_at(track, 100.0)
+    tracks.add(watcher("a", deadline=50.0), "music", 1.0)
+    assert track.next_look == 50.0 - LAST_LOOK
+    tracks.plan(track, 1.5)
+    assert track.next_look == 2.0  # the schedule's own first look comes before
+
+
+def test_a_deadline_after_a_fresh_look_is_the_end() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0)
+    tracks.add(waits, "music", 0.0).looked_at = 29.6
+    tracks.ring(30.0, may_look=True)
+    assert waits.ready
+    assert waits.is_over
+
+
+def test_a_deadline_without_one_gets_overtime_once() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0)
+    track = tracks.add(waits, "music", 0.0)
+    tracks.ring(30.0, may_look=True)
+    assert not waits.ready
+    assert track.is_urgent
+    assert tracks.next_alarm() == 30.0 + OVERTIME
+    tracks.ring(30.0 + OVERTIME, may_look=True)
+    assert waits.is_over
+
+
+def test_a_look_ends_overtime_and_nothing_else() -> None:
+    tracks, _ = watch_list()
+    over, waits = watcher("a", deadline=30.0), watcher("a")
+    track = tracks.add(over, "music", 0.0)
+    tracks.add(waits, "music", 0.0)
+    tracks.ring(30.0, may_look=True)
+    track.end_overtime()
+    assert (over.is_over, waits.is_over, waits.ready) == (True, False, False)
+
+
+def test_no_overtime_where_no_look_can_be_had() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0)
+    tracks.add(waits, "music", 0.0)
+    tracks.ring(30.0, may_look=False)
+    assert waits.is_over
+
+
+def test_an_update_is_news_only_if_the_status_changes() -> None:
+    waits = watcher("a")
+    for status, is_news in (
+        ("pending", True),
+        ("pending", False),
+        ("processing", True),
+        ("completed", True),
+    ):
+        waits.ready = False
+        waits.update(Generation(id="a", status=status))
+        assert waits.ready is is_news
+
+
+def test_due_agrees_with_the_next_look_whatever_happens() -> None:
+    rng = random.Random(1)
+    tracks, _ = watch_list()
+    waits = [watcher(str(n)) for n in range(30)]
+    for step in range(2000):
+        now = step / 10
+        one = rng.choice(waits)
+        track = tracks.get(one.track_id)
+        if track is None:
+            tracks.add(one, "music", now)
+        elif rng.random() < 0.2:
+            tracks.discard(one)
+        else:
+            tracks.look_at(track, now + rng.uniform(0, 20))
+        first = min(
+            (t.next_look for t in map(tracks.get, map(str, range(30))) if t),
+            default=inf,
+        )
+        assert tracks.next_look() <= first
+        tracks.due(now)
+        assert tracks.next_look() == first
