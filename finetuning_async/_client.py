@@ -147,8 +147,10 @@ class AsyncClient:
         self.playlists = Playlists(self._session)
 
     def __repr__(self) -> str:
+        settings = getattr(self, "_settings", None)
+        if settings is None:  # `__init__` has raised, and a traceback shows its frame
+            return "<AsyncClient, not made>"
         state = "closed" if self.is_closed else "open"
-        settings = self._settings
         return f"<AsyncClient {settings.base_url} key={settings.key!r} {state}>"
 
     def _session(self) -> Session:
@@ -444,7 +446,7 @@ class AsyncClient:
         Raises:
             FinetuningError: As `wait_for_completion`.
         """
-        return self._session().waiting.states(generation_or_id, timeout=timeout)
+        return self._session().states(generation_or_id, timeout=timeout)
 
     async def download(
         self,

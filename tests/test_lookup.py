@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -136,6 +137,29 @@ async def test_a_track_of_a_moment_ago_that_is_claimed_is_another() -> None:
         with pytest.raises(SubmissionUnknownError) as caught:
             await client.generations.create("x", seed=42)
         assert caught.value.candidates == ()
+
+
+async def test_an_id_is_claimed_before_anybody_is_told() -> None:
+    """A callback may be slow; meanwhile another create with this seed is lost."""
+    async with emulated() as (emulator, client):
+        emulator.add_fault(post("lost_before_commit", skip=1))
+        errors: list[SubmissionUnknownError] = []
+
+        async def linger(_: Generation) -> None:
+            await anyio.sleep(200)
+
+        async def lose() -> None:
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await client.generations.create("another", seed=7)
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                partial(client.generations.create, "x", seed=7, on_submitted=linger)
+            )
+            await anyio.sleep(1)
+            group.start_soon(lose)
+        assert errors[0].candidates == ()
 
 
 def _forget_claims(client: AsyncClient) -> None:

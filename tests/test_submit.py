@@ -343,14 +343,24 @@ async def test_a_callers_word_sends_it_again_with_the_same_seed(
 
 
 async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on() -> None:
-    """The first may have been committed after all; then both are named."""
-    async with emulated() as (emulator, client):
-        emulator.add_fault(post("late_commit", seconds=62))
+    """The first shows up in the list when the second is out; then both are named."""
+    async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
+        emulator.add_fault(post("lost_after_commit"))
         emulator.add_fault(post("late_commit", seconds=5))
-        with pytest.raises(SubmissionUnknownError) as caught:
-            await client.generations.create("x", on_unknown="resubmit")
-        assert set(caught.value.candidates) == set(emulator.tracks)
+        errors: list[SubmissionUnknownError] = []
+
+        async def create() -> None:
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await client.generations.create("x", on_unknown="resubmit")
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(create)
+            await anyio.sleep(0.3)  # committed by now, and not yet looked up
+            (job,) = emulator.tracks.values()
+            job.listed_from = job.created_at + 34
         assert len(emulator.tracks) == 2
+        assert set(errors[0].candidates) == set(emulator.tracks)
 
 
 async def test_the_services_own_failure_is_looked_up_once() -> None:

@@ -1,0 +1,131 @@
+"""What must balance after any trouble: credits, tracks, and what the callers know.
+
+credits spent equal tracks created
+no create makes two tracks without the caller's word
+no two creates return one track
+every track is returned, told, named in an error, or its seed is in the log
+no turn, place or line is left behind
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from finetuning_async import Generation, SubmissionUnknownError
+
+if TYPE_CHECKING:
+    from finetuning_async import AsyncClient
+    from finetuning_async.emulator import Emulator
+
+
+class Log(logging.Handler):
+    """What the package said, from `INFO` on, while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+        self._logger = logging.getLogger("finetuning_async")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> Self:
+        self._before = (self._logger.level, self._logger.propagate)
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.level, self._logger.propagate = self._before
+
+
+@attrs.define(eq=False)
+class Create:
+    """One create and what its caller learned.
+
+    Attributes:
+        prompt: Tells its tracks apart at the service.
+        resubmits: Whether the caller gave its word to send it again.
+        told: What `on_submitted` was told.
+        returned: What it returned, if it did.
+        error: What it raised, if it did.
+    """
+
+    prompt: str
+    resubmits: bool = False
+    told: list[Generation] = attrs.field(factory=list)
+    returned: Generation | None = None
+    error: BaseException | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In one word."""
+        return "returned" if self.error is None else type(self.error).__name__
+
+
+def balance(emulator: Emulator, creates: list[Create], log: Log) -> list[str]:
+    """What does not balance; empty if all does."""
+    tracks = emulator.tracks
+    wrong = []
+    if len(emulator.ledger) != len(tracks):
+        wrong.append(f"{len(emulator.ledger)} credits for {len(tracks)} tracks")
+    returned = [c.returned.id for c in creates if c.returned is not None]
+    if len(set(returned)) != len(returned):
+        wrong.append(f"one track was returned twice: {returned}")
+    wrong += [
+        f"{ident} is returned and does not exist"
+        for ident in returned
+        if ident not in tracks
+    ]
+    for create in creates:
+        wrong += _check(create, tracks, log)
+    return wrong
+
+
+def _check(create: Create, tracks: dict[str, Any], log: Log) -> list[str]:
+    made = [job for job in tracks.values() if job.prompt.startswith(create.prompt)]
+    wrong = []
+    if len(made) > 1 and not create.resubmits:
+        wrong.append(f"{create.prompt!r} was made {len(made)} times")
+    if create.returned is not None and tracks[create.returned.id] not in made:
+        wrong.append(f"{create.prompt!r} returned a track of another create")
+    wrong += [
+        f"{create.prompt!r}: {job.id} was neither returned nor named"
+        for job in made
+        if not _is_named(create, job, log)
+    ]
+    return wrong
+
+
+def _is_named(create: Create, job: Any, log: Log) -> bool:
+    known = [*create.told, *([create.returned] if create.returned else [])]
+    if job.id in {track.id for track in known}:
+        return any(f"accepted music {job.id}" in line for line in log.lines)
+    seed = job.parameters["seed"]
+    error = create.error
+    if isinstance(error, SubmissionUnknownError):
+        return job.id in error.candidates or error.seed == seed
+    mark = f"it may be paid, its seed is {seed}"
+    return any(line.endswith(mark) for line in log.lines)
+
+
+def leftovers(client: AsyncClient) -> list[str]:
+    """What is left behind by calls that have ended."""
+    account = client._session().account  # noqa: SLF001 - a proof looks inside
+    register = account.inflight
+    status = client.rate_limit_status()
+    left = {
+        "places at the queue gate": register._gate.entering,  # noqa: SLF001 - as above
+        "parked creates": len(register._line),  # noqa: SLF001 - as above
+        "open seeds": len(register._open_seeds),  # noqa: SLF001 - as above
+        "lines of twins": len(account.one_by_one._lines),  # noqa: SLF001 - as above
+        "creates that wait for a turn": status.creates.waiting,
+        "reads that wait for a turn": status.reads.waiting,
+    }
+    return [f"{number} {what} left" for what, number in left.items() if number]

@@ -1,0 +1,171 @@
+"""One-line mutants of the source, each with the test that kills it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Mutant:
+    """A wrong line.
+
+    Attributes:
+        name: What it does.
+        file: The module it is in.
+        old: What stands there; occurs once.
+        new: What stands there instead.
+        test: The test that must fail then.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS: Final = (
+    Mutant(
+        "resends on ReadTimeout",
+        "_transport.py",
+        "        if self.left:\n",
+        "        if self.left and not isinstance(error, httpx.ReadTimeout):\n",
+        "tests/test_submit.py::test_a_create_whose_answer_is_lost_is_found",
+    ),
+    Mutant(
+        "resends on 502",
+        "_submit.py",
+        "            raise self._lost(order, str(error), error)\n",
+        "            raise Repeatable(error)\n",
+        "tests/test_submit.py::test_a_create_that_came_to_nothing_is_not_sent_again",
+    ),
+    Mutant(
+        "takes a proxy's 4xx for the service's",
+        "_submit.py",
+        '        and error.code != f"HTTP_{answer.status}"\n',
+        "",
+        "tests/test_submit.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
+    ),
+    Mutant(
+        "claims nothing",
+        "_inflight.py",
+        "        self._claims[track_id] = None\n",
+        "        self._claims.pop(track_id, None)\n",
+        "tests/test_lookup.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
+    ),
+    Mutant(
+        "claims after the callback",
+        "_submit.py",
+        "            self._inflight.accepted(track.id, _entry(order))\n"
+        "            await self._tell(order, track)\n",
+        "            await self._tell(order, track)\n"
+        "            self._inflight.accepted(track.id, _entry(order))\n",
+        "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
+    ),
+    Mutant(
+        "looks back for weeks",
+        "_lookup.py",
+        "dt.timedelta(seconds=2)",
+        "dt.timedelta(days=30)",
+        "tests/test_lookup.py"
+        "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another",
+    ),
+    Mutant(
+        "does not let the service settle",
+        "_lookup.py",
+        "SETTLE: Final = 30.0",
+        "SETTLE: Final = 0.0",
+        "tests/test_lookup.py::test_a_late_commit_is_found_within_the_settle_time",
+    ),
+    Mutant(
+        "counts failed listings",
+        "_lookup.py",
+        "            if matches is None:\n                continue\n",
+        "            matches = matches or []\n",
+        "tests/test_lookup.py::test_failed_listings_do_not_count",
+    ),
+    Mutant(
+        "shields nothing",
+        "_shield.py",
+        "anyio.CancelScope(shield=True, deadline=self._until)",
+        "anyio.CancelScope(shield=False, deadline=self._until)",
+        "tests/test_shield.py::test_what_is_held_is_carried_to_its_end",
+    ),
+    Mutant(
+        "gives no grace",
+        "_shield.py",
+        "GRACE = 5.0\n",
+        "GRACE = 0.0\n",
+        "tests/test_submit.py"
+        "::test_time_over_on_the_wire_gives_the_answer_five_seconds",
+    ),
+    Mutant(
+        "sends for a caller that left",
+        "_transport.py",
+        "        if not self._still_wanted():\n",
+        "        if False:\n",
+        "tests/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
+    ),
+    Mutant(
+        "resubmits without a word",
+        "_submit.py",
+        '            order.on_unknown == "resubmit"\n',
+        "            True\n",
+        "tests/test_submit.py::test_a_create_that_came_to_nothing_is_not_sent_again",
+    ),
+    Mutant(
+        "forgets the first of two lost attempts",
+        "_submit.py",
+        "        if order.lost_since is None:\n",
+        "        if True:\n",
+        "tests/test_submit.py"
+        "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
+    ),
+    Mutant(
+        "lets twins go at once",
+        "_one_by_one.py",
+        "        if identity is None:\n",
+        "        if True:\n",
+        "tests/test_lookup.py"
+        "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
+    ),
+    Mutant(
+        "takes a callback's error for the service's",
+        "_submit.py",
+        "            order.complaint = error\n",
+        "            raise\n",
+        "tests/test_submit.py"
+        "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
+    ),
+    Mutant(
+        "adopts by a seed that is not echoed",
+        "_lookup.py",
+        "        if lost.seed is None or not self._inflight.seeds_are_echoed:\n",
+        "        if lost.seed is None:\n",
+        "tests/test_lookup.py"
+        "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said",
+    ),
+    Mutant(
+        "loses a place at the queue gate",
+        "_submit.py",
+        "                self._give_the_place_back(order)\n",
+        "                pass\n",
+        "tests/test_cancellation.py::test_a_create_cancelled_at_every_step",
+    ),
+    Mutant(
+        "cancels a read before its connection is in use",
+        "_transport.py",
+        "        if call.repeatable and self.pool.is_traced:\n",
+        "        if False:\n",
+        "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
+    ),
+    Mutant(
+        "shows the key in the frames of the HTTP library",
+        "_transport.py",
+        "            _forget_frames(cancelled)\n",
+        "            pass\n",
+        "tests/real_time/test_canary_port.py::test_a_cancelled_call_on_a_socket",
+    ),
+)

@@ -1,0 +1,62 @@
+"""A create through a proxy that breaks connections at any byte, on real sockets."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from benchmarks.proofs._matrix import (
+    Cell,
+    cells_on_a_port,
+    play_on_a_port,
+    scaled_lookup,
+)
+from benchmarks.proofs._proxy import Cut, proxy
+from benchmarks.proofs._schedule import CREATE, Tally
+from finetuning_async import AsyncClient
+from finetuning_async.emulator import Emulator, serve
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other loop
+
+
+async def test_the_books_balance_wherever_a_connection_breaks() -> None:
+    tally = Tally()
+
+    async def one(cell: Cell) -> None:
+        await play_on_a_port(cell, 1, tally)
+
+    with scaled_lookup():
+        async with anyio.create_task_group() as group:
+            for number, cell in enumerate(cells_on_a_port()):
+                if number % 2:
+                    group.start_soon(one, cell)
+    assert tally.wrong == []
+    assert tally.schedules == 24
+    assert tally.creates["returned"] >= 8
+
+
+@pytest.mark.parametrize("after", range(0, 455, 50))
+async def test_an_answer_cut_at_any_byte_is_one_track(after: int) -> None:
+    async with (
+        Emulator() as emulator,
+        serve(emulator) as url,
+        proxy(url) as (carrier, near),
+        AsyncClient(emulator.api_key, base_url=near, rate_limits=None) as client,
+    ):
+        carrier.cuts.append(Cut("to client", after, "reset"))
+        track = await client.generations.create("x")
+        assert list(emulator.tracks) == [track.id]
+        assert emulator.count(method="POST", path=CREATE) == 1
+
+
+async def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
+    async with Emulator() as emulator, serve(emulator) as url:
+        pass
+    async with AsyncClient(
+        emulator.api_key, base_url=url, rate_limits=None, max_retries=0
+    ) as client:
+        with pytest.raises(Exception, match="was not sent"):
+            await client.generations.create("x")
