@@ -1,0 +1,58 @@
+"""One client for the life of an application, and the dependency that hands it out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, Any, Final, TypeAlias
+
+from fastapi import Depends, FastAPI
+from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
+
+from finetuning_async._client import AsyncClient
+
+STATE: Final = "finetuning_client"
+"""Its name in the state that the lifespan gives to every request."""
+
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
+
+
+def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan:
+    """A lifespan that opens one client and closes it at the end.
+
+    All requests share its connections, its poll loop and its budgets. To have a
+    lifespan of your own as well::
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+            async with client_lifespan()(app) as state:
+                yield {**state, "mine": ...}
+
+    Args:
+        client: Makes the client; by default from the environment. A client that exists
+            already, because a `WebhookReceiver` has it, goes in as ``lambda: client``.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        del app
+        async with client() as opened:
+            yield {STATE: opened}
+
+    return lifespan
+
+
+def client_of(connection: HTTPConnection) -> AsyncClient:
+    """The client of the application that a request came to.
+
+    Raises:
+        RuntimeError: The application has no `client_lifespan`.
+    """
+    found = getattr(connection.state, STATE, None)
+    if not isinstance(found, AsyncClient):
+        raise RuntimeError("no client: FastAPI(lifespan=client_lifespan()) makes one")  # noqa: TRY004 - a missing lifespan is no wrong type
+    return found
+
+
+Client: TypeAlias = Annotated[AsyncClient, Depends(client_of)]
+"""The type of an endpoint's parameter that wants the client."""
