@@ -91,6 +91,26 @@ async def test_whoever_is_cancelled_whenever_the_others_are_served(
         assert_nothing_left(client)
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
+@pytest.mark.parametrize("gone", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
+async def test_the_wheel_is_not_lost_with_whoever_was_to_take_it(
+    gone: tuple[int, ...], *, native: bool
+) -> None:
+    skip_native_on_trio(native=native)
+    async with open_studio() as (studio, client):
+        studio.add("a", 30.0)
+        waits = Waits(client, native=native)
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(waits.run, number, "a")
+                await anyio.sleep(0.3)
+            await anyio.sleep(5)
+            for number in gone:  # all in one step: the driver, and the next in line
+                waits.cancel(number)
+        assert set(waits.ended) == set(range(4)) - set(gone)
+        assert max(waits.ended.values()) < 32.0
+
+
 async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
     """Reads in 25 minutes in which `count` drivers were cancelled in mid-read."""
     # An account of its own, which has not learned yet how long tracks take.
