@@ -123,9 +123,11 @@ def _read_file() -> str:
         return ""
     except OSError as problem:
         raise Refused(f"the stored key cannot be read: {problem}") from None
-    with os.fdopen(opened, "rb") as stream:
+    try:
         _check_private(file, os.fstat(opened))
-        return stream.read(LONGEST).decode("utf-8-sig", "replace").strip()
+        return os.read(opened, LONGEST).decode("utf-8-sig", "replace").strip()
+    finally:
+        os.close(opened)
 
 
 def _check_private(file: Path, facts: os.stat_result) -> None:

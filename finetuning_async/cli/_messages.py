@@ -47,7 +47,9 @@ def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
     if isinstance(error, APIStatusError) and error.code == "VALIDATION_ERROR":
         return WRONG, str(error)
     if isinstance(error, FinetuningError):
-        go_on = f"\nTo go on: {resume}" if resume else _advice(error)
+        # A code of the service's: not what the host of the audio says.
+        is_lost = error.code == "NOT_FOUND"
+        go_on = f"\nTo go on: {resume}" if resume and not is_lost else _advice(error)
         return FAILED, str(error) + go_on
     if isinstance(error, OSError):
         return FAILED, str(error)

@@ -94,7 +94,8 @@ class Lines(Silent):
         """The service has taken it."""
         self.note(f"accepted {track.id}{_left(track)}")
         for name, (asked, got) in track.changed_by_service.items():
-            self.note(f"note: the service changed {name} from {asked} to {got}")
+            change = f"{name} from {_plain(asked)} to {_plain(got)}"
+            self.note(f"note: the service changed {change}")
         self.status(track)
 
     def status(self, track: Generation | SoundEffect) -> None:
@@ -110,6 +111,11 @@ class Lines(Silent):
         """The file is whole and in its place."""
         length = "" if track.duration is None else f"{track.duration:.1f} s, "
         self.note(f"Saved {path} ({length}{size_text(path.stat().st_size)})")
+
+
+def _plain(value: object) -> str:
+    """A value as a person writes it: 45, not 45.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _left(track: Generation | SoundEffect) -> str:

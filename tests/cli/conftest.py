@@ -1,25 +1,35 @@
-"""The program under a clock that jumps, with a scripted service behind it."""
+"""The program under a clock that jumps; behind it a scripted service or an emulator.
+
+An emulator outlives the runs of the program, and so does the clock: what one command
+makes, the next can read.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 import finetuning_async
-from finetuning_async.cli import _run
+from finetuning_async.cli import _connect, _run
 from finetuning_async.cli._program import program
+from finetuning_async.emulator import Emulator
 from finetuning_async.testing import JumpingEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
+
+    from finetuning_async._secrets import ApiKey
+    from finetuning_async.cli._options import Common
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "ft_live_0123456789abcdef0123456789abcdef"
@@ -38,6 +48,7 @@ class FakeService:
         answers: By ``"GET /v1/me"``: the answers to come.
         requests: What was asked.
         hosts_with_key: Who was sent the key.
+        keys: The keys sent, one for each request that had one.
         on_request: Called with each request.
     """
 
@@ -45,6 +56,7 @@ class FakeService:
         self.answers: dict[str, list[httpx.Response]] = {}
         self.requests: list[httpx.Request] = []
         self.hosts_with_key: set[str] = set()
+        self.keys: list[str] = []
         self.on_request: Callable[[httpx.Request], object] = lambda _: None
 
     def answer(self, request: str, *answers: Any, status: int = 200) -> None:
@@ -55,6 +67,7 @@ class FakeService:
         self.requests.append(request)
         if "X-API-Key" in request.headers:
             self.hosts_with_key.add(request.url.host)
+            self.keys.append(request.headers["X-API-Key"])
         self.on_request(request)
         queue = self.answers.get(f"{request.method} {request.url.path}")
         if queue is not None:
@@ -89,6 +102,40 @@ def _response(status: int, body: Any) -> httpx.Response:
     return httpx.Response(status, content=content)
 
 
+class LastingClock:
+    """Makes event loops whose time goes on where that of the one before ended."""
+
+    def __init__(self) -> None:
+        self._last = JumpingEventLoop()
+        self._last.close()
+
+    def __call__(self) -> JumpingEventLoop:
+        loop = JumpingEventLoop()
+        loop._jumping_selector.now = self._last.time()
+        self._last = loop
+        return loop
+
+
+class LastingEmulator(Emulator):
+    """An emulator that keeps its state when it is left and entered again."""
+
+    async def __aenter__(self) -> Self:
+        kept = self._service, self._front
+        await super().__aenter__()
+        if kept[0] is not None:
+            self._service, self._front = kept
+        return self
+
+    def with_playlist(self, name: str, *, public: bool = False) -> str:
+        """Make a playlist between two runs; gives its id."""
+
+        async def main() -> str:
+            async with self:
+                return self.add_playlist(name, public=public)
+
+        return anyio.run(main, **_run.BACKEND)
+
+
 @pytest.fixture
 def finetuning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -96,7 +143,7 @@ def finetuning(
     """Runs the program in an empty folder, without key, keyring and settings."""
     loop_log = logging.getLogger("asyncio")
     level = loop_log.level
-    options = {"loop_factory": JumpingEventLoop}
+    options = {"loop_factory": LastingClock()}
     monkeypatch.setitem(_run.BACKEND, "backend_options", options)
     here = tmp_path / "here"
     here.mkdir()
@@ -131,3 +178,30 @@ def service(
     monkeypatch.setattr(finetuning_async, "AsyncClient", client)
     monkeypatch.setenv("FINETUNING_API_KEY", KEY)
     return fake
+
+
+@pytest.fixture
+def emulator(
+    monkeypatch: pytest.MonkeyPatch, finetuning: Callable[..., Result]
+) -> LastingEmulator:
+    """The whole service, and its key; the program's clients reach it."""
+    del finetuning  # comes first, since it takes the key away
+    service = LastingEmulator(audio=AUDIO)
+
+    @asynccontextmanager
+    async def connected(
+        common: Common, url: str, key: ApiKey, retries: int
+    ) -> AsyncGenerator[finetuning_async.AsyncClient]:
+        del common
+        async with (
+            service,
+            httpx.AsyncClient(transport=service.transport()) as http,
+            finetuning_async.AsyncClient(
+                key.reveal(), base_url=url, http_client=http, max_retries=retries
+            ) as client,
+        ):
+            yield client
+
+    monkeypatch.setattr(_connect, "connected", connected)
+    monkeypatch.setenv("FINETUNING_API_KEY", service.api_key)
+    return service

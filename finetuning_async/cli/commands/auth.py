@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from finetuning_async.cli import _key_store
-from finetuning_async.cli._config import base_url
+from finetuning_async.cli._config import URL_VARIABLE, base_url
 from finetuning_async.cli._connect import ask
 from finetuning_async.cli._guard import Told
 from finetuning_async.cli._keys import (
@@ -50,13 +50,17 @@ def login(common: Common, stdin: bool) -> None:
     """
     if is_terminal(sys.stdin) and not common.quiet and not stdin:
         say(WHERE_KEYS_ARE_MADE)
+    place = base_url(common)
     key = read_key()
-    check_key(Found(key, "as it was given"), base_url(common).url)
+    check_key(Found(key, "as it was given"), place.url)
     account = _verified(common, key)
-    place = _key_store.save(common, key)
-    if not common.quiet:
-        say(f"Logged in as {account.email}. The key is stored: {place}")
-    if os.environ.get(KEY_VARIABLE) and not common.quiet:
+    stored = _key_store.save(common, key)
+    if common.quiet:
+        return
+    say(f"Logged in as {account.email}. The key is stored: {stored}")
+    if place.origin == "--base-url":
+        say(f"note: it goes to {place.url} only with --base-url or {URL_VARIABLE}")
+    if os.environ.get(KEY_VARIABLE):
         say(f"note: {KEY_VARIABLE} is set, and goes before the stored key")
 
 

@@ -30,4 +30,4 @@ def command(ctx: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     assert made is not None  # noqa: S101 - the choices are click's own
     program = ctx.find_root()
-    click.echo(made(program.command, {}, "finetuning", VARIABLE).source())
+    click.echo(made(program.command, {}, "finetuning", VARIABLE).source(), nl=False)

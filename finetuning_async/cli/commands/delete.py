@@ -30,7 +30,8 @@ def command(common: Common, ids: tuple[str, ...], yes: bool, as_json: bool) -> N
     """
     given = list(dict.fromkeys(ids))
     if not yes and not _agreed(len(given)):
-        say("Nothing was deleted.")
+        if not common.quiet:
+            say("Nothing was deleted.")
         return
     common.if_interrupted = "Some may be deleted; `finetuning list` shows what is left."
     result = ask(common, lambda client: client.generations.delete(given))

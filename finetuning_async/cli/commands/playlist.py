@@ -112,6 +112,8 @@ def move(
 
     async def main(client: AsyncClient) -> BulkResult:
         source_id, target_id = await playlist_ids(client, source, target)
+        if source_id == target_id:
+            raise click.UsageError("SOURCE and TARGET are the same playlist.")
         return await client.playlists.move_tracks(source_id, target_id, ids)
 
     common.if_interrupted = UNSURE.format(source)
@@ -124,7 +126,7 @@ def _fields(playlist: Playlist) -> dict[str, object]:
         "name": playlist.name,
         "description": playlist.description,
         "tracks": playlist.track_count,
-        "seconds": playlist.total_duration,
+        "seconds": seconds_text(playlist.total_duration, digits=0) or None,
         "public": yes_or_no(playlist.is_public) or None,
         "yours": yes_or_no(playlist.is_owner) or None,
         "created": playlist.created_at,

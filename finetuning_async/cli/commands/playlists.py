@@ -13,7 +13,7 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_json, print_table, yes_or_no
+from finetuning_async.cli._output import print_json, print_table, seconds_text, yes_or_no
 
 if TYPE_CHECKING:
     from finetuning_async import Playlist
@@ -35,11 +35,11 @@ def command(common: Common, as_json: bool) -> None:
 
 
 def _row(playlist: Playlist) -> tuple[str, ...]:
-    seconds, count = playlist.total_duration, playlist.track_count
+    count = playlist.track_count
     return (
         playlist.id,
         "" if count is None else str(count),
-        "" if seconds is None else f"{seconds:g}",
+        seconds_text(playlist.total_duration, digits=0),
         yes_or_no(playlist.is_public),
         playlist.name,
     )

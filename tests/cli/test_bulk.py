@@ -1,0 +1,223 @@
+"""``delete``, ``playlists`` and ``playlist``: names, partial success, confirmation."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from finetuning_async.cli.commands import delete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+NOT_THERE = "Track not found or not owned by you"
+
+
+def _made(finetuning: Run, count: int = 1) -> list[str]:
+    words = ["generate", "choir", "--no-wait", "-q"]
+    return [finetuning(words).stdout.strip() for _ in range(count)]
+
+
+def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delete, "is_terminal", lambda _: True)
+
+
+def test_what_is_deleted_is_gone(finetuning: Run, emulator: Any) -> None:
+    made = _made(finetuning, 2)
+    ran = finetuning(["delete", *made, "--yes"])
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "2 of 2 deleted\n")
+    assert finetuning(["get", made[0]]).exit_code == 1
+
+
+def test_each_failure_is_a_warning(finetuning: Run, emulator: Any) -> None:
+    (made,) = _made(finetuning)
+    ran = finetuning(["delete", "-y", made, "lost", "lost"])
+    assert ran.exit_code == 0
+    assert ran.stderr == f"warning: lost: {NOT_THERE}\n1 of 2 deleted\n"
+
+
+def test_if_nothing_is_deleted_it_fails(finetuning: Run, emulator: Any) -> None:
+    ran = finetuning(["delete", "-y", "lost"])
+    assert ran.exit_code == 1
+    assert ran.stderr.endswith("Error: nothing was deleted.\n")
+
+
+def test_json_is_the_merged_result_and_never_a_failure(
+    finetuning: Run, emulator: Any
+) -> None:
+    ran = finetuning(["delete", "-y", "lost", "--json"])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.startswith('{\n  "data": {\n    "deleted": []')
+    assert json.loads(ran.stdout)["data"]["errors"] == [
+        {"id": "lost", "error": NOT_THERE}
+    ]
+
+
+def test_json_of_a_full_success_has_no_errors(finetuning: Run, emulator: Any) -> None:
+    (made,) = _made(finetuning)
+    ran = finetuning(["delete", "-y", made, "--json"])
+    assert json.loads(ran.stdout) == {"data": {"deleted": [made]}}
+
+
+def test_long_lists_go_in_hundreds(finetuning: Run, emulator: Any) -> None:
+    lost = [f"lost{number}" for number in range(250)]
+    ran = finetuning(["delete", "-y", "--json", *lost])
+    assert len(json.loads(ran.stdout)["data"]["errors"]) == 250
+    assert emulator.count(path="/v1/generations/bulk-delete") == 3
+
+
+def test_without_a_terminal_deleting_needs_yes(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["delete", "a"], input="y\n")
+    assert ran.exit_code == 2
+    assert "--yes is needed" in ran.stderr
+    assert not service.requests
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n"])
+def test_no_is_no_failure(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    _on_a_terminal(monkeypatch)
+    ran = finetuning(["delete", "a", "b"], input=answer)
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert "Delete 2 tracks for good? [y/N]: " in ran.stderr
+    assert ran.stderr.endswith("Nothing was deleted.\n")
+    assert not service.requests
+
+
+def test_yes_deletes(
+    finetuning: Run, emulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_a_terminal(monkeypatch)
+    (made,) = _made(finetuning)
+    ran = finetuning(["delete", made], input="y\n")
+    assert "Delete this track for good?" in ran.stderr
+    assert ran.stderr.endswith("1 of 1 deleted\n")
+
+
+def test_playlists_are_a_table_or_json(finetuning: Run, emulator: Any) -> None:
+    made = emulator.with_playlist("Trailer beds")
+    heads, row = finetuning(["playlists"]).stdout.splitlines()
+    assert heads.split() == ["ID", "TRACKS", "SECONDS", "PUBLIC", "NAME"]
+    assert row.split() == [made, "0", "0", "no", "Trailer", "beds"]
+    data = json.loads(finetuning(["playlists", "--json"]).stdout)["data"]
+    assert [entry["name"] for entry in data["playlists"]] == ["Trailer beds"]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_playlist_is_found_by_its_id_and_by_its_name_in_any_case(
+    finetuning: Run, emulator: Any, by_id: bool
+) -> None:
+    made = emulator.with_playlist("Straße")
+    word = made if by_id else " STRASSE"
+    assert f"id       {made}\n" in finetuning(["playlist", "show", word]).stdout
+    assert emulator.count(path="/v1/playlists") == (0 if by_id else 1)
+
+
+def test_a_playlist_with_tracks_is_shown_and_printed(
+    finetuning: Run, emulator: Any
+) -> None:
+    emulator.with_playlist("beds")
+    tracks = _made(finetuning, 2)
+    ran = finetuning(["playlist", "add", "beds", *tracks])
+    assert (ran.exit_code, ran.stderr) == (0, "2 of 2 added\n")
+    out = finetuning(["playlist", "show", "beds"]).stdout
+    assert "tracks   2\n" in out
+    assert [line.split()[0] for line in out.splitlines()[-2:]] == tracks
+    data = json.loads(finetuning(["playlist", "show", "beds", "--json"]).stdout)["data"]
+    assert [track["id"] for track in data["tracks"]] == tracks
+
+
+def test_a_name_that_nobody_has_is_an_error(finetuning: Run, emulator: Any) -> None:
+    ran = finetuning(["playlist", "show", "beds"])
+    assert ran.exit_code == 1
+    assert "no playlist is called 'beds'" in ran.stderr
+    assert "finetuning playlists" in ran.stderr
+
+
+def test_a_name_that_several_have_is_an_error_with_their_ids(
+    finetuning: Run, emulator: Any
+) -> None:
+    made = [emulator.with_playlist(name) for name in ("beds", "Beds", "other")]
+    ran = finetuning(["playlist", "add", "BEDS", "x"])
+    assert ran.exit_code == 1
+    assert all(one in ran.stderr for one in made[:2])
+    assert made[2] not in ran.stderr
+
+
+def test_an_id_of_a_form_that_nobody_published_is_an_id(
+    finetuning: Run, service: Any
+) -> None:
+    service.answer("GET /v1/playlists", {"data": {"playlists": [{"id": "list-7"}]}})
+    service.answer("GET /v1/playlists/list-7", {"data": {"id": "list-7"}})
+    assert finetuning(["playlist", "show", "list-7"]).stdout == "id    list-7\nname  \n"
+
+
+def test_what_is_added_twice_or_lost_is_a_warning(
+    finetuning: Run, emulator: Any
+) -> None:
+    emulator.with_playlist("beds")
+    one, two = _made(finetuning, 2)
+    finetuning(["playlist", "add", "beds", one])
+    ran = finetuning(["playlist", "add", "beds", one, two, "lost"])
+    assert ran.exit_code == 0
+    assert ran.stderr.splitlines() == [
+        f"warning: {one}: Track already in playlist",
+        "warning: lost: Track not found",
+        "1 of 3 added",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "done"),
+    [
+        (["add", "beds"], "added"),
+        (["remove", "beds"], "removed"),
+        (["move", "beds", "other"], "moved"),
+    ],
+)
+def test_nothing_done_is_a_failure_or_json(
+    finetuning: Run, emulator: Any, words: list[str], done: str
+) -> None:
+    for name in ("beds", "other"):
+        emulator.with_playlist(name)
+    ran = finetuning(["playlist", *words, "lost"])
+    assert ran.exit_code == 1
+    assert ran.stderr.endswith(f"Error: nothing was {done}.\n")
+    printed = finetuning(["playlist", *words, "lost", "--json"])
+    assert printed.exit_code == 0
+    data = json.loads(printed.stdout)["data"]
+    assert data[done] == []
+    assert data["errors"][0]["trackId"] == "lost"
+
+
+def test_tracks_are_moved_and_removed(finetuning: Run, emulator: Any) -> None:
+    emulator.with_playlist("beds")
+    other = emulator.with_playlist("other")
+    (made,) = _made(finetuning)
+    finetuning(["playlist", "add", "beds", made])
+    moved = finetuning(["playlist", "move", "beds", other, made])
+    assert (moved.exit_code, moved.stderr) == (0, "1 of 1 moved\n")
+    removed = finetuning(["playlist", "remove", "other", made])
+    assert (removed.exit_code, removed.stderr) == (0, "1 of 1 removed\n")
+    assert finetuning(["get", made]).exit_code == 0
+
+
+def test_moving_to_the_same_playlist_is_refused(finetuning: Run, emulator: Any) -> None:
+    made = emulator.with_playlist("beds")
+    ran = finetuning(["playlist", "move", "beds", made, "x"])
+    assert ran.exit_code == 2
+    assert "the same playlist" in ran.stderr
+
+
+def test_an_empty_id_is_refused(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["delete", "-y", ""])
+    assert ran.exit_code == 2
+    assert "IDS '' is not valid" in ran.stderr
+    assert not service.requests

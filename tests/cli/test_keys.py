@@ -1,0 +1,397 @@
+"""Where the key and the settings come from: login, logout, stdin, keyring, file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from finetuning_async.cli import _config, _keys
+from finetuning_async.cli.commands import auth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+KEY = "ft_live_0123456789abcdef0123456789abcdef"
+OTHER = "ft_live_" + 32 * "f"
+
+
+class Keyring(ModuleType):
+    """A keyring of one account, which may be broken."""
+
+    def __init__(self, kept: str | None = None, *, broken: bool = False) -> None:
+        super().__init__("keyring")
+        self.__spec__ = sys.__spec__
+        self.kept = kept
+        self.broken = broken
+
+    def get_password(self, service: str, account: str) -> str | None:
+        assert (service, account) == ("finetuning", "default")
+        if self.broken:
+            raise RuntimeError("no recommended backend was available")
+        return self.kept
+
+    def set_password(self, service: str, account: str, password: str) -> None:
+        self.get_password(service, account)
+        self.kept = password
+
+    def delete_password(self, service: str, account: str) -> None:
+        self.get_password(service, account)
+        self.kept = None
+
+
+@pytest.fixture
+def keyring(finetuning: Run, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    del finetuning  # comes first, since it takes the keyring away
+    ring = Keyring()
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    return ring
+
+
+@pytest.fixture
+def asked(service: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The service, without a key in the environment."""
+    monkeypatch.delenv("FINETUNING_API_KEY")
+    return service
+
+
+def _file() -> Path:
+    return Path(os.environ["FINETUNING_CONFIG_HOME"], "credentials")
+
+
+def _store(text: str, mode: int = 0o600) -> Path:
+    file = _file()
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+def test_login_checks_the_key_and_stores_it_in_a_file_of_ones_own(
+    finetuning: Run, asked: Any
+) -> None:
+    ran = finetuning(["auth", "login", "--stdin"], input=KEY + "\r\n")
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert "Logged in as dev@example.org" in ran.stderr
+    assert asked.keys[-1] == KEY
+    assert _file().read_text() == KEY + "\n"
+    assert _file().stat().st_mode & 0o777 == 0o600
+    assert _file().parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in _file().parent.iterdir()] == ["credentials"]
+    assert KEY not in ran.output
+
+
+def test_the_stored_key_is_used(finetuning: Run, asked: Any) -> None:
+    finetuning(["auth", "login"], input=KEY)
+    assert finetuning(["auth", "whoami"]).exit_code == 0
+    assert asked.keys[-1] == KEY
+    out = finetuning(["doctor"]).stdout
+    assert f"key      ft_live_0123**** ({_file()})" in out
+
+
+def test_a_key_that_the_service_refuses_is_not_stored(
+    finetuning: Run, asked: Any
+) -> None:
+    asked.answer("GET /v1/me", "error_invalid_api_key", status=401)
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert ran.exit_code == 1
+    assert "401 INVALID_API_KEY" in ran.stderr
+    assert ran.stderr.endswith("The key was not stored.\n")
+    assert not _file().exists()
+
+
+def test_a_service_that_cannot_be_asked_stores_nothing_either(
+    finetuning: Run, asked: Any
+) -> None:
+    asked.answer("GET /v1/me", b"<html>", status=200)
+    assert finetuning(["auth", "login"], input=KEY).exit_code == 1
+    assert not _file().exists()
+
+
+@pytest.mark.parametrize("given", ["", "\n", "sk_1", KEY + "0", KEY[:-1] + "ä"])
+def test_a_key_of_another_form_is_refused_and_not_repeated(
+    finetuning: Run, asked: Any, given: str
+) -> None:
+    ran = finetuning(["auth", "login"], input=given)
+    assert ran.exit_code == 2
+    assert not given.strip() or given.strip() not in ran.output
+    assert not asked.requests
+
+
+def test_bytes_that_are_no_text_are_refused(finetuning: Run, asked: Any) -> None:
+    assert finetuning(["auth", "login"], input=b"\xff\xfe\n").exit_code == 2
+
+
+def test_a_closed_stdin_holds_no_key(
+    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_keys, "_first_line", lambda: "")
+    ran = finetuning(["auth", "login"])
+    assert "no key on stdin" in ran.stderr
+
+
+def test_at_a_terminal_it_prompts_and_shows_nothing(
+    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_keys, auth):
+        monkeypatch.setattr(module, "is_terminal", lambda _: True)
+    ran = finetuning(["auth", "login"], input=KEY + "\n")
+    assert ran.exit_code == 0
+    assert ran.stderr.startswith("Keys are made under Profile > API")
+    assert "API key: " in ran.stderr
+    assert KEY not in ran.output
+
+
+def test_login_asks_the_service_that_the_option_names(
+    finetuning: Run, asked: Any
+) -> None:
+    words = ["auth", "login", "--base-url", "http://127.0.0.1:8787"]
+    ran = finetuning(words, input="any-key")
+    assert ran.exit_code == 0
+    assert asked.requests[0].url.host == "127.0.0.1"
+    assert "only with --base-url" in ran.stderr
+
+
+def test_login_and_logout_say_that_the_environment_goes_first(
+    finetuning: Run, service: Any
+) -> None:
+    assert (
+        "FINETUNING_API_KEY is set" in finetuning(["auth", "login"], input=KEY).stderr
+    )
+    assert "FINETUNING_API_KEY is set" in finetuning(["auth", "logout"]).stderr
+
+
+def test_quiet_login_and_logout_say_nothing(finetuning: Run, service: Any) -> None:
+    assert finetuning(["auth", "login", "-q"], input=KEY).output == ""
+    assert finetuning(["auth", "logout", "-q"]).output == ""
+
+
+def test_a_new_login_replaces_a_link_and_leaves_its_target(
+    finetuning: Run, asked: Any
+) -> None:
+    target = Path("precious")
+    target.write_text("mine")
+    _file().parent.mkdir(mode=0o700)
+    _file().symlink_to(target.absolute())
+    assert finetuning(["auth", "login"], input=KEY).exit_code == 0
+    assert target.read_text() == "mine"
+    assert not _file().is_symlink()
+
+
+def test_a_key_is_not_stored_where_others_can_write(
+    finetuning: Run, asked: Any
+) -> None:
+    _file().parent.mkdir()
+    _file().parent.chmod(0o777)
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert ran.exit_code == 2
+    assert f"chmod 700 {_file().parent}" in ran.stderr
+    assert not _file().exists()
+
+
+def test_a_write_that_fails_leaves_the_older_key_and_no_rest(
+    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    _store(OTHER)
+    monkeypatch.setattr(os, "fsync", full)
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert ran.exit_code == 1
+    assert "the key cannot be stored" in ran.stderr
+    assert _file().read_text() == OTHER
+    assert len(list(_file().parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_key_file_that_others_can_open_is_not_used(
+    finetuning: Run, asked: Any, mode: int
+) -> None:
+    _store(KEY, mode)
+    ran = finetuning(["me"])
+    assert ran.exit_code == 2
+    assert f"chmod 600 {_file()}" in ran.stderr
+    assert not asked.requests
+
+
+def test_a_folder_or_a_pipe_in_its_place_is_no_key(finetuning: Run, asked: Any) -> None:
+    _file().parent.mkdir()
+    os.mkfifo(_file(), 0o600)
+    assert "is not a file" in finetuning(["me"]).stderr
+    _file().unlink()
+    _file().mkdir()
+    assert finetuning(["me"]).exit_code == 2
+    assert finetuning(["auth", "logout"]).exit_code == 1
+
+
+def test_logout_removes_the_file(finetuning: Run, asked: Any) -> None:
+    _store(KEY)
+    assert finetuning(["auth", "logout"]).stderr == f"Removed: {_file()}\n"
+    assert not _file().exists()
+    ran = finetuning(["auth", "logout"])
+    assert (ran.exit_code, ran.stderr) == (0, "No key was stored.\n")
+
+
+def test_a_key_on_stdin_goes_before_all_others(finetuning: Run, service: Any) -> None:
+    _store(OTHER)
+    for words in (["me", "--api-key-stdin"], ["--api-key-stdin", "doctor"]):
+        ran = finetuning(words, input=f"\ufeff {OTHER} \nmore\n")
+        assert ran.exit_code == 0
+        assert service.keys[-1] == OTHER
+    assert "ft_live_ffff**** (--api-key-stdin)" in ran.stdout
+
+
+def test_the_environment_goes_before_the_stored_key(
+    finetuning: Run, service: Any
+) -> None:
+    _store(OTHER)
+    finetuning(["me"])
+    assert service.keys[-1] == KEY
+
+
+def test_no_option_takes_the_key_itself(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["me", "--api-key", KEY])
+    assert ran.exit_code == 2
+    assert KEY not in ran.output
+
+
+def test_login_prefers_the_keyring_and_removes_the_file(
+    finetuning: Run, asked: Any, keyring: Keyring
+) -> None:
+    _store(OTHER)
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert ran.stderr.endswith("The key is stored: OS keyring\n")
+    assert keyring.kept == KEY
+    assert not _file().exists()
+    assert "ft_live_0123**** (OS keyring)" in finetuning(["doctor"]).stdout
+
+
+def test_logout_clears_both(finetuning: Run, asked: Any, keyring: Keyring) -> None:
+    keyring.kept = KEY
+    _store(OTHER)
+    ran = finetuning(["auth", "logout"])
+    assert ran.stderr == f"Removed: OS keyring, {_file()}\n"
+    assert keyring.kept is None
+
+
+def test_a_keyring_that_does_not_work_is_passed_over(
+    finetuning: Run, asked: Any, keyring: Keyring
+) -> None:
+    keyring.broken = True
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert ran.exit_code == 0
+    assert "not used" not in ran.stderr
+    assert _file().read_text().strip() == KEY
+    ran = finetuning(["me", "-v"])
+    assert "keyring not used: RuntimeError: no recommended backend" in ran.stderr
+    assert finetuning(["auth", "logout"]).exit_code == 0
+
+
+def test_a_keyring_that_keeps_nothing_is_noticed(
+    finetuning: Run,
+    asked: Any,
+    keyring: Keyring,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keyring, "set_password", lambda *_: None)
+    finetuning(["auth", "login"], input=KEY)
+    assert _file().read_text().strip() == KEY
+
+
+def test_with_a_key_in_the_environment_the_keyring_is_not_asked(
+    finetuning: Run, service: Any, keyring: Keyring
+) -> None:
+    keyring.broken = True
+    assert "not used" not in finetuning(["me", "-v"]).stderr
+
+
+def _settings(**settings: Any) -> Path:
+    file = _file().with_name("config.json")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\ufeff" + json.dumps(settings))
+    return file
+
+
+def test_the_settings_name_a_service(finetuning: Run, service: Any) -> None:
+    file = _settings(baseUrl="http://127.0.0.1:8787/", defaultBpm=120)
+    out = finetuning(["doctor"]).stdout
+    assert f"service  http://127.0.0.1:8787/ ({file})" in out
+    assert f"config   {file}\n" in out
+    assert {request.url.port for request in service.requests} == {8787}
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_settings_without_a_service_mean_the_real_one(
+    finetuning: Run, service: Any, value: str | None
+) -> None:
+    _settings(baseUrl=value)
+    assert "https://pub.finetuning.ai (default)" in finetuning(["doctor"]).stdout
+
+
+def test_option_and_environment_go_before_the_settings(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _settings(baseUrl="http://127.0.0.1:1")
+    monkeypatch.setenv("FINETUNING_BASE_URL", "http://127.0.0.1:2")
+    finetuning(["me"])
+    finetuning(["me", "--base-url", "http://127.0.0.1:3"])
+    assert [request.url.port for request in service.requests] == [2, 3]
+
+
+def test_other_settings_can_be_named(finetuning: Run, service: Any) -> None:
+    Path("mine.json").write_text('{"baseUrl": "http://127.0.0.1:4"}')
+    for words in (["--config", "mine.json", "me"], ["me", "--config", "mine.json"]):
+        assert finetuning(words).exit_code == 0
+        assert service.requests[-1].url.port == 4
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"baseUrl": 1}', "[" * 100_000])
+def test_broken_settings_are_an_error(finetuning: Run, service: Any, text: str) -> None:
+    _settings().write_text(text)
+    ran = finetuning(["me"])
+    assert ran.exit_code == 2
+    assert "config.json" in ran.stderr
+    assert not service.requests
+
+
+def test_settings_that_are_named_must_exist(finetuning: Run, service: Any) -> None:
+    ran = finetuning(["me", "--config", "nowhere.json"])
+    assert ran.exit_code == 2
+    assert "--config nowhere.json: there is no such file" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "folder"),
+    [
+        ("linux", {}, "home/.config/finetuning"),
+        ("linux", {"XDG_CONFIG_HOME": "/xdg"}, "/xdg/finetuning"),
+        ("linux", {"XDG_CONFIG_HOME": "relative"}, "home/.config/finetuning"),
+        ("darwin", {}, "home/Library/Application Support/finetuning"),
+        ("win32", {"APPDATA": "/roaming"}, "/roaming/finetuning"),
+        ("win32", {"APPDATA": ""}, "home/AppData/Roaming/finetuning"),
+        ("darwin", {"FINETUNING_CONFIG_HOME": "/mine"}, "/mine"),
+    ],
+)
+def test_the_folder_of_the_settings_is_the_vendors(
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+    variables: dict[str, str],
+    folder: str,
+) -> None:
+    for name in ("XDG_CONFIG_HOME", "FINETUNING_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", "home")
+    monkeypatch.setattr(sys, "platform", platform)
+    assert _config.config_folder() == Path(folder)
