@@ -487,7 +487,7 @@ class AsyncClient:
     def notice(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.
 
-        Does nothing if nobody waits for it.
+        If nobody waits for it yet, that is remembered for a minute, and costs nothing.
 
         Args:
             generation_id: Its id.

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
     _Key: TypeAlias = tuple[Kind, int | None]
 
+HOOK_PAUSE: Final = 15.0
+"""Seconds between looks at a track whose end a webhook will tell, at 60 reads a
+minute."""
+
+HOOK_GRACE: Final = 30.0
+"""Seconds after the expected end, likewise, from which that webhook is taken for lost:
+there is no second delivery ("Webhooks" page)."""
+
 SHARE: Final = 0.7
 """The part of the read budget that polling may use; the rest is the caller's."""
 
@@ -147,6 +155,22 @@ class Outlook:
             return 0.0
         overdue = age - expectation.latest
         return min(overdue * STRAGGLER_SHARE, SLOWEST_LOOK * self._scale)
+
+    def pause_for_hook(self, expectation: Expectation, *, age: float) -> float:
+        """The same for a track whose end a webhook will tell, where those arrive.
+
+        Until anything has been learned there is no end to expect, and no difference.
+
+        Args:
+            expectation: When it may be done.
+            age: Seconds since its acceptance.
+        """
+        lost_at = expectation.latest + HOOK_GRACE * self._scale
+        pause = self.pause(Expectation(expectation.earliest, lost_at), age=age)
+        left = lost_at - age
+        if not 0 < left < inf:
+            return pause
+        return max(pause, min(HOOK_PAUSE * self._scale, left))
 
 
 def _key(kind: Kind, length: float | None) -> _Key:

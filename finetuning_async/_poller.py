@@ -118,11 +118,14 @@ class Poller:
         self._list.release_all()
 
     def notice(self, track_id: str) -> None:
-        """Something happened to a track: look as soon as can be, if it is watched."""
+        """Something happened to a track: look soon, or when it comes to be watched."""
+        now = anyio.current_time()
         track = self._list.get(track_id)
-        if track is not None:
-            self._list.hasten(track)
-            self._stir(-inf)
+        if track is None:
+            self._list.hints.unknown(track_id, now)
+        else:
+            self._list.notice(track, now)
+            self._stir(track.next_look)
 
     def set_alarm(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time of the loop's clock; the last one holds."""

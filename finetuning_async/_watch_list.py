@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import anyio
 
 from finetuning_async._alarms import Alarms
+from finetuning_async._hints import Hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,17 +138,21 @@ class Watched:
             on none.
         is_urgent: Whether it shall be looked at before its turn.
         failures: Looks at it alone that failed, one after another.
+        has_webhook: Whether a create of this process gave it one.
+        noticed_at: When there was a hint about it, on the loop's clock.
     """
 
     __slots__ = (
         "accepted_at",
         "failures",
+        "has_webhook",
         "is_urgent",
         "kind",
         "latest",
         "length",
         "looked_at",
         "next_look",
+        "noticed_at",
         "offset",
         "ran_at",
         "row",
@@ -169,6 +174,8 @@ class Watched:
         self.offset: int | None = 0
         self.is_urgent = False
         self.failures = 0
+        self.has_webhook = False
+        self.noticed_at = -inf
 
     @property
     def family(self) -> Family:
@@ -189,6 +196,9 @@ class WatchList:
         inflight: The account's register; what it knows of a track is used.
         outlook: How long tracks take.
         scale: Seconds per read of the budget.
+
+    Attributes:
+        hints: What was said about tracks, watched or not.
     """
 
     def __init__(self, inflight: InFlight, outlook: Outlook, *, scale: float) -> None:
@@ -199,6 +209,7 @@ class WatchList:
         self._watching_all = 0
         self._soonest = inf
         self._alarms: Alarms[Waiter] = Alarms()
+        self.hints = Hints()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -265,18 +276,37 @@ class WatchList:
         if known is not None:
             track.accepted_at = known.accepted_at
             track.length = known.duration
+            track.has_webhook = known.has_webhook
         self.plan(track, now)
+        if self.hints.take(track_id, now):
+            self.notice(track, now)
         return track
+
+    def notice(self, track: Watched, now: float) -> None:
+        """Look at a track soon, since there was a hint; once a second is enough."""
+        again = track.noticed_at + self._scale
+        if now >= again:
+            track.noticed_at = now
+            self.hasten(track)
+        elif again < track.next_look:
+            self.look_at(track, again)
 
     def plan(self, track: Watched, now: float) -> None:
         """Decide when a track that still runs is looked at next."""
         pause = 0.0
         if track.accepted_at is not None:
             expected = self._outlook.expect(track.kind, track.length)
-            pause = self._outlook.pause(expected, age=now - track.accepted_at)
+            pauses = self._outlook.pause
+            if self._awaits_hook(track):
+                pauses = self._outlook.pause_for_hook
+            pause = pauses(expected, age=now - track.accepted_at)
         self.look_at(track, now + pause)
         for watcher in track.watchers:
             self._look_before_the_end(track, watcher, now)
+
+    def _awaits_hook(self, track: Watched) -> bool:
+        noticed = track.noticed_at > -inf
+        return track.has_webhook and self.hints.hooks_arrive and not noticed
 
     def _look_before_the_end(
         self, track: Watched, watcher: Watcher, now: float

@@ -1,0 +1,199 @@
+"""What a hint changes: when the poll loop looks, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async._hints import KEPT, REMEMBERED, Hints
+from finetuning_async._poll_schedule import HOOK_GRACE, HOOK_PAUSE, Expectation, Outlook
+from finetuning_async.emulator import Emulator
+from finetuning_async.webhooks import WebhookReceiver
+from tests._world import emulated
+from tests.webhooks._calls import (
+    BASE,
+    SECRET,
+    body_of,
+    deliver,
+    query_of,
+    sender_to,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from finetuning_async import AsyncClient
+    from finetuning_async.emulator._settings import WebhookSender
+
+EXPECTED = Expectation(20, 100)
+
+
+def reads(emulator: Emulator) -> int:
+    return emulator.count(method="GET")
+
+
+@asynccontextmanager
+async def hooked(
+    **settings: Any,
+) -> AsyncGenerator[tuple[Emulator, AsyncClient, WebhookReceiver]]:
+    """An emulator whose webhooks arrive."""
+    receivers: list[WebhookReceiver] = []
+    sender: WebhookSender = sender_to(receivers)
+    service = Emulator(webhook_sender=sender, **settings)
+    async with emulated(service) as (emulator, client):
+        receivers.append(WebhookReceiver(client, secrets=[SECRET]))
+        yield emulator, client, receivers[0]
+
+
+def test_an_unknown_track_is_remembered_for_a_minute_and_once() -> None:
+    hints = Hints()
+    hints.unknown("a", 0.0)
+    hints.unknown("b", 0.0)
+    assert hints.take("a", REMEMBERED)
+    assert not hints.take("a", REMEMBERED)
+    assert not hints.take("b", REMEMBERED + 1)
+    assert not hints.take("c", 0.0)
+
+
+def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
+    hints = Hints()
+    for number in range(10 * KEPT):
+        hints.unknown(str(number), 0.0)
+        hints.ended(str(number), 0.0, announced=False)
+    assert repr(hints) == f"<Hints early={KEPT} hooks_arrive=False>"
+    assert len(hints._unannounced) == KEPT
+    assert hints.take(str(10 * KEPT - 1), 0.0)
+
+
+def test_hooks_arrive_as_long_as_the_last_one_did() -> None:
+    hints = Hints()
+    assert not hints.hooks_arrive
+    hints.ended("a", 0.0, announced=True)
+    assert hints.hooks_arrive
+    hints.ended("b", 1.0, announced=False)
+    assert not hints.hooks_arrive
+    hints.unknown("b", 2.0)  # polling was faster by a second
+    assert hints.hooks_arrive
+    assert not hints.take("b", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"),
+    [
+        (0, 20),
+        (10, HOOK_PAUSE),
+        (20, HOOK_PAUSE),
+        (99, HOOK_PAUSE),
+        (120, 10),
+        (100 + HOOK_GRACE, 0),
+    ],
+)
+def test_looks_are_15_s_apart_until_30_s_after_the_expected_end(
+    age: float, pause: float
+) -> None:
+    assert Outlook().pause_for_hook(EXPECTED, age=age) == pause
+
+
+def test_looks_come_at_full_pace_where_nothing_has_been_learned() -> None:
+    assert Outlook().pause_for_hook(Expectation(2, inf), age=5) == 0
+
+
+def test_the_pauses_shrink_with_the_scale() -> None:
+    assert Outlook(scale=0.1).pause_for_hook(EXPECTED, age=20) == HOOK_PAUSE / 10
+
+
+async def test_a_hook_that_overtakes_the_answer_is_followed_as_soon_as_one_waits() -> (
+    None
+):
+    async with emulated(Emulator(generation_time=(60, 60))) as (emulator, client):
+        receiver = WebhookReceiver(client, secrets=[SECRET])
+        for _ in range(4):
+            await client.generate("x")  # from now on the end is expected at 60 s
+        track = await client.generations.create("x")
+        query = query_of(receiver.url(BASE))
+        assert await deliver(receiver, query, body_of(track.id)) == 204
+        before = reads(emulator)
+        with anyio.move_on_after(0.5):
+            await client.wait_for_completion(track)
+        assert reads(emulator) == before + 1
+        with anyio.move_on_after(20):
+            await client.wait_for_completion(track)
+        assert reads(emulator) == before + 1
+
+
+async def test_where_hooks_arrive_polling_slows_and_nothing_comes_later() -> None:
+    async def last_reads_and_delay(*, with_hook: bool) -> tuple[int, float]:
+        async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+            for _ in range(6):
+                webhook = receiver.url(BASE) if with_hook else None
+                before = reads(emulator)
+                track = await client.generate("x", webhook=webhook)
+                noticed_at = anyio.current_time()
+            ended_at = emulator.tracks[track.id].ends_at
+            return reads(emulator) - before, noticed_at - ended_at
+
+    slow, late = await last_reads_and_delay(with_hook=True)
+    fast, _ = await last_reads_and_delay(with_hook=False)
+    assert slow <= 5 < fast
+    assert late < 1.5
+
+
+async def test_where_hooks_stop_to_arrive_polling_is_at_full_pace_again() -> None:
+    async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+        hints = client._session().account.poller._list.hints
+        for _ in range(5):
+            await client.generate("x", webhook=receiver.url(BASE))
+        assert hints.hooks_arrive
+        lost = await client.generate("x", webhook=BASE)
+        assert lost.status == "completed"
+        await anyio.sleep(1)
+        assert not hints.hooks_arrive
+        before = reads(emulator)
+        await client.generate("x", webhook=BASE)
+        assert reads(emulator) - before > 5
+
+
+async def test_a_track_without_a_hook_is_polled_as_ever() -> None:
+    async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+        for _ in range(5):
+            await client.generate("x", webhook=receiver.url(BASE))
+        before = reads(emulator)
+        await client.generate("x")
+        assert reads(emulator) - before > 5
+
+
+async def test_a_hook_that_comes_early_brings_the_track_back_to_full_pace() -> None:
+    async with hooked(generation_time=(80, 90)) as (emulator, client, receiver):
+        for _ in range(5):
+            await client.generate("x", webhook=receiver.url(BASE))
+        track = await client.generations.create("x", webhook=BASE)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.wait_for_completion, track)
+            await anyio.sleep(5)
+            query = query_of(receiver.url(BASE))
+            assert await deliver(receiver, query, body_of(track.id)) == 204
+        assert anyio.current_time() - emulator.tracks[track.id].ends_at < 2
+
+
+async def test_a_flood_of_hints_leaves_the_callers_part_of_the_reads() -> None:
+    async with emulated(Emulator(generation_time=(240, 240))) as (emulator, client):
+        tracks = [await client.generations.create("x") for _ in range(5)]
+        async with anyio.create_task_group() as group:
+            for track in tracks:
+                group.start_soon(client.wait_for_completion, track)
+            await anyio.sleep(60)
+            before = reads(emulator)
+            for _ in range(600):
+                client.notice(tracks[0].id)
+                client.notice(tracks[1].id)
+                await anyio.sleep(0.1)
+            assert reads(emulator) - before <= 46
+            started = anyio.current_time()
+            for _ in range(10):
+                await client.me()
+            assert anyio.current_time() - started < 5
+        assert emulator.count(status=429) == 0
