@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SPEED: Final = 60.0
 SONG: Final = b"ID3" + bytes(range(256)) * 400
 CREATES: Final = "/v1/generations"
-LONGEST_LIFE: Final = 0.7
+LONGEST_LIFE: Final = 0.6
 """Seconds after its first request within which a run is killed."""
 
 
@@ -52,7 +52,8 @@ class Tally:
         kills: Runs that were killed.
         in_doubt: Items in doubt just after a kill, in all.
         busy: Kills that left at least one item in doubt.
-        held: Items that ended as held, before they were released.
+        held: Items that were held, before they were released.
+        reasons: How often each reason for that was told.
         codes: Exit codes of the runs that ended by themselves.
         troubles: What did not balance; empty if the proof holds.
     """
@@ -61,6 +62,7 @@ class Tally:
     in_doubt: int = 0
     busy: int = 0
     held: int = 0
+    reasons: dict[str, int] = attrs.field(factory=dict)
     codes: list[int] = attrs.field(factory=list)
     troubles: list[str] = attrs.field(factory=list)
 
@@ -88,7 +90,7 @@ class Harness:
             speed=SPEED,
             seed=seed,
             audio=SONG,
-            queue_size=3,
+            queue_size=2,
             failure_rate=0.03,
             credits=10 * items + 100,
         )
@@ -134,11 +136,24 @@ class Harness:
             code = await process.wait()
         if code != -signal.SIGKILL:
             self.tally.codes.append(code)
+            self._release()
             return
-        doubts = read_summary(self._album).in_doubt
+        states = read_summary(self._album).states
+        doubts = states["intent"] + states["unknown"]
         self.tally.kills += 1
         self.tally.in_doubt += doubts
         self.tally.busy += doubts > 0
+
+    def _release(self) -> bool:
+        """Release what is held, if anything is."""
+        held = [line for line in self._lines("errors") if line["state"] == "held"]
+        self.tally.held += len(held)
+        for line in held:
+            word = line["error"]
+            self.tally.reasons[word] = self.tally.reasons.get(word, 0) + 1
+        if held:
+            release(self._album, [line["key"] for line in held])
+        return bool(held)
 
     async def _until_heard(self, process: Process, before: int) -> None:
         """Wait for the first request of a run; the emulator has no event for it."""
@@ -157,12 +172,8 @@ class Harness:
             if process.returncode not in (0, 1, 3):
                 self.tally.troubles.append(process.stderr.decode()[-2000:])
                 return
-            held = [line for line in self._lines("errors") if line["state"] == "held"]
-            if not held:
+            if not self._release():
                 return
-            self.tally.held += len(held)
-            await anyio.sleep(1)
-            release(self._album, [line["custom_id"] or line["key"] for line in held])
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         text = (self._album / f"{name}.jsonl").read_text()
@@ -240,8 +251,10 @@ def main(arguments: list[str]) -> bool:
     print(
         f"{tally.kills} kills over {told.items} items, seed {told.seed}:"
         f" {tally.busy} left {tally.in_doubt} items in doubt;"
-        f" {tally.held} held at the end; exit codes {tally.codes}"
+        f" {tally.held} held; exit codes {tally.codes}"
     )
+    for reason, count in tally.reasons.items():
+        print(f"  held {count} times: {reason}")
     for trouble in tally.troubles:
         print(f"  {trouble}")
     return not tally.troubles

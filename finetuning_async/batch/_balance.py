@@ -51,8 +51,15 @@ class Balance:
                 learned = True
         return Balance(base=now, refunds=learned)
 
-    def is_clear(self, now: Reading) -> bool | None:
+    def is_clear(self, now: Reading, doubts: int) -> bool | None:
         """Whether nothing was charged since but what was accepted.
+
+        Until refunds are known, no charge and no refund looks like as many charges as
+        refunds. But there cannot be more charges than creates in doubt.
+
+        Args:
+            now: The balance.
+            doubts: How many creates may have been charged; at least 1.
 
         Returns:
             `None` if there is nothing to compare with.
@@ -60,10 +67,10 @@ class Balance:
         if self.base is None:
             return None
         failed = now.fails - self.base.fails
-        if failed and self.refunds is None:
-            return False
-        expected = -failed if self.refunds else 0
-        return _charged(self.base, now) == expected
+        charged = _charged(self.base, now)
+        if self.refunds is not None:
+            return charged == (-failed if self.refunds else 0)
+        return charged == -failed or (charged == 0 and failed > doubts)
 
     def to_json(self) -> str:
         """For a note in the journal."""

@@ -203,7 +203,7 @@ class Detective:
                 later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
                 seeds_are_echoed=self._seeds_are_echoed
                 and self._list_shows_seeds(look),
-                credits_clear=self._balance.is_clear(reading)
+                credits_clear=self._balance.is_clear(reading, summary.in_doubt)
                 if reading is not None and is_current
                 else None,
                 more_to_come=more_to_come,

@@ -35,7 +35,7 @@ from finetuning_async.cli._output import (
     print_json,
     say,
 )
-from finetuning_async.cli._run import BACKEND, Interrupted, alongside
+from finetuning_async.cli._run import BACKEND, Interrupted, alongside, single
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -111,8 +111,11 @@ def execute(
     common.if_interrupted = "Nothing is lost: run the same command to go on."
     try:
         return anyio.run(_dry_run if plan.dry_run else _run, plan, **BACKEND)
-    except BatchInputError as error:
-        say(f"Error: {error}\nNothing was taken in, and nothing was sent.")
+    except Exception as error:
+        cause = single(error)
+        if not isinstance(cause, BatchInputError):
+            raise
+        say(f"Error: {cause}\nNothing was taken in, and nothing was sent.")
         return WRONG
 
 

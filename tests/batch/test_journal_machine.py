@@ -235,7 +235,9 @@ class Crashes(RuleBasedStateMachine):
                     row.id in ours and (row.created_at or 0) > lost_at for row in seen
                 ),
                 seeds_are_echoed=True,
-                credits_clear=self.balance.is_clear(self.reading())
+                credits_clear=self.balance.is_clear(
+                    self.reading(), self.store.summary().in_doubt
+                )
                 if not self.items("intent")
                 else None,
                 more_to_come=bool(self.sendable() or self.items("intent")),

@@ -105,20 +105,27 @@ def reading(credits: int, accepts: int = 0, fails: int = 0) -> Reading:
 
 
 def test_a_balance_shows_a_charge_and_what_came_back() -> None:
-    assert Balance().is_clear(reading(10)) is None
+    assert Balance().is_clear(reading(10), 1) is None
     balance = Balance().read(reading(100))
-    assert balance.is_clear(reading(97, accepts=3))
-    assert not balance.is_clear(reading(96, accepts=3))
-    assert not balance.is_clear(reading(97, accepts=3, fails=1))  # refunds not known
+    assert balance.is_clear(reading(97, accepts=3), 1)
+    assert not balance.is_clear(reading(96, accepts=3), 1)
     kept = balance.read(reading(97, accepts=3, fails=1))
     assert kept.refunds is False
-    assert kept.is_clear(reading(95, accepts=5, fails=2))
+    assert kept.is_clear(reading(95, accepts=5, fails=2), 1)
     refunded = balance.read(reading(98, accepts=3, fails=1))
     assert refunded.refunds is True
-    assert refunded.is_clear(reading(97, accepts=5, fails=2))
-    assert not refunded.is_clear(reading(96, accepts=5, fails=2))
+    assert refunded.is_clear(reading(97, accepts=5, fails=2), 1)
+    assert not refunded.is_clear(reading(96, accepts=5, fails=2), 1)
     assert Balance.from_json(refunded.to_json()) == refunded
     assert Balance.from_json(None) == Balance()
+
+
+def test_while_refunds_are_not_known_a_refund_may_hide_a_charge() -> None:
+    balance = Balance().read(reading(100))
+    assert not balance.is_clear(reading(97, accepts=3, fails=1), 1)
+    assert balance.is_clear(reading(98, accepts=3, fails=1), 1)  # it came back
+    assert balance.is_clear(reading(97, accepts=3, fails=2), 1)  # one hides not two
+    assert not balance.is_clear(reading(97, accepts=3, fails=2), 2)
 
 
 @given(st.text(max_size=300), st.none() | st.text(min_size=1, max_size=300))

@@ -1,0 +1,184 @@
+"""``finetuning batch`` with an emulator behind it, under a clock that jumps."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from finetuning_async.cli import _batch_run, _run
+from finetuning_async.cli._program import program
+from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.testing import JumpingEventLoop
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
+
+    from finetuning_async import AsyncClient
+
+    Run = Callable[..., Result]
+
+SONG = b"ID3" + bytes(100)
+
+
+class World:
+    """What the emulator of the next run is, and what it was."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.faults: list[Fault] = []
+        self.runs = 0
+        self.spent = 0
+
+    @asynccontextmanager
+    async def connected(self, plan: Any) -> AsyncGenerator[AsyncClient]:
+        del plan
+        self.runs += 1
+        settings = {"audio": SONG, "queue_size": 100, "seed": self.runs}
+        async with emulated(Emulator(**{**settings, **self.settings})) as (
+            emulator,
+            client,
+        ):
+            for fault in self.faults:
+                emulator.add_fault(fault)
+            yield client
+            self.spent -= sum(entry.amount for entry in emulator.ledger)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    world = World()
+    monkeypatch.setattr(_batch_run, "_connected", world.connected)
+    backend = {
+        "backend": "asyncio",
+        "backend_options": {"loop_factory": JumpingEventLoop},
+    }
+    monkeypatch.setattr(_batch_run, "BACKEND", backend)
+    monkeypatch.setattr(_run, "BACKEND", backend)
+    monkeypatch.setenv("FINETUNING_API_KEY", "ft_live_" + "0" * 32)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return world
+
+
+@pytest.fixture
+def finetuning(world: World) -> Run:
+    def run(*words: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(program, ["batch", *words], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> str:
+    path = tmp_path / "songs.jsonl"
+    rows = ({"tags": f"song {n}", "custom_id": f"s{n}"} for n in range(5))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def data(result: Result) -> Any:
+    return json.loads(result.stdout)["data"]
+
+
+def test_a_batch_is_made_and_ends_with_zero(
+    finetuning: Run, world: World, songs: str, tmp_path: Path
+) -> None:
+    ran = finetuning("run", songs, "--out", "album", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert data(ran)["downloaded"] == data(ran)["credits_spent"] == world.spent == 5
+    assert "5 new rows, 0 known" in ran.stderr
+    assert "downloaded s3: s3.mp3" in ran.stderr
+    assert (tmp_path / "album" / "s3.mp3").read_bytes() == SONG
+    status = finetuning("status", "album", "--json")
+    assert (status.exit_code, data(status)) == (0, data(ran))
+
+
+def test_rows_may_come_from_stdin_and_tags_go_into_the_files(
+    finetuning: Run, tmp_path: Path
+) -> None:
+    ran = finetuning(
+        "run", "-", "--out", "a", "--tags", stdin="tags,custom_id\nn\u00e4chte,x\n"
+    )
+    assert ran.exit_code == 0, ran.stderr
+    content = (tmp_path / "a" / "x.mp3").read_bytes()
+    assert b"TIT2" in content
+    assert "n\u00e4chte".encode("utf-16") in content
+
+
+def test_wrong_rows_are_told_and_nothing_is_sent(finetuning: Run, world: World) -> None:
+    wrong = '{"tags": "x"}\n{"tags": "x", "bpm": 1}\n{"tag": "x"}\n'
+    ran = finetuning("run", "-", "--out", "album", stdin=wrong)
+    assert ran.exit_code == 2, (ran.stderr, ran.exception)
+    assert "line 2: bpm=1" in ran.stderr
+    assert "line 3: 'tag'" in ran.stderr
+    assert world.spent == 0
+
+
+def test_a_dry_run_counts_and_creates_nothing(
+    finetuning: Run, world: World, songs: str, tmp_path: Path
+) -> None:
+    world.settings = {"credits": 3}
+    ran = finetuning("run", songs, "--out", "album", "--dry-run", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    facts = data(ran)
+    assert (facts["rows"], facts["credits_needed"], facts["enough"]) == (5, 5, False)
+    assert world.spent == 0
+    assert not (tmp_path / "album").exists()
+
+
+def test_some_failed_is_code_one_until_they_are_retried(
+    finetuning: Run, world: World, songs: str
+) -> None:
+    world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code == 1
+    assert "failed s" in ran.stderr
+    world.faults = []
+    assert "2 planned again" in finetuning("retry-failed", "album").stderr
+    ran = finetuning("run", "--out", "album", "--json")
+    assert (ran.exit_code, data(ran)["credits_spent"]) == (0, 7)
+
+
+def test_held_is_code_three_until_it_is_released(
+    finetuning: Run, world: World, songs: str
+) -> None:
+    world.faults = [
+        Fault("lost_before_commit", "/v1/generations", method="POST", skip=4)
+    ]
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code == 3, ran.stderr
+    status = finetuning("status", "album")
+    assert status.exit_code == 3
+    assert "held, possibly charged: s" in status.stderr
+    name = status.stderr.partition("charged: ")[2].partition(":")[0]
+    assert finetuning("release", "album", name).exit_code == 0
+    world.faults = []
+    assert finetuning("run", "--out", "album").exit_code == 0
+
+
+def test_max_credits_pauses_with_code_one(
+    finetuning: Run, world: World, songs: str
+) -> None:
+    ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
+    assert ran.exit_code == 1
+    assert "Paused: 2 credits are spent" in ran.stderr
+    assert world.spent == 2
+
+
+def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:
+    assert finetuning("run", "--out", "nowhere").exit_code == 2
+    assert "holds no batch" in finetuning("status", "nowhere").stderr
+    assert finetuning("status", "nowhere").exit_code == 1
+    ran = finetuning("run", songs, "--out", "album", "--speed", "60")
+    assert (ran.exit_code, "--speed is for an emulator" in ran.stderr) == (2, True)
+
+
+def test_quiet_says_nothing(finetuning: Run, songs: str) -> None:
+    ran = finetuning("run", songs, "--out", "album", "--quiet")
+    assert (ran.exit_code, ran.stderr) == (0, "")
