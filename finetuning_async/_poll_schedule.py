@@ -73,9 +73,15 @@ class Pace:
     """
 
     def __init__(self, *, limit: int, per: float) -> None:
+        self._limit = limit
+        self._per = per
         self.interval = per / (limit * SHARE)
         self.scale = per / limit
         self._next = -inf
+
+    def keep_to(self, limit: int) -> None:
+        """Take the limit that is really used, which may be lower than the one given."""
+        self.interval = self._per / (min(limit, self._limit) * SHARE)
 
     def next_turn(self, *, urgent: bool = False) -> float:
         """The earliest time of the next read."""

@@ -268,7 +268,7 @@ class Poller:
             permit = await driver.pipeline.turn(_ANY_READ)
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
-                read = self._begin()
+                read = self._begin(driver.pipeline)
             finally:
                 if read is None:
                     permit.unsent()
@@ -283,9 +283,12 @@ class Poller:
         finally:
             driver.wake()  # `guarded.done` is set before the driver can run
 
-    def _begin(self) -> Read | None:
+    def _begin(self, pipeline: Pipeline) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""
         now = anyio.current_time()
+        limit = pipeline.limiter.status().reads.limit
+        if limit is not None:  # the service may have named a lower one
+            self._pace.keep_to(limit)
         due = self._list.due(now, soon=self._pace.interval)
         if not due:
             return None

@@ -474,6 +474,20 @@ async def test_the_loop_leaves_the_caller_a_part_of_the_reads() -> None:
         assert emulator.count(status=429) == 0
 
 
+async def test_a_lower_limit_that_the_service_names_leaves_the_caller_a_part() -> None:
+    limits = RateLimits(creates=RateLimit(100), reads=RateLimit(60))
+    async with emulated(
+        Emulator(queue_size=50, reads_per_minute=20, creates_per_minute=100),
+        rate_limits=limits,
+    ) as (emulator, client):
+        async with anyio.create_task_group() as group:
+            for n in range(30):
+                group.start_soon(lambda n: client.generate(f"song {n}"), n)
+        reads = [r.at for r in emulator.requests if r.method == "GET"]
+        assert max(sum(at <= x < at + 60 for x in reads) for at in reads) <= 14 + 3
+        assert emulator.count(status=429) == 0
+
+
 async def test_deadlines_are_kept_while_the_reads_are_spent() -> None:
     limits = RateLimits(reads=RateLimit(5, per=300.0))
     async with open_studio(rate_limits=limits) as (studio, client):

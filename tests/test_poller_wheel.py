@@ -211,6 +211,17 @@ async def test_a_wait_that_waits_for_a_turn_leaves_at_once_and_sends_nothing() -
         assert_nothing_left(client)
 
 
+async def test_a_wait_that_is_cancelled_before_it_begins_sends_nothing() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 300.0)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.wait_for_completion("a")
+        assert studio.log == []
+        assert client.rate_limit_status().reads.available == 60
+        assert_nothing_left(client)
+
+
 async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 30.0)
