@@ -31,6 +31,7 @@ from finetuning_async._resources import (
 )
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 from finetuning_async._session import Loop, OpenCalls, Session, Settings
+from finetuning_async._shield import carried_to_its_end
 from finetuning_async._transport import (
     DEFAULT_TIMEOUT,
     Pool,
@@ -189,9 +190,11 @@ class AsyncClient:
             return
         if self._bound is not None:
             self._bound.account.poller.close(self._pool)
-        with anyio.CancelScope(shield=True):
-            await self._calls.close()
-            await self._pool.aclose()
+        await carried_to_its_end(self._close)
+
+    async def _close(self) -> None:
+        await self._calls.close()
+        await self._pool.aclose()
 
     def with_options(self, **overrides: Any) -> AsyncClient:
         """A light view of this client with other options.

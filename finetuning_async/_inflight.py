@@ -147,6 +147,14 @@ class InFlight:
             return inf
         return self._gate.opens(len(self.under_way))
 
+    def next_try(self) -> float:
+        """When a queue full of somebody else's is tried again, on the loop's clock.
+
+        ``-inf`` while something of ours is under way, whose end may come at any time.
+        """
+        opens = self._gate.opens(0)
+        return -inf if self.under_way or opens == inf else opens
+
     def enter(self, ticket: Ticket) -> None:
         """Pass the gate; end it with `accepted`, `refused` or `not_entered`."""
         self._line.remove(ticket)

@@ -71,6 +71,11 @@ class Guarded(Generic[T]):
             finally:
                 self._scope = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the part that is held has used up its grace."""
+        return self._scope is not None and self._scope.cancel_called
+
     def release(self) -> None:
         """From here on the part that is held may be cancelled at once."""
         if self._scope is not None:

@@ -138,13 +138,16 @@ class Submitter:
                 error = full
             finally:  # here and not in the child, which a stranger may cancel
                 self._give_the_place_back(order)
-            if not self._may_wait(error):
+            if not self._may_wait(order, error):
                 raise error
 
-    def _may_wait(self, error: QueueFullError) -> bool:
+    def _may_wait(self, order: Order, error: QueueFullError) -> bool:
+        """Whether a create that met a full queue stands in line again."""
         policy = self._pipeline.retry
         return (
-            policy.max_retries > 0 and (error.retry_after or 0) <= policy.max_retry_wait
+            policy.max_retries > 0
+            and (error.retry_after or 0) <= policy.max_retry_wait
+            and self._inflight.next_try() <= order.deadline
         )
 
     def _give_the_place_back(self, order: Order) -> None:
@@ -155,7 +158,12 @@ class Submitter:
     async def _once(self, order: Order, guarded: Guarded[Created]) -> Created:
         permit = await self._turn(order)
         with guarded.held():
-            answer = await self._send(order, permit, guarded)
+            try:
+                answer = await self._send(order, permit, guarded)
+            except anyio.get_cancelled_exc_class():
+                if not guarded.is_over:
+                    await self._rescue(order)
+                raise
             return await self._judge(order, answer)
         if order.accepted is not None:  # only `on_submitted` was given up
             return order.accepted
@@ -190,6 +198,17 @@ class Submitter:
             self._lost(order, "given up on the wire")
             raise
         raise fate
+
+    async def _rescue(self, order: Order) -> None:
+        """Find the id of a create whose task a stranger cancelled, within the grace.
+
+        asyncio only: `asyncio.run` cancels every task that is left when it ends.
+        """
+        unknown = Unknown("its task was cancelled from outside")
+        finding = await self._find(order, unknown)
+        if finding.track is not None:
+            self._inflight.adopted(finding.track.id, _entry(order))
+            await self._tell(order, finding.track)
 
     def _without_answer(self, order: Order, failure: NoAnswer) -> Exception:
         if failure.evidence == "not_sent":

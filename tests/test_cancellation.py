@@ -61,6 +61,10 @@ class Stage:
         )
         self.returned.append(track)
 
+    def emulators_own(self) -> set[asyncio.Task[Any]]:
+        """The tasks in which the service works."""
+        return {t for t in asyncio.all_tasks() if "_handle" in t.get_name()}
+
     def begin(self) -> None:
         """What happened up to now was preparation."""
         self.posts_before = self._posts()
@@ -311,6 +315,27 @@ def test_a_callback_may_close_the_client() -> None:
 
     for loop in ("asyncio", "trio"):
         play(loop, main)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
+def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -> None:
+    """The create's own child task is cancelled, too; the id is looked up in time."""
+
+    async def main() -> None:
+        async with stage() as at:
+            await at.client.me()
+            at.begin()
+            call = asyncio.ensure_future(at.create())
+            mine = asyncio.all_tasks() - {call}
+            await asyncio.sleep(after)
+            for task in asyncio.all_tasks() - mine - at.emulators_own():
+                task.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
+            await at.check()
+            assert len(at.told) == len(at.emulator.tracks) - 1
+
+    play("asyncio", main)
 
 
 def test_every_task_is_gone_afterwards() -> None:

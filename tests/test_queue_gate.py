@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetuning_async import QueueFullError
 from finetuning_async._queue_gate import CAUTION, FOREIGN_PAUSES, QueueGate
 from finetuning_async.emulator import Emulator
 from tests._world import emulated
@@ -60,6 +61,16 @@ async def test_a_pause_that_a_full_queue_asks_for_is_kept() -> None:
         refused = [r.at for r in emulator.requests if r.code == "QUEUE_FULL"]
         later = [r.at for r in emulator.requests if r.method == "POST"][2:]
         assert all(at >= refused[0] + 40 for at in later)
+
+
+async def test_a_try_that_cannot_come_in_time_is_not_waited_for() -> None:
+    service = Emulator(queue_size=1, generation_time=(200, 200))
+    async with emulated(service) as (emulator, client):
+        await _somebody_else(client, emulator, 1)
+        with pytest.raises(QueueFullError) as caught:
+            await client.generations.create("mine", timeout=12)
+        assert caught.value.safe_to_retry
+        assert anyio.current_time() < 6  # after the try at 5 s, the next were at 15 s
 
 
 async def _somebody_else(client: Any, emulator: Emulator, number: int) -> None:

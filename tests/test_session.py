@@ -8,10 +8,15 @@ import threading
 import anyio
 import pytest
 
-from finetuning_async import APITimeoutError, ClientClosedError, FinetuningError
+from finetuning_async import (
+    APITimeoutError,
+    ClientClosedError,
+    FinetuningError,
+    Generation,
+)
 from finetuning_async._session import OpenCalls
 from finetuning_async.emulator import Emulator, Fault
-from tests._cancelling import play
+from tests._cancelling import MEANS, Means, play
 from tests._world import emulated
 
 
@@ -76,6 +81,26 @@ async def test_closing_from_within_a_call_does_not_wait_for_itself() -> None:
         await calls.close()
         assert scope.cancel_called
     assert anyio.current_time() < 0.1
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_closing_is_carried_to_its_end_however_it_is_cancelled(means: Means) -> None:
+    async def main() -> None:
+        async with emulated() as (emulator, client):
+            emulator.add_fault(Fault("slow_answer", "/v1/generations", seconds=3))
+            created: list[Generation] = []
+
+            async def create() -> None:
+                created.append(await client.generations.create("x"))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(create)
+                await anyio.sleep(1)
+                assert await means.run(client.aclose, 0.5)
+            assert [track.id for track in created] == list(emulator.tracks)
+            assert client._pool.is_closed
+
+    play(means.loop, main)
 
 
 async def test_closing_twice_at_once_is_closing_once() -> None:

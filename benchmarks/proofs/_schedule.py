@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import attrs
 import httpx
+from trio._core import _run
 
 from benchmarks.proofs._books import Create, Log, balance, leftovers
 from finetuning_async import AsyncClient, Generation, _account, _session
@@ -126,16 +127,18 @@ def play(seed: int, tally: Tally) -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Let the client's own chance follow from a seed, too."""
-    places = [vars(module) for module in (_session, _account)]
-    before = places[0]["rng"]
-    for place in places:
-        place["rng"] = random.Random(seed)
+    """Let the client's own chance follow from a seed, and trio's order of tasks."""
+    places = [(_session, "rng"), (_account, "rng"), (_run, "_r")]
+    before = [vars(module)[name] for module, name in places]
+    for module, name in places:
+        vars(module)[name] = random.Random(seed)
+    vars(_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
     try:
         yield
     finally:
-        for place in places:
-            place["rng"] = before
+        vars(_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = False
+        for (module, name), value in zip(places, before, strict=True):
+            vars(module)[name] = value
 
 
 class _Schedule:
