@@ -55,8 +55,8 @@ Environment:
   NO_COLOR                no colours
 
 \b
-The key is taken from --api-key-stdin, else FINETUNING_API_KEY, else from where
-`finetuning auth login` stored it.
+The key is taken from --api-key-stdin, else FINETUNING_API_KEY, else from
+where `finetuning auth login` stored it.
 """
 
 

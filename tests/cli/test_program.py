@@ -20,7 +20,7 @@ from finetuning_async.cli import _bar, _output, _progress
 from finetuning_async.cli._program import COMMANDS, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     from click.testing import Result
@@ -33,7 +33,9 @@ package = types.ModuleType("finetuning_async")
 package.__path__ = [sys.argv.pop(1)]
 sys.modules["finetuning_async"] = package
 from finetuning_async.cli import main
-assert main() == 0
+for words in sys.argv.pop(1).split(","):
+    sys.argv[1:] = [*words.split(), "--help"]
+    assert main() == 0, words
 heavy = {"httpx", "anyio", "attrs", "rich", "finetuning_async._client"}
 sys.exit(f"imported {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
 """
@@ -61,9 +63,26 @@ def test_every_module_of_commands_is_a_command() -> None:
     assert {path.stem for path in here.glob("[!_]*.py")} == set(COMMANDS)
 
 
+def _all() -> Iterator[str]:
+    """Every command, by all its words; first the program itself."""
+    yield ""
+    for name in COMMANDS:
+        yield name
+        command = import_module(f"finetuning_async.cli.commands.{name}").command
+        for inner in getattr(command, "commands", ()):
+            yield f"{name} {inner}"
+
+
+@pytest.mark.parametrize("words", list(_all()))
+def test_help_fits_a_terminal(finetuning: Run, words: str) -> None:
+    ran = finetuning([*words.split(), "-h"])
+    assert ran.exit_code == 0
+    assert max(map(len, ran.stdout.splitlines())) <= 80
+
+
 def test_help_imports_neither_client_nor_rich() -> None:
     package = finetuning_async.__path__[0]
-    words = [sys.executable, "-c", HELP_WITHOUT_THE_PACKAGE, package, "--help"]
+    words = [sys.executable, "-c", HELP_WITHOUT_THE_PACKAGE, package, ",".join(_all())]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
 

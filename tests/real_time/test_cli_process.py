@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 
 PROGRAM = (sys.executable, "-m", "finetuning_async")
 BARE = {
-    name: value for name, value in os.environ.items() if not name.startswith("FINETUN")
+    **{n: value for n, value in os.environ.items() if not n.startswith("FINETUN")},
+    # Neither settings nor a keyring of who runs the tests.
+    "FINETUNING_CONFIG_HOME": os.devnull,
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
 }
+
+TERMINAL = """
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
+"""
 
 
 def run(
@@ -59,7 +67,7 @@ def started(
 @pytest.fixture(scope="module")
 def service() -> Iterator[Mapping[str, str]]:
     """The environment of a client of an emulator on a port, at speed 1."""
-    with started("emulator", "--port", "0", "-q") as process:
+    with started("emulator", "--port", "0", "-q", "--playlist", "Beds") as process:
         assert process.stdout is not None
         line = process.stdout.readline().removeprefix("export ").split()
         yield {**BARE, **dict(word.split("=", 1) for word in line)}
@@ -93,6 +101,52 @@ def test_the_commands_reach_an_emulator_on_a_port(service: Mapping[str, str]) ->
     assert made.returncode == 0
     assert run("get", made.stdout.strip(), env=service).returncode == 0
     assert run("doctor", env=service).returncode == 0
+
+
+def test_playlists_and_deletion_reach_it_too(service: Mapping[str, str]) -> None:
+    made = run("inst", "choir", "--no-wait", env=service).stdout.strip()
+    assert run("playlist", "add", "beds", made, env=service).stderr == "1 of 1 added\n"
+    assert made in run("playlist", "show", "BEDS", env=service).stdout
+    refused = run("delete", made, env=service)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert run("delete", made, "-y", env=service).stderr == "1 of 1 deleted\n"
+    assert made not in run("playlist", "show", "beds", env=service).stdout
+
+
+def test_an_effect_is_made_on_a_port(service: Mapping[str, str]) -> None:
+    made = run("sfx", "gen", "crate", "--no-wait", env=service).stdout.strip()
+    assert made in run("sfx", "list", env=service).stdout
+
+
+def test_deleting_at_a_terminal_asks(service: Mapping[str, str]) -> None:
+    made = run("generate", "choir", "--no-wait", env=service).stdout.strip()
+    code, shown = _typed(["delete", made], "good? [y/N]: ", "n\r", service)
+    assert (code, "Nothing was deleted." in shown) == (0, True)
+    code, shown = _typed(["delete", made], "good? [y/N]: ", "y\r", service)
+    assert (code, "1 of 1 deleted" in shown) == (0, True)
+
+
+def test_a_key_typed_at_a_terminal_is_not_shown(
+    service: Mapping[str, str], tmp_path: Path
+) -> None:
+    key = service["FINETUNING_API_KEY"]
+    env = {**service, "FINETUNING_CONFIG_HOME": str(tmp_path / "new")}
+    del env["FINETUNING_API_KEY"]
+    code, shown = _typed(["auth", "login"], "API key: ", key + "\r", env)
+    assert code == 0
+    assert "Logged in as dev@example.org" in shown
+    assert key not in shown
+    assert run("me", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["auth", "login"], ["me", "--api-key-stdin"]])
+def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
+    env = {**BARE, "FINETUNING_CONFIG_HOME": str(tmp_path / "new")}
+    code, shown = _typed(words, "API key: ", "\x03", env)
+    assert code == 130
+    assert "Interrupted." in shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -201,6 +255,27 @@ def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> st
     return shown.decode()
 
 
+def _typed(
+    words: list[str], prompt: str, answer: str, env: Mapping[str, str]
+) -> tuple[int, str]:
+    """The exit code and all that is shown, when a prompt is answered."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *PROGRAM, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=env,
+    ) as terminal:
+        assert terminal.stdin is not None
+        assert terminal.stdout is not None
+        shown = b""
+        while chunk := os.read(terminal.stdout.fileno(), 4096):
+            shown += chunk
+            if shown.endswith(prompt.encode()):
+                terminal.stdin.write(answer.encode())
+                terminal.stdin.flush()
+    return terminal.returncode, shown.decode()
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
@@ -208,8 +283,9 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_help_is_quick() -> None:
-    best = min(_seconds("--help") for _ in range(3))
+@pytest.mark.parametrize("words", ["", "generate", "auth login", "sfx wait", "delete"])
+def test_help_is_quick(words: str) -> None:
+    best = min(_seconds(*words.split(), "--help") for _ in range(3))
     assert best < 1.0  # 0.2 on a quiet machine
 
 

@@ -45,7 +45,10 @@ def command() -> None:
 @common_options
 @pass_common
 def show(common: Common, playlist: str, as_json: bool) -> None:
-    """Show a playlist and its tracks; one's own, or a public one by its id."""
+    """Show a playlist and its tracks.
+
+    One's own by id or name, another's public one by its id.
+    """
 
     async def main(client: AsyncClient) -> Playlist:
         (playlist_id,) = await playlist_ids(client, playlist)
