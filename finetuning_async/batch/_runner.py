@@ -6,7 +6,7 @@ An item in doubt holds nobody up. When nothing more may be spent, what runs is f
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -16,13 +16,16 @@ from finetuning_async.batch._creating import Creator
 from finetuning_async.batch._doubting import Doubting, earliest
 from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._following import Follower
-from finetuning_async.batch._journal import Missing, Restarted
+from finetuning_async.batch._journal import NEXT, Action, Missing, Restarted
 
 if TYPE_CHECKING:
     from finetuning_async.batch._desk import Desk
     from finetuning_async.batch._records import Item
 
 logger = logging.getLogger("finetuning_async")
+
+LATEST: Final = 86_400.0
+"""Seconds after which a held create is not looked for again; lists grow long."""
 
 
 class Runner:
@@ -102,7 +105,7 @@ class Runner:
             BatchError: The list could not be read.
         """
         desk = self.desk
-        doubts = [item for item in items if item.entry.state in ("unknown", "held")]
+        doubts = [item for item in items if self._may_be_found(item)]
         if not doubts:
             return items
         look = await desk.detective.look(earliest(doubts))
@@ -118,11 +121,17 @@ class Runner:
             for item in items
         ]
 
+    def _may_be_found(self, item: Item) -> bool:
+        if item.entry.state == "held":
+            return self.desk.now - (item.entry.lost_at or 0.0) < LATEST
+        return item.entry.state == "unknown"
+
     def _start(self, item: Item) -> None:
         """Do what the state of an item asks for."""
-        if item.entry.state in ("accepted", "completed"):
+        action = NEXT[item.entry.state]
+        if action in (Action.WAIT, Action.DOWNLOAD):
             self._follower.start(item)
-        elif item.entry.state == "unknown":
+        elif action is Action.LOOK_UP:
             self.desk.doubts[item.seq] = item
-        elif item.entry.state == "held":
+        elif action is Action.REPORT:
             self.desk.ended(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import isinf
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
@@ -81,7 +82,9 @@ class View:
 
     def tell(self) -> None:
         """Tell how far it is."""
-        self.note(", ".join(f"{n} {name}" for name, n in self.facts().items()))
+        facts = self.facts().items()
+        parts = (f"{n} {k}" if not k.endswith(" in") else f"{k} {n}" for k, n in facts)
+        self.note(", ".join(parts))
 
     def facts(self) -> dict[str, str]:
         """How far it is, by name."""
@@ -98,8 +101,8 @@ class View:
         }
         told = {name: str(n) for name, n in facts.items()}
         if states["planned"] and self._batch.paused is None:
-            told["to the next turn"] = duration_text(turn)
-            told["to the end"] = duration_text(self._left(summary))
+            told["next create in"] = "-" if isinf(turn) else duration_text(turn)
+            told["expected end in"] = duration_text(self._left(summary))
         return told
 
     def _left(self, summary: Summary) -> float:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from finetuning_async.batch import _lock
+from finetuning_async.batch._lock import Folder
 from finetuning_async.cli import _batch_run, _run
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
@@ -182,3 +184,43 @@ def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:
 def test_quiet_says_nothing(finetuning: Run, songs: str) -> None:
     ran = finetuning("run", songs, "--out", "album", "--quiet")
     assert (ran.exit_code, ran.stderr) == (0, "")
+
+
+def test_a_second_runner_stops_at_once_with_a_clear_word(
+    finetuning: Run, songs: str, tmp_path: Path
+) -> None:
+    first = Folder(tmp_path / "album")
+    first.open()
+    try:
+        ran = finetuning("run", songs, "--out", "album")
+    finally:
+        first.close()
+    assert ran.exit_code == 1
+    assert "another runner works in album" in ran.stderr
+
+
+def test_a_network_file_system_is_told(
+    finetuning: Run,
+    songs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(_lock, "_mounts", lambda: "server:/x / nfs4 rw 0 0\n")
+    assert finetuning("run", songs, "--out", "album").exit_code == 0
+    assert "network file system (nfs4)" in caplog.text
+
+
+def test_a_line_says_how_far_it_is(finetuning: Run, world: World, songs: str) -> None:
+    world.settings = {"generation_time": (100.0, 100.0)}
+    ran = finetuning("run", songs, "--out", "album")
+    assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
+
+
+def test_on_a_terminal_a_table_stays_below_the_lines(
+    finetuning: Run, songs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_batch_run, "is_terminal", lambda _: True)
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code == 0
+    assert "downloaded s3: s3.mp3" in ran.stderr
+    assert "running" in ran.stderr
