@@ -431,6 +431,19 @@ async def test_notice_brings_a_look_at_once() -> None:
         assert ends == [pytest.approx(30.0, abs=0.01)]
 
 
+async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
+    async with emulated(Emulator(generation_time=(200.0, 200.0))) as (emulator, client):
+        await learn(client, 6)
+        accepted = await client.generations.create("x", duration=5)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.wait_for_completion, accepted)
+            await anyio.sleep(30)
+            before = emulator.count(method="GET")
+            client.notice(accepted.id)
+            await anyio.sleep(150)
+            assert emulator.count(method="GET") == before + 1
+
+
 async def test_notice_during_a_read_is_not_lost() -> None:
     async with open_studio() as (studio, client):
         track = studio.add("a", 500.0)
