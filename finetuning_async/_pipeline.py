@@ -28,10 +28,11 @@ from finetuning_async._errors import (
     QueueFullError,
     RateLimitError,
 )
+from finetuning_async._evidence import NoAnswer
 from finetuning_async._limiter import Limiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
-from finetuning_async._transport import NoAnswer, Transport
+from finetuning_async._transport import Transport
 from finetuning_async._wire import RawResponse
 
 if TYPE_CHECKING:

@@ -28,12 +28,12 @@ from finetuning_async._errors import (
     FinetuningError,
     PermissionDeniedError,
 )
+from finetuning_async._evidence import NoAnswer
 from finetuning_async._news import News
 from finetuning_async._next_read import ListHealth, Read, choose
 from finetuning_async._poll_schedule import Outlook, Pace
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import Guarded
-from finetuning_async._transport import NoAnswer
 from finetuning_async._watch_list import Waiter, Watcher, WatchList
 from finetuning_async._wire import Call
 

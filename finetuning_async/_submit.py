@@ -34,13 +34,13 @@ from finetuning_async._errors import (
     QueueFullError,
     SubmissionUnknownError,
 )
+from finetuning_async._evidence import NoAnswer
 from finetuning_async._inflight import UnderWay
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._models import Generation, SoundEffect
 from finetuning_async._order import Created, Order, Unknown
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import GRACE, Guarded
-from finetuning_async._transport import NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,7 +20,7 @@ import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
@@ -35,6 +35,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
 from finetuning_async._secrets import MASK, ApiKey, mask_query, scrub
 from finetuning_async._shield import Guarded
 from finetuning_async._version import __version__
@@ -42,9 +43,9 @@ from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable
 
-    from finetuning_async._wire import Call, Evidence
+    from finetuning_async._wire import Call
 
 KEY_HEADER: Final = "X-API-Key"
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -79,77 +80,6 @@ _NETWORK_ERRORS: Final = (
     anyio.ClosedResourceError,
     anyio.EndOfStream,
 )
-
-
-class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not an error
-    """A request got no answer.
-
-    Attributes:
-        evidence: Whether any of it may have left.
-        timed_out: Whether time ran out, rather than the connection.
-        reason: The class and text of what happened, free of secrets.
-    """
-
-    def __init__(self, evidence: Evidence, *, timed_out: bool, reason: str) -> None:
-        super().__init__(reason)
-        self.evidence = evidence
-        self.timed_out = timed_out
-        self.reason = reason
-
-    def as_error(self, call: Call) -> APIConnectionError:
-        """The public error for a call that may not, or need not, be repeated."""
-        kind = APITimeoutError if self.timed_out else APIConnectionError
-        sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
-        return kind(
-            f"{call.method} {call.path} {sent}: {self.reason}",
-            safe_to_retry=self.evidence == "not_sent" or call.repeatable,
-        )
-
-
-class _Withdrawn(Exception):  # noqa: N818 - never leaves this module
-    """The caller left before the first byte did."""
-
-
-def _nothing() -> None:
-    """Nothing is held, so nothing is released."""
-
-
-class _Trace:
-    """Notes whether the request's first byte was handed to the network.
-
-    Args:
-        still_wanted: Asked right before the first byte leaves; if not, none does.
-        on_first_byte: Called right after that.
-    """
-
-    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen")
-
-    def __init__(
-        self,
-        still_wanted: Callable[[], bool],
-        on_first_byte: Callable[[], None] = _nothing,
-    ) -> None:
-        self._still_wanted = still_wanted
-        self._on_first_byte = on_first_byte
-        self.seen = False
-        self.left = False
-
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        self.seen = True
-        # A proxy's CONNECT has the same event names; that errs on the safe side.
-        if self.left or not event.endswith("send_request_headers.started"):
-            return
-        if not self._still_wanted():
-            raise _Withdrawn("the caller left before it was sent")
-        self.left = True
-        self._on_first_byte()
-
-    def evidence(self, error: Exception | None = None) -> Evidence:
-        if self.left:
-            return "unknown"
-        if self.seen or isinstance(error, _BEFORE_THE_FIRST_BYTE):
-            return "not_sent"
-        return "unknown"
 
 
 @cache
@@ -292,13 +222,13 @@ class Transport:
         timeout = _capped(self.timeout, seconds_left)
         if call.repeatable and self.pool.is_traced:
             return await self._send_held(call, timeout)
-        return await self._send(call, timeout, _Trace(still_wanted))
+        return await self._send(call, timeout, Trace(still_wanted))
 
     async def _send_held(self, call: Call, timeout: httpx.Timeout) -> Answer:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
 
         async def work(guarded: Guarded[Answer]) -> Answer:
-            trace = _Trace(lambda: not guarded.caller_left, guarded.release)
+            trace = Trace(lambda: not guarded.caller_left, guarded.release)
             with guarded.held():
                 return await self._send(call, timeout, trace)
             await anyio.sleep_forever()  # the caller was cancelled, and so is this
@@ -306,7 +236,7 @@ class Transport:
 
         return await Guarded(work, grace=CONNECTING).run()
 
-    async def _send(self, call: Call, timeout: httpx.Timeout, trace: _Trace) -> Answer:
+    async def _send(self, call: Call, timeout: httpx.Timeout, trace: Trace) -> Answer:
         client = self.pool.client()
         request = _build(client, self.base_url, call, timeout, trace)
         failure: NoAnswer | None = None
@@ -337,14 +267,14 @@ class Transport:
             received_at=anyio.current_time(),
         )
 
-    def _no_answer(self, call: Call, trace: _Trace, error: Exception) -> NoAnswer:
+    def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
 
         Raises:
             Exception: The error itself, where it is none of the network's and nothing
                 can be lost by showing it: a bug in a transport of the caller's.
         """
-        if not isinstance(error, (*_NETWORK_ERRORS, _Withdrawn)) and call.repeatable:
+        if not isinstance(error, (*_NETWORK_ERRORS, Withdrawn)) and call.repeatable:
             _forget_frames(error)
             raise error
         text = str(error).partition("\n")[0]
@@ -352,7 +282,7 @@ class Transport:
             text = text.replace(self.key.reveal(), MASK)
         name = type(error).__name__.removeprefix("_")
         return NoAnswer(
-            trace.evidence(error),
+            trace.evidence(proves_unsent=isinstance(error, _BEFORE_THE_FIRST_BYTE)),
             timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
             reason=f"{name}: {scrub(text)}" if text else name,
         )
@@ -495,7 +425,7 @@ def _build(
     base_url: str,
     call: Call,
     timeout: httpx.Timeout,
-    trace: _Trace,
+    trace: Trace,
 ) -> httpx.Request:
     """The request, without the key."""
     headers = dict(HEADERS)
@@ -511,7 +441,7 @@ def _build(
     )
 
 
-def _too_slow(trace: _Trace, timeout: httpx.Timeout) -> NoAnswer:
+def _too_slow(trace: Trace, timeout: httpx.Timeout) -> NoAnswer:
     return NoAnswer(
         trace.evidence(),
         timed_out=True,

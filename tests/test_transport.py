@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from finetuning_async import InvalidRequestError
+from finetuning_async._evidence import NoAnswer
 from finetuning_async._secrets import ApiKey
 from finetuning_async._transport import (
     KEY_HEADER,
-    NoAnswer,
     Pool,
     Transport,
     as_timeout,

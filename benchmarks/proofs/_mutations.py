@@ -30,8 +30,10 @@ MUTANTS: Final = (
     Mutant(
         "resends on ReadTimeout",
         "_transport.py",
-        "        if self.left:\n",
-        "        if self.left and not isinstance(error, httpx.ReadTimeout):\n",
+        "            trace.evidence(proves_unsent=isinstance(error,"
+        " _BEFORE_THE_FIRST_BYTE)),\n",
+        '            "not_sent" if isinstance(error, httpx.ReadTimeout) else'
+        " trace.evidence(),\n",
         "tests/test_submit.py::test_a_create_whose_answer_is_lost_is_found",
     ),
     Mutant(
@@ -103,7 +105,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "sends for a caller that left",
-        "_transport.py",
+        "_evidence.py",
         "        if not self._still_wanted():\n",
         "        if False:\n",
         "tests/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",

@@ -1,0 +1,90 @@
+"""What is known of a request that got no answer.
+
+Either no byte of it left, or some may have. Whether they did is told by httpx's
+``trace`` extension, which httpcore calls at each step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetuning_async._errors import APIConnectionError, APITimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from finetuning_async._wire import Call, Evidence
+
+
+class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not an error
+    """A request got no answer.
+
+    Attributes:
+        evidence: Whether any of it may have left.
+        timed_out: Whether time ran out, rather than the connection.
+        reason: The class and text of what happened, free of secrets.
+    """
+
+    def __init__(self, evidence: Evidence, *, timed_out: bool, reason: str) -> None:
+        super().__init__(reason)
+        self.evidence = evidence
+        self.timed_out = timed_out
+        self.reason = reason
+
+    def as_error(self, call: Call) -> APIConnectionError:
+        """The public error for a call that may not, or need not, be repeated."""
+        kind = APITimeoutError if self.timed_out else APIConnectionError
+        sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
+        return kind(
+            f"{call.method} {call.path} {sent}: {self.reason}",
+            safe_to_retry=self.evidence == "not_sent" or call.repeatable,
+        )
+
+
+class Withdrawn(Exception):  # noqa: N818 - never leaves the transport
+    """The caller left before the first byte did."""
+
+
+def _nothing() -> None:
+    """Nothing is held, so nothing is released."""
+
+
+class Trace:
+    """Notes whether the request's first byte was handed to the network.
+
+    Args:
+        still_wanted: Asked right before the first byte leaves; if not, none does.
+        on_first_byte: Called right after that.
+    """
+
+    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen")
+
+    def __init__(
+        self,
+        still_wanted: Callable[[], bool],
+        on_first_byte: Callable[[], None] = _nothing,
+    ) -> None:
+        self._still_wanted = still_wanted
+        self._on_first_byte = on_first_byte
+        self.seen = False
+        self.left = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self.seen = True
+        # A proxy's CONNECT has the same event names; that errs on the safe side.
+        if self.left or not event.endswith("send_request_headers.started"):
+            return
+        if not self._still_wanted():
+            raise Withdrawn("the caller left before it was sent")
+        self.left = True
+        self._on_first_byte()
+
+    def evidence(self, *, proves_unsent: bool = False) -> Evidence:
+        """What is known of a request that got no answer.
+
+        Args:
+            proves_unsent: Whether what ended it says so by itself.
+        """
+        if self.left:
+            return "unknown"
+        return "not_sent" if self.seen or proves_unsent else "unknown"
