@@ -223,17 +223,18 @@ async def test_a_passing_failure_ends_no_wait(name: str, count: int) -> None:
         assert_nothing_left(client)
 
 
-async def test_an_outage_is_not_amplified() -> None:
+@pytest.mark.parametrize("count", [1, 5])
+async def test_an_outage_is_not_amplified(count: int) -> None:
     async with open_studio() as (studio, client):
-        studio.add("a", 400.0)
+        ids = [studio.add(f"t{n}", 400.0).id for n in range(count)]
 
         async def meddle(request: httpx.Request) -> httpx.Response:
             return refusal(503, "INTERNAL_ERROR")
 
         studio.meddle = meddle
-        with pytest.raises(WaitTimeoutError) as caught:
-            await client.wait_for_completion("a", timeout=300)
-        assert caught.value.generation is None
+        errors = await wait_for_all(client, *ids, timeout=300)
+        assert {type(error) for error in errors} == {WaitTimeoutError}
+        assert {error.generation for error in errors} == {None}
         assert anyio.current_time() == pytest.approx(300, abs=0.3)
         assert len(studio.log) < 35
 
