@@ -446,19 +446,20 @@ async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
 
 
 async def test_notice_during_a_read_is_not_lost() -> None:
-    async with open_studio() as (studio, client):
-        track = studio.add("a", 500.0)
-        studio.delay = 2.0
-
-        async def notice() -> None:
-            await anyio.sleep(3)  # the answer is on its way back
-            track.ends_at = anyio.current_time()
-            client.notice("a")
-
+    async with emulated(
+        Emulator(generation_time=(200.0, 200.0), latency=(2.0, 2.0))
+    ) as (emulator, client):
+        await learn(client, 6)
+        accepted = await client.generations.create("x", duration=5)
         async with anyio.create_task_group() as group:
-            group.start_soon(notice)
-            await client.wait_for_completion("a")
-        assert anyio.current_time() == pytest.approx(8.0)
+            group.start_soon(client.wait_for_completion, accepted)
+            await anyio.sleep(30)
+            client.notice(accepted.id)
+            await anyio.sleep(3)  # the answer is on its way back
+            ended = anyio.current_time()
+            emulator.tracks[accepted.id].ends_at = ended
+            client.notice(accepted.id)
+        assert anyio.current_time() - ended == pytest.approx(5.0)
 
 
 async def learn(client: AsyncClient, count: int) -> None:
