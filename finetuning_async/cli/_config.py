@@ -40,7 +40,10 @@ def config_folder() -> Path:
     folder that the system has for settings.
     """
     told = os.environ.get(FOLDER_VARIABLE)
-    return Path(told).expanduser() if told else _system_folder() / "finetuning"
+    try:
+        return Path(told).expanduser() if told else _system_folder() / "finetuning"
+    except RuntimeError:  # nobody has said where home is, as in some containers
+        return Path(os.devnull)
 
 
 def _system_folder() -> Path:
@@ -82,10 +85,11 @@ def base_url(common: Common) -> Place:
 def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text("utf-8-sig"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as problem:
         if must_exist:
-            raise Refused(f"--config {file}: there is no such file") from None
-        return {}
+            reason = problem.strerror
+            raise Refused(f"--config {file} cannot be read: {reason}") from None
+        return {}  # it is not there, or it is somebody else's
     except (OSError, ValueError, RecursionError) as problem:
         raise Refused(f"the settings in {file} cannot be read: {problem}") from None
     if not isinstance(settings, dict):

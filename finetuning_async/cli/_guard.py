@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from finetuning_async._secrets import scrub
-from finetuning_async.cli._output import say
+from finetuning_async.cli._output import is_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -105,7 +105,9 @@ def _leave_stdout() -> None:
 
 
 def _interrupted(common: Common, number: int) -> int:
-    say(f"{_word(number)}. {common.if_interrupted}".rstrip())
+    # A terminal shows ^C where its cursor stands.
+    start = "\n" if number == signal.SIGINT and is_terminal(sys.stderr) else ""
+    say(f"{start}{_word(number)}. {common.if_interrupted}".rstrip())
     return SIGNALLED + number
 
 

@@ -174,7 +174,7 @@ class Making:
         speed = SPEED if self._plan.speed is None else self._plan.speed
         if not self._common.quiet:
             say(
-                "emulator: no key, no cost; the track is a synthesised placeholder"
+                "emulator: no key, no cost; the audio is a synthesised placeholder"
                 f" (speed {speed:g})"
             )
         return speed

@@ -34,7 +34,9 @@ COMMANDS: Final = {
     "doctor": "Check settings, key, service and account.",
     "batch": "Make thousands of tracks; any crash is survived.",
     "emulator": "Serve a stand-in for the service on this machine.",
+    "demo": "Serve a page to make and hear music on, until Ctrl-C.",
     "completion": "Print the script that completes commands and options.",
+    "help": "Show the help of a command.",
 }
 """Each has a module of its name in `commands`; a test compares these lines with it."""
 

@@ -367,7 +367,30 @@ def test_broken_settings_are_an_error(finetuning: Run, service: Any, text: str) 
 def test_settings_that_are_named_must_exist(finetuning: Run, service: Any) -> None:
     ran = finetuning(["me", "--config", "nowhere.json"])
     assert ran.exit_code == 2
-    assert "--config nowhere.json: there is no such file" in ran.stderr
+    assert "--config nowhere.json cannot be read: No such file" in ran.stderr
+
+
+@pytest.mark.parametrize("folder", [os.devnull, "~nobody-has-this-name"])
+def test_a_folder_that_cannot_be_is_no_settings(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("FINETUNING_CONFIG_HOME", folder)
+    assert finetuning(["me"]).exit_code == 0
+    monkeypatch.delenv("FINETUNING_API_KEY")
+    assert "no API key" in finetuning(["me"]).stderr
+    assert finetuning(["auth", "logout"]).exit_code == 0
+    ran = finetuning(["auth", "login"], input=KEY)
+    assert (ran.exit_code, "the key cannot be stored" in ran.stderr) == (1, True)
+
+
+def test_settings_of_somebody_else_are_passed_over(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    assert finetuning(["me"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

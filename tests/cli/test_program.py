@@ -36,7 +36,7 @@ from finetuning_async.cli import main
 for words in sys.argv.pop(1).split(","):
     sys.argv[1:] = [*words.split(), "--help"]
     assert main() == 0, words
-heavy = {"httpx", "anyio", "attrs", "rich", "finetuning_async._client"}
+heavy = {"httpx", "attrs", "rich", "finetuning_async._client"}
 sys.exit(f"imported {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
 """
 
@@ -56,6 +56,20 @@ def test_each_command_has_help_that_agrees_with_the_list(
     first = command.help.split("\n\n")[0].replace("\n", " ")
     assert first.startswith(COMMANDS[name].rstrip("."))
     assert finetuning([name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("words", ["", "generate", "inst", "sfx list"])
+def test_help_as_a_command_is_the_option(finetuning: Run, words: str) -> None:
+    ran = finetuning(["help", *words.split()])
+    assert ran.exit_code == 0
+    assert ran.stdout == finetuning([*words.split(), "--help"]).stdout
+
+
+def test_help_of_what_is_not_there_is_refused(finetuning: Run) -> None:
+    ran = finetuning(["help", "sfx", "move"])
+    assert ran.exit_code == 2
+    assert "No such command 'move'" in ran.stderr
+    assert finetuning(["help", "get", "x"]).exit_code == 2
 
 
 def test_every_module_of_commands_is_a_command() -> None:

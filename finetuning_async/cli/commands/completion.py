@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-from finetuning_async.cli._options import common_options
-
 VARIABLE = "_FINETUNING_COMPLETE"
 
 
@@ -21,7 +19,6 @@ It prints the same as _FINETUNING_COMPLETE=bash_source finetuning.
 
 @click.command(epilog=EPILOG)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@common_options
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
     """Print the script that completes commands and options."""

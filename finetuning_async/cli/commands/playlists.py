@@ -13,7 +13,12 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_json, print_table, seconds_text, yes_or_no
+from finetuning_async.cli._output import (
+    print_json,
+    print_table,
+    seconds_text,
+    yes_or_no,
+)
 
 if TYPE_CHECKING:
     from finetuning_async import Playlist
