@@ -57,7 +57,7 @@ def login(common: Common, stdin: bool) -> None:
     stored = _key_store.save(common, key)
     if common.quiet:
         return
-    say(f"Logged in as {account.email}. The key is stored: {stored}")
+    say(f"Logged in as {account.email or account.id}. The key is stored: {stored}")
     if place.origin == "--base-url":
         say(f"note: it goes to {place.url} only with --base-url or {URL_VARIABLE}")
     if os.environ.get(KEY_VARIABLE):
