@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
+import anyio.lowlevel
 import attrs
 import httpx
 
@@ -228,6 +229,7 @@ class Transport:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
 
         async def work(guarded: Guarded[Answer]) -> Answer:
+            await anyio.lowlevel.checkpoint_if_cancelled()
             trace = Trace(lambda: not guarded.caller_left, guarded.release)
             with guarded.held():
                 return await self._send(call, timeout, trace)
