@@ -104,9 +104,10 @@ class Outlook:
     """How long tracks take, learned from those that ended.
 
     With ``n`` ended tracks of a kind and length, the next one is expected between
-    ``min - 2 s / n`` and ``max + 2 s / n``, where ``s`` is the spread ``max - min``:
-    for times that are spread evenly the chance to fall outside shrinks with ``n``, and
-    for times that never vary the bounds are exact at once.
+    ``min - d`` and ``max + d``, where ``d = (2 (max - min) + max) / n`` and one turn:
+    for times that are spread evenly the chance to fall outside shrinks with ``n``. The
+    second term is for a few tracks that took about the same by chance: with it, 1 in
+    1,000 ends of times between 20 and 120 s is noticed more than 3 s late, not 19 s.
 
     Args:
         scale: Seconds per read of the budget; 1 at 60 reads a minute.
@@ -142,7 +143,7 @@ class Outlook:
     def _bounds(self, samples: Collection[tuple[float, float]]) -> Expectation:
         low = min(shortest for shortest, _ in samples)
         high = max(longest for _, longest in samples)
-        slack = 2 * (high - low) / len(samples) + self._scale
+        slack = (2 * (high - low) + high) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
 
     def pause(self, expectation: Expectation, *, age: float) -> float:

@@ -441,7 +441,7 @@ async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
             await anyio.sleep(30)
             before = emulator.count(method="GET")
             client.notice(accepted.id)
-            await anyio.sleep(150)
+            await anyio.sleep(120)
             assert emulator.count(method="GET") == before + 1
 
 
@@ -471,7 +471,7 @@ async def learn(client: AsyncClient, count: int) -> None:
 
 async def test_no_read_before_a_track_can_be_done_once_times_are_known() -> None:
     async with emulated(Emulator(generation_time=(44.0, 46.0))) as (emulator, client):
-        await learn(client, 8)
+        await learn(client, 24)
         before = emulator.count(method="GET")
         for _ in range(10):
             await client.generate("x", duration=5)
