@@ -183,7 +183,7 @@ class Harness:
         """What does not balance."""
         store = SQLiteStore(Folder(self._album).journal, read_only=True)
         try:
-            ids, summary = store.track_ids(), store.summary()
+            ids, summary = set(store.tracks()), store.summary()
         finally:
             store.close()
         spent = -sum(entry.amount for entry in self.emulator.ledger)

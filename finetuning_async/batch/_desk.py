@@ -99,7 +99,7 @@ class Desk:
 
     async def adopt(self, item: Item, track_id: str, logger: logging.Logger) -> Item:
         """Give an item in doubt the track that was found."""
-        self.detective.taken.add(track_id)
+        self.detective.tracks[track_id] = item.entry.seed
         logger.warning("%s: found %s, whose answer was lost", item.name, track_id)
         return await self.record(item, Found(track_id))
 

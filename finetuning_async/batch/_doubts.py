@@ -62,7 +62,7 @@ class Detective:
         settle: See `Options`.
 
     Attributes:
-        taken: Ids of tracks that belong to items.
+        tracks: The tracks that belong to items, and the seeds that they should show.
         on_wire: Creates that may be accepted at this moment.
         moves: How often a create left or came back.
         time_is_local: Whether the service tells no time, so that creates are dated by
@@ -73,10 +73,9 @@ class Detective:
         self._client = client
         self._journal = journal
         self._settle = settle
-        self._seeds: dict[str, int] = {}
         self._seeds_are_echoed = True
         self._balance = Balance()
-        self.taken: set[str] = set()
+        self.tracks: dict[str, int | None] = {}
         self.on_wire = 0
         self.moves = 0
         self.time_is_local = False
@@ -84,7 +83,7 @@ class Detective:
     async def begin(self) -> None:
         """Read what earlier runs have left."""
         store = self._journal.store
-        self.taken = await self._journal.call(store.track_ids)
+        self.tracks = await self._journal.call(store.tracks)
         self._balance = Balance.from_json(
             await self._journal.call(store.read_note, BALANCE)
         )
@@ -92,10 +91,7 @@ class Detective:
 
     async def accepted(self, item: Item, track: Generation) -> None:
         """Learn from an accepted create whether seeds are echoed."""
-        self.taken.add(track.id)
-        seed = item.entry.seed
-        if seed is not None:
-            self._seeds[track.id] = seed
+        seed = self.tracks[track.id] = item.entry.seed
         if track.parameters.seed not in (None, seed) and self._seeds_are_echoed:
             self._seeds_are_echoed = False
             await self._journal.call(
@@ -137,7 +133,7 @@ class Detective:
                 for doubt in doubts
                 if doubt.is_ours
             ]
-        return match(doubts, look.seen, self.taken)
+        return match(doubts, look.seen, self.tracks)
 
     async def reading(self) -> Reading | None:
         """The balance, if no create came or went meanwhile."""
@@ -212,17 +208,14 @@ class Detective:
 
     def _is_later(self, row: Seen, moment: float) -> bool:
         return (
-            row.id in self._seeds
+            row.id in self.tracks
             and row.created_at is not None
             and row.created_at > moment
         )
 
     def _list_shows_seeds(self, look: Look) -> bool:
-        return all(
-            row.seed == self._seeds[row.id]
-            for row in look.seen
-            if row.id in self._seeds
-        )
+        expected = ((row.seed, self.tracks.get(row.id)) for row in look.seen)
+        return all(sent is None or seed == sent for seed, sent in expected)
 
 
 def doubt_of(item: Item) -> Doubt:

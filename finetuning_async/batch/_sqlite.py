@@ -202,15 +202,20 @@ class SQLiteStore:
         )
         return found[0] if found else None
 
-    def track_ids(self) -> set[str]:
-        """As `Store.track_ids`."""
+    def tracks(self) -> dict[str, int | None]:
+        """As `Store.tracks`."""
         with self._errors():
             rows = self._db.execute(
-                "SELECT track_id, former FROM item"
+                "SELECT track_id, seed, former FROM item"
                 " WHERE track_id IS NOT NULL OR former != '[]'"
             ).fetchall()
-        ids = {track_id for track_id, _ in rows if track_id is not None}
-        return ids.union(*(json.loads(former) for _, former in rows if former != "[]"))
+        found: dict[str, int | None] = {}
+        for track_id, seed, former in rows:
+            if former != "[]":
+                found |= dict.fromkeys(json.loads(former))
+            if track_id is not None:
+                found[track_id] = seed
+        return found
 
     def summary(self) -> Summary:
         """As `Store.summary`."""

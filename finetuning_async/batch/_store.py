@@ -64,8 +64,11 @@ class Store(Protocol):
     def find(self, name: str) -> Item | None:
         """An item by its `custom_id`, key, track id, or the name it is shown by."""
 
-    def track_ids(self) -> set[str]:
-        """Every track that was accepted for an item, former ones included."""
+    def tracks(self) -> dict[str, int | None]:
+        """Every track that was accepted for an item, and the seed it was sent with.
+
+        Former ones are there, too, without their seeds.
+        """
 
     def summary(self) -> Summary:
         """The journal in numbers."""
@@ -134,11 +137,14 @@ class MemoryStore:
                 return item
         return None
 
-    def track_ids(self) -> set[str]:
-        """As `Store.track_ids`."""
-        entries = [item.entry for item in self._items.values()]
-        now = {entry.track_id for entry in entries if entry.track_id is not None}
-        return now.union(*(entry.former for entry in entries))
+    def tracks(self) -> dict[str, int | None]:
+        """As `Store.tracks`."""
+        found: dict[str, int | None] = {}
+        for item in self._items.values():
+            found |= dict.fromkeys(item.entry.former)
+            if item.entry.track_id is not None:
+                found[item.entry.track_id] = item.entry.seed
+        return found
 
     def summary(self) -> Summary:
         """As `Store.summary`."""

@@ -220,6 +220,7 @@ def test_on_a_terminal_a_table_stays_below_the_lines(
     finetuning: Run, songs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_batch_run, "is_terminal", lambda _: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich looks for itself, too
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code == 0
     assert "downloaded s3: s3.mp3" in ran.stderr

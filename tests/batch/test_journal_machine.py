@@ -205,7 +205,7 @@ class Crashes(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         doubts = self.items("unknown", "held")
-        taken = self.store.track_ids()
+        taken = self.store.tracks()
         rivals = self.items("intent")
         seen = [
             Seen(
@@ -226,7 +226,7 @@ class Crashes(RuleBasedStateMachine):
 
     def judge(self, item: Item, seen: list[Seen]) -> None:
         lost_at = item.entry.lost_at or self.now
-        ours = self.store.track_ids()
+        ours = self.store.tracks()
         word = verdict(
             Evidence(
                 age=self.now - lost_at,

@@ -213,6 +213,26 @@ async def test_a_held_item_is_adopted_when_its_track_appears(tmp_path: Path) -> 
         assert len(service.ledger) == 1
 
 
+async def test_a_doubt_of_an_earlier_run_is_settled_by_that_runs_later_creates(
+    tmp_path: Path,
+) -> None:
+    async with emulated(emulator()) as (service, client):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(30))
+            batch.run()
+            await anyio.sleep(270)
+            assert batch.summary.states["unknown"] == 1
+            assert batch.summary.states["downloaded"] == 29
+        await anyio.sleep(200)
+        async with Batch(client, tmp_path) as batch:
+            before = anyio.current_time()
+            (done,) = await finish(batch)
+            assert anyio.current_time() - before < 150
+        assert done.state == "downloaded"
+        assert len(service.ledger) == 30
+
+
 async def test_resubmit_does_not_wait_for_proof(tmp_path: Path) -> None:
     async with begun(tmp_path, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))

@@ -124,7 +124,7 @@ def test_an_entry_is_kept_whole(store: Store) -> None:
     store.record(store.claim(0, 1)[0], entry)
     (item,) = store.rows("failed")
     assert item.entry == entry
-    assert store.track_ids() == {"t0", "t1", "t9"}
+    assert store.tracks() == {"t0": None, "t1": 5, "t9": None}
     assert (store.summary().accepts, store.summary().fails) == (3, 2)
 
 

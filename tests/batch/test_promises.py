@@ -1,0 +1,106 @@
+"""What a batch rests on: intents before first bytes, the pace, what is private."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+
+from benchmarks.batch import pace
+from finetuning_async import AsyncClient, GenerationRequest
+from finetuning_async.batch import Batch, Row
+from finetuning_async.batch._lock import HIDDEN
+from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Spy(httpx.AsyncBaseTransport):
+    """Looks into the journal whenever a create leaves."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, journal: Path) -> None:
+        self._inner = inner
+        self._journal = journal
+        self.states: list[str | None] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            seed = json.loads(await request.aread())["seed"]
+            store = SQLiteStore(self._journal, read_only=True)
+            known = {item.entry.seed: item.entry.state for item in store.rows()}
+            self.states.append(known.get(seed))
+            store.close()
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
+    async with Emulator(audio=b"ID3", queue_size=3) as emulator:
+        emulator.add_fault(Fault("connect_refused", "/v1/generations", method="POST"))
+        emulator.add_fault(
+            Fault("status", "/v1/generations", method="POST", status=429, retry_after=9)
+        )
+        spy = Spy(emulator.transport(), tmp_path / HIDDEN / "journal.db")
+        async with (
+            httpx.AsyncClient(transport=spy) as http,
+            AsyncClient(
+                emulator.api_key, base_url=emulator.base_url, http_client=http
+            ) as client,
+            Batch(client, tmp_path) as batch,
+        ):
+            await batch.add([GenerationRequest("x")] * 15)
+            async for _ in batch.run():
+                pass
+            assert batch.summary.accepts == 15
+        assert len(spy.states) > 15
+        assert set(spy.states) == {"intent"}
+
+
+async def test_what_waits_in_line_has_no_intent(tmp_path: Path) -> None:
+    async with Emulator(audio=b"ID3", queue_size=2) as emulator:
+        async with (
+            httpx.AsyncClient(transport=emulator.transport()) as http,
+            AsyncClient(
+                emulator.api_key, base_url=emulator.base_url, http_client=http
+            ) as client,
+            Batch(client, tmp_path) as batch,
+        ):
+            await batch.add([GenerationRequest("x")] * 15)
+            batch.run()
+            await anyio.sleep(15)
+            states = batch.summary.states
+            assert (states["accepted"], states["intent"]) == (2, 0)
+
+
+async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
+    hook = "https://hooks.example.org/x?token=s3cret"
+    async with Emulator(audio=b"ID3", failure_rate=0.5) as emulator:
+        async with (
+            httpx.AsyncClient(transport=emulator.transport()) as http,
+            AsyncClient(
+                emulator.api_key, base_url=emulator.base_url, http_client=http
+            ) as client,
+            Batch(client, tmp_path) as batch,
+        ):
+            rows = [GenerationRequest(f"song {n}", webhook=hook) for n in range(6)]
+            await batch.add(Row(request=request) for request in rows)
+            ends = [item async for item in batch.run()]
+            assert {item.state for item in ends} == {"downloaded", "failed"}
+            assert all("s3cret" not in repr(item) for item in ends)
+    for path in (tmp_path / "results.jsonl", tmp_path / "errors.jsonl"):
+        assert "s3cret" not in path.read_text()
+    mode = stat.S_IMODE((tmp_path / HIDDEN).stat().st_mode)
+    assert mode == 0o700  # the journal must know it, to send it
+
+
+def test_a_batch_keeps_to_the_limits_within_one_and_a_half_percent() -> None:
+    found = pace(100)
+    assert found.refused == 0
+    assert found.excess < 0.015
