@@ -26,7 +26,14 @@ from finetuning_async._errors import (
 from finetuning_async.batch._core import Create
 from finetuning_async.batch._desk import is_fatal
 from finetuning_async.batch._errors import BatchError
-from finetuning_async.batch._journal import Accepted, Lost, NotSent, Rejected, Sending
+from finetuning_async.batch._journal import (
+    Absent,
+    Accepted,
+    Lost,
+    NotSent,
+    Rejected,
+    Sending,
+)
 
 if TYPE_CHECKING:
     from finetuning_async._models import Generation
@@ -87,6 +94,7 @@ class Creator:
         self._follower = follower
         self._again: list[tuple[int, Item]] = []
         self._cursor = 0
+        self._reserved: set[int] = set()
         limit = desk.client.rate_limit_status().creates.limit
         self._slots = anyio.Semaphore(limit or BURST)
         self.makes: set[Make] = set()
@@ -108,9 +116,11 @@ class Creator:
         self.is_over = True
         desk.tell()
 
-    def plan(self, item: Item) -> None:
-        """Take an item that is planned again; it goes before later ones."""
-        heapq.heappush(self._again, (item.seq, item))
+    async def plan_again(self, item: Item) -> None:
+        """Commit that a create in doubt is absent, and plan it before later ones."""
+        self._reserved.add(item.seq)  # or it could be claimed, too, and sent twice
+        planned = await self._desk.record(item, Absent())
+        heapq.heappush(self._again, (planned.seq, planned))
         self._desk.tell()
 
     def stop(self) -> None:
@@ -125,6 +135,8 @@ class Creator:
         passed: list[tuple[int, Item]] = []
         try:
             while self._again or await self._claim():
+                if not self._again:
+                    continue
                 place, item = heapq.heappop(self._again)
                 if not twins or _identity(item) not in twins:
                     return item
@@ -138,8 +150,9 @@ class Creator:
         journal = self._desk.journal
         more = await journal.call(journal.store.claim, self._cursor, CHUNK)
         for item in more:
-            heapq.heappush(self._again, (item.seq, item))
             self._cursor = item.seq
+            if item.seq not in self._reserved:
+                heapq.heappush(self._again, (item.seq, item))
         return bool(more)
 
     async def _admit(self, item: Item) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async.batch._journal import Absent, Held
+from finetuning_async.batch._journal import Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,7 +123,7 @@ class Doubting:
     async def _plan_again(self, item: Item) -> None:
         logger.warning("%s was not accepted; it is sent again", item.name)
         del self._desk.doubts[item.seq]
-        self._creator.plan(await self._desk.record(item, Absent()))
+        await self._creator.plan_again(item)
 
 
 def earliest(items: Iterable[Item]) -> float:
