@@ -6,6 +6,7 @@ every frame along the whole chain of causes, and pickles; for every way to fail.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from contextlib import asynccontextmanager
@@ -256,6 +257,29 @@ async def test_a_transport_that_shows_what_it_was_sent() -> None:
         async with AsyncClient(KEY, http_client=http, max_retries=0) as client:
             await _fails(lambda: client.generations.create("x", webhook=HOOK))
             await _fails(client.me)
+
+
+@pytest.mark.parametrize("name", ["cancelled", "a bug"])
+async def test_frames_of_a_transport_that_hold_the_key_are_not_kept(name: str) -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        held = dict(request.headers)
+        await anyio.sleep(10 if name == "cancelled" else 0)
+        raise ValueError(len(held))
+
+    seen: list[BaseException] = []
+
+    async def read(client: AsyncClient) -> None:
+        try:
+            await client.me()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        async with AsyncClient(KEY, http_client=http) as client:
+            with anyio.move_on_after(1), contextlib.suppress(ValueError):
+                await read(client)
+    assert_clean("it", *everything_of(seen[0], pickled=False, since=None))
 
 
 def test_the_canary_is_seen_where_it_is() -> None:

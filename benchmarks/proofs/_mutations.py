@@ -168,6 +168,7 @@ MUTANTS: Final = (
         "_transport.py",
         "            _forget_frames(cancelled)\n",
         "            pass\n",
-        "tests/real_time/test_canary_port.py::test_a_cancelled_call_on_a_socket",
+        "tests/test_secrets_canary.py"
+        "::test_frames_of_a_transport_that_hold_the_key_are_not_kept",
     ),
 )

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx
 import pytest
 
 from benchmarks.proofs._proxy import Cut, proxy
@@ -59,17 +60,18 @@ async def _deliver(_url: str, _headers: object, _body: bytes) -> int:
     return 200
 
 
-@pytest.mark.parametrize("name", ["me", "create"])
+@pytest.mark.parametrize("name", ["me", "create", "first of a given client"])
 async def test_a_cancelled_call_on_a_socket(name: str) -> None:
     async with Emulator(webhook_sender=_deliver) as emulator, serve(emulator) as url:
         emulator.add_key(KEY)
         emulator.add_fault(Fault("slow_answer", times=None, seconds=8))
-        async with _client(url, request_timeout=None) as client:
+        given = httpx.AsyncClient() if name.startswith("first") else None
+        async with _client(url, request_timeout=None, http_client=given) as client:
             seen: list[BaseException] = []
 
             async def call() -> None:
                 try:
-                    if name == "me":
+                    if name != "create":
                         await client.me()
                     await client.generations.create("x", webhook=HOOK)
                 except BaseException as error:
@@ -81,6 +83,8 @@ async def test_a_cancelled_call_on_a_socket(name: str) -> None:
             task.cancel()
             await asyncio.wait([task])
             assert_clean("the cancellation", *everything_of(seen[0], pickled=False))
+        if given is not None:
+            await given.aclose()
 
 
 async def test_a_pool_that_is_closed_under_a_read() -> None:
