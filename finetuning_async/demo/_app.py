@@ -1,0 +1,135 @@
+"""The routes of the page."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from sse_starlette import EventSourceResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from finetuning_async import GenerationRequest
+from finetuning_async._file_names import default_file_name
+from finetuning_async.demo._studio import Studio
+from finetuning_async.fastapi import add_exception_handlers, client_lifespan
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from finetuning_async import AsyncClient
+
+PAGE: Final = Path(__file__).parent / "page"
+
+FIELDS: Final = frozenset(
+    {"tags", "lyrics", "duration", "bpm", "language", "key", "scale", "timesignature"}
+    | {"seed"}
+)
+
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+"""The page loads nothing from elsewhere, and a browser holds it to that."""
+
+HERE: Final = ("127.0.0.1", "localhost")
+
+
+def _studio(request: Request) -> Studio:
+    studio: Studio = request.state.studio
+    return studio
+
+
+InStudio = Annotated[Studio, Depends(_studio)]
+
+
+def create_app(
+    client: AsyncClient, *, service: str, hosts: Sequence[str] = HERE
+) -> FastAPI:
+    """The application; it closes the client at its end.
+
+    Args:
+        client: Makes the music.
+        service: What the page says it is made by.
+        hosts: The names under which a browser may reach it: another name is a sign of a
+            foreign page that wants to spend credits.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
+        async with client_lifespan(lambda: client)(app) as state:
+            with TemporaryDirectory(prefix="finetuning-demo-") as folder:
+                async with Studio(client, Path(folder)).open() as studio:
+                    app.state.close_streams = studio.close
+                    yield {**state, "studio": studio}
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.close_streams = lambda: None  # until there are any
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    add_exception_handlers(app)
+    app.mount("/page", StaticFiles(directory=PAGE))
+    _add_routes(app, service)
+    return app
+
+
+def _add_routes(app: FastAPI, service: str) -> None:
+    @app.get("/")
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers=HEADERS)
+
+    @app.get("/favicon.ico")
+    def icon() -> FileResponse:
+        return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
+
+    @app.get("/api/service")
+    def about() -> dict[str, str]:
+        return {"service": service}
+
+    @app.post("/api/songs")
+    async def make(request: Request, studio: InStudio) -> Response:
+        return await _make(request, studio)
+
+    @app.get("/api/songs/{key}/audio")
+    async def audio(key: str, studio: InStudio, download: bool = False) -> FileResponse:
+        return await _audio(studio, key, download=download)
+
+    @app.get("/api/events")
+    async def events(studio: InStudio) -> EventSourceResponse:
+        return EventSourceResponse(studio.events(), send_timeout=30.0)
+
+
+async def _make(request: Request, studio: Studio) -> Response:
+    """Start a song.
+
+    Only JSON is taken: a form of a foreign page cannot send that without asking.
+    """
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise HTTPException(415)
+    try:
+        wish = await request.json()
+    except ValueError:
+        raise HTTPException(400) from None
+    if not isinstance(wish, dict) or not wish.keys() <= FIELDS:
+        raise HTTPException(400)
+    order = GenerationRequest(**{"tags": "", **wish})
+    problems = {p.field: p.allowed for p in order.problems()}
+    if problems:
+        return JSONResponse({"problems": problems}, 422)
+    return JSONResponse({"key": studio.make(order).key}, 202)
+
+
+async def _audio(studio: Studio, key: str, *, download: bool) -> FileResponse:
+    song = studio.songs.get(key)
+    if song is None or song.track is None or song.track.audio_url is None:
+        raise HTTPException(404)
+    return FileResponse(
+        await studio.audio(song),
+        media_type="audio/mpeg",
+        filename=default_file_name(song.track),
+        content_disposition_type="attachment" if download else "inline",
+    )
