@@ -1,0 +1,110 @@
+"""The runner dies at every commit, just before and just after it; then it resumes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from finetuning_async import GenerationRequest
+from finetuning_async.batch import Batch
+from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.testing import jumping_backend
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from finetuning_async import AsyncClient
+    from finetuning_async.batch._journal import Entry
+    from finetuning_async.batch._records import Item
+
+ITEMS = 3
+COMMITS = 4 * ITEMS - 1
+"""Four for each item, three for the one that fails."""
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, Mapping[str, Any]]:
+    return jumping_backend("asyncio")  # once will do: the journal knows no loop
+
+
+class CrashError(Exception):
+    """The process is gone."""
+
+
+class Mortal:
+    """Lets a store die at one of its commits, and stay dead.
+
+    Args:
+        at: At which, from 1.
+        after: Whether that one is still committed.
+    """
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self._left = at
+        self._after = after
+        self.is_dead = False
+        self._record = SQLiteStore.record
+
+    def method(self) -> Callable[[SQLiteStore, Item, Entry], Item]:
+        """To be put in the place of `SQLiteStore.record`."""
+        return lambda store, item, entry: self.record(store, item, entry)
+
+    def record(self, store: SQLiteStore, item: Item, entry: Entry) -> Item:
+        self._left -= 1
+        if self._left == 0 and self._after and not self.is_dead:
+            self._record(store, item, entry)
+        if self._left <= 0:
+            self.is_dead = True
+            raise CrashError
+        return self._record(store, item, entry)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_crash_at_any_commit_pays_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    for at in range(1, COMMITS + 1):
+        folder = tmp_path / str(at)
+        mortal = Mortal(at, after=after)
+        async with emulated(
+            Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
+        ) as (service, client):
+            service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
+            with monkeypatch.context() as patch:
+                patch.setattr(SQLiteStore, "record", mortal.method())
+                with pytest.raises(CrashError):
+                    await run(folder, client)
+            assert mortal.is_dead
+            await run(folder, client)
+            await release_all(folder, client)
+            paid = [entry.track for entry in service.ledger if entry.amount < 0]
+            assert len(paid) == ITEMS, at
+            assert set(paid) == known_tracks(folder), at
+
+
+async def run(folder: Path, client: AsyncClient) -> None:
+    async with Batch(client, folder) as batch:
+        await batch.add(GenerationRequest(f"song {n}") for n in range(ITEMS))
+        async for _ in batch.run():
+            pass
+
+
+async def release_all(folder: Path, client: AsyncClient) -> None:
+    async with Batch(client, folder) as batch:
+        held = [item.key async for item in batch.run() if item.state == "held"]
+        await batch.release(*held)
+        async for item in batch.run():
+            assert item.state != "held"
+
+
+def known_tracks(folder: Path) -> set[str]:
+    store = SQLiteStore(folder / ".batch" / "journal.db", read_only=True)
+    try:
+        assert store.summary().is_done
+        return set(store.tracks())
+    finally:
+        store.close()
