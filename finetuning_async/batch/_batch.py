@@ -190,6 +190,8 @@ class Batch:
     async def add(self, requests: Iterable[Request | Row]) -> Added:
         """Take requests in, all or none; what is known already stays as it is.
 
+        A run that still creates takes them up; else the next one does.
+
         Args:
             requests: What to make; a `Row` adds a `custom_id`. They are read and
                 checked in a worker thread.
