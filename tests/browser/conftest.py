@@ -1,0 +1,69 @@
+"""A headless Chromium of the system and the demo on a port; real clock, asyncio."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient
+from finetuning_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser
+
+HERE = Path(__file__).parent
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.real_time)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # playwright and uvicorn know no other loop
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
+    from playwright.async_api import async_playwright
+
+    # The sandbox needs rights that a container's root has not.
+    flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*flags, "--mute-audio"]
+        )
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def demo(**settings: Any) -> AsyncIterator[tuple[Emulator, str]]:
+    """The demo on an emulator that is fast; gives its URL."""
+    from finetuning_async.demo import create_app, serve
+
+    told: dict[str, Any] = {"speed": 10.0, "generation_time": (20.0, 20.0), **settings}
+    async with Emulator(**told) as emulator:
+        async with httpx.AsyncClient(transport=emulator.transport()) as http:
+            client = AsyncClient(
+                emulator.api_key,
+                base_url=emulator.base_url,
+                rate_limits=emulator.rate_limits,
+                http_client=http,
+            )
+            app = create_app(client, service="emulator")
+            async with serve(app) as url:
+                yield emulator, url

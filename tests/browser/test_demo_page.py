@@ -1,0 +1,233 @@
+"""The demo's page in a real browser: seen, heard, by keyboard, by axe."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async.emulator._bodies import FAILURE
+from tests.browser.conftest import demo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page
+
+    from finetuning_async.emulator import Emulator
+
+pytest.importorskip("fastapi", reason="the extra demo is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+SECONDS = 1000  # playwright counts in milliseconds
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, url: str, **options: Any
+) -> AsyncIterator[tuple[Page, list[str]]]:
+    """A page, and what it did wrong: errors, and requests to other hosts."""
+    wrong: list[str] = []
+    context = await browser.new_context(**options)
+    context.set_default_timeout(20 * SECONDS)
+    page = await context.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda sent: None if sent.url.startswith(url) else wrong.append(sent.url),
+    )
+    await page.goto(url)
+    yield page, wrong
+    await context.close()
+
+
+async def ask_for(page: Page, tags: str, *, seconds: int = 10) -> None:
+    await page.fill("#tags", tags)
+    await page.fill("#duration", str(seconds))
+    await page.click("#make")
+
+
+async def until(page: Page, truth: str) -> None:
+    """Wait for an expression; playwright's own way to is against the page's CSP."""
+    with anyio.fail_after(20):
+        while not await page.evaluate(truth):  # noqa: ASYNC110 - it is in the browser
+            await anyio.sleep(0.05)
+
+
+async def heard_length(page: Page) -> float:
+    await until(page, "document.getElementById('audio').duration > 0")
+    return float(await page.evaluate("document.getElementById('audio').duration"))
+
+
+async def test_a_track_is_asked_for_seen_and_heard(chromium: Browser) -> None:
+    async with demo() as (emulator, url), opened(chromium, url) as (page, wrong):
+        await ask_for(page, "rain", seconds=15)
+        await page.wait_for_selector(".song.processing .progress")
+        assert "being made" in await page.inner_text(".song .facts")
+        await page.wait_for_selector(".song.completed")
+        assert abs(await heard_length(page) - 15) < 0.1
+        await page.click("#play")
+        await until(page, "document.getElementById('audio').currentTime > 1")
+        assert await page.get_attribute("#play", "aria-label") == "Pause"
+        painted = "wave.peaks.length === 180 && wave.played > 0"
+        await until(page, painted)
+        async with page.expect_download() as download:
+            await page.click("#save")
+        saved = await download.value
+        assert saved.suggested_filename.startswith("rain-")
+        assert await page.inner_text("#credits") == "1999"
+        await until(page, "document.querySelectorAll('#creates .free').length >= 9")
+        assert len(emulator.ledger) == 1
+    assert wrong == []
+
+
+async def test_a_refresh_midway_and_a_second_tab_lose_nothing(
+    chromium: Browser,
+) -> None:
+    slow = {"generation_time": (60.0, 60.0)}
+    async with demo(**slow) as (emulator, url), opened(chromium, url) as (page, wrong):
+        await ask_for(page, "rain")
+        await page.wait_for_selector(".song.processing")
+        await page.fill("#tags", "half a wish")
+        await page.reload()
+        await page.wait_for_selector(".song.processing")
+        assert await page.input_value("#tags") == "half a wish"
+        other = await page.context.new_page()
+        await other.goto(url)
+        await other.wait_for_selector(".song.processing")
+        await ask_for(other, "wind")
+        for tab in (page, other):
+            await tab.bring_to_front()
+            await until(
+                tab, "document.querySelectorAll('.song.completed').length === 2"
+            )
+            titles = await tab.locator(".song .title").all_inner_texts()
+            assert titles == ["wind", "rain"]
+        assert len(emulator.ledger) == 2
+    assert wrong == []
+
+
+async def test_errors_are_shown_where_they_belong(chromium: Browser) -> None:
+    broke = {"failure_rate": 1.0}
+    async with demo(**broke) as (emulator, url), opened(chromium, url) as (page, wrong):
+        await page.fill("#bpm", "500")
+        await page.click("#make")
+        await page.wait_for_selector("#bpm[aria-invalid=true]")
+        assert "60 to 200" in await page.inner_text("#bpm-problem")
+        assert "not blank" in await page.inner_text("#tags-problem")
+        assert await page.evaluate("document.activeElement.id") == "tags"
+        assert emulator.ledger == []
+        await page.fill("#bpm", "90")
+        await ask_for(page, "rain")
+        await page.wait_for_selector(".song.failed")
+        told = await page.inner_text(".song.failed .facts")
+        assert told == FAILURE
+        assert not await page.is_visible("#bpm-problem")
+    assert wrong == []
+
+
+async def test_a_studio_that_is_gone_is_told_and_found_again(chromium: Browser) -> None:
+    async with demo() as (_, url), opened(chromium, url) as (page, _):
+        await page.wait_for_selector("#empty")
+        await page.context.set_offline(True)
+        await ask_for(page, "rain")
+        await page.wait_for_selector("#form-problem:not(:empty)")
+        await page.context.set_offline(False)
+        await page.click("#make")
+        await page.wait_for_selector(".song.completed")
+        assert not await page.is_visible("#form-problem")
+
+
+async def test_the_whole_job_goes_by_tab_enter_and_space(chromium: Browser) -> None:
+    async with demo() as (_, url), opened(chromium, url) as (page, wrong):
+
+        async def tab_to(what: str) -> None:
+            for _ in range(40):
+                await page.keyboard.press("Tab")
+                if await page.evaluate(f"document.activeElement.matches('{what}')"):
+                    return
+            raise AssertionError(f"Tab does not reach {what}")
+
+        await tab_to("#tags")
+        await page.keyboard.type("rain")
+        await tab_to("#duration")
+        for _ in range(4):
+            await page.keyboard.press("ArrowLeft")
+        await tab_to("#make")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".song.completed")
+        assert abs(await heard_length(page) - 10) < 0.1
+        await tab_to("#play")
+        await page.keyboard.press("Space")
+        await until(page, "document.getElementById('audio').currentTime > 0")
+        await page.keyboard.press("Space")
+        assert await page.evaluate("document.getElementById('audio').paused")
+        await tab_to("#save")
+        async with page.expect_download():
+            await page.keyboard.press("Enter")
+        await tab_to(".open")
+        await page.keyboard.press("Space")
+        await until(page, "!document.getElementById('audio').paused")
+    assert wrong == []
+
+
+async def test_what_is_read_out_comes_at_most_every_5_s(chromium: Browser) -> None:
+    async with demo() as (_, url), opened(chromium, url) as (page, _):
+        await page.evaluate(
+            """() => { window.said = [];
+            new MutationObserver(() => window.said.push([performance.now(),
+              document.getElementById('live').textContent])
+            ).observe(document.getElementById('live'), {childList: true}); }"""
+        )
+        for number in range(4):
+            await ask_for(page, f"song {number}")
+            await anyio.sleep(0.7)
+        await until(
+            page, "window.said.map((s) => s[1]).join().split('finished').length === 5"
+        )
+        said = await page.evaluate("window.said")
+    assert len(said) >= 2
+    assert min(later[0] - earlier[0] for earlier, later in pairwise(said)) >= 5000
+
+
+async def violations(page: Page) -> list[str]:
+    from axe_playwright_python.async_playwright import Axe
+
+    found = await Axe().run(page)
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found.response["violations"]]
+
+
+async def make_all_kinds(page: Page, emulator: Emulator) -> None:
+    """One completed, one failed, one that runs, and a wrong form."""
+    await ask_for(page, "a title so long that it cannot stand in one line " * 3)
+    await page.wait_for_selector(".song.completed")
+    object.__setattr__(emulator, "failure_rate", 1.0)
+    await ask_for(page, "bad")
+    await page.wait_for_selector(".song.failed")
+    await ask_for(page, "runs")
+    await page.wait_for_selector(".song.processing")
+    await page.click("summary")
+    await page.fill("#bpm", "500")
+    await page.click("#make")
+    await page.wait_for_selector("#bpm[aria-invalid=true]")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_and_360_pixels_are_enough(
+    chromium: Browser, scheme: str
+) -> None:
+    options = {"color_scheme": scheme, "viewport": {"width": 360, "height": 740}}
+    async with demo() as (emulator, url):
+        async with opened(chromium, url, **options) as (page, wrong):
+            await page.wait_for_selector("#creates i")
+            assert await violations(page) == []
+            await make_all_kinds(page, emulator)
+            assert await violations(page) == []
+            width = "document.documentElement.scrollWidth"
+            assert await page.evaluate(width) <= 360
+            await page.set_viewport_size({"width": 1280, "height": 900})
+            assert await violations(page) == []
+            assert await page.evaluate(width) <= 1280
+        assert wrong == []
