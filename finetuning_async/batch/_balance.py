@@ -33,7 +33,7 @@ class Balance:
     """What readings have told.
 
     Attributes:
-        base: The last reading with nothing in doubt.
+        base: The last reading at which nothing in doubt was charged.
         refunds: Whether a failed track gives its credit back; `None` if not known.
     """
 
@@ -41,7 +41,7 @@ class Balance:
     refunds: bool | None = None
 
     def read(self, now: Reading) -> Balance:
-        """Take a reading while nothing is in doubt."""
+        """Take a reading at which nothing in doubt was charged."""
         learned = self.refunds
         if self.base is not None and now.fails > self.base.fails:
             charged = _charged(self.base, now)

@@ -12,7 +12,6 @@ from finetuning_async.batch._journal import Held
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from finetuning_async.batch._balance import Reading
     from finetuning_async.batch._creating import Creator
     from finetuning_async.batch._desk import Desk
     from finetuning_async.batch._doubts import Look
@@ -64,23 +63,44 @@ class Doubting:
 
     async def rebase(self) -> None:
         """Take the balance as a new base, if nothing is in doubt that it may show."""
-        states = self._desk.journal.summary.states
-        if not states["intent"] and not states["unknown"]:
-            detective = self._desk.detective
-            await detective.rebase(await detective.reading())
+        desk = self._desk
+        states = desk.journal.summary.states
+        if states["intent"] or states["unknown"]:
+            return
+        if states["accepted"] and not desk.running:
+            return  # before a run has begun to follow them
+        reading = await desk.detective.reading()
+        look = await self._look() if desk.running else None
+        if reading is not None and desk.detective.is_current(
+            reading, look, self._running_ids()
+        ):
+            await desk.detective.rebase(reading)
+
+    async def _look(self) -> Look | None:
+        desk = self._desk
+        items = [*desk.doubts.values(), *desk.running.values()]
+        return await desk.detective.look(earliest(items))
+
+    def _running_ids(self) -> frozenset[str]:
+        """Tracks that are not known to have ended."""
+        items = self._desk.running.values()
+        return frozenset(
+            str(item.entry.track_id) for item in items if item.entry.state == "accepted"
+        )
 
     async def _investigate(self) -> None:
         """One look for all that is in doubt, and a verdict for each."""
         desk, reading = self._desk, None
         if any(map(self._is_old, desk.doubts.values())):
             reading = await desk.detective.reading()
-        since = earliest([*desk.doubts.values(), *desk.running.values()])
-        look = await desk.detective.look(since)
+        look = await self._look()
         if look is None:
             return
         await self._adopt_found(look)
+        running = self._running_ids()
+        clear = await desk.detective.credits_clear(reading, look, running)
         for item in list(desk.doubts.values()):
-            await self._judge(item, look, reading)
+            await self._judge(item, look, clear)
         desk.tell()
 
     def _is_old(self, item: Item) -> bool:
@@ -97,16 +117,13 @@ class Doubting:
             if item is not None:
                 self._follower.start(await desk.adopt(item, track_id, logger))
 
-    async def _judge(self, item: Item, look: Look, reading: Reading | None) -> None:
+    async def _judge(self, item: Item, look: Look, clear: bool | None) -> None:
         desk = self._desk
-        running = desk.running.values()
-        ids = (str(i.entry.track_id) for i in running if i.entry.state == "accepted")
         word = desk.detective.judge(
             item,
             look,
-            reading,
             now=desk.now,
-            running=frozenset(ids),
+            credits_clear=clear,
             more_to_come=self._more_to_come(),
         )
         insists = desk.options.on_unknown == "resubmit" and self._is_old(item)

@@ -156,42 +156,66 @@ class Detective:
             fails=summary.fails,
         )
 
-    async def rebase(self, reading: Reading | None) -> None:
-        """Take a reading while nothing is in doubt."""
-        if reading is None:
-            return
+    async def rebase(self, reading: Reading) -> None:
+        """Take a reading at which nothing in doubt was charged."""
         self._balance = self._balance.read(reading)
         await self._journal.call(
             self._journal.store.write_note, BALANCE, self._balance.to_json()
         )
 
+    async def credits_clear(
+        self, reading: Reading | None, look: Look, running: frozenset[str]
+    ) -> bool | None:
+        """Whether the balance shows no charge for anything in doubt.
+
+        If so, it is the base of what comes: none of the doubts was charged before it.
+
+        Args:
+            reading: The balance.
+            look: Made after it.
+            running: Ids of ours that are not known to have ended.
+
+        Returns:
+            `None` if that cannot be said now.
+        """
+        if reading is None or not self.is_current(reading, look, running):
+            return None
+        is_clear = self._balance.is_clear(reading, self._journal.summary.in_doubt)
+        if is_clear:
+            await self.rebase(reading)
+        return is_clear
+
+    def is_current(
+        self, reading: Reading, look: Look | None, running: frozenset[str]
+    ) -> bool:
+        """Whether a reading counts every track that was accepted or failed before it.
+
+        A refund for a failure that is not counted could hide a charge.
+        """
+        summary = self._journal.summary
+        if (reading.accepts, reading.fails) != (summary.accepts, summary.fails):
+            return False
+        return not running if look is None else not running & look.failed
+
     def judge(
         self,
         item: Item,
         look: Look,
-        reading: Reading | None,
         *,
         now: float,
-        running: frozenset[str],
+        credits_clear: bool | None,
         more_to_come: bool,
     ) -> str:
         """``wait``, ``absent``, or why an item that is not listed must be held.
 
         Args:
             item: In doubt; not found in `look`.
-            look: Made after `reading`.
-            reading: The balance.
+            look: The list.
             now: By the service's clock.
-            running: Ids of ours that are not known to have ended.
+            credits_clear: As the method of this name says.
             more_to_come: Whether further creates will leave, or tracks will end.
         """
         lost_at = item.entry.lost_at or now
-        summary = self._journal.summary
-        is_current = (
-            reading is not None
-            and (reading.accepts, reading.fails) == (summary.accepts, summary.fails)
-            and not running & look.failed  # its refund may hide a charge
-        )
         return verdict(
             Evidence(
                 age=now - lost_at,
@@ -199,9 +223,7 @@ class Detective:
                 later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
                 seeds_are_echoed=self._seeds_are_echoed
                 and self._list_shows_seeds(look),
-                credits_clear=self._balance.is_clear(reading, summary.in_doubt)
-                if reading is not None and is_current
-                else None,
+                credits_clear=credits_clear,
                 more_to_come=more_to_come,
             )
         )
