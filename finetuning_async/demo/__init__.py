@@ -14,6 +14,8 @@ browser gets. It runs on asyncio only, because uvicorn does.
 from __future__ import annotations
 
 try:
+    import fastapi as _fastapi  # noqa: F401 - only to see that it is there
+    import sse_starlette as _sse  # noqa: F401 - only to see that it is there
     import uvicorn as _uvicorn  # noqa: F401 - only to see that it is there
 except ImportError as _missing:
     _HINT = f"the demo needs {_missing.name}: pip install 'finetuning-async[demo]'"

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
+import sniffio
 from fastapi import APIRouter, HTTPException, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
@@ -65,6 +66,8 @@ def events_router(
             raise HTTPException(404)
         if request.headers.get("last-event-id") in FINAL_STATUSES:
             return Response(status_code=204)
+        if sniffio.current_async_library() != "asyncio":
+            raise RuntimeError("event streams need asyncio, because sse-starlette does")
         stream = event_stream(client, track_id, timeout=timeout)
         return EventSourceResponse(stream, send_timeout=SEND_TIMEOUT)
 

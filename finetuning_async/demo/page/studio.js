@@ -115,7 +115,7 @@ function facts(song) {
   const known = [];
   if (!song.is_final) {
     const state = STATES[song.status] || song.status;
-    known.push(`${state}, ${clock(now() - song.since)}`);
+    known.push(`${state}, ${Math.floor(now() - song.since)} s so far`);
   }
   if (song.duration || song.length) known.push(clock(song.duration || song.length));
   if (song.bpm) known.push(`${song.bpm} bpm`);
