@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 SPEED: Final = 60.0
 SONG: Final = b"ID3" + bytes(range(256)) * 400
 CREATES: Final = "/v1/generations"
+HELD: Final = 3
+"""The exit code that says so."""
+
 LONGEST_LIFE: Final = 0.6
 """Seconds after its first request within which a run is killed."""
 
@@ -136,7 +139,8 @@ class Harness:
             code = await process.wait()
         if code != -signal.SIGKILL:
             self.tally.codes.append(code)
-            self._release()
+            if code == HELD:
+                self._release()
             return
         states = read_summary(self._album).states
         doubts = states["intent"] + states["unknown"]
@@ -172,7 +176,7 @@ class Harness:
             if process.returncode not in (0, 1, 3):
                 self.tally.troubles.append(process.stderr.decode()[-2000:])
                 return
-            if not self._release():
+            if process.returncode != HELD or not self._release():
                 return
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
