@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import os
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
 import anyio
 
 from finetuning_async import _parsing
-from finetuning_async._download import Download
+from finetuning_async._download import Download, audio_url
 from finetuning_async._errors import (
     ClientClosedError,
     GenerationFailedError,
@@ -20,7 +20,6 @@ from finetuning_async._errors import (
 )
 from finetuning_async._file_names import target_of
 from finetuning_async._generate_many import Outcomes
-from finetuning_async._rate_limits import RateLimits
 from finetuning_async._requests import GenerationRequest
 from finetuning_async._resources import (
     READ_TIMEOUT,
@@ -29,19 +28,24 @@ from finetuning_async._resources import (
     Playlists,
     SoundEffects,
 )
-from finetuning_async._secrets import ApiKey, key_problem, looks_documented
-from finetuning_async._session import Loop, OpenCalls, Session, Settings
+from finetuning_async._session import Loop, OpenCalls, Session
+from finetuning_async._settings import (
+    DEFAULT_LIMITS,
+    MAX_RETRIES,
+    MAX_RETRY_WAIT,
+    Settings,
+    read_key,
+)
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._transport import (
     DEFAULT_TIMEOUT,
     Pool,
-    as_timeout,
-    check_base_url,
 )
 from finetuning_async._waiting import check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import (
         AsyncGenerator,
         AsyncIterable,
@@ -61,14 +65,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-BASE_URL: Final = "https://pub.finetuning.ai"
 WAIT_TIMEOUT: Final = 300.0
 """Seconds; a longer `processing` may be a failure that the service did not record."""
-
-MAX_RETRIES: Final = 5
-MAX_RETRY_WAIT: Final = 300.0
-
-_DEFAULT_LIMITS: Final = RateLimits()
 
 
 class AsyncClient:
@@ -116,31 +114,31 @@ class AsyncClient:
         request_timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
         max_retries: int = MAX_RETRIES,
         max_retry_wait: float = MAX_RETRY_WAIT,
-        rate_limits: SupportsRateLimits | None = _DEFAULT_LIMITS,
+        rate_limits: SupportsRateLimits | None = DEFAULT_LIMITS,
         rate_limiter: Limiter | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        key, problem = _read_key(api_key)
+        key, problem = read_key(api_key)
         del api_key  # a traceback may show the locals of this frame
         if key is None:
             raise InvalidRequestError.hidden("api_key", problem)
-        self._settings = Settings(
-            key=key,
-            base_url=check_base_url(
-                base_url or os.environ.get("FINETUNING_BASE_URL") or BASE_URL
-            ),
-            timeout=as_timeout(request_timeout),
-            max_retries=_check_retries(max_retries),
-            max_retry_wait=check_timeout(max_retry_wait, "max_retry_wait"),
-            rate_limits=None if rate_limits is None else RateLimits.of(rate_limits),
-            rate_limiter=rate_limiter,
-        )
         self._pool = Pool(http_client)
         self._calls = OpenCalls()
-        self._loop = Loop()
-        self._begin()
+        self._begin(
+            Settings(
+                api_key=key,
+                base_url=base_url or "",
+                request_timeout=request_timeout,
+                max_retries=max_retries,
+                max_retry_wait=max_retry_wait,
+                rate_limits=rate_limits,
+                rate_limiter=rate_limiter,
+            )
+        )
 
-    def _begin(self) -> None:
+    def _begin(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = Loop()
         self._bound: Session | None = None
         self.generations = Generations(self._session)
         self.instrumentals = Instrumentals(self._session)
@@ -152,15 +150,12 @@ class AsyncClient:
         if settings is None:  # `__init__` has raised, and a traceback shows its frame
             return "<AsyncClient, not made>"
         state = "closed" if self.is_closed else "open"
-        return f"<AsyncClient {settings.base_url} key={settings.key!r} {state}>"
+        return f"<AsyncClient {settings.base_url} key={settings.api_key!r} {state}>"
 
     def _session(self) -> Session:
         """This client in the running event loop."""
-        if self._loop.is_new():
-            if self._bound is not None:
-                self._pool.forget()
-            self._bound = None
-        if self._bound is None:
+        if self._loop.is_new() or self._bound is None:
+            self._pool.enter_loop()
             self._bound = Session.begin(self._settings, self._pool, self._calls)
         return self._bound
 
@@ -188,12 +183,10 @@ class AsyncClient:
         """
         if self.is_closed:
             return
-        if self._bound is not None:
-            self._bound.account.poller.close(self._pool)
         await carried_to_its_end(self._close)
 
     async def _close(self) -> None:
-        await self._calls.close()
+        await self._calls.close(self._pool)
         await self._pool.aclose()
 
     def with_options(self, **overrides: Any) -> AsyncClient:
@@ -204,21 +197,17 @@ class AsyncClient:
 
         Args:
             overrides: Any option of the constructor but `http_client`.
+
+        Raises:
+            InvalidRequestError: There is no such option, or a value is out of range.
         """
-        options = {
-            "api_key": self._settings.key.reveal(),
-            "base_url": self._settings.base_url,
-            "request_timeout": self._settings.timeout,
-            "max_retries": self._settings.max_retries,
-            "max_retry_wait": self._settings.max_retry_wait,
-            "rate_limits": self._settings.rate_limits,
-            "rate_limiter": self._settings.rate_limiter,
-        }
-        unknown = sorted(set(overrides) - set(options))
-        if unknown:
-            raise InvalidRequestError("with_options", unknown, f"of {sorted(options)}")
-        view = AsyncClient(**{**options, **overrides})
-        view._pool, view._calls, view._loop = self._pool, self._calls, self._loop
+        if "api_key" in overrides:
+            key, problem = read_key(overrides.pop("api_key"))
+            if key is None:
+                raise InvalidRequestError.hidden("api_key", problem)
+            overrides["api_key"] = key
+        view = copy.copy(self)
+        view._begin(self._settings.changed(overrides))  # noqa: SLF001 - it is one of us
         return view
 
     async def me(self, *, timeout: float | None = READ_TIMEOUT) -> Account:
@@ -479,7 +468,7 @@ class AsyncClient:
         download = Download(
             session.pipeline.transport,
             session.pipeline.retry,
-            _audio_url(generation_or_url),
+            audio_url(generation_or_url),
             on_progress,
         )
         with session.calls.one():
@@ -500,34 +489,3 @@ class AsyncClient:
     def rate_limit_status(self) -> RateLimitStatus:
         """Both budgets now: what is free, who waits, what the service said."""
         return self._session().account.limiter.status()
-
-
-def _read_key(given: str | None) -> tuple[ApiKey | None, str]:
-    """The key to use, or what is wrong with it."""
-    text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
-    problem = key_problem(text)
-    if problem is not None:
-        return None, problem
-    if not looks_documented(text):
-        logger.warning(
-            "the API key has not the documented form, ft_live_ and 32 characters"
-        )
-    return ApiKey(text), ""
-
-
-def _check_retries(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
-
-
-def _audio_url(track: Generation | SoundEffect | str) -> str:
-    if isinstance(track, str):
-        return track
-    if track.audio_url is None:
-        raise InvalidRequestError(
-            "generation_or_url",
-            f"{track.id} ({track.status})",
-            "a completed track, which has an audio_url",
-        )
-    return track.audio_url

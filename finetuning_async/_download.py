@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._retry import RetryPolicy
     from finetuning_async._transport import MediaStream, Transport
+    from finetuning_async._types import Track
 
 BATCH: Final = 1 << 20
 """Bytes gathered before a thread writes them: a hop per chunk halves the speed."""
@@ -198,3 +199,20 @@ def check_target(path: Path) -> None:
         InvalidRequestError: It cannot.
     """
     TargetFile(path).discard()
+
+
+def audio_url(track: Track | str) -> str:
+    """Where the audio of a track is; a URL is taken as it is.
+
+    Raises:
+        InvalidRequestError: The track is not completed.
+    """
+    if isinstance(track, str):
+        return track
+    if track.audio_url is None:
+        raise InvalidRequestError(
+            "generation_or_url",
+            f"{track.id} ({track.status})",
+            "a completed track, which has an audio_url",
+        )
+    return track.audio_url

@@ -1,6 +1,6 @@
 """A client at work in its event loop: what is its own, and what its account shares.
 
-Settings   what a client was given
+Settings   (of `_settings`) what a client was given
 Pool       (of `_transport`) its connections, shared by its `with_options` views
 OpenCalls  the calls under way, so that closing the client can end them
 Session    all of it bound to one event loop; made at the first call
@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
-import httpx
 from anyio.lowlevel import EventLoopToken, current_token
 
 from finetuning_async._account import Account, rng
@@ -29,14 +27,12 @@ from finetuning_async._errors import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
-from finetuning_async._limiter import Limiter
 from finetuning_async._order import Order
 from finetuning_async._pipeline import Pipeline
-from finetuning_async._rate_limits import RateLimits
 from finetuning_async._retry import RetryPolicy
-from finetuning_async._secrets import ApiKey
+from finetuning_async._settings import Settings
 from finetuning_async._submit import Submitter
-from finetuning_async._transport import LOOPBACK, Pool, Transport
+from finetuning_async._transport import Pool, Transport
 from finetuning_async._waiting import Waiting, check_timeout
 from finetuning_async._wire import Call
 
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
 
     from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async._poller import Poller
     from finetuning_async._requests import AnyRequest
     from finetuning_async._watch_list import AnyTrack
     from finetuning_async._wire import Answer
@@ -60,34 +57,6 @@ CREATES: Final = {
 """Path and route of each create. No source settles the budget of the last two."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Settings:
-    """What a client was given, checked.
-
-    Attributes:
-        key: The API key.
-        base_url: Without a trailing slash.
-        timeout: For one attempt on the wire.
-        max_retries: Repetitions after a first attempt that failed.
-        max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
-        rate_limits: What the account may send; `None` for no pacing.
-        rate_limiter: Its turns, if the caller brings them.
-    """
-
-    key: ApiKey
-    base_url: str
-    timeout: httpx.Timeout
-    max_retries: int
-    max_retry_wait: float
-    rate_limits: RateLimits | None
-    rate_limiter: Limiter | None
-
-    @property
-    def is_on_loopback(self) -> bool:
-        """Whether the service is on this machine: an emulator."""
-        return urlsplit(self.base_url).hostname in LOOPBACK
-
-
 _own: ContextVar[frozenset[anyio.CancelScope]] = ContextVar("_own", default=frozenset())
 """The calls that the running code is part of; a callback of a create is part of one."""
 
@@ -97,6 +66,7 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._scopes: set[anyio.CancelScope] = set()
+        self._pollers: dict[Poller, None] = {}
         self._one_left: anyio.Event | None = None
         self.is_closing = False
 
@@ -120,13 +90,19 @@ class OpenCalls:
                 if self._one_left is not None:
                     self._one_left.set()
 
-    async def close(self) -> None:
+    def polled_by(self, poller: Poller) -> None:
+        """Say who keeps the waits of these calls; they end with the client, too."""
+        self._pollers[poller] = None
+
+    async def close(self, pool: Pool) -> None:
         """Cancel the calls and wait for their end; a create on the wire is let through.
 
         A call that is one's own, as when a callback closes the client, is not waited
         for.
         """
         self.is_closing = True
+        for poller in self._pollers:
+            poller.close(pool)
         for scope in self._scopes:
             scope.cancel()
         with anyio.move_on_after(CLOSING):
@@ -155,7 +131,7 @@ class Session:
         """Bind a client to the running event loop."""
         account = Account.of(
             settings.base_url,
-            settings.key,
+            settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
         )
@@ -163,8 +139,8 @@ class Session:
             transport=Transport(
                 pool=pool,
                 base_url=settings.base_url,
-                key=settings.key,
-                timeout=settings.timeout,
+                key=settings.api_key,
+                timeout=settings.request_timeout,
             ),
             limiter=account.limiter,
             retry=RetryPolicy(
@@ -174,6 +150,7 @@ class Session:
             ),
             clock=account.clock,
         )
+        calls.polled_by(account.poller)
         waiting = Waiting(pipeline, account.inflight, account.poller)
         submitter = Submitter(
             pipeline,

@@ -20,13 +20,14 @@ import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 import anyio.lowlevel
 import attrs
 import httpx
+from anyio.lowlevel import current_token
 
 from finetuning_async._errors import (
     APIConnectionError,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 KEY_HEADER: Final = "X-API-Key"
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+Timeout: TypeAlias = httpx.Timeout
+"""What other modules call httpx's timeouts: only this one imports httpx."""
+
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 HEADERS: Final = {
     "Accept": "application/json",
@@ -153,6 +157,7 @@ class Pool:
     def __init__(self, http_client: httpx.AsyncClient | None) -> None:
         self._given = http_client
         self._own: httpx.AsyncClient | None = None
+        self._loop: object = None
         self.is_closed = False
         self.is_traced = http_client is None
 
@@ -173,9 +178,11 @@ class Pool:
             )
         return self._own
 
-    def forget(self) -> None:
-        """Drop connections that belong to an event loop that has ended."""
-        self._own = None
+    def enter_loop(self) -> None:
+        """Drop the connections if they belong to an event loop that has ended."""
+        loop = current_token().native_token
+        if loop is not self._loop:
+            self._loop, self._own = loop, None
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""

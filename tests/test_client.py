@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -33,6 +34,7 @@ from finetuning_async.testing import JumpingEventLoop
 from tests._world import emulated
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 KEY = "ft_live_" + "0" * 32
@@ -333,6 +335,23 @@ async def test_closing_ends_calls_that_wait_and_refuses_new_ones() -> None:
         await client.aclose()
 
 
+async def test_closing_a_client_ends_the_waits_of_its_views_too() -> None:
+    async with emulated(Emulator(generation_time=(500, 500))) as (emulator, client):
+        key = "ft_live_" + "a" * 32
+        emulator.add_account(key)
+        view = client.with_options(api_key=key)
+        track = await view.generations.create("x")
+        async with anyio.create_task_group() as group:
+            group.start_soon(_after, 10, client.aclose)
+            with pytest.raises(ClientClosedError):
+                await view.wait_for_completion(track, timeout=None)
+
+
+async def _after(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    await anyio.sleep(seconds)
+    await work()
+
+
 async def test_a_given_http_client_is_not_closed() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
@@ -346,6 +365,31 @@ def test_a_client_lives_on_after_its_loop_has_ended() -> None:
     for _ in range(50):
         with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
             assert runner.run(client.health()).status == "ok"
+
+
+def test_a_view_lives_on_after_its_loop_has_ended_as_its_client_does() -> None:
+    client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=_always_well()))
+    view = client.with_options(max_retries=1)
+
+    async def both() -> None:
+        await client.health()
+        await view.health()
+        assert view.rate_limit_status().reads.waiting == 0
+
+    for _ in range(3):
+        with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
+            runner.run(both())
+
+
+def test_a_refused_key_of_a_view_is_in_no_local_of_ours() -> None:
+    client = AsyncClient(KEY)
+    try:
+        client.with_options(api_key="not a key")
+    except InvalidRequestError as error:
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+        ours = [frame for frame in shown.stack if frame.filename != __file__]
+        assert ours
+        assert not any("not a key" in str(frame.locals) for frame in ours)
 
 
 def test_a_client_in_a_second_living_loop_says_so() -> None:
