@@ -47,13 +47,13 @@ class Account:
 
     def __init__(self, limits: RateLimits | None, limiter: Limiter | None) -> None:
         self.limits = limits
-        self.limiter = limiter or Limiter(limits, rng=rng)
-        self.clock = ServerClock()
-        self.inflight = InFlight()
-        self.one_by_one = OneByOne()
-        self.downloads = anyio.Semaphore(DOWNLOADS_AT_ONCE)
+        self.limiter: Limiter = limiter or Limiter(limits, rng=rng)
+        self.clock: ServerClock = ServerClock()
+        self.inflight: InFlight = InFlight()
+        self.one_by_one: OneByOne = OneByOne()
+        self.downloads: anyio.Semaphore = anyio.Semaphore(DOWNLOADS_AT_ONCE)
         reads = (limits or RateLimits()).reads
-        self.poller = Poller(
+        self.poller: Poller = Poller(
             self.inflight, self.clock, limit=reads.limit, per=reads.per
         )
 

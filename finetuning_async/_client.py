@@ -140,10 +140,10 @@ class AsyncClient:
         self._settings = settings
         self._loop = Loop()
         self._bound: Session | None = None
-        self.generations = Generations(self._session)
-        self.instrumentals = Instrumentals(self._session)
-        self.sound_effects = SoundEffects(self._session)
-        self.playlists = Playlists(self._session)
+        self.generations: Generations = Generations(self._session)
+        self.instrumentals: Instrumentals = Instrumentals(self._session)
+        self.sound_effects: SoundEffects = SoundEffects(self._session)
+        self.playlists: Playlists = Playlists(self._session)
 
     def __repr__(self) -> str:
         settings = getattr(self, "_settings", None)

@@ -106,7 +106,7 @@ class InvalidRequestError(FinetuningError, ValueError):
     def __init__(self, field: str, value: object, allowed: str) -> None:
         super().__init__(f"{field}={_short(value)} is not valid: {allowed}")
         self.field = field
-        self.value = value if _is_simple(value) else _short(value)
+        self.value: object = value if _is_simple(value) else _short(value)
         self.allowed = allowed
 
     @classmethod
@@ -282,7 +282,7 @@ class SubmissionUnknownError(FinetuningError):
         self.prompt = prompt
         self.seed = seed
         self.sent_at = sent_at
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[str, ...] = tuple(candidates)
 
 
 class GenerationFailedError(FinetuningError):

@@ -58,7 +58,7 @@ class Ticket:
     __slots__ = ("wake",)
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
+        self.wake: Callable[[], None] = wake
 
 
 class SeedMark:
@@ -71,7 +71,7 @@ class SeedMark:
     __slots__ = ("is_shared",)
 
     def __init__(self) -> None:
-        self.is_shared = False
+        self.is_shared: bool = False
 
 
 class InFlight:

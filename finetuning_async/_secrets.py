@@ -23,7 +23,7 @@ class ApiKey:
 
     def __init__(self, text: str) -> None:
         self.__text = text
-        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        self.digest: str = hashlib.sha256(text.encode()).hexdigest()
 
     def reveal(self) -> str:
         """The key itself; for the one line that puts it on the wire."""

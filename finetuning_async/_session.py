@@ -68,7 +68,7 @@ class OpenCalls:
         self._scopes: set[anyio.CancelScope] = set()
         self._pollers: dict[Poller, None] = {}
         self._one_left: anyio.Event | None = None
-        self.is_closing = False
+        self.is_closing: bool = False
 
     @contextmanager
     def one(self, deadline: float = inf) -> Generator[anyio.CancelScope]:

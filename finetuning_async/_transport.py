@@ -158,8 +158,8 @@ class Pool:
         self._given = http_client
         self._own: httpx.AsyncClient | None = None
         self._loop: object = None
-        self.is_closed = False
-        self.is_traced = http_client is None
+        self.is_closed: bool = False
+        self.is_traced: bool = http_client is None
 
     def client(self) -> httpx.AsyncClient:
         """The client to send with.

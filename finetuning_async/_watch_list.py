@@ -51,10 +51,10 @@ class Waiter:
     __slots__ = ("_event", "alarm", "deadline", "error", "pipeline", "ready")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
-        self.pipeline = pipeline
-        self.deadline = deadline
-        self.alarm = 0
-        self.ready = False
+        self.pipeline: Pipeline = pipeline
+        self.deadline: float = deadline
+        self.alarm: int = 0
+        self.ready: bool = False
         self.error: Exception | None = None
         self._event: anyio.Event | None = None
 
@@ -102,10 +102,10 @@ class Watcher(Waiter):
         deadline: float = inf,
     ) -> None:
         super().__init__(pipeline, deadline=deadline)
-        self.track_id = track_id
+        self.track_id: str = track_id
         self.latest = latest
-        self.in_overtime = False
-        self.is_over = False
+        self.in_overtime: bool = False
+        self.is_over: bool = False
 
     def end(self) -> None:
         """Its time is over."""

@@ -37,4 +37,4 @@ class BatchInputError(BatchError, ValueError):
         if len(problems) > SHOWN:
             shown.append(f"and {len(problems) - SHOWN} more")
         super().__init__("\n".join(shown))
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)

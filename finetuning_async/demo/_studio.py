@@ -58,7 +58,7 @@ class Studio:
         self.folder = folder
         self.songs: dict[str, Song] = {}
         self.credits: int | None = None
-        self.is_closing = False
+        self.is_closing: bool = False
         self._tasks: TaskGroup | None = None
         self._numbers = count(1)
         self._version = 0
