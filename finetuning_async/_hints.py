@@ -17,49 +17,49 @@ answer was lost takes half of them to be found."""
 KEPT: Final = 1024
 """Unknown tracks remembered, the newest."""
 
+TRUSTED_AFTER: Final = 5
+"""Tracks with a webhook that must all have been announced, the last so many. With two
+worker processes half of the webhooks land in the other one, and five in a row here once
+in 32 times."""
+
 
 class Hints:
-    """The hints of one account in one process.
-
-    Attributes:
-        hooks_arrive: Whether webhooks are seen to come here: the last track that had
-            one, and ended, was announced.
-    """
+    """The hints of one account in one process."""
 
     def __init__(self) -> None:
-        self.hooks_arrive = False
         self._early: dict[str, float] = {}
-        self._unannounced: dict[str, float] = {}
+        self._ends: dict[str, bool] = {}
 
     def __repr__(self) -> str:
         return f"<Hints early={len(self._early)} hooks_arrive={self.hooks_arrive}>"
 
+    @property
+    def hooks_arrive(self) -> bool:
+        """Whether webhooks are seen to come to this process."""
+        return len(self._ends) == TRUSTED_AFTER and all(self._ends.values())
+
     def unknown(self, track_id: str, now: float) -> None:
         """There was one about a track that is not watched, or not any more."""
-        if now - self._unannounced.pop(track_id, -inf) <= REMEMBERED:
-            self.hooks_arrive = True  # polling was only a little faster
-        else:
-            _remember(self._early, track_id, now)
+        if track_id in self._ends:
+            self._ends[track_id] = True  # polling was only a little faster
+            return
+        self._early.pop(track_id, None)  # so that the newest stand last
+        self._early[track_id] = now
+        while len(self._early) > KEPT:
+            del self._early[next(iter(self._early))]
 
     def take(self, track_id: str, now: float) -> bool:
         """Whether there was one of late about a track that is watched from now on."""
         return now - self._early.pop(track_id, -inf) <= REMEMBERED
 
-    def ended(self, track_id: str, now: float, *, announced: bool) -> None:
+    def ended(self, track_id: str, *, announced: bool) -> None:
         """A track with a webhook has ended.
 
         Args:
             track_id: Which.
-            now: On the loop's clock.
-            announced: Whether there was a hint about it.
+            announced: Whether there was a hint about it before.
         """
-        self.hooks_arrive = announced
-        if not announced:
-            _remember(self._unannounced, track_id, now)
-
-
-def _remember(moments: dict[str, float], track_id: str, now: float) -> None:
-    moments.pop(track_id, None)  # so that the newest stand last
-    moments[track_id] = now
-    while len(moments) > KEPT:
-        del moments[next(iter(moments))]
+        self._ends.pop(track_id, None)
+        self._ends[track_id] = announced
+        while len(self._ends) > TRUSTED_AFTER:
+            del self._ends[next(iter(self._ends))]

@@ -133,8 +133,8 @@ class News:
 
     def _ended(self, track: Watched) -> None:
         if track.has_webhook:
-            now, announced = anyio.current_time(), track.noticed_at > -inf
-            self._list.hints.ended(track.track_id, now, announced=announced)
+            announced = track.noticed_at > -inf
+            self._list.hints.ended(track.track_id, announced=announced)
         self._inflight.ended(track.track_id)
         self._list.drop(track.track_id)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async._hints import KEPT, REMEMBERED, Hints
+from finetuning_async._hints import KEPT, REMEMBERED, TRUSTED_AFTER, Hints
 from finetuning_async._poll_schedule import HOOK_GRACE, HOOK_PAUSE, Expectation, Outlook
 from finetuning_async.emulator import Emulator
 from finetuning_async.webhooks import WebhookReceiver
@@ -63,20 +63,21 @@ def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
     hints = Hints()
     for number in range(10 * KEPT):
         hints.unknown(str(number), 0.0)
-        hints.ended(str(number), 0.0, announced=False)
+        hints.ended(f"ended {number}", announced=False)
     assert repr(hints) == f"<Hints early={KEPT} hooks_arrive=False>"
-    assert len(hints._unannounced) == KEPT
+    assert len(hints._ends) == TRUSTED_AFTER
     assert hints.take(str(10 * KEPT - 1), 0.0)
 
 
-def test_hooks_arrive_as_long_as_the_last_one_did() -> None:
+def test_hooks_arrive_when_the_last_five_did() -> None:
     hints = Hints()
-    assert not hints.hooks_arrive
-    hints.ended("a", 0.0, announced=True)
+    for number in range(TRUSTED_AFTER):
+        assert not hints.hooks_arrive
+        hints.ended(str(number), announced=True)
     assert hints.hooks_arrive
-    hints.ended("b", 1.0, announced=False)
+    hints.ended("b", announced=False)
     assert not hints.hooks_arrive
-    hints.unknown("b", 2.0)  # polling was faster by a second
+    hints.unknown("b", 2.0)  # polling was faster by a moment
     assert hints.hooks_arrive
     assert not hints.take("b", 2.0)
 
@@ -128,7 +129,7 @@ async def test_a_hook_that_overtakes_the_answer_is_followed_as_soon_as_one_waits
 async def test_where_hooks_arrive_polling_slows_and_nothing_comes_later() -> None:
     async def last_reads_and_delay(*, with_hook: bool) -> tuple[int, float]:
         async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
-            for _ in range(6):
+            for _ in range(8):
                 webhook = receiver.url(BASE) if with_hook else None
                 before = reads(emulator)
                 track = await client.generate("x", webhook=webhook)
