@@ -32,6 +32,12 @@ def test_the_readme_is_short_and_has_its_two_commands_first() -> None:
     assert "pytest" in commands[1]
 
 
+def test_the_backend_of_the_readme_is_the_one_that_is_tested() -> None:
+    example = (README.parent / "tests" / "web" / "backend_example.py").read_text()
+    _, _, program = example.removeprefix('"""').partition('"""')
+    assert program.lstrip() in BLOCKS
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 async def test_a_python_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     async with Emulator(speed=100) as emulator, serve(emulator) as url:
@@ -43,6 +49,8 @@ async def test_a_python_block_of_the_readme_runs(number: int, tmp_path: Path) ->
                     **os.environ,
                     "FINETUNING_BASE_URL": url,
                     "FINETUNING_API_KEY": emulator.api_key,
+                    "HOOK_SECRETS": "a_secret_of_thirty_two_characters",
+                    "PUBLIC_URL": "https://me.example",
                 },
                 capture_output=True,
                 text=True,
