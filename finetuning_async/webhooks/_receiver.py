@@ -20,7 +20,13 @@ from finetuning_async._errors import (
     WebhookVerificationError,
 )
 from finetuning_async.webhooks._asgi import BadBodyError, lifespan, read_body, respond
-from finetuning_async.webhooks._tokens import Tokens, token_of, with_token
+from finetuning_async.webhooks._tokens import (
+    Tokens,
+    keyed_by,
+    nonce_of,
+    token_of,
+    with_token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,14 +82,17 @@ class WebhookReceiver:
         max_body: int = MAX_BODY,
         body_timeout: float = BODY_TIMEOUT,
     ) -> None:
-        self.client = client
-        self._tokens = Tokens(secrets)
+        keyed = keyed_by(secrets)
         del secrets  # a traceback may show the locals of this frame
+        self.client = client
         self._max_body = max_body
         self._body_timeout = body_timeout
         self._used: OrderedDict[bytes, int] = OrderedDict()
+        self._tokens = Tokens(keyed)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_tokens"):  # `__init__` has raised, and this is its frame
+            return "<WebhookReceiver, not made>"
         return f"<WebhookReceiver {self._tokens!r} used={len(self._used)}>"
 
     def url(self, url: str) -> str:
@@ -101,7 +110,7 @@ class WebhookReceiver:
         """Check the raw query string of a delivery; the first thing to do with one.
 
         Returns:
-            The token; only `receive` needs it.
+            What tells its token apart, and is no secret.
 
         Raises:
             WebhookVerificationError: It has not exactly one token, or not one of ours.
@@ -109,7 +118,7 @@ class WebhookReceiver:
         token = token_of(query)
         if not self._tokens.holds(token):
             raise WebhookVerificationError("the token is not one of ours")
-        return token
+        return nonce_of(token)
 
     def receive(self, query: bytes, body: bytes) -> Generation | SoundEffect:
         """Take a delivery in an endpoint of your own, instead of `__call__`.
@@ -125,14 +134,15 @@ class WebhookReceiver:
             WebhookVerificationError: The token is wrong; answer with an empty 404.
             APIResponseError: The body cannot be read.
         """
-        token = self.verify(query)
+        nonce = self.verify(query)
+        del query  # a traceback may show the locals of this frame
         track = _parsing.webhook_payload(_json(body))
-        self._notice(token, track.id)
+        self._notice(nonce, track.id)
         return track
 
-    def _notice(self, token: bytes, track_id: str) -> None:
-        times = self._used.pop(token, 0)
-        self._used[token] = times + 1
+    def _notice(self, nonce: bytes, track_id: str) -> None:
+        times = self._used.pop(nonce, 0)
+        self._used[nonce] = times + 1
         while len(self._used) > TOKENS_KEPT:
             self._used.popitem(last=False)
         if times < NOTICES_PER_TOKEN:
@@ -149,7 +159,7 @@ class WebhookReceiver:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            token = self.verify(scope.get("query_string", b""))
+            nonce = self.verify(scope.get("query_string", b""))
         except WebhookVerificationError:
             await respond(send, 404)
             return
@@ -168,7 +178,7 @@ class WebhookReceiver:
         try:
             await respond(send, 204)
         finally:  # whether or not the sender has stayed for the answer
-            self._notice(token, track_id)
+            self._notice(nonce, track_id)
 
     async def _body(self, scope: Scope, receive: Receive) -> Any:
         with anyio.move_on_after(self._body_timeout):

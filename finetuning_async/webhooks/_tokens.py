@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 from finetuning_async._errors import InvalidRequestError, WebhookVerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 PARAMETER: Final = "token"
 NONCE_BYTES: Final = 16
@@ -38,17 +38,23 @@ class Tokens:
     """Makes tokens with the first secret and knows those of all.
 
     Args:
-        secrets: At least one, each of at least 32 characters or bytes.
+        keyed: Of `keyed_by`.
 
     Raises:
-        InvalidRequestError: There is none, or one is too short.
+        InvalidRequestError: There is none.
     """
 
     __slots__ = ("_keyed",)
 
-    def __init__(self, secrets: Iterable[str | bytes]) -> None:
-        self._keyed = _keyed(secrets)
-        del secrets  # a traceback may show the locals of this frame
+    def __init__(self, keyed: Sequence[hmac.HMAC]) -> None:
+        self._keyed = keyed
+        if not keyed:
+            raise InvalidRequestError.hidden(
+                "secrets",
+                f"a list of secrets, each of at least {SHORTEST_SECRET} characters;"
+                " python -c 'import secrets; print(secrets.token_urlsafe(32))' makes"
+                " one",
+            )
 
     def __repr__(self) -> str:
         return f"<Tokens secrets={len(self._keyed)}>"
@@ -60,7 +66,7 @@ class Tokens:
 
     def holds(self, token: bytes) -> bool:
         """Whether a token is one of ours; takes the same time for every wrong one."""
-        nonce = token.partition(b".")[0]
+        nonce = nonce_of(token)
         found = False
         for keyed in self._keyed:
             expected = nonce + b"." + _signed(keyed, nonce)
@@ -71,20 +77,17 @@ class Tokens:
 _NONCE_LENGTH: Final = len(urlsafe_b64encode(bytes(NONCE_BYTES)).rstrip(b"="))
 
 
-def _keyed(secrets: Iterable[str | bytes]) -> list[hmac.HMAC]:
-    """HMACs that hold their secret where no `repr` shows it."""
+def keyed_by(secrets: Iterable[str | bytes]) -> list[hmac.HMAC]:
+    """HMACs that hold their secrets where no `repr` and no traceback shows them.
+
+    Args:
+        secrets: At least one, each of at least 32 characters or bytes; else there is
+            nothing in the list.
+    """
     listed = [] if isinstance(secrets, str | bytes) else list(secrets)
     raw = [s.encode() if isinstance(s, str) else bytes(s) for s in listed]
     enough = bool(raw) and all(len(secret) >= SHORTEST_SECRET for secret in raw)
-    keyed = [hmac.new(s, _PURPOSE, hashlib.sha256) for s in raw] if enough else []
-    del secrets, listed, raw  # a traceback may show the locals of this frame
-    if not keyed:
-        raise InvalidRequestError.hidden(
-            "secrets",
-            f"a list of secrets, each of at least {SHORTEST_SECRET} characters;"
-            " python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one",
-        )
-    return keyed
+    return [hmac.new(s, _PURPOSE, hashlib.sha256) for s in raw] if enough else []
 
 
 def _signed(keyed: hmac.HMAC, nonce: bytes) -> bytes:
@@ -95,6 +98,11 @@ def _signed(keyed: hmac.HMAC, nonce: bytes) -> bytes:
 
 def _text(raw: bytes) -> bytes:
     return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def nonce_of(token: bytes) -> bytes:
+    """The part of a token that tells it apart; alone it is no secret."""
+    return token.partition(b".")[0]
 
 
 def with_token(url: str, token: str) -> str:

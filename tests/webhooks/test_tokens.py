@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_async import AsyncClient, InvalidRequestError
+from finetuning_async import APIResponseError, AsyncClient, InvalidRequestError
 from finetuning_async.webhooks import (
     TokenFilter,
     WebhookReceiver,
     WebhookVerificationError,
     hide_tokens,
 )
-from finetuning_async.webhooks._tokens import Tokens
+from finetuning_async.webhooks._tokens import Tokens, keyed_by
 from tests.webhooks._calls import BASE, NEW_SECRET, NOBODY, SECRET, query_of
 
 
@@ -74,6 +74,20 @@ def test_secrets_that_protect_nothing_are_refused_and_not_shown(
     with pytest.raises(InvalidRequestError, match="at least 32") as caught:
         WebhookReceiver(AsyncClient(NOBODY), secrets=secrets)  # type: ignore[arg-type]  # the mistake is the test
     assert SECRET not in str(caught.value)
+    trace = caught.tb.tb_next
+    while trace is not None:
+        assert SECRET not in repr(trace.tb_frame.f_locals)
+        trace = trace.tb_next
+
+
+def test_no_traceback_of_a_bad_body_shows_the_token() -> None:
+    query = query_of(receiver().url(BASE))
+    with pytest.raises(APIResponseError) as caught:
+        receiver().receive(query, b"no json")
+    trace = caught.tb.tb_next
+    while trace is not None:
+        assert query.decode()[6:] not in repr(trace.tb_frame.f_locals)
+        trace = trace.tb_next
 
 
 def test_two_tokens_or_none_are_refused() -> None:
@@ -110,12 +124,12 @@ def test_tokens_in_other_encodings_are_wrong_and_no_crash(wrong: bytes) -> None:
 
 @given(st.binary(max_size=80))
 def test_no_random_bytes_hold(token: bytes) -> None:
-    assert not Tokens([SECRET]).holds(token)
+    assert not Tokens(keyed_by([SECRET])).holds(token)
 
 
 @given(st.integers(0, 65), st.integers(1, 255))
 def test_a_changed_character_makes_it_wrong(place: int, change: int) -> None:
-    tokens = Tokens([SECRET])
+    tokens = Tokens(keyed_by([SECRET]))
     token = bytearray(tokens.new().encode())
     assert tokens.holds(bytes(token))
     assert not tokens.holds(bytes(token) + b"=")
