@@ -12,7 +12,10 @@ again within a used-up minute earns one 429 and not ten, and a burst leaves in f
 round trip after the first of it. A credit lasts one period: after that, others may have
 come.
 
-A service that sends no such header gives endless credit with its first answer.
+Where no such header is sent, an answer proves only itself. So the first `SINGLY` go one
+at a time, each after the answer of the one before; then the rest at once, with endless
+credit. After a refusal it begins anew. A restart in a minute of which 7 of 10 are used
+up thus earns one 429 and not seven, for three round trips; all ten would cost nine.
 """
 
 from __future__ import annotations
@@ -27,14 +30,30 @@ PATIENCE = 5 / 60
 """Share of a period to wait for an answer before one more request asks: 5 s."""
 
 
+SINGLY = 4
+"""Answers without headers until the rest goes out at once."""
+
+
 class FirstNews:
     """Credit, proved by answers.
 
     Args:
         per: The period, in seconds; above 0.
+
+    Attributes:
+        was_refused: Whether nothing was sent since a refusal.
     """
 
-    __slots__ = ("_credit", "_expires", "_hears", "_in_flight", "_last", "_per")
+    __slots__ = (
+        "_credit",
+        "_expires",
+        "_hears",
+        "_in_flight",
+        "_last",
+        "_per",
+        "_silent",
+        "was_refused",
+    )
 
     def __init__(self, per: float) -> None:
         self._per = per
@@ -43,6 +62,8 @@ class FirstNews:
         self._hears = False
         self._in_flight = 0
         self._last: Ticket | None = None
+        self._silent = 0  # answers without headers since the last refusal
+        self.was_refused = False
 
     def __repr__(self) -> str:
         return f"<FirstNews: credit {self._credit:g} until {self._expires:.3f}>"
@@ -52,6 +73,7 @@ class FirstNews:
         self._in_flight += 1
         self._credit -= 1
         self._last = ticket
+        self.was_refused = False
 
     def unsent(self, ticket: Ticket, now: float) -> None:
         """No byte of it left."""
@@ -72,6 +94,10 @@ class FirstNews:
         self._in_flight -= 1
         if remaining is None and self._hears:
             return  # some answer from in front of the service: no news
+        if remaining is None:
+            self._silent += 1
+            if self._silent < SINGLY:
+                return
         self._hears = remaining is not None
         if now >= self._expires:
             self._credit = -inf
@@ -82,6 +108,8 @@ class FirstNews:
         """A 429 says that there was no room at all."""
         self._credit = 0.0
         self._expires = -inf
+        self._silent = 0
+        self.was_refused = True
 
     def credit(self, now: float) -> float:
         """How many more are known to be taken; may be negative or `inf`."""

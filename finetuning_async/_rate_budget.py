@@ -45,7 +45,7 @@ class _Pace:
         held = limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
         self.limit = limit.limit
         self.bucket = TokenBucket(limit.limit, held)
-        self.counter = SlidingCounter(limit.limit, held)
+        self.counter = SlidingCounter(limit.limit, held, held - limit.per)
         self.news = FirstNews(limit.per)
         self.others = SomebodyElse(held)
 
@@ -61,8 +61,8 @@ class _Pace:
         """When a token is there that is neither ours nor somebody else's."""
         turn = self.bucket.earliest(now)
         taken = self.others.taken(now)
-        if not taken:
-            return turn
+        if not taken or self.news.was_refused:
+            return turn  # the time that a refusal names is promised to one of us
         return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
 
     def _proof(self, now: float) -> float:
@@ -109,7 +109,7 @@ class _Pace:
         if facts.remaining is None:
             self.news.answered(ticket, now, None)
             if facts.status < 400:
-                self.counter.accepted(ticket)
+                self.counter.served(ticket, None)
             return
         remaining = min(facts.remaining, MOST_BELIEVED)
         self.news.answered(ticket, now, remaining)
@@ -117,11 +117,24 @@ class _Pace:
         itself = 0 if facts.status == 429 else 1
         used = self.bucket.limit - remaining + 1 - itself
         self._explain(ticket, now, used, sent_since)
+        if self.counter.is_on and facts.status < 400:
+            alone = not self.others.were_there(now)
+            self.counter.served(ticket, remaining if alone else None)
 
-    def refused(self, ticket: Ticket, sent_since: int) -> None:
-        """It was refused, although the leases said that it would not be."""
+    def refused(
+        self, ticket: Ticket, now: float, sent_since: int, retry_after: float | None
+    ) -> None:
+        """It was refused, although the leases said that it would not be.
+
+        That says as much as an answer with nothing remaining, header or not.
+        """
         load = self.counter.load_at(ticket) + sent_since
         self.counter.is_on = self.counter.is_on or load > self.bucket.limit
+        self._explain(ticket, now, self.bucket.limit + 1, sent_since)
+        if self.counter.is_on and not self.others.were_there(now):
+            self.counter.refused(retry_after)
+            if self.counter.skips_refused:
+                self.bucket.uncounted(now)
 
     def _explain(self, ticket: Ticket, now: float, used: int, sent_since: int) -> None:
         """Whose are the `used` requests: ours, a sliding counter's memory, others'."""
@@ -242,7 +255,8 @@ class RateBudget:
         if self._pace is not None:
             self._pace.news.refused()
             if ticket is not None:
-                self._pace.refused(ticket, self._sent_since(ticket))
+                sent_since = self._sent_since(ticket)
+                self._pace.refused(ticket, now, sent_since, retry_after)
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""

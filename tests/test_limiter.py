@@ -225,8 +225,10 @@ async def test_a_429_holds_every_task_of_its_budget_and_not_the_other() -> None:
     times: list[float] = []
 
     async def waiter() -> None:
-        (await limiter.acquire("creates")).answered(OK)
+        permit = await limiter.acquire("creates")
         times.append(anyio.current_time() - started)
+        left = 10 - len(times)
+        permit.answered(AnswerFacts(status=200, limit=10, remaining=left))
 
     async with anyio.create_task_group() as group:
         for _ in range(5):

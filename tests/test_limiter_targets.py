@@ -51,14 +51,23 @@ def test_a_sliding_counter_costs_one_429_to_find_out(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", COUNTERS)
 def test_without_headers_it_costs_a_few_once(kind: str) -> None:
-    found = results(Setting(kind=kind, headers=False))
+    setting = Setting(kind=kind, headers=False)
+    found = results(setting)
     assert max(result.refusals for result in found) <= 6
     assert all(result.refusals == result.worst_window for result in found)
+    assert ratio(setting, found) < MOST_TIME[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restart_in_a_used_up_minute_costs_at_most_one_a_window(kind: str) -> None:
     found = results(Setting(kind=kind, foreign=7))
+    assert max(result.worst_window for result in found) <= 1
+
+
+@pytest.mark.parametrize("foreign", [7, 8, 9, 10])
+@pytest.mark.parametrize("kind", NOT_COUNTERS)
+def test_nor_does_it_cost_more_without_headers(kind: str, foreign: int) -> None:
+    found = results(Setting(kind=kind, count=30, foreign=foreign, headers=False))
     assert max(result.worst_window for result in found) <= 1
 
 

@@ -127,12 +127,26 @@ def test_after_a_refusal_one_asks_again() -> None:
     assert news.earliest(1.0) > 1.0
 
 
-def test_without_headers_the_first_answer_ends_the_wait() -> None:
+def test_without_headers_four_go_one_by_one() -> None:
     news = FirstNews(PER)
-    first = sent(news, 1)
-    assert news.earliest(0.1) > 0.1
-    news.answered(first, 0.4, None)
-    assert news.credit(0.4) == inf
+    for number in range(1, 5):
+        assert news.credit(float(number)) == 0
+        ticket = sent(news, number, float(number))
+        assert news.earliest(number + 0.1) > number + 0.1
+        news.answered(ticket, number + 0.4, None)
+    assert news.credit(4.4) == inf
+    news.refused()
+    news.answered(sent(news, 5, 9.0), 9.4, None)
+    assert news.credit(9.4) == 0
+
+
+def test_what_goes_first_after_a_refusal_is_told() -> None:
+    news = FirstNews(PER)
+    assert not news.was_refused
+    news.refused()
+    assert news.was_refused
+    sent(news, 1)
+    assert not news.was_refused
 
 
 def test_an_answer_from_in_front_of_the_service_is_no_news() -> None:
@@ -242,7 +256,7 @@ def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
         widths.append(len(batch))
         for ticket in batch:
             counter.answered(ticket, 61.5)
-            counter.accepted(ticket)
+            counter.served(ticket, None)
     assert widths == [1, 2, 4, 8]
     counter.is_on = True
     assert not counter.may_be_tried()

@@ -1,0 +1,260 @@
+"""Which sliding counters the service may be: phase by phase, rounded down or not.
+
+A counter of unknown phase must be treated as if every phase were the true one, which
+costs a tenth of the speed. What it serves and refuses tells more. A hypothesis is a
+phase, to within a cell of a 240th of a period, and whether the estimate is rounded
+down. One that is contradicted is struck out; a request may go when all that are left
+would take it, so the proof in `_sliding_counter` holds while the true one is left.
+
+Why the true one is not struck out: request i was counted at some s_i in [a_i, b_i],
+between its sending and its answer. Of a given set of requests the estimate never rises
+with time, and never falls if one of them is counted later. Hence two bounds:
+
+    least   at b, of requests that were surely counted by then, each put at its a_i
+    most    at a, of all that were sent by b, each put at its b_i, or weighing 1 if it
+            is still out
+
+A phase inside a cell is that of its beginning with all instants shifted by less than a
+cell, so the a_i, and for the second the instant, are put one cell earlier. A request
+that is served leaves an estimate of at most the limit (below limit + 1, if it is
+rounded down): what has a larger least sum after an answer is struck out. So is, when x
+was refused somewhere in [a, b], what has room for it by the most it can have met.
+
+Beside what is *proved* so there is what the service *told*: that ``Retry-After`` names
+the next free place, perhaps rounded up to seconds; that ``X-RateLimit-Remaining`` is
+the room that was left; and that what was refused was not counted. Nothing documents
+this, so it is believed until the first contradiction, which costs one refusal, and
+never again.
+
+Clocks drift apart: every 40 periods the cells beside those that are left are possible
+again, which allows for 100 parts in a million.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+CELLS: Final = 240
+"""Phases that are told apart: 250 ms of a minute."""
+
+PERIODS_OF_A_CELL: Final = 40
+"""Periods in which the two clocks drift apart by less than one cell, as we assume."""
+
+REMEMBERED: Final = 4
+"""Periods; a request weighs for up to two after its answer."""
+
+NOISE: Final = 1e-6
+"""Requests that float arithmetic may add or take."""
+
+
+@attrs.define(eq=False)
+class _Span:
+    """A request, counted between `sent` and `answered`; `served` if that is known."""
+
+    sent: float
+    answered: float
+    served: bool | None = None
+
+
+class CounterPhases:
+    """The sliding counters that nothing has contradicted.
+
+    A hypothesis is the number of its cell; those rounded down come after the others.
+
+    Args:
+        per: Seconds, above 0; exactly the service's.
+        margin: Seconds by which timers may be off; at least 0.
+    """
+
+    __slots__ = (
+        "_cell",
+        "_margin",
+        "_per",
+        "_proved",
+        "_refusals",
+        "_spans",
+        "_told",
+        "_widened_at",
+    )
+
+    def __init__(self, per: float, margin: float) -> None:
+        self._per = per
+        self._cell = per / CELLS
+        self._margin = margin
+        self._spans: deque[_Span] = deque()
+        self._refusals: list[tuple[_Span, float]] = []  # requests beside them are out
+        self._proved = set(range(2 * CELLS))
+        self._told = set(self._proved)  # empty once it is not believed
+        self._widened_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<CounterPhases: {len(self._proved)} left, {len(self._told)} told>"
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether any is left."""
+        return bool(self._proved)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether some are struck out, but not all."""
+        return 0 < len(self._told or self._proved) < 2 * CELLS
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether what the service told has not been contradicted."""
+        return bool(self._told)
+
+    def answered(self, sent: float, answered: float) -> None:
+        """A request was counted in between, if it was; `answered` may lie ahead."""
+        oldest = answered - REMEMBERED * self._per
+        while self._spans and self._spans[0].answered < oldest:
+            self._spans.popleft()
+        self._spans.append(_Span(sent, answered))
+        if answered > self._widened_at + PERIODS_OF_A_CELL * self._per:
+            self._widened_at = answered
+            self._proved = _with_neighbours(self._proved)
+            self._told = _with_neighbours(self._told)
+
+    def served(self, limit: int, out: int, remaining: int | None) -> None:
+        """The one answered last was counted.
+
+        Args:
+            limit: Requests.
+            out: Those that are still out.
+            remaining: What the answer says is left; `None` if it does not, or if others
+                may have a part in it.
+        """
+        x = self._spans[-1]
+        x.served = True
+        if len(self._spans) <= limit:
+            return
+        sent = (span.sent for span in self._spans if span.served)
+        least = self._least(sent, x.answered)
+        self._prove(lambda h: _fits(h, least(h), limit + 1))
+        if remaining is not None:
+            self._learn_room(x, out, limit - remaining)
+        self._learn_refusals(limit, out)
+
+    def refused(self, limit: int, out: int, retry_after: float | None) -> None:
+        """The one answered last was refused, because of what we have sent alone.
+
+        Args:
+            limit: Requests.
+            out: Those that are still out.
+            retry_after: Seconds until one is served, if the answer says so.
+        """
+        x = self._spans[-1]
+        x.served = False
+        self._refusals.append((x, retry_after or 0.0))
+        self._learn_refusals(limit, out)
+
+    def test(self, limit: int, out: int) -> Callable[[float], bool]:
+        """A function of an instant: whether one more may be sent then.
+
+        It turns from false to true at most once.
+        """
+        left = self._told or self._proved
+        all_of_them = not self._told
+        times = sorted(
+            span.answered
+            for span in self._spans
+            if all_of_them or span.served is not False
+        )
+
+        def fits(at: float) -> bool:
+            at -= self._cell + self._margin
+            return all(
+                _fits(h, out + self._estimate(h, at, times), limit) for h in left
+            )
+
+        return fits
+
+    def _learn_room(self, x: _Span, out: int, used: int) -> None:
+        """Take it that `x` would have been served with a limit of `used`, not below."""
+        before = (
+            span.sent
+            for span in self._spans
+            if span.served and span is not x and span.answered <= x.sent
+        )
+        least = self._least(before, x.answered)
+        most = self._most(x, out, x.sent, all_of_them=False)
+        self._believe(
+            lambda h: _fits(h, least(h), used) and not _fits(h, most(h), used - 1)
+        )
+
+    def _learn_refusals(self, limit: int, out: int) -> None:
+        """Judge the latest refusals by all that is known of the requests beside them.
+
+        As long as one of those is out, its answer may still tell more.
+        """
+        for x, pause in self._refusals:
+            self._learn_refusal(x, pause, limit, out)
+        if not out:
+            self._refusals.clear()
+
+    def _learn_refusal(self, x: _Span, pause: float, limit: int, out: int) -> None:
+        most = self._most(x, out, x.sent, all_of_them=True)
+        self._prove(lambda h: not _fits(h, most(h), limit))
+        early = x.sent + max(pause - 1, 0.0)
+        most_told = self._most(x, out, early, all_of_them=False)
+        self._believe(lambda h: not _fits(h, most_told(h), limit))
+        if pause > 1:
+            # Whatever was served by then was counted before x: there was no room after.
+            before = (s.sent for s in self._spans if s.served and s.answered <= early)
+            least = self._least(before, x.answered + pause)
+            self._believe(lambda h: _fits(h, least(h), limit))
+
+    def _least(self, sent: Iterable[float], at: float) -> Callable[[int], float]:
+        times = sorted(time - self._cell for time in sent)
+        return lambda h: self._estimate(h, at, times)
+
+    def _most(
+        self, x: _Span, out: int, at: float, *, all_of_them: bool
+    ) -> Callable[[int], float]:
+        times = sorted(
+            span.answered
+            for span in self._spans
+            if span is not x
+            and span.sent <= x.answered
+            and (all_of_them or span.served is not False)
+        )
+        return lambda h: out + self._estimate(h, at - self._cell, times)
+
+    def _estimate(self, hypothesis: int, at: float, times: list[float]) -> float:
+        """What the counter takes the last period to hold; `times` ascend."""
+        share = (at / self._per - hypothesis / CELLS) % 1
+        begin = at - share * self._per
+        this = bisect_left(times, begin)
+        before = this - bisect_left(times, begin - self._per)
+        return len(times) - this + before * (1 - share)
+
+    def _prove(self, agrees: Callable[[int], bool]) -> None:
+        self._proved = set(filter(agrees, self._proved))
+        self._told &= self._proved
+
+    def _believe(self, agrees: Callable[[int], bool]) -> None:
+        self._told = set(filter(agrees, self._told))
+
+
+def _fits(hypothesis: int, estimate: float, limit: int) -> bool:
+    """Whether one more is taken beside what is estimated."""
+    if hypothesis < CELLS:
+        return estimate <= limit - 1 + NOISE
+    return estimate < limit - NOISE
+
+
+def _with_neighbours(cells: set[int]) -> set[int]:
+    """With those beside them, in the circle of phases of their own kind."""
+    return {
+        cell // CELLS * CELLS + (cell + step) % CELLS
+        for cell in cells
+        for step in (-1, 0, 1)
+    }
