@@ -131,7 +131,8 @@ def refused(
 ) -> None:
     """Replay up to ``stop``; a little before the pause is over, it is not over."""
     early, late = (replay(kind, limit, waits, stop) for _ in range(2))
-    assert early.retry_after(stop + pause - 0.01) > 0
+    if pause > 0.01:  # a shorter one has nothing a little before its end
+        assert early.retry_after(stop + pause - 0.01) > 0
     assert late.retry_after(stop + pause + 1e-6) == 0
 
 
