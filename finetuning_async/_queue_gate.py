@@ -14,14 +14,15 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-CAUTION: Final = 2
-"""Creates without an answer beyond what is known to fit."""
+CAUTION: Final = 3
+"""Creates without an answer beyond what is known to fit; so many refusals teach it."""
 
 FOREIGN_PAUSES: Final = (5.0, 10.0, 20.0, 30.0)
 """Seconds between tries while the queue is full and none of it is ours."""
 
-TRIAL_PAUSES: Final = (600.0, 1200.0, 1800.0)
-"""Seconds after a refusal until one more than the capacity is tried."""
+TRIAL_PAUSE: Final = 1800.0
+"""Seconds after a refusal until one more than the capacity is tried. Each that fits is
+followed by the next; one that does not costs a refusal every half hour."""
 
 
 class QueueGate:
@@ -41,7 +42,6 @@ class QueueGate:
         self._seen_to_fit = 0
         self._refused_at = -inf
         self._asked_pause = 0.0
-        self._failed_trials = 0
         self._foreign_refusals = 0
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class QueueGate:
 
     def _pause(self, under_way: int) -> float:
         if under_way:
-            return TRIAL_PAUSES[min(self._failed_trials, len(TRIAL_PAUSES) - 1)]
+            return TRIAL_PAUSE
         pause = FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
         return max(pause, self._asked_pause)
 
@@ -80,7 +80,6 @@ class QueueGate:
         self._seen_to_fit = max(self._seen_to_fit, under_way)
         self._foreign_refusals = 0
         if self.capacity is not None and under_way > self.capacity:
-            self._failed_trials = 0
             # None of ours was under way at the last refusal: somebody else's were, and
             # what we saw then says nothing about what fits now.
             self.capacity = under_way if self.capacity else None
@@ -95,7 +94,6 @@ class QueueGate:
                 comes first; while none is under way, they hold.
         """
         self.entering -= 1
-        was_trial = bool(under_way) and now >= self._refused_at + self._pause(under_way)
         self._refused_at = now
         self._asked_pause = asked_pause
         self._seen_to_fit = min(self._seen_to_fit, under_way)
@@ -103,8 +101,6 @@ class QueueGate:
             self._foreign_refusals += 1
         if self.capacity is None or under_way < self.capacity:
             self.capacity = under_way
-        elif was_trial:  # and not one more that had gone out before the last refusal
-            self._failed_trials += 1
 
     def left(self) -> None:
         """It ended in another way; nothing is learned."""

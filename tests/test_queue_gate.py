@@ -97,7 +97,7 @@ async def test_capacity_is_tried_upwards_one_at_a_time() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
             async with anyio.create_task_group() as creates:
-                for number in range(40):
+                for number in range(90):
                     creates.start_soon(client.generations.create, f"song {number}")
                 await anyio.sleep(300)
                 learned = client._session().account.inflight.queue_capacity
