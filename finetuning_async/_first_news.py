@@ -10,7 +10,8 @@ While there is no credit, one request goes out and the rest wait for what its an
 says. After some seconds without one, one more goes, and so on. So a program that starts
 again within a used-up minute earns one 429 and not ten, and a burst leaves in full one
 round trip after the first of it. A credit lasts one period: after that, others may have
-come.
+come. Once a request that there was room for is refused, the header counts something
+else (a sliding counter may tell of its current window only) and gives no more credit.
 
 Where no such header is sent, an answer proves only itself. So the first `SINGLY` go one
 at a time, each after the answer of the one before; then the rest at once, with endless
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 5 / 60
 """Share of a period to wait for an answer before one more request asks: 5 s."""
-
 
 SINGLY = 4
 """Answers without headers until the rest goes out at once."""
@@ -52,6 +52,7 @@ class FirstNews:
         "_last",
         "_per",
         "_silent",
+        "_was_misled",
         "was_refused",
     )
 
@@ -63,6 +64,7 @@ class FirstNews:
         self._in_flight = 0
         self._last: Ticket | None = None
         self._silent = 0  # answers without headers since the last refusal
+        self._was_misled = False
         self.was_refused = False
 
     def __repr__(self) -> str:
@@ -71,6 +73,7 @@ class FirstNews:
     def sent(self, ticket: Ticket) -> None:
         """A request goes out."""
         self._in_flight += 1
+        ticket.on_credit = 1 <= self.credit(ticket.sent_at) < inf
         self._credit -= 1
         self._last = ticket
         self.was_refused = False
@@ -104,8 +107,14 @@ class FirstNews:
         self._credit = max(self._credit, self._proved(ticket, remaining))
         self._expires = max(self._expires, ticket.sent_at + self._per)
 
-    def refused(self) -> None:
-        """A 429 says that there was no room at all."""
+    def refused(self, ticket: Ticket | None = None) -> None:
+        """A 429 says that there was no room at all.
+
+        Args:
+            ticket: Of what was refused, if it took from this budget.
+        """
+        if ticket is not None and ticket.on_credit:
+            self._was_misled = True
         self._credit = 0.0
         self._expires = -inf
         self._silent = 0
@@ -134,5 +143,7 @@ class FirstNews:
     def _proved(self, ticket: Ticket, remaining: int | None) -> float:
         if remaining is None:
             return inf
+        if self._was_misled:
+            return 0.0
         sent_since = 0 if self._last is None else self._last.number - ticket.number
         return remaining - ticket.alongside - sent_since

@@ -253,7 +253,7 @@ class RateBudget:
         """
         self._gate.refused(now, retry_after)
         if self._pace is not None:
-            self._pace.news.refused()
+            self._pace.news.refused(ticket)
             if ticket is not None:
                 sent_since = self._sent_since(ticket)
                 self._pace.refused(ticket, now, sent_since, retry_after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from math import inf
+from math import floor, inf
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.limiter.servers import KINDS, Server, Verdict, whole_seconds
+from benchmarks.limiter.servers import (
+    KINDS,
+    Server,
+    SlidingCounter,
+    Verdict,
+    whole_seconds,
+)
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_limits import RateLimit
 from finetuning_async._wire import AnswerFacts
@@ -210,6 +216,24 @@ def test_headers_that_lie_cause_neither_a_burst_nor_a_hang(
     assert most_that_any_window_may_hold(run.spans) <= 10
     assert took <= 20 * 130
     assert repr(run.budget)
+
+
+class TellsOfItsWindow(SlidingCounter):
+    """A sliding counter whose header knows of the current window only."""
+
+    def ask(self, now: float) -> Verdict:
+        verdict = super().ask(now)
+        window = floor((now - self.phase) / self.per)
+        left = self.limit - self.counts.get(window, 0)
+        return verdict._replace(remaining=left) if verdict.accepted else verdict
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_header_that_counts_something_else_misleads_once(seed: int) -> None:
+    run = run_of("counter", seed, longest=0.4)
+    run.server = TellsOfItsWindow(10, PER, random.Random(seed).uniform(0, PER))
+    run.until_served(100)
+    assert len(run.refused) <= 10
 
 
 def test_somebody_else_who_takes_half_leaves_us_the_other_half() -> None:

@@ -140,6 +140,16 @@ def test_without_headers_four_go_one_by_one() -> None:
     assert news.credit(9.4) == 0
 
 
+def test_a_header_that_misled_once_gives_no_more_credit() -> None:
+    news = FirstNews(PER)
+    news.answered(sent(news, 1), 1.0, 9)
+    misled = sent(news, 2, 1.0)
+    news.refused(misled)
+    news.answered(sent(news, 3, 20.0), 21.0, 9)
+    assert news.credit(21.0) == 0
+    assert news.is_fresh(21.0)
+
+
 def test_what_goes_first_after_a_refusal_is_told() -> None:
     news = FirstNews(PER)
     assert not news.was_refused

@@ -1,16 +1,26 @@
-"""Our limiter, driven as the pipeline drives it."""
+"""Our limiter, driven as the pipeline drives it; whole, and with one rule less."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Final
 
+from finetuning_async._counter_phases import CounterPhases
+from finetuning_async._first_news import FirstNews
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._sliding_counter import SlidingCounter
+from finetuning_async._somebody_else import SomebodyElse
+from finetuning_async._token_bucket import TokenBucket
 from finetuning_async._wire import AnswerFacts
 
 if TYPE_CHECKING:
-    from benchmarks.limiter.simulation import Send, Setting
+    from collections.abc import Callable
+
+    from benchmarks.limiter.simulation import Client, Send, Setting
+    from finetuning_async._rate_budget import _Pace
+    from finetuning_async._ticket import Ticket
 
 
 class Ours:
@@ -37,3 +47,91 @@ class Ours:
             permit.answered(facts)
             if not refused:
                 return
+
+
+class _SentNotAnswered(TokenBucket):
+    """Tokens that come back one period after the request was sent."""
+
+    def answered(self, ticket: Ticket, now: float) -> None:
+        super().answered(ticket, ticket.sent_at)
+
+
+class _AlwaysCredit(FirstNews):
+    """No question before a rush, and no header is read."""
+
+    def credit(self, now: float) -> float:
+        return inf
+
+    def is_fresh(self, now: float) -> bool:
+        return True
+
+
+class _NoCounter(SlidingCounter):
+    """Services are never sliding counters."""
+
+    def may_be_tried(self) -> bool:
+        return True
+
+    def earliest(self, now: float, taken: int = 0) -> float:
+        return now
+
+
+class _EveryPhase(CounterPhases):
+    """Nothing is struck out."""
+
+    def served(self, limit: int, out: int, remaining: int | None) -> None:
+        pass
+
+    def refused(self, limit: int, out: int, retry_after: float | None) -> None:
+        self._told.clear()
+
+
+class _Nobody(SomebodyElse):
+    """The account is ours alone."""
+
+    def seen(self, now: float, used: int, least: int, most: int) -> None:
+        pass
+
+
+def _no_leases(pace: _Pace) -> None:
+    pace.bucket = _SentNotAnswered(pace.limit, pace.bucket.per)
+
+
+def _no_first_news(pace: _Pace) -> None:
+    pace.news = _AlwaysCredit(pace.counter.per)
+
+
+def _no_counter(pace: _Pace) -> None:
+    pace.counter = _NoCounter(pace.limit, pace.counter.per)
+
+
+def _no_phases(pace: _Pace) -> None:
+    phases = _EveryPhase(pace.counter.per, 0.0)
+    pace.counter._phases = phases  # noqa: SLF001 - a rule is taken out here
+
+
+def _nobody_else(pace: _Pace) -> None:
+    pace.others = _Nobody(pace.counter.per)
+
+
+def _lacking(remove: Callable[[_Pace], None]) -> Callable[[Setting], Client]:
+    def make(setting: Setting) -> Client:
+        client = Ours(setting)
+        creates, _ = client.limiter._all_lines()  # noqa: SLF001 - as above
+        pace = creates.budget._pace  # noqa: SLF001 - as above
+        assert pace is not None
+        remove(pace)
+        return client
+
+    return make
+
+
+ONE_RULE_LESS: Final[dict[str, Callable[[Setting], Client]]] = {
+    "all rules": Ours,
+    "leases from sending on": _lacking(_no_leases),
+    "without first news": _lacking(_no_first_news),
+    "without the sliding counter": _lacking(_no_counter),
+    "without its phases": _lacking(_no_phases),
+    "without somebody else": _lacking(_nobody_else),
+}
+"""Name to a maker; each row shows what a rule is for."""

@@ -12,7 +12,7 @@ import attrs
 
 from benchmarks.limiter import cost
 from benchmarks.limiter.clients import PEERS, processes_clock_is_the_loops
-from benchmarks.limiter.ours import Ours
+from benchmarks.limiter.ours import ONE_RULE_LESS, Ours
 from benchmarks.limiter.servers import KINDS
 from benchmarks.limiter.simulation import Setting, Wire, run
 
@@ -25,6 +25,11 @@ BLOCKS: Final = (
     ("60 creates", Setting(kind="", count=60), True),
     ("60 creates, no headers", Setting(kind="", count=60, headers=False), False),
     ("60 creates, up to 3 s each way", Setting(kind="", delays=(0.02, 3.0)), False),
+    (
+        "60 creates, up to 3 s each way, no headers",
+        Setting(kind="", delays=(0.02, 3.0), headers=False),
+        False,
+    ),
     ("60 creates, 7 counted before", Setting(kind="", foreign=7), True),
     (
         "60 creates, 7 counted before, no headers",
@@ -33,8 +38,24 @@ BLOCKS: Final = (
     ),
     ("300 creates", Setting(kind="", count=300), True),
     ("300 creates, no headers", Setting(kind="", count=300, headers=False), False),
+    (
+        "300 creates, up to 3 s each way",
+        Setting(kind="", count=300, delays=(0.02, 3.0)),
+        False,
+    ),
 )
 """Heading, setting, and whether the peers take part; they read no header."""
+
+RULES: Final = (
+    ("60 creates, up to 3 s each way", Setting(kind="", delays=(0.02, 3.0))),
+    ("60 creates, no headers", Setting(kind="", headers=False)),
+    ("60 creates, 7 counted before", Setting(kind="", foreign=7)),
+    (
+        "60 creates, 7 counted before, no headers",
+        Setting(kind="", foreign=7, headers=False),
+    ),
+)
+"""Where each rule earns its keep."""
 
 
 @attrs.frozen
@@ -78,10 +99,10 @@ def row(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> list
     return [measure(attrs.evolve(setting, kind=kind), seeds, make) for kind in KINDS]
 
 
-def block(setting: Setting, seeds: int, *, peers: bool) -> str:
+def block(
+    setting: Setting, seeds: int, clients: dict[str, Callable[[Setting], Client]]
+) -> str:
     """One table, in Markdown."""
-    clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
-    clients |= PEERS if peers else {}
     lines = [f"| | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
     for name, make in clients.items():
         cells = row(setting, seeds, make)
@@ -102,6 +123,10 @@ def main(arguments: Sequence[str]) -> None:
     print("Cell: mean refusals (most in a run) / mean seconds / times the clairvoyant")
     for heading, setting, peers in BLOCKS:
         print(f"\n{heading}\n")
-        peers_too = peers and not options.no_peers
-        print(block(setting, options.seeds, peers=peers_too), flush=True)
+        clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
+        clients |= PEERS if peers and not options.no_peers else {}
+        print(block(setting, options.seeds, clients), flush=True)
+    for heading, setting in RULES:
+        print(f"\nOne rule less: {heading}\n")
+        print(block(setting, options.seeds, ONE_RULE_LESS), flush=True)
     print(f"\n{cost.table()}")
