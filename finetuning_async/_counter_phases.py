@@ -193,8 +193,11 @@ class CounterPhases:
     def _learn_refusals(self, limit: int, out: int) -> None:
         """Judge the latest refusals by all that is known of the requests beside them.
 
-        As long as one of those is out, its answer may still tell more.
+        As long as one of those is out, its answer may still tell more; for a period at
+        most, since what was counted before is forgotten after `REMEMBERED`.
         """
+        oldest = self._spans[-1].answered - self._per
+        self._refusals = [pair for pair in self._refusals if pair[0].sent >= oldest]
         for x, pause in self._refusals:
             self._learn_refusal(x, pause, limit, out)
         if not out:
