@@ -6,18 +6,41 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The phase that explains a failure traces every line of every example, failed or not,
+# and takes most of the time. The example that failed is printed without it, too.
+settings.register_profile(
+    "suite",
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    deadline=None,
+)
+settings.load_profile("suite")
+
 VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs")
+
+
+REAL_TIME = frozenset({"real_time", "browser"})
+"""The folders of tests on real sockets, processes and browsers."""
 
 
 def pytest_report_header() -> str:
     versions = (f"{n} {importlib.metadata.version(n)}" for n in VERSIONS_THAT_MATTER)
     return ", ".join(versions)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on the real clock, and keep it in one worker, one by one."""
+    for item in items:
+        if not REAL_TIME.isdisjoint(item.path.parts):
+            item.add_marker(pytest.mark.real_time)
+            item.add_marker(pytest.mark.xdist_group("real_time"))
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,14 +18,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.real_time)
 
 
 @pytest.fixture
