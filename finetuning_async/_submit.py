@@ -277,7 +277,9 @@ class Submitter:
     def _compare(self, order: Order, track: Created) -> Created:
         """Note what the service changed; a changed seed ends all adoption."""
         changed = changes(order.request, track, seed=order.seed)
-        if "seed" in changed and self._inflight.seeds_are_echoed:
+        # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
+        seed_is_lost = "seed" in changed and order.seed != 0
+        if seed_is_lost and self._inflight.seeds_are_echoed:
             self._inflight.seeds_are_echoed = False
             logger.warning(
                 "the service changed the seed of %s; lost creates of this account can"

@@ -328,7 +328,9 @@ async def test_q26_only_what_was_set_is_sent() -> None:
 
 async def test_q27_a_seed_of_zero_is_sent_and_the_echoed_one_is_read() -> None:
     service = Service({"data": {**CREATED, "parameters": {"seed": 991}}})
-    track = await client_of(service).generations.create("waltz", seed=0)
+    client = client_of(service)
+    track = await client.generations.create("waltz", seed=0)
+    assert client._session().account.inflight.seeds_are_echoed
     assert service.body["seed"] == 0
     assert track.parameters.seed == 991
     assert track.changed_by_service == {"seed": (0, 991)}

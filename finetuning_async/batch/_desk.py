@@ -83,6 +83,7 @@ class Desk:
     def now(self) -> float:
         """The service's time in seconds since 1970; else this machine's."""
         moment = service_time(self.client)
+        # It is kept across processes, which share no other clock.
         return time.time() if moment is None else moment
 
     async def record(self, item: Item, event: Event) -> Item:
