@@ -29,9 +29,9 @@ class Mutant:
 MUTANTS: Final = (
     Mutant(
         "resends on ReadTimeout",
-        "_transport.py",
+        "_transport/_send.py",
         "            trace.evidence(proves_unsent=isinstance(error,"
-        " _BEFORE_THE_FIRST_BYTE)),\n",
+        " BEFORE_THE_FIRST_BYTE)),\n",
         '            "not_sent" if isinstance(error, httpx.ReadTimeout) else'
         " trace.evidence(),\n",
         "tests/test_submit.py::test_a_create_whose_answer_is_lost_is_found",
@@ -158,15 +158,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "cancels a read before its connection is in use",
-        "_transport.py",
+        "_transport/_send.py",
         "        if call.repeatable and self.pool.is_traced:\n",
         "        if False:\n",
         "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
     ),
     Mutant(
         "shows the key in the frames of the HTTP library",
-        "_transport.py",
-        "            _forget_frames(cancelled)\n",
+        "_transport/_send.py",
+        "            forget_frames(cancelled)\n",
         "            pass\n",
         "tests/test_secrets_canary.py"
         "::test_frames_of_a_transport_that_hold_the_key_are_not_kept",

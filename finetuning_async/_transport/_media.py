@@ -1,0 +1,154 @@
+"""Files of the media host, while they arrive."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from finetuning_async._errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from finetuning_async._secrets import mask_query, scrub
+from finetuning_async._transport._failures import NETWORK_ERRORS
+from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout, is_secure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
+
+
+@asynccontextmanager
+async def open_media(
+    pool: Pool,
+    timeout: Timeout,
+    url: str,
+    *,
+    offset: int = 0,
+    tag: str | None = None,
+) -> AsyncGenerator[MediaStream]:
+    """Open a file of the media host. The API key does not go with it.
+
+    Args:
+        pool: Where connections come from.
+        timeout: For each step of it.
+        url: Where it is, as the service gave it; redirects are followed.
+        offset: From which byte; the host may start at 0 all the same.
+        tag: The ``ETag`` of the part that is already there.
+
+    Raises:
+        InvalidRequestError: The URL is none of ``https``.
+        APIStatusError: The host refused.
+        APIConnectionError: It could not be reached, or the stream broke.
+    """
+    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if tag is not None:
+            headers["If-Range"] = tag
+    broken: Exception | None = None
+    async with AsyncExitStack() as stack:
+        try:
+            response = await stack.enter_async_context(
+                pool.client().stream(
+                    "GET",
+                    _check_media_url(url),
+                    headers=headers,
+                    follow_redirects=True,
+                    timeout=timeout,
+                )
+            )
+        except NETWORK_ERRORS as error:
+            broken = error
+        if broken is None:
+            yield MediaStream(response)
+    if broken is not None:
+        raise _broken_stream(urlsplit(url).hostname, broken)
+
+
+class MediaStream:
+    """A file of the media host while it arrives.
+
+    Attributes:
+        host: Who sends it.
+        offset: Where the bytes begin.
+        total: The length of the whole file, in bytes, if the host says.
+        tag: Its ``ETag``, if that is a strong one.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.host = response.url.host
+        if response.status_code not in {200, 206}:
+            raise _refused_file(response)
+        self._response = response
+        self.offset, self.total = _extent(response)
+        tag = response.headers.get("etag", "")
+        self.tag = tag if tag.startswith('"') else None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes as they come off the network, about 64 KiB at a time.
+
+        Raises:
+            APIConnectionError: The stream broke.
+        """
+        broken: Exception | None = None
+        source = self._response.aiter_bytes()
+        while broken is None:
+            try:
+                chunk = await anext(source)
+            except StopAsyncIteration:
+                return
+            except NETWORK_ERRORS as error:
+                broken = error
+            else:
+                yield chunk
+        raise _broken_stream(self.host, broken)
+
+
+def _extent(response: httpx.Response) -> tuple[int, int | None]:
+    """Where a response begins in the file, and how long the file is.
+
+    ``Content-Range: bytes 500-999/1000`` (RFC 9110, section 14.4), else
+    ``Content-Length``.
+    """
+    if response.status_code == 206:
+        match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+        if match is not None:
+            return int(match[1]), int(match[2]) if match[2].isdigit() else None
+    length = response.headers.get("content-length", "")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _refused_file(response: httpx.Response) -> APIStatusError:
+    status = response.status_code
+    kind = NotFoundError if status == 404 else APIStatusError
+    return kind(
+        f"{response.url.host} refused the file; read the track again for a fresh URL",
+        status_code=status,
+        code=f"HTTP_{status}",
+        safe_to_retry=status >= 500 or status == 429,
+    )
+
+
+def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
+    timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+    kind = APITimeoutError if timed_out else APIConnectionError
+    name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
+    return kind(f"the download from {host} broke: {name}: {text}", safe_to_retry=True)
+
+
+def _check_media_url(text: str) -> str:
+    try:
+        if is_secure(urlsplit(text.strip())) and httpx.URL(text.strip()).host:
+            return text.strip()
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise InvalidRequestError("url", mask_query(text), "an https:// URL of a file")

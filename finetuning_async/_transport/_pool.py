@@ -1,0 +1,120 @@
+"""Where requests go, and the connections that they share."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+import httpx
+from anyio.lowlevel import current_token
+
+from finetuning_async._errors import ClientClosedError, InvalidRequestError
+from finetuning_async._secrets import mask_query
+from finetuning_async._version import __version__
+
+if TYPE_CHECKING:
+    import ssl
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+Timeout: TypeAlias = httpx.Timeout
+"""What other modules call httpx's timeouts: only this package imports httpx."""
+
+USER_AGENT: Final = f"finetuning-async/{__version__}"
+DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """One TLS context for the process: making one takes about 20 ms."""
+    return httpx.create_ssl_context()
+
+
+def check_base_url(text: str) -> str:
+    """Normalise a base URL.
+
+    Returns:
+        The URL without a trailing slash.
+
+    Raises:
+        InvalidRequestError: It is no ``https`` URL, nor an ``http`` one to a loopback
+            address: the key would cross the network in clear.
+    """
+    try:
+        url = urlsplit(text.strip())
+        is_plain = not (url.username or url.password or url.query or url.fragment)
+        if is_plain and is_secure(url) and httpx.URL(url.geturl()).host:
+            return url.geturl().rstrip("/")
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise InvalidRequestError(
+        "base_url",
+        (mask_query(text.strip()) or "").removesuffix("?****"),
+        "an https:// URL (http:// only for localhost, 127.0.0.1 and [::1]), since the"
+        " API key goes with every request",
+    )
+
+
+def is_secure(url: SplitResult) -> bool:
+    """Whether a key may go there.
+
+    Raises:
+        ValueError: The port is none.
+    """
+    if not url.hostname or url.port == 0:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+
+
+def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
+    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit."""
+    return value if isinstance(value, httpx.Timeout) else httpx.Timeout(value)
+
+
+class Pool:
+    """The connections of a client and of its `with_options` views.
+
+    Makes its `httpx.AsyncClient` at the first request. One that the caller gave is used
+    as it is, and never closed here.
+
+    Attributes:
+        is_closed: Whether `aclose` was called.
+        is_traced: Whether the transport is known to tell when bytes leave.
+    """
+
+    def __init__(self, http_client: httpx.AsyncClient | None) -> None:
+        self._given = http_client
+        self._own: httpx.AsyncClient | None = None
+        self._loop: object = None
+        self.is_closed: bool = False
+        self.is_traced: bool = http_client is None
+
+    def client(self) -> httpx.AsyncClient:
+        """The client to send with.
+
+        Raises:
+            ClientClosedError: It was closed.
+        """
+        if self.is_closed:
+            raise ClientClosedError("the client is closed; make a new AsyncClient")
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = httpx.AsyncClient(
+                verify=_tls_context(),
+                limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
+            )
+        return self._own
+
+    def enter_loop(self) -> None:
+        """Drop the connections if they belong to an event loop that has ended."""
+        loop = current_token().native_token
+        if loop is not self._loop:
+            self._loop, self._own = loop, None
+
+    async def aclose(self) -> None:
+        """Close the connections made here. A second call does nothing."""
+        self.is_closed = True
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()

@@ -1,0 +1,213 @@
+"""Sends a call, and says what is known when it fails.
+
+A request that got no answer leaves one of two kinds of evidence. *Not sent*: no byte of
+it left (connection refused, DNS, no free connection); it may be sent again. *Unknown*:
+bytes left, then time ran out or the connection broke; for a request that costs money,
+sending it again would be a guess.
+
+Whether bytes left is told by httpx's ``trace`` extension, which httpcore calls at each
+step. A transport that emits no trace (a mock, a caller's own) leaves everything but
+connect and pool errors unknown.
+
+The API key is put on the request here, at the last moment, and taken off again before
+anything else can see the request: no exception and no traceback holds it.
+"""
+
+from __future__ import annotations
+
+import json
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.lowlevel
+import attrs
+import httpx
+
+from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
+from finetuning_async._secrets import MASK, ApiKey, scrub
+from finetuning_async._shield import Guarded
+from finetuning_async._transport._failures import (
+    BEFORE_THE_FIRST_BYTE,
+    NETWORK_ERRORS,
+    forget_frames,
+)
+from finetuning_async._transport._media import MediaStream, open_media
+from finetuning_async._transport._pool import USER_AGENT, Pool
+from finetuning_async._wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from finetuning_async._wire import Call
+
+KEY_HEADER: Final = "X-API-Key"
+HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
+
+CONNECTING: Final = 1.0
+"""Seconds for which a cancelled read may go on until its connection is in use.
+
+httpx 0.28 with httpcore 1.0 loses a pool slot for ever when a request is cancelled
+between being given a new connection and using it."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Transport:
+    """Sends calls to one base URL with one key.
+
+    Attributes:
+        pool: The connections, shared with other views.
+        base_url: Without a trailing slash.
+        key: The API key; `None` sends none.
+        timeout: For one attempt on the wire.
+    """
+
+    pool: Pool
+    base_url: str
+    key: ApiKey | None
+    timeout: httpx.Timeout
+
+    async def send(
+        self,
+        call: Call,
+        *,
+        seconds_left: float | None = None,
+        still_wanted: Callable[[], bool] = lambda: True,
+    ) -> Answer:
+        """Send one call and read its answer whole.
+
+        Args:
+            call: What to send.
+            seconds_left: A bound on each step of the attempt, beside `timeout`.
+            still_wanted: Asked right before the first byte leaves, of a call that is
+                not repeatable; if not, it is not sent.
+
+        Raises:
+            NoAnswer: There is none; it says what is known.
+            ClientClosedError: The client was closed.
+        """
+        timeout = _capped(self.timeout, seconds_left)
+        if call.repeatable and self.pool.is_traced:
+            return await self._send_held(call, timeout)
+        return await self._send(call, timeout, Trace(still_wanted))
+
+    async def _send_held(self, call: Call, timeout: httpx.Timeout) -> Answer:
+        """Send; cancelled before the first byte left, in a way that the pool bears."""
+
+        async def work(guarded: Guarded[Answer]) -> Answer:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            trace = Trace(lambda: not guarded.caller_left, guarded.release)
+            with guarded.held():
+                return await self._send(call, timeout, trace)
+            await anyio.sleep_forever()  # the caller was cancelled, and so is this
+            raise AssertionError("unreachable")
+
+        return await Guarded(work, grace=CONNECTING).run()
+
+    async def _send(self, call: Call, timeout: httpx.Timeout, trace: Trace) -> Answer:
+        client = self.pool.client()
+        request = _build(client, self.base_url, call, timeout, trace)
+        failure: NoAnswer | None = None
+        response: httpx.Response | None = None
+        sent_at = anyio.current_time()
+        try:
+            with anyio.move_on_after(_sum(timeout)):
+                if self.key is not None and call.needs_key:
+                    request.headers[KEY_HEADER] = self.key.reveal()
+                response = await client.send(request, follow_redirects=False)
+        except Exception as error:
+            failure = self._no_answer(call, trace, error)
+        except BaseException as cancelled:
+            forget_frames(cancelled)
+            raise
+        finally:
+            request.headers.pop(KEY_HEADER, None)
+            self.pool.is_traced |= trace.seen
+        if failure is not None:  # out of the handler, so that no context clings to it
+            raise failure
+        if response is None:
+            raise _too_slow(trace, timeout)
+        return Answer(
+            status=response.status_code,
+            headers=dict(response.headers.items()),
+            content=response.content,
+            sent_at=sent_at,
+            received_at=anyio.current_time(),
+        )
+
+    def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
+        """Say what an exception of the HTTP library proves.
+
+        Raises:
+            Exception: The error itself, where it is none of the network's and nothing
+                can be lost by showing it: a bug in a transport of the caller's.
+        """
+        if not isinstance(error, (*NETWORK_ERRORS, Withdrawn)) and call.repeatable:
+            forget_frames(error)
+            raise error
+        text = str(error).partition("\n")[0]
+        if self.key is not None:
+            text = text.replace(self.key.reveal(), MASK)
+        name = type(error).__name__.removeprefix("_")
+        return NoAnswer(
+            trace.evidence(proves_unsent=isinstance(error, BEFORE_THE_FIRST_BYTE)),
+            timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+            reason=f"{name}: {scrub(text)}" if text else name,
+        )
+
+    def stream(
+        self, url: str, *, offset: int = 0, tag: str | None = None
+    ) -> AbstractAsyncContextManager[MediaStream]:
+        """Open a file of the media host, as `open_media`."""
+        return open_media(self.pool, self.timeout, url, offset=offset, tag=tag)
+
+
+def _capped(timeout: httpx.Timeout, seconds: float | None) -> httpx.Timeout:
+    """Bound every part of a timeout."""
+    if seconds is None:
+        return timeout
+    return httpx.Timeout(
+        **{
+            part: seconds if value is None else min(value, seconds)
+            for part, value in timeout.as_dict().items()
+        }
+    )
+
+
+def _sum(timeout: httpx.Timeout) -> float:
+    """Seconds that an attempt may take in all: each of its steps once.
+
+    httpx bounds each read by itself, so an answer that drips would never end.
+    """
+    parts = timeout.as_dict().values()
+    return sum(inf if part is None else part for part in parts)
+
+
+def _build(
+    client: httpx.AsyncClient,
+    base_url: str,
+    call: Call,
+    timeout: httpx.Timeout,
+    trace: Trace,
+) -> httpx.Request:
+    """The request, without the key."""
+    headers = dict(HEADERS)
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    return client.build_request(
+        call.method,
+        base_url + call.path,
+        params=call.query or None,
+        content=None if call.body is None else json.dumps(call.body).encode(),
+        headers=headers,
+        extensions={"timeout": timeout.as_dict(), "trace": trace},
+    )
+
+
+def _too_slow(trace: Trace, timeout: httpx.Timeout) -> NoAnswer:
+    return NoAnswer(
+        trace.evidence(),
+        timed_out=True,
+        reason=f"the answer did not end within {_sum(timeout):g} s",
+    )
