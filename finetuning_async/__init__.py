@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import (
         WebhookVerificationError as WebhookVerificationError,
     )
+    from finetuning_async._generate_many import Outcomes as Outcomes
     from finetuning_async._models import Account as Account
     from finetuning_async._models import BulkFailure as BulkFailure
     from finetuning_async._models import BulkResult as BulkResult
@@ -70,7 +71,11 @@ if TYPE_CHECKING:
     from finetuning_async._requests import GenerationRequest as GenerationRequest
     from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
     from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
+    from finetuning_async._resources import Generations as Generations
+    from finetuning_async._resources import Instrumentals as Instrumentals
     from finetuning_async._resources import Listing as Listing
+    from finetuning_async._resources import Playlists as Playlists
+    from finetuning_async._resources import SoundEffects as SoundEffects
     from finetuning_async._types import Kind as Kind
     from finetuning_async._types import KnownStatus as KnownStatus
     from finetuning_async._types import Status as Status
@@ -96,8 +101,10 @@ __all__ = [
     "GenerationFailedError",
     "GenerationParameters",
     "GenerationRequest",
+    "Generations",
     "Health",
     "InstrumentalRequest",
+    "Instrumentals",
     "InsufficientCreditsError",
     "InternalServerError",
     "InvalidRequestError",
@@ -106,10 +113,12 @@ __all__ = [
     "Listing",
     "NotFoundError",
     "Outcome",
+    "Outcomes",
     "Page",
     "PermissionDeniedError",
     "Playlist",
     "PlaylistTrack",
+    "Playlists",
     "QueueFullError",
     "RateLimit",
     "RateLimitError",
@@ -118,6 +127,7 @@ __all__ = [
     "RawResponse",
     "SoundEffect",
     "SoundEffectRequest",
+    "SoundEffects",
     "Status",
     "SubmissionUnknownError",
     "Track",
@@ -145,8 +155,10 @@ _HOMES: Final = {
     "GenerationFailedError": "_errors",
     "GenerationParameters": "_models",
     "GenerationRequest": "_requests",
+    "Generations": "_resources",
     "Health": "_models",
     "InstrumentalRequest": "_requests",
+    "Instrumentals": "_resources",
     "InsufficientCreditsError": "_errors",
     "InternalServerError": "_errors",
     "InvalidRequestError": "_errors",
@@ -155,10 +167,12 @@ _HOMES: Final = {
     "Listing": "_resources",
     "NotFoundError": "_errors",
     "Outcome": "_models",
+    "Outcomes": "_generate_many",
     "Page": "_models",
     "PermissionDeniedError": "_errors",
     "Playlist": "_models",
     "PlaylistTrack": "_models",
+    "Playlists": "_resources",
     "QueueFullError": "_errors",
     "RateLimit": "_rate_limits",
     "RateLimitError": "_errors",
@@ -167,6 +181,7 @@ _HOMES: Final = {
     "RawResponse": "_wire",
     "SoundEffect": "_models",
     "SoundEffectRequest": "_requests",
+    "SoundEffects": "_resources",
     "Status": "_types",
     "SubmissionUnknownError": "_errors",
     "Track": "_types",
