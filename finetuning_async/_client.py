@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
-
-import anyio
+from typing import TYPE_CHECKING, Any, Self
 
 from finetuning_async import _parsing
-from finetuning_async._download import Download, audio_url
-from finetuning_async._errors import (
-    ClientClosedError,
-    GenerationFailedError,
-    InvalidRequestError,
-    WaitTimeoutError,
-)
-from finetuning_async._file_names import target_of
-from finetuning_async._generate_many import Outcomes
-from finetuning_async._requests import GenerationRequest
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async._resources import (
     READ_TIMEOUT,
     Generations,
@@ -37,39 +23,21 @@ from finetuning_async._settings import (
     read_key,
 )
 from finetuning_async._shield import carried_to_its_end
-from finetuning_async._transport import (
-    DEFAULT_TIMEOUT,
-    Pool,
-)
-from finetuning_async._waiting import check_timeout
+from finetuning_async._track_methods import TrackMethods
+from finetuning_async._transport import DEFAULT_TIMEOUT, Pool
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        Awaitable,
-        Callable,
-        Iterable,
-    )
     from types import TracebackType
 
     import httpx
 
     from finetuning_async._limiter import Limiter
-    from finetuning_async._models import Account, Generation, Health, SoundEffect
+    from finetuning_async._models import Account, Health
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
-    from finetuning_async._requests import AnyRequest
-    from finetuning_async._types import OnUnknown, UpdateCallback
-
-logger = logging.getLogger("finetuning_async")
-
-WAIT_TIMEOUT: Final = 300.0
-"""Seconds; a longer `processing` may be a failure that the service did not record."""
 
 
-class AsyncClient:
+class AsyncClient(TrackMethods):
     """The finetuning.ai music API, for one account.
 
         async with AsyncClient() as client:
@@ -234,247 +202,6 @@ class AsyncClient:
         """
         call = Call(method="GET", path="/health", route="health", needs_key=False)
         return _parsing.health(await self._session().ask(call, timeout))
-
-    async def generate(
-        self,
-        tags: str,
-        *,
-        lyrics: str | None = None,
-        duration: float | None = None,
-        bpm: float | None = None,
-        language: str | None = None,
-        key: str | None = None,
-        scale: str | None = None,
-        timesignature: int | str | None = None,
-        seed: int | None = None,
-        webhook: str | None = None,
-        on_unknown: OnUnknown = "raise",
-        on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
-        validate: bool = True,
-        timeout: float | None = None,
-        wait_timeout: float | None = WAIT_TIMEOUT,
-        on_update: UpdateCallback | None = None,
-    ) -> Generation:
-        """Create a track and wait until it is completed. Costs one credit.
-
-        Args:
-            tags: What it shall sound like; this and all up to `validate` as for
-                `Generations.create`.
-            lyrics: What is sung.
-            duration: 5 to 210 seconds.
-            bpm: 60 to 200 beats per minute.
-            language: Of the vocals.
-            key: The tonic.
-            scale: ``major`` or ``minor``.
-            timesignature: 2 to 7 beats per bar.
-            seed: 0 to 2^31-1.
-            webhook: Where the end is announced.
-            on_unknown: What to do when the fate of the create cannot be learned.
-            on_submitted: Called with the accepted state.
-            validate: Whether the parameters are checked here first.
-            timeout: Seconds for the whole call; `None` for no limit.
-            wait_timeout: Seconds from acceptance on; `None` for no limit.
-            on_update: Called with each changed state, the final one last.
-
-        Raises:
-            GenerationFailedError: The track ended as failed.
-            WaitTimeoutError: It still runs; wait for it by its id, do not create it
-                again.
-            FinetuningError: As `Generations.create`.
-        """
-        request = GenerationRequest(
-            tags,
-            lyrics=lyrics,
-            duration=duration,
-            bpm=bpm,
-            language=language,
-            key=key,
-            scale=scale,
-            timesignature=timesignature,
-            seed=seed,
-            webhook=webhook,
-        )
-        # Its query is a secret, and a traceback may show the locals of this frame.
-        del webhook
-        deadline = inf
-        if timeout is not None:
-            deadline = anyio.current_time() + check_timeout(timeout)
-        if wait_timeout is not None:
-            check_timeout(wait_timeout, "wait_timeout")
-        session = self._session()
-        order = session.order(
-            request,
-            validate=validate,
-            on_unknown=on_unknown,
-            on_submitted=on_submitted,
-        )
-        accepted: Generation = await session.submit(order, timeout)
-        longest = inf if wait_timeout is None else wait_timeout
-        left = min(deadline - anyio.current_time(), longest)
-        return await self._until_completed(accepted, left, on_update)
-
-    async def _until_completed(
-        self, accepted: Generation, left: float, on_update: UpdateCallback | None
-    ) -> Generation:
-        try:
-            final: Generation = await self._session().wait(
-                accepted, timeout=max(left, 0.0), on_update=on_update
-            )
-        except WaitTimeoutError as error:
-            error.safe_to_retry = False  # the same call would create it again
-            raise
-        if final.status == "failed":
-            raise GenerationFailedError(
-                f"{final.id} failed: {final.error_message or 'no reason was given'}",
-                generation=final,
-            )
-        return final
-
-    @overload
-    async def wait_for_completion(
-        self,
-        generation_or_id: Generation | str,
-        *,
-        timeout: float | None = ...,
-        on_update: UpdateCallback | None = ...,
-    ) -> Generation: ...
-
-    @overload
-    async def wait_for_completion(
-        self,
-        generation_or_id: SoundEffect,
-        *,
-        timeout: float | None = ...,
-        on_update: UpdateCallback | None = ...,
-    ) -> SoundEffect: ...
-
-    async def wait_for_completion(
-        self,
-        generation_or_id: Generation | SoundEffect | str,
-        *,
-        timeout: float | None = WAIT_TIMEOUT,
-        on_update: UpdateCallback | None = None,
-    ) -> Generation | SoundEffect:
-        """Wait for the final state of a track: ``completed`` or ``failed``.
-
-        All waits of an account share one poll loop. Passing failures of a read end no
-        wait.
-
-        Args:
-            generation_or_id: The track, or its id; it may come from another process.
-            timeout: Seconds; `None` for no limit.
-            on_update: Called with each changed state, the final one last; plain or
-                async. What it raises ends this wait, and no other.
-
-        Raises:
-            WaitTimeoutError: It still runs; `generation` is the last state seen.
-            NotFoundError: There is no such track.
-            AuthenticationError: The key does not hold.
-            ClientClosedError: The client was closed meanwhile.
-        """
-        final = await self._session().wait(
-            generation_or_id, timeout=timeout, on_update=on_update
-        )
-        return cast("Generation | SoundEffect", final)
-
-    def generate_many(
-        self,
-        requests: Iterable[AnyRequest] | AsyncIterable[AnyRequest],
-        *,
-        on_unknown: OnUnknown = "raise",
-        on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
-        validate: bool = True,
-        wait_timeout: float | None = WAIT_TIMEOUT,
-        on_update: UpdateCallback | None = None,
-    ) -> Outcomes:
-        """Create many tracks, and tell of each as it ends. Costs one credit each.
-
-            async with client.generate_many(requests) as outcomes:
-                async for outcome in outcomes:
-                    print(outcome.request.prompt, outcome.error or outcome.generation)
-
-        The requests are read as their turns come, a few at a time. One that fails is an
-        outcome with an `error` and does not stop the rest. The block can be left early:
-        then nothing more is sent, no track is cancelled, and ``outcomes.pending`` holds
-        the ids that were accepted and not told of.
-
-        Args:
-            requests: What to create; any iterable or async iterable.
-            on_unknown: What to do when the fate of a create cannot be learned.
-            on_submitted: Called with each accepted state.
-            validate: Whether the parameters are checked here first.
-            wait_timeout: Seconds from each acceptance on; `None` for no limit.
-            on_update: Called with each changed state of each track.
-
-        Raises:
-            InvalidRequestError: `wait_timeout` is no number of seconds.
-        """
-        if wait_timeout is not None:
-            check_timeout(wait_timeout, "wait_timeout")
-        return Outcomes(
-            self._session(),
-            requests,
-            on_unknown=on_unknown,
-            on_submitted=on_submitted,
-            validate=validate,
-            wait_timeout=wait_timeout,
-            on_update=on_update,
-        )
-
-    def watch(
-        self,
-        generation_or_id: Generation | SoundEffect | str,
-        *,
-        timeout: float | None = WAIT_TIMEOUT,
-    ) -> AsyncGenerator[Generation | SoundEffect]:
-        """Iterate over the states of a track as they change, the final one last.
-
-        A slow consumer misses states in between, never the last.
-
-        Args:
-            generation_or_id: The track, or its id.
-            timeout: Seconds; `None` for no limit.
-
-        Raises:
-            FinetuningError: As `wait_for_completion`.
-        """
-        return self._session().states(generation_or_id, timeout=timeout)
-
-    async def download(
-        self,
-        generation_or_url: Generation | SoundEffect | str,
-        path: str | os.PathLike[str],
-        *,
-        on_progress: Callable[[int, int | None], object] | None = None,
-    ) -> Path:
-        """Download a track to a file, whole or not at all. Eight run at once.
-
-        Args:
-            generation_or_url: A completed track, or its `audio_url`.
-            path: The file; its folder is made if need be, an older file is replaced. In
-                a folder that is there, the file gets the vendor's default name.
-            on_progress: Called with the bytes done and the total, if that is known.
-
-        Returns:
-            The path.
-
-        Raises:
-            InvalidRequestError: The track has no audio, or nothing can be written
-                there.
-            APIStatusError: The media host refused.
-            APIConnectionError: The stream broke, repeatedly.
-        """
-        session = self._session()
-        download = Download(
-            session.pipeline.transport,
-            session.pipeline.retry,
-            audio_url(generation_or_url),
-            on_progress,
-        )
-        with session.calls.one():
-            async with session.account.downloads:
-                return await download.to(target_of(generation_or_url, Path(path)))
-        raise ClientClosedError("the client was closed while this download ran")
 
     def notice(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.
