@@ -47,6 +47,10 @@ CELLS: Final = 240
 PERIODS_OF_A_CELL: Final = 40
 """Periods in which the two clocks drift apart by less than one cell, as we assume."""
 
+ALL: Final = frozenset(range(2 * CELLS))
+"""Every hypothesis; one set for all accounts of which nothing is known, since it weighs
+more than all else that an account holds."""
+
 REMEMBERED: Final = 4
 """Periods; a request weighs for up to two after its answer."""
 
@@ -90,8 +94,8 @@ class CounterPhases:
         self._margin = margin
         self._spans: deque[_Span] = deque()
         self._refusals: list[tuple[_Span, float]] = []  # requests beside them are out
-        self._proved = set(range(2 * CELLS))
-        self._told = set(self._proved)  # empty once it is not believed
+        self._proved = ALL
+        self._told = ALL  # empty once it is not believed
         self._widened_at = 0.0
 
     def __repr__(self) -> str:
@@ -240,11 +244,13 @@ class CounterPhases:
         return len(times) - this + before * (1 - share)
 
     def _prove(self, agrees: Callable[[int], bool]) -> None:
-        self._proved = set(filter(agrees, self._proved))
-        self._told &= self._proved
+        proved = _those(agrees, self._proved)
+        if proved is not self._proved:
+            self._proved = proved
+            self._told &= proved
 
     def _believe(self, agrees: Callable[[int], bool]) -> None:
-        self._told = set(filter(agrees, self._told))
+        self._told = _those(agrees, self._told)
 
 
 def _fits(hypothesis: int, estimate: float, limit: int) -> bool:
@@ -254,10 +260,18 @@ def _fits(hypothesis: int, estimate: float, limit: int) -> bool:
     return estimate < limit - NOISE
 
 
-def _with_neighbours(cells: set[int]) -> set[int]:
+def _those(agrees: Callable[[int], bool], cells: frozenset[int]) -> frozenset[int]:
+    """Those that agree; the same set, if all do."""
+    left = frozenset(filter(agrees, cells))
+    return left if len(left) < len(cells) else cells
+
+
+def _with_neighbours(cells: frozenset[int]) -> frozenset[int]:
     """With those beside them, in the circle of phases of their own kind."""
-    return {
+    if cells is ALL:
+        return ALL
+    return frozenset(
         cell // CELLS * CELLS + (cell + step) % CELLS
         for cell in cells
         for step in (-1, 0, 1)
-    }
+    )

@@ -164,3 +164,12 @@ def test_what_is_long_past_is_forgotten() -> None:
     for number in range(1000):
         phases.answered(number * 6.0, number * 6.0 + 0.1)
     assert len(phases._spans) <= 41
+
+
+def test_what_contradicts_nothing_costs_no_set_of_its_own() -> None:
+    one, other = CounterPhases(PER, MARGIN), CounterPhases(PER, MARGIN)
+    for phases in (one, other):
+        ten_at(phases, 41 * PER)  # late enough to allow for drift
+        phases.answered(90 * PER, 90 * PER + 1)
+        phases.served(10, 0, None)
+    assert one._proved is other._proved is one._told

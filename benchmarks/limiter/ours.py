@@ -83,7 +83,7 @@ class _EveryPhase(CounterPhases):
         pass
 
     def refused(self, limit: int, out: int, retry_after: float | None) -> None:
-        self._told.clear()
+        self._told = frozenset()
 
 
 class _Nobody(SomebodyElse):
