@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, settings
 
+from benchmarks._postgres import cluster, database, programs
 from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # The phase that explains a failure traces every line of every example, failed or not,
 # and takes most of the time. The example that failed is printed without it, too.
@@ -46,3 +48,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
     return jumping_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[str]:
+    """How to connect to a PostgreSQL that is started for this session."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+    with cluster() as conninfo:
+        yield conninfo
+
+
+DATABASES = itertools.count(1)
+
+
+@pytest.fixture
+def postgres(postgres_cluster: str) -> Iterator[str]:
+    """How to connect to an empty database."""
+    with database(postgres_cluster, f"test{next(DATABASES)}") as conninfo:
+        yield conninfo

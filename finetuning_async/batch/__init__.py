@@ -13,19 +13,20 @@ It needs the extra ``batch`` (filelock). The modules, from the top down:
     _doubts     looks for creates in doubt; _reconcile and _balance decide
     _core       how a create announces itself before its first byte leaves
     _ledger     events into the journal, one at a time, off the loop
-    _store, _sqlite   what keeps the journal
+    _store, _sqlite, _postgres   what keeps the journal; _columns is what they share
     _journal    its rules: (state, event) -> state, action
     _input, _outputs, _saving, _id3, _names, _lock   rows in, files out
 """
 
 from finetuning_async.batch._batch import Batch as Batch
-from finetuning_async.batch._batch import BatchItem as BatchItem
 from finetuning_async.batch._batch import Results as Results
 from finetuning_async.batch._errors import BatchError as BatchError
 from finetuning_async.batch._errors import BatchInputError as BatchInputError
 from finetuning_async.batch._errors import BatchLockedError as BatchLockedError
 from finetuning_async.batch._errors import JournalError as JournalError
+from finetuning_async.batch._errors import StaleItemError as StaleItemError
 from finetuning_async.batch._input import read_rows as read_rows
+from finetuning_async.batch._item import BatchItem as BatchItem
 from finetuning_async.batch._manage import read_summary as read_summary
 from finetuning_async.batch._manage import release as release
 from finetuning_async.batch._manage import retry_failed as retry_failed
@@ -45,6 +46,7 @@ __all__ = [
     "Options",
     "Results",
     "Row",
+    "StaleItemError",
     "Summary",
     "read_rows",
     "read_summary",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self
+from typing import TYPE_CHECKING, ParamSpec, Self
 
 import anyio
-import attrs
 
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._core import allows_http_webhook
 from finetuning_async.batch._desk import Desk
 from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._input import check_rows
-from finetuning_async.batch._journal import State
+from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._ledger import Journal
 from finetuning_async.batch._lock import Folder
 from finetuning_async.batch._manage import plan_failed, plan_held
@@ -34,60 +32,12 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._records import Item, Summary
+    from finetuning_async.batch._records import Summary
     from finetuning_async.batch._store import Added
 
 logger = logging.getLogger("finetuning_async")
 
 P = ParamSpec("P")
-
-
-@attrs.frozen(kw_only=True)
-class BatchItem:
-    """An item and where it stands.
-
-    Attributes:
-        custom_id: The caller's name for it, if any.
-        key: What tells it from all others of the batch.
-        request: What was asked for.
-        state: ``downloaded``, ``failed`` or ``held`` once it has ended; ``held`` may be
-            paid.
-        generation_id: Its track, once accepted.
-        seed: The seed that its create carried.
-        path: Its file, once downloaded.
-        code: The service's error code, or a word of ours, if something is wrong.
-        error: The same for people.
-        result: Title, length, tempo, key and so on, once the track has ended.
-    """
-
-    custom_id: str | None
-    key: str
-    request: Request
-    state: State
-    generation_id: str | None = None
-    seed: int | None = None
-    path: Path | None = None
-    code: str | None = None
-    error: str | None = None
-    result: dict[str, Any] = attrs.field(factory=dict)
-
-    @classmethod
-    def of(cls, item: Item, folder: Path) -> BatchItem:
-        """An item of the journal as callers see it."""
-        entry = item.entry
-        is_saved = entry.state == "downloaded"
-        return cls(
-            custom_id=item.custom_id,
-            key=item.key,
-            request=item.request,
-            state=entry.state,
-            generation_id=entry.track_id,
-            seed=entry.seed,
-            path=folder / item.file if is_saved else None,
-            code=entry.code,
-            error=entry.error,
-            result=json.loads(entry.result or "{}"),
-        )
 
 
 class Batch:

@@ -15,17 +15,13 @@ import anyio
 import anyio.lowlevel
 
 from finetuning_async._errors import (
-    BadRequestError,
     FinetuningError,
     InsufficientCreditsError,
     InternalServerError,
-    InvalidRequestError,
-    NotFoundError,
-    SubmissionUnknownError,
 )
 from finetuning_async.batch._core import Create
 from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of, identity
 from finetuning_async.batch._journal import (
     Absent,
     Accepted,
@@ -46,15 +42,6 @@ logger = logging.getLogger("finetuning_async")
 CHUNK: Final = 50
 BURST: Final = 10
 """Creates that stand in line at a time, when the client is not paced."""
-
-PAUSES: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Seconds before what failed for a passing reason is tried again; then every 60 s."""
-
-QUEUEING_FAILED: Final = "GENERATION_FAILED"
-"""The service's word that a create was not queued, so not taken."""
-
-REFUSALS: Final = 5
-"""Answers of this kind after which an item counts as failed."""
 
 
 class Make:
@@ -131,14 +118,14 @@ class Creator:
 
     async def _next(self) -> Item | None:
         """The next planned item, unless one like it is in doubt."""
-        twins = {_identity(item) for item in self._desk.doubts.values()} - {None}
+        twins = {identity(item) for item in self._desk.doubts.values()} - {None}
         passed: list[tuple[int, Item]] = []
         try:
             while self._again or await self._claim():
                 if not self._again:
                     continue
                 place, item = heapq.heappop(self._again)
-                if not twins or _identity(item) not in twins:
+                if not twins or identity(item) not in twins:
                     return item
                 passed.append((place, item))
             return None
@@ -248,14 +235,10 @@ class Creator:
     async def _not_accepted(
         self, make: Make, create: Create, error: FinetuningError
     ) -> None:
-        if create.is_accepted or isinstance(error, BatchError):
-            raise error  # the journal could not be written
-        was_told = error.code == QUEUEING_FAILED
-        if isinstance(error, SubmissionUnknownError) or (
-            create.is_in_doubt and not was_told
-        ):
+        fate = fate_of(create, error)
+        if fate == "lost":
             await self._lost(make, error)
-        elif isinstance(error, InvalidRequestError | BadRequestError | NotFoundError):
+        elif fate == "rejected":
             self._off_wire(make)
             await self._desk.end(make.item, Rejected(error.code, str(error)))
         else:
@@ -289,11 +272,3 @@ class Creator:
         )
         await anyio.sleep(pause)
         await self._create(make)
-
-
-def _identity(item: Item) -> tuple[str, str, int] | None:
-    """What items share whose tracks a list cannot tell apart."""
-    if '"seed"' not in item.body:
-        return None
-    request = item.request
-    return None if request.seed is None else (item.kind, request.prompt, request.seed)

@@ -25,6 +25,10 @@ class JournalError(BatchError):
     """The journal cannot be read or written, or was asked for what cannot be."""
 
 
+class StaleItemError(JournalError):
+    """Somebody else has moved the item on meanwhile; look again where it stands."""
+
+
 class BatchInputError(BatchError, ValueError):
     """The input is wrong in some rows; nothing was taken in and nothing was paid.
 

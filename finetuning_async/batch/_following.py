@@ -19,6 +19,7 @@ from finetuning_async.batch._outputs import result_of
 from finetuning_async.batch._saving import save
 
 if TYPE_CHECKING:
+    from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation
     from finetuning_async.batch._desk import Desk
     from finetuning_async.batch._records import Item
@@ -27,6 +28,38 @@ logger = logging.getLogger("finetuning_async")
 
 PAUSES: Final = (5.0, 20.0, 60.0)
 """Seconds after each failed download of one run; the next run begins anew."""
+
+
+async def end_of(
+    client: AsyncClient, item: Item, track: Generation | None, *, timeout: float
+) -> Ended | None:
+    """Wait for the end of an accepted item's track.
+
+    Args:
+        client: Who waits.
+        item: Whose track.
+        track: Its state, if known.
+        timeout: Seconds.
+
+    Returns:
+        What became of it; `None` if it still runs.
+
+    Raises:
+        FinetuningError: As `AsyncClient.wait_for_completion`.
+    """
+    try:
+        final = await client.wait_for_completion(
+            track or item.entry.track_id or "", timeout=timeout
+        )
+    except WaitTimeoutError as error:
+        logger.warning("%s: %s", item.name, error)
+        return None
+    except NotFoundError as error:
+        return Ended(True, None, error.code, str(error))
+    if final.status == "failed":
+        word = final.error_message or "no reason was given"
+        return Ended(True, result_of(final), "FAILED", word)
+    return Ended(False, result_of(final))
 
 
 class Follower:
@@ -64,19 +97,14 @@ class Follower:
     async def _wait(self, item: Item, track: Generation | None) -> Item:
         """Wait for the end of a track; left to the next run if it takes too long."""
         desk = self._desk
-        try:
-            final = await desk.client.wait_for_completion(
-                track or item.entry.track_id or "", timeout=desk.options.wait_timeout
-            )
-        except WaitTimeoutError as error:
-            logger.warning("%s: %s", item.name, error)
+        ended = await end_of(
+            desk.client, item, track, timeout=desk.options.wait_timeout
+        )
+        if ended is None:
             return item
-        except NotFoundError as error:
-            return await desk.end(item, Ended(True, None, error.code, str(error)))
-        if final.status == "failed":
-            word = final.error_message or "no reason was given"
-            return await desk.end(item, Ended(True, result_of(final), "FAILED", word))
-        return await desk.record(item, Ended(False, result_of(final)))
+        if ended.failed:
+            return await desk.end(item, ended)
+        return await desk.record(item, ended)
 
     async def _download(self, item: Item) -> None:
         """Save a track, or leave it to the next run."""

@@ -27,21 +27,26 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     """
     facts: dict[str, Any] = json.loads(item.entry.result or "{}")
     part = folder.unfinished / item.file
-    await _fetch(client, item, facts.get("audio_url"), part)
+    await fetch(client, item.entry.track_id or "", facts.get("audio_url"), part)
     await in_thread(_finish, part, folder.path / item.file, facts if tags else None)
 
 
-async def _fetch(client: AsyncClient, item: Item, url: str | None, part: Path) -> None:
-    """Download; an address that is not known, or no more, is asked for."""
-    track_id = item.entry.track_id or ""
+async def fetch(
+    client: AsyncClient, track_id: str, url: str | None, path: Path
+) -> None:
+    """Download; an address that is not known, or no more, is asked for.
+
+    Raises:
+        FinetuningError: It could not be downloaded.
+    """
     if url is not None:
         try:
-            await client.download(url, part)
+            await client.download(url, path)
         except APIStatusError:
             pass
         else:
             return
-    await client.download(await client.generations.get(track_id), part)
+    await client.download(await client.generations.get(track_id), path)
 
 
 def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:

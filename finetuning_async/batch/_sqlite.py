@@ -7,18 +7,34 @@ with them an intent whose create was paid. The schema's version is SQLite's
 
 from __future__ import annotations
 
-import json
 import sqlite3
+import time
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from finetuning_async.batch._columns import (
+    ALL,
+    ENTRY,
+    NEW,
+    entry_values,
+    item_of,
+    new_values,
+    summary_of,
+    tracks_of,
+)
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
 from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
-from finetuning_async.batch._store import SETTLED, Added, check_same
+from finetuning_async.batch._store import (
+    SETTLED,
+    Added,
+    check_same,
+    not_there,
+    stale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -55,18 +71,15 @@ CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 _BUSY: Final = 5.0
 """Seconds to wait for a reader such as ``batch status`` to get out of the way."""
 
-_NEW: Final = ("key", "custom_id", "line", "kind", "body", "file")
-_ENTRY: Final = tuple(field.name for field in attrs.fields(Entry))
-_COLUMNS: Final = ", ".join(("seq", *_NEW, *_ENTRY))
 _INSERT: Final = (
-    f"INSERT INTO item ({', '.join(_NEW)}) VALUES ({', '.join('?' * len(_NEW))})"  # noqa: S608 - names of ours
+    f"INSERT INTO item ({', '.join(NEW)}) VALUES ({', '.join('?' * len(NEW))})"  # noqa: S608 - names of ours
     " ON CONFLICT (key) DO NOTHING"
 )
 _UPDATE: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in _ENTRY)}"  # noqa: S608 - names of ours
-    " WHERE seq = ? AND state = ?"
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)}"  # noqa: S608 - names of ours
+    " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
 )
-_SELECT: Final = f"SELECT {_COLUMNS} FROM item"  # noqa: S608 - names of ours
+_SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
 _CHUNK: Final = 500
 
 
@@ -147,11 +160,7 @@ class SQLiteStore:
 
     def _insert(self, chunk: list[NewItem]) -> None:
         before = self._db.total_changes
-        values = [
-            (item.key, item.custom_id, item.line, item.kind, item.body, item.file)
-            for item in chunk
-        ]
-        self._db.executemany(_INSERT, values)
+        self._db.executemany(_INSERT, map(new_values, chunk))
         if self._db.total_changes - before < len(chunk):
             self._check_known(chunk)
 
@@ -167,14 +176,21 @@ class SQLiteStore:
         where = "WHERE state = 'planned' AND seq > ? ORDER BY seq LIMIT ?"
         return self._items(where, after, limit)
 
+    def get(self, seq: int) -> Item:
+        """As `Store.get`."""
+        found = self._items("WHERE seq = ?", seq)
+        if not found:
+            raise not_there(seq)
+        return found[0]
+
     def record(self, item: Item, entry: Entry) -> Item:
         """As `Store.record`."""
-        values = [getattr(entry, name) for name in _ENTRY]
-        values[_ENTRY.index("former")] = json.dumps(entry.former)
+        old = item.entry
+        known = (item.seq, old.state, old.lost_at, old.accepts)
         with self._errors():
-            done = self._db.execute(_UPDATE, (*values, item.seq, item.entry.state))
+            done = self._db.execute(_UPDATE, (*entry_values(entry), *known))
         if not done.rowcount:
-            raise JournalError(f"{item.name} is not {item.entry.state} any more")
+            raise stale(item)
         return attrs.evolve(item, entry=entry)
 
     def pending(self) -> list[Item]:
@@ -209,13 +225,7 @@ class SQLiteStore:
                 "SELECT track_id, seed, former FROM item"
                 " WHERE track_id IS NOT NULL OR former != '[]'"
             ).fetchall()
-        found: dict[str, int | None] = {}
-        for track_id, seed, former in rows:
-            if former != "[]":
-                found |= dict.fromkeys(json.loads(former))
-            if track_id is not None:
-                found[track_id] = seed
-        return found
+        return tracks_of(rows)
 
     def summary(self) -> Summary:
         """As `Store.summary`."""
@@ -224,12 +234,7 @@ class SQLiteStore:
                 "SELECT state, count(*), sum(accepts), sum(fails)"
                 " FROM item GROUP BY state"
             ).fetchall()
-        counts = {state: count for state, count, _, _ in rows}
-        return Summary(
-            states={state: counts.get(state, 0) for state in STATES},
-            accepts=sum(row[2] for row in rows),
-            fails=sum(row[3] for row in rows),
-        )
+        return summary_of(rows)
 
     def read_note(self, name: str) -> str | None:
         """As `Store.read_note`."""
@@ -247,6 +252,10 @@ class SQLiteStore:
                 (name, value),
             )
 
+    def now(self) -> float:
+        """As `Store.now`; this machine's clock."""
+        return time.time()
+
     def close(self) -> None:
         """As `Store.close`."""
         self._db.close()
@@ -254,11 +263,4 @@ class SQLiteStore:
     def _items(self, where: str, *values: object) -> list[Item]:
         with self._errors():
             rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
-        return [_item(row) for row in rows]
-
-
-def _item(row: tuple[Any, ...]) -> Item:
-    seq, new, entry = row[0], row[1 : 1 + len(_NEW)], row[1 + len(_NEW) :]
-    fields = dict(zip(_ENTRY, entry, strict=True))
-    fields["former"] = tuple(json.loads(fields["former"]))
-    return Item(seq=seq, entry=Entry(**fields), **dict(zip(_NEW, new, strict=True)))
+        return [item_of(row) for row in rows]

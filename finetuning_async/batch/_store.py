@@ -7,13 +7,14 @@ are called one at a time, in a worker thread.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from finetuning_async.batch._errors import JournalError
+from finetuning_async.batch._errors import JournalError, StaleItemError
 from finetuning_async.batch._journal import STATES, Entry, State
 from finetuning_async.batch._records import Item, NewItem, Summary
 
@@ -48,11 +49,21 @@ class Store(Protocol):
     def claim(self, after: int, limit: int) -> list[Item]:
         """Up to `limit` planned items whose `seq` is above `after`, in order."""
 
+    def get(self, seq: int) -> Item:
+        """The item at a place.
+
+        Raises:
+            JournalError: There is none.
+        """
+
     def record(self, item: Item, entry: Entry) -> Item:
         """Set an item's entry.
 
         Raises:
-            JournalError: The item is not in the state that `item` shows.
+            StaleItemError: The item does not stand where `item` shows it: its state,
+                `lost_at` or `accepts` changed. So one who slept while the item was
+                lost, found absent and sent again by another is refused, too.
+            JournalError: The entry's track belongs to another item.
         """
 
     def pending(self) -> list[Item]:
@@ -78,6 +89,9 @@ class Store(Protocol):
 
     def write_note(self, name: str, value: str) -> None:
         """Keep a note."""
+
+    def now(self) -> float:
+        """The time by the store's own clock, in seconds since 1970."""
 
     def close(self) -> None:
         """Let go of it. Everything told before lasts."""
@@ -111,13 +125,27 @@ class MemoryStore:
         planned = (item for item in self.rows("planned") if item.seq > after)
         return list(islice(planned, limit))
 
+    def get(self, seq: int) -> Item:
+        """As `Store.get`."""
+        if seq not in self._items:
+            raise not_there(seq)
+        return self._items[seq]
+
     def record(self, item: Item, entry: Entry) -> Item:
         """As `Store.record`."""
-        if self._items[item.seq].entry.state != item.entry.state:
-            raise JournalError(f"{item.name} is not {item.entry.state} any more")
+        if _stand(self._items[item.seq].entry) != _stand(item.entry):
+            raise stale(item)
+        self._check_track(item, entry)
         changed = attrs.evolve(item, entry=entry)
         self._items[item.seq] = changed
         return changed
+
+    def _check_track(self, item: Item, entry: Entry) -> None:
+        if entry.track_id in (None, item.entry.track_id):
+            return
+        for other in self._items.values():
+            if other.entry.track_id == entry.track_id:
+                raise JournalError(f"{entry.track_id} belongs to {other.name}")
 
     def pending(self) -> list[Item]:
         """As `Store.pending`."""
@@ -163,12 +191,30 @@ class MemoryStore:
         """As `Store.write_note`."""
         self._notes[name] = value
 
+    def now(self) -> float:
+        """As `Store.now`; this machine's clock."""
+        return time.time()
+
     def close(self) -> None:
         """As `Store.close`."""
 
 
 SETTLED = frozenset({"planned", "downloaded", "failed"})
 """States of which a runner that begins has nothing to ask, but for planned in turn."""
+
+
+def _stand(entry: Entry) -> tuple[object, ...]:
+    return entry.state, entry.lost_at, entry.accepts
+
+
+def stale(item: Item) -> StaleItemError:
+    """What `Store.record` raises when somebody else was faster."""
+    return StaleItemError(f"{item.name} is not {item.entry.state} any more")
+
+
+def not_there(seq: int) -> JournalError:
+    """What `Store.get` raises."""
+    return JournalError(f"there is no item {seq}")
 
 
 def check_same(known: NewItem, given: NewItem) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
-from finetuning_async.batch import JournalError, Row
+from finetuning_async.batch import JournalError, Row, StaleItemError
 from finetuning_async.batch._journal import Entry, State
+from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.batch._records import Keys, NewItem, Request
 from finetuning_async.batch._sqlite import VERSION, SQLiteStore
 from finetuning_async.batch._store import MemoryStore, Store
@@ -22,13 +25,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made: Store = (
-        MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "j.db")
-    )
+POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
+JOURNALS = itertools.count(1)
+
+
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    made = make(request)
     yield made
     made.close()
+
+
+def make(request: pytest.FixtureRequest) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return SQLiteStore(request.getfixturevalue("tmp_path") / "j.db")
+    conninfo = request.getfixturevalue("postgres_cluster")
+    return PostgresStore(conninfo, journal=f"j{next(JOURNALS)}")
 
 
 def items(count: int, custom: bool = False) -> list[NewItem]:
@@ -132,8 +146,48 @@ def test_a_record_from_an_older_state_is_refused(store: Store) -> None:
     store.add(items(1))
     old = store.claim(0, 1)[0]
     store.record(old, Entry(state="intent"))
-    with pytest.raises(JournalError, match="not planned any more"):
+    with pytest.raises(StaleItemError, match="not planned any more"):
         store.record(old, Entry(state="intent"))
+    assert store.get(1).entry == Entry(state="intent")
+
+
+def test_a_record_by_one_who_slept_while_the_item_went_round_is_refused(
+    store: Store,
+) -> None:
+    store.add(items(1))
+    first = store.record(store.get(1), Entry(state="intent", seed=5))
+    lost = store.record(first, Entry(state="unknown", seed=5, lost_at=3.25))
+    absent = store.record(lost, Entry(state="planned", seed=5, lost_at=3.25))
+    again = store.record(absent, Entry(state="intent", seed=5, lost_at=3.25))
+    with pytest.raises(StaleItemError):
+        store.record(first, Entry(state="accepted", track_id="t1", accepts=1))
+    with pytest.raises(StaleItemError):
+        store.record(
+            attrs.evolve(again, entry=Entry(state="intent", lost_at=3.25, accepts=1)),
+            Entry(state="accepted", track_id="t1", accepts=2),
+        )
+    assert store.get(1).entry == again.entry
+
+
+def test_a_track_belongs_to_one_item(store: Store) -> None:
+    store.add(items(2))
+    store.record(store.get(1), Entry(state="accepted", track_id="t1", accepts=1))
+    with pytest.raises(JournalError):
+        store.record(store.get(2), Entry(state="accepted", track_id="t1", accepts=1))
+    assert store.get(2).entry == Entry()
+
+
+def test_an_item_is_there_by_its_place(store: Store) -> None:
+    store.add(items(2))
+    assert store.get(2) == store.claim(1, 1)[0]
+    with pytest.raises(JournalError, match="no item 3"):
+        store.get(3)
+
+
+def test_a_store_tells_the_time(store: Store) -> None:
+    before = time.time()
+    assert abs(store.now() - before) < 5
+    assert store.now() <= store.now()
 
 
 def test_pending_is_all_that_a_new_runner_must_ask_about(store: Store) -> None:
@@ -178,6 +232,12 @@ def test_rows_can_be_changed_while_they_are_read(store: Store) -> None:
     for item in store.rows("planned"):
         store.record(item, Entry(state="downloaded"))
     assert store.summary().states["downloaded"] == 1200
+
+
+def test_a_key_that_comes_twice_at_once_is_one_item(store: Store) -> None:
+    added = store.add([*items(2, custom=True), *items(2, custom=True)])
+    assert (added.new, added.known) == (2, 2)
+    assert [item.seq for item in store.rows()] == [1, 2]
 
 
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""`BatchItem`: an item as callers see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from finetuning_async.batch._journal import State
+from finetuning_async.batch._records import Request
+
+if TYPE_CHECKING:
+    from finetuning_async.batch._records import Item
+
+
+@attrs.frozen(kw_only=True)
+class BatchItem:
+    """An item and where it stands.
+
+    Attributes:
+        custom_id: The caller's name for it, if any.
+        key: What tells it from all others of the batch.
+        request: What was asked for.
+        file: The name of its MP3.
+        state: ``downloaded``, ``failed`` or ``held`` once it has ended; ``held`` may be
+            paid.
+        generation_id: Its track, once accepted.
+        seed: The seed that its create carried.
+        path: Its file, once downloaded.
+        code: The service's error code, or a word of ours, if something is wrong.
+        error: The same for people.
+        result: Title, length, tempo, key and so on, once the track has ended.
+    """
+
+    custom_id: str | None
+    key: str
+    request: Request
+    file: str
+    state: State
+    generation_id: str | None = None
+    seed: int | None = None
+    path: Path | None = None
+    code: str | None = None
+    error: str | None = None
+    result: dict[str, Any] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, item: Item, folder: Path | None = None) -> BatchItem:
+        """An item of the journal as callers see it.
+
+        Args:
+            item: Which.
+            folder: Where files go, if that is one place.
+        """
+        entry = item.entry
+        is_saved = entry.state == "downloaded"
+        return cls(
+            custom_id=item.custom_id,
+            key=item.key,
+            request=item.request,
+            file=item.file,
+            state=entry.state,
+            generation_id=entry.track_id,
+            seed=entry.seed,
+            path=folder / item.file if folder is not None and is_saved else None,
+            code=entry.code,
+            error=entry.error,
+            result=json.loads(entry.result or "{}"),
+        )
