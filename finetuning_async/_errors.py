@@ -47,6 +47,12 @@ class FinetuningError(Exception):
         retry_after: Seconds (at least 0) after which the service would be asked again.
         safe_to_retry: Whether the same call may be made again: it cannot pay twice, and
             the cause may have passed.
+
+    Example:
+        try:
+            await client.generate("rain", duration=500)
+        except FinetuningError as error:
+            print(error, "- once more?", error.safe_to_retry)
     """
 
     def __init__(
@@ -101,6 +107,12 @@ class InvalidRequestError(FinetuningError, ValueError):
         value: What was given: text, a number, `None`, or the short `repr` of anything
             else; `None` where it must not be shown.
         allowed: The documented range, in words.
+
+    Example:
+        try:
+            await client.generations.create("rain", bpm=500)
+        except InvalidRequestError as error:
+            print(error.field, "must be", error.allowed)
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
@@ -133,11 +145,25 @@ def _is_simple(value: object) -> bool:
 
 
 class APIConnectionError(FinetuningError):
-    """The service could not be asked, or its answer did not arrive."""
+    """The service could not be asked, or its answer did not arrive.
+
+    Example:
+        try:
+            await client.with_options(max_retries=0).me()
+        except APIConnectionError as error:
+            print("no answer:", error, error.safe_to_retry)
+    """
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """Time was over: of one request, or of the whole call before anything was sent."""
+    """Time was over: of one request, or of the whole call before anything was sent.
+
+    Example:
+        try:
+            await client.me(timeout=5)
+        except APITimeoutError as error:
+            print("not within 5 s:", error)
+    """
 
 
 class APIResponseError(FinetuningError):
@@ -146,6 +172,12 @@ class APIResponseError(FinetuningError):
     Attributes:
         path: Where in the JSON, such as ``$.data.generations[3].id``; ``$`` is all.
         status_code: The HTTP status it came with, when known.
+
+    Example:
+        try:
+            await client.me()
+        except APIResponseError as error:
+            print("cannot read", error.path, error.status_code)
     """
 
     def __init__(
@@ -176,6 +208,12 @@ class APIStatusError(FinetuningError):
         status_code: The HTTP status, 400 to 599 as a rule.
         code: The service's code; ``HTTP_`` and the status where none could be read.
         details: What the service added: an object, an array, or nothing.
+
+    Example:
+        try:
+            await client.playlists.get("no-such-playlist")
+        except APIStatusError as error:
+            print(error.status_code, error.code, error.message, error.details)
     """
 
     _advice: ClassVar[str] = ""
@@ -208,33 +246,76 @@ class APIStatusError(FinetuningError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the service refused a parameter; its message names it."""
+    """400: the service refused a parameter; its message names it.
+
+    Example:
+        try:
+            await client.generations.create("rain", bpm=500, validate=False)
+        except BadRequestError as error:
+            print(error.message, error.details)
+    """
 
 
 class AuthenticationError(APIStatusError):
-    """401: the key is missing, malformed, revoked or unknown."""
+    """401: the key is missing, malformed, revoked or unknown.
+
+    Example:
+        revoked = client.with_options(api_key="ft_live_" + 32 * "0")
+        try:
+            await revoked.me()
+        except AuthenticationError as error:
+            print(error)
+    """
 
     _advice = "; keys are made under Profile > API on finetuning.ai"
 
 
 class InsufficientCreditsError(APIStatusError):
-    """402: no generations are left this month."""
+    """402: no generations are left this month.
+
+    Example:
+        try:
+            await client.generate("rain")
+        except InsufficientCreditsError as error:
+            print(error)
+    """
 
     _advice = "; wait for the monthly reset, or buy more"
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the plan has no API access."""
+    """403: the plan has no API access.
+
+    Example:
+        try:
+            await client.generate("rain")
+        except PermissionDeniedError as error:
+            print(error)
+    """
 
     _advice = "; API access comes with the Pro and Lifetime plans"
 
 
 class NotFoundError(APIStatusError):
-    """404: no such track, or not yours."""
+    """404: no such track, or not yours.
+
+    Example:
+        try:
+            await client.generations.get("no-such-track")
+        except NotFoundError as error:
+            print(error)
+    """
 
 
 class RateLimitError(APIStatusError):
-    """429: a limit of the account is spent; `retry_after` says for how long."""
+    """429: a limit of the account is spent; `retry_after` says for how long.
+
+    Example:
+        try:
+            await client.sound_effects.create("a door")
+        except RateLimitError as error:  # the day's effects are used up
+            print(error.code, error.budget, error.retry_after)
+    """
 
     @property
     def budget(self) -> str | None:
@@ -249,13 +330,29 @@ class RateLimitError(APIStatusError):
 
 
 class QueueFullError(RateLimitError):
-    """429 ``QUEUE_FULL``: too many tracks of the account are under way."""
+    """429 ``QUEUE_FULL``: too many tracks of the account are under way.
+
+    Example:
+        impatient = client.with_options(max_retries=0)
+        try:
+            for tags in ("rain", "wind"):
+                await impatient.generations.create(tags)
+        except QueueFullError as error:
+            print(error)
+    """
 
     _advice = "; there is room again when one of them ends"
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the service, or a proxy in front of it, failed."""
+    """5xx: the service, or a proxy in front of it, failed.
+
+    Example:
+        try:
+            await client.me()
+        except InternalServerError as error:
+            print(error, error.safe_to_retry)
+    """
 
 
 class SubmissionUnknownError(FinetuningError):
@@ -266,6 +363,12 @@ class SubmissionUnknownError(FinetuningError):
         seed: The seed that was sent; a track that shows it is the lost one.
         sent_at: When the first byte left, by the service's clock where known (aware).
         candidates: Ids of tracks that may be it.
+
+    Example:
+        try:
+            await client.generate("rain")
+        except SubmissionUnknownError as error:
+            print("it may be one of", error.candidates, "and has the seed", error.seed)
     """
 
     def __init__(
@@ -286,7 +389,14 @@ class SubmissionUnknownError(FinetuningError):
 
 
 class GenerationFailedError(FinetuningError):
-    """The track ended as ``failed``; `generation` is its final state."""
+    """The track ended as ``failed``; `generation` is its final state.
+
+    Example:
+        try:
+            await client.generate("rain")
+        except GenerationFailedError as error:
+            print(error.generation.id, error.generation.error_message)
+    """
 
     def __init__(self, message: str, *, generation: Track) -> None:
         super().__init__(message, generation_id=generation.id)
@@ -300,6 +410,13 @@ class WaitTimeoutError(FinetuningError, TimeoutError):
 
     Attributes:
         generation: The last state seen; `None` if none was.
+
+    Example:
+        try:
+            track = await client.generate("rain", wait_timeout=10)
+        except WaitTimeoutError as error:
+            print("still", error.generation and error.generation.status)
+            track = await client.wait_for_completion(error.generation_id)
     """
 
     def __init__(
@@ -317,8 +434,27 @@ class WaitTimeoutError(FinetuningError, TimeoutError):
 
 
 class ClientClosedError(FinetuningError):
-    """The client was closed, before or while this call waited."""
+    """The client was closed, before or while this call waited.
+
+    Example:
+        await client.aclose()
+        try:
+            await client.me()
+        except ClientClosedError as error:
+            print(error)
+    """
 
 
 class WebhookVerificationError(FinetuningError):
-    """A webhook delivery that is not what it claims to be."""
+    """A webhook delivery that is not what it claims to be.
+
+    Example:
+        import os
+        from finetuning_async.webhooks import WebhookReceiver
+
+        receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
+        try:
+            receiver.verify(b"token=guessed")
+        except WebhookVerificationError as error:
+            print(error)
+    """

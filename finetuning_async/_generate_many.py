@@ -59,6 +59,14 @@ class Outcomes(AsyncIterator[Outcome]):
         validate: Whether the parameters are checked here first.
         wait_timeout: Seconds from each acceptance on; `None` for no limit.
         on_update: Called with each changed state of each track.
+
+    Example:
+        wishes = (GenerationRequest(f"{mood} piano") for mood in ("calm", "bright"))
+        async with client.generate_many(wishes) as outcomes:
+            async for outcome in outcomes:
+                print(outcome.request.prompt, outcome.error or outcome.generation)
+                break  # the other one goes on at the service
+        print(outcomes.pending)
     """
 
     def __init__(

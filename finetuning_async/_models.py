@@ -81,6 +81,10 @@ class GenerationParameters:
         language: Of the vocals, such as ``en``.
         keyscale: Key and scale, such as ``F# minor``.
         seed: The seed really used.
+
+    Example:
+        track = await client.generate("lofi chill", key="F#", scale="minor")
+        print(track.parameters.keyscale, track.parameters.bpm, track.parameters.seed)
     """
 
     bpm: float | None = None
@@ -116,6 +120,13 @@ class Generation(_HasWebhook):
             by parameter: ``{"duration": (100, 105.0)}`` is (asked, got). Only the
             answer to a create has it; equality does not look at it.
         raw: The JSON as received.
+
+    Example:
+        track = await client.generations.create("lofi chill", duration=30)
+        print(track.id, track.status, track.credits_remaining)
+        client.notice(track.id)  # if something else than a poll tells of it
+        track = await client.wait_for_completion(track)
+        print(track.audio_url, f"{track.duration} s")
     """
 
     id: str
@@ -163,6 +174,11 @@ class SoundEffect(_HasWebhook):
         completed_at: When it ended (aware, UTC).
         changed_by_service: As for `Generation`.
         raw: The JSON as received.
+
+    Example:
+        effect = await client.sound_effects.create("a door creaks", duration=2)
+        effect = await client.wait_for_completion(effect)
+        await client.download(effect, "door.mp3")
     """
 
     kind: ClassVar[Kind] = "sound_effect"
@@ -198,6 +214,12 @@ class Page(Generic[T_co]):
         has_more: Whether a further page may hold something; never after an empty one.
         next_offset: Where that page starts.
         raw: The JSON as received.
+
+    Example:
+        page = await client.generations.list(limit=50)
+        while page is not None:
+            print([track.id for track in page], page.has_more)
+            page = await page.next_page()
     """
 
     items: tuple[T_co, ...]
@@ -248,6 +270,11 @@ class PlaylistTrack:
         is_public: Whether others see it.
         created_at: When the service accepted it (aware, UTC).
         raw: The JSON as received.
+
+    Example:
+        (first, *_) = await client.playlists.list()
+        for track in (await client.playlists.get(first.id)).tracks:
+            print(track.title, track.duration, track.is_public)
     """
 
     id: str
@@ -282,6 +309,11 @@ class Playlist:
         updated_at: When it last changed (aware, UTC).
         tracks: What it holds; empty in a list, whatever `track_count` says.
         raw: The JSON as received.
+
+    Example:
+        async for listed in client.playlists.list():
+            playlist = await client.playlists.get(listed.id)
+            print(playlist.name, [track.title for track in playlist.tracks])
     """
 
     id: str
@@ -314,6 +346,10 @@ class Account:
         queue_depth: Tracks of the account in the queue, as the service reports it;
             sources differ on what it means, so derive nothing from it.
         raw: The JSON as received.
+
+    Example:
+        account = await client.me()
+        print(account.tier, account.total_remaining, "credits left")
     """
 
     id: str
@@ -336,6 +372,10 @@ class Health:
     Attributes:
         status: What it says of itself, such as ``ok``; no source publishes the body.
         raw: The JSON as received.
+
+    Example:
+        health = await client.health(timeout=5)
+        print(health.status)
     """
 
     status: str | None = None
@@ -349,6 +389,11 @@ class BulkFailure:
     Attributes:
         id: The id; empty if the service did not name it.
         error: Why, in the service's words.
+
+    Example:
+        result = await client.generations.delete(["no-such-track"])
+        for failure in result.failed:
+            print(failure.id, failure.error)
     """
 
     id: str
@@ -362,6 +407,11 @@ class BulkResult:
     Attributes:
         succeeded: The ids done, in the service's order.
         failed: The ids not done, and why.
+
+    Example:
+        old = [track.id async for track in client.generations.list(status="failed")]
+        result = await client.generations.delete(old)
+        print(len(result.succeeded), "deleted,", len(result.failed), "not")
     """
 
     succeeded: tuple[str, ...] = ()
@@ -385,6 +435,13 @@ class Outcome:
         request: What was asked for.
         generation: The last state seen; `None` if it was never accepted.
         error: Why there is no completed track; `None` if there is.
+
+    Example:
+        requests = [GenerationRequest("rain"), SoundEffectRequest("a door")]
+        async with client.generate_many(requests) as outcomes:
+            async for outcome in outcomes:
+                if outcome.generation is not None and outcome.error is None:
+                    print(outcome.request.prompt, outcome.generation.audio_url)
     """
 
     request: GenerationRequest | InstrumentalRequest | SoundEffectRequest

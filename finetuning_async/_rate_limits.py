@@ -61,6 +61,9 @@ class RateLimit:
 
     Raises:
         InvalidRequestError: A value is out of its range.
+
+    Example:
+        client = AsyncClient(rate_limits=RateLimits(creates=RateLimit(5, per=60)))
     """
 
     limit: int = attrs.field(converter=_checked_limit)
@@ -99,6 +102,10 @@ class RateLimits:
     Attributes:
         creates: Requests that start a track.
         reads: Every other request, bulk POSTs included.
+
+    Example:
+        half = RateLimits(creates=RateLimit(5), reads=RateLimit(30))
+        mine = client.with_options(rate_limits=half)  # the rest is for another process
     """
 
     creates: RateLimit = attrs.field(default=RateLimit(10), converter=_creates)
@@ -140,6 +147,11 @@ class BudgetStatus:
         service_limit: ``X-RateLimit-Limit`` as the service last sent it.
         service_remaining: ``X-RateLimit-Remaining``, likewise.
         service_spoke_ago: Seconds since that answer.
+
+    Example:
+        await client.me()
+        creates = client.rate_limit_status().creates
+        print(creates.available, "now, the next in", creates.next_free_in, "s")
     """
 
     limit: int | None
@@ -155,7 +167,13 @@ class BudgetStatus:
 
 @attrs.frozen(kw_only=True)
 class RateLimitStatus:
-    """Both budgets at one moment; `AsyncClient.rate_limit_status` makes it."""
+    """Both budgets at one moment; `AsyncClient.rate_limit_status` makes it.
+
+    Example:
+        await client.me()
+        status = client.rate_limit_status()
+        print(status.creates.waiting, "creates and", status.reads.waiting, "reads wait")
+    """
 
     creates: BudgetStatus
     reads: BudgetStatus

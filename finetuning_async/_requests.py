@@ -82,6 +82,11 @@ class GenerationRequest(_Request):
             would no longer tell the track apart, so larger ones are refused.
         webhook: Where the end is announced: ``https``, public, at most 2048 characters.
             Its query is a secret and hidden in `repr`; a pickle keeps it.
+
+    Example:
+        request = GenerationRequest("lofi chill", duration=120, key="C", scale="minor")
+        for problem in request.problems():
+            print(problem.field, problem.allowed)
     """
 
     kind: ClassVar[Kind] = "music"
@@ -149,6 +154,10 @@ class InstrumentalRequest(_Request):
         enhance: Whether the service may expand the prompt.
         seed: 0 to 2^31-1, as for `GenerationRequest`.
         webhook: As for `GenerationRequest`.
+
+    Example:
+        request = InstrumentalRequest("strings, slow", duration=45)
+        request.validate()
     """
 
     kind: ClassVar[Kind] = "instrumental"
@@ -198,6 +207,10 @@ class SoundEffectRequest(_Request):
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
         seed: Always `None`: effects have no seed.
+
+    Example:
+        request = SoundEffectRequest("a door creaks", duration=2.5, enhance=False)
+        print(request.to_body())
     """
 
     kind: ClassVar[Kind] = "sound_effect"

@@ -203,6 +203,7 @@ class TrackMethods(ABC):
     ) -> Outcomes:
         """Create many tracks, and tell of each as it ends. Costs one credit each.
 
+            requests = [GenerationRequest("rain"), InstrumentalRequest("wind")]
             async with client.generate_many(requests) as outcomes:
                 async for outcome in outcomes:
                     print(outcome.request.prompt, outcome.error or outcome.generation)

@@ -9,17 +9,33 @@ if TYPE_CHECKING:
     import datetime as dt
 
 KnownStatus: TypeAlias = Literal["pending", "processing", "completed", "failed"]
-"""The statuses that the service documents."""
+"""The statuses that the service documents.
+
+Example:
+    known: tuple[KnownStatus, ...] = ("pending", "processing")
+    print([t.id for t in await client.generations.list() if t.status in known])
+"""
 
 Status: TypeAlias = KnownStatus | str
-"""A status as received: one of the four, or a word that a newer service uses."""
+"""A status as received: one of the four, or a word that a newer service uses.
+
+Example:
+    track = await client.generations.create("rain")
+    async for state in client.watch(track, timeout=300):
+        status: Status = state.status
+        print(status)
+"""
 
 FINAL_STATUSES: frozenset[str] = frozenset({"completed", "failed"})
 """Nothing leaves these; every other word, known or not, is still under way."""
 
 Kind: TypeAlias = Literal["music", "instrumental", "sound_effect"]
 """What a create makes. Music and instrumentals share one list; effects have their
-own."""
+own.
+
+Example:
+    icons: dict[Kind, str] = {"music": "♫", "instrumental": "𝄞", "sound_effect": "♪"}
+"""
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 """What a create does when its fate cannot be learned."""
@@ -29,7 +45,14 @@ JSONObject: TypeAlias = Mapping[str, Any]
 
 
 class Track(Protocol):
-    """What a `Generation` and a `SoundEffect` have in common."""
+    """What a `Generation` and a `SoundEffect` have in common.
+
+    Example:
+        def caption(track: Track) -> str:
+            return f"{track.prompt}: {track.status}"
+
+        print(caption(await client.generate("rain")))
+    """
 
     @property
     def id(self) -> str:

@@ -85,6 +85,11 @@ class RawResponse:
         request_id: The service's name for the request, where it gives one.
         content: The body.
         elapsed: Seconds from sending to the end of the body.
+
+    Example:
+        with capture_responses() as responses:
+            await client.me()
+        print(responses[0].status, responses[0].request_id, responses[0].elapsed)
     """
 
     method: str

@@ -51,6 +51,11 @@ class Listing(Generic[T]):
 
     Rows come newest first, page by page, each once, even when new tracks shift the
     pages meanwhile.
+
+    Example:
+        page = await client.generations.list(status="completed")  # the first page
+        async for track in client.generations.list(status="completed"):  # all of them
+            print(track.id, track.title)
     """
 
     def __init__(self, fetch: Callable[[int], Awaitable[Page[T]]], offset: int) -> None:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 
 class Generations:
-    """Music: ``client.generations``."""
+    """Music: ``client.generations``.
+
+    Example:
+        track = await client.generations.create("lofi chill", duration=30)
+        track = await client.generations.get(track.id)
+        async for other in client.generations.list(type="music"):
+            print(other.id, other.status)
+        await client.generations.delete([track.id])
+    """
 
     def __init__(self, session: Callable[[], Session]) -> None:
         self._session = session

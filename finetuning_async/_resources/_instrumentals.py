@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class Instrumentals:
-    """Instrumentals: ``client.instrumentals``. They are read like other generations."""
+    """Instrumentals: ``client.instrumentals``. They are read like other generations.
+
+    Example:
+        track = await client.instrumentals.create("strings, slow", duration=45)
+        track = await client.wait_for_completion(track)
+    """
 
     def __init__(self, session: Callable[[], Session]) -> None:
         self._session = session

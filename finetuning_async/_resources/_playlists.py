@@ -30,6 +30,14 @@ class Playlists:
 
     A bulk call judges each track alone. What did not succeed is in the result, not
     raised, even if nothing succeeded.
+
+    Example:
+        calm, loud = await client.playlists.list()
+        track = await client.generate("rain")
+        result = await client.playlists.add_tracks(calm.id, [track.id])
+        print(result.succeeded, (await client.playlists.get(calm.id)).track_count)
+        await client.playlists.move_tracks(calm.id, loud.id, [track.id])
+        await client.playlists.remove_tracks(loud.id, [track.id])
     """
 
     def __init__(self, session: Callable[[], Session]) -> None:

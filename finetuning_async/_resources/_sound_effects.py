@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 
 class SoundEffects:
-    """Sound effects: ``client.sound_effects``."""
+    """Sound effects: ``client.sound_effects``.
+
+    Example:
+        effect = await client.sound_effects.create("a door creaks", duration=2)
+        effect = await client.sound_effects.get(effect.id)
+        async for other in client.sound_effects.list(status="completed"):
+            print(other.prompt, other.audio_url)
+    """
 
     def __init__(self, session: Callable[[], Session]) -> None:
         self._session = session

@@ -1,13 +1,15 @@
 """Durable batches: thousands of tracks, any crash, every credit accounted for.
 
+    from finetuning_async.batch import Batch
+
     async with Batch(client, "album") as batch:
-        await batch.add(requests)
+        await batch.add([GenerationRequest("rain"), GenerationRequest("wind")])
         async for item in batch.run():
-            ...
+            print(item.path or item.error)
 
 It needs the extra ``batch`` (filelock). The modules, from the top down:
 
-    _batch      Batch, BatchItem: what callers hold; _manage needs no client
+    _batch      Batch: what callers hold; _item: what they see; _manage: no client
     _runner     one run; its parts are _creating, _following and _doubting
     _desk       what the parts share
     _doubts     looks for creates in doubt; _reconcile and _balance decide

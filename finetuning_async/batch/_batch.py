@@ -43,6 +43,9 @@ P = ParamSpec("P")
 class Batch:
     """Many tracks into one folder: every one once, and paid once.
 
+        from finetuning_async.batch import Batch
+
+        requests = [GenerationRequest("rain"), GenerationRequest("wind", duration=30)]
         async with Batch(client, "album") as batch:
             await batch.add(requests)
             async for item in batch.run():
@@ -263,6 +266,14 @@ class Results:
 
     Attributes:
         error: What ended the run early; raised at the end of the iteration.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+            async for item in batch.run():
+                print(item.state)
     """
 
     def __init__(self) -> None:
@@ -277,7 +288,7 @@ class Results:
         self._news.set()
 
     def end(self, error: Exception | None = None) -> None:
-        """Say that none will follow."""
+        """Say that none will follow, and which `error` was the reason, if any."""
         self.error, self._is_over = error, True
         self._news.set()
 

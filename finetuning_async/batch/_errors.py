@@ -14,19 +14,61 @@ SHOWN: Final = 20
 
 
 class BatchError(FinetuningError):
-    """A batch cannot go on, or was used in a way that it cannot be."""
+    """A batch cannot go on, or was used in a way that it cannot be.
+
+    Example:
+        from finetuning_async.batch import BatchError, read_summary
+
+        try:
+            read_summary("no-batch-here")
+        except BatchError as error:
+            print(error)
+    """
 
 
 class BatchLockedError(BatchError):
-    """Another runner works in the same folder."""
+    """Another runner works in the same folder.
+
+    Example:
+        from finetuning_async.batch import Batch, BatchLockedError
+
+        async with Batch(client, "album"):
+            try:
+                async with Batch(client, "album"):
+                    pass
+            except BatchLockedError as error:
+                print(error)
+    """
 
 
 class JournalError(BatchError):
-    """The journal cannot be read or written, or was asked for what cannot be."""
+    """The journal cannot be read or written, or was asked for what cannot be.
+
+    Example:
+        from finetuning_async.batch import Batch, JournalError, Row
+
+        async with Batch(client, "album") as batch:
+            await batch.add([Row(request=GenerationRequest("rain"), custom_id="1")])
+            try:
+                await batch.add([Row(request=GenerationRequest("wind"), custom_id="1")])
+            except JournalError as error:
+                print(error)
+    """
 
 
 class StaleItemError(JournalError):
-    """Somebody else has moved the item on meanwhile; look again where it stands."""
+    """Somebody else has moved the item on meanwhile; look again where it stands.
+
+    Example:
+        from finetuning_async.batch import Batch, StaleItemError
+
+        async with Batch(client, "album") as batch:
+            try:
+                await batch.release()
+            except StaleItemError:
+                print("another process works on them")
+            print(batch.summary.as_dict())
+    """
 
 
 class BatchInputError(BatchError, ValueError):
@@ -34,6 +76,14 @@ class BatchInputError(BatchError, ValueError):
 
     Attributes:
         problems: Each as one line that begins with where it is.
+
+    Example:
+        from finetuning_async.batch import BatchInputError, read_rows
+
+        try:
+            list(read_rows(['{"tags": "rain", "bpm": 500}', '{"tag": "wind"}']))
+        except BatchInputError as error:
+            print(*error.problems, sep="; ")
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -51,6 +51,14 @@ def read_rows(
 
     Raises:
         BatchInputError: Some are wrong; raised at the end, with all that is wrong.
+
+    Example:
+        from pathlib import Path
+        from finetuning_async.batch import Batch, read_rows
+
+        Path("songs.jsonl").write_text('{"tags": "rain", "duration": 30}')
+        async with Batch(client, "album") as batch:
+            await batch.add_rows(read_rows(Path("songs.jsonl")))
     """
     reader = _Reader(allow_http_webhook=allow_http_webhook)
     with _lines(source) as (lines, name):

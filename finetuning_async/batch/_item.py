@@ -32,6 +32,16 @@ class BatchItem:
         code: The service's error code, or a word of ours, if something is wrong.
         error: The same for people.
         result: Title, length, tempo, key and so on, once the track has ended.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+            items = [item async for item in batch.run()]
+            print([(item.path, item.result["duration"]) for item in items])
+            held = [item.key for item in items if item.state == "held"]
+            await batch.release(*held)  # after a look at the service
     """
 
     custom_id: str | None

@@ -28,6 +28,13 @@ def read_summary(folder: str | os.PathLike[str]) -> Summary:
 
     Raises:
         BatchError: There is none in this folder, or it cannot be read.
+
+    Example:
+        from finetuning_async.batch import Batch, read_summary
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        print(read_summary("album").as_dict())
     """
     with _looked_at(Folder(Path(folder))) as store:
         return store.summary()
@@ -44,22 +51,43 @@ def read_held(folder: str | os.PathLike[str]) -> list[Item]:
 
 
 def retry_failed(folder: str | os.PathLike[str]) -> int:
-    """Plan failed items again; each takes another credit. Returns how many.
+    """Plan the failed items of a folder again; each takes a credit. Returns how many.
 
     Raises:
         BatchLockedError: A runner works there.
         BatchError: As `read_summary`.
+
+    Example:
+        from finetuning_async.batch import Batch, retry_failed
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        print(retry_failed("album"), "planned again")
     """
     with _changed(Folder(Path(folder))) as store:
         return plan_failed(store)
 
 
 def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
-    """Say that held items made no track; see `Batch.release`.
+    """Say that held items of a folder made no track; see `Batch.release`.
+
+    Args:
+        folder: The batch's.
+        names: As for `Batch.release`.
 
     Raises:
         BatchLockedError: A runner works there.
         BatchError: One is not held, or as `read_summary`; none was released.
+
+    Example:
+        from finetuning_async.batch import Batch, BatchError, release
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        try:
+            release("album", ["track-1"])
+        except BatchError as error:
+            print(error)
     """
     with _changed(Folder(Path(folder))) as store:
         return plan_held(store, names)

@@ -27,6 +27,16 @@ class Options:
         settle: Seconds after which a create that was given up cannot be accepted.
         look_every: Seconds between looks for creates in doubt.
         free_bytes: No create is made while less is free on the disk.
+
+    Example:
+        from finetuning_async.batch import Batch, Options
+
+        options = Options(max_credits=100, tags=True, downloads=2)
+        async with Batch(client, "album", options=options) as batch:
+            await batch.add([GenerationRequest("rain")])
+            async for item in batch.run():
+                batch.stop()  # one is enough
+            print(await batch.retry_failed(), "planned again")
     """
 
     on_unknown: OnDoubt = "hold"

@@ -37,6 +37,13 @@ class Row:
         request: What to make.
         custom_id: The caller's own name for it, unique in the batch.
         line: Where it stands in the input, from 1.
+
+    Example:
+        from finetuning_async.batch import Batch, Row
+
+        async with Batch(client, "album") as batch:
+            rain = GenerationRequest("rain", duration=30)
+            await batch.add([Row(request=rain, custom_id="track-1")])
     """
 
     request: Request
@@ -137,6 +144,13 @@ class Summary:
         states: How many items are in each state.
         accepts: Tracks accepted in all: the credits spent for sure.
         fails: How many of them failed.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+            print(batch.summary.total, batch.summary.spent, batch.summary.is_done)
     """
 
     states: Mapping[State, int]

@@ -29,6 +29,13 @@ class Added:
     Attributes:
         new: How many were taken in.
         known: How many were there already.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            added = await batch.add([GenerationRequest("rain")])
+            print(added.new, "new,", added.known, "known")
     """
 
     new: int

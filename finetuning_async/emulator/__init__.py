@@ -1,5 +1,13 @@
 """A stand-in for the whole finetuning.ai service, which costs nothing.
 
+    import httpx
+    from finetuning_async.emulator import Emulator
+
+    async with Emulator() as emulator:
+        async with httpx.AsyncClient(transport=emulator.transport()) as http:
+            client = AsyncClient(emulator.api_key, http_client=http)
+            await client.generate("lofi chill piano night")
+
 Answers come from a Starlette app, in-process by a transport for httpx or on a port by
 uvicorn; MP3s are rendered in the tempo, key and length that were asked for. It imports
 nothing else of this package, so it can bear witness against it. Map: `_emulator` is

@@ -38,8 +38,13 @@ class Emulator(EmulatorSettings):
 
     Enter it, then reach it by `transport`, or on a port by `serve`::
 
+        import httpx
+        from finetuning_async.emulator import Emulator
+
         async with Emulator(speed=10) as emulator:
             http = httpx.AsyncClient(transport=emulator.transport())
+            async with http, AsyncClient(emulator.api_key, http_client=http) as client:
+                await client.generate("rain")
 
     Settings are keyword arguments and attributes; `EmulatorSettings` describes them.
     Everything that waits goes by the loop's clock. On leaving, work that is under way
@@ -47,6 +52,22 @@ class Emulator(EmulatorSettings):
 
     Raises:
         ValueError: A setting is out of range.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator, Fault
+
+        async with Emulator() as emulator:
+            emulator.add_key("ft_live_" + 32 * "b")  # a second key of the account
+            emulator.add_fault(Fault("fail", times=None))
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                client = AsyncClient("ft_live_" + 32 * "b", http_client=http)
+                track = await client.generations.create("rain")
+                await client.wait_for_completion(track)
+            print(emulator.status(track.id), emulator.count(method="POST"))
+            emulator.clear_faults()
+            emulator.set_public(track.id)
+            emulator.add_playlist("Rain", [track.id], public=True)
     """
 
     _service: Service | None = None
@@ -108,11 +129,18 @@ class Emulator(EmulatorSettings):
     def add_account(
         self, api_key: str, *, tier: str = "pro", credits: int = 2000, pack: int = 0
     ) -> Account:
-        """Open a further account that is reached by ``api_key``."""
+        """Open a further account.
+
+        Args:
+            api_key: Reaches it.
+            tier: Its plan; ``pro`` and ``lifetime`` may use the API.
+            credits: Its monthly allowance.
+            pack: Credits bought in addition.
+        """
         return self._state().add_account(api_key, tier, credits, pack)
 
     def add_key(self, api_key: str, account: Account | None = None) -> None:
-        """Let a further key reach an account, by default the first."""
+        """Let a further `api_key` reach an account, by default the first."""
         self._state().add_key(api_key, account or self.account)
 
     # What people do in the web app.
@@ -126,7 +154,21 @@ class Emulator(EmulatorSettings):
         public: bool = False,
         account: Account | None = None,
     ) -> str:
-        """Make a playlist of existing tracks; gives its id. The API cannot make one."""
+        """Make a playlist of existing tracks. The API cannot make one.
+
+        Args:
+            name: To show.
+            tracks: Ids.
+            description: To show.
+            public: Whether others see it; then it takes public tracks only.
+            account: Whose it is; by default the first account's.
+
+        Returns:
+            Its id.
+
+        Raises:
+            KeyError: There is no such track.
+        """
         state, now = self._state(), anyio.current_time()
         jobs = [state.jobs[track_id] for track_id in tracks]
         entry = Playlist(
@@ -143,7 +185,15 @@ class Emulator(EmulatorSettings):
         return entry.id
 
     def set_public(self, track_id: str, *, public: bool = True) -> None:
-        """Change a track's visibility. The API cannot."""
+        """Change a track's visibility. The API cannot.
+
+        Args:
+            track_id: Which track.
+            public: Whether others see it.
+
+        Raises:
+            KeyError: There is no such track.
+        """
         self._state().jobs[track_id].is_public = public
 
     # What happened to it.
@@ -177,13 +227,20 @@ class Emulator(EmulatorSettings):
     def status(self, track_id: str) -> str:
         """A track's status now.
 
+        Args:
+            track_id: Its id.
+
         Raises:
             KeyError: There is no such track.
         """
         return self.tracks[track_id].status_at(anyio.current_time())
 
     def count(self, **wanted: Any) -> int:
-        """How many requests have these values, as in ``count(status=429)``."""
+        """How many requests have these values, as in ``count(status=429)``.
+
+        Args:
+            wanted: Attributes of `RequestRecord`, and their values.
+        """
         return sum(
             all(getattr(record, name) == value for name, value in wanted.items())
             for record in self.requests

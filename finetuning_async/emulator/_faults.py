@@ -30,6 +30,14 @@ Action = Literal[
     "fail",
     "hide",
 ]
+"""What a `Fault` does to a request, which says what each of them means.
+
+Example:
+    from finetuning_async.emulator import Action, Fault
+
+    losses: tuple[Action, ...] = ("lost_before_commit", "lost_after_commit")
+    faults = [Fault(action, "/v1/generations", method="POST") for action in losses]
+"""
 ACTIONS: tuple[Action, ...] = (
     "connect_refused",
     "connect_hangs",
@@ -87,6 +95,17 @@ class Fault:
         after_bytes: See ``broken_download``.
         close: Break by an orderly close instead of a reset; in-process only.
         hits: How many requests it happened to.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator, Fault
+
+        async with Emulator() as emulator:
+            lost = Fault("lost_after_commit", "/v1/generations", method="POST")
+            lost = emulator.add_fault(lost)
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                await AsyncClient(http_client=http).generate("rain")  # looked up
+            print(lost.hits, len(emulator.ledger))
     """
 
     action: Action = attrs.field(validator=in_(ACTIONS))

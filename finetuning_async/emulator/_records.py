@@ -19,7 +19,14 @@ Kind = Literal["music", "instrumental", "effect"]
 
 @attrs.frozen
 class RateLimit:
-    """``limit`` requests per ``per`` seconds."""
+    """``limit`` requests per ``per`` seconds.
+
+    Example:
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator(speed=10) as emulator:
+            print(emulator.rate_limits.creates.limit, emulator.rate_limits.creates.per)
+    """
 
     limit: int
     per: float
@@ -27,7 +34,16 @@ class RateLimit:
 
 @attrs.frozen
 class RateLimits:
-    """What a client of this emulator must be given, its speed included."""
+    """What a client of this emulator must be given, its speed included.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator(speed=10) as emulator:
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                fast = AsyncClient(rate_limits=emulator.rate_limits, http_client=http)
+    """
 
     creates: RateLimit
     reads: RateLimit
@@ -35,7 +51,15 @@ class RateLimits:
 
 @attrs.define(eq=False)
 class Account:
-    """One user of the service. Several keys share its budgets."""
+    """One user of the service. Several keys share its budgets.
+
+    Example:
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator() as emulator:
+            other = emulator.add_account("ft_live_" + 32 * "b", tier="free", credits=0)
+            print(emulator.account.remaining, other.remaining)
+    """
 
     id: str
     api_key: str = attrs.field(repr=False)
@@ -63,6 +87,16 @@ class Job:
 
     ``ends_at`` is infinite for a job that sticks. ``listed_from`` is when lists begin
     to show it.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator() as emulator:
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                track = await AsyncClient(http_client=http).generations.create("rain")
+            job = emulator.tracks[track.id]
+            print(job.prompt, job.paid_from, job.ends_at - job.created_at)
     """
 
     id: str
@@ -120,6 +154,15 @@ class LedgerEntry:
     """One movement of credits: -1 for a track, +1 for a refund.
 
     ``request`` is the number of the request that paid; 0 for a refund.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator() as emulator:
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                await AsyncClient(http_client=http).generate("rain")
+            print([(entry.track, entry.amount) for entry in emulator.ledger])
     """
 
     at: float
@@ -146,6 +189,16 @@ class RequestRecord:
         status: What the service answered; 0 while it has not.
         code: The error code of that answer.
         delivered: Whether the whole answer was handed to the network.
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator
+
+        async with Emulator() as emulator:
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                await AsyncClient(http_client=http).me()
+            for request in emulator.requests:
+                print(request.at, request.method, request.path, request.status)
     """
 
     number: int
@@ -164,7 +217,22 @@ class RequestRecord:
 
 @attrs.define(eq=False)
 class WebhookRecord:
-    """One delivery: what was sent where, and the status that came back (0: none)."""
+    """One delivery: what was sent where, and the status that came back (0: none).
+
+    Example:
+        import httpx
+        from finetuning_async.emulator import Emulator
+
+        async def sender(url, headers, body):  # instead of a POST
+            return 204
+
+        async with Emulator(webhook_sender=sender) as emulator:
+            async with httpx.AsyncClient(transport=emulator.transport()) as http:
+                client = AsyncClient(http_client=http)
+                await client.generate("rain", webhook="https://me.example/hooks")
+                await anyio.sleep(1)
+            print([(delivery.status, delivery.at) for delivery in emulator.webhooks])
+    """
 
     at: float
     url: str = attrs.field(repr=False)

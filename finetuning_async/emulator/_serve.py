@@ -40,6 +40,12 @@ async def serve(
     Raises:
         RuntimeError: The loop is not asyncio's, or the emulator was not entered.
         OSError: The address cannot be bound.
+
+    Example:
+        from finetuning_async.emulator import Emulator, serve
+
+        async with Emulator(speed=100) as emulator, serve(emulator) as url:
+            print(f"FINETUNING_BASE_URL={url} FINETUNING_API_KEY={emulator.api_key}")
     """
     if sniffio.current_async_library() != "asyncio":
         raise RuntimeError("serve() runs on asyncio only, because uvicorn does")

@@ -76,6 +76,11 @@ class EmulatorSettings:
         start_time: Wall time at the start; ``None`` is now. It goes on with the loop's
             clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.
+
+    Example:
+        from finetuning_async.emulator import Emulator
+
+        slow = Emulator(generation_time=(200, 300), queue_size=2, failure_rate=0.1)
     """
 
     speed: float = attrs.field(default=1.0, validator=gt(0))

@@ -11,6 +11,14 @@ from collections import deque
 from typing import Literal, Protocol
 
 WindowKind = Literal["fixed", "first", "log", "counter", "rounded_counter", "bucket"]
+"""How requests are counted; `EmulatorSettings` takes one.
+
+Example:
+    from finetuning_async.emulator import Emulator, WindowKind
+
+    kinds: tuple[WindowKind, ...] = ("fixed", "log", "bucket")
+    services = [Emulator(window=kind) for kind in kinds]
+"""
 
 
 class Window(Protocol):

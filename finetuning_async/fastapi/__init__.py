@@ -1,5 +1,10 @@
 """FastAPI: a client for the app's life, webhooks, live progress, and fitting errors.
 
+    from typing import Any
+    from fastapi import FastAPI
+    from finetuning_async.fastapi import Client, add_exception_handlers
+    from finetuning_async.fastapi import client_lifespan, public
+
     app = FastAPI(lifespan=client_lifespan())
     add_exception_handlers(app)
 

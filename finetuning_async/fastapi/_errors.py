@@ -84,7 +84,15 @@ _ANSWERS: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] 
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Let an application answer every `FinetuningError` as this module's table says."""
+    """Let an application answer every `FinetuningError` as this module's table says.
+
+    Example:
+        from fastapi import FastAPI
+        from finetuning_async.fastapi import add_exception_handlers, client_lifespan
+
+        app = FastAPI(lifespan=client_lifespan())
+        add_exception_handlers(app)
+    """
     app.add_exception_handler(FinetuningError, _handle)
 
 
@@ -99,6 +107,14 @@ def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONRe
     Args:
         error: What happened.
         turn_in: Seconds until a create could have its turn, if known.
+
+    Example:
+        from finetuning_async.fastapi import answer_to
+
+        try:
+            await client.generations.get("no-such-track")
+        except NotFoundError as error:
+            print(answer_to(error).status_code)
     """
     status, code, message = _sort(error)
     if status >= 500:

@@ -31,7 +31,19 @@ from finetuning_async.fastapi._lifespan import Client  # noqa: TC001 - FastAPI r
 from finetuning_async.fastapi._public import public
 
 Authorize: TypeAlias = Callable[[Request, str], bool | Awaitable[bool]]
-"""Whether the sender of a request may see the track with an id; plain or async."""
+"""Whether the sender of a request may see the track with an id; plain or async.
+
+Example:
+    from fastapi import Request
+    from finetuning_async.fastapi import Authorize
+
+    owners: dict[str, str] = {}
+
+    def may_see(request: Request, track_id: str) -> bool:
+        return owners.get(track_id, "nobody") == request.cookies.get("user")
+
+    authorize: Authorize = may_see
+"""
 
 PATH: Final = "/tracks/{track_id}/events"
 WATCH_TIMEOUT: Final = 600.0
@@ -54,6 +66,16 @@ def events_router(
             no default. Whoever may not see the track is told 404, as if it were not.
         path: With ``{track_id}``.
         timeout: Seconds for one stream; `None` for no limit.
+
+    Example:
+        from fastapi import FastAPI, Request
+        from finetuning_async.fastapi import client_lifespan, events_router
+
+        def may_see(request: Request, track_id: str) -> bool:
+            return request.cookies.get("user") == "the-only-one"
+
+        app = FastAPI(lifespan=client_lifespan())
+        app.include_router(events_router(may_see, timeout=600))
     """
     router = APIRouter()
 
@@ -83,6 +105,13 @@ async def event_stream(
         client: Who asks.
         track_id: Which track; check before who may see it.
         timeout: Seconds; `None` for no limit.
+
+    Example:
+        from finetuning_async.fastapi import event_stream
+
+        track = await client.generations.create("rain")
+        async for event in event_stream(client, track.id, timeout=300):
+            print(event.event, event.data)
     """
     try:
         async with aclosing(client.watch(track_id, timeout=timeout)) as states:

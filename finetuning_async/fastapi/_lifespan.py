@@ -23,10 +23,18 @@ def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan
     All requests share its connections, its poll loop and its budgets. To have a
     lifespan of your own as well::
 
+        from collections.abc import AsyncIterator
+        from contextlib import asynccontextmanager
+        from typing import Any
+        from fastapi import FastAPI
+        from finetuning_async.fastapi import client_lifespan
+
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             async with client_lifespan()(app) as state:
                 yield {**state, "mine": ...}
+
+        app = FastAPI(lifespan=lifespan)
 
     Args:
         client: Makes the client; by default from the environment. A client that exists
@@ -45,8 +53,21 @@ def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan
 def client_of(connection: HTTPConnection) -> AsyncClient:
     """The client of the application that a request came to.
 
+    Args:
+        connection: The request, or the websocket.
+
     Raises:
         RuntimeError: The application has no `client_lifespan`.
+
+    Example:
+        from fastapi import FastAPI, Request
+        from finetuning_async.fastapi import client_lifespan, client_of
+
+        app = FastAPI(lifespan=client_lifespan())
+
+        @app.get("/credits")
+        async def credits(request: Request) -> int | None:
+            return (await client_of(request).me()).total_remaining
     """
     found = getattr(connection.state, STATE, None)
     if not isinstance(found, AsyncClient):
@@ -55,4 +76,15 @@ def client_of(connection: HTTPConnection) -> AsyncClient:
 
 
 Client: TypeAlias = Annotated[AsyncClient, Depends(client_of)]
-"""The type of an endpoint's parameter that wants the client."""
+"""The type of an endpoint's parameter that wants the client.
+
+Example:
+    from fastapi import FastAPI
+    from finetuning_async.fastapi import Client, client_lifespan
+
+    app = FastAPI(lifespan=client_lifespan())
+
+    @app.get("/credits")
+    async def credits(client: Client) -> int | None:
+        return (await client.me()).total_remaining
+"""

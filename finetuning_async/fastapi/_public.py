@@ -14,6 +14,11 @@ def public(track: Generation | SoundEffect) -> dict[str, Any]:
     """A track as a JSON object for browsers: without webhook, credits and raw answer.
 
     Times are ISO 8601 in UTC, durations are seconds.
+
+    Example:
+        from finetuning_async.fastapi import public
+
+        print(public(await client.generations.create("rain")))
     """
     return {
         "id": track.id,

@@ -18,6 +18,12 @@ PATH: Final = "/finetuning"
 def webhook_router(receiver: WebhookReceiver, *, path: str = PATH) -> APIRouter:
     """The endpoint to which the service posts; it also hides tokens in uvicorn's log.
 
+        import os
+        from fastapi import FastAPI
+        from finetuning_async.fastapi import WebhookReceiver, webhook_router
+
+        receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
+        app = FastAPI()
         app.include_router(webhook_router(receiver), prefix="/hooks")
         receiver.url("https://me.example/hooks/finetuning")
 

@@ -1,5 +1,11 @@
 """What a suite of your own needs: the clock that jumps, on both event loops.
 
+    import anyio
+    from finetuning_async.testing import jumping_backend
+
+    name, options = jumping_backend("asyncio")
+    anyio.run(anyio.sleep, 3600, backend=name, backend_options=options)  # at once
+
 Give one of `jumping_backend("asyncio")` and `jumping_backend("trio")` to anyio's
 ``anyio_backend`` fixture, and every ``anyio.sleep`` of a test ends at once: hours of
 traffic take seconds. Only in-process tests can use it; a clock that jumps does not wait

@@ -32,7 +32,15 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class JumpingEventLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop whose time starts at 0 s and jumps over idle waits."""
+    """An asyncio event loop whose time starts at 0 s and jumps over idle waits.
+
+    Example:
+        import asyncio
+        from finetuning_async.testing import JumpingEventLoop
+
+        with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
+            runner.run(asyncio.sleep(3600))  # takes no time
+    """
 
     def __init__(self) -> None:
         self._jumping_selector = _JumpingSelector()
@@ -53,6 +61,17 @@ def jumping_backend(
 
     Returns:
         The backend's name and its options, for one event loop.
+
+    Example:
+        import pytest
+        from finetuning_async.testing import jumping_backend
+
+        @pytest.fixture(params=["asyncio", "trio"])
+        def anyio_backend(request):
+            return jumping_backend(request.param)
+
+        async def test_an_hour_takes_no_time():
+            await anyio.sleep(3600)
     """
     if name == "asyncio":
         return "asyncio", {"loop_factory": JumpingEventLoop}

@@ -4,6 +4,9 @@ In ``conftest.py``, with anyio's pytest plugin:
 
     pytest_plugins = ["finetuning_async.testing.fixtures"]
 
+    import pytest
+    from finetuning_async.testing import jumping_backend
+
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(request):
         return jumping_backend(request.param)  # a clock that jumps; or a plain name

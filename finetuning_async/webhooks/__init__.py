@@ -1,5 +1,10 @@
 """Webhooks: a URL per job, and the ASGI application that takes what comes there.
 
+    import os
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from finetuning_async.webhooks import WebhookReceiver
+
     receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
     app = Starlette(routes=[Mount("/hooks", app=receiver)])
     await client.generate("rain", webhook=receiver.url("https://me.example/hooks"))

@@ -15,7 +15,14 @@ _PATH: Final = 2
 
 
 class TokenFilter(logging.Filter):
-    """Writes ``token=****`` for every token in the paths of uvicorn's access log."""
+    """Writes ``token=****`` for every token in the paths of uvicorn's access log.
+
+    Example:
+        import logging
+        from finetuning_async.webhooks import TokenFilter
+
+        logging.getLogger("hypercorn.access").addFilter(TokenFilter())
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record's path; let everything through."""
@@ -46,6 +53,11 @@ def hide_tokens(logger: str = ACCESS_LOG) -> None:
 
     Args:
         logger: The name of the logger that writes it.
+
+    Example:
+        from finetuning_async.webhooks import hide_tokens
+
+        hide_tokens()  # in the process that runs uvicorn
     """
     found = logging.getLogger(logger)
     if not any(isinstance(known, TokenFilter) for known in found.filters):

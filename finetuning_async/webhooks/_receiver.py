@@ -49,9 +49,15 @@ NOTICES_PER_TOKEN: Final = 3
 class WebhookReceiver:
     """Makes a URL per job, and is the ASGI application behind it.
 
+        import os
+        from starlette.applications import Starlette
+        from starlette.routing import Mount
+        from finetuning_async.webhooks import WebhookReceiver
+
         receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
         app = Starlette(routes=[Mount("/hooks", app=receiver)])
-        track = await client.generate("rain", webhook=receiver.url("https://me.example/hooks"))
+        hook = receiver.url("https://me.example/hooks")
+        track = await client.generate("rain", webhook=hook)
 
     It answers a wrong token with an empty 404, a right one with 204 before anything
     else is done. It asks the service nothing: it calls `AsyncClient.notice`, and the
@@ -133,6 +139,21 @@ class WebhookReceiver:
         Raises:
             WebhookVerificationError: The token is wrong; answer with an empty 404.
             APIResponseError: The body cannot be read.
+
+        Example:
+            from starlette.requests import Request
+            from starlette.responses import Response
+            from finetuning_async.webhooks import WebhookReceiver
+
+            receiver = WebhookReceiver(client, secrets=[32 * "x"])
+
+            async def hook(request: Request) -> Response:
+                query = request.scope["query_string"]
+                try:
+                    receiver.receive(query, await request.body())
+                except WebhookVerificationError:
+                    return Response(status_code=404)
+                return Response(status_code=204)
         """
         nonce = self.verify(query)
         del query  # a traceback may show the locals of this frame

@@ -35,7 +35,10 @@ class Name:
 
     module: str
     name: str
-    value: Any
+    value: Any = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
 
     @property
     def docstring(self) -> str:
@@ -43,6 +46,20 @@ class Name:
         if inspect.isclass(self.value) or inspect.isroutine(self.value):
             return inspect.getdoc(self.value) or ""
         return _assignment(*_home(self.module, self.name))[1]
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it can be raised."""
+        return inspect.isclass(self.value) and issubclass(self.value, Exception)
+
+    def methods(self) -> Iterator[Name]:
+        """The public methods of a class, those of private bases included."""
+        bases = self.value.__mro__ if inspect.isclass(self.value) else ()
+        for base in bases:
+            for name, value in vars(base).items():
+                is_ours = base.__module__.startswith(ROOT) and not name.startswith("_")
+                if is_ours and inspect.isfunction(value):
+                    yield Name(self.module, f"{self.name}.{name}", value)
 
 
 def modules() -> list[str]:
@@ -60,6 +77,11 @@ def names(module: str) -> Iterator[Name]:
     loaded = import_module(module)
     for name in loaded.__all__:
         yield Name(module, name, getattr(loaded, name))
+
+
+def first_names() -> list[Name]:
+    """All of all modules, those that several modules export once."""
+    return list({id(found.value): found for found in reversed(every_name())}.values())
 
 
 @cache

@@ -1,0 +1,141 @@
+"""Every public name is described, and its examples run, on both loops."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import pytest
+
+from finetuning_async.emulator import Fault
+from finetuning_async.testing import jumping_backend
+from tests.release._examples import (
+    Condition,
+    awaits,
+    compiled,
+    examples_in,
+    run,
+    run_plainly,
+)
+from tests.release._names import Name, first_names, modules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import CodeType
+
+NAMES: Final = first_names()
+METHODS: Final = [method for name in NAMES for method in name.methods()]
+EXAMPLES: Final = [
+    (name, compiled(example, f"{name}-{number}"))
+    for name in [*NAMES, *METHODS]
+    for number, example in enumerate(examples_in(name.docstring))
+]
+MODULES: Final = [*modules(), "finetuning_async.testing.fixtures"]
+OF_MODULES: Final = [
+    (Name(module, "", None), compiled(example, module))
+    for module in MODULES
+    for example in list(examples_in(import_module(module).__doc__ or ""))[:1]
+]
+CALLED_BY_US: Final = {
+    "finetuning_async.batch.Results.put",
+    "finetuning_async.batch.Results.end",
+    "finetuning_async.emulator.Emulator.fault_at_connect",
+    "finetuning_async.emulator.Emulator.start_exchange",
+    "finetuning_async.emulator.Emulator.wall_start",
+    "finetuning_async.emulator.EmulatorSettings.wall_start",
+    "finetuning_async.emulator.Fault.strikes",
+    "finetuning_async.emulator.Job.status_at",
+    "finetuning_async.testing.JumpingEventLoop.time",
+    "finetuning_async.webhooks.TokenFilter.filter",
+}
+"""Public methods that a caller has no need of."""
+
+FOR_EVER: Final[Any] = None
+CONDITIONS: Final = {
+    "APIConnectionError": Condition(fault=Fault("connect_refused", times=FOR_EVER)),
+    "APIResponseError": Condition(fault=Fault("html", times=FOR_EVER)),
+    "APITimeoutError": Condition(fault=Fault("delay", seconds=60, times=FOR_EVER)),
+    "GenerationFailedError": Condition({"failure_rate": 1.0}),
+    "InsufficientCreditsError": Condition({"credits": 0}),
+    "InternalServerError": Condition(fault=Fault("status", times=FOR_EVER)),
+    "PermissionDeniedError": Condition({"tier": "free"}),
+    "QueueFullError": Condition({"queue_size": 1}),
+    "RateLimitError": Condition({"daily_effects": 0}),
+    "SubmissionUnknownError": Condition(
+        fault=Fault("lost_before_commit", method="POST", times=FOR_EVER)
+    ),
+    "WaitTimeoutError": Condition({"generation_time": (20.0, 30.0)}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=str)
+def test_a_public_name_is_described_and_has_an_example(name: Name) -> None:
+    assert name.docstring, f"{name} has no docstring"
+    assert list(examples_in(name.docstring)), f"{name} has no example"
+
+
+def test_every_parameter_of_a_public_call_is_described() -> None:
+    silent = [
+        f"{call}({parameter})"
+        for call in (*NAMES, *METHODS)
+        if inspect.isfunction(call.value) and str(call) not in CALLED_BY_US
+        for parameter in set(inspect.signature(call.value).parameters) - {"self"}
+        if not re.search(rf"\b{parameter}\b", call.docstring)
+    ]
+    assert silent == []
+
+
+def test_every_public_method_is_called_in_an_example() -> None:
+    documents = [name.docstring for name in (*NAMES, *METHODS)]
+    text = "\n".join(example for doc in documents for example in examples_in(doc))
+    unseen = [
+        str(method)
+        for method in METHODS
+        if f".{method.name.rpartition('.')[2]}(" not in text
+    ]
+    assert [name for name in unseen if name not in CALLED_BY_US] == []
+
+
+def those(*, that_await: bool) -> list[Any]:
+    return [
+        pytest.param(name, code, id=code.co_filename)
+        for name, code in [*EXAMPLES, *OF_MODULES]
+        if awaits(code) is that_await
+    ]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOOK_SECRET", "a_secret_of_thirty_two_characters")
+
+
+@pytest.mark.parametrize(("name", "code"), those(that_await=False))
+def test_an_example_that_awaits_nothing_runs(
+    name: Name, code: CodeType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del name
+    run_plainly(code, monkeypatch)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(("name", "code"), those(that_await=True))
+def test_an_example_runs(
+    name: Name,
+    code: CodeType,
+    backend: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loop, options = jumping_backend(backend)
+    if name.name == "serve":  # a port needs the real clock, and uvicorn needs asyncio
+        loop, options = "asyncio", {}
+    condition = CONDITIONS.get(name.name, Condition())
+    anyio.run(
+        run, code, condition, monkeypatch, backend=loop, backend_options=dict(options)
+    )
+    if name.is_error:
+        assert capsys.readouterr().out, "the error did not come, or nothing shows it"
