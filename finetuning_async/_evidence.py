@@ -1,7 +1,8 @@
 """What is known of a request that got no answer.
 
-Either no byte of it left, or some may have. Whether they did is told by httpx's
-``trace`` extension, which httpcore calls at each step.
+Either no byte of it left, or some may have. Whether they did is told by the network of
+our own connections, or by httpx's ``trace`` extension, which httpcore calls at each
+step.
 """
 
 from __future__ import annotations
@@ -72,7 +73,16 @@ class Trace:
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         self.seen = True
         # A proxy's CONNECT has the same event names; that errs on the safe side.
-        if self.left or not event.endswith("send_request_headers.started"):
+        if event.endswith("send_request_headers.started"):
+            self.leaves()
+
+    def leaves(self) -> None:
+        """The first byte, or a later one, is about to leave.
+
+        Raises:
+            Withdrawn: It is the first, and not wanted any more.
+        """
+        if self.left:
             return
         if not self._still_wanted():
             raise Withdrawn("the caller left before it was sent")

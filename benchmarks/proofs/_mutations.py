@@ -159,8 +159,8 @@ MUTANTS: Final = (
     Mutant(
         "cancels a read before its connection is in use",
         "_transport/_send.py",
-        "        if call.repeatable and self.pool.is_traced:\n",
-        "        if False:\n",
+        "        elif call.repeatable and self.pool.is_traced:\n",
+        "        elif False:\n",
         "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
     ),
     Mutant(

@@ -2,6 +2,8 @@
 
 _pool      base URLs, timeouts, and the connections that views of a client share
 _send      `Transport`: sends a call, and says what is known when it fails
+_direct    how it is sent without httpx: the quick way
+_connections  what that goes over
 _media     `MediaStream`: a file of the media host while it arrives
 _failures  what exceptions of httpx say, and what they must not show
 """
@@ -9,13 +11,14 @@ _failures  what exceptions of httpx say, and what they must not show
 from finetuning_async._transport._media import MediaStream
 from finetuning_async._transport._pool import (
     DEFAULT_TIMEOUT,
+    HEADERS,
     LOOPBACK,
     Pool,
     Timeout,
     as_timeout,
     check_base_url,
 )
-from finetuning_async._transport._send import HEADERS, KEY_HEADER, Transport
+from finetuning_async._transport._send import KEY_HEADER, Transport
 
 __all__ = [
     "DEFAULT_TIMEOUT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies
 
 import httpx
 from anyio.lowlevel import current_token
@@ -16,11 +17,14 @@ from finetuning_async._version import __version__
 if TYPE_CHECKING:
     import ssl
 
+    from finetuning_async._transport._direct import Direct
+
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 Timeout: TypeAlias = httpx.Timeout
 """What other modules call httpx's timeouts: only this package imports httpx."""
 
 USER_AGENT: Final = f"finetuning-async/{__version__}"
+HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -85,6 +89,7 @@ class Pool:
     def __init__(self, http_client: httpx.AsyncClient | None) -> None:
         self._given = http_client
         self._own: httpx.AsyncClient | None = None
+        self._direct: dict[str, Direct | None] = {}
         self._loop: object = None
         self.is_closed: bool = False
         self.is_traced: bool = http_client is None
@@ -106,15 +111,42 @@ class Pool:
             )
         return self._own
 
+    def direct(self, base_url: str) -> Direct | None:
+        """Connections of our own, or `None` if httpx is to send.
+
+        Raises:
+            ClientClosedError: The client was closed.
+        """
+        client = self.client()
+        if self._given is not None:
+            return None
+        if base_url not in self._direct:
+            self._direct[base_url] = _directly(client, base_url)
+        return self._direct[base_url]
+
     def enter_loop(self) -> None:
         """Drop the connections if they belong to an event loop that has ended."""
         loop = current_token().native_token
         if loop is not self._loop:
-            self._loop, self._own = loop, None
+            self._loop, self._own, self._direct = loop, None, {}
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
         self.is_closed = True
         own, self._own = self._own, None
+        opened, self._direct = self._direct, {}
+        for direct in opened.values():
+            if direct is not None:
+                await direct.aclose()
         if own is not None:
             await own.aclose()
+
+
+def _directly(client: httpx.AsyncClient, base_url: str) -> Direct | None:
+    """Connections to a base URL, unless a proxy may stand in between."""
+    sample = client.build_request("GET", base_url, headers=HEADERS)
+    if {"all", sample.url.scheme} & getproxies().keys():
+        return None
+    from finetuning_async._transport._direct import Direct  # loads httpcore: not before
+
+    return Direct(sample, _tls_context())

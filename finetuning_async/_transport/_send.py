@@ -5,9 +5,10 @@ it left (connection refused, DNS, no free connection); it may be sent again. *Un
 bytes left, then time ran out or the connection broke; for a request that costs money,
 sending it again would be a guess.
 
-Whether bytes left is told by httpx's ``trace`` extension, which httpcore calls at each
-step. A transport that emits no trace (a mock, a caller's own) leaves everything but
-connect and pool errors unknown.
+A call goes over connections of our own, which say when its bytes leave, or through
+httpx, whose ``trace`` extension tells: httpcore calls it at each step. A transport that
+emits no trace (a mock, a caller's own) leaves everything but connect and pool errors
+unknown.
 
 The API key is put on the request here, at the last moment, and taken off again before
 anything else can see the request: no exception and no traceback holds it.
@@ -17,13 +18,14 @@ from __future__ import annotations
 
 import json
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
 import attrs
 import httpx
 
+from finetuning_async._errors import ClientClosedError
 from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._shield import Guarded
@@ -33,17 +35,21 @@ from finetuning_async._transport._failures import (
     forget_frames,
 )
 from finetuning_async._transport._media import MediaStream, open_media
-from finetuning_async._transport._pool import USER_AGENT, Pool
+from finetuning_async._transport._pool import HEADERS, Pool
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from finetuning_async._transport._direct import Reply
     from finetuning_async._wire import Call
 
+    _Send: TypeAlias = Callable[
+        [Call, ApiKey | None, dict[str, Any], Trace], Awaitable[Reply]
+    ]
+
 KEY_HEADER: Final = "X-API-Key"
-HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
 
 CONNECTING: Final = 1.0
 """Seconds for which a cancelled read may go on until its connection is in use.
@@ -88,9 +94,13 @@ class Transport:
             ClientClosedError: The client was closed.
         """
         timeout = _capped(self.timeout, seconds_left)
-        if call.repeatable and self.pool.is_traced:
+        direct = self.pool.direct(self.base_url)
+        send: _Send = self._by_httpx
+        if direct is not None:
+            send = direct.send
+        elif call.repeatable and self.pool.is_traced:
             return await self._send_held(call, timeout)
-        return await self._send(call, timeout, Trace(still_wanted))
+        return await self._send(send, call, timeout, Trace(still_wanted))
 
     async def _send_held(self, call: Call, timeout: httpx.Timeout) -> Answer:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
@@ -99,42 +109,59 @@ class Transport:
             await anyio.lowlevel.checkpoint_if_cancelled()
             trace = Trace(lambda: not guarded.caller_left, guarded.release)
             with guarded.held():
-                return await self._send(call, timeout, trace)
+                return await self._send(self._by_httpx, call, timeout, trace)
             await anyio.sleep_forever()  # the caller was cancelled, and so is this
             raise AssertionError("unreachable")
 
         return await Guarded(work, grace=CONNECTING).run()
 
-    async def _send(self, call: Call, timeout: httpx.Timeout, trace: Trace) -> Answer:
-        client = self.pool.client()
-        request = _build(client, self.base_url, call, timeout, trace)
+    async def _send(
+        self, send: _Send, call: Call, timeout: httpx.Timeout, trace: Trace
+    ) -> Answer:
         failure: NoAnswer | None = None
-        response: httpx.Response | None = None
+        reply: Reply | None = None
+        key = self.key if call.needs_key else None
+        steps = timeout.as_dict()
         sent_at = anyio.current_time()
         try:
-            with anyio.move_on_after(_sum(timeout)):
-                if self.key is not None and call.needs_key:
-                    request.headers[KEY_HEADER] = self.key.reveal()
-                response = await client.send(request, follow_redirects=False)
+            with anyio.move_on_after(_sum(steps)):
+                reply = await send(call, key, steps, trace)
+        except ClientClosedError:
+            raise
         except Exception as error:
             failure = self._no_answer(call, trace, error)
         except BaseException as cancelled:
             forget_frames(cancelled)
             raise
         finally:
-            request.headers.pop(KEY_HEADER, None)
             self.pool.is_traced |= trace.seen
         if failure is not None:  # out of the handler, so that no context clings to it
             raise failure
-        if response is None:
-            raise _too_slow(trace, timeout)
+        if reply is None:
+            raise _too_slow(trace, steps)
+        status, headers, content = reply
         return Answer(
-            status=response.status_code,
-            headers=dict(response.headers.items()),
-            content=response.content,
+            status=status,
+            headers=headers,
+            content=content,
             sent_at=sent_at,
             received_at=anyio.current_time(),
         )
+
+    async def _by_httpx(
+        self, call: Call, key: ApiKey | None, timeout: dict[str, Any], trace: Trace
+    ) -> Reply:
+        """Send a call with all that a client of httpx does; as `Direct.send`."""
+        client = self.pool.client()
+        request = _build(client, self.base_url, call, timeout, trace)
+        try:
+            if key is not None:
+                request.headers[KEY_HEADER] = key.reveal()
+            response = await client.send(request, follow_redirects=False)
+        finally:
+            request.headers.pop(KEY_HEADER, None)
+        headers = dict(response.headers.items())
+        return response.status_code, headers, response.content
 
     def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
@@ -175,20 +202,19 @@ def _capped(timeout: httpx.Timeout, seconds: float | None) -> httpx.Timeout:
     )
 
 
-def _sum(timeout: httpx.Timeout) -> float:
+def _sum(steps: dict[str, float | None]) -> float:
     """Seconds that an attempt may take in all: each of its steps once.
 
     httpx bounds each read by itself, so an answer that drips would never end.
     """
-    parts = timeout.as_dict().values()
-    return sum(inf if part is None else part for part in parts)
+    return sum(inf if part is None else part for part in steps.values())
 
 
 def _build(
     client: httpx.AsyncClient,
     base_url: str,
     call: Call,
-    timeout: httpx.Timeout,
+    timeout: dict[str, Any],
     trace: Trace,
 ) -> httpx.Request:
     """The request, without the key."""
@@ -201,13 +227,13 @@ def _build(
         params=call.query or None,
         content=None if call.body is None else json.dumps(call.body).encode(),
         headers=headers,
-        extensions={"timeout": timeout.as_dict(), "trace": trace},
+        extensions={"timeout": timeout, "trace": trace},
     )
 
 
-def _too_slow(trace: Trace, timeout: httpx.Timeout) -> NoAnswer:
+def _too_slow(trace: Trace, steps: dict[str, Any]) -> NoAnswer:
     return NoAnswer(
         trace.evidence(),
         timed_out=True,
-        reason=f"the answer did not end within {_sum(timeout):g} s",
+        reason=f"the answer did not end within {_sum(steps):g} s",
     )

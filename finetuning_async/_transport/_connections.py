@@ -1,0 +1,163 @@
+"""Connections of our own to one origin: a stack of httpcore's, without its pool.
+
+The pool of httpcore 1.0 takes every connection for an idle one, so that with many of
+them it closes and opens one at nearly each call; it gives one connection to several
+waiters; and it loses the place of a request that is cancelled while it connects. Here a
+call takes a connection off the stack, and puts it back or closes it in a ``finally``:
+there is no state in which a place could be lost. HTTP is spoken by httpcore.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import httpcore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Coroutine
+
+    from finetuning_async._evidence import Trace
+
+AT_MOST: Final = 100
+"""Connections; further calls wait for one, first come, first served."""
+
+KEPT: Final = 5.0
+"""Seconds for which an idle connection is kept; those of httpx."""
+
+_NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+
+
+class Connections:
+    """Connections to one origin.
+
+    Args:
+        origin: The scheme, host and port.
+        tls: For ``https``.
+    """
+
+    def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext) -> None:
+        self._origin = origin
+        self._tls = tls
+        self._places = anyio.Semaphore(AT_MOST, fast_acquire=True)
+        self._idle: deque[_Connection] = deque()  # the one used last is taken first
+        self._is_closed = False
+
+    async def exchange(
+        self, request: httpcore.Request, trace: Trace
+    ) -> httpcore.Response:
+        """Send a request and read its answer whole.
+
+        Cancelled at any await, it leaves no connection in use and no place taken.
+
+        Args:
+            request: To the origin.
+            trace: Told right before the first byte leaves.
+
+        Raises:
+            httpcore.TimeoutException: A step took longer than the request's timeout.
+            httpcore.NetworkError: The network failed.
+            httpcore.ProtocolError: The answer is none.
+        """
+        await self._wait_for_a_place(request.extensions["timeout"]["pool"])
+        connection = None
+        try:
+            connection = await self._take()
+            connection.network.trace = trace
+            response = await connection.http.handle_async_request(request)
+            await response.aread()
+            await response.aclose()
+        finally:
+            try:
+                if connection is not None:
+                    await self._put_back(connection)
+            finally:
+                self._places.release()
+        return response
+
+    async def aclose(self) -> None:
+        """Close what is idle; what is in use is closed when its call ends."""
+        self._is_closed = True
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def _wait_for_a_place(self, seconds: float | None) -> None:
+        if self._places.value:
+            self._places.acquire_nowait()
+            return
+        with anyio.move_on_after(seconds):
+            await self._places.acquire()
+            return
+        raise httpcore.PoolTimeout(f"no connection was free within {seconds:g} s")
+
+    async def _take(self) -> _Connection:
+        """The connection used last, if it still stands; else a new one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.http.has_expired():
+                return connection
+            await connection.aclose()
+        return _Connection(self._origin, self._tls)
+
+    async def _put_back(self, connection: _Connection) -> None:
+        http = connection.http  # one that never connected says both: idle, and closed
+        if self._is_closed or http.is_closed() or not http.is_idle():
+            await connection.aclose()
+            return
+        self._idle.append(connection)
+        while len(self._idle) > 1 and self._idle[0].http.has_expired():
+            await self._idle.popleft().aclose()
+
+
+class _Connection:
+    """A connection, which is made at its first request."""
+
+    def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext) -> None:
+        self.network = _Network()
+        self.http = httpcore.AsyncHTTPConnection(
+            origin, tls, keepalive_expiry=KEPT, network_backend=self.network
+        )
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):  # the socket goes before the first await
+            await self.http.aclose()
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """The network of one connection; says when bytes of its request leave."""
+
+    trace: Trace
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> _Stream:
+        network, options["socket_options"] = httpcore.AnyIOBackend(), _NO_DELAY
+        return _Stream(await network.connect_tcp(*args, **options), self)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream, network: _Network) -> None:
+        self._stream, self._network = stream, network
+
+    def read(self, *args: Any, **options: Any) -> Coroutine[Any, Any, bytes]:
+        return self._stream.read(*args, **options)
+
+    def write(self, *args: Any, **options: Any) -> Coroutine[Any, Any, None]:
+        self._network.trace.leaves()
+        return self._stream.write(*args, **options)
+
+    async def start_tls(self, *args: Any, **options: Any) -> _Stream:
+        try:
+            stream = await self._stream.start_tls(*args, **options)
+        except BaseException:  # cancelled: httpcore would leave the socket open
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+        return _Stream(stream, self._network)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

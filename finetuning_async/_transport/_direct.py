@@ -1,0 +1,129 @@
+"""A call on connections of our own: no layer of httpx above it.
+
+Half of what `httpx.AsyncClient.get` costs is spent on what a client of one API has no
+use for: merging URLs and headers, redirects, cookies, hooks. Here the headers are made
+once, by httpx, and put on each request as they are. A client with `http_client=` or
+behind a proxy does not come here: httpx serves it whole.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import httpcore
+import httpx
+
+from finetuning_async._transport._connections import Connections
+
+if TYPE_CHECKING:
+    import ssl
+
+    from finetuning_async._evidence import Trace
+    from finetuning_async._secrets import ApiKey
+    from finetuning_async._wire import Call
+
+    Reply: TypeAlias = tuple[int, dict[str, str], bytes]
+    """Status, headers with names in lower case, body."""
+
+_FAILURES: Final = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+)
+
+
+class Direct:
+    """Sends calls to one base URL.
+
+    Args:
+        sample: A request to the base URL as httpx makes it; all have its headers.
+        tls: For ``https``.
+    """
+
+    def __init__(self, sample: httpx.Request, tls: ssl.SSLContext) -> None:
+        url = sample.url
+        self._address: dict[str, Any] = {
+            "scheme": url.raw_scheme,
+            "host": url.raw_host,
+            "port": url.port,
+        }
+        self._prefix = url.raw_path.rstrip(b"/")
+        self._headers = list(sample.headers.raw)
+        self._connections = Connections(httpcore.URL(**self._address).origin, tls)
+
+    async def send(
+        self, call: Call, key: ApiKey | None, timeout: dict[str, Any], trace: Trace
+    ) -> Reply:
+        """Send a call and read its answer whole.
+
+        Args:
+            call: What to send.
+            key: The API key, if it goes with it.
+            timeout: For each step, in the spelling of httpx.
+            trace: Told right before the first byte leaves.
+
+        Raises:
+            httpx.HTTPError: There is no answer.
+        """
+        request = self._request(call, timeout)
+        trace.seen = True
+        try:
+            if key is not None:
+                request.headers.append((b"X-API-Key", key.reveal().encode()))
+            response = await self._connections.exchange(request, trace)
+        except _FAILURES as error:
+            raise getattr(httpx, type(error).__name__)(str(error)) from None
+        finally:
+            request.headers.clear()
+        return _reply(response)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._connections.aclose()
+
+    def _request(self, call: Call, timeout: dict[str, Any]) -> httpcore.Request:
+        target = call.path
+        if call.query:
+            target += f"?{httpx.QueryParams(dict(call.query))}"
+        headers, content = self._headers, b""
+        if call.body is not None:
+            content = json.dumps(call.body).encode()
+            length = (b"Content-Length", b"%d" % len(content))
+            headers = [*headers, (b"Content-Type", b"application/json"), length]
+        return httpcore.Request(
+            call.method,
+            httpcore.URL(**self._address, target=self._prefix + target.encode("ascii")),
+            headers=headers,
+            content=_Body(content),
+            extensions={"timeout": timeout},
+        )
+
+
+class _Body:
+    """A body in one piece.
+
+    httpcore would make an async generator of it, and a cancellation leave that undone.
+    """
+
+    __slots__ = ("_piece",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._piece = self._piece, b""
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+
+def _reply(response: httpcore.Response) -> Reply:
+    headers = httpx.Headers(response.headers)
+    content = response.content
+    if "content-encoding" in headers:
+        content = httpx.Response(200, headers=headers, content=content).content
+    return response.status, dict(headers.items()), content

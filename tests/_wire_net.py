@@ -1,0 +1,77 @@
+"""A network in memory for httpcore, each of whose steps takes a while."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import anyio
+import attrs
+import httpcore
+
+STEP: Final = 0.1
+"""Seconds that each step takes: connect, handshake, write, read."""
+
+ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@attrs.define(eq=False)
+class Net:
+    """Stands in for `httpcore.AnyIOBackend`.
+
+    Attributes:
+        answer: What each request is answered with.
+        opened: The streams that were opened, in their order.
+        hung_up: Whether the other side closes what is idle.
+    """
+
+    answer: bytes = ANSWER
+    opened: list[Stream] = attrs.field(factory=list)
+    hung_up: bool = False
+
+    def __call__(self) -> Net:
+        return self
+
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        await anyio.sleep(STEP)
+        self.opened.append(Stream(self))
+        return self.opened[-1]
+
+    def open(self) -> list[Stream]:
+        """The streams that are open."""
+        return [stream for stream in self.opened if not stream.is_closed]
+
+    def sent(self) -> bytes:
+        """All that was written."""
+        return b"".join(stream.sent for stream in self.opened)
+
+
+@attrs.define(eq=False)
+class Stream(httpcore.AsyncNetworkStream):
+    """One connection; TLS on it is pretended."""
+
+    net: Net
+    sent: bytes = b""
+    is_closed: bool = False
+    to_come: bytes = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        await anyio.sleep(STEP)
+        part, self.to_come = self.to_come[:20], self.to_come[20:]
+        return part
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.sent += buffer
+        if b"\r\n\r\n" in buffer:
+            self.to_come = self.net.answer
+        await anyio.sleep(STEP)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        await anyio.lowlevel.checkpoint()
+
+    async def start_tls(self, *_: Any, **__: Any) -> Stream:
+        await anyio.sleep(STEP)
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.net.hung_up if info == "is_readable" else None
