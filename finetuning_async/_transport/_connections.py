@@ -32,12 +32,7 @@ _NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 
 class Connections:
-    """Connections to one origin.
-
-    Args:
-        origin: The scheme, host and port.
-        tls: For ``https``.
-    """
+    """Connections to one origin."""
 
     def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext) -> None:
         self._origin = origin
@@ -51,16 +46,11 @@ class Connections:
     ) -> httpcore.Response:
         """Send a request and read its answer whole.
 
-        Cancelled at any await, it leaves no connection in use and no place taken.
-
-        Args:
-            request: To the origin.
-            trace: Told right before the first byte leaves.
+        Cancelled at any await, it leaves no connection in use and no place taken. The
+        trace is told right before the first byte leaves.
 
         Raises:
-            httpcore.TimeoutException: A step took longer than the request's timeout.
-            httpcore.NetworkError: The network failed.
-            httpcore.ProtocolError: The answer is none.
+            TimeoutException | NetworkError | ProtocolError: httpcore's; no answer came.
         """
         await self._wait_for_a_place(request.extensions["timeout"]["pool"])
         connection = None
