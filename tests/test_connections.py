@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import ssl
 from functools import partial
@@ -304,6 +305,28 @@ async def test_a_proxy_for_another_scheme_is_none(
     pool = Pool(None)
     assert pool.direct("https://service.example") is not None
     await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    "watched", [httpx.AsyncHTTPTransport, httpcore.AsyncConnectionPool]
+)
+async def test_what_others_put_in_httpx_sees_the_requests(
+    watched: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(None)
+    url = "https://service.example"
+    before = pool.direct(url)
+    whole = vars(watched)["handle_async_request"]
+
+    @functools.wraps(whole)
+    async def tracer(*args: Any) -> Any:
+        return await whole(*args)
+
+    monkeypatch.setattr(watched, "handle_async_request", tracer)
+    assert pool.direct(url) is None
+    monkeypatch.undo()
+    assert before is not None
+    assert pool.direct(url) is before
 
 
 async def test_a_client_of_the_callers_is_not_passed_by() -> None:

@@ -9,6 +9,7 @@ behind a proxy does not come here: httpx serves it whole.
 from __future__ import annotations
 
 import json
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import httpcore
@@ -30,6 +31,13 @@ _FAILURES: Final = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
+)
+
+_SENDING: Final = frozenset(
+    {
+        "AsyncHTTPTransport.handle_async_request",
+        "AsyncConnectionPool.handle_async_request",
+    }
 )
 
 
@@ -78,6 +86,18 @@ class Direct:
             request.headers.clear()
         return _reply(response)
 
+    @staticmethod
+    def is_watched() -> bool:
+        """Whether somebody stands between httpx and its network: a tracer, or a mock.
+
+        The instrumentation of OpenTelemetry and the mocks of tests put methods of their
+        own in the place of these; requests that pass them by would be missed there.
+        """
+        return not (
+            _is_itself(httpx.AsyncHTTPTransport.handle_async_request)
+            and _is_itself(httpcore.AsyncConnectionPool.handle_async_request)
+        )
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._connections.aclose()
@@ -98,6 +118,11 @@ class Direct:
             content=_Body(content),
             extensions={"timeout": timeout},
         )
+
+
+def _is_itself(method: object) -> bool:
+    """Whether a method is the one that stands in the source of its library."""
+    return type(method) is FunctionType and method.__code__.co_qualname in _SENDING
 
 
 class _Body:

@@ -122,7 +122,8 @@ class Pool:
             return None
         if base_url not in self._direct:
             self._direct[base_url] = _directly(client, base_url)
-        return self._direct[base_url]
+        direct = self._direct[base_url]
+        return None if direct is None or direct.is_watched() else direct
 
     def enter_loop(self) -> None:
         """Drop the connections if they belong to an event loop that has ended."""
