@@ -8,9 +8,10 @@ real `step`, `match`, `verdict` and `Balance`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from finetuning_async import GenerationRequest
@@ -41,7 +43,12 @@ from finetuning_async.batch._journal import (
 )
 from finetuning_async.batch._reconcile import SETTLE, Evidence, Seen, match, verdict
 from finetuning_async.batch._records import Item, Keys, Row
-from finetuning_async.batch._store import MemoryStore
+from tests.batch._stores import POSTGRES, opener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async.batch._store import Store
 
 LATEST = SETTLE - 10
 """Seconds after which the model service commits nothing any more."""
@@ -76,11 +83,19 @@ class Post:
 
 
 class Crashes(RuleBasedStateMachine):
-    """A runner that dies now and then."""
+    """A runner that dies now and then.
+
+    Args:
+        open_store: Gives an empty journal.
+    """
+
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        super().__init__()
+        self.open = open_store
 
     @initialize(count=st.integers(1, 6), shared=st.booleans())
     def begin(self, count: int, shared: bool) -> None:
-        self.store = MemoryStore()
+        self.store = self.open()
         keys = Keys()
         self.store.add(
             keys.item(
@@ -306,7 +321,33 @@ class Crashes(RuleBasedStateMachine):
         self.look()
 
 
-TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, derandomize=True
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [
+        ("memory", 100),
+        ("sqlite", 10),
+        pytest.param("postgres", 10, marks=POSTGRES.marks),
+    ],
 )
+def test_no_crash_pays_twice_or_loses_an_item(
+    request: pytest.FixtureRequest, kind: str, examples: int
+) -> None:
+    opened: list[Store] = []
+
+    def open_store() -> Store:
+        while opened:
+            opened.pop().close()
+        opened.append(opener(kind, request)())
+        return opened[-1]
+
+    run_state_machine_as_test(
+        lambda: Crashes(open_store),  # type: ignore[arg-type] # it only calls it
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+        ),
+    )
+    while opened:
+        opened.pop().close()

@@ -1,8 +1,7 @@
-"""One suite for every store; a new one is added to `make`."""
+"""One suite for every store; a new one is added to `_stores`."""
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 import subprocess
 import sys
@@ -15,34 +14,22 @@ import pytest
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
 from finetuning_async.batch._journal import Entry, State
-from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.batch._records import Keys, NewItem, Request
 from finetuning_async.batch._sqlite import VERSION, SQLiteStore
-from finetuning_async.batch._store import MemoryStore, Store
+from tests.batch._stores import STORES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
-JOURNALS = itertools.count(1)
+    from finetuning_async.batch._store import Store
 
 
-@pytest.fixture(params=["memory", "sqlite", POSTGRES])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    made = make(request)
+    made = opener(request.param, request)()
     yield made
     made.close()
-
-
-def make(request: pytest.FixtureRequest) -> Store:
-    if request.param == "memory":
-        return MemoryStore()
-    if request.param == "sqlite":
-        return SQLiteStore(request.getfixturevalue("tmp_path") / "j.db")
-    conninfo = request.getfixturevalue("postgres_cluster")
-    return PostgresStore(conninfo, journal=f"j{next(JOURNALS)}")
 
 
 def items(count: int, custom: bool = False) -> list[NewItem]:

@@ -1,0 +1,35 @@
+"""A new journal in each kind of store, for tests that must hold in all of them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from finetuning_async.batch._postgres import PostgresStore
+from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.batch._store import MemoryStore, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
+"""One worker of the suite starts a database, not each of them."""
+
+DURABLE: Final = ("sqlite", POSTGRES)
+STORES: Final = ("memory", *DURABLE)
+
+_JOURNALS = itertools.count(1)
+
+
+def opener(kind: str, request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Opens a journal that is new at first; each call opens the same one."""
+    if kind == "memory":
+        kept = MemoryStore()
+        return lambda: kept
+    if kind == "sqlite":
+        path = request.getfixturevalue("tmp_path") / f"{next(_JOURNALS)}.db"
+        return lambda: SQLiteStore(path)
+    conninfo, name = request.getfixturevalue("postgres_cluster"), f"j{next(_JOURNALS)}"
+    return lambda: PostgresStore(conninfo, journal=name)

@@ -1,0 +1,227 @@
+"""`Worker.process_item`: several workers, one journal, any queue."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async import AuthenticationError, GenerationRequest
+from finetuning_async.batch import BatchItem, Options, Row
+from finetuning_async.batch._journal import Released, step
+from finetuning_async.batch._records import Keys
+from finetuning_async.batch._store import MemoryStore, Store
+from finetuning_async.batch._worker import Worker, into
+from finetuning_async.emulator import Emulator, Fault
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from finetuning_async import AsyncClient
+
+CREATES = "/v1/generations"
+
+
+def filled(store: Store, *requests: GenerationRequest) -> Store:
+    keys = Keys()
+    store.add(keys.item(Row(request=request)) for request in requests)
+    return store
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def songs(count: int) -> list[GenerationRequest]:
+    return [GenerationRequest(f"song {n}", duration=30) for n in range(count)]
+
+
+@asynccontextmanager
+async def world(
+    *requests: GenerationRequest, **options: Any
+) -> AsyncGenerator[tuple[Emulator, AsyncClient, Store]]:
+    options = {"queue_size": 20, "credits": 100} | options
+    service = Emulator(audio=b"ID3", latency=(0.05, 0.2), seed=3, **options)
+    async with emulated(service) as (service, client):
+        yield service, client, filled(MemoryStore(), *requests)
+
+
+async def drive_all(worker: Worker, seqs: range) -> None:
+    await drive(worker, seqs=seqs)
+
+
+async def drive(*workers: Worker, seqs: range) -> list[BatchItem]:
+    """A queue of the simplest kind: each item by one worker after another."""
+    ends: list[BatchItem] = []
+
+    async def drive_one(seq: int) -> None:
+        for turn in range(1000):
+            progress = await workers[(seq + turn) % len(workers)].process_item(seq)
+            if progress.again_in is None:
+                ends.append(progress.item)
+                return
+            await anyio.sleep(progress.again_in)
+        raise AssertionError(f"{seq} does not end")
+
+    async with anyio.create_task_group() as tasks:
+        for seq in seqs:
+            tasks.start_soon(drive_one, seq)
+    return ends
+
+
+async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
+    async with world(*songs(12)) as (service, client, store):
+        workers = [Worker(client, store, save=into(tmp_path)) for _ in range(2)]
+        ends = await drive(*workers, seqs=range(1, 13))
+        assert [item.state for item in ends] == ["downloaded"] * 12
+        assert names_in(tmp_path) == {item.file for item in ends}
+        assert len(service.ledger) == 12
+        assert service.count(status=429) == 0
+
+
+async def test_an_item_that_has_ended_costs_nothing_more() -> None:
+    async with world(*songs(1)) as (service, client, store):
+        worker = Worker(client, store)
+        await drive(worker, seqs=range(1, 2))
+        requests = len(service.requests)
+        again = await worker.process_item(1)
+        assert again.item.state == "downloaded"
+        assert again.again_in is None
+        assert len(service.requests) == requests
+
+
+async def test_an_item_in_doubt_gives_its_place_back_and_is_found() -> None:
+    async with world(*songs(4)) as (service, client, store):
+        service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=120))
+        worker = Worker(client, store)
+        first = await worker.process_item(1)
+        assert first.item.state == "unknown"
+        assert first.again_in == Options().look_every
+        ends = await drive(worker, seqs=range(1, 5))
+        assert [item.state for item in ends] == ["downloaded"] * 4
+        assert len(service.ledger) == 4
+
+
+async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> None:
+    async with world(*songs(3)) as (service, client, store):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        worker = Worker(client, store)
+        assert (await worker.process_item(1)).item.state == "unknown"
+        await drive(worker, seqs=range(2, 4))
+        filled(store, GenerationRequest("later"))
+        await anyio.sleep(Options().settle)
+        ends = await drive(worker, seqs=range(1, 5))
+        assert {item.state for item in ends} == {"downloaded"}
+        assert len(service.ledger) == 4
+
+
+async def test_what_cannot_be_proved_is_held_and_released_by_a_person() -> None:
+    async with world(*songs(1)) as (service, client, store):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        worker = Worker(client, store)
+        (end,) = await drive(worker, seqs=range(1, 2))
+        assert end.state == "held"
+        item = store.get(1)
+        store.record(item, step(item.entry, Released())[0])
+        (end,) = await drive(worker, seqs=range(1, 2))
+        assert end.state == "downloaded"
+        assert len(service.ledger) == 1
+
+
+async def test_with_resubmit_it_is_sent_again_without_a_proof() -> None:
+    async with world(*songs(1)) as (service, client, store):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        worker = Worker(client, store, options=Options(on_unknown="resubmit"))
+        (end,) = await drive(worker, seqs=range(1, 2))
+        assert end.state == "downloaded"
+        assert len(service.ledger) == 1
+
+
+async def test_an_item_that_came_to_two_workers_at_once_is_paid_once() -> None:
+    async with world(*songs(6)) as (service, client, store):
+        workers = [Worker(client, store) for _ in range(2)]
+        async with anyio.create_task_group() as tasks:
+            for worker in workers:
+                tasks.start_soon(drive_all, worker, range(1, 7))
+        assert store.summary().states["downloaded"] == 6
+        assert len(service.ledger) == 6
+
+
+async def test_a_twin_waits_for_one_in_doubt() -> None:
+    twins = [GenerationRequest("twin", seed=7)] * 2
+    async with world(*twins) as (service, client, store):
+        service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=90))
+        worker = Worker(client, store)
+        assert (await worker.process_item(1)).item.state == "unknown"
+        second = await worker.process_item(2)
+        assert second.item.state == "planned"
+        assert second.again_in == Options().look_every
+        ends = await drive(worker, seqs=range(1, 3))
+        assert {item.state for item in ends} == {"downloaded"}
+        assert len({item.generation_id for item in ends}) == len(service.ledger) == 2
+
+
+async def test_a_failed_track_ends_its_item() -> None:
+    async with world(*songs(1)) as (service, client, store):
+        service.add_fault(Fault("fail", CREATES, method="POST"))
+        (end,) = await drive(Worker(client, store), seqs=range(1, 2))
+        assert end.state == "failed"
+        assert end.error
+
+
+async def test_what_the_service_will_never_take_ends_as_failed() -> None:
+    async with world(GenerationRequest("x" * 800)) as (service, client, store):
+        (end,) = await drive(Worker(client, store), seqs=range(1, 2))
+        assert end.state == "failed"
+        assert service.ledger == []
+
+
+async def test_without_credits_an_item_comes_back_later() -> None:
+    async with world(*songs(1), credits=0) as (_, client, store):
+        progress = await Worker(client, store).process_item(1)
+        assert progress.item.state == "planned"
+        assert progress.again_in == 600
+
+
+async def test_a_key_that_does_not_hold_is_told_to_the_queue() -> None:
+    async with world(*songs(1)) as (_, client, store):
+        stranger = client.with_options(api_key="ft_live_" + "0" * 32)
+        with pytest.raises(AuthenticationError):
+            await Worker(stranger, store).process_item(1)
+        assert store.get(1).entry.state == "planned"
+
+
+async def test_a_track_that_was_not_saved_is_saved_later() -> None:
+    async with world(*songs(1)) as (service, client, store):
+        calls: list[str] = []
+
+        async def save(_: AsyncClient, item: BatchItem) -> None:
+            calls.append(item.state)
+            if len(calls) == 1:
+                raise OSError("the disk is away")
+
+        worker = Worker(client, store, save=save)
+        first = await worker.process_item(1)
+        assert first.item.state == "completed"
+        assert first.again_in is not None
+        assert (await worker.process_item(1)).item.state == "downloaded"
+        assert calls == ["completed"] * 2
+        assert len(service.ledger) == 1
+
+
+async def test_one_cancelled_in_the_line_has_sent_nothing() -> None:
+    async with world(*songs(12)) as (service, client, store):
+        worker = Worker(client, store)
+        async with anyio.create_task_group() as tasks:
+            for seq in range(1, 13):
+                tasks.start_soon(worker.process_item, seq)
+            await anyio.sleep(20)
+            tasks.cancel_scope.cancel()
+        assert store.summary().states["planned"] == 2
+        assert store.summary().in_doubt == 0
+        await drive(worker, seqs=range(1, 13))
+        assert len(service.ledger) == 12

@@ -1,0 +1,125 @@
+"""A worker dies at every commit, just before and just after it; another goes on.
+
+In SQLite and in PostgreSQL: the rules are the journal's, and both keep them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async import GenerationRequest
+from finetuning_async.batch import Row
+from finetuning_async.batch._journal import Released, step
+from finetuning_async.batch._records import Keys
+from finetuning_async.batch._worker import Worker
+from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.testing import jumping_backend
+from tests._world import emulated
+from tests.batch._stores import DURABLE, opener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from finetuning_async import AsyncClient
+    from finetuning_async.batch._journal import Entry
+    from finetuning_async.batch._records import Item
+    from finetuning_async.batch._store import Store
+
+ITEMS = 2
+COMMITS = 4 * ITEMS - 1
+"""Four for each item, three for the one that fails."""
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, Mapping[str, Any]]:
+    return jumping_backend("asyncio")  # once will do: the journal knows no loop
+
+
+class CrashError(Exception):
+    """The process is gone."""
+
+
+class Mortal:
+    """A store that dies at one of its commits, and stays dead.
+
+    Args:
+        store: What it is.
+        at: At which commit, from 1.
+        after: Whether that one is still committed.
+    """
+
+    def __init__(self, store: Store, at: int, *, after: bool) -> None:
+        self._store = store
+        self._left = at
+        self._after = after
+        self.is_dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        self._left -= 1
+        if self._left == 0 and self._after and not self.is_dead:
+            self._store.record(item, entry)
+        if self._left <= 0:
+            self.is_dead = True
+            raise CrashError
+        return self._store.record(item, entry)
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_crash_at_any_commit_pays_nothing_twice(
+    request: pytest.FixtureRequest, kind: str, after: bool
+) -> None:
+    for at in range(1, COMMITS + 1):
+        reopened = opener(kind, request)
+        async with emulated(
+            Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
+        ) as (service, client):
+            service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
+            store = reopened()
+            fill(store)
+            mortal = Mortal(store, at, after=after)
+            with pytest.raises(CrashError):
+                await work(client, mortal)
+            assert mortal.is_dead
+            store.close()
+            store = reopened()
+            await finish(client, store)
+            paid = [entry.track for entry in service.ledger if entry.amount < 0]
+            assert len(paid) == ITEMS, at
+            assert set(paid) == set(store.tracks()), at
+            store.close()
+
+
+def fill(store: Store) -> None:
+    keys = Keys()
+    requests = (GenerationRequest(f"song {n}") for n in range(ITEMS))
+    store.add(keys.item(Row(request=request)) for request in requests)
+
+
+async def work(client: AsyncClient, store: Any) -> None:
+    """A queue that brings each item back until it has ended."""
+    worker = Worker(client, store)
+    waiting = dict.fromkeys(range(1, ITEMS + 1), 0.0)
+    while waiting:
+        seq = min(waiting, key=lambda seq: waiting[seq])
+        await anyio.sleep(max(waiting[seq] - anyio.current_time(), 0))
+        progress = await worker.process_item(seq)
+        if progress.again_in is None:
+            del waiting[seq]
+        else:
+            waiting[seq] = anyio.current_time() + progress.again_in
+
+
+async def finish(client: AsyncClient, store: Store) -> None:
+    """Let it end; a person who has looked releases what is held."""
+    await work(client, store)
+    for item in list(store.rows("held")):
+        store.record(item, step(item.entry, Released())[0])
+    await work(client, store)
+    assert store.summary().is_done
