@@ -213,7 +213,7 @@ class Poller:
     async def _sleep(self, driver: Waiter, moment: float) -> None:
         self._sleeping_until = moment
         try:
-            with anyio.move_on_at(moment):
+            with anyio.CancelScope(deadline=moment):
                 await driver.new_event().wait()
         finally:
             self._sleeping_until = -inf

@@ -168,7 +168,7 @@ async def test_cancelled_at_its_turn_a_waiter_loses_no_token(offset: float) -> N
     log: list[object] = []
 
     async def waiter() -> None:
-        with anyio.move_on_at(started + LEASE + offset):
+        with anyio.CancelScope(deadline=started + LEASE + offset):
             await hold(limiter, log)
 
     async with anyio.create_task_group() as group:
