@@ -34,9 +34,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, Final
-
-import attrs
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,13 +56,14 @@ NOISE: Final = 1e-6
 """Requests that float arithmetic may add or take."""
 
 
-@attrs.define(eq=False)
-class _Span:
-    """A request, counted between `sent` and `answered`; `served` if that is known."""
+_Span: TypeAlias = tuple[float, float, bool | None]
+"""When a request was sent, and answered, between which it was counted; whether it was
+served, if that is known.
 
-    sent: float
-    answered: float
-    served: bool | None = None
+A plain tuple of numbers, which the garbage collector forgets: there are a hundred for
+each account that is in use, and with thousands of accounts it would go through them
+again and again.
+"""
 
 
 class CounterPhases:
@@ -119,9 +118,9 @@ class CounterPhases:
     def answered(self, sent: float, answered: float) -> None:
         """A request was counted in between, if it was; `answered` may lie ahead."""
         oldest = answered - REMEMBERED * self._per
-        while self._spans and self._spans[0].answered < oldest:
+        while self._spans and self._spans[0][1] < oldest:
             self._spans.popleft()
-        self._spans.append(_Span(sent, answered))
+        self._spans.append((sent, answered, None))
         if answered > self._widened_at + PERIODS_OF_A_CELL * self._per:
             self._widened_at = answered
             self._proved = _with_neighbours(self._proved)
@@ -136,12 +135,11 @@ class CounterPhases:
             remaining: What the answer says is left; `None` if it does not, or if others
                 may have a part in it.
         """
-        x = self._spans[-1]
-        x.served = True
+        x = self._settle(served=True)
         if len(self._spans) <= limit:
             return
-        sent = (span.sent for span in self._spans if span.served)
-        least = self._least(sent, x.answered)
+        sent = (sent for sent, _, served in self._spans if served)
+        least = self._least(sent, x[1])
         self._prove(lambda h: _fits(h, least(h), limit + 1))
         if remaining is not None:
             self._learn_room(x, out, limit - remaining)
@@ -155,8 +153,7 @@ class CounterPhases:
             out: Those that are still out.
             retry_after: Seconds until one is served, if the answer says so.
         """
-        x = self._spans[-1]
-        x.served = False
+        x = self._settle(served=False)
         self._refusals.append((x, retry_after or 0.0))
         self._learn_refusals(limit, out)
 
@@ -168,9 +165,9 @@ class CounterPhases:
         left = self._told or self._proved
         all_of_them = not self._told
         times = sorted(
-            span.answered
-            for span in self._spans
-            if all_of_them or span.served is not False
+            answered
+            for _, answered, served in self._spans
+            if all_of_them or served is not False
         )
 
         def fits(at: float) -> bool:
@@ -181,15 +178,22 @@ class CounterPhases:
 
         return fits
 
+    def _settle(self, *, served: bool) -> _Span:
+        """Note what became of the one answered last."""
+        sent, answered, _ = self._spans[-1]
+        self._spans[-1] = settled = (sent, answered, served)
+        return settled
+
     def _learn_room(self, x: _Span, out: int, used: int) -> None:
         """Take it that `x` would have been served with a limit of `used`, not below."""
+        x_sent, x_answered, _ = x
         before = (
-            span.sent
+            span[0]
             for span in self._spans
-            if span.served and span is not x and span.answered <= x.sent
+            if span[2] and span is not x and span[1] <= x_sent
         )
-        least = self._least(before, x.answered)
-        most = self._most(x, out, x.sent, all_of_them=False)
+        least = self._least(before, x_answered)
+        most = self._most(x, out, x_sent, all_of_them=False)
         self._believe(
             lambda h: _fits(h, least(h), used) and not _fits(h, most(h), used - 1)
         )
@@ -200,23 +204,28 @@ class CounterPhases:
         As long as one of those is out, its answer may still tell more; for a period at
         most, since what was counted before is forgotten after `REMEMBERED`.
         """
-        oldest = self._spans[-1].answered - self._per
-        self._refusals = [pair for pair in self._refusals if pair[0].sent >= oldest]
+        oldest = self._spans[-1][1] - self._per
+        self._refusals = [pair for pair in self._refusals if pair[0][0] >= oldest]
         for x, pause in self._refusals:
             self._learn_refusal(x, pause, limit, out)
         if not out:
             self._refusals.clear()
 
     def _learn_refusal(self, x: _Span, pause: float, limit: int, out: int) -> None:
-        most = self._most(x, out, x.sent, all_of_them=True)
+        x_sent, x_answered, _ = x
+        most = self._most(x, out, x_sent, all_of_them=True)
         self._prove(lambda h: not _fits(h, most(h), limit))
-        early = x.sent + max(pause - 1, 0.0)
+        early = x_sent + max(pause - 1, 0.0)
         most_told = self._most(x, out, early, all_of_them=False)
         self._believe(lambda h: not _fits(h, most_told(h), limit))
         if pause > 1:
             # Whatever was served by then was counted before x: there was no room after.
-            before = (s.sent for s in self._spans if s.served and s.answered <= early)
-            least = self._least(before, x.answered + pause)
+            before = (
+                sent
+                for sent, answered, served in self._spans
+                if served and answered <= early
+            )
+            least = self._least(before, x_answered + pause)
             self._believe(lambda h: _fits(h, least(h), limit))
 
     def _least(self, sent: Iterable[float], at: float) -> Callable[[int], float]:
@@ -227,11 +236,11 @@ class CounterPhases:
         self, x: _Span, out: int, at: float, *, all_of_them: bool
     ) -> Callable[[int], float]:
         times = sorted(
-            span.answered
+            span[1]
             for span in self._spans
             if span is not x
-            and span.sent <= x.answered
-            and (all_of_them or span.served is not False)
+            and span[0] <= x[1]
+            and (all_of_them or span[2] is not False)
         )
         return lambda h: out + self._estimate(h, at - self._cell, times)
 

@@ -123,6 +123,7 @@ class TrackMethods(ABC):
             on_submitted=on_submitted,
         )
         accepted: Generation = await session.submit(order, timeout)
+        del order, request  # of no use while it waits, beside thousands perhaps
         longest = inf if wait_timeout is None else wait_timeout
         left = min(deadline - anyio.current_time(), longest)
         return await self._until_completed(accepted, left, on_update)
