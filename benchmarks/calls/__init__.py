@@ -1,37 +1,42 @@
 """``python -m benchmarks calls``: what one call costs, as a ratio to bare httpx.
 
-Bare httpx and the client ask the same server in the same process, in turns of 250
-calls; the figures are medians of the ratios of neighbouring turns. The server is a
-process of its own that answers with bytes rendered beforehand.
+Bare httpx and a client ask the same server for the same path in one process, in turns
+of 250 calls; the figures are medians of the ratios of neighbouring turns. The limiter
+is on, and off its limit. The server is a process of its own that answers with bytes
+rendered beforehand, and each client has a fresh process, in which trio is hidden: it
+would bring httpx the package `sniffio`, which many environments do not have otherwise.
+
+``--instructions`` counts the processor's instructions per call instead (valgrind must
+be installed), which tell 1.02 from 1.05 where times do not: 200 calls less 100 calls.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
+import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from typing import TYPE_CHECKING
-
-import httpx
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from benchmarks._machine import describe
-from finetuning_async import AsyncClient
+from benchmarks.calls.peers import PEERS, Peer, bare
+from benchmarks.calls.running import running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from benchmarks.calls.peers import Turn
 
-    Turn = Callable[[], Awaitable[object]]
-
-CALLS = 250
-PROMPT = "slow choir over tape hiss"
-KEY = "ft_live_" + "0" * 32
-HEADERS = {"X-API-Key": KEY}
+CALLS: Final = 250
+COUNTED: Final = 100
 
 
-async def measure(turn: Turn) -> tuple[float, float]:
+async def _measure(turn: Turn) -> tuple[float, float]:
     """Wall and CPU microseconds per call of one turn."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(CALLS):
@@ -42,59 +47,99 @@ async def measure(turn: Turn) -> tuple[float, float]:
     )
 
 
-async def compare(base: Turn, ours: Turn, turns: int) -> tuple[float, ...]:
-    """Medians: base in us, ours in us, ratio of wall times, ratio of CPU times."""
-    for warm in (base, ours):
-        await measure(warm)
-    pairs = [(await measure(base), await measure(ours)) for _ in range(turns)]
-    return (
-        statistics.median(b[0] for b, _ in pairs),
-        statistics.median(o[0] for _, o in pairs),
-        statistics.median(o[0] / b[0] for b, o in pairs),
-        statistics.median(o[1] / b[1] for b, o in pairs),
+async def _compare(peer: Peer, url: str, turns: int) -> str:
+    """A row: medians of both in us, and of the ratios of wall and CPU times."""
+    base, theirs = bare(peer.method, url, peer.path), peer.turn(url)
+    for warm in (base, theirs):
+        await _measure(warm)
+    pairs = [(await _measure(base), await _measure(theirs)) for _ in range(turns)]
+    cells = (
+        peer.name,
+        f"{statistics.median(b[0] for b, _ in pairs):.0f}",
+        f"{statistics.median(t[0] for _, t in pairs):.0f}",
+        f"{statistics.median(t[0] / b[0] for b, t in pairs):.2f}",
+        f"{statistics.median(t[1] / b[1] for b, t in pairs):.2f}",
     )
+    return f"| {' | '.join(cells)} |"
 
 
-async def run(url: str, turns: int) -> None:
-    """Print the table."""
-    body = {"tags": PROMPT, "seed": 7}
-    async with (
-        httpx.AsyncClient(base_url=url, headers=HEADERS) as bare,
-        AsyncClient(KEY, base_url=url, rate_limits=None) as client,
-    ):
+async def _repeat(turn: Turn, calls: int) -> None:
+    for _ in range(calls):
+        await turn()
 
-        async def bare_get() -> object:
-            return (await bare.get("/v1/generations/gen_1")).json()
 
-        async def bare_post() -> object:
-            return (await bare.post("/v1/generations", json=body)).json()
+def _times(url: str, turns: int) -> None:
+    print("| call | bare httpx us | this us | ratio | CPU ratio |")
+    print("|---|---|---|---|---|", flush=True)
+    for number, peer in enumerate(PEERS):
+        if importlib.util.find_spec(peer.package) is None:
+            print(f"| {peer.name} | not installed | | | |", flush=True)
+            continue
+        _child(["--peer", str(number), f"--turns={turns}", url], [])
 
-        rows = {
-            "httpx against itself": (bare_get, bare_get),
-            "generations.get": (bare_get, lambda: client.generations.get("gen_1")),
-            "generations.create": (
-                bare_post,
-                lambda: client.generations.create(PROMPT, seed=7),
-            ),
-        }
-        print("| call | bare httpx us | ours us | ratio | CPU ratio |")
-        print("|---|---|---|---|---|")
-        for name, (base, ours) in rows.items():
-            figures = await compare(base, ours, turns)
-            print("| {} | {:.0f} | {:.0f} | {:.3f} | {:.3f} |".format(name, *figures))
+
+def _instructions(url: str) -> None:
+    print("| call | bare httpx | this | ratio |\n|---|---|---|---|", flush=True)
+    for number, peer in enumerate(PEERS[1:3], 1):
+        who = str(number)
+        base = _counted(["--peer", who, "--bare", url])
+        ours = _counted(["--peer", who, url])
+        print(f"| {peer.name} | {base:.0f} | {ours:.0f} | {ours / base:.3f} |")
+
+
+def _counted(arguments: list[str]) -> float:
+    """Instructions per call: what twice as many calls take more."""
+    once = _total([f"--count={COUNTED}", *arguments])
+    return (_total([f"--count={2 * COUNTED}", *arguments]) - once) / COUNTED
+
+
+def _total(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no"]
+        _child(
+            arguments, [*tool, f"--cachegrind-out-file={out}", "--log-file=/dev/null"]
+        )
+        found = re.search(r"^summary: (\d+)", out.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def _child(arguments: list[str], under: list[str]) -> None:
+    command = [*under, sys.executable, "-m", "benchmarks", "calls", *arguments]
+    hashed = {**os.environ, "PYTHONHASHSEED": "0"}  # the same dicts in both counts
+    subprocess.run(command, check=True, env=hashed)  # noqa: S603 - our own module
+
+
+def _be_a_child(options: argparse.Namespace) -> None:
+    assert "httpcore" not in sys.modules
+    sys.modules["trio"] = None  # type: ignore[assignment] # hides it from httpcore
+    peer = PEERS[options.peer]
+    if not options.count:
+        print(asyncio.run(_compare(peer, options.url, options.turns)), flush=True)
+        return
+    turn = peer.turn(options.url)
+    if options.bare:
+        turn = bare(peer.method, options.url, peer.path)
+    asyncio.run(_repeat(turn, options.count))
 
 
 def main(arguments: list[str]) -> None:
     """Start the server, and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks calls")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("url", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    print(describe("httpx", "httpcore", "anyio"))
-    command = [sys.executable, "-m", "benchmarks.calls.server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own module
-        try:
-            line = server.stdout.readline() if server.stdout else ""
-            url = f"http://127.0.0.1:{line.strip()}"
-            asyncio.run(run(url, options.turns))
-        finally:
-            server.terminate()
+    if options.peer is not None:
+        _be_a_child(options)
+        return
+    print(describe("httpx", "httpcore", "anyio", "sniffio"), "\n")
+    with running() as url:
+        if options.instructions:
+            _instructions(url)
+        else:
+            _times(url, options.turns)

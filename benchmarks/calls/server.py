@@ -1,11 +1,19 @@
-"""A server that does nothing but answer: bytes rendered beforehand, one process."""
+"""A server that does nothing but answer: bytes rendered beforehand, one process.
+
+    python -m benchmarks.calls.server [--delay SECONDS]
+
+It prints its port. ``GET /connections`` says how many connections were ever opened.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import socket
 from typing import Final
+
+from benchmarks.calls.peers import PEERS
 
 GENERATION: Final = {
     "data": {
@@ -37,29 +45,43 @@ GENERATION: Final = {
 }
 
 
-def _render(status: str) -> bytes:
-    body = json.dumps(GENERATION).encode()
+def _render(status: str, answer: object = GENERATION) -> bytes:
+    body = json.dumps(answer).encode()
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
         "Date: Mon, 02 Mar 2026 18:05:00 GMT\r\n"
-        "X-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 59\r\n"
+        "X-RateLimit-Limit: 1000000\r\nX-RateLimit-Remaining: 999999\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
 READ: Final = _render("200 OK")
+OTHERS: Final = {
+    peer.path.encode(): _render("200 OK", peer.answer)
+    for peer in PEERS
+    if peer.answer is not None
+}
 CREATED: Final = _render("202 Accepted")
 
 
 class Answering(asyncio.Protocol):
-    """Answers each request of a connection as soon as its head and body are there."""
+    """Answers each request of a connection once its head and body are there.
+
+    Attributes:
+        delay: Seconds until it does.
+        connections: How many there ever were.
+    """
+
+    delay = 0.0
+    connections = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._buffer = b""
+        Answering.connections += 1
 
     def data_received(self, data: bytes) -> None:
         """Answer what is complete."""
@@ -70,7 +92,18 @@ class Answering(asyncio.Protocol):
             if not found or len(rest) < length:
                 return
             self._buffer = rest[length:]
-            self._transport.write(CREATED if head.startswith(b"POST") else READ)
+            if head.startswith(b"GET /connections "):
+                self._transport.write(_render("200 OK", Answering.connections))
+                continue
+            answer = CREATED if head.startswith(b"POST") else READ
+            if not head.startswith((b"GET /v1/generations", b"POST /v1/generations")):
+                path = head.split(b" ", 2)[1].partition(b"?")[0]
+                answer = OTHERS.get(path, READ)
+            if Answering.delay:
+                loop = asyncio.get_running_loop()
+                loop.call_later(Answering.delay, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -92,4 +125,7 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0)
+    Answering.delay = parser.parse_args().delay
     asyncio.run(serve())
