@@ -20,14 +20,15 @@ from finetuning_async._settings import (
     MAX_RETRIES,
     MAX_RETRY_WAIT,
     Settings,
-    read_key,
+    read_secrets,
 )
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._track_methods import TrackMethods
-from finetuning_async._transport import DEFAULT_TIMEOUT, Pool
+from finetuning_async._transport import DEFAULT_TIMEOUT, Connecting, Pool
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     import httpx
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from finetuning_async._limiter import Limiter
     from finetuning_async._models import Account, Health
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
+    from finetuning_async._transport import Proxy, Verify
 
 
 class AsyncClient(TrackMethods):
@@ -62,7 +64,17 @@ class AsyncClient(TrackMethods):
         rate_limits: What the account may send; `None` switches pacing off.
         rate_limiter: The turns of another client, to share one account's budgets
             between two of its keys.
-        http_client: The HTTP client to use; it is never closed here.
+        headers: Headers that go with every request to the service, as a gateway may
+            want; never to the media host. Their values are treated as secrets.
+        proxy: The URL of a proxy, ``http``, ``https`` or ``socks5``, for all requests;
+            by default what ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
+        verify: Who may speak for the service: `True` for the usual authorities, the
+            path of certificates in PEM form, an `ssl.SSLContext`, or `False` for
+            anybody, which gives the key away to whoever is in between.
+        trust_env: Whether the environment is read for proxies, ``SSL_CERT_FILE`` and
+            ``SSL_CERT_DIR``.
+        http_client: The HTTP client to use; it is never closed here. It has its own
+            proxy and certificates.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -84,23 +96,35 @@ class AsyncClient(TrackMethods):
         max_retry_wait: float = MAX_RETRY_WAIT,
         rate_limits: SupportsRateLimits | None = DEFAULT_LIMITS,
         rate_limiter: Limiter | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy: Proxy | None = None,
+        verify: Verify = True,
+        trust_env: bool = True,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        key, problem = read_key(api_key)
-        del api_key  # a traceback may show the locals of this frame
-        if key is None:
-            raise InvalidRequestError.hidden("api_key", problem)
-        self._pool = Pool(http_client)
+        secrets: dict[str, Any] = {
+            "api_key": api_key,
+            "headers": headers,
+            "proxy": proxy,
+        }
+        del api_key, headers, proxy  # a traceback may show the locals of this frame
+        wrong = read_secrets(secrets)
+        if wrong is not None:
+            raise InvalidRequestError.hidden(*wrong)
+        connecting = Connecting(
+            proxy=secrets.pop("proxy"), verify=verify, trust_env=trust_env
+        )
+        self._pool = Pool(http_client, connecting)
         self._calls = OpenCalls()
         self._begin(
             Settings(
-                api_key=key,
                 base_url=base_url or "",
                 request_timeout=request_timeout,
                 max_retries=max_retries,
                 max_retry_wait=max_retry_wait,
                 rate_limits=rate_limits,
                 rate_limiter=rate_limiter,
+                **secrets,
             )
         )
 
@@ -164,44 +188,53 @@ class AsyncClient(TrackMethods):
         or `base_url` it has limits of its own. Closing one closes all.
 
         Args:
-            overrides: Any option of the constructor but `http_client`.
+            overrides: Any option of the constructor but `http_client`, `proxy`,
+                `verify` and `trust_env`, which are of the connections.
 
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
-        if "api_key" in overrides:
-            key, problem = read_key(overrides.pop("api_key"))
-            if key is None:
-                raise InvalidRequestError.hidden("api_key", problem)
-            overrides["api_key"] = key
+        wrong = read_secrets(overrides)
+        if wrong is not None:
+            raise InvalidRequestError.hidden(*wrong)
         view = copy.copy(self)
         view._begin(self._settings.changed(overrides))  # noqa: SLF001 - it is one of us
         return view
 
-    async def me(self, *, timeout: float | None = READ_TIMEOUT) -> Account:
+    async def me(
+        self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
+    ) -> Account:
         """Who the key belongs to, and what is left. Costs nothing.
 
         Args:
             timeout: Seconds for all of it, waiting for its turn included.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             AuthenticationError: The key does not hold.
             FinetuningError: It could not be read.
         """
-        answer = await self._session().ask(Call(method="GET", path="/v1/me"), timeout)
+        answer = await self._session().ask(
+            Call(method="GET", path="/v1/me"), timeout, max_retries
+        )
         return _parsing.account(answer)
 
-    async def health(self, *, timeout: float | None = READ_TIMEOUT) -> Health:
+    async def health(
+        self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
+    ) -> Health:
         """Whether the service is up. The key does not go with it.
 
         Args:
             timeout: Seconds for all of it, waiting for its turn included.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             FinetuningError: It is not.
         """
         call = Call(method="GET", path="/health", route="health", needs_key=False)
-        return _parsing.health(await self._session().ask(call, timeout))
+        return _parsing.health(await self._session().ask(call, timeout, max_retries))
 
     def notice(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.

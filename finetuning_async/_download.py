@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -118,8 +119,13 @@ class Download:
         self.total: int | None = None
         self._tag: str | None = None
 
-    async def to(self, path: Path) -> Path:
+    async def to(self, path: Path, *, deadline: float = inf) -> Path:
         """Download to a file.
+
+        Args:
+            path: The file.
+            deadline: On the loop's clock; no pause is begun that does not fit. Whoever
+                sets one cancels this when it comes.
 
         Raises:
             InvalidRequestError: Nothing can be written there.
@@ -132,7 +138,9 @@ class Download:
             try:
                 await self._attempt(target)
             except Repeatable as first:
-                await self._retry.again(first, lambda: self._attempt(target))
+                await self._retry.again(
+                    first, lambda: self._attempt(target), deadline=deadline
+                )
             await in_thread(target.keep)
         finally:
             target.discard()

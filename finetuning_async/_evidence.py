@@ -72,8 +72,10 @@ class Trace:
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         self.seen = True
-        # A proxy's CONNECT has the same event names; that errs on the safe side.
-        if event.endswith("send_request_headers.started"):
+        if not event.endswith("send_request_headers.started"):
+            return
+        request = info.get("request")
+        if request is None or request.method != b"CONNECT":  # which asks for a tunnel
             self.leaves()
 
     def leaves(self) -> None:

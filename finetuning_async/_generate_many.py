@@ -57,6 +57,8 @@ class Outcomes(AsyncIterator[Outcome]):
         on_unknown: As for `Generations.create`.
         on_submitted: Called with each accepted state.
         validate: Whether the parameters are checked here first.
+        timeout: Seconds for each create; `None` for no limit.
+        max_retries: Repetitions of each; `None` for the client's own number.
         wait_timeout: Seconds from each acceptance on; `None` for no limit.
         on_update: Called with each changed state of each track.
 
@@ -77,12 +79,19 @@ class Outcomes(AsyncIterator[Outcome]):
         on_unknown: OnUnknown,
         on_submitted: Callable[[Any], Awaitable[None] | None] | None,
         validate: bool,
+        timeout: float | None,
+        max_retries: int | None,
         wait_timeout: float | None,
         on_update: UpdateCallback | None,
     ) -> None:
         self._session = session
         self._requests = requests
-        self._order: dict[str, Any] = {"on_unknown": on_unknown, "validate": validate}
+        self._order: dict[str, Any] = {
+            "on_unknown": on_unknown,
+            "validate": validate,
+            "max_retries": max_retries,
+        }
+        self._timeout = timeout
         self._on_submitted = on_submitted
         self._wait = {"timeout": wait_timeout, "on_update": on_update}
         self._tasks: TaskGroup | None = None
@@ -207,7 +216,7 @@ class Outcomes(AsyncIterator[Outcome]):
         try:
             task_status.started()  # first here, first in line
             order = self._session.order(request, on_submitted=note, **self._order)
-            return await self._session.submit(order, None)
+            return await self._session.submit(order, self._timeout)
         finally:
             self._slots.release()
 

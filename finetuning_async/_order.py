@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import APIStatusError
     from finetuning_async._inflight import SeedMark
     from finetuning_async._requests import AnyRequest
+    from finetuning_async._retry import RetryPolicy
     from finetuning_async._types import OnUnknown
     from finetuning_async._wire import Call
 
@@ -63,6 +64,7 @@ class Order:
     Attributes:
         request: What the caller asked for.
         call: What is sent; the same at every attempt, seed included.
+        retry: How often it is sent again, where that costs nothing.
         seed: The seed sent; `None` for a sound effect, which has none.
         on_unknown: What to do when its fate cannot be learned.
         on_submitted: Told the accepted state, before anything else can happen.
@@ -80,6 +82,7 @@ class Order:
 
     request: AnyRequest
     call: Call
+    retry: RetryPolicy
     seed: int | None
     on_unknown: OnUnknown = "raise"
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None

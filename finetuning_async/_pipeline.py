@@ -57,25 +57,30 @@ class Pipeline:
     retry: RetryPolicy
     clock: ServerClock
 
-    async def request(self, call: Call, *, deadline: float = inf) -> Answer:
+    async def request(
+        self, call: Call, *, deadline: float = inf, max_retries: int | None = None
+    ) -> Answer:
         """Make a request that may be repeated, and return its 2xx answer.
 
         Args:
             call: What to ask; `Call.repeatable` must hold.
             deadline: On the loop's clock; no pause is begun that does not fit. Whoever
                 sets one cancels the call when it comes.
+            max_retries: How often it is repeated; `None` for as often as others are.
 
         Raises:
+            InvalidRequestError: `max_retries` is no whole number of at least 0.
             APITimeoutError: Its turn cannot come in time.
             APIConnectionError: The service could not be asked, repeatedly.
             APIStatusError: It answered with an error.
             ClientClosedError: The client was closed.
         """
+        retry = self.retry.limited_to(max_retries)
         try:
             return await self.attempt(call, deadline=deadline)
         except Repeatable as failure:
             first = failure
-        return await self.retry.again(
+        return await retry.again(
             first,
             lambda: self.attempt(call, deadline=deadline, first=True),
             deadline=deadline,

@@ -16,6 +16,7 @@ import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from finetuning_async._backoff import Backoff
+from finetuning_async._errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from finetuning_async._errors import FinetuningError
 
 T = TypeVar("T")
+
+
+def check_retries(value: object) -> int:
+    """Check a number of repetitions.
+
+    Raises:
+        InvalidRequestError: It is no whole number of at least 0.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
 
 
 class Repeatable(Exception):  # noqa: N818 - an error on its way to a second attempt
@@ -55,6 +67,16 @@ class RetryPolicy:
     max_retry_wait: float
     rng: random.Random
     backoff: Backoff = attrs.field(factory=Backoff)
+
+    def limited_to(self, max_retries: int | None) -> RetryPolicy:
+        """The same with as many repetitions as one call was given, if it was.
+
+        Raises:
+            InvalidRequestError: That is no whole number of at least 0.
+        """
+        if max_retries is None:
+            return self
+        return attrs.evolve(self, max_retries=check_retries(max_retries))
 
     async def again(
         self,

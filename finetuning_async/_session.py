@@ -141,6 +141,7 @@ class Session:
                 base_url=settings.base_url,
                 key=settings.api_key,
                 timeout=settings.request_timeout,
+                headers=settings.headers or None,
             ),
             limiter=account.limiter,
             retry=RetryPolicy(
@@ -167,23 +168,28 @@ class Session:
             submitter=submitter,
         )
 
-    async def ask(self, call: Call, timeout: float | None) -> Answer:
+    async def ask(
+        self, call: Call, timeout: float | None, max_retries: int | None = None
+    ) -> Answer:
         """Make a request that may be repeated.
 
         Args:
             call: What to ask.
             timeout: Seconds for all of it, waiting for a turn included; `None` for no
                 limit.
+            max_retries: How often it is repeated; `None` for the client's own number.
 
         Raises:
-            InvalidRequestError: The timeout is no number of seconds.
+            InvalidRequestError: One of these is out of its range.
             FinetuningError: As `Pipeline.request`.
         """
         deadline = inf
         if timeout is not None:
             deadline = anyio.current_time() + check_timeout(timeout)
         with self.calls.one(deadline):
-            return await self.pipeline.request(call, deadline=deadline)
+            return await self.pipeline.request(
+                call, deadline=deadline, max_retries=max_retries
+            )
         if self.calls.is_closing:
             raise _closed()
         raise APITimeoutError(
@@ -192,7 +198,14 @@ class Session:
             safe_to_retry=True,
         )
 
-    def order(self, request: AnyRequest, *, validate: bool, **options: Any) -> Order:
+    def order(
+        self,
+        request: AnyRequest,
+        *,
+        validate: bool,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Order:
         """Make an order of a request: check it, and draw its seed.
 
         Raises:
@@ -209,7 +222,8 @@ class Session:
         body = request.to_body(seed=seed)
         _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
-        return Order(request=request, call=call, seed=seed, **options)
+        retry = self.pipeline.retry.limited_to(max_retries)
+        return Order(request=request, call=call, retry=retry, seed=seed, **options)
 
     async def submit(self, order: Order, timeout: float | None) -> Any:
         """Send an order.

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._headers import Headers, read_headers
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimits, SupportsRateLimits
+from finetuning_async._retry import check_retries
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 from finetuning_async._transport import (
     DEFAULT_TIMEOUT,
@@ -19,6 +21,7 @@ from finetuning_async._transport import (
     Timeout,
     as_timeout,
     check_base_url,
+    read_proxy,
 )
 from finetuning_async._waiting import check_timeout
 
@@ -28,12 +31,8 @@ BASE_URL: Final = "https://pub.finetuning.ai"
 MAX_RETRIES: Final = 5
 MAX_RETRY_WAIT: Final = 300.0
 DEFAULT_LIMITS: Final = RateLimits()
-
-
-def _checked_retries(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
+SHARED: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
+"""The options of a constructor that no view can change."""
 
 
 def _checked_wait(value: float) -> float:
@@ -61,6 +60,7 @@ class Settings:
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
         rate_limits: What the account may send; `None` for no pacing.
         rate_limiter: Its turns, if the caller brings them.
+        headers: The caller's own.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -71,12 +71,13 @@ class Settings:
     request_timeout: Timeout = attrs.field(
         default=DEFAULT_TIMEOUT, converter=as_timeout
     )
-    max_retries: int = attrs.field(default=MAX_RETRIES, converter=_checked_retries)
+    max_retries: int = attrs.field(default=MAX_RETRIES, converter=check_retries)
     max_retry_wait: float = attrs.field(default=MAX_RETRY_WAIT, converter=_checked_wait)
     rate_limits: RateLimits | None = attrs.field(
         default=DEFAULT_LIMITS, converter=_checked_limits
     )
     rate_limiter: Limiter | None = None
+    headers: Headers = attrs.field(factory=lambda: Headers({}))
 
     @property
     def is_on_loopback(self) -> bool:
@@ -92,8 +93,28 @@ class Settings:
         names = [field.name for field in attrs.fields(Settings)]
         unknown = sorted(set(overrides) - set(names))
         if unknown:
-            raise InvalidRequestError("with_options", unknown, f"of {sorted(names)}")
+            shared = sorted(SHARED.intersection(unknown))
+            hint = "; the connections are shared by all views" if shared else ""
+            allowed = f"of {sorted(names)}{hint}"
+            raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
+
+
+def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
+    """Read the options that may be secrets, in place; or say which is wrong, and how.
+
+    It does not raise, and what is wrong is not kept: a traceback may show the locals of
+    a frame.
+    """
+    readers = {"api_key": read_key, "headers": read_headers, "proxy": read_proxy}
+    for name, read in readers.items():
+        problem = ""
+        if name in options:
+            options[name], problem = read(options[name])
+        if problem:
+            options.clear()
+            return name, problem
+    return None
 
 
 def read_key(given: str | None) -> tuple[ApiKey | None, str]:

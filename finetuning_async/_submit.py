@@ -122,7 +122,7 @@ class Submitter:
             return await self._attempt(order)
         except Repeatable as failure:
             first = failure
-        return await self._pipeline.retry.again(
+        return await order.retry.again(
             first, lambda: self._attempt(order), deadline=order.deadline
         )
 
@@ -143,10 +143,9 @@ class Submitter:
 
     def _may_wait(self, order: Order, error: QueueFullError) -> bool:
         """Whether a create that met a full queue stands in line again."""
-        policy = self._pipeline.retry
         return (
-            policy.max_retries > 0
-            and (error.retry_after or 0) <= policy.max_retry_wait
+            order.retry.max_retries > 0
+            and (error.retry_after or 0) <= order.retry.max_retry_wait
             and self._inflight.next_try() <= order.deadline
         )
 
@@ -322,7 +321,7 @@ class Submitter:
         return (
             order.on_unknown == "resubmit"
             and order.seed is not None
-            and order.resubmissions < max(self._pipeline.retry.max_retries, 1)
+            and order.resubmissions < max(order.retry.max_retries, 1)
         )
 
     async def _find(self, order: Order, unknown: Unknown) -> Finding:

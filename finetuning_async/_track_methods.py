@@ -14,6 +14,7 @@ import anyio
 
 from finetuning_async._download import Download, audio_url
 from finetuning_async._errors import (
+    APITimeoutError,
     ClientClosedError,
     GenerationFailedError,
     WaitTimeoutError,
@@ -21,6 +22,7 @@ from finetuning_async._errors import (
 from finetuning_async._file_names import target_of
 from finetuning_async._generate_many import Outcomes
 from finetuning_async._requests import GenerationRequest
+from finetuning_async._retry import check_retries
 from finetuning_async._waiting import check_timeout
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class TrackMethods(ABC):
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
         timeout: float | None = None,
+        max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
     ) -> Generation:
@@ -87,6 +90,8 @@ class TrackMethods(ABC):
             on_submitted: Called with the accepted state.
             validate: Whether the parameters are checked here first.
             timeout: Seconds for the whole call; `None` for no limit.
+            max_retries: How often a failed attempt to create it is repeated, at least
+                0; `None` for the client's own number.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
             on_update: Called with each changed state, the final one last.
 
@@ -110,9 +115,7 @@ class TrackMethods(ABC):
         )
         # Its query is a secret, and a traceback may show the locals of this frame.
         del webhook
-        deadline = inf
-        if timeout is not None:
-            deadline = anyio.current_time() + check_timeout(timeout)
+        deadline = _deadline(timeout)
         if wait_timeout is not None:
             check_timeout(wait_timeout, "wait_timeout")
         session = self._session()
@@ -121,6 +124,7 @@ class TrackMethods(ABC):
             validate=validate,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
+            max_retries=max_retries,
         )
         accepted: Generation = await session.submit(order, timeout)
         del order, request  # of no use while it waits, beside thousands perhaps
@@ -199,6 +203,8 @@ class TrackMethods(ABC):
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
         validate: bool = True,
+        timeout: float | None = None,
+        max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
     ) -> Outcomes:
@@ -219,12 +225,20 @@ class TrackMethods(ABC):
             on_unknown: What to do when the fate of a create cannot be learned.
             on_submitted: Called with each accepted state.
             validate: Whether the parameters are checked here first.
+            timeout: Seconds for each create, from when its turn in the line comes, as
+                for `Generations.create`; `None` for no limit.
+            max_retries: How often a failed attempt of each is repeated, at least 0;
+                `None` for the client's own number.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
 
         Raises:
-            InvalidRequestError: `wait_timeout` is no number of seconds.
+            InvalidRequestError: A number is out of its range.
         """
+        if timeout is not None:
+            check_timeout(timeout)
+        if max_retries is not None:
+            check_retries(max_retries)
         if wait_timeout is not None:
             check_timeout(wait_timeout, "wait_timeout")
         return Outcomes(
@@ -233,6 +247,8 @@ class TrackMethods(ABC):
             on_unknown=on_unknown,
             on_submitted=on_submitted,
             validate=validate,
+            timeout=timeout,
+            max_retries=max_retries,
             wait_timeout=wait_timeout,
             on_update=on_update,
         )
@@ -262,6 +278,8 @@ class TrackMethods(ABC):
         path: str | os.PathLike[str],
         *,
         on_progress: Callable[[int, int | None], object] | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> Path:
         """Download a track to a file, whole or not at all. Eight run at once.
 
@@ -270,6 +288,10 @@ class TrackMethods(ABC):
             path: The file; its folder is made if need be, an older file is replaced. In
                 a folder that is there, the file gets the vendor's default name.
             on_progress: Called with the bytes done and the total, if that is known.
+            timeout: Seconds for all of it, waiting for one of the eight places
+                included; `None` for no limit.
+            max_retries: How often a broken stream is taken up again, at least 0; `None`
+                for the client's own number.
 
         Returns:
             The path.
@@ -279,15 +301,34 @@ class TrackMethods(ABC):
                 there.
             APIStatusError: The media host refused.
             APIConnectionError: The stream broke, repeatedly.
+            APITimeoutError: Time was over; nothing is left of it.
         """
+        deadline = _deadline(timeout)
         session = self._session()
         download = Download(
             session.pipeline.transport,
-            session.pipeline.retry,
+            session.pipeline.retry.limited_to(max_retries),
             audio_url(generation_or_url),
             on_progress,
         )
-        with session.calls.one():
+        with session.calls.one(deadline):
             async with session.account.downloads:
-                return await download.to(target_of(generation_or_url, Path(path)))
-        raise ClientClosedError("the client was closed while this download ran")
+                target = target_of(generation_or_url, Path(path))
+                return await download.to(target, deadline=deadline)
+        if session.calls.is_closing:
+            raise ClientClosedError("the client was closed while this download ran")
+        raise APITimeoutError(
+            f"the download did not end within timeout={timeout:g} s",
+            safe_to_retry=True,
+        )
+
+
+def _deadline(timeout: float | None) -> float:
+    """When a call that begins now has to end, on the loop's clock.
+
+    Raises:
+        InvalidRequestError: The timeout is no number of seconds.
+    """
+    if timeout is None:
+        return inf
+    return anyio.current_time() + check_timeout(timeout)

@@ -139,7 +139,11 @@ class Bulk:
     more: dict[str, str] = attrs.field(factory=dict)
 
     async def run(
-        self, session: Session, ids: Sequence[str], timeout: float | None
+        self,
+        session: Session,
+        ids: Sequence[str],
+        timeout: float | None,
+        max_retries: int | None,
     ) -> BulkResult:
         """Send the ids, a hundred at a time, and merge the answers.
 
@@ -153,7 +157,7 @@ class Bulk:
         for start in range(0, len(ids), LARGEST_BULK):
             chunk = ids[start : start + LARGEST_BULK]
             try:
-                parts.append(await self._chunk(session, chunk, timeout))
+                parts.append(await self._chunk(session, chunk, timeout, max_retries))
             except FinetuningError as error:
                 if not parts:
                     raise
@@ -164,12 +168,16 @@ class Bulk:
         return BulkResult.merged(parts)
 
     async def _chunk(
-        self, session: Session, ids: Sequence[str], timeout: float | None
+        self,
+        session: Session,
+        ids: Sequence[str],
+        timeout: float | None,
+        max_retries: int | None,
     ) -> BulkResult:
         body = {self.field: list(ids), **self.more}
         call = Call(method="POST", path=self.path, body=body)
         try:
-            answer = await session.ask(call, timeout)
+            answer = await session.ask(call, timeout, max_retries)
         except BadRequestError as error:
             return _parsing.folded(error, ids)
         return _parsing.bulk_result(answer, self.done, ids=ids)

@@ -56,6 +56,7 @@ class Generations:
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
         timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> Generation:
         """Start one track of music. Costs one credit.
 
@@ -80,6 +81,8 @@ class Generations:
             validate: Whether the parameters are checked here first.
             timeout: Seconds for all of it; `None` for no limit. Time over before a byte
                 left costs nothing.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Returns:
             The track as accepted, with `credits_remaining`.
@@ -113,11 +116,16 @@ class Generations:
             validate=validate,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
+            max_retries=max_retries,
         )
         return cast("Generation", await session.submit(order, timeout))
 
     async def get(
-        self, generation_id: str, *, timeout: float | None = READ_TIMEOUT
+        self,
+        generation_id: str,
+        *,
+        timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> Generation:
         """Read one track, music or instrumental.
 
@@ -125,13 +133,17 @@ class Generations:
             generation_id: Its id.
             timeout: Seconds for all of it, waiting for its turn included; `None` for no
                 limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             NotFoundError: There is no such track, or it is not yours.
             FinetuningError: It could not be read.
         """
         path = f"/v1/generations/{segment(generation_id, 'generation_id')}"
-        answer = await self._session().ask(Call(method="GET", path=path), timeout)
+        answer = await self._session().ask(
+            Call(method="GET", path=path), timeout, max_retries
+        )
         return _parsing.generation(answer)
 
     def list(
@@ -142,6 +154,7 @@ class Generations:
         limit: int = DEFAULT_PAGE,
         offset: int = 0,
         timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> Listing[Generation]:
         """List tracks, newest first.
 
@@ -154,6 +167,8 @@ class Generations:
             limit: Rows per page, 1 to 99.
             offset: How many rows to pass over, at least 0.
             timeout: Seconds for each page; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             InvalidRequestError: A parameter is outside its range.
@@ -164,19 +179,25 @@ class Generations:
             call = Call(
                 method="GET", path="/v1/generations", query={**query, "offset": start}
             )
-            answer = await self._session().ask(call, timeout)
+            answer = await self._session().ask(call, timeout, max_retries)
             return _parsing.generation_page(answer, offset=start)
 
         return Listing(fetch, offset)
 
     async def delete(
-        self, ids: Iterable[str], *, timeout: float | None = READ_TIMEOUT
+        self,
+        ids: Iterable[str],
+        *,
+        timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> BulkResult:
         """Delete tracks for good; there is no undo.
 
         Args:
             ids: Any number, each counted once; a hundred go into one request.
             timeout: Seconds for each request; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Returns:
             What was deleted, and what was not and why.
@@ -186,4 +207,6 @@ class Generations:
             FinetuningError: The first request could not be made.
         """
         bulk = Bulk(path="/v1/generations/bulk-delete", field="ids", done="deleted")
-        return await bulk.run(self._session(), unique_ids(ids, "ids"), timeout)
+        return await bulk.run(
+            self._session(), unique_ids(ids, "ids"), timeout, max_retries
+        )

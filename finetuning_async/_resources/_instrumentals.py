@@ -37,6 +37,7 @@ class Instrumentals:
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
         timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> Generation:
         """Start one instrumental. Costs one credit.
 
@@ -53,6 +54,8 @@ class Instrumentals:
             on_submitted: As for `Generations.create`.
             validate: Whether the parameters are checked here first.
             timeout: Seconds for all of it; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Returns:
             The track as accepted; `changed_by_service` tells a snapped duration.
@@ -71,5 +74,6 @@ class Instrumentals:
             validate=validate,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
+            max_retries=max_retries,
         )
         return cast("Generation", await session.submit(order, timeout))

@@ -43,35 +43,49 @@ class Playlists:
     def __init__(self, session: Callable[[], Session]) -> None:
         self._session = session
 
-    def list(self, *, timeout: float | None = READ_TIMEOUT) -> Listing[Playlist]:
+    def list(
+        self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
+    ) -> Listing[Playlist]:
         """List the account's playlists, all in one page; await it or iterate it.
 
         Args:
             timeout: Seconds for all of it; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
         """
 
         async def fetch(offset: int) -> Page[Playlist]:
             call = Call(method="GET", path="/v1/playlists")
-            found = _parsing.playlists(await self._session().ask(call, timeout))
+            found = _parsing.playlists(
+                await self._session().ask(call, timeout, max_retries)
+            )
             return Page(items=found, has_more=False, next_offset=offset + len(found))
 
         return Listing(fetch, 0)
 
     async def get(
-        self, playlist_id: str, *, timeout: float | None = READ_TIMEOUT
+        self,
+        playlist_id: str,
+        *,
+        timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> Playlist:
         """Read one playlist, with its tracks; one's own, or a public one.
 
         Args:
             playlist_id: Its id.
             timeout: Seconds for all of it, waiting for its turn included.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             NotFoundError: There is no such playlist, or it is another's and private.
             FinetuningError: It could not be read.
         """
         path = f"/v1/playlists/{segment(playlist_id, 'playlist_id')}"
-        answer = await self._session().ask(Call(method="GET", path=path), timeout)
+        answer = await self._session().ask(
+            Call(method="GET", path=path), timeout, max_retries
+        )
         return _parsing.playlist(answer)
 
     async def add_tracks(
@@ -80,6 +94,7 @@ class Playlists:
         track_ids: Iterable[str],
         *,
         timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> BulkResult:
         """Add tracks. A public playlist takes public tracks only.
 
@@ -87,6 +102,8 @@ class Playlists:
             playlist_id: Where to.
             track_ids: Any number; a hundred go into one request.
             timeout: Seconds for each request; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             FinetuningError: The first request could not be made.
@@ -97,7 +114,7 @@ class Playlists:
             done="added",
         )
         return await bulk.run(
-            self._session(), unique_ids(track_ids, "track_ids"), timeout
+            self._session(), unique_ids(track_ids, "track_ids"), timeout, max_retries
         )
 
     async def remove_tracks(
@@ -106,6 +123,7 @@ class Playlists:
         track_ids: Iterable[str],
         *,
         timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> BulkResult:
         """Take tracks out; they stay in the library.
 
@@ -113,6 +131,8 @@ class Playlists:
             playlist_id: Where from.
             track_ids: Any number; a hundred go into one request.
             timeout: Seconds for each request; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             FinetuningError: The first request could not be made.
@@ -124,7 +144,7 @@ class Playlists:
             done="removed",
         )
         return await bulk.run(
-            self._session(), unique_ids(track_ids, "track_ids"), timeout
+            self._session(), unique_ids(track_ids, "track_ids"), timeout, max_retries
         )
 
     async def move_tracks(
@@ -134,6 +154,7 @@ class Playlists:
         track_ids: Iterable[str],
         *,
         timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> BulkResult:
         """Move tracks; one that cannot be added to the target stays where it was.
 
@@ -142,6 +163,8 @@ class Playlists:
             target_id: Where to; another than `source_id`.
             track_ids: Any number; a hundred go into one request.
             timeout: Seconds for each request; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             InvalidRequestError: Source and target are the same.
@@ -157,5 +180,5 @@ class Playlists:
             more={"targetPlaylistId": target_id},
         )
         return await bulk.run(
-            self._session(), unique_ids(track_ids, "track_ids"), timeout
+            self._session(), unique_ids(track_ids, "track_ids"), timeout, max_retries
         )

@@ -45,6 +45,7 @@ class SoundEffects:
         on_submitted: Callable[[SoundEffect], Awaitable[None] | None] | None = None,
         validate: bool = True,
         timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> SoundEffect:
         """Start one sound effect. Costs one of the account's 100 a day (UTC).
 
@@ -59,6 +60,8 @@ class SoundEffects:
             on_submitted: As for `Generations.create`.
             validate: Whether the parameters are checked here first.
             timeout: Seconds for all of it; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Returns:
             The effect as accepted, with `daily_remaining`.
@@ -73,24 +76,37 @@ class SoundEffects:
         # Its query is a secret, and a traceback may show the locals of this frame.
         del webhook
         session = self._session()
-        order = session.order(request, validate=validate, on_submitted=on_submitted)
+        order = session.order(
+            request,
+            validate=validate,
+            on_submitted=on_submitted,
+            max_retries=max_retries,
+        )
         return cast("SoundEffect", await session.submit(order, timeout))
 
     async def get(
-        self, sound_effect_id: str, *, timeout: float | None = READ_TIMEOUT
+        self,
+        sound_effect_id: str,
+        *,
+        timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> SoundEffect:
         """Read one sound effect.
 
         Args:
             sound_effect_id: Its id.
             timeout: Seconds for all of it, waiting for its turn included.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             NotFoundError: There is no such effect.
             FinetuningError: It could not be read.
         """
         path = f"/v1/sound-effects/{segment(sound_effect_id, 'sound_effect_id')}"
-        answer = await self._session().ask(Call(method="GET", path=path), timeout)
+        answer = await self._session().ask(
+            Call(method="GET", path=path), timeout, max_retries
+        )
         return _parsing.sound_effect(answer)
 
     def list(
@@ -100,6 +116,7 @@ class SoundEffects:
         limit: int = DEFAULT_PAGE,
         offset: int = 0,
         timeout: float | None = READ_TIMEOUT,
+        max_retries: int | None = None,
     ) -> Listing[SoundEffect]:
         """List sound effects, newest first; await it or iterate it.
 
@@ -108,6 +125,8 @@ class SoundEffects:
             limit: Rows per page, 1 to 99.
             offset: How many rows to pass over, at least 0.
             timeout: Seconds for each page; `None` for no limit.
+            max_retries: How often a failed attempt is repeated, at least 0; `None` for
+                the client's own number.
 
         Raises:
             InvalidRequestError: A parameter is outside its range.
@@ -120,7 +139,7 @@ class SoundEffects:
                 path="/v1/sound-effects",
                 query={**query, "offset": start},
             )
-            answer = await self._session().ask(call, timeout)
+            answer = await self._session().ask(call, timeout, max_retries)
             return _parsing.sound_effect_page(answer, offset=start)
 
         return Listing(fetch, offset)

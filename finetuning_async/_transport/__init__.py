@@ -1,13 +1,20 @@
 """The one place that speaks httpx.
 
-_pool      base URLs, timeouts, and the connections that views of a client share
-_send      `Transport`: sends a call, and says what is known when it fails
-_direct    how it is sent without httpx: the quick way
+_pool         base URLs, timeouts, and the connections that views of a client share
+_send         `Transport`: sends a call, and says what is known when it fails
+_direct       how it is sent without httpx: the quick way
 _connections  what that goes over
-_media     `MediaStream`: a file of the media host while it arrives
-_failures  what exceptions of httpx say, and what they must not show
+_connecting   through which proxy, and which certificates count
+_media        `MediaStream`: a file of the media host while it arrives
+_failures     what exceptions of httpx say, and what they must not show
 """
 
+from finetuning_async._transport._connecting import (
+    Connecting,
+    Proxy,
+    Verify,
+    read_proxy,
+)
 from finetuning_async._transport._media import MediaStream
 from finetuning_async._transport._pool import (
     DEFAULT_TIMEOUT,
@@ -25,10 +32,14 @@ __all__ = [
     "HEADERS",
     "KEY_HEADER",
     "LOOPBACK",
+    "Connecting",
     "MediaStream",
     "Pool",
+    "Proxy",
     "Timeout",
     "Transport",
+    "Verify",
     "as_timeout",
     "check_base_url",
+    "read_proxy",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
     from finetuning_async._evidence import Trace
+    from finetuning_async._headers import Headers
     from finetuning_async._secrets import ApiKey
     from finetuning_async._wire import Call
 
@@ -61,7 +62,13 @@ class Direct:
         self._connections = Connections(httpcore.URL(**self._address).origin, tls)
 
     async def send(
-        self, call: Call, key: ApiKey | None, timeout: dict[str, Any], trace: Trace
+        self,
+        call: Call,
+        key: ApiKey | None,
+        timeout: dict[str, Any],
+        trace: Trace,
+        *,
+        own: Headers | None = None,
     ) -> Reply:
         """Send a call and read its answer whole.
 
@@ -70,6 +77,7 @@ class Direct:
             key: The API key, if it goes with it.
             timeout: For each step, in the spelling of httpx.
             trace: Told right before the first byte leaves.
+            own: The caller's own headers, in the place of ours of the same name.
 
         Raises:
             httpx.HTTPError: There is no answer.
@@ -79,6 +87,8 @@ class Direct:
         try:
             if key is not None:
                 request.headers.append((b"X-API-Key", key.reveal().encode()))
+            if own is not None:
+                request.headers[:] = own.over(request.headers)
             response = await self._connections.exchange(request, trace)
         except _FAILURES as error:
             raise getattr(httpx, type(error).__name__)(str(error)) from None

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from functools import cache
+import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies
 
 import httpx
 from anyio.lowlevel import current_token
 
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
+from finetuning_async._transport._connecting import Connecting
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
-    import ssl
-
     from finetuning_async._transport._direct import Direct
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 Timeout: TypeAlias = httpx.Timeout
 """What other modules call httpx's timeouts: only this package imports httpx."""
 
-USER_AGENT: Final = f"finetuning-async/{__version__}"
+USER_AGENT: Final = (
+    f"finetuning-async/{__version__}"
+    f" python/{'.'.join(map(str, sys.version_info[:3]))} httpx/{httpx.__version__}"
+)
 HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """One TLS context for the process: making one takes about 20 ms."""
-    return httpx.create_ssl_context()
 
 
 def check_base_url(text: str) -> str:
@@ -78,16 +73,35 @@ def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
 class Pool:
     """The connections of a client and of its `with_options` views.
 
-    Makes its `httpx.AsyncClient` at the first request. One that the caller gave is used
+    Makes its `httpx.AsyncClient` at the first call. One that the caller gave is used
     as it is, and never closed here.
+
+    Args:
+        http_client: The caller's, if any.
+        connecting: How connections are made, if not in the usual way.
+
+    Raises:
+        InvalidRequestError: Both were given.
 
     Attributes:
         is_closed: Whether `aclose` was called.
         is_traced: Whether the transport is known to tell when bytes leave.
     """
 
-    def __init__(self, http_client: httpx.AsyncClient | None) -> None:
+    def __init__(
+        self,
+        http_client: httpx.AsyncClient | None,
+        connecting: Connecting | None = None,
+    ) -> None:
         self._given = http_client
+        self._connecting = connecting or Connecting()
+        if http_client is not None and not self._connecting.is_default:
+            raise InvalidRequestError(
+                "http_client",
+                http_client,
+                "given without proxy=, verify= and trust_env=, for it has its own;"
+                " set them on it",
+            )
         self._own: httpx.AsyncClient | None = None
         self._direct: dict[str, Direct | None] = {}
         self._loop: object = None
@@ -105,10 +119,7 @@ class Pool:
         if self._given is not None:
             return self._given
         if self._own is None:
-            self._own = httpx.AsyncClient(
-                verify=_tls_context(),
-                limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
-            )
+            self._own = self._connecting.new_client()
         return self._own
 
     def direct(self, base_url: str) -> Direct | None:
@@ -121,15 +132,32 @@ class Pool:
         if self._given is not None:
             return None
         if base_url not in self._direct:
-            self._direct[base_url] = _directly(client, base_url)
+            self._direct[base_url] = self._directly(client, base_url)
         direct = self._direct[base_url]
         return None if direct is None or direct.is_watched() else direct
 
+    def _directly(self, client: httpx.AsyncClient, base_url: str) -> Direct | None:
+        """Connections to a base URL, unless a proxy may stand in between."""
+        sample = client.build_request("GET", base_url, headers=HEADERS)
+        if self._connecting.may_have_a_proxy(sample.url.scheme):
+            return None
+        # It loads httpcore: not before.
+        from finetuning_async._transport._direct import Direct
+
+        return Direct(sample, self._connecting.tls())
+
     def enter_loop(self) -> None:
-        """Drop the connections if they belong to an event loop that has ended."""
+        """Drop the connections if they belong to an event loop that has ended.
+
+        Raises:
+            InvalidRequestError: None can be made, as the environment stands. It is said
+                here, where no request is on its way yet.
+        """
         loop = current_token().native_token
         if loop is not self._loop:
             self._loop, self._own, self._direct = loop, None, {}
+        if not self.is_closed:
+            self.client()
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
@@ -141,13 +169,3 @@ class Pool:
                 await direct.aclose()
         if own is not None:
             await own.aclose()
-
-
-def _directly(client: httpx.AsyncClient, base_url: str) -> Direct | None:
-    """Connections to a base URL, unless a proxy may stand in between."""
-    sample = client.build_request("GET", base_url, headers=HEADERS)
-    if {"all", sample.url.scheme} & getproxies().keys():
-        return None
-    from finetuning_async._transport._direct import Direct  # loads httpcore: not before
-
-    return Direct(sample, _tls_context())

@@ -17,6 +17,7 @@ anything else can see the request: no exception and no traceback holds it.
 from __future__ import annotations
 
 import json
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +28,7 @@ import httpx
 
 from finetuning_async._errors import ClientClosedError
 from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
+from finetuning_async._headers import Headers
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._shield import Guarded
 from finetuning_async._transport._failures import (
@@ -67,12 +69,14 @@ class Transport:
         base_url: Without a trailing slash.
         key: The API key; `None` sends none.
         timeout: For one attempt on the wire.
+        headers: The caller's own; `None` for none.
     """
 
     pool: Pool
     base_url: str
     key: ApiKey | None
     timeout: httpx.Timeout
+    headers: Headers | None = None
 
     async def send(
         self,
@@ -98,6 +102,8 @@ class Transport:
         send: _Send = self._by_httpx
         if direct is not None:
             send = direct.send
+            if self.headers is not None:
+                send = partial(direct.send, own=self.headers)
         elif call.repeatable and self.pool.is_traced:
             return await self._send_held(call, timeout)
         return await self._send(send, call, timeout, Trace(still_wanted))
@@ -157,9 +163,14 @@ class Transport:
         try:
             if key is not None:
                 request.headers[KEY_HEADER] = key.reveal()
+            if self.headers is not None:
+                request.headers.update(self.headers.reveal())
             response = await client.send(request, follow_redirects=False)
         finally:
             request.headers.pop(KEY_HEADER, None)
+            if self.headers is not None:
+                for name in self.headers.reveal():
+                    request.headers.pop(name, None)
         headers = dict(response.headers.items())
         return response.status_code, headers, response.content
 

@@ -1,0 +1,160 @@
+"""How connections are made: through which proxy, and which certificates count."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from functools import cache
+from importlib.util import find_spec
+from typing import Final, TypeAlias
+from urllib.request import getproxies
+
+import attrs
+import httpx
+
+from finetuning_async._errors import InvalidRequestError
+
+logger = logging.getLogger("finetuning_async")
+
+Proxy: TypeAlias = str | httpx.URL | httpx.Proxy
+Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
+
+_A_PROXY: Final = (
+    "the URL of a proxy: http://, https://, or, with the package socksio, socks5://"
+)
+_CERTIFICATES: Final = (
+    "True, False, an ssl.SSLContext, or the path of certificates in PEM form"
+)
+
+
+@cache
+def _usual_context(cert_file: str, cert_dir: str) -> ssl.SSLContext:
+    """One TLS context for the process: making one takes about 20 ms.
+
+    Raises:
+        InvalidRequestError: There are no certificates.
+    """
+    if cert_file:
+        return _context_of("SSL_CERT_FILE", cert_file)
+    if cert_dir:
+        return _context_of("SSL_CERT_DIR", cert_dir)
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _context_of(field: str, path: str) -> ssl.SSLContext:
+    try:
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - `ssl` takes text, too
+        return ssl.create_default_context(
+            cafile=None if is_folder else path, capath=path if is_folder else None
+        )
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or type(error).__name__
+    raise InvalidRequestError(field, path, f"a path of certificates ({reason})")
+
+
+def _checked_verify(verify: Verify) -> bool | ssl.SSLContext:
+    if isinstance(verify, bool | ssl.SSLContext):
+        return verify
+    if isinstance(verify, str | os.PathLike) and os.fspath(verify):
+        return _context_of("verify", os.fspath(verify))
+    raise InvalidRequestError("verify", verify, _CERTIFICATES)
+
+
+def _checked_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InvalidRequestError("trust_env", value, "True or False")
+
+
+# No repr: one that is half made would raise in the report of the error that ended it,
+# and the proxy's login is in none.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Connecting:
+    """How connections are made.
+
+    Attributes:
+        proxy: What all requests go through; `None` for what the environment says.
+        verify: Who may speak for a host: `True` for the usual authorities, a context of
+            the caller's, or `False` for anybody.
+        trust_env: Whether the environment is read: ``HTTP_PROXY``, ``HTTPS_PROXY``,
+            ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
+
+    Raises:
+        InvalidRequestError: One of the last two is none of these.
+    """
+
+    proxy: httpx.Proxy | None = None
+    verify: bool | ssl.SSLContext = attrs.field(default=True, converter=_checked_verify)
+    trust_env: bool = attrs.field(default=True, converter=_checked_bool)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing was chosen."""
+        return self.proxy is None and self.verify is True and self.trust_env
+
+    def new_client(self) -> httpx.AsyncClient:
+        """A client that connects like this.
+
+        Raises:
+            InvalidRequestError: What the environment says is no proxy, or no file of
+                certificates.
+        """
+        context = self.tls()
+        try:
+            return httpx.AsyncClient(
+                verify=context,
+                proxy=self.proxy,
+                trust_env=self.trust_env,
+                limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
+            )
+        except (ValueError, httpx.InvalidURL, ImportError):
+            pass  # its text may hold a login
+        raise InvalidRequestError.hidden(
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY", _A_PROXY
+        )
+
+    def may_have_a_proxy(self, scheme: str) -> bool:
+        """Whether requests with a scheme may go through a proxy."""
+        if self.proxy is not None:
+            return True
+        return self.trust_env and not {"all", scheme}.isdisjoint(getproxies())
+
+    def tls(self) -> ssl.SSLContext:
+        """Who may speak for a host.
+
+        Raises:
+            InvalidRequestError: What the environment says is no file of certificates.
+        """
+        if isinstance(self.verify, ssl.SSLContext):
+            return self.verify
+        if not self.verify:
+            logger.warning(
+                "verify=False: whoever is in between can read the API key and all else"
+            )
+            return httpx.create_ssl_context(verify=False)
+        if not self.trust_env:
+            return _usual_context("", "")
+        return _usual_context(
+            os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
+        )
+
+
+def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
+    """A proxy that was given, if one was, or what is wrong with it.
+
+    It does not raise: a traceback may show the locals of a frame, and here they hold
+    the proxy's login.
+    """
+    if isinstance(proxy, str | httpx.URL):
+        try:
+            proxy = httpx.Proxy(proxy)
+        except (ValueError, httpx.InvalidURL):
+            return None, _A_PROXY
+    if proxy is None:
+        return None, ""
+    if not isinstance(proxy, httpx.Proxy) or not proxy.url.host:
+        return None, _A_PROXY
+    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
+        return None, "a socks proxy needs the package socksio: pip install httpx[socks]"
+    return proxy, ""

@@ -1,0 +1,154 @@
+"""A proxy as companies have them, and a service behind TLS.
+
+The proxy forwards plain requests and opens tunnels with CONNECT (RFC 9110, section
+9.3.6). It notes what it was asked, and what it could read of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import SocketAttribute
+from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.tls import TLSListener
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from anyio.abc import ByteReceiveStream, ByteSendStream, ByteStream, Listener
+
+LOGIN = "me:pr0xy-s3cret"
+END = b"\r\n\r\n"
+UP = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 15\r\n\r\n{"status":"ok"}'
+)
+
+
+class HttpProxy:
+    """A proxy.
+
+    Attributes:
+        heads: The requests that it could read, one by one.
+        refuses: The status it answers every request with, instead of asking for it.
+        hangs: Whether it takes requests and says nothing.
+    """
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self.refuses: int | None = None
+        self.hangs = False
+
+    @property
+    def asked(self) -> list[str]:
+        """The first lines of the requests."""
+        return [head.partition(" HTTP/")[0] for head in self.heads]
+
+    def was_told_the_login(self) -> bool:
+        """Whether each request brought the right login."""
+        login = base64.b64encode(LOGIN.encode()).decode().lower()
+        return all(
+            f"proxy-authorization: basic {login}" in head.lower() for head in self.heads
+        )
+
+    async def serve(self, near: ByteStream) -> None:
+        """One connection of a client."""
+        with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):
+            async with near:
+                requests = BufferedByteReceiveStream(near)
+                head = (await requests.receive_until(END, 65536)).decode("latin-1")
+                self.heads.append(head)
+                if self.hangs:
+                    await anyio.sleep_forever()
+                elif self.refuses is not None:
+                    await near.send(b"HTTP/1.1 %d No\r\n\r\n" % self.refuses)
+                elif head.startswith("CONNECT "):
+                    await _tunnel(head, requests, near)
+                else:
+                    await _forward(head, requests, near)
+
+
+async def _tunnel(
+    head: str, requests: BufferedByteReceiveStream, near: ByteStream
+) -> None:
+    place = urlsplit("//" + head.split(" ")[1])
+    async with await anyio.connect_tcp(str(place.hostname), place.port or 443) as far:
+        await near.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_pump, requests, far)
+            await _pump(far, near)
+            tasks.cancel_scope.cancel()
+
+
+async def _forward(
+    head: str, requests: BufferedByteReceiveStream, near: ByteStream
+) -> None:
+    """One request; the connection ends with its answer."""
+    target = head.split(" ")[1]
+    place = urlsplit(target)
+    length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+    body = await requests.receive_exactly(int(length[1])) if length else b""
+    head = head.replace(target, target.partition(place.netloc)[2], 1)
+    head = re.sub(
+        "connection: keep-alive", "Connection: close", head, flags=re.IGNORECASE
+    )
+    async with await anyio.connect_tcp(str(place.hostname), place.port or 80) as far:
+        await far.send(head.encode("latin-1") + END + body)
+        await _pump(far, near)
+
+
+async def _pump(source: ByteReceiveStream, sink: ByteSendStream) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+        while True:
+            await sink.send(await source.receive())
+
+
+@asynccontextmanager
+async def http_proxy() -> AsyncGenerator[tuple[HttpProxy, str]]:
+    """A proxy on a port of this machine, and where it is, without a scheme."""
+    proxy = HttpProxy()
+    listener, port = await _listener()
+    async with _served(listener, proxy.serve):
+        yield proxy, f"127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def tls_service(
+    context: ssl.SSLContext, heads: list[bytes] | None = None
+) -> AsyncGenerator[str]:
+    """A service behind TLS that is up, says nothing else, and notes what it is sent."""
+
+    async def answer(near: ByteStream) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):
+            async with near:
+                requests = BufferedByteReceiveStream(near)
+                while head := await requests.receive_until(END, 65536):
+                    if heads is not None:
+                        heads.append(head)
+                    await near.send(UP)
+
+    listener, port = await _listener()
+    behind_tls = TLSListener(listener, context, standard_compatible=False)
+    async with _served(behind_tls, answer):
+        yield f"https://localhost:{port}"
+
+
+async def _listener() -> tuple[Listener[ByteStream], int]:
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    return listener, listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django
+
+
+@asynccontextmanager
+async def _served(
+    listener: Listener[ByteStream], serve: Callable[[ByteStream], Awaitable[None]]
+) -> AsyncGenerator[None]:
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        yield
+        tasks.cancel_scope.cancel()
