@@ -11,6 +11,7 @@ from hypothesis import Phase, settings
 
 from benchmarks._postgres import cluster, database, programs
 from finetuning_async.testing import jumping_backend
+from tests._old_anyio import hand_options_to_trio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ settings.register_profile(
     deadline=None,
 )
 settings.load_profile("suite")
+
+hand_options_to_trio()
 
 VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs")
 

@@ -60,7 +60,8 @@ def jumping_backend(
         name: The event loop. For ``trio`` a fresh `trio.testing.MockClock` is made.
 
     Returns:
-        The backend's name and its options, for one event loop.
+        The backend's name and its options, for one event loop. On trio `anyio.run`
+        heeds them from anyio 4.14 on; anyio's pytest plugin always did.
 
     Example:
         import pytest
