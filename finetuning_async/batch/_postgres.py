@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -28,7 +29,7 @@ from finetuning_async.batch._columns import (
 )
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
-from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
+from finetuning_async.batch._records import DIGEST, SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
     Added,
@@ -49,6 +50,8 @@ except ImportError as _missing:
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import LiteralString
+
+T = TypeVar("T")
 
 VERSION: Final = 1
 
@@ -124,6 +127,7 @@ class PostgresStore:
         self._conninfo = conninfo
         self._journal = journal
         self._db: psycopg.Connection | None = None
+        self._lock = RLock()
         with self._errors():
             self._prepare()
 
@@ -169,12 +173,23 @@ class PostgresStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
+        """One at a time: what is recorded must not join another's transaction."""
         try:
-            yield
+            with self._lock:
+                yield
         except psycopg.Error as error:
             raise JournalError(
                 f"the journal cannot be used: {error}", safe_to_retry=True
             ) from error
+
+    def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
+        """Do something with the connection, all or none.
+
+        Raises:
+            JournalError: The database refused.
+        """
+        with self._errors(), self._connection().transaction():
+            return work(self._connection())
 
     def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         """What a query gives, whose first parameter is the journal."""
@@ -270,10 +285,15 @@ class PostgresStore:
         """As `Store.find`."""
         where = (
             "AND (custom_id = %s OR key = %s OR track_id = %s"
-            " OR (custom_id IS NULL AND left(key, %s) = %s)) LIMIT 1"
+            " OR (custom_id IS NULL AND left(right(key, %s), %s) = %s)) LIMIT 1"
         )
-        found = self._items(where, name, name, name, SHORT, name)
+        found = self._items(where, name, name, name, DIGEST, SHORT, name)
         return found[0] if found else None
+
+    def in_batch(self, batch: str, *states: State) -> list[Item]:
+        """The items of one batch that are in these states, in order; by default all."""
+        where = "AND starts_with(key, %s) AND state = ANY(%s) ORDER BY seq"
+        return self._items(where, f"{batch}/", list(states or STATES))
 
     def tracks(self) -> dict[str, int | None]:
         """As `Store.tracks`."""
@@ -284,12 +304,14 @@ class PostgresStore:
             )
         )
 
-    def summary(self) -> Summary:
-        """As `Store.summary`."""
+    def summary(self, batch: str | None = None) -> Summary:
+        """As `Store.summary`; of one batch, if it is given."""
+        prefix = "" if batch is None else f"{batch}/"
         return summary_of(
             self._rows(
-                "SELECT state, count(*), sum(accepts), sum(fails)"
-                " FROM finetuning_item WHERE journal = %s GROUP BY state"
+                "SELECT state, count(*), sum(accepts), sum(fails) FROM finetuning_item"
+                " WHERE journal = %s AND starts_with(key, %s) GROUP BY state",
+                prefix,
             )
         )
 

@@ -25,8 +25,11 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     for kind, request in REQUESTS.items()
 }
 DEFAULTS: Final = {"enhance": True}
+DIGEST: Final = 32
+"""Characters of a key that tell an item without a `custom_id`, at its end."""
+
 SHORT: Final = 12
-"""Characters of a key that stand for an item without a `custom_id`."""
+"""Characters of them that stand for it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -93,13 +96,19 @@ class Item(NewItem):
     @property
     def name(self) -> str:
         """What to call it: its `custom_id`, else the start of its key."""
-        return self.custom_id or self.key[:SHORT]
+        return self.custom_id or self.key[-DIGEST:][:SHORT]
 
 
 class Keys:
-    """Makes items of rows; counts how often each content came."""
+    """Makes items of rows; counts how often each content came.
 
-    def __init__(self) -> None:
+    Args:
+        batch: A name that sets its items apart from those of other batches in one
+            journal: it begins their keys, and is the folder of their files.
+    """
+
+    def __init__(self, batch: str | None = None) -> None:
+        self._prefix = "" if batch is None else f"{batch}/"
         self._seen: dict[bytes, int] = {}
 
     def item(self, row: Row) -> NewItem:
@@ -116,12 +125,12 @@ class Keys:
         else:
             key = f"id:{custom_id}"
         return NewItem(
-            key=key,
+            key=self._prefix + key,
             custom_id=custom_id,
             line=row.line,
             kind=kind,
             body=body,
-            file=file_name(request.prompt, key, custom_id),
+            file=self._prefix + file_name(request.prompt, key, custom_id),
         )
 
 

@@ -1,0 +1,278 @@
+"""Workers on one PostgreSQL are killed, one every few seconds; the books must balance.
+
+Three processes work on one batch by procrastinate, against an emulator on a real port
+with faults on the network. Now and then one gets SIGKILL, and a new one takes its
+place. What is held at the end is released, as a person would who has looked.
+
+    every item ends once         each is downloaded or failed in the journal
+    credits spent equal items    the emulator's ledger, its tracks and the journal agree
+    no file is torn              each is what the service sent
+    no track is orphaned         each belongs to an item
+
+``python -m benchmarks proofs workers [--kills N] [--items N] [--seed N]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from benchmarks._postgres import cluster
+from benchmarks.proofs._worker_process import build
+from finetuning_async import GenerationRequest
+from finetuning_async.emulator import Emulator, Fault, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anyio.abc import Process
+
+    from finetuning_async.batch import BatchItem, Summary
+
+WORKERS: Final = 3
+SPEED: Final = 60.0
+SONG: Final = b"ID3" + bytes(range(256)) * 400
+CREATES: Final = "/v1/generations"
+BATCH: Final = "proof"
+PATIENCE: Final = 180.0
+"""Seconds within which what is left ends once nobody is killed any more."""
+
+
+@attrs.define
+class Tally:
+    """What happened.
+
+    Attributes:
+        kills: Workers that were killed.
+        busy: How many of them left at least one create in doubt.
+        held: Items that were held, before they were released.
+        refusals: Answers 429 from the service.
+        troubles: What did not balance; empty if the proof holds.
+    """
+
+    kills: int = 0
+    busy: int = 0
+    held: int = 0
+    refusals: int = 0
+    troubles: list[str] = attrs.field(factory=list)
+
+
+class Harness:
+    """One proof.
+
+    Args:
+        folder: Where the files go.
+        conninfo: An empty database.
+        items: Of the batch.
+        kills: How many workers are killed, unless the batch ends before.
+        every: Seconds between kills, at least and at most.
+        seed: Of faults and moments.
+        faults: Of the network.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        conninfo: str,
+        *,
+        items: int,
+        kills: int,
+        every: tuple[float, float],
+        seed: int,
+        faults: Iterator[Fault],
+    ) -> None:
+        self._album = folder / "album"
+        self._conninfo = conninfo
+        self._items, self._kills, self._every = items, kills, every
+        self._rng = random.Random(seed)
+        self._workers: list[Process] = []
+        self.tally = Tally()
+        self.emulator = Emulator(
+            speed=SPEED,
+            seed=seed,
+            audio=SONG,
+            queue_size=20,
+            failure_rate=0.03,
+            credits=10 * items + 100,
+        )
+        self._faults = faults
+
+    async def run(self) -> Tally:
+        """Kill, let it finish, look at the books."""
+        app, self._batches = build(self._conninfo, str(self._album), SPEED)
+        async with app.open_async(), self.emulator, serve(self.emulator) as url:
+            for fault in self._faults:
+                self.emulator.add_fault(fault)
+            await app.schema_manager.apply_schema_async()
+            await self._batches.defer(
+                BATCH, (GenerationRequest(f"song {n // 2}") for n in range(self._items))
+            )
+            try:
+                self._workers = [await self._start(url) for _ in range(WORKERS)]
+                await self._kill_some(url)
+                await self._finish()
+                await self._audit()
+            finally:
+                await self._stop()
+                await self._batches.aclose()
+        return self.tally
+
+    async def _start(self, url: str) -> Process:
+        program = "from benchmarks.proofs import _worker_process as w; w.run()"
+        environment = {
+            **os.environ,
+            "ALBUM": str(self._album),
+            "DATABASE_URL": self._conninfo,
+            "FINETUNING_API_KEY": self.emulator.api_key,
+            "FINETUNING_BASE_URL": url,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "SPEED": str(SPEED),
+        }
+        return await anyio.open_process(
+            [sys.executable, "-c", program], env=environment, stdout=-3, stderr=-3
+        )
+
+    async def _kill_some(self, url: str) -> None:
+        while self.tally.kills < self._kills:
+            await anyio.sleep(self._rng.uniform(*self._every))
+            summary = await self._summary()
+            if summary.is_done:
+                return
+            if not summary.accepts:
+                continue  # they are starting
+            victim = self._rng.randrange(WORKERS)
+            await _kill(self._workers[victim])
+            after = await self._summary()
+            self.tally.kills += 1
+            self.tally.busy += after.states["intent"] > 0
+            self._workers[victim] = await self._start(url)
+
+    async def _summary(self) -> Summary:
+        return await self._batches.summary(BATCH)
+
+    async def _finish(self) -> None:
+        """Wait until every item has ended; release what is held."""
+        with anyio.move_on_after(PATIENCE) as scope:
+            while not (summary := await self._summary()).is_done:
+                moving = summary.total - summary.states["downloaded"]
+                moving -= summary.states["failed"]
+                if moving == summary.states["held"]:
+                    await self._release()
+                await anyio.sleep(0.1)
+        if scope.cancelled_caught:
+            states = (await self._summary()).as_dict()
+            self.tally.troubles.append(f"it does not end: {states}")
+
+    async def _release(self) -> None:
+        held = await self._batches.items(BATCH, "held")
+        self.tally.held += len(held)
+        await self._batches.release(*(item.key for item in held))
+
+    async def _stop(self) -> None:
+        for worker in self._workers:
+            await _kill(worker)
+
+    async def _audit(self) -> None:
+        """Find what does not balance."""
+        summary, items = await self._summary(), await self._batches.items(BATCH)
+        emulator = self.emulator
+        self.tally.refusals = emulator.count(status=429)
+        spent = -sum(entry.amount for entry in emulator.ledger)
+        tracks = set(emulator.tracks)
+        ids = {item.generation_id for item in items}
+        facts = {
+            f"{self._items} items, {summary.as_dict()}": summary.is_done
+            and summary.total == self._items,
+            f"{spent} credits, {len(tracks)} tracks, {summary.accepts} accepted": spent
+            == len(tracks)
+            == summary.accepts,
+            f"one credit an item: {spent}": spent == self._items,
+            f"orphans {tracks - ids}, inventions {ids - tracks}": tracks == ids,
+            "the files are not those of the items": _files(self._album)
+            == _names(items),
+        }
+        self.tally.troubles += [name for name, holds in facts.items() if not holds]
+
+
+def _files(album: Path) -> Counter[str]:
+    """The whole files."""
+    return Counter(
+        str(path.relative_to(album))
+        for path in album.glob("*/*.mp3")
+        if path.read_bytes() == SONG
+    )
+
+
+def _names(items: list[BatchItem]) -> Counter[str]:
+    return Counter(item.file for item in items if item.state == "downloaded")
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await process.aclose()
+
+
+def quick_faults() -> Iterator[Fault]:
+    """Faults of which no create stays in doubt for long."""
+    yield Fault(
+        "lost_after_commit", CREATES, method="POST", probability=0.05, times=None
+    )
+    yield Fault("status", CREATES, method="GET", probability=0.03, times=None)
+    yield Fault(
+        "slow_answer", CREATES, method="POST", probability=0.5, times=None, seconds=0.3
+    )
+
+
+def all_faults() -> Iterator[Fault]:
+    """The network of the full proof."""
+    yield from quick_faults()
+    yield Fault(
+        "lost_before_commit", CREATES, method="POST", probability=0.01, times=None
+    )
+    yield Fault(
+        "late_commit", CREATES, method="POST", probability=0.01, times=None, seconds=1
+    )
+    yield Fault("truncated_json", CREATES, method="POST", probability=0.02, times=None)
+    yield Fault(
+        "broken_download", "/audio/*", probability=0.05, times=None, after_bytes=5000
+    )
+
+
+def main(arguments: list[str]) -> bool:
+    """Run the full proof."""
+    parser = argparse.ArgumentParser(prog="workers")
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    told = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, cluster() as conninfo:
+        harness = Harness(
+            Path(folder),
+            conninfo,
+            items=told.items,
+            kills=told.kills,
+            every=(2.0, 4.0),
+            seed=told.seed,
+            faults=all_faults(),
+        )
+        tally = anyio.run(harness.run)
+    print(
+        f"{tally.kills} workers killed over {told.items} items, seed {told.seed}:"
+        f" {tally.busy} left creates in doubt; {tally.held} held;"
+        f" {tally.refusals} answers 429"
+    )
+    for trouble in tally.troubles:
+        print(f"  {trouble}")
+    return not tally.troubles

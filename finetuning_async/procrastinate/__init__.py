@@ -1,0 +1,37 @@
+"""Batches that survive the loss of a machine: procrastinate's jobs, on PostgreSQL.
+
+    import os
+
+    import procrastinate
+
+    from finetuning_async.procrastinate import Batches, into
+
+    database = os.environ.get("DATABASE_URL", "")
+    app = procrastinate.App(
+        connector=procrastinate.PsycopgConnector(conninfo=database)
+    )
+    batches = Batches(app, database, client=AsyncClient, save=into("/mnt/music"))
+
+    async def order() -> None:
+        async with app.open_async():
+            await batches.defer("album", [GenerationRequest("rain", duration=60)])
+
+Make procrastinate's tables once, then run workers, on as many machines as there are:
+
+    procrastinate --app=music.app schema --apply
+    procrastinate --app=music.app worker --concurrency=20
+
+Items and jobs are committed together. A job brings its item to `Worker.process_item`,
+which knows no job queue; what is paid once is up to the journal. A job whose worker
+died is brought back within seconds of `stalled_after`. Needs the extra
+``procrastinate``; asyncio only, because procrastinate does.
+
+    _batches   Batches: what callers hold
+    _tasks     the tasks: one that processes an item, one that sweeps
+"""
+
+from finetuning_async.batch._worker import Save as Save
+from finetuning_async.batch._worker import into as into
+from finetuning_async.procrastinate._batches import Batches as Batches
+
+__all__ = ["Batches", "Save", "into"]
