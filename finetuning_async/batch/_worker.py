@@ -12,6 +12,7 @@ workers on one item do no harm: whoever is second to record a step stops there.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -49,7 +50,6 @@ from finetuning_async.batch._settling import Settling
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
 
     from finetuning_async._models import Generation
     from finetuning_async.batch._journal import Event
@@ -58,8 +58,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-Save: TypeAlias = "Callable[[AsyncClient, BatchItem], Awaitable[None]]"
-"""What makes a completed item last, before it counts as ``downloaded``."""
+Save: TypeAlias = Callable[[AsyncClient, BatchItem], Awaitable[None]]
+"""What makes a completed item last, before it counts as ``downloaded``.
+
+Example:
+    import procrastinate
+    from finetuning_async.batch import BatchItem
+    from finetuning_async.procrastinate import Batches, Save
+
+    async def tell(client: AsyncClient, item: BatchItem) -> None:
+        print(item.custom_id, item.result["audio_url"])
+
+    save: Save = tell
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+    Batches(app, client=AsyncClient, save=save)
+"""
 
 NO_CREDITS: Final = 600.0
 """Seconds before an item that could not be paid is tried again."""
@@ -89,6 +102,16 @@ def into(folder: str | os.PathLike[str]) -> Save:
 
     A file appears whole or not at all. Workers on many machines want a folder that they
     share.
+
+    Args:
+        folder: Where; the files of a batch go into a folder of its name there.
+
+    Example:
+        import procrastinate
+        from finetuning_async.procrastinate import Batches, into
+
+        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+        Batches(app, client=AsyncClient, save=into("/mnt/music"))
     """
     path = Path(folder)
 

@@ -125,11 +125,20 @@ class Batches:
         return await in_thread(store.add, items, self._tasks.jobs.plan)
 
     async def summary(self, batch: str | None = None) -> Summary:
-        """A batch in numbers, or all of them."""
+        """A batch in numbers.
+
+        Args:
+            batch: Its name; `None` for all together.
+        """
         return await in_thread((await self._tasks.store()).summary, batch)
 
     async def items(self, batch: str, *states: State) -> list[BatchItem]:
-        """The items of a batch that are in these states; by default all."""
+        """The items of a batch, in their order.
+
+        Args:
+            batch: Its name.
+            states: Only those in one of them; by default all.
+        """
         found = await in_thread((await self._tasks.store()).in_batch, batch, *states)
         return [BatchItem.of(item) for item in found]
 
