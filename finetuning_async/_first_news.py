@@ -16,7 +16,9 @@ else (a sliding counter may tell of its current window only) and gives no more c
 Where no such header is sent, an answer proves only itself. So the first `SINGLY` go one
 at a time, each after the answer of the one before; then the rest at once, with endless
 credit. After a refusal it begins anew. A restart in a minute of which 7 of 10 are used
-up thus earns one 429 and not seven, for three round trips; all ten would cost nine.
+up thus earns one 429 and not seven, for three round trips; all ten would cost nine. Who
+has met somebody else so is wary: on a sliding counter those weigh for another minute,
+and nothing tells how much. Then all go one at a time, until that is settled.
 """
 
 from __future__ import annotations
@@ -70,6 +72,11 @@ class FirstNews:
     def __repr__(self) -> str:
         return f"<FirstNews: credit {self._credit:g} until {self._expires:.3f}>"
 
+    @property
+    def hears(self) -> bool:
+        """Whether answers say what is left."""
+        return self._hears
+
     def sent(self, ticket: Ticket) -> None:
         """A request goes out."""
         self._in_flight += 1
@@ -86,20 +93,29 @@ class FirstNews:
         """Its answer will not be read."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Ticket, now: float, remaining: int | None) -> None:
+    def answered(
+        self,
+        ticket: Ticket,
+        now: float,
+        remaining: int | None,
+        *,
+        wary: bool = False,
+    ) -> None:
         """Its answer is in.
 
         Args:
             ticket: Of the request.
             now: Seconds.
             remaining: What it says is left, if it does.
+            wary: Whether an answer that does not say proves only itself, however many
+                there were.
         """
         self._in_flight -= 1
         if remaining is None and self._hears:
             return  # some answer from in front of the service: no news
         if remaining is None:
             self._silent += 1
-            if self._silent < SINGLY:
+            if wary or self._silent < SINGLY:
                 return
         self._hears = remaining is not None
         if now >= self._expires:

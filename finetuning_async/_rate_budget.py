@@ -63,6 +63,8 @@ class _Pace:
         taken = self.others.taken(now)
         if not taken or self.news.was_refused:
             return turn  # the time that a refusal names is promised to one of us
+        if not self.news.hears:
+            return max(turn, self.others.until)  # how many they are is a guess
         return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
 
     def _proof(self, now: float) -> float:
@@ -107,7 +109,7 @@ class _Pace:
         if facts.limit is not None:
             self.bucket.limit = self.counter.limit = min(self.limit, facts.limit)
         if facts.remaining is None:
-            self.news.answered(ticket, now, None)
+            self.news.answered(ticket, now, None, wary=self._is_wary(now))
             if facts.status < 400:
                 self.counter.served(ticket, None)
             return
@@ -135,6 +137,12 @@ class _Pace:
             self.counter.refused(retry_after)
             if self.counter.skips_refused:
                 self.bucket.uncounted(now)
+
+    def _is_wary(self, now: float) -> bool:
+        """Whether somebody else may weigh where no header tells."""
+        others = self.others
+        maybe = others.were_ever and self.counter.is_undecided
+        return maybe or others.were_there(now)
 
     def _explain(self, ticket: Ticket, now: float, used: int, sent_since: int) -> None:
         """Whose are the `used` requests: ours, a sliding counter's memory, others'."""

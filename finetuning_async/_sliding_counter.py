@@ -86,6 +86,11 @@ class SlidingCounter:
         """Whether it is one, and seems not to count what it refuses."""
         return self.is_on and self._phases.is_believed
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it may yet turn out to be one."""
+        return not self.is_on and self._phases.is_possible
+
     def sent(self, ticket: Ticket) -> None:
         """A request goes out and weighs 1."""
         self._in_flight += 1

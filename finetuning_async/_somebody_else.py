@@ -29,6 +29,11 @@ class SomebodyElse:
     def __repr__(self) -> str:
         return f"<SomebodyElse: {self._count} until {self.until:.3f}>"
 
+    @property
+    def were_ever(self) -> bool:
+        """Whether others were shown at any time."""
+        return self.until > -inf
+
     def seen(self, now: float, used: int, least: int, most: int) -> None:
         """An answer says how many are used.
 

@@ -71,5 +71,16 @@ def test_nor_does_it_cost_more_without_headers(kind: str, foreign: int) -> None:
     assert max(result.worst_window for result in found) <= 1
 
 
+@pytest.mark.parametrize("foreign", [7, 10])
+@pytest.mark.parametrize("kind", COUNTERS)
+def test_nor_on_a_counter_where_the_others_weigh_a_minute_longer(
+    kind: str, foreign: int
+) -> None:
+    setting = Setting(kind=kind, count=30, foreign=foreign, headers=False)
+    found = [run(setting, seed, 10, Ours) for seed in range(10)]
+    assert max(result.worst_window for result in found) <= 1
+    assert max(result.refusals for result in found) <= 3
+
+
 def test_a_waiter_is_small() -> None:
     assert asyncio.run(memory_of_a_waiter()) < 1536

@@ -284,6 +284,27 @@ def test_after_a_gate_one_goes_first_even_without_headers() -> None:
     assert budget.earliest(61.1) > 66
 
 
+def one_served(budget: RateBudget, now: float) -> None:
+    assert budget.earliest(now) == now
+    ticket = budget.send(now)
+    assert budget.earliest(now + 0.1) > now + 0.1
+    budget.answered(ticket, now + 0.2, AnswerFacts(status=200))
+
+
+def test_who_met_others_goes_singly_until_no_sliding_counter_can_be_meant() -> None:
+    budget = RateBudget(RateLimit(10), random.Random(1))
+    ticket = budget.send(0.0)
+    budget.answered(ticket, 0.4, AnswerFacts(status=429, retry_after=1.0))
+    budget.refused(0.4, 1.0, ticket)
+    for number in range(20):  # ten at the end of their minute, ten in the next
+        one_served(budget, 60.5 + 60.3 * (number // 10) + number % 10 * 0.3)
+    assert budget._pace is not None
+    assert not budget._pace.counter.is_undecided
+    one_served(budget, 182.0)
+    budget.send(183.0)
+    assert budget.earliest(183.1) == 183.1
+
+
 def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     for number in range(10):

@@ -140,6 +140,24 @@ def test_without_headers_four_go_one_by_one() -> None:
     assert news.credit(9.4) == 0
 
 
+def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> None:
+    news = FirstNews(PER)
+    for number in range(1, 8):
+        ticket = sent(news, number, float(number))
+        news.answered(ticket, number + 0.4, None, wary=True)
+        assert news.credit(number + 0.4) == 0
+    news.answered(sent(news, 8, 8.0), 8.4, None)
+    assert news.credit(8.4) == inf
+
+
+def test_who_hears_need_not_be_wary() -> None:
+    news = FirstNews(PER)
+    assert not news.hears
+    news.answered(sent(news, 1), 1.0, 9, wary=True)
+    assert news.credit(1.0) == 9
+    assert news.hears
+
+
 def test_a_header_that_misled_once_gives_no_more_credit() -> None:
     news = FirstNews(PER)
     news.answered(sent(news, 1), 1.0, 9)

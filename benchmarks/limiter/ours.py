@@ -66,6 +66,20 @@ class _AlwaysCredit(FirstNews):
         return True
 
 
+class _NeverWary(FirstNews):
+    """Somebody else on the account is forgotten after a few answers."""
+
+    def answered(
+        self,
+        ticket: Ticket,
+        now: float,
+        remaining: int | None,
+        *,
+        wary: bool = False,
+    ) -> None:
+        super().answered(ticket, now, remaining)
+
+
 class _NoCounter(SlidingCounter):
     """Services are never sliding counters."""
 
@@ -101,6 +115,10 @@ def _no_first_news(pace: _Pace) -> None:
     pace.news = _AlwaysCredit(pace.counter.per)
 
 
+def _never_wary(pace: _Pace) -> None:
+    pace.news = _NeverWary(pace.counter.per)
+
+
 def _no_counter(pace: _Pace) -> None:
     pace.counter = _NoCounter(pace.limit, pace.counter.per)
 
@@ -130,6 +148,7 @@ ONE_RULE_LESS: Final[dict[str, Callable[[Setting], Client]]] = {
     "all rules": Ours,
     "leases from sending on": _lacking(_no_leases),
     "without first news": _lacking(_no_first_news),
+    "never wary": _lacking(_never_wary),
     "without the sliding counter": _lacking(_no_counter),
     "without its phases": _lacking(_no_phases),
     "without somebody else": _lacking(_nobody_else),

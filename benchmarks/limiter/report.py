@@ -74,11 +74,10 @@ class Cell:
         return self.seconds / self.optimum
 
     def __str__(self) -> str:
+        refusals = f"{self.refusals:.1f} ({self.most}, {self.in_a_window})"
         if self.seconds == inf:
-            return f"{self.refusals:.1f} ({self.most}) / never"
-        return (
-            f"{self.refusals:.1f} ({self.most}) / {self.seconds:.0f} / {self.ratio:.3f}"
-        )
+            return f"{refusals} / never"
+        return f"{refusals} / {self.seconds:.0f} / {self.ratio:.3f}"
 
 
 def measure(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> Cell:
@@ -120,7 +119,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     print(f"{options.seeds} seeds, CPython {platform.python_version()},", end=" ")
     print(f"{platform.system()} {platform.machine()}")
-    print("Cell: mean refusals (most in a run) / mean seconds / times the clairvoyant")
+    print("Cell: mean refusals (most in a run, most within any one period)", end=" ")
+    print("/ mean seconds / times the clairvoyant")
     for heading, setting, peers in BLOCKS:
         print(f"\n{heading}\n")
         clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
