@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         WebhookVerificationError as WebhookVerificationError,
     )
     from finetuning_async._generate_many import Outcomes as Outcomes
+    from finetuning_async._limiter import LocalRateLimiter as LocalRateLimiter
     from finetuning_async._models import Account as Account
     from finetuning_async._models import BulkFailure as BulkFailure
     from finetuning_async._models import BulkResult as BulkResult
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from finetuning_async._models import PlaylistTrack as PlaylistTrack
     from finetuning_async._models import SoundEffect as SoundEffect
     from finetuning_async._pipeline import capture_responses as capture_responses
+    from finetuning_async._rate_limiter import RateLimiter as RateLimiter
+    from finetuning_async._rate_limiter import RatePermit as RatePermit
     from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
     from finetuning_async._rate_limits import RateLimit as RateLimit
     from finetuning_async._rate_limits import RateLimits as RateLimits
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import Status as Status
     from finetuning_async._types import Track as Track
     from finetuning_async._version import __version__ as __version__
+    from finetuning_async._wire import AnswerFacts as AnswerFacts
     from finetuning_async._wire import RawResponse as RawResponse
 
 __all__ = [
@@ -89,6 +93,7 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "Account",
+    "AnswerFacts",
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
@@ -111,6 +116,7 @@ __all__ = [
     "Kind",
     "KnownStatus",
     "Listing",
+    "LocalRateLimiter",
     "NotFoundError",
     "Outcome",
     "Outcomes",
@@ -123,7 +129,9 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RateLimitStatus",
+    "RateLimiter",
     "RateLimits",
+    "RatePermit",
     "RawResponse",
     "SoundEffect",
     "SoundEffectRequest",
@@ -143,6 +151,7 @@ _HOMES: Final = {
     "APIStatusError": "_errors",
     "APITimeoutError": "_errors",
     "Account": "_models",
+    "AnswerFacts": "_wire",
     "AsyncClient": "_client",
     "AuthenticationError": "_errors",
     "BadRequestError": "_errors",
@@ -165,6 +174,7 @@ _HOMES: Final = {
     "Kind": "_types",
     "KnownStatus": "_types",
     "Listing": "_resources",
+    "LocalRateLimiter": "_limiter",
     "NotFoundError": "_errors",
     "Outcome": "_models",
     "Outcomes": "_generate_many",
@@ -177,7 +187,9 @@ _HOMES: Final = {
     "RateLimit": "_rate_limits",
     "RateLimitError": "_errors",
     "RateLimitStatus": "_rate_limits",
+    "RateLimiter": "_rate_limiter",
     "RateLimits": "_rate_limits",
+    "RatePermit": "_rate_limiter",
     "RawResponse": "_wire",
     "SoundEffect": "_models",
     "SoundEffectRequest": "_requests",

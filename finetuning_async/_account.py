@@ -19,8 +19,10 @@ from finetuning_async._one_by_one import OneByOne
 from finetuning_async._poller import Poller
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._server_clock import ServerClock
+from finetuning_async._store_limiter import StoreLimiter
 
 if TYPE_CHECKING:
+    from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._secrets import ApiKey
 
 logger = logging.getLogger("finetuning_async")
@@ -45,9 +47,9 @@ class Account:
         limiter: Its turns, if the caller brings them.
     """
 
-    def __init__(self, limits: RateLimits | None, limiter: Limiter | None) -> None:
+    def __init__(self, limits: RateLimits | None, limiter: RateLimiter | None) -> None:
         self.limits = limits
-        self.limiter: Limiter = limiter or Limiter(limits, rng=rng)
+        self.limiter: RateLimiter = limiter or Limiter(limits, rng=rng)
         self.clock: ServerClock = ServerClock()
         self.inflight: InFlight = InFlight()
         self.one_by_one: OneByOne = OneByOne()
@@ -57,13 +59,17 @@ class Account:
             self.inflight, self.clock, limit=reads.limit, per=reads.per
         )
 
+    def share(self, limiter: StoreLimiter, name: str) -> None:
+        """Say whose turns a limiter keeps for several processes."""
+        limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
+
     @classmethod
     def of(
         cls,
         base_url: str,
         key: ApiKey,
         limits: RateLimits | None,
-        limiter: Limiter | None,
+        limiter: RateLimiter | None,
     ) -> Account:
         """The account of a key in the running event loop; made if need be."""
         try:
@@ -75,6 +81,8 @@ class Account:
         account = accounts.get(name)
         if account is None:
             account = accounts[name] = cls(limits, limiter)
+            if isinstance(limiter, StoreLimiter):
+                account.share(limiter, f"{base_url} {key.digest}")
         elif account.limits != limits:
             logger.warning(
                 "another client with this key set %s first; it holds for both",

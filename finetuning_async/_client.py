@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetuning_async import _parsing
 from finetuning_async._errors import InvalidRequestError
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from finetuning_async._limiter import Limiter
     from finetuning_async._models import Account, Health
+    from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
     from finetuning_async._transport import Proxy, Verify
 
@@ -62,8 +62,9 @@ class AsyncClient(TrackMethods):
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
             it the call raises.
         rate_limits: What the account may send; `None` switches pacing off.
-        rate_limiter: The turns of another client, to share one account's budgets
-            between two of its keys.
+        rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
+            for two keys of one account; ``"shared"`` for all programs of one user on
+            one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
         headers: Headers that go with every request to the service, as a gateway may
             want; never to the media host. Their values are treated as secrets.
         proxy: The URL of a proxy, ``http``, ``https`` or ``socks5``, for all requests;
@@ -95,7 +96,7 @@ class AsyncClient(TrackMethods):
         max_retries: int = MAX_RETRIES,
         max_retry_wait: float = MAX_RETRY_WAIT,
         rate_limits: SupportsRateLimits | None = DEFAULT_LIMITS,
-        rate_limiter: Limiter | None = None,
+        rate_limiter: RateLimiter | Literal["shared"] | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: Proxy | None = None,
         verify: Verify = True,

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,6 +99,30 @@ class CounterPhases:
 
     def __repr__(self) -> str:
         return f"<CounterPhases: {len(self._proved)} left, {len(self._told)} told>"
+
+    def memory(self) -> dict[str, Any]:
+        """What it knows, as JSON; see `_rule_memory`."""
+        known = list(self._spans)
+        kept = {id(span) for span in known}  # they are told apart by what they are
+        known += [x for x, _ in self._refusals if id(x) not in kept]
+        places = {id(span): place for place, span in enumerate(known)}
+        return {
+            "spans": known,
+            "kept": len(self._spans),
+            "refusals": [[places[id(x)], pause] for x, pause in self._refusals],
+            "proved": _as_digits(self._proved),
+            "told": _as_digits(self._told),
+            "widened_at": self._widened_at,
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take what another of the same period knows."""
+        known: list[_Span] = [(a, b, served) for a, b, served in memory["spans"]]
+        self._spans = deque(known[: memory["kept"]])
+        self._refusals = [(known[at], pause) for at, pause in memory["refusals"]]
+        self._proved = _as_cells(memory["proved"])
+        self._told = _as_cells(memory["told"])
+        self._widened_at = memory["widened_at"]
 
     @property
     def is_possible(self) -> bool:
@@ -284,3 +308,15 @@ def _with_neighbours(cells: frozenset[int]) -> frozenset[int]:
         for cell in cells
         for step in (-1, 0, 1)
     )
+
+
+def _as_digits(cells: frozenset[int]) -> str:
+    """A set of hypotheses as a hexadecimal number; empty for all of them."""
+    return "" if cells is ALL else f"{sum(1 << cell for cell in cells):x}"
+
+
+def _as_cells(digits: str) -> frozenset[int]:
+    if not digits:
+        return ALL
+    bits = int(digits, 16)
+    return frozenset(cell for cell in ALL if bits >> cell & 1)

@@ -29,7 +29,7 @@ from finetuning_async._errors import (
     RateLimitError,
 )
 from finetuning_async._evidence import NoAnswer
-from finetuning_async._limiter import Limiter
+from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
 from finetuning_async._transport import Transport
@@ -38,7 +38,7 @@ from finetuning_async._wire import RawResponse
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from finetuning_async._limiter import Permit
+    from finetuning_async._rate_limiter import RatePermit
     from finetuning_async._wire import Answer, Call
 
 logger = logging.getLogger("finetuning_async")
@@ -53,7 +53,7 @@ class Pipeline:
     """Makes requests for one account, paced and repeated as its rules say."""
 
     transport: Transport
-    limiter: Limiter
+    limiter: RateLimiter
     retry: RetryPolicy
     clock: ServerClock
 
@@ -106,13 +106,15 @@ class Pipeline:
         except NoAnswer as failure:
             error = failure.as_error(call)
         else:
+            await self.limiter.flush()
             self.check(call, answer)
             return answer
+        await self.limiter.flush()
         raise Repeatable(error)
 
     async def turn(
         self, call: Call, *, deadline: float = inf, first: bool = False
-    ) -> Permit:
+    ) -> RatePermit:
         """Wait for a turn in the budget that a call takes from.
 
         Cancelled here, nothing was sent and the turn goes to the next.
@@ -143,7 +145,7 @@ class Pipeline:
     async def send(
         self,
         call: Call,
-        permit: Permit,
+        permit: RatePermit,
         *,
         deadline: float = inf,
         still_wanted: Callable[[], bool] = lambda: True,

@@ -278,6 +278,7 @@ class Poller:
                     driver.pipeline.check(read.call, answer)
                     self._news.take(read, answer)
                     self._failures = 0
+                    await driver.pipeline.limiter.flush()
         except (NoAnswer, Repeatable, FinetuningError) as failure:
             self._failed(driver.pipeline, read, failure)
         finally:

@@ -39,11 +39,12 @@ MOST_BELIEVED = 10**9
 class _Pace:
     """The rules that need to know the limit."""
 
-    __slots__ = ("bucket", "counter", "limit", "news", "others")
+    __slots__ = ("bucket", "counter", "limit", "news", "others", "reserved")
 
     def __init__(self, limit: RateLimit) -> None:
         held = limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
         self.limit = limit.limit
+        self.reserved = 0
         self.bucket = TokenBucket(limit.limit, held)
         self.counter = SlidingCounter(limit.limit, held, held - limit.per)
         self.news = FirstNews(limit.per)
@@ -59,9 +60,10 @@ class _Pace:
 
     def _token(self, now: float) -> float:
         """When a token is there that is neither ours nor somebody else's."""
-        turn = self.bucket.earliest(now)
-        taken = self.others.taken(now)
-        if not taken or self.news.was_refused:
+        reserved = min(self.reserved, self.bucket.limit - 1)  # one is always ours
+        turn = self.bucket.earliest(now, reserved)
+        taken = max(self.others.taken(now), reserved)
+        if taken == reserved or self.news.was_refused:
             return turn  # the time that a refusal names is promised to one of us
         if not self.news.hears:
             return max(turn, self.others.until)  # how many they are is a guess
@@ -107,7 +109,7 @@ class _Pace:
         self.bucket.answered(ticket, now)
         self.counter.answered(ticket, now)
         if facts.limit is not None:
-            self.bucket.limit = self.counter.limit = min(self.limit, facts.limit)
+            self.adopt(facts.limit)
         if facts.remaining is None:
             self.news.answered(ticket, now, None, wary=self._is_wary(now))
             if facts.status < 400:
@@ -122,6 +124,10 @@ class _Pace:
         if self.counter.is_on and facts.status < 400:
             alone = not self.others.were_there(now)
             self.counter.served(ticket, remaining if alone else None)
+
+    def adopt(self, limit: int) -> None:
+        """The service named a limit; a lower one than ours holds."""
+        self.bucket.limit = self.counter.limit = min(self.limit, limit)
 
     def refused(
         self, ticket: Ticket, now: float, sent_since: int, retry_after: float | None
@@ -190,6 +196,17 @@ class RateBudget:
     def opens_at(self) -> float:
         """When the gate of the last 429 opens; in the past if none holds."""
         return self._gate.opens_at
+
+    def reserve(self, tokens: int) -> None:
+        """Leave so many tokens to others, but for one; at least 0."""
+        if self._pace is not None:
+            self._pace.reserved = tokens
+
+    def adopt_limit(self) -> None:
+        """Hold the limit that the service named last, if it is the lower one."""
+        told = None if self._heard is None else self._heard.limit
+        if self._pace is not None and told is not None:
+            self._pace.adopt(told)
 
     def earliest(self, now: float) -> float:
         """When the next request may go out, unless something is learned before.

@@ -242,7 +242,10 @@ class Session:
         if timeout is not None:
             order.deadline = anyio.current_time() + check_timeout(timeout)
         with self.calls.one(order.deadline):
-            return await self.submitter.submit(order)
+            try:
+                return await self.submitter.submit(order)
+            finally:
+                await self.pipeline.limiter.flush()
         if order.accepted is not None:
             return order.accepted
         if order.in_doubt_since is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ import attrs
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._headers import Headers, read_headers
-from finetuning_async._limiter import Limiter
+from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._rate_limits import RateLimits, SupportsRateLimits
 from finetuning_async._retry import check_retries
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
@@ -47,6 +48,16 @@ def _checked_limits(value: SupportsRateLimits | None) -> RateLimits | None:
     return None if value is None else RateLimits.of(value)
 
 
+def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
+    if not isinstance(value, str):
+        return value
+    if value != "shared":
+        raise InvalidRequestError("rate_limiter", value, "a RateLimiter, or 'shared'")
+    # By name: it stands above this module, and not everybody has its extra.
+    made: RateLimiter = import_module("finetuning_async.shared").SharedRateLimiter()
+    return made
+
+
 # No repr: one that is half made would raise in the report of the error that ended it.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Settings:
@@ -76,7 +87,9 @@ class Settings:
     rate_limits: RateLimits | None = attrs.field(
         default=DEFAULT_LIMITS, converter=_checked_limits
     )
-    rate_limiter: Limiter | None = None
+    rate_limiter: RateLimiter | None = attrs.field(
+        default=None, converter=_checked_limiter
+    )
     headers: Headers = attrs.field(factory=lambda: Headers({}))
 
     @property

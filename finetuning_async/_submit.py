@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
     from finetuning_async._errors import APIStatusError
     from finetuning_async._inflight import InFlight
-    from finetuning_async._limiter import Permit
     from finetuning_async._one_by_one import OneByOne
     from finetuning_async._pipeline import Pipeline
+    from finetuning_async._rate_limiter import RatePermit
     from finetuning_async._wire import Answer
 
     Park: TypeAlias = Callable[[Order], Awaitable[None]]
@@ -168,7 +168,7 @@ class Submitter:
             return order.accepted
         raise Unknown(f"given up {GRACE:g} s after the call was cancelled")
 
-    async def _turn(self, order: Order) -> Permit:
+    async def _turn(self, order: Order) -> RatePermit:
         again, order.attempts = order.attempts > 0, order.attempts + 1
         permit = await self._pipeline.turn(
             order.call, deadline=order.deadline, first=again
@@ -181,7 +181,7 @@ class Submitter:
         return permit
 
     async def _send(
-        self, order: Order, permit: Permit, guarded: Guarded[Created]
+        self, order: Order, permit: RatePermit, guarded: Guarded[Created]
     ) -> Answer:
         order.sent_at = anyio.current_time()
         try:

@@ -105,6 +105,9 @@ class RawResponse:
 class AnswerFacts:
     """What one response says about the limits.
 
+    Example:
+        facts = AnswerFacts(status=200, limit=10, remaining=9)
+
     Attributes:
         status: The HTTP status.
         code: The error code, if it is an error that can be read.

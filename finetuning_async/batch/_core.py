@@ -19,9 +19,9 @@ from finetuning_async._submit import Submitter
 
 if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
-    from finetuning_async._limiter import Permit
     from finetuning_async._models import Generation
     from finetuning_async._order import Order
+    from finetuning_async._rate_limiter import RatePermit
     from finetuning_async._session import Session
     from finetuning_async._wire import Call
     from finetuning_async.batch._records import Request
@@ -39,7 +39,7 @@ class _Announced(Pipeline):
 
     async def turn(
         self, call: Call, *, deadline: float = inf, first: bool = False
-    ) -> Permit:
+    ) -> RatePermit:
         """As `Pipeline.turn`; a read is not announced."""
         permit = await Pipeline.turn(self, call, deadline=deadline, first=first)
         if call.repeatable:

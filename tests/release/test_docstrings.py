@@ -48,6 +48,7 @@ CALLED_BY_US: Final = {
     "finetuning_async.emulator.EmulatorSettings.wall_start",
     "finetuning_async.emulator.Fault.strikes",
     "finetuning_async.emulator.Job.status_at",
+    "finetuning_async.shared.SharedRateLimiter.bind",
     "finetuning_async.testing.JumpingEventLoop.time",
     "finetuning_async.webhooks.TokenFilter.filter",
 }
@@ -110,6 +111,7 @@ def those(*, that_await: bool) -> list[Any]:
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("HOOK_SECRET", "a_secret_of_thirty_two_characters")
 
 

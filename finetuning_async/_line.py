@@ -1,0 +1,239 @@
+"""The waiters of one budget, first come, first served.
+
+    Line         what the limiter asks of one budget: a token, and what becomes of it
+    LocalLine    a budget of this process alone
+
+There is no background task: the waiter at the head of a line sleeps until its turn, the
+others sleep until they are the head. A waiter takes its token itself, in the step in
+which it wakes and returns; so one that is cancelled, in the line or at that very
+instant, holds nothing, and hands the head to the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+import attrs
+
+from finetuning_async._errors import RateLimitError
+
+if TYPE_CHECKING:
+    from finetuning_async._rate_budget import RateBudget
+    from finetuning_async._rate_limits import BudgetStatus
+    from finetuning_async._ticket import Ticket
+    from finetuning_async._wire import AnswerFacts
+
+TOLERANCE: Final = 1e-6
+"""Seconds by which a timer may be early: float noise of the loop's clock, far below the
+margin of a lease."""
+
+
+SEATS: Final = 16
+"""Neighbours in a line that are woken together: an event for each would be half of the
+memory of a waiter, and only the head of the line does anything when woken."""
+
+
+class Line(Protocol):
+    """One budget, as the limiter uses it; a ticket is whatever `take` gave.
+
+    Times are seconds of the loop's clock.
+    """
+
+    @property
+    def budget(self) -> RateBudget:
+        """The books of this process."""
+
+    def __len__(self) -> int:
+        """How many wait."""
+
+    @property
+    def opens_at(self) -> float:
+        """When the gate of the last 429 opens; in the past if none holds."""
+
+    def try_take(self, now: float, *, first: bool = False) -> Any:
+        """Take a token if one is there and nobody is ahead; else `None`."""
+
+    async def take(self, *, first: bool, max_pause: float) -> Any:
+        """Wait for a token; cancelled, it takes none.
+
+        Raises:
+            RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
+        """
+
+    def answered(self, ticket: Any, now: float, facts: AnswerFacts | None) -> None:
+        """A request was answered; `None` if the facts may be of another budget."""
+
+    def unsent(self, ticket: Any, now: float) -> None:
+        """No byte of a request left."""
+
+    def abandoned(self, ticket: Any, now: float, linger: float) -> None:
+        """The answer of a request will not be read."""
+
+    def refused(self, now: float, retry_after: float | None, ticket: Any) -> None:
+        """A 429 of this budget arrived; for `ticket`, if it took from this budget."""
+
+    def earliest(self, now: float) -> float:
+        """When a newcomer could have a token: a lower bound."""
+
+    def status(self, now: float) -> BudgetStatus:
+        """The snapshot that people look at."""
+
+    def wake(self) -> None:
+        """What was booked may change whose turn it is."""
+
+
+def check_pause(opens_at: float, now: float, max_pause: float) -> None:
+    """Check that a caller is willing to wait for the gate of a 429.
+
+    Raises:
+        RateLimitError: It is closed for longer than `max_pause` seconds.
+    """
+    pause = opens_at - now
+    if pause > max_pause:
+        raise RateLimitError(
+            f"the service asked to wait {pause:.0f} s,"
+            f" longer than max_retry_wait={max_pause:g} s",
+            status_code=429,
+            retry_after=pause,
+            safe_to_retry=True,
+        )
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class _Bench:
+    """Neighbours in a line; their event wakes them to look again."""
+
+    seated: int = 0
+    _event: anyio.Event | None = None
+
+    def event(self) -> anyio.Event:
+        """What to wait for; the next `wake` sets it."""
+        if self._event is None:
+            self._event = anyio.Event()
+        return self._event
+
+    def wake(self) -> None:
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class _Waiter:
+    """One call that waits."""
+
+    max_pause: float
+    bench: _Bench
+
+
+class LocalLine:
+    """The waiters of a budget of this process alone; see `Line`."""
+
+    __slots__ = ("_again", "_queue", "budget")
+
+    def __init__(self, budget: RateBudget) -> None:
+        self.budget: RateBudget = budget
+        self._again: deque[_Waiter] = deque()  # were refused once, go before the others
+        self._queue: deque[_Waiter] = deque()
+
+    def __repr__(self) -> str:
+        return f"{self.budget!r}, {len(self)} waiting"
+
+    def __len__(self) -> int:
+        return len(self._again) + len(self._queue)
+
+    @property
+    def opens_at(self) -> float:
+        """When the gate of the last 429 opens; in the past if none holds."""
+        return self.budget.opens_at
+
+    def earliest(self, now: float) -> float:
+        """When a newcomer could have a token, if those who wait do send."""
+        return self.budget.earliest_behind(now, len(self))
+
+    def status(self, now: float) -> BudgetStatus:
+        """The snapshot that people look at."""
+        return self.budget.status(now, len(self))
+
+    def try_take(self, now: float, *, first: bool = False) -> Ticket | None:
+        """Take a token if one is there and nobody is ahead."""
+        if self._again or (self._queue and not first):
+            return None
+        soon = now + TOLERANCE
+        if self.budget.earliest(soon) > soon:
+            return None
+        return self.budget.send(now)
+
+    async def take(self, *, first: bool, max_pause: float) -> Ticket:
+        """Wait for a token.
+
+        Raises:
+            RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
+        """
+        queue = self._again if first else self._queue
+        waiter = _seat(queue, max_pause)
+        queue.append(waiter)
+        try:
+            while True:
+                now = anyio.current_time()
+                check_pause(self.budget.opens_at, now, waiter.max_pause)
+                soon = now + TOLERANCE
+                turn = self.budget.earliest(soon) if self._head() is waiter else inf
+                if turn <= soon:
+                    return self.budget.send(now)
+                event = waiter.bench.event()
+                if turn == inf:
+                    await event.wait()
+                else:
+                    with anyio.CancelScope(deadline=turn):
+                        await event.wait()
+        finally:
+            was_head = self._head() is waiter
+            queue.remove(waiter)
+            if was_head:
+                self.wake()
+
+    def wake(self) -> None:
+        """Something changed: the head looks again."""
+        head = self._head()
+        if head is not None:
+            head.bench.wake()
+
+    def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
+        """As `RateBudget.answered`."""
+        self.budget.answered(ticket, now, facts)
+
+    def unsent(self, ticket: Ticket, now: float) -> None:
+        """As `RateBudget.unsent`."""
+        self.budget.unsent(ticket, now)
+
+    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+        """As `RateBudget.abandoned`."""
+        self.budget.abandoned(ticket, now, linger)
+
+    def refused(
+        self, now: float, retry_after: float | None, ticket: Ticket | None
+    ) -> None:
+        """As `RateBudget.refused`; those who will not wait that long leave."""
+        self.budget.refused(now, retry_after, ticket)
+        pause = self.budget.opens_at - now
+        for queue in (self._again, self._queue):
+            for waiter in queue:
+                if waiter.max_pause < pause:
+                    waiter.bench.wake()
+
+    def _head(self) -> _Waiter | None:
+        queue = self._again or self._queue
+        return queue[0] if queue else None
+
+
+def _seat(queue: deque[_Waiter], max_pause: float) -> _Waiter:
+    """A waiter beside the last of the queue, if there is a seat."""
+    bench = queue[-1].bench if queue else _Bench()
+    if bench.seated >= SEATS:
+        bench = _Bench()
+    bench.seated += 1
+    return _Waiter(max_pause, bench)

@@ -1,0 +1,401 @@
+"""One process and its store: who asks when, what is still to be told, who is gone.
+
+There is no background task. Those who wait for a turn register; one of them drives: it
+says everything that there is to say, gives every waiter its news, and sleeps until the
+store has said that it is worth asking again. When it leaves, whether served or
+cancelled, it hands on to another. What became of requests is noted at once and told
+with the next exchange; a note is kept until the store has surely heard it.
+
+A store that fails, or takes longer than `PATIENCE`, is left alone for a while. Who
+waited for it is told so and goes on without it (see `_store_limiter`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from finetuning_async._line import check_pause
+from finetuning_async._store_words import Ask, Note, Request
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Generator
+
+    from finetuning_async._rate_limits import RateLimits
+    from finetuning_async._store_words import Event, Reply, Store, Told
+    from finetuning_async._wire import Route
+
+logger = logging.getLogger("finetuning_async")
+
+PATIENCE: Final = 1.0
+"""Seconds that an exchange may take."""
+
+FIRST_PROBE: Final = 1.0
+LONGEST_PROBE: Final = 30.0
+"""Seconds until a store that is gone is asked again; they double."""
+
+PLACES: Final = 10
+"""Places of a process in the line of a budget at a time. So the lines stay short, and a
+process with many that wait takes turns with the others."""
+
+UNSEEN: Final = 4
+"""Processes that are assumed while the store was never reached."""
+
+
+@attrs.define(eq=False)
+class Place:
+    """One call that waits for a turn.
+
+    Attributes:
+        ask: What it asks the store.
+        max_pause: Seconds that a 429 may ask for.
+        is_told: Whether the store may know of it.
+        is_granted: Whether it may go.
+        error: Why it will not.
+    """
+
+    ask: Ask
+    max_pause: float
+    is_told: bool = False
+    is_granted: bool = False
+    error: Exception | None = None
+    _event: anyio.Event | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is something for it."""
+        return self.is_granted or self.error is not None
+
+    def new_event(self) -> anyio.Event:
+        """What `wake` sets from now on; to be awaited at once."""
+        self._event = anyio.Event()
+        return self._event
+
+    def wake(self) -> None:
+        """Set the event; harmless if nobody waits for it."""
+        if self._event is not None:
+            self._event.set()
+
+
+class Link:
+    """What one event loop of a process has with its store.
+
+    Args:
+        store: The store.
+        limits: What this process holds itself to.
+        timeout: As `Request.timeout`.
+        rng: Where names come from.
+        under_way: Says how many tracks of this process are under way.
+
+    Attributes:
+        is_up: Whether the store answered last time, or was not asked yet.
+        probe_at: When one that is gone is asked again, on the loop's clock.
+        processes: How many share it, as it last said.
+        told: What it last said of each budget.
+        told_at: When it was asked that.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        limits: RateLimits | None,
+        *,
+        timeout: float,
+        rng: random.Random,
+        under_way: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._timeout = timeout
+        self._rng = rng
+        self._under_way = under_way
+        self._per = (
+            60.0 if limits is None else max(limits.creates.per, limits.reads.per)
+        )
+        self._process = self.new_name()
+        self._number = 0
+        self._serial = 0
+        self._epoch: str | None = None
+        self._lock = anyio.Lock()
+        self._driver: Place | None = None
+        self._places: dict[Route, list[Place]] = {"creates": [], "reads": []}
+        self._has_news = False
+        self._ask_at = -inf
+        self._outbox: deque[tuple[float, Note]] = deque()
+        self._out: dict[str, tuple[Route, float]] = {}
+        self._over: deque[tuple[str, Route, float]] = deque()
+        self._alone: dict[anyio.CancelScope, None] = {}
+        self._probe_pause = FIRST_PROBE
+        self.is_up = True
+        self.probe_at = -inf
+        self.processes = UNSEEN
+        self.told: dict[Route, Told] = {}
+        self.told_at = -inf
+
+    def __repr__(self) -> str:
+        state = "up" if self.is_up else "gone"
+        waiting = sum(map(len, self._places.values()))
+        return f"<Link {state}: {waiting} waiting, {len(self._outbox)} to tell>"
+
+    def new_name(self) -> str:
+        """A name that no other process has given."""
+        return f"{self._rng.getrandbits(80):020x}"
+
+    def waiting(self, budget: Route) -> int:
+        """How many of this process wait for it."""
+        return len(self._places[budget])
+
+    # Turns of the store.
+
+    async def ask(self, budget: Route, *, first: bool, max_pause: float) -> str | None:
+        """Wait for a turn; its name, or `None` if the store is gone.
+
+        Cancelled, it leaves the line, and a turn that was there goes to the next.
+
+        Raises:
+            RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
+        """
+        ask = Ask(id=self.new_name(), budget=budget, first=first)
+        place = Place(ask, max_pause)
+        self._stand(place)
+        try:
+            while not place.is_done and self.is_up:
+                if self._driver is None:
+                    await self._drive(place)
+                else:
+                    await place.new_event().wait()
+        except BaseException:
+            self._leave(place)
+            raise
+        if place.is_granted:
+            return ask.id
+        self._leave(place)
+        if place.error is not None:
+            raise place.error
+        return None
+
+    def _stand(self, place: Place) -> None:
+        places = self._places[place.ask.budget]
+        behind = sum(p.ask.first for p in places) if place.ask.first else len(places)
+        places.insert(behind, place)
+        if behind < PLACES:
+            self._stir()
+
+    def _leave(self, place: Place) -> None:
+        places = self._places[place.ask.budget]
+        if place in places:
+            places.remove(place)
+        if place.is_told:
+            self.note("unsent", place.ask.id, place.ask.budget)
+        self._stir()
+        self._hand_on()
+
+    # The wheel.
+
+    async def _drive(self, driver: Place) -> None:
+        self._driver = driver
+        try:
+            while not driver.is_done and self.is_up:
+                if self._has_news or anyio.current_time() >= self._ask_at:
+                    await self._exchange()
+                else:
+                    with anyio.move_on_at(self._ask_at):
+                        await driver.new_event().wait()
+        finally:
+            self._driver = None
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._driver is None:
+            for places in self._places.values():
+                if places:
+                    places[0].wake()
+                    return
+
+    def _stir(self) -> None:
+        """There is something to say."""
+        self._has_news = True
+        if self._driver is not None:
+            self._driver.wake()
+
+    async def flush(self) -> None:
+        """Tell what was noted, unless the store is gone or a driver does."""
+        while self._outbox and self.is_up and not self._lock.locked():
+            if self._driver is not None:
+                self._stir()
+                return
+            await self._exchange()
+
+    # One exchange.
+
+    async def _exchange(self) -> None:
+        async with self._lock:
+            request = self._request()
+            asked_at = anyio.current_time()
+            try:
+                with anyio.fail_after(PATIENCE):
+                    reply = await self._store.exchange(request)
+            except Exception as error:  # whatever a store's library raises
+                self._lost(error)
+            else:
+                self._learn(request, reply, asked_at)
+
+    def _request(self) -> Request:
+        now = anyio.current_time()
+        self._has_news = False
+        self._number += 1
+        asking = [p for places in self._places.values() for p in places[:PLACES]]
+        for place in asking:
+            place.is_told = True
+        return Request(
+            process=self._process,
+            number=self._number,
+            limits=self._limits,
+            timeout=self._timeout,
+            asks=tuple(place.ask for place in asking),
+            notes=tuple(attrs.evolve(n, ago=now - at) for at, n in self._outbox),
+            under_way=self._under_way(),
+        )
+
+    def _learn(self, request: Request, reply: Reply, asked_at: float) -> None:
+        last = request.notes[-1].serial if request.notes else 0
+        while self._outbox and self._outbox[0][1].serial <= last:
+            self._outbox.popleft()
+        if self._epoch not in (None, reply.epoch):
+            self._tell_again()
+        self._epoch = reply.epoch
+        self.told, self.told_at = dict(reply.budgets), asked_at
+        self.processes = max(reply.processes, 1)
+        self._ask_at = anyio.current_time() + reply.wait
+        self._found()
+        for places in self._places.values():
+            self._give_out(places, reply)
+
+    def _give_out(self, places: list[Place], reply: Reply) -> None:
+        now = anyio.current_time()
+        for place in list(places):
+            if place.ask.id in reply.granted:
+                places.remove(place)
+                self._out[place.ask.id] = place.ask.budget, now
+                place.is_granted = True
+                place.wake()
+            else:
+                self._check_gate(place, now)
+        if not all(place.is_told for place in places[:PLACES]):
+            self._stir()
+
+    def _check_gate(self, place: Place, now: float) -> None:
+        try:
+            check_pause(self.opens_at(place.ask.budget), now, place.max_pause)
+        except Exception as error:  # raised in the task that waits
+            place.error = error
+            place.wake()
+
+    def opens_at(self, budget: Route) -> float:
+        """When the gate opens, as the store last said; in the past if none holds."""
+        told = self.told.get(budget)
+        if told is None or not told.status.closed_for:
+            return -inf
+        return self.told_at + told.status.closed_for
+
+    # What is to be told.
+
+    def note(self, event: Event, name: str, budget: Route, **facts: object) -> None:
+        """Keep what became of a request until the store has heard it."""
+        now = anyio.current_time()
+        self._serial += 1
+        note = Note(serial=self._serial, id=name, budget=budget, event=event, **facts)  # type: ignore[arg-type]  # named by the callers below
+        self._outbox.append((now, note))
+        self._remember(event, name, budget, now)
+        too_old = now - self._timeout - 2 * self._per
+        while self._outbox[0][0] < too_old:  # it would change nothing any more
+            self._outbox.popleft()
+
+    def _remember(self, event: Event, name: str, budget: Route, now: float) -> None:
+        if event == "sent":
+            self._out[name] = budget, now
+        elif event != "refused":
+            known = self._out.pop(name, None)
+            if known is not None and event != "unsent":
+                self._over.append((name, budget, now))
+        while self._over and self._over[0][2] < now - 2 * self._per:
+            self._over.popleft()
+
+    def _tell_again(self) -> None:
+        """The store has forgotten all: say what this process has sent of late."""
+        told = [(at, "answered", name, budget) for name, budget, at in self._over]
+        out = [(at, "sent", name, budget) for name, (budget, at) in self._out.items()]
+        waiting, self._outbox = self._outbox, deque()
+        self._outbox.extend(
+            (at, self._numbered(event, name, budget))
+            for at, event, name, budget in [*told, *out]
+        )
+        self._outbox.extend(
+            (at, attrs.evolve(note, serial=self._next_serial())) for at, note in waiting
+        )
+        self._stir()
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _numbered(self, event: str, name: str, budget: Route) -> Note:
+        serial = self._next_serial()
+        return Note(serial=serial, id=name, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
+
+    # Without the store.
+
+    def _lost(self, error: Exception) -> None:
+        now = anyio.current_time()
+        if self.is_up:
+            self.is_up = False
+            self._probe_pause = FIRST_PROBE
+            logger.warning(
+                "the store of the rate limits is gone (%s); going on with a share of"
+                " one in %d",
+                type(error).__name__,
+                self.processes,
+            )
+            for places in self._places.values():
+                for place in places:
+                    place.wake()
+        self.probe_at = now + self._probe_pause
+        self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+
+    def _found(self) -> None:
+        if not self.is_up:
+            self.is_up = True
+            logger.warning("the store of the rate limits is back")
+            for scope in self._alone:
+                scope.cancel()
+
+    async def probe(self) -> None:
+        """Ask whether the store is back, if it is time to."""
+        if not self._lock.locked() and anyio.current_time() >= self.probe_at:
+            await self._exchange()
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Wait without the store; left when it is back, or to ask whether it is."""
+        scope = anyio.CancelScope()
+        self._alone[scope] = None
+        self._appoint()
+        try:
+            with scope:
+                yield
+        finally:
+            del self._alone[scope]
+            self._appoint()
+
+    def _appoint(self) -> None:
+        """One of those who wait without the store looks after it."""
+        for scope in self._alone:
+            scope.deadline = self.probe_at
+            return

@@ -1,0 +1,18 @@
+"""One account, several programs on one machine: one budget, kept in a file.
+
+    async with AsyncClient(rate_limiter="shared") as client:
+        track = await client.generate("lofi chill piano night", duration=120)
+
+Workers of a server, a cron job and a shell of the same user keep the account's limits
+together, first come, first served. It runs on asyncio and trio; it needs ``filelock``
+(``pip install 'finetuning-async[shared]'``).
+
+    _limiter    SharedRateLimiter
+    _file       the book of an account in a SQLite file, one process at a time
+    _clock      the machine's clock, and its name: the one place that reads it
+"""
+
+from finetuning_async.shared._clock import Clock, SystemClock
+from finetuning_async.shared._limiter import SharedRateLimiter
+
+__all__ = ["Clock", "SharedRateLimiter", "SystemClock"]
