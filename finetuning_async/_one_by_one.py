@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Line:
     """A lock, and how many hold it or wait for it."""
 
-    lock: anyio.Lock = attrs.field(factory=anyio.Lock)
+    lock: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True))
     users: int = 0
 
 

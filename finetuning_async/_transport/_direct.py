@@ -157,8 +157,18 @@ class _Body:
 
 
 def _reply(response: httpcore.Response) -> Reply:
-    headers = httpx.Headers(response.headers)
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers:
+        name, value = raw_name.decode("ascii").lower(), _text(raw_value)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     content = response.content
     if "content-encoding" in headers:
         content = httpx.Response(200, headers=headers, content=content).content
-    return response.status, dict(headers.items()), content
+    return response.status, headers, content
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("iso-8859-1")
