@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import finetuning_async
 from benchmarks.proofs._books import Create, Log, balance
 from benchmarks.proofs._matrix import cells_in_process, play_in_process
-from benchmarks.proofs._mutations import MUTANTS, Mutant
+from benchmarks.proofs._mutant import Mutant
+from benchmarks.proofs._mutations import MUTANTS
 from benchmarks.proofs._schedule import Tally, play
 from tests._world import emulated
 

@@ -1,6 +1,8 @@
-"""The tests notice: each wrong line of `_mutations` fails the test it names.
+"""The tests notice: each wrong line of the lists here fails the test it names.
 
-    python -m benchmarks proofs mutants
+    python -m benchmarks proofs mutants [WORD ...]
+
+With words, only the mutants whose name or test has one of them.
 
 Each mutant is made in a temporary copy of the package, where its test is run.
 """
@@ -15,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.proofs._mutations import MUTANTS
+from benchmarks.proofs import _journal_mutations, _mutations
 
 if TYPE_CHECKING:
-    from benchmarks.proofs._mutations import Mutant
+    from benchmarks.proofs._mutant import Mutant
+
+MUTANTS = (*_mutations.MUTANTS, *_journal_mutations.MUTANTS)
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("finetuning_async", "tests", "benchmarks", "pyproject.toml")
@@ -26,15 +30,20 @@ COPIED = ("finetuning_async", "tests", "benchmarks", "pyproject.toml")
 
 def main(arguments: list[str]) -> bool:
     """Run the proof; returns whether every mutant was killed."""
-    del arguments
+    mutants = [mutant for mutant in MUTANTS if _is_chosen(mutant, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
             _copy(ROOT / name, copy / name)
-        passing = [_passes(copy, mutant) for mutant in MUTANTS]
-        killed = [_kill(copy, mutant) for mutant in MUTANTS]
-    print(f"killed {sum(killed)} of {len(MUTANTS)}")
+        passing = [_passes(copy, mutant) for mutant in mutants]
+        killed = [_kill(copy, mutant) for mutant in mutants]
+    print(f"killed {sum(killed)} of {len(mutants)}")
     return all(passing) and all(killed)
+
+
+def _is_chosen(mutant: Mutant, words: list[str]) -> bool:
+    text = f"{mutant.name} {mutant.test}"
+    return not words or any(word in text for word in words)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -347,6 +347,7 @@ def test_no_crash_pays_twice_or_loses_an_item(
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
+            phases=[Phase.generate, *([Phase.shrink] if kind == "memory" else [])],
         ),
     )
     while opened:

@@ -1,0 +1,43 @@
+"""Wrong lines in the journal's rules; each must fail the suites of both databases.
+
+The rules stand once, in `batch/_journal.py`; a store only keeps what they say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.proofs._mutant import Mutant
+
+JOURNAL: Final = "batch/_journal.py"
+MACHINE: Final = (
+    "tests/batch/test_journal_machine.py::test_no_crash_pays_twice_or_loses"
+)
+CRASHES: Final = "tests/batch/test_worker_crashes.py::test_a_crash_at_any_commit_pays"
+
+WRONG: Final = (
+    (
+        "sends again what a restart left on the wire",
+        "    return _after(lost, entry)\n",
+        '    return attrs.evolve(entry, state="planned")\n',
+        f"{CRASHES}_nothing_twice[False-{{}}]",
+    ),
+    (
+        "takes a lost create for one that never left",
+        'entry, state="unknown", lost_at=event.at, code="unknown", error=event.error\n',
+        'entry, state="planned", lost_at=event.at, code="unknown", error=event.error\n',
+        f"{MACHINE}_an_item[{{}}-10]",
+    ),
+    (
+        "does not count what was paid",
+        "        accepts=entry.accepts + 1,\n",
+        "        accepts=entry.accepts,\n",
+        f"{MACHINE}_an_item[{{}}-10]",
+    ),
+)
+
+MUTANTS: Final = tuple(
+    Mutant(f"{name} ({database})", JOURNAL, old, new, test.format(database))
+    for name, old, new, test in WRONG
+    for database in ("sqlite", "postgres")
+)
