@@ -302,17 +302,24 @@ class Book:
         for name, line in self.lines.items():
             ahead = [p.process for p in line]
             if process in ahead:
-                waits.append(self._wait_of(name, ahead.index(process), now))
+                waits.append(self._wait_of(name, process, ahead.index(process), now))
         return min(waits)
 
-    def _wait_of(self, budget: Route, ahead: int, now: float) -> float:
+    def _wait_of(self, budget: Route, process: str, ahead: int, now: float) -> float:
         scale = self.per[budget] / 60
+        longest = LONGEST_WAIT
+        if self._others_are_out(budget, process):
+            longest = SHORTEST_WAIT  # what another hears may be news for this one
         turn = self._turn(budget, now)
         if ahead and turn < inf:
             turn = max(turn, self.budgets[budget].earliest_behind(now, ahead))
         if turn == inf:
             return SHORTEST_WAIT * scale
-        return min(max(turn - now, 0.001 * scale), LONGEST_WAIT * scale)
+        return min(max(turn - now, 0.001 * scale), longest * scale)
+
+    def _others_are_out(self, budget: Route, process: str) -> bool:
+        leases = self.leases.values()
+        return any(le.budget == budget and le.process != process for le in leases)
 
     def _told(self, name: Route, now: float) -> Told:
         budget, waiting = self.budgets[name], len(self.lines[name])

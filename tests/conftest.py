@@ -10,6 +10,8 @@ import pytest
 from hypothesis import Phase, settings
 
 from benchmarks._postgres import cluster, database, programs
+from benchmarks._redis import program as redis_program
+from benchmarks._redis import running
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
 
@@ -60,6 +62,15 @@ def postgres_cluster() -> Iterator[str]:
         pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
     with cluster() as conninfo:
         yield conninfo
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """How to connect to a Redis that is started for this session."""
+    if redis_program() is None:
+        pytest.skip("no Redis is installed (Debian: apt-get install redis-server)")
+    with running() as server:
+        yield server.url
 
 
 DATABASES = itertools.count(1)

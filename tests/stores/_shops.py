@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
-
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._store_book import turn_page
 from finetuning_async._store_limiter import StoreLimiter
+from finetuning_async.redis._store import SCRIPT, arguments, keys_of, read_reply
 from finetuning_async.shared._file import FileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import redis
+
     from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._store_words import Reply, Request, Store
 
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
+ACCOUNTS = itertools.count(1)
 TIMEOUT = 20.0
 """Seconds after which a request of a dead process is taken as over."""
 
@@ -104,6 +108,26 @@ class PageStore:
         return reply
 
 
+class ScriptStore:
+    """The script of Redis, given the loop's time; a real server runs it.
+
+    Args:
+        server: A connection that waits, as nothing else may while the clock jumps.
+        account: Whose keys.
+    """
+
+    def __init__(self, server: redis.Redis, account: str) -> None:
+        self._server = server
+        self._keys = keys_of(account)
+        self._rng = random.Random(11)
+
+    async def exchange(self, request: Request) -> Reply:
+        await anyio.lowlevel.checkpoint()
+        args = [*arguments(request, self._rng), repr(anyio.current_time() + 5000)]
+        text: Any = self._server.eval(SCRIPT, len(self._keys), *self._keys, *args)
+        return read_reply(text)
+
+
 class LoopClock:
     """The loop's clock as that of the machine."""
 
@@ -116,6 +140,11 @@ class LoopClock:
 def file_shop(folder: Path) -> Processes:
     rng: Any = random.Random(5)
     return Processes(lambda: FileStore(folder / "book.db", LoopClock(), rng))
+
+
+def script_shop(server: redis.Redis) -> Processes:
+    account = f"test{next(ACCOUNTS)}"
+    return Processes(lambda: ScriptStore(server, account))
 
 
 def page_shop(store: PageStore | None = None) -> Processes:

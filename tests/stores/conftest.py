@@ -5,29 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
-from tests.stores._shops import OneProcess, Processes, Shop, file_shop, page_shop
+from tests.stores._shops import (
+    OneProcess,
+    Processes,
+    Shop,
+    file_shop,
+    page_shop,
+    script_shop,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-STORES = ["page", "file"]
+REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
+STORES = ["page", "file", REDIS]
 """A new store is added here and to `shop_of`."""
 
 
-def shop_of(name: str, folder: Path) -> Processes:
-    return file_shop(folder) if name == "file" else page_shop()
+@pytest.fixture(scope="session")
+def redis_connection(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def shop_of(request: pytest.FixtureRequest) -> Processes:
+    if request.param == "redis":
+        return script_shop(request.getfixturevalue("redis_connection"))
+    if request.param == "file":
+        return file_shop(request.getfixturevalue("tmp_path"))
+    return page_shop()
 
 
 @pytest.fixture(params=["in-process", *STORES])
-def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
+def shop(request: pytest.FixtureRequest) -> Shop:
     """Every store, the default among them."""
-    if request.param == "in-process":
-        return OneProcess()
-    return shop_of(request.param, tmp_path)
+    return OneProcess() if request.param == "in-process" else shop_of(request)
 
 
 @pytest.fixture(params=STORES)
-def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Processes:
+def processes(request: pytest.FixtureRequest) -> Processes:
     """The stores for several processes."""
-    return shop_of(request.param, tmp_path)
+    return shop_of(request)

@@ -114,19 +114,18 @@ async def acquired_after(limiter: RateLimiter, route: str = "creates") -> float:
 
 
 @pytest.mark.parametrize("headers", [True, False])
-@pytest.mark.parametrize("seed", [1, 2])
 async def test_no_window_ever_holds_more_than_the_limit(
-    shop: Shop, seed: int, headers: bool
+    shop: Shop, headers: bool
 ) -> None:
-    rng, service = random.Random(seed), Service(headers=headers)
+    rng, service = random.Random(2), Service(headers=headers)
     limiters = [shop.process() for _ in range(3)]
     started = anyio.current_time()
     async with anyio.create_task_group() as group:
-        for number in range(24):
+        for number in range(20):
             group.start_soon(request, limiters[number % 3], service, rng)
-    assert len(service.counted) == 24
+    assert len(service.counted) == 20
     assert (service.refused, service.worst_window()) == (0, 4)
-    assert anyio.current_time() - started < 5 * LEASE + 40
+    assert anyio.current_time() - started < 4 * LEASE + 35
 
 
 async def test_turns_come_in_the_order_of_asking(shop: Shop) -> None:
@@ -366,10 +365,10 @@ async def test_the_share_of_each_process_is_the_same(processes: Processes) -> No
             await request(limiters[number], service, rng, longest=0.2)
             served[number] += 1
 
-    with anyio.move_on_after(12 * LEASE):
+    with anyio.move_on_after(6 * LEASE):
         async with anyio.create_task_group() as group:
             for number in range(3):
-                for _ in range(8):
+                for _ in range(4):
                     group.start_soon(keep_asking, number)
     assert min(served) >= 0.8 * max(served)
-    assert sum(served) >= 0.95 * 4 * 12
+    assert sum(served) >= 0.95 * 4 * 6

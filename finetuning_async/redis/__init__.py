@@ -1,0 +1,17 @@
+"""One account, many machines: one budget, kept in Redis or Valkey.
+
+    limiter = RedisRateLimiter("redis://cache.internal:6379/0")
+    async with limiter, AsyncClient(rate_limiter=limiter) as client:
+        track = await client.generate("lofi chill piano night", duration=120)
+
+It runs on asyncio only, like the library below it, and needs ``redis``
+(``pip install 'finetuning-async[redis]'``).
+
+    _limiter      RedisRateLimiter
+    _store        one exchange is one run of the script
+    _turns.lua    the book of an account, on the server's clock
+"""
+
+from finetuning_async.redis._limiter import RedisRateLimiter
+
+__all__ = ["RedisRateLimiter"]

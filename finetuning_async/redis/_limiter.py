@@ -1,0 +1,98 @@
+"""`RedisRateLimiter`: the turns of an account for processes on many machines."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TYPE_CHECKING, Any, Self
+
+from sniffio import current_async_library
+
+from finetuning_async._errors import FinetuningError
+from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
+from finetuning_async.redis._store import RedisStore
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+except ImportError as _missing:
+    _HINT = f"it needs {_missing.name}: pip install 'finetuning-async[redis]'"
+    raise ImportError(_HINT, name=_missing.name) from _missing
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class RedisRateLimiter(StoreLimiter):
+    """The turns of an account, kept in Redis or Valkey.
+
+    When the server is gone or does not answer within a second, each process goes on
+    with its share of the limits, and the log says so; the calls do not fail.
+
+    Example:
+        from finetuning_async.redis import RedisRateLimiter
+
+        limiter = RedisRateLimiter("redis://127.0.0.1:6379/0")
+        try:
+            client = AsyncClient(rate_limiter=limiter)
+        finally:
+            await limiter.aclose()
+
+    Args:
+        url: Of the server: ``redis://``, ``rediss://`` or ``unix://``, as `redis` reads
+            it. It may hold a password, and is never shown.
+        account: What the keys are named after, hashed; by default the base URL and the
+            key of the first client. Two keys of one account share a budget by the same
+            name.
+        timeout: Seconds after which a request of a process that died is taken as over;
+            longer than any request takes.
+
+    Raises:
+        FinetuningError: It is used on another event loop than asyncio's.
+    """
+
+    def __init__(
+        self, url: str, *, account: str | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        self._url = url
+        self._client: Any = None
+        rng = random.SystemRandom()
+        super().__init__(
+            lambda name: RedisStore(self._new_client(), _hashed(name), rng),
+            account=account,
+            timeout=timeout,
+            rng=rng,
+        )
+
+    def _new_client(self) -> Any:
+        if current_async_library() != "asyncio":
+            raise FinetuningError(
+                "RedisRateLimiter runs on asyncio only, like the library below it; on"
+                ' trio, rate_limiter="shared" serves the programs of one machine'
+            )
+        # One repetition: a connection that the server closed is noticed when used.
+        self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 1))
+        return self._client
+
+    async def aclose(self) -> None:
+        """Tell what is still to be told, and close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await self.flush()
+            await client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _hashed(account: str) -> str:
+    return hashlib.sha256(account.encode()).hexdigest()[:32]
