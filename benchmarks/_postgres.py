@@ -107,7 +107,7 @@ def _server(where: Path, data: str, port: int, user: str | None) -> Generator[No
         _await_port(process, port, Path(data, "log"))
         yield
     finally:
-        process.send_signal(signal.SIGINT)  # ends its sessions, then itself
+        process.send_signal(signal.SIGQUIT)  # at once: what it holds is thrown away
         process.wait()
 
 

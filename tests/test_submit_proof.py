@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 import finetuning_async
 from benchmarks.proofs._books import Create, Log, balance
 from benchmarks.proofs._matrix import cells_in_process, play_in_process
-from benchmarks.proofs._mutant import Mutant
 from benchmarks.proofs._mutations import MUTANTS
 from benchmarks.proofs._schedule import Tally, play
 from tests._world import emulated
+
+if TYPE_CHECKING:
+    from benchmarks.proofs._mutant import Mutant
 
 SOURCE = Path(finetuning_async.__file__).parent
 SUITE = Path(__file__).parents[1]
