@@ -144,6 +144,62 @@ MUTANTS: Final = (
         "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
     ),
     Mutant(
+        "takes a connection that never was for an idle one",
+        "_transport/_connections.py",
+        "if self._is_closed or http.is_closed() or not http.is_idle():\n",
+        "if self._is_closed or not http.is_idle():\n",
+        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "leaves the socket of a cancelled handshake open",
+        "_transport/_connections.py",
+        "        except BaseException:  # cancelled",
+        "        except Exception:  # cancelled",
+        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "keeps a place when a connection cannot be closed in peace",
+        "_transport/_connections.py",
+        "            try:\n"
+        "                if connection is not None:\n"
+        "                    await self._put_back(connection)\n"
+        "            finally:\n"
+        "                self._places.release()\n",
+        "            if connection is not None:\n"
+        "                await self._put_back(connection)\n"
+        "            self._places.release()\n",
+        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "does not hear that bytes leave",
+        "_transport/_connections.py",
+        "        self._user.trace.leaves()\n",
+        "",
+        "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
+    ),
+    Mutant(
+        "keeps connections for ever",
+        "_transport/_connections.py",
+        "        while len(self._idle) > 1 and self._idle[0].http.has_expired():\n",
+        "        while False:\n",
+        "tests/test_connections.py::test_connections_that_nobody_uses_are_closed",
+    ),
+    Mutant(
+        "uses a connection that the service closed",
+        "_transport/_connections.py",
+        "            if not (connection := self._idle.pop()).http.has_expired():\n",
+        "            if (connection := self._idle.pop()) is not None:\n",
+        "tests/test_connections.py"
+        "::test_a_connection_that_the_service_closed_is_not_used",
+    ),
+    Mutant(
+        "passes a proxy by",
+        "_transport/_pool.py",
+        "        if self._connecting.may_have_a_proxy(sample.url.scheme):\n",
+        "        if False:\n",
+        "tests/test_connections.py::test_behind_a_proxy_httpx_sends",
+    ),
+    Mutant(
         "shows the key in the frames of the HTTP library",
         "_transport/_send.py",
         "            forget_frames(cancelled)\n",
