@@ -312,21 +312,26 @@ async def test_a_proxy_for_another_scheme_is_none(
 
 
 @pytest.mark.parametrize(
-    "watched", [httpx.AsyncHTTPTransport, httpcore.AsyncConnectionPool]
+    ("watched", "method"),
+    [
+        (httpx.AsyncClient, "send"),
+        (httpx.AsyncHTTPTransport, "handle_async_request"),
+        (httpcore.AsyncConnectionPool, "handle_async_request"),
+    ],
 )
 async def test_what_others_put_in_httpx_sees_the_requests(
-    watched: type, monkeypatch: pytest.MonkeyPatch
+    watched: type, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = Pool(None)
     url = "https://service.example"
     before = pool.direct(url)
-    whole = vars(watched)["handle_async_request"]
+    whole = vars(watched)[method]
 
     @functools.wraps(whole)
     async def tracer(*args: Any) -> Any:
         return await whole(*args)
 
-    monkeypatch.setattr(watched, "handle_async_request", tracer)
+    monkeypatch.setattr(watched, method, tracer)
     assert pool.direct(url) is None
     monkeypatch.undo()
     assert before is not None

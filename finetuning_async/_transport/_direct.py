@@ -36,6 +36,7 @@ _FAILURES: Final = (
 
 _SENDING: Final = frozenset(
     {
+        "AsyncClient.send",
         "AsyncHTTPTransport.handle_async_request",
         "AsyncConnectionPool.handle_async_request",
     }
@@ -100,11 +101,13 @@ class Direct:
     def is_watched() -> bool:
         """Whether somebody stands between httpx and its network: a tracer, or a mock.
 
-        The instrumentation of OpenTelemetry and the mocks of tests put methods of their
-        own in the place of these; requests that pass them by would be missed there.
+        The instrumentations of Sentry and OpenTelemetry and the mocks of tests put
+        methods of their own in the place of these; requests that pass them by would be
+        missed there.
         """
         return not (
-            _is_itself(httpx.AsyncHTTPTransport.handle_async_request)
+            _is_itself(httpx.AsyncClient.send)
+            and _is_itself(httpx.AsyncHTTPTransport.handle_async_request)
             and _is_itself(httpcore.AsyncConnectionPool.handle_async_request)
         )
 
