@@ -51,6 +51,16 @@ if TYPE_CHECKING:
     from finetuning_async._errors import (
         WebhookVerificationError as WebhookVerificationError,
     )
+    from finetuning_async._events import CreateUnknown as CreateUnknown
+    from finetuning_async._events import Event as Event
+    from finetuning_async._events import GateClosed as GateClosed
+    from finetuning_async._events import GenerationAccepted as GenerationAccepted
+    from finetuning_async._events import GenerationEnded as GenerationEnded
+    from finetuning_async._events import RequestFailed as RequestFailed
+    from finetuning_async._events import RequestSent as RequestSent
+    from finetuning_async._events import ResponseReceived as ResponseReceived
+    from finetuning_async._events import RetryScheduled as RetryScheduled
+    from finetuning_async._events import TurnAwaited as TurnAwaited
     from finetuning_async._generate_many import Outcomes as Outcomes
     from finetuning_async._limiter import LocalRateLimiter as LocalRateLimiter
     from finetuning_async._models import Account as Account
@@ -101,8 +111,13 @@ __all__ = [
     "BulkFailure",
     "BulkResult",
     "ClientClosedError",
+    "CreateUnknown",
+    "Event",
     "FinetuningError",
+    "GateClosed",
     "Generation",
+    "GenerationAccepted",
+    "GenerationEnded",
     "GenerationFailedError",
     "GenerationParameters",
     "GenerationRequest",
@@ -133,12 +148,17 @@ __all__ = [
     "RateLimits",
     "RatePermit",
     "RawResponse",
+    "RequestFailed",
+    "RequestSent",
+    "ResponseReceived",
+    "RetryScheduled",
     "SoundEffect",
     "SoundEffectRequest",
     "SoundEffects",
     "Status",
     "SubmissionUnknownError",
     "Track",
+    "TurnAwaited",
     "WaitTimeoutError",
     "WebhookVerificationError",
     "__version__",
@@ -159,8 +179,13 @@ _HOMES: Final = {
     "BulkFailure": "_models",
     "BulkResult": "_models",
     "ClientClosedError": "_errors",
+    "CreateUnknown": "_events",
+    "Event": "_events",
     "FinetuningError": "_errors",
+    "GateClosed": "_events",
     "Generation": "_models",
+    "GenerationAccepted": "_events",
+    "GenerationEnded": "_events",
     "GenerationFailedError": "_errors",
     "GenerationParameters": "_models",
     "GenerationRequest": "_requests",
@@ -191,12 +216,17 @@ _HOMES: Final = {
     "RateLimits": "_rate_limits",
     "RatePermit": "_rate_limiter",
     "RawResponse": "_wire",
+    "RequestFailed": "_events",
+    "RequestSent": "_events",
+    "ResponseReceived": "_events",
+    "RetryScheduled": "_events",
     "SoundEffect": "_models",
     "SoundEffectRequest": "_requests",
     "SoundEffects": "_resources",
     "Status": "_types",
     "SubmissionUnknownError": "_errors",
     "Track": "_types",
+    "TurnAwaited": "_events",
     "WaitTimeoutError": "_errors",
     "WebhookVerificationError": "_errors",
     "__version__": "_version",

@@ -28,11 +28,12 @@ from finetuning_async._transport import DEFAULT_TIMEOUT, Connecting, Pool
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     import httpx
 
+    from finetuning_async._events import Event
     from finetuning_async._models import Account, Health
     from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
@@ -65,6 +66,9 @@ class AsyncClient(TrackMethods):
         rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
             one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
+        on_event: Called with each `Event` of this client as it happens: a plain
+            function that returns at once. What it raises is logged once and ends
+            nothing. Unset, it costs nothing.
         headers: Headers that go with every request to the service, as a gateway may
             want; never to the media host. Their values are treated as secrets.
         proxy: The URL of a proxy, ``http``, ``https`` or ``socks5``, for all requests;
@@ -97,6 +101,7 @@ class AsyncClient(TrackMethods):
         max_retry_wait: float = MAX_RETRY_WAIT,
         rate_limits: SupportsRateLimits | None = DEFAULT_LIMITS,
         rate_limiter: RateLimiter | Literal["shared"] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         headers: Mapping[str, str] | None = None,
         proxy: Proxy | None = None,
         verify: Verify = True,
@@ -125,6 +130,7 @@ class AsyncClient(TrackMethods):
                 max_retry_wait=max_retry_wait,
                 rate_limits=rate_limits,
                 rate_limiter=rate_limiter,
+                on_event=on_event,
                 **secrets,
             )
         )

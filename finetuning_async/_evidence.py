@@ -67,8 +67,8 @@ class Trace:
     ) -> None:
         self._still_wanted = still_wanted
         self._on_first_byte = on_first_byte
-        self.seen = False
-        self.left = False
+        self.seen: bool = False
+        self.left: bool = False
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         self.seen = True

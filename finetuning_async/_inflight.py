@@ -9,19 +9,28 @@ lost looks for its track in the list, and must not take one that is already clai
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, deque
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 import attrs
 
+from finetuning_async._events import GenerationEnded
+from finetuning_async._hook import Hook
 from finetuning_async._queue_gate import QueueGate
 from finetuning_async._types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
+
+    from finetuning_async._models import Generation, SoundEffect
+
+    AnyTrack: TypeAlias = Generation | SoundEffect
+
+logger = logging.getLogger("finetuning_async")
 
 LONGEST_TRACK: Final = 3600.0
 """Seconds after which a track that nobody looked at has surely ended; the service makes
@@ -40,12 +49,14 @@ class UnderWay:
         accepted_at: When its create was answered, in seconds of the loop's clock.
         duration: The length asked for, in seconds, if any.
         has_webhook: Whether the service will call when it ends.
+        hook: Whom its creator wants to be told of its end; `None` for nobody.
     """
 
     kind: Kind
     accepted_at: float
     duration: float | None
     has_webhook: bool = False
+    hook: Hook | None = None
 
 
 class Ticket:
@@ -89,6 +100,7 @@ class InFlight:
         self._gate = QueueGate()
         self._line: deque[Ticket] = deque()
         self._claims: OrderedDict[str, None] = OrderedDict()
+        self._ends: OrderedDict[str, None] = OrderedDict()
         self._open_seeds: dict[tuple[Kind, int], list[SeedMark]] = {}
 
     def __repr__(self) -> str:
@@ -147,6 +159,10 @@ class InFlight:
             return inf
         return self._gate.opens(len(self.under_way))
 
+    def has(self, track_id: str) -> bool:
+        """Whether a track of ours is under way."""
+        return track_id in self.under_way
+
     def next_try(self) -> float:
         """When a queue full of somebody else's is tried again, on the loop's clock.
 
@@ -194,9 +210,29 @@ class InFlight:
         self._wake_next()
 
     def ended(self, track_id: str) -> None:
-        """A track was seen to end, or to be gone. Unknown ids are ignored."""
+        """A track was seen to be gone. Unknown ids are ignored."""
         if self.under_way.pop(track_id, None) is not None:
             self._wake_next()
+
+    def saw_end(self, track: AnyTrack, watchers: Iterable[Hook | None] = ()) -> None:
+        """A track was seen to have ended; that is told once.
+
+        Args:
+            track: Its final state.
+            watchers: Whom those who wait for it want to be told, beside its creator's.
+        """
+        entry = self.under_way.get(track.id)
+        self.ended(track.id)
+        if track.id in self._ends:
+            return
+        self._ends[track.id] = None
+        if len(self._ends) > CLAIMS_KEPT:
+            self._ends.popitem(last=False)
+        since = None if entry is None else entry.accepted_at
+        hooks = {hook for hook in watchers if hook is not None}
+        if entry is not None and entry.hook is not None:
+            hooks.add(entry.hook)
+        _tell_the_end(track, since, hooks)
 
     def _forget_before(self, moment: float) -> None:
         """Take out what was accepted before a moment; the oldest stand first."""
@@ -209,3 +245,26 @@ class InFlight:
     def _wake_next(self) -> None:
         if self._line:
             self._line[0].wake()
+
+
+def _tell_the_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:
+    now = anyio.current_time()
+    took = None if since is None else now - since
+    logger.info(
+        "%s %s %s%s",
+        track.status,
+        track.kind,
+        track.id,
+        "" if took is None else f" {took:.1f} s after it was accepted",
+    )
+    for hook in hooks:
+        hook(
+            GenerationEnded(
+                at=now,
+                generation_id=track.id,
+                kind=track.kind,
+                status=track.status,
+                duration=took,
+                generation_time=getattr(track, "generation_time", None),
+            )
+        )

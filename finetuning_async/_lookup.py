@@ -216,6 +216,9 @@ class Lookup:
             self._note(error)
             return None
         self._unreadable = 0
+        for row in page.items:
+            if row.is_final and self._inflight.has(row.id):
+                self._inflight.saw_end(row)
         return page
 
     def _note(self, error: FinetuningError) -> None:

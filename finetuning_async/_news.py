@@ -21,6 +21,7 @@ from finetuning_async._errors import (
 from finetuning_async._next_read import missing
 
 if TYPE_CHECKING:
+    from finetuning_async._hook import Hook
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Page
     from finetuning_async._next_read import ListHealth, Read
@@ -95,9 +96,9 @@ class News:
             page = _parsing.sound_effect_page(answer, offset=read.offset or 0)
         self._lists.worked(read.family)
         for row in page.items:
-            if row.is_final:
-                self._inflight.ended(row.id)
             track = self._list.get(row.id)
+            if row.is_final and (track is not None or self._inflight.has(row.id)):
+                self._inflight.saw_end(row, () if track is None else _hooks(track))
             if track is not None:
                 track.offset = read.offset
                 self._seen_in_list(track, row, answer)
@@ -122,6 +123,7 @@ class News:
             watcher.update(state)
         if state.is_final:
             self._learn(track, state, answer.received_at)
+            self._inflight.saw_end(state, _hooks(track))
             self._ended(track)
             return
         track.row = None
@@ -205,6 +207,11 @@ class News:
         for watcher in track.watchers:
             watcher.update(row)
         self._ended(track)
+
+
+def _hooks(track: Watched) -> set[Hook | None]:
+    """Who is told of a track by those who wait for it."""
+    return {watcher.pipeline.hook for watcher in track.watchers}
 
 
 def _is_cut_short(row: AnyTrack) -> bool:

@@ -69,6 +69,7 @@ class Order:
         on_unknown: What to do when its fate cannot be learned.
         on_submitted: Told the accepted state, before anything else can happen.
         deadline: For all attempts together, on the loop's clock.
+        began_at: When the call began, on the loop's clock, if anybody wants to know.
         attempts: How many were made.
         resubmissions: How often it was sent again although its fate was not known.
         has_place: Whether it holds a place that it took at the queue gate.
@@ -87,6 +88,7 @@ class Order:
     on_unknown: OnUnknown = "raise"
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
     deadline: float = inf
+    began_at: float = 0.0
     attempts: int = 0
     resubmissions: int = 0
     has_place: bool = False

@@ -12,23 +12,25 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 
-from finetuning_async import _parsing
+from finetuning_async import _parsing, _report
 from finetuning_async._answers import RATE_CODES
 from finetuning_async._errors import (
     APIStatusError,
     APITimeoutError,
-    ClientClosedError,
     InternalServerError,
     QueueFullError,
     RateLimitError,
 )
 from finetuning_async._evidence import NoAnswer
+from finetuning_async._hook import Hook
+from finetuning_async._limiter import is_rate_refusal
 from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
@@ -50,12 +52,21 @@ _captured: ContextVar[list[RawResponse] | None] = ContextVar(
 
 @attrs.frozen(kw_only=True, eq=False)
 class Pipeline:
-    """Makes requests for one account, paced and repeated as its rules say."""
+    """Makes requests for one account, paced and repeated as its rules say.
+
+    Attributes:
+        transport: How they are sent.
+        limiter: When.
+        retry: How often.
+        clock: The service's.
+        hook: Who is told; `None` for nobody.
+    """
 
     transport: Transport
     limiter: RateLimiter
     retry: RetryPolicy
     clock: ServerClock
+    hook: Hook | None = None
 
     async def request(
         self, call: Call, *, deadline: float = inf, max_retries: int | None = None
@@ -80,29 +91,31 @@ class Pipeline:
             return await self.attempt(call, deadline=deadline)
         except Repeatable as failure:
             first = failure
+        numbers = count(2)
         return await retry.again(
             first,
-            lambda: self.attempt(call, deadline=deadline, first=True),
+            lambda: self.attempt(call, deadline=deadline, number=next(numbers)),
             deadline=deadline,
+            on_retry=_report.retries(self.hook, call.method, call.path),
         )
 
     async def attempt(
-        self, call: Call, *, deadline: float = inf, first: bool = False
+        self, call: Call, *, deadline: float = inf, number: int = 1
     ) -> Answer:
         """Make one attempt.
 
         Args:
             call: What to ask.
             deadline: On the loop's clock; bounds the steps on the wire.
-            first: Whether it goes before the others that wait; a repetition does.
+            number: Which attempt it is; a repetition goes before the others that wait.
 
         Raises:
             Repeatable: It failed and may be made again.
             FinetuningError: It failed.
         """
-        permit = await self.turn(call, deadline=deadline, first=first)
+        permit = await self.turn(call, deadline=deadline, number=number)
         try:
-            answer = await self.send(call, permit, deadline=deadline)
+            answer = await self.send(call, permit, deadline=deadline, number=number)
         except NoAnswer as failure:
             error = failure.as_error(call)
         else:
@@ -113,7 +126,7 @@ class Pipeline:
         raise Repeatable(error)
 
     async def turn(
-        self, call: Call, *, deadline: float = inf, first: bool = False
+        self, call: Call, *, deadline: float = inf, number: int = 1
     ) -> RatePermit:
         """Wait for a turn in the budget that a call takes from.
 
@@ -124,6 +137,7 @@ class Pipeline:
                 than what is left.
             APITimeoutError: The turn cannot come before the deadline.
         """
+        first = number > 1
         permit = None if first else self.limiter.try_acquire(call.route)
         if permit is not None:
             return permit
@@ -136,11 +150,14 @@ class Pipeline:
                 retry_after=turn - now,
                 safe_to_retry=True,
             )
-        return await self.limiter.acquire(
+        permit = await self.limiter.acquire(
             call.route,
             first=first,
             max_pause=min(self.retry.max_retry_wait, deadline - now),
         )
+        if self.hook is not None:
+            _report.turn_awaited(self.hook, call, number, now, call.route)
+        return permit
 
     async def send(
         self,
@@ -148,6 +165,7 @@ class Pipeline:
         permit: RatePermit,
         *,
         deadline: float = inf,
+        number: int = 1,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Send a call and settle its permit, whatever happens.
@@ -156,6 +174,7 @@ class Pipeline:
             call: What to send.
             permit: Its turn.
             deadline: On the loop's clock; bounds the steps on the wire.
+            number: Which attempt it is.
             still_wanted: As for `Transport.send`.
 
         Raises:
@@ -164,27 +183,36 @@ class Pipeline:
         now = anyio.current_time()
         left = None if deadline == inf else max(deadline - now, 0.001)
         try:
+            if self.hook is not None:
+                _report.sent(self.hook, call, number, self.limiter)
             answer = await self.transport.send(
                 call, seconds_left=left, still_wanted=still_wanted
             )
-        except NoAnswer as failure:
-            _log_failure(call, failure)
-            if failure.evidence == "not_sent":
+        except BaseException as error:
+            if _report.was_not_sent(error):
                 permit.unsent()
             else:
                 permit.abandoned()
+            _report.unanswered(self.hook, call, error, number, now)
             raise
-        except ClientClosedError:
-            permit.unsent()
-            raise
-        except BaseException:
-            permit.abandoned()
-            raise
-        permit.answered(_parsing.answer_facts(answer))
+        self._take(call, answer, permit, number)
+        return answer
+
+    def _take(
+        self, call: Call, answer: Answer, permit: RatePermit, number: int
+    ) -> None:
+        """Book an answer, learn from it, and tell of it."""
+        facts = _parsing.answer_facts(answer)
+        is_refused = is_rate_refusal(facts)
+        held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
+        permit.answered(facts)
         _capture(call, answer)
         self._learn_the_time(answer)
-        _log_answer(call, answer)
-        return answer
+        if self.hook is not None or logger.isEnabledFor(logging.DEBUG):
+            _report.answered(self.hook, call, answer, facts, number, self.limiter)
+        if is_refused and held_until <= answer.received_at:
+            opens_at = self.limiter.gate_opens(call.route)
+            _report.gate_closed(self.hook, call, answer, facts, opens_at)
 
     def _learn_the_time(self, answer: Answer) -> None:
         date = _parsing.server_date(answer)
@@ -254,15 +282,3 @@ def _capture(call: Call, answer: Answer) -> None:
                 elapsed=answer.received_at - answer.sent_at,
             )
         )
-
-
-def _log_answer(call: Call, answer: Answer) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        milliseconds = (answer.received_at - answer.sent_at) * 1000
-        logger.debug(
-            "%s %s: %d in %.0f ms", call.method, call.path, answer.status, milliseconds
-        )
-
-
-def _log_failure(call: Call, failure: NoAnswer) -> None:
-    logger.debug("%s %s: no answer (%s)", call.method, call.path, failure.reason)

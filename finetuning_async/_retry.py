@@ -7,9 +7,10 @@ global random, and neither can be rehearsed.
 
 from __future__ import annotations
 
+import logging
 import random
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 import attrs
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
     from finetuning_async._errors import FinetuningError
 
+    OnRetry: TypeAlias = Callable[[int, float, FinetuningError], None]
+
 T = TypeVar("T")
+
+logger = logging.getLogger("finetuning_async")
 
 
 def check_retries(value: object) -> int:
@@ -84,6 +89,7 @@ class RetryPolicy:
         attempt: Callable[[], Awaitable[T]],
         *,
         deadline: float = inf,
+        on_retry: OnRetry | None = None,
     ) -> T:
         """Go on after a failed first attempt, which counts as number 1.
 
@@ -91,6 +97,8 @@ class RetryPolicy:
             first: How it failed.
             attempt: Makes the next one; raises `Repeatable` to be called again.
             deadline: On the loop's clock; no pause is begun that does not fit.
+            on_retry: Told before each pause: the number of the attempt to come, the
+                seconds until then, and why.
 
         Raises:
             FinetuningError: The error of the last attempt.
@@ -107,6 +115,7 @@ class RetryPolicy:
             wait=self._pause,
             stop=lambda state: self._is_over(state, deadline),
             retry=retry_if_exception_type(Repeatable),
+            before_sleep=lambda state: _tell(state, on_retry),
             reraise=True,
         )
         try:
@@ -130,6 +139,17 @@ class RetryPolicy:
             or asked > self.max_retry_wait
             or anyio.current_time() + pause > deadline
         )
+
+
+def _tell(state: RetryCallState, on_retry: OnRetry | None) -> None:
+    number, pause, error = (
+        state.attempt_number + 1,
+        state.upcoming_sleep,
+        _failure(state).error,
+    )
+    logger.debug("attempt %d begins in %.1f s, after: %s", number, pause, error)
+    if on_retry is not None:
+        on_retry(number, pause, error)
 
 
 def _failure(state: RetryCallState) -> Repeatable:

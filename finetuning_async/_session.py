@@ -19,6 +19,7 @@ import anyio
 import attrs
 from anyio.lowlevel import EventLoopToken, current_token
 
+from finetuning_async import _outcome
 from finetuning_async._account import Account, rng
 from finetuning_async._errors import (
     APITimeoutError,
@@ -150,6 +151,7 @@ class Session:
                 rng=rng,
             ),
             clock=account.clock,
+            hook=settings.on_event,
         )
         calls.polled_by(account.poller)
         waiting = Waiting(pipeline, account.inflight, account.poller)
@@ -258,7 +260,15 @@ class Session:
             safe_to_retry=True,
         )
 
+    def saw(self, track: AnyTrack) -> None:
+        """A caller's own read showed a track; it may have been waited for to end."""
+        if track.is_final and self.account.inflight.has(track.id):
+            self.account.inflight.saw_end(track)
+
     def _fate_unknown(self, order: Order, since: float) -> SubmissionUnknownError:
+        if self.pipeline.hook is not None:
+            reason = "time was over while it was on the wire or being looked up"
+            _outcome.unknown(self.pipeline.hook, order, reason, given_up=True)
         return SubmissionUnknownError(
             "time was over while a create was on the wire or being looked up; it may be"
             f" paid: look for seed={order.seed} in generations.list() before creating"

@@ -12,6 +12,7 @@ import attrs
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._headers import Headers, read_headers
+from finetuning_async._hook import Hook, as_hook
 from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._rate_limits import RateLimits, SupportsRateLimits
 from finetuning_async._retry import check_retries
@@ -72,6 +73,7 @@ class Settings:
         rate_limits: What the account may send; `None` for no pacing.
         rate_limiter: Its turns, if the caller brings them.
         headers: The caller's own.
+        on_event: Who is told what happens; `None` for nobody.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -91,6 +93,7 @@ class Settings:
         default=None, converter=_checked_limiter
     )
     headers: Headers = attrs.field(factory=lambda: Headers({}))
+    on_event: Hook | None = attrs.field(default=None, converter=as_hook)
 
     @property
     def is_on_loopback(self) -> bool:

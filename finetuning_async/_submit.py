@@ -26,7 +26,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from finetuning_async import _parsing
+from finetuning_async import _outcome, _parsing, _report
 from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
@@ -96,6 +96,8 @@ class Submitter:
             APIConnectionError: It could not be sent.
             Exception: What `on_submitted` raised; a note names the accepted track.
         """
+        if self._pipeline.hook is not None:
+            order.began_at = anyio.current_time()
         async with self._one_by_one.turn(order.identity):
             with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
                 track = await self._until_known(order)
@@ -122,14 +124,17 @@ class Submitter:
             return await self._attempt(order)
         except Repeatable as failure:
             first = failure
+        call, hook = order.call, self._pipeline.hook
         return await order.retry.again(
-            first, lambda: self._attempt(order), deadline=order.deadline
+            first,
+            lambda: self._attempt(order),
+            deadline=order.deadline,
+            on_retry=_report.retries(hook, call.method, call.path),
         )
 
     async def _attempt(self, order: Order) -> Created:
         while True:
-            await self._park(order)
-            order.has_place = True
+            await self._take_a_place(order)
             try:
                 return await Guarded[Created](
                     lambda guarded: self._once(order, guarded)
@@ -140,6 +145,16 @@ class Submitter:
                 self._give_the_place_back(order)
             if not self._may_wait(order, error):
                 raise error
+
+    async def _take_a_place(self, order: Order) -> None:
+        """Enter the service's queue, as soon as it takes one more."""
+        hook = self._pipeline.hook
+        since = anyio.current_time()
+        await self._park(order)
+        order.has_place = True
+        if hook is not None:
+            number = order.attempts + 1
+            _report.turn_awaited(hook, order.call, number, since, "queue")
 
     def _may_wait(self, order: Order, error: QueueFullError) -> bool:
         """Whether a create that met a full queue stands in line again."""
@@ -169,9 +184,9 @@ class Submitter:
         raise Unknown(f"given up {GRACE:g} s after the call was cancelled")
 
     async def _turn(self, order: Order) -> RatePermit:
-        again, order.attempts = order.attempts > 0, order.attempts + 1
+        order.attempts += 1
         permit = await self._pipeline.turn(
-            order.call, deadline=order.deadline, first=again
+            order.call, deadline=order.deadline, number=order.attempts
         )
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -186,7 +201,10 @@ class Submitter:
         order.sent_at = anyio.current_time()
         try:
             return await self._pipeline.send(
-                order.call, permit, still_wanted=lambda: not guarded.caller_left
+                order.call,
+                permit,
+                number=order.attempts,
+                still_wanted=lambda: not guarded.caller_left,
             )
         except NoAnswer as failure:
             fate = self._without_answer(order, failure)
@@ -206,8 +224,8 @@ class Submitter:
         unknown = Unknown("its task was cancelled from outside")
         finding = await self._find(order, unknown)
         if finding.track is not None:
-            self._inflight.adopted(finding.track.id, _entry(order))
-            await self._tell(order, finding.track)
+            self._inflight.adopted(finding.track.id, self._entry(order))
+            await self._tell(order, finding.track, adopted=True)
 
     def _without_answer(self, order: Order, failure: NoAnswer) -> Exception:
         if failure.evidence == "not_sent":
@@ -227,6 +245,8 @@ class Submitter:
             reason,
             order.seed,
         )
+        if self._pipeline.hook is not None:
+            _outcome.unknown(self._pipeline.hook, order, reason, given_up=False)
         return Unknown(reason, error)
 
     async def _judge(self, order: Order, answer: Answer) -> Created:
@@ -245,7 +265,9 @@ class Submitter:
     def _refused_by_the_queue(self, order: Order, error: QueueFullError) -> None:
         order.sent_at = None
         order.has_place = False
+        was_known = self._inflight.queue_capacity is not None
         self._inflight.refused(error.retry_after)
+        _outcome.queue_full(self._pipeline.hook, error, was_known=was_known)
 
     async def _accept(self, order: Order, answer: Answer) -> Created:
         try:
@@ -254,15 +276,30 @@ class Submitter:
             reason = error.message
         else:
             order.has_place = False
-            self._inflight.accepted(track.id, _entry(order))
+            self._inflight.accepted(track.id, self._entry(order))
             await self._tell(order, track)
             return _known(order)
         raise self._lost(order, reason)
 
-    async def _tell(self, order: Order, track: Created) -> None:
+    def _entry(self, order: Order) -> UnderWay:
+        return UnderWay(
+            kind=order.request.kind,
+            accepted_at=anyio.current_time(),
+            duration=order.request.duration,
+            has_webhook=order.request.webhook is not None,
+            hook=self._pipeline.hook,
+        )
+
+    async def _tell(
+        self, order: Order, track: Created, *, adopted: bool = False
+    ) -> None:
         order.sent_at, order.accepted = None, track
         logger.info("accepted %s %s", track.kind, track.id)
         order.accepted = track = self._compare(order, track)
+        if self._pipeline.hook is not None:
+            _outcome.accepted(self._pipeline.hook, order, track, adopted=adopted)
+        if track.is_final:
+            self._inflight.saw_end(track)
         if order.on_submitted is None:
             return
         try:
@@ -307,12 +344,12 @@ class Submitter:
         raise self._unknown_error(order, unknown, finding) from unknown.error
 
     async def _adopt(self, order: Order, track: Generation) -> Created:
-        self._inflight.adopted(track.id, _entry(order))
+        self._inflight.adopted(track.id, self._entry(order))
         logger.warning("found %s again, whose answer was lost", track.id)
 
         async def tell(guarded: Guarded[None]) -> None:
             with guarded.held():
-                await self._tell(order, track)
+                await self._tell(order, track, adopted=True)
 
         await Guarded[None](tell).run()
         return _known(order)
@@ -345,6 +382,14 @@ class Submitter:
         if finding.candidates:
             where = f"candidates: {', '.join(finding.candidates)}"
         since = order.in_doubt_since
+        if self._pipeline.hook is not None:
+            _outcome.unknown(
+                self._pipeline.hook,
+                order,
+                unknown.reason,
+                given_up=True,
+                candidates=finding.candidates,
+            )
         return SubmissionUnknownError(
             f"a create was sent and its fate is not known ({unknown.reason}); {where}."
             f" It may be paid: look for {_mark(order)} in the list before creating it"
@@ -372,15 +417,6 @@ def _mark(order: Order) -> str:
 def _known(order: Order) -> Created:
     assert order.accepted is not None  # noqa: S101 - `_tell` has set it
     return order.accepted
-
-
-def _entry(order: Order) -> UnderWay:
-    return UnderWay(
-        kind=order.request.kind,
-        accepted_at=anyio.current_time(),
-        duration=order.request.duration,
-        has_webhook=order.request.webhook is not None,
-    )
 
 
 def _read(order: Order, answer: Answer) -> Created:

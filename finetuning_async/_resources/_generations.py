@@ -141,10 +141,11 @@ class Generations:
             FinetuningError: It could not be read.
         """
         path = f"/v1/generations/{segment(generation_id, 'generation_id')}"
-        answer = await self._session().ask(
-            Call(method="GET", path=path), timeout, max_retries
-        )
-        return _parsing.generation(answer)
+        session = self._session()
+        call = Call(method="GET", path=path)
+        track = _parsing.generation(await session.ask(call, timeout, max_retries))
+        session.saw(track)
+        return track
 
     def list(
         self,
@@ -179,8 +180,12 @@ class Generations:
             call = Call(
                 method="GET", path="/v1/generations", query={**query, "offset": start}
             )
-            answer = await self._session().ask(call, timeout, max_retries)
-            return _parsing.generation_page(answer, offset=start)
+            session = self._session()
+            answer = await session.ask(call, timeout, max_retries)
+            page = _parsing.generation_page(answer, offset=start)
+            for track in page.items:
+                session.saw(track)
+            return page
 
         return Listing(fetch, offset)
 

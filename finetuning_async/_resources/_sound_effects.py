@@ -104,10 +104,11 @@ class SoundEffects:
             FinetuningError: It could not be read.
         """
         path = f"/v1/sound-effects/{segment(sound_effect_id, 'sound_effect_id')}"
-        answer = await self._session().ask(
-            Call(method="GET", path=path), timeout, max_retries
-        )
-        return _parsing.sound_effect(answer)
+        session = self._session()
+        call = Call(method="GET", path=path)
+        effect = _parsing.sound_effect(await session.ask(call, timeout, max_retries))
+        session.saw(effect)
+        return effect
 
     def list(
         self,
@@ -139,7 +140,11 @@ class SoundEffects:
                 path="/v1/sound-effects",
                 query={**query, "offset": start},
             )
-            answer = await self._session().ask(call, timeout, max_retries)
-            return _parsing.sound_effect_page(answer, offset=start)
+            session = self._session()
+            answer = await session.ask(call, timeout, max_retries)
+            page = _parsing.sound_effect_page(answer, offset=start)
+            for effect in page.items:
+                session.saw(effect)
+            return page
 
         return Listing(fetch, offset)

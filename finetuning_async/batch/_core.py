@@ -38,10 +38,10 @@ class _Announced(Pipeline):
     leaving: Callable[[], Awaitable[None]]
 
     async def turn(
-        self, call: Call, *, deadline: float = inf, first: bool = False
+        self, call: Call, *, deadline: float = inf, number: int = 1
     ) -> RatePermit:
         """As `Pipeline.turn`; a read is not announced."""
-        permit = await Pipeline.turn(self, call, deadline=deadline, first=first)
+        permit = await Pipeline.turn(self, call, deadline=deadline, number=number)
         if call.repeatable:
             return permit
         try:

@@ -1,0 +1,76 @@
+"""What becomes of creates, told: a line of the log, and an event for the hook."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from finetuning_async._events import CreateUnknown, GateClosed, GenerationAccepted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finetuning_async._errors import QueueFullError
+    from finetuning_async._hook import Hook
+    from finetuning_async._order import Created, Order
+
+logger = logging.getLogger("finetuning_async")
+
+
+def accepted(hook: Hook, order: Order, track: Created, *, adopted: bool) -> None:
+    """A create was accepted; its log line is written before anything can go wrong."""
+    now = anyio.current_time()
+    hook(
+        GenerationAccepted(
+            at=now,
+            generation_id=track.id,
+            kind=order.request.kind,
+            seed=order.seed,
+            attempts=order.attempts,
+            duration=now - order.began_at,
+            adopted=adopted,
+            changed=tuple(sorted(track.changed_by_service)),
+            credits_remaining=getattr(track, "credits_remaining", None),
+        )
+    )
+
+
+def unknown(
+    hook: Hook,
+    order: Order,
+    reason: str,
+    *,
+    given_up: bool,
+    candidates: Sequence[str] = (),
+) -> None:
+    """A create may have been accepted."""
+    hook(
+        CreateUnknown(
+            at=anyio.current_time(),
+            kind=order.request.kind,
+            seed=order.seed,
+            reason=reason,
+            given_up=given_up,
+            candidates=tuple(candidates),
+        )
+    )
+
+
+def queue_full(hook: Hook | None, error: QueueFullError, *, was_known: bool) -> None:
+    """The service's queue is full; later times are a test of whether it has grown."""
+    logger.log(
+        logging.DEBUG if was_known else logging.WARNING,
+        "the service's queue is full: creates wait for a track to end",
+    )
+    if hook is not None:
+        hook(
+            GateClosed(
+                at=anyio.current_time(),
+                budget="queue",
+                duration=error.retry_after,
+                code=error.code,
+                request_id=error.request_id,
+            )
+        )
