@@ -40,10 +40,10 @@ MUTANTS: Final = (
     Mutant(
         "claims after the callback",
         "_submit.py",
-        "            self._inflight.accepted(track.id, _entry(order))\n"
+        "            self._inflight.accepted(track.id, self._entry(order))\n"
         "            await self._tell(order, track)\n",
         "            await self._tell(order, track)\n"
-        "            self._inflight.accepted(track.id, _entry(order))\n",
+        "            self._inflight.accepted(track.id, self._entry(order))\n",
         "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(
