@@ -100,7 +100,8 @@ class MediaStream:
             APIConnectionError: The stream broke.
         """
         broken: Exception | None = None
-        source = self._response.aiter_bytes()
+        coded = "content-encoding" in self._response.headers  # though none was asked
+        source = self._response.aiter_bytes() if coded else self._response.aiter_raw()
         while broken is None:
             try:
                 chunk = await anext(source)
