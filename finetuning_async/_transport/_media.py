@@ -100,8 +100,7 @@ class MediaStream:
             APIConnectionError: The stream broke.
         """
         broken: Exception | None = None
-        coded = "content-encoding" in self._response.headers  # though none was asked
-        source = self._response.aiter_bytes() if coded else self._response.aiter_raw()
+        source = self._response.aiter_bytes()
         while broken is None:
             try:
                 chunk = await anext(source)
