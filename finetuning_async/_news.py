@@ -21,10 +21,13 @@ from finetuning_async._errors import (
 from finetuning_async._next_read import missing
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from finetuning_async._hook import Hook
     from finetuning_async._inflight import InFlight
+    from finetuning_async._lists import Lists
     from finetuning_async._models import Page
-    from finetuning_async._next_read import ListHealth, Read
+    from finetuning_async._next_read import Read
     from finetuning_async._poll_schedule import Outlook
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
@@ -46,7 +49,7 @@ class News:
 
     Args:
         watched: The tracks under watch.
-        lists: Which lists can be used.
+        lists: What is known of the lists.
         inflight: The account's register.
         outlook: Learns how long tracks take.
         clock: The service's.
@@ -57,7 +60,7 @@ class News:
     def __init__(
         self,
         watched: WatchList,
-        lists: ListHealth,
+        lists: Lists,
         inflight: InFlight,
         outlook: Outlook,
         clock: ServerClock,
@@ -83,10 +86,14 @@ class News:
             self._take_page(read, answer)
             return
         (track,) = read.tracks
+        state: AnyTrack
         if read.family == "generations":
-            self._seen(track, _parsing.generation(answer), answer)
+            state = _parsing.generation(answer)
         else:
-            self._seen(track, _parsing.sound_effect(answer), answer)
+            state = _parsing.sound_effect(answer)
+        if state.status == "completed":
+            self._lists.has_completed(track)
+        self._seen(track, state, answer)
 
     def _take_page(self, read: Read, answer: Answer) -> None:
         page: Page[AnyTrack]
@@ -94,17 +101,53 @@ class News:
             page = _parsing.generation_page(answer, offset=read.offset or 0)
         else:
             page = _parsing.sound_effect_page(answer, offset=read.offset or 0)
-        self._lists.worked(read.family)
+        self._lists.worked(read.listing)
         for row in page.items:
             track = self._list.get(row.id)
             if row.is_final and (track is not None or self._inflight.has(row.id)):
                 self._inflight.saw_end(row, () if track is None else _hooks(track))
             if track is not None:
-                track.offset = read.offset
+                self._place(track, read, row)
                 self._seen_in_list(track, row, answer)
+        if read.is_filtered:
+            self._take_absence(read, page, answer)
+        else:
+            self._look_further(read, page)
+
+    def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
+        """Note what the whole list says about a track."""
+        if not read.is_filtered:
+            track.offset = read.offset
+            if row.status == "completed":
+                self._lists.has_completed(track)
+
+    def _look_further(self, read: Read, page: Page[AnyTrack]) -> None:
+        """Look soon for the tracks that a page of the whole list does not show."""
         now = anyio.current_time()
-        for track in missing(read, page):
+        reach = self._reach(page, now)
+        if read.offset == 0:
+            self._lists.first_page_spans(read.family, now - reach, now)
+        for track in missing(read, page, reach=reach):
             self._list.look_at(track, now)
+
+    def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Answer) -> None:
+        """Take what a page of completed tracks says about those it does not show."""
+        now = anyio.current_time()
+        reach = self._reach(page, now)
+        for track in self._lists.not_completed(read.tracks, page, reach, now):
+            track.ran_at = answer.sent_at
+            self._list.plan_unseen(track, now)
+
+    def _reach(self, page: Page[AnyTrack], now: float) -> float:
+        """When the oldest row of a page was created, on the loop's clock.
+
+        ``-inf`` if there is no other page, `inf` if nobody knows.
+        """
+        if not page.has_more:
+            return -inf
+        dates = [row.created_at for row in page.items if row.created_at is not None]
+        age = self._age(min(dates), now) if dates else None
+        return inf if age is None else now - age
 
     def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Answer) -> None:
         """Take a row; one that lacks what its end should tell gets one read more."""
@@ -142,15 +185,23 @@ class News:
 
     def date(self, track: Watched, state: AnyTrack | None, now: float) -> None:
         """Learn the age of a track that somebody else created."""
-        server_now = self._clock.not_before(now)
-        if track.accepted_at is not None or state is None or server_now is None:
+        if track.accepted_at is not None or state is None or state.created_at is None:
             return
-        if state.created_at is not None:
-            age = (server_now - state.created_at).total_seconds()
-            track.accepted_at = now - max(age, 0.0)
+        age = self._age(state.created_at, now)
+        if age is not None:
+            track.accepted_at = now - age
+
+    def _age(self, created_at: dt.datetime, now: float) -> float | None:
+        """Seconds since a date of the service's, at least; `None` if nobody knows."""
+        server_now = self._clock.not_before(now)
+        if server_now is None:
+            return None
+        return max((server_now - created_at).total_seconds(), 0.0)
 
     def _learn(self, track: Watched, state: AnyTrack, now: float) -> None:
-        """Learn how long a completed track took, as far as that is known."""
+        """Learn that tracks fail, or how long one took, as far as that is known."""
+        if state.status == "failed":
+            self._outlook.saw_failure(now)
         if state.status != "completed":
             return
         least, most = _times_told(state)
@@ -166,7 +217,7 @@ class News:
     def refused(self, read: Read, error: APIStatusError) -> None:
         """The service will not show what was asked for."""
         if read.offset is not None:
-            self._lists.refused(read.family, anyio.current_time())
+            self._lists.refused(read.listing, anyio.current_time())
             return
         (track,) = read.tracks
         if track.row is not None:
@@ -192,7 +243,7 @@ class News:
             track.end_overtime()
         if read.offset is not None:
             if isinstance(error, InternalServerError | APIResponseError):
-                self._lists.failed(read.family, now)
+                self._lists.failed(read.listing, now)
             return
         (track,) = read.tracks
         track.failures += 1

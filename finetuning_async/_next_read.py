@@ -5,11 +5,16 @@ newest first: that page. A track that is not where it was last seen is looked fo
 following page, and when that shows none of the others either, or there is none, it gets
 its own ``GET``. So rows deeper than a page, missing rows and rows shifted by new tracks
 are all found, and each read shows something that was due.
+
+Several that stand on more than one page, between tracks that have ended: the first page
+of those *completed*. One read tells for all of them which have, and says nothing about
+failures and other statuses, so now and then each is looked at in the usual way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -19,8 +24,7 @@ from finetuning_async._watch_list import Family, Watched
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
+    from finetuning_async._lists import Listing, Lists
     from finetuning_async._models import Page
     from finetuning_async._watch_list import AnyTrack
 
@@ -29,13 +33,6 @@ PAGE_SIZE: Final = 99
 
 WORTH_A_PAGE: Final = 2
 """From so many tracks on, a page is cheaper than a read for each."""
-
-ENOUGH_FAILURES: Final = 3
-"""Pages in a row that could not be used, until the list is given up for a while."""
-
-REST_AFTER_FAILURES: Final = 60.0
-REST_AFTER_REFUSAL: Final = 600.0
-"""Seconds without the list after failures, and after a 4xx, at 60 reads a minute."""
 
 PATHS: Final[dict[Family, str]] = {
     "generations": "/v1/generations",
@@ -49,13 +46,21 @@ class Read:
 
     Attributes:
         family: Where it reads.
-        tracks: What it should show: one track, or those of one page.
+        tracks: What it should show: one track, those of one page, or those whose
+            completion it would show.
         offset: Where the page begins; `None` for a track's own ``GET``.
+        is_filtered: Whether the page is one of completed tracks only.
     """
 
     family: Family
     tracks: Sequence[Watched]
     offset: int | None = None
+    is_filtered: bool = False
+
+    @property
+    def listing(self) -> Listing:
+        """The list that a page is of."""
+        return self.family, self.is_filtered
 
     @property
     def call(self) -> Call:
@@ -64,69 +69,54 @@ class Read:
         if self.offset is None:
             track_id = quote(self.tracks[0].track_id, safe="")
             return Call(method="GET", path=f"{path}/{track_id}")
-        query = {"limit": PAGE_SIZE, "offset": self.offset}
+        query: dict[str, str | int] = {"limit": PAGE_SIZE, "offset": self.offset}
+        if self.is_filtered:
+            query["status"] = "completed"
         return Call(method="GET", path=path, query=query)
 
 
-def choose(due: Sequence[Watched], *, lists: Collection[Family]) -> Read:
+def choose(due: Sequence[Watched], *, now: float, lists: Lists) -> Read:
     """The read for the first of the tracks that are due.
 
     Args:
         due: At least one track, the most urgent first.
-        lists: The families whose list can be used.
+        now: On the loop's clock.
+        lists: What is known of the lists.
     """
     first = due[0]
     family, offset = first.family, first.offset
-    if family in lists and offset is not None and first.row is None:
-        peers = [t for t in due if t.offset == offset and t.family == family]
-        peers = [t for t in peers if t.row is None]
-        if len(peers) >= WORTH_A_PAGE:
-            return Read(family, peers, offset)
+    if not lists.are_usable((family, False), now) or not _is_listed(first):
+        return Read(family, [first])
+    listed = [t for t in due if t.family == family and _is_listed(t)]
+    if lists.tell_end(first, now):
+        told = [t for t in listed if lists.tell_end(t, now)]
+        if len(told) >= WORTH_A_PAGE and not lists.on_first_page(told, now):
+            return Read(family, told, 0, is_filtered=True)
+    peers = [t for t in listed if t.offset == offset]
+    if len(peers) >= WORTH_A_PAGE:
+        return Read(family, peers, offset)
     return Read(family, [first])
 
 
-def missing(read: Read, page: Page[AnyTrack]) -> list[Watched]:
+def _is_listed(track: Watched) -> bool:
+    """Whether a page may say all that is to be known of a track."""
+    return track.offset is not None and track.row is None
+
+
+def missing(read: Read, page: Page[AnyTrack], *, reach: float = -inf) -> list[Watched]:
     """The tracks that a page should have shown; they are told where to be looked for.
 
     Args:
         read: What was read.
         page: What came.
+        reach: When its oldest row was created, on the loop's clock.
     """
     shown = {row.id for row in page.items}
     absent = [track for track in read.tracks if track.track_id not in shown]
-    goes_on = page.has_more and len(absent) < len(read.tracks)
+    some_found = len(absent) < len(read.tracks)
     for track in absent:
+        is_older = track.accepted_at is not None and track.accepted_at < reach
+        may_be_near = is_older and len(absent) * PAGE_SIZE > page.next_offset
+        goes_on = page.has_more and (some_found or may_be_near)
         track.offset = page.next_offset if goes_on else None
     return absent
-
-
-class ListHealth:
-    """Which lists can be used: not one that was refused, or that fails and fails.
-
-    Args:
-        scale: Seconds per read of the budget.
-    """
-
-    def __init__(self, *, scale: float) -> None:
-        self._scale = scale
-        self._failures: dict[Family, int] = {}
-        self._resting: dict[Family, float] = {}
-
-    def usable(self, now: float) -> set[Family]:
-        """The families whose list may be asked."""
-        return {name for name in PATHS if self._resting.get(name, now) <= now}
-
-    def worked(self, family: Family) -> None:
-        """A page was read."""
-        self._failures.pop(family, None)
-
-    def failed(self, family: Family, now: float) -> None:
-        """A page came as an error of the service, or could not be read."""
-        failures = self._failures.get(family, 0) + 1
-        self._failures[family] = failures % ENOUGH_FAILURES
-        if failures == ENOUGH_FAILURES:
-            self._resting[family] = now + REST_AFTER_FAILURES * self._scale
-
-    def refused(self, family: Family, now: float) -> None:
-        """A page was answered with a 4xx."""
-        self._resting[family] = now + REST_AFTER_REFUSAL * self._scale

@@ -59,6 +59,16 @@ STRAGGLER_SHARE: Final = 0.05
 SLOWEST_LOOK: Final = 15.0
 """Seconds between looks at a straggler, at 60 reads a minute."""
 
+SHOWN_EVERY: Final = 25.0
+SHOWN_SOONER: Final = 5.0
+"""Seconds for which a track that is due may go with reads that tell only whether it has
+completed, at 60 reads a minute: usually, and while tracks fail or once one is overdue.
+The others cost turns. With 99 in flight, 95 % of the ends are noticed within 2.3 s at
+10 s, 2.0 s at 20 s, 1.8 s at 25 s; failures 13 s late at 20 s, 5 s late at 8 s."""
+
+FAILURE_REMEMBERED: Final = 300.0
+"""Seconds after the last failure, likewise, until tracks are taken not to fail."""
+
 
 class Pace:
     """The rhythm of the reads: one every `interval` seconds on the long run.
@@ -117,6 +127,7 @@ class Outlook:
         self._scale = scale
         self._seen: dict[_Key, deque[tuple[float, float]]] = {}
         self._expected: dict[_Key, Expectation] = {}
+        self._failed_at = -inf
 
     def learn(
         self, kind: Kind, length: float | None, *, shortest: float, longest: float
@@ -145,6 +156,23 @@ class Outlook:
         high = max(longest for _, longest in samples)
         slack = (2 * (high - low) + high) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
+
+    def saw_failure(self, now: float) -> None:
+        """A track has failed."""
+        self._failed_at = now
+
+    def show_by(self, look: float, *, end: float, now: float) -> float:
+        """From when on only a read will do that shows a track whatever its status.
+
+        Args:
+            look: When it is looked at next.
+            end: When it should have ended.
+            now: All on the loop's clock.
+        """
+        usual, sooner = SHOWN_EVERY * self._scale, SHOWN_SOONER * self._scale
+        if now < self._failed_at + FAILURE_REMEMBERED * self._scale:
+            usual = sooner
+        return min(look + usual, max(look + sooner, end))
 
     def pause(self, expectation: Expectation, *, age: float) -> float:
         """How long to wait before the next look at a track that still runs.

@@ -29,8 +29,9 @@ from finetuning_async._errors import (
     PermissionDeniedError,
 )
 from finetuning_async._evidence import NoAnswer
+from finetuning_async._lists import Lists
 from finetuning_async._news import News
-from finetuning_async._next_read import ListHealth, Read, choose
+from finetuning_async._next_read import Read, choose
 from finetuning_async._poll_schedule import Outlook, Pace
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import Guarded
@@ -77,7 +78,7 @@ class Poller:
         scale, turn = self._pace.scale, self._pace.interval
         outlook = Outlook(scale=scale)
         self._list = WatchList(inflight, outlook, scale=scale)
-        self._lists = ListHealth(scale=scale)
+        self._lists = Lists(scale=scale)
         self._news = News(
             self._list, self._lists, inflight, outlook, clock, scale=scale, turn=turn
         )
@@ -293,11 +294,12 @@ class Poller:
         due = self._list.due(now, soon=self._pace.interval)
         if not due:
             return None
-        read = choose(due, lists=self._lists.usable(now))
+        read = choose(due, now=now, lists=self._lists)
         self._pace.spent(now)
         for track in read.tracks:
             track.is_urgent = False
-            track.looked_at = now
+            if not read.is_filtered:  # it may show no state of theirs
+                track.looked_at = now
             self._list.look_at(track, now + self._pace.interval)
         return read
 

@@ -132,6 +132,8 @@ class Watched:
         latest: The last state read.
         row: A final row of a list that lacks what the end should tell.
         next_look: When to look next, on the loop's clock.
+        show_by: From when on only a read will do that shows it whatever its status,
+            likewise.
         looked_at: When the last look began, on the loop's clock.
         ran_at: When it was last known to run, likewise.
         offset: Where the page of the list begins that should show it; `None` if it is
@@ -156,6 +158,7 @@ class Watched:
         "offset",
         "ran_at",
         "row",
+        "show_by",
         "track_id",
         "watchers",
     )
@@ -169,6 +172,7 @@ class Watched:
         self.latest: AnyTrack | None = None
         self.row: AnyTrack | None = None
         self.next_look = -inf
+        self.show_by = -inf
         self.looked_at = -inf
         self.ran_at = -inf
         self.offset: int | None = 0
@@ -292,17 +296,26 @@ class WatchList:
             self.look_at(track, again)
 
     def plan(self, track: Watched, now: float) -> None:
-        """Decide when a track that still runs is looked at next."""
-        pause = 0.0
+        """Decide when a track that was seen to run is looked at next, and by what."""
+        pause, end = 0.0, inf
         if track.accepted_at is not None:
             expected = self._outlook.expect(track.kind, track.length)
+            end = track.accepted_at + expected.latest
             pauses = self._outlook.pause
             if self._awaits_hook(track):
                 pauses = self._outlook.pause_for_hook
             pause = pauses(expected, age=now - track.accepted_at)
-        self.look_at(track, now + pause)
+        look = now + pause
+        self.look_at(track, look)
+        track.show_by = self._outlook.show_by(look, end=end, now=now)
         for watcher in track.watchers:
             self._look_before_the_end(track, watcher, now)
+
+    def plan_unseen(self, track: Watched, now: float) -> None:
+        """The same for one of which is known only that it has not completed."""
+        show_by = track.show_by
+        self.plan(track, now)
+        track.show_by = min(show_by, track.show_by)
 
     def _awaits_hook(self, track: Watched) -> bool:
         noticed = track.noticed_at > -inf
@@ -312,8 +325,10 @@ class WatchList:
         self, track: Watched, watcher: Watcher, now: float
     ) -> None:
         last_chance = watcher.deadline - LAST_LOOK * self._scale
-        if now < last_chance < track.next_look:
-            self.look_at(track, last_chance)
+        if now < last_chance:
+            track.show_by = min(track.show_by, last_chance)
+            if last_chance < track.next_look:
+                self.look_at(track, last_chance)
 
     def look_at(self, track: Watched, moment: float) -> None:
         """Look at a track at a time of the loop's clock."""
@@ -323,6 +338,7 @@ class WatchList:
     def hasten(self, track: Watched) -> None:
         """Look at a track as soon as can be."""
         track.is_urgent = True
+        track.show_by = -inf
         self.look_at(track, -inf)
 
     def due(self, now: float, *, soon: float = 0.0) -> list[Watched]:
@@ -366,7 +382,14 @@ class WatchList:
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
             elif not (may_look and self._looks_once_more(waiter, now)):
-                waiter.end()
+                self._end(waiter)
+
+    def _end(self, watcher: Watcher) -> None:
+        """Its time is over; if the end of its track is known, it is told that first."""
+        track = self._tracks.get(watcher.track_id)
+        if track is not None and track.row is not None:
+            watcher.update(track.row)
+        watcher.end()
 
     def _looks_once_more(self, watcher: Watcher, now: float) -> bool:
         track = self._tracks.get(watcher.track_id)

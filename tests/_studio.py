@@ -65,6 +65,7 @@ class Studio(httpx.AsyncBaseTransport):
         tracks: By id, oldest first.
         log: When each request arrived, and its path with the query.
         delay: Seconds each way.
+        filters: Whether lists heed ``status``.
         meddle: Awaited with each request; what it returns is the answer, unless `None`.
     """
 
@@ -72,6 +73,7 @@ class Studio(httpx.AsyncBaseTransport):
         self.tracks: dict[str, Track] = {}
         self.log: list[tuple[float, str]] = []
         self.delay = 0.05
+        self.filters = True
         self.meddle: Callable[[httpx.Request], Awaitable[httpx.Response | None]]
         self.meddle = _stay_out
 
@@ -110,6 +112,8 @@ class Studio(httpx.AsyncBaseTransport):
 
     def _page(self, params: httpx.QueryParams) -> httpx.Response:
         rows = [t.row() for t in reversed(self.tracks.values()) if t.is_listed]
+        if self.filters and "status" in params:
+            rows = [row for row in rows if row["status"] == params["status"]]
         start = int(params["offset"])
         end = start + int(params["limit"])
         return reply(

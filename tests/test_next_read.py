@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetuning_async._lists import Lists
 from finetuning_async._models import Generation, Page
 from finetuning_async._next_read import (
-    ENOUGH_FAILURES,
     PAGE_SIZE,
-    REST_AFTER_FAILURES,
-    REST_AFTER_REFUSAL,
-    ListHealth,
     Read,
     choose,
     missing,
@@ -23,16 +21,25 @@ from finetuning_async._watch_list import Watched
 
 if TYPE_CHECKING:
     from finetuning_async._types import Kind
-    from finetuning_async._watch_list import Family
-
-BOTH: set[Family] = {"generations", "sound_effects"}
 
 
-def tracks(*ids: str, offset: int | None = 0, kind: Kind = "music") -> list[Watched]:
+def tracks(
+    *ids: str,
+    offset: int | None = 0,
+    kind: Kind = "music",
+    accepted_at: float | None = None,
+    show_by: float = -inf,
+) -> list[Watched]:
     made = [Watched(track_id, kind) for track_id in ids]
     for track in made:
         track.offset = offset
+        track.accepted_at = accepted_at
+        track.show_by = show_by
     return made
+
+
+def chosen(due: list[Watched], lists: Lists | None = None, now: float = 0.0) -> Read:
+    return choose(due, now=now, lists=lists or Lists(scale=1.0))
 
 
 def page(*ids: str, has_more: bool = False, next_offset: int = 99) -> Page[Generation]:
@@ -41,42 +48,46 @@ def page(*ids: str, has_more: bool = False, next_offset: int = 99) -> Page[Gener
 
 
 def test_one_track_is_read_by_itself() -> None:
-    call = choose(tracks("a/b ?"), lists=BOTH).call
+    call = chosen(tracks("a/b ?")).call
     assert (call.method, call.path) == ("GET", "/v1/generations/a%2Fb%20%3F")
     assert not call.query
 
 
 def test_several_are_read_by_a_page() -> None:
-    call = choose(tracks("a", "b"), lists=BOTH).call
+    call = chosen(tracks("a", "b")).call
     assert call.path == "/v1/generations"
     assert call.query == {"limit": PAGE_SIZE, "offset": 0}
 
 
 def test_families_do_not_share_a_page() -> None:
     due = [*tracks("a", kind="sound_effect"), *tracks("b", "c")]
-    assert choose(due, lists=BOTH).call.path == "/v1/sound-effects/a"
+    assert chosen(due).call.path == "/v1/sound-effects/a"
     due = [*tracks("b"), *tracks("a", kind="sound_effect"), *tracks("c")]
-    read = choose(due, lists=BOTH)
+    read = chosen(due)
     assert [track.track_id for track in read.tracks] == ["b", "c"]
     assert read.family == "generations"
 
 
 def test_the_most_urgent_track_decides() -> None:
     due = [*tracks("x", offset=None), *tracks("a", "b")]
-    assert choose(due, lists=BOTH).call.path == "/v1/generations/x"
+    assert chosen(due).call.path == "/v1/generations/x"
     due = [*tracks("y", "z", offset=99), *tracks("a", "b")]
-    assert choose(due, lists=BOTH).offset == 99
+    assert chosen(due).offset == 99
 
 
 def test_without_its_list_each_is_read_by_itself() -> None:
-    assert choose(tracks("a", "b"), lists={"sound_effects"}).offset is None
+    lists = Lists(scale=1.0)
+    lists.refused(("generations", False), 0.0)
+    assert chosen(tracks("a", "b"), lists).offset is None
+    effects = tracks("a", "b", kind="sound_effect")
+    assert chosen(effects, lists).offset == 0
 
 
 def test_a_row_that_was_cut_short_is_read_by_itself() -> None:
     due = tracks("a", "b", "c")
     due[0].row = Generation(id="a", status="failed")
-    assert choose(due, lists=BOTH).call.path == "/v1/generations/a"
-    assert [t.track_id for t in choose(due[1:] + due[:1], lists=BOTH).tracks] == [
+    assert chosen(due).call.path == "/v1/generations/a"
+    assert [t.track_id for t in chosen(due[1:] + due[:1]).tracks] == [
         "b",
         "c",
     ]
@@ -98,6 +109,84 @@ def test_a_row_that_is_nowhere_gets_its_own_read(shown: Page[Generation]) -> Non
     assert [track.offset for track in absent] == [None, None]
 
 
+def test_those_on_several_pages_are_read_by_the_page_of_completed_ones() -> None:
+    early = tracks("a", "b", offset=99, accepted_at=0.0, show_by=50.0)
+    late = tracks("c", "d", accepted_at=20.0, show_by=50.0)
+    read = chosen([*early, *late], now=40.0)
+    assert read.call.path == "/v1/generations"
+    assert read.call.query == {
+        "limit": PAGE_SIZE,
+        "offset": 0,
+        "status": "completed",
+    }
+    assert read.tracks == [*early, *late]
+    assert read.listing == ("generations", True)
+
+
+def test_those_on_the_first_page_are_read_by_it() -> None:
+    due = tracks("a", "b", accepted_at=0.0, show_by=50.0)
+    assert not chosen(due, now=40.0).is_filtered
+
+
+def test_one_on_another_page_is_read_by_itself() -> None:
+    (due,) = tracks("a", offset=99, accepted_at=0.0, show_by=50.0)
+    assert chosen([due], now=40.0).offset is None
+
+
+def test_whatever_must_be_shown_is_not_left_to_the_page_of_completed_ones() -> None:
+    stale = tracks("a", "b", offset=99, accepted_at=0.0, show_by=40.0)
+    fresh = tracks("c", "d", accepted_at=0.0, show_by=50.0)
+    fresh += tracks("e", offset=99, accepted_at=0.0, show_by=50.0)
+    effects = tracks("f", kind="sound_effect", accepted_at=0.0, show_by=50.0)
+    read = chosen([*stale, *fresh], now=40.0)
+    assert (read.offset, read.is_filtered) == (99, False)
+    assert read.tracks == [*stale, fresh[2]]
+    read = chosen([*fresh, *effects, *stale], now=40.0)
+    assert read.is_filtered
+    assert read.tracks == fresh
+
+
+def test_what_no_list_shows_and_what_is_cut_short_is_read_by_itself() -> None:
+    fresh = tracks("c", accepted_at=0.0, show_by=50.0)
+    fresh += tracks("d", offset=99, accepted_at=0.0, show_by=50.0)
+    unlisted = tracks("a", offset=None, accepted_at=0.0, show_by=50.0)
+    cut_short = tracks("b", accepted_at=0.0, show_by=50.0)
+    cut_short[0].row = Generation(id="b", status="failed")
+    for special in (unlisted, cut_short):
+        assert chosen([*special, *fresh], now=40.0).tracks == special
+        assert chosen([*fresh, *special], now=40.0).tracks == fresh
+
+
+def test_what_is_older_than_a_page_is_looked_for_on_the_next() -> None:
+    for ages, expected in (
+        ((5.0, 5.0), [99, 99]),
+        ((5.0, 15.0), [99, None]),
+        ((5.0, 10.0), [99, None]),
+        ((5.0, None), [99, None]),
+    ):
+        due = tracks("a", "b")
+        due[0].accepted_at, due[1].accepted_at = ages
+        read = Read("generations", due, 0)
+        missing(read, page("other", has_more=True, next_offset=99), reach=10.0)
+        assert [track.offset for track in due] == expected
+
+
+@pytest.mark.parametrize(("count", "offset"), [(1, None), (2, None), (3, 198)])
+def test_no_more_pages_are_tried_than_reads_of_each_would_cost(
+    count: int, offset: int | None
+) -> None:
+    due = tracks(*map(str, range(count)), offset=99, accepted_at=0.0)
+    read = Read("generations", due, 99)
+    missing(read, page("other", has_more=True, next_offset=198), reach=10.0)
+    assert {track.offset for track in due} == {offset}
+
+
+def test_on_the_last_page_it_is_over() -> None:
+    due = tracks("a", "b", "c", accepted_at=0.0)
+    missing(Read("generations", due, 0), page("other", next_offset=99), reach=10.0)
+    assert {track.offset for track in due} == {None}
+
+
 @given(
     listed=st.lists(st.integers(0, 400), unique=True, max_size=400),
     watched=st.sets(st.integers(0, 400), min_size=1, max_size=60),
@@ -109,7 +198,7 @@ def test_whatever_the_list_shows_every_track_is_read_within_few_reads(
     rows = [str(n) for n in listed]
     reads = 0
     while waiting:
-        read = choose(list(waiting.values()), lists=BOTH)
+        read = chosen(list(waiting.values()))
         reads += 1
         if read.offset is None:
             del waiting[read.tracks[0].track_id]
@@ -126,27 +215,3 @@ def test_whatever_the_list_shows_every_track_is_read_within_few_reads(
     assert reads <= pages + len(watched)
     if unlisted == 0 and len(rows) <= PAGE_SIZE:
         assert reads == 1
-
-
-def test_a_list_that_fails_and_fails_rests_and_is_tried_again() -> None:
-    lists = ListHealth(scale=1.0)
-    for _ in range(ENOUGH_FAILURES):
-        assert "generations" in lists.usable(0.0)
-        lists.failed("generations", 0.0)
-    assert lists.usable(0.0) == {"sound_effects"}
-    assert lists.usable(REST_AFTER_FAILURES) == BOTH
-
-
-def test_one_page_that_works_clears_its_list() -> None:
-    lists = ListHealth(scale=1.0)
-    for _ in range(ENOUGH_FAILURES * 2):
-        lists.failed("generations", 0.0)
-        lists.worked("generations")
-    assert lists.usable(0.0) == BOTH
-
-
-def test_a_refused_list_rests_for_longer() -> None:
-    lists = ListHealth(scale=0.1)
-    lists.refused("sound_effects", 0.0)
-    assert lists.usable(REST_AFTER_REFUSAL / 10 - 1) == {"generations"}
-    assert lists.usable(REST_AFTER_REFUSAL / 10) == BOTH

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_async._poll_schedule import (
+    FAILURE_REMEMBERED,
     FIRST_LOOK,
     LOAN,
     SAMPLES_NEEDED,
+    SHOWN_EVERY,
+    SHOWN_SOONER,
     SLOWEST_LOOK,
     STRAGGLER_SHARE,
     Expectation,
@@ -141,3 +144,18 @@ def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
     expected = Outlook(scale=0.1).expect("music", None)
     assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
     assert Outlook(scale=0.1).pause(Expectation(0, 1), age=1e6) == SLOWEST_LOOK / 10
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_a_track_is_shown_sooner_while_tracks_fail_or_once_it_is_overdue(
+    scale: float,
+) -> None:
+    outlook = Outlook(scale=scale)
+    usual, sooner = SHOWN_EVERY * scale, SHOWN_SOONER * scale
+    assert outlook.show_by(50.0, end=inf, now=40.0) == 50.0 + usual
+    assert outlook.show_by(50.0, end=51.0 + sooner, now=40.0) == 51.0 + sooner
+    assert outlook.show_by(50.0, end=0.0, now=40.0) == 50.0 + sooner
+    outlook.saw_failure(30.0)
+    assert outlook.show_by(50.0, end=inf, now=40.0) == 50.0 + sooner
+    later = 30.0 + FAILURE_REMEMBERED * scale
+    assert outlook.show_by(50.0, end=inf, now=later) == 50.0 + usual

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
 
 
+FIRST_PAGE = "/v1/generations?limit=99&offset=0"
+COMPLETED = f"{FIRST_PAGE}&status=completed"
+
+
 async def wait_for_all(client: AsyncClient, *ids: str, **options: Any) -> list[Any]:
     """Wait for several at once; the states, or the errors, in the order of the ids."""
     ends: dict[str, Any] = {}
@@ -83,7 +87,8 @@ async def test_a_row_deeper_than_a_page_gets_its_own_get() -> None:
         states = await wait_for_all(client, "deep", *[f"t{n}" for n in range(5)])
         assert {state.status for state in states} == {"completed"}
         assert "deep" in studio.singles
-        assert set(studio.pages) == {"/v1/generations?limit=99&offset=0"}
+        assert set(studio.pages) <= {FIRST_PAGE, COMPLETED}
+        assert studio.pages.count(COMPLETED) <= 1  # it does not reach so far back
 
 
 async def test_many_rows_on_the_second_page_are_read_by_that_page() -> None:
@@ -92,7 +97,7 @@ async def test_many_rows_on_the_second_page_are_read_by_that_page() -> None:
         states = await wait_for_all(client, *ids)
         assert {state.status for state in states} == {"completed"}
         assert len(studio.singles) <= 2
-        assert max(Counter(studio.pages).values()) < 17
+        assert len(studio.pages) < 24
 
 
 async def test_a_row_that_is_missing_from_the_list_gets_its_own_get() -> None:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from finetuning_async._alarms import VOID_KEPT, Alarms
 from finetuning_async._inflight import InFlight, UnderWay
 from finetuning_async._models import Generation
-from finetuning_async._poll_schedule import Outlook
+from finetuning_async._poll_schedule import (
+    FIRST_LOOK,
+    SHOWN_EVERY,
+    SHOWN_SOONER,
+    Outlook,
+)
 from finetuning_async._watch_list import LAST_LOOK, OVERTIME, Watcher, WatchList
 
 
@@ -27,12 +32,14 @@ def watcher(track_id: str, deadline: float = inf) -> Watcher:
     return Watcher(cast("Any", None), track_id, None, deadline=deadline)
 
 
-def watch_list(*under_way: str) -> tuple[WatchList, InFlight]:
+def watch_list(
+    *under_way: str, outlook: Outlook | None = None
+) -> tuple[WatchList, InFlight]:
     inflight = InFlight()
     for track_id in under_way:
         accepted = UnderWay(kind="music", accepted_at=0.0, duration=None)
         inflight.under_way[track_id] = accepted
-    return WatchList(inflight, Outlook(), scale=1.0), inflight
+    return WatchList(inflight, outlook or Outlook(), scale=1.0), inflight
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
@@ -191,6 +198,50 @@ def test_no_overtime_where_no_look_can_be_had() -> None:
     tracks.add(waits, "music", 0.0)
     tracks.ring(30.0, may_look=False)
     assert waits.is_over
+
+
+def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0)
+    track = tracks.add(waits, "music", 0.0)
+    track.row = Generation(id="a", status="failed")
+    tracks.ring(30.0, may_look=False)
+    assert waits.is_over
+    assert waits.latest is track.row
+
+
+def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> None:
+    tracks, _ = watch_list("a")
+    track = tracks.add(watcher("a"), "music", 0.0)
+    assert (track.next_look, track.show_by) == (FIRST_LOOK, FIRST_LOOK + SHOWN_EVERY)
+    tracks.plan_unseen(track, 10.0)
+    assert (track.next_look, track.show_by) == (10.0, FIRST_LOOK + SHOWN_EVERY)
+    tracks.plan(track, 20.0)
+    assert track.show_by == 20.0 + SHOWN_EVERY
+    tracks.hasten(track)
+    assert track.show_by == -inf
+
+
+def test_a_track_is_shown_before_the_first_deadline() -> None:
+    tracks, _ = watch_list("a")
+    track = tracks.add(watcher("a", deadline=15.0), "music", 0.0)
+    assert track.show_by == 15.0 - LAST_LOOK
+    tracks.add(watcher("a", deadline=12.0), "music", 1.0)
+    assert track.show_by == 12.0 - LAST_LOOK
+    tracks.plan(track, 12.0)
+    assert track.show_by == 15.0 - LAST_LOOK
+
+
+def test_an_overdue_track_is_shown_sooner() -> None:
+    outlook = Outlook()
+    for _ in range(100):
+        outlook.learn("music", None, shortest=20.0, longest=20.0)
+    tracks, _ = watch_list("a", outlook=outlook)
+    track = tracks.add(watcher("a"), "music", 0.0)
+    tracks.plan(track, 19.0)
+    assert track.show_by == 19.0 + SHOWN_SOONER
+    tracks.plan(track, 1.0)
+    assert track.show_by == track.next_look + SHOWN_SOONER
 
 
 def test_an_update_is_news_only_if_the_status_changes() -> None:
