@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 from typing import Final
 
 import procrastinate
 
 from finetuning_async import AsyncClient, RateLimit, RateLimits
 from finetuning_async.batch import Options
+from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.procrastinate import Batches, into
 
 CONCURRENCY: Final = 12
 HEARTBEAT: Final = 0.3
+LONGEST_REQUEST: Final = 2.0
 STALLED: Final = 1.5
 """Seconds; procrastinate's own are 10 and 30."""
 
@@ -38,7 +39,10 @@ def build(conninfo: str, album: str, speed: float) -> tuple[procrastinate.App, B
     batches = Batches(
         app,
         conninfo,
-        client=partial(AsyncClient, rate_limits=limits(speed)),
+        client=lambda: AsyncClient(
+            rate_limits=limits(speed),
+            rate_limiter=PostgresRateLimiter(conninfo, timeout=LONGEST_REQUEST),
+        ),
         save=into(album),
         options=Options(
             settle=usual.settle / speed, look_every=usual.look_every / speed

@@ -4,13 +4,18 @@
 
     import procrastinate
 
+    from finetuning_async.postgres import PostgresRateLimiter
     from finetuning_async.procrastinate import Batches, into
 
     database = os.environ.get("DATABASE_URL", "")
+
+    def client() -> AsyncClient:
+        return AsyncClient(rate_limiter=PostgresRateLimiter(database))
+
     app = procrastinate.App(
         connector=procrastinate.PsycopgConnector(conninfo=database)
     )
-    batches = Batches(app, database, client=AsyncClient, save=into("/mnt/music"))
+    batches = Batches(app, database, client=client, save=into("/mnt/music"))
 
     async def order() -> None:
         async with app.open_async():

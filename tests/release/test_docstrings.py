@@ -48,6 +48,7 @@ CALLED_BY_US: Final = {
     "finetuning_async.emulator.EmulatorSettings.wall_start",
     "finetuning_async.emulator.Fault.strikes",
     "finetuning_async.emulator.Job.status_at",
+    "finetuning_async.postgres.PostgresRateLimiter.bind",
     "finetuning_async.redis.RedisRateLimiter.bind",
     "finetuning_async.shared.SharedRateLimiter.bind",
     "finetuning_async.testing.JumpingEventLoop.time",

@@ -13,6 +13,7 @@ from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._store_book import turn_page
 from finetuning_async._store_limiter import StoreLimiter
+from finetuning_async.postgres._turns import TurnsTable
 from finetuning_async.redis._store import SCRIPT, arguments, keys_of, read_reply
 from finetuning_async.shared._file import FileStore
 
@@ -146,6 +147,15 @@ def file_shop(folder: Path) -> Processes:
 def script_shop(server: redis.Redis) -> Processes:
     account = f"test{next(ACCOUNTS)}"
     return Processes(lambda: ScriptStore(server, account))
+
+
+ACCOUNTS = itertools.count(1)
+
+
+def table_shop(conninfo: str) -> Processes:
+    account, rng = f"account {next(ACCOUNTS)}", random.Random(5)
+    clock = LoopClock().now
+    return Processes(lambda: TurnsTable(conninfo, account, rng, clock))
 
 
 def page_shop(store: PageStore | None = None) -> Processes:

@@ -14,13 +14,15 @@ from tests.stores._shops import (
     file_shop,
     page_shop,
     script_shop,
+    table_shop,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
-STORES = ["page", "file", REDIS]
+POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
+STORES = ["page", "file", REDIS, POSTGRES]
 """A new store is added here and to `shop_of`."""
 
 
@@ -33,6 +35,8 @@ def redis_connection(redis_url: str) -> Iterator[redis.Redis]:
 def shop_of(request: pytest.FixtureRequest) -> Processes:
     if request.param == "redis":
         return script_shop(request.getfixturevalue("redis_connection"))
+    if request.param == "postgres":
+        return table_shop(request.getfixturevalue("postgres_cluster"))
     if request.param == "file":
         return file_shop(request.getfixturevalue("tmp_path"))
     return page_shop()

@@ -1,0 +1,21 @@
+"""One account, programs on many machines: one budget, kept in PostgreSQL.
+
+    import os
+
+    from finetuning_async.postgres import PostgresRateLimiter
+
+    limiter = PostgresRateLimiter(os.environ.get("DATABASE_URL", ""))
+    async with AsyncClient(rate_limiter=limiter) as client:
+        print(client.rate_limit_status().creates.available)
+
+All programs that use the same database keep the account's limits together, first come,
+first served. When the database is gone or hangs, each goes on with its share. It runs
+on asyncio and trio; it needs psycopg (``pip install 'finetuning-async[postgres]'``).
+
+    _limiter    PostgresRateLimiter
+    _turns      the book of an account in a row, one program at a time
+"""
+
+from finetuning_async.postgres._limiter import PostgresRateLimiter
+
+__all__ = ["PostgresRateLimiter"]

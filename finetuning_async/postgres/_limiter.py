@@ -1,0 +1,49 @@
+"""`PostgresRateLimiter`: the turns of an account for all programs with one database."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
+from finetuning_async.postgres._turns import TurnsTable
+
+
+class PostgresRateLimiter(StoreLimiter):
+    """The turns of an account for all programs that use one database.
+
+    Give it to every client of the account. A table of its own is made there. When the
+    database cannot be used, or does not answer within a second, a program goes on with
+    its share of the limits, and the log says so.
+
+    Example:
+        from finetuning_async.postgres import PostgresRateLimiter
+
+        limiter = PostgresRateLimiter(account="studio")
+        async with AsyncClient(rate_limiter=limiter) as client:
+            print(client.rate_limit_status().creates.available)
+
+    Args:
+        conninfo: How to connect, as libpq takes it: a URL or ``host=...``; empty for
+            the environment's ``PGHOST`` and so on.
+        account: What its row is named after, hashed; by default the base URL and the
+            key of the first client. Two keys of one account share a budget by the same
+            name.
+        timeout: Seconds after which a request of a program that died is taken as over;
+            longer than any request takes.
+    """
+
+    def __init__(
+        self,
+        conninfo: str = "",
+        *,
+        account: str | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        rng = random.SystemRandom()
+
+        def connect(name: str) -> TurnsTable:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+            return TurnsTable(conninfo, digest, rng)
+
+        super().__init__(connect, account=account, timeout=timeout, rng=rng)

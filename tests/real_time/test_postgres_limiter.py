@@ -1,0 +1,96 @@
+"""Turns in a real PostgreSQL that hangs, goes on, and dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import psycopg
+import pytest
+
+from benchmarks._postgres import cluster, programs
+from finetuning_async import AnswerFacts, RateLimit, RateLimits
+from finetuning_async.postgres import PostgresRateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMITS = RateLimits(creates=RateLimit(8, per=2), reads=RateLimit(8, per=2))
+OK = AnswerFacts(status=200)
+
+
+@pytest.fixture
+def mortal() -> Iterator[str]:
+    """A database for this test alone."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+    with cluster() as conninfo:
+        yield conninfo
+
+
+def limiter_of(conninfo: str) -> PostgresRateLimiter:
+    limiter = PostgresRateLimiter(conninfo, account="a")
+    limiter.bind("a", LIMITS, lambda: 0)
+    return limiter
+
+
+async def ask(limiter: PostgresRateLimiter) -> None:
+    permit = await limiter.acquire("creates")
+    permit.answered(OK)
+    await limiter.flush()
+
+
+def processes_of(conninfo: str) -> list[int]:
+    """The database's own: its first, and one for each connection."""
+    with psycopg.connect(conninfo) as admin:
+        found = admin.execute("SELECT current_setting('data_directory')").fetchall()
+        rows = admin.execute("SELECT pid FROM pg_stat_activity").fetchall()
+    first = Path(found[0][0], "postmaster.pid").read_text().split()[0]
+    return [int(first), *(pid for (pid,) in rows)]
+
+
+def tell(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            os.kill(process, number)
+        except ProcessLookupError:  # the connection that asked has ended
+            continue
+
+
+def is_up(limiter: PostgresRateLimiter) -> bool:
+    assert limiter._link is not None
+    return limiter._link.is_up
+
+
+async def test_a_database_that_hangs_or_dies_stops_nobody(mortal: str) -> None:
+    limiter = limiter_of(mortal)
+    await ask(limiter)
+    assert is_up(limiter)
+    processes = processes_of(mortal)
+    tell(processes, signal.SIGSTOP)
+    try:
+        with anyio.fail_after(5):
+            await ask(limiter)
+        assert not is_up(limiter)
+    finally:
+        tell(processes, signal.SIGCONT)
+    with anyio.fail_after(10):
+        while not is_up(limiter):
+            await anyio.sleep(0.2)
+            await ask(limiter)
+    tell(processes_of(mortal), signal.SIGKILL)
+    with anyio.fail_after(5):
+        await ask(limiter)
+    assert not is_up(limiter)
+
+
+async def test_programs_share_one_budget(postgres: str) -> None:
+    first, second = limiter_of(postgres), limiter_of(postgres)
+    started = anyio.current_time()
+    for limiter in [first, second] * 5:
+        with anyio.fail_after(5):
+            await ask(limiter)
+    assert 1.9 < anyio.current_time() - started < 3.5
