@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetuning_async import _parsing
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._log_setup import set_up_logging
 from finetuning_async._resources import (
     READ_TIMEOUT,
     Generations,
@@ -108,6 +109,7 @@ class AsyncClient(TrackMethods):
         trust_env: bool = True,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
+        set_up_logging()
         secrets: dict[str, Any] = {
             "api_key": api_key,
             "headers": headers,

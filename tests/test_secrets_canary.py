@@ -19,7 +19,7 @@ import pytest
 from finetuning_async import AsyncClient, FinetuningError
 from finetuning_async._requests import GenerationRequest
 from finetuning_async.emulator import Emulator, Fault
-from tests._canary import HOOK, KEY, assert_clean, everything_of
+from tests._canary import HOOK, KEY, TOKEN, assert_clean, everything_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -187,6 +187,24 @@ async def test_a_download_that_fails(fault: Fault, tmp_path: Path) -> None:
         await _fails(lambda: client.download(MEDIA, tmp_path / "x.mp3"))
         await _fails(lambda: client.download(MEDIA, tmp_path / "x.mp3" / "not"))
         await _fails(lambda: client.download("http://far.example", tmp_path / "x"))
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_a_download_by_a_signed_url(status: int, tmp_path: Path) -> None:
+    def serve(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, content=b"mp3")
+
+    url = f"{MEDIA}?signature={TOKEN}#{TOKEN}"
+    http = httpx.AsyncClient(transport=httpx.MockTransport(serve))
+    async with http, AsyncClient(KEY, http_client=http) as client:
+        for level in (logging.DEBUG, logging.INFO):
+            logging.getLogger("finetuning_async").setLevel(level)
+            if status == 200:
+                await client.download(url, tmp_path / "a.mp3")
+                continue
+            with pytest.raises(FinetuningError) as caught:
+                await client.download(url, tmp_path / "a.mp3")
+            assert_clean("the error", repr(caught.value), pickle.dumps(caught.value))
 
 
 async def test_a_callback_that_fails() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 
 from finetuning_async._errors import (
@@ -16,12 +18,15 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import NETWORK_ERRORS
 from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout, is_secure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+logger = logging.getLogger("finetuning_async")
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 
@@ -56,22 +61,32 @@ async def open_media(
             headers["If-Range"] = tag
     broken: Exception | None = None
     async with AsyncExitStack() as stack:
+        begun_at = anyio.current_time()
         try:
-            response = await stack.enter_async_context(
-                pool.client().stream(
-                    "GET",
-                    _check_media_url(url),
-                    headers=headers,
-                    follow_redirects=True,
-                    timeout=timeout,
+            with told_by_us():
+                response = await stack.enter_async_context(
+                    pool.client().stream(
+                        "GET",
+                        _check_media_url(url),
+                        headers=headers,
+                        follow_redirects=True,
+                        timeout=timeout,
+                    )
                 )
-            )
+            _log(url, str(response.status_code), begun_at)
         except NETWORK_ERRORS as error:
+            _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
             yield MediaStream(response)
     if broken is not None:
         raise _broken_stream(urlsplit(url).hostname, broken)
+
+
+def _log(url: str, outcome: str, begun_at: float) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        took = (anyio.current_time() - begun_at) * 1000
+        logger.debug("GET %s: %s in %.0f ms", mask_query(url.strip()), outcome, took)
 
 
 class MediaStream:

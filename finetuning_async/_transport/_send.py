@@ -29,6 +29,7 @@ import httpx
 from finetuning_async._errors import ClientClosedError
 from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
 from finetuning_async._headers import Headers
+from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._shield import Guarded
 from finetuning_async._transport._failures import (
@@ -165,7 +166,8 @@ class Transport:
                 request.headers[KEY_HEADER] = key.reveal()
             if self.headers is not None:
                 request.headers.update(self.headers.reveal())
-            response = await client.send(request, follow_redirects=False)
+            with told_by_us():
+                response = await client.send(request, follow_redirects=False)
         finally:
             request.headers.pop(KEY_HEADER, None)
             if self.headers is not None:

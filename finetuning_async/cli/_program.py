@@ -54,6 +54,9 @@ Environment:
   FINETUNING_API_KEY      the key, made under Profile > API on finetuning.ai
   FINETUNING_BASE_URL     another service, such as an emulator's
   FINETUNING_CONFIG_HOME  the folder of config.json and of the stored key
+  FINETUNING_LOG          debug or info: what the library does, on stderr
+  HTTPS_PROXY, NO_PROXY   the way to the service, as for other programs
+  SSL_CERT_FILE           whose certificates count, as for other programs
   NO_COLOR                no colours
 
 \b

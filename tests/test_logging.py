@@ -1,0 +1,162 @@
+"""The logger `finetuning_async`: what it says at which level, and nothing twice."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient
+from finetuning_async._log_setup import set_up_logging, tame
+from finetuning_async.emulator import Emulator, Fault
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CREATE = "/v1/generations"
+LOGGER = logging.getLogger("finetuning_async")
+
+
+@pytest.fixture(autouse=True)
+def _left_as_it_was() -> Iterator[None]:
+    level, handlers = LOGGER.level, list(LOGGER.handlers)
+    yield
+    LOGGER.setLevel(level)
+    LOGGER.handlers[:] = handlers
+    set_up_logging.cache_clear()
+    logging.getLogger("httpx").removeFilter(tame)
+    set_up_logging()
+
+
+@pytest.fixture
+def told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Callable[[], list[str]]]:
+    """Sets the variable as at the start of a process; gives what stderr shows."""
+
+    def start(value: str) -> Callable[[], list[str]]:
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
+        monkeypatch.setenv("FINETUNING_LOG", value)
+        set_up_logging.cache_clear()
+        return lambda: capsys.readouterr().err.splitlines()
+
+    return start
+
+
+async def test_info_is_one_line_per_track_accepted_and_one_per_track_ended(
+    told: Callable[[str], Callable[[], list[str]]],
+) -> None:
+    lines = told("INFO")
+    async with emulated() as (emulator, client):
+        emulator.add_fault(Fault("fail", CREATE))
+        emulator.add_fault(Fault("status", "/v1/me", status=503))
+        first = await client.generations.create("x")
+        await client.me()
+        assert (await client.wait_for_completion(first)).status == "failed"
+        second = await client.generate("y")
+        await client.generations.get(second.id)
+    said = [line.partition(" INFO finetuning_async: ")[2] for line in lines()]
+    accepted, failed, again, completed = said
+    assert accepted == f"accepted music {first.id}"
+    assert failed.startswith(f"failed music {first.id} ")
+    assert again == f"accepted music {second.id}"
+    assert completed.startswith(f"completed music {second.id} ")
+    assert completed.endswith(" s after it was accepted")
+
+
+async def test_debug_is_one_line_per_request_and_silences_httpx_about_it(
+    told: Callable[[str], Callable[[], list[str]]],
+) -> None:
+    lines = told("debug")
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    async with emulated() as (emulator, client):
+        emulator.add_fault(Fault("connect_refused", "/v1/me"))
+        await client.me()
+        said = lines()
+    assert len(said) == 3
+    assert "GET /v1/me: no answer after " in said[0]
+    assert "(attempt 1): ConnectError" in said[0]
+    assert "attempt 2 begins in " in said[1]
+    assert "GET /v1/me: 200 in " in said[2]
+    assert said[2].endswith(" ms (attempt 2, 59 reads left)")
+
+
+async def test_lines_of_httpx_about_requests_of_others_stay(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "httpx")
+    LOGGER.setLevel(logging.DEBUG)
+    async with emulated() as (emulator, client):
+        await client.me()
+        async with httpx.AsyncClient(transport=emulator.transport()) as http:
+            await http.get(f"{emulator.base_url}/health?mine=1")
+        LOGGER.setLevel(logging.WARNING)
+        await client.health()
+    said = [r.getMessage() for r in caplog.records if r.name == "httpx"]
+    assert len(said) == 2
+    assert "/health?mine=1" in said[0]
+    assert said[1].startswith("HTTP Request: GET ")
+
+
+async def test_warnings_are_for_what_a_person_may_want_to_look_at(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "finetuning_async")
+    async with emulated(Emulator(queue_size=1)) as (emulator, client):
+        emulator.add_fault(Fault("lost_after_commit", CREATE))
+        await client.generations.create("x")  # adopted
+        await client.generations.create("y")  # waits for the queue
+        emulator.add_fault(
+            Fault("status", "/v1/me", status=429, code="RATE_LIMITED", retry_after=3)
+        )
+        await client.me()  # waits for the gate
+        await client.instrumentals.create("z", duration=37)  # snapped by the service
+    said = [record.getMessage() for record in caplog.records]
+    for part in (
+        "a create got no usable answer",
+        "whose answer was lost",
+        "the service's queue is full",
+        "GET /v1/me was refused (RATE_LIMITED): all reads wait for 3.",
+        "the service changed ['duration']",
+    ):
+        assert sum(part in text for text in said) == 1, (part, said)
+    assert len(said) == 5
+
+
+def test_a_level_that_is_none_is_said(
+    told: Callable[[str], Callable[[], list[str]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    told("loud")
+    LOGGER.addHandler(caplog.handler)
+    AsyncClient("ft_live_" + 32 * "0")
+    AsyncClient("ft_live_" + 32 * "0")
+    assert caplog.text.count("FINETUNING_LOG='loud' is none of debug, info") == 1
+
+
+def test_nothing_is_said_twice_beside_a_handler_of_the_applications(
+    told: Callable[[str], Callable[[], list[str]]],
+) -> None:
+    lines = told("info")
+    set_up_logging()
+    root = logging.getLogger()
+    before = root.level
+    LOGGER.info("once")
+    assert [line.split(": ")[-1] for line in lines()] == ["once"]
+    taken: list[logging.LogRecord] = []
+
+    class Theirs(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            taken.append(record)
+
+    theirs = Theirs()
+    root.addHandler(theirs)
+    LOGGER.info("theirs")
+    assert lines() == []
+    assert [record.getMessage() for record in taken] == ["theirs"]
+    theirs.setLevel(logging.WARNING)
+    LOGGER.info("not theirs")
+    assert [line.split(": ")[-1] for line in lines()] == ["not theirs"]
+    assert root.level == before
