@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -43,7 +42,9 @@ def _user() -> str | None:
     """Whose name it runs under; `None` for ours."""
     if os.getuid() != 0:
         return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
+    from pwd import getpwall  # where there is no root, there is no such module
+
+    known = {entry.pw_name for entry in getpwall()}
     return next(name for name in USERS if name in known)
 
 

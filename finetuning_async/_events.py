@@ -313,6 +313,14 @@ Event: TypeAlias = (
     | GenerationEnded
     | CreateUnknown
 )
-"""Whatever an `on_event` callback is given."""
+"""Whatever an `on_event` callback is given.
+
+Example:
+    def show(event: Event) -> None:
+        print(type(event).__name__, event)
+
+    watched = client.with_options(on_event=show)
+    await watched.me()
+"""
 
 OperationName: TypeAlias = Literal["generate", "create", "wait", "download"]

@@ -146,5 +146,6 @@ class _Stream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         if info != "is_readable" or self._socket is None or not hasattr(select, "poll"):
             return self._stream.get_extra_info(info)
-        (poll := select.poll()).register(self._socket, select.POLLIN)
+        poll = select.poll()  # noqa: TID251 - it is there
+        poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))  # as httpcore, which takes 20 us to find the socket

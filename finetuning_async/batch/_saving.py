@@ -66,8 +66,11 @@ def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the new name last before the journal says so."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Let the new name last before the journal says so; Windows syncs no folders."""
+    directory: int | None = getattr(os, "O_DIRECTORY", None)
+    if directory is None:
+        return
+    number = os.open(folder, os.O_RDONLY | directory)
     try:
         os.fsync(number)
     finally:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
-import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,14 +33,19 @@ from finetuning_async.cli._output import (
     print_json,
     say,
 )
-from finetuning_async.cli._run import BACKEND, Interrupted, alongside, single
+from finetuning_async.cli._run import (
+    BACKEND,
+    Interrupted,
+    alongside,
+    single,
+    stop_signals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from finetuning_async.batch import Row, Summary
 
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 TRACK: Final = 60.0
 """Seconds that the last track is expected to take."""
 
@@ -167,9 +170,7 @@ def _view(plan: Plan, client: AsyncClient, batch: Batch) -> View:
 
 async def _watch(batch: Batch, scope: anyio.CancelScope, stopped: list[int]) -> None:
     """The first signal lets what runs be finished, the second leaves at once."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # signals do not arrive here
-    with anyio.open_signal_receiver(*STOPPING) as signals:
+    with stop_signals() as signals:
         async for number in signals:
             stopped.append(number)
             if len(stopped) > 1 or not batch.is_running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -13,7 +13,14 @@ import anyio
 from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+    )
 
 T = TypeVar("T")
 
@@ -57,7 +64,7 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
     scope = anyio.CancelScope()
 
     async def watch() -> None:
-        with anyio.open_signal_receiver(*STOPPING) as signals:
+        with stop_signals() as signals:
             async for number in signals:
                 stopped_by.append(number)
                 break
@@ -67,7 +74,7 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
         await anyio.sleep(PATIENCE)
         say("A few seconds for the answer to what was sent; Ctrl-C leaves at once.")
 
-    async with alongside(watch if _can_watch() else anyio.sleep_forever):
+    async with alongside(watch):
         with scope:
             results.append(await main())
     if not results:
@@ -75,9 +82,24 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
     return results[0]
 
 
-def _can_watch() -> bool:
-    """Whether signals arrive here: they do in the main thread only."""
-    return threading.current_thread() is threading.main_thread()
+@contextmanager
+def stop_signals() -> Generator[AsyncIterator[int]]:
+    """The signals that ask the program to stop; none comes where none can.
+
+    They arrive in the main thread only. On Windows asyncio takes no handlers; there
+    Ctrl-C is a `KeyboardInterrupt`.
+    """
+    with ExitStack() as stack:
+        signals: AsyncIterator[int] = _none()
+        if threading.current_thread() is threading.main_thread():
+            with suppress(NotImplementedError):
+                signals = stack.enter_context(anyio.open_signal_receiver(*STOPPING))
+        yield signals
+
+
+async def _none() -> AsyncGenerator[int]:
+    await anyio.sleep_forever()
+    yield 0
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +151,6 @@ def _protocol(line: _Line) -> type[asyncio.Protocol]:
 def _reset(transport: asyncio.Transport) -> None:
     """Close with RST instead of FIN, as a peer that crashes."""
     found = transport.get_extra_info("socket")
-    linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # on, 0 s
+    linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # on, 0 s
     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     transport.abort()

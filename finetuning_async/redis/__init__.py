@@ -1,8 +1,11 @@
 """One account, many machines: one budget, kept in Redis or Valkey.
 
-    limiter = RedisRateLimiter("redis://cache.internal:6379/0")
-    async with limiter, AsyncClient(rate_limiter=limiter) as client:
-        track = await client.generate("lofi chill piano night", duration=120)
+    from finetuning_async.redis import RedisRateLimiter
+
+    async def main() -> None:
+        limiter = RedisRateLimiter("redis://cache.internal:6379/0")
+        async with limiter, AsyncClient(rate_limiter=limiter) as client:
+            track = await client.generate("lofi chill piano night", duration=120)
 
 It runs on asyncio only, like the library below it, and needs ``redis``
 (``pip install 'finetuning-async[redis]'``).

@@ -19,6 +19,7 @@ import attrs
 import httpx
 
 import finetuning_async
+from finetuning_async._transport import Pool
 from finetuning_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
@@ -109,11 +110,12 @@ def _namespace(client: finetuning_async.AsyncClient) -> dict[str, Any]:
 
 
 def _wire(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
-    """Let every HTTP client that is made without a transport reach the emulator."""
+    """Let every client that is given no HTTP client reach the emulator."""
+    begin = Pool.__init__
 
-    class Wired(httpx.AsyncClient):
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**{"transport": emulator.transport(), **options})
+    def wired(pool: Pool, given: httpx.AsyncClient | None, *more: Any) -> None:
+        http = given or httpx.AsyncClient(transport=emulator.transport())
+        begin(pool, http, *more)
 
-    patch.setattr(httpx, "AsyncClient", Wired)
+    patch.setattr(Pool, "__init__", wired)
     patch.setenv("FINETUNING_API_KEY", emulator.api_key)
