@@ -214,7 +214,7 @@ async def test_connections_that_nobody_uses_are_closed(
     async with anyio.create_task_group() as group:
         for _ in range(5):
             group.start_soon(transport.send, GET)
-        await anyio.sleep(STEP / 2)
+        await anyio.sleep(2.5 * STEP)  # they are connected
         monkeypatch.setattr(_connections, "KEPT", 60.0)
         group.start_soon(transport.send, GET)  # ends last; the others' time is over
     assert [stream.is_closed for stream in net.opened] == 5 * [True] + [False]

@@ -144,17 +144,17 @@ MUTANTS: Final = (
         "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
     ),
     Mutant(
-        "takes a connection that never was for an idle one",
+        "puts a connection back that is in use",
         "_transport/_connections.py",
-        "if self._is_closed or http.is_closed() or not http.is_idle():\n",
-        "if self._is_closed or not http.is_idle():\n",
+        "        if self._is_closed or not connection.http.is_idle():\n",
+        "        if self._is_closed:\n",
         "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "leaves the socket of a cancelled handshake open",
         "_transport/_connections.py",
-        "        except BaseException:  # cancelled",
-        "        except Exception:  # cancelled",
+        "            except BaseException:  # cancelled, too\n",
+        "            except Exception:\n",
         "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
@@ -173,7 +173,7 @@ MUTANTS: Final = (
     Mutant(
         "does not hear that bytes leave",
         "_transport/_connections.py",
-        "        self._user.trace.leaves()\n",
+        "        self.trace.leaves()\n",
         "",
         "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),
