@@ -44,6 +44,9 @@ NOISE = 1e-6
 SURELY = 0.9
 """Share of a period after whose answer a request is surely still counted."""
 
+TRIALS = 2
+"""Bursts that a sliding counter could have refused; a number of its windows."""
+
 RESOLUTION = 1 / 60_000
 """Share of a period to which the next turn is found: 1 ms of a minute."""
 
@@ -88,8 +91,13 @@ class SlidingCounter:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether it may yet turn out to be one."""
-        return not self.is_on and self._phases.is_possible
+        """Whether it may yet turn out to be one, as those who met others must ask.
+
+        Not any more once `TRIALS` times the limit were served that a sliding counter
+        could have refused: at an even pace, some phases are never ruled out.
+        """
+        enough = TRIALS * self.limit
+        return not self.is_on and self._phases.is_possible and self._served < enough
 
     def sent(self, ticket: Ticket) -> None:
         """A request goes out and weighs 1."""
