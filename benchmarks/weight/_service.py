@@ -1,24 +1,30 @@
 """A service that costs next to nothing: rows in a dict, no network, nothing refused.
 
-It stands behind `httpx.AsyncBaseTransport`, so that what is measured is the client and
-httpx above it. The processor's time that it takes itself is counted, to be taken off.
+It stands in for httpcore's network, so that what is measured is the client with all
+that it sends through. The processor's time that it takes itself is counted, to be taken
+off.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
+import httpcore
 import httpx
 
 from benchmarks.calls.server import GENERATION
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 KEY: Final = "ft_live_" + "0" * 32
-BASE_URL: Final = "https://service.invalid"
+BASE_URL: Final = "http://localhost:9"
 PROMPT: Final = str(GENERATION["data"]["prompt"])
 ROUND_TRIP: Final = 0.05
 """Seconds of the loop's clock between a request and its answer."""
@@ -62,8 +68,8 @@ class _Account:
 
 
 @attrs.define(eq=False)
-class Service(httpx.AsyncBaseTransport):
-    """The service.
+class Service:
+    """The service; stands in for `httpcore.AnyIOBackend`.
 
     Attributes:
         delay: Seconds of the loop's clock that an answer takes.
@@ -77,28 +83,79 @@ class Service(httpx.AsyncBaseTransport):
     _numbers: Any = attrs.Factory(count)
     _accounts: dict[str, _Account] = attrs.Factory(dict)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer after a while."""
-        if self.delay:
-            await anyio.sleep(self.delay)
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        """Connect."""
+        return _Stream(self)
+
+    def answer(self, request: bytes) -> bytes:
+        """Answer a request whose head and body are there."""
         began = time.process_time()
-        account = self._accounts.setdefault(request.headers["X-API-Key"], _Account())
-        response = self._answer(account, request, anyio.current_time())
+        head, _, body = request.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        method, target, _ = first.split(" ")
+        names = (line.partition(": ") for line in lines)
+        headers = {name.lower(): value for name, _, value in names}
+        account = self._accounts.setdefault(headers["x-api-key"], _Account())
+        last = target.partition("?")[0].rpartition("/")[2]
+        response = self._respond(account, method, last, body)
         self.requests += 1
         self.cpu += time.process_time() - began
         return response
 
-    def _answer(
-        self, account: _Account, request: httpx.Request, now: float
-    ) -> httpx.Response:
-        if request.method == "POST":
+    def _respond(self, account: _Account, method: str, last: str, body: bytes) -> bytes:
+        now = anyio.current_time()
+        if method == "POST":
             track = f"track-{next(self._numbers)}"
-            account.tracks[track] = now, json.loads(request.content)["seed"]
-            return _response(202, account.seen(track, now), 10, account, now)
-        last = request.url.path.rpartition("/")[2]
-        seen = account.page if last == "generations" else None
-        data = seen(now) if seen is not None else account.seen(last, now)
-        return _response(200, data, 60, account, now)
+            account.tracks[track] = now, json.loads(body)["seed"]
+            data = account.seen(track, now)
+            return _response("202 Accepted", data, 10, account.remaining(10, now))
+        page = last == "generations"
+        data = account.page(now) if page else account.seen(last, now)
+        return _response("200 OK", data, 60, account.remaining(60, now))
+
+
+@attrs.define(eq=False)
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection; the body of a request comes in the write after its head."""
+
+    service: Service
+    sent: bytes = b""
+    to_come: bytes = b""
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.sent += buffer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self.sent:
+            await anyio.sleep(self.service.delay)
+            request, self.sent = self.sent, b""
+            self.to_come = self.service.answer(request)
+        part, self.to_come = self.to_come[:max_bytes], self.to_come[max_bytes:]
+        return part
+
+    async def aclose(self) -> None:
+        self.to_come = b""
+
+    def get_extra_info(self, info: str) -> Any:
+        return False if info == "is_readable" else None
+
+
+@contextmanager
+def in_memory(service: Service) -> Iterator[None]:
+    """Let httpcore find the service wherever it connects to."""
+    real = httpcore.AnyIOBackend
+    httpcore.AnyIOBackend = lambda: service  # type: ignore[assignment,misc,return-value] # stands in
+    try:
+        yield
+    finally:
+        httpcore.AnyIOBackend = real  # type: ignore[misc] # as it was
+
+
+def httpx_client(service: Service) -> httpx.AsyncClient:
+    """A bare httpx client of it."""
+    transport = httpx.AsyncHTTPTransport()
+    transport._pool._network_backend = service  # type: ignore[assignment] # noqa: SLF001 - httpx has no option for it
+    return httpx.AsyncClient(transport=transport, base_url=BASE_URL)
 
 
 def _row(track: str, status: str, seed: int) -> dict[str, Any]:
@@ -107,16 +164,12 @@ def _row(track: str, status: str, seed: int) -> dict[str, Any]:
     return {**row, "id": track, "status": status, "parameters": parameters}
 
 
-def _response(
-    status: int, data: dict[str, Any], limit: int, account: _Account, now: float
-) -> httpx.Response:
-    return httpx.Response(
-        status,
-        headers={
-            "Content-Type": "application/json",
-            "Date": "Mon, 02 Mar 2026 18:05:00 GMT",
-            "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(account.remaining(limit, now)),
-        },
-        content=json.dumps({"data": data}),
+def _response(status: str, data: dict[str, Any], limit: int, remaining: int) -> bytes:
+    body = json.dumps({"data": data}).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
+        "Date: Mon, 02 Mar 2026 18:05:00 GMT\r\n"
+        f"X-RateLimit-Limit: {limit}\r\nX-RateLimit-Remaining: {remaining}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
+    return head.encode() + body

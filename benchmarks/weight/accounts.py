@@ -22,9 +22,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 import attrs
-import httpx
 
-from benchmarks.weight._service import BASE_URL, KEY, PROMPT, TRACK_TAKES, Service
+from benchmarks.weight._service import (
+    BASE_URL,
+    KEY,
+    PROMPT,
+    TRACK_TAKES,
+    Service,
+    httpx_client,
+    in_memory,
+)
 from finetuning_async import AsyncClient
 from finetuning_async.testing import jumping_backend
 
@@ -53,8 +60,9 @@ def weight(count: int = 1_000) -> float:
 
 
 async def _weigh(count: int) -> float:
-    async with httpx.AsyncClient(transport=Service(delay=0)) as http:
-        client = AsyncClient(KEY, base_url=BASE_URL, http_client=http)
+    service = Service(delay=0)
+    with in_memory(service):
+        client = AsyncClient(KEY, base_url=BASE_URL)
         await client.generations.get("any")
         gc.collect()
         tracemalloc.start()
@@ -90,8 +98,8 @@ class Cost:
 async def ours(accounts: int, seconds: float, seed: int) -> Cost:
     """Of our client, with a view for each account."""
     service = Service()
-    async with httpx.AsyncClient(transport=service) as http:
-        client = AsyncClient(KEY, base_url=BASE_URL, http_client=http)
+    with in_memory(service):
+        client = AsyncClient(KEY, base_url=BASE_URL)
         views = [client.with_options(api_key=_key(n)) for n in range(accounts)]
 
         async def track(account: int) -> None:
@@ -103,7 +111,7 @@ async def ours(accounts: int, seconds: float, seed: int) -> Cost:
 async def bare_httpx(accounts: int, seconds: float, seed: int) -> Cost:
     """Of bare httpx, with a task for each track that sleeps and looks."""
     service = Service()
-    async with httpx.AsyncClient(transport=service, base_url=BASE_URL) as http:
+    async with httpx_client(service) as http:
         body = {"tags": PROMPT, "bpm": 70, "seed": 7}
 
         async def track(account: int) -> None:
