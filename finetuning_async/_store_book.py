@@ -103,6 +103,9 @@ class Member:
 class Book:
     """What is known of an account, and what follows from it.
 
+    One that takes the place of another which was lost gives no turns for a moment, until
+    all who wait have said what they had sent.
+
     Args:
         limits: Of the process that asks; `None` for the gates of 429s alone.
         rng: Where jitter comes from.
@@ -125,15 +128,20 @@ class Book:
         self.leases: dict[str, Lease] = {}
         self.members: dict[str, Member] = {}
         self.queue = QueueGate()
+        self.held_until = -inf
 
     def exchange(self, request: Request, now: float) -> Reply:
         """Take what a process says, and answer."""
+        is_stranger = request.epoch not in (None, self.epoch)
+        if is_stranger and not self.members:
+            self.held_until = now + self._until_all_have_spoken()
         member = self.members.setdefault(request.process, Member(now))
         is_late = request.number <= member.number
         if not is_late:
             self._hear(request, member, now)
         self._sweep(now)
-        self._advance(request.timeout, now)
+        if not is_stranger:  # what it has sent of late is told next
+            self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
         wait = self._wait(request.process, now)
         member.expected_by = now + wait + SLACK
@@ -144,6 +152,10 @@ class Book:
             budgets={name: self._told(name, now) for name in self.budgets},
             processes=len(self.members),
         )
+
+    def _until_all_have_spoken(self) -> float:
+        """Seconds after which those who wait have said what the last book held."""
+        return (LONGEST_WAIT + 0.5) * max(self.per.values()) / 60
 
     # What a process says.
 
@@ -278,7 +290,7 @@ class Book:
 
     def _turn(self, budget: Route, now: float) -> float:
         """When the first of a line may go: `now` or later."""
-        turn = self.budgets[budget].earliest(now + TOLERANCE)
+        turn = max(self.budgets[budget].earliest(now + TOLERANCE), self.held_until)
         if budget == "creates":
             turn = max(turn, self.queue.opens(self._under_way()))
         return turn
@@ -344,6 +356,7 @@ class Book:
                 "leases": {n: attrs.asdict(le) for n, le in self.leases.items()},
                 "members": {n: attrs.asdict(m) for n, m in self.members.items()},
                 "queue": vars(self.queue),
+                "held_until": self.held_until,
             },
             separators=(",", ":"),
         )
@@ -366,6 +379,7 @@ class Book:
             self.leases[name] = Lease(**row | {"ticket": Ticket(**row["ticket"])})
         self.members = {n: Member(**row) for n, row in data["members"].items()}
         vars(self.queue).update(data["queue"])
+        self.held_until = data["held_until"]
         self.epoch = data["epoch"]
 
 

@@ -235,8 +235,10 @@ class Link:
 
     # One exchange.
 
-    async def _exchange(self) -> None:
+    async def _exchange(self, *, probing: bool = False) -> None:
         async with self._lock:
+            if not (self.is_up or probing):
+                return
             request = self._request()
             asked_at = anyio.current_time()
             try:
@@ -257,6 +259,7 @@ class Link:
         return Request(
             process=self._process,
             number=self._number,
+            epoch=self._epoch,
             limits=self._limits,
             timeout=self._timeout,
             asks=tuple(place.ask for place in asking),
@@ -368,6 +371,7 @@ class Link:
                     place.wake()
         self.probe_at = now + self._probe_pause
         self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+        self._appoint()
 
     def _found(self) -> None:
         if not self.is_up:
@@ -378,8 +382,10 @@ class Link:
 
     async def probe(self) -> None:
         """Ask whether the store is back, if it is time to."""
-        if not self._lock.locked() and anyio.current_time() >= self.probe_at:
-            await self._exchange()
+        now = anyio.current_time()
+        if now >= self.probe_at and not self._lock.locked():
+            self.probe_at = now + PATIENCE + self._probe_pause  # nobody else does
+            await self._exchange(probing=True)
 
     @contextmanager
     def alone(self) -> Generator[None]:

@@ -68,6 +68,7 @@ class Request:
         process: Its name; random.
         number: Of the request, ascending from 1. An older one that arrives late is not
             acted on.
+        epoch: `Reply.epoch` as this process knows it; `None` if it knows none.
         limits: What this process holds itself to; `None` for the gates of 429s alone.
         timeout: Seconds after which a turn given to a process that says no more of it
             is taken as sent and over.
@@ -81,6 +82,7 @@ class Request:
     number: int
     limits: RateLimits | None
     timeout: float
+    epoch: str | None = None
     asks: tuple[Ask, ...] = ()
     notes: tuple[Note, ...] = ()
     under_way: int = 0

@@ -26,9 +26,11 @@ local said = cjson.decode(ARGV[1])
 local text = redis.call('GET', KEYS[1])
 local book = text and cjson.decode(text)
 local clock = redis.call('TIME')
-if not book then
+local is_new = not book
+if is_new then
   -- Seconds since now: of a larger number JSON would lose the fractions.
-  book = {epoch = ARGV[3], base = tonumber(clock[1]), members = {}, unfetched = {}, queue = {
+  book = {epoch = ARGV[3], base = tonumber(clock[1]), members = {}, unfetched = {},
+    held_until = -FAR, queue = {
     entering = 0, fit = 0, refused_at = -FAR, pause = 0, foreign = 0}, budgets = {}}
   for _, name in ipairs({'creates', 'reads'}) do
     book.budgets[name] = {sent = 0, opens_at = -FAR, refusals = 0, line = {},
@@ -267,6 +269,10 @@ end
 
 -- What the process says.
 
+local is_stranger = said.epoch and said.epoch ~= book.epoch
+if is_new and is_stranger then  -- until those who wait have said what was lost
+  book.held_until = now + (LONGEST + 0.5) * math.max(per('creates'), per('reads')) / 60
+end
 local member = book.members[said.process]
 if not member then
   member = {seen_at = now, expected_by = FAR, number = 0, serial = 0, under_way = 0}
@@ -366,7 +372,7 @@ end
 -- Who goes next, and what is answered.
 
 local function turn(name)
-  local at = earliest(name)
+  local at = math.max(earliest(name), book.held_until)
   if name == 'creates' then at = math.max(at, queue_opens()) end
   return at
 end
@@ -435,7 +441,7 @@ end
 for _, b in pairs(book.budgets) do b.line = list(b.line) end
 if not is_late then hear() end
 sweep()
-advance()
+if not is_stranger then advance() end
 local granted = fetch()
 local pause = wait()
 member.expected_by = now + pause + SLACK

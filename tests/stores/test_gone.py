@@ -1,0 +1,160 @@
+"""What holds when the store fails, hangs, is slow, forgets, or answers into the void."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from finetuning_async._rate_limits import RateLimit, RateLimits
+from tests.stores._shops import PageStore, page_shop
+from tests.stores.test_conformance import LEASE, Service, acquired_after, request
+
+if TYPE_CHECKING:
+    from finetuning_async._store_words import Request
+
+LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
+
+
+@pytest.fixture
+def store() -> PageStore:
+    return PageStore()
+
+
+async def everybody(store: PageStore, service: Service, *, count: int = 16) -> None:
+    """Have two processes send so many, and all of them served."""
+    rng, shop = random.Random(4), page_shop(store)
+    limiters = [shop.process() for _ in range(2)]
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(request, limiters[number % 2], service, rng)
+
+
+def spoken(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if "store of the rate" in r.message]
+
+
+async def test_a_store_that_was_never_there_stops_nobody(
+    store: PageStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.gone = True
+    service = Service()
+    await everybody(store, service, count=8)
+    assert len(service.counted) == 8
+    assert service.refused == 0
+    assert len(spoken(caplog)) == 2, "one line for each process"
+
+
+@pytest.mark.parametrize("trouble", ["gone", "hangs"])
+async def test_those_who_wait_go_on_with_a_share_and_come_back(
+    store: PageStore, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    caplog.set_level(logging.WARNING, logger="finetuning_async")
+    service = Service()
+
+    async def break_it() -> None:
+        await anyio.sleep(70)
+        if trouble == "gone":
+            store.gone = True
+        else:
+            store.delay = 1000.0
+        await anyio.sleep(150)
+        assert len(service.counted) > 8, "nobody goes on"
+        store.gone, store.delay = False, 0.0
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(break_it)
+        await everybody(store, service, count=24)
+    assert len(service.counted) == 24
+    assert service.refused <= 1
+    assert service.worst_window() <= 4
+    assert anyio.current_time() < 9 * LEASE
+    lines = spoken(caplog)
+    assert [line.split("(")[0] for line in lines].count(
+        "the store of the rate limits is gone "
+    ) == 2
+    assert len(lines) in {3, 4}, "back once, for each process that needs it"
+
+
+async def test_a_slow_store_is_waited_for(store: PageStore) -> None:
+    store.delay = 0.6
+    service = Service()
+    await everybody(store, service)
+    assert (service.refused, service.worst_window()) == (0, 4)
+
+
+async def test_a_lost_answer_gives_no_turn_twice_and_loses_none(
+    store: PageStore,
+) -> None:
+    rng = random.Random(8)
+
+    def fails(request: Request) -> bool:
+        return rng.random() < 0.1
+
+    store.fails = fails
+    service = Service()
+    await everybody(store, service, count=20)
+    assert len(service.counted) == 20
+    assert service.worst_window() <= 4
+    store.fails = lambda _: False
+    limiter = page_shop(store).process()
+    await anyio.sleep(2 * LEASE)
+    service.counted.clear()
+    for _ in range(4):
+        with anyio.fail_after(10):
+            await request(limiter, service, rng, longest=0.1)
+
+
+@pytest.mark.parametrize("moment", [20.0, 61.0, 62.5])
+async def test_a_store_that_forgets_all_lets_no_burst_through(
+    store: PageStore, moment: float
+) -> None:
+    service = Service()
+
+    async def forget() -> None:
+        await anyio.sleep(moment)
+        store.text = None
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(forget)
+        await everybody(store, service, count=12)
+    assert (service.refused, service.worst_window()) == (0, 4)
+
+
+async def test_a_book_that_cannot_be_read_is_begun_anew(store: PageStore) -> None:
+    store.text = '{"version": 999}'
+    assert await acquired_after(page_shop(store).process()) < 1
+    store.text = "half a b"
+    assert await acquired_after(page_shop(store).process()) < 1
+
+
+async def test_one_that_is_cancelled_in_an_exchange_loses_no_token(
+    store: PageStore,
+) -> None:
+    store.delay = 0.4
+    shop = page_shop(store)
+    first, second = shop.process(), shop.process()
+    for cut in (0.1, 0.3, 0.39, 0.41, 0.5):
+        with anyio.move_on_after(cut):
+            (await first.acquire("creates")).unsent()
+        await first.flush()
+    for _ in range(5):
+        assert await acquired_after(second) < 2
+
+
+async def test_what_was_not_flushed_is_told_with_the_next_word(
+    store: PageStore,
+) -> None:
+    shop = page_shop(store)
+    first, second = shop.process(LIMITS), shop.process(LIMITS)
+    permit = await first.acquire("creates")
+    permit.unsent()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await first.flush()
+    (await first.acquire("reads")).unsent()
+    assert second.status().creates.waiting == 0
+    assert await acquired_after(second) < 1
