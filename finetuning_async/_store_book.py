@@ -103,8 +103,8 @@ class Member:
 class Book:
     """What is known of an account, and what follows from it.
 
-    One that takes the place of another which was lost gives no turns for a moment, until
-    all who wait have said what they had sent.
+    One that takes the place of another which was lost gives no turns for a moment,
+    until all who wait have said what they had sent.
 
     Args:
         limits: Of the process that asks; `None` for the gates of 429s alone.

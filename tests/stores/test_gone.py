@@ -1,4 +1,4 @@
-"""What holds when the store fails, hangs, is slow, forgets, or answers into the void."""
+"""What holds when the store fails, hangs, is slow, forgets, or is not understood."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""A real Redis that is killed, halted and started again, under real clients."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+import httpx
+import pytest
+
+from benchmarks._redis import RedisServer, program
+from finetuning_async import AsyncClient
+from finetuning_async.emulator import Emulator
+from finetuning_async.redis import RedisRateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+SPEED = 60.0
+"""Of the emulator: 10 creates and 60 reads in any second."""
+
+CREATES = 10
+"""By each of two processes."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # redis knows no other loop
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    if program() is None:
+        pytest.skip("no Redis is installed (Debian: apt-get install redis-server)")
+    made = RedisServer()
+    made.start()
+    yield made
+    made.kill()
+
+
+@attrs.define
+class Done:
+    """What the clients of one account have achieved.
+
+    Attributes:
+        ids: The tracks.
+        reads: How often somebody asked for the account.
+    """
+
+    ids: set[str] = attrs.Factory(set)
+    reads: int = 0
+
+    async def create(self, client: AsyncClient) -> None:
+        self.ids.add((await client.generations.create("song", duration=10)).id)
+
+    async def read(self, client: AsyncClient) -> None:
+        while True:
+            await client.me()
+            self.reads += 1
+            await anyio.sleep(0.2)
+
+
+async def trouble(server: RedisServer, kind: str, done: Done) -> None:
+    """Take the server away in the middle, and bring it back."""
+    await anyio.sleep(0.4)
+    (server.kill if kind == "killed" else server.halt)()
+    before = len(done.ids), done.reads
+    await anyio.sleep(2.2)
+    assert len(done.ids) > before[0], "no create goes on"
+    assert done.reads > before[1], "no read goes on"
+    (server.start if kind == "killed" else server.go_on)()
+
+
+@asynccontextmanager
+async def processes(emulator: Emulator, url: str) -> AsyncGenerator[list[AsyncClient]]:
+    """Two, as far as Redis and the service can tell, with one account."""
+    second = "ft_live_" + 32 * "b"
+    emulator.add_key(second)
+    async with AsyncExitStack() as stack:
+        clients = []
+        for key in (emulator.api_key, second):
+            limiter = RedisRateLimiter(url, account="one account")
+            http = httpx.AsyncClient(transport=emulator.transport())
+            client = AsyncClient(
+                key,
+                base_url=emulator.base_url,
+                rate_limits=emulator.rate_limits,
+                rate_limiter=limiter,
+                http_client=http,
+            )
+            for each in (limiter, http, client):
+                await stack.enter_async_context(each)
+            clients.append(client)
+        yield clients
+
+
+@pytest.mark.parametrize("kind", ["killed", "halted"])
+async def test_reads_and_creates_go_on_without_redis_and_with_it_again(
+    server: RedisServer, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="finetuning_async")
+    done = Done()
+    async with (
+        Emulator(speed=SPEED, window="log", queue_size=100) as emulator,
+        processes(emulator, server.url) as clients,
+        anyio.create_task_group() as readers,
+    ):
+        for client in clients:
+            readers.start_soon(done.read, client)
+        async with anyio.create_task_group() as group:
+            group.start_soon(trouble, server, kind, done)
+            for client in clients:
+                for _ in range(CREATES):
+                    group.start_soon(done.create, client)
+        await anyio.sleep(2.2)
+        readers.cancel_scope.cancel()
+        assert len(done.ids) == len(emulator.ledger) == 2 * CREATES
+        assert emulator.count(status=429) <= 2
+    told = [r.message.split(" (")[0] for r in caplog.records]
+    told = [line for line in told if "store of the rate limits" in line]
+    assert told.count("the store of the rate limits is gone") == 2
+    assert told.count("the store of the rate limits is back") == 2
