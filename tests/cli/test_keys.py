@@ -147,7 +147,7 @@ def test_at_a_terminal_it_prompts_and_shows_nothing(
     ran = finetuning(["auth", "login"], input=KEY + "\n")
     assert ran.exit_code == 0
     assert ran.stderr.startswith("Keys are made under Profile > API")
-    assert "API key: " in ran.stderr
+    assert "API key:" in ran.stderr
     assert KEY not in ran.output
 
 
