@@ -7,7 +7,6 @@ emulator in this process; delays are 20 to 400 ms, half of it each way.
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -133,6 +132,8 @@ def journal_work(items: int) -> float:
 
 def import_rows(rows: int = ROWS) -> tuple[float, float]:
     """Seconds to check and take in rows; the most memory of this process, in MiB."""
+    from resource import RUSAGE_SELF, getrusage  # Windows lacks it
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "songs.jsonl"
         with path.open("w") as file:
@@ -149,7 +150,8 @@ def import_rows(rows: int = ROWS) -> tuple[float, float]:
         seconds = time.perf_counter() - began
         store.close()
     assert added.new == rows
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    usage = getrusage(RUSAGE_SELF)
+    return seconds, usage.ru_maxrss / 1024
 
 
 def main(arguments: list[str]) -> None:

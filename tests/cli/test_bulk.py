@@ -87,7 +87,7 @@ def test_no_is_no_failure(
     ran = finetuning(["delete", "a", "b"], input=answer)
     assert ran.exit_code == 0
     assert ran.stdout.strip() in ("", "n")  # before 8.4 click's runner echoes the input
-    assert "Delete 2 tracks for good? [y/N]: " in ran.stderr
+    assert "Delete 2 tracks for good? [y/N]:" in ran.stderr
     assert ran.stderr.endswith("Nothing was deleted.\n")
     assert not service.requests
 
