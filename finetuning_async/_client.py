@@ -1,28 +1,19 @@
-"""`AsyncClient`: the one object that an application holds."""
+"""`AsyncClient`: the one object that an application holds.
+
+What a client is made of is imported when the first one is made, here and not at its
+first call, which would stand still meanwhile. So a program that only names the class,
+or that ends with its own ``--help``, does not wait for it.
+"""
 
 from __future__ import annotations
 
 import copy
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from finetuning_async import _parsing
+from finetuning_async._defaults import MAX_RETRIES, MAX_RETRY_WAIT, READ_TIMEOUT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._log_setup import set_up_logging
-from finetuning_async._resources import (
-    READ_TIMEOUT,
-    Generations,
-    Instrumentals,
-    Playlists,
-    SoundEffects,
-)
-from finetuning_async._session import Loop, OpenCalls, Session
-from finetuning_async._settings import (
-    DEFAULT_LIMITS,
-    MAX_RETRIES,
-    MAX_RETRY_WAIT,
-    Settings,
-    read_secrets,
-)
+from finetuning_async._rate_limits import DEFAULT_LIMITS
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._track_methods import TrackMethods
 from finetuning_async._transport import DEFAULT_TIMEOUT, Connecting, Pool
@@ -38,6 +29,14 @@ if TYPE_CHECKING:
     from finetuning_async._models import Account, Health
     from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
+    from finetuning_async._resources import (
+        Generations,
+        Instrumentals,
+        Playlists,
+        SoundEffects,
+    )
+    from finetuning_async._session import Session
+    from finetuning_async._settings import Settings
     from finetuning_async._transport import Proxy, Verify
 
 
@@ -109,6 +108,9 @@ class AsyncClient(TrackMethods):
         trust_env: bool = True,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
+        from finetuning_async._session import OpenCalls
+        from finetuning_async._settings import Settings, read_secrets
+
         set_up_logging()
         secrets: dict[str, Any] = {
             "api_key": api_key,
@@ -138,6 +140,14 @@ class AsyncClient(TrackMethods):
         )
 
     def _begin(self, settings: Settings) -> None:
+        from finetuning_async._resources import (
+            Generations,
+            Instrumentals,
+            Playlists,
+            SoundEffects,
+        )
+        from finetuning_async._session import Loop
+
         self._settings = settings
         self._loop = Loop()
         self._bound: Session | None = None
@@ -156,6 +166,8 @@ class AsyncClient(TrackMethods):
     def _session(self) -> Session:
         """This client in the running event loop."""
         if self._loop.is_new() or self._bound is None:
+            from finetuning_async._session import Session
+
             self._pool.enter_loop()
             self._bound = Session.begin(self._settings, self._pool, self._calls)
         return self._bound
@@ -203,6 +215,8 @@ class AsyncClient(TrackMethods):
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
+        from finetuning_async._settings import read_secrets
+
         wrong = read_secrets(overrides)
         if wrong is not None:
             raise InvalidRequestError.hidden(*wrong)
@@ -224,6 +238,8 @@ class AsyncClient(TrackMethods):
             AuthenticationError: The key does not hold.
             FinetuningError: It could not be read.
         """
+        from finetuning_async import _parsing
+
         answer = await self._session().ask(
             Call(method="GET", path="/v1/me"), timeout, max_retries
         )
@@ -242,6 +258,8 @@ class AsyncClient(TrackMethods):
         Raises:
             FinetuningError: It is not.
         """
+        from finetuning_async import _parsing
+
         call = Call(method="GET", path="/health", route="health", needs_key=False)
         return _parsing.health(await self._session().ask(call, timeout, max_retries))
 

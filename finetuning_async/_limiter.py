@@ -18,7 +18,7 @@ from anyio.lowlevel import current_token
 
 from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
-from finetuning_async._rate_limits import RateLimits, RateLimitStatus
+from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,6 @@ BUDGET_OF_CODE: Final = {
     "RATE_LIMITED": "reads",
 }
 """The codes of a 429 that close a gate, and whose gate it is."""
-
-DEFAULT_LIMITS: Final = RateLimits()
 
 LINGER: Final = 5.0
 """Seconds for which the bytes of a request that was given up may still arrive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -129,6 +129,9 @@ class RateLimits:
                 "RateLimits, or an object with .creates and .reads",
             ) from None
         return cls(creates=creates, reads=reads)
+
+
+DEFAULT_LIMITS: Final = RateLimits()
 
 
 @attrs.frozen(kw_only=True)

@@ -10,11 +10,16 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from finetuning_async._defaults import MAX_RETRIES, MAX_RETRY_WAIT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._headers import Headers, read_headers
 from finetuning_async._hook import Hook, as_hook
 from finetuning_async._rate_limiter import RateLimiter
-from finetuning_async._rate_limits import RateLimits, SupportsRateLimits
+from finetuning_async._rate_limits import (
+    DEFAULT_LIMITS,
+    RateLimits,
+    SupportsRateLimits,
+)
 from finetuning_async._retry import check_retries
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 from finetuning_async._transport import (
@@ -30,9 +35,6 @@ from finetuning_async._waiting import check_timeout
 logger = logging.getLogger("finetuning_async")
 
 BASE_URL: Final = "https://pub.finetuning.ai"
-MAX_RETRIES: Final = 5
-MAX_RETRY_WAIT: Final = 300.0
-DEFAULT_LIMITS: Final = RateLimits()
 SHARED: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
 """The options of a constructor that no view can change."""
 

@@ -1,6 +1,7 @@
 """What a client does with tracks from their order to their file: its longest methods.
 
-A base of `AsyncClient`, of which it needs `_session` only.
+A base of `AsyncClient`, of which it needs `_session` only. What a method needs, it
+imports itself, as `_client` says.
 """
 
 from __future__ import annotations
@@ -8,22 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import anyio
 
-from finetuning_async._download import Download, audio_url
+from finetuning_async._defaults import WAIT_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
     ClientClosedError,
     GenerationFailedError,
     WaitTimeoutError,
 )
-from finetuning_async._file_names import target_of
-from finetuning_async._generate_many import Outcomes
-from finetuning_async._requests import GenerationRequest
-from finetuning_async._retry import check_retries
-from finetuning_async._waiting import check_timeout
 
 if TYPE_CHECKING:
     import os
@@ -35,13 +31,11 @@ if TYPE_CHECKING:
         Iterable,
     )
 
+    from finetuning_async._generate_many import Outcomes
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._requests import AnyRequest
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown, UpdateCallback
-
-WAIT_TIMEOUT: Final = 300.0
-"""Seconds; a longer `processing` may be a failure that the service did not record."""
 
 
 class TrackMethods(ABC):
@@ -101,6 +95,9 @@ class TrackMethods(ABC):
                 again.
             FinetuningError: As `Generations.create`.
         """
+        from finetuning_async._requests import GenerationRequest
+        from finetuning_async._waiting import check_timeout
+
         request = GenerationRequest(
             tags,
             lyrics=lyrics,
@@ -235,6 +232,10 @@ class TrackMethods(ABC):
         Raises:
             InvalidRequestError: A number is out of its range.
         """
+        from finetuning_async._generate_many import Outcomes
+        from finetuning_async._retry import check_retries
+        from finetuning_async._waiting import check_timeout
+
         if timeout is not None:
             check_timeout(timeout)
         if max_retries is not None:
@@ -303,6 +304,9 @@ class TrackMethods(ABC):
             APIConnectionError: The stream broke, repeatedly.
             APITimeoutError: Time was over; nothing is left of it.
         """
+        from finetuning_async._download import Download, audio_url
+        from finetuning_async._file_names import target_of
+
         deadline = _deadline(timeout)
         session = self._session()
         download = Download(
@@ -329,6 +333,8 @@ def _deadline(timeout: float | None) -> float:
     Raises:
         InvalidRequestError: The timeout is no number of seconds.
     """
+    from finetuning_async._waiting import check_timeout
+
     if timeout is None:
         return inf
     return anyio.current_time() + check_timeout(timeout)

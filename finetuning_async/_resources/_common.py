@@ -9,6 +9,7 @@ from urllib.parse import quote
 import attrs
 
 from finetuning_async import _parsing
+from finetuning_async._defaults import READ_TIMEOUT as READ_TIMEOUT
 from finetuning_async._errors import (
     BadRequestError,
     FinetuningError,
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from finetuning_async._session import Session
 
 T = TypeVar("T")
-
-READ_TIMEOUT: Final = 60.0
-"""Seconds a read may take, waiting for its turn included, unless the caller says
-else."""
 
 LARGEST_PAGE: Final = 99
 """The largest page that every published source allows (Q12)."""
