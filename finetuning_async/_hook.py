@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -17,7 +18,6 @@ from finetuning_async._errors import InvalidRequestError
 from finetuning_async._events import OperationName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -103,7 +103,7 @@ class Hook:
     ) -> AbstractContextManager[Callable[[Any], None]]:
         """Tell that a call begins; what is given is told the result of it."""
         if self._operations is None:
-            return nullcontext(_forget)
+            return NOTHING
         return _Contained(self, self._operations, Operation(name=name, **facts))
 
 
@@ -154,6 +154,10 @@ class _Contained:
 
 def _forget(_: Any) -> None:
     """Nobody wants to know."""
+
+
+NOTHING: Final = nullcontext[Callable[[Any], None]](_forget)
+"""An operation that nobody wants to know of."""
 
 
 def as_hook(value: object) -> Hook | None:

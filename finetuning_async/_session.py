@@ -28,6 +28,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
+from finetuning_async._hook import NOTHING
 from finetuning_async._order import Order
 from finetuning_async._pipeline import Pipeline
 from finetuning_async._retry import RetryPolicy
@@ -38,8 +39,16 @@ from finetuning_async._waiting import Waiting, check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Generator,
+        Mapping,
+    )
+    from contextlib import AbstractContextManager
 
+    from finetuning_async._hook import Hook
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._poller import Poller
     from finetuning_async._requests import AnyRequest
@@ -227,7 +236,7 @@ class Session:
         retry = self.pipeline.retry.limited_to(max_retries)
         return Order(request=request, call=call, retry=retry, seed=seed, **options)
 
-    async def submit(self, order: Order, timeout: float | None) -> Any:
+    def submit(self, order: Order, timeout: float | None) -> Awaitable[Any]:
         """Send an order.
 
         Args:
@@ -241,6 +250,19 @@ class Session:
             ClientClosedError: The client was closed before a byte left.
             FinetuningError: As `Submitter.submit`.
         """
+        if self.pipeline.hook is None:
+            return self._submit(order, timeout)
+        return self._submit_told(order, timeout, self.pipeline.hook)
+
+    async def _submit_told(
+        self, order: Order, timeout: float | None, hook: Hook
+    ) -> Any:
+        with hook.operation("create", **_facts(order)) as tell:
+            accepted = await self._submit(order, timeout)
+            tell(accepted)
+        return accepted
+
+    async def _submit(self, order: Order, timeout: float | None) -> Any:
         if timeout is not None:
             order.deadline = anyio.current_time() + check_timeout(timeout)
         with self.calls.one(order.deadline):
@@ -289,7 +311,37 @@ class Session:
         if self.calls.is_closing:
             raise _closed()
         # Not awaited here: with thousands of waiters each frame counts.
-        return self.waiting.for_completion(track, **options)
+        if self.pipeline.hook is None:
+            return self.waiting.for_completion(track, **options)
+        return self._wait_told(track, options, self.pipeline.hook)
+
+    async def _wait_told(
+        self,
+        track: Generation | SoundEffect | str,
+        options: dict[str, Any],
+        hook: Hook,
+    ) -> Any:
+        track_id = track if isinstance(track, str) else track.id
+        with hook.operation("wait", track_id=track_id) as tell:
+            final = await self.waiting.for_completion(track, **options)
+            tell(final)
+        return final
+
+    def generating(self, order: Order) -> AbstractContextManager[Callable[[Any], None]]:
+        """What is around the create and the wait of one call, for the hook."""
+        hook = self.pipeline.hook
+        if hook is None:
+            return NOTHING
+        return hook.operation("generate", **_facts(order))
+
+    def downloading(
+        self, track: object
+    ) -> AbstractContextManager[Callable[[Any], None]]:
+        """What is around a download, for the hook."""
+        hook = self.pipeline.hook
+        if hook is None:
+            return NOTHING
+        return hook.operation("download", track_id=getattr(track, "id", None))
 
     def states(
         self, track: Generation | SoundEffect | str, *, timeout: float | None
@@ -319,6 +371,16 @@ def _check_json(body: Mapping[str, Any]) -> None:
     else:
         return
     raise InvalidRequestError(wrong, body[wrong], "a value that JSON can hold")
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What an operation is about."""
+    request = order.request
+    return {
+        "kind": request.kind,
+        "prompt": request.prompt,
+        "duration": request.duration,
+    }
 
 
 def _closed() -> ClientClosedError:

@@ -123,11 +123,14 @@ class TrackMethods(ABC):
             on_submitted=on_submitted,
             max_retries=max_retries,
         )
-        accepted: Generation = await session.submit(order, timeout)
-        del order, request  # of no use while it waits, beside thousands perhaps
-        longest = inf if wait_timeout is None else wait_timeout
-        left = min(deadline - anyio.current_time(), longest)
-        return await self._until_completed(accepted, left, on_update)
+        with session.generating(order) as tell:
+            accepted: Generation = await session.submit(order, timeout)
+            del order, request  # of no use while it waits, beside thousands perhaps
+            longest = inf if wait_timeout is None else wait_timeout
+            left = min(deadline - anyio.current_time(), longest)
+            final = await self._until_completed(accepted, left, on_update)
+            tell(final)
+        return final
 
     async def _until_completed(
         self, accepted: Generation, left: float, on_update: UpdateCallback | None
@@ -315,7 +318,8 @@ class TrackMethods(ABC):
             audio_url(generation_or_url),
             on_progress,
         )
-        with session.calls.one(deadline):
+        around = session.downloading(generation_or_url)
+        with session.calls.one(deadline), around:
             async with session.account.downloads:
                 target = target_of(generation_or_url, Path(path))
                 return await download.to(target, deadline=deadline)

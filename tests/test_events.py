@@ -298,7 +298,7 @@ def test_events_are_frozen_and_public() -> None:
 
 
 async def test_no_event_is_made_for_nobody() -> None:
-    """Counted: calls of anything that makes or tells an event."""
+    """Counted: calls of anything that makes or tells an event, but for one no-op."""
     made: list[str] = []
     ours = tuple(
         sys.modules[f"finetuning_async.{name}"].__file__
@@ -308,7 +308,8 @@ async def test_no_event_is_made_for_nobody() -> None:
 
     def note(frame: Any, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and (code in kinds or code.co_filename in ours):
+        is_told = code.co_filename in ours and code.co_name != "_forget"
+        if event == "call" and (code in kinds or is_told):
             made.append(code.co_name)
 
     async with emulated(Emulator(queue_size=1)) as (_, client):

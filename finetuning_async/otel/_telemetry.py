@@ -1,0 +1,79 @@
+"""`OpenTelemetry`: the callback that a client is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import metrics, trace
+
+from finetuning_async._version import __version__
+from finetuning_async.otel._metrics import Metrics
+from finetuning_async.otel._spans import Spans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from finetuning_async._events import Event
+    from finetuning_async._hook import Operation
+
+SCOPE = "finetuning_async"
+
+
+class OpenTelemetry:
+    """Spans and metrics of a client: its `on_event` callback.
+
+    Args:
+        tracer_provider: Where spans go; by default to the application's.
+        meter_provider: Where metrics go; likewise.
+        record_prompts: Whether spans of what makes a track hold the prompt.
+
+    Example:
+        from finetuning_async.otel import OpenTelemetry
+
+        traced = client.with_options(on_event=OpenTelemetry(record_prompts=True))
+        await traced.generate("rain on a tin roof")
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        record_prompts: bool = False,
+    ) -> None:
+        tracer = trace.get_tracer(SCOPE, __version__, tracer_provider)
+        meter = metrics.get_meter(SCOPE, __version__, meter_provider)
+        self._spans = Spans(tracer, record_prompts=record_prompts)
+        self._metrics = Metrics(meter)
+
+    def __repr__(self) -> str:
+        return "<OpenTelemetry>"
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a client."""
+        self._spans.note(event)
+        self._metrics.count(event)
+
+    def operation(
+        self, operation: Operation
+    ) -> AbstractContextManager[Callable[[Any], None]]:
+        """Trace a call, in a ``with`` block; the client enters it.
+
+        What it gives is told the result. The operation has a `name`, and a `track_id`
+        or what is asked for.
+
+        Example:
+            from types import SimpleNamespace
+            from finetuning_async.otel import OpenTelemetry
+
+            mine = SimpleNamespace(
+                name="wait", kind=None, prompt=None, duration=None, track_id="gen_1"
+            )
+            with OpenTelemetry().operation(mine) as tell:
+                tell(SimpleNamespace(status="completed"))
+        """
+        return self._spans.around(operation)
