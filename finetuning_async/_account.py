@@ -19,7 +19,6 @@ from finetuning_async._one_by_one import OneByOne
 from finetuning_async._poller import Poller
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._server_clock import ServerClock
-from finetuning_async._store_limiter import StoreLimiter
 
 if TYPE_CHECKING:
     from finetuning_async._rate_limiter import RateLimiter
@@ -59,9 +58,13 @@ class Account:
             self.inflight, self.clock, limit=reads.limit, per=reads.per
         )
 
-    def share(self, limiter: StoreLimiter, name: str) -> None:
-        """Say whose turns a limiter keeps for several processes."""
-        limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
+    def share(self, limiter: RateLimiter, name: str) -> None:
+        """Say whose turns a limiter keeps, if it does so for several processes."""
+        # Most clients have none, and do without its modules.
+        from finetuning_async._store_limiter import StoreLimiter
+
+        if isinstance(limiter, StoreLimiter):
+            limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
 
     @classmethod
     def of(
@@ -81,7 +84,7 @@ class Account:
         account = accounts.get(name)
         if account is None:
             account = accounts[name] = cls(limits, limiter)
-            if isinstance(limiter, StoreLimiter):
+            if limiter is not None:
                 account.share(limiter, f"{base_url} {key.digest}")
         elif account.limits != limits:
             logger.warning(
