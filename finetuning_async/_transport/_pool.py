@@ -107,6 +107,12 @@ class Pool:
         self._loop: object = None
         self.is_closed: bool = False
         self.is_traced: bool = http_client is None
+        if http_client is None:
+            # It loads httpcore: not before, nor at the first call, which would stand
+            # still meanwhile.
+            from finetuning_async._transport._direct import Direct
+
+            self._make_direct = Direct
 
     def client(self) -> httpx.AsyncClient:
         """The client to send with.
@@ -141,10 +147,7 @@ class Pool:
         sample = client.build_request("GET", base_url, headers=HEADERS)
         if self._connecting.may_have_a_proxy(sample.url.scheme):
             return None
-        # It loads httpcore: not before.
-        from finetuning_async._transport._direct import Direct
-
-        return Direct(sample, self._connecting.tls())
+        return self._make_direct(sample, self._connecting.tls())
 
     def enter_loop(self) -> None:
         """Drop the connections if they belong to an event loop that has ended.
