@@ -13,7 +13,9 @@ import tempfile
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+from finetuning_async import _report
 from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+    from finetuning_async._hook import Hook
     from finetuning_async._retry import RetryPolicy
     from finetuning_async._transport import MediaStream, Transport
     from finetuning_async._types import Track
@@ -98,6 +101,7 @@ class Download:
         retry: How often a broken stream is taken up again.
         url: Where the file is; used as it came.
         on_progress: Called with the bytes done and the total, if that is known.
+        hook: Who is told of repetitions; `None` for nobody.
 
     Attributes:
         done: Bytes written so far.
@@ -110,11 +114,13 @@ class Download:
         retry: RetryPolicy,
         url: str,
         on_progress: Callable[[int, int | None], object] | None,
+        hook: Hook | None = None,
     ) -> None:
         self._transport = transport
         self._retry = retry
         self._url = url
         self._on_progress = on_progress
+        self._hook = hook
         self.done = 0
         self.total: int | None = None
         self._tag: str | None = None
@@ -139,7 +145,10 @@ class Download:
                 await self._attempt(target)
             except Repeatable as first:
                 await self._retry.again(
-                    first, lambda: self._attempt(target), deadline=deadline
+                    first,
+                    lambda: self._attempt(target),
+                    deadline=deadline,
+                    on_retry=_report.retries(self._hook, "GET", host_of(self._url)),
                 )
             await in_thread(target.keep)
         finally:
@@ -198,6 +207,11 @@ class Download:
                 " bytes",
                 safe_to_retry=True,
             )
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, which is all of it that may be shown."""
+    return urlsplit(url).hostname or ""
 
 
 def check_target(path: Path) -> None:

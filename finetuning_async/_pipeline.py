@@ -203,7 +203,7 @@ class Pipeline:
     ) -> None:
         """Book an answer, learn from it, and tell of it."""
         facts = _parsing.answer_facts(answer)
-        is_refused = is_rate_refusal(facts)
+        is_refused = facts.status == 429 and is_rate_refusal(facts)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
         _capture(call, answer)

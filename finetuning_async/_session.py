@@ -250,9 +250,10 @@ class Session:
             ClientClosedError: The client was closed before a byte left.
             FinetuningError: As `Submitter.submit`.
         """
-        if self.pipeline.hook is None:
+        hook = self.pipeline.hook
+        if hook is None or not hook.wants_operations:
             return self._submit(order, timeout)
-        return self._submit_told(order, timeout, self.pipeline.hook)
+        return self._submit_told(order, timeout, hook)
 
     async def _submit_told(
         self, order: Order, timeout: float | None, hook: Hook
@@ -311,9 +312,10 @@ class Session:
         if self.calls.is_closing:
             raise _closed()
         # Not awaited here: with thousands of waiters each frame counts.
-        if self.pipeline.hook is None:
+        hook = self.pipeline.hook
+        if hook is None or not hook.wants_operations:
             return self.waiting.for_completion(track, **options)
-        return self._wait_told(track, options, self.pipeline.hook)
+        return self._wait_told(track, options, hook)
 
     async def _wait_told(
         self,

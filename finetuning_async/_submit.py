@@ -149,10 +149,10 @@ class Submitter:
     async def _take_a_place(self, order: Order) -> None:
         """Enter the service's queue, as soon as it takes one more."""
         hook = self._pipeline.hook
-        since = anyio.current_time()
+        since = None if hook is None else anyio.current_time()
         await self._park(order)
         order.has_place = True
-        if hook is not None:
+        if hook is not None and since is not None:
             number = order.attempts + 1
             _report.turn_awaited(hook, order.call, number, since, "queue")
 

@@ -317,6 +317,7 @@ class TrackMethods(ABC):
             session.pipeline.retry.limited_to(max_retries),
             audio_url(generation_or_url),
             on_progress,
+            session.pipeline.hook,
         )
         around = session.downloading(generation_or_url)
         with session.calls.one(deadline), around:

@@ -36,6 +36,7 @@ from tests._world import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 CREATE = "/v1/generations"
 
@@ -156,6 +157,21 @@ async def test_attempts_and_what_is_between_them() -> None:
     assert (first.attempt, first.reason) == (2, "APIConnectionError")
     assert (second.attempt, second.reason) == (3, "InternalServerError")
     assert _of(RequestSent, seen)[1].at - first.at >= first.pause > 0
+
+
+async def test_a_download_that_is_taken_up_again_names_the_host_alone(
+    tmp_path: Path,
+) -> None:
+    seen: list[Event] = []
+    async with emulated(on_event=seen.append) as (emulator, client):
+        track = await client.generate("x")
+        seen.clear()
+        emulator.add_fault(Fault("broken_download", "/audio/*", after_bytes=1000))
+        await client.download(track, tmp_path / "x.mp3")
+    (retry,) = seen
+    assert isinstance(retry, RetryScheduled)
+    assert (retry.method, retry.attempt) == ("GET", 2)
+    assert retry.path == httpx.URL(str(track.audio_url)).host
 
 
 async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
