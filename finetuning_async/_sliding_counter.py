@@ -44,7 +44,7 @@ NOISE = 1e-6
 SURELY = 0.9
 """Share of a period after whose answer a request is surely still counted."""
 
-TRIALS = 2
+TRIALS = 3
 """Bursts that a sliding counter could have refused; a number of its windows."""
 
 RESOLUTION = 1 / 60_000
