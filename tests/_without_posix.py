@@ -39,7 +39,7 @@ def _hide() -> None:
     for module, names in ATTRIBUTES.items():
         for name in names:
             vars(module).pop(name, None)
-    asyncio.SelectorEventLoop.add_signal_handler = _no_handler  # type: ignore[method-assign]  # as on Windows
+    asyncio.SelectorEventLoop.add_signal_handler = _no_handler  # type: ignore[assignment,method-assign]  # as on Windows
 
 
 def _no_handler(*_: object) -> None:
