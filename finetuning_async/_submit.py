@@ -324,7 +324,7 @@ class Submitter:
             )
         elif changed:
             logger.warning("the service changed %s of %s", sorted(changed), track.id)
-        return attrs.evolve(track, changed_by_service=changed)
+        return attrs.evolve(track, changed_by_service=changed) if changed else track
 
     async def _look_up(self, order: Order, unknown: Unknown) -> Created | None:
         """Find a lost create; `None` if it may be sent again.
