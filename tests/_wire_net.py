@@ -51,6 +51,7 @@ class Stream(httpcore.AsyncNetworkStream):
 
     net: Net
     sent: bytes = b""
+    writes: int = 0
     is_closed: bool = False
     to_come: bytes = b""
 
@@ -60,7 +61,7 @@ class Stream(httpcore.AsyncNetworkStream):
         return part
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.sent += buffer
+        self.sent, self.writes = self.sent + buffer, self.writes + 1
         if b"\r\n\r\n" in buffer:
             self.to_come = self.net.answer
         await anyio.sleep(STEP)

@@ -85,6 +85,7 @@ async def test_a_body_goes_out_as_json(net: Net) -> None:
     head, _, body = net.sent().partition(b"\r\n\r\n")
     assert b"Content-Type: application/json" in head
     assert b"Content-Length: %d\r\n" % len(body) in head
+    assert net.opened[0].writes == 1
     assert body == rb'{"a": "\u00fc"}'
 
 
@@ -243,6 +244,20 @@ async def test_an_answer_that_is_none_closes_the_connection(
     assert caught.value.evidence == "unknown"
     assert not net.open()
     _assert_whole(transport, net)
+
+
+async def test_an_answer_that_came_before_all_was_written_is_read(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(stream: Any, *_: Any, **__: Any) -> None:
+        stream.to_come = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+        raise httpcore.WriteError
+
+    monkeypatch.setattr("tests._wire_net.Stream.write", write)
+    transport = _transport()
+    assert (await transport.send(POST)).status == 413
+    _assert_whole(transport, net)
+    await transport.pool.aclose()
 
 
 async def test_a_connection_that_is_not_to_be_kept_is_closed(net: Net) -> None:

@@ -173,7 +173,7 @@ MUTANTS: Final = (
     Mutant(
         "does not hear that bytes leave",
         "_transport/_connections.py",
-        "        self.trace.leaves()\n",
+        "            self.trace.leaves()\n",
         "",
         "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),

@@ -7,9 +7,9 @@ Here a call takes one off the stack and puts it back, or closes it, in a ``final
 
 from __future__ import annotations
 
-import select
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -18,7 +18,6 @@ from httpcore import AsyncHTTP11Connection, AsyncNetworkStream
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Coroutine
 
     from httpcore import Origin, Request, Response
 
@@ -114,30 +113,30 @@ class Connections:
 
 
 class _Stream(AsyncNetworkStream):
-    """What a connection reads from and writes to; tells when bytes leave."""
+    """What a connection reads from and writes to; head and body leave in one piece."""
 
     trace: Trace
 
     def __init__(self, stream: AsyncNetworkStream) -> None:
-        self._stream = stream
-        self._socket = stream.get_extra_info("socket")
+        self._stream, self._held = stream, b""
+        self._write_timeout: float | None = None
 
-    def read(self, *args: Any, **options: Any) -> Coroutine[Any, Any, bytes]:
-        return self._stream.read(*args, **options)
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            self.trace.leaves()
+            held, self._held = self._held, b""
+            with suppress(httpcore.WriteError):  # an answer may be there all the same
+                await self._stream.write(held, self._write_timeout)
+        return await self._stream.read(max_bytes, timeout)
 
-    def write(self, *args: Any, **options: Any) -> Coroutine[Any, Any, None]:
-        self.trace.leaves()
-        return self._stream.write(*args, **options)
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._held, self._write_timeout = self._held + buffer, timeout
 
-    def aclose(self) -> Coroutine[Any, Any, None]:
-        return self._stream.aclose()
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        if info != "is_readable" or self._socket is None or not hasattr(select, "poll"):
-            return self._stream.get_extra_info(info)
-        poll = select.poll()  # noqa: TID251 - it is there
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))  # as httpcore, which takes 20 us to find the socket
+        return self._stream.get_extra_info(info)
 
 
 class _Connection(NamedTuple):
