@@ -128,8 +128,12 @@ class PostgresStore:
         self._journal = journal
         self._db: psycopg.Connection | None = None
         self._lock = RLock()
-        with self._errors():
-            self._prepare()
+        try:
+            with self._errors():
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._journal!r}>"

@@ -14,11 +14,10 @@ from finetuning_async.batch._store import MemoryStore, Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
+POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))
 """One worker of the suite starts a database, not each of them."""
 
-DURABLE: Final = ("sqlite", POSTGRES)
-STORES: Final = ("memory", *DURABLE)
+STORES: Final = ("memory", "sqlite", POSTGRES)
 
 _JOURNALS = itertools.count(1)
 

@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 import attrs
+import psycopg
 import pytest
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
 from finetuning_async.batch._journal import Entry, State
-from finetuning_async.batch._records import Keys, NewItem, Request
+from finetuning_async.batch._postgres import PostgresStore
+from finetuning_async.batch._records import Item, Keys, NewItem, Request
 from finetuning_async.batch._sqlite import VERSION, SQLiteStore
 from tests.batch._stores import STORES, opener
 
@@ -270,3 +272,68 @@ os.kill(os.getpid(), signal.SIGKILL)
     store = SQLiteStore(tmp_path / "j.db")
     assert [item.entry.seed for item in store.pending()] == [5]
     store.close()
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_journal_of_a_newer_version_is_refused(postgres_cluster: str) -> None:
+    PostgresStore(postgres_cluster, journal="newer").close()
+    with psycopg.connect(postgres_cluster) as db:
+        db.execute("UPDATE finetuning_journal SET version = 99 WHERE name = 'newer'")
+    with pytest.raises(JournalError, match="newer version"):
+        PostgresStore(postgres_cluster, journal="newer")
+
+
+@pytest.mark.xdist_group("postgres")
+def test_a_connection_that_broke_is_opened_anew(postgres_cluster: str) -> None:
+    store = PostgresStore(postgres_cluster, journal="broken")
+    store.add(items(1))
+    with psycopg.connect(postgres_cluster) as db:
+        db.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%finetuning_item%' AND pid != pg_backend_pid()"
+        )
+    with pytest.raises(JournalError) as caught:
+        store.record(store.get(1), Entry(state="intent"))
+    assert caught.value.safe_to_retry
+    assert store.record(store.get(1), Entry(state="intent")).entry.state == "intent"
+    store.close()
+
+
+@pytest.mark.xdist_group("postgres")
+def test_what_is_done_in_an_add_that_fails_is_undone_with_it(
+    postgres_cluster: str,
+) -> None:
+    store = PostgresStore(postgres_cluster, journal="together")
+
+    def also(db: psycopg.Connection, new: list[Item]) -> None:
+        db.execute("CREATE TABLE a_job AS SELECT %s::int AS seq", (new[-1].seq,))
+        if len(new) > 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.add(items(3), also)
+    assert store.summary().total == 0
+    assert store.add(items(2), also).new == 2
+    with psycopg.connect(postgres_cluster) as db:
+        assert db.execute("SELECT seq FROM a_job").fetchall() == [(2,)]
+    store.close()
+
+
+@pytest.mark.xdist_group("postgres")
+def test_journals_and_batches_are_told_apart(postgres_cluster: str) -> None:
+    first = PostgresStore(postgres_cluster, journal="first")
+    second = PostgresStore(postgres_cluster, journal="second")
+    for batch in ("a", "a.b"):
+        keys = Keys(batch)
+        first.add(
+            keys.item(Row(request=GenerationRequest("x"), custom_id=name))
+            for name in ("one", None)
+        )
+    assert second.summary().total == 0
+    assert first.summary().total == 4
+    assert first.summary("a").total == 2
+    one, other = first.in_batch("a.b")
+    assert (one.file, one.custom_id) == ("a.b/one.mp3", "one")
+    assert first.find(other.name) is not None
+    first.close()
+    second.close()

@@ -18,7 +18,7 @@ from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import jumping_backend
 from tests._world import emulated
-from tests.batch._stores import DURABLE, opener
+from tests.batch._stores import POSTGRES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,10 +70,16 @@ class Mortal:
         return self._store.record(item, entry)
 
 
-@pytest.mark.parametrize("kind", DURABLE)
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [
+        (False, "sqlite"),
+        (True, "sqlite"),
+        pytest.param(False, "postgres", marks=POSTGRES.marks),
+    ],
+)
 async def test_a_crash_at_any_commit_pays_nothing_twice(
-    request: pytest.FixtureRequest, kind: str, after: bool
+    request: pytest.FixtureRequest, after: bool, kind: str
 ) -> None:
     for at in range(1, COMMITS + 1):
         reopened = opener(kind, request)

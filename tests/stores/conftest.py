@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
-POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("real_time"))
+POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))
 STORES = ["page", "file", REDIS, POSTGRES]
 """A new store is added here and to `shop_of`."""
 
