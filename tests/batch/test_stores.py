@@ -288,10 +288,8 @@ def test_a_connection_that_broke_is_opened_anew(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, journal="broken")
     store.add(items(1))
     with psycopg.connect(postgres_cluster) as db:
-        db.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE query LIKE '%finetuning_item%' AND pid != pg_backend_pid()"
-        )
+        number = store._connection().info.backend_pid
+        db.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
     with pytest.raises(JournalError) as caught:
         store.record(store.get(1), Entry(state="intent"))
     assert caught.value.safe_to_retry
