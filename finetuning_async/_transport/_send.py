@@ -98,7 +98,7 @@ class Transport:
             NoAnswer: There is none; it says what is known.
             ClientClosedError: The client was closed.
         """
-        timeout = _capped(self.timeout, seconds_left)
+        steps = _steps(self.timeout, seconds_left)
         direct = self.pool.direct(self.base_url)
         send: _Send = self._by_httpx
         if direct is not None:
@@ -106,29 +106,28 @@ class Transport:
             if self.headers is not None:
                 send = partial(direct.send, own=self.headers)
         elif call.repeatable and self.pool.is_traced:
-            return await self._send_held(call, timeout)
-        return await self._send(send, call, timeout, Trace(still_wanted))
+            return await self._send_held(call, steps)
+        return await self._send(send, call, steps, Trace(still_wanted))
 
-    async def _send_held(self, call: Call, timeout: httpx.Timeout) -> Answer:
+    async def _send_held(self, call: Call, steps: dict[str, float | None]) -> Answer:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
 
         async def work(guarded: Guarded[Answer]) -> Answer:
             await anyio.lowlevel.checkpoint_if_cancelled()
             trace = Trace(lambda: not guarded.caller_left, guarded.release)
             with guarded.held():
-                return await self._send(self._by_httpx, call, timeout, trace)
+                return await self._send(self._by_httpx, call, steps, trace)
             await anyio.sleep_forever()  # the caller was cancelled, and so is this
             raise AssertionError("unreachable")
 
         return await Guarded(work, grace=CONNECTING).run()
 
     async def _send(
-        self, send: _Send, call: Call, timeout: httpx.Timeout, trace: Trace
+        self, send: _Send, call: Call, steps: dict[str, float | None], trace: Trace
     ) -> Answer:
         failure: NoAnswer | None = None
         reply: Reply | None = None
         key = self.key if call.needs_key else None
-        steps = timeout.as_dict()
         sent_at = anyio.current_time()
         try:
             with anyio.move_on_after(_sum(steps)):
@@ -203,16 +202,15 @@ class Transport:
         return open_media(self.pool, self.timeout, url, offset=offset, tag=tag)
 
 
-def _capped(timeout: httpx.Timeout, seconds: float | None) -> httpx.Timeout:
-    """Bound every part of a timeout."""
+def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | None]:
+    """The parts of a timeout, each bounded."""
+    parts = timeout.as_dict()
     if seconds is None:
-        return timeout
-    return httpx.Timeout(
-        **{
-            part: seconds if value is None else min(value, seconds)
-            for part, value in timeout.as_dict().items()
-        }
-    )
+        return parts
+    return {
+        part: seconds if value is None else min(value, seconds)
+        for part, value in parts.items()
+    }
 
 
 def _sum(steps: dict[str, float | None]) -> float:
