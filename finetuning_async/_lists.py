@@ -97,12 +97,8 @@ class Lists:
         return max(ages, default=0.0) <= span and all(t.offset == 0 for t in tracks)
 
     def has_completed(self, track: Watched) -> None:
-        """Another read shows a track as completed: so must the list of those.
-
-        Unless no list shows it at all.
-        """
-        if track.offset is not None:
-            self._witness[track.family] = track.track_id, track.accepted_at
+        """The whole list shows a track as completed: so must the list of those."""
+        self._witness[track.family] = track.track_id, track.accepted_at
 
     # The list of completed tracks.
 

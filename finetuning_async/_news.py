@@ -86,14 +86,10 @@ class News:
             self._take_page(read, answer)
             return
         (track,) = read.tracks
-        state: AnyTrack
         if read.family == "generations":
-            state = _parsing.generation(answer)
+            self._seen(track, _parsing.generation(answer), answer)
         else:
-            state = _parsing.sound_effect(answer)
-        if state.status == "completed":
-            self._lists.has_completed(track)
-        self._seen(track, state, answer)
+            self._seen(track, _parsing.sound_effect(answer), answer)
 
     def _take_page(self, read: Read, answer: Answer) -> None:
         page: Page[AnyTrack]
@@ -128,7 +124,10 @@ class News:
         if read.offset == 0:
             self._lists.first_page_spans(read.family, now - reach, now)
         for track in missing(read, page, reach=reach):
-            self._list.look_at(track, now)
+            if track.show_by == -inf:  # it was urgent, and is
+                self._list.hasten(track)
+            else:
+                self._list.look_at(track, now)
 
     def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Answer) -> None:
         """Take what a page of completed tracks says about those it does not show."""

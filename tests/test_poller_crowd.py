@@ -193,6 +193,24 @@ async def test_a_hint_in_a_crowd_is_followed_by_a_read_that_shows_a_failure() ->
         assert crowd.late[track.id] < 3 * TURN
 
 
+async def test_who_asks_after_a_page_of_completed_ones_is_not_told_an_old_state() -> (
+    None
+):
+    async with open_studio(rate_limits=LIMITS) as (studio, client):
+        crowd = Crowd(studio, client)
+        async with anyio.create_task_group() as group:
+            group.start_soon(crowd.gather)
+            await anyio.sleep(64)
+            before = studio.pages.count(COMPLETED)
+            while studio.pages.count(COMPLETED) == before:
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.2)
+            track = studio.tracks["track-20"]
+            track.end, track.ends_at = "failed", anyio.current_time()
+            state = await client.wait_for_completion(track.id, timeout=0.0)
+        assert state.status == "failed"
+
+
 async def test_99_kept_in_flight_are_noticed_within_about_a_second() -> None:
     emulator = Emulator(
         seed=3,
