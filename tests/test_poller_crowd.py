@@ -201,9 +201,14 @@ async def test_who_asks_after_a_page_of_completed_ones_is_not_told_an_old_state(
         async with anyio.create_task_group() as group:
             group.start_soon(crowd.gather)
             await anyio.sleep(64)
-            before = studio.pages.count(COMPLETED)
-            while studio.pages.count(COMPLETED) == before:
-                await anyio.sleep(0.01)
+            seen = anyio.Event()
+
+            async def meddle(request: httpx.Request) -> None:
+                if "status" in request.url.params:
+                    seen.set()
+
+            studio.meddle = meddle
+            await seen.wait()
             await anyio.sleep(0.2)
             track = studio.tracks["track-20"]
             track.end, track.ends_at = "failed", anyio.current_time()
