@@ -23,8 +23,9 @@ from finetuning_async._inflight import UnderWay
 from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    Loop: TypeAlias = Literal["asyncio", "trio"]
     Wait: TypeAlias = Callable[[int], Coroutine[Any, Any, None]]
 
 WATCHED: Final = 120.0
@@ -121,8 +122,8 @@ async def start_time(wait: Wait, count: int) -> float:
     return taken / count * 1e6
 
 
-def table(*, count: int) -> None:
-    """Print a row for each way to wait, on both event loops."""
+def table(*, count: int, loops: Sequence[Loop] = ("asyncio", "trio")) -> None:
+    """Print a row for each way to wait, on each event loop."""
     ways = {
         "parked on an event": partial(measure, parked, count),
         f"ours, {count:,} tracks": partial(ours, count, count),
@@ -133,7 +134,6 @@ def table(*, count: int) -> None:
     print(f"{count:,} waiters, default timeout, nothing due for {WATCHED:g} s\n")
     print("| loop | way | bytes each | above parked | start, µs | of one core |")
     print("|" + "---|" * 6)
-    loops: tuple[Literal["asyncio"], Literal["trio"]] = ("asyncio", "trio")
     for loop in loops:
         base = 0.0
         for name, way in ways.items():

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 TRACKS: Final = 5
 """Under way in each account at a time."""
 
-SETTLED: Final = 45.0
+SETTLED: Final = 33.0
 """Seconds of the loop's clock after which each account is at its pace."""
 
 SLEEP: Final = 10.0

@@ -14,30 +14,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-OPTIONAL: Final = frozenset(
-    {
-        "click",
-        "fastapi",
-        "filelock",
-        "keyring",
-        "opentelemetry",
-        "procrastinate",
-        "psycopg",
-        "redis",
-        "rich",
-        "sqlite3",
-        "starlette",
-        "uvicorn",
-    }
-)
-"""What must not be brought; trio is, by httpcore, where it is installed."""
 
 
 @attrs.frozen
@@ -74,7 +56,7 @@ def measure(rounds: int = 9) -> Starting:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         run = _runner(environment)
-        run("-m", "benchmarks.weight.starting")
+        run("-m", "benchmarks._start")
         run("-m", "finetuning_async", "--help")
         rows = [_row(run) for _ in range(rounds)]
     parts = {
@@ -104,61 +86,7 @@ def _runner(environment: dict[str, str]) -> Callable[..., tuple[str, float]]:
 
 
 def _row(run: Callable[..., tuple[str, float]]) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(run("-m", "benchmarks.weight.starting")[0])
+    row: dict[str, Any] = json.loads(run("-m", "benchmarks._start")[0])
     row["help"] = run("-m", "finetuning_async", "--help")[1]
     row["bare"] = run("-c", "pass")[1]
     return row
-
-
-async def _clients(keys: list[str]) -> list[float]:
-    """Milliseconds of each new client, up to where it would connect."""
-    from finetuning_async import AsyncClient
-
-    taken = []
-    for key in keys:
-        began = time.perf_counter()
-        client = AsyncClient(key)
-        made = time.perf_counter()
-        client._session()  # noqa: SLF001 - a call would do this, and then connect
-        taken += [made - began, time.perf_counter() - made]
-    return [seconds * 1000 for seconds in taken]
-
-
-def main() -> None:
-    """Print one round as JSON; runs in an interpreter of its own."""
-    import asyncio
-
-    import anyio.abc
-    import anyio.lowlevel
-    import anyio.to_thread
-    import httpx
-    import sniffio
-    import tenacity
-
-    del anyio, httpx, sniffio, tenacity
-    known = set(sys.modules)
-    times, modules = [time.perf_counter()], []
-    import finetuning_async
-
-    times.append(time.perf_counter())
-    modules.append(len(sys.modules) - len(known))
-    _ = finetuning_async.AsyncClient
-    times.append(time.perf_counter())
-    modules.append(len(sys.modules) - len(known))
-    keys = ["ft_live_" + f"{n:032d}" for n in range(2)]
-    first, bound, second, again = asyncio.run(_clients(keys))
-    modules.append(sum(name.startswith("finetuning_async") for name in sys.modules))
-    result = {
-        "package": (times[1] - times[0]) * 1000,
-        "name": (times[2] - times[1]) * 1000,
-        "first": first,
-        "bound": bound,
-        "second": second + again,
-        "modules": modules,
-        "optional": sorted(OPTIONAL & set(sys.modules) - known),
-    }
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
