@@ -143,7 +143,7 @@ class BudgetStatus:
         per: Seconds; `None` if not paced.
         available: Requests that could go out at this moment; `None` if not paced and
             not held.
-        next_free_in: Seconds until one could, at least 0; `inf` if that depends on an
+        next_free_in: Seconds until one could, at least 0; ``inf`` if that depends on an
             answer which is still out.
         waiting: Calls that wait for a turn.
         closed_for: Seconds for which a 429 still holds everybody; 0 if none does.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Added:
-    """What became of the items of one `Store.add`.
+    """What became of the items of one `Batch.add`.
 
     Attributes:
         new: How many were taken in.
