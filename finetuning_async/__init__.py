@@ -11,6 +11,7 @@ The package, from the top down; arrows between layers point down only:
     testing                   what a suite of your own needs
     emulator                  the service, on your machine; imports nothing of the rest
     batch, webhooks           durable batches; hints that a track has ended
+    otel                      spans and metrics
     _client                   AsyncClient
     _resources, _session      its methods; a client bound to its event loop
     _waiting, _account        composes what follows; what clients of one key share

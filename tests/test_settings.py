@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finetuning_async import (
     APIConnectionError,
@@ -20,6 +22,7 @@ from finetuning_async import (
     RateLimitError,
     __version__,
 )
+from finetuning_async._headers import read_headers
 from finetuning_async._requests import GenerationRequest
 from finetuning_async._transport import Connecting
 from finetuning_async.emulator import Emulator, Fault
@@ -279,3 +282,13 @@ async def test_a_full_queue_is_not_waited_for_without_retries() -> None:
         await client.generations.create("x")
         with pytest.raises(FinetuningError, match=re.compile("queue", re.IGNORECASE)):
             await client.generations.create("y", max_retries=0)
+
+
+@given(st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3))
+def test_what_is_taken_as_a_header_begins_no_other(pairs: dict[str, str]) -> None:
+    headers, problem = read_headers(pairs)
+    assert (headers is None) == bool(problem)
+    for name, value in headers.over(()) if headers is not None else ():
+        assert name.decode("ascii").strip() == name.decode("ascii") != ""
+        assert not {*b"\r\n\0: "} & {*name}
+        assert not {*b"\r\n\0"} & {*value}

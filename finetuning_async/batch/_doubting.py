@@ -131,6 +131,7 @@ class Doubting:
             await self._plan_again(item)
         elif word != "wait" and desk.paused is None:
             del desk.doubts[item.seq]
+            logger.warning("%s is held: %s", item.name, word)
             await desk.end(item, Held(word))
 
     def _more_to_come(self) -> bool:

@@ -200,8 +200,8 @@ class Settling:
         if word == "absent" or insists:
             if await self._record(item, Absent()):
                 logger.warning("%s was not accepted; it is sent again", item.name)
-        elif word != "wait":
-            await self._record(item, Held(word))
+        elif word != "wait" and await self._record(item, Held(word)):
+            logger.warning("%s is held: %s", item.name, word)
 
     async def _record(self, item: Item, event: Event) -> bool:
         """Commit it, unless somebody else was faster."""

@@ -5,12 +5,19 @@ The proxy is named by the environment or by `proxy=`.
 
 from __future__ import annotations
 
+import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import pytest
 import trustme
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from finetuning_async import (
     APIConnectionError,
@@ -19,6 +26,7 @@ from finetuning_async import (
     InvalidRequestError,
 )
 from finetuning_async.emulator import Emulator, serve
+from finetuning_async.otel import OpenTelemetry
 from tests._canary import KEY, assert_clean, everything_of
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
 
@@ -179,3 +187,47 @@ async def test_headers_of_the_callers_reach_a_service_behind_tls(
     for head in heads:
         assert head.count(b"\r\nX-Gateway: open") == 1
         assert head.lower().count(b"user-agent: ") == head.count(b"mine") == 1
+
+
+async def test_the_program_heeds_the_environment() -> None:
+    async with (
+        Emulator() as emulator,
+        serve(emulator) as url,
+        http_proxy() as (
+            proxy,
+            place,
+        ),
+    ):
+        environment = {
+            **{n: v for n, v in os.environ.items() if not n.startswith("FINETUNING")},
+            "HTTP_PROXY": f"http://{LOGIN}@{place}",
+            "FINETUNING_BASE_URL": url,
+            "FINETUNING_CONFIG_HOME": os.devnull,
+            "FINETUNING_LOG": "debug",
+        }
+        done = await anyio.run_process(
+            [sys.executable, "-m", "finetuning_async", "health"], env=environment
+        )
+    assert done.stdout.split() == [b"ok"]
+    assert done.stderr.count(b"GET /health: 200 in ") == 1
+    assert proxy.asked == [f"GET {url}/health"]
+    assert LOGIN.partition(":")[2].encode() not in done.stdout + done.stderr
+
+
+async def test_requests_are_traced_once_where_httpx_is_instrumented() -> None:
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = HTTPXClientInstrumentor()
+    instrumentor.instrument(tracer_provider=tracers)
+    try:
+        async with Emulator() as emulator, serve(emulator) as url:
+            emulator.add_key(KEY)
+            callback = OpenTelemetry(tracer_provider=tracers)
+            async with _client(url, on_event=callback) as client:
+                await client.generations.create("x")
+    finally:
+        instrumentor.uninstrument()
+    request, create = exporter.get_finished_spans()
+    assert (request.name, create.name) == ("POST", "finetuning.create")
+    assert request.parent == create.context
+    assert_clean("the spans", request.to_json(), create.to_json())
