@@ -65,6 +65,9 @@ class Account:
 
         if isinstance(limiter, StoreLimiter):
             limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
+            coordinator = limiter.new_coordinator()
+            if coordinator is not None:
+                self.poller.share(coordinator)
 
     @classmethod
     def of(

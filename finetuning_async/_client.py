@@ -273,6 +273,19 @@ class AsyncClient(TrackMethods):
         """
         self._session().account.poller.notice(generation_id)
 
+    async def tell_others(self) -> None:
+        """Tell the other processes of the account what `notice` was told here.
+
+        It does nothing unless they share their polling, as they do with a
+        `finetuning_async.redis.RedisRateLimiter`. Without it they hear of it as soon as
+        somebody waits for a track here.
+
+        Example:
+            client.notice("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")
+            await client.tell_others()
+        """
+        await self._session().account.poller.tell()
+
     def rate_limit_status(self) -> RateLimitStatus:
         """Both budgets now: what is free, who waits, what the service said."""
         return self._session().account.limiter.status()

@@ -22,6 +22,7 @@ from finetuning_async._next_read import missing
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Callable
 
     from finetuning_async._hook import Hook
     from finetuning_async._inflight import InFlight
@@ -55,6 +56,10 @@ class News:
         clock: The service's.
         scale: Seconds per read of the budget.
         turn: Seconds between two turns of the poll loop.
+
+    Attributes:
+        on_state: Told of each change of a state that is read.
+        on_refusal: Told of a track that the service will not show.
     """
 
     def __init__(
@@ -75,6 +80,16 @@ class News:
         self._clock = clock
         self._scale = scale
         self._turn = turn
+        self.on_state: Callable[[AnyTrack], None] = _nobody
+        self.on_refusal: Callable[[str], None] = _nobody
+
+    def heard(self, state: AnyTrack, answer: Answer) -> None:
+        """Give out what another process read."""
+        track = self._list.get(state.id)
+        if state.is_final and (track is not None or self._inflight.has(state.id)):
+            self._inflight.saw_end(state, () if track is None else _hooks(track))
+        if track is not None:
+            self._seen(track, state, answer)
 
     def take(self, read: Read, answer: Answer) -> None:
         """Give out what a read showed.
@@ -158,6 +173,8 @@ class News:
 
     def _seen(self, track: Watched, state: AnyTrack, answer: Answer) -> None:
         """Give a state to everybody who waits for it."""
+        if track.latest is None or track.latest.status != state.status:
+            self.on_state(state)
         track.latest = state
         track.failures = 0
         track.looked_at = max(track.looked_at, answer.sent_at)
@@ -227,6 +244,7 @@ class News:
             for watcher in track.watchers:
                 watcher.fail(error)
             self._ended(track)
+            self.on_refusal(track.track_id)
 
     def _may_be_too_early(self, track: Watched) -> bool:
         """Whether a 404 may only mean that the service has not caught up yet."""
@@ -254,9 +272,14 @@ class News:
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
         """Its end is known, if not all about it: the wait does not go on for that."""
+        self.on_state(row)
         for watcher in track.watchers:
             watcher.update(row)
         self._ended(track)
+
+
+def _nobody(_: object) -> None:
+    """Nobody else wants to know."""
 
 
 def _hooks(track: Watched) -> set[Hook | None]:

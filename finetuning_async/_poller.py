@@ -35,7 +35,7 @@ from finetuning_async._next_read import Read, choose
 from finetuning_async._poll_schedule import Outlook, Pace
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import Guarded
-from finetuning_async._watch_list import Waiter, Watcher, WatchList
+from finetuning_async._watch_list import Waiter, Watched, Watcher, WatchList
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._pipeline import Pipeline
+    from finetuning_async._poll_sharing import Sharing
+    from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._transport import Pool
     from finetuning_async._types import Kind
@@ -87,6 +89,7 @@ class Poller:
         self._sleeping_until = -inf
         self._is_reading = False
         self._failures = 0
+        self._sharing: Sharing | None = None
 
     def __repr__(self) -> str:
         return (
@@ -94,6 +97,20 @@ class Poller:
             f" driven={self._driver is not None} reading={self._is_reading}"
             f" failures={self._failures}>"
         )
+
+    def share(self, coordinator: PollCoordinator) -> None:
+        """Read for other processes, or let one of them read for this one."""
+        # Most clients share with nobody, and do without it.
+        from finetuning_async._poll_sharing import Sharing
+
+        self._sharing = Sharing(
+            coordinator, self._list, self._news, scale=self._pace.scale
+        )
+
+    async def tell(self) -> None:
+        """Tell other processes what was noticed here."""
+        if self._sharing is not None:
+            await self._sharing.tell()
 
     # Who waits, and for what.
 
@@ -120,12 +137,11 @@ class Poller:
 
     def notice(self, track_id: str) -> None:
         """Something happened to a track: look soon, or when it comes to be watched."""
-        now = anyio.current_time()
-        track = self._list.get(track_id)
-        if track is None:
-            self._list.hints.unknown(track_id, now)
-        else:
-            self._list.notice(track, now)
+        track = self._list.hint(track_id, anyio.current_time())
+        if self._sharing is not None:
+            self._sharing.hint(track_id)
+            self._stir(-inf)
+        elif track is not None:
             self._stir(track.next_look)
 
     def set_alarm(self, waiter: Waiter, at: float) -> None:
@@ -176,6 +192,8 @@ class Poller:
         try:
             while not driver.ready:
                 await self._step(driver)
+            if self._sharing is not None and not self._idle:
+                await self._sharing.leave()
         finally:
             self._let_go(driver)
 
@@ -195,21 +213,27 @@ class Poller:
         if driver.ready:
             return
         self._list.follow_inflight(now)
+        meeting = inf if self._sharing is None else self._sharing.next_meeting
         look = self._next_look(now)
-        if look <= now:
+        if self._sharing is not None and meeting <= now:
+            await self._sharing.meet()
+        elif look <= now:
             await self._look(driver)
         else:
-            await self._sleep(driver, min(look, self._list.next_alarm()))
+            await self._sleep(driver, min(look, self._list.next_alarm(), meeting))
 
     def _next_look(self, now: float) -> float:
         """When to read next: something is due, its turn has come, none is under way."""
-        if self._is_reading:
+        if self._is_reading or not self._may_read(now):
             return inf
         look = self._list.next_look()
         if look <= now:
             self._list.due(now)  # a track that was due may have left
             look = self._list.next_look()
         return max(look, self._pace.next_turn(urgent=look == -inf))
+
+    def _may_read(self, now: float, track: Watched | None = None) -> bool:
+        return self._sharing is None or self._sharing.may_read(now, track)
 
     async def _sleep(self, driver: Waiter, moment: float) -> None:
         self._sleeping_until = moment
@@ -291,7 +315,12 @@ class Poller:
         limit = pipeline.limiter.status().reads.limit
         if limit is not None:  # the service may have named a lower one
             self._pace.keep_to(limit)
-        due = self._list.due(now, soon=self._pace.interval)
+        due = []
+        for track in self._list.due(now, soon=self._pace.interval):
+            if self._may_read(now, track):
+                due.append(track)
+            else:
+                self._list.look_at(track, now + self._pace.interval)
         if not due:
             return None
         read = choose(due, now=now, lists=self._lists)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finetuning_async._line import Line
+    from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._rate_limits import BudgetStatus, RateLimits
     from finetuning_async._store_words import Store
     from finetuning_async._ticket import Ticket
@@ -221,6 +222,10 @@ class StoreLimiter(Limiter):
             self._is_bound = True
             self._account = self._account or account
             self._limits = limits
+
+    def new_coordinator(self) -> PollCoordinator | None:
+        """Where the processes of the account share their polling, if they do."""
+        return None
 
     async def flush(self) -> None:
         """Tell the store what became of permits."""

@@ -17,12 +17,13 @@ from finetuning_async._alarms import Alarms
 from finetuning_async._hints import Hints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._poll_schedule import Outlook
+    from finetuning_async._poll_words import Wanted
     from finetuning_async._types import Kind
 
     AnyTrack: TypeAlias = Generation | SoundEffect
@@ -203,6 +204,7 @@ class WatchList:
 
     Attributes:
         hints: What was said about tracks, watched or not.
+        foreign: Those that only other processes wait for.
     """
 
     def __init__(self, inflight: InFlight, outlook: Outlook, *, scale: float) -> None:
@@ -214,6 +216,7 @@ class WatchList:
         self._soonest = inf
         self._alarms: Alarms[Waiter] = Alarms()
         self.hints = Hints()
+        self.foreign: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -269,7 +272,26 @@ class WatchList:
         for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
             del self._tracks[track.track_id]
 
+    def follow(self, foreign: Mapping[str, Wanted], now: float) -> None:
+        """Watch what other processes wait for, and nothing else of theirs."""
+        self.foreign = set(foreign)
+        for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
+            del self._tracks[track.track_id]
+        for track_id, wanted in foreign.items():
+            if track_id not in self._tracks:
+                track = self._start(track_id, wanted.kind, now)
+                if track.accepted_at is None and wanted.age is not None:
+                    track.accepted_at, track.length = now - wanted.age, wanted.length
+                    self.plan(track, now)
+
+    def wanted(self) -> Iterator[Watched]:
+        """The tracks that this process waits for itself."""
+        return (track for track in self._tracks.values() if self._is_ours(track))
+
     def _is_needed(self, track: Watched) -> bool:
+        return self._is_ours(track) or track.track_id in self.foreign
+
+    def _is_ours(self, track: Watched) -> bool:
         ours = track.track_id in self._inflight.under_way
         return bool(track.watchers) or (self._watching_all > 0 and ours)
 
@@ -283,6 +305,15 @@ class WatchList:
             track.has_webhook = known.has_webhook
         self.plan(track, now)
         if self.hints.take(track_id, now):
+            self.notice(track, now)
+        return track
+
+    def hint(self, track_id: str, now: float) -> Watched | None:
+        """There was a hint; remembered for a while if nobody watches the track."""
+        track = self._tracks.get(track_id)
+        if track is None:
+            self.hints.unknown(track_id, now)
+        else:
             self.notice(track, now)
         return track
 

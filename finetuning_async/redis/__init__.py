@@ -13,6 +13,7 @@ It runs on asyncio only, like the library below it, and needs ``redis``
     _limiter      RedisRateLimiter
     _store        one exchange is one run of the script
     _turns.lua    the book of an account, on the server's clock
+    _polling      one process polls for all; _meeting.lua is where they meet
 """
 
 from finetuning_async.redis._limiter import RedisRateLimiter

@@ -6,10 +6,12 @@ import hashlib
 import random
 from typing import TYPE_CHECKING, Any, Self
 
+from anyio.lowlevel import current_token
 from sniffio import current_async_library
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
+from finetuning_async.redis._polling import RedisCoordinator
 from finetuning_async.redis._store import RedisStore
 
 try:
@@ -22,6 +24,8 @@ except ImportError as _missing:
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from finetuning_async._poll_words import PollCoordinator
 
 
 class RedisRateLimiter(StoreLimiter):
@@ -57,13 +61,26 @@ class RedisRateLimiter(StoreLimiter):
     ) -> None:
         self._url = url
         self._client: Any = None
+        self._connected_in: object = None
         rng = random.SystemRandom()
         super().__init__(
-            lambda name: RedisStore(self._new_client(), _hashed(name), rng),
+            lambda name: RedisStore(self._connected(), _hashed(name), rng),
             account=account,
             timeout=timeout,
             rng=rng,
         )
+
+    def new_coordinator(self) -> PollCoordinator:
+        """Where the processes of the account share their polling."""
+        name = _hashed(self._account or "")
+        return RedisCoordinator(self._connected(), name, self._rng)
+
+    def _connected(self) -> Any:
+        """The connections of the running event loop."""
+        loop = current_token()
+        if self._client is None or self._connected_in != loop:
+            self._client, self._connected_in = self._new_client(), loop
+        return self._client
 
     def _new_client(self) -> Any:
         if current_async_library() != "asyncio":
@@ -72,8 +89,7 @@ class RedisRateLimiter(StoreLimiter):
                 ' trio, rate_limiter="shared" serves the programs of one machine'
             )
         # One repetition: a connection that the server closed is noticed when used.
-        self._client = Redis.from_url(self._url, retry=Retry(NoBackoff(), 1))
-        return self._client
+        return Redis.from_url(self._url, retry=Retry(NoBackoff(), 1))
 
     async def aclose(self) -> None:
         """Tell what is still to be told, and close the connections."""

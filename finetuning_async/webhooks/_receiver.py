@@ -200,6 +200,7 @@ class WebhookReceiver:
             await respond(send, 204)
         finally:  # whether or not the sender has stayed for the answer
             self._notice(nonce, track_id)
+            await self.client.tell_others()
 
     async def _body(self, scope: Scope, receive: Receive) -> Any:
         with anyio.move_on_after(self._body_timeout):

@@ -49,8 +49,11 @@ CALLED_BY_US: Final = {
     "finetuning_async.emulator.Fault.strikes",
     "finetuning_async.emulator.Job.status_at",
     "finetuning_async.postgres.PostgresRateLimiter.bind",
+    "finetuning_async.postgres.PostgresRateLimiter.new_coordinator",
     "finetuning_async.redis.RedisRateLimiter.bind",
+    "finetuning_async.redis.RedisRateLimiter.new_coordinator",
     "finetuning_async.shared.SharedRateLimiter.bind",
+    "finetuning_async.shared.SharedRateLimiter.new_coordinator",
     "finetuning_async.testing.JumpingEventLoop.time",
     "finetuning_async.webhooks.TokenFilter.filter",
 }
