@@ -1,0 +1,423 @@
+"""What the reads of the poll loop tell, one at a time."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from math import inf
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from finetuning_async import (
+    APIConnectionError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    SoundEffect,
+)
+from finetuning_async._inflight import InFlight, UnderWay
+from finetuning_async._lists import ENOUGH_FAILURES, Listing, Lists
+from finetuning_async._news import GRACE_FOR_404, LONGEST_PAUSE, News
+from finetuning_async._next_read import Read
+from finetuning_async._poll_schedule import (
+    FIRST_LOOK,
+    SAMPLES_NEEDED,
+    SHOWN_SOONER,
+    Outlook,
+)
+from finetuning_async._server_clock import ServerClock
+from finetuning_async._watch_list import Watched, Watcher, WatchList
+from finetuning_async._wire import Answer
+
+if TYPE_CHECKING:
+    from finetuning_async._types import Kind
+    from finetuning_async._watch_list import Family
+
+EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+TURN = 1.5
+WHOLE: Listing = ("generations", False)
+COMPLETED: Listing = ("generations", True)
+
+
+class Desk:
+    """A poll loop's news without the loop: a test says what was read."""
+
+    def __init__(self) -> None:
+        self.start = anyio.current_time()
+        self.inflight = InFlight()
+        self.outlook = Outlook()
+        self.list = WatchList(self.inflight, self.outlook, scale=1.0)
+        self.lists = Lists(scale=1.0)
+        self.clock = ServerClock()
+        self.news = News(
+            self.list,
+            self.lists,
+            self.inflight,
+            self.outlook,
+            self.clock,
+            scale=1.0,
+            turn=TURN,
+        )
+
+    def set_clock(self) -> None:
+        """The service's clock shows `EPOCH` at the beginning."""
+        now = anyio.current_time()
+        date = EPOCH + timedelta(seconds=now - self.start)
+        self.clock.seen(date, sent_at=now, received_at=now)
+
+    def accept(self, track_id: str, kind: Kind = "music") -> None:
+        now = anyio.current_time()
+        entry = UnderWay(kind=kind, accepted_at=now, duration=None)
+        self.inflight.under_way[track_id] = entry
+
+    def watch(self, track_id: str) -> tuple[Watched, Watcher]:
+        pipeline = cast("Any", SimpleNamespace(hook=None))
+        watcher = Watcher(pipeline, track_id, None)
+        return self.list.add(watcher, "music", anyio.current_time()), watcher
+
+    def page(
+        self,
+        tracks: list[Watched],
+        *rows: dict[str, Any],
+        offset: int = 0,
+        is_filtered: bool = False,
+        has_more: bool = False,
+        family: Family = "generations",
+    ) -> None:
+        name = "generations" if family == "generations" else "soundEffects"
+        data = {name: rows, "hasMore": has_more, "nextOffset": offset + 99}
+        read = Read(family, tracks, offset, is_filtered=is_filtered)
+        self.news.take(read, _answer(data))
+
+    def get(self, track: Watched, row: dict[str, Any]) -> None:
+        self.news.take(Read(track.family, [track]), _answer(row))
+
+
+def _answer(data: Any) -> Answer:
+    now = anyio.current_time()
+    body = json.dumps({"data": data}).encode()
+    return Answer(
+        status=200, headers={}, content=body, sent_at=now - 0.1, received_at=now
+    )
+
+
+def row(track_id: str, status: str = "processing", **more: Any) -> dict[str, Any]:
+    done = "https://media.finetuning.ai/x.mp3" if status == "completed" else None
+    return {"id": track_id, "status": status, "audioUrl": done, **more}
+
+
+def at(seconds: float) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+async def test_each_family_is_read_in_its_own_form() -> None:
+    desk = Desk()
+    for name in ("a", "b"):
+        desk.accept(name, "sound_effect")
+    (a, waits_a), (b, waits_b) = desk.watch("a"), desk.watch("b")
+    desk.page([a, b], row("a"), row("b", "completed"), family="sound_effects")
+    desk.get(a, row("a", "completed"))
+    assert isinstance(waits_a.latest, SoundEffect)
+    assert isinstance(waits_b.latest, SoundEffect)
+    desk.accept("c")
+    c, waits_c = desk.watch("c")
+    desk.page([c], row("c"))
+    desk.get(c, row("c", "completed"))
+    assert not isinstance(waits_c.latest, SoundEffect)
+    assert len(desk.list) == 0
+
+
+async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
+    desk = Desk()
+    desk.accept("a")
+    desk.list.watch_all(anyio.current_time())
+    (a,) = desk.list.due(inf)
+    desk.page([a], row("a", "failed"))
+    assert len(desk.list) == 0
+    assert not desk.inflight.under_way
+
+
+@pytest.mark.parametrize("status", ["failed", "completed"])
+async def test_an_end_without_details_gets_one_read_more(status: str) -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    cut_short = {**row("a", status), "audioUrl": None}
+    desk.page([a], cut_short)
+    assert a.is_urgent
+    assert not waits.ready
+    desk.get(a, cut_short)
+    assert waits.latest is not None
+    assert waits.latest.status == status
+    assert len(desk.list) == 0
+
+
+async def test_a_track_that_runs_again_is_no_longer_taken_to_have_ended() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    desk.page([a], row("a", "failed"))
+    a.is_urgent = False
+    desk.get(a, row("a"))
+    assert a.row is None
+    assert a.next_look >= anyio.current_time()
+
+
+async def test_completed_ones_are_tested_by_what_the_whole_list_shows_only() -> None:
+    for is_filtered in (False, True):
+        desk = Desk()
+        for name in ("a", "b", "c"):
+            desk.accept(name)
+        a, b, c = (desk.watch(name)[0] for name in ("a", "b", "c"))
+        await anyio.sleep(30)
+        desk.page([a, b], row("a", "completed"), row("b"), is_filtered=is_filtered)
+        desk.lists._resting.clear()
+        desk.page([b, c], is_filtered=True)  # the first one was deleted, perhaps
+        usable = desk.lists.are_usable(("generations", True), anyio.current_time())
+        assert usable is is_filtered
+
+
+async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    a.offset = 99
+    desk.page([a], {**row("a", "completed"), "audioUrl": None}, is_filtered=True)
+    assert a.offset == 99
+    desk.page([a], row("a"), offset=198)
+    assert a.offset == 198
+
+
+async def test_only_the_first_page_says_how_far_it_reaches() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    await anyio.sleep(100)
+    desk.set_clock()
+    now = anyio.current_time()
+    recent = row("x", "completed", createdAt=at(70))
+    undated = row("y", "completed")
+    desk.page([a], recent, offset=99, has_more=True)
+    a.offset = 0
+    assert desk.lists.on_first_page([a], now)
+    desk.page([a], recent)
+    a.offset = 0
+    assert desk.lists.on_first_page([a], now)  # there is no other page
+    desk.page([a], undated, recent, has_more=True)
+    a.offset = 0
+    assert not desk.lists.on_first_page([a], now)
+
+
+@pytest.mark.parametrize("knows", ["all", "no time", "no dates"])
+async def test_without_dates_a_page_reaches_nowhere(knows: str) -> None:
+    desk = Desk()
+    await anyio.sleep(50)
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    await anyio.sleep(30)
+    if knows != "no time":
+        desk.set_clock()
+    date = {} if knows == "no dates" else {"createdAt": at(20)}
+    before = a.show_by, a.next_look
+    desk.page([a], row("x", "completed", **date), is_filtered=True, has_more=True)
+    is_known = knows == "all"
+    assert (a.ran_at > 0) is is_known
+    assert desk.lists.tell_end(a, before[0] - 1) is is_known
+    assert a.show_by == before[0]  # it has not been shown
+    assert (a.next_look == before[1]) is not is_known
+
+
+async def test_a_look_is_as_old_as_its_request() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    await anyio.sleep(5)
+    desk.get(a, row("a"))
+    sent_at = anyio.current_time() - 0.1
+    assert (a.looked_at, a.ran_at) == (sent_at, sent_at)
+    a.looked_at = sent_at + 1.0  # another one has begun
+    desk.get(a, row("a"))
+    assert a.looked_at == sent_at + 1.0
+
+
+async def test_the_age_of_a_stranger_s_track_is_learned_once() -> None:
+    desk = Desk()
+    a, _ = desk.watch("a")
+    await anyio.sleep(100)
+    desk.get(a, row("a", createdAt=at(70)))
+    assert a.accepted_at is None
+    desk.set_clock()
+    desk.get(a, row("a"))
+    assert a.accepted_at is None
+    desk.get(a, row("a", createdAt=at(70)))
+    assert a.accepted_at == pytest.approx(anyio.current_time() - 30)
+    desk.get(a, row("a", createdAt=at(90)))
+    assert a.accepted_at == pytest.approx(anyio.current_time() - 30)
+    b, _ = desk.watch("b")
+    desk.get(b, row("b", createdAt=at(170)))
+    assert b.accepted_at == anyio.current_time()
+
+
+async def learned(**told: Any) -> tuple[float, float]:
+    """What is expected after tracks that were seen to run at 20 s and ended at 30 s."""
+    desk = Desk()
+    for n in range(SAMPLES_NEEDED * 100):
+        desk.accept(str(n))
+    tracks = [desk.watch(track_id)[0] for track_id in list(desk.inflight.under_way)]
+    await anyio.sleep(20.1)
+    for track in tracks:
+        desk.get(track, row(track.track_id))
+    await anyio.sleep(9.9)
+    for track in tracks:
+        desk.get(track, row(track.track_id, **{"status": "completed", **told}))
+    expected = desk.outlook.expect("music", None)
+    return expected.earliest, expected.latest
+
+
+@pytest.mark.parametrize(
+    ("told", "earliest", "latest"),
+    [
+        ({}, 20, 30),
+        ({"createdAt": at(0), "completedAt": at(25)}, 24, 25),
+        ({"createdAt": at(0), "completedAt": at(90)}, 30, 30),
+        ({"createdAt": at(0), "completedAt": at(15)}, 15, 15),
+        ({"generationTime": 22}, 22, 30),
+        ({"generationTime": 5, "createdAt": at(0), "completedAt": at(25)}, 5, 25),
+    ],
+)
+async def test_times_are_learned_from_what_is_told_and_what_was_seen(
+    told: dict[str, Any], earliest: float, latest: float
+) -> None:
+    low, high = await learned(**told)
+    slack = (2 * (latest - earliest) + latest) / (SAMPLES_NEEDED * 100) + 1.0
+    assert low == pytest.approx(earliest - slack, abs=0.01)
+    assert high == pytest.approx(latest + slack, abs=0.01)
+
+
+@pytest.mark.parametrize("told", [{"status": "failed"}, {"status": "processing"}])
+async def test_a_track_that_has_not_completed_teaches_no_time(
+    told: dict[str, Any],
+) -> None:
+    assert await learned(**told) == (FIRST_LOOK, inf)
+
+
+async def test_nothing_is_learned_where_nothing_is_known() -> None:
+    desk = Desk()
+    dates = {"createdAt": at(30), "completedAt": at(30)}
+    for n, told in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
+        track, _ = desk.watch(str(n))
+        desk.get(track, row(str(n), "completed", **told))
+    assert desk.outlook.expect("music", None).latest == inf
+
+
+async def test_a_failure_makes_others_be_shown_sooner() -> None:
+    desk = Desk()
+    desk.accept("a")
+    desk.accept("b")
+    (a, _), (b, _) = desk.watch("a"), desk.watch("b")
+    await anyio.sleep(10)
+    desk.get(a, row("a", "failed", errorMessage="out of time"))
+    desk.get(b, row("b"))
+    assert b.show_by == b.next_look + SHOWN_SOONER
+
+
+def not_found() -> NotFoundError:
+    return NotFoundError("nothing there", status_code=404, code="NOT_FOUND")
+
+
+async def test_a_404_may_be_too_early_only_if_nothing_was_seen_yet() -> None:
+    desk = Desk()
+    for name in ("a", "b", "c"):
+        desk.accept(name)
+    (a, early), (b, seen), (c, late) = (desk.watch(name) for name in ("a", "b", "c"))
+    d, foreign = desk.watch("d")
+    await anyio.sleep(GRACE_FOR_404 - 0.5)
+    desk.get(b, row("b"))
+    for track in (a, b, d):
+        desk.news.refused(Read("generations", [track]), not_found())
+    await anyio.sleep(0.5)
+    desk.news.refused(Read("generations", [c]), not_found())
+    assert early.error is None
+    for watcher in (seen, late, foreign):
+        assert isinstance(watcher.error, NotFoundError)
+    assert len(desk.list) == 1
+
+
+async def test_any_other_refusal_ends_its_wait_at_once() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    error = BadRequestError("no", status_code=400, code="VALIDATION_ERROR")
+    desk.news.refused(Read("generations", [a]), error)
+    assert waits.error is error
+    assert not desk.inflight.under_way
+
+
+async def test_a_refusal_too_early_ends_overtime() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    waits.in_overtime = True
+    desk.news.refused(Read("generations", [a]), not_found())
+    assert waits.is_over
+
+
+@pytest.mark.parametrize("way", ["refused", "failed"])
+async def test_an_end_whose_details_cannot_be_read_is_told_as_it_is(way: str) -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    desk.page([a], row("a", "failed"))
+    tell = desk.news.refused if way == "refused" else desk.news.failed
+    tell(Read("generations", [a]), not_found())
+    assert waits.error is None
+    assert waits.latest is a.row is not None
+    assert len(desk.list) == 0
+
+
+async def test_one_that_cannot_be_read_is_looked_at_ever_more_rarely() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    now = anyio.current_time()
+    read, error = Read("generations", [a]), InternalServerError("x", status_code=500)
+    pauses = []
+    for _ in range(5):
+        desk.news.failed(read, error)
+        pauses.append((a.next_look - now) / TURN)
+    assert pauses == [2, 4, 8, LONGEST_PAUSE, LONGEST_PAUSE]
+    desk.get(a, row("a"))
+    desk.news.failed(read, error)
+    assert a.next_look == now + 2 * TURN
+    a.is_urgent, a.next_look = True, -inf
+    waits.in_overtime = True
+    desk.news.failed(read, error)
+    assert a.next_look == -inf
+    assert waits.is_over
+
+
+@pytest.mark.parametrize("is_filtered", [False, True])
+async def test_only_what_the_service_does_wrong_counts_against_a_list(
+    *, is_filtered: bool
+) -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    now = anyio.current_time()
+    listing = COMPLETED if is_filtered else WHOLE
+    other = WHOLE if is_filtered else COMPLETED
+    read = Read("generations", [a], 0, is_filtered=is_filtered)
+    for _ in range(2 * ENOUGH_FAILURES):
+        desk.news.failed(read, APIConnectionError("reset"))
+    assert desk.lists.are_usable(listing, now)
+    for _ in range(ENOUGH_FAILURES):
+        desk.news.failed(read, InternalServerError("x", status_code=500))
+    assert not desk.lists.are_usable(listing, now)
+    assert desk.lists.are_usable(other, now)
+    desk.news.refused(read, not_found())
+    assert desk.lists.are_usable(other, now)
+    assert a.failures == 0
+    assert waits.error is None
