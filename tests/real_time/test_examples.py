@@ -1,0 +1,131 @@
+"""The examples in `tests/examples` run as they stand, against an emulator on a port."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+import pytest
+
+from finetuning_async.emulator import Emulator, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+EXAMPLES: Final = Path(__file__).parents[1] / "examples"
+
+NOTEBOOK: Final = """
+import ast, asyncio, inspect, json, sys
+
+async def main():
+    names = {}
+    with open(sys.argv[1], encoding="utf-8") as file:
+        cells = json.load(file)["cells"]
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            code = compile("".join(cell["source"]), "cell", "exec", flags)
+            result = eval(code, names)
+            if inspect.iscoroutine(result):
+                await result
+
+asyncio.run(main())
+"""
+"""What a notebook does with its cells: one after another, in one running loop."""
+
+FLASK: Final = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from flask_app import app
+
+browser = app.test_client()
+made = browser.post("/tracks", data={"tags": "lofi chill piano night"})
+assert made.status_code == 202, made.text
+path = f"/tracks/{made.json['id']}"
+while (track := browser.get(path).json)["status"] != "completed":
+    time.sleep(0.05)
+assert track["audio"].endswith(".mp3"), track
+assert browser.get("/tracks/no-such-track").status_code == 502
+"""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other loop
+
+
+@pytest.fixture
+async def surroundings() -> AsyncGenerator[dict[str, str]]:
+    """The environment of a program that shall find the emulator."""
+    quick = Emulator(speed=100, generation_time=(20, 30), audio=bytes(200_000))
+    async with quick as emulator, serve(emulator) as url:
+        service = {
+            "FINETUNING_BASE_URL": url,
+            "FINETUNING_API_KEY": emulator.api_key,
+        }
+        yield {**os.environ, **service}
+
+
+async def ran(folder: Path, env: dict[str, str], *words: str) -> str:
+    """What a Python program prints; it must end well and say nothing else."""
+
+    def run() -> Any:
+        command = [sys.executable, "-W", "error", *words]
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=40,
+        )
+
+    done = await anyio.to_thread.run_sync(run)
+    assert (done.returncode, done.stderr) == (0, "")
+    return str(done.stdout)
+
+
+async def test_the_script_saves_a_track(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    shown = await ran(tmp_path, surroundings, str(EXAMPLES / "script.py"), "rain")
+    assert "track.mp3: 30.0 s" in shown
+    assert (tmp_path / "track.mp3").stat().st_size == 200_000
+
+
+async def test_sync_code_reaches_the_client_by_a_portal(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    shown = await ran(tmp_path, surroundings, str(EXAMPLES / "sync_code.py"))
+    assert shown == "200000 bytes, 60.0 s\n"
+    source = (EXAMPLES / "sync_code.py").read_text(encoding="utf-8")
+    body = ast.parse(source).body[1:]
+    assert sum(len(ast.unparse(node).splitlines()) for node in body) <= 10
+
+
+async def test_the_cells_of_the_notebook_run(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    notebook = str(EXAMPLES / "notebook.ipynb")
+    shown = await ran(tmp_path, surroundings, "-c", NOTEBOOK, notebook)
+    assert "2000 credits left" in shown
+    assert (tmp_path / "track.mp3").is_file()
+
+
+async def test_the_notebook_holds_no_output_and_no_key() -> None:
+    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+
+
+async def test_the_flask_application_shares_one_client(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    await ran(tmp_path, surroundings, "-c", FLASK, str(EXAMPLES))
