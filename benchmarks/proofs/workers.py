@@ -2,7 +2,8 @@
 
 Three processes work on one batch by procrastinate, against an emulator on a real port
 with faults on the network. Now and then one gets SIGKILL, and a new one takes its
-place. What is held at the end is released, as a person would who has looked.
+place; or SIGSTOP until the others believe it dead and have taken its items, and then it
+goes on. What is held at the end is released, as a person would who has looked.
 
     every item ends once         each is downloaded or failed in the journal
     credits spent equal items    the emulator's ledger, its tracks and the journal agree
@@ -28,7 +29,7 @@ import anyio
 import attrs
 
 from benchmarks._postgres import cluster
-from benchmarks.proofs._worker_process import build
+from benchmarks.proofs._worker_process import STALLED, build
 from finetuning_async import GenerationRequest
 from finetuning_async.emulator import Emulator, Fault, serve
 
@@ -54,13 +55,15 @@ class Tally:
 
     Attributes:
         kills: Workers that were killed.
-        busy: How many of them left at least one create in doubt.
+        sleeps: Workers that were stopped, believed dead, and went on.
+        busy: How many of those killed left at least one create in doubt.
         held: Items that were held, before they were released.
         refusals: Answers 429 from the service.
         troubles: What did not balance; empty if the proof holds.
     """
 
     kills: int = 0
+    sleeps: int = 0
     busy: int = 0
     held: int = 0
     refusals: int = 0
@@ -76,6 +79,7 @@ class Harness:
         items: Of the batch.
         kills: How many workers are killed, unless the batch ends before.
         every: Seconds between kills, at least and at most.
+        sleepy: Share of the workers that are not killed but put to sleep, 0 to 1.
         seed: Of faults and moments.
         faults: Of the network.
     """
@@ -88,6 +92,7 @@ class Harness:
         items: int,
         kills: int,
         every: tuple[float, float],
+        sleepy: float = 0.0,
         seed: int,
         faults: Iterator[Fault],
     ) -> None:
@@ -105,7 +110,7 @@ class Harness:
             failure_rate=0.03,
             credits=10 * items + 100,
         )
-        self._faults = faults
+        self._faults, self._sleepy = faults, sleepy
 
     async def run(self) -> Tally:
         """Kill, let it finish, look at the books."""
@@ -151,11 +156,20 @@ class Harness:
             if not summary.accepts:
                 continue  # they are starting
             victim = self._rng.randrange(WORKERS)
+            if self._rng.random() < self._sleepy:
+                await self._lull(self._workers[victim])
+                continue
             await _kill(self._workers[victim])
             after = await self._summary()
             self.tally.kills += 1
             self.tally.busy += after.states["intent"] > 0
             self._workers[victim] = await self._start(url)
+
+    async def _lull(self, worker: Process) -> None:
+        self.tally.sleeps += 1
+        worker.send_signal(signal.SIGSTOP)
+        await anyio.sleep(2 * STALLED + 1)
+        worker.send_signal(signal.SIGCONT)
 
     async def _summary(self) -> Summary:
         return await self._batches.summary(BATCH)
@@ -263,14 +277,16 @@ def main(arguments: list[str]) -> bool:
             conninfo,
             items=told.items,
             kills=told.kills,
-            every=(2.0, 4.0),
+            every=(1.5, 3.0),
+            sleepy=0.2,
             seed=told.seed,
             faults=all_faults(),
         )
         tally = anyio.run(harness.run)
     print(
-        f"{tally.kills} workers killed over {told.items} items, seed {told.seed}:"
-        f" {tally.busy} left creates in doubt; {tally.held} held;"
+        f"{tally.kills} workers killed and {tally.sleeps} put to sleep over"
+        f" {told.items} items, seed {told.seed}:"
+        f" {tally.busy} kills left creates in doubt; {tally.held} held;"
         f" {tally.refusals} answers 429"
     )
     for trouble in tally.troubles:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._models import Generation
     from finetuning_async.batch._journal import Event
-    from finetuning_async.batch._records import Item
+    from finetuning_async.batch._records import Item, Summary
     from finetuning_async.batch._store import Store
 
 logger = logging.getLogger("finetuning_async")
@@ -81,6 +81,10 @@ NOT_SAVED: Final = 20.0
 """Seconds before an item that could not be saved is tried again."""
 
 DEFAULTS: Final = Options()
+
+
+class SpentError(BatchError):
+    """No more credits may be spent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +140,12 @@ class _Tools:
         """An item as it stands now."""
         return await self.journal.call(self.journal.store.get, seq)
 
+    async def summary(self) -> Summary | None:
+        """The journal in numbers, if credits are limited."""
+        if self.options.max_credits is None:
+            return None
+        return await self.journal.call(self.journal.store.summary)
+
 
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
@@ -146,8 +156,8 @@ class Worker:
         store: The journal.
         save: Awaited with each completed item before it counts as ``downloaded``; may
             be called again for one whose worker died. By default nothing is saved.
-        options: What else there is to tell. Of no use here: `max_credits`, `tags`,
-            `downloads` and `free_bytes`.
+        options: What else there is to tell. `max_credits` is for all workers and all
+            batches of the journal. Of no use here: `tags`, `downloads`, `free_bytes`.
     """
 
     def __init__(
@@ -230,6 +240,8 @@ class _Turn:
     async def _send(self) -> float | None:
         if await self._tools.settling.twin_is_in_doubt(self.item):
             return self._tools.options.look_every
+        if self._is_spent(await self._tools.summary(), coming=1):
+            return NO_CREDITS
         await self._tools.settling.rebase()
         error = await self._create()
         for pause in PAUSES[: REFUSALS - 1]:
@@ -245,9 +257,9 @@ class _Turn:
 
     def _refused(self, error: FinetuningError) -> float:
         """The pause after a create that the service does not take now."""
-        if is_fatal(error):
+        broke = isinstance(error, InsufficientCreditsError | SpentError)
+        if is_fatal(error) and not broke:
             raise error
-        broke = isinstance(error, InsufficientCreditsError)
         pause = max(NO_CREDITS if broke else PAUSES[0], error.retry_after or 0.0)
         logger.warning(
             "%s is tried again in %.0f s: %s", self.item.name, pause, error.message
@@ -266,6 +278,8 @@ class _Turn:
         )
         try:
             self._track = await create.send()
+        except SpentError as error:
+            return error
         except FinetuningError as error:
             return await self._not_accepted(create, error)
         except BaseException:
@@ -279,6 +293,17 @@ class _Turn:
         """Commit the intent; only then the first byte leaves."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         await self._record(Sending(create.seed, await self._tools.settling.now()))
+        # Counted with the intent in the books: of two workers that take the last
+        # credit at once, both may give it back, but never both spend it.
+        if self._is_spent(await self._tools.summary(), coming=0):
+            await self._back()
+            raise SpentError("max_credits are spent")
+
+    def _is_spent(self, summary: Summary | None, *, coming: int) -> bool:
+        most = self._tools.options.max_credits
+        return (
+            summary is not None and most is not None and summary.spent + coming > most
+        )
 
     async def _back(self) -> None:
         """Commit that the last attempt was not accepted."""

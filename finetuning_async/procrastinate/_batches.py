@@ -60,8 +60,9 @@ class Batches:
         save: Awaited with each completed item before it counts as ``downloaded``, such
             as `into`; may be called again for one whose worker died. `None` to save
             nothing.
-        options: What else there is to tell. `max_credits`, `tags`, `downloads` and
-            `free_bytes` are for folders and not heeded here.
+        options: What else there is to tell. `max_credits` is the most for all batches
+            of the journal together. `tags`, `downloads` and `free_bytes` are for
+            folders, and not heeded here.
         journal: Its name in the database; one for each account.
         queue: procrastinate's queue.
         stalled_after: Seconds without a heartbeat after which a worker counts as dead;

@@ -187,6 +187,27 @@ async def test_without_credits_an_item_comes_back_later() -> None:
         assert progress.again_in == 600
 
 
+async def test_all_workers_together_spend_no_more_than_they_may() -> None:
+    async with world(*songs(9)) as (service, client, store):
+        options = Options(max_credits=4)
+        workers = [Worker(client, store, options=options) for _ in range(3)]
+        pauses: list[float | None] = []
+
+        async def once(seq: int) -> None:
+            progress = await workers[seq % 3].process_item(seq)
+            pauses.append(progress.again_in)
+
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                for seq in range(1, 10):
+                    tasks.start_soon(once, seq)
+            assert len(service.ledger) <= 4
+        assert len(service.ledger) == 4
+        assert sorted(map(str, pauses[-9:])) == ["600.0"] * 5 + ["None"] * 4
+        states = store.summary().states
+        assert (states["downloaded"], states["planned"]) == (4, 5)
+
+
 async def test_a_key_that_does_not_hold_is_told_to_the_queue() -> None:
     async with world(*songs(1)) as (_, client, store):
         stranger = client.with_options(api_key="ft_live_" + "0" * 32)
