@@ -11,7 +11,7 @@ It needs the extra ``batch`` (filelock). The modules, from the top down:
 
     _batch      Batch: what callers hold; _item: what they see; _manage: no client
     _worker     one item of a journal that many machines share, for any job queue;
-                _settling settles what is in doubt there
+                _turn: its steps; _settling: what is in doubt there
     _runner     one run; its parts are _creating, _following and _doubting
     _desk       what the parts share
     _doubts     looks for creates in doubt; _reconcile and _balance decide

@@ -128,7 +128,7 @@ class TurnsTable:
         try:
             with book.transaction():
                 return self._turn_page(book, request)
-        except psycopg.OperationalError:
+        except psycopg.Error:  # perhaps another database answers, without the table
             book.close()
             raise
 

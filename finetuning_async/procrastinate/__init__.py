@@ -35,7 +35,7 @@ died is brought back within seconds of `stalled_after`. Needs the extra
     _tasks     the tasks: one that processes an item, one that sweeps
 """
 
-from finetuning_async.batch._worker import Save as Save
+from finetuning_async.batch._turn import Save as Save
 from finetuning_async.batch._worker import into as into
 from finetuning_async.procrastinate._batches import Batches as Batches
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetuning_async.batch import Added, Summary
     from finetuning_async.batch._journal import State
     from finetuning_async.batch._records import Request
-    from finetuning_async.batch._worker import Save
+    from finetuning_async.batch._turn import Save
 
 _BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 

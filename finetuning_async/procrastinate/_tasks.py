@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
     from finetuning_async.batch import Options
     from finetuning_async.batch._postgres import PostgresStore
-    from finetuning_async.batch._worker import Save
+    from finetuning_async.batch._turn import Save
 
 AFTER_ERROR: Final = 60.0
 """Seconds before an item is tried again whose job failed: for a wrong key, say."""
