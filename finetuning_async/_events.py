@@ -220,6 +220,8 @@ class GenerationAccepted:
         adopted: Whether its answer was lost, and it was found in the list.
         changed: The names of the parameters that the service changed.
         credits_remaining: The account's credits after it, if the service said.
+        request_id: The service's name for the create, where it gives one; `None` if it
+            was adopted.
 
     Example:
         def on_event(event):
@@ -238,6 +240,7 @@ class GenerationAccepted:
     adopted: bool
     changed: tuple[str, ...]
     credits_remaining: int | None
+    request_id: str | None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,16 +1,18 @@
 """The caller's `on_event` callback, held so that nothing it does can end a call.
 
-A callback may also have a method `operation`, as `finetuning_async.otel` has: a context
-manager around each generate, create, wait and download, in the task that makes it.
+A callback may also be one that `TakesOperations`, as that of `finetuning_async.otel`:
+it gives a context manager around each generate, create, wait and download, in the task
+that makes it.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -45,10 +47,13 @@ class Operation:
     track_id: str | None = None
 
 
-@runtime_checkable
-class SupportsOperations(Protocol):
-    """A callback that wants to know where calls begin and end."""
+class TakesOperations(ABC):
+    """A callback that wants to know where calls begin and end.
 
+    It says so by its class: a mock has a method of any name.
+    """
+
+    @abstractmethod
     def operation(
         self, operation: Operation
     ) -> AbstractContextManager[Callable[[Any], None]]:
@@ -67,7 +72,7 @@ class Hook:
     def __init__(self, callback: Callable[[Event], object]) -> None:
         self._callback = callback
         self._operations = (
-            callback.operation if isinstance(callback, SupportsOperations) else None
+            callback.operation if isinstance(callback, TakesOperations) else None
         )
         self._has_failed = False
 

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 
-def accepted(hook: Hook, order: Order, track: Created, *, adopted: bool) -> None:
+def accepted(
+    hook: Hook,
+    order: Order,
+    track: Created,
+    *,
+    adopted: bool,
+    request_id: str | None,
+) -> None:
     """A create was accepted; its log line is written before anything can go wrong."""
     now = anyio.current_time()
     hook(
@@ -33,6 +40,7 @@ def accepted(hook: Hook, order: Order, track: Created, *, adopted: bool) -> None
             adopted=adopted,
             changed=tuple(sorted(track.changed_by_service)),
             credits_remaining=getattr(track, "credits_remaining", None),
+            request_id=request_id,
         )
     )
 

@@ -277,7 +277,7 @@ class Submitter:
         else:
             order.has_place = False
             self._inflight.accepted(track.id, self._entry(order))
-            await self._tell(order, track)
+            await self._tell(order, track, request_id=answer.request_id)
             return _known(order)
         raise self._lost(order, reason)
 
@@ -291,13 +291,24 @@ class Submitter:
         )
 
     async def _tell(
-        self, order: Order, track: Created, *, adopted: bool = False
+        self,
+        order: Order,
+        track: Created,
+        *,
+        adopted: bool = False,
+        request_id: str | None = None,
     ) -> None:
         order.sent_at, order.accepted = None, track
         logger.info("accepted %s %s", track.kind, track.id)
         order.accepted = track = self._compare(order, track)
         if self._pipeline.hook is not None:
-            _outcome.accepted(self._pipeline.hook, order, track, adopted=adopted)
+            _outcome.accepted(
+                self._pipeline.hook,
+                order,
+                track,
+                adopted=adopted,
+                request_id=request_id,
+            )
         if track.is_final:
             self._inflight.saw_end(track)
         if order.on_submitted is None:

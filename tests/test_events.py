@@ -6,6 +6,7 @@ import inspect
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, get_args
+from unittest.mock import AsyncMock, Mock
 
 import anyio
 import attrs
@@ -62,6 +63,7 @@ async def test_a_track_is_told_from_its_request_to_its_end() -> None:
     assert seen.index(accepted) == 2
     assert accepted.generation_id == ended.generation_id == track.id
     assert accepted.credits_remaining == left
+    assert accepted.request_id == received.request_id
     assert (accepted.kind, accepted.attempts, accepted.adopted) == ("music", 1, False)
     assert (ended.status, ended.kind) == ("completed", "music")
     assert ended.duration == pytest.approx(ended.at - accepted.at)
@@ -252,6 +254,17 @@ async def test_what_the_callback_raises_is_logged_once_and_ends_nothing(
     assert "Traceback" in caplog.text
 
 
+async def test_a_mock_is_a_callback_like_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    callback = Mock()
+    async with emulated(on_event=callback) as (_, client):
+        await client.generate("x")
+    assert callback.call_count > 4
+    assert callback.method_calls == []
+    assert "on_event" not in caplog.text
+
+
 async def _async(event: Event) -> None:
     del event
 
@@ -261,7 +274,7 @@ class _Callable:
         del event
 
 
-@pytest.mark.parametrize("callback", [_async, _Callable(), 7, "print"])
+@pytest.mark.parametrize("callback", [_async, _Callable(), AsyncMock(), 7, "print"])
 def test_what_cannot_be_a_callback_is_refused(callback: Any) -> None:
     with pytest.raises(InvalidRequestError, match="on_event="):
         AsyncClient(KEY, on_event=callback)

@@ -25,7 +25,7 @@ from finetuning_async import (
     SubmissionUnknownError,
     __version__,
 )
-from finetuning_async._hook import Hook
+from finetuning_async._hook import Hook, TakesOperations
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
 from tests._canary import HOOK, KEY, assert_clean
@@ -277,7 +277,7 @@ async def test_prompts_are_recorded_if_asked_for_and_secrets_never() -> None:
 async def test_a_callback_whose_spans_fail_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Broken:
+    class Broken(TakesOperations):
         def __call__(self, event: object) -> None:
             pass
 

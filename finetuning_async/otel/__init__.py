@@ -8,7 +8,8 @@
 It needs the API of OpenTelemetry alone; without an SDK set up by the application,
 nothing is recorded. Spans are made the current ones, so the requests that the
 instrumentation of httpx traces are their children; no span of a request is made here.
-A read of the poll loop belongs to the waiter that drives it.
+A read of the poll loop belongs to the waiter that drives it. `AsyncClient.watch` has no
+span: a generator cannot keep one current.
 
     finetuning.generate                  the whole call
       finetuning.create                  until it is accepted; seed, attempts, credits
