@@ -162,7 +162,7 @@ class TurnAwaited:
         path: As in `RequestSent`.
         attempt: As in `RequestSent`.
         budget: As in `RequestSent`; ``queue`` for a place in the service's queue.
-        duration: Seconds for which it waited; above 0.
+        duration: Seconds for which it waited; at least 0.001.
 
     Example:
         def on_event(event):

@@ -6,7 +6,7 @@ Nothing here is called for a hook that is not set, nor builds a line that nobody
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from finetuning_async._hook import Hook
     from finetuning_async._rate_limiter import RateLimiter
     from finetuning_async._wire import Answer, AnswerFacts, Call, Route
+
+NOTICEABLE: Final = 0.001
+"""Seconds; what is shorter was no waiting, but the time that it takes to look."""
 
 logger = logging.getLogger("finetuning_async")
 
@@ -163,7 +166,7 @@ def turn_awaited(
 ) -> None:
     """A turn came, or a place in the queue; if it was there at once, say nothing."""
     now = anyio.current_time()
-    if now > since:
+    if now - since >= NOTICEABLE:
         hook(
             TurnAwaited(
                 at=now,

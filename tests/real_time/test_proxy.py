@@ -230,4 +230,5 @@ async def test_requests_are_traced_once_where_httpx_is_instrumented() -> None:
     request, create = exporter.get_finished_spans()
     assert (request.name, create.name) == ("POST", "finetuning.create")
     assert request.parent == create.context
+    assert create.events == ()  # it did not wait for its turn
     assert_clean("the spans", request.to_json(), create.to_json())
