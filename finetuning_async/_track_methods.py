@@ -125,20 +125,20 @@ class TrackMethods(ABC):
         )
         with session.generating(order) as tell:
             accepted: Generation = await session.submit(order, timeout)
-            del order, request  # of no use while it waits, beside thousands perhaps
             longest = inf if wait_timeout is None else wait_timeout
             left = min(deadline - anyio.current_time(), longest)
-            final = await self._until_completed(accepted, left, on_update)
+            waiting = self._session().wait(
+                accepted, timeout=max(left, 0.0), on_update=on_update
+            )
+            # Of no use while it waits, beside thousands perhaps.
+            del accepted, order, request
+            final = await self._until_completed(waiting)
             tell(final)
         return final
 
-    async def _until_completed(
-        self, accepted: Generation, left: float, on_update: UpdateCallback | None
-    ) -> Generation:
+    async def _until_completed(self, waiting: Awaitable[Generation]) -> Generation:
         try:
-            final: Generation = await self._session().wait(
-                accepted, timeout=max(left, 0.0), on_update=on_update
-            )
+            final = await waiting
         except WaitTimeoutError as error:
             error.safe_to_retry = False  # the same call would create it again
             raise

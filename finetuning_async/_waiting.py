@@ -62,6 +62,7 @@ class Waiting:
         """Wait for a track's final state; see `AsyncClient.wait_for_completion`."""
         # Not by `states`: with thousands of waiters each frame counts.
         with self._watch(track, timeout) as watch:
+            del track  # its newest state is the watcher's to keep
             while True:
                 state = watch.news()
                 if state is None:

@@ -57,3 +57,14 @@ def test_every_public_class_and_function_has_a_docstring() -> None:
         if isinstance(value, type) and not (value.__doc__ or "").strip()
     ]
     assert silent == []
+
+
+def test_the_name_of_the_client_alone_loads_little() -> None:
+    script = (
+        "import sys, httpx; import finetuning_async; finetuning_async.AsyncClient;"
+        "print(sum(name.startswith('finetuning_async') for name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) <= 25
