@@ -33,7 +33,8 @@ PATIENCE = 5 / 60
 """Share of a period to wait for an answer before one more request asks: 5 s."""
 
 SINGLY = 4
-"""Answers without headers until the rest goes out at once."""
+"""Answers without headers until the rest goes out at once. With a fifth, 60 requests
+take 13 % longer than they need on a fixed window, even without a margin."""
 
 
 class FirstNews:

@@ -8,6 +8,7 @@ from statistics import mean
 import attrs
 import pytest
 
+from benchmarks.limiter.bound import least_seconds
 from benchmarks.limiter.cost import memory_of_a_waiter
 from benchmarks.limiter.ours import Ours
 from benchmarks.limiter.servers import KINDS
@@ -80,6 +81,10 @@ def test_nor_on_a_counter_where_the_others_weigh_a_minute_longer(
     found = [run(setting, seed, 10, Ours) for seed in range(10)]
     assert max(result.worst_window for result in found) <= 1
     assert max(result.refusals for result in found) <= 3
+
+
+def test_the_least_time_is_six_trips_and_four_for_asking() -> None:
+    assert least_seconds(Setting(kind="fixed"), 4, lambda: 1.0) == 5 * 60 + 6 + 4
 
 
 def test_a_waiter_is_small() -> None:

@@ -4,6 +4,7 @@ servers      how it may count
 simulation   one client against one server, in virtual time
 ours         our limiter as a client
 clients      its peers, and one written from the vendor's text
+bound        the least time that asking first can cost
 cost         time and memory of a turn
 report       the table
 """

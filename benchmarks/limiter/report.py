@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from benchmarks.limiter import cost
+from benchmarks.limiter import bound, cost
 from benchmarks.limiter.clients import PEERS, processes_clock_is_the_loops
 from benchmarks.limiter.ours import ONE_RULE_LESS, Ours
 from benchmarks.limiter.servers import KINDS
@@ -129,4 +129,5 @@ def main(arguments: Sequence[str]) -> None:
     for heading, setting in RULES:
         print(f"\nOne rule less: {heading}\n")
         print(block(setting, options.seeds, ONE_RULE_LESS), flush=True)
+    print(f"\nThe least that going one by one at first can cost\n\n{bound.table()}")
     print(f"\n{cost.table()}")
