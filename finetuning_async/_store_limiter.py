@@ -35,6 +35,10 @@ TIMEOUT: Final = 60.0
 than a request takes by default."""
 
 
+FRESH: Final = 2.0
+"""Seconds for which the length of a line is taken to be what it was."""
+
+
 @attrs.define(eq=False)
 class Lease:
     """A token: of the store, and in the local books."""
@@ -149,10 +153,12 @@ class StoreLine:
         self._link.note("refused", name, self._name, retry_after=retry_after)
 
     def earliest(self, now: float) -> float:
-        """When a newcomer could have a token, as far as was told."""
+        """When a newcomer could have a token, as far as was told of late."""
         told = self._link.told.get(self._name)
         if not self._link.is_up or told is None:
             return self._local.earliest(now)
+        if now > self._link.told_at + FRESH:
+            return max(now, self.opens_at)
         return max(now, self._link.told_at + told.newcomer_in)
 
     def status(self, now: float) -> BudgetStatus:

@@ -430,7 +430,7 @@ local function told(name)
   local at = earliest(name)
   local free = limit and math.max(limit - out(name) - coming(name, now) - taken(b), 1)
   local heard = b.heard or {}
-  return {limit = limit, available = at > now and 0 or free or nil,
+  return {limit = limit, per = limit and per(name), available = at > now and 0 or free or nil,
     next_free_in = at < FAR / 2 and at - now or nil, waiting = #b.line,
     closed_for = math.max(b.opens_at - now, 0),
     service_limit = heard.limit, service_remaining = heard.remaining,

@@ -121,11 +121,11 @@ async def test_no_window_ever_holds_more_than_the_limit(
     limiters = [shop.process() for _ in range(3)]
     started = anyio.current_time()
     async with anyio.create_task_group() as group:
-        for number in range(20):
+        for number in range(16):
             group.start_soon(request, limiters[number % 3], service, rng)
-    assert len(service.counted) == 20
+    assert len(service.counted) == 16
     assert (service.refused, service.worst_window()) == (0, 4)
-    assert anyio.current_time() - started < 4 * LEASE + 35
+    assert anyio.current_time() - started < 3 * LEASE + 30
 
 
 async def test_turns_come_in_the_order_of_asking(shop: Shop) -> None:
@@ -365,10 +365,10 @@ async def test_the_share_of_each_process_is_the_same(processes: Processes) -> No
             await request(limiters[number], service, rng, longest=0.2)
             served[number] += 1
 
-    with anyio.move_on_after(6 * LEASE):
+    with anyio.move_on_after(4 * LEASE):
         async with anyio.create_task_group() as group:
             for number in range(3):
                 for _ in range(4):
                     group.start_soon(keep_asking, number)
     assert min(served) >= 0.8 * max(served)
-    assert sum(served) >= 0.95 * 4 * 6
+    assert sum(served) >= 0.95 * 4 * 4

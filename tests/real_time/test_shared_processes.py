@@ -1,0 +1,87 @@
+"""Real processes that share one account by a file of the machine."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+
+from benchmarks.shared._race import race
+from finetuning_async import AnswerFacts, RateLimit, RateLimits
+from finetuning_async.shared import SharedRateLimiter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+LIMITS = RateLimits(creates=RateLimit(10, per=2.0), reads=RateLimit(60, per=2.0))
+
+HOLD = """
+import sys, time, filelock
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_server_never_counts_more_than_the_limit(tmp_path: Path) -> None:
+    found = race(f"file:{tmp_path}", processes=2, creates=8)
+    assert found.worst_window <= 10
+    assert found.refused == 0
+
+
+def holder_of_the_lock(folder: Path) -> subprocess.Popen[bytes]:
+    """A process that has it and does nothing more."""
+    (lock,) = folder.glob("*.lock")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    return holder
+
+
+async def turn(limiter: SharedRateLimiter) -> float:
+    """How long a turn takes."""
+    begun = anyio.current_time()
+    (await limiter.acquire("reads")).answered(AnswerFacts(status=200))
+    await limiter.flush()
+    return anyio.current_time() - begun
+
+
+async def test_one_that_hangs_with_the_lock_stops_nobody_and_one_that_dies_frees_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="finetuning_async")
+    limiter = SharedRateLimiter(tmp_path, account="one")
+    limiter.bind("one", LIMITS, lambda: 0)
+    assert await turn(limiter) < 1
+    with holder_of_the_lock(tmp_path) as holder:
+        assert await turn(limiter) < 2
+        assert await turn(limiter) < 0.5, "it is asked again after a while only"
+        holder.kill()
+    await anyio.sleep(1.0)
+    assert await turn(limiter) < 1
+    assert [r.message.split(" (")[0] for r in caplog.records] == [
+        "the store of the rate limits is gone",
+        "the store of the rate limits is back",
+    ]
+
+
+def test_the_files_are_for_the_user_alone_and_hold_no_key(tmp_path: Path) -> None:
+    async def use() -> None:
+        limiter = SharedRateLimiter(tmp_path / "new", account="ft_live_secret")
+        limiter.bind("", LIMITS, lambda: 0)
+        await turn(limiter)
+
+    anyio.run(use)
+    files = list((tmp_path / "new").iterdir())
+    assert files
+    for file in files:
+        assert file.stat().st_mode & 0o077 == 0
+        assert b"secret" not in file.read_bytes() + file.name.encode()
