@@ -10,6 +10,8 @@ Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
 
 from __future__ import annotations
 
+import os
+import weakref
 from contextlib import contextmanager
 from itertools import islice
 from threading import RLock
@@ -127,6 +129,8 @@ class PostgresStore:
         self._conninfo = conninfo
         self._journal = journal
         self._db: psycopg.Connection | None = None
+        self._opened_by = 0
+        self._closer = weakref.finalize(self, _close, None, 0)
         self._lock = RLock()
         try:
             with self._errors():
@@ -144,9 +148,13 @@ class PostgresStore:
         return self._journal
 
     def _connection(self) -> psycopg.Connection:
-        if self._db is None or self._db.closed:
-            self._db = psycopg.connect(self._conninfo, autocommit=True)
-            self._db.execute(
+        """That of this process; a forked child has one of its own."""
+        if self._db is None or self._db.closed or self._opened_by != os.getpid():
+            self._db = db = psycopg.connect(self._conninfo, autocommit=True)
+            self._opened_by = os.getpid()
+            self._closer.detach()
+            self._closer = weakref.finalize(self, _close, db, self._opened_by)
+            db.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
@@ -346,5 +354,10 @@ class PostgresStore:
 
     def close(self) -> None:
         """As `Store.close`."""
-        if self._db is not None:
-            self._db.close()
+        self._closer()
+
+
+def _close(db: psycopg.Connection | None, process: int) -> None:
+    """Close a connection of this process; that of a parent is the parent's."""
+    if db is not None and process == os.getpid():
+        db.close()

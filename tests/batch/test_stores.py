@@ -217,10 +217,10 @@ def test_notes_are_kept_and_replaced(store: Store) -> None:
 
 
 def test_rows_can_be_changed_while_they_are_read(store: Store) -> None:
-    store.add(items(1200))
+    store.add(items(600))  # more than is read at a time
     for item in store.rows("planned"):
         store.record(item, Entry(state="downloaded"))
-    assert store.summary().states["downloaded"] == 1200
+    assert store.summary().states["downloaded"] == 600
 
 
 def test_a_key_that_comes_twice_at_once_is_one_item(store: Store) -> None:

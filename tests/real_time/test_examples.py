@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 import pytest
 
+from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.emulator import Emulator, serve
 
 if TYPE_CHECKING:
@@ -74,6 +75,19 @@ async def surroundings() -> AsyncGenerator[dict[str, str]]:
 
 async def ran(folder: Path, env: dict[str, str], *words: str) -> str:
     """What a Python program prints; it must end well and say nothing else."""
+    done = await ended(folder, env, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return str(done.stdout)
+
+
+async def spoken(folder: Path, env: dict[str, str], *words: str) -> tuple[int, str]:
+    """How a Python program ends, and what it says."""
+    done = await ended(folder, env, *words)
+    return done.returncode, done.stdout + done.stderr
+
+
+async def ended(folder: Path, env: dict[str, str], *words: str) -> Any:
+    """A Python program that has run."""
 
     def run() -> Any:
         command = [sys.executable, "-W", "error", *words]
@@ -87,9 +101,7 @@ async def ran(folder: Path, env: dict[str, str], *words: str) -> str:
             timeout=40,
         )
 
-    done = await anyio.to_thread.run_sync(run)
-    assert (done.returncode, done.stderr) == (0, "")
-    return str(done.stdout)
+    return await anyio.to_thread.run_sync(run)
 
 
 async def test_the_script_saves_a_track(
@@ -129,3 +141,27 @@ async def test_the_flask_application_shares_one_client(
     tmp_path: Path, surroundings: dict[str, str]
 ) -> None:
     await ran(tmp_path, surroundings, "-c", FLASK, str(EXAMPLES))
+
+
+async def test_machines_that_share_a_database_work_on_a_batch(
+    tmp_path: Path, surroundings: dict[str, str], postgres: str
+) -> None:
+    env = surroundings | {"DATABASE_URL": postgres, "PYTHONPATH": search_path()}
+    program = ["-m", "procrastinate", "--app=many_machines.app"]
+    order = "import asyncio, many_machines as m; asyncio.run(m.order())"
+
+    assert (await spoken(tmp_path, env, *program, "schema", "--apply"))[0] == 0
+    assert "5 new, 0 known" in await ran(tmp_path, env, "-c", order)
+    code, said = await spoken(tmp_path, env, *program, "worker", "-c5", "--one-shot")
+    assert code == 0, said
+    assert "Traceback" not in said
+    assert "Warning" not in said
+    store = PostgresStore(postgres)
+    assert store.summary("album").states["downloaded"] == 5
+    store.close()
+    assert len(list((tmp_path / "music" / "album").glob("*.mp3"))) == 5
+
+
+def search_path() -> str:
+    """Where programs find the examples, and what this one finds."""
+    return os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
