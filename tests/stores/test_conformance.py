@@ -365,10 +365,10 @@ async def test_the_share_of_each_process_is_the_same(processes: Processes) -> No
             await request(limiters[number], service, rng, longest=0.2)
             served[number] += 1
 
-    with anyio.move_on_after(4 * LEASE):
+    with anyio.move_on_after(6 * LEASE):
         async with anyio.create_task_group() as group:
             for number in range(3):
                 for _ in range(4):
                     group.start_soon(keep_asking, number)
     assert min(served) >= 0.8 * max(served)
-    assert sum(served) >= 0.95 * 4 * 4
+    assert sum(served) >= 0.95 * 4 * 6
