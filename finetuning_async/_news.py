@@ -98,7 +98,7 @@ class News:
             APIResponseError: It cannot be read.
         """
         if read.offset is not None:
-            self._take_page(read, answer)
+            self._take_page(read, read.offset, answer)
             return
         (track,) = read.tracks
         if read.family == "generations":
@@ -106,12 +106,12 @@ class News:
         else:
             self._seen(track, _parsing.sound_effect(answer), answer)
 
-    def _take_page(self, read: Read, answer: Answer) -> None:
+    def _take_page(self, read: Read, offset: int, answer: Answer) -> None:
         page: Page[AnyTrack]
         if read.family == "generations":
-            page = _parsing.generation_page(answer, offset=read.offset or 0)
+            page = _parsing.generation_page(answer, offset=offset)
         else:
-            page = _parsing.sound_effect_page(answer, offset=read.offset or 0)
+            page = _parsing.sound_effect_page(answer, offset=offset)
         self._lists.worked(read.listing)
         for row in page.items:
             track = self._list.get(row.id)

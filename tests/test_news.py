@@ -191,6 +191,20 @@ async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
     assert a.offset == 198
 
 
+@pytest.mark.parametrize("family", ["generations", "sound_effects"])
+async def test_a_page_that_does_not_name_the_next_is_followed_by_the_next_rows(
+    family: Family,
+) -> None:
+    desk = Desk()
+    name = "generations" if family == "generations" else "soundEffects"
+    for track_id in ("a", "b"):
+        desk.accept(track_id, "music" if family == "generations" else "sound_effect")
+    (a, _), (b, _) = desk.watch("a"), desk.watch("b")
+    data = {name: [row("x"), row("b")], "hasMore": True}
+    desk.news.take(Read(family, [a, b], 99), _answer(data))
+    assert (a.offset, b.offset) == (101, 99)
+
+
 async def test_only_the_first_page_says_how_far_it_reaches() -> None:
     desk = Desk()
     desk.accept("a")
@@ -421,3 +435,24 @@ async def test_only_what_the_service_does_wrong_counts_against_a_list(
     assert desk.lists.are_usable(other, now)
     assert a.failures == 0
     assert waits.error is None
+
+
+async def test_a_page_that_can_be_read_clears_its_list() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    read, error = Read("generations", [a], 0), InternalServerError("x", status_code=500)
+    for _ in range(ENOUGH_FAILURES):
+        desk.news.failed(read, error)
+        desk.page([a], row("a"))
+    assert desk.lists.are_usable(WHOLE, anyio.current_time())
+
+
+async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
+    desk = Desk()
+    for name in ("a", "b", "c"):
+        desk.accept(name)
+    a, _ = desk.watch("a")
+    desk.page([a], row("a"), row("b", "completed"), row("c"), row("x", "failed"))
+    assert set(desk.inflight.under_way) == {"a", "c"}
+    assert set(desk.inflight._ends) == {"b"}  # nobody here knows of "x"
