@@ -30,6 +30,8 @@ USERS: Final = ("postgres", "nobody")
 
 def programs() -> Path | None:
     """The folder of ``initdb`` and ``postgres``; `None` if there is none."""
+    if not hasattr(os, "geteuid"):  # nobody's name could be lent
+        return None
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).parent
@@ -40,7 +42,7 @@ def programs() -> Path | None:
 
 def _user() -> str | None:
     """Whose name it runs under; `None` for ours."""
-    if os.getuid() != 0:
+    if os.geteuid() != 0:
         return None
     from pwd import getpwall  # where there is no root, there is no such module
 
