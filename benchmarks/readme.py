@@ -26,7 +26,7 @@ def _waiting() -> None:
 def _turns() -> None:
     from benchmarks.limiter import cost
 
-    print(cost.table().replace("\n", "\n\n"))
+    print("\n".join(f"- {line}" for line in cost.table().splitlines()))
 
 
 def _journal() -> None:
