@@ -64,8 +64,10 @@ class OpenTelemetry(TakesOperations):
     ) -> AbstractContextManager[Callable[[Any], None]]:
         """Trace a call, in a ``with`` block; the client enters it.
 
-        What it gives is told the result. The operation has a `name`, and a `track_id`
-        or what is asked for.
+        What it gives is told the result.
+
+        Args:
+            operation: Its `name`, and its `track_id` or what is asked for.
 
         Example:
             from types import SimpleNamespace
