@@ -57,7 +57,7 @@ class TakesOperations(ABC):
     def operation(
         self, operation: Operation
     ) -> AbstractContextManager[Callable[[Any], None]]:
-        """Enter one; what it gives is told the result."""
+        """Enter an operation; what it gives is told the result."""
 
 
 class Hook:
