@@ -24,7 +24,7 @@
 Make procrastinate's tables once, then run workers, on as many machines as there are:
 
     procrastinate --app=music.app schema --apply
-    procrastinate --app=music.app worker --concurrency=20
+    procrastinate --app=music.app worker --concurrency=20 --delete-jobs=successful
 
 Items and jobs are committed together. A job brings its item to `Worker.process_item`,
 which knows no job queue; what is paid once is up to the journal. A job whose worker
@@ -33,6 +33,7 @@ died is brought back within seconds of `stalled_after`. Needs the extra
 
     _batches   Batches: what callers hold
     _tasks     the tasks: one that processes an item, one that sweeps
+    _jobs      a job for each item, committed with it
 """
 
 from finetuning_async.batch._turn import Save as Save

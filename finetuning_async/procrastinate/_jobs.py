@@ -5,10 +5,12 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from finetuning_async.batch import JournalError
 from finetuning_async.batch._fates import identity
 
 try:
     from procrastinate import SyncPsycopgConnector
+    from procrastinate.exceptions import ConnectorException
     from procrastinate.jobs import Job
     from procrastinate.manager import JobManager
 except ImportError as _missing:
@@ -58,7 +60,11 @@ class Jobs:
         self.plan(db, [store.get(seq) for (seq,) in found])
 
     def plan(self, db: psycopg.Connection, items: list[Item]) -> None:
-        """Add a job for each item, in the transaction of a connection."""
+        """Add a job for each item, in the transaction of a connection.
+
+        Raises:
+            JournalError: procrastinate's tables cannot be used.
+        """
         jobs = [
             Job(
                 queue=self.queue,
@@ -69,8 +75,15 @@ class Jobs:
             )
             for item in items
         ]
-        if jobs:
+        if not jobs:
+            return
+        try:
             JobManager(SyncPsycopgConnector()).batch_defer_jobs(jobs, connection=db)
+        except ConnectorException as error:
+            raise JournalError(
+                f"no jobs could be planned ({error.__cause__ or error}); are"
+                " procrastinate's tables there? (procrastinate schema --apply)"
+            ) from error
 
     def _lock_of(self, item: Item) -> str | None:
         """What keeps jobs apart whose tracks would look alike in a list."""

@@ -6,12 +6,14 @@ sweep          brings back the jobs of workers that died, every few seconds
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from sniffio import current_async_library
 
+from finetuning_async._errors import FinetuningError
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._worker import Worker
 from finetuning_async.procrastinate._jobs import Jobs
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from finetuning_async.batch import Options
     from finetuning_async.batch._postgres import PostgresStore
     from finetuning_async.batch._turn import Save
+
+logger = logging.getLogger("finetuning_async")
 
 AFTER_ERROR: Final = 60.0
 """Seconds before an item is tried again whose job failed: for a wrong key, say."""
@@ -138,6 +142,7 @@ class Tasks:
 
         Raises:
             AgainError: It has not ended.
+            FinetuningError: It went wrong; it is tried again.
         """
         store = await self.store()
         if self._worker is None:
@@ -145,7 +150,13 @@ class Tasks:
             self._worker = Worker(
                 self._client, store, save=self._save, options=self._options
             )
-        progress = await self._worker.process_item(seq)
+        try:
+            progress = await self._worker.process_item(seq)
+        except FinetuningError as error:
+            logger.warning(
+                "item %d is tried again in %.0f s: %s", seq, AFTER_ERROR, error.message
+            )
+            raise
         if progress.again_in is not None:
             raise AgainError(progress.again_in)
 

@@ -3,7 +3,7 @@
 Once, then on each machine, then from anywhere:
 
     procrastinate --app=many_machines.app schema --apply
-    procrastinate --app=many_machines.app worker --concurrency=20
+    procrastinate --app=many_machines.app worker -c20 --delete-jobs=successful
     python -c "import asyncio, many_machines as m; asyncio.run(m.order())"
 
 The database is in DATABASE_URL, the key in FINETUNING_API_KEY.

@@ -152,7 +152,15 @@ async def test_machines_that_share_a_database_work_on_a_batch(
 
     assert (await spoken(tmp_path, env, *program, "schema", "--apply"))[0] == 0
     assert "5 new, 0 known" in await ran(tmp_path, env, "-c", order)
-    code, said = await spoken(tmp_path, env, *program, "worker", "-c5", "--one-shot")
+    code, said = await spoken(
+        tmp_path,
+        env,
+        *program,
+        "worker",
+        "-c5",
+        "--one-shot",
+        "--delete-jobs=successful",
+    )
     assert code == 0, said
     assert "Traceback" not in said
     assert "Warning" not in said

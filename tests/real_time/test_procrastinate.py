@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.proofs.workers import Harness, quick_faults
 from finetuning_async import AsyncClient, GenerationRequest
-from finetuning_async.batch import BatchInputError, Row
+from finetuning_async.batch import BatchInputError, JournalError, Row
 from finetuning_async.emulator import Emulator, Fault, serve
 from finetuning_async.procrastinate import Batches, into
 
@@ -71,7 +71,7 @@ async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
             await batches.defer("album", [*songs(3), GenerationRequest("x", bpm=1)])
         with psycopg.connect(postgres, autocommit=True) as db:
             db.execute("ALTER TABLE procrastinate_jobs RENAME TO away")
-            with pytest.raises(procrastinate.exceptions.ConnectorException):
+            with pytest.raises(JournalError, match="schema --apply"):
                 await batches.defer("album", songs(3))
             db.execute("ALTER TABLE away RENAME TO procrastinate_jobs")
         assert (await batches.summary()).total == 0
