@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -68,12 +69,16 @@ class Seen:
         names = {one.context.span_id: one.name for one in self.spans() if one.context}
         return None if span.parent is None else names[span.parent.span_id]
 
+    @cached_property
+    def metrics(self) -> MetricsData | None:
+        """What was measured until this is first asked for."""
+        return self._reader.get_metrics_data()
+
     def points(self, name: str) -> list[Any]:
-        data = self._reader.get_metrics_data()
-        assert data is not None
+        assert self.metrics is not None
         return [
             point
-            for resource in data.resource_metrics
+            for resource in self.metrics.resource_metrics
             for scope in resource.scope_metrics
             for metric in scope.metrics
             if metric.name == name
@@ -81,8 +86,7 @@ class Seen:
         ]
 
     def everything(self) -> str:
-        data = self._reader.get_metrics_data()
-        metrics = "" if data is None else data.to_json()
+        metrics = "" if self.metrics is None else self.metrics.to_json()
         return metrics + "".join(span.to_json() for span in self.spans())
 
 
