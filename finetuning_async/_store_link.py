@@ -123,7 +123,7 @@ class Link:
         self._number = 0
         self._serial = 0
         self._epoch: str | None = None
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._driver: Place | None = None
         self._places: dict[Route, list[Place]] = {"creates": [], "reads": []}
         self._has_news = False
@@ -246,6 +246,9 @@ class Link:
                     reply = await self._store.exchange(request)
             except Exception as error:  # whatever a store's library raises
                 self._lost(error)
+            except BaseException:  # cancelled, and nobody knows what was heard
+                self._has_news = True
+                raise
             else:
                 self._learn(request, reply, asked_at)
 

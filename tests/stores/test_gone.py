@@ -69,7 +69,7 @@ async def test_those_who_wait_go_on_with_a_share_and_come_back(
         group.start_soon(break_it)
         await everybody(store, service, count=24)
     assert len(service.counted) == 24
-    assert service.refused <= 1
+    assert service.refused <= 2, "to each the other is a stranger, once"
     assert service.worst_window() <= 4
     assert anyio.current_time() < 9 * LEASE
     lines = spoken(caplog)

@@ -1,0 +1,90 @@
+"""The shared book, step by step."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._store_book import SLACK, turn_page
+from finetuning_async._store_words import Ask, Note, Reply, Request
+from finetuning_async._wire import AnswerFacts
+
+LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(6))
+ROOM = AnswerFacts(status=200, limit=2, remaining=2)
+
+
+class Page:
+    """A book, and those who write in it."""
+
+    def __init__(self) -> None:
+        self.text: str | None = None
+        self.now = 1000.0
+        self._rng = random.Random(2)
+
+    def say(self, process: str, number: int, **said: Any) -> Reply:
+        request = Request(
+            process=process, number=number, limits=LIMITS, timeout=20.0, **said
+        )
+        self.text, reply = turn_page(self.text, request, now=self.now, rng=self._rng)
+        return reply
+
+    def ask(self, process: str, number: int, *names: str) -> frozenset[str]:
+        asks = tuple(Ask(id=name, budget="creates") for name in names)
+        return self.say(process, number, asks=asks).granted
+
+
+def note(serial: int, name: str, event: Any, facts: AnswerFacts | None = None) -> Note:
+    return Note(serial=serial, id=name, budget="creates", event=event, facts=facts)
+
+
+@pytest.fixture
+def page() -> Page:
+    """A book whose service has said that there is room for two."""
+    made = Page()
+    assert made.ask("a", 1, "a0") == {"a0"}
+    made.now += 0.5
+    made.say("a", 2, notes=(note(1, "a0", "answered", ROOM),))
+    return made
+
+
+def test_a_note_that_is_told_twice_is_taken_once(page: Page) -> None:
+    page.say("a", 3, notes=(note(1, "a0", "answered", ROOM),))
+    page.say("a", 4, notes=(note(1, "a0", "answered", ROOM),))
+    assert page.ask("b", 1, "b1") == {"b1"}, "the token of a0 alone is charged"
+
+
+def test_a_request_that_comes_late_is_not_acted_on(page: Page) -> None:
+    page.say("a", 9)
+    assert page.ask("a", 5, "a1") == frozenset()
+    assert page.ask("b", 1, "b1") == {"b1"}
+
+
+def test_the_same_question_gets_the_same_turn(page: Page) -> None:
+    assert page.ask("a", 3, "a1") == {"a1"}
+    assert page.ask("a", 4, "a1") == {"a1"}
+    assert page.ask("b", 1, "b1") == frozenset(), "a1 has taken the last one, once"
+
+
+def test_a_turn_that_its_owner_does_not_fetch_goes_to_the_next(page: Page) -> None:
+    assert page.ask("a", 3, "a1") == {"a1"}
+    assert page.ask("dead", 1, "d1") == frozenset()
+    assert page.ask("b", 1, "b1") == frozenset()
+    page.say("a", 4, notes=(note(2, "a1", "unsent"),))  # now d1 has its turn
+    page.now += 0.1
+    assert page.ask("b", 2, "b1") == frozenset()
+    page.now += 2 * SLACK + 1
+    assert page.ask("b", 3, "b1") == {"b1"}
+
+
+def test_who_died_in_the_line_is_passed_over(page: Page) -> None:
+    assert page.ask("a", 3, "a1") == {"a1"}
+    assert page.ask("dead", 1, "d1") == frozenset()
+    assert page.ask("b", 1, "b1") == frozenset()
+    for number in range(2, 6):
+        page.now += 2.0
+        assert page.ask("b", number, "b1") == frozenset()
+    page.say("a", 4, notes=(note(2, "a1", "unsent"),))
+    assert page.ask("b", 6, "b1") == {"b1"}

@@ -1,0 +1,61 @@
+"""Stores of turns as a client uses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from sniffio import current_async_library
+
+from finetuning_async import AsyncClient, FinetuningError, InvalidRequestError
+from finetuning_async.emulator import Emulator
+from finetuning_async.redis import RedisRateLimiter
+from finetuning_async.shared import SharedRateLimiter
+from tests._world import emulated
+from tests.stores._shops import LoopClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_two_clients_of_one_account_keep_its_limits(tmp_path: Path) -> None:
+    limiters = [
+        SharedRateLimiter(tmp_path, account="one", clock=LoopClock()) for _ in range(2)
+    ]
+    second = "ft_live_" + 32 * "b"
+    async with emulated(Emulator(), rate_limiter=limiters[0]) as (emulator, client):
+        emulator.add_key(second)
+        other = client.with_options(api_key=second, rate_limiter=limiters[1])
+        async with anyio.create_task_group() as group:
+            for each in (client, other):
+                for _ in range(8):
+                    group.start_soon(each.generations.create, "song")
+        assert emulator.count(code="GENERATION_RATE_LIMITED") == 0
+        assert anyio.current_time() > 60
+        assert client.rate_limit_status().creates.limit == 10
+
+
+async def test_a_client_says_shared_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with emulated(rate_limiter="shared") as (emulator, client):
+        await client.me()
+    names = [file.name for file in (tmp_path / "finetuning").iterdir()]
+    assert names
+    assert not any(emulator.api_key in name for name in names)
+
+
+def test_another_word_is_refused() -> None:
+    word: Any = "nonsense"
+    with pytest.raises(InvalidRequestError, match="rate_limiter"):
+        AsyncClient("ft_live_" + 32 * "0", rate_limiter=word)
+
+
+async def test_redis_says_that_it_needs_asyncio() -> None:
+    if current_async_library() == "asyncio":
+        return
+    async with emulated(rate_limiter=RedisRateLimiter("redis://x")) as (_, client):
+        with pytest.raises(FinetuningError, match="runs on asyncio only"):
+            await client.me()
