@@ -1,6 +1,6 @@
 """Several processes, one account: what a server that counts for itself sees.
 
-    python -m benchmarks shared [--processes 4] [--creates 200] [--stores file,redis]
+    python -m benchmarks shared [--processes 4] [--creates 200] [--stores NAMES]
 
 Each store in turn: the processes are started together, each wants to send its creates
 at once, in real time, with 10 allowed in any 2 s. Then 1,000 turns a second through
@@ -19,7 +19,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from benchmarks import _machine, _redis
+from benchmarks import _machine, _postgres, _redis
 from benchmarks.shared._race import Race, race
 from benchmarks.shared._turns import Latencies, turns
 
@@ -29,12 +29,12 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks shared")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--creates", type=int, default=200)
-    parser.add_argument("--stores", default="file,redis")
+    parser.add_argument("--stores", default="file,redis,postgres")
     options = parser.parse_args(argv)
-    print(_machine.describe("redis", "filelock", "anyio"), "\n")
+    print(_machine.describe("redis", "psycopg", "filelock", "anyio"), "\n")
     stores = options.stores.split(",")
     print(f"{options.processes} processes, {options.creates} creates each, 10 per 2 s")
-    print("store   most in 2 s   refused   time / limit   least / most share   CPU s")
+    print("store    most in 2 s   refused   time / limit   least / most share   CPU s")
     for store in stores:
         with tempfile.TemporaryDirectory() as folder:
             found = _run(store, Path(folder), options.processes, options.creates)
@@ -47,13 +47,16 @@ def main(argv: list[str]) -> None:
 def _run(store: str, folder: Path, processes: int, creates: int) -> Race:
     if store == "file":
         return race(f"file:{folder}", processes=processes, creates=creates)
+    if store == "postgres":
+        with _postgres.cluster() as conninfo:
+            return race(f"postgres:{conninfo}", processes=processes, creates=creates)
     with _redis.running() as server:
         return race(server.url, processes=processes, creates=creates)
 
 
 def _row(store: str, found: Race) -> str:
     return (
-        f"{store:<7} {found.worst_window:>11} {found.refused:>9}"
+        f"{store:<8} {found.worst_window:>11} {found.refused:>9}"
         f" {found.time_over_limit:>14.3f} {found.least_over_most:>20.2f}"
         f" {found.cpu_seconds:>7.1f}"
     )

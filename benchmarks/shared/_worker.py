@@ -2,8 +2,8 @@
 
     python -m benchmarks.shared._worker URL STORE NUMBER CREATES
 
-STORE is ``file:FOLDER`` or the URL of a Redis. It says that it is ready, begins when a
-line comes, and says how many seconds of the processor it took.
+STORE is ``file:FOLDER``, ``postgres:CONNINFO``, or the URL of a Redis. It says that it
+is ready, begins when a line comes, and says how many seconds of the processor it took.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ async def limiter_of(store: str, stack: AsyncExitStack) -> RateLimiter:
         from finetuning_async.shared import SharedRateLimiter
 
         return SharedRateLimiter(store.removeprefix("file:"), account="one")
+    if store.startswith("postgres:"):
+        from finetuning_async.postgres import PostgresRateLimiter
+
+        return PostgresRateLimiter(store.removeprefix("postgres:"), account="one")
     from finetuning_async.redis import RedisRateLimiter
 
     return await stack.enter_async_context(RedisRateLimiter(store, account="one"))

@@ -48,7 +48,7 @@ TABLES: Final = 0x6674_7475
 """Of the advisory lock under which the table is made; any number that is ours."""
 
 SCHEMA: Final = """
-CREATE UNLOGGED TABLE finetuning_turns (
+CREATE UNLOGGED TABLE IF NOT EXISTS finetuning_turns (
     account text PRIMARY KEY,
     text text,
     at double precision NOT NULL DEFAULT 0,
@@ -167,11 +167,9 @@ def _close(opened: psycopg.Connection | None, process: int) -> None:
 
 
 def _make_table(book: psycopg.Connection) -> None:
-    found = "SELECT to_regclass('finetuning_turns')"
-    if book.execute(found).fetchone() != (None,):
-        return
-    with book.transaction():
-        # Two programs that begin at once would both find none.
-        book.execute("SELECT pg_advisory_xact_lock(%s)", (TABLES,))
-        if book.execute(found).fetchone() == (None,):
+    found = book.execute("SELECT to_regclass('finetuning_turns')").fetchone()
+    if found == (None,):
+        with book.transaction():
+            # IF NOT EXISTS alone can fail where two programs begin at once.
+            book.execute("SELECT pg_advisory_xact_lock(%s)", (TABLES,))
             book.execute(SCHEMA)

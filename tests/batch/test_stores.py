@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
@@ -335,3 +336,15 @@ def test_journals_and_batches_are_told_apart(postgres_cluster: str) -> None:
     assert first.find(other.name) is not None
     first.close()
     second.close()
+
+
+@pytest.mark.xdist_group("postgres")
+def test_programs_that_begin_at_once_make_one_journal(postgres: str) -> None:
+    def begin(number: int) -> int:
+        store = PostgresStore(postgres, journal=f"j{number % 2}")
+        added = store.add(items(3)).new
+        store.close()
+        return added
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(begin, range(8))) == 6

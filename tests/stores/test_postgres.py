@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -63,3 +64,13 @@ async def test_the_key_is_nowhere_in_the_table(postgres_cluster: str) -> None:
     assert KEY not in repr(rows)
     assert "finetuning.ai" not in repr(rows)
     assert KEY not in repr(limiter)
+
+
+def test_programs_that_begin_at_once_make_one_table(postgres: str) -> None:
+    def begin(number: int) -> None:
+        table = TurnsTable(postgres, "at once", random.Random(number))
+        name = f"p{number}"
+        table._exchange(Request(process=name, number=1, limits=LIMITS, timeout=20))
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(begin, range(12)))
