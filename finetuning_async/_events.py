@@ -8,7 +8,8 @@
     create unknown                                              it may be paid
 
 They hold no secret, no body and no prompt. Times `at` are seconds of the event loop's
-clock (`anyio.current_time`), durations are seconds.
+clock (`anyio.current_time`), durations are seconds. A read of the poll loop, which all
+waiters of an account share, is told to the client whose waiter drives it just then.
 """
 
 from __future__ import annotations

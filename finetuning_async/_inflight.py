@@ -21,6 +21,7 @@ import attrs
 from finetuning_async._events import GenerationEnded
 from finetuning_async._hook import Hook
 from finetuning_async._queue_gate import QueueGate
+from finetuning_async._secrets import scrub
 from finetuning_async._types import Kind
 
 if TYPE_CHECKING:
@@ -251,11 +252,12 @@ def _tell_the_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -
     now = anyio.current_time()
     took = None if since is None else now - since
     logger.info(
-        "%s %s %s%s",
+        "%s %s %s%s%s",
         track.status,
         track.kind,
         track.id,
         "" if took is None else f" {took:.1f} s after it was accepted",
+        f": {scrub(track.error_message)[:200]}" if track.error_message else "",
     )
     for hook in hooks:
         hook(

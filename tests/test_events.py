@@ -110,7 +110,8 @@ async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
     told = [event.generation_id for event in _of(GenerationEnded, seen)]
     assert told.count(track.id) == 1
     assert set(told) <= {track.id, other.id}
-    lines = [record.getMessage() for record in caplog.records if record.levelno == 20]
+    records = [r for r in caplog.records if r.name == "finetuning_async"]
+    lines = [record.getMessage() for record in records]
     assert sorted(lines[:2]) == sorted(f"accepted music {t.id}" for t in (track, other))
     ends = [line for line in lines if track.id in line][1:]
     assert len(ends) == 1

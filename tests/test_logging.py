@@ -23,7 +23,9 @@ LOGGER = logging.getLogger("finetuning_async")
 @pytest.fixture(autouse=True)
 def _left_as_it_was() -> Iterator[None]:
     level, handlers = LOGGER.level, list(LOGGER.handlers)
+    of_httpx = logging.getLogger("httpx").level
     yield
+    logging.getLogger("httpx").setLevel(of_httpx)
     LOGGER.setLevel(level)
     LOGGER.handlers[:] = handlers
     set_up_logging.cache_clear()
@@ -55,13 +57,15 @@ async def test_info_is_one_line_per_track_accepted_and_one_per_track_ended(
         emulator.add_fault(Fault("status", "/v1/me", status=503))
         first = await client.generations.create("x")
         await client.me()
-        assert (await client.wait_for_completion(first)).status == "failed"
+        ended = await client.wait_for_completion(first)
+        assert ended.status == "failed"
         second = await client.generate("y")
         await client.generations.get(second.id)
     said = [line.partition(" INFO finetuning_async: ")[2] for line in lines()]
     accepted, failed, again, completed = said
     assert accepted == f"accepted music {first.id}"
     assert failed.startswith(f"failed music {first.id} ")
+    assert failed.endswith(f" s after it was accepted: {ended.error_message}")
     assert again == f"accepted music {second.id}"
     assert completed.startswith(f"completed music {second.id} ")
     assert completed.endswith(" s after it was accepted")
