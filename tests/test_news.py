@@ -456,3 +456,26 @@ async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
     desk.page([a], row("a"), row("b", "completed"), row("c"), row("x", "failed"))
     assert set(desk.inflight.under_way) == {"a", "c"}
     assert set(desk.inflight._ends) == {"b"}  # nobody here knows of "x"
+
+
+async def test_what_still_runs_is_no_test_of_the_completed_ones() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    await anyio.sleep(30)
+    for status in ("processing", "failed", "queued"):
+        desk.page([a], row("a", status))
+        desk.page([a], is_filtered=True)
+        assert desk.lists.are_usable(COMPLETED, anyio.current_time())
+
+
+async def test_only_an_urgent_look_stays_urgent_on_the_next_page() -> None:
+    desk = Desk()
+    for name in ("a", "b", "c"):
+        desk.accept(name)
+    (a, _), (b, _), (c, _) = desk.watch("a"), desk.watch("b"), desk.watch("c")
+    now = anyio.current_time()
+    a.show_by = -inf
+    desk.page([a, b, c], row("c"), has_more=True)
+    assert (a.is_urgent, a.next_look, a.offset) == (True, -inf, 99)
+    assert (b.is_urgent, b.next_look, b.offset) == (False, now, 99)
