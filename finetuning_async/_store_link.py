@@ -206,7 +206,7 @@ class Link:
                 if self._has_news or anyio.current_time() >= self._ask_at:
                     await self._exchange()
                 else:
-                    with anyio.move_on_at(self._ask_at):
+                    with anyio.CancelScope(deadline=self._ask_at):
                         await driver.new_event().wait()
         finally:
             self._driver = None

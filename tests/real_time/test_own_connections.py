@@ -15,6 +15,7 @@ import pytest
 from finetuning_async import AsyncClient
 from finetuning_async._transport import _connections
 from finetuning_async.emulator import Emulator, serve
+from tests._old_anyio import closes_cancelled_connects
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,6 +29,7 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn knows no other loop
 
 
+@closes_cancelled_connects
 @pytest.mark.parametrize("how", ["task.cancel", "anyio"])
 async def test_cancelled_reads_leave_our_connections_whole(
     how: str, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ import pytest
 
 from finetuning_async import AsyncClient
 from finetuning_async.emulator import Emulator, serve
+from tests._old_anyio import closes_cancelled_connects
 
 ROUNDS, AT_ONCE, CONNECTIONS = 150, 8, 4
 
@@ -30,6 +31,7 @@ def _stuck(http: httpx.AsyncClient) -> list[str]:
     return [repr(c) for c in pool.connections if not (c.is_idle() or c.is_closed())]
 
 
+@closes_cancelled_connects
 @pytest.mark.parametrize("how", ["task.cancel", "anyio"])
 async def test_cancelled_reads_leave_the_pool_whole(how: str) -> None:
     limits = httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=0.002)
