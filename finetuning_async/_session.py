@@ -201,6 +201,7 @@ class Session:
             return await self.pipeline.request(
                 call, deadline=deadline, max_retries=max_retries
             )
+        await self.pipeline.limiter.flush()
         if self.calls.is_closing:
             raise _closed()
         raise APITimeoutError(
@@ -271,6 +272,7 @@ class Session:
                 return await self.submitter.submit(order)
             finally:
                 await self.pipeline.limiter.flush()
+        await self.pipeline.limiter.flush()
         if order.accepted is not None:
             return order.accepted
         if order.in_doubt_since is not None:

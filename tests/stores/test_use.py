@@ -8,8 +8,14 @@ import anyio
 import pytest
 from sniffio import current_async_library
 
-from finetuning_async import AsyncClient, FinetuningError, InvalidRequestError
-from finetuning_async.emulator import Emulator
+from finetuning_async import (
+    APITimeoutError,
+    AsyncClient,
+    FinetuningError,
+    InvalidRequestError,
+    RateLimits,
+)
+from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
 from tests._world import emulated
@@ -59,3 +65,17 @@ async def test_redis_says_that_it_needs_asyncio() -> None:
     async with emulated(rate_limiter=RedisRateLimiter("redis://x")) as (_, client):
         with pytest.raises(FinetuningError, match="runs on asyncio only"):
             await client.me()
+
+
+async def test_a_read_whose_time_is_over_gives_its_token_up(tmp_path: Path) -> None:
+    limiter = SharedRateLimiter(tmp_path, account="one", clock=LoopClock())
+    other = SharedRateLimiter(tmp_path, account="one", clock=LoopClock())
+    emulator = Emulator(reads_per_minute=1)
+    async with emulated(emulator, rate_limiter=limiter) as (_, client):
+        emulator.add_fault(Fault("delay", seconds=9))
+        with pytest.raises(APITimeoutError):
+            await client.me(timeout=5)
+        other.bind("", RateLimits.of(emulator.rate_limits), lambda: 0)
+        begun = anyio.current_time()
+        (await other.acquire("reads")).unsent()
+        assert 60 < anyio.current_time() - begun < 70, "a period, and a little longer"
