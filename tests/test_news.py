@@ -18,6 +18,7 @@ from finetuning_async import (
     NotFoundError,
     SoundEffect,
 )
+from finetuning_async._hints import TRUSTED_AFTER
 from finetuning_async._inflight import InFlight, UnderWay
 from finetuning_async._lists import ENOUGH_FAILURES, Listing, Lists
 from finetuning_async._news import GRACE_FOR_404, LONGEST_PAUSE, News
@@ -479,3 +480,44 @@ async def test_only_an_urgent_look_stays_urgent_on_the_next_page() -> None:
     desk.page([a, b, c], row("c"), has_more=True)
     assert (a.is_urgent, a.next_look, a.offset) == (True, -inf, 99)
     assert (b.is_urgent, b.next_look, b.offset) == (False, now, 99)
+
+
+async def test_a_look_ends_overtime_and_leaves_a_new_hint_be() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, waits = desk.watch("a")
+    waits.in_overtime = True
+    a.is_urgent, a.next_look = True, -inf
+    desk.get(a, row("a"))
+    assert waits.is_over
+    assert a.next_look == -inf
+
+
+async def test_after_its_end_a_track_is_not_looked_at() -> None:
+    desk = Desk()
+    desk.accept("a")
+    a, _ = desk.watch("a")
+    before = a.next_look
+    await anyio.sleep(30)
+    desk.get(a, row("a", "completed"))
+    assert a.next_look == before
+    assert desk.list.due(inf) == []
+
+
+@pytest.mark.parametrize("has_webhook", [True, False])
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_webhooks_arrive_if_tracks_that_have_one_were_announced(
+    *, has_webhook: bool, noticed: bool
+) -> None:
+    desk = Desk()
+    await anyio.sleep(10)
+    for n in range(TRUSTED_AFTER):
+        track_id, now = str(n), anyio.current_time()
+        desk.inflight.under_way[track_id] = UnderWay(
+            kind="music", accepted_at=now, duration=None, has_webhook=has_webhook
+        )
+        track, _ = desk.watch(track_id)
+        if noticed:
+            desk.list.notice(track, now)
+        desk.get(track, row(track_id, "completed"))
+    assert desk.list.hints.hooks_arrive is (has_webhook and noticed)
