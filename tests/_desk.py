@@ -1,0 +1,104 @@
+"""A poll loop's news without the loop: a test says what was read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from finetuning_async import NotFoundError
+from finetuning_async._inflight import InFlight, UnderWay
+from finetuning_async._lists import Listing, Lists
+from finetuning_async._news import News
+from finetuning_async._next_read import Read
+from finetuning_async._poll_schedule import Outlook
+from finetuning_async._server_clock import ServerClock
+from finetuning_async._watch_list import Watched, Watcher, WatchList
+from finetuning_async._wire import Answer
+
+if TYPE_CHECKING:
+    from finetuning_async._types import Kind
+    from finetuning_async._watch_list import Family
+
+EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+TURN = 1.5
+WHOLE: Listing = ("generations", False)
+COMPLETED: Listing = ("generations", True)
+
+
+class Desk:
+    """A poll loop's news without the loop: a test says what was read."""
+
+    def __init__(self) -> None:
+        self.start = anyio.current_time()
+        self.inflight = InFlight()
+        self.outlook = Outlook()
+        self.list = WatchList(self.inflight, self.outlook, scale=1.0)
+        self.lists = Lists(scale=1.0)
+        self.clock = ServerClock()
+        self.news = News(
+            self.list,
+            self.lists,
+            self.inflight,
+            self.outlook,
+            self.clock,
+            scale=1.0,
+            turn=TURN,
+        )
+
+    def set_clock(self) -> None:
+        """The service's clock shows `EPOCH` at the beginning."""
+        now = anyio.current_time()
+        date = EPOCH + timedelta(seconds=now - self.start)
+        self.clock.seen(date, sent_at=now, received_at=now)
+
+    def accept(self, track_id: str, kind: Kind = "music") -> None:
+        now = anyio.current_time()
+        entry = UnderWay(kind=kind, accepted_at=now, duration=None)
+        self.inflight.under_way[track_id] = entry
+
+    def watch(self, track_id: str) -> tuple[Watched, Watcher]:
+        pipeline = cast("Any", SimpleNamespace(hook=None))
+        watcher = Watcher(pipeline, track_id, None)
+        return self.list.add(watcher, "music", anyio.current_time()), watcher
+
+    def page(
+        self,
+        tracks: list[Watched],
+        *rows: dict[str, Any],
+        offset: int = 0,
+        is_filtered: bool = False,
+        has_more: bool = False,
+        family: Family = "generations",
+    ) -> None:
+        name = "generations" if family == "generations" else "soundEffects"
+        data = {name: rows, "hasMore": has_more, "nextOffset": offset + 99}
+        read = Read(family, tracks, offset, is_filtered=is_filtered)
+        self.news.take(read, reply(data))
+
+    def get(self, track: Watched, row: dict[str, Any]) -> None:
+        self.news.take(Read(track.family, [track]), reply(row))
+
+
+def reply(data: Any) -> Answer:
+    now = anyio.current_time()
+    body = json.dumps({"data": data}).encode()
+    return Answer(
+        status=200, headers={}, content=body, sent_at=now - 0.1, received_at=now
+    )
+
+
+def row(track_id: str, status: str = "processing", **more: Any) -> dict[str, Any]:
+    done = "https://media.finetuning.ai/x.mp3" if status == "completed" else None
+    return {"id": track_id, "status": status, "audioUrl": done, **more}
+
+
+def at(seconds: float) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+def not_found() -> NotFoundError:
+    return NotFoundError("nothing there", status_code=404, code="NOT_FOUND")
