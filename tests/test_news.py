@@ -23,6 +23,7 @@ from finetuning_async._poll_schedule import (
     SAMPLES_NEEDED,
     SHOWN_EVERY,
     SHOWN_SOONER,
+    Expectation,
 )
 from tests._desk import TURN, Desk, at, not_found, row
 
@@ -160,7 +161,17 @@ async def test_nothing_is_learned_where_nothing_is_known() -> None:
     for n, told in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
         track, _ = desk.watch(str(n))
         desk.get(track, row(str(n), "completed", **told))
-    assert desk.outlook.expect("music", None).latest == inf
+    for n in range(SAMPLES_NEEDED):  # accepted here, and not seen to run
+        desk.accept(f"accepted {n}")
+        track, _ = desk.watch(f"accepted {n}")
+        await anyio.sleep(30)
+        desk.get(track, row(f"accepted {n}", "completed"))
+    for n in range(SAMPLES_NEEDED):  # seen to run, and of unknown age
+        track, _ = desk.watch(f"stranger {n}")
+        desk.get(track, row(f"stranger {n}"))
+        await anyio.sleep(30)
+        desk.get(track, row(f"stranger {n}", "completed"))
+    assert desk.outlook.expect("music", None) == Expectation(FIRST_LOOK, inf)
 
 
 async def test_a_failure_makes_others_be_shown_sooner() -> None:

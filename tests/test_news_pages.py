@@ -116,8 +116,10 @@ async def test_only_what_the_service_does_wrong_counts_against_a_list(
         desk.news.failed(read, InternalServerError("x", status_code=500))
     assert not desk.lists.are_usable(listing, now)
     assert desk.lists.are_usable(other, now)
-    desk.news.refused(read, not_found())
-    assert desk.lists.are_usable(other, now)
+    fresh = Desk()
+    fresh.news.refused(Read("generations", [a, a], 0, is_filtered), not_found())
+    assert not fresh.lists.are_usable(listing, now)
+    assert fresh.lists.are_usable(other, now)
     assert a.failures == 0
     assert waits.error is None
 
