@@ -1,4 +1,4 @@
-"""The backend of the README under a real uvicorn, beside an emulator on a port."""
+"""The backends of the examples under a real uvicorn, beside an emulator on a port."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def backend(
-    emulator: Emulator, log: Path
+    emulator: Emulator, log: Path, app: str = "tests.web.backend_example:app"
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, str]]:
     """The example in a process of its own; gives a browser of it, and its URL."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -53,7 +53,7 @@ async def backend(
             "HOOK_SECRETS": SECRET.replace(" ", "_"),
             "PUBLIC_URL": url,
         }
-        command = [sys.executable, "-m", "uvicorn", "tests.web.backend_example:app"]
+        command = [sys.executable, "-m", "uvicorn", app]
         port = url.rpartition(":")[2]
         with log.open("wb") as out:
             process = await anyio.open_process(
@@ -126,4 +126,17 @@ async def test_the_backend_makes_a_track_and_its_log_shows_no_token(
     assert token not in text
     assert "wr0ng" not in text
     assert "Traceback" not in text
+    assert len(emulator.ledger) == 1
+
+
+async def test_the_backend_of_the_readme_awaits_a_track(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with Emulator(speed=100, generation_time=(20, 30)) as emulator:
+        app = "tests.examples.fastapi_app:app"
+        async with backend(emulator, log, app) as (browser, _):
+            made = await browser.post("/tracks", params={"tags": "rain"}, timeout=30)
+            assert (made.status_code, made.json()["status"]) == (200, "completed")
+            refused = await browser.post("/tracks", params={"tags": ""})
+            assert refused.status_code == 422, refused.text
+    assert "Traceback" not in log.read_text()
     assert len(emulator.ledger) == 1

@@ -1,4 +1,4 @@
-"""A backend that makes music for its users; also the example of README.md."""
+"""A backend that makes music for its users: owners, webhooks, live states."""
 
 import os
 from typing import Any
