@@ -94,4 +94,10 @@ class Account:
                 "another client with this key set %s first; it holds for both",
                 account.limits,
             )
+        if limiter is not None and type(account.limiter) is not type(limiter):
+            logger.warning(
+                "another client with this key came first, and its turns hold for both;"
+                " they are not kept by %s",
+                type(limiter).__name__,
+            )
         return account

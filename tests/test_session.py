@@ -130,3 +130,13 @@ def test_a_client_of_a_loop_that_lives_is_refused_in_another() -> None:
             assert "another event loop" in str(caught[0])
 
     play("asyncio", main)
+
+
+async def test_a_limiter_that_comes_too_late_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulated() as (_, client):
+        await client.health()
+        late = client.with_options(rate_limiter="shared")
+        await late.health()
+        assert "not kept by SharedRateLimiter" in caplog.text
