@@ -25,7 +25,6 @@ ATTRIBUTES: Final = {
         "geteuid",
         "getegid",
         "fork",
-        "fchmod",
         "mkfifo",
     ],
     select: ["poll"],
