@@ -38,14 +38,16 @@ def completed(*ids: str, has_more: bool = False) -> Page[Generation]:
     return Page(items=rows, has_more=has_more, next_offset=len(rows))
 
 
-def test_a_list_that_fails_and_fails_rests_and_is_tried_again() -> None:
-    lists = Lists(scale=1.0)
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_a_list_that_fails_and_fails_rests_and_is_tried_again(scale: float) -> None:
+    lists = Lists(scale=scale)
     for _ in range(ENOUGH_FAILURES):
         assert lists.are_usable(WHOLE, 0.0)
         lists.failed(WHOLE, 0.0)
     assert not lists.are_usable(WHOLE, 0.0)
     assert lists.are_usable(COMPLETED, 0.0)
-    assert lists.are_usable(WHOLE, REST_AFTER_FAILURES)
+    assert not lists.are_usable(WHOLE, REST_AFTER_FAILURES * scale - 1)
+    assert lists.are_usable(WHOLE, REST_AFTER_FAILURES * scale)
 
 
 def test_one_page_that_works_clears_its_list() -> None:
