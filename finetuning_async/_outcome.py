@@ -69,7 +69,7 @@ def unknown(
 def queue_full(hook: Hook | None, error: QueueFullError, *, was_known: bool) -> None:
     """The service's queue is full; later times are a test of whether it has grown."""
     logger.log(
-        logging.DEBUG if was_known else logging.WARNING,
+        logging.DEBUG if was_known else logging.INFO,
         "the service's queue is full: creates wait for a track to end",
     )
     if hook is not None:

@@ -42,7 +42,8 @@ class Log(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         self._logger.removeHandler(self)
-        self._logger.level, self._logger.propagate = self._before
+        level, self._logger.propagate = self._before
+        self._logger.setLevel(level)  # clears what loggers remember, too
 
 
 @attrs.define(eq=False)

@@ -37,7 +37,7 @@ class World:
         rows = ({"tags": f"song {n}"} for n in range(ITEMS))
         self.input.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self.emulator = Emulator(
-            speed=30, queue_size=3, audio=b"ID3", generation_time=(30, 40)
+            speed=30, queue_size=6, audio=b"ID3", generation_time=(30, 40)
         )
 
     async def start(self, url: str) -> Process:
