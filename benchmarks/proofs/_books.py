@@ -10,7 +10,7 @@ no turn, place or line is left behind
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class Log(logging.Handler):
     """What the package said, from `INFO` on, while it is entered."""
 
+    _entered: ClassVar[int] = 0  # several at once leave in any order
+    _before: ClassVar[tuple[int, bool]]
+
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
@@ -34,16 +37,20 @@ class Log(logging.Handler):
         self.lines.append(record.getMessage())
 
     def __enter__(self) -> Self:
-        self._before = (self._logger.level, self._logger.propagate)
-        self._logger.setLevel(logging.INFO)
-        self._logger.propagate = False
+        if not Log._entered:
+            Log._before = (self._logger.level, self._logger.propagate)
+            self._logger.setLevel(logging.INFO)
+            self._logger.propagate = False
+        Log._entered += 1
         self._logger.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._logger.removeHandler(self)
-        level, self._logger.propagate = self._before
-        self._logger.setLevel(level)  # clears what loggers remember, too
+        Log._entered -= 1
+        if not Log._entered:
+            level, self._logger.propagate = Log._before
+            self._logger.setLevel(level)  # clears what loggers remember, too
 
 
 @attrs.define(eq=False)
