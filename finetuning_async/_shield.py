@@ -85,33 +85,38 @@ class Guarded(Generic[T]):
         """Start the work and wait for its end.
 
         Args:
-            meanwhile: What the caller does until the work is done, in its own task;
-                it must return when `done` is set. By default it waits.
+            meanwhile: What the caller does beside the work, in its own task; the call
+                ends when both have. By default it waits.
 
         Returns:
             What the work returned.
 
         Raises:
-            BaseException: What the work raised, as it is; the caller's cancellation,
-                once the guarded part has ended or its grace is over.
+            BaseException: What the work raised, as it is, else what `meanwhile` did;
+                the caller's cancellation, once the guarded part has ended or its grace
+                is over.
         """
+        failed: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._child)
             try:
                 await (meanwhile or self.done.wait)()
+            except Exception as its_own:  # the group would wrap it
+                self.hurry()
+                failed = its_own
             except BaseException:
                 self.hurry()
                 raise
-        if self._result:
+        if self._result and failed is None:
             return self._result[0]
-        error, self._error = self._error, None  # or its traceback would hold itself
+        error, self._error = self._error or failed, None
         if error is None:
             # asyncio only: a stranger cancelled the child before its first step.
             raise anyio.get_cancelled_exc_class()
         try:
             raise error
         finally:
-            del error
+            del error, failed  # or its traceback would hold itself
 
     def hurry(self) -> None:
         """Give the guarded part no more than `grace` seconds from now."""
@@ -133,10 +138,13 @@ class Guarded(Generic[T]):
             self.done.set()
 
 
-async def carried_to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+async def carried_to_its_end(
+    work: Callable[[], Awaitable[T]],
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> T:
     """Run `work` whole, however the caller is cancelled meanwhile.
 
-    The cancellation goes on when the work has ended.
+    The cancellation goes on when the work has ended. See `Guarded.run`.
     """
 
     async def held(guarded: Guarded[T]) -> T:
@@ -144,4 +152,4 @@ async def carried_to_its_end(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         raise AssertionError("unreachable: an endless scope is not cancelled")
 
-    return await Guarded(held, grace=inf).run()
+    return await Guarded(held, grace=inf).run(meanwhile)

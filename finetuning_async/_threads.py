@@ -17,7 +17,7 @@ from sniffio import current_async_library
 from finetuning_async._shield import carried_to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,3 +49,22 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         await anyio.lowlevel.checkpoint()
         return call()
     return await carried_to_its_end(lambda: anyio.to_thread.run_sync(call))
+
+
+async def in_thread_beside(
+    meanwhile: Callable[[], Awaitable[None]],
+    work: Callable[P, T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """The same, while the caller does something else; both have ended when it returns.
+
+    Raises:
+        BaseException: What the work raised, else what `meanwhile` did.
+    """
+    call = partial(work, *args, **kwargs)
+    if clock_jumps():
+        result = call()
+        await meanwhile()
+        return result
+    return await carried_to_its_end(lambda: anyio.to_thread.run_sync(call), meanwhile)

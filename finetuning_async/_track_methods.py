@@ -306,6 +306,7 @@ class TrackMethods(ABC):
             APIStatusError: The media host refused.
             APIConnectionError: The stream broke, repeatedly.
             APITimeoutError: Time was over; nothing is left of it.
+            OSError: It could not be written; the disk may be full.
         """
         from finetuning_async._download import Download, audio_url
         from finetuning_async._file_names import target_of

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import gzip
+import os
+import random
 from typing import TYPE_CHECKING
 
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -13,16 +19,19 @@ from finetuning_async import (
     AsyncClient,
     InvalidRequestError,
     NotFoundError,
+    _target_file,
 )
-from finetuning_async._download import check_target
+from finetuning_async._download import BATCH
+from finetuning_async._target_file import TargetFile, check_target
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 KEY = "ft_live_" + "0" * 32
+WHOLE = random.Random(1).randbytes(2 * BATCH + 123_456)
 URL = "https://media.example/a.mp3?sig=s3cret"
 
 
@@ -157,3 +166,136 @@ async def test_only_https_files_are_fetched(url: str, tmp_path: Path) -> None:
     client = serving(lambda _: httpx.Response(200, content=b"x"))
     with pytest.raises(InvalidRequestError, match="https"):
         await client.download(url, tmp_path / "a.mp3")
+
+
+class Chunks(httpx.AsyncByteStream):
+    """A body in chunks of a size; cut off after so many bytes, if told."""
+
+    def __init__(self, body: bytes, size: int, cut_at: int | None = None) -> None:
+        self._body, self._size, self._cut_at = body, size, cut_at
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for first in range(0, len(self._body), self._size):
+            if self._cut_at is not None and first >= self._cut_at:
+                raise httpx.ReadError("reset")
+            yield self._body[first : first + self._size]
+            await anyio.lowlevel.checkpoint()
+
+
+def in_chunks(size: int) -> AsyncClient:
+    headers = {"content-length": str(len(WHOLE))}
+    return serving(
+        lambda _: httpx.Response(200, headers=headers, stream=Chunks(WHOLE, size))
+    )
+
+
+def takes_a_part(number: int, chunks: Sequence[bytes]) -> int:
+    return os.write(number, b"".join(chunks)[: 1 + sum(map(len, chunks)) // 3])
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, BATCH, 2 * BATCH])
+@pytest.mark.parametrize("writev", [os.writev, takes_a_part, None])
+async def test_a_file_of_many_batches_is_whole(
+    size: int, writev: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_target_file, "_writev", writev)
+    path = await in_chunks(size).download(URL, tmp_path / "a.mp3")
+    assert path.read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("cut_at", [1, BATCH // 2, BATCH, BATCH + 1, 2 * BATCH])
+async def test_what_arrived_before_a_break_does_not_come_again(
+    cut_at: int, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    def host(request: httpx.Request) -> httpx.Response:
+        begin = int(request.headers.get("range", "bytes=0-")[6:-1])
+        asked.append(begin)
+        rest = WHOLE[begin:]
+        extent = f"bytes {begin}-{len(WHOLE) - 1}/{len(WHOLE)}"
+        stream = Chunks(rest, 50_000, cut_at if len(asked) == 1 else None)
+        headers = {"content-range": extent}
+        return httpx.Response(206, headers=headers, stream=stream)
+
+    path = await serving(host).download(URL, tmp_path / "a.mp3")
+    assert path.read_bytes() == WHOLE
+    assert asked == [0, -(-cut_at // 50_000) * 50_000]
+
+
+async def test_a_part_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
+    headers = {"content-range": "bytes 4-8/9"}
+    client = serving(lambda _: httpx.Response(206, headers=headers, content=b"short"))
+    with pytest.raises(APIResponseError, match=r"after 4 bytes, .* after 0"):
+        await client.download(URL, tmp_path / "a.mp3")
+    assert names_in(tmp_path) == []
+
+
+async def test_a_file_that_came_too_long_is_read_from_the_start_again(
+    tmp_path: Path,
+) -> None:
+    answers = [b"12345678", b"abcdef"]
+    asked: list[str | None] = []
+
+    def host(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("range"))
+        headers = {"content-range": "bytes 0-5/6"}
+        return httpx.Response(206, headers=headers, content=answers.pop(0))
+
+    path = await serving(host).download(URL, tmp_path / "a.mp3")
+    assert path.read_bytes() == b"abcdef"
+    assert asked == [None, None]
+
+
+async def test_a_host_that_compresses_all_the_same_is_understood(
+    tmp_path: Path,
+) -> None:
+    headers = {"content-encoding": "gzip"}
+    body = gzip.compress(WHOLE)
+    client = serving(lambda _: httpx.Response(200, headers=headers, content=body))
+    path = await client.download(URL, tmp_path / "a.mp3")
+    assert path.read_bytes() == WHOLE
+
+
+async def test_a_full_disk_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TargetFile, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        await in_chunks(65_536).download(URL, tmp_path / "a.mp3")
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("at", [1, BATCH + 100_000])
+async def test_what_the_callback_raises_comes_out_as_it_is(
+    at: int, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done >= at:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await in_chunks(65_536).download(URL, tmp_path / "a.mp3", on_progress=stop)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("after", range(1, 90, 4))
+def test_a_download_that_is_cancelled_at_any_step_leaves_nothing(
+    after: int, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        client = in_chunks(BATCH // 8)
+        call = asyncio.create_task(client.download(URL, tmp_path / "a.mp3"))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        if call.cancelled():
+            assert names_in(tmp_path) in ([], ["a.mp3"])
+        else:
+            assert call.result().read_bytes() == WHOLE
+
+    asyncio.run(main())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,7 +24,7 @@ from finetuning_async._transport._failures import NETWORK_ERRORS
 from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout, is_secure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
 logger = logging.getLogger("finetuning_async")
 
@@ -78,7 +78,11 @@ async def open_media(
             _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
-            yield MediaStream(response)
+            media = MediaStream(response)
+            try:
+                yield media
+            finally:
+                await media.leave()
     if broken is not None:
         raise _broken_stream(urlsplit(url).hostname, broken)
 
@@ -103,29 +107,40 @@ class MediaStream:
         self.host = response.url.host
         if response.status_code not in {200, 206}:
             raise _refused_file(response)
-        self._response = response
+        self._source = _body(response)
         self.offset, self.total = _extent(response)
         tag = response.headers.get("etag", "")
         self.tag = tag if tag.startswith('"') else None
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The bytes as they come off the network, about 64 KiB at a time.
+    async def next_chunk(self) -> bytes | None:
+        """The next bytes as they come off the network, about 64 KiB; `None` at the end.
 
         Raises:
             APIConnectionError: The stream broke.
         """
-        broken: Exception | None = None
-        source = self._response.aiter_bytes()
-        while broken is None:
-            try:
-                chunk = await anext(source)
-            except StopAsyncIteration:
-                return
-            except NETWORK_ERRORS as error:
-                broken = error
-            else:
-                yield chunk
+        try:
+            return await anext(self._source, None)
+        except NETWORK_ERRORS as error:
+            broken = error
         raise _broken_stream(self.host, broken)
+
+    async def leave(self) -> None:
+        """Read no more of it.
+
+        httpx reads through async generators, one within another. Left half-way, they
+        fall to the garbage collector, of which trio warns; a cancellation ends them.
+        """
+        with anyio.CancelScope() as scope, suppress(*NETWORK_ERRORS):
+            scope.cancel()
+            while await anext(self._source, None) is not None:
+                pass
+
+
+def _body(response: httpx.Response) -> AsyncIterator[bytes]:
+    """What arrives: as it is, for httpx's decoding of what is in no code takes time."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
+    return aiter(cast("httpx.AsyncByteStream", response.stream))
 
 
 def _extent(response: httpx.Response) -> tuple[int, int | None]:
@@ -138,6 +153,8 @@ def _extent(response: httpx.Response) -> tuple[int, int | None]:
         match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
         if match is not None:
             return int(match[1]), int(match[2]) if match[2].isdigit() else None
+    if "content-encoding" in response.headers:  # it tells the length of the code
+        return 0, None
     length = response.headers.get("content-length", "")
     return 0, int(length) if length.isdigit() else None
 

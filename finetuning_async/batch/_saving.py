@@ -56,11 +56,9 @@ def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
             bpm=facts.get("bpm"),
             keyscale=facts.get("keyscale"),
         )
-        audio = with_tags(part.read_bytes(), frames)
-        with part.open("wb") as file:
-            file.write(audio)
-            file.flush()
-            os.fsync(file.fileno())
+        part.write_bytes(with_tags(part.read_bytes(), frames))
+    with part.open("rb+") as file:  # Windows syncs no file that is open to read only
+        os.fsync(file.fileno())
     part.replace(target)
     _sync_folder(target.parent)
 

@@ -37,6 +37,6 @@ class Destination:
         Raises:
             InvalidRequestError: It cannot.
         """
-        from finetuning_async._download import check_target  # slow to import
+        from finetuning_async._target_file import check_target  # slow to import
 
         check_target(self._path / "generation.mp3" if self._is_folder else self._path)

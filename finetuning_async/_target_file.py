@@ -1,0 +1,114 @@
+"""A file that appears under its name only when it is whole. Blocks: for threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from finetuning_async._errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import BinaryIO
+
+
+AT_ONCE: Final = 1_000
+"""Chunks in one call of the system, which takes 1,024 (``IOV_MAX`` of Linux, macOS)."""
+
+_writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", None)
+"""Writes many chunks without the interpreter's lock; Windows has no such call."""
+
+
+class TargetFile:
+    """A file that appears under its name only when it is whole.
+
+    It is not synced: after a loss of power it may be missing or empty, like any other
+    file that was written seconds before.
+
+    Args:
+        path: The final name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part: Path
+        self._file: BinaryIO
+        self._is_open = False
+
+    def begin(self, offset: int = 0) -> None:
+        """Open it, if it is not yet, to be written from an offset on.
+
+        Its folder is made if need be. What stands behind the offset is dropped.
+
+        Raises:
+            InvalidRequestError: Nothing can be written there.
+        """
+        if not self._is_open:
+            self._open()
+        self._file.seek(offset)
+        self._file.truncate()
+
+    def _open(self) -> None:
+        try:
+            if self.path.is_dir():
+                raise IsADirectoryError(f"{self.path} is a directory")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(
+                prefix=f".{self.path.name[:100]}.",
+                suffix=".part",
+                dir=self.path.parent,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InvalidRequestError(
+                "path", str(self.path), f"a file that can be written ({reason})"
+            ) from None
+        self._part = Path(name)
+        self._file = os.fdopen(number, "wb", buffering=0)
+        self._is_open = True
+
+    def append(self, chunks: Sequence[bytes]) -> None:
+        """Write chunks behind what is there."""
+        for first in range(0, len(chunks), AT_ONCE):
+            self._append(chunks[first : first + AT_ONCE])
+
+    def _append(self, chunks: Sequence[bytes]) -> None:
+        written = 0 if _writev is None else _writev(self._file.fileno(), chunks)
+        if written < sum(map(len, chunks)):  # the system may take a part of it
+            rest = memoryview(b"".join(chunks))[written:]
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def keep(self, last: Sequence[bytes]) -> None:
+        """Write the last chunks, and give it its final name.
+
+        An older file of that name is replaced.
+        """
+        self.append(last)
+        self._file.close()
+        # mkstemp makes it private; an ordinary file has what the umask leaves.
+        mask = os.umask(0)
+        os.umask(mask)
+        self._part.chmod(0o666 & ~mask)
+        self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove it, unless it was kept."""
+        if self._is_open:
+            self._file.close()
+            with contextlib.suppress(FileNotFoundError):
+                self._part.unlink()
+
+
+def check_target(path: Path) -> None:
+    """Check that a file can be written at a path, before anything is paid for.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
+    target = TargetFile(path)
+    target.begin()
+    target.discard()
