@@ -120,7 +120,7 @@ def test_retry_after_is_enough_and_not_much_too_long(
         now += wait
         pause = window.retry_after(now)
         if pause > 0:
-            assert pause <= 2 * PER
+            assert pause <= 2 * PER * (1 + 1e-5)  # it is rounded upwards
             refused(kind, limit, waits, now, pause)
             return
         window.count(now)
