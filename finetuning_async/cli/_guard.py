@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -27,7 +27,8 @@ SIGNALLED: Final = 128
 
 
 STDOUT: Final = 1
-"""The number of the file."""
+STDERR: Final = 2
+"""The numbers of the files."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - it has seen enough, which is no error
@@ -52,15 +53,22 @@ def guarded(common: Common, work: Callable[[], object]) -> int:
     """Do some work.
 
     Returns:
-        The exit code; what went wrong has been told.
+        The exit code; what went wrong has been told, if anybody could be told.
     """
+    try:
+        return _ended(common, work)
+    finally:
+        _leave_lost_stderr()
+
+
+def _ended(common: Common, work: Callable[[], object]) -> int:
     try:
         try:
             result = work()
         finally:
             _flush()
     except (BrokenPipeError, ReaderGone):
-        _leave_stdout()
+        _leave(STDOUT)
         return DONE
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(common, signal.SIGINT)
@@ -93,14 +101,23 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _leave_stdout()
+        _leave(STDOUT)
         raise
 
 
-def _leave_stdout() -> None:
-    """Let Python's own flush at the end go nowhere."""
+def _leave_lost_stderr() -> None:
+    """If what was said cannot be written, that is not to change the exit code."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        _leave(STDERR)
+
+
+def _leave(number: int) -> None:
+    """Let Python's own flush of a file at the end go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, STDOUT)
+    os.dup2(nowhere, number)
     os.close(nowhere)
 
 
@@ -117,7 +134,8 @@ def _word(number: int) -> str:
 
 def _told(common: Common, error: Exception) -> int:
     if isinstance(error, click.UsageError):
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
         say(scrub(f"Error: {error.message}"))

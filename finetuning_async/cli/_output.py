@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 
 def say(line: str) -> None:
-    """Tell a person something, on stderr."""
-    click.echo(printable(line), err=True)
+    """Tell a person something, on stderr.
+
+    If nobody can be told any more, what is under way goes on: it may be paid.
+    """
+    with suppress(OSError):
+        click.echo(printable(line), err=True)
 
 
 def printable(text: str) -> str:

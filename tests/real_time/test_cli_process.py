@@ -201,6 +201,23 @@ def test_closed_streams_are_no_error(service: Mapping[str, str]) -> None:
     assert subprocess.run(words, env=service, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("lost", ["2>/dev/full", "2>&1 >/dev/null | head -n 1"])
+def test_what_is_paid_is_saved_though_nobody_can_be_told(
+    tmp_path: Path, lost: str
+) -> None:
+    words = "generate choir --duration 5 --emulator --speed 60 -o made.mp3"
+    command = f"{' '.join(PROGRAM)} {words} {lost}"
+    ran = subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {command}"],
+        env=BARE,
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert (tmp_path / "made.mp3").stat().st_size > 10_000
+
+
 def test_what_a_terminal_cannot_write_is_escaped(service: Mapping[str, str]) -> None:
     made = run("generate", "夜", "--no-wait", env=service).stdout.strip()
     env = {**service, "PYTHONIOENCODING": "latin-1"}
