@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -54,7 +55,7 @@ class TargetFile:
     def _open(self) -> None:
         try:
             if self.path.is_dir():
-                raise IsADirectoryError(f"{self.path} is a directory")
+                raise IsADirectoryError(errno.EISDIR, "it is a directory")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             number, name = tempfile.mkstemp(
                 prefix=f".{self.path.name[:100]}.",
@@ -62,7 +63,8 @@ class TargetFile:
                 dir=self.path.parent,
             )
         except OSError as error:
-            reason = error.strerror or str(error)
+            is_below_file = isinstance(error, FileExistsError)
+            reason = "a file is in the way" if is_below_file else error.strerror
             raise InvalidRequestError(
                 "path", str(self.path), f"a file that can be written ({reason})"
             ) from None

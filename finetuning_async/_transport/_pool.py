@@ -37,7 +37,8 @@ def check_base_url(text: str) -> str:
 
     Raises:
         InvalidRequestError: It is no ``https`` URL, nor an ``http`` one to a loopback
-            address: the key would cross the network in clear.
+            address: the key would cross the network in clear. Or it has a login, a
+            query or a fragment, which no request could keep.
     """
     try:
         url = urlsplit(text.strip())
@@ -49,8 +50,8 @@ def check_base_url(text: str) -> str:
     raise InvalidRequestError(
         "base_url",
         (mask_query(text.strip()) or "").removesuffix("?****"),
-        "an https:// URL (http:// only for localhost, 127.0.0.1 and [::1]), since the"
-        " API key goes with every request",
+        "an https:// URL without login and query (http:// only for localhost, 127.0.0.1"
+        " and [::1]), since the API key goes with every request",
     )
 
 

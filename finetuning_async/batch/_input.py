@@ -90,8 +90,12 @@ def _lines(source: Path | Iterable[str]) -> Generator[tuple[Iterable[str], str]]
         # Only \n ends a line: JSON may hold any other that Unicode knows.
         with source.open(encoding="utf-8-sig", newline="") as file:
             yield file, name
-    except (OSError, UnicodeDecodeError) as error:
-        raise BatchInputError([f"{name or 'input'}: {error}"]) from error
+    except OSError as error:
+        problem = f"{source}: {error.strerror or error}"
+        raise BatchInputError([problem]) from error
+    except UnicodeDecodeError as error:
+        problem = f"{name or 'input'}: no UTF-8: {error.reason}, byte {error.start}"
+        raise BatchInputError([problem]) from error
 
 
 def _format_of(name: str) -> Format | None:
@@ -169,7 +173,7 @@ class _Reader:
             try:
                 fields = json.loads(text, parse_constant=_refuse)
             except (ValueError, RecursionError) as error:
-                self._note(f"line {number}", f"no JSON: {error}")
+                self._note(f"line {number}", f"no JSON: {_json_problem(error)}")
                 continue
             if isinstance(fields, dict):
                 yield number, fields
@@ -218,6 +222,13 @@ def _unknown(name: str, kind: str) -> str:
     close = get_close_matches(name, (*_KNOWN[kind], *_OWN), 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{name!r} is no parameter of {kind}{hint}"
+
+
+def _json_problem(error: Exception) -> str:
+    """What is wrong, without the line, which is 1 in a line of its own."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (column {error.colno})"
+    return str(error)
 
 
 def _refuse(word: str) -> NoReturn:

@@ -41,7 +41,7 @@ def command() -> None:
         )
 
 
-@command.command(epilog=EPILOG)
+@command.command(epilog=EPILOG, short_help="Start a batch, or go on with it.")
 @click.argument("source", metavar="[INPUT]", required=False)
 @click.option("--out", type=PLACE, required=True, help="The folder of the batch.")
 @click.option(
@@ -104,7 +104,9 @@ def status(folder: Path, as_json: bool) -> int:
     return exit_code(summary)
 
 
-@command.command("retry-failed")
+@command.command(
+    "retry-failed", short_help="Plan failed items again; each takes another credit."
+)
 @click.argument("folder", type=PLACE)
 @common_options
 def retry_failed(folder: Path) -> None:
@@ -115,7 +117,7 @@ def retry_failed(folder: Path) -> None:
     say(f"{count} planned again; `finetuning batch run --out {folder}` makes them")
 
 
-@command.command()
+@command.command(short_help="Plan held items again: they made no track, you say.")
 @click.argument("folder", type=PLACE)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
 @common_options

@@ -84,6 +84,7 @@ def test_all_errors_are_told_at_once_with_their_lines() -> None:
     where = [problem.partition(":")[0] for problem in found]
     assert where == [f"line {n}" for n in (2, 2, 3, 4, 5, 6, 7, 8, 9)]
     assert "did you mean 'lyrics'" in found[-1]
+    assert found[3].endswith("in double quotes (column 2)")
 
 
 def test_custom_ids_are_unique_and_harmless() -> None:
@@ -120,10 +121,12 @@ def test_a_webhooks_secret_is_in_no_problem() -> None:
 
 
 def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BatchInputError, match="nothing"):
+    with pytest.raises(BatchInputError) as caught:
         list(read_rows(tmp_path / "nothing.jsonl"))
+    told = f"{tmp_path / 'nothing.jsonl'}: No such file or directory"
+    assert caught.value.problems == (told,)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00tags")
-    with pytest.raises(BatchInputError, match=r"binary\.csv"):
+    with pytest.raises(BatchInputError, match=r"binary\.csv: no UTF-8: .* byte 0"):
         list(read_rows(tmp_path / "binary.csv"))
 
 

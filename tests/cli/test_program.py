@@ -72,6 +72,13 @@ def test_help_of_what_is_not_there_is_refused(finetuning: Run) -> None:
     assert finetuning(["help", "get", "x"]).exit_code == 2
 
 
+def test_a_slip_of_the_pen_is_understood(finetuning: Run) -> None:
+    ran = finetuning(["genrate", "choir"])
+    assert ran.exit_code == 2
+    assert "No such command 'genrate'. Did you mean 'generate'?" in ran.stderr
+    assert "Did you mean" not in finetuning(["xyz"]).stderr
+
+
 def test_every_module_of_commands_is_a_command() -> None:
     here = Path(import_module("finetuning_async.cli.commands").__file__ or "").parent
     assert {path.stem for path in here.glob("[!_]*.py")} == set(COMMANDS)
@@ -92,6 +99,8 @@ def test_help_fits_a_terminal(finetuning: Run, words: str) -> None:
     ran = finetuning([*words.split(), "-h"])
     assert ran.exit_code == 0
     assert max(map(len, ran.stdout.splitlines())) <= 80
+    commands = ran.stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
+    assert "..." not in commands  # click cuts what is too long
 
 
 def test_help_imports_neither_client_nor_rich() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -183,6 +184,18 @@ def test_doctor_without_a_key_still_asks_for_health(
     assert ran.exit_code == 1
     assert "health   ok" in ran.stdout
     assert "no API key" in ran.stdout
+    assert "on finetuning.ai. Without a key, `finetuning" in ran.stdout
+
+
+def test_doctor_keeps_its_sentences_apart(finetuning: Run, service: Any) -> None:
+    service.on_request = _no_network
+    ran = finetuning(["doctor"])
+    assert ran.exit_code == 1
+    assert "not known. Check the network, and --base-url" in ran.stdout
+
+
+def _no_network(request: httpx.Request) -> None:
+    raise httpx.ConnectError("Name not known", request=request)
 
 
 def test_doctor_tells_which_part_fails(finetuning: Run, service: Any) -> None:

@@ -56,7 +56,7 @@ def _key(common: Common, place: Place) -> tuple[str, ApiKey | None]:
     try:
         found = find_key(common, place.url)
     except click.ClickException as problem:
-        return problem.message, None
+        return _one_sentence_each(problem.message), None
     return f"{found.redacted} ({found.origin})", found.key
 
 
@@ -67,7 +67,11 @@ def _check(
     try:
         return ask(common, question, key=key), True
     except (FinetuningError, OSError) as error:
-        return explain(error)[1], False
+        return _one_sentence_each(explain(error)[1]), False
+
+
+def _one_sentence_each(lines: str) -> str:
+    return ". ".join(line.rstrip(".") for line in lines.split("\n"))
 
 
 async def _health(client: AsyncClient) -> str:
