@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -91,11 +91,12 @@ class OpenCalls:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
         with anyio.CancelScope(deadline=deadline) as scope:
             self._scopes.add(scope)
-            _own.set(_own.get() | {scope})
+            token = _own.set(_own.get() | {scope})
             try:
                 yield scope
             finally:
-                _own.set(_own.get() - {scope})
+                with suppress(ValueError):  # the garbage collector comes from elsewhere
+                    _own.reset(token)
                 self._scopes.discard(scope)
                 if self._one_left is not None:
                     self._one_left.set()

@@ -8,16 +8,18 @@ WatchList    all of them, and the schedule
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import anyio
+from sniffio import current_async_library
 
 from finetuning_async._alarms import Alarms
 from finetuning_async._hints import Hints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
@@ -49,7 +51,7 @@ class Waiter:
         error: What ended the watch, if something did.
     """
 
-    __slots__ = ("_event", "alarm", "deadline", "error", "pipeline", "ready")
+    __slots__ = ("_parked", "alarm", "deadline", "error", "pipeline", "ready")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
         self.pipeline: Pipeline = pipeline
@@ -57,17 +59,26 @@ class Waiter:
         self.alarm: int = 0
         self.ready: bool = False
         self.error: Exception | None = None
-        self._event: anyio.Event | None = None
+        self._parked: asyncio.Future[None] | anyio.Event | None = None
 
-    def new_event(self) -> anyio.Event:
-        """What `wake` sets from now on; to be awaited at once."""
-        self._event = anyio.Event()
-        return self._event
+    def parked(self) -> Awaitable[None]:
+        """What returns at the next `wake`; to be awaited at once.
+
+        On asyncio it is a bare future: an event would be five objects more, for each of
+        thousands that wait.
+        """
+        if current_async_library() == "asyncio":
+            self._parked = asyncio.get_running_loop().create_future()
+            return self._parked
+        self._parked = anyio.Event()
+        return self._parked.wait()
 
     def wake(self) -> None:
-        """Set the event; harmless if nobody waits for it."""
-        if self._event is not None:
-            self._event.set()
+        """Let it go on; harmless if it does not wait."""
+        if isinstance(self._parked, anyio.Event):
+            self._parked.set()
+        elif self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)
 
     def make_ready(self) -> None:
         """There is something for this waiter."""
