@@ -92,9 +92,11 @@ class Program(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches  # of use here only
 
-            for close in get_close_matches(args[0], COMMANDS, 1):
-                error.message += f" Did you mean {close!r}?"
-            raise
+            close = get_close_matches(args[0], COMMANDS, 1)
+            if not close:
+                raise
+            hint = f"{error.message} Did you mean {close[0]!r}?"
+            raise click.UsageError(hint, error.ctx) from None
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
