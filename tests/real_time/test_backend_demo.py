@@ -68,7 +68,7 @@ async def test_it_serves_the_page_and_ends_in_order_while_somebody_looks() -> No
             said = await rest_of_stderr(process)
             assert await process.wait() == 0
     assert "it costs nothing" in said
-    assert "The demo has ended" in said
+    assert "The demo has ended. So have its tracks." in said
     assert "Traceback" not in said
 
 

@@ -50,6 +50,13 @@ def test_classifiers_name_only_what_the_suite_runs_on() -> None:
     assert sys.version_info >= (3, 11)
 
 
+def test_the_reference_needs_no_other_extra_than_its_own() -> None:
+    named = {
+        name.partition(">")[0] for name in PROJECT["optional-dependencies"]["docs"]
+    }
+    assert named >= {"pdoc", "pytest", "trio"}  # finetuning_async.testing
+
+
 def test_no_call_that_windows_lacks_is_unguarded() -> None:
     root = Path(finetuning_async.__file__).parent
     used = {

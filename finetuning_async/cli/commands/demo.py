@@ -68,7 +68,8 @@ def command(common: Common, /, host: str, port: int, speed: float, paid: bool) -
         run(partial(_serve, common, connect, service, host, port))
     except Interrupted:
         if not common.quiet:
-            say("The demo has ended. Tracks of the real service go on without it.")
+            rest = "Its tracks go on at the service." if paid else "So have its tracks."
+            say(f"The demo has ended. {rest}")
 
 
 def _service(common: Common, *, speed: float, paid: bool) -> tuple[Connect, str]:
