@@ -67,8 +67,12 @@ class QueueGate:
     def _pause(self, under_way: int) -> float:
         if under_way:
             return TRIAL_PAUSE
-        pause = FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
-        return max(pause, self._asked_pause)
+        return max(self._foreign_pause(), self._asked_pause)
+
+    def _foreign_pause(self) -> float:
+        if not self._foreign_refusals:
+            return 0.0
+        return FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
 
     def entered(self) -> None:
         """A create goes out. End it with `accepted`, `refused` or `left`."""
@@ -94,11 +98,12 @@ class QueueGate:
                 comes first; while none is under way, they hold.
         """
         self.entering -= 1
+        # What went out together is one try, however many of it were refused.
+        if not under_way and now >= self._refused_at + self._foreign_pause():
+            self._foreign_refusals += 1
         self._refused_at = now
         self._asked_pause = asked_pause
         self._seen_to_fit = min(self._seen_to_fit, under_way)
-        if not under_way:
-            self._foreign_refusals += 1
         if self.capacity is None or under_way < self.capacity:
             self.capacity = under_way
 

@@ -51,6 +51,23 @@ async def test_a_queue_full_of_others_is_tried_again_at_growing_pauses() -> None
         assert (client.rate_limit_status().creates.available or 0) >= 7
 
 
+async def test_refusals_of_creates_that_went_together_are_one_try() -> None:
+    service = Emulator(queue_size=2, generation_time=(200, 200), latency=(0.1, 0.3))
+    async with emulated(service) as (emulator, client):
+        await _somebody_else(client, emulator, 2)
+        started = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(client.generations.create, f"mine {number}")
+        posts = [r for r in emulator.requests if r.method == "POST"]
+        refused = [r.at - started for r in posts if r.code == "QUEUE_FULL"]
+        together = [at for at in refused if at < 2]
+        assert len(together) == CAUTION
+        tries = [together[-1], *refused[CAUTION:]]
+        pauses = [b - a for a, b in pairwise(tries)]
+        assert pauses[:3] == pytest.approx([5, 10, 20], abs=1)
+
+
 async def test_a_pause_that_a_full_queue_asks_for_is_kept() -> None:
     service = Emulator(
         queue_size=1, generation_time=(50, 50), queue_full_retry_after=40
