@@ -38,6 +38,7 @@ class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not 
         sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
         return kind(
             f"{call.method} {call.path} {sent}: {self.reason}",
+            generation_id=call.track_id,
             safe_to_retry=self.evidence == "not_sent" or call.repeatable,
         )
 

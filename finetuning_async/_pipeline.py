@@ -147,6 +147,7 @@ class Pipeline:
             raise APITimeoutError(
                 f"{call.method} {call.path} was not sent: its turn comes in"
                 f" {turn - now:.1f} s at the earliest, {deadline - now:.1f} s are left",
+                generation_id=call.track_id,
                 retry_after=turn - now,
                 safe_to_retry=True,
             )
@@ -231,7 +232,9 @@ class Pipeline:
         """
         if answer.is_success:
             return
-        error = _parsing.status_error(answer, idempotent=call.repeatable)
+        error = _parsing.status_error(
+            answer, idempotent=call.repeatable, generation_id=call.track_id
+        )
         if _is_rate_limit(error):
             raise Repeatable(error, paced=True)
         if call.repeatable and isinstance(error, InternalServerError):

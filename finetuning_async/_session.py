@@ -208,6 +208,7 @@ class Session:
         raise APITimeoutError(
             f"{call.method} {call.path} was not answered within timeout={timeout:g} s,"
             " waiting for a turn included",
+            generation_id=call.track_id,
             safe_to_retry=True,
         )
 

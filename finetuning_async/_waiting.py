@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 
-from finetuning_async._errors import InvalidRequestError, WaitTimeoutError
+from finetuning_async._errors import (
+    FinetuningError,
+    InvalidRequestError,
+    WaitTimeoutError,
+)
 from finetuning_async._inflight import Ticket
 from finetuning_async._types import FINAL_STATUSES
 from finetuning_async._watch_list import Waiter, Watcher
@@ -186,7 +190,7 @@ class Watch:
             self.told = latest.status
             return latest
         if watcher.error is not None:
-            raise copy.copy(watcher.error)
+            raise _about(watcher.error, watcher.track_id)
         if watcher.is_over:
             raise _time_over(watcher, self._longest)
         return None
@@ -204,6 +208,14 @@ def check_timeout(timeout: float, name: str = "timeout") -> float:
     raise InvalidRequestError(
         name, timeout, "seconds, at least 0, or None for no limit"
     )
+
+
+def _about(error: Exception, track_id: str) -> Exception:
+    """What ended the waits of many, for the one who waits for a track."""
+    mine = copy.copy(error)
+    if isinstance(mine, FinetuningError):
+        mine.generation_id = track_id
+    return mine
 
 
 def _identify(

@@ -32,6 +32,7 @@ class Call:
         body: What is sent as JSON; kept out of `repr`, it may hold a webhook's secret.
         needs_key: Whether the API key goes with it.
         repeatable: Whether sending it twice does no more than sending it once.
+        track_id: The one track that it is about, if it is.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Call:
     body: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
     needs_key: bool = True
     repeatable: bool = True
+    track_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from finetuning_async import (
+    APIConnectionError,
     APIResponseError,
     APITimeoutError,
     AsyncClient,
@@ -228,6 +229,21 @@ async def test_a_read_gives_up_at_its_timeout() -> None:
             await client.me(timeout=20)
         assert caught.value.safe_to_retry
         assert anyio.current_time() - started <= 20.001
+
+
+async def test_an_error_about_a_track_names_it() -> None:
+    async with emulated(max_retries=0) as (emulator, client):
+        for read in (client.generations.get, client.sound_effects.get):
+            with pytest.raises(NotFoundError) as missing:
+                await read("nothing")
+            emulator.add_fault(Fault("lost_before_commit"))
+            with pytest.raises(APIConnectionError) as lost:
+                await read("nothing")
+            emulator.add_fault(Fault("slow_answer", seconds=100))
+            with pytest.raises(APITimeoutError) as late:
+                await read("nothing", timeout=20)
+            for caught in (missing, lost, late):
+                assert caught.value.generation_id == "nothing"
 
 
 async def test_retry_after_holds_the_whole_budget() -> None:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from finetuning_async import (
+    AuthenticationError,
     ClientClosedError,
     Generation,
     GenerationFailedError,
@@ -17,7 +18,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator
-from tests._studio import assert_nothing_left, open_studio, reply
+from tests._studio import assert_nothing_left, open_studio, refusal, reply
 from tests._world import emulated
 
 if TYPE_CHECKING:
@@ -219,6 +220,26 @@ async def test_long_processing_is_reported_with_the_advice_of_the_service() -> N
         studio.add("a", 5000.0)
         with pytest.raises(WaitTimeoutError, match="More than 5 minutes in processing"):
             await client.wait_for_completion("a", timeout=301)
+
+
+async def test_what_ends_all_waits_names_the_track_of_each() -> None:
+    async with open_studio() as (studio, client):
+        ids = {studio.add(f"t{n}", 500.0).id for n in range(3)}
+        named: set[str | None] = set()
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            return refusal(401, "INVALID_API_KEY")
+
+        async def wait(track_id: str) -> None:
+            with pytest.raises(AuthenticationError) as caught:
+                await client.wait_for_completion(track_id)
+            named.add(caught.value.generation_id)
+
+        studio.meddle = meddle
+        async with anyio.create_task_group() as group:
+            for track_id in ids:
+                group.start_soon(wait, track_id)
+        assert named == ids
 
 
 async def test_a_wait_can_be_taken_up_again_by_its_id() -> None:
