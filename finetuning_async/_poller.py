@@ -277,7 +277,7 @@ class Poller:
         A driver that has to leave meanwhile hands the wheel on at once.
         """
         try:
-            while not reading.done.is_set():
+            while not reading.is_done:
                 self._ring(driver, anyio.current_time())
                 if driver.ready:
                     scope.cancel()  # felt at the next await
@@ -307,7 +307,7 @@ class Poller:
         except (NoAnswer, Repeatable, FinetuningError) as failure:
             self._failed(driver.pipeline, read, failure)
         finally:
-            driver.wake()  # `guarded.done` is set before the driver can run
+            driver.wake()  # `guarded.is_done` is set before the driver can run
 
     def _begin(self, pipeline: Pipeline) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
+from finetuning_async._parking import Parking
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
@@ -36,6 +38,7 @@ class Guarded(Generic[T]):
     Attributes:
         caller_left: Whether the caller was cancelled; the work may take that as a word
             not to begin what it has not begun.
+        is_done: Whether the work has ended.
     """
 
     __slots__ = (
@@ -44,9 +47,10 @@ class Guarded(Generic[T]):
         "_result",
         "_scope",
         "_until",
+        "_waiting",
         "_work",
         "caller_left",
-        "done",
+        "is_done",
     )
 
     def __init__(
@@ -59,7 +63,8 @@ class Guarded(Generic[T]):
         self._result: list[T] = []
         self._error: BaseException | None = None
         self.caller_left = False
-        self.done = anyio.Event()
+        self.is_done = False
+        self._waiting = Parking()
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -100,7 +105,10 @@ class Guarded(Generic[T]):
         async with anyio.create_task_group() as group:
             group.start_soon(self._child)
             try:
-                await (meanwhile or self.done.wait)()
+                if meanwhile is not None:
+                    await meanwhile()
+                elif not self.is_done:
+                    await self._waiting.parked()
             except Exception as its_own:  # the group would wrap it
                 self.hurry()
                 failed = its_own
@@ -135,7 +143,8 @@ class Guarded(Generic[T]):
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
         finally:
-            self.done.set()
+            self.is_done = True
+            self._waiting.wake()
 
 
 async def carried_to_its_end(

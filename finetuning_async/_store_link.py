@@ -22,6 +22,7 @@ import anyio
 import attrs
 
 from finetuning_async._line import check_pause
+from finetuning_async._parking import Parking
 from finetuning_async._store_words import Ask, Note, Request
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ UNSEEN: Final = 4
 """Processes that are assumed while the store was never reached."""
 
 
-@attrs.define(eq=False)
-class Place:
+class Place(Parking):
     """One call that waits for a turn.
 
     Attributes:
@@ -61,27 +61,20 @@ class Place:
         error: Why it will not.
     """
 
-    ask: Ask
-    max_pause: float
-    is_told: bool = False
-    is_granted: bool = False
-    error: Exception | None = None
-    _event: anyio.Event | None = None
+    __slots__ = ("ask", "error", "is_granted", "is_told", "max_pause")
+
+    def __init__(self, ask: Ask, max_pause: float) -> None:
+        super().__init__()
+        self.ask = ask
+        self.max_pause = max_pause
+        self.is_told = False
+        self.is_granted = False
+        self.error: Exception | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether there is something for it."""
         return self.is_granted or self.error is not None
-
-    def new_event(self) -> anyio.Event:
-        """What `wake` sets from now on; to be awaited at once."""
-        self._event = anyio.Event()
-        return self._event
-
-    def wake(self) -> None:
-        """Set the event; harmless if nobody waits for it."""
-        if self._event is not None:
-            self._event.set()
 
 
 class Link:
@@ -170,7 +163,7 @@ class Link:
                 if self._driver is None:
                     await self._drive(place)
                 else:
-                    await place.new_event().wait()
+                    await place.parked()
         except BaseException:
             self._leave(place)
             raise
@@ -207,7 +200,7 @@ class Link:
                     await self._exchange()
                 else:
                     with anyio.CancelScope(deadline=self._ask_at):
-                        await driver.new_event().wait()
+                        await driver.parked()
         finally:
             self._driver = None
             self._hand_on()

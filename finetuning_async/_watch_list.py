@@ -8,18 +8,15 @@ WatchList    all of them, and the schedule
 
 from __future__ import annotations
 
-import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import anyio
-from sniffio import current_async_library
-
 from finetuning_async._alarms import Alarms
 from finetuning_async._hints import Hints
+from finetuning_async._parking import Parking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
@@ -40,7 +37,7 @@ OVERTIME: Final = 1.0
 """Seconds on the wire that a last look may still take after the deadline."""
 
 
-class Waiter:
+class Waiter(Parking):
     """Somebody who waits, in a task of its own, and who may be asked to drive.
 
     Attributes:
@@ -51,34 +48,15 @@ class Waiter:
         error: What ended the watch, if something did.
     """
 
-    __slots__ = ("_parked", "alarm", "deadline", "error", "pipeline", "ready")
+    __slots__ = ("alarm", "deadline", "error", "pipeline", "ready")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
+        super().__init__()
         self.pipeline: Pipeline = pipeline
         self.deadline: float = deadline
         self.alarm: int = 0
         self.ready: bool = False
         self.error: Exception | None = None
-        self._parked: asyncio.Future[None] | anyio.Event | None = None
-
-    def parked(self) -> Awaitable[None]:
-        """What returns at the next `wake`; to be awaited at once.
-
-        On asyncio it is a bare future: an event would be five objects more, for each of
-        thousands that wait.
-        """
-        if current_async_library() == "asyncio":
-            self._parked = asyncio.get_running_loop().create_future()
-            return self._parked
-        self._parked = anyio.Event()
-        return self._parked.wait()
-
-    def wake(self) -> None:
-        """Let it go on; harmless if it does not wait."""
-        if isinstance(self._parked, anyio.Event):
-            self._parked.set()
-        elif self._parked is not None and not self._parked.done():
-            self._parked.set_result(None)
 
     def make_ready(self) -> None:
         """There is something for this waiter."""
