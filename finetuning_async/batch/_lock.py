@@ -12,7 +12,10 @@ from finetuning_async.batch._errors import BatchError, BatchLockedError
 try:
     from filelock import FileLock, Timeout
 except ImportError as _missing:
-    _HINT = f"batches need {_missing.name}: pip install 'finetuning-async[batch]'"
+    _HINT = (
+        f"finetuning_async.batch needs {_missing.name}:"
+        " pip install 'finetuning-async[batch]'"
+    )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 HIDDEN: Final = ".batch"

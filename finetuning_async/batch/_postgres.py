@@ -44,7 +44,7 @@ try:
     import psycopg
 except ImportError as _missing:
     _HINT = (
-        f"a journal in PostgreSQL needs {_missing.name}:"
+        f"a journal in PostgreSQL needs {_missing.name or 'psycopg[binary]'}:"
         " pip install 'finetuning-async[procrastinate]'"
     )
     raise ImportError(_HINT, name=_missing.name) from _missing

@@ -24,7 +24,11 @@ from finetuning_async._threads import clock_jumps
 try:
     import psycopg
 except ImportError as _missing:
-    _HINT = f"it needs {_missing.name}: pip install 'finetuning-async[postgres]'"
+    # Without libpq psycopg raises an ImportError that names nothing.
+    _HINT = (
+        f"finetuning_async.postgres needs {_missing.name or 'psycopg[binary]'}:"
+        " pip install 'finetuning-async[postgres]'"
+    )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:

@@ -36,6 +36,20 @@ died is brought back within seconds of `stalled_after`. Needs the extra
     _jobs      a job for each item, committed with it
 """
 
+from __future__ import annotations
+
+try:
+    import filelock as _filelock  # noqa: F401 - only to see that it is there
+    import procrastinate as _procrastinate  # noqa: F401 - only to see that it is there
+    import psycopg as _psycopg  # noqa: F401 - only to see that it is there
+except ImportError as _missing:
+    # Without libpq psycopg raises an ImportError that names nothing.
+    _HINT = (
+        f"finetuning_async.procrastinate needs {_missing.name or 'psycopg[binary]'}:"
+        " pip install 'finetuning-async[procrastinate]'"
+    )
+    raise ImportError(_HINT, name=_missing.name) from _missing
+
 from finetuning_async.batch._turn import Save as Save
 from finetuning_async.batch._worker import into as into
 from finetuning_async.procrastinate._batches import Batches as Batches

@@ -5,17 +5,13 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from procrastinate import SyncPsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+
 from finetuning_async.batch import JournalError
 from finetuning_async.batch._fates import identity
-
-try:
-    from procrastinate import SyncPsycopgConnector
-    from procrastinate.exceptions import ConnectorException
-    from procrastinate.jobs import Job
-    from procrastinate.manager import JobManager
-except ImportError as _missing:
-    _HINT = f"it needs {_missing.name}: pip install 'finetuning-async[procrastinate]'"
-    raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
     import psycopg

@@ -11,20 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from sniffio import current_async_library
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._worker import Worker
 from finetuning_async.procrastinate._jobs import Jobs
-
-try:
-    from procrastinate.exceptions import ConnectorException
-    from procrastinate.jobs import Job, Status
-    from procrastinate.retry import BaseRetryStrategy, RetryDecision
-except ImportError as _missing:
-    _HINT = f"it needs {_missing.name}: pip install 'finetuning-async[procrastinate]'"
-    raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

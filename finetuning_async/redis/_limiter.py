@@ -19,7 +19,10 @@ try:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 except ImportError as _missing:
-    _HINT = f"it needs {_missing.name}: pip install 'finetuning-async[redis]'"
+    _HINT = (
+        f"finetuning_async.redis needs {_missing.name}:"
+        " pip install 'finetuning-async[redis]'"
+    )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:

@@ -18,7 +18,10 @@ from finetuning_async._threads import in_thread
 try:
     from filelock import FileLock
 except ImportError as _missing:
-    _HINT = f"sharing needs {_missing.name}: pip install 'finetuning-async[shared]'"
+    _HINT = (
+        f"finetuning_async.shared needs {_missing.name}:"
+        " pip install 'finetuning-async[shared]'"
+    )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
@@ -55,6 +56,45 @@ def test_the_reference_needs_no_other_extra_than_its_own() -> None:
         name.partition(">")[0] for name in PROJECT["optional-dependencies"]["docs"]
     }
     assert named >= {"pdoc", "pytest", "trio"}  # finetuning_async.testing
+
+
+LACKING: Final = """
+import sys
+from importlib import import_module
+for pair in sys.argv[1:]:
+    module, lacking = pair.split(":")
+    sys.modules[lacking] = None
+    try:
+        import_module("finetuning_async." + module)
+    except ImportError as error:
+        print(error)
+    del sys.modules[lacking]
+"""
+NEEDS: Final = {
+    "batch": ("filelock",),
+    "emulator": ("lameenc",),
+    "fastapi": ("sse_starlette",),
+    "otel": ("opentelemetry",),
+    "postgres": ("psycopg",),
+    "procrastinate": ("filelock", "procrastinate", "psycopg"),
+    "redis": ("redis.asyncio",),
+    "shared": ("filelock",),
+}
+
+
+def test_a_module_names_what_it_lacks_and_the_one_extra_that_brings_it() -> None:
+    pairs = [(module, lack) for module, lacks in NEEDS.items() for lack in lacks]
+    words = [f"{module}:{lack}" for module, lack in pairs]
+    ran = subprocess.run(
+        [sys.executable, "-c", LACKING, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line, (module, lack) in zip(ran.stdout.splitlines(), pairs, strict=True):
+        name = "the emulator" if module == "emulator" else f"finetuning_async.{module}"
+        want = f"{name} needs {lack}: pip install 'finetuning-async[{module}]'"
+        assert line == want
 
 
 def test_no_call_that_windows_lacks_is_unguarded() -> None:
