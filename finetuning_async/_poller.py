@@ -39,7 +39,7 @@ from finetuning_async._watch_list import Waiter, Watched, Watcher, WatchList
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._pipeline import Pipeline
@@ -88,6 +88,7 @@ class Poller:
         self._driver: Waiter | None = None
         self._sleeping_until = -inf
         self._is_reading = False
+        self._reading: Sequence[Watched] = ()
         self._failures = 0
         self._sharing: Sharing | None = None
 
@@ -252,7 +253,8 @@ class Poller:
         if self._list.next_alarm() <= now:
             limiter = driver.pipeline.limiter
             turn_comes = limiter.earliest(_ANY_READ.route) <= now
-            self._list.ring(now, may_look=turn_comes and not self._failures)
+            may_look = turn_comes and not self._failures
+            self._list.ring(now, may_look=may_look, reading=self._reading)
 
     # One read.
 
@@ -265,7 +267,7 @@ class Poller:
                     meanwhile=lambda: self._keep_time(driver, guarded, scope)
                 )
         finally:
-            self._is_reading = False
+            self._is_reading, self._reading = False, ()
             if self._driver is not None:
                 self._driver.wake()
 
@@ -324,6 +326,7 @@ class Poller:
         if not due:
             return None
         read = choose(due, now=now, lists=self._lists)
+        self._reading = read.tracks
         self._pace.spent(now)
         for track in read.tracks:
             track.is_urgent = False

@@ -16,7 +16,7 @@ from finetuning_async._hints import Hints
 from finetuning_async._parking import Parking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
@@ -35,6 +35,10 @@ more, so that the answer is there in time. If that look had no turn, it comes af
 
 OVERTIME: Final = 1.0
 """Seconds on the wire that a last look may still take after the deadline."""
+
+TURN_COMES: Final = 2.0
+"""Seconds, at 60 reads a minute, that the first look of all may wait for its turn in
+the rhythm of the reads, before that."""
 
 
 class Waiter(Parking):
@@ -390,18 +394,21 @@ class WatchList:
         """The first deadline."""
         return self._alarms.first()
 
-    def ring(self, now: float, *, may_look: bool) -> None:
+    def ring(
+        self, now: float, *, may_look: bool, reading: Collection[Watched] = ()
+    ) -> None:
         """Make everybody ready whose deadline has come.
 
         Args:
             now: On the loop's clock.
             may_look: Whether a track that has not been seen of late can be looked at
                 once more.
+            reading: The tracks that the read under way should show.
         """
         for waiter in self._alarms.ring(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
-            elif not (may_look and self._looks_once_more(waiter, now)):
+            elif not self._looks_once_more(waiter, now, may_look, reading):
                 self._end(waiter)
 
     def _end(self, watcher: Watcher) -> None:
@@ -411,13 +418,22 @@ class WatchList:
             watcher.update(track.row)
         watcher.end()
 
-    def _looks_once_more(self, watcher: Watcher, now: float) -> bool:
+    def _looks_once_more(
+        self, watcher: Watcher, now: float, may_look: bool, reading: Collection[Watched]
+    ) -> bool:
         track = self._tracks.get(watcher.track_id)
         if watcher.in_overtime or track is None:
             return False
+        longest = OVERTIME
         if track.looked_at >= watcher.deadline - LAST_LOOK * self._scale:
+            if track not in reading:
+                return False  # that was the last look
+        elif may_look:
+            if track.looked_at == -inf:
+                longest += TURN_COMES * self._scale
+            self.hasten(track)
+        else:
             return False
         watcher.in_overtime = True
-        self._alarms.set(watcher, now + OVERTIME)
-        self.hasten(track)
+        self._alarms.set(watcher, now + longest)
         return True

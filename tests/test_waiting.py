@@ -273,6 +273,28 @@ async def test_no_time_at_all_is_one_look() -> None:
         assert anyio.current_time() == pytest.approx(60.2)
 
 
+@pytest.mark.parametrize("apart", [True, False])
+async def test_no_time_at_all_is_one_look_for_each_of_many(apart: bool) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 5.0).id for n in range(12)]
+        await anyio.sleep(100)
+        seen: list[str] = []
+
+        async def wait(track_id: str) -> None:
+            state = await client.wait_for_completion(track_id, timeout=0)
+            seen.append(state.status)
+
+        if apart:
+            for track_id in ids:
+                await wait(track_id)
+        else:
+            async with anyio.create_task_group() as group:
+                for track_id in ids:
+                    group.start_soon(wait, track_id)
+        assert seen == ["completed"] * 12
+        assert len(studio.log) == (12 if apart else 1)
+
+
 async def test_no_timeout_is_no_limit() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 4000.0)

@@ -19,7 +19,13 @@ from finetuning_async._poll_schedule import (
     SHOWN_SOONER,
     Outlook,
 )
-from finetuning_async._watch_list import LAST_LOOK, OVERTIME, Watcher, WatchList
+from finetuning_async._watch_list import (
+    LAST_LOOK,
+    OVERTIME,
+    TURN_COMES,
+    Watcher,
+    WatchList,
+)
 
 
 @attrs.define(eq=False)
@@ -170,10 +176,33 @@ def test_a_deadline_after_a_fresh_look_is_the_end() -> None:
     assert waits.is_over
 
 
+def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
+    tracks, _ = watch_list()
+    waits, other = watcher("a", deadline=30.0), watcher("b", deadline=30.0)
+    track = tracks.add(waits, "music", 0.0)
+    for each in (track, tracks.add(other, "music", 0.0)):
+        each.looked_at = 29.6
+    tracks.ring(30.0, may_look=False, reading=[track])
+    assert (waits.ready, other.is_over) == (False, True)
+    assert not track.is_urgent
+    assert tracks.next_alarm() == 30.0 + OVERTIME
+    track.end_overtime()
+    assert waits.is_over
+
+
+def test_a_first_look_may_wait_for_its_turn_beyond_the_deadline() -> None:
+    tracks, _ = watch_list()
+    track = tracks.add(watcher("a", deadline=30.0), "music", 0.0)
+    tracks.ring(30.0, may_look=True)
+    assert track.is_urgent
+    assert tracks.next_alarm() == 30.0 + OVERTIME + TURN_COMES
+
+
 def test_a_deadline_without_one_gets_overtime_once() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
+    track.looked_at = 20.0
     tracks.ring(30.0, may_look=True)
     assert not waits.ready
     assert track.is_urgent
