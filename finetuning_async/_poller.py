@@ -126,6 +126,13 @@ class Poller:
         """Take a watcher off the list."""
         self._list.discard(watcher)
 
+    def age(self, track_id: str) -> float | None:
+        """Seconds since a track under watch was accepted; `None` if nobody knows."""
+        track = self._list.get(track_id)
+        if track is None or track.accepted_at is None:
+            return None
+        return anyio.current_time() - track.accepted_at
+
     def watch_all(self) -> None:
         """Watch every track of ours under way, until `unwatch_all`."""
         self._list.watch_all(anyio.current_time())

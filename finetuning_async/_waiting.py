@@ -192,7 +192,8 @@ class Watch:
         if watcher.error is not None:
             raise _about(watcher.error, watcher.track_id)
         if watcher.is_over:
-            raise _time_over(watcher, self._longest)
+            age = self._poller.age(watcher.track_id)
+            raise _time_over(watcher, self._longest, age or 0.0)
         return None
 
 
@@ -228,13 +229,13 @@ def _identify(
     return track.id, track, cast("Kind", track.kind)
 
 
-def _time_over(watcher: Watcher, waited: float) -> WaitTimeoutError:
+def _time_over(watcher: Watcher, waited: float, age: float) -> WaitTimeoutError:
     latest = watcher.latest
     status = "not seen" if latest is None else latest.status
     advice = (
         " More than 5 minutes in processing may be a failure that the service did not"
         " record; its advice is to contact support."
-        if status == "processing" and waited >= STUCK_AFTER
+        if status == "processing" and max(waited, age) >= STUCK_AFTER
         else ""
     )
     return WaitTimeoutError(

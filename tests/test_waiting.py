@@ -222,6 +222,15 @@ async def test_long_processing_is_reported_with_the_advice_of_the_service() -> N
             await client.wait_for_completion("a", timeout=301)
 
 
+async def test_that_advice_comes_however_often_it_was_waited_for() -> None:
+    async with emulated(Emulator(generation_time=(900.0, 900.0))) as (_, client):
+        track = await client.generations.create("x")
+        for part in (1, 2):
+            with pytest.raises(WaitTimeoutError) as caught:
+                await client.wait_for_completion(track.id, timeout=160)
+            assert ("contact support" in str(caught.value)) == (part == 2)
+
+
 async def test_what_ends_all_waits_names_the_track_of_each() -> None:
     async with open_studio() as (studio, client):
         ids = {studio.add(f"t{n}", 500.0).id for n in range(3)}
