@@ -240,6 +240,9 @@ class News:
             self._end_with_row(track, track.row)
         elif isinstance(error, NotFoundError) and self._may_be_too_early(track):
             track.end_overtime()
+        elif isinstance(error, NotFoundError) and _may_be_an_effect(track):
+            track.kind, track.offset = "sound_effect", 0
+            self._list.hasten(track)
         else:
             for watcher in track.watchers:
                 watcher.fail(error)
@@ -285,6 +288,13 @@ def _nobody(_: object) -> None:
 def _hooks(track: Watched) -> set[Hook | None]:
     """Who is told of a track by those who wait for it."""
     return {watcher.pipeline.hook for watcher in track.watchers}
+
+
+def _may_be_an_effect(track: Watched) -> bool:
+    """Whether only an id is known of a track, which does not say where to look."""
+    if track.kind != "music" or track.accepted_at is not None:
+        return False
+    return track.latest is None and all(w.latest is None for w in track.watchers)
 
 
 def _is_cut_short(row: AnyTrack) -> bool:

@@ -198,17 +198,28 @@ async def test_a_404_may_be_too_early_only_if_nothing_was_seen_yet() -> None:
     for name in ("a", "b", "c"):
         desk.accept(name)
     (a, early), (b, seen), (c, late) = (desk.watch(name) for name in ("a", "b", "c"))
-    d, foreign = desk.watch("d")
     await anyio.sleep(GRACE_FOR_404 - 0.5)
     desk.get(b, row("b"))
-    for track in (a, b, d):
+    for track in (a, b):
         desk.news.refused(Read("generations", [track]), not_found())
     await anyio.sleep(0.5)
     desk.news.refused(Read("generations", [c]), not_found())
     assert early.error is None
-    for watcher in (seen, late, foreign):
+    for watcher in (seen, late):
         assert isinstance(watcher.error, NotFoundError)
     assert len(desk.list) == 1
+
+
+async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
+    desk = Desk()
+    track, watcher = desk.watch("d")
+    desk.news.refused(Read("generations", [track]), not_found())
+    assert watcher.error is None
+    assert track.is_urgent
+    assert track.family == "sound_effects"
+    desk.news.refused(Read("sound_effects", [track]), not_found())
+    assert isinstance(watcher.error, NotFoundError)
+    assert len(desk.list) == 0
 
 
 async def test_any_other_refusal_ends_its_wait_at_once() -> None:

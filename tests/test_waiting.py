@@ -14,6 +14,7 @@ from finetuning_async import (
     Generation,
     GenerationFailedError,
     InvalidRequestError,
+    NotFoundError,
     SoundEffect,
     WaitTimeoutError,
 )
@@ -338,6 +339,21 @@ async def test_a_sound_effect_is_waited_for_where_it_is_listed() -> None:
         done = await client.wait_for_completion(SoundEffect(id="fx", status="pending"))
         assert isinstance(done, SoundEffect)
         assert done.is_final
+
+
+@pytest.mark.parametrize("timeout", [0, 300.0])
+async def test_of_a_sound_effect_too_the_id_is_enough(timeout: float) -> None:
+    async with emulated() as (emulator, client):
+        effect = await client.sound_effects.create("a door")
+        await client.wait_for_completion(effect)
+        before = len(emulator.requests)
+        done = await client.wait_for_completion(effect.id, timeout=timeout)
+        assert isinstance(done, SoundEffect)
+        assert done.is_final
+        assert len(emulator.requests) == before + 2  # it is no track; it is an effect
+        with pytest.raises(NotFoundError):
+            await client.wait_for_completion("nothing", timeout=timeout)
+        assert_nothing_left(client)
 
 
 async def test_a_watch_left_half_way_leaves_nothing() -> None:
