@@ -283,8 +283,8 @@ class Limiter:
     def _all_lines(self) -> tuple[Line, Line]:
         loop = current_token()
         if loop != self._loop:
-            self._loop = loop
             self._lines = self._new_lines()
+            self._loop = loop  # not before: a limiter may refuse an event loop
         return self._lines["creates"], self._lines["reads"]
 
     def _new_lines(self) -> dict[Route, Line]:

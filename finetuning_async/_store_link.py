@@ -23,6 +23,7 @@ import attrs
 
 from finetuning_async._line import check_pause
 from finetuning_async._parking import Parking
+from finetuning_async._secrets import scrub
 from finetuning_async._store_words import Ask, Note, Request
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ process with many that wait takes turns with the others."""
 
 UNSEEN: Final = 4
 """Processes that are assumed while the store was never reached."""
+
+
+MOST_SAID: Final = 200
+"""Characters of what a store that fails says, in the log."""
 
 
 class Place(Parking):
@@ -359,7 +364,7 @@ class Link:
             logger.warning(
                 "the store of the rate limits is gone (%s); going on with a share of"
                 " one in %d",
-                type(error).__name__,
+                _in_words(error),
                 self.processes,
             )
             for places in self._places.values():
@@ -401,3 +406,10 @@ class Link:
         for scope in self._alone:
             scope.deadline = self.probe_at
             return
+
+
+def _in_words(error: Exception) -> str:
+    """The class and the first line of what it says: a wrong name or password, say."""
+    said = scrub(str(error).strip().partition("\n")[0])[:MOST_SAID]
+    name = type(error).__name__
+    return f"{name}: {said}" if said else name

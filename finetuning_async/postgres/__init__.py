@@ -16,6 +16,18 @@ on asyncio and trio; it needs psycopg (``pip install 'finetuning-async[postgres]
     _turns      the book of an account in a row, one program at a time
 """
 
+from __future__ import annotations
+
+try:
+    import psycopg as _psycopg  # noqa: F401 - only to see that it is there
+except ImportError as _missing:
+    # Without libpq psycopg raises an ImportError that names nothing.
+    _HINT = (
+        f"finetuning_async.postgres needs {_missing.name or 'psycopg[binary]'}:"
+        " pip install 'finetuning-async[postgres]'"
+    )
+    raise ImportError(_HINT, name=_missing.name) from _missing
+
 from finetuning_async.postgres._limiter import PostgresRateLimiter
 
 __all__ = ["PostgresRateLimiter"]

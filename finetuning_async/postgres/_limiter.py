@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import Final
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.postgres._turns import TurnsTable
+
+READABLE: Final = (
+    "as libpq takes it: postgresql://host/database or host=... dbname=...; empty for"
+    " PGHOST and so on"
+)
 
 
 class PostgresRateLimiter(StoreLimiter):
@@ -31,6 +41,9 @@ class PostgresRateLimiter(StoreLimiter):
             name.
         timeout: Seconds after which a request of a program that died is taken as over;
             longer than any request takes.
+
+    Raises:
+        InvalidRequestError: `conninfo` cannot be read; it is not shown.
     """
 
     def __init__(
@@ -40,6 +53,8 @@ class PostgresRateLimiter(StoreLimiter):
         account: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
+        if not _is_readable(conninfo):
+            raise InvalidRequestError.hidden("conninfo", READABLE)
         rng = random.SystemRandom()
 
         def connect(name: str) -> TurnsTable:
@@ -47,3 +62,11 @@ class PostgresRateLimiter(StoreLimiter):
             return TurnsTable(conninfo, digest, rng)
 
         super().__init__(connect, account=account, timeout=timeout, rng=rng)
+
+
+def _is_readable(conninfo: str) -> bool:
+    try:
+        conninfo_to_dict(conninfo)
+    except (psycopg.Error, AttributeError):  # the latter for what is no text
+        return False
+    return True

@@ -17,19 +17,10 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import psycopg
 
 from finetuning_async._store_book import turn_page
 from finetuning_async._threads import clock_jumps
-
-try:
-    import psycopg
-except ImportError as _missing:
-    # Without libpq psycopg raises an ImportError that names nothing.
-    _HINT = (
-        f"finetuning_async.postgres needs {_missing.name or 'psycopg[binary]'}:"
-        " pip install 'finetuning-async[postgres]'"
-    )
-    raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
     import random

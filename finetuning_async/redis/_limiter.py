@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from anyio.lowlevel import current_token
 from sniffio import current_async_library
 
-from finetuning_async._errors import FinetuningError
+from finetuning_async._errors import FinetuningError, InvalidRequestError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.redis._polling import RedisCoordinator
 from finetuning_async.redis._store import RedisStore
 
 try:
     from redis.asyncio import Redis
+    from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 except ImportError as _missing:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from finetuning_async._poll_words import PollCoordinator
+
+READABLE: Final = "a URL that begins with redis://, rediss:// or unix://"
 
 
 class RedisRateLimiter(StoreLimiter):
@@ -56,12 +59,15 @@ class RedisRateLimiter(StoreLimiter):
             longer than any request takes.
 
     Raises:
+        InvalidRequestError: The URL cannot be read; it is not shown.
         FinetuningError: It is used on another event loop than asyncio's.
     """
 
     def __init__(
         self, url: str, *, account: str | None = None, timeout: float = TIMEOUT
     ) -> None:
+        if not _is_readable(url):
+            raise InvalidRequestError.hidden("url", READABLE)
         self._url = url
         self._client: Any = None
         self._connected_in: object = None
@@ -111,6 +117,14 @@ class RedisRateLimiter(StoreLimiter):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        parse_url(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _hashed(account: str) -> str:

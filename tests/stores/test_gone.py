@@ -46,6 +46,9 @@ async def test_a_store_that_was_never_there_stops_nobody(
     assert len(service.counted) == 8
     assert service.refused == 0
     assert len(spoken(caplog)) == 2, "one line for each process"
+    assert all(
+        "gone (ConnectionError: nobody there)" in line for line in spoken(caplog)
+    )
 
 
 @pytest.mark.parametrize("trouble", ["gone", "hangs"])

@@ -16,12 +16,14 @@ from finetuning_async import (
     RateLimits,
 )
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
 from tests._world import emulated
 from tests.stores._shops import LoopClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -63,8 +65,28 @@ async def test_redis_says_that_it_needs_asyncio() -> None:
     if current_async_library() == "asyncio":
         return
     async with emulated(rate_limiter=RedisRateLimiter("redis://x")) as (_, client):
-        with pytest.raises(FinetuningError, match="runs on asyncio only"):
-            await client.me()
+        for _ in range(2):  # and says so again
+            with pytest.raises(FinetuningError, match="runs on asyncio only"):
+                await client.me()
+
+
+@pytest.mark.parametrize(
+    ("limiter", "wrong"),
+    [
+        (RedisRateLimiter, "http://:s3cr3t@cache.internal"),
+        (RedisRateLimiter, "redis://:s3cr3t@cache.internal:99999999"),
+        (RedisRateLimiter, None),
+        (PostgresRateLimiter, "http://u:s3cr3t@database.internal/x"),
+        (PostgresRateLimiter, None),
+    ],
+)
+def test_an_address_that_is_none_is_refused_and_not_shown(
+    limiter: Callable[[Any], object], wrong: str | None
+) -> None:
+    with pytest.raises(InvalidRequestError, match="is not valid: a") as caught:
+        limiter(wrong)
+    assert "s3cr3t" not in repr(caught.value)
+    assert caught.value.__context__ is None
 
 
 async def test_a_read_whose_time_is_over_gives_its_token_up(tmp_path: Path) -> None:
