@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
-from finetuning_async._line import LocalLine
+from finetuning_async._line import CODES, LocalLine
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 BUDGETS: Final = ("creates", "reads")
 
-BUDGET_OF_CODE: Final = {
-    "GENERATION_RATE_LIMITED": "creates",
-    "RATE_LIMITED": "reads",
-}
+BUDGET_OF_CODE: Final = {code: budget for budget, code in CODES.items()}
 """The codes of a 429 that close a gate, and whose gate it is."""
 
 LINGER: Final = 5.0
@@ -293,8 +290,8 @@ class Limiter:
         creates = None if limits is None else limits.creates
         reads = None if limits is None else limits.reads
         return {
-            "creates": LocalLine(RateBudget(creates, self._rng)),
-            "reads": LocalLine(RateBudget(reads, self._rng)),
+            "creates": LocalLine("creates", RateBudget(creates, self._rng)),
+            "reads": LocalLine("reads", RateBudget(reads, self._rng)),
         }
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetuning_async._rate_budget import RateBudget
     from finetuning_async._rate_limits import BudgetStatus
     from finetuning_async._ticket import Ticket
-    from finetuning_async._wire import AnswerFacts
+    from finetuning_async._wire import AnswerFacts, Route
 
 TOLERANCE: Final = 1e-6
 """Seconds by which a timer may be early: float noise of the loop's clock, far below the
@@ -85,8 +85,18 @@ class Line(Protocol):
         """What was booked may change whose turn it is."""
 
 
-def check_pause(opens_at: float, now: float, max_pause: float) -> None:
+CODES: Final = {"creates": "GENERATION_RATE_LIMITED", "reads": "RATE_LIMITED"}
+"""The code of the 429 that closes the gate of a budget."""
+
+
+def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> None:
     """Check that a caller is willing to wait for the gate of a 429.
+
+    Args:
+        name: Of the budget.
+        opens_at: When the gate opens, on the loop's clock.
+        now: Likewise.
+        max_pause: Seconds that the caller would wait.
 
     Raises:
         RateLimitError: It is closed for longer than `max_pause` seconds.
@@ -94,9 +104,10 @@ def check_pause(opens_at: float, now: float, max_pause: float) -> None:
     pause = opens_at - now
     if pause > max_pause:
         raise RateLimitError(
-            f"the service asked to wait {pause:.0f} s,"
-            f" longer than max_retry_wait={max_pause:g} s",
+            f"the service asked to wait {pause:.0f} s, longer than the {max_pause:g} s"
+            " that max_retry_wait and the call's timeout leave",
             status_code=429,
+            code=CODES[name],
             retry_after=pause,
             safe_to_retry=True,
         )
@@ -130,12 +141,18 @@ class _Waiter:
 
 
 class LocalLine:
-    """The waiters of a budget of this process alone; see `Line`."""
+    """The waiters of a budget of this process alone; see `Line`.
 
-    __slots__ = ("_again", "_queue", "budget")
+    Args:
+        name: Of the budget, one of `CODES`.
+        budget: Its rules.
+    """
 
-    def __init__(self, budget: RateBudget) -> None:
+    __slots__ = ("_again", "_name", "_queue", "budget")
+
+    def __init__(self, name: Route, budget: RateBudget) -> None:
         self.budget: RateBudget = budget
+        self._name = name
         self._again: deque[_Waiter] = deque()  # were refused once, go before the others
         self._queue: deque[_Waiter] = deque()
 
@@ -179,7 +196,7 @@ class LocalLine:
         try:
             while True:
                 now = anyio.current_time()
-                check_pause(self.budget.opens_at, now, waiter.max_pause)
+                check_pause(self._name, self.opens_at, now, waiter.max_pause)
                 soon = now + TOLERANCE
                 turn = self.budget.earliest(soon) if self._head() is waiter else inf
                 if turn <= soon:

@@ -105,7 +105,7 @@ class RateLimits:
 
     Example:
         half = RateLimits(creates=RateLimit(5), reads=RateLimit(30))
-        mine = client.with_options(rate_limits=half)  # the rest is for another process
+        client = AsyncClient(rate_limits=half)  # the rest is for another process
     """
 
     creates: RateLimit = attrs.field(default=RateLimit(10), converter=_creates)

@@ -250,7 +250,7 @@ class StoreLimiter(Limiter):
         lines: dict[Route, Line] = {}
         for name in ("creates", "reads"):
             limit = None if limits is None else getattr(limits, name)
-            local = LocalLine(RateBudget(limit, self._rng))
+            local = LocalLine(name, RateBudget(limit, self._rng))
             number = None if limit is None else limit.limit
             lines[name] = StoreLine(name, number, local, link)
         return lines

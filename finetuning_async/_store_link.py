@@ -297,7 +297,8 @@ class Link:
 
     def _check_gate(self, place: Place, now: float) -> None:
         try:
-            check_pause(self.opens_at(place.ask.budget), now, place.max_pause)
+            budget = place.ask.budget
+            check_pause(budget, self.opens_at(budget), now, place.max_pause)
         except Exception as error:  # raised in the task that waits
             place.error = error
             place.wake()

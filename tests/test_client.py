@@ -278,6 +278,7 @@ async def test_a_pause_longer_than_max_retry_wait_raises_at_once() -> None:
                 await client.me()
             assert caught.value.retry_after is not None
             assert caught.value.retry_after > 86000
+            assert (caught.value.code, caught.value.budget) == ("RATE_LIMITED", "reads")
         assert anyio.current_time() - started < 1
         assert len(emulator.requests) == 1
 
