@@ -251,10 +251,12 @@ class News:
 
     def _may_be_too_early(self, track: Watched) -> bool:
         """Whether a 404 may only mean that the service has not caught up yet."""
+        now = anyio.current_time()
+        for watcher in track.watchers:  # the answer itself may have told the time
+            self.date(track, watcher.latest, now)
         if track.accepted_at is None or track.latest is not None:
             return False
-        grace = GRACE_FOR_404 * self._scale
-        return anyio.current_time() < track.accepted_at + grace
+        return now < track.accepted_at + GRACE_FOR_404 * self._scale
 
     def failed(self, read: Read, error: Exception) -> None:
         """A read failed for a reason that may pass."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
 
-
+KEY = "ft_live_" + "7" * 32
 FIRST_PAGE = "/v1/generations?limit=99&offset=0"
 COMPLETED = f"{FIRST_PAGE}&status=completed"
 
@@ -300,6 +300,17 @@ async def test_a_404_straight_after_the_create_is_given_a_grace() -> None:
 
         studio.meddle = meddle
         assert (await client.wait_for_completion(accepted)).status == "completed"
+
+
+async def test_a_404_after_a_create_of_another_process_is_given_one_too() -> None:
+    service = Emulator(latency=(0.1, 0.1), generation_time=(20, 20))
+    async with emulated(service) as (emulator, client):
+        accepted = await client.generations.create("x")
+        emulator.add_key(KEY, emulator.account)
+        elsewhere = client.with_options(api_key=KEY)  # it shares nothing but the pool
+        emulator.add_fault(Fault("status", status=404, code="NOT_FOUND", times=3))
+        done = await elsewhere.wait_for_completion(accepted)
+        assert done.status == "completed"
 
 
 async def test_a_404_later_is_not_found() -> None:
