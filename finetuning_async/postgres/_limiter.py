@@ -53,8 +53,7 @@ class PostgresRateLimiter(StoreLimiter):
         account: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
-        if not _is_readable(conninfo):
-            raise InvalidRequestError.hidden("conninfo", READABLE)
+        check_conninfo(conninfo)
         rng = random.SystemRandom()
 
         def connect(name: str) -> TurnsTable:
@@ -62,6 +61,16 @@ class PostgresRateLimiter(StoreLimiter):
             return TurnsTable(conninfo, digest, rng)
 
         super().__init__(connect, account=account, timeout=timeout, rng=rng)
+
+
+def check_conninfo(conninfo: str) -> None:
+    """Check how to connect, before an error of the database quotes the password in it.
+
+    Raises:
+        InvalidRequestError: It cannot be read; it is not shown.
+    """
+    if not _is_readable(conninfo):
+        raise InvalidRequestError.hidden("conninfo", READABLE)
 
 
 def _is_readable(conninfo: str) -> bool:

@@ -12,6 +12,7 @@ from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._manage import plan_failed, plan_held
 from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.batch._records import Keys
+from finetuning_async.postgres._limiter import check_conninfo
 from finetuning_async.procrastinate._tasks import Tasks
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Batches:
         stalled_after: Seconds without a heartbeat after which a worker counts as dead;
             at least three of its ``update_heartbeat_interval``.
         sweep_every: Whole seconds, 1 to 59, between looks for jobs of dead workers.
+
+    Raises:
+        InvalidRequestError: `conninfo` cannot be read; it is not shown.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Batches:
         stalled_after: float = 30.0,
         sweep_every: int = 10,
     ) -> None:
+        check_conninfo(conninfo)
         self._journal = journal
         self._tasks = Tasks(
             app,

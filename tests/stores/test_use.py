@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from procrastinate import App, PsycopgConnector
 from sniffio import current_async_library
 
 from finetuning_async import (
@@ -17,6 +18,7 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.postgres import PostgresRateLimiter
+from finetuning_async.procrastinate import Batches
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
 from tests._world import emulated
@@ -70,6 +72,10 @@ async def test_redis_says_that_it_needs_asyncio() -> None:
                 await client.me()
 
 
+def _batches(conninfo: str) -> Batches:
+    return Batches(App(connector=PsycopgConnector()), conninfo, client=AsyncClient)
+
+
 @pytest.mark.parametrize(
     ("limiter", "wrong"),
     [
@@ -78,6 +84,7 @@ async def test_redis_says_that_it_needs_asyncio() -> None:
         (RedisRateLimiter, None),
         (PostgresRateLimiter, "http://u:s3cr3t@database.internal/x"),
         (PostgresRateLimiter, None),
+        (_batches, "http://u:s3cr3t@database.internal/x"),
     ],
 )
 def test_an_address_that_is_none_is_refused_and_not_shown(
