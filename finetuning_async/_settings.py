@@ -38,6 +38,8 @@ BASE_URL: Final = "https://pub.finetuning.ai"
 SHARED: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
 """The options of a constructor that no view can change."""
 
+A_LIMITER: Final = "a RateLimiter, or 'shared'"
+
 
 def _checked_wait(value: float) -> float:
     return check_timeout(value, "max_retry_wait")
@@ -53,9 +55,12 @@ def _checked_limits(value: SupportsRateLimits | None) -> RateLimits | None:
 
 def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
     if not isinstance(value, str):
-        return value
+        is_one = hasattr(value, "try_acquire") and not isinstance(value, type)
+        if value is None or is_one:
+            return value
+        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
     if value != "shared":
-        raise InvalidRequestError("rate_limiter", value, "a RateLimiter, or 'shared'")
+        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
     # By name: it stands above this module, and not everybody has its extra.
     made: RateLimiter = import_module("finetuning_async.shared").SharedRateLimiter()
     return made
@@ -141,6 +146,8 @@ def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     It does not raise: a traceback may show the locals of a frame, and here they are the
     key.
     """
+    if given is not None and not isinstance(given, str):
+        return None, "the API key is no text"
     text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
     problem = key_problem(text)
     if problem is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 import sys
@@ -19,6 +20,7 @@ from finetuning_async import (
     AsyncClient,
     FinetuningError,
     InvalidRequestError,
+    LocalRateLimiter,
     RateLimitError,
     __version__,
 )
@@ -172,6 +174,29 @@ async def test_a_client_of_the_callers_has_its_own_connections(
         async with AsyncClient(KEY) as client:
             with pytest.raises(InvalidRequestError, match="shared by all views"):
                 client.with_options(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("api_key", SECRET.encode()),
+        ("base_url", 3),
+        ("request_timeout", -1),
+        ("request_timeout", 0),
+        ("request_timeout", math.nan),
+        ("request_timeout", "30"),
+        ("rate_limiter", 3),
+        ("rate_limiter", LocalRateLimiter),  # the class, not one of it
+        ("http_client", "one of httpx, but not an async one"),
+        ("proxy", f"http://me:{SECRET}@proxy.example:99999"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_by_its_name(
+    option: str, value: Any
+) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{option}") as caught:
+        AsyncClient(**{"api_key": KEY, option: value})
+    assert SECRET not in str(caught.value)
 
 
 async def test_a_proxy_of_the_environment_that_is_none_says_so(

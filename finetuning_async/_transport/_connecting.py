@@ -23,6 +23,7 @@ Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 _A_PROXY: Final = (
     "the URL of a proxy: http://, https://, or, with the package socksio, socks5://"
 )
+_LAST_PORT: Final = 65_535
 _CERTIFICATES: Final = (
     "True, False, an ssl.SSLContext, or the path of certificates in PEM form"
 )
@@ -155,6 +156,8 @@ def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
         return None, ""
     if not isinstance(proxy, httpx.Proxy) or not proxy.url.host:
         return None, _A_PROXY
+    if not 0 < (proxy.url.port or 80) <= _LAST_PORT:
+        return None, f"the port of a proxy is 1 to {_LAST_PORT}"
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         return None, "a socks proxy needs the package socksio: pip install httpx[socks]"
     return proxy, ""

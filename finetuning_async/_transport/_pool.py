@@ -40,6 +40,8 @@ def check_base_url(text: str) -> str:
             address: the key would cross the network in clear. Or it has a login, a
             query or a fragment, which no request could keep.
     """
+    if not isinstance(text, str):
+        raise InvalidRequestError("base_url", text, "text")
     try:
         url = urlsplit(text.strip())
         is_plain = not (url.username or url.password or url.query or url.fragment)
@@ -67,8 +69,19 @@ def is_secure(url: SplitResult) -> bool:
 
 
 def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
-    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit."""
-    return value if isinstance(value, httpx.Timeout) else httpx.Timeout(value)
+    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit.
+
+    Raises:
+        InvalidRequestError: It is not above 0, NaN, or no number.
+    """
+    if isinstance(value, httpx.Timeout):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or (is_number and value > 0):
+        return httpx.Timeout(value)
+    raise InvalidRequestError(
+        "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
+    )
 
 
 class Pool:
@@ -82,7 +95,7 @@ class Pool:
         connecting: How connections are made, if not in the usual way.
 
     Raises:
-        InvalidRequestError: Both were given.
+        InvalidRequestError: Both were given, or it is another kind of client.
 
     Attributes:
         is_closed: Whether `aclose` was called.
@@ -94,6 +107,8 @@ class Pool:
         http_client: httpx.AsyncClient | None,
         connecting: Connecting | None = None,
     ) -> None:
+        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
+            raise InvalidRequestError("http_client", http_client, "httpx.AsyncClient")
         self._given = http_client
         self._connecting = connecting or Connecting()
         if http_client is not None and not self._connecting.is_default:
