@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from finetuning_async._events import Event
     from finetuning_async._models import Account, Health
     from finetuning_async._rate_limiter import RateLimiter
-    from finetuning_async._rate_limits import RateLimitStatus, SupportsRateLimits
+    from finetuning_async._rate_limits import (
+        RateLimits,
+        RateLimitStatus,
+        SupportsRateLimits,
+    )
     from finetuning_async._resources import (
         Generations,
         Instrumentals,
@@ -99,7 +103,7 @@ class AsyncClient(TrackMethods):
         request_timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
         max_retries: int = MAX_RETRIES,
         max_retry_wait: float = MAX_RETRY_WAIT,
-        rate_limits: SupportsRateLimits | None = DEFAULT_LIMITS,
+        rate_limits: RateLimits | SupportsRateLimits | None = DEFAULT_LIMITS,
         rate_limiter: RateLimiter | Literal["shared"] | None = None,
         on_event: Callable[[Event], object] | None = None,
         headers: Mapping[str, str] | None = None,

@@ -309,7 +309,9 @@ class LocalRateLimiter(Limiter):
         limits: What the account may send.
     """
 
-    def __init__(self, limits: SupportsRateLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, limits: RateLimits | SupportsRateLimits = DEFAULT_LIMITS
+    ) -> None:
         super().__init__(RateLimits.of(limits), rng=random.SystemRandom())
 
 

@@ -23,7 +23,11 @@ class SupportsRateLimit(Protocol):
 
 
 class SupportsRateLimits(Protocol):
-    """Anything with `creates` and `reads`; the emulator's limits are such a thing."""
+    """Anything with `creates` and `reads`; the emulator's limits are such a thing.
+
+    `RateLimits` itself is one that pyright does not see as such, for its converters:
+    parameters name both.
+    """
 
     @property
     def creates(self) -> SupportsRateLimit:

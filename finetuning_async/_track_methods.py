@@ -257,6 +257,16 @@ class TrackMethods(ABC):
             on_update=on_update,
         )
 
+    @overload
+    def watch(
+        self, generation_or_id: Generation | str, *, timeout: float | None = ...
+    ) -> AsyncGenerator[Generation]: ...
+
+    @overload
+    def watch(
+        self, generation_or_id: SoundEffect, *, timeout: float | None = ...
+    ) -> AsyncGenerator[SoundEffect]: ...
+
     def watch(
         self,
         generation_or_id: Generation | SoundEffect | str,

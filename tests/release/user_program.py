@@ -1,0 +1,89 @@
+"""A program of a user's, for strict type checkers; it is not run. See `test_types`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_type
+
+import finetuning_async as ft
+from finetuning_async import (
+    AsyncClient,
+    Event,
+    Generation,
+    GenerationRequest,
+    LocalRateLimiter,
+    Outcome,
+    RateLimit,
+    RateLimits,
+    SoundEffect,
+)
+from finetuning_async.batch import Batch, BatchItem, Options
+from finetuning_async.emulator import Emulator
+from finetuning_async.otel import OpenTelemetry
+from finetuning_async.redis import RedisRateLimiter
+from finetuning_async.webhooks import WebhookReceiver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LIMITS = RateLimits(creates=RateLimit(10, per=3.0), reads=RateLimit(60, per=3.0))
+
+
+def seen(event: Event) -> float | None:
+    match event:
+        case ft.RequestSent(at=at):
+            return at
+        case ft.GenerationEnded():
+            return event.duration
+        case _:
+            return None
+
+
+async def songs() -> AsyncIterator[GenerationRequest]:
+    for number in range(3):
+        yield GenerationRequest(f"song {number}", duration=30, scale="minor")
+
+
+async def tracks(client: AsyncClient) -> None:
+    track = await client.generate("rain", duration=30, key="C", on_update=print)
+    assert_type(track, Generation)
+    assert_type(await client.download(track, "rain.mp3"), Path)
+    async for state in client.watch(track):
+        assert_type(state, Generation)
+    async for row in client.generations.list(status="completed"):
+        assert_type(row.title, str | None)
+    assert_type(await client.wait_for_completion(track.id), Generation)
+    deleted = await client.generations.delete([track.id])
+    assert_type([failure.id for failure in deleted.failed], list[str])
+
+
+async def effects(client: AsyncClient) -> None:
+    effect = await client.sound_effects.create("door", duration=2)
+    assert_type(await client.wait_for_completion(effect), SoundEffect)
+    async for state in client.watch(effect):
+        assert_type(state, SoundEffect)
+
+
+async def many(client: AsyncClient) -> None:
+    async with client.generate_many(songs()) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome)
+    async with Batch(client, "album", options=Options(max_credits=3)) as batch:
+        await batch.add([GenerationRequest("rain")])
+        async for item in batch.run():
+            assert_type(item, BatchItem)
+
+
+async def main() -> None:
+    async with AsyncClient(rate_limits=LIMITS, on_event=seen) as client:
+        for work in (tracks, effects, many):
+            await work(client)
+        other = client.with_options(on_event=OpenTelemetry(), max_retries=1)
+        account = await other.me(timeout=5, max_retries=0)
+        assert_type(account.total_remaining, int | None)
+        assert_type(client.rate_limit_status().creates.available, int | None)
+        WebhookReceiver(client, secrets=["x" * 20])
+    for limiter in (LocalRateLimiter(LIMITS), RedisRateLimiter("redis://x")):
+        AsyncClient(rate_limiter=limiter)
+    async with Emulator() as emulator:
+        AsyncClient(rate_limits=emulator.rate_limits)
