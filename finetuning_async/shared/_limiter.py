@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.shared._clock import SystemClock
 from finetuning_async.shared._file import FileStore
@@ -39,6 +40,9 @@ class SharedRateLimiter(StoreLimiter):
         timeout: Seconds after which a request of a program that died is taken as over;
             longer than any request takes.
         clock: The clock of the machine.
+
+    Raises:
+        InvalidRequestError: No folder is given, and the user has none.
     """
 
     def __init__(
@@ -64,5 +68,18 @@ def _hashed(account: str) -> str:
 
 
 def _states() -> Path:
-    given = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(given or Path.home() / ".local" / "state") / "finetuning"
+    """The user's own folder: programs that start in different folders share it.
+
+    Raises:
+        InvalidRequestError: Nobody says where it is, as in some containers.
+    """
+    for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+        given = Path(os.environ.get(name, ""))
+        if given.is_absolute():  # the XDG specification: else it is to be ignored
+            return given / "finetuning"
+    try:
+        return Path.home() / ".local" / "state" / "finetuning"
+    except RuntimeError:
+        pass
+    allowed = "a folder, for there is no home: set XDG_STATE_HOME, or pass folder="
+    raise InvalidRequestError("folder", None, allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,12 +22,12 @@ from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.procrastinate import Batches
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
+from finetuning_async.shared._limiter import _states
 from tests._world import emulated
 from tests.stores._shops import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 async def test_two_clients_of_one_account_keep_its_limits(tmp_path: Path) -> None:
@@ -55,6 +56,22 @@ async def test_a_client_says_shared_and_no_more(
     names = [file.name for file in (tmp_path / "finetuning").iterdir()]
     assert names
     assert not any(emulator.api_key in name for name in names)
+
+
+def test_the_shared_file_is_where_all_programs_of_the_user_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", "states")  # elsewhere for each program
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _states() == tmp_path / ".local/state/finetuning"
+
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(InvalidRequestError, match="set XDG_STATE_HOME, or pass folder"):
+        AsyncClient("ft_live_" + 32 * "0", rate_limiter="shared")
 
 
 def test_another_word_is_refused() -> None:
