@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 TRACK: Final = 60.0
 """Seconds that the last track is expected to take."""
 
+GO_ON: Final = {"max_credits": "A higher --max-credits goes on."}
+"""What helps where the same command at another time does not, by why it paused."""
+
 
 @attrs.frozen(kw_only=True)
 class Plan:
@@ -158,7 +161,8 @@ async def _make(plan: Plan, client: AsyncClient, batch: Batch) -> None:
         async for item in batch.run():
             view.ended(item)
     if batch.paused is not None and batch.paused[0] != "stopped":
-        say(f"Paused: {batch.paused[1]}. The same command goes on later.")
+        word, why = batch.paused
+        say(f"Paused: {why}. {GO_ON.get(word, 'The same command goes on later.')}")
 
 
 def _view(plan: Plan, client: AsyncClient, batch: Batch) -> View:

@@ -170,6 +170,7 @@ def test_max_credits_pauses_with_code_one(
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
     assert ran.exit_code == 1
     assert "Paused: 2 credits are spent" in ran.stderr
+    assert "A higher --max-credits goes on." in ran.stderr
     assert world.spent == 2
 
 
