@@ -68,7 +68,7 @@ def command() -> None:
 @click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
 @click.option(
     "--speed",
-    type=Number(),
+    type=Number(above=0),
     default=1,
     metavar="N",
     help="For an emulator on this machine that runs N times faster.",

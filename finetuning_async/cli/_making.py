@@ -93,7 +93,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--speed",
-        type=Number(),
+        type=Number(above=0),
         metavar="FACTOR",
         help=f"How fast the emulator is.  [default: {SPEED:g}]",
     ),

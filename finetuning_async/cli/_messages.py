@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from finetuning_async._errors import (
@@ -57,6 +58,18 @@ def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
         f"internal error: {type(error).__name__}: {error}\n"
         "Run it again with --debug for the traceback, and please report it."
     )
+
+
+def cannot_listen(host: str, port: int, error: BaseException) -> str:
+    """Why nothing can be served there, and what to choose instead."""
+    is_port = getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
+    advice = (
+        "Choose another with --port, or --port 0 for a free one."
+        if is_port
+        else "Choose another with --host: an IPv4 address of this machine."
+    )
+    reason = getattr(error, "strerror", None) or error
+    return f"cannot listen on {host}:{port}: {reason}.\n{advice}"
 
 
 def _as_option(error: InvalidRequestError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -131,15 +132,25 @@ def timeout_option(command: F) -> F:
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A number; a whole one stays an `int`, so that messages repeat it as typed.
 
+    Ranges of the service are not for here: the library has them.
+
     Args:
-        least: The smallest allowed. Ranges of the service are not for here: the library
-            has them.
+        least: The smallest allowed.
+        most: The largest allowed.
+        above: What it must be larger than, and finite.
     """
 
     name = "number"
 
-    def __init__(self, least: float | None = None) -> None:
+    def __init__(
+        self,
+        least: float | None = None,
+        most: float = math.inf,
+        above: float | None = None,
+    ) -> None:
         self._least = least
+        self._most = most
+        self._above = above
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -153,6 +164,16 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8
             number = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number.", param, ctx)
-        if self._least is not None and not number >= self._least:
-            self.fail(f"{value} is not a number from {self._least:g} on.", param, ctx)
+        allowed = self._problem(number)
+        if allowed:
+            self.fail(f"{value} is not a number {allowed}.", param, ctx)
         return int(number) if number.is_integer() else number
+
+    def _problem(self, number: float) -> str:
+        """What it must be and is not; empty if it is fine. NaN never is."""
+        if self._above is not None and not self._above < number < math.inf:
+            return f"above {self._above:g}"
+        if self._least is None or self._least <= number <= self._most:
+            return ""
+        until = "on" if self._most == math.inf else f"to {self._most:g}"
+        return f"from {self._least:g} {until}"

@@ -241,7 +241,32 @@ def test_without_the_emulators_libraries_it_says_what_to_install(
     assert "pip install 'finetuning-async[emulator]'" in ran.stderr
 
 
-def test_an_emulator_setting_out_of_range_is_refused(finetuning: Run) -> None:
-    ran = finetuning(["generate", "--emulator", "--speed", "-1", "choir"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("generate choir --emulator --speed -1", "'--speed': -1 is not a number above"),
+        ("generate choir --emulator --speed inf", "'--speed': inf is not a number"),
+        ("emulator --speed 0", "'--speed': 0 is not a number above 0."),
+        ("emulator --failure-rate 2", "2 is not a number from 0 to 1."),
+        ("emulator --queue-size 0", "'--queue-size': 0 is not in the range"),
+        ("emulator --credits -3", "'--credits': -3 is not in the range"),
+        ("demo --speed nan", "'--speed': nan is not a number above 0."),
+        ("batch run songs.csv --out album --speed 0", "0 is not a number above 0."),
+    ],
+)
+def test_an_emulator_setting_out_of_range_is_refused_by_its_option(
+    finetuning: Run, words: str, message: str
+) -> None:
+    ran = finetuning(words.split())
     assert ran.exit_code == 2
-    assert "speed" in ran.stderr
+    assert message in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["emulator", "demo"])
+def test_an_address_that_is_not_ours_is_told_apart_from_a_port_that_is_taken(
+    finetuning: Run, command: str
+) -> None:
+    ran = finetuning([command, "--host", "192.0.2.1", "--port", "0"])
+    assert ran.exit_code == 1
+    assert "cannot listen on 192.0.2.1:0: Cannot assign requested" in ran.stderr
+    assert "Choose another with --host" in ran.stderr

@@ -86,6 +86,13 @@ def test_the_emulator_ends_well_when_told_to(number: int) -> None:
     assert err.endswith("The emulator has ended, and its tracks.\n")
 
 
+def test_the_settings_of_an_emulator_on_all_addresses_are_usable_here() -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 - for a moment
+    with started("emulator", "--host", everywhere, "--port", "0", "-q") as process:
+        assert process.stdout is not None
+        assert "FINETUNING_BASE_URL=http://127.0.0.1:" in process.stdout.readline()
+
+
 def test_a_port_that_is_taken_is_told(service: Mapping[str, str]) -> None:
     port = service["FINETUNING_BASE_URL"].rpartition(":")[2]
     ran = run("emulator", "--port", port)

@@ -14,6 +14,7 @@ import click
 from finetuning_async.cli._config import base_url
 from finetuning_async.cli._connect import PATIENT, connected, emulated, new_emulator
 from finetuning_async.cli._keys import find_key
+from finetuning_async.cli._messages import cannot_listen
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -46,7 +47,7 @@ EMULATOR: Final = "emulator"
 )
 @click.option(
     "--speed",
-    type=Number(),
+    type=Number(above=0),
     default=4,
     show_default=True,
     help="The emulator is so many times faster.",
@@ -95,10 +96,7 @@ async def _serve(
         try:
             url = await stack.enter_async_context(serve(app, host=host, port=port))
         except OSError as reason:
-            raise click.ClickException(
-                f"cannot listen on {host}:{port}: {reason}.\n"
-                "Choose another with --port, or --port 0 for a free one."
-            ) from None
+            raise click.ClickException(cannot_listen(host, port, reason)) from None
         _introduce(common, url, service)
         await anyio.sleep_forever()
 

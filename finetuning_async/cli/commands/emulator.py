@@ -38,12 +38,19 @@ WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket
 )
 @click.option(
     "--speed",
-    type=Number(),
+    type=Number(above=0),
     default=1,
     show_default=True,
     help="Tracks and rate limits are so many times faster.",
 )
-@click.option("--queue-size", type=int, default=5, show_default=True)
+@click.option(
+    "--queue-size",
+    type=click.IntRange(min=1),
+    metavar="TRACKS",
+    default=5,
+    show_default=True,
+    help="Tracks under way at a time.",
+)
 @click.option(
     "--window",
     type=click.Choice(WINDOWS),
@@ -53,12 +60,19 @@ WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket
 )
 @click.option(
     "--failure-rate",
-    type=Number(),
+    type=Number(least=0, most=1),
     default=0,
     show_default=True,
     help="Share of tracks that fail, 0 to 1.",
 )
-@click.option("--credits", type=int, default=2000, show_default=True)
+@click.option(
+    "--credits",
+    type=click.IntRange(min=0),
+    metavar="NUMBER",
+    default=2000,
+    show_default=True,
+    help="What the account has left.",
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--playlist",
@@ -98,6 +112,8 @@ async def _serve(
     port: int,
     playlists: tuple[str, ...],
 ) -> None:
+    from finetuning_async.cli._messages import cannot_listen  # slow to import
+    from finetuning_async.cli._run import single  # slow to import
     from finetuning_async.emulator import serve  # it is an extra
 
     try:
@@ -107,15 +123,7 @@ async def _serve(
             _introduce(common, emulator, url)
             await _tell_requests(common, emulator)
     except* OSError as errors:
-        raise click.ClickException(_port_advice(host, port, errors)) from None
-
-
-def _port_advice(host: str, port: int, errors: BaseExceptionGroup[OSError]) -> str:
-    reason = errors.exceptions[0]
-    return (
-        f"cannot listen on {host}:{port}: {reason}.\n"
-        "Choose another with --port, or --port 0 for a free one."
-    )
+        raise click.ClickException(cannot_listen(host, port, single(errors))) from None
 
 
 def _introduce(common: Common, emulator: Emulator, url: str) -> None:
@@ -124,7 +132,8 @@ def _introduce(common: Common, emulator: Emulator, url: str) -> None:
         say(f"An emulator of finetuning.ai, not the service: {url}")
         say(f"Any client on this machine can use it with the key {emulator.api_key}")
         say("In another terminal:\n")
-    click.echo(f"export {URL_VARIABLE}={url} {KEY_VARIABLE}={emulator.api_key}")
+    here = url.replace("//0.0.0.0:", "//127.0.0.1:")  # all addresses: this one, too
+    click.echo(f"export {URL_VARIABLE}={here} {KEY_VARIABLE}={emulator.api_key}")
     if not common.quiet:
         for line in (*_speed_advice(emulator), *_host_advice(url)):
             say(line)
@@ -149,8 +158,8 @@ def _host_advice(url: str) -> list[str]:
     if on_loopback(url):
         return []
     return [
-        "\nFrom this machine use 127.0.0.1 instead. Elsewhere clients of this package",
-        "refuse http://, since the key would cross the network in clear.",
+        "\nOn other machines, and by a name that is not localhost, clients of this",
+        "package refuse http://, since the key would cross the network in clear.",
     ]
 
 
