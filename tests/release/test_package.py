@@ -93,8 +93,9 @@ def test_a_module_names_what_it_lacks_and_the_one_extra_that_brings_it() -> None
     )
     for line, (module, lack) in zip(ran.stdout.splitlines(), pairs, strict=True):
         name = "the emulator" if module == "emulator" else f"finetuning_async.{module}"
-        want = f"{name} needs {lack}: pip install 'finetuning-async[{module}]'"
-        assert line == want
+        said, hint = line.split(": ")
+        assert said.startswith(f"{name} needs {lack}")  # or a module in it
+        assert hint == f"pip install 'finetuning-async[{module}]'"
 
 
 def test_no_call_that_windows_lacks_is_unguarded() -> None:
