@@ -7,6 +7,7 @@ ranges. The API key never goes to the media host.
 
 from __future__ import annotations
 
+import inspect
 from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -176,22 +177,24 @@ class _Arriving:
     async def gather(self) -> None:
         """Gather the next batch; what there is of it if the stream ends or breaks."""
         self.batch, self.size = [], 0
-        try:
-            while self.size < BATCH:
+        while self.size < BATCH:
+            try:
                 chunk = await self._media.next_chunk()
-                if chunk is None:
-                    self.is_over = True
-                    return
-                self._take(chunk)
-        except APIConnectionError as error:
-            self.is_over, self.broken = True, error
+            except APIConnectionError as error:
+                chunk, self.broken = None, error
+            if chunk is None:
+                self.is_over = True
+                return
+            await self._take(chunk)
 
-    def _take(self, chunk: bytes) -> None:
+    async def _take(self, chunk: bytes) -> None:
         self.batch.append(chunk)
         self.size += len(chunk)
         self.arrived += len(chunk)
         if self._on_progress is not None:
-            self._on_progress(self.arrived, self._media.total)
+            told = self._on_progress(self.arrived, self._media.total)
+            if inspect.isawaitable(told):
+                await told
 
 
 def host_of(url: str) -> str:
@@ -207,10 +210,11 @@ def audio_url(track: Track | str) -> str:
     """
     if isinstance(track, str):
         return track
-    if track.audio_url is None:
+    url: str | None = getattr(track, "audio_url", None)
+    if url is None:
         raise InvalidRequestError(
             "generation_or_url",
-            f"{track.id} ({track.status})",
-            "a completed track, which has an audio_url",
+            f"{track.id} ({track.status})" if hasattr(track, "status") else track,
+            "a completed track, which has an audio_url, or such a URL",
         )
-    return track.audio_url
+    return url

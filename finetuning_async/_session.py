@@ -35,7 +35,7 @@ from finetuning_async._retry import RetryPolicy
 from finetuning_async._settings import Settings
 from finetuning_async._submit import Submitter
 from finetuning_async._transport import Pool, Transport
-from finetuning_async._waiting import Waiting, check_timeout
+from finetuning_async._waiting import Waiting, check_callback, check_timeout
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
@@ -218,14 +218,16 @@ class Session:
         *,
         validate: bool,
         max_retries: int | None = None,
+        on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
         **options: Any,
     ) -> Order:
         """Make an order of a request: check it, and draw its seed.
 
         Raises:
             InvalidRequestError: A parameter is outside its documented range, or cannot
-                be sent at all.
+                be sent at all; `on_submitted` cannot be called.
         """
+        check_callback(on_submitted, "on_submitted")
         if validate:
             request.validate(allow_http_webhook=self.settings.is_on_loopback)
         path, route = CREATES[request.kind]
@@ -237,7 +239,14 @@ class Session:
         _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.limited_to(max_retries)
-        return Order(request=request, call=call, retry=retry, seed=seed, **options)
+        return Order(
+            request=request,
+            call=call,
+            retry=retry,
+            seed=seed,
+            on_submitted=on_submitted,
+            **options,
+        )
 
     def submit(self, order: Order, timeout: float | None) -> Awaitable[Any]:
         """Send an order.

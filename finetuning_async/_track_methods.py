@@ -96,7 +96,7 @@ class TrackMethods(ABC):
             FinetuningError: As `Generations.create`.
         """
         from finetuning_async._requests import GenerationRequest
-        from finetuning_async._waiting import check_timeout
+        from finetuning_async._waiting import check_callback, check_timeout
 
         request = GenerationRequest(
             tags,
@@ -115,6 +115,7 @@ class TrackMethods(ABC):
         deadline = _deadline(timeout)
         if wait_timeout is not None:
             check_timeout(wait_timeout, "wait_timeout")
+        check_callback(on_update, "on_update")
         session = self._session()
         order = session.order(
             request,
@@ -233,12 +234,14 @@ class TrackMethods(ABC):
             on_update: Called with each changed state of each track.
 
         Raises:
-            InvalidRequestError: A number is out of its range.
+            InvalidRequestError: A number is out of its range, or a callback is none.
         """
         from finetuning_async._generate_many import Outcomes
         from finetuning_async._retry import check_retries
-        from finetuning_async._waiting import check_timeout
+        from finetuning_async._waiting import check_callback, check_timeout
 
+        check_callback(on_submitted, "on_submitted")
+        check_callback(on_update, "on_update")
         if timeout is not None:
             check_timeout(timeout)
         if max_retries is not None:
@@ -301,7 +304,8 @@ class TrackMethods(ABC):
             generation_or_url: A completed track, or its `audio_url`.
             path: The file; its folder is made if need be, an older file is replaced. In
                 a folder that is there, the file gets the vendor's default name.
-            on_progress: Called with the bytes done and the total, if that is known.
+            on_progress: Called with the bytes done and the total, if that is known;
+                plain or async.
             timeout: Seconds for all of it, waiting for one of the eight places
                 included; `None` for no limit.
             max_retries: How often a broken stream is taken up again, at least 0; `None`
@@ -320,7 +324,9 @@ class TrackMethods(ABC):
         """
         from finetuning_async._download import Download, audio_url
         from finetuning_async._file_names import target_of
+        from finetuning_async._waiting import check_callback
 
+        check_callback(on_progress, "on_progress")
         deadline = _deadline(timeout)
         session = self._session()
         download = Download(

@@ -64,6 +64,7 @@ class Waiting:
         on_update: UpdateCallback | None,
     ) -> Any:
         """Wait for a track's final state; see `AsyncClient.wait_for_completion`."""
+        check_callback(on_update, "on_update")
         # Not by `states`: with thousands of waiters each frame counts.
         with self._watch(track, timeout) as watch:
             del track  # its newest state is the watcher's to keep
@@ -211,6 +212,18 @@ def check_timeout(timeout: float, name: str = "timeout") -> float:
     )
 
 
+def check_callback(callback: object, name: str) -> None:
+    """Check something that will be called: later it would be too late to find out.
+
+    Raises:
+        InvalidRequestError: It cannot be called.
+    """
+    if callback is not None and not callable(callback):
+        raise InvalidRequestError(
+            name, callback, "a function, plain or async, or None for none"
+        )
+
+
 def _about(error: Exception, track_id: str) -> Exception:
     """What ended the waits of many, for the one who waits for a track."""
     mine = copy.copy(error)
@@ -226,6 +239,8 @@ def _identify(
         if not track.strip(". \t\r\n"):
             raise InvalidRequestError("generation_or_id", track, "the id of a track")
         return track, None, "music"
+    if not isinstance(getattr(track, "id", None), str):
+        raise InvalidRequestError("generation_or_id", track, "a track, or its id")
     return track.id, track, cast("Kind", track.kind)
 
 

@@ -7,7 +7,7 @@ import errno
 import gzip
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 import httpx
@@ -131,6 +131,32 @@ async def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
     assert told[-1] == (size, size)
     assert len(told) > 3
     assert told == sorted(told)
+
+
+async def test_progress_may_be_awaited(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    async def note(done: int, total: int | None) -> None:
+        await anyio.lowlevel.checkpoint()
+        told.append(done)
+
+    await in_chunks(BATCH).download(URL, tmp_path / "a.mp3", on_progress=note)
+    assert told == [BATCH, 2 * BATCH, len(WHOLE)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"generation_or_url": None}, "generation_or_url"),
+        ({"on_progress": "print"}, "on_progress"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_by_name(
+    wrong: dict[str, Any], field: str, tmp_path: Path
+) -> None:
+    right: dict[str, Any] = {"generation_or_url": URL, "path": tmp_path / "a.mp3"}
+    with pytest.raises(InvalidRequestError, match=field):
+        await in_chunks(BATCH).download(**right | wrong)
 
 
 async def test_a_track_under_way_cannot_be_downloaded(tmp_path: Path) -> None:

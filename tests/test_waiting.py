@@ -89,6 +89,35 @@ async def test_on_update_may_be_a_plain_function() -> None:
         assert told == ["processing", "completed"]
 
 
+@pytest.mark.parametrize("name", ["on_update", "on_submitted"])
+async def test_a_callback_that_is_none_is_refused_before_anything_is_paid(
+    name: str,
+) -> None:
+    wrong: dict[str, Any] = {name: "print"}
+    async with emulated() as (emulator, client):
+        with pytest.raises(InvalidRequestError, match=name):
+            await client.generate("x", **wrong)
+        with pytest.raises(InvalidRequestError, match=name):
+            client.generate_many([], **wrong)
+        if name == "on_update":
+            with pytest.raises(InvalidRequestError, match=name):
+                await client.wait_for_completion("a", **wrong)
+        else:
+            with pytest.raises(InvalidRequestError, match=name):
+                await client.generations.create("x", **wrong)
+        assert emulator.requests == []
+
+
+@pytest.mark.parametrize("track", [None, 7, "", b"gen_1"])
+async def test_what_is_no_track_cannot_be_waited_for(track: Any) -> None:
+    async with open_studio() as (studio, client):
+        with pytest.raises(InvalidRequestError, match="generation_or_id"):
+            await client.wait_for_completion(track)
+        with pytest.raises(InvalidRequestError, match="generation_or_id"):
+            await anext(client.watch(track))
+        assert studio.log == []
+
+
 async def test_a_callback_that_raises_ends_its_own_wait_only() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 20.0)
