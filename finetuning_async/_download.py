@@ -8,6 +8,7 @@ ranges. The API key never goes to the media host.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
     from finetuning_async._hook import Hook
     from finetuning_async._retry import RetryPolicy
+    from finetuning_async._threads import Offer
     from finetuning_async._transport import MediaStream, Transport
     from finetuning_async._types import Track
 
-BATCH: Final = 13 << 17
-"""Bytes gathered before a thread writes them, 1.6 MiB: a hop per chunk halves the
+BATCH: Final = 3 << 19
+"""Bytes gathered before a thread writes them, 1.5 MiB: a hop per chunk halves the
 speed. While they are written the next are gathered, so twice as many are in memory."""
 
 
@@ -120,13 +122,11 @@ class Download:
                 f"{media.host} sent what comes after {media.offset} bytes, asked for"
                 f" what comes after {self.done}"
             )
-        self.done = media.offset
         arriving = _Arriving(media, self._on_progress)
-        await in_thread_beside(arriving.gather, target.begin, media.offset)
+        write = partial(target.begin, media.offset, media.total)
         while not arriving.is_over:
-            batch, size = arriving.batch, arriving.size
-            await in_thread_beside(arriving.gather, target.append, batch)
-            self.done += size
+            await in_thread_beside(partial(arriving.feed, target), write)
+            write = partial(target.append, arriving.batch)
         problem = arriving.broken or self._wrong_length(media, arriving.arrived)
         if problem is None:
             await in_thread(target.keep, arriving.batch)
@@ -155,7 +155,6 @@ class _Arriving:
 
     Attributes:
         batch: The chunks of the last one.
-        size: Their bytes.
         arrived: Where the next byte belongs in the file.
         is_over: Whether there comes no other batch.
         broken: Why the stream ended before its end.
@@ -169,15 +168,21 @@ class _Arriving:
         self._media = media
         self._on_progress = on_progress
         self.batch: list[bytes] = []
-        self.size = 0
         self.arrived = media.offset
         self.is_over = False
         self.broken: APIConnectionError | None = None
 
+    async def feed(self, target: TargetFile, offer: Offer) -> None:
+        """Gather batches for as long as a thread takes them; the last stays here."""
+        await self.gather()
+        while not self.is_over and offer(partial(target.append, self.batch)):
+            await self.gather()
+
     async def gather(self) -> None:
         """Gather the next batch; what there is of it if the stream ends or breaks."""
-        self.batch, self.size = [], 0
-        while self.size < BATCH:
+        self.batch = []
+        goal = self.arrived + BATCH
+        while self.arrived < goal:
             try:
                 chunk = await self._media.next_chunk()
             except APIConnectionError as error:
@@ -189,7 +194,6 @@ class _Arriving:
 
     async def _take(self, chunk: bytes) -> None:
         self.batch.append(chunk)
-        self.size += len(chunk)
         self.arrived += len(chunk)
         if self._on_progress is not None:
             told = self._on_progress(self.arrived, self._media.total)

@@ -22,6 +22,15 @@ AT_ONCE: Final = 1_000
 _writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", None)
 """Writes many chunks without the interpreter's lock; Windows has no such call."""
 
+_fallocate: Callable[[int, int, int], None] | None = getattr(
+    os, "posix_fallocate", None
+)
+"""Reserves room on the disk. Else ext4 looks for it when the file takes the place of an
+older one, and begins to write, and we wait. macOS and Windows have no such call."""
+
+RESERVED: Final = 1 << 26
+"""Bytes that are reserved at most: what a host announces may be wrong."""
+
 
 class TargetFile:
     """A file that appears under its name only when it is whole.
@@ -39,10 +48,14 @@ class TargetFile:
         self._file: BinaryIO
         self._is_open = False
 
-    def begin(self, offset: int = 0) -> None:
+    def begin(self, offset: int = 0, size: int | None = None) -> None:
         """Open it, if it is not yet, to be written from an offset on.
 
         Its folder is made if need be. What stands behind the offset is dropped.
+
+        Args:
+            offset: In bytes.
+            size: Bytes that it will have, if that is known.
 
         Raises:
             InvalidRequestError: Nothing can be written there.
@@ -51,6 +64,9 @@ class TargetFile:
             self._open()
         self._file.seek(offset)
         self._file.truncate()
+        if _fallocate is not None and size is not None and 0 < size <= RESERVED:
+            with contextlib.suppress(OSError):  # not every file system can
+                _fallocate(self._file.fileno(), 0, size)
 
     def _open(self) -> None:
         try:
@@ -72,10 +88,11 @@ class TargetFile:
         self._file = os.fdopen(number, "wb", buffering=0)
         self._is_open = True
 
-    def append(self, chunks: Sequence[bytes]) -> None:
-        """Write chunks behind what is there."""
+    def append(self, chunks: list[bytes]) -> None:
+        """Write chunks behind what is there, and empty the list: memory is short."""
         for first in range(0, len(chunks), AT_ONCE):
             self._append(chunks[first : first + AT_ONCE])
+        chunks.clear()
 
     def _append(self, chunks: Sequence[bytes]) -> None:
         written = 0 if _writev is None else _writev(self._file.fileno(), chunks)
@@ -84,7 +101,7 @@ class TargetFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-    def keep(self, last: Sequence[bytes]) -> None:
+    def keep(self, last: list[bytes]) -> None:
         """Write the last chunks, and give it its final name.
 
         An older file of that name is replaced.

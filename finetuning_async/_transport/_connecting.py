@@ -115,11 +115,11 @@ class Connecting:
             "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY", _A_PROXY
         )
 
-    def may_have_a_proxy(self, scheme: str) -> bool:
-        """Whether requests with a scheme may go through a proxy."""
+    def may_have_a_proxy(self, *schemes: str) -> bool:
+        """Whether requests with one of these schemes may go through a proxy."""
         if self.proxy is not None:
             return True
-        return self.trust_env and not {"all", scheme}.isdisjoint(getproxies())
+        return self.trust_env and not {"all", *schemes}.isdisjoint(getproxies())
 
     def tls(self) -> ssl.SSLContext:
         """Who may speak for a host.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 import httpcore
 from httpcore import AsyncHTTP11Connection, AsyncNetworkStream
+
+from finetuning_async._transport._stream import Stream
 
 if TYPE_CHECKING:
     import ssl
@@ -29,14 +30,24 @@ _NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 
 class Connections:
-    """Connections to one origin."""
+    """Connections to one origin.
 
-    def __init__(self, origin: Origin, tls: ssl.SSLContext) -> None:
-        self._origin = origin
-        self._tls = tls
+    Args:
+        origin: Its address.
+        tls: For ``https``.
+        piece: Bytes that are read at a time, if so many have arrived.
+    """
+
+    def __init__(self, origin: Origin, tls: ssl.SSLContext, *, piece: int = 0) -> None:
+        self._origin, self._tls, self._piece = origin, tls, piece
         self._places = anyio.Semaphore(AT_MOST, fast_acquire=True)
-        self._idle: deque[_Connection] = deque()  # the one used last is taken first
+        self._idle: deque[Connection] = deque()  # the one used last is taken first
         self._is_closed = False
+
+    @property
+    def are_none(self) -> bool:
+        """Whether none is in use, nor kept."""
+        return not self._idle and self._places.value == AT_MOST
 
     async def exchange(self, request: Request, trace: Trace) -> Response:
         """Send a request and read its answer whole; `trace` hears when it leaves.
@@ -46,28 +57,44 @@ class Connections:
         Raises:
             TimeoutException | NetworkError | ProtocolError: httpcore's; no answer came.
         """
-        timeout = request.extensions["timeout"]
-        await self._wait_for_a_place(timeout["pool"])
-        connection = None
+        connection = await self.hold(request, trace)
         try:
-            connection = await self._take() or await self._connect(timeout["connect"])
-            connection.stream.trace = trace
             response = await connection.http.handle_async_request(request)
             await response.aread()
             await response.aclose()
         finally:
-            try:
-                if connection is not None:
-                    await self._put_back(connection)
-            finally:
-                self._places.release()
+            await self.give_back(connection)
         return response
+
+    async def hold(self, request: Request, trace: Trace) -> Connection:
+        """A connection for a request; it is to be given back, whatever happens."""
+        timeout = request.extensions["timeout"]
+        await self._wait_for_a_place(timeout["pool"])
+        try:
+            connection = await self._take() or await self._connect(timeout["connect"])
+        except BaseException:  # cancelled, too
+            self._places.release()
+            raise
+        connection.stream.trace = trace
+        return connection
+
+    async def give_back(self, connection: Connection) -> None:
+        """Keep a connection if its answer was read whole, else close it."""
+        try:
+            await self._put_back(connection)
+        finally:
+            self._places.release()
 
     async def aclose(self) -> None:
         """Close what is idle; what is in use is closed when its call ends."""
         self._is_closed = True
         while self._idle:
             await _close(self._idle.pop().http)
+
+    async def close_expired(self, *, but: int = 0) -> None:
+        """Close what has been idle for too long."""
+        while len(self._idle) > but and self._idle[0].http.has_expired():
+            await _close(self._idle.popleft().http)
 
     async def _wait_for_a_place(self, seconds: float | None) -> None:
         if self._places.value:
@@ -78,7 +105,7 @@ class Connections:
             return
         raise httpcore.PoolTimeout(f"no connection was free within {seconds:g} s")
 
-    async def _take(self) -> _Connection | None:
+    async def _take(self) -> Connection | None:
         """The connection used last, if it still stands."""
         while self._idle:
             if not (connection := self._idle.pop()).http.has_expired():
@@ -86,7 +113,7 @@ class Connections:
             await _close(connection.http)
         return None
 
-    async def _connect(self, seconds: float | None) -> _Connection:
+    async def _connect(self, seconds: float | None) -> Connection:
         host = self._origin.host.decode("ascii")
         plain = stream = await httpcore.AnyIOBackend().connect_tcp(
             host, self._origin.port, seconds, socket_options=_NO_DELAY
@@ -98,50 +125,24 @@ class Connections:
             except BaseException:  # cancelled, too
                 await _close(plain)
                 raise
-        mine = _Stream(stream)
+        mine = Stream(stream, self._piece)
         http = AsyncHTTP11Connection(self._origin, mine, keepalive_expiry=KEPT)
-        return _Connection(http, mine)
+        return Connection(http, mine)
 
-    async def _put_back(self, connection: _Connection) -> None:
+    async def _put_back(self, connection: Connection) -> None:
         del connection.stream.trace
         if self._is_closed or not connection.http.is_idle():
             await _close(connection.http)
         else:
             self._idle.append(connection)
-        while len(self._idle) > 1 and self._idle[0].http.has_expired():
-            await _close(self._idle.popleft().http)
+        await self.close_expired(but=1)
 
 
-class _Stream(AsyncNetworkStream):
-    """What a connection reads from and writes to; head and body leave in one piece."""
+class Connection(NamedTuple):
+    """One connection, and what it goes over."""
 
-    trace: Trace
-
-    def __init__(self, stream: AsyncNetworkStream) -> None:
-        self._stream, self._held = stream, b""
-        self._write_timeout: float | None = None
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._held:
-            self.trace.leaves()
-            held, self._held = self._held, b""
-            with suppress(httpcore.WriteError):  # an answer may be there all the same
-                await self._stream.write(held, self._write_timeout)
-        return await self._stream.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._held, self._write_timeout = self._held + buffer, timeout
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class _Connection(NamedTuple):
     http: AsyncHTTP11Connection
-    stream: _Stream
+    stream: Stream
 
 
 async def _close(what: AsyncHTTP11Connection | AsyncNetworkStream) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpcore
 import httpx
 
 from finetuning_async._transport._connections import Connections
+from finetuning_async._transport._failures import as_httpx
+from finetuning_async._transport._stream import OnePiece
 
 if TYPE_CHECKING:
     import ssl
@@ -92,7 +94,7 @@ class Direct:
                 request.headers[:] = own.over(request.headers)
             response = await self._connections.exchange(request, trace)
         except _FAILURES as error:
-            raise getattr(httpx, type(error).__name__)(str(error)) from None
+            raise as_httpx(error) from None
         finally:
             request.headers.clear()
         return _reply(response)
@@ -128,7 +130,7 @@ class Direct:
             call.method,
             httpcore.URL(**self._address, target=self._prefix + target.encode("ascii")),
             headers=headers,
-            content=_Body(content),
+            content=OnePiece(content),
             extensions={"timeout": timeout},
         )
 
@@ -136,27 +138,6 @@ class Direct:
 def _is_itself(method: object) -> bool:
     """Whether a method is the one that stands in the source of its library."""
     return type(method) is FunctionType and method.__code__.co_qualname in _SENDING
-
-
-class _Body:
-    """A body in one piece.
-
-    httpcore would make an async generator of it, and a cancellation leave that undone.
-    """
-
-    __slots__ = ("_piece",)
-
-    def __init__(self, piece: bytes) -> None:
-        self._piece = piece
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece, self._piece = self._piece, b""
-        if not piece:
-            raise StopAsyncIteration
-        return piece
 
 
 def _reply(response: httpcore.Response) -> Reply:

@@ -26,6 +26,12 @@ NETWORK_ERRORS: Final = (
 )
 
 
+def as_httpx(error: Exception) -> Exception:
+    """The exception of httpx for one of httpcore, which has the same name."""
+    kind: type[Exception] = getattr(httpx, type(error).__name__)
+    return kind(str(error))
+
+
 def forget_frames(error: BaseException) -> None:
     """Drop the tracebacks of an exception and of those behind it.
 

@@ -65,7 +65,7 @@ async def open_media(
         try:
             with told_by_us():
                 response = await stack.enter_async_context(
-                    pool.client().stream(
+                    pool.media_client().stream(
                         "GET",
                         _check_media_url(url),
                         headers=headers,
@@ -113,7 +113,7 @@ class MediaStream:
         self.tag = tag if tag.startswith('"') else None
 
     async def next_chunk(self) -> bytes | None:
-        """The next bytes as they come off the network, about 64 KiB; `None` at the end.
+        """The next bytes as they come off the network; `None` at the end.
 
         Raises:
             APIConnectionError: The stream broke.

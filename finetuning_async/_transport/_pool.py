@@ -119,6 +119,7 @@ class Pool:
                 " set them on it",
             )
         self._own: httpx.AsyncClient | None = None
+        self._media: httpx.AsyncClient | None = None
         self._direct: dict[str, Direct | None] = {}
         self._loop: object = None
         self.is_closed: bool = False
@@ -127,8 +128,10 @@ class Pool:
             # It loads httpcore: not before, nor at the first call, which would stand
             # still meanwhile.
             from finetuning_async._transport._direct import Direct
+            from finetuning_async._transport._wide import WideTransport
 
             self._make_direct = Direct
+            self._make_wide = WideTransport
 
     def client(self) -> httpx.AsyncClient:
         """The client to send with.
@@ -143,6 +146,22 @@ class Pool:
         if self._own is None:
             self._own = self._connecting.new_client()
         return self._own
+
+    def media_client(self) -> httpx.AsyncClient:
+        """The client to fetch files with: in larger pieces, where that can be.
+
+        Raises:
+            ClientClosedError: It was closed.
+        """
+        client = self.client()
+        if self._given is not None or self._make_direct.is_watched():
+            return client
+        if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
+            return client
+        if self._media is None:
+            wide = self._make_wide(self._connecting.tls())
+            self._media = httpx.AsyncClient(transport=wide)
+        return self._media
 
     def direct(self, base_url: str) -> Direct | None:
         """Connections of our own, or `None` if httpx is to send.
@@ -174,17 +193,19 @@ class Pool:
         """
         loop = current_token().native_token
         if loop is not self._loop:
-            self._loop, self._own, self._direct = loop, None, {}
+            self._loop, self._own, self._media, self._direct = loop, None, None, {}
         if not self.is_closed:
             self.client()
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
         self.is_closed = True
-        own, self._own = self._own, None
+        clients = self._own, self._media
+        self._own = self._media = None
         opened, self._direct = self._direct, {}
         for direct in opened.values():
             if direct is not None:
                 await direct.aclose()
-        if own is not None:
-            await own.aclose()
+        for client in clients:
+            if client is not None:
+                await client.aclose()
