@@ -7,7 +7,7 @@ list and out of the register, and teaches how long tracks take.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -108,10 +108,11 @@ class News:
 
     def _take_page(self, read: Read, offset: int, answer: Answer) -> None:
         page: Page[AnyTrack]
+        known: Any = self._latest
         if read.family == "generations":
-            page = _parsing.generation_page(answer, offset=offset)
+            page = _parsing.generation_page(answer, offset=offset, known=known)
         else:
-            page = _parsing.sound_effect_page(answer, offset=offset)
+            page = _parsing.sound_effect_page(answer, offset=offset, known=known)
         self._lists.worked(read.listing)
         for row in page.items:
             track = self._list.get(row.id)
@@ -124,6 +125,10 @@ class News:
             self._take_absence(read, page, answer)
         else:
             self._look_further(read, page)
+
+    def _latest(self, track_id: str) -> AnyTrack | None:
+        track = self._list.get(track_id)
+        return None if track is None else track.latest
 
     def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
         """Note what the whole list says about a track."""

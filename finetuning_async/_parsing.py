@@ -9,7 +9,8 @@ the place. Each name here reads one kind of answer; what all answers have is rea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from finetuning_async._answers import accepted_id as accepted_id
 from finetuning_async._answers import answer_facts as answer_facts
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Row: TypeAlias = Callable[[Any, str, Answer | None], T]
+_Known: TypeAlias = Callable[[str], T | None]
 
 _FOLDED: Final = frozenset({"ADD_FAILED", "MOVE_FAILED"})
 _UNKNOWN: Final = "unknown"
@@ -152,26 +154,36 @@ def sound_effect_row(
     )
 
 
-def generation_page(answer: Answer, *, offset: int = 0) -> Page[Generation]:
+def generation_page(
+    answer: Answer, *, offset: int = 0, known: _Known[Generation] | None = None
+) -> Page[Generation]:
     """Read a list of tracks.
 
     Args:
         answer: A 2xx.
         offset: Where this page starts, as asked for.
+        known: Tells what a track with an id was last, if that is known. A row that says
+            the same is not read again: most rows of a page that is polled do.
 
     Raises:
         APIResponseError: If it is no JSON, holds no list, or a row has no id.
     """
-    return _page(answer, "generations", generation_row, offset)
+    return _page(answer, "generations", generation_row, offset, known)
 
 
-def sound_effect_page(answer: Answer, *, offset: int = 0) -> Page[SoundEffect]:
+def sound_effect_page(
+    answer: Answer, *, offset: int = 0, known: _Known[SoundEffect] | None = None
+) -> Page[SoundEffect]:
     """Read a list of clips; as `generation_page`."""
-    return _page(answer, "soundEffects", sound_effect_row, offset)
+    return _page(answer, "soundEffects", sound_effect_row, offset, known)
 
 
-def _page(answer: Answer, key: str, row: _Row[T], offset: int) -> Page[T]:
+def _page(
+    answer: Answer, key: str, row: _Row[T], offset: int, known: _Known[T] | None
+) -> Page[T]:
     data, path = data_of(answer)
+    if known is not None:
+        row = partial(_unless_known, known, row)
     items = _items(data, path, key, row, answer)
     following = whole(data.get("nextOffset"))
     if following is None or following <= offset:
@@ -179,6 +191,16 @@ def _page(answer: Answer, key: str, row: _Row[T], offset: int) -> Page[T]:
     # An empty page ends a list, or a service that errs would be asked for ever.
     more = bool(items) and data.get("hasMore") is True
     return Page(items=items, has_more=more, next_offset=following, raw=data)
+
+
+def _unless_known(
+    known: _Known[T], row: _Row[T], value: Any, path: str, answer: Answer | None
+) -> T:
+    ident = value.get("id") if type(value) is dict else None
+    last: Any = known(ident) if type(ident) is str else None
+    if last is not None and last.raw == value:
+        return cast("T", last)
+    return row(value, path, answer)
 
 
 def _items(

@@ -39,7 +39,7 @@ from finetuning_async._watch_list import Waiter, Watched, Watcher, WatchList
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._pipeline import Pipeline
@@ -243,16 +243,15 @@ class Poller:
     def _may_read(self, now: float, track: Watched | None = None) -> bool:
         return self._sharing is None or self._sharing.may_read(now, track)
 
-    async def _sleep(self, driver: Waiter, moment: float) -> None:
+    def _sleep(self, driver: Waiter, moment: float) -> Awaitable[None]:
         self._sleeping_until = moment
-        try:
-            with anyio.CancelScope(deadline=moment):
-                await driver.parked()
-        finally:
-            self._sleeping_until = -inf
+        return driver.parked_until(moment)
 
     def _stir(self, moment: float) -> None:
-        """Wake a driver that would sleep over what has just been registered."""
+        """Wake a driver that would sleep over what has just been registered.
+
+        One that does not sleep is not harmed.
+        """
         if self._driver is not None and moment < self._sleeping_until:
             self._driver.wake()
 

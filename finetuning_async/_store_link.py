@@ -204,8 +204,7 @@ class Link:
                 if self._has_news or anyio.current_time() >= self._ask_at:
                     await self._exchange()
                 else:
-                    with anyio.CancelScope(deadline=self._ask_at):
-                        await driver.parked()
+                    await driver.parked_until(self._ask_at)
         finally:
             self._driver = None
             self._hand_on()

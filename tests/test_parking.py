@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import anyio
 import pytest
 
@@ -39,3 +41,41 @@ async def test_a_wake_between_parking_and_waiting_is_not_lost() -> None:
     parking.wake()
     with anyio.fail_after(5):
         await parked
+
+
+@pytest.mark.parametrize("woken_after", [1, None])
+async def test_who_is_parked_until_a_moment_goes_on_at_the_latest_then(
+    woken_after: float | None,
+) -> None:
+    parking, began = Parking(), anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(parking.parked_until, began + 5)
+        if woken_after is not None:
+            await anyio.sleep(woken_after)
+            parking.wake()
+    assert anyio.current_time() == pytest.approx(began + (woken_after or 5))
+
+
+async def test_without_a_moment_only_a_wake_ends_it() -> None:
+    parking, began = Parking(), anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(parking.parked_until, inf)
+        await anyio.sleep(10_000)
+        parking.wake()
+    assert anyio.current_time() == pytest.approx(began + 10_000)
+
+
+async def test_a_moment_that_has_passed_ends_it_at_once() -> None:
+    began = anyio.current_time()
+    await Parking().parked_until(began - 1)
+    assert anyio.current_time() == began
+
+
+async def test_an_old_moment_does_not_end_a_later_wait() -> None:
+    parking, began = Parking(), anyio.current_time()
+    with anyio.move_on_after(1):
+        await parking.parked_until(began + 5)
+    with anyio.move_on_after(10) as scope:
+        await parking.parked()
+    assert scope.cancelled_caught
+    assert anyio.current_time() == pytest.approx(began + 11)

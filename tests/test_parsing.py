@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from finetuning_async import _parsing as parse
+from finetuning_async._errors import APIResponseError
 from finetuning_async._models import BulkFailure, Generation
 from finetuning_async._wire import Answer
 
@@ -109,6 +110,39 @@ def test_every_page_of_generations_is_read_without_loss(name: str) -> None:
         compare(made, row)
     assert (page.has_more, page.next_offset) == (data["hasMore"], data["nextOffset"])
     assert page.raw == data
+
+
+def test_a_row_that_says_what_is_known_is_not_read_again() -> None:
+    row, other = {"id": "a", "status": "processing"}, {"id": "b", "status": "pending"}
+    last = parse.generation_row(json.loads(json.dumps(row)))
+    listed = answer({"data": {"generations": [row, other]}})
+    first, second = parse.generation_page(listed, known={"a": last}.get)
+    assert first is last
+    assert second == parse.generation_row(other)
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"status": "completed"},
+        {"parameters": {"bpm": 71}},
+        {"title": "Night"},
+        {"id": 7},
+        {"id": ["a"]},
+    ],
+    ids=str,
+)
+def test_a_row_that_says_anything_else_is_read(news: dict[str, Any]) -> None:
+    row = {"id": "a", "status": "processing", "parameters": {"bpm": 70}}
+    last = parse.generation_row(row)
+    listed = answer({"data": {"generations": [{**row, **news}]}})
+    if isinstance(news.get("id"), list):
+        with pytest.raises(APIResponseError, match="id"):
+            parse.generation_page(listed, known={"a": last}.get)
+        return
+    (track,) = parse.generation_page(listed, known={"a": last, "7": last}.get)
+    assert track == parse.generation_row({**row, **news})
+    assert track is not last
 
 
 @pytest.mark.parametrize("name", EFFECTS)

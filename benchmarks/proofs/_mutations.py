@@ -160,19 +160,31 @@ MUTANTS: Final = (
     Mutant(
         "keeps a place when a connection cannot be closed in peace",
         "_transport/_connections.py",
-        "            try:\n"
-        "                if connection is not None:\n"
-        "                    await self._put_back(connection)\n"
-        "            finally:\n"
-        "                self._places.release()\n",
-        "            if connection is not None:\n"
-        "                await self._put_back(connection)\n"
+        "        try:\n"
+        "            await self._put_back(connection)\n"
+        "        finally:\n"
         "            self._places.release()\n",
+        "        await self._put_back(connection)\n        self._places.release()\n",
         "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
-        "does not hear that bytes leave",
+        "loses the place of a call that is cancelled while connecting",
         "_transport/_connections.py",
+        "        except BaseException:  # cancelled, too\n            self._places",
+        "        except Exception:\n            self._places",
+        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "loses the connection of a download that is cancelled before its answer",
+        "_transport/_wide.py",
+        "            except BaseException:  # cancelled, too\n",
+        "            except Exception:\n",
+        "tests/test_wide.py"
+        "::test_cancelled_at_every_step_a_download_loses_no_connection",
+    ),
+    Mutant(
+        "does not hear that bytes leave",
+        "_transport/_stream.py",
         "            self.trace.leaves()\n",
         "",
         "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
@@ -180,7 +192,7 @@ MUTANTS: Final = (
     Mutant(
         "keeps connections for ever",
         "_transport/_connections.py",
-        "        while len(self._idle) > 1 and self._idle[0].http.has_expired():\n",
+        "        while len(self._idle) > but and self._idle[0].http.has_expired():\n",
         "        while False:\n",
         "tests/test_connections.py::test_connections_that_nobody_uses_are_closed",
     ),

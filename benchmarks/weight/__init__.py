@@ -86,7 +86,7 @@ def _accounts(many: int, seed: int) -> Iterator[tuple[str, str, str]]:
     for name, field in (
         ("function calls", "calls"),
         ("CPU", "cpu"),
-        ("CPU with the garbage collector off", "uncollected"),
+        ("CPU with gc.set_threshold(10_000)", "tuned"),
     ):
         low, high = getattr(ours[0], field), getattr(ours[1], field)
         peer = getattr(bare[1], field) / getattr(bare[0], field)
