@@ -8,6 +8,7 @@ ranges. The API key never goes to the media host.
 from __future__ import annotations
 
 import inspect
+from contextlib import AsyncExitStack
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -50,7 +51,7 @@ class Download:
         hook: Who is told of repetitions; `None` for nobody.
 
     Attributes:
-        done: Bytes written so far.
+        done: Bytes written by the attempts so far, to go on behind.
         total: Bytes announced; `None` if the host does not say.
     """
 
@@ -101,46 +102,58 @@ class Download:
         return path
 
     async def _attempt(self, target: TargetFile) -> None:
-        try:
-            async with self._transport.stream(
-                self._url, offset=self.done, tag=self._tag
-            ) as media:
+        broken: APIConnectionError | APIStatusError | None
+        async with AsyncExitStack() as stack:
+            try:
+                media = await stack.enter_async_context(
+                    self._transport.stream(self._url, offset=self.done, tag=self._tag)
+                )
+            except (APIConnectionError, APIStatusError) as error:
+                if not error.safe_to_retry:
+                    raise
+                broken = error
+            else:
                 self.total, self._tag = media.total, media.tag
-                await self._copy(media, target)
-        except (APIConnectionError, APIStatusError) as error:
-            if not error.safe_to_retry:
-                raise
-            broken = error
-        else:
-            return
-        raise Repeatable(broken)
+                broken = await self._copy(media, target)
+        if broken is not None:
+            raise Repeatable(broken)
 
-    async def _copy(self, media: MediaStream, target: TargetFile) -> None:
-        """Take what comes; a thread writes one batch while the next is gathered."""
+    async def _copy(
+        self, media: MediaStream, target: TargetFile
+    ) -> APIConnectionError | None:
+        """Take what comes; a thread writes one batch while the next is gathered.
+
+        Returns:
+            What broke it, if something did.
+
+        Raises:
+            APIResponseError: It is not what was asked for.
+        """
         if media.offset not in {0, self.done}:
             raise APIResponseError(
                 f"{media.host} sent what comes after {media.offset} bytes, asked for"
                 f" what comes after {self.done}"
             )
+        self.done = media.offset  # what stands behind it is dropped
         arriving = _Arriving(media, self._on_progress)
         write = partial(target.begin, media.offset, media.total)
         while not arriving.is_over:
             await in_thread_beside(partial(arriving.feed, target), write)
             write = partial(target.append, arriving.batch)
-        problem = arriving.broken or self._wrong_length(media, arriving.arrived)
-        if problem is None:
+        broken = arriving.broken or self._wrong_length(media, arriving.arrived)
+        if broken is None:
             await in_thread(target.keep, arriving.batch)
-            return
+            return None
         await in_thread(target.append, arriving.batch)  # it need not come again
         is_too_long = self.total is not None and arriving.arrived > self.total
         self.done = 0 if is_too_long else arriving.arrived
-        raise problem
+        return broken
 
     def _wrong_length(
         self, media: MediaStream, arrived: int
-    ) -> APIResponseError | APIConnectionError | None:
+    ) -> APIConnectionError | None:
         if not arrived:
-            return APIResponseError(f"{media.host} sent an empty file")
+            raise APIResponseError(f"{media.host} sent an empty file")
         if self.total is None or arrived == self.total:
             return None
         return APIConnectionError(

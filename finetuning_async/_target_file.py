@@ -25,7 +25,7 @@ _writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", No
 _fallocate: Callable[[int, int, int], None] | None = getattr(
     os, "posix_fallocate", None
 )
-"""Reserves room on the disk. Else ext4 looks for it when the file takes the place of an
+"""Reserves room on the disk. Else ext4 looks for it when a file takes the place of an
 older one, and begins to write, and we wait. macOS and Windows have no such call."""
 
 RESERVED: Final = 1 << 26
@@ -64,9 +64,15 @@ class TargetFile:
             self._open()
         self._file.seek(offset)
         self._file.truncate()
-        if _fallocate is not None and size is not None and 0 < size <= RESERVED:
-            with contextlib.suppress(OSError):  # not every file system can
+        if size is not None and 0 < size <= RESERVED and self.path.exists():
+            self._reserve(offset, size)
+
+    def _reserve(self, offset: int, size: int) -> None:
+        if _fallocate is not None:
+            try:
                 _fallocate(self._file.fileno(), 0, size)
+            except OSError:  # not every file system can; a full one gave all it had
+                self._file.truncate(offset)
 
     def _open(self) -> None:
         try:
@@ -107,6 +113,7 @@ class TargetFile:
         An older file of that name is replaced.
         """
         self.append(last)
+        self._file.truncate()  # what was reserved, if that was more
         self._file.close()
         # mkstemp makes it private; an ordinary file has what the umask leaves.
         mask = os.umask(0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeAlias, TypeVar
 
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from sniffio import current_async_library
 
 from finetuning_async._shield import carried_to_its_end
@@ -31,6 +32,11 @@ T = TypeVar("T")
 LINGER: Final = 0.05
 """Seconds for which a thread waits for more work. To call one in takes 0.2 ms: much for
 what arrives at 100 MB/s, nothing for what is slower."""
+
+THREADS: Final = 40
+"""Threads that may linger at a time, as many as anyio has for all else."""
+
+_lingering: RunVar[anyio.CapacityLimiter] = RunVar("_lingering")
 
 
 def clock_jumps() -> bool:
@@ -77,15 +83,33 @@ async def in_thread_beside(
         work()
         await meanwhile(_nobody_takes)
         return
-    thread = _Lingering(work)
+    limiter = _limiter()
+    thread, scope = _Lingering(work, limiter), anyio.CancelScope()
+
+    async def working() -> None:
+        try:
+            await anyio.to_thread.run_sync(thread.work, limiter=limiter)
+        except BaseException:
+            scope.cancel()  # what goes on beside it is in vain
+            raise
 
     async def offering() -> None:
         try:
-            await meanwhile(thread.offer)
+            with scope:
+                await meanwhile(thread.offer)
         finally:
             thread.dismiss()
 
-    await carried_to_its_end(lambda: anyio.to_thread.run_sync(thread.work), offering)
+    await carried_to_its_end(working, offering)
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    """Who may linger: those of the program's own threads are not kept waiting."""
+    try:
+        return _lingering.get()
+    except LookupError:
+        _lingering.set(anyio.CapacityLimiter(THREADS))
+        return _lingering.get()
 
 
 def _nobody_takes(_: Callable[[], object]) -> bool:
@@ -95,7 +119,10 @@ def _nobody_takes(_: Callable[[], object]) -> bool:
 class _Lingering:
     """A thread that stays for a while to be offered more: to call one in takes long."""
 
-    def __init__(self, first: Callable[[], object]) -> None:
+    def __init__(
+        self, first: Callable[[], object], limiter: anyio.CapacityLimiter
+    ) -> None:
+        self._limiter = limiter
         self._offered: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._offered.put(first)
         self._lock = Lock()
@@ -126,9 +153,13 @@ class _Lingering:
         with self._lock:
             self._is_free = True
         with suppress(Empty):
-            return self._offered.get(timeout=LINGER)
+            return self._offered.get(timeout=self._patience())
         with self._lock:
             if self._is_free:
                 self._is_free = False
                 return None
         return self._offered.get()  # offered at the last moment
+
+    def _patience(self) -> float:
+        """Seconds to stay; others may wait for its place."""
+        return LINGER if self._limiter.available_tokens else 0.0

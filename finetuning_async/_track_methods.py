@@ -319,7 +319,7 @@ class TrackMethods(ABC):
                 there.
             APIStatusError: The media host refused.
             APIConnectionError: The stream broke, repeatedly.
-            APITimeoutError: Time was over; nothing is left of it.
+            APITimeoutError: Time was over; no part of the file is left.
             OSError: It could not be written; the disk may be full.
         """
         from finetuning_async._download import Download, audio_url

@@ -257,6 +257,38 @@ async def test_a_part_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
+async def test_a_part_that_does_not_say_which_is_refused(tmp_path: Path) -> None:
+    def host(request: httpx.Request) -> httpx.Response:
+        if "range" in request.headers:
+            return httpx.Response(206, content=b"f")
+        headers = {"content-length": "6"}
+        return httpx.Response(200, headers=headers, stream=Chunks(b"abcdef", 1, 5))
+
+    with pytest.raises(APIResponseError, match="a part of the file, but not which"):
+        await serving(host).download(URL, tmp_path / "a.mp3")
+    assert names_in(tmp_path) == []
+
+
+async def test_a_file_that_begins_again_and_breaks_again_has_no_gap(
+    tmp_path: Path,
+) -> None:
+    asked: list[str | None] = []
+
+    def host(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("range"))
+        headers = {"content-length": str(len(WHOLE))}
+        if len(asked) < 3:
+            stream = Chunks(WHOLE, 50_000, (2 * BATCH, 60_000)[len(asked) - 1])
+            return httpx.Response(200, headers=headers, stream=stream)
+        headers["content-range"] = f"bytes 100000-{len(WHOLE) - 1}/{len(WHOLE)}"
+        return httpx.Response(206, headers=headers, content=WHOLE[100_000:])
+
+    path = await serving(host).download(URL, tmp_path / "a.mp3")
+    assert path.read_bytes() == WHOLE
+    assert asked[0] is None
+    assert asked[2] == "bytes=100000-"
+
+
 async def test_a_file_that_came_too_long_is_read_from_the_start_again(
     tmp_path: Path,
 ) -> None:
@@ -306,6 +338,59 @@ async def test_what_the_callback_raises_comes_out_as_it_is(
     with pytest.raises(RuntimeError, match="enough"):
         await in_chunks(65_536).download(URL, tmp_path / "a.mp3", on_progress=stop)
     assert names_in(tmp_path) == []
+
+
+async def test_an_error_of_ours_out_of_the_callback_breaks_no_stream(
+    tmp_path: Path,
+) -> None:
+    calls = 0
+
+    def ask(done: int, total: int | None) -> None:
+        nonlocal calls
+        calls += 1
+        raise APIConnectionError("of another call", safe_to_retry=True)
+
+    with pytest.raises(APIConnectionError, match="of another call"):
+        await in_chunks(65_536).download(URL, tmp_path / "a.mp3", on_progress=ask)
+    assert calls == 1
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("fallocate", [None, os.posix_fallocate])
+def test_room_is_reserved_where_an_older_file_is_replaced(
+    older: bool, fallocate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_target_file, "_fallocate", fallocate)
+    path = tmp_path / "a.mp3"
+    if older:
+        path.write_bytes(b"older")
+    target = TargetFile(path)
+    target.begin(0, 1_000_000)
+    (part,) = tmp_path.glob("*.part")
+    assert part.stat().st_size == (1_000_000 if older and fallocate else 0)
+    target.append([bytes(600_000)])
+    target.begin(400_000, 500_000)
+    target.keep([b"end"])
+    assert path.read_bytes() == bytes(400_000) + b"end"
+
+
+def test_a_reservation_that_fails_gives_back_what_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int, offset: int, size: int) -> None:
+        os.truncate(number, size // 2)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_target_file, "_fallocate", full)
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"older")
+    target = TargetFile(path)
+    target.begin(0, 1_000_000)
+    (part,) = tmp_path.glob("*.part")
+    assert part.stat().st_size == 0
+    target.keep([b"whole"])
+    assert path.read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("after", range(1, 90, 4))

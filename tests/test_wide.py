@@ -99,6 +99,16 @@ async def test_a_host_that_is_not_there_is_told(
             await client.download(URL, tmp_path / "a.mp3")
 
 
+async def test_one_warning_does_for_calls_and_files(
+    net: Net, asked: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncClient(KEY, verify=False) as client:
+        await client.download(URL, tmp_path / "a.mp3")
+        net.answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+        await client.health()
+    assert caplog.text.count("verify=False") == 1
+
+
 def _transport() -> Transport:
     return Transport(
         pool=Pool(None),

@@ -94,14 +94,16 @@ class Connecting:
         """Whether nothing was chosen."""
         return self.proxy is None and self.verify is True and self.trust_env
 
-    def new_client(self) -> httpx.AsyncClient:
+    def new_client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         """A client that connects like this.
+
+        Args:
+            context: What `tls` gave.
 
         Raises:
             InvalidRequestError: What the environment says is no proxy, or no file of
                 certificates.
         """
-        context = self.tls()
         try:
             return httpx.AsyncClient(
                 verify=context,

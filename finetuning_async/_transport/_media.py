@@ -13,6 +13,7 @@ import httpx
 
 from finetuning_async._errors import (
     APIConnectionError,
+    APIResponseError,
     APIStatusError,
     APITimeoutError,
     InvalidRequestError,
@@ -78,7 +79,7 @@ async def open_media(
             _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
-            media = MediaStream(response)
+            media = MediaStream(response, asked=offset)
             try:
                 yield media
             finally:
@@ -96,6 +97,10 @@ def _log(url: str, outcome: str, begun_at: float) -> None:
 class MediaStream:
     """A file of the media host while it arrives.
 
+    Args:
+        response: What brings it.
+        asked: From which byte it was asked for.
+
     Attributes:
         host: Who sends it.
         offset: Where the bytes begin.
@@ -103,12 +108,12 @@ class MediaStream:
         tag: Its ``ETag``, if that is a strong one.
     """
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, *, asked: int = 0) -> None:
         self.host = response.url.host
         if response.status_code not in {200, 206}:
             raise _refused_file(response)
+        self.offset, self.total = _extent(response, asked)
         self._source = _body(response)
-        self.offset, self.total = _extent(response)
         tag = response.headers.get("etag", "")
         self.tag = tag if tag.startswith('"') else None
 
@@ -143,16 +148,23 @@ def _body(response: httpx.Response) -> AsyncIterator[bytes]:
     return aiter(cast("httpx.AsyncByteStream", response.stream))
 
 
-def _extent(response: httpx.Response) -> tuple[int, int | None]:
+def _extent(response: httpx.Response, asked: int) -> tuple[int, int | None]:
     """Where a response begins in the file, and how long the file is.
 
     ``Content-Range: bytes 500-999/1000`` (RFC 9110, section 14.4), else
     ``Content-Length``.
+
+    Raises:
+        APIResponseError: It is a part that was asked for, but does not say which.
     """
     if response.status_code == 206:
         match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
         if match is not None:
             return int(match[1]), int(match[2]) if match[2].isdigit() else None
+        if asked:
+            raise APIResponseError(
+                f"{response.url.host} sent a part of the file, but not which"
+            )
     if "content-encoding" in response.headers:  # it tells the length of the code
         return 0, None
     length = response.headers.get("content-length", "")

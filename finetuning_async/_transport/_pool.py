@@ -15,6 +15,8 @@ from finetuning_async._transport._connecting import Connecting
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
+    import ssl
+
     from finetuning_async._transport._direct import Direct
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -121,6 +123,7 @@ class Pool:
         self._own: httpx.AsyncClient | None = None
         self._media: httpx.AsyncClient | None = None
         self._direct: dict[str, Direct | None] = {}
+        self._context: ssl.SSLContext | None = None
         self._loop: object = None
         self.is_closed: bool = False
         self.is_traced: bool = http_client is None
@@ -144,7 +147,7 @@ class Pool:
         if self._given is not None:
             return self._given
         if self._own is None:
-            self._own = self._connecting.new_client()
+            self._own = self._connecting.new_client(self._tls())
         return self._own
 
     def media_client(self) -> httpx.AsyncClient:
@@ -159,7 +162,7 @@ class Pool:
         if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
             return client
         if self._media is None:
-            wide = self._make_wide(self._connecting.tls())
+            wide = self._make_wide(self._tls())
             self._media = httpx.AsyncClient(transport=wide)
         return self._media
 
@@ -182,7 +185,12 @@ class Pool:
         sample = client.build_request("GET", base_url, headers=HEADERS)
         if self._connecting.may_have_a_proxy(sample.url.scheme):
             return None
-        return self._make_direct(sample, self._connecting.tls())
+        return self._make_direct(sample, self._tls())
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = self._connecting.tls()
+        return self._context
 
     def enter_loop(self) -> None:
         """Drop the connections if they belong to an event loop that has ended.

@@ -10,7 +10,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
+from anyio.lowlevel import RunVar
 
 from finetuning_async import _threads
 from finetuning_async._threads import LINGER, _Lingering, in_thread_beside
@@ -102,9 +104,9 @@ async def test_what_a_thread_took_is_done_however_soon_it_leaves(
     assert log.done == taken
 
 
-def test_what_is_offered_to_a_thread_that_is_about_to_leave_is_done() -> None:
-    log = Log()
-    thread = _Lingering(partial(log.note, "first"))
+async def test_what_is_offered_to_a_thread_that_is_about_to_leave_is_done() -> None:
+    log, limiter = Log(), anyio.CapacityLimiter(1)
+    thread = _Lingering(partial(log.note, "first"), limiter)
 
     class Late(SimpleQueue[Any]):
         def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -146,6 +148,55 @@ async def test_an_error_beside_the_thread_comes_out_when_its_work_is_done() -> N
     with pytest.raises(RuntimeError, match="enough"):
         await in_thread_beside(offers, int)
     assert log.done == ["taken"]
+
+
+async def test_an_error_in_the_thread_ends_what_goes_on_beside_it() -> None:
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    async def offers(_: Offer) -> None:
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(5), pytest.raises(OSError, match="No space left"):
+        await in_thread_beside(offers, fail)
+
+
+async def test_threads_that_linger_keep_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_threads, "LINGER", 60)
+    may_end, there = anyio.Event(), []
+
+    async def offers(offer: Offer) -> None:
+        await until(partial(offer, int))
+        there.append(offer)
+        await may_end.wait()
+
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(in_thread_beside, offers, int)
+            await until(lambda: len(there) == 2)
+            assert await anyio.to_thread.run_sync(int) == 0
+            may_end.set()
+
+
+async def test_threads_do_not_linger_where_others_wait_for_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_threads, "LINGER", 60)
+    monkeypatch.setattr(_threads, "THREADS", 2)
+    monkeypatch.setattr(_threads, "_lingering", RunVar("_few"))
+    log = Log()
+
+    async def offers(_: Offer) -> None:
+        await until(lambda: len(log.done) == 6)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(in_thread_beside, offers, partial(log.note, number))
 
 
 @pytest.mark.parametrize("native", [True, False])
