@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import anyio
 from sniffio import current_async_library
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable
 
 
@@ -28,7 +29,7 @@ class Parking:
     def parked(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
         if current_async_library() == "asyncio":
-            self._parked = asyncio.get_running_loop().create_future()
+            self._parked = _running_loop().create_future()
             return self._parked
         self._parked = anyio.Event()
         return self._parked.wait()
@@ -42,7 +43,7 @@ class Parking:
         # A timer does: a scope of anyio's would be eight objects more, and slower.
         alarm = None
         if moment < inf:
-            alarm = asyncio.get_running_loop().call_at(moment, self.wake)
+            alarm = _running_loop().call_at(moment, self.wake)
         try:
             await self.parked()
         finally:
@@ -55,3 +56,9 @@ class Parking:
             self._parked.set()
         elif self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop, on asyncio, which is not imported for programs that use trio."""
+    loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
+    return loop

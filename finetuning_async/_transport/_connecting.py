@@ -6,7 +6,6 @@ import logging
 import os
 import ssl
 from functools import cache
-from importlib.util import find_spec
 from typing import Final, TypeAlias
 from urllib.request import getproxies
 
@@ -160,6 +159,12 @@ def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
         return None, _A_PROXY
     if not 0 < (proxy.url.port or 80) <= _LAST_PORT:
         return None, f"the port of a proxy is 1 to {_LAST_PORT}"
-    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
+    if proxy.url.scheme.startswith("socks") and not _has_socksio():
         return None, "a socks proxy needs the package socksio: pip install httpx[socks]"
     return proxy, ""
+
+
+def _has_socksio() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("socksio") is not None
