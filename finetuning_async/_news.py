@@ -7,7 +7,7 @@ list and out of the register, and teaches how long tracks take.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -108,11 +108,10 @@ class News:
 
     def _take_page(self, read: Read, offset: int, answer: Answer) -> None:
         page: Page[AnyTrack]
-        known: Any = self._latest
         if read.family == "generations":
-            page = _parsing.generation_page(answer, offset=offset, known=known)
+            page = _parsing.generation_page(answer, offset=offset, known=self)
         else:
-            page = _parsing.sound_effect_page(answer, offset=offset, known=known)
+            page = _parsing.sound_effect_page(answer, offset=offset, known=self)
         self._lists.worked(read.listing)
         for row in page.items:
             track = self._list.get(row.id)
@@ -126,9 +125,14 @@ class News:
         else:
             self._look_further(read, page)
 
-    def _latest(self, track_id: str) -> AnyTrack | None:
+    def last(self, track_id: str) -> AnyTrack | None:
+        """What was last seen of a track."""
         track = self._list.get(track_id)
         return None if track is None else track.latest
+
+    def wants(self, track_id: str) -> bool:
+        """Whether anybody wants to know of a track."""
+        return self._list.get(track_id) is not None or self._inflight.has(track_id)
 
     def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
         """Note what the whole list says about a track."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from finetuning_async._answers import accepted_id as accepted_id
 from finetuning_async._answers import answer_facts as answer_facts
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from finetuning_async._types import Kind
 
 T = TypeVar("T")
+_Track = TypeVar("_Track", Generation, SoundEffect)
 _Row: TypeAlias = Callable[[Any, str, Answer | None], T]
-_Known: TypeAlias = Callable[[str], T | None]
 
 _FOLDED: Final = frozenset({"ADD_FAILED", "MOVE_FAILED"})
 _UNKNOWN: Final = "unknown"
@@ -56,6 +56,16 @@ _STATUSES: Final = {
 }
 _KINDS: Final = {word: word for word in ("music", "instrumental", "sound_effect")}
 _NO_PARAMETERS: Final = GenerationParameters()
+
+
+class Known(Protocol):
+    """What is known of tracks by one who reads pages of them again and again."""
+
+    def last(self, track_id: str) -> Generation | SoundEffect | None:
+        """What was last seen of a track."""
+
+    def wants(self, track_id: str) -> bool:
+        """Whether all is to be read of a track."""
 
 
 def generation(answer: Answer, *, kind: Kind = "music") -> Generation:
@@ -155,35 +165,38 @@ def sound_effect_row(
 
 
 def generation_page(
-    answer: Answer, *, offset: int = 0, known: _Known[Generation] | None = None
+    answer: Answer, *, offset: int = 0, known: Known | None = None
 ) -> Page[Generation]:
     """Read a list of tracks.
 
     Args:
         answer: A 2xx.
         offset: Where this page starts, as asked for.
-        known: Tells what a track with an id was last, if that is known. A row that says
-            the same is not read again: most rows of a page that is polled do.
+        known: What is known of its tracks by one who reads it again and again. Rows
+            that say the same are what they were; those that are not wanted have only
+            `id`, `status`, `created_at` and `raw`.
 
     Raises:
         APIResponseError: If it is no JSON, holds no list, or a row has no id.
     """
-    return _page(answer, "generations", generation_row, offset, known)
+    row: _Row[Generation] = generation_row
+    if known is not None:
+        row = partial(_row_again, known, Generation, generation_row)
+    return _page(answer, "generations", row, offset)
 
 
 def sound_effect_page(
-    answer: Answer, *, offset: int = 0, known: _Known[SoundEffect] | None = None
+    answer: Answer, *, offset: int = 0, known: Known | None = None
 ) -> Page[SoundEffect]:
     """Read a list of clips; as `generation_page`."""
-    return _page(answer, "soundEffects", sound_effect_row, offset, known)
-
-
-def _page(
-    answer: Answer, key: str, row: _Row[T], offset: int, known: _Known[T] | None
-) -> Page[T]:
-    data, path = data_of(answer)
+    row: _Row[SoundEffect] = sound_effect_row
     if known is not None:
-        row = partial(_unless_known, known, row)
+        row = partial(_row_again, known, SoundEffect, sound_effect_row)
+    return _page(answer, "soundEffects", row, offset)
+
+
+def _page(answer: Answer, key: str, row: _Row[T], offset: int) -> Page[T]:
+    data, path = data_of(answer)
     items = _items(data, path, key, row, answer)
     following = whole(data.get("nextOffset"))
     if following is None or following <= offset:
@@ -193,14 +206,30 @@ def _page(
     return Page(items=items, has_more=more, next_offset=following, raw=data)
 
 
-def _unless_known(
-    known: _Known[T], row: _Row[T], value: Any, path: str, answer: Answer | None
-) -> T:
+def _row_again(
+    known: Known,
+    model: type[_Track],
+    row: _Row[_Track],
+    value: Any,
+    path: str,
+    answer: Answer | None,
+) -> _Track:
+    """A row of a page that is read again and again.
+
+    Most say what they said before, or are of tracks that nobody waits for.
+    """
     ident = value.get("id") if type(value) is dict else None
-    last: Any = known(ident) if type(ident) is str else None
+    last = known.last(ident) if type(ident) is str else None
     if last is not None and last.raw == value:
-        return cast("T", last)
-    return row(value, path, answer)
+        return cast("_Track", last)
+    if type(ident) is not str or known.wants(ident):
+        return row(value, path, answer)
+    return model(
+        id=_id_of(value, path, answer),
+        status=_word(value.get("status"), _STATUSES, _UNKNOWN),
+        created_at=moment(value.get("createdAt")),
+        raw=value,
+    )
 
 
 def _items(

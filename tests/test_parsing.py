@@ -112,37 +112,81 @@ def test_every_page_of_generations_is_read_without_loss(name: str) -> None:
     assert page.raw == data
 
 
+class Waiting:
+    """Somebody who waits for one track, and has seen it."""
+
+    def __init__(self, track: Generation) -> None:
+        self.track = track
+
+    def last(self, track_id: str) -> Generation | None:
+        return self.track if track_id in {self.track.id, "7"} else None
+
+    def wants(self, track_id: str) -> bool:
+        return track_id in {"a", "wanted"}
+
+
 def test_a_row_that_says_what_is_known_is_not_read_again() -> None:
-    row, other = {"id": "a", "status": "processing"}, {"id": "b", "status": "pending"}
+    row = {"id": "a", "status": "processing"}
+    wanted = {"id": "wanted", "status": "pending", "prompt": "x"}
     last = parse.generation_row(json.loads(json.dumps(row)))
-    listed = answer({"data": {"generations": [row, other]}})
-    first, second = parse.generation_page(listed, known={"a": last}.get)
+    listed = answer({"data": {"generations": [row, wanted]}})
+    first, second = parse.generation_page(listed, known=Waiting(last))
     assert first is last
-    assert second == parse.generation_row(other)
+    assert second == parse.generation_row(wanted)
+
+
+@pytest.mark.parametrize("effects", [False, True])
+def test_of_a_row_that_nobody_waits_for_only_the_state_is_read(effects: bool) -> None:
+    row = {
+        "id": "b",
+        "status": "completed",
+        "prompt": "x",
+        "createdAt": "2026-03-02 18:05:00",
+    }
+    known = Waiting(parse.generation_row({"id": "a"}))
+    page: Any
+    if effects:
+        listed = answer({"data": {"soundEffects": [row]}})
+        page = parse.sound_effect_page(listed, known=known)
+    else:
+        page = parse.generation_page(
+            answer({"data": {"generations": [row]}}), known=known
+        )
+    (track,) = page
+    assert (track.id, track.status, track.is_final) == ("b", "completed", True)
+    assert track.created_at == dt.datetime(2026, 3, 2, 18, 5, tzinfo=dt.UTC)
+    assert track.raw == row
+    assert track.prompt == ""
 
 
 @pytest.mark.parametrize(
     "news",
-    [
-        {"status": "completed"},
-        {"parameters": {"bpm": 71}},
-        {"title": "Night"},
-        {"id": 7},
-        {"id": ["a"]},
-    ],
+    [{"status": "completed"}, {"parameters": {"bpm": 71}}, {"title": "Night"}],
     ids=str,
 )
 def test_a_row_that_says_anything_else_is_read(news: dict[str, Any]) -> None:
     row = {"id": "a", "status": "processing", "parameters": {"bpm": 70}}
     last = parse.generation_row(row)
     listed = answer({"data": {"generations": [{**row, **news}]}})
-    if isinstance(news.get("id"), list):
-        with pytest.raises(APIResponseError, match="id"):
-            parse.generation_page(listed, known={"a": last}.get)
-        return
-    (track,) = parse.generation_page(listed, known={"a": last, "7": last}.get)
+    (track,) = parse.generation_page(listed, known=Waiting(last))
     assert track == parse.generation_row({**row, **news})
     assert track is not last
+
+
+@pytest.mark.parametrize("row", [{"id": 7}, {"id": "7 "}], ids=str)
+def test_a_row_with_an_odd_id_is_read_like_any_other(row: dict[str, Any]) -> None:
+    known = Waiting(parse.generation_row({"id": "a"}))
+    (track,) = parse.generation_page(
+        answer({"data": {"generations": [row]}}), known=known
+    )
+    assert track == parse.generation_row(row)
+
+
+@pytest.mark.parametrize("row", [{"id": ["a"]}, {"id": ""}, {}, None], ids=str)
+def test_a_row_without_an_id_is_an_error_to_those_who_wait_too(row: Any) -> None:
+    listed = answer({"data": {"generations": [row]}})
+    with pytest.raises(APIResponseError):
+        parse.generation_page(listed, known=Waiting(parse.generation_row({"id": "a"})))
 
 
 @pytest.mark.parametrize("name", EFFECTS)
