@@ -5,8 +5,8 @@ the event loop. Neither syncs the file, and each writes one that is not there ye
 turns, medians of the ratios of neighbours. The longest time for which the event loop
 stood still is measured by a task that only sleeps.
 
-Client, server and the thread that writes share what processors there are: on two, a
-thread costs more than it saves.
+Client, server and the thread that writes share what processors there are: on two, the
+thread has to wait for one of the others.
 """
 
 from __future__ import annotations
