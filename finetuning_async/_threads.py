@@ -104,7 +104,7 @@ async def in_thread_beside(
 
 
 def _limiter() -> anyio.CapacityLimiter:
-    """Who may linger: those of the program's own threads are not kept waiting."""
+    """The places of threads that linger; those of the program's own stay free."""
     try:
         return _lingering.get()
     except LookupError:

@@ -67,9 +67,9 @@ class WideTransport(httpx.AsyncBaseTransport):
         host = url.scheme, url.host, url.port
         if host not in self._hosts:
             await self._forget_old()
-        return self._hosts.setdefault(
-            host, Connections(url.origin, self._tls, piece=AT_ONCE)
-        )
+            connections = Connections(url.origin, self._tls, piece=AT_ONCE)
+            self._hosts.setdefault(host, connections)
+        return self._hosts[host]
 
     async def _forget_old(self) -> None:
         """Close connections to hosts that are not used any more."""
