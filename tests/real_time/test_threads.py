@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -214,20 +213,20 @@ def test_a_cancellation_waits_for_the_work_and_no_longer(
     async def offers(_: Offer) -> None:
         await anyio.sleep_forever()
 
+    async def call(scope: anyio.CancelScope) -> None:
+        with scope:
+            await in_thread_beside(offers, work)
+
     async def main() -> None:
+        scope = anyio.CancelScope()
+        task = asyncio.create_task(call(scope))
+        await until(begun.is_set)
+        (task if native else scope).cancel()
+        may_end.set()
         with anyio.fail_after(5):
-            async with anyio.create_task_group() as group:
-                call = asyncio.create_task(in_thread_beside(offers, work))
-                group.start_soon(_joined, call)
-                await until(begun.is_set)
-                (call if native else group.cancel_scope).cancel()
-                may_end.set()
-        assert call.cancelled()
+            await asyncio.wait([task])
+        assert task.cancelled() == native
+        assert scope.cancelled_caught != native
 
     anyio.run(main)
     assert log.done == ["whole"]
-
-
-async def _joined(call: asyncio.Task[None]) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await call
