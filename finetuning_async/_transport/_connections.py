@@ -33,8 +33,7 @@ class Connections:
     """Connections to one origin.
 
     Args:
-        origin: Its address.
-        tls: For ``https``.
+        origin: Its address; `tls` is for ``https``.
         piece: Bytes that are read at a time, if so many have arrived.
     """
 
@@ -79,7 +78,7 @@ class Connections:
         return connection
 
     async def give_back(self, connection: Connection) -> None:
-        """Keep a connection if its answer was read whole, else close it."""
+        """Keep it if its answer was read whole, else close it."""
         try:
             await self._put_back(connection)
         finally:
@@ -125,9 +124,9 @@ class Connections:
             except BaseException:  # cancelled, too
                 await _close(plain)
                 raise
-        mine = Stream(stream, self._piece)
-        http = AsyncHTTP11Connection(self._origin, mine, keepalive_expiry=KEPT)
-        return Connection(http, mine)
+        ours = Stream(stream, self._piece)
+        http = AsyncHTTP11Connection(self._origin, ours, keepalive_expiry=KEPT)
+        return Connection(http, ours)
 
     async def _put_back(self, connection: Connection) -> None:
         del connection.stream.trace
