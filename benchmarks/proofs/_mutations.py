@@ -176,10 +176,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "loses the connection of a download that is cancelled before its answer",
-        "_transport/_wide.py",
+        "_transport/_media_transport.py",
         "            except BaseException:  # cancelled, too\n",
         "            except Exception:\n",
-        "tests/test_wide.py"
+        "tests/test_media_transport.py"
         "::test_cancelled_at_every_step_a_download_loses_no_connection",
     ),
     Mutant(

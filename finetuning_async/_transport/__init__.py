@@ -1,14 +1,14 @@
 """The one place that speaks httpx.
 
-_pool         base URLs, timeouts, and the connections that views of a client share
-_send         `Transport`: sends a call, and says what is known when it fails
-_direct       how it is sent without httpx: the quick way
-_connections  what that goes over
-_stream       what goes into a connection, and what comes out of it
-_connecting   through which proxy, and which certificates count
-_media        `MediaStream`: a file of the media host while it arrives
-_wide         how it is fetched without httpx's pool, in larger pieces
-_failures     what exceptions of httpx say, and what they must not show
+_pool             base URLs, timeouts, and the connections that views of a client share
+_send             `Transport`: sends a call, and says what is known when it fails
+_direct           how it is sent without httpx: the quick way
+_connections      what that goes over
+_stream           what goes into a connection, and what comes out of it
+_connecting       through which proxy, and which certificates count
+_media            `MediaStream`: a file of the media host while it arrives
+_media_transport  how it is fetched without httpx's pool, in larger pieces
+_failures         what exceptions of httpx say, and what they must not show
 """
 
 from finetuning_async._transport._connecting import (

@@ -44,8 +44,8 @@ class Connections:
         self._is_closed = False
 
     @property
-    def are_none(self) -> bool:
-        """Whether none is in use, nor kept."""
+    def is_empty(self) -> bool:
+        """Whether no connection is in use, nor kept."""
         return not self._idle and self._places.value == AT_MOST
 
     async def exchange(self, request: Request, trace: Trace) -> Response:

@@ -131,10 +131,10 @@ class Pool:
             # It loads httpcore: not before, nor at the first call, which would stand
             # still meanwhile.
             from finetuning_async._transport._direct import Direct
-            from finetuning_async._transport._wide import WideTransport
+            from finetuning_async._transport._media_transport import MediaTransport
 
             self._make_direct = Direct
-            self._make_wide = WideTransport
+            self._make_media = MediaTransport
 
     def client(self) -> httpx.AsyncClient:
         """The client to send with.
@@ -162,8 +162,8 @@ class Pool:
         if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
             return client
         if self._media is None:
-            wide = self._make_wide(self._tls())
-            self._media = httpx.AsyncClient(transport=wide)
+            transport = self._make_media(self._tls())
+            self._media = httpx.AsyncClient(transport=transport)
         return self._media
 
     def direct(self, base_url: str) -> Direct | None:

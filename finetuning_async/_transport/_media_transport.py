@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 AT_ONCE: Final = 1 << 17
-"""Bytes. More is no faster: it does not stay in the processor's cache."""
+"""Bytes of a piece. More is no faster: it does not stay in the processor's cache."""
 
 _FAILURES: Final = (
     httpcore.TimeoutException,
@@ -32,7 +32,7 @@ _FAILURES: Final = (
 )
 
 
-class WideTransport(httpx.AsyncBaseTransport):
+class MediaTransport(httpx.AsyncBaseTransport):
     """Sends requests without a body to any host; no proxy.
 
     Args:
@@ -75,7 +75,7 @@ class WideTransport(httpx.AsyncBaseTransport):
         """Close connections to hosts that are not used any more."""
         for host, connections in list(self._hosts.items()):
             await connections.close_expired()
-            if connections.are_none and self._hosts.get(host) is connections:
+            if connections.is_empty and self._hosts.get(host) is connections:
                 del self._hosts[host]
 
     async def aclose(self) -> None:

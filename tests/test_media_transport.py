@@ -13,7 +13,7 @@ import pytest
 from finetuning_async import APIConnectionError, AsyncClient
 from finetuning_async._transport import Pool, Transport, as_timeout
 from finetuning_async._transport._connections import AT_MOST, Connections
-from finetuning_async._transport._wide import AT_ONCE, WideTransport
+from finetuning_async._transport._media_transport import AT_ONCE, MediaTransport
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net, Stream
 
@@ -125,9 +125,9 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
 
 
 def _hosts_of(transport: Transport) -> list[Connections]:
-    wide = transport.pool.media_client()._transport
-    assert isinstance(wide, WideTransport)
-    return list(wide._hosts.values())
+    media = transport.pool.media_client()._transport
+    assert isinstance(media, MediaTransport)
+    return list(media._hosts.values())
 
 
 @pytest.mark.parametrize("means", STEPS)
