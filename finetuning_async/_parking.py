@@ -29,7 +29,7 @@ class Parking:
     def parked(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
         if current_async_library() == "asyncio":
-            self._parked = _running_loop().create_future()
+            self._parked = running_loop().create_future()
             return self._parked
         self._parked = anyio.Event()
         return self._parked.wait()
@@ -43,7 +43,7 @@ class Parking:
         # A timer does: a scope of anyio's would be eight objects more, and slower.
         alarm = None
         if moment < inf:
-            alarm = _running_loop().call_at(moment, self.wake)
+            alarm = running_loop().call_at(moment, self.wake)
         try:
             await self.parked()
         finally:
@@ -58,7 +58,7 @@ class Parking:
             self._parked.set_result(None)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def running_loop() -> asyncio.AbstractEventLoop:
     """The event loop, on asyncio, which is not imported for programs that use trio."""
     loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
     return loop

@@ -15,6 +15,7 @@ ended.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -61,6 +62,10 @@ PASSING_STATUSES: Final = frozenset({408, 425, 429})
 """The 4xx that say nothing about the track that was asked for."""
 
 _ANY_READ: Final = Call(method="GET", path="/v1/generations")
+
+
+class _Leaves(Exception):  # noqa: N818 - never leaves the poller
+    """The driver is served while a read is under way."""
 
 
 class Poller:
@@ -199,7 +204,9 @@ class Poller:
         self._driver = driver
         try:
             while not driver.ready:
-                await self._step(driver)
+                step = self._step(driver)
+                if step is not None:
+                    await step
             if self._sharing is not None and not self._idle:
                 await self._sharing.leave()
         finally:
@@ -215,20 +222,20 @@ class Poller:
         if self._driver is None and self._idle:
             next(iter(self._idle)).wake()
 
-    async def _step(self, driver: Waiter) -> None:
+    def _step(self, driver: Waiter) -> Awaitable[None] | None:
+        """What to wait for next; `None` if the driver has to leave."""
         now = anyio.current_time()
         self._ring(driver, now)
         if driver.ready:
-            return
+            return None
         self._list.follow_inflight(now)
         meeting = inf if self._sharing is None else self._sharing.next_meeting
         look = self._next_look(now)
         if self._sharing is not None and meeting <= now:
-            await self._sharing.meet()
-        elif look <= now:
-            await self._look(driver)
-        else:
-            await self._sleep(driver, min(look, self._list.next_alarm(), meeting))
+            return self._sharing.meet()
+        if look <= now:
+            return self._look(driver)
+        return self._sleep(driver, min(look, self._list.next_alarm(), meeting))
 
     def _next_look(self, now: float) -> float:
         """When to read next: something is due, its turn has come, none is under way."""
@@ -265,21 +272,20 @@ class Poller:
     # One read.
 
     async def _look(self, driver: Waiter) -> None:
-        guarded = Guarded(lambda held: self._read(driver, held), grace=GRACE_OF_A_READ)
+        guarded = Guarded(
+            partial(self._read, driver), grace=GRACE_OF_A_READ, place=driver
+        )
         self._is_reading = True
         try:
-            with anyio.CancelScope() as scope:
-                await guarded.run(
-                    meanwhile=lambda: self._keep_time(driver, guarded, scope)
-                )
+            await guarded.run(partial(self._keep_time, driver, guarded))
+        except _Leaves:
+            pass
         finally:
             self._is_reading, self._reading = False, ()
             if self._driver is not None:
                 self._driver.wake()
 
-    async def _keep_time(
-        self, driver: Waiter, reading: Guarded[None], scope: anyio.CancelScope
-    ) -> None:
+    async def _keep_time(self, driver: Waiter, reading: Guarded[None]) -> None:
         """Ring alarms while a read is under way, however long it takes.
 
         A driver that has to leave meanwhile hands the wheel on at once.
@@ -288,7 +294,7 @@ class Poller:
             while not reading.is_done:
                 self._ring(driver, anyio.current_time())
                 if driver.ready:
-                    scope.cancel()  # felt at the next await
+                    raise _Leaves
                 await self._sleep(driver, self._list.next_alarm())
         except BaseException:
             self._let_go(driver)
@@ -314,8 +320,6 @@ class Poller:
                     await driver.pipeline.limiter.flush()
         except (NoAnswer, Repeatable, FinetuningError) as failure:
             self._failed(driver.pipeline, read, failure)
-        finally:
-            driver.wake()  # `guarded.is_done` is set before the driver can run
 
     def _begin(self, pipeline: Pipeline) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""

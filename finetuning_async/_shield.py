@@ -9,16 +9,20 @@ the child and does not end before it.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
+from sniffio import current_async_library
 
-from finetuning_async._parking import Parking
+from finetuning_async._parking import Parking, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    import asyncio
+    from collections.abc import Awaitable, Callable, Coroutine
+    from contextlib import AbstractContextManager
 
 T = TypeVar("T")
 
@@ -44,49 +48,52 @@ class Guarded(Generic[T]):
     __slots__ = (
         "_error",
         "_grace",
+        "_part",
+        "_place",
         "_result",
-        "_scope",
         "_until",
-        "_waiting",
+        "_whole",
         "_work",
         "caller_left",
         "is_done",
     )
 
     def __init__(
-        self, work: Callable[[Guarded[T]], Awaitable[T]], *, grace: float = GRACE
+        self,
+        work: Callable[[Guarded[T]], Awaitable[T]],
+        *,
+        grace: float = GRACE,
+        place: Parking | None = None,
     ) -> None:
         self._work = work
         self._grace = grace
-        self._scope: anyio.CancelScope | None = None
+        self._place = place or Parking()
+        self._whole = anyio.CancelScope()
+        self._part: anyio.CancelScope | None = None
         self._until = inf
         self._result: list[T] = []
         self._error: BaseException | None = None
         self.caller_left = False
         self.is_done = False
-        self._waiting = Parking()
 
-    @contextmanager
-    def held(self) -> Generator[None]:
+    def held(self) -> AbstractContextManager[object]:
         """Guard a part of the work. Parts may follow one another, not nest."""
-        with anyio.CancelScope(shield=True, deadline=self._until) as scope:
-            self._scope = scope
-            try:
-                yield
-            finally:
-                self._scope = None
+        self._part = anyio.CancelScope(shield=True, deadline=self._until)
+        return self._part
 
     @property
     def is_over(self) -> bool:
         """Whether the part that is held has used up its grace."""
-        return self._scope is not None and self._scope.cancel_called
+        return self._part is not None and self._part.cancel_called
 
     def release(self) -> None:
         """From here on the part that is held may be cancelled at once."""
-        if self._scope is not None:
-            self._scope.shield = False
+        if self._part is not None:
+            self._part.shield = False
 
-    async def run(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> T:
+    def run(
+        self, meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> Coroutine[Any, Any, T]:
         """Start the work and wait for its end.
 
         Args:
@@ -101,20 +108,60 @@ class Guarded(Generic[T]):
                 the caller's cancellation, once the guarded part has ended or its grace
                 is over.
         """
+        if current_async_library() == "asyncio":
+            return self._beside_a_task(meanwhile)
+        return self._in_a_nursery(meanwhile)
+
+    async def _beside_a_task(
+        self, meanwhile: Callable[[], Awaitable[None]] | None
+    ) -> T:
+        """On asyncio a bare task does: a task group would be twenty objects more."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        child = running_loop().create_task(self._child())
+        child.add_done_callback(self._ended)
+        failed: Exception | None = None
+        try:
+            try:
+                if meanwhile is not None:
+                    await meanwhile()
+            except Exception as its_own:
+                self.hurry()
+                failed = its_own
+            while not child.done():
+                await self._place.parked()
+        except GeneratorExit:  # its loop is gone, and nobody waits
+            raise
+        except BaseException:
+            self.hurry()
+            await self._outlast(child)
+            raise
+        return self._outcome(failed)
+
+    async def _outlast(self, child: asyncio.Task[None]) -> None:
+        """Wait for the child, whatever cancels the caller again."""
+        with anyio.CancelScope(shield=True):
+            while not child.done():
+                with suppress(anyio.get_cancelled_exc_class()):
+                    await self._place.parked()
+
+    async def _in_a_nursery(self, meanwhile: Callable[[], Awaitable[None]] | None) -> T:
         failed: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._child)
             try:
                 if meanwhile is not None:
                     await meanwhile()
-                elif not self.is_done:
-                    await self._waiting.parked()
+                while not self.is_done:
+                    await self._place.parked()
             except Exception as its_own:  # the group would wrap it
                 self.hurry()
                 failed = its_own
             except BaseException:
                 self.hurry()
                 raise
+        return self._outcome(failed)
+
+    def _outcome(self, failed: Exception | None) -> T:
         if self._result and failed is None:
             return self._result[0]
         error, self._error = self._error or failed, None
@@ -127,15 +174,17 @@ class Guarded(Generic[T]):
             del error, failed  # or its traceback would hold itself
 
     def hurry(self) -> None:
-        """Give the guarded part no more than `grace` seconds from now."""
+        """Cancel the work; what is held has no more than `grace` seconds from now."""
         self.caller_left = True
         self._until = min(self._until, anyio.current_time() + self._grace)
-        if self._scope is not None:
-            self._scope.deadline = self._until
+        if self._part is not None:
+            self._part.deadline = self._until
+        self._whole.cancel()
 
     async def _child(self) -> None:
         try:
-            self._result.append(await self._work(self))
+            with self._whole:
+                self._result.append(await self._work(self))
         except GeneratorExit:  # its loop is gone, and nobody waits
             raise
         except BaseException as error:
@@ -143,8 +192,13 @@ class Guarded(Generic[T]):
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
         finally:
+            self._ended()
+
+    def _ended(self, _: object = None) -> None:
+        """Also called of a task that a stranger cancelled before its first step."""
+        if not self.is_done:
             self.is_done = True
-            self._waiting.wake()
+            self._place.wake()
 
 
 async def carried_to_its_end(

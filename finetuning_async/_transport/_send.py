@@ -79,13 +79,13 @@ class Transport:
     timeout: httpx.Timeout
     headers: Headers | None = None
 
-    async def send(
+    def send(
         self,
         call: Call,
         *,
         seconds_left: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """Send one call and read its answer whole.
 
         Args:
@@ -106,8 +106,8 @@ class Transport:
             if self.headers is not None:
                 send = partial(direct.send, own=self.headers)
         elif call.repeatable and self.pool.is_traced:
-            return await self._send_held(call, steps)
-        return await self._send(send, call, steps, Trace(still_wanted))
+            return self._send_held(call, steps)
+        return self._send(send, call, steps, Trace(still_wanted))
 
     async def _send_held(self, call: Call, steps: dict[str, float | None]) -> Answer:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
