@@ -7,6 +7,7 @@ step.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from finetuning_async._errors import APIConnectionError, APITimeoutError
@@ -57,9 +58,14 @@ class Trace:
     Args:
         still_wanted: Asked right before the first byte leaves; if not, none does.
         on_first_byte: Called right after that.
+
+    Attributes:
+        until: When its answer is given up at the latest, on the loop's clock.
+        seen: Whether anything was told of it.
+        left: Whether its first byte was handed over.
     """
 
-    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen")
+    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen", "until")
 
     def __init__(
         self,
@@ -68,6 +74,7 @@ class Trace:
     ) -> None:
         self._still_wanted = still_wanted
         self._on_first_byte = on_first_byte
+        self.until: float = inf
         self.seen: bool = False
         self.left: bool = False
 

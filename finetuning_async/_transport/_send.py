@@ -126,16 +126,17 @@ class Transport:
         self, send: _Send, call: Call, steps: dict[str, float | None], trace: Trace
     ) -> Answer:
         failure: NoAnswer | None = None
-        reply: Reply | None = None
         key = self.key if call.needs_key else None
         sent_at = anyio.current_time()
+        trace.until = sent_at + _sum(steps)
         try:
-            with anyio.move_on_after(_sum(steps)):
-                reply = await send(call, key, steps, trace)
+            status, headers, content = await send(call, key, steps, trace)
         except ClientClosedError:
             raise
         except Exception as error:
             failure = self._no_answer(call, trace, error)
+            if failure.timed_out and anyio.current_time() >= trace.until:
+                failure = _too_slow(trace, steps)
         except BaseException as cancelled:
             forget_frames(cancelled)
             raise
@@ -143,9 +144,6 @@ class Transport:
             self.pool.is_traced |= trace.seen
         if failure is not None:  # out of the handler, so that no context clings to it
             raise failure
-        if reply is None:
-            raise _too_slow(trace, steps)
-        status, headers, content = reply
         return Answer(
             status=status,
             headers=headers,
@@ -165,7 +163,7 @@ class Transport:
                 request.headers[KEY_HEADER] = key.reveal()
             if self.headers is not None:
                 request.headers.update(self.headers.reveal())
-            with told_by_us():
+            with told_by_us(), anyio.fail_after(trace.until - anyio.current_time()):
                 response = await client.send(request, follow_redirects=False)
         finally:
             request.headers.pop(KEY_HEADER, None)

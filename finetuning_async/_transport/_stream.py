@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import httpcore
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ class Stream(httpcore.AsyncNetworkStream):
         piece: Bytes to take at a time, at least, if so many have arrived.
 
     Attributes:
-        trace: Hears when a request leaves.
+        trace: Hears when a request leaves, and says how long its answer may take.
     """
 
     trace: Trace
@@ -30,12 +32,19 @@ class Stream(httpcore.AsyncNetworkStream):
         self._write_timeout: float | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what has arrived, when what was written has left."""
+        """Read what has arrived, when what was written has left.
+
+        The answer as a whole has until `Trace.until`; each read has `timeout` seconds,
+        and one that drips would never end.
+        """
         if self._held:
             self.trace.leaves()
             held, self._held = self._held, b""
             with suppress(httpcore.WriteError):  # an answer may be there all the same
                 await self._stream.write(held, self._write_timeout)
+        if self.trace.until < inf:
+            left = max(self.trace.until - anyio.current_time(), 0.0)
+            timeout = left if timeout is None else min(timeout, left)
         return await self._stream.read(max(max_bytes, self._piece), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
