@@ -21,10 +21,11 @@ class Parking:
     coroutines, would be six objects and 1.3 KiB more, for each of thousands that wait.
     """
 
-    __slots__ = ("_parked",)
+    __slots__ = ("_alarm", "_parked")
 
     def __init__(self) -> None:
         self._parked: asyncio.Future[None] | anyio.Event | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def parked(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
@@ -49,6 +50,29 @@ class Parking:
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+    def parked_with_alarm(self, moment: float) -> Awaitable[None]:
+        """The same, for one who waits often and mostly is woken long before.
+
+        On asyncio the alarm stays set for the next time, until `drop_alarm`.
+        """
+        if current_async_library() != "asyncio":
+            return self.parked_until(moment)
+        if self._alarm is None or self._alarm.when() != moment:
+            self.drop_alarm()
+            if moment < inf:
+                self._alarm = running_loop().call_at(moment, self._ring)
+        return self.parked()
+
+    def drop_alarm(self) -> None:
+        """Take back the alarm of `parked_with_alarm`."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     def wake(self) -> None:
         """Let the task go on; harmless if none waits."""

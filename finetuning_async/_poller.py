@@ -92,7 +92,7 @@ class Poller:
         self._idle: dict[Waiter, None] = {}
         self._driver: Waiter | None = None
         self._sleeping_until = -inf
-        self._is_reading = False
+        self._reader: Waiter | None = None
         self._reading: Sequence[Watched] = ()
         self._failures = 0
         self._sharing: Sharing | None = None
@@ -100,7 +100,7 @@ class Poller:
     def __repr__(self) -> str:
         return (
             f"<Poller tracks={len(self._list)} waiters={len(self._idle)}"
-            f" driven={self._driver is not None} reading={self._is_reading}"
+            f" driven={self._driver is not None} reading={self._reader is not None}"
             f" failures={self._failures}>"
         )
 
@@ -214,6 +214,7 @@ class Poller:
 
     def _let_go(self, driver: Waiter) -> None:
         """Leave the wheel; a driver that has left already does nothing here."""
+        driver.drop_alarm()
         if self._driver is driver:
             self._driver = None
             self._hand_on()
@@ -239,7 +240,7 @@ class Poller:
 
     def _next_look(self, now: float) -> float:
         """When to read next: something is due, its turn has come, none is under way."""
-        if self._is_reading or not self._may_read(now):
+        if self._reader is not None or not self._may_read(now):
             return inf
         look = self._list.next_look()
         if look <= now:
@@ -272,37 +273,38 @@ class Poller:
     # One read.
 
     async def _look(self, driver: Waiter) -> None:
-        guarded = Guarded(
-            partial(self._read, driver), grace=GRACE_OF_A_READ, place=driver
-        )
-        self._is_reading = True
+        guarded = Guarded(self._read, grace=GRACE_OF_A_READ, place=driver)
+        self._reader = driver
         try:
-            await guarded.run(partial(self._keep_time, driver, guarded))
+            await guarded.run(self._keep_time)
         except _Leaves:
             pass
         finally:
-            self._is_reading, self._reading = False, ()
+            self._reader, self._reading = None, ()
             if self._driver is not None:
                 self._driver.wake()
 
-    async def _keep_time(self, driver: Waiter, reading: Guarded[None]) -> None:
+    async def _keep_time(self, under_way: Guarded[None]) -> None:
         """Ring alarms while a read is under way, however long it takes.
 
         A driver that has to leave meanwhile hands the wheel on at once.
         """
+        driver = self._reader
         try:
-            while not reading.is_done:
+            while not under_way.is_done:
                 self._ring(driver, anyio.current_time())
                 if driver.ready:
                     raise _Leaves
-                await self._sleep(driver, self._list.next_alarm())
+                self._sleeping_until = alarm = self._list.next_alarm()
+                await driver.parked_with_alarm(alarm)
         except BaseException:
             self._let_go(driver)
             raise
 
-    async def _read(self, driver: Waiter, guarded: Guarded[None]) -> None:
+    async def _read(self, guarded: Guarded[None]) -> None:
         """Take a turn, then read what is due at that moment. Runs in a child task."""
         read: Read | None = None
+        driver = self._reader
         try:
             permit = await driver.pipeline.turn(_ANY_READ)
             try:

@@ -123,7 +123,7 @@ class Guarded(Generic[T]):
         try:
             try:
                 if meanwhile is not None:
-                    await meanwhile()
+                    await meanwhile(self)
             except Exception as its_own:
                 self.hurry()
                 failed = its_own
@@ -150,7 +150,7 @@ class Guarded(Generic[T]):
             group.start_soon(self._child)
             try:
                 if meanwhile is not None:
-                    await meanwhile()
+                    await meanwhile(self)
                 while not self.is_done:
                     await self._place.parked()
             except Exception as its_own:  # the group would wrap it

@@ -36,6 +36,9 @@ _FAILURES: Final = (
     httpcore.ProtocolError,
 )
 
+_NO_BODY: Final = OnePiece()
+_JSON: Final = (b"Content-Type", b"application/json")
+
 _SENDING: Final = frozenset(
     {
         "AsyncClient.send",
@@ -121,18 +124,20 @@ class Direct:
         target = call.path
         if call.query:
             target += f"?{httpx.QueryParams(dict(call.query))}"
-        headers, content = self._headers, b""
+        request = httpcore.Request(
+            call.method,
+            httpcore.URL(**self._address, target=self._prefix + target.encode("ascii")),
+            content=_NO_BODY,
+            extensions={"timeout": timeout},
+        )
+        # Given to its constructor they would be checked and copied, one by one.
+        request.headers = [*self._headers]
         if call.body is not None:
             content = json.dumps(call.body).encode()
             length = (b"Content-Length", b"%d" % len(content))
-            headers = [*headers, (b"Content-Type", b"application/json"), length]
-        return httpcore.Request(
-            call.method,
-            httpcore.URL(**self._address, target=self._prefix + target.encode("ascii")),
-            headers=headers,
-            content=OnePiece(content),
-            extensions={"timeout": timeout},
-        )
+            request.headers += (_JSON, length)
+            request.stream = OnePiece(content)
+        return request
 
 
 def _is_itself(method: object) -> bool:
