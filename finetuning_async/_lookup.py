@@ -33,7 +33,7 @@ from finetuning_async._types import Kind
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from finetuning_async._inflight import InFlight
+    from finetuning_async._inflight import InFlight, SeedMark
     from finetuning_async._models import Page
     from finetuning_async._pipeline import Pipeline
 
@@ -82,7 +82,8 @@ class Lost:
         seed: The seed sent; `None` for a sound effect, which has none.
         seed_is_ours: Whether it was drawn here, at random, and so tells the track apart
             from all others; one that the caller chose may have been used before.
-        seed_is_shared: Whether other creates with this seed were on their way.
+        mark: Says whether other creates with this seed were on their way; one may set
+            out while this one is looked for.
         sent_at: When its first byte left, in seconds of the loop's clock.
         lost_at: When it was given up, likewise.
     """
@@ -91,7 +92,7 @@ class Lost:
     prompt: str
     seed: int | None
     seed_is_ours: bool
-    seed_is_shared: bool
+    mark: SeedMark | None
     sent_at: float
     lost_at: float
 
@@ -186,7 +187,8 @@ class Lookup:
             return True
         if self._since() is None or only.created_at is None:
             return False  # it may be of last week
-        return only.prompt == lost.prompt or not lost.seed_is_shared
+        is_shared = lost.mark is not None and lost.mark.is_shared
+        return only.prompt == lost.prompt or not is_shared
 
     async def _list(self) -> list[AnyTrack] | None:
         """Page through what was created since; `None` if that did not succeed."""

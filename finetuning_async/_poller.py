@@ -15,7 +15,6 @@ ended.
 from __future__ import annotations
 
 import logging
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -78,6 +77,9 @@ class Poller:
         per: Seconds.
     """
 
+    _reader: Waiter
+    """Who reads, while a read is under way."""
+
     def __init__(
         self, inflight: InFlight, clock: ServerClock, *, limit: int, per: float
     ) -> None:
@@ -92,7 +94,7 @@ class Poller:
         self._idle: dict[Waiter, None] = {}
         self._driver: Waiter | None = None
         self._sleeping_until = -inf
-        self._reader: Waiter | None = None
+        self._is_reading = False
         self._reading: Sequence[Watched] = ()
         self._failures = 0
         self._sharing: Sharing | None = None
@@ -100,7 +102,7 @@ class Poller:
     def __repr__(self) -> str:
         return (
             f"<Poller tracks={len(self._list)} waiters={len(self._idle)}"
-            f" driven={self._driver is not None} reading={self._reader is not None}"
+            f" driven={self._driver is not None} reading={self._is_reading}"
             f" failures={self._failures}>"
         )
 
@@ -240,7 +242,7 @@ class Poller:
 
     def _next_look(self, now: float) -> float:
         """When to read next: something is due, its turn has come, none is under way."""
-        if self._reader is not None or not self._may_read(now):
+        if self._is_reading or not self._may_read(now):
             return inf
         look = self._list.next_look()
         if look <= now:
@@ -274,13 +276,14 @@ class Poller:
 
     async def _look(self, driver: Waiter) -> None:
         guarded = Guarded(self._read, grace=GRACE_OF_A_READ, place=driver)
-        self._reader = driver
+        self._is_reading, self._reader = True, driver
         try:
             await guarded.run(self._keep_time)
         except _Leaves:
             pass
         finally:
-            self._reader, self._reading = None, ()
+            self._is_reading, self._reading = False, ()
+            del self._reader
             if self._driver is not None:
                 self._driver.wake()
 
@@ -294,12 +297,15 @@ class Poller:
             while not under_way.is_done:
                 self._ring(driver, anyio.current_time())
                 if driver.ready:
-                    raise _Leaves
+                    break
                 self._sleeping_until = alarm = self._list.next_alarm()
                 await driver.parked_with_alarm(alarm)
         except BaseException:
             self._let_go(driver)
             raise
+        if not under_way.is_done:
+            self._let_go(driver)
+            raise _Leaves
 
     async def _read(self, guarded: Guarded[None]) -> None:
         """Take a turn, then read what is due at that moment. Runs in a child task."""

@@ -2,7 +2,7 @@
 
 ``CancelScope(shield=True)`` around an await holds against anyio's own scopes only.
 `asyncio.timeout`, `asyncio.wait_for`, `asyncio.TaskGroup`, `task.cancel()` and Ctrl-C
-cancel the *task*, shield or not. So the work runs in a child task whose body is
+cancel the *task*, shield or not. So the work runs in a child task, parts of which are
 shielded: nobody but this module knows the child, so nobody cancels it. The call owns
 the child and does not end before it.
 """
@@ -20,7 +20,6 @@ from sniffio import current_async_library
 from finetuning_async._parking import Parking, running_loop
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractContextManager
 
@@ -38,6 +37,7 @@ class Guarded(Generic[T]):
             ``with guarded.held():`` goes on for up to `grace` seconds after the caller
             was cancelled; the rest of it is cancelled at once.
         grace: Seconds, at least 0.
+        place: Where the caller waits, if it has a place to be woken at.
 
     Attributes:
         caller_left: Whether the caller was cancelled; the work may take that as a word
@@ -92,13 +92,13 @@ class Guarded(Generic[T]):
             self._part.shield = False
 
     def run(
-        self, meanwhile: Callable[[], Awaitable[None]] | None = None
+        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None
     ) -> Coroutine[Any, Any, T]:
         """Start the work and wait for its end.
 
         Args:
-            meanwhile: What the caller does beside the work, in its own task; the call
-                ends when both have. By default it waits.
+            meanwhile: What the caller does beside the work, in its own task; called
+                with this object. The call ends when both have. By default it waits.
 
         Returns:
             What the work returned.
@@ -109,43 +109,42 @@ class Guarded(Generic[T]):
                 is over.
         """
         if current_async_library() == "asyncio":
-            return self._beside_a_task(meanwhile)
-        return self._in_a_nursery(meanwhile)
+            return self._in_a_task(meanwhile)
+        return self._in_a_group(meanwhile)
 
-    async def _beside_a_task(
-        self, meanwhile: Callable[[], Awaitable[None]] | None
+    async def _in_a_task(
+        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None
     ) -> T:
-        """On asyncio a bare task does: a task group would be twenty objects more."""
+        """Run it on asyncio, where a group would be twenty objects more, and slower."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         child = running_loop().create_task(self._child())
         child.add_done_callback(self._ended)
-        failed: Exception | None = None
         try:
             try:
                 if meanwhile is not None:
                     await meanwhile(self)
             except Exception as its_own:
-                self.hurry()
-                failed = its_own
-            while not child.done():
+                self._fail(its_own)
+            while not self.is_done:
                 await self._place.parked()
         except GeneratorExit:  # its loop is gone, and nobody waits
             raise
         except BaseException:
             self.hurry()
-            await self._outlast(child)
+            await self._outlast()
             raise
-        return self._outcome(failed)
+        return self._outcome()
 
-    async def _outlast(self, child: asyncio.Task[None]) -> None:
-        """Wait for the child, whatever cancels the caller again."""
+    async def _outlast(self) -> None:
+        """Wait for the end, whatever cancels the caller again."""
         with anyio.CancelScope(shield=True):
-            while not child.done():
+            while not self.is_done:
                 with suppress(anyio.get_cancelled_exc_class()):
                     await self._place.parked()
 
-    async def _in_a_nursery(self, meanwhile: Callable[[], Awaitable[None]] | None) -> T:
-        failed: Exception | None = None
+    async def _in_a_group(
+        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None
+    ) -> T:
         async with anyio.create_task_group() as group:
             group.start_soon(self._child)
             try:
@@ -154,24 +153,27 @@ class Guarded(Generic[T]):
                 while not self.is_done:
                     await self._place.parked()
             except Exception as its_own:  # the group would wrap it
-                self.hurry()
-                failed = its_own
+                self._fail(its_own)
             except BaseException:
                 self.hurry()
                 raise
-        return self._outcome(failed)
+        return self._outcome()
 
-    def _outcome(self, failed: Exception | None) -> T:
-        if self._result and failed is None:
+    def _fail(self, error: Exception) -> None:
+        self._error = error  # unless the work has another
+        self.hurry()
+
+    def _outcome(self) -> T:
+        error, self._error = self._error, None
+        if error is None and self._result:
             return self._result[0]
-        error, self._error = self._error or failed, None
         if error is None:
             # asyncio only: a stranger cancelled the child before its first step.
             raise anyio.get_cancelled_exc_class()
         try:
             raise error
         finally:
-            del error, failed  # or its traceback would hold itself
+            del error  # or its traceback would hold itself
 
     def hurry(self) -> None:
         """Cancel the work; what is held has no more than `grace` seconds from now."""
@@ -215,4 +217,7 @@ async def carried_to_its_end(
             return await work()
         raise AssertionError("unreachable: an endless scope is not cancelled")
 
-    return await Guarded(held, grace=inf).run(meanwhile)
+    guarded = Guarded(held, grace=inf)
+    if meanwhile is None:
+        return await guarded.run()
+    return await guarded.run(lambda _: meanwhile())

@@ -379,7 +379,7 @@ class Submitter:
             prompt=order.request.prompt,
             seed=order.seed,
             seed_is_ours=order.seed_is_ours,
-            seed_is_shared=order.mark is not None and order.mark.is_shared,
+            mark=order.mark,
             sent_at=now if order.lost_since is None else order.lost_since,
             lost_at=now,
         )

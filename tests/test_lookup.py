@@ -193,14 +193,15 @@ async def test_twins_with_a_seed_of_the_callers_go_one_after_another(
 
 
 @pytest.mark.parametrize("rewrite", [False, True])
+@pytest.mark.parametrize("apart", [0.01, 5.0], ids=["at once", "during the lookup"])
 async def test_two_prompts_with_one_seed_are_told_apart_or_not_adopted(
-    *, rewrite: bool
+    *, rewrite: bool, apart: float
 ) -> None:
     service = Emulator(latency=(0.1, 0.1), rewrite_prompts=rewrite)
     async with emulated(service) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         emulator.add_fault(post("lost_after_commit"))
-        found, unknown = await _both(client, ("a", 7), ("b", 7))
+        found, unknown = await _both(client, ("a", 7), ("b", 7), apart=apart)
         (track_id,) = emulator.tracks
         named = {t.id for t in found} | {c for e in unknown for c in e.candidates}
         assert named == {track_id}
@@ -211,7 +212,7 @@ async def test_two_prompts_with_one_seed_are_told_apart_or_not_adopted(
 
 
 async def _both(
-    client: AsyncClient, *creates: tuple[str, int | None]
+    client: AsyncClient, *creates: tuple[str, int | None], apart: float = 0.01
 ) -> tuple[list[Generation], list[SubmissionUnknownError]]:
     found: list[Generation] = []
     unknown: list[SubmissionUnknownError] = []
@@ -225,7 +226,7 @@ async def _both(
     async with anyio.create_task_group() as group:
         for prompt, seed in creates:
             group.start_soon(one, prompt, seed)
-            await anyio.sleep(0.01)
+            await anyio.sleep(apart)
     return found, unknown
 
 

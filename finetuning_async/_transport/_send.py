@@ -42,7 +42,7 @@ from finetuning_async._transport._pool import HEADERS, Pool
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from finetuning_async._transport._direct import Reply
@@ -85,7 +85,7 @@ class Transport:
         *,
         seconds_left: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
-    ) -> Awaitable[Answer]:
+    ) -> Coroutine[Any, Any, Answer]:
         """Send one call and read its answer whole.
 
         Args:
