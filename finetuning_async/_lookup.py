@@ -28,12 +28,13 @@ from finetuning_async._errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from finetuning_async._inflight import SeedMark
 from finetuning_async._models import Generation, SoundEffect
 from finetuning_async._types import Kind
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from finetuning_async._inflight import InFlight, SeedMark
+    from finetuning_async._inflight import InFlight
     from finetuning_async._models import Page
     from finetuning_async._pipeline import Pipeline
 

@@ -20,11 +20,13 @@ class Net:
 
     Attributes:
         answer: What each request is answered with.
+        pause: Seconds before each piece of an answer.
         opened: The streams that were opened, in their order.
         hung_up: Whether the other side closes what is idle.
     """
 
     answer: bytes = ANSWER
+    pause: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
     hung_up: bool = False
 
@@ -56,7 +58,11 @@ class Stream(httpcore.AsyncNetworkStream):
     to_come: bytes = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        await anyio.sleep(STEP)
+        try:
+            with anyio.fail_after(timeout):
+                await anyio.sleep(self.net.pause)
+        except TimeoutError:
+            raise httpcore.ReadTimeout from None
         part, self.to_come = self.to_come[:20], self.to_come[20:]
         return part
 

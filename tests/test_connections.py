@@ -101,6 +101,23 @@ async def test_an_answer_that_was_packed_is_unpacked(net: Net) -> None:
     assert (await _transport().send(GET)).content == b'{"a": 1}'
 
 
+async def test_an_answer_that_drips_has_as_long_as_all_steps_together(net: Net) -> None:
+    net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
+    net.pause = 9.0
+    transport, began = _transport(10.0), anyio.current_time()
+    with pytest.raises(NoAnswer, match="did not end within 40 s") as caught:
+        await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
+    assert anyio.current_time() - began == pytest.approx(40)
+    _assert_whole(transport, net)
+    net.pause = 11.0
+    began = anyio.current_time()
+    with pytest.raises(NoAnswer, match="ReadTimeout") as caught:
+        await transport.send(POST)
+    assert caught.value.timed_out
+    assert anyio.current_time() - began == pytest.approx(10 + 3 * STEP)
+
+
 @pytest.mark.parametrize("means", STEPS)
 @pytest.mark.parametrize("warm", [False, True], ids=["new", "used before"])
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])

@@ -79,3 +79,51 @@ async def test_an_old_moment_does_not_end_a_later_wait() -> None:
         await parking.parked()
     assert scope.cancelled_caught
     assert anyio.current_time() == pytest.approx(began + 11)
+
+
+async def test_an_alarm_ends_every_wait_that_asks_for_it() -> None:
+    parking, began = Parking(), anyio.current_time()
+    with anyio.move_on_after(1):
+        await parking.parked_with_alarm(began + 5)
+    await parking.parked_with_alarm(began + 5)
+    assert anyio.current_time() == pytest.approx(began + 5)
+    await parking.parked_with_alarm(began + 5)  # it rang, and would not again
+    assert anyio.current_time() == pytest.approx(began + 5)
+    parking.drop_alarm()
+
+
+@pytest.mark.parametrize("moment", [3, 8])
+async def test_the_alarm_asked_for_last_holds(moment: float) -> None:
+    parking, began = Parking(), anyio.current_time()
+    with anyio.move_on_after(1):
+        await parking.parked_with_alarm(began + 5)
+    await parking.parked_with_alarm(began + moment)
+    assert anyio.current_time() == pytest.approx(began + moment)
+    with anyio.move_on_after(20) as scope:
+        await parking.parked_with_alarm(inf)
+    assert scope.cancelled_caught
+
+
+async def test_an_alarm_that_is_dropped_wakes_nobody() -> None:
+    parking, began = Parking(), anyio.current_time()
+    with anyio.move_on_after(1):
+        await parking.parked_with_alarm(began + 5)
+    parking.drop_alarm()
+    with anyio.move_on_after(10) as scope:
+        await parking.parked()
+    assert scope.cancelled_caught
+    assert anyio.current_time() == pytest.approx(began + 11)
+
+
+async def test_who_has_an_alarm_can_be_woken_before() -> None:
+    parking, began = Parking(), anyio.current_time()
+    async with anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            await parking.parked_with_alarm(began + 5)
+            parking.drop_alarm()
+
+        group.start_soon(wait)
+        await anyio.sleep(2)
+        parking.wake()
+    assert anyio.current_time() == pytest.approx(began + 2)

@@ -123,6 +123,71 @@ async def test_a_result_and_an_error_come_as_they_are() -> None:
     assert caught.value.__context__ is None
 
 
+async def test_a_caller_that_was_cancelled_before_begins_nothing() -> None:
+    deed = Deed()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await Guarded(deed).run()
+    assert scope.cancelled_caught
+    await anyio.sleep(10)
+    assert deed.log == []
+
+
+async def test_a_call_ends_when_the_work_and_what_is_beside_it_have_ended() -> None:
+    async def shorter(guarded: Guarded[str]) -> None:
+        await anyio.sleep(1)
+        assert not guarded.is_done
+
+    async def longer(guarded: Guarded[str]) -> None:
+        await anyio.sleep(5)
+        assert guarded.is_done
+
+    for beside, seconds in ((shorter, 3), (longer, 5)):
+        began = anyio.current_time()
+        assert await Guarded(Deed()).run(beside) == "result"
+        assert anyio.current_time() - began == pytest.approx(seconds)
+
+
+async def test_an_error_beside_it_cuts_off_what_is_not_held_and_comes_out() -> None:
+    async def fail(_: Guarded[str]) -> None:
+        await anyio.sleep(1.5)
+        raise KeyError("beside it")
+
+    deed = Deed()
+    with pytest.raises(KeyError, match="beside it"):
+        await Guarded(deed).run(fail)
+    assert deed.log == ["begun", "held part done"]
+    assert anyio.current_time() == pytest.approx(2.0)
+
+
+async def test_of_two_errors_that_of_the_work_comes_out() -> None:
+    async def work(guarded: Guarded[None]) -> None:
+        with guarded.held():
+            await anyio.sleep(2)
+            raise ValueError("the work's")
+
+    async def fail(_: Guarded[None]) -> None:
+        await anyio.sleep(1)
+        raise KeyError("beside it")
+
+    with pytest.raises(ValueError, match="the work's"):
+        await Guarded(work).run(fail)
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_who_only_waits_for_the_end_any_more_is_heard_too(means: Means) -> None:
+    deed = Deed(held_for=1000)
+
+    async def beside(_: Guarded[str]) -> None:
+        await anyio.sleep(1.2)
+
+    async def main() -> None:
+        assert await means.run(lambda: Guarded(deed).run(beside), 1.5)
+
+    play(means.loop, main)
+    assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
+
+
 async def test_released_work_may_be_cancelled_at_once() -> None:
     async def work(guarded: Guarded[None]) -> None:
         with guarded.held():
