@@ -17,6 +17,14 @@ MUTANTS: Final = (
         "tests/test_submit.py::test_a_create_whose_answer_is_lost_is_found",
     ),
     Mutant(
+        "lets an answer drip",
+        "_transport/_stream.py",
+        "        if self.trace.until < inf:\n",
+        "        if self.trace.until < 0:\n",
+        "tests/test_connections.py"
+        "::test_an_answer_that_drips_has_as_long_as_all_steps_together",
+    ),
+    Mutant(
         "resends on 502",
         "_submit.py",
         "            raise self._lost(order, str(error), error)\n",
@@ -53,6 +61,14 @@ MUTANTS: Final = (
         "dt.timedelta(days=30)",
         "tests/test_lookup.py"
         "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another",
+    ),
+    Mutant(
+        "takes a shared seed for its own",
+        "_lookup.py",
+        "        is_shared = lost.mark is not None and lost.mark.is_shared\n",
+        "        is_shared = False\n",
+        "tests/test_lookup.py"
+        "::test_two_prompts_with_one_seed_are_told_apart_or_not_adopted",
     ),
     Mutant(
         "does not let the service settle",
