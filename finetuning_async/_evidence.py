@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from finetuning_async._errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Trace:
         on_first_byte: Called right after that.
 
     Attributes:
-        until: When its answer is given up at the latest, on the loop's clock.
+        until: When the request is given up at the latest, on the loop's clock.
         seen: Whether anything was told of it.
         left: Whether its first byte was handed over.
     """
@@ -85,6 +87,13 @@ class Trace:
         request = info.get("request")
         if request is None or request.method != b"CONNECT":  # which asks for a tunnel
             self.leaves()
+
+    def bounded(self, seconds: float | None) -> float | None:
+        """Seconds for a step that may take so many, within what is left in all."""
+        if self.until == inf:
+            return seconds
+        left = max(self.until - anyio.current_time(), 0.0)
+        return left if seconds is None else min(seconds, left)
 
     def leaves(self) -> None:
         """The first byte, or a later one, is about to leave.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from sniffio import current_async_library
@@ -21,11 +21,12 @@ class Parking:
     coroutines, would be six objects and 1.3 KiB more, for each of thousands that wait.
     """
 
-    __slots__ = ("_alarm", "_parked")
+    __slots__ = ("_alarm", "_parked", "_rings_at")
 
     def __init__(self) -> None:
         self._parked: asyncio.Future[None] | anyio.Event | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = inf
 
     def parked(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
@@ -52,26 +53,28 @@ class Parking:
                 alarm.cancel()
 
     def parked_with_alarm(self, moment: float) -> Awaitable[None]:
-        """The same, for one who waits often and mostly is woken long before.
+        """As `parked_until`, for who waits often and is mostly woken long before.
 
-        On asyncio the alarm stays set for the next time, until `drop_alarm`.
+        On asyncio the alarm stays set, to be found there the next time, until
+        `drop_alarm`.
         """
         if current_async_library() != "asyncio":
             return self.parked_until(moment)
-        if self._alarm is None or self._alarm.when() != moment:
+        if self._rings_at != moment:
             self.drop_alarm()
             if moment < inf:
+                self._rings_at = moment
                 self._alarm = running_loop().call_at(moment, self._ring)
         return self.parked()
 
     def drop_alarm(self) -> None:
-        """Take back the alarm of `parked_with_alarm`."""
+        """Take back the alarm of `parked_with_alarm`, if one is set."""
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+            self._alarm, self._rings_at = None, inf
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm, self._rings_at = None, inf
         self.wake()
 
     def wake(self) -> None:
@@ -86,3 +89,9 @@ def running_loop() -> asyncio.AbstractEventLoop:
     """The event loop, on asyncio, which is not imported for programs that use trio."""
     loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
     return loop
+
+
+def running_task() -> asyncio.Task[Any]:
+    """The task that runs, on asyncio."""
+    task: asyncio.Task[Any] = sys.modules["asyncio"].current_task()
+    return task

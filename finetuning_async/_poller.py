@@ -19,7 +19,6 @@ from math import inf
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 import anyio
-import anyio.lowlevel
 
 from finetuning_async._errors import (
     APIStatusError,
@@ -78,7 +77,8 @@ class Poller:
     """
 
     _reader: Waiter
-    """Who reads, while a read is under way."""
+    """Who reads, while a read is under way: `_read` and `_keep_time` begin with it, and
+    so need no closure of each read."""
 
     def __init__(
         self, inflight: InFlight, clock: ServerClock, *, limit: int, per: float
@@ -303,7 +303,7 @@ class Poller:
         except BaseException:
             self._let_go(driver)
             raise
-        if not under_way.is_done:
+        if not under_way.is_done:  # it has to leave
             self._let_go(driver)
             raise _Leaves
 
@@ -314,7 +314,7 @@ class Poller:
         try:
             permit = await driver.pipeline.turn(_ANY_READ)
             try:
-                await anyio.lowlevel.checkpoint_if_cancelled()
+                await guarded.checkpoint()
                 read = self._begin(driver.pipeline)
             finally:
                 if read is None:

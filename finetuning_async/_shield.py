@@ -9,7 +9,6 @@ the child and does not end before it.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,9 +16,10 @@ import anyio
 import anyio.lowlevel
 from sniffio import current_async_library
 
-from finetuning_async._parking import Parking, running_loop
+from finetuning_async._parking import Parking, running_loop, running_task
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractContextManager
 
@@ -40,21 +40,21 @@ class Guarded(Generic[T]):
         place: Where the caller waits, if it has a place to be woken at.
 
     Attributes:
-        caller_left: Whether the caller was cancelled; the work may take that as a word
-            not to begin what it has not begun.
         is_done: Whether the work has ended.
     """
 
     __slots__ = (
+        "_caller",
+        "_cancelling",
         "_error",
         "_grace",
+        "_left",
         "_part",
         "_place",
         "_result",
         "_until",
         "_whole",
         "_work",
-        "caller_left",
         "is_done",
     )
 
@@ -73,8 +73,27 @@ class Guarded(Generic[T]):
         self._until = inf
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self.caller_left = False
+        self._left = False
+        self._caller: asyncio.Task[Any] | None = None
+        self._cancelling = 0
         self.is_done = False
+
+    @property
+    def caller_left(self) -> bool:
+        """Whether the caller was cancelled.
+
+        The work may take that as a word not to begin what it has not begun. It is known
+        at once, even if the caller has had no step since.
+        """
+        if self._left or self._caller is None:
+            return self._left
+        return self._caller.cancelling() > self._cancelling
+
+    async def checkpoint(self) -> None:
+        """Be cancelled if the caller was; to be awaited in a part that is not held."""
+        if self.caller_left:
+            self.hurry()
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     def held(self) -> AbstractContextManager[object]:
         """Guard a part of the work. Parts may follow one another, not nest."""
@@ -83,7 +102,7 @@ class Guarded(Generic[T]):
 
     @property
     def is_over(self) -> bool:
-        """Whether the part that is held has used up its grace."""
+        """Whether the part that was held last has used up its grace."""
         return self._part is not None and self._part.cancel_called
 
     def release(self) -> None:
@@ -110,15 +129,23 @@ class Guarded(Generic[T]):
         """
         if current_async_library() == "asyncio":
             return self._in_a_task(meanwhile)
-        return self._in_a_group(meanwhile)
+        return self.run_in_a_group(meanwhile)
 
     async def _in_a_task(
         self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None
     ) -> T:
-        """Run it on asyncio, where a group would be twenty objects more, and slower."""
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        """Run it on asyncio, where a group would be twenty objects more, and slower.
+
+        No scope of the caller's reaches the child: what they say comes by `hurry`, and
+        before that by the caller's count of cancellations.
+        """
+        if anyio.current_effective_deadline() <= anyio.current_time():
+            self.hurry()
+        self._caller = running_task()
+        self._cancelling = self._caller.cancelling()
         child = running_loop().create_task(self._child())
         child.add_done_callback(self._ended)
+        cancelled: BaseException | None = None
         try:
             try:
                 if meanwhile is not None:
@@ -127,40 +154,61 @@ class Guarded(Generic[T]):
                 self._fail(its_own)
             while not self.is_done:
                 await self._place.parked()
-        except GeneratorExit:  # its loop is gone, and nobody waits
+        except GeneratorExit:  # closed from outside, where nothing can be awaited
             raise
-        except BaseException:
-            self.hurry()
-            await self._outlast()
-            raise
-        return self._outcome()
+        except BaseException as error:
+            cancelled = error
+        if cancelled is None:
+            return self._outcome()
+        self.hurry()
+        try:
+            raise await self._outlast(cancelled)
+        finally:
+            del cancelled  # or its traceback would hold itself
 
-    async def _outlast(self) -> None:
-        """Wait for the end, whatever cancels the caller again."""
+    async def _outlast(self, cancelled: BaseException) -> BaseException:
+        """Wait for the end, although the caller is cancelled; what to raise then.
+
+        Scopes are silent here, so a cancellation that comes now is the task's own. It
+        goes before that of a scope, which would take both for its own.
+        """
         with anyio.CancelScope(shield=True):
             while not self.is_done:
-                with suppress(anyio.get_cancelled_exc_class()):
+                try:
                     await self._place.parked()
+                except anyio.get_cancelled_exc_class() as again:
+                    cancelled = again
+        self._error = None  # or its traceback would hold itself
+        return cancelled
 
-    async def _in_a_group(
-        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None
+    async def run_in_a_group(
+        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None
     ) -> T:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._child)
-            try:
-                if meanwhile is not None:
-                    await meanwhile(self)
-                while not self.is_done:
-                    await self._place.parked()
-            except Exception as its_own:  # the group would wrap it
-                self._fail(its_own)
-            except BaseException:
-                self.hurry()
-                raise
+        """As `run`, with a child that belongs to the caller's scopes on asyncio, too.
+
+        A worker thread that is called in the child would end with it, otherwise.
+        """
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._child)
+                try:
+                    if meanwhile is not None:
+                        await meanwhile(self)
+                    while not self.is_done:
+                        await self._place.parked()
+                except Exception as its_own:  # the group would wrap it
+                    self._fail(its_own)
+                except BaseException:
+                    self.hurry()
+                    raise
+        except BaseException:
+            self._error = None  # or its traceback would hold itself
+            raise
         return self._outcome()
 
     def _fail(self, error: Exception) -> None:
-        self._error = error  # unless the work has another
+        if self._error is None:  # that of the work comes first
+            self._error = error
         self.hurry()
 
     def _outcome(self) -> T:
@@ -177,7 +225,7 @@ class Guarded(Generic[T]):
 
     def hurry(self) -> None:
         """Cancel the work; what is held has no more than `grace` seconds from now."""
-        self.caller_left = True
+        self._left = True
         self._until = min(self._until, anyio.current_time() + self._grace)
         if self._part is not None:
             self._part.deadline = self._until
@@ -187,7 +235,7 @@ class Guarded(Generic[T]):
         try:
             with self._whole:
                 self._result.append(await self._work(self))
-        except GeneratorExit:  # its loop is gone, and nobody waits
+        except GeneratorExit:  # closed from outside, and nobody waits
             raise
         except BaseException as error:
             self._error = error
@@ -219,5 +267,5 @@ async def carried_to_its_end(
 
     guarded = Guarded(held, grace=inf)
     if meanwhile is None:
-        return await guarded.run()
-    return await guarded.run(lambda _: meanwhile())
+        return await guarded.run_in_a_group()
+    return await guarded.run_in_a_group(lambda _: meanwhile())

@@ -23,7 +23,6 @@ import logging
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
-import anyio.lowlevel
 import attrs
 
 from finetuning_async import _outcome, _parsing, _report
@@ -170,7 +169,7 @@ class Submitter:
             self._inflight.not_entered()
 
     async def _once(self, order: Order, guarded: Guarded[Created]) -> Created:
-        permit = await self._turn(order)
+        permit = await self._turn(order, guarded)
         with guarded.held():
             try:
                 answer = await self._send(order, permit, guarded)
@@ -183,13 +182,13 @@ class Submitter:
             return order.accepted
         raise Unknown(f"given up {GRACE:g} s after the call was cancelled")
 
-    async def _turn(self, order: Order) -> RatePermit:
+    async def _turn(self, order: Order, guarded: Guarded[Created]) -> RatePermit:
         order.attempts += 1
         permit = await self._pipeline.turn(
             order.call, deadline=order.deadline, number=order.attempts
         )
         try:
-            await anyio.lowlevel.checkpoint_if_cancelled()
+            await guarded.checkpoint()
         except BaseException:
             permit.unsent()
             raise

@@ -21,22 +21,34 @@ class Net:
     Attributes:
         answer: What each request is answered with.
         pause: Seconds before each piece of an answer.
+        handshake: Seconds that connecting takes, and that TLS takes.
         opened: The streams that were opened, in their order.
         hung_up: Whether the other side closes what is idle.
     """
 
     answer: bytes = ANSWER
     pause: float = STEP
+    handshake: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
     hung_up: bool = False
 
     def __call__(self) -> Net:
         return self
 
-    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        await anyio.sleep(STEP)
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, **_: Any
+    ) -> httpcore.AsyncNetworkStream:
+        await self.shake_hands(timeout)
         self.opened.append(Stream(self))
         return self.opened[-1]
+
+    async def shake_hands(self, timeout: float | None) -> None:
+        """Take as long as that takes, within a time."""
+        try:
+            with anyio.fail_after(timeout):
+                await anyio.sleep(self.handshake)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
 
     def open(self) -> list[Stream]:
         """The streams that are open."""
@@ -76,8 +88,13 @@ class Stream(httpcore.AsyncNetworkStream):
         self.is_closed = True
         await anyio.lowlevel.checkpoint()
 
-    async def start_tls(self, *_: Any, **__: Any) -> Stream:
-        await anyio.sleep(STEP)
+    async def start_tls(
+        self,
+        ssl_context: object,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> Stream:
+        await self.net.shake_hands(timeout)
         return self
 
     def get_extra_info(self, info: str) -> Any:

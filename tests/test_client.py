@@ -369,6 +369,27 @@ async def _after(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
+async def test_a_client_that_is_left_by_a_cancelled_scope_is_closed() -> None:
+    async with emulated() as (_, client):
+        track = await client.generations.create("x")
+        ends: list[Exception] = []
+
+        async def wait() -> None:
+            try:
+                await client.wait_for_completion(track)
+            except ClientClosedError as error:
+                ends.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.sleep(1)
+            with anyio.CancelScope() as scope:
+                async with client:
+                    scope.cancel()
+            assert client.is_closed
+        assert len(ends) == 1
+
+
 async def test_a_given_http_client_is_not_closed() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:

@@ -101,6 +101,28 @@ async def test_an_answer_that_was_packed_is_unpacked(net: Net) -> None:
     assert (await _transport().send(GET)).content == b'{"a": 1}'
 
 
+async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(net: Net) -> None:
+    net.handshake = 25.0
+    timeout = httpx.Timeout(5.0, connect=30.0)
+    transport, began = _transport(timeout), anyio.current_time()
+    with pytest.raises(NoAnswer) as caught:
+        await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
+    assert anyio.current_time() - began == pytest.approx(45)
+    assert net.sent() == b""
+    _assert_whole(transport, net)
+
+
+async def test_what_is_to_be_sent_when_time_is_over_is_not_sent(net: Net) -> None:
+    net.handshake = 10.0  # as long as all steps together
+    transport = _transport(httpx.Timeout(0.0, connect=20.0))
+    with pytest.raises(NoAnswer) as caught:
+        await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
+    assert net.sent() == b""
+    _assert_whole(transport, net)
+
+
 async def test_an_answer_that_drips_has_as_long_as_all_steps_together(net: Net) -> None:
     net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
     net.pause = 9.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from functools import partial
 from math import inf
 
@@ -188,6 +189,107 @@ def test_who_only_waits_for_the_end_any_more_is_heard_too(means: Means) -> None:
     assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
 
 
+async def test_an_earlier_error_of_the_work_is_not_lost_either() -> None:
+    async def work(_: Guarded[None]) -> None:
+        raise ValueError("the work's")
+
+    async def fail(_: Guarded[None]) -> None:
+        await anyio.sleep(1)
+        raise KeyError("beside it")
+
+    with pytest.raises(ValueError, match="the work's"):
+        await Guarded(work).run(fail)
+
+
+async def test_what_is_carried_to_its_end_begins_in_a_cancelled_scope_too() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(1)
+        done.append("done")
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await carried_to_its_end(work)
+    assert done == ["done"]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "task"])
+def test_a_caller_cancelled_in_the_tick_of_its_turn_begins_nothing(
+    *, native: bool
+) -> None:
+    """The child has its step first, and the caller none before it."""
+    begun: list[str] = []
+
+    async def main() -> None:
+        turn, scope = asyncio.Event(), anyio.CancelScope()
+
+        async def work(guarded: Guarded[None]) -> None:
+            await turn.wait()
+            await guarded.checkpoint()
+            with guarded.held():
+                begun.append("begun")
+
+        async def call() -> None:
+            with scope:
+                await Guarded(work).run()
+
+        task = asyncio.ensure_future(call())
+        await asyncio.sleep(1)
+        turn.set()
+        task.cancel() if native else scope.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or scope.cancelled_caught
+
+    play("asyncio", main)
+    assert begun == []
+
+
+def test_a_cancellation_of_the_task_goes_before_that_of_a_scope() -> None:
+    async def main() -> None:
+        async def call() -> None:
+            with anyio.move_on_after(1.2):
+                await Guarded(Deed()).run()
+            pytest.fail("the scope took the task's cancellation for its own")
+
+        task = asyncio.ensure_future(call())
+        await asyncio.sleep(1.5)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    play("asyncio", main)
+
+
+def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
+    class Gone(Exception):  # noqa: N818 - the name of a test
+        pass
+
+    kept: list[weakref.ref[Gone]] = []
+
+    async def work(guarded: Guarded[None]) -> None:
+        with guarded.held():
+            await anyio.sleep(1)
+            error = Gone()
+            kept.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+
+    async def main() -> None:
+        with anyio.move_on_after(0.5):
+            await Guarded(work).run()
+
+    gc.collect()
+    gc.disable()
+    try:
+        play("asyncio", main)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
 async def test_released_work_may_be_cancelled_at_once() -> None:
     async def work(guarded: Guarded[None]) -> None:
         with guarded.held():
@@ -213,9 +315,6 @@ async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -
     assert anyio.current_time() == pytest.approx(1)
 
 
-# anyio leaves a coroutine behind whose task is cancelled before its first step.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_a_stranger_that_cancels_the_child_ends_the_call_and_not_the_loop() -> None:
     async def main(after: float) -> None:
         call = asyncio.ensure_future(Guarded(Deed()).run())

@@ -208,6 +208,18 @@ async def test_an_answer_that_drips_comes_to_an_end() -> None:
     assert anyio.current_time() == pytest.approx(120)
 
 
+@pytest.mark.parametrize("error", [httpx.ConnectTimeout, httpx.PoolTimeout])
+async def test_proof_that_nothing_left_holds_when_time_is_over(error: Any) -> None:
+    async def handler(_: httpx.Request) -> httpx.Response:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(125)
+        raise error("too late")
+
+    failure = await _failure(handler)
+    assert (failure.timed_out, failure.evidence) == (True, "not_sent")
+    assert "too late" in failure.reason
+
+
 async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> None:
     seen: list[httpx.Request] = []
     keys: list[str | None] = []

@@ -19,8 +19,8 @@ MUTANTS: Final = (
     Mutant(
         "lets an answer drip",
         "_transport/_stream.py",
-        "        if self.trace.until < inf:\n",
-        "        if self.trace.until < 0:\n",
+        "        seconds = self.trace.bounded(timeout)\n",
+        "        seconds = timeout\n",
         "tests/test_connections.py"
         "::test_an_answer_that_drips_has_as_long_as_all_steps_together",
     ),

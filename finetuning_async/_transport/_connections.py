@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 import httpcore
@@ -70,7 +70,7 @@ class Connections:
         timeout = request.extensions["timeout"]
         await self._wait_for_a_place(timeout["pool"])
         try:
-            connection = await self._take() or await self._connect(timeout["connect"])
+            connection = await self._take() or await self._connect(timeout, trace)
         except BaseException:  # cancelled, too
             self._places.release()
             raise
@@ -112,17 +112,17 @@ class Connections:
             await _close(connection.http)
         return None
 
-    async def _connect(self, seconds: float | None) -> Connection:
-        host = self._origin.host.decode("ascii")
-        plain = stream = await httpcore.AnyIOBackend().connect_tcp(
-            host, self._origin.port, seconds, socket_options=_NO_DELAY
-        )
+    async def _connect(self, timeout: dict[str, Any], trace: Trace) -> Connection:
+        host, port = self._origin.host.decode("ascii"), self._origin.port
+        seconds, net = trace.bounded(timeout["connect"]), httpcore.AnyIOBackend()
+        stream = await net.connect_tcp(host, port, seconds, socket_options=_NO_DELAY)
         if self._origin.scheme == b"https":
             self._tls.set_alpn_protocols(["http/1.1"])
             try:
-                stream = await plain.start_tls(self._tls, host, seconds)
+                seconds = trace.bounded(timeout["connect"])
+                stream = await stream.start_tls(self._tls, host, seconds)
             except BaseException:  # cancelled, too
-                await _close(plain)
+                await _close(stream)  # the plain one
                 raise
         ours = Stream(stream, self._piece)
         http = AsyncHTTP11Connection(self._origin, ours, keepalive_expiry=KEPT)

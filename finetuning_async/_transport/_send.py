@@ -22,7 +22,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
-import anyio.lowlevel
 import attrs
 import httpx
 
@@ -96,7 +95,7 @@ class Transport:
 
         Raises:
             NoAnswer: There is none; it says what is known.
-            ClientClosedError: The client was closed.
+            ClientClosedError: The client was closed; it comes before the await.
         """
         steps = _steps(self.timeout, seconds_left)
         direct = self.pool.direct(self.base_url)
@@ -113,7 +112,7 @@ class Transport:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
 
         async def work(guarded: Guarded[Answer]) -> Answer:
-            await anyio.lowlevel.checkpoint_if_cancelled()
+            await guarded.checkpoint()
             trace = Trace(lambda: not guarded.caller_left, guarded.release)
             with guarded.held():
                 return await self._send(self._by_httpx, call, steps, trace)
@@ -135,7 +134,9 @@ class Transport:
             raise
         except Exception as error:
             failure = self._no_answer(call, trace, error)
-            if failure.timed_out and anyio.current_time() >= trace.until:
+            proves_unsent = isinstance(error, BEFORE_THE_FIRST_BYTE)
+            is_over = failure.timed_out and anyio.current_time() >= trace.until
+            if is_over and not proves_unsent:
                 failure = _too_slow(trace, steps)
         except BaseException as cancelled:
             forget_frames(cancelled)

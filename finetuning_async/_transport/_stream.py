@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
 import httpcore
 
 if TYPE_CHECKING:
@@ -34,18 +32,18 @@ class Stream(httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what has arrived, when what was written has left.
 
-        The answer as a whole has until `Trace.until`; each read has `timeout` seconds,
-        and one that drips would never end.
+        Each read has `timeout` seconds; one after another they would never end, so all
+        of it has until `Trace.until`.
         """
         if self._held:
+            if self.trace.bounded(None) == 0:
+                raise httpcore.WriteTimeout("no time is left to send it")
             self.trace.leaves()
             held, self._held = self._held, b""
             with suppress(httpcore.WriteError):  # an answer may be there all the same
-                await self._stream.write(held, self._write_timeout)
-        if self.trace.until < inf:
-            left = max(self.trace.until - anyio.current_time(), 0.0)
-            timeout = left if timeout is None else min(timeout, left)
-        return await self._stream.read(max(max_bytes, self._piece), timeout)
+                await self._stream.write(held, self.trace.bounded(self._write_timeout))
+        seconds = self.trace.bounded(timeout)
+        return await self._stream.read(max(max_bytes, self._piece), seconds)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Hold it until something is read."""
