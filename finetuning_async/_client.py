@@ -213,7 +213,7 @@ class AsyncClient(TrackMethods):
         or `base_url` it has limits of its own. Closing one closes all.
 
         An account takes 16 KiB. With thousands of them the garbage collector takes a
-        third of the processor's time; ``gc.set_threshold(10_000)`` at the start of the
+        fifth of the processor's time; ``gc.set_threshold(10_000)`` at the start of the
         program gets most of it back.
 
         Args:
