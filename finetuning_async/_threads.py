@@ -1,7 +1,7 @@
 """The one door to a worker thread.
 
-A clock that jumps does not wait for a thread: it would run into every deadline while
-the thread works. So under such a clock the work is done inline.
+A clock that jumps need not wait for a thread, and trio's own does not: it would run
+into every deadline while the thread works. So under one the work is done inline.
 """
 
 from __future__ import annotations

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 
 from finetuning_async._threads import clock_jumps, in_thread
 from finetuning_async.testing import JumpingEventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 
 async def test_an_hour_of_sleep_takes_no_time_and_shows_on_the_clock() -> None:
@@ -41,6 +49,52 @@ async def test_work_for_a_thread_is_done_inline_while_the_clock_jumps() -> None:
     with anyio.fail_after(1):
         assert await in_thread(sum, [1, 2]) == 3
     assert anyio.current_time() == started
+
+
+@asynccontextmanager
+async def ticking() -> AsyncGenerator[None]:
+    """A timer every second, so that there is always something to jump to."""
+
+    async def tick() -> None:
+        for _ in range(100_000):
+            await anyio.sleep(1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def test_the_clock_stands_still_while_a_thread_is_at_work() -> None:
+    async with ticking():
+        for _ in range(3):
+            started = anyio.current_time()
+            await anyio.to_thread.run_sync(time.sleep, 0.05)
+            assert anyio.current_time() == started
+            await anyio.sleep(10)
+            assert anyio.current_time() == started + 10
+
+
+async def test_a_thread_that_waits_for_the_clock_is_not_waited_for() -> None:
+    async with ticking():
+        started = anyio.current_time()
+        await anyio.to_thread.run_sync(anyio.from_thread.run, anyio.sleep, 5)
+        assert anyio.current_time() >= started + 5
+        started = anyio.current_time()
+        await anyio.to_thread.run_sync(time.sleep, 0.05)
+        assert anyio.current_time() == started, "another thread is"
+
+
+def test_asyncio_s_own_threads_hold_the_clock_too() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(5, lambda: None)
+        await asyncio.to_thread(time.sleep, 0.05)
+        timer.cancel()
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
+        assert runner.run(main()) == 0
 
 
 def test_asyncio_s_own_timeouts_jump_too() -> None:

@@ -55,7 +55,7 @@ def _inline(request: Request) -> bool:
 
 
 async def _render(store: AudioStore, job: Job, *, inline: bool) -> bytes:
-    if inline:  # a clock that jumps would not wait for a thread
+    if inline:  # a clock that jumps need not wait for a thread
         return store.render(job)
     return await anyio.to_thread.run_sync(store.render, job)
 

@@ -8,8 +8,9 @@
 
 Give one of `jumping_backend("asyncio")` and `jumping_backend("trio")` to anyio's
 ``anyio_backend`` fixture, and every ``anyio.sleep`` of a test ends at once: hours of
-traffic take seconds. Only in-process tests can use it; a clock that jumps does not wait
-for a socket, a thread or another process.
+traffic take seconds. It stands still while a worker thread is at work, as FastAPI's
+``def`` routes are; but it does not wait for a socket or another process, so only
+in-process tests can use it.
 """
 
 from finetuning_async.testing._clock import JumpingEventLoop, jumping_backend

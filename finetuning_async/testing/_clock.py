@@ -2,37 +2,78 @@
 
 trio has `trio.testing.MockClock`; asyncio has none, so here is one. Prior art: trio's
 ``_core/_mock_clock.py`` (autojump).
+
+Neither jumps while a worker thread is at work, or a test's course would hang on how
+fast a thread is: FastAPI runs every ``def`` route and dependency in one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import anyio.to_thread
+from sniffio import thread_local
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+    import trio
+    from trio.lowlevel import Task
+    from trio.testing import MockClock
+
+PATIENCE: Final = 1.0
+"""Seconds of real time for which the clock stands still for a thread. One that works
+for longer may itself be waiting for the clock."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that, where it would sleep for a timer, moves the clock instead."""
+    """A selector that, where it would sleep for a timer, moves the clock instead.
+
+    Args:
+        at_work: Says who is in a worker thread now.
+    """
 
     now = 0.0
+
+    def __init__(self, at_work: Callable[[], frozenset[object]]) -> None:
+        super().__init__()
+        self._at_work = at_work
+        self._given_up: frozenset[object] = frozenset()
 
     def select(
         self, timeout: float | None = None
     ) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if ready:  # one may have ended, and its task have called in the next
+            self._given_up = frozenset()
         if ready or timeout == 0:
             return ready
         if timeout is None:  # no timer is set: only a socket or a thread can go on
             return super().select(None)
-        self.now += max(timeout, 0)
-        return []
+        ready = self._heard_of_threads()
+        if not ready:
+            self.now += max(timeout, 0)
+        return ready
+
+    def _heard_of_threads(self) -> list[tuple[selectors.SelectorKey, int]]:
+        at_work = self._at_work()
+        if at_work <= self._given_up:
+            return []
+        ready = super().select(PATIENCE)
+        if not ready:
+            self._given_up = at_work
+        return ready
 
 
 class JumpingEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose time starts at 0 s and jumps over idle waits.
+
+    It stands still, for at most a second of real time each, while threads are at work
+    that were called by `loop.run_in_executor`, `asyncio.to_thread` or, with its default
+    limiter, `anyio.to_thread.run_sync`.
 
     Example:
         import asyncio
@@ -43,12 +84,69 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        self._jumping_selector = _JumpingSelector()
+        self._jumping_selector = _JumpingSelector(self._at_work)
+        self._in_executors: set[asyncio.Future[Any]] = set()
+        self._limiter: anyio.CapacityLimiter | None = None
         super().__init__(self._jumping_selector)
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
         return self._jumping_selector.now
+
+    def run_in_executor(  # type: ignore[override]  # typeshed binds its arguments
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """As asyncio's; the clock stands still for it."""
+        called: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
+        self._in_executors.add(called)
+        called.add_done_callback(self._in_executors.discard)
+        return called
+
+    def _at_work(self) -> frozenset[object]:
+        if self._limiter is None:
+            self._limiter = _default_limiter()
+        return frozenset((*self._in_executors, *self._limiter.statistics().borrowers))
+
+
+def _default_limiter() -> anyio.CapacityLimiter:
+    """The one of the running asyncio loop, for code that is in none of its tasks."""
+    before, thread_local.name = thread_local.name, "asyncio"
+    try:
+        return anyio.to_thread.current_default_thread_limiter()
+    finally:
+        thread_local.name = before
+
+
+class _Hold:
+    """A `trio.abc.Instrument` that holds a clock while threads are at work."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self._limiter: trio.CapacityLimiter | None = None
+        self._given_up: frozenset[object] = frozenset()
+        self._held_at: float | None = None
+
+    def before_run(self) -> None:
+        """Find where trio counts the threads of this run."""
+        from trio.to_thread import current_default_thread_limiter
+
+        self._limiter = current_default_thread_limiter()
+
+    def after_task_step(self, task: Task) -> None:
+        """A step may have called in a thread, or heard that one has ended."""
+        del task
+        assert self._limiter is not None  # noqa: S101 - `before_run` has set it
+        if self._limiter.borrowed_tokens or self._held_at is not None:
+            self._look(frozenset(self._limiter.statistics().borrowers))
+
+    def _look(self, at_work: frozenset[object]) -> None:
+        now = self._clock.current_time()
+        if self._held_at not in (None, now):  # it has waited, and moved all the same
+            self._given_up = at_work
+        self._given_up &= at_work
+        is_held = at_work != self._given_up
+        self._held_at = now if is_held else None
+        self._clock.autojump_threshold = PATIENCE if is_held else 0.0
 
 
 def jumping_backend(
@@ -78,4 +176,5 @@ def jumping_backend(
         return "asyncio", {"loop_factory": JumpingEventLoop}
     from trio.testing import MockClock
 
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+    clock = MockClock(autojump_threshold=0)
+    return "trio", {"clock": clock, "instruments": [_Hold(clock)]}
