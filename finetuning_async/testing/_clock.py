@@ -72,8 +72,8 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose time starts at 0 s and jumps over idle waits.
 
     It stands still, for at most a second of real time each, while threads are at work
-    that were called by `loop.run_in_executor`, `asyncio.to_thread` or, with its default
-    limiter, `anyio.to_thread.run_sync`.
+    that were called by `run_in_executor`, by `asyncio.to_thread` or, with its default
+    limiter, by `anyio.to_thread.run_sync`.
 
     Example:
         import asyncio
@@ -96,7 +96,7 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # typeshed binds its arguments
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """As asyncio's; the clock stands still for it."""
+        """As asyncio's; the clock stands still while it runs."""
         called: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
         self._in_executors.add(called)
         called.add_done_callback(self._in_executors.discard)
@@ -105,6 +105,8 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
     def _at_work(self) -> frozenset[object]:
         if self._limiter is None:
             self._limiter = _default_limiter()
+        if not (self._in_executors or self._limiter.borrowed_tokens):
+            return frozenset()
         return frozenset((*self._in_executors, *self._limiter.statistics().borrowers))
 
 
