@@ -14,6 +14,17 @@ STEP: Final = 0.1
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
+async def take(
+    seconds: float, timeout: float | None, late: type[httpcore.TimeoutException]
+) -> None:
+    """Take so long, within a time."""
+    try:
+        with anyio.fail_after(timeout):
+            await anyio.sleep(seconds)
+    except TimeoutError:
+        raise late from None
+
+
 @attrs.define(eq=False)
 class Net:
     """Stands in for `httpcore.AnyIOBackend`.
@@ -21,7 +32,9 @@ class Net:
     Attributes:
         answer: What each request is answered with.
         pause: Seconds before each piece of an answer.
-        handshake: Seconds that connecting takes, and that TLS takes.
+        handshake: Seconds that connecting takes.
+        tls: Seconds that TLS takes; as long as connecting, if `None`.
+        writing: Seconds that each write takes.
         opened: The streams that were opened, in their order.
         hung_up: Whether the other side closes what is idle.
     """
@@ -29,6 +42,8 @@ class Net:
     answer: bytes = ANSWER
     pause: float = STEP
     handshake: float = STEP
+    tls: float | None = None
+    writing: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
     hung_up: bool = False
 
@@ -38,17 +53,9 @@ class Net:
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, **_: Any
     ) -> httpcore.AsyncNetworkStream:
-        await self.shake_hands(timeout)
+        await take(self.handshake, timeout, httpcore.ConnectTimeout)
         self.opened.append(Stream(self))
         return self.opened[-1]
-
-    async def shake_hands(self, timeout: float | None) -> None:
-        """Take as long as that takes, within a time."""
-        try:
-            with anyio.fail_after(timeout):
-                await anyio.sleep(self.handshake)
-        except TimeoutError:
-            raise httpcore.ConnectTimeout from None
 
     def open(self) -> list[Stream]:
         """The streams that are open."""
@@ -70,11 +77,7 @@ class Stream(httpcore.AsyncNetworkStream):
     to_come: bytes = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            with anyio.fail_after(timeout):
-                await anyio.sleep(self.net.pause)
-        except TimeoutError:
-            raise httpcore.ReadTimeout from None
+        await take(self.net.pause, timeout, httpcore.ReadTimeout)
         part, self.to_come = self.to_come[:20], self.to_come[20:]
         return part
 
@@ -82,7 +85,7 @@ class Stream(httpcore.AsyncNetworkStream):
         self.sent, self.writes = self.sent + buffer, self.writes + 1
         if b"\r\n\r\n" in buffer:
             self.to_come = self.net.answer
-        await anyio.sleep(STEP)
+        await take(self.net.writing, timeout, httpcore.WriteTimeout)
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -94,7 +97,9 @@ class Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> Stream:
-        await self.net.shake_hands(timeout)
+        net = self.net
+        seconds = net.handshake if net.tls is None else net.tls
+        await take(seconds, timeout, httpcore.ConnectTimeout)
         return self
 
     def get_extra_info(self, info: str) -> Any:

@@ -6,6 +6,7 @@ import functools
 import gzip
 import ssl
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -101,8 +102,11 @@ async def test_an_answer_that_was_packed_is_unpacked(net: Net) -> None:
     assert (await _transport().send(GET)).content == b'{"a": 1}'
 
 
-async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(net: Net) -> None:
-    net.handshake = 25.0
+@pytest.mark.parametrize("tls", [25.0, inf], ids=["slow", "hangs"])
+async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
+    net: Net, tls: float
+) -> None:
+    net.handshake, net.tls = 25.0, tls
     timeout = httpx.Timeout(5.0, connect=30.0)
     transport, began = _transport(timeout), anyio.current_time()
     with pytest.raises(NoAnswer) as caught:
@@ -110,6 +114,17 @@ async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(net: Net) -
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     assert anyio.current_time() - began == pytest.approx(45)
     assert net.sent() == b""
+    _assert_whole(transport, net)
+
+
+async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(net: Net) -> None:
+    net.handshake, net.writing = 19.0, inf
+    timeout = httpx.Timeout(5.0, connect=20.0, write=30.0)
+    transport, began = _transport(timeout), anyio.current_time()
+    with pytest.raises(NoAnswer) as caught:
+        await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
+    assert anyio.current_time() - began == pytest.approx(60)
     _assert_whole(transport, net)
 
 

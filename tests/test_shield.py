@@ -161,10 +161,11 @@ async def test_an_error_beside_it_cuts_off_what_is_not_held_and_comes_out() -> N
     assert anyio.current_time() == pytest.approx(2.0)
 
 
-async def test_of_two_errors_that_of_the_work_comes_out() -> None:
+@pytest.mark.parametrize("seconds", [0, 2], ids=["earlier", "later"])
+async def test_of_two_errors_that_of_the_work_comes_out(seconds: float) -> None:
     async def work(guarded: Guarded[None]) -> None:
         with guarded.held():
-            await anyio.sleep(2)
+            await anyio.sleep(seconds)
             raise ValueError("the work's")
 
     async def fail(_: Guarded[None]) -> None:
@@ -187,18 +188,6 @@ def test_who_only_waits_for_the_end_any_more_is_heard_too(means: Means) -> None:
 
     play(means.loop, main)
     assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
-
-
-async def test_an_earlier_error_of_the_work_is_not_lost_either() -> None:
-    async def work(_: Guarded[None]) -> None:
-        raise ValueError("the work's")
-
-    async def fail(_: Guarded[None]) -> None:
-        await anyio.sleep(1)
-        raise KeyError("beside it")
-
-    with pytest.raises(ValueError, match="the work's"):
-        await Guarded(work).run(fail)
 
 
 async def test_what_is_carried_to_its_end_begins_in_a_cancelled_scope_too() -> None:

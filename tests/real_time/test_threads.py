@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import RunVar
 
 from finetuning_async import _threads
-from finetuning_async._threads import LINGER, _Lingering, in_thread_beside
+from finetuning_async._threads import LINGER, _Lingering, in_thread, in_thread_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,21 @@ async def test_one_thread_does_all_that_it_takes() -> None:
     await in_thread_beside(offers, partial(log.note, 0))
     assert log.done == [0, 1, 2, 3, 4, 5]
     assert len(log.threads - {threading.get_ident()}) == 1
+
+
+def test_threads_are_used_again_where_a_loop_runs_for_ever() -> None:
+    log, loop = Log(), asyncio.new_event_loop()
+
+    async def main() -> None:
+        for number in range(10):
+            await in_thread(log.note, number)
+        loop.stop()
+
+    loop.call_soon(lambda: log.done.append(loop.create_task(main())))
+    loop.run_forever()
+    loop.close()
+    assert log.done[1:] == list(range(10))
+    assert len(log.threads) == 1
 
 
 async def test_a_thread_that_is_busy_takes_nothing() -> None:
