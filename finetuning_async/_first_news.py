@@ -52,7 +52,8 @@ class FirstNews:
         "_expires",
         "_hears",
         "_in_flight",
-        "_last",
+        "_last_number",
+        "_last_sent_at",
         "_per",
         "_silent",
         "_was_misled",
@@ -65,7 +66,8 @@ class FirstNews:
         self._expires = -inf
         self._hears = False
         self._in_flight = 0
-        self._last: Ticket | None = None
+        self._last_number = 0  # of the request sent last, and when that was
+        self._last_sent_at = -inf
         self._silent = 0  # answers without headers since the last refusal
         self._was_misled = False
         self.was_refused = False
@@ -83,7 +85,7 @@ class FirstNews:
         self._in_flight += 1
         ticket.on_credit = 1 <= self.credit(ticket.sent_at) < inf
         self._credit -= 1
-        self._last = ticket
+        self._last_number, self._last_sent_at = ticket.number, ticket.sent_at
         self.was_refused = False
 
     def unsent(self, ticket: Ticket, now: float) -> None:
@@ -147,20 +149,18 @@ class FirstNews:
 
     def earliest(self, now: float) -> float:
         """When the next request may go out: `now` or later."""
-        if self.credit(now) >= 1 or self._in_flight == 0 or self._last is None:
+        if self.credit(now) >= 1 or self._in_flight == 0:
             return now
         return self.patience(now)
 
     def patience(self, now: float) -> float:
         """When the last request has been waited for long enough: `now` or later."""
-        if self._last is None:
-            return now
-        return max(now, self._last.sent_at + self._per * PATIENCE)
+        return max(now, self._last_sent_at + self._per * PATIENCE)
 
     def _proved(self, ticket: Ticket, remaining: int | None) -> float:
         if remaining is None:
             return inf
         if self._was_misled:
             return 0.0
-        sent_since = 0 if self._last is None else self._last.number - ticket.number
+        sent_since = max(self._last_number - ticket.number, 0)
         return remaining - ticket.alongside - sent_since

@@ -172,12 +172,13 @@ class RateBudget:
 
     __slots__ = (
         "_gate",
-        "_heard",
-        "_heard_at",
         "_in_flight",
         "_limit",
         "_pace",
         "_sent",
+        "_told_at",
+        "_told_limit",
+        "_told_remaining",
     )
 
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
@@ -186,8 +187,9 @@ class RateBudget:
         self._pace = None if limit is None else _Pace(limit)
         self._sent = 0
         self._in_flight = 0
-        self._heard: AnswerFacts | None = None
-        self._heard_at = -inf
+        self._told_limit: int | None = None  # by the service, and when that was
+        self._told_remaining: int | None = None
+        self._told_at = -inf
 
     def __repr__(self) -> str:
         return f"{self._gate!r} {self._pace or 'not paced'!r}"
@@ -204,9 +206,8 @@ class RateBudget:
 
     def adopt_limit(self) -> None:
         """Hold the limit that the service named last, if it is the lower one."""
-        told = None if self._heard is None else self._heard.limit
-        if self._pace is not None and told is not None:
-            self._pace.adopt(told)
+        if self._pace is not None and self._told_limit is not None:
+            self._pace.adopt(self._told_limit)
 
     def earliest(self, now: float) -> float:
         """When the next request may go out, unless something is learned before.
@@ -262,7 +263,8 @@ class RateBudget:
         if facts.status != 429:
             self._gate.let_through()
         if facts.limit is not None or facts.remaining is not None:
-            self._heard, self._heard_at = facts, now
+            self._told_limit, self._told_remaining = facts.limit, facts.remaining
+            self._told_at = now
         if self._pace is not None:
             self._pace.answered(ticket, now, facts, self._sent_since(ticket))
 
@@ -285,7 +287,7 @@ class RateBudget:
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""
-        pace, heard = self._pace, self._heard
+        pace, spoke_ago = self._pace, now - self._told_at
         earliest = self.earliest(now)
         return BudgetStatus(
             limit=None if pace is None else pace.bucket.limit,
@@ -294,9 +296,9 @@ class RateBudget:
             next_free_in=earliest - now,
             waiting=waiting,
             closed_for=max(self._gate.opens_at - now, 0.0),
-            service_limit=None if heard is None else heard.limit,
-            service_remaining=None if heard is None else heard.remaining,
-            service_spoke_ago=None if heard is None else now - self._heard_at,
+            service_limit=self._told_limit,
+            service_remaining=self._told_remaining,
+            service_spoke_ago=spoke_ago if spoke_ago < inf else None,
         )
 
     def _sent_since(self, ticket: Ticket) -> int:

@@ -10,11 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
-from finetuning_async._ticket import Ticket
-from finetuning_async._wire import AnswerFacts
-
 if TYPE_CHECKING:
     from finetuning_async._rate_budget import RateBudget
 
@@ -55,8 +50,6 @@ def _save(value: Any) -> Any:
         return value.memory()
     if isinstance(value, list | deque):
         return [_save(each) for each in value]
-    if isinstance(value, Ticket | AnswerFacts):
-        return attrs.asdict(value)
     return {name: _save(getattr(value, name)) for name in _names(value)}
 
 
@@ -77,10 +70,6 @@ def _loaded(name: str, fresh: Any, memory: Any) -> Any:
         fresh.remember(memory)
         return fresh
     if isinstance(memory, dict):
-        if name == "_last":
-            return Ticket(**memory)
-        if name == "_heard":
-            return AnswerFacts(**memory)
         _load(fresh, memory)
         return fresh
     return memory
