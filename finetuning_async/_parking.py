@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,13 @@ class Parking:
     coroutines, would be six objects and 1.3 KiB more, for each of thousands that wait.
     """
 
-    __slots__ = ("_alarm", "_parked", "_rings_at")
+    __slots__ = ("_alarm", "_context", "_parked", "_rings_at")
 
     def __init__(self) -> None:
         self._parked: asyncio.Future[None] | anyio.Event | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._rings_at = inf
+        self._context: Context | None = None
 
     def parked(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
@@ -36,39 +38,33 @@ class Parking:
         self._parked = anyio.Event()
         return self._parked.wait()
 
-    async def parked_until(self, moment: float) -> None:
-        """Return at the next `wake`, or at a moment of the loop's clock."""
-        if current_async_library() != "asyncio":
-            with anyio.CancelScope(deadline=moment):
-                await self.parked()
-            return
-        # A timer does: a scope of anyio's would be eight objects more, and slower.
-        alarm = None
-        if moment < inf:
-            alarm = running_loop().call_at(moment, self.wake)
-        try:
-            await self.parked()
-        finally:
-            if alarm is not None:
-                alarm.cancel()
+    def parked_until(self, moment: float) -> Awaitable[None]:
+        """What returns at the next `wake`, or at a moment of the loop's clock.
 
-    def parked_with_alarm(self, moment: float) -> Awaitable[None]:
-        """As `parked_until`, for who waits often and is mostly woken long before.
-
-        On asyncio the alarm stays set, to be found there the next time, until
-        `drop_alarm`.
+        To be awaited at once. On asyncio the alarm stays set, to be found there by who
+        waits often for the same moment, until `drop_alarm`.
         """
         if current_async_library() != "asyncio":
-            return self.parked_until(moment)
+            return self._until(moment)
         if self._rings_at != moment:
             self.drop_alarm()
             if moment < inf:
-                self._rings_at = moment
-                self._alarm = running_loop().call_at(moment, self._ring)
+                self._set_alarm(moment)
         return self.parked()
 
+    async def _until(self, moment: float) -> None:
+        with anyio.CancelScope(deadline=moment):
+            await self.parked()
+
+    def _set_alarm(self, moment: float) -> None:
+        """A timer does: a scope of anyio's would be eight objects more, and slower."""
+        if self._context is None:  # or each timer would take a copy of the caller's
+            self._context = Context()
+        self._rings_at = moment
+        self._alarm = running_loop().call_at(moment, self._ring, context=self._context)
+
     def drop_alarm(self) -> None:
-        """Take back the alarm of `parked_with_alarm`, if one is set."""
+        """Take back the alarm of `parked_until`, if one is set."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm, self._rings_at = None, inf

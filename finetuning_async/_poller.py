@@ -299,7 +299,7 @@ class Poller:
                 if driver.ready:
                     break
                 self._sleeping_until = alarm = self._list.next_alarm()
-                await driver.parked_with_alarm(alarm)
+                await driver.parked_until(alarm)
         except BaseException:
             self._let_go(driver)
             raise

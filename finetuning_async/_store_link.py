@@ -206,6 +206,7 @@ class Link:
                 else:
                     await driver.parked_until(self._ask_at)
         finally:
+            driver.drop_alarm()
             self._driver = None
             self._hand_on()
 
