@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finetuning_async._store_words import Note, Request
     from finetuning_async._wire import AnswerFacts, Route
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the text; another one is not read, and the book begins anew."""
 
 SLACK: Final = 2.0

@@ -86,15 +86,18 @@ async def test_a_thread_that_waits_for_the_clock_is_not_waited_for() -> None:
 
 
 def test_asyncio_s_own_threads_hold_the_clock_too() -> None:
+    loop = JumpingEventLoop()
+
     async def main() -> float:
-        loop = asyncio.get_running_loop()
         timer = loop.call_later(5, lambda: None)
         await asyncio.to_thread(time.sleep, 0.05)
         timer.cancel()
+        loop.run_in_executor(None, time.sleep, 0.05)
         return loop.time()
 
-    with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         assert runner.run(main()) == 0
+    assert loop.time() == 0, "from Python 3.12 on there is a timeout of 300 s"
 
 
 def test_asyncio_s_own_timeouts_jump_too() -> None:

@@ -212,9 +212,9 @@ class SQLiteStore:
     def find(self, name: str) -> Item | None:
         """As `Store.find`."""
         found = self._items(
-            "WHERE custom_id = ?1 OR key = ?1 OR track_id = ?1"
-            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?1) LIMIT 1",
-            name,
+            "WHERE custom_id = ? OR key = ? OR track_id = ?"
+            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?) LIMIT 1",
+            *(name,) * 4,
         )
         return found[0] if found else None
 

@@ -102,6 +102,10 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
         called.add_done_callback(self._in_executors.discard)
         return called
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As asyncio's, however long it takes: the clock would jump over a timeout."""
+        await super().shutdown_default_executor()
+
     def _at_work(self) -> frozenset[object]:
         if self._limiter is None:
             self._limiter = _default_limiter()

@@ -56,6 +56,7 @@ CALLED_BY_US: Final = {
     "finetuning_async.shared.SharedRateLimiter.new_coordinator",
     "finetuning_async.testing.JumpingEventLoop.time",
     "finetuning_async.testing.JumpingEventLoop.run_in_executor",
+    "finetuning_async.testing.JumpingEventLoop.shutdown_default_executor",
     "finetuning_async.webhooks.TokenFilter.filter",
 }
 """Public methods that a caller has no need of."""
