@@ -14,7 +14,6 @@ ended.
 
 from __future__ import annotations
 
-import logging
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -32,6 +31,7 @@ from finetuning_async._lists import Lists
 from finetuning_async._news import News
 from finetuning_async._next_read import Read, choose
 from finetuning_async._poll_schedule import Outlook, Pace
+from finetuning_async._poll_trouble import Trouble
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import Guarded
 from finetuning_async._watch_list import Waiter, Watched, Watcher, WatchList
@@ -48,13 +48,8 @@ if TYPE_CHECKING:
     from finetuning_async._transport import Pool
     from finetuning_async._types import Kind
 
-logger = logging.getLogger("finetuning_async")
-
 GRACE_OF_A_READ: Final = 2.0
 """Seconds for which a read on the wire goes on once its driver has to leave."""
-
-LONGEST_TROUBLE_PAUSE: Final = 8
-"""Turns passed over while reads fail, at most."""
 
 PASSING_STATUSES: Final = frozenset({408, 425, 429})
 """The 4xx that say nothing about the track that was asked for."""
@@ -96,14 +91,14 @@ class Poller:
         self._sleeping_until = -inf
         self._is_reading = False
         self._reading: Sequence[Watched] = ()
-        self._failures = 0
+        self._trouble = Trouble(scale=scale)
         self._sharing: Sharing | None = None
 
     def __repr__(self) -> str:
         return (
             f"<Poller tracks={len(self._list)} waiters={len(self._idle)}"
             f" driven={self._driver is not None} reading={self._is_reading}"
-            f" failures={self._failures}>"
+            f" failures={self._trouble.failures}>"
         )
 
     def share(self, coordinator: PollCoordinator) -> None:
@@ -222,8 +217,12 @@ class Poller:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        if self._driver is None and self._idle:
+        if self._driver is not None:
+            return
+        if self._idle:
             next(iter(self._idle)).wake()
+        else:
+            self._trouble.rest()
 
     def _step(self, driver: Waiter) -> Awaitable[None] | None:
         """What to wait for next; `None` if the driver has to leave."""
@@ -269,7 +268,7 @@ class Poller:
         if self._list.next_alarm() <= now:
             limiter = driver.pipeline.limiter
             turn_comes = limiter.earliest(_ANY_READ.route) <= now
-            may_look = turn_comes and not self._failures
+            may_look = turn_comes and not self._trouble.failures
             self._list.ring(now, may_look=may_look, reading=self._reading)
 
     # One read.
@@ -324,7 +323,7 @@ class Poller:
                     answer = await driver.pipeline.send(read.call, permit)
                     driver.pipeline.check(read.call, answer)
                     self._news.take(read, answer)
-                    self._failures = 0
+                    self._trouble.over(anyio.current_time())
                     await driver.pipeline.limiter.flush()
         except (NoAnswer, Repeatable, FinetuningError) as failure:
             self._failed(driver.pipeline, read, failure)
@@ -359,19 +358,17 @@ class Poller:
         self, pipeline: Pipeline, read: Read | None, failure: Exception
     ) -> None:
         """Sort a failure: of the client, of the account, of one read, or passing."""
+        now = anyio.current_time()
         error = failure.error if isinstance(failure, Repeatable) else failure
         if isinstance(error, ClientClosedError):
             self.close(pipeline.transport.pool)
         elif isinstance(error, AuthenticationError | PermissionDeniedError):
             self._end(lambda _: error)
         elif read is not None and _is_refusal(error):
-            self._failures = 0
+            self._trouble.over(now)
             self._news.refused(read, error)
         else:
-            logger.debug("polling goes on after: %s", error)
-            self._failures += 1
-            turns = min(2**self._failures - 1, LONGEST_TROUBLE_PAUSE)
-            self._pace.spent(anyio.current_time(), turns)
+            self._pace.spent(now, self._trouble.failed(now, error))
             if read is not None:
                 self._news.failed(read, error)
 
