@@ -1,8 +1,9 @@
 """An MP3 from the media host to a file, whole or not at all.
 
 It is written under a temporary name beside the target, checked against the announced
-length and renamed at the end. A broken stream goes on where it broke, if the host takes
-ranges. The API key never goes to the media host.
+length and renamed at the end. A broken stream goes on where it broke, if the host
+proves that the rest is of the same file; else it begins anew. The API key never goes to
+the media host.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import anyio
+
 from finetuning_async import _report
 from finetuning_async._errors import (
     APIConnectionError,
@@ -24,6 +27,7 @@ from finetuning_async._errors import (
 from finetuning_async._retry import Repeatable
 from finetuning_async._target_file import TargetFile
 from finetuning_async._threads import in_thread, in_thread_beside
+from finetuning_async._transport import OtherFileError, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +55,8 @@ class Download:
         hook: Who is told of repetitions; `None` for nobody.
 
     Attributes:
-        done: Bytes written by the attempts so far, to go on behind.
-        total: Bytes announced; `None` if the host does not say.
+        done: Bytes written by the attempts so far, to go on behind; 0 if nothing can be
+            joined to them.
     """
 
     def __init__(
@@ -69,8 +73,7 @@ class Download:
         self._on_progress = on_progress
         self._hook = hook
         self.done = 0
-        self.total: int | None = None
-        self._tag: str | None = None
+        self._version = Version()
 
     async def to(self, path: Path, *, deadline: float = inf) -> Path:
         """Download to a file.
@@ -81,10 +84,12 @@ class Download:
                 sets one cancels this when it comes.
 
         Raises:
-            InvalidRequestError: Nothing can be written there.
+            InvalidRequestError: Nothing can be written there, or no file is fetched
+                from the URL.
             APIStatusError: The media host refused.
-            APIConnectionError: The stream broke, repeatedly.
-            APIResponseError: It ended too early or too late.
+            APIConnectionError: The stream broke, repeatedly, or led astray.
+            APIResponseError: What came is no track.
+            OSError: It could not be written.
         """
         target = TargetFile(path)
         try:
@@ -102,21 +107,38 @@ class Download:
         return path
 
     async def _attempt(self, target: TargetFile) -> None:
-        broken: APIConnectionError | APIStatusError | None
+        try:
+            broken = await self._fetch(target)
+        except OtherFileError:  # cannot come of a request for all of it
+            self.done = 0
+            broken = await self._fetch(target)
+        if broken is not None:
+            raise Repeatable(broken)
+
+    async def _fetch(
+        self, target: TargetFile
+    ) -> APIConnectionError | APIStatusError | None:
+        """Fetch what is not there yet.
+
+        Returns:
+            What broke it, if something did that may pass.
+
+        Raises:
+            OtherFileError: The rest of what is there is not to be had any more.
+        """
         async with AsyncExitStack() as stack:
             try:
                 media = await stack.enter_async_context(
-                    self._transport.stream(self._url, offset=self.done, tag=self._tag)
+                    self._transport.stream(
+                        self._url, offset=self.done, version=self._version
+                    )
                 )
             except (APIConnectionError, APIStatusError) as error:
                 if not error.safe_to_retry:
                     raise
-                broken = error
-            else:
-                self.total, self._tag = media.total, media.tag
-                broken = await self._copy(media, target)
-        if broken is not None:
-            raise Repeatable(broken)
+                return error
+            self._version = media.version
+            return await self._copy(media, target)
 
     async def _copy(
         self, media: MediaStream, target: TargetFile
@@ -127,41 +149,54 @@ class Download:
             What broke it, if something did.
 
         Raises:
-            APIResponseError: It is not what was asked for.
+            APIResponseError: It is empty.
         """
-        if media.offset not in {0, self.done}:
-            raise APIResponseError(
-                f"{media.host} sent what comes after {media.offset} bytes, asked for"
-                f" what comes after {self.done}"
-            )
         self.done = media.offset  # what stands behind it is dropped
         _keep_memory()
         arriving = _Arriving(media, self._on_progress)
-        write = partial(target.begin, media.offset, media.total)
+        write = partial(target.begin, media.offset, media.version.size)
         while not arriving.is_over:
             await in_thread_beside(partial(arriving.feed, target), write)
             write = partial(target.append, arriving.batch)
-        broken = arriving.broken or self._wrong_length(media, arriving.arrived)
+        broken = _wrong_length(media, arriving)
         if broken is None:
-            await in_thread(target.keep, arriving.batch)
+            await in_place(partial(target.keep, arriving.batch))
             return None
         await in_thread(target.append, arriving.batch)  # it need not come again
-        is_too_long = self.total is not None and arriving.arrived > self.total
-        self.done = 0 if is_too_long else arriving.arrived
+        size = media.version.size
+        is_too_long = size is not None and arriving.arrived > size
+        self.done = arriving.arrived if media.can_go_on and not is_too_long else 0
         return broken
 
-    def _wrong_length(
-        self, media: MediaStream, arrived: int
-    ) -> APIConnectionError | None:
-        if not arrived:
-            raise APIResponseError(f"{media.host} sent an empty file")
-        if self.total is None or arrived == self.total:
-            return None
-        return APIConnectionError(
-            f"the download from {media.host} ended after {arrived} of {self.total}"
-            " bytes",
-            safe_to_retry=True,
-        )
+
+def _wrong_length(media: MediaStream, arriving: _Arriving) -> APIConnectionError | None:
+    arrived, size = arriving.arrived, media.version.size
+    if arriving.broken is not None and arrived != size:
+        return arriving.broken
+    if not arrived:
+        raise APIResponseError(f"{media.host} sent an empty file")
+    if size is None or arrived == size:
+        return None
+    return APIConnectionError(
+        f"the download from {media.host} ended after {arrived} of {size} bytes",
+        safe_to_retry=True,
+    )
+
+
+async def in_place(go_on: Callable[[], float | None]) -> None:
+    """Bring a whole file to its place.
+
+    Args:
+        go_on: Goes on with it, in a thread: `None` once it is there, else seconds after
+            which to call it again.
+
+    Raises:
+        OSError: It could not be written, or nobody reads it any more.
+    """
+    pause = await in_thread(go_on)
+    while pause is not None:
+        await anyio.sleep(pause)
+        pause = await in_thread(go_on)
 
 
 class _Arriving:
@@ -210,7 +245,7 @@ class _Arriving:
         self.batch.append(chunk)
         self.arrived += len(chunk)
         if self._on_progress is not None:
-            told = self._on_progress(self.arrived, self._media.total)
+            told = self._on_progress(self.arrived, self._media.version.size)
             if inspect.isawaitable(told):
                 await told
 

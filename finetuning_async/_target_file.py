@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._errors import InvalidRequestError
+from finetuning_async._places import Delivery, Place, look, new_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import BinaryIO
-
 
 AT_ONCE: Final = 1_000
 """Chunks in one call of the system, which takes 1,024 (``IOV_MAX`` of Linux, macOS)."""
@@ -44,8 +40,9 @@ class TargetFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._part: Path
+        self._place: Place
         self._file: BinaryIO
+        self._delivery: Delivery
         self._is_open = False
 
     def begin(self, offset: int = 0, size: int | None = None) -> None:
@@ -61,10 +58,16 @@ class TargetFile:
             InvalidRequestError: Nothing can be written there.
         """
         if not self._is_open:
-            self._open()
+            self._place = look(self.path)
+            part, self._file = new_part(self._place)
+            self._delivery = Delivery(part, self._place)
+            self._is_open = True
+            if self._place.is_written_into:
+                self._delivery.reach()  # who waits to read it, waits for its end, too
         self._file.seek(offset)
         self._file.truncate()
-        if size is not None and 0 < size <= RESERVED and self.path.exists():
+        is_replaced = self._place.old is not None and not self._place.is_written_into
+        if size is not None and 0 < size <= RESERVED and is_replaced:
             self._reserve(offset, size)
 
     def _reserve(self, offset: int, size: int) -> None:
@@ -73,26 +76,6 @@ class TargetFile:
                 _fallocate(self._file.fileno(), 0, size)
             except OSError:  # not every file system can; a full one gave all it had
                 self._file.truncate(offset)
-
-    def _open(self) -> None:
-        try:
-            if self.path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a directory")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            number, name = tempfile.mkstemp(
-                prefix=f".{self.path.name[:100]}.",
-                suffix=".part",
-                dir=self.path.parent,
-            )
-        except OSError as error:
-            is_below_file = isinstance(error, FileExistsError)
-            reason = "a file is in the way" if is_below_file else error.strerror
-            raise InvalidRequestError(
-                "path", str(self.path), f"a file that can be written ({reason})"
-            ) from None
-        self._part = Path(name)
-        self._file = os.fdopen(number, "wb", buffering=0)
-        self._is_open = True
 
     def append(self, chunks: list[bytes]) -> None:
         """Write chunks behind what is there, and empty the list: memory is short."""
@@ -107,26 +90,25 @@ class TargetFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-    def keep(self, last: list[bytes]) -> None:
-        """Write the last chunks, and give it its final name.
+    def keep(self, last: list[bytes]) -> float | None:
+        """Write the last chunks, and bring it to its place.
 
         An older file of that name is replaced.
+
+        Returns:
+            `None` once it is there; else seconds after which to call it again.
         """
-        self.append(last)
-        self._file.truncate()  # what was reserved, if that was more
-        self._file.close()
-        # mkstemp makes it private; an ordinary file has what the umask leaves.
-        mask = os.umask(0)
-        os.umask(mask)
-        self._part.chmod(0o666 & ~mask)
-        self._part.replace(self.path)
+        if not self._file.closed:
+            self.append(last)
+            self._file.truncate()  # what was reserved, if that was more
+            self._file.close()
+        return self._delivery.go_on()
 
     def discard(self) -> None:
         """Remove it, unless it was kept."""
         if self._is_open:
             self._file.close()
-            with contextlib.suppress(FileNotFoundError):
-                self._part.unlink()
+            self._delivery.close()
 
 
 def check_target(path: Path) -> None:
@@ -135,6 +117,6 @@ def check_target(path: Path) -> None:
     Raises:
         InvalidRequestError: It cannot.
     """
-    target = TargetFile(path)
-    target.begin()
-    target.discard()
+    part, file = new_part(look(path))
+    file.close()
+    part.unlink()

@@ -7,7 +7,10 @@ _connections      what that goes over
 _stream           what goes into a connection, and what comes out of it
 _connecting       through which proxy, and which certificates count
 _media            `MediaStream`: a file of the media host while it arrives
+_hops             where it is fetched from: each redirect is checked
+_versions         which bytes of which version of it a response carries
 _media_transport  how it is fetched without httpx's pool, in larger pieces
+_cookies          none is kept
 _failures         what exceptions of httpx say, and what they must not show
 """
 
@@ -28,6 +31,7 @@ from finetuning_async._transport._pool import (
     check_base_url,
 )
 from finetuning_async._transport._send import KEY_HEADER, Transport
+from finetuning_async._transport._versions import OtherFileError, Version
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -36,11 +40,13 @@ __all__ = [
     "LOOPBACK",
     "Connecting",
     "MediaStream",
+    "OtherFileError",
     "Pool",
     "Proxy",
     "Timeout",
     "Transport",
     "Verify",
+    "Version",
     "as_timeout",
     "check_base_url",
     "read_proxy",

@@ -13,6 +13,7 @@ import attrs
 import httpx
 
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._transport._cookies import no_cookies
 
 logger = logging.getLogger("finetuning_async")
 
@@ -108,6 +109,7 @@ class Connecting:
                 verify=context,
                 proxy=self.proxy,
                 trust_env=self.trust_env,
+                cookies=no_cookies(),
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
             )
         except (ValueError, httpx.InvalidURL, ImportError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import anyio
+import attrs
 import httpx
 
 from finetuning_async._errors import (
@@ -16,20 +17,29 @@ from finetuning_async._errors import (
     APIResponseError,
     APIStatusError,
     APITimeoutError,
-    InvalidRequestError,
     NotFoundError,
 )
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import NETWORK_ERRORS
-from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout, is_secure
+from finetuning_async._transport._hops import arrive, check_media_url
+from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout
+from finetuning_async._transport._versions import (
+    OtherFileError,
+    Version,
+    extent_of,
+    is_encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
 logger = logging.getLogger("finetuning_async")
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
+# An error that came with status 200, or the page of a captive portal.
+_PAGE: Final = re.compile(
+    r"text/(html|xml)|application/(json|xml|xhtml\+xml)|[^/;\s]+/[^/;\s]+\+(json|xml)"
+)
 
 
 @asynccontextmanager
@@ -38,48 +48,52 @@ async def open_media(
     timeout: Timeout,
     url: str,
     *,
+    base_url: str,
     offset: int = 0,
-    tag: str | None = None,
+    version: Version | None = None,
 ) -> AsyncGenerator[MediaStream]:
-    """Open a file of the media host. The API key does not go with it.
+    """Open a file of the media host. The API key does not go with it, nor any cookie.
 
     Args:
         pool: Where connections come from.
         timeout: For each step of it.
-        url: Where it is, as the service gave it; redirects are followed.
-        offset: From which byte; the host may start at 0 all the same.
-        tag: The ``ETag`` of the part that is already there.
+        url: Where it is, as the service gave it. Redirects are followed, each after the
+            same check.
+        base_url: Of the API. If it is on this machine, the file may be here, too.
+        offset: From which byte, at least 0. The host may start at 0 all the same.
+        version: Whose bytes are there up to the offset; needed above 0.
 
     Raises:
-        InvalidRequestError: The URL is none of ``https``.
+        InvalidRequestError: The URL is none of ``https``, or of no public host.
+        OtherFileError: What comes cannot be joined to what is there.
         APIStatusError: The host refused.
-        APIConnectionError: It could not be reached, or the stream broke.
+        APIResponseError: It is no file.
+        APIConnectionError: The host could not be reached, or leads where no file is
+            fetched from, or the stream broke.
     """
     headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if tag is not None:
-            headers["If-Range"] = tag
+    if offset and version is not None and version.validator is not None:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
     broken: Exception | None = None
     async with AsyncExitStack() as stack:
         begun_at = anyio.current_time()
         try:
             with told_by_us():
-                response = await stack.enter_async_context(
-                    pool.media_client().stream(
-                        "GET",
-                        _check_media_url(url),
-                        headers=headers,
-                        follow_redirects=True,
-                        timeout=timeout,
-                    )
+                client = pool.media_client()
+                request = client.build_request(
+                    "GET",
+                    check_media_url(url, base_url),
+                    headers=headers,
+                    timeout=timeout,
                 )
+                response = await arrive(client, request, base_url)
+            stack.push_async_callback(response.aclose)
             _log(url, str(response.status_code), begun_at)
         except NETWORK_ERRORS as error:
             _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
-            media = MediaStream(response, asked=offset)
+            media = MediaStream(response, asked=offset, version=version)
             try:
                 yield media
             finally:
@@ -100,22 +114,65 @@ class MediaStream:
     Args:
         response: What brings it.
         asked: From which byte it was asked for.
+        version: Whose bytes are there up to that.
 
     Attributes:
         host: Who sends it.
         offset: Where the bytes begin.
-        total: The length of the whole file, in bytes, if the host says.
-        tag: Its ``ETag``, if that is a strong one.
+        version: Whose bytes they are; its size is that of the whole file.
+        can_go_on: Whether the bytes can be counted, and the version can be told from
+            others; so that the rest of them may be asked for.
     """
 
-    def __init__(self, response: httpx.Response, *, asked: int = 0) -> None:
+    def __init__(
+        self,
+        response: httpx.Response,
+        *,
+        asked: int = 0,
+        version: Version | None = None,
+    ) -> None:
         self.host = response.url.host
-        if response.status_code not in {200, 206}:
-            raise _refused_file(response)
-        self.offset, self.total = _extent(response, asked)
-        self._source = _body(response)
-        tag = response.headers.get("etag", "")
-        self.tag = tag if tag.startswith('"') else None
+        self._response = response
+        self._is_encoded = is_encoded(response.headers)
+        self.offset, self.version = self._extent(asked, version or Version())
+        is_known = self.version.validator is not None
+        self.can_go_on = is_known and not self._is_encoded
+        self._source = self._body()
+
+    def _extent(self, asked: int, version: Version) -> tuple[int, Version]:
+        """Where the response begins in the file, and in which.
+
+        Raises:
+            OtherFileError: It cannot be joined to what is there.
+            APIStatusError: The host refused.
+            APIResponseError: It is no file.
+        """
+        status, headers = self._response.status_code, self._response.headers
+        if status not in {200, 206} and not (asked and status == 416):
+            raise _refused_file(self._response)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if status != 416 and _PAGE.fullmatch(kind):
+            raise APIResponseError(
+                f"{self.host} sent {kind} in place of the track: a page or an error,"
+                " of the host or of a network that wants a login first"
+            )
+        offset, found = extent_of(status, headers)
+        if status == 416 and found.size == asked:
+            # All is there. It may lack the validator, which a part must not.
+            offset = asked
+            found = attrs.evolve(found, validator=found.validator or version.validator)
+        if offset == 0:
+            return offset, found
+        if asked:
+            if offset == asked and not self._is_encoded and found.is_same(version):
+                return offset, attrs.evolve(found, size=found.size or version.size)
+            raise OtherFileError
+        raise APIResponseError(
+            f"{self.host} sent a part of the file, but not which"
+            if offset is None
+            else f"{self.host} sent what comes after {offset} bytes, asked for what"
+            " comes after 0"
+        )
 
     async def next_chunk(self) -> bytes | None:
         """The next bytes as they come off the network; `None` at the end.
@@ -123,11 +180,23 @@ class MediaStream:
         Raises:
             APIConnectionError: The stream broke.
         """
+        broken: Exception
         try:
-            return await anext(self._source, None)
+            chunk = await anext(self._source, None)
+            if chunk is not None or not self._is_cut_short():
+                return chunk
+            broken = EOFError("it ended too early")
         except NETWORK_ERRORS as error:
             broken = error
         raise _broken_stream(self.host, broken)
+
+    def _is_cut_short(self) -> bool:
+        """Whether less of a code came than was announced; of the file, who takes it."""
+        length = self._response.headers.get("content-length", "")
+        if not self._is_encoded or not length.isdigit():
+            return False
+        # 0 of a response that a mock made whole.
+        return 0 < self._response.num_bytes_downloaded < int(length)
 
     async def leave(self) -> None:
         """Read no more of it.
@@ -140,35 +209,13 @@ class MediaStream:
             while await anext(self._source, None) is not None:
                 pass
 
-
-def _body(response: httpx.Response) -> AsyncIterator[bytes]:
-    """What arrives: as it is, for httpx's decoding of what is in no code takes time."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
-    return aiter(cast("httpx.AsyncByteStream", response.stream))
-
-
-def _extent(response: httpx.Response, asked: int) -> tuple[int, int | None]:
-    """Where a response begins in the file, and how long the file is.
-
-    ``Content-Range: bytes 500-999/1000`` (RFC 9110, section 14.4), else
-    ``Content-Length``.
-
-    Raises:
-        APIResponseError: It is a part that was asked for, but does not say which.
-    """
-    if response.status_code == 206:
-        match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
-        if match is not None:
-            return int(match[1]), int(match[2]) if match[2].isdigit() else None
-        if asked:
-            raise APIResponseError(
-                f"{response.url.host} sent a part of the file, but not which"
-            )
-    if "content-encoding" in response.headers:  # it tells the length of the code
-        return 0, None
-    length = response.headers.get("content-length", "")
-    return 0, int(length) if length.isdigit() else None
+    def _body(self) -> AsyncIterator[bytes]:
+        """What arrives: as it is, for httpx's decoding of no code takes time."""
+        if self._response.status_code == 416:  # what comes is a page about it
+            return aiter(httpx.ByteStream(b""))
+        if self._is_encoded:
+            return self._response.aiter_bytes()
+        return aiter(cast("httpx.AsyncByteStream", self._response.stream))
 
 
 def _refused_file(response: httpx.Response) -> APIStatusError:
@@ -187,12 +234,3 @@ def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
     kind = APITimeoutError if timed_out else APIConnectionError
     name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
     return kind(f"the download from {host} broke: {name}: {text}", safe_to_retry=True)
-
-
-def _check_media_url(text: str) -> str:
-    try:
-        if is_secure(urlsplit(text.strip())) and httpx.URL(text.strip()).host:
-            return text.strip()
-    except (ValueError, httpx.InvalidURL):
-        pass
-    raise InvalidRequestError("url", mask_query(text), "an https:// URL of a file")

@@ -12,6 +12,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
 from finetuning_async._transport._connecting import Connecting
+from finetuning_async._transport._cookies import no_cookies
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Pool:
             return client
         if self._media is None:
             transport = self._make_media(self._tls())
-            self._media = httpx.AsyncClient(transport=transport)
+            self._media = httpx.AsyncClient(transport=transport, cookies=no_cookies())
         return self._media
 
     def direct(self, base_url: str) -> Direct | None:

@@ -31,6 +31,7 @@ from finetuning_async._headers import Headers
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._shield import Guarded
+from finetuning_async._transport import _cookies
 from finetuning_async._transport._failures import (
     BEFORE_THE_FIRST_BYTE,
     NETWORK_ERRORS,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from finetuning_async._transport._direct import Reply
+    from finetuning_async._transport._versions import Version
     from finetuning_async._wire import Call
 
     _Send: TypeAlias = Callable[
@@ -165,7 +167,7 @@ class Transport:
             if self.headers is not None:
                 request.headers.update(self.headers.reveal())
             with told_by_us(), anyio.fail_after(trace.until - anyio.current_time()):
-                response = await client.send(request, follow_redirects=False)
+                response = await _cookies.send(client, request)
         finally:
             request.headers.pop(KEY_HEADER, None)
             if self.headers is not None:
@@ -195,10 +197,17 @@ class Transport:
         )
 
     def stream(
-        self, url: str, *, offset: int = 0, tag: str | None = None
+        self, url: str, *, offset: int = 0, version: Version | None = None
     ) -> AbstractAsyncContextManager[MediaStream]:
         """Open a file of the media host, as `open_media`."""
-        return open_media(self.pool, self.timeout, url, offset=offset, tag=tag)
+        return open_media(
+            self.pool,
+            self.timeout,
+            url,
+            base_url=self.base_url,
+            offset=offset,
+            version=version,
+        )
 
 
 def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | None]:

@@ -10,12 +10,13 @@ import re
 from hashlib import blake2b
 from typing import Final
 
-LONGEST: Final = 100
-LONGEST_WORDS: Final = 40
+from finetuning_async._file_names import slug
+
+LONGEST: Final = 160
+"""Characters that a name is made of at most, whatever they are."""
 
 _SAFE: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 _OURS: Final = re.compile(r"-[0-9a-f]{12}\Z")
-_OTHERS: Final = re.compile("[^a-z0-9]+")
 
 
 def file_name(prompt: str, key: str, custom_id: str | None) -> str:
@@ -32,18 +33,8 @@ def file_name(prompt: str, key: str, custom_id: str | None) -> str:
         and not _is_like_ours(custom_id)
     ):
         return f"{custom_id}.mp3"
-    words = slug(prompt if custom_id is None else custom_id) or "track"
+    words = slug((prompt if custom_id is None else custom_id)[:LONGEST]) or "track"
     return f"{words}-{blake2b(key.encode(), digest_size=6).hexdigest()}.mp3"
-
-
-def slug(text: str) -> str:
-    """Lower case, ``a-z0-9`` and single hyphens, at most 40 characters; may be empty.
-
-    >>> slug("Lofi, chill: piano")
-    'lofi-chill-piano'
-    """
-    joined = _OTHERS.sub("-", text[: 4 * LONGEST_WORDS].lower()).strip("-")
-    return joined[:LONGEST_WORDS].rstrip("-")
 
 
 def _is_like_ours(custom_id: str) -> bool:

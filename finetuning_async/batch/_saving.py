@@ -6,7 +6,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from finetuning_async._download import in_place
 from finetuning_async._errors import APIStatusError
+from finetuning_async._places import Delivery, look
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
 
@@ -26,9 +28,15 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
         OSError: It could not be written.
     """
     facts: dict[str, Any] = json.loads(item.entry.result or "{}")
-    part = folder.unfinished / item.file
+    part, target = folder.unfinished / item.file, folder.path / item.file
     await fetch(client, item.entry.track_id or "", facts.get("audio_url"), part)
-    await in_thread(_finish, part, folder.path / item.file, facts if tags else None)
+    await in_thread(_finish, part, facts if tags else None)
+    delivery = await in_thread(lambda: Delivery(part, look(target)))
+    try:
+        await in_place(delivery.go_on)
+    finally:
+        delivery.close()
+    await in_thread(_sync_folder, delivery.folder)
 
 
 async def fetch(
@@ -49,7 +57,7 @@ async def fetch(
     await client.download(await client.generations.get(track_id), path)
 
 
-def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
+def _finish(part: Path, facts: dict[str, Any] | None) -> None:
     if facts is not None:
         frames = music_frames(
             title=facts.get("title") or facts.get("prompt"),
@@ -59,8 +67,6 @@ def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
         part.write_bytes(with_tags(part.read_bytes(), frames))
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
         os.fsync(file.fileno())
-    part.replace(target)
-    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

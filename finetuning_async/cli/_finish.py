@@ -149,9 +149,13 @@ async def save(client: AsyncClient, track: Any, path: Path, report: Silent) -> N
     """Download a completed track.
 
     Raises:
+        click.ClickException: Who read the pipe that it goes to is gone.
         FinetuningError: As `AsyncClient.download`.
     """
-    await client.download(track, path, on_progress=report.loading)
+    try:
+        await client.download(track, path, on_progress=report.loading)
+    except BrokenPipeError as gone:  # of stdout it would be no error
+        raise click.ClickException(str(gone)) from None
     report.saved(path, track)
 
 

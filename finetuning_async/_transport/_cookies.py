@@ -1,0 +1,60 @@
+"""No cookie of a response stays: none goes with a later request, of a file or a call.
+
+The service is asked with a key and the media host with nothing, so a cookie could only
+tell them which downloads and calls belong together.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from typing import Any, TypeAlias
+
+import httpx
+
+_Place: TypeAlias = tuple[str, str, str]
+"""Domain, path and name, by which a jar tells cookies apart."""
+
+
+def no_cookies() -> CookieJar:
+    """A jar for a client of ours: it takes none."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
+
+
+async def send(
+    client: httpx.AsyncClient,
+    request: httpx.Request,
+    *,
+    stream: bool = False,
+    auth: Any = httpx.USE_CLIENT_DEFAULT,
+) -> httpx.Response:
+    """Send a request by a client that may be the caller's, whose own cookies stay.
+
+    Redirects are not followed, whatever the client would do.
+
+    Args:
+        client: Who sends it.
+        request: As `httpx.AsyncClient.send`, like the rest.
+        stream: Whether the body is left to be read.
+        auth: Who signs it; `None` for nobody.
+    """
+    before = {_place(own): own for own in client.cookies.jar}
+    response = await client.send(
+        request, stream=stream, auth=auth, follow_redirects=False
+    )
+    if "set-cookie" in response.headers:
+        _take_back(client.cookies.jar, response.cookies.jar, before)
+    return response
+
+
+def _take_back(jar: CookieJar, came: CookieJar, before: dict[_Place, Cookie]) -> None:
+    """Remove from a jar what came; what stood in its place before is put back."""
+    for place in map(_place, came):
+        with suppress(KeyError):  # the jar took none
+            jar.clear(*place)
+            if place in before:
+                jar.set_cookie(before[place])
+
+
+def _place(cookie: Cookie) -> _Place:
+    return cookie.domain, cookie.path, cookie.name
