@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._places import Delivery, Place, look, new_part
+from finetuning_async._delivery import Delivery, let_go
+from finetuning_async._places import Place, look, new_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,6 +110,8 @@ class TargetFile:
         if self._is_open:
             self._file.close()
             self._delivery.close()
+        else:
+            let_go(self.path)
 
 
 def check_target(path: Path) -> None:

@@ -302,8 +302,11 @@ class TrackMethods(ABC):
 
         Args:
             generation_or_url: A completed track, or its `audio_url`.
-            path: The file; its folder is made if need be, an older file is replaced. In
-                a folder that is there, the file gets the vendor's default name.
+            path: The file; its folder is made if need be. An older file is replaced,
+                with its mode and owner kept; behind a symbolic link it is the file that
+                is replaced. Into a pipe or a device it is written, once it is whole; a
+                pipe waits for its reader. In a folder that is there, the file gets the
+                vendor's default name; letters of all scripts stay.
             on_progress: Called with the bytes done and the total, if that is known;
                 plain or async.
             timeout: Seconds for all of it, waiting for one of the eight places
@@ -315,12 +318,15 @@ class TrackMethods(ABC):
             The path.
 
         Raises:
-            InvalidRequestError: The track has no audio, or nothing can be written
-                there.
+            InvalidRequestError: The track has no audio, or its URL is none of a public
+                host, or nothing can be written there.
             APIStatusError: The media host refused.
-            APIConnectionError: The stream broke, repeatedly.
+            APIConnectionError: The stream broke, repeatedly, or a redirect led to where
+                no URL may lead.
+            APIResponseError: What came is no track, but a page, say.
             APITimeoutError: Time was over; no part of the file is left.
-            OSError: It could not be written; the disk may be full.
+            OSError: It could not be written; the disk may be full, or nobody reads the
+                pipe any more.
         """
         from finetuning_async._download import Download, audio_url
         from finetuning_async._file_names import target_of

@@ -6,9 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from finetuning_async._delivery import Delivery
 from finetuning_async._download import in_place
 from finetuning_async._errors import APIStatusError
-from finetuning_async._places import Delivery, look
+from finetuning_async._places import look
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
 

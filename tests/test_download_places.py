@@ -1,0 +1,349 @@
+"""What stands where a file goes keeps what it is: links, modes, owners, devices."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient, InvalidRequestError, _delivery, _places
+from finetuning_async._delivery import Delivery
+from finetuning_async._places import look, new_part
+from finetuning_async._target_file import check_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = "ft_live_" + "0" * 32
+URL = "https://media.example/a.mp3"
+SONG = bytes(range(256)) * 2_000
+BEFORE = b"before"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def save(path: Path | str) -> None:
+    def host(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=SONG)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(host))
+    assert await AsyncClient(KEY, http_client=http).download(URL, path) == Path(path)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def is_device(path: Path) -> bool:
+    return path.is_char_device()
+
+
+@pytest.fixture
+def mask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o666, 0o755])
+async def test_the_mode_of_what_is_replaced_stays(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    path.chmod(mode)
+    await save(path)
+    assert path.read_bytes() == SONG
+    assert mode_of(path) == mode
+    assert names_in(tmp_path) == ["a.mp3"]
+
+
+async def test_a_new_file_has_what_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+    await save(tmp_path / "a.mp3")
+    assert mode_of(tmp_path / "a.mp3") == 0o666 & ~mask
+
+
+async def test_the_umask_is_never_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(_: int) -> int:
+        raise AssertionError("files of other threads would be for all to write")
+
+    monkeypatch.setattr(os, "umask", touched)
+    for _ in range(2):
+        await save(tmp_path / "a.mp3")
+
+
+async def test_who_may_not_read_a_file_may_not_read_its_successor(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    path.chmod(0o600)
+    part, file = new_part(look(path))
+    file.close()
+    assert mode_of(part) == 0o600
+
+
+@as_root
+async def test_the_owner_of_what_is_replaced_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    os.chown(path, 1234, 2345)
+    path.chmod(0o640)
+    await save(path)
+    now = path.stat()
+    assert (now.st_uid, now.st_gid, mode_of(path)) == (1234, 2345, 0o640)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["file", "nothing"])
+async def test_links_stay_and_lead_to_the_file(tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "far" / "real.mp3", tmp_path / "a.mp3"
+    real.parent.mkdir()
+    (tmp_path / "middle").symlink_to("far/real.mp3")
+    link.symlink_to(tmp_path / "middle")
+    if there:
+        real.write_bytes(BEFORE)
+        real.chmod(0o600)
+    await save(link)
+    assert link.is_symlink()
+    assert (tmp_path / "middle").is_symlink()
+    assert real.read_bytes() == SONG
+    assert mode_of(real) == 0o600 or not there
+    assert names_in(tmp_path) == ["a.mp3", "far", "middle"]
+    assert names_in(real.parent) == ["real.mp3"]
+
+
+async def test_what_a_link_leads_to_is_replaced_whole(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.mp3", tmp_path / "a.mp3"
+    real.write_bytes(BEFORE)
+    link.symlink_to(real)
+    with real.open("rb") as reader:
+        await save(link)
+        assert reader.read() == BEFORE
+
+
+async def test_other_names_of_a_file_keep_the_old_one(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.mp3", tmp_path / "other.mp3"
+    other.write_bytes(BEFORE)
+    path.hardlink_to(other)
+    await save(path)
+    assert (path.read_bytes(), other.read_bytes()) == (SONG, BEFORE)
+
+
+@pytest.fixture
+def null(tmp_path: Path) -> Path:
+    """A device like ``/dev/null``, which a fault would not spoil for all others."""
+    path = tmp_path / "null"
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        path.write_bytes(BEFORE)
+    except PermissionError:
+        pytest.skip("no device can be made here")
+    return path
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_a_device_stays_a_device(
+    linked: bool, null: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "link" if linked else null
+    if linked:
+        path.symlink_to(null)
+    check_target(path)
+    await save(path)
+    assert is_device(null)
+    assert path.is_symlink() == linked
+    assert names_in(tmp_path) == ["link"] * linked + ["null"]
+
+
+async def test_a_device_that_is_full_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        await save("/dev/full")
+
+
+def refused(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    (tmp_path / "folder" / "a.mp3").mkdir(parents=True)
+    yield tmp_path / "folder" / "a.mp3", "directory"
+    (tmp_path / "to-folder").symlink_to(tmp_path / "folder")
+    yield tmp_path / "to-folder", "directory"
+    (tmp_path / "round").symlink_to("round")
+    yield tmp_path / "round", "symbolic links"
+    yield tmp_path / ("x" * 256), "too long"
+    yield tmp_path / "a\0b", "null"
+    (tmp_path / "file").write_bytes(b"")
+    yield tmp_path / "file" / "a" / "b.mp3", "in the way"
+
+
+async def test_what_takes_no_file_is_refused_and_stays(tmp_path: Path) -> None:
+    for path, why in refused(tmp_path):
+        with pytest.raises(InvalidRequestError, match=why):
+            check_target(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        with pytest.raises(InvalidRequestError, match="a socket"):
+            await save(tmp_path / "socket")
+        assert (tmp_path / "socket").is_socket()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+async def test_a_file_that_is_not_to_be_written_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    path.chmod(0o444)
+    with pytest.raises(InvalidRequestError, match="Permission denied"):
+        await save(path)
+    assert path.read_bytes() == BEFORE
+
+
+@pytest.mark.parametrize("folder", ["/dev/fd", "/proc/self/fd"])
+@pytest.mark.parametrize("append", [False, True])
+async def test_a_file_of_this_process_is_written_where_it_stands(
+    folder: str, append: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"12")
+    flags = os.O_WRONLY | (os.O_APPEND if append else 0)
+    number = os.open(path, flags)
+    try:
+        os.write(number, BEFORE)
+        await save(f"{folder}/{number}")
+        os.write(number, b"after")
+    finally:
+        os.close(number)
+    assert path.read_bytes() == (b"12" if append else b"") + BEFORE + SONG + b"after"
+
+
+async def test_a_file_that_this_process_only_reads_is_refused() -> None:
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(InvalidRequestError, match="Bad file descriptor"):
+            await save(f"/dev/fd/{reading}")
+        for number in (9999, 10**30):
+            with pytest.raises(InvalidRequestError):
+                await save(f"/dev/fd/{number}")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("steps", "number"),
+    [
+        ([(os, "chown")], errno.EPERM),
+        ([(Path, "replace")], errno.EBUSY),
+        ([(_places, "beside"), (Path, "replace")], errno.EACCES),
+        ([(_delivery, "beside"), (Path, "replace")], errno.EXDEV),
+    ],
+)
+async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
+    steps: list[tuple[object, str]],
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE * len(SONG))
+    os.chown(path, 1234, 2345)
+    before = path.stat()
+    for owner, step in steps:
+        monkeypatch.setattr(owner, step, refuse)
+    await save(path)
+    now = path.stat()
+    assert path.read_bytes() == SONG
+    assert (now.st_ino, now.st_uid, now.st_gid) == (before.st_ino, 1234, 2345)
+    assert names_in(tmp_path) == ["a.mp3"]
+
+
+@pytest.mark.parametrize("step", ["replace", "beside"])
+async def test_an_old_file_outlives_a_full_disk(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    monkeypatch.setattr(Path if step == "replace" else _places, step, full)
+    with pytest.raises((OSError, InvalidRequestError), match="No space left"):
+        await save(path)
+    assert path.read_bytes() == BEFORE
+    assert names_in(tmp_path) == ["a.mp3"]
+
+
+def test_a_part_of_another_file_system_is_brought_over(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")  # noqa: S108 - it is another file system on Linux
+    if not elsewhere.is_dir():
+        pytest.skip("there is no such folder")
+    if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    part = elsewhere / f"{tmp_path.name}.part"
+    part.write_bytes(SONG)
+    part.chmod(0o640)
+    path = tmp_path / "a.mp3"
+    path.write_bytes(BEFORE)
+    path.chmod(0o600)
+    delivery = Delivery(part, look(path))
+    assert delivery.go_on() is None
+    delivery.close()
+    assert path.read_bytes() == SONG
+    assert mode_of(path) == 0o600
+    assert not part.exists()
+    assert names_in(tmp_path) == ["a.mp3"]
+
+
+LONG = [
+    "夜" * 80 + ".mp3",
+    "夜" * 83 + "a.mp3",
+    "é" * 125 + ".mp3",
+    "🎵" * 62 + "abc.mp3",
+    "a" * 251 + ".mp3",
+    "." + "ж" * 125 + ".mp3",
+]
+
+
+@pytest.mark.parametrize("name", LONG)
+async def test_names_are_as_long_as_the_file_system_takes(
+    name: str, tmp_path: Path
+) -> None:
+    assert 240 < len(name.encode()) <= 255
+    for _ in range(2):
+        check_target(tmp_path / name)
+        await save(tmp_path / name)
+    assert names_in(tmp_path) == [name]
+
+
+async def test_files_of_other_threads_are_made_as_the_umask_says(
+    tmp_path: Path, mask: int
+) -> None:
+    stop, modes = threading.Event(), set()
+
+    def make_files() -> None:
+        while not stop.is_set():
+            path = tmp_path / "other"
+            path.touch()
+            modes.add(mode_of(path))
+            path.unlink()
+
+    thread = threading.Thread(target=make_files)
+    thread.start()
+    try:
+        for number in range(50):
+            await save(tmp_path / f"{number}.mp3")
+    finally:
+        stop.set()
+        thread.join()
+    assert modes == {0o666 & ~mask}

@@ -1,0 +1,251 @@
+"""A part is joined only to the same version of the file; what is no track is none."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from finetuning_async import APIConnectionError, APIResponseError, AsyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    Answer = Callable[[], httpx.Response]
+
+KEY = "ft_live_" + "0" * 32
+URL = "https://media.example/a.mp3?sig=s3cret"
+OLD, NEW = bytes(range(200)) * 50, bytes(range(199, -1, -1)) * 50
+SIZE, CUT = len(OLD), 4_000
+MONDAY = "Mon, 02 Mar 2026 10:00:00 GMT"
+TUESDAY = "Tue, 03 Mar 2026 10:00:00 GMT"
+WEDNESDAY = "Wed, 04 Mar 2026 10:00:00 GMT"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Body(httpx.AsyncByteStream):
+    def __init__(self, content: bytes, *, breaks: bool = False) -> None:
+        self._content, self._breaks = content, breaks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content
+        if self._breaks:
+            raise httpx.ReadError("reset")
+
+
+class Host:
+    """Breaks off once after some bytes of the old file; then answers as told.
+
+    Attributes:
+        asked: The ``Range`` and ``If-Range`` of each request.
+    """
+
+    def __init__(self, first: dict[str, str], *then: Answer) -> None:
+        self.answers = [answer(200, first, OLD[:CUT], breaks=True), *then]
+        self.asked: list[tuple[str | None, str | None]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        get = request.headers.get
+        self.asked.append((get("range"), get("if-range")))
+        return (self.answers.pop(0) if self.answers else whole(OLD))()
+
+    async def download(self, folder: Path, **options: Any) -> bytes:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        client = AsyncClient(KEY, http_client=http, **options)
+        try:
+            return (await client.download(URL, folder / "a.mp3")).read_bytes()
+        finally:
+            assert names_in(folder) in ([], ["a.mp3"])
+
+
+def answer(
+    status: int, headers: dict[str, str], content: bytes = b"", *, breaks: bool = False
+) -> Answer:
+    """Makes it anew each time: a body can be read once."""
+    return lambda: httpx.Response(
+        status, headers=headers, stream=Body(content, breaks=breaks)
+    )
+
+
+def whole(content: bytes, **headers: str) -> Answer:
+    return answer(200, headers, content)
+
+
+def rest(content: bytes, *, total: str = str(SIZE), **headers: str) -> Answer:
+    said = {"content-range": f"bytes {CUT}-{SIZE - 1}/{total}"}
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return answer(206, said | given, content[CUT:])
+
+
+LENGTH = {"content-length": str(SIZE)}
+RANGE = f"bytes={CUT}-"
+DATED = {"last-modified": MONDAY, "date": TUESDAY}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "validator"),
+    [
+        (LENGTH | {"etag": '"1"'}, rest(OLD, etag='"1"'), '"1"'),
+        ({"etag": '"1"'}, rest(OLD, etag='"1"'), '"1"'),
+        (LENGTH | {"etag": '"1"'}, rest(OLD, etag='"1"', total="*"), '"1"'),
+        (LENGTH | {"etag": '"1"'} | DATED, rest(OLD, etag='"1"'), '"1"'),
+        (LENGTH | DATED, rest(OLD, last_modified=MONDAY, date=WEDNESDAY), MONDAY),
+    ],
+)
+async def test_a_part_is_joined_to_its_own_version(
+    first: dict[str, str], then: Answer, validator: str, tmp_path: Path
+) -> None:
+    host = Host(first, then)
+    assert await host.download(tmp_path) == OLD
+    assert host.asked == [(None, None), (RANGE, validator)]
+
+
+TAGGED = LENGTH | {"etag": '"1"'}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (TAGGED, rest(NEW, etag='"2"')),
+        (TAGGED, rest(NEW, etag='W/"1"')),
+        (TAGGED, rest(NEW)),
+        (TAGGED, rest(NEW, etag='"1"', total=str(SIZE + 1))),
+        (TAGGED, rest(NEW, etag='"1"', content_encoding="gzip")),
+        (
+            TAGGED,
+            rest(NEW, etag='"1"', content_type="multipart/byteranges; boundary=a"),
+        ),
+        (TAGGED, answer(206, {"etag": '"1"'}, NEW[CUT:])),
+        (TAGGED, answer(416, {"content-range": f"bytes */{SIZE}"})),
+        (TAGGED, answer(416, {})),
+        (LENGTH | DATED, rest(NEW, last_modified=TUESDAY, date=WEDNESDAY)),
+        (LENGTH | DATED, rest(NEW, date=WEDNESDAY)),
+        (LENGTH | DATED, rest(NEW, etag='"1"', last_modified=MONDAY, date=WEDNESDAY)),
+    ],
+)
+async def test_what_is_not_proved_to_be_the_rest_is_read_from_the_start(
+    first: dict[str, str], then: Answer, tmp_path: Path
+) -> None:
+    host = Host(first, then, whole(NEW, **{"content-length": str(SIZE)}))
+    assert await host.download(tmp_path, max_retries=1) == NEW
+    assert host.asked[1][0] == RANGE
+    assert host.asked[2:] == [(None, None)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        LENGTH,
+        LENGTH | {"etag": 'W/"1"'},
+        LENGTH | {"etag": 'W/"1"'} | DATED,
+        LENGTH | {"last-modified": MONDAY},
+        LENGTH | {"last-modified": MONDAY, "date": MONDAY},
+        LENGTH | {"last-modified": "yesterday", "date": TUESDAY},
+    ],
+)
+async def test_without_a_strong_validator_no_part_is_asked_for(
+    first: dict[str, str], tmp_path: Path
+) -> None:
+    host = Host(first, whole(NEW))
+    assert await host.download(tmp_path) == NEW
+    assert host.asked == [(None, None)] * 2
+
+
+async def test_a_whole_answer_to_a_request_for_a_part_begins_anew(
+    tmp_path: Path,
+) -> None:
+    assert await Host(TAGGED, whole(NEW, etag='"2"')).download(tmp_path) == NEW
+
+
+async def test_a_file_of_which_nothing_is_left_is_whole(tmp_path: Path) -> None:
+    said = {"content-range": f"bytes */{CUT}", "content-type": "text/html"}
+    end = answer(416, said, b"<h1>Range Not Satisfiable</h1>")
+    assert await Host({"etag": '"1"'}, end).download(tmp_path) == OLD[:CUT]
+
+
+@pytest.mark.parametrize("size", [CUT, SIZE])
+async def test_a_file_of_which_nothing_is_left_may_be_another(
+    size: int, tmp_path: Path
+) -> None:
+    said = {"content-range": f"bytes */{size}", "etag": '"2"'}
+    host = Host({"etag": '"1"'}, answer(416, said), whole(NEW))
+    assert await host.download(tmp_path) == NEW
+
+
+async def test_a_file_of_known_length_is_whole_although_the_end_broke(
+    tmp_path: Path,
+) -> None:
+    host = Host({"content-length": str(CUT)})
+    assert await host.download(tmp_path) == OLD[:CUT]
+    assert len(host.asked) == 1
+
+
+async def test_offsets_in_a_code_are_none_in_the_file(tmp_path: Path) -> None:
+    code = gzip.compress(OLD)
+    said = {"content-encoding": "gzip", "etag": '"1"'}
+    host = Host({})
+    host.answers = [answer(200, said, code[:-20], breaks=True), whole(NEW)]
+    assert await host.download(tmp_path) == NEW
+    assert host.asked == [(None, None)] * 2
+
+
+async def test_a_code_that_is_cut_short_is_no_file(tmp_path: Path) -> None:
+    code = gzip.compress(OLD)
+    said = {"content-encoding": "gzip", "content-length": str(len(code))}
+    host = Host({})
+    host.answers = [answer(200, said, code[:-20])]
+    assert await host.download(tmp_path) == OLD
+    assert len(host.asked) == 2
+
+
+PAGES = [
+    "text/html",
+    "Text/HTML; charset=utf-8",
+    "application/xhtml+xml",
+    "application/json",
+    "application/problem+json",
+    "application/xml",
+    "text/xml",
+]
+
+
+@pytest.mark.parametrize("kind", PAGES)
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_page_is_no_track(kind: str, later: bool, tmp_path: Path) -> None:
+    page = whole(b"<html>Log in", **{"content-type": kind})
+    host = Host(TAGGED, page) if later else Host({})
+    if not later:
+        host.answers = [page]
+    expected = rf"media\.example sent {kind.partition(';')[0].lower()}"
+    with pytest.raises(APIResponseError, match=expected.replace("+", r"\+")) as no:
+        await host.download(tmp_path)
+    assert "s3cret" not in str(no.value)
+    assert not (tmp_path / "a.mp3").exists()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["audio/mpeg", "application/octet-stream", "binary/octet-stream", "text/plain", ""],
+)
+async def test_what_is_no_page_is_taken(kind: str, tmp_path: Path) -> None:
+    host = Host({})
+    host.answers = [whole(OLD, **({"content-type": kind} if kind else {}))]
+    assert await host.download(tmp_path) == OLD
+
+
+async def test_a_host_that_always_changes_its_file_is_given_up(tmp_path: Path) -> None:
+    host = Host({"etag": '"0"'})
+    for number in range(1, 9):
+        now = {"etag": f'"{number}"'}
+        breaking = answer(200, now, OLD[:CUT], breaks=True)
+        host.answers += [rest(NEW, **now), breaking]
+    with pytest.raises(APIConnectionError, match="reset"):
+        await host.download(tmp_path, max_retries=3)
+    assert len(host.asked) == 7
