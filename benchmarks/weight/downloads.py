@@ -75,7 +75,7 @@ def _server() -> Iterator[str]:
 
 
 async def _measure(url: str, path: Path, rounds: int) -> Speed:
-    async with httpx.AsyncClient() as http, AsyncClient(KEY) as client:
+    async with httpx.AsyncClient() as http, AsyncClient(KEY, base_url=url) as client:
 
         async def plain() -> None:
             async with http.stream("GET", url) as response:

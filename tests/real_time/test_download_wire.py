@@ -1,0 +1,141 @@
+"""Downloads over real sockets, from a media host that is written out byte by byte."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute
+
+from finetuning_async import APIConnectionError, APIResponseError, AsyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from anyio.abc import SocketStream
+
+KEY = "ft_live_" + "0" * 32
+OLD, NEW = b"old!" * 50_000, b"new!" * 50_000
+SIZE, CUT = len(OLD), 120_000
+
+
+class Host:
+    """Answers each request with the next of some responses, and hangs up.
+
+    Attributes:
+        asked: The heads of the requests, in lower case.
+    """
+
+    def __init__(self, *responses: bytes) -> None:
+        self.asked: list[str] = []
+        self._responses = list(responses)
+
+    async def __call__(self, stream: SocketStream) -> None:
+        async with stream:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await stream.receive()
+            self.asked.append(head.decode().lower())
+            await stream.send(self._responses.pop(0))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[tuple[AsyncClient, str]]:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610 - of anyio
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, self)
+            async with AsyncClient(KEY, base_url=url, trust_env=False) as client:
+                yield client, f"{url}/a.mp3"
+            group.cancel_scope.cancel()
+
+    def header(self, name: str) -> list[str | None]:
+        """What each request said in a header."""
+        lines = [dict(self._lines(head)) for head in self.asked]
+        return [found.get(name) for found in lines]
+
+    @staticmethod
+    def _lines(head: str) -> list[tuple[str, str]]:
+        pairs = (line.partition(": ") for line in head.split("\r\n")[1:])
+        return [(name, value) for name, _, value in pairs]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def response(status: str, body: bytes = b"", **said: str) -> bytes:
+    said = {"Content_Length": str(len(body)), **said}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in said.items()]
+    head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""])
+    return head.encode() + body
+
+
+@pytest.mark.parametrize("tag", ['"1"', '"2"'])
+async def test_a_part_is_joined_to_its_own_version_only(
+    tag: str, tmp_path: Path
+) -> None:
+    said = {"Content_Range": f"bytes {CUT}-{SIZE - 1}/{SIZE}", "ETag": tag}
+    now = OLD if tag == '"1"' else NEW
+    host = Host(
+        response("200 OK", OLD, ETag='"1"')[: CUT - SIZE],
+        response("206 Partial Content", now[CUT:], **said),
+        response("200 OK", now, ETag=tag),
+    )
+    async with host.client() as (client, url):
+        path = await client.download(url, tmp_path / "a.mp3")
+    assert path.read_bytes() == now
+    assert host.header("range") == [None, f"bytes={CUT}-", None][: len(host.asked)]
+    assert host.header("if-range")[1] == '"1"'
+    assert len(host.asked) == (2 if tag == '"1"' else 3)
+
+
+async def test_a_file_in_chunks_whose_last_is_lost_is_whole(tmp_path: Path) -> None:
+    chunk = b"%x\r\n%b\r\n" % (SIZE, OLD)
+    head = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nTransfer-Encoding: chunked\r\n\r\n'
+    host = Host(
+        head + chunk,
+        response("416 Range Not Satisfiable", Content_Range=f"bytes */{SIZE}"),
+    )
+    async with host.client() as (client, url):
+        path = await client.download(url, tmp_path / "a.mp3")
+    assert path.read_bytes() == OLD
+    assert host.header("range") == [None, f"bytes={SIZE}-"]
+
+
+async def test_redirects_bring_neither_cookies_nor_the_key(tmp_path: Path) -> None:
+    cookie = {"Set_Cookie": "id=1; path=/"}
+    host = Host(
+        response("302 Found", b"", Location="/b.mp3", **cookie),
+        response("307 Temporary Redirect", b"", Location="c.mp3?x=1", **cookie),
+        *[response("200 OK", OLD, **cookie)] * 2,
+        response("200 OK", b"{}", Content_Type="application/json", **cookie),
+        response("200 OK", b'{"status":"ok"}', **cookie),
+    )
+    async with host.client() as (client, url):
+        for _ in range(2):
+            await client.download(url, tmp_path / "a.mp3")
+        with pytest.raises(
+            APIResponseError, match=r"127\.0\.0\.1 sent application/json"
+        ):
+            await client.download(url, tmp_path / "b.mp3")
+        await client.health()
+    paths = [head.split()[1] for head in host.asked]
+    assert paths == ["/a.mp3", "/b.mp3", "/c.mp3?x=1", "/a.mp3", "/a.mp3", "/health"]
+    assert host.header("cookie") == [None] * 6
+    assert KEY not in "".join(host.asked)
+    assert names_in(tmp_path) == ["a.mp3"]
+
+
+async def test_a_redirect_inside_is_not_followed(tmp_path: Path) -> None:
+    async with Host(response("200 OK", OLD)).client() as (_, inside):
+        moved = response("302 Found", Location=inside.replace("127.0.0.1", "10.0.0.1"))
+        host = Host(moved)
+        async with host.client() as (client, url):
+            with pytest.raises(
+                APIConnectionError, match=r"leads to http://10\.0\.0\.1"
+            ):
+                await client.download(url, tmp_path / "a.mp3")
+    assert len(host.asked) == 1
