@@ -109,8 +109,10 @@ class Lines(Silent):
 
     def saved(self, path: Path, track: Generation | SoundEffect) -> None:
         """The file is whole and in its place."""
-        length = "" if track.duration is None else f"{track.duration:.1f} s, "
-        self.note(f"Saved {path} ({length}{size_text(path.stat().st_size)})")
+        facts = [] if track.duration is None else [f"{track.duration:.1f} s"]
+        if path.is_file():  # a pipe has no size
+            facts.append(size_text(path.stat().st_size))
+        self.note(f"Saved {path} ({', '.join(facts)})" if facts else f"Saved {path}")
 
 
 def _plain(value: object) -> str:
