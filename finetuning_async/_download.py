@@ -27,7 +27,7 @@ from finetuning_async._errors import (
 from finetuning_async._retry import Repeatable
 from finetuning_async._target_file import TargetFile
 from finetuning_async._threads import in_thread, in_thread_beside
-from finetuning_async._transport import OtherFileError, Version
+from finetuning_async._transport._versions import OtherFileError, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from finetuning_async._hook import Hook
     from finetuning_async._retry import RetryPolicy
     from finetuning_async._threads import Offer
-    from finetuning_async._transport import MediaStream, Transport
+    from finetuning_async._transport import Transport
+    from finetuning_async._transport._media import MediaStream
     from finetuning_async._types import Track
 
 BATCH: Final = 3 << 19

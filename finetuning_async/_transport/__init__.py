@@ -20,7 +20,6 @@ from finetuning_async._transport._connecting import (
     Verify,
     read_proxy,
 )
-from finetuning_async._transport._media import MediaStream
 from finetuning_async._transport._pool import (
     DEFAULT_TIMEOUT,
     HEADERS,
@@ -31,7 +30,6 @@ from finetuning_async._transport._pool import (
     check_base_url,
 )
 from finetuning_async._transport._send import KEY_HEADER, Transport
-from finetuning_async._transport._versions import OtherFileError, Version
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -39,14 +37,11 @@ __all__ = [
     "KEY_HEADER",
     "LOOPBACK",
     "Connecting",
-    "MediaStream",
-    "OtherFileError",
     "Pool",
     "Proxy",
     "Timeout",
     "Transport",
     "Verify",
-    "Version",
     "as_timeout",
     "check_base_url",
     "read_proxy",

@@ -37,7 +37,6 @@ from finetuning_async._transport._failures import (
     NETWORK_ERRORS,
     forget_frames,
 )
-from finetuning_async._transport._media import MediaStream, open_media
 from finetuning_async._transport._pool import HEADERS, Pool
 from finetuning_async._wire import Answer
 
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from finetuning_async._transport._direct import Reply
+    from finetuning_async._transport._media import MediaStream
     from finetuning_async._transport._versions import Version
     from finetuning_async._wire import Call
 
@@ -200,6 +200,8 @@ class Transport:
         self, url: str, *, offset: int = 0, version: Version | None = None
     ) -> AbstractAsyncContextManager[MediaStream]:
         """Open a file of the media host, as `open_media`."""
+        from finetuning_async._transport._media import open_media  # few need it
+
         return open_media(
             self.pool,
             self.timeout,
