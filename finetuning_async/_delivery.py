@@ -106,7 +106,9 @@ class Delivery:
         return True
 
     def _replace(self, old: os.stat_result | None) -> None:
-        if old is not None:
+        if old is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        else:
             _make_alike(self._part, old)
         self._part.replace(self._place.real)
 

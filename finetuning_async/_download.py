@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 import anyio
 
 from finetuning_async import _report
+from finetuning_async._delivery import Delivery
 from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
     InvalidRequestError,
 )
+from finetuning_async._places import look
 from finetuning_async._retry import Repeatable
 from finetuning_async._target_file import TargetFile
 from finetuning_async._threads import in_thread, in_thread_beside
@@ -161,7 +163,7 @@ class Download:
             write = partial(target.append, arriving.batch)
         broken = _wrong_length(media, arriving)
         if broken is None:
-            await in_place(partial(target.keep, arriving.batch))
+            await _in_place(partial(target.keep, arriving.batch))
             return None
         await in_thread(target.append, arriving.batch)  # it need not come again
         size = media.version.size
@@ -184,7 +186,7 @@ def _wrong_length(media: MediaStream, arriving: _Arriving) -> APIConnectionError
     )
 
 
-async def in_place(go_on: Callable[[], float | None]) -> None:
+async def _in_place(go_on: Callable[[], float | None]) -> None:
     """Bring a whole file to its place.
 
     Args:
@@ -198,6 +200,28 @@ async def in_place(go_on: Callable[[], float | None]) -> None:
     while pause is not None:
         await anyio.sleep(pause)
         pause = await in_thread(go_on)
+
+
+async def put(part: Path, path: Path) -> Path:
+    """Bring a file that is whole to its place, as a download is brought there.
+
+    Args:
+        part: The file; gone at the end.
+        path: Its place. What stands there is replaced, or written into.
+
+    Returns:
+        The folder that it is in then, behind symbolic links.
+
+    Raises:
+        InvalidRequestError: No file can be written there.
+        OSError: It could not be written, or nobody reads it any more.
+    """
+    delivery = Delivery(part, await in_thread(look, path))
+    try:
+        await _in_place(delivery.go_on)
+    finally:
+        delivery.close()
+    return delivery.folder
 
 
 class _Arriving:

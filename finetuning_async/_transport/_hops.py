@@ -94,7 +94,8 @@ def _may_be_fetched(url: httpx.URL, base_url: str) -> bool:
 
 def _origin(url: httpx.URL) -> str:
     """All of a URL that may be shown."""
-    host = f"[{url.host}]" if ":" in url.host else url.host
+    host = url.raw_host.decode("ascii")
+    host = f"[{host}]" if ":" in host else host
     return f"{url.scheme}://{host}" + ("" if url.port is None else f":{url.port}")
 
 

@@ -6,10 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async._delivery import Delivery
-from finetuning_async._download import in_place
+from finetuning_async._download import put
 from finetuning_async._errors import APIStatusError
-from finetuning_async._places import look
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
 
@@ -29,15 +27,10 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
         OSError: It could not be written.
     """
     facts: dict[str, Any] = json.loads(item.entry.result or "{}")
-    part, target = folder.unfinished / item.file, folder.path / item.file
+    part = folder.unfinished / item.file
     await fetch(client, item.entry.track_id or "", facts.get("audio_url"), part)
     await in_thread(_finish, part, facts if tags else None)
-    delivery = await in_thread(lambda: Delivery(part, look(target)))
-    try:
-        await in_place(delivery.go_on)
-    finally:
-        delivery.close()
-    await in_thread(_sync_folder, delivery.folder)
+    await in_thread(_sync_folder, await put(part, folder.path / item.file))
 
 
 async def fetch(
