@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ParamSpec, Self
 
 import anyio
 
+from finetuning_async._errors import FinetuningError
 from finetuning_async._threads import in_thread
+from finetuning_async.batch._binding import ACCOUNT, bind, take_place
 from finetuning_async.batch._core import allows_http_webhook
 from finetuning_async.batch._desk import Desk
 from finetuning_async.batch._errors import BatchError
@@ -118,6 +120,11 @@ class Batch:
                     kind,
                 )
             self._store = SQLiteStore(self._folder.journal)
+            try:
+                take_place(self._store, self._folder.journal)
+            except BaseException:
+                self._store.close()
+                raise
         except BaseException:
             self._folder.close()
             raise
@@ -162,6 +169,7 @@ class Batch:
 
     async def add_rows(self, rows: Iterable[Row]) -> Added:
         """The same for rows that were checked, as `read_rows` gives them."""
+        await self._check_account()
         keys = self._keys
         added = await self._journal.call(
             self._store.add, (keys.item(row) for row in rows)
@@ -170,6 +178,17 @@ class Batch:
         if self._runner is not None:
             self._runner.desk.tell()
         return added
+
+    async def _check_account(self) -> None:
+        """Take nothing into the journal of another account, as far as can be told."""
+        if await self._journal.call(self._store.read_note, ACCOUNT) is None:
+            return
+        try:
+            await bind(self._client, self._journal, str(self._folder.path))
+        except BatchError:
+            raise
+        except FinetuningError as error:  # `run` asks again, and raises it
+            logger.debug("the account is read later: %s", error)
 
     def run(self) -> Results:
         """Start or resume; iterate over the items as they end.

@@ -17,11 +17,16 @@ import anyio.lowlevel
 from finetuning_async._errors import (
     FinetuningError,
     InsufficientCreditsError,
-    InternalServerError,
 )
 from finetuning_async.batch._core import Create
 from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of, identity
+from finetuning_async.batch._fates import (
+    PAUSES,
+    REFUSALS,
+    fate_of,
+    identity,
+    is_numbered,
+)
 from finetuning_async.batch._journal import (
     Absent,
     Accepted,
@@ -258,7 +263,7 @@ class Creator:
             self.stop()
         elif is_fatal(error):
             raise error
-        elif isinstance(error, InternalServerError) and make.tries + 1 >= REFUSALS:
+        elif is_numbered(error) and make.tries + 1 >= REFUSALS:
             await self._desk.end(make.item, Rejected(error.code, str(error)))
         else:
             await self._try_again(make, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
+GONE_FOR: Final = 30.0
+"""Seconds for which a track must be gone: one 404 may be a gateway's, or a mistake."""
+
 PAUSES: Final = (5.0, 20.0, 60.0)
 """Seconds after each failed download of one run; the next run begins anew."""
 
@@ -48,9 +52,7 @@ async def end_of(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     try:
-        final = await client.wait_for_completion(
-            track or item.entry.track_id or "", timeout=timeout
-        )
+        final = await _final(client, track or item.entry.track_id or "", timeout)
     except WaitTimeoutError as error:
         logger.warning("%s: %s", item.name, error)
         return None
@@ -60,6 +62,28 @@ async def end_of(
         word = final.error_message or "no reason was given"
         return Ended(True, result_of(final), "FAILED", word)
     return Ended(False, result_of(final))
+
+
+async def _final(
+    client: AsyncClient, track: Generation | str, timeout: float
+) -> Generation:
+    """The final state of a track. Word that it is gone is believed once it has lasted.
+
+    Raises:
+        NotFoundError: It was gone, again and again, for `GONE_FOR` seconds.
+        FinetuningError: As `AsyncClient.wait_for_completion`.
+    """
+    deadline, gone_at = anyio.current_time() + timeout, inf
+    while True:
+        left = max(deadline - anyio.current_time(), 0.0)
+        try:
+            return await client.wait_for_completion(track, timeout=left)
+        except NotFoundError:
+            now = anyio.current_time()
+            gone_at = min(gone_at, now)
+            if now - gone_at >= GONE_FOR:
+                raise
+        await anyio.sleep(GONE_FOR / 3)
 
 
 class Follower:

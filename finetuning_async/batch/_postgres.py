@@ -22,6 +22,7 @@ import attrs
 from finetuning_async.batch._columns import (
     ALL,
     ENTRY,
+    MISTAKEN,
     NEW,
     entry_values,
     item_of,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _LOCK: Final = 0x6674_6E67
 """Of the advisory lock under which tables are made; any number that is ours."""
@@ -171,13 +172,23 @@ class PostgresStore:
                 "INSERT INTO finetuning_journal VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 (self._journal, VERSION),
             )
-        ((version,),) = self._rows(
-            "SELECT version FROM finetuning_journal WHERE name = %s"
-        )
+            ((version,),) = self._rows(
+                "SELECT version FROM finetuning_journal WHERE name = %s"
+            )
+            if version < VERSION:
+                self._migrate()
         if version > VERSION:
             raise JournalError(
                 f"the journal {self._journal} was written by a newer version; upgrade"
             )
+
+    def _migrate(self) -> None:
+        db, name = self._connection(), (self._journal,)
+        db.execute(f"UPDATE finetuning_item SET {MISTAKEN} AND journal = %s", name)  # noqa: S608 - names of ours
+        db.execute(
+            "UPDATE finetuning_journal SET version = %s WHERE name = %s",
+            (VERSION, *name),
+        )
 
     def _has_tables(self) -> bool:
         found = self._connection().execute("SELECT to_regclass('finetuning_item')")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from finetuning_async._threads import in_thread
+from finetuning_async.batch._binding import bind
 from finetuning_async.batch._core import service_time
 from finetuning_async.batch._creating import Creator
 from finetuning_async.batch._doubting import Doubting, earliest
@@ -67,7 +68,8 @@ class Runner:
     async def _begin(self) -> list[Item]:
         """Learn where all stands; returns what is neither planned nor done."""
         desk = self.desk
-        await desk.client.me()  # the key holds, and the service's time is known
+        # The key holds, it is of the right account, and the service's time is known.
+        await bind(desk.client, desk.journal, str(desk.folder.path))
         desk.detective.time_is_local = service_time(desk.client) is None
         await desk.journal.count()
         await desk.detective.begin()

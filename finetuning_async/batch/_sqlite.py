@@ -18,6 +18,7 @@ import attrs
 from finetuning_async.batch._columns import (
     ALL,
     ENTRY,
+    MISTAKEN,
     NEW,
     entry_values,
     item_of,
@@ -30,6 +31,7 @@ from finetuning_async.batch._journal import STATES, Entry, State
 from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
+    WRITTEN,
     Added,
     check_same,
     not_there,
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
-VERSION: Final = 1
+VERSION: Final = 2
+
+FIRST: Final = 1
+"""The oldest version that can still be read."""
 
 SCHEMA: Final = """
 CREATE TABLE item (
@@ -67,6 +72,13 @@ CREATE INDEX item_state ON item (state);
 CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+
+MIGRATION: Final = f"""
+UPDATE item SET {MISTAKEN};
+INSERT INTO note VALUES ('{WRITTEN}', '1');
+"""  # noqa: S608 - names of ours
+"""From version 1. It took one 404 for the end of a track, and did not note that the
+outputs in the folder are its own."""
 
 _BUSY: Final = 5.0
 """Seconds to wait for a reader such as ``batch status`` to get out of the way."""
@@ -117,14 +129,15 @@ class SQLiteStore:
         if version > VERSION:
             raise JournalError(f"{path} was written by a newer version; upgrade")
         if read_only:
-            if version < VERSION:
+            if version < FIRST:
                 raise JournalError(f"{path} is no journal of a batch")
             return
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         if version < VERSION:
+            script = SCHEMA if version < FIRST else MIGRATION
             with self._transaction():
-                for statement in SCHEMA.split(";"):
+                for statement in script.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 

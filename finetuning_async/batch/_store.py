@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
@@ -40,6 +40,10 @@ class Added:
 
     new: int
     known: int
+
+
+WRITTEN: Final = "written"
+"""The note that the outputs in the folder are the journal's own."""
 
 
 class Store(Protocol):

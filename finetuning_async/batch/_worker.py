@@ -14,8 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import attrs
 
+from finetuning_async.batch._binding import bind
 from finetuning_async.batch._errors import StaleItemError
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._journal import NEXT, Action
@@ -103,6 +105,8 @@ class Worker:
             options=options,
             settling=Settling(client, journal, options),
         )
+        self._binding = anyio.Lock()
+        self._is_bound = False
 
     async def process_item(self, seq: int) -> Progress:
         """Take an item as far as it goes: create, wait, save.
@@ -121,9 +125,11 @@ class Worker:
             AuthenticationError: The key does not hold.
             PermissionDeniedError: The plan does not allow it.
             JournalError: The journal cannot be used.
+            BatchError: It is another account's.
             Exception: What `save` raised, if it is no error of ours.
         """
         tools = self._tools
+        await self._bind()
         try:
             item, pause = await Turn(tools, await tools.get(seq)).run()
         except StaleItemError:  # somebody else works on it, or we are believed dead
@@ -131,3 +137,10 @@ class Worker:
         has_ended = NEXT[item.entry.state] is Action.REPORT
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
+
+    async def _bind(self) -> None:
+        """Check once that the journal is of the client's account."""
+        async with self._binding:
+            if not self._is_bound:
+                await bind(self._tools.client, self._tools.journal, "the journal")
+                self._is_bound = True

@@ -46,6 +46,7 @@ class World:
             emulator,
             client,
         ):
+            emulator.account.id = "the account of all runs"
             for fault in self.faults:
                 emulator.add_fault(fault)
             yield client
