@@ -15,7 +15,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._journal import Ended, Saved
+from finetuning_async.batch._journal import Ended
 from finetuning_async.batch._outputs import result_of
 from finetuning_async.batch._saving import save
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation
     from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._journal import Saved
     from finetuning_async.batch._records import Item
 
 logger = logging.getLogger("finetuning_async")
@@ -134,7 +135,7 @@ class Follower:
         """Save a track, or leave it to the next run."""
         for pause in PAUSES:
             try:
-                await self._save(item)
+                saved = await self._save(item)
             except FinetuningError as error:
                 if is_fatal(error) and not isinstance(error, APIStatusError):
                     raise
@@ -143,11 +144,19 @@ class Follower:
                 self._desk.pause("disk", f"{self._desk.folder.path}: {error}")
                 return
             else:
-                await self._desk.end(item, Saved())
+                await self._desk.end(item, saved)
                 return
             await anyio.sleep(pause)
 
-    async def _save(self, item: Item) -> None:
+    async def _save(self, item: Item) -> Saved:
         desk = self._desk
         async with self._downloads:
-            await save(desk.client, desk.folder, item, tags=desk.options.tags)
+            saved = await save(desk.client, desk.folder, item, tags=desk.options.tags)
+        if saved.file not in (None, item.saved_as):
+            logger.warning(
+                "%s is somebody else's file; %s is saved as %s",
+                desk.folder.path / item.saved_as,
+                item.name,
+                saved.file,
+            )
+        return saved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from finetuning_async.batch._errors import BatchError, BatchLockedError
@@ -43,6 +44,9 @@ class Folder:
 
     Args:
         path: Its folder.
+
+    Attributes:
+        naming: Held while a file is given its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +55,8 @@ class Folder:
         self.errors = path / "errors.jsonl"
         self.unfinished = path / HOME / "unfinished"
         self._lock = FileLock(path / HOME / "lock", thread_local=False)
+        self._is_new = False
+        self.naming = Lock()
 
     @property
     def journal(self) -> Path:
@@ -72,6 +78,7 @@ class Folder:
         """
         try:
             self._move_former()
+            self._is_new = not self.is_batch
             self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             shutil.rmtree(self.unfinished, ignore_errors=True)
@@ -103,6 +110,11 @@ class Folder:
         with FileLock(old / "lock", timeout=0):
             pass
         old.replace(new)
+
+    def leave_no_trace(self) -> None:
+        """Remove a journal that was begun now, and into which nothing was taken."""
+        if self._is_new:
+            shutil.rmtree(self.path / HOME, ignore_errors=True)
 
     def close(self) -> None:
         """Give the lock back."""

@@ -32,11 +32,13 @@ from finetuning_async.batch._columns import (
 )
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._names import Taken
 from finetuning_async.batch._records import DIGEST, SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
     Added,
     check_same,
+    named,
     not_there,
     stale,
 )
@@ -242,8 +244,10 @@ class PostgresStore:
                 "SELECT FROM finetuning_journal WHERE name = %s FOR UPDATE",
                 (self._journal,),
             )
+            names = self._rows("SELECT file FROM finetuning_item WHERE journal = %s")
+            taken = Taken(name for (name,) in names)
             while chunk := list(islice(stream, _CHUNK)):
-                added = self._insert(chunk)
+                added = self._insert([named(item, taken) for item in chunk])
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if also is not None and added:
                     also(self._connection(), added)

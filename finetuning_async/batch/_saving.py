@@ -1,14 +1,19 @@
-"""One track to its file: downloaded under another name, tagged, renamed."""
+"""One track to its file: downloaded under another name, tagged, renamed.
+
+A file that was not written here is never replaced: the track gets another name.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async._errors import APIStatusError
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
+from finetuning_async.batch._journal import Saved
+from finetuning_async.batch._names import fold, other_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,18 +22,23 @@ if TYPE_CHECKING:
     from finetuning_async.batch._lock import Folder
     from finetuning_async.batch._records import Item
 
+PIECE: Final = 1 << 16
+"""Bytes of two files that are compared at a time."""
 
-async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> None:
+
+async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> Saved:
     """Download a completed item; its file appears whole or not at all.
+
+    Returns:
+        What became of it.
 
     Raises:
         FinetuningError: It could not be downloaded.
         OSError: It could not be written.
     """
-    facts: dict[str, Any] = json.loads(item.entry.result or "{}")
     part = folder.unfinished / item.file
-    await fetch(client, item.entry.track_id or "", facts.get("audio_url"), part)
-    await in_thread(_finish, part, folder.path / item.file, facts if tags else None)
+    await fetch(client, item.entry.track_id or "", item.facts.get("audio_url"), part)
+    return await in_thread(_finish, part, folder, item, tags=tags)
 
 
 async def fetch(
@@ -49,18 +59,65 @@ async def fetch(
     await client.download(await client.generations.get(track_id), path)
 
 
-def _finish(part: Path, target: Path, facts: dict[str, Any] | None) -> None:
-    if facts is not None:
-        frames = music_frames(
-            title=facts.get("title") or facts.get("prompt"),
-            bpm=facts.get("bpm"),
-            keyscale=facts.get("keyscale"),
-        )
-        part.write_bytes(with_tags(part.read_bytes(), frames))
+def _finish(part: Path, folder: Folder, item: Item, *, tags: bool) -> Saved:
+    with folder.naming:
+        # A part of it may have been saved without tags, or with them.
+        name = place_for(part, folder.path, item.saved_as, item.key)
+        if tags:
+            _write_tags(part, item.facts)
+            if name != item.saved_as:
+                name = place_for(part, folder.path, item.saved_as, item.key)
+        _sync(part)
+        size = part.stat().st_size
+        part.replace(folder.path / name)
+    _sync_folder(folder.path)
+    return Saved(size=size, file=None if name == item.file else name)
+
+
+def place_for(part: Path, folder: Path, name: str, key: str) -> str:
+    """The name under which a file may be put: nobody else's file has it.
+
+    Args:
+        part: The file.
+        folder: Where it is to be put.
+        name: Its own name.
+        key: Of the item, which makes another name of it.
+    """
+    with os.scandir(folder) as entries:
+        there = {entry.name for entry in entries}
+    alike = {fold(found) for found in there}
+
+    def is_free(wanted: str) -> bool:
+        if wanted in there:
+            return _is_begin(folder / wanted, part)
+        return fold(wanted) not in alike
+
+    return next(filter(is_free, chain([name], other_names(name, key))))
+
+
+def _is_begin(path: Path, whole: Path) -> bool:
+    """Whether a file is the beginning of another, or all of it: so it was meant."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as mine, whole.open("rb") as other:
+        while piece := mine.read(PIECE):
+            if other.read(len(piece)) != piece:
+                return False
+    return True
+
+
+def _write_tags(part: Path, facts: dict[str, Any]) -> None:
+    frames = music_frames(
+        title=facts.get("title") or facts.get("prompt"),
+        bpm=facts.get("bpm"),
+        keyscale=facts.get("keyscale"),
+    )
+    part.write_bytes(with_tags(part.read_bytes(), frames))
+
+
+def _sync(part: Path) -> None:
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
         os.fsync(file.fileno())
-    part.replace(target)
-    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,18 +28,19 @@ from finetuning_async.batch._columns import (
 )
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._names import Taken
 from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
-    WRITTEN,
     Added,
     check_same,
+    named,
     not_there,
     stale,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from pathlib import Path
 
 VERSION: Final = 2
@@ -73,12 +74,8 @@ CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATION: Final = f"""
-UPDATE item SET {MISTAKEN};
-INSERT INTO note VALUES ('{WRITTEN}', '1');
-"""  # noqa: S608 - names of ours
-"""From version 1. It took one 404 for the end of a track, and did not note that the
-outputs in the folder are its own."""
+MIGRATION: Final = f"UPDATE item SET {MISTAKEN}"  # noqa: S608 - names of ours
+"""From version 1, which took one 404 for the end of a track."""
 
 _BUSY: Final = 5.0
 """Seconds to wait for a reader such as ``batch status`` to get out of the way."""
@@ -90,6 +87,9 @@ _INSERT: Final = (
 _UPDATE: Final = (
     f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)}"  # noqa: S608 - names of ours
     " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
+)
+_PLACE: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} WHERE key = ?"  # noqa: S608 - names of ours
 )
 _SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
 _CHUNK: Final = 500
@@ -159,16 +159,26 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise JournalError(f"the journal cannot be used: {error}") from error
 
-    def add(self, items: Iterable[NewItem]) -> Added:
-        """As `Store.add`."""
+    def add(
+        self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
+    ) -> Added:
+        """As `Store.add`.
+
+        Args:
+            items: What to take in.
+            entries: Where new items stand, by their key, unless they are planned.
+        """
         given = 0
         stream = iter(items)
         with self._errors(), self._transaction():
+            taken = Taken(name for (name,) in self._db.execute("SELECT file FROM item"))
             before = self._db.total_changes
             while chunk := list(islice(stream, _CHUNK)):
                 given += len(chunk)
-                self._insert(chunk)
+                self._insert([named(item, taken) for item in chunk])
             new = self._db.total_changes - before
+            for key, entry in (entries or {}).items():
+                self._db.execute(_PLACE, (*entry_values(entry), key))
         return Added(new, given - new)
 
     def _insert(self, chunk: list[NewItem]) -> None:
