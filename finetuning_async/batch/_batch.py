@@ -140,6 +140,7 @@ class Batch:
                 self._store.close()
                 raise
         except BaseException:
+            self._folder.leave_no_trace()
             self._folder.close()
             raise
 
@@ -214,8 +215,7 @@ class Batch:
         if not (existing.lines or existing.files):
             return await self._journal.call(add, items)
         items = await in_thread(list, items)
-        found = [(item, existing.of(item)) for item in items]
-        told = [(item, one) for item, one in found if one is not None]
+        told = existing.told(items)
         mode = self._options.existing
         if told and mode == "refuse":
             raise refusal(self._folder.path, told)

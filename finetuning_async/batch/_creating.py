@@ -164,7 +164,12 @@ class Creator:
         desk = self._desk
         free = desk.folder.free_bytes()
         if free < desk.options.free_bytes:
-            desk.pause("disk", f"only {free // 1_000_000} MB are free on the disk")
+            need = desk.options.free_bytes
+            desk.pause(
+                "disk",
+                f"only {free / 1e6:.1f} MB are free on the disk of {desk.folder.path},"
+                f" and tracks that are made at a time may need {need / 1e6:.0f} MB",
+            )
         most = desk.options.max_credits
         if most is None or desk.paused is not None:
             return True

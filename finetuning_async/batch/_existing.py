@@ -70,6 +70,11 @@ class Existing:
                 files.pop(fold(name), None)
         return Existing(lines, files, self.strange)
 
+    def told(self, items: Iterable[NewItem]) -> list[tuple[NewItem, Adopted]]:
+        """What became of those items that it knows."""
+        found = ((item, self.of(item)) for item in items)
+        return [(item, one) for item, one in found if one is not None]
+
     def of(self, item: NewItem) -> Adopted | None:
         """What became of an item, as far as can be seen here."""
         line = self.lines.get(item.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -27,6 +28,10 @@ FORMER: Final = ".batch"
 """Where version 0.1.0 kept it."""
 
 JOURNAL: Final = "journal.db"
+
+LEAST: Final = 1_000_000
+"""Bytes that must be free to begin: room for the journal, which says by itself no more
+than "disk I/O error"."""
 
 NETWORK: Final = frozenset(
     {
@@ -83,14 +88,29 @@ class Folder:
             self._lock.acquire(timeout=0)
             shutil.rmtree(self.unfinished, ignore_errors=True)
             self.unfinished.mkdir()
+            self._check_room()
         except Timeout:
             raise BatchLockedError(
                 f"another runner works in {self.path}; wait for it, or stop it"
             ) from None
         except OSError as error:
+            self.leave_no_trace()
             self.close()
-            what = "it is a file" if self.path.is_file() else error
+            what = "it is a file" if self.path.is_file() else error.strerror or error
             raise BatchError(f"{self.path} cannot be used: {what}") from error
+
+    def _check_room(self) -> None:
+        """Check that at least the journal can be written.
+
+        Raises:
+            OSError: It cannot.
+        """
+        free = self.free_bytes()
+        if free < LEAST:
+            raise OSError(
+                errno.ENOSPC,
+                f"only {free // 1000} kB are free on its disk; nothing was sent",
+            )
 
     def _move_former(self) -> None:
         """Move the folder of an older version, its lock with it, to where it is seen.
