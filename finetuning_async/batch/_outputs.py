@@ -58,7 +58,7 @@ class Outputs:
         for target in (self._folder.results, self._folder.errors):
             if target.exists() and (target.is_dir() or target.stat().st_size):
                 kept = _free(target)
-                target.rename(kept)
+                target.replace(kept)
                 logger.warning("%s is not of this batch; kept as %s", target, kept.name)
 
     def append(self, item: Item) -> None:

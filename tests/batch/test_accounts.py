@@ -61,46 +61,54 @@ def states(folder: Path) -> dict[str, int]:
     return {str(k): n for k, n in read_summary(folder).states.items() if n}
 
 
+def gone(times: int) -> Fault:
+    return Fault(
+        "status",
+        CREATES + "/*",
+        method="GET",
+        status=404,
+        code="NOT_FOUND",
+        times=times,
+    )
+
+
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_404_in_the_middle_ends_no_item(tmp_path: Path, times: int) -> None:
     service = emulator(generation_time=(20, 20))
     async with emulated(service) as (service, client):
-        service.add_fault(
-            Fault(
-                "status",
-                CREATES + "/*",
-                method="GET",
-                status=404,
-                code="NOT_FOUND",
-                times=times,
-            )
-        )
-        (item,) = await run(client, tmp_path, 1)
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(1))
+            results = batch.run()
+            await anyio.sleep(12)
+            fault = service.add_fault(gone(times))
+            (item,) = [item async for item in results]
+        assert fault.hits
         assert item.state == "downloaded", item.error
         assert len(service.ledger) == 1
 
 
 async def test_a_worker_ends_no_item_for_a_404_either() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
-        service.add_fault(
-            Fault("status", CREATES + "/*", method="GET", status=404, code="NOT_FOUND")
-        )
         store = MemoryStore()
         store.add([Keys().item(Row(request=songs(1)[0]))])
-        progress = await Worker(client, store).process_item(1)
-        assert progress.item.state == "downloaded"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Worker(client, store).process_item, 1)
+            await anyio.sleep(12)
+            fault = service.add_fault(gone(1))
+        assert fault.hits
+        assert store.get(1).entry.state == "downloaded"
         assert len(service.ledger) == 1
 
 
 async def test_a_track_that_is_gone_for_good_ends_its_item(tmp_path: Path) -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         await accept(client, tmp_path, 2)
-        gone = next(iter(service.tracks))
-        await client.generations.delete([gone])
+        deleted = next(iter(service.tracks))
+        await client.generations.delete([deleted])
         ends = await run(client, tmp_path, 2)
         assert sorted(item.state for item in ends) == ["downloaded", "failed"]
         (failed,) = (item for item in ends if item.state == "failed")
-        assert (failed.generation_id, failed.code) == (gone, "NOT_FOUND")
+        assert (failed.generation_id, failed.code) == (deleted, "NOT_FOUND")
 
 
 async def test_another_accounts_key_is_refused_and_changes_nothing(
