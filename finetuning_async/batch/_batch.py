@@ -215,7 +215,7 @@ class Batch:
         if not (existing.lines or existing.files):
             return await self._journal.call(add, items)
         items = await in_thread(list, items)
-        told = existing.told(items)
+        told, self._existing = existing.told(items), None  # it changes now
         mode = self._options.existing
         if told and mode == "refuse":
             raise refusal(self._folder.path, told)

@@ -41,11 +41,13 @@ class Existing:
         lines: Those of both outputs, by the key of their item.
         files: Names and sizes in bytes, by the name as `fold` gives it.
         strange: Outputs with lines that no batch has written.
+        known: Keys of items that the journal knows, whatever is here.
     """
 
     lines: Mapping[str, dict[str, Any]]
     files: Mapping[str, tuple[str, int]]
     strange: AbstractSet[Path]
+    known: AbstractSet[str] = frozenset()
 
     @classmethod
     def read(cls, folder: Folder) -> Existing:
@@ -58,21 +60,25 @@ class Existing:
                     strange.add(path)
                 else:
                     lines[line["key"]] = line
-        files = {fold(name): (name, size) for name, size in folder.sizes().items()}
-        return cls(lines, files, strange)
+        sizes = folder.sizes().items()
+        files = {fold(name): (name, size) for name, size in sizes}
+        songs = {name: facts for name, facts in files.items() if name.endswith(".mp3")}
+        return cls(lines, songs, strange)
 
     def beyond(self, known: Iterable[Item]) -> Existing:
         """What of it is none of these items'."""
-        lines, files = dict(self.lines), dict(self.files)
+        lines, files, keys = dict(self.lines), dict(self.files), set()
         for item in known:
+            keys.add(item.key)
             lines.pop(item.key, None)
             for name in (item.file, item.saved_as):
                 files.pop(fold(name), None)
-        return Existing(lines, files, self.strange)
+        return Existing(lines, files, self.strange, keys if lines or files else set())
 
     def told(self, items: Iterable[NewItem]) -> list[tuple[NewItem, Adopted]]:
         """What became of those items that it knows."""
-        found = ((item, self.of(item)) for item in items)
+        unknown = (item for item in items if item.key not in self.known)
+        found = ((item, self.of(item)) for item in unknown)
         return [(item, one) for item, one in found if one is not None]
 
     def of(self, item: NewItem) -> Adopted | None:

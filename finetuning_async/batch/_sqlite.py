@@ -89,7 +89,8 @@ _UPDATE: Final = (
     " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
 )
 _PLACE: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} WHERE key = ?"  # noqa: S608 - names of ours
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} "  # noqa: S608 - names of ours
+    " WHERE key = ? AND state = 'planned'"
 )
 _SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
 _CHUNK: Final = 500

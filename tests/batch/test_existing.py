@@ -154,8 +154,30 @@ async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
         assert before.items() <= files.items()
         assert (new / "results-1.jsonl").read_text() == old_lines
         assert len(lines(new / "results.jsonl")) == 20
-        assert await run(client, new, songs(20), existing="anew") == []
+        for existing in ("refuse", "anew", "adopt"):
+            assert await run(client, new, songs(20), existing=existing) == []
+        assert len(lines(new / "results.jsonl")) == 20
+        assert not (new / "results-2.jsonl").exists()
         assert spent(service) == 40
+
+
+@pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 20)])
+async def test_rows_that_are_added_again_are_known(
+    tmp_path: Path, existing: Any, cost: int
+) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        async with Batch(client, new, existing=existing) as batch:
+            assert (await batch.add(songs(20))).new == 20
+            assert (await batch.add(songs(0))).new == 0
+        async with Batch(client, new, existing=existing) as batch:
+            for _ in range(2):
+                await batch.add(rows("one"))
+            added = await batch.add(songs(20))
+            assert (added.new, added.known) == (0, 20)
+            async for _ in batch.run():
+                pass
+        assert spent(service) == 20 + cost + 1
 
 
 async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> None:
