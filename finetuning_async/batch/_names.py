@@ -13,11 +13,13 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 from unicodedata import normalize
 
+from finetuning_async._file_names import slug
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-LONGEST: Final = 100
-LONGEST_WORDS: Final = 40
+LONGEST_READ: Final = 160
+"""Characters that a name is made from; it keeps at most 40."""
 
 _DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul"}
@@ -27,7 +29,6 @@ _DEVICES: Final = frozenset(
 
 _SAFE: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 _OURS: Final = re.compile(r"-[0-9a-f]{12}\Z")
-_OTHERS: Final = re.compile("[^a-z0-9]+")
 
 
 def file_name(prompt: str, key: str, custom_id: str | None) -> str:
@@ -40,7 +41,8 @@ def file_name(prompt: str, key: str, custom_id: str | None) -> str:
     """
     if custom_id is not None and _is_harmless(custom_id):
         return f"{custom_id}.mp3"
-    words = slug(prompt if custom_id is None else custom_id) or "track"
+    text = prompt if custom_id is None else custom_id
+    words = slug(text[:LONGEST_READ]) or "track"
     return f"{words}-{_digest(key)}.mp3"
 
 
@@ -88,16 +90,6 @@ def _is_harmless(custom_id: str) -> bool:
         and not _is_like_ours(custom_id)
         and custom_id.partition(".")[0].lower() not in _DEVICES
     )
-
-
-def slug(text: str) -> str:
-    """Lower case, ``a-z0-9`` and single hyphens, at most 40 characters; may be empty.
-
-    >>> slug("Lofi, chill: piano")
-    'lofi-chill-piano'
-    """
-    joined = _OTHERS.sub("-", text[: 4 * LONGEST_WORDS].lower()).strip("-")
-    return joined[:LONGEST_WORDS].rstrip("-")
 
 
 def _is_like_ours(custom_id: str) -> bool:
