@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,12 +28,6 @@ Exit codes:
   3    some are held: they may be paid, see errors.jsonl
   130  Ctrl-C (143: SIGTERM): run the same command to go on
 """
-
-PARTLY: Final = 1
-"""The exit code if some rows are made, and some are not."""
-
-HELD: Final = 3
-"""The exit code if some may be paid, and nobody knows."""
 
 PLACE = click.Path(path_type=Path)
 
@@ -169,5 +163,5 @@ def show(summary: Summary, *, as_json: bool) -> None:
 def exit_code(summary: Summary) -> int:
     """What a batch in this state ends with."""
     if summary.in_doubt:
-        return HELD
-    return 0 if summary.states["downloaded"] == summary.total else PARTLY
+        return 3
+    return 0 if summary.states["downloaded"] == summary.total else 1
