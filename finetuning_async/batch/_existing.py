@@ -169,6 +169,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
 
     The last one may be torn: that is ours.
     """
+    if path.is_dir():
+        yield None
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8", errors="replace")

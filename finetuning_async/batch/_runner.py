@@ -60,7 +60,10 @@ class Runner:
             self.desk.tasks.start_soon(self._doubting.run)
             self.desk.tasks.start_soon(self._creator.run)
         await self._doubting.rebase()
-        await self._project()
+        try:
+            await self._project()
+        except OSError as error:  # the journal has it all, and the next run writes it
+            self.desk.pause("disk", str(error))
 
     def stop(self) -> None:
         """Create nothing more; what is on the wire or under way is finished."""

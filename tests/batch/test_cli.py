@@ -255,14 +255,16 @@ def test_files_without_a_journal_are_told_and_adopted_or_made_anew(
     assert len(list((tmp_path / "album").glob("*.mp3"))) == 10
 
 
-def test_a_dry_run_is_told_whose_batch_it_is(
-    finetuning: Run, world: World, songs: str
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_the_key_of_another_account_is_refused(
+    finetuning: Run, world: World, songs: str, more: tuple[str, ...]
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     world.account = "another account"
-    ran = finetuning("run", songs, "--out", "album", "--dry-run")
+    ran = finetuning("run", songs, "--out", "album", *more)
     assert ran.exit_code == 1
     assert "was made by the account the account of all runs" in ran.stderr
+    assert "this key is of the account another account" in ran.stderr
 
 
 def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(

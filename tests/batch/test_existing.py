@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, BatchError, Row, read_summary
 from finetuning_async.batch._lock import HOME
+from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
@@ -297,6 +299,37 @@ async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> Non
     assert (tmp_path / "results-1.jsonl").read_text() == '{"score": 3}\n'
     assert (tmp_path / "errors-1.jsonl").read_text() == "see the notebook\n"
     assert len(lines(tmp_path / "results.jsonl")) == 2
+
+
+async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").mkdir()
+    async with emulated(emulator()) as (_, client):
+        await run(client, tmp_path, songs(2))
+    assert (tmp_path / "results-1.jsonl").is_dir()
+    assert len(lines(tmp_path / "results.jsonl")) == 2
+
+
+@pytest.mark.parametrize("method", ["append", "rewrite"])
+async def test_outputs_that_cannot_be_written_lose_no_track(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(2))
+            results = batch.run()
+            await anyio.sleep(5)
+            with monkeypatch.context() as patch:
+                patch.setattr(Outputs, method, full)
+                ends = [item async for item in results]
+            assert [item.state for item in ends] == ["downloaded"] * 2
+            assert batch.paused is not None
+            assert batch.paused[0] == "disk"
+        await run(client, tmp_path, songs(2))
+        assert len(lines(tmp_path / "results.jsonl")) == 2
+        assert spent(service) == 2
 
 
 async def test_lines_of_rows_that_are_not_asked_for_are_kept(tmp_path: Path) -> None:
