@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 from finetuning_async.batch._errors import BatchError, BatchLockedError
@@ -49,9 +48,6 @@ class Folder:
 
     Args:
         path: Its folder.
-
-    Attributes:
-        naming: Held while a file is given its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +57,6 @@ class Folder:
         self.unfinished = path / HOME / "unfinished"
         self._lock = FileLock(path / HOME / "lock", thread_local=False)
         self._is_new = False
-        self.naming = Lock()
 
     @property
     def journal(self) -> Path:

@@ -38,7 +38,9 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     """
     part = folder.unfinished / item.file
     await fetch(client, item.entry.track_id or "", item.facts.get("audio_url"), part)
-    return await in_thread(_finish, part, folder, item, tags=tags)
+    name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
+    await in_thread(_put, part, folder.path / name)
+    return Saved(size=size, file=None if name == item.file else name)
 
 
 async def fetch(
@@ -59,19 +61,25 @@ async def fetch(
     await client.download(await client.generations.get(track_id), path)
 
 
-def _finish(part: Path, folder: Folder, item: Item, *, tags: bool) -> Saved:
-    with folder.naming:
-        # A part of it may have been saved without tags, or with them.
-        name = place_for(part, folder.path, item.saved_as, item.key)
-        if tags:
-            _write_tags(part, item.facts)
-            if name != item.saved_as:
-                name = place_for(part, folder.path, item.saved_as, item.key)
-        _sync(part)
-        size = part.stat().st_size
-        part.replace(folder.path / name)
-    _sync_folder(folder.path)
-    return Saved(size=size, file=None if name == item.file else name)
+def _finish(part: Path, folder: Path, item: Item, *, tags: bool) -> tuple[str, int]:
+    """Make a file what it is to be; returns its name and size.
+
+    Names of items are unique, so no other item takes it meanwhile.
+    """
+    # A part of it may have been saved without tags, or with them.
+    name = place_for(part, folder, item.saved_as, item.key)
+    if tags:
+        _write_tags(part, item.facts)
+        if name != item.saved_as:
+            name = place_for(part, folder, item.saved_as, item.key)
+    with part.open("rb+") as file:  # Windows syncs no file that is open to read only
+        os.fsync(file.fileno())
+    return name, part.stat().st_size
+
+
+def _put(part: Path, target: Path) -> None:
+    part.replace(target)
+    _sync_folder(target.parent)
 
 
 def place_for(part: Path, folder: Path, name: str, key: str) -> str:
@@ -113,11 +121,6 @@ def _write_tags(part: Path, facts: dict[str, Any]) -> None:
         keyscale=facts.get("keyscale"),
     )
     part.write_bytes(with_tags(part.read_bytes(), frames))
-
-
-def _sync(part: Path) -> None:
-    with part.open("rb+") as file:  # Windows syncs no file that is open to read only
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
