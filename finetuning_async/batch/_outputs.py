@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from finetuning_async._delivery import replace
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -51,7 +53,7 @@ class Outputs:
                 if target is not None:
                     files[target].write(line_of(item))
         for target in files:
-            self._unfinished(target).replace(target)
+            replace(self._unfinished(target), target)
 
     def set_aside(self) -> None:
         """Keep what stands in their place under another name; it is none of ours."""

@@ -59,6 +59,20 @@ async def test_a_link_to_nothing_stays_and_leads_to_the_file(tmp_path: Path) -> 
     assert (tmp_path / "far" / "real.mp3").read_bytes().startswith(b"ID3")
 
 
+async def test_results_keep_their_mode_and_the_link_to_them(tmp_path: Path) -> None:
+    results, real = tmp_path / "album" / "results.jsonl", tmp_path / "real.jsonl"
+
+    def move() -> None:
+        results.replace(real)
+        real.chmod(0o600)
+        results.symlink_to(real)
+
+    await run(results.parent, again=move)
+    assert results.is_symlink()
+    assert b'"a.mp3"' in real.read_bytes()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
 @pytest.mark.real_time
 async def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     pipe, came = tmp_path / "a.mp3", bytearray()
