@@ -230,6 +230,17 @@ async def test_a_page_is_no_track(kind: str, later: bool, tmp_path: Path) -> Non
     assert not (tmp_path / "a.mp3").exists()
 
 
+async def test_a_page_is_told_with_the_host_that_led_to_it(tmp_path: Path) -> None:
+    host = Host({})
+    host.answers = [
+        answer(302, {"location": "https://portal.example/login"}),
+        whole(b"<html>Log in", **{"content-type": "text/html"}),
+    ]
+    expected = r"portal\.example sent text/html .* redirect from media\.example"
+    with pytest.raises(APIResponseError, match=expected):
+        await host.download(tmp_path)
+
+
 @pytest.mark.parametrize(
     "kind",
     ["audio/mpeg", "application/octet-stream", "binary/octet-stream", "text/plain", ""],

@@ -93,7 +93,9 @@ async def open_media(
             _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
-            media = MediaStream(response, asked=offset, version=version)
+            media = MediaStream(
+                response, asked=offset, version=version, began_at=urlsplit(url).hostname
+            )
             try:
                 yield media
             finally:
@@ -115,6 +117,7 @@ class MediaStream:
         response: What brings it.
         asked: From which byte it was asked for.
         version: Whose bytes are there up to that.
+        began_at: The host of the URL that led here.
 
     Attributes:
         host: Who sends it.
@@ -130,8 +133,11 @@ class MediaStream:
         *,
         asked: int = 0,
         version: Version | None = None,
+        began_at: str | None = None,
     ) -> None:
         self.host = response.url.host
+        moved = began_at not in {None, self.host}
+        self._from = f", after a redirect from {began_at}" if moved else ""
         self._response = response
         self._is_encoded = is_encoded(response.headers)
         self.offset, self.version = self._extent(asked, version or Version())
@@ -153,8 +159,8 @@ class MediaStream:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status != 416 and _PAGE.fullmatch(kind):
             raise APIResponseError(
-                f"{self.host} sent {kind} in place of the track: a page or an error,"
-                " of the host or of a network that wants a login first"
+                f"{self.host} sent {kind} in place of the track{self._from}: a page or"
+                " an error, of the host or of a network that wants a login first"
             )
         offset, found = extent_of(status, headers)
         if status == 416 and found.size == asked:

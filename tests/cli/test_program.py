@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.progress import Task
 
 import finetuning_async
-from finetuning_async import Generation, SoundEffect, _file_names
+from finetuning_async import Generation, SoundEffect, _file_names, _hosts
 from finetuning_async.cli import _bar, _output, _progress
 from finetuning_async.cli._program import COMMANDS, program
 
@@ -123,7 +123,7 @@ def test_main_gives_the_exit_code_or_exits_with_it() -> None:
     assert left.value.code == 0
 
 
-@pytest.mark.parametrize("module", [_bar, _output, _file_names])
+@pytest.mark.parametrize("module", [_bar, _output, _file_names, _hosts])
 def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
