@@ -190,3 +190,17 @@ async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BatchError, match="it is a file"):
             await run(client, path)
     assert path.read_text() == "mine"
+
+
+async def test_a_damaged_journal_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        await run(client, tmp_path)
+        (tmp_path / HOME / "journal.db").write_bytes(b"no database " * 1000)
+        with pytest.raises(JournalError, match=r"is damaged.*--adopt"):
+            await run(client, tmp_path)
+        assert (tmp_path / HOME / "journal.db").read_bytes().startswith(b"no database")
+        (tmp_path / HOME).rename(tmp_path / "damaged")
+        async with Batch(client, tmp_path, existing="adopt") as batch:
+            await batch.add(GenerationRequest(f"song {n}") for n in range(3))
+            assert [item async for item in batch.run()] == []
+        assert len(service.ledger) == 3
