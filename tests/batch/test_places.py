@@ -170,6 +170,16 @@ async def test_a_copy_is_refused_while_its_original_is_there(tmp_path: Path) -> 
         assert len(service.ledger) == 3
 
 
+async def test_a_copy_of_what_is_finished_goes_its_own_way(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with emulated(emulator()) as (service, client):
+        await run(client, one)
+        shutil.copytree(one, two)
+        await run(client, two, 4)
+        await run(client, one, 4)
+        assert len(service.ledger) == 5
+
+
 async def test_a_copy_takes_the_place_of_an_original_that_is_gone(
     tmp_path: Path,
 ) -> None:
