@@ -103,8 +103,9 @@ def _some(store: Store, *states: State) -> list[Item]:
 def take_place(store: Store, journal: Path) -> None:
     """Note where the journal is; refuse a copy whose original is still in use.
 
-    A folder may be moved, and a copy may take the place of an original that is gone.
-    But two journals that both know what is still to be made would both pay for it.
+    A folder may be moved; a copy may take the place of an original that is gone, or go
+    its own way when all is made. But two journals that both know what is still to be
+    made would both pay for it.
 
     Args:
         store: The journal.
@@ -116,7 +117,7 @@ def take_place(store: Store, journal: Path) -> None:
     known, here = store.read_note(PLACE), _place(journal)
     if known == here:
         return
-    if known is not None:
+    if known is not None and not store.summary().is_done:
         path, *number = json.loads(known)
         if number != json.loads(here)[1:] and _is_at(Path(path), number):
             original = Path(path).parent

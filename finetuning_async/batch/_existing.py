@@ -17,7 +17,7 @@ import attrs
 
 from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._journal import Adopted
-from finetuning_async.batch._lock import HOME
+from finetuning_async.batch._lock import FORMER, HOME
 from finetuning_async.batch._names import fold
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ def refusal(folder: Path, told: Sequence[tuple[NewItem, Adopted]]) -> BatchError
     return BatchError(
         f"{folder} holds what became of {len(told)} of these rows (such as {file} of"
         f" {item.custom_id or item.key}), and no journal that knows it: they would be"
-        f" paid for again. If the batch was moved, bring its folder {HOME} here as"
-        ' well. Else say what holds: --adopt (in Python existing="adopt") counts them'
-        ' as done; --anew (existing="anew") makes them again, under other names.'
-        " Nothing was taken in, and nothing was sent"
+        f" paid for again. If the batch was moved, bring its folder {HOME} ({FORMER} of"
+        " older versions) here as well. Else say what holds: --adopt (in Python"
+        ' existing="adopt") counts them as done; --anew (existing="anew") makes them'
+        " again, under other names. Nothing was taken in, and nothing was sent"
     )
 
 

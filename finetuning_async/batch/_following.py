@@ -84,7 +84,7 @@ async def _final(
             gone_at = min(gone_at, now)
             if now - gone_at >= GONE_FOR:
                 raise
-        await anyio.sleep(GONE_FOR / 3)
+        await anyio.sleep(GONE_FOR / 6)
 
 
 class Follower:

@@ -78,7 +78,7 @@ class Folder:
         """
         try:
             self._move_former()
-            self._is_new = not self.is_batch
+            self._is_new = not self.journal.parent.exists()
             self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             shutil.rmtree(self.unfinished, ignore_errors=True)

@@ -123,7 +123,7 @@ class SQLiteStore:
                 self._db.close()
                 raise
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: {error}") from error
+            raise JournalError(f"{path}: {error}{_remedy(error)}") from error
 
     def _prepare(self, path: Path, *, read_only: bool) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -288,3 +288,13 @@ class SQLiteStore:
         with self._errors():
             rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
         return [item_of(row) for row in rows]
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """What to do if the file itself is damaged."""
+    if isinstance(error, sqlite3.OperationalError):  # busy, full, not to be opened
+        return ""
+    return (
+        "; it is damaged. Put a copy back if there is one, or move it away: --adopt"
+        ' (existing="adopt") then reads back what the results tell'
+    )

@@ -170,6 +170,16 @@ async def test_a_copy_is_refused_while_its_original_is_there(tmp_path: Path) -> 
         assert len(service.ledger) == 3
 
 
+async def test_a_copy_of_what_is_finished_goes_its_own_way(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with emulated(emulator()) as (service, client):
+        await run(client, one)
+        shutil.copytree(one, two)
+        await run(client, two, 4)
+        await run(client, one, 4)
+        assert len(service.ledger) == 5
+
+
 async def test_a_copy_takes_the_place_of_an_original_that_is_gone(
     tmp_path: Path,
 ) -> None:
@@ -190,3 +200,17 @@ async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BatchError, match="it is a file"):
             await run(client, path)
     assert path.read_text() == "mine"
+
+
+async def test_a_damaged_journal_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        await run(client, tmp_path)
+        (tmp_path / HOME / "journal.db").write_bytes(b"no database " * 1000)
+        with pytest.raises(JournalError, match=r"is damaged.*--adopt"):
+            await run(client, tmp_path)
+        assert (tmp_path / HOME / "journal.db").read_bytes().startswith(b"no database")
+        (tmp_path / HOME).rename(tmp_path / "damaged")
+        async with Batch(client, tmp_path, existing="adopt") as batch:
+            await batch.add(GenerationRequest(f"song {n}") for n in range(3))
+            assert [item async for item in batch.run()] == []
+        assert len(service.ledger) == 3
