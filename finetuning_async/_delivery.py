@@ -18,7 +18,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._places import beside, is_about_room, what_stands
+from finetuning_async._errors import InvalidRequestError
+from finetuning_async._places import beside, is_about_room, look, what_stands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,6 +173,23 @@ class Delivery:
             f"nobody reads it any more, after {self._sent} of {size} bytes",
             str(self._place.path),
         )
+
+
+def replace(part: Path, path: Path) -> None:
+    """Bring a whole file to its place now; not into a pipe that nobody empties.
+
+    Raises:
+        OSError: It cannot be put there.
+    """
+    try:
+        delivery = Delivery(part, look(path))
+    except InvalidRequestError as error:
+        raise OSError(str(error)) from None
+    try:
+        if delivery.go_on() is not None:
+            raise OSError(errno.EAGAIN, "nobody reads it", str(path))
+    finally:
+        delivery.close()
 
 
 def let_go(path: Path) -> None:

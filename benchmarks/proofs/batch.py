@@ -207,7 +207,9 @@ class Harness:
             "a file is torn": all(content == SONG for content in files.values()),
             "files and results differ": {line["file"] for line in results}
             == set(files),
-            "something is left over": not list(self._album.glob(".batch/unfinished/*")),
+            "something is left over": not list(
+                self._album.glob("batch-journal/unfinished/*")
+            ),
         }
         return [name for name, holds in facts.items() if not holds]
 

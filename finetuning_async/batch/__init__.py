@@ -17,6 +17,7 @@ It needs the extra ``batch`` (filelock). The modules, from the top down:
     _doubts     looks for creates in doubt; _reconcile and _balance decide
     _core       how a create announces itself before its first byte leaves
     _ledger     events into the journal, one at a time, off the loop
+    _binding    whose journal it is; _existing: what the folder knows beside it
     _store, _sqlite, _postgres   what keeps the journal; _columns is what they share
     _journal    its rules: (state, event) -> state, action
     _input, _outputs, _saving, _id3, _names, _lock   rows in, files out

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, ParamSpec, Self
 
 import anyio
 
+from finetuning_async._errors import FinetuningError
 from finetuning_async._threads import in_thread
+from finetuning_async.batch._binding import ACCOUNT, bind, take_place
 from finetuning_async.batch._core import allows_http_webhook
 from finetuning_async.batch._desk import Desk
 from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._existing import Existing, check_tracks, refusal
 from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._item import BatchItem
+from finetuning_async.batch._journal import Entry, step
 from finetuning_async.batch._ledger import Journal
 from finetuning_async.batch._lock import Folder
 from finetuning_async.batch._manage import plan_failed, plan_held
-from finetuning_async.batch._options import OnDoubt, Options
+from finetuning_async.batch._names import Taken
+from finetuning_async.batch._options import OnDoubt, OnExisting, Options
 from finetuning_async.batch._outputs import Outputs
-from finetuning_async.batch._records import Keys, Request, Row
+from finetuning_async.batch._records import Keys, NewItem, Request, Row
 from finetuning_async.batch._runner import Runner
 from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.batch._store import named
 
 if TYPE_CHECKING:
     import os
@@ -51,7 +57,8 @@ class Batch:
             async for item in batch.run():
                 print(item.path or item.error)
 
-    What was begun is in the folder's journal; the same program starts and resumes. One
+    What was begun is in the folder's journal, ``batch-journal``, which belongs to the
+    client's account; the same program starts and resumes. Move a batch as a whole. One
     runner at a time works in a folder.
 
     Args:
@@ -62,6 +69,10 @@ class Batch:
         max_credits: The most that all runs together may spend, those in doubt included;
             `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        existing: What to do where the folder holds files or results of rows that its
+            journal does not know, as after a move without it: ``refuse``; ``adopt``
+            them as done; or make the rows ``anew``, for further credits and under
+            other names.
         options: All of these and more at once, instead.
 
     Raises:
@@ -77,14 +88,19 @@ class Batch:
         on_unknown: OnDoubt = "hold",
         max_credits: int | None = None,
         tags: bool = False,
+        existing: OnExisting = "refuse",
         options: Options | None = None,
     ) -> None:
         self._client = client
         self._folder = Folder(Path(folder))
         self._options = options or Options(
-            on_unknown=on_unknown, max_credits=max_credits, tags=tags
+            on_unknown=on_unknown,
+            max_credits=max_credits,
+            tags=tags,
+            existing=existing,
         )
         self._keys = Keys()
+        self._existing: Existing | None = None
         self._runner: Runner | None = None
         self._last: Runner | None = None
         self._store: SQLiteStore
@@ -118,7 +134,13 @@ class Batch:
                     kind,
                 )
             self._store = SQLiteStore(self._folder.journal)
+            try:
+                take_place(self._store, self._folder.journal)
+            except BaseException:
+                self._store.close()
+                raise
         except BaseException:
+            self._folder.leave_no_trace()
             self._folder.close()
             raise
 
@@ -138,6 +160,8 @@ class Batch:
     def _close(self) -> None:
         self._outputs.close()
         self._store.close()
+        if not self._journal.summary.total:
+            self._folder.leave_no_trace()
         self._folder.close()
 
     async def add(self, requests: Iterable[Request | Row]) -> Added:
@@ -154,6 +178,8 @@ class Batch:
 
         Raises:
             BatchInputError: Some are wrong; nothing was taken in.
+            BatchError: The folder holds files or results of some, and nobody has said
+                what to do with them, or it is another account's; nothing was taken in.
             JournalError: A `custom_id` is known with another content.
         """
         lenient = allows_http_webhook(self._client)
@@ -162,14 +188,58 @@ class Batch:
 
     async def add_rows(self, rows: Iterable[Row]) -> Added:
         """The same for rows that were checked, as `read_rows` gives them."""
-        keys = self._keys
-        added = await self._journal.call(
-            self._store.add, (keys.item(row) for row in rows)
-        )
+        await self._check_account()
+        added = await self._take_in(await self._unknown(), rows)
         await self._journal.count()
         if self._runner is not None:
             self._runner.desk.tell()
         return added
+
+    async def _unknown(self) -> Existing:
+        """What the folder held, and the journal did not know, when this began."""
+        if self._existing is None:
+            existing = await in_thread(Existing.read, self._folder)
+            self._existing = await self._journal.call(
+                lambda: existing.beyond(self._store.rows())
+            )
+        return self._existing
+
+    async def _take_in(self, existing: Existing, rows: Iterable[Row]) -> Added:
+        """Take rows in, of which the folder may show what became of them before.
+
+        Raises:
+            BatchError: It does, and nobody has said what to do.
+        """
+        add = self._store.add
+        items: Iterable[NewItem] = map(self._keys.item, rows)
+        if not (existing.lines or existing.files):
+            return await self._journal.call(add, items)
+        items = await in_thread(list, items)
+        told, self._existing = existing.told(items), None  # it changes now
+        mode = self._options.existing
+        if told and mode == "refuse":
+            raise refusal(self._folder.path, told)
+        if told and mode == "adopt":
+            await check_tracks(
+                self._client, self._folder.path, [one for _, one in told]
+            )
+            entries = {item.key: step(Entry(), one)[0] for item, one in told}
+            return await self._journal.call(add, items, entries)
+        if told:
+            await in_thread(self._outputs.set_aside)
+        taken = Taken(name for name, _ in existing.files.values())
+        return await self._journal.call(add, (named(item, taken) for item in items))
+
+    async def _check_account(self) -> None:
+        """Take nothing into the journal of another account, as far as can be told."""
+        if await self._journal.call(self._store.read_note, ACCOUNT) is None:
+            return
+        try:
+            await bind(self._client, self._journal, str(self._folder.path))
+        except BatchError:
+            raise
+        except FinetuningError as error:  # `run` asks again, and raises it
+            logger.debug("the account is read later: %s", error)
 
     def run(self) -> Results:
         """Start or resume; iterate over the items as they end.
@@ -179,7 +249,8 @@ class Batch:
         early stops nothing before the ``async with`` block ends.
 
         Raises:
-            BatchError: It runs already.
+            BatchError: It runs already; or, while iterating, the folder is another
+                account's.
             AuthenticationError: The key does not hold (while iterating).
             FinetuningError: The service could not be asked at the start, or the
                 journal not be written (while iterating).

@@ -17,6 +17,12 @@ NEW: Final = tuple(field.name for field in attrs.fields(NewItem))
 ENTRY: Final = tuple(field.name for field in attrs.fields(Entry))
 ALL: Final = ("seq", *NEW, *ENTRY)
 
+MISTAKEN: Final = (
+    "state = 'accepted', fails = fails - 1, code = NULL, error = NULL"
+    " WHERE state = 'failed' AND code = 'NOT_FOUND' AND track_id IS NOT NULL"
+)
+"""What mends, once, the items that version 1 took for failed at a single 404."""
+
 
 def new_values(item: NewItem) -> tuple[object, ...]:
     """The values of `NEW`."""

@@ -144,6 +144,13 @@ def service_time(client: AsyncClient) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
+def queue_is_full(client: AsyncClient) -> bool:
+    """Whether creates wait for a place in the service's queue, not for their turn."""
+    inflight = session_of(client).account.inflight
+    capacity = inflight.queue_capacity
+    return capacity is not None and len(inflight.under_way) >= capacity
+
+
 def allows_http_webhook(client: AsyncClient) -> bool:
     """Whether a webhook may be plain ``http``: the service is an emulator here."""
     return session_of(client).settings.is_on_loopback

@@ -17,11 +17,16 @@ import anyio.lowlevel
 from finetuning_async._errors import (
     FinetuningError,
     InsufficientCreditsError,
-    InternalServerError,
 )
 from finetuning_async.batch._core import Create
 from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of, identity
+from finetuning_async.batch._fates import (
+    PAUSES,
+    REFUSALS,
+    fate_of,
+    identity,
+    is_numbered,
+)
 from finetuning_async.batch._journal import (
     Absent,
     Accepted,
@@ -159,7 +164,12 @@ class Creator:
         desk = self._desk
         free = desk.folder.free_bytes()
         if free < desk.options.free_bytes:
-            desk.pause("disk", f"only {free // 1_000_000} MB are free on the disk")
+            need = desk.options.free_bytes
+            desk.pause(
+                "disk",
+                f"only {free / 1e6:.1f} MB are free on the disk of {desk.folder.path},"
+                f" and tracks that are made at a time may need {need / 1e6:.0f} MB",
+            )
         most = desk.options.max_credits
         if most is None or desk.paused is not None:
             return True
@@ -258,7 +268,7 @@ class Creator:
             self.stop()
         elif is_fatal(error):
             raise error
-        elif isinstance(error, InternalServerError) and make.tries + 1 >= REFUSALS:
+        elif is_numbered(error) and make.tries + 1 >= REFUSALS:
             await self._desk.end(make.item, Rejected(error.code, str(error)))
         else:
             await self._try_again(make, error)

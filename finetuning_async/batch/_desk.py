@@ -94,7 +94,10 @@ class Desk:
     async def end(self, item: Item, event: Event) -> Item:
         """The same for an event that ends it; its line is written."""
         item = await self.record(item, event)
-        await in_thread(self.outputs.append, item)
+        try:
+            await in_thread(self.outputs.append, item)
+        except OSError as error:  # the journal knows it, and the next run writes it
+            self.pause("disk", str(error))
         self.ended(item)
         return item
 

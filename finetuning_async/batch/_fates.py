@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from finetuning_async._errors import (
     BadRequestError,
+    InternalServerError,
     InvalidRequestError,
     NotFoundError,
     SubmissionUnknownError,
@@ -43,9 +44,17 @@ def fate_of(create: Create, error: FinetuningError) -> Fate:
         return "lost"
     if create.is_in_doubt and error.code != _QUEUEING_FAILED:
         return "lost"
-    if isinstance(error, InvalidRequestError | BadRequestError | NotFoundError):
+    if isinstance(error, InvalidRequestError | BadRequestError):
         return "rejected"
     return "refused"
+
+
+def is_numbered(error: FinetuningError) -> bool:
+    """Whether a refusal that comes `REFUSALS` times ends its item.
+
+    A 404 of a create is no word about the item: there is nothing that could be gone.
+    """
+    return isinstance(error, InternalServerError | NotFoundError)
 
 
 def identity(item: Item) -> tuple[str, str, int] | None:

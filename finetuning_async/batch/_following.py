@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -14,7 +15,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._journal import Ended, Saved
+from finetuning_async.batch._journal import Ended
 from finetuning_async.batch._outputs import result_of
 from finetuning_async.batch._saving import save
 
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation
     from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._journal import Saved
     from finetuning_async.batch._records import Item
 
 logger = logging.getLogger("finetuning_async")
+
+GONE_FOR: Final = 30.0
+"""Seconds for which a track must be gone: one 404 may be a gateway's, or a mistake."""
 
 PAUSES: Final = (5.0, 20.0, 60.0)
 """Seconds after each failed download of one run; the next run begins anew."""
@@ -48,9 +53,7 @@ async def end_of(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     try:
-        final = await client.wait_for_completion(
-            track or item.entry.track_id or "", timeout=timeout
-        )
+        final = await _final(client, track or item.entry.track_id or "", timeout)
     except WaitTimeoutError as error:
         logger.warning("%s: %s", item.name, error)
         return None
@@ -60,6 +63,28 @@ async def end_of(
         word = final.error_message or "no reason was given"
         return Ended(True, result_of(final), "FAILED", word)
     return Ended(False, result_of(final))
+
+
+async def _final(
+    client: AsyncClient, track: Generation | str, timeout: float
+) -> Generation:
+    """The final state of a track. Word that it is gone is believed once it has lasted.
+
+    Raises:
+        NotFoundError: It was gone, again and again, for `GONE_FOR` seconds.
+        FinetuningError: As `AsyncClient.wait_for_completion`.
+    """
+    deadline, gone_at = anyio.current_time() + timeout, inf
+    while True:
+        left = max(deadline - anyio.current_time(), 0.0)
+        try:
+            return await client.wait_for_completion(track, timeout=left)
+        except NotFoundError:
+            now = anyio.current_time()
+            gone_at = min(gone_at, now)
+            if now - gone_at >= GONE_FOR:
+                raise
+        await anyio.sleep(GONE_FOR / 6)
 
 
 class Follower:
@@ -110,7 +135,7 @@ class Follower:
         """Save a track, or leave it to the next run."""
         for pause in PAUSES:
             try:
-                await self._save(item)
+                saved = await self._save(item)
             except FinetuningError as error:
                 if is_fatal(error) and not isinstance(error, APIStatusError):
                     raise
@@ -119,11 +144,19 @@ class Follower:
                 self._desk.pause("disk", f"{self._desk.folder.path}: {error}")
                 return
             else:
-                await self._desk.end(item, Saved())
+                await self._desk.end(item, saved)
                 return
             await anyio.sleep(pause)
 
-    async def _save(self, item: Item) -> None:
+    async def _save(self, item: Item) -> Saved:
         desk = self._desk
         async with self._downloads:
-            await save(desk.client, desk.folder, item, tags=desk.options.tags)
+            saved = await save(desk.client, desk.folder, item, tags=desk.options.tags)
+        if saved.file not in (None, item.saved_as):
+            logger.warning(
+                "%s is somebody else's file; %s is saved as %s",
+                desk.folder.path / item.saved_as,
+                item.name,
+                saved.file,
+            )
+        return saved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +69,12 @@ class BatchItem:
             custom_id=item.custom_id,
             key=item.key,
             request=item.request,
-            file=item.file,
+            file=item.saved_as,
             state=entry.state,
             generation_id=entry.track_id,
             seed=entry.seed,
-            path=folder / item.file if folder is not None and is_saved else None,
+            path=folder / item.saved_as if folder is not None and is_saved else None,
             code=entry.code,
             error=entry.error,
-            result=json.loads(entry.result or "{}"),
+            result=item.facts,
         )

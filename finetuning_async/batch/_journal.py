@@ -6,6 +6,7 @@
        │                  └ Lost, Restarted → unknown ─ Found → accepted
        ├──── Absent ──────────────────────────────┤
        └──── Released ──── held ←──── Held ───────┘      held ─ Found → accepted
+    planned ─ Adopted → downloaded, completed, failed, held
 
 An event is committed before anything that relies on it is done: `Sending` before the
 first byte of a create leaves, `Accepted` before its track is waited for. So a crash
@@ -14,6 +15,7 @@ between any two of them leaves a state from which `Restarted` knows the way.
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from functools import singledispatch
 from typing import Final, Literal, TypeAlias
@@ -174,12 +176,41 @@ class Ended:
 
 @attrs.frozen
 class Saved:
-    """The file is whole and under its name."""
+    """The file is whole and in its place.
+
+    Attributes:
+        size: Its bytes.
+        file: Its name, if somebody else's file has the item's own.
+    """
+
+    size: int | None = None
+    file: str | None = None
 
 
 @attrs.frozen
 class Missing:
-    """The file is gone."""
+    """The file is gone, or cut short."""
+
+
+@attrs.frozen
+class Adopted:
+    """What became of an item is known from what is in the folder; nothing is paid.
+
+    Attributes:
+        state: Where it stands: ``downloaded``, ``completed``, ``failed`` or ``held``.
+        track_id: Its track, if that is known.
+        seed: What its create carried, likewise.
+        result: What became of the track, as JSON.
+        code: The service's error code, or a word of ours, if something is wrong.
+        error: The same for people.
+    """
+
+    state: State
+    track_id: str | None = None
+    seed: int | None = None
+    result: str | None = None
+    code: str | None = None
+    error: str | None = None
 
 
 @attrs.frozen
@@ -201,6 +232,7 @@ Event: TypeAlias = (
     | Ended
     | Saved
     | Missing
+    | Adopted
     | Retried
 )
 
@@ -230,6 +262,7 @@ _ALLOWED: Final[dict[type, frozenset[State]]] = {
     Ended: frozenset({"accepted"}),
     Saved: frozenset({"completed"}),
     Missing: frozenset({"downloaded"}),
+    Adopted: frozenset({"planned"}),
     Retried: frozenset({"failed"}),
 }
 
@@ -355,14 +388,31 @@ def _(event: Ended, entry: Entry) -> Entry:
 
 @_after.register
 def _(event: Saved, entry: Entry) -> Entry:
-    del event
-    return attrs.evolve(entry, state="downloaded")
+    told = attrs.asdict(event, filter=lambda _, value: value is not None)
+    if told:
+        told = json.loads(entry.result or "{}") | told
+    result = json.dumps(told, ensure_ascii=False) if told else entry.result
+    return attrs.evolve(entry, state="downloaded", result=result)
 
 
 @_after.register
 def _(event: Missing, entry: Entry) -> Entry:
     del event
-    return attrs.evolve(entry, state="completed")
+    if entry.track_id is not None:
+        return attrs.evolve(entry, state="completed")
+    error = "its file is gone, and no id is known by which to fetch it again"
+    return attrs.evolve(entry, state="failed", code="missing", error=error)
+
+
+@_after.register
+def _(event: Adopted, entry: Entry) -> Entry:
+    has_track = event.track_id is not None
+    return attrs.evolve(
+        entry,
+        accepts=entry.accepts + has_track,
+        fails=entry.fails + (has_track and event.state == "failed"),
+        **attrs.asdict(event),
+    )
 
 
 @_after.register

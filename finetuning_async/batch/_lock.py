@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -18,8 +19,18 @@ except ImportError as _missing:
     )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
-HIDDEN: Final = ".batch"
-"""The folder inside the batch's that holds journal, lock and unfinished files."""
+HOME: Final = "batch-journal"
+"""The folder inside the batch's that holds journal, lock and unfinished files. It is no
+hidden one, and one: whoever moves what there is to be seen, moves all of it."""
+
+FORMER: Final = ".batch"
+"""Where version 0.1.0 kept it."""
+
+JOURNAL: Final = "journal.db"
+
+LEAST: Final = 1_000_000
+"""Bytes that must be free to begin: room for the journal, which says by itself no more
+than "disk I/O error"."""
 
 NETWORK: Final = frozenset(
     {
@@ -41,12 +52,17 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.hidden = path / HIDDEN
-        self.journal = self.hidden / "journal.db"
-        self.unfinished = self.hidden / "unfinished"
         self.results = path / "results.jsonl"
         self.errors = path / "errors.jsonl"
-        self._lock = FileLock(self.hidden / "lock", thread_local=False)
+        self.unfinished = path / HOME / "unfinished"
+        self._lock = FileLock(path / HOME / "lock", thread_local=False)
+        self._is_new = False
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file; `open` moves one of an older version to its new place."""
+        old, new = (self.path / home / JOURNAL for home in (FORMER, HOME))
+        return old if old.exists() and not new.exists() else new
 
     @property
     def is_batch(self) -> bool:
@@ -61,17 +77,59 @@ class Folder:
             BatchError: It cannot be made or written.
         """
         try:
-            self.hidden.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._move_former()
+            self._is_new = not self.journal.parent.exists()
+            self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
             shutil.rmtree(self.unfinished, ignore_errors=True)
             self.unfinished.mkdir()
+            self._check_room()
         except Timeout:
             raise BatchLockedError(
                 f"another runner works in {self.path}; wait for it, or stop it"
             ) from None
         except OSError as error:
+            self.leave_no_trace()
             self.close()
-            raise BatchError(f"{self.path} cannot be used: {error}") from error
+            what = "it is a file" if self.path.is_file() else error.strerror or error
+            raise BatchError(f"{self.path} cannot be used: {what}") from error
+
+    def _check_room(self) -> None:
+        """Check that at least the journal can be written.
+
+        Raises:
+            OSError: It cannot.
+        """
+        free = self.free_bytes()
+        if free < LEAST:
+            raise OSError(
+                errno.ENOSPC,
+                f"only {free // 1000} kB are free on its disk; nothing was sent",
+            )
+
+    def _move_former(self) -> None:
+        """Move the folder of an older version, its lock with it, to where it is seen.
+
+        Raises:
+            Timeout: An older version works there.
+            BatchError: There is a journal in the new place, too.
+        """
+        old, new = self.path / FORMER, self.path / HOME
+        if not (old / JOURNAL).exists():
+            return
+        if (new / JOURNAL).exists():
+            raise BatchError(
+                f"{self.path} holds two journals, in {HOME} and in {FORMER}: an older"
+                " version has worked there since. Move the one away that is out of date"
+            )
+        with FileLock(old / "lock", timeout=0):
+            pass
+        old.replace(new)
+
+    def leave_no_trace(self) -> None:
+        """Remove a journal that was begun now, and into which nothing was taken."""
+        if self._is_new:
+            shutil.rmtree(self.path / HOME, ignore_errors=True)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -83,12 +141,17 @@ class Folder:
 
     def free_bytes(self) -> int:
         """What can still be written there."""
-        return shutil.disk_usage(self.hidden).free
+        return shutil.disk_usage(self.path).free
 
     def sizes(self) -> dict[str, int]:
         """The files there by name, in bytes."""
         with os.scandir(self.path) as entries:
             return {e.name: e.stat().st_size for e in entries if e.is_file()}
+
+    def keeps_nothing(self, name: str) -> bool:
+        """Whether it is a pipe or a device, in which no file is to be found again."""
+        path = self.path / name
+        return path.is_fifo() or path.is_char_device() or path.is_block_device()
 
 
 def network_kind(path: Path, mounts: str) -> str | None:

@@ -9,6 +9,7 @@ import attrs
 from finetuning_async.batch._reconcile import SETTLE
 
 OnDoubt: TypeAlias = Literal["hold", "resubmit"]
+OnExisting: TypeAlias = Literal["refuse", "adopt", "anew"]
 
 FREE_BYTES: Final = 100_000_000
 """Room for the longest tracks of a full queue, ten of 8.4 MB (210 s at 320 kbit/s)."""
@@ -22,6 +23,9 @@ class Options:
         on_unknown: What becomes of a create that is in no list and not proved absent.
         max_credits: The most that all runs together may spend, those in doubt included.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.
+        existing: What to do where the folder holds files or results of rows that its
+            journal does not know: ``refuse``; ``adopt`` them as done; or make the rows
+            ``anew``, for further credits and under other names.
         downloads: How many run at a time.
         wait_timeout: Seconds after which a track is left to the next run.
         settle: Seconds after which a create that was given up cannot be accepted.
@@ -42,6 +46,7 @@ class Options:
     on_unknown: OnDoubt = "hold"
     max_credits: int | None = None
     tags: bool = False
+    existing: OnExisting = "refuse"
     downloads: int = 4
     wait_timeout: float = 3600.0
     settle: float = SETTLE

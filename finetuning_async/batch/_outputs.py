@@ -8,8 +8,12 @@ the next start; the journal alone is the truth.
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any
+
+from finetuning_async._delivery import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from finetuning_async._models import Generation
     from finetuning_async.batch._lock import Folder
     from finetuning_async.batch._records import Item
+
+logger = logging.getLogger("finetuning_async")
 
 
 class Outputs:
@@ -47,7 +53,15 @@ class Outputs:
                 if target is not None:
                     files[target].write(line_of(item))
         for target in files:
-            self._unfinished(target).replace(target)
+            replace(self._unfinished(target), target)
+
+    def set_aside(self) -> None:
+        """Keep what stands in their place under another name; it is none of ours."""
+        for target in (self._folder.results, self._folder.errors):
+            if target.exists() and (target.is_dir() or target.stat().st_size):
+                kept = _free(target)
+                target.replace(kept)
+                logger.warning("%s is not of this batch; kept as %s", target, kept.name)
 
     def append(self, item: Item) -> None:
         """Add the line of an item that has just ended."""
@@ -77,6 +91,12 @@ class Outputs:
         return None
 
 
+def _free(path: Path) -> Path:
+    """``results-1.jsonl``, or the next one that is free."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
 def line_of(item: Item) -> str:
     """The line of an item, as JSON; webhooks are secrets and are left out."""
     entry = item.entry
@@ -89,7 +109,7 @@ def line_of(item: Item) -> str:
         "seed": entry.seed,
     }
     if entry.state == "downloaded":
-        facts |= {"file": item.file, **json.loads(entry.result or "{}")}
+        facts |= {"file": item.file, **item.facts}
     else:
         facts |= {"prompt": item.request.prompt, "code": entry.code}
         facts |= {"error": entry.error}

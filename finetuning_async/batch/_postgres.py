@@ -22,6 +22,7 @@ import attrs
 from finetuning_async.batch._columns import (
     ALL,
     ENTRY,
+    MISTAKEN,
     NEW,
     entry_values,
     item_of,
@@ -31,11 +32,13 @@ from finetuning_async.batch._columns import (
 )
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._names import Taken
 from finetuning_async.batch._records import DIGEST, SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
     Added,
     check_same,
+    named,
     not_there,
     stale,
 )
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _LOCK: Final = 0x6674_6E67
 """Of the advisory lock under which tables are made; any number that is ours."""
@@ -171,13 +174,23 @@ class PostgresStore:
                 "INSERT INTO finetuning_journal VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 (self._journal, VERSION),
             )
-        ((version,),) = self._rows(
-            "SELECT version FROM finetuning_journal WHERE name = %s"
-        )
+            ((version,),) = self._rows(
+                "SELECT version FROM finetuning_journal WHERE name = %s"
+            )
+            if version < VERSION:
+                self._migrate()
         if version > VERSION:
             raise JournalError(
                 f"the journal {self._journal} was written by a newer version; upgrade"
             )
+
+    def _migrate(self) -> None:
+        db, name = self._connection(), (self._journal,)
+        db.execute(f"UPDATE finetuning_item SET {MISTAKEN} AND journal = %s", name)  # noqa: S608 - names of ours
+        db.execute(
+            "UPDATE finetuning_journal SET version = %s WHERE name = %s",
+            (VERSION, *name),
+        )
 
     def _has_tables(self) -> bool:
         found = self._connection().execute("SELECT to_regclass('finetuning_item')")
@@ -231,8 +244,10 @@ class PostgresStore:
                 "SELECT FROM finetuning_journal WHERE name = %s FOR UPDATE",
                 (self._journal,),
             )
+            names = self._rows("SELECT file FROM finetuning_item WHERE journal = %s")
+            taken = Taken(name for (name,) in names)
             while chunk := list(islice(stream, _CHUNK)):
-                added = self._insert(chunk)
+                added = self._insert([named(item, taken) for item in chunk])
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if also is not None and added:
                     also(self._connection(), added)

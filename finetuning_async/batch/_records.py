@@ -94,6 +94,17 @@ class Item(NewItem):
         return REQUESTS[self.kind](**json.loads(self.body))
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What became of the track, as far as it is known."""
+        facts: dict[str, Any] = json.loads(self.entry.result or "{}")
+        return facts
+
+    @property
+    def saved_as(self) -> str:
+        """The name of its MP3: `file`, unless that was taken when it was saved."""
+        return str(self.facts.get("file", self.file))
+
+    @property
     def name(self) -> str:
         """What to call it: its `custom_id`, else the start of its key."""
         return self.custom_id or self.key[-DIGEST:][:SHORT]

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from finetuning_async._threads import in_thread
+from finetuning_async.batch._binding import bind
 from finetuning_async.batch._core import service_time
 from finetuning_async.batch._creating import Creator
 from finetuning_async.batch._doubting import Doubting, earliest
 from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._existing import Existing, check_tracks, refusal
 from finetuning_async.batch._following import Follower
 from finetuning_async.batch._journal import NEXT, Action, Missing, Restarted
 
 if TYPE_CHECKING:
     from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._journal import Adopted
     from finetuning_async.batch._records import Item
 
 logger = logging.getLogger("finetuning_async")
@@ -57,7 +60,10 @@ class Runner:
             self.desk.tasks.start_soon(self._doubting.run)
             self.desk.tasks.start_soon(self._creator.run)
         await self._doubting.rebase()
-        await self._project()
+        try:
+            await self._project()
+        except OSError as error:  # the journal has it all, and the next run writes it
+            self.desk.pause("disk", str(error))
 
     def stop(self) -> None:
         """Create nothing more; what is on the wire or under way is finished."""
@@ -67,9 +73,11 @@ class Runner:
     async def _begin(self) -> list[Item]:
         """Learn where all stands; returns what is neither planned nor done."""
         desk = self.desk
-        await desk.client.me()  # the key holds, and the service's time is known
+        # The key holds, it is of the right account, and the service's time is known.
+        await bind(desk.client, desk.journal, str(desk.folder.path))
         desk.detective.time_is_local = service_time(desk.client) is None
         await desk.journal.count()
+        await self._check_results()
         await desk.detective.begin()
         await self._check_files()
         await self._project()
@@ -79,17 +87,52 @@ class Runner:
         await self._doubting.rebase()
         return items
 
+    async def _check_results(self) -> None:
+        """See whether the results know more than the journal: it is out of date then.
+
+        What stands in the outputs and is not of this journal is kept aside.
+
+        Raises:
+            BatchError: They do, and nobody has said what to do.
+        """
+        desk, rows = self.desk, self.desk.journal.store.rows
+        existing = await in_thread(Existing.read, desk.folder)
+
+        def told_of_unmade() -> list[tuple[Item, Adopted]]:
+            unmade = (item for item in rows("planned") if not item.entry.accepts)
+            found = ((item, existing.result_of(item)) for item in unmade)
+            return [(item, one) for item, one in found if one is not None]
+
+        told = await desk.journal.call(told_of_unmade) if existing.lines else []
+        mode = desk.options.existing
+        if told and mode == "refuse":
+            raise refusal(desk.folder.path, told)
+        if told and mode == "adopt":
+            await check_tracks(desk.client, desk.folder.path, [one for _, one in told])
+            for item, one in told:
+                await desk.record(item, one)
+        rest = await desk.journal.call(lambda: existing.beyond(rows()))
+        if rest.lines or rest.strange or (told and mode == "anew"):
+            await in_thread(desk.outputs.set_aside)
+
     async def _check_files(self) -> None:
-        """Note files that are gone."""
+        """Note files that are gone or cut short; one that grew was given tags, say."""
         desk = self.desk
         sizes = await in_thread(desk.folder.sizes)
 
         def gone() -> list[Item]:
             rows = desk.journal.store.rows("downloaded")
-            return [item for item in rows if not sizes.get(item.file)]
+            return [
+                item
+                for item in rows
+                if sizes.get(item.saved_as, 0) < item.facts.get("size", 1)
+                and not desk.folder.keeps_nothing(item.saved_as)
+            ]
 
         for item in await desk.journal.call(gone):
-            await desk.record(item, Missing())
+            after = await desk.record(item, Missing())
+            if NEXT[after.entry.state] is Action.REPORT:
+                desk.ended(after)
 
     async def _project(self) -> None:
         """Write results and errors anew."""

@@ -18,6 +18,7 @@ import attrs
 from finetuning_async.batch._columns import (
     ALL,
     ENTRY,
+    MISTAKEN,
     NEW,
     entry_values,
     item_of,
@@ -27,20 +28,25 @@ from finetuning_async.batch._columns import (
 )
 from finetuning_async.batch._errors import JournalError
 from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._names import Taken
 from finetuning_async.batch._records import SHORT, Item, NewItem, Summary
 from finetuning_async.batch._store import (
     SETTLED,
     Added,
     check_same,
+    named,
     not_there,
     stale,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from pathlib import Path
 
-VERSION: Final = 1
+VERSION: Final = 2
+
+FIRST: Final = 1
+"""The oldest version that can still be read."""
 
 SCHEMA: Final = """
 CREATE TABLE item (
@@ -68,6 +74,9 @@ CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
+MIGRATION: Final = f"UPDATE item SET {MISTAKEN}"  # noqa: S608 - names of ours
+"""From version 1, which took one 404 for the end of a track."""
+
 _BUSY: Final = 5.0
 """Seconds to wait for a reader such as ``batch status`` to get out of the way."""
 
@@ -78,6 +87,10 @@ _INSERT: Final = (
 _UPDATE: Final = (
     f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)}"  # noqa: S608 - names of ours
     " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
+)
+_PLACE: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} "  # noqa: S608 - names of ours
+    " WHERE key = ? AND state = 'planned'"
 )
 _SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
 _CHUNK: Final = 500
@@ -110,21 +123,22 @@ class SQLiteStore:
                 self._db.close()
                 raise
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: {error}") from error
+            raise JournalError(f"{path}: {error}{_remedy(error)}") from error
 
     def _prepare(self, path: Path, *, read_only: bool) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise JournalError(f"{path} was written by a newer version; upgrade")
         if read_only:
-            if version < VERSION:
+            if version < FIRST:
                 raise JournalError(f"{path} is no journal of a batch")
             return
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         if version < VERSION:
+            script = SCHEMA if version < FIRST else MIGRATION
             with self._transaction():
-                for statement in SCHEMA.split(";"):
+                for statement in script.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -146,16 +160,26 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise JournalError(f"the journal cannot be used: {error}") from error
 
-    def add(self, items: Iterable[NewItem]) -> Added:
-        """As `Store.add`."""
+    def add(
+        self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
+    ) -> Added:
+        """As `Store.add`.
+
+        Args:
+            items: What to take in.
+            entries: Where new items stand, by their key, unless they are planned.
+        """
         given = 0
         stream = iter(items)
         with self._errors(), self._transaction():
+            taken = Taken(name for (name,) in self._db.execute("SELECT file FROM item"))
             before = self._db.total_changes
             while chunk := list(islice(stream, _CHUNK)):
                 given += len(chunk)
-                self._insert(chunk)
+                self._insert([named(item, taken) for item in chunk])
             new = self._db.total_changes - before
+            for key, entry in (entries or {}).items():
+                self._db.execute(_PLACE, (*entry_values(entry), key))
         return Added(new, given - new)
 
     def _insert(self, chunk: list[NewItem]) -> None:
@@ -264,3 +288,13 @@ class SQLiteStore:
         with self._errors():
             rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
         return [item_of(row) for row in rows]
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """What to do if the file itself is damaged."""
+    if isinstance(error, sqlite3.OperationalError):  # busy, full, not to be opened
+        return ""
+    return (
+        "; it is damaged. Put a copy back if there is one, or move it away: --adopt"
+        ' (existing="adopt") then reads back what the results tell'
+    )

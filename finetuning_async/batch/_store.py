@@ -16,6 +16,7 @@ import attrs
 
 from finetuning_async.batch._errors import JournalError, StaleItemError
 from finetuning_async.batch._journal import STATES, Entry, State
+from finetuning_async.batch._names import Taken
 from finetuning_async.batch._records import Item, NewItem, Summary
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Store(Protocol):
 
     def add(self, items: Iterable[NewItem]) -> Added:
         """Take items in, all or none; those whose key is known stay as they are.
+
+        The names of their files differ in more than case.
 
         Raises:
             JournalError: A key is known with another content.
@@ -119,10 +122,11 @@ class MemoryStore:
             if item.key in self._keys:
                 check_same(self._items[self._keys[item.key]], item)
         before = len(self._items)
+        taken = Taken(item.file for item in self._items.values())
         for item in given:
             if item.key not in self._keys:
                 seq = self._keys[item.key] = len(self._items) + 1
-                known = attrs.asdict(item)
+                known = attrs.asdict(named(item, taken))
                 self._items[seq] = Item(**known, seq=seq, entry=Entry())
         new = len(self._items) - before
         return Added(new, len(given) - new)
@@ -212,6 +216,11 @@ SETTLED = frozenset({"planned", "downloaded", "failed"})
 
 def _stand(entry: Entry) -> tuple[object, ...]:
     return entry.state, entry.lost_at, entry.accepts
+
+
+def named(item: NewItem, taken: Taken) -> NewItem:
+    """An item that shares its file's name with no other."""
+    return attrs.evolve(item, file=taken.give(item.file, item.key))
 
 
 def stale(item: Item) -> StaleItemError:

@@ -14,12 +14,11 @@ from finetuning_async._client import AsyncClient
 from finetuning_async._errors import (
     FinetuningError,
     InsufficientCreditsError,
-    InternalServerError,
 )
 from finetuning_async.batch._core import Create
 from finetuning_async.batch._desk import is_fatal
 from finetuning_async.batch._errors import BatchError
-from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of
+from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of, is_numbered
 from finetuning_async.batch._following import end_of
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._journal import (
@@ -135,12 +134,12 @@ class Turn:
         await self._tools.settling.rebase()
         error = await self._create()
         for pause in PAUSES[: REFUSALS - 1]:
-            if not isinstance(error, InternalServerError):
+            if error is None or not is_numbered(error):
                 break
             logger.warning("%s is tried again: %s", self.item.name, error.message)
             await anyio.sleep(pause)
             error = await self._create()
-        if isinstance(error, InternalServerError):
+        if error is not None and is_numbered(error):
             await self._record(Rejected(error.code, str(error)))
             return None
         return None if error is None else self._refused(error)

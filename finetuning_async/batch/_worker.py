@@ -11,17 +11,21 @@ workers on one item do no harm: whoever is second to record a step stops there.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import attrs
 
+from finetuning_async._threads import in_thread
+from finetuning_async.batch._binding import bind
 from finetuning_async.batch._errors import StaleItemError
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._journal import NEXT, Action
 from finetuning_async.batch._ledger import Journal
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._saving import fetch
+from finetuning_async.batch._saving import fetch, place_for
 from finetuning_async.batch._settling import Settling
 from finetuning_async.batch._turn import Tools, Turn
 
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
     from finetuning_async.batch._store import Store
     from finetuning_async.batch._turn import Save
+
+logger = logging.getLogger("finetuning_async")
 
 DEFAULTS: Final = Options()
 
@@ -52,8 +58,8 @@ class Progress:
 def into(folder: str | os.PathLike[str]) -> Save:
     """Saves MP3s into a folder, under each item's `file`; made if need be.
 
-    A file appears whole or not at all. Workers on many machines want a folder that they
-    share.
+    A file appears whole or not at all, and replaces none of somebody else's: it gets
+    another name then. Workers on many machines want a folder that they share.
 
     Args:
         folder: Where; the files of a batch go into a folder of its name there.
@@ -69,9 +75,19 @@ def into(folder: str | os.PathLike[str]) -> Save:
 
     async def save(client: AsyncClient, item: BatchItem) -> None:
         url = item.result.get("audio_url")
-        await fetch(client, item.generation_id or "", url, path / item.file)
+        target = path / item.file
+        part = target.with_name(f".{target.name}.part")
+        await fetch(client, item.generation_id or "", url, part)
+        await in_thread(_keep, part, target, item.key)
 
     return save
+
+
+def _keep(part: Path, target: Path, key: str) -> None:
+    name = place_for(part, target.parent, target.name, key)
+    if name != target.name:
+        logger.warning("%s is somebody else's; the track is in %s", target, name)
+    part.replace(target.with_name(name))
 
 
 class Worker:
@@ -103,6 +119,8 @@ class Worker:
             options=options,
             settling=Settling(client, journal, options),
         )
+        self._binding = anyio.Lock()
+        self._is_bound = False
 
     async def process_item(self, seq: int) -> Progress:
         """Take an item as far as it goes: create, wait, save.
@@ -121,9 +139,11 @@ class Worker:
             AuthenticationError: The key does not hold.
             PermissionDeniedError: The plan does not allow it.
             JournalError: The journal cannot be used.
+            BatchError: It is another account's.
             Exception: What `save` raised, if it is no error of ours.
         """
         tools = self._tools
+        await self._bind()
         try:
             item, pause = await Turn(tools, await tools.get(seq)).run()
         except StaleItemError:  # somebody else works on it, or we are believed dead
@@ -131,3 +151,10 @@ class Worker:
         has_ended = NEXT[item.entry.state] is Action.REPORT
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
+
+    async def _bind(self) -> None:
+        """Check once that the journal is of the client's account."""
+        async with self._binding:
+            if not self._is_bound:
+                await bind(self._tools.client, self._tools.journal, "the journal")
+                self._is_bound = True

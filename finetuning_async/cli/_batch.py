@@ -65,6 +65,19 @@ def command() -> None:
     help="What to do with a create whose fate cannot be learned; resubmit may pay"
     " twice.",
 )
+@click.option(
+    "--adopt",
+    "existing",
+    flag_value="adopt",
+    help="Count files and results that the folder has, but its journal does not know,"
+    " as done.",
+)
+@click.option(
+    "--anew",
+    "existing",
+    flag_value="anew",
+    help="Make such rows again, under other names; each takes another credit.",
+)
 @click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
 @click.option(
     "--speed",
@@ -82,6 +95,9 @@ def run(common: Common, /, **options: Any) -> int:
     INPUT is JSONL or CSV, - for stdin: the parameters of a create (tags, lyrics,
     duration, bpm, language, key, scale, timesignature, seed, webhook), with custom_id
     and type if wanted. Without INPUT what was begun is finished.
+
+    What was done stands in the folder batch-journal beside the files: move it with
+    them. A batch belongs to the account whose key began it.
     """
     from finetuning_async.cli._batch_run import execute  # slow to import
 

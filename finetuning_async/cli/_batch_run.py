@@ -15,6 +15,8 @@ import attrs
 from finetuning_async import AsyncClient, RateLimit, RateLimits
 from finetuning_async._secrets import ApiKey
 from finetuning_async.batch import Batch, BatchInputError, Options, read_rows
+from finetuning_async.batch._binding import ACCOUNT, check_account
+from finetuning_async.batch._existing import Existing, refusal
 from finetuning_async.batch._input import Format
 from finetuning_async.batch._lock import Folder
 from finetuning_async.batch._records import Keys
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from finetuning_async.batch import Row, Summary
+    from finetuning_async.batch._records import Item, NewItem
 
 TRACK: Final = 60.0
 """Seconds that the last track is expected to take."""
@@ -100,15 +103,21 @@ def execute(
     max_credits: int | None,
     on_unknown: Any,
     tags: bool,
+    existing: Any,
     **told: Any,
 ) -> int:
     """Run a batch, or count it. Returns the exit code."""
     url = base_url(common).url
     if speed <= 0 or (speed != 1 and not on_loopback(url)):
         raise Refused("--speed is for an emulator: give its --base-url")
-    options = Options(max_credits=max_credits, on_unknown=on_unknown, tags=tags)
-    options = attrs.evolve(
-        options, settle=options.settle / speed, look_every=options.look_every / speed
+    usual = Options()
+    options = Options(
+        max_credits=max_credits,
+        on_unknown=on_unknown,
+        tags=tags,
+        existing=existing or usual.existing,
+        settle=usual.settle / speed,
+        look_every=usual.look_every / speed,
     )
     key = find_key(common, url).key
     plan = Plan(common=common, url=url, key=key, speed=speed, options=options, **told)
@@ -185,12 +194,16 @@ async def _watch(batch: Batch, scope: anyio.CancelScope, stopped: list[int]) -> 
 
 
 async def _dry_run(plan: Plan) -> int:
-    known = _known_keys(plan)
+    account_note, known = _looked_at(plan.out)
     keys = Keys()
-    rows = [keys.item(row).key for row in plan.rows()]
-    new = sum(key not in known for key in rows)
+    items = [keys.item(row) for row in plan.rows()]
+    done = {item.key for item in known if item.entry.state != "planned"}
+    done |= _adopted(plan, items, known)
+    rows = [item.key for item in items]
+    new = sum(key not in done for key in rows)
     async with _connected(plan) as client:
         account = await client.me()
+    check_account(account_note, account, plan.url, str(plan.out))
     limit = plan.limits.creates
     seconds = max(new - limit.limit, 0) / limit.limit * limit.per + TRACK / plan.speed
     left = account.total_remaining
@@ -214,12 +227,27 @@ async def _dry_run(plan: Plan) -> int:
     return 0
 
 
-def _known_keys(plan: Plan) -> set[str]:
-    folder = Folder(plan.out)
+def _looked_at(path: Path) -> tuple[str | None, list[Item]]:
+    """Whose a batch is, and its items; nothing if there is none."""
+    folder = Folder(path)
     if not folder.is_batch:
-        return set()
+        return None, []
     store = SQLiteStore(folder.journal, read_only=True)
     try:
-        return {item.key for item in store.rows() if item.entry.state != "planned"}
+        return store.read_note(ACCOUNT), list(store.rows())
     finally:
         store.close()
+
+
+def _adopted(plan: Plan, items: list[NewItem], known: list[Item]) -> set[str]:
+    """The keys of items that a run would take for done.
+
+    Raises:
+        BatchError: A run would be refused.
+    """
+    if not plan.out.is_dir():
+        return set()
+    told = Existing.read(Folder(plan.out)).beyond(known).told(items)
+    if told and plan.options.existing == "refuse":
+        raise refusal(plan.out, told)
+    return {item.key for item, _ in told} if plan.options.existing == "adopt" else set()

@@ -7,11 +7,13 @@ from math import isinf
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from finetuning_async.cli._output import duration_text, printable, say
+from finetuning_async.batch._core import queue_is_full
+from finetuning_async.cli._output import duration_text, printable, say, screen
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,15 +84,13 @@ class View:
 
     def tell(self) -> None:
         """Tell how far it is."""
-        facts = self.facts().items()
-        parts = (f"{n} {k}" if not k.endswith(" in") else f"{k} {n}" for k, n in facts)
-        self.note(", ".join(parts))
+        parts = (f"{number} {name}" for name, number in self.facts().items())
+        self.note(", ".join((*parts, *self.outlook())))
 
     def facts(self) -> dict[str, str]:
         """How far it is, by name."""
         summary = self._batch.summary
         states = summary.states
-        turn = self._client.rate_limit_status().creates.next_free_in
         facts = {
             "done": f"{states['downloaded']} of {summary.total}",
             "running": states["accepted"] + states["completed"],
@@ -99,11 +99,22 @@ class View:
             "in doubt": summary.in_doubt,
             "credits": summary.accepts,
         }
-        told = {name: str(n) for name, n in facts.items()}
-        if states["planned"] and self._batch.paused is None:
-            told["next create in"] = "-" if isinf(turn) else duration_text(turn)
-            told["expected end in"] = duration_text(self._left(summary))
-        return told
+        return {name: str(n) for name, n in facts.items()}
+
+    def outlook(self) -> list[str]:
+        """What is to come; empty if nothing more is created."""
+        summary = self._batch.summary
+        if not summary.states["planned"] or self._batch.paused is not None:
+            return []
+        left = duration_text(self._left(summary))
+        return [f"next create {self._next_create()}", f"expected end in {left}"]
+
+    def _next_create(self) -> str:
+        if queue_is_full(self._client):
+            running = self._batch.summary.states["accepted"]
+            return "when a track ends" if running else "when the queue has a place"
+        turn = self._client.rate_limit_status().creates.next_free_in
+        return "later" if isinf(turn) else f"in {duration_text(turn)}"
 
     def _left(self, summary: Summary) -> float:
         limits = self._client.rate_limit_status().creates
@@ -130,6 +141,8 @@ class LiveView(View):
             redirect_stdout=False,
         )
         self._live.start()
+        self._screen = screen(self._print)
+        self._screen.__enter__()
         return self
 
     async def __aexit__(
@@ -138,14 +151,12 @@ class LiveView(View):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._screen.__exit__(kind, error, traceback)
         self._live.stop()
 
-    def note(self, text: str) -> None:
-        """Something to know, above the table."""
-        if hasattr(self, "_console"):
-            self._console.print(printable(text), markup=False, soft_wrap=True)
-        else:
-            super().note(text)
+    def _print(self, line: str) -> None:
+        """Show a line above the table, and at once."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def tell(self) -> None:
         """Draw the table."""
@@ -154,4 +165,5 @@ class LiveView(View):
         for name in facts:
             table.add_column(name, no_wrap=True)
         table.add_row(*facts.values())
-        self._live.update(table, refresh=True)
+        outlook = Text("; ".join(self.outlook()))
+        self._live.update(Group(table, outlook), refresh=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class World:
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
         self.faults: list[Fault] = []
+        self.account = "the account of all runs"
         self.runs = 0
         self.spent = 0
 
@@ -46,6 +48,7 @@ class World:
             emulator,
             client,
         ):
+            emulator.account.id = self.account
             for fault in self.faults:
                 emulator.add_fault(fault)
             yield client
@@ -215,6 +218,72 @@ def test_a_line_says_how_far_it_is(finetuning: Run, world: World, songs: str) ->
     world.settings = {"generation_time": (100.0, 100.0)}
     ran = finetuning("run", songs, "--out", "album")
     assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
+
+
+def test_while_the_queue_is_full_it_says_what_the_next_create_waits_for(
+    finetuning: Run, world: World, songs: str
+) -> None:
+    world.settings = {"generation_time": (100.0, 100.0), "queue_size": 2}
+    ran = finetuning("run", songs, "--out", "album")
+    assert "3 queued, 0 failed, 0 in doubt, 2 credits, next create when a" in ran.stderr
+    assert "next create in 0.0 s" not in ran.stderr
+
+
+def test_files_without_a_journal_are_told_and_adopted_or_made_anew(
+    finetuning: Run, world: World, songs: str, tmp_path: Path
+) -> None:
+    assert finetuning("run", songs, "--out", "album").exit_code == 0
+    shutil.rmtree(tmp_path / "album" / "batch-journal")
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code != 0
+    for word in ("5 of these rows", "batch-journal", "--adopt", "--anew"):
+        assert word in ran.stderr
+    assert finetuning("run", songs, "--out", "album", "--dry-run").exit_code != 0
+    words = ("run", songs, "--out", "album", "--dry-run", "--json")
+    assert data(finetuning(*words, "--adopt"))["credits_needed"] == 0
+    assert data(finetuning(*words, "--anew"))["credits_needed"] == 5
+    assert world.spent == 5
+    (tmp_path / "album" / "results.jsonl").unlink()  # each run's emulator is a new one
+    ran = finetuning("run", songs, "--out", "album", "--adopt")
+    assert ran.exit_code == 0, ran.stderr
+    assert world.spent == 5
+    shutil.rmtree(tmp_path / "album" / "batch-journal")
+    ran = finetuning("run", songs, "--out", "album", "--anew")
+    assert ran.exit_code == 0, ran.stderr
+    assert world.spent == 10
+    assert (tmp_path / "album" / "s3.mp3").exists()
+    assert len(list((tmp_path / "album").glob("*.mp3"))) == 10
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_the_key_of_another_account_is_refused(
+    finetuning: Run, world: World, songs: str, more: tuple[str, ...]
+) -> None:
+    assert finetuning("run", songs, "--out", "album").exit_code == 0
+    world.account = "another account"
+    ran = finetuning("run", songs, "--out", "album", *more)
+    assert ran.exit_code == 1
+    assert "was made by the account the account of all runs" in ran.stderr
+    assert "this key is of the account another account" in ran.stderr
+
+
+def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(
+    finetuning: Run,
+    world: World,
+    songs: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Folder, "free_bytes", lambda _: 20_000)
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code == 1
+    assert "only 20 kB are free" in ran.stderr
+    assert list((tmp_path / "album").iterdir()) == []
+    monkeypatch.setattr(Folder, "free_bytes", lambda _: 20_000_000)
+    ran = finetuning("run", songs, "--out", "album")
+    assert ran.exit_code == 1
+    assert "Paused: only 20.0 MB are free" in ran.stderr
+    assert world.spent == 0
 
 
 def test_on_a_terminal_a_table_stays_below_the_lines(

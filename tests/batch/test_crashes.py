@@ -102,7 +102,7 @@ async def release_all(folder: Path, client: AsyncClient) -> None:
 
 
 def known_tracks(folder: Path) -> set[str]:
-    store = SQLiteStore(folder / ".batch" / "journal.db", read_only=True)
+    store = SQLiteStore(folder / "batch-journal" / "journal.db", read_only=True)
     try:
         assert store.summary().is_done
         return set(store.tracks())

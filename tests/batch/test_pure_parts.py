@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
+import unicodedata
 from pathlib import Path
-from unicodedata import category
 
 import mutagen
 import pytest
@@ -17,9 +16,17 @@ from finetuning_async import GenerationRequest
 from finetuning_async.batch import JournalError, Row
 from finetuning_async.batch._balance import Balance, Reading
 from finetuning_async.batch._id3 import music_frames, with_tags
-from finetuning_async.batch._journal import Accepted, Entry, Sending, step
+from finetuning_async.batch._journal import (
+    Accepted,
+    Action,
+    Adopted,
+    Entry,
+    Missing,
+    Sending,
+    step,
+)
 from finetuning_async.batch._lock import network_kind
-from finetuning_async.batch._names import file_name
+from finetuning_async.batch._names import Taken, file_name
 from finetuning_async.batch._reconcile import Doubt, Evidence, Seen, match, verdict
 from finetuning_async.batch._records import Keys
 
@@ -133,9 +140,37 @@ def test_while_refunds_are_not_known_a_refund_may_hide_a_charge() -> None:
 def test_file_names_are_harmless(prompt: str, custom_id: str | None) -> None:
     name = file_name(prompt, "key", custom_id)
     assert name.endswith(".mp3")
-    assert all(c.isalnum() or c in "._-" or category(c)[0] == "M" for c in name)
-    assert len(os.fsencode(name)) <= 190
+    assert all(
+        letter.isalnum() or letter in "._-" or is_mark(letter) for letter in name
+    )
+    assert len(name.encode()) <= 255
     assert name[0] not in ".-"
+
+
+def is_mark(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("M")
+
+
+@pytest.mark.parametrize("custom_id", ["con", "AUX", "nul.2", "com1"])
+def test_no_name_is_that_of_a_device_of_windows(custom_id: str) -> None:
+    stem = file_name("x", "key", custom_id).partition(".")[0]
+    assert stem.lower() != custom_id.partition(".")[0].lower()
+
+
+def test_names_that_a_file_system_may_take_for_one_get_different_names() -> None:
+    taken = Taken(["Caf\u00e9.mp3"])
+    names = ["cafe\u0301.mp3", "CAFE\u0301.mp3", "Tee.mp3", "tee.mp3"]
+    given = [taken.give(name, name) for name in names]
+    assert given[2] == "Tee.mp3"
+    assert len({unicodedata.normalize("NFC", n).casefold() for n in given}) == 4
+    assert "caf\u00e9.mp3" not in {unicodedata.normalize("NFC", n) for n in given}
+
+
+def test_a_file_that_is_gone_without_an_id_is_not_paid_again_unasked() -> None:
+    known, _ = step(Entry(), Adopted("downloaded"))
+    gone, action = step(known, Missing())
+    assert (gone.state, gone.code, action) == ("failed", "missing", Action.REPORT)
+    assert gone.accepts == 0
 
 
 def test_names_do_not_depend_on_the_place_in_the_input() -> None:

@@ -348,3 +348,51 @@ def test_programs_that_begin_at_once_make_one_journal(postgres: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(begin, range(8))) == 6
+
+
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_a_journal_of_version_1_is_migrated_once(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    reopened = opener(kind, request)
+    store = reopened()
+    store.add(items(3))
+    first, second, third = store.claim(0, 3)
+    gone = Entry(state="failed", track_id="t1", accepts=1, fails=1, code="NOT_FOUND")
+    store.record(first, gone)
+    store.record(second, Entry(state="failed", code="NOT_FOUND"))
+    store.record(third, Entry(state="failed", track_id="t3", fails=1, code="FAILED"))
+    as_version_1(store)
+    store.close()
+    store = reopened()
+    assert [item.entry.state for item in store.rows()] == [
+        "accepted",
+        "failed",
+        "failed",
+    ]
+    assert (store.summary().accepts, store.summary().fails) == (1, 1)
+    store.record(store.get(1), gone)
+    store.close()
+    store = reopened()
+    assert store.get(1).entry == gone
+    store.close()
+
+
+def as_version_1(store: Store) -> None:
+    if isinstance(store, SQLiteStore):
+        store._db.execute("PRAGMA user_version = 1")
+        return
+    assert isinstance(store, PostgresStore)
+    store.transact(lambda db: db.execute("UPDATE finetuning_journal SET version = 1"))
+
+
+def test_names_that_differ_in_case_only_get_different_files(store: Store) -> None:
+    keys = Keys()
+    rows = [
+        Row(request=GenerationRequest("x"), custom_id=name) for name in ("Rain", "rain")
+    ]
+    store.add([keys.item(rows[0])])
+    store.add([keys.item(row) for row in rows])
+    first, second = (item.file for item in store.rows())
+    assert first == "Rain.mp3"
+    assert second.casefold() != "rain.mp3"

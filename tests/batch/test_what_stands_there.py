@@ -16,25 +16,37 @@ from finetuning_async.emulator import Emulator
 from tests._world import emulated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
-async def run(folder: Path) -> list[str]:
-    """Run a batch of one track, whose file is a.mp3; what its states are."""
+async def run(folder: Path, *, again: Callable[[], object] | None = None) -> None:
+    """Run a batch of one track, whose file is a.mp3, and once more after something."""
+    row = Row(request=GenerationRequest("rain"), custom_id="a")
     async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
-        async with Batch(client, folder) as batch:
-            await batch.add([Row(request=GenerationRequest("rain"), custom_id="a")])
-            return [item.state async for item in batch.run()]
+        for prepare in (lambda: None, again):
+            if prepare is None:
+                return
+            prepare()
+            async with Batch(client, folder) as batch:
+                await batch.add([row])
+                async for _ in batch.run():
+                    pass
+                assert batch.summary.states["downloaded"] == 1
 
 
-async def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
-    folder, real = tmp_path / "album", tmp_path / "real.mp3"
-    folder.mkdir()
-    real.touch(0o600)
-    (folder / "a.mp3").symlink_to(real)
-    assert await run(folder) == ["downloaded"]
-    assert (folder / "a.mp3").is_symlink()
-    assert real.read_bytes().startswith(b"ID3")
+async def test_a_link_stays_and_what_it_leads_to_is_mended(tmp_path: Path) -> None:
+    file, real = tmp_path / "album" / "a.mp3", tmp_path / "real.mp3"
+
+    def move_and_cut() -> None:
+        real.write_bytes(file.read_bytes()[:1_000])
+        real.chmod(0o600)
+        file.unlink()
+        file.symlink_to(real)
+
+    await run(file.parent, again=move_and_cut)
+    assert file.is_symlink()
+    assert real.stat().st_size > 1_000
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
@@ -42,9 +54,23 @@ async def test_a_link_to_nothing_stays_and_leads_to_the_file(tmp_path: Path) -> 
     folder = tmp_path / "album"
     folder.mkdir()
     (folder / "a.mp3").symlink_to(tmp_path / "far" / "real.mp3")
-    assert await run(folder) == ["downloaded"]
+    await run(folder)
     assert (folder / "a.mp3").is_symlink()
     assert (tmp_path / "far" / "real.mp3").read_bytes().startswith(b"ID3")
+
+
+async def test_results_keep_their_mode_and_the_link_to_them(tmp_path: Path) -> None:
+    results, real = tmp_path / "album" / "results.jsonl", tmp_path / "real.jsonl"
+
+    def move() -> None:
+        results.replace(real)
+        real.chmod(0o600)
+        results.symlink_to(real)
+
+    await run(results.parent, again=move)
+    assert results.is_symlink()
+    assert b'"a.mp3"' in real.read_bytes()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
 @pytest.mark.real_time
@@ -57,7 +83,7 @@ async def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    assert await run(tmp_path) == ["downloaded"]
+    await run(tmp_path, again=lambda: None)  # then there is nobody to read it
     await anyio.to_thread.run_sync(thread.join, 10)
     assert bytes(came).startswith(b"ID3")
     assert stat.S_ISFIFO(os.stat(pipe).st_mode)  # noqa: PTH116 - it is no regular file

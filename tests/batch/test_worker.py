@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 
 from finetuning_async import AuthenticationError, GenerationRequest
@@ -81,6 +82,27 @@ async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
         assert names_in(tmp_path) == {item.file for item in ends}
         assert len(service.ledger) == 12
         assert service.count(status=429) == 0
+
+
+async def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    async with world(*songs(1)) as (_, client, store):
+        mine = tmp_path / store.get(1).file
+        mine.write_bytes(b"mine")
+        await drive(Worker(client, store, save=into(tmp_path)), seqs=range(1, 2))
+        assert mine.read_bytes() == b"mine"
+        assert len(names_in(tmp_path)) == 2
+
+
+async def test_a_file_that_a_worker_saved_before_it_died_is_replaced(
+    tmp_path: Path,
+) -> None:
+    async with world(*songs(1)) as (_, client, store):
+        worker = Worker(client, store, save=into(tmp_path))
+        await drive(worker, seqs=range(1, 2))
+        item = store.get(1)
+        store.record(item, attrs.evolve(item.entry, state="completed"))
+        await drive(worker, seqs=range(1, 2))
+        assert names_in(tmp_path) == {item.file}
 
 
 async def test_an_item_that_has_ended_costs_nothing_more() -> None:

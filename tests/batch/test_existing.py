@@ -1,0 +1,342 @@
+"""Files and results that the journal does not know: neither paid again nor replaced."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async import GenerationRequest
+from finetuning_async.batch import Batch, BatchError, Row, read_summary
+from finetuning_async.batch._lock import HOME
+from finetuning_async.batch._outputs import Outputs
+from finetuning_async.emulator import Emulator, Fault
+from tests._world import emulated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from finetuning_async import AsyncClient
+    from finetuning_async.batch import BatchItem
+
+SONG = b"ID3" + bytes(range(250)) * 4
+OTHER = "ft_live_" + 32 * "b"
+MINE = b"my own recording"
+
+
+def emulator(**settings: Any) -> Emulator:
+    return Emulator(**{"audio": SONG, "queue_size": 100, **settings})
+
+
+def songs(count: int) -> list[GenerationRequest]:
+    return [GenerationRequest(f"song {number}", duration=30) for number in range(count)]
+
+
+def rows(*names: str) -> list[Row]:
+    return [
+        Row(request=GenerationRequest(f"song {name}"), custom_id=name) for name in names
+    ]
+
+
+async def run(
+    client: AsyncClient, folder: Path, wanted: list[Any], **options: Any
+) -> list[BatchItem]:
+    async with Batch(client, folder, **options) as batch:
+        await batch.add(wanted)
+        return [item async for item in batch.run()]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def spent(service: Emulator) -> int:
+    return -sum(entry.amount for entry in service.ledger)
+
+
+async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
+    """A finished batch in a new folder, its journal left behind."""
+    old, new = folder / "old", folder / "new"
+    await run(client, old, songs(20))
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+    shutil.rmtree(old)
+    return new
+
+
+async def test_without_the_journal_nothing_is_paid_again(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        before = names(new)
+        with pytest.raises(BatchError) as caught:
+            await run(client, new, songs(20))
+        for word in ("20 of these rows", HOME, "--adopt", "--anew", "nothing was sent"):
+            assert word in str(caught.value)
+        assert names(new) == before  # so the journal can still be brought there
+        assert spent(service) == 20
+
+
+async def test_they_can_be_adopted_as_done(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        before = lines(new / "results.jsonl")
+        assert await run(client, new, songs(20), existing="adopt") == []
+        assert lines(new / "results.jsonl") == before
+        assert read_summary(new).states["downloaded"] == 20
+        assert read_summary(new).spent == 20
+        assert await run(client, new, songs(21)) != []
+        assert spent(service) == 21
+
+
+async def test_a_file_that_is_gone_or_cut_short_is_fetched_and_not_paid(
+    tmp_path: Path,
+) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        files = sorted(new.glob("*.mp3"))
+        files[0].unlink()
+        files[1].write_bytes(SONG[:100])
+        ends = await run(client, new, songs(20), existing="adopt")
+        assert {item.path for item in ends} == set(files[:2])
+        assert all(path.read_bytes() == SONG for path in files)
+        assert spent(service) == 20
+
+
+async def test_files_without_results_can_be_adopted_too(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        (new / "results.jsonl").unlink()
+        with pytest.raises(BatchError, match="20 of these rows"):
+            await run(client, new, songs(20))
+        assert await run(client, new, songs(20), existing="adopt") == []
+        next(new.glob("*.mp3")).unlink()
+        (lost,) = await run(client, new, songs(20))
+        assert (lost.state, lost.code) == ("failed", "missing")
+        assert spent(service) == 20
+
+
+async def test_results_of_another_account_are_not_adopted(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        service.add_account(OTHER)
+        stranger = client.with_options(api_key=OTHER)
+        with pytest.raises(BatchError, match="none of the 20 tracks"):
+            await run(stranger, new, songs(20), existing="adopt")
+        assert spent(service) == 20
+
+
+async def test_a_track_that_can_not_be_fetched_is_not_adopted(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        line = lines(new / "results.jsonl")[3]
+        (new / line["file"]).unlink()
+        await client.generations.delete([line["id"]])
+        with pytest.raises(BatchError, match=line["id"]):
+            await run(client, new, songs(20), existing="adopt")
+        assert spent(service) == 20
+
+
+async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        before = {path.name: path.stat().st_mtime_ns for path in new.glob("*.mp3")}
+        old_lines = (new / "results.jsonl").read_text()
+        ends = await run(client, new, songs(20), existing="anew")
+        assert [item.state for item in ends] == ["downloaded"] * 20
+        assert spent(service) == 40
+        files = {path.name: path.stat().st_mtime_ns for path in new.glob("*.mp3")}
+        assert len(files) == 40
+        assert before.items() <= files.items()
+        assert (new / "results-1.jsonl").read_text() == old_lines
+        assert len(lines(new / "results.jsonl")) == 20
+        for existing in ("refuse", "anew", "adopt"):
+            assert await run(client, new, songs(20), existing=existing) == []
+        assert len(lines(new / "results.jsonl")) == 20
+        assert not (new / "results-2.jsonl").exists()
+        assert spent(service) == 40
+
+
+@pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 20)])
+async def test_rows_that_are_added_again_are_known(
+    tmp_path: Path, existing: Any, cost: int
+) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        async with Batch(client, new, existing=existing) as batch:
+            assert (await batch.add(songs(20))).new == 20
+            assert (await batch.add(songs(0))).new == 0
+        async with Batch(client, new, existing=existing) as batch:
+            for _ in range(2):
+                await batch.add(rows("one"))
+            added = await batch.add(songs(20))
+            assert (added.new, added.known) == (0, 20)
+            async for _ in batch.run():
+                pass
+        assert spent(service) == 20 + cost + 1
+
+
+async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        service.add_fault(
+            Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
+        )
+        service.add_fault(Fault("fail", "/v1/generations", method="POST"))
+        old, new = tmp_path / "old", tmp_path / "new"
+        await run(client, old, songs(2))
+        shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+        before = lines(new / "errors.jsonl")
+        assert {line["state"] for line in before} == {"failed", "held"}
+        with pytest.raises(BatchError, match="2 of these rows"):
+            await run(client, new, songs(2))
+        await run(client, new, songs(2), existing="adopt")
+        assert [line["state"] for line in lines(new / "errors.jsonl")] == [
+            line["state"] for line in before
+        ]
+        assert len(service.ledger) == 1
+
+
+async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
+    album, backup = tmp_path / "album", tmp_path / "backup"
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, album) as batch:
+            await batch.add(songs(4))
+        shutil.copytree(album / HOME, backup)
+        await run(client, album, songs(4))
+        shutil.rmtree(album / HOME)
+        shutil.copytree(backup, album / HOME)
+        with pytest.raises(BatchError, match="4 of these rows"):
+            await run(client, album, songs(4))
+        assert await run(client, album, songs(4), existing="adopt") == []
+        assert len(lines(album / "results.jsonl")) == 4
+        assert spent(service) == 4
+
+
+@pytest.mark.parametrize("tags", [False, True])
+async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> None:
+    async with emulated(emulator()) as (service, client):
+        (item,) = await run(client, tmp_path, rows("rain"), tags=tags)
+        assert item.path is not None
+        whole = item.path.read_bytes()
+        item.path.write_bytes(whole[:-5])
+        (again,) = await run(client, tmp_path, rows("rain"), tags=tags)
+        assert again.path == item.path
+        assert item.path.read_bytes() == whole
+        assert names(tmp_path) == [HOME, "errors.jsonl", "rain.mp3", "results.jsonl"]
+        assert spent(service) == 1
+
+
+async def test_a_file_that_was_edited_is_not_replaced(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        (item,) = await run(client, tmp_path, rows("rain"))
+        assert item.path is not None
+        item.path.write_bytes(MINE)
+        (again,) = await run(client, tmp_path, rows("rain"))
+        assert item.path.read_bytes() == MINE
+        assert again.path != item.path
+        assert again.path is not None
+        assert again.path.read_bytes() == SONG
+        item.path.write_bytes(SONG + b"a tag that was added")
+        assert await run(client, tmp_path, rows("rain")) == []
+        assert spent(service) == 1
+
+
+async def test_a_file_that_appears_while_it_is_made_is_not_replaced(
+    tmp_path: Path,
+) -> None:
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(rows("rain"))
+            results = batch.run()
+            await anyio.sleep(1)
+            (tmp_path / "rain.mp3").write_bytes(MINE)
+            (item,) = [item async for item in results]
+        assert (tmp_path / "rain.mp3").read_bytes() == MINE
+        assert item.path is not None
+        assert item.path.read_bytes() == SONG
+        assert item.file == item.path.name
+        (line,) = lines(tmp_path / "results.jsonl")
+        assert line["file"] == item.file
+        assert await run(client, tmp_path, rows("rain")) == []
+        assert spent(service) == 1
+
+
+async def test_a_file_of_somebody_else_is_told_before_anything_is_paid(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "Rain.mp3").write_bytes(MINE)
+    async with emulated(emulator()) as (service, client):
+        with pytest.raises(BatchError, match=r"Rain\.mp3"):
+            await run(client, tmp_path, rows("rain"))
+        assert service.ledger == []
+        (item,) = await run(client, tmp_path, rows("rain"), existing="anew")
+        assert (tmp_path / "Rain.mp3").read_bytes() == MINE
+        assert item.file.casefold() != "rain.mp3"
+
+
+async def test_names_that_differ_in_case_only_do_not_collide(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        await run(client, tmp_path, rows("Rain"))
+        await run(client, tmp_path, rows("rain", "RAIN"))
+        files = [name.casefold() for name in names(tmp_path) if name.endswith(".mp3")]
+        assert len(files) == len(set(files)) == 3
+        assert "rain.mp3" in files
+        assert await run(client, tmp_path, rows("Rain", "rain", "RAIN")) == []
+        assert spent(service) == 3
+
+
+async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"score": 3}\n')
+    (tmp_path / "errors.jsonl").write_text("see the notebook\n")
+    async with emulated(emulator()) as (_, client):
+        await run(client, tmp_path, songs(2))
+    assert (tmp_path / "results-1.jsonl").read_text() == '{"score": 3}\n'
+    assert (tmp_path / "errors-1.jsonl").read_text() == "see the notebook\n"
+    assert len(lines(tmp_path / "results.jsonl")) == 2
+
+
+async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").mkdir()
+    async with emulated(emulator()) as (_, client):
+        await run(client, tmp_path, songs(2))
+    assert (tmp_path / "results-1.jsonl").is_dir()
+    assert len(lines(tmp_path / "results.jsonl")) == 2
+
+
+@pytest.mark.parametrize("method", ["append", "rewrite"])
+async def test_outputs_that_cannot_be_written_lose_no_track(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with emulated(emulator()) as (service, client):
+        async with Batch(client, tmp_path) as batch:
+            await batch.add(songs(2))
+            results = batch.run()
+            await anyio.sleep(5)
+            with monkeypatch.context() as patch:
+                patch.setattr(Outputs, method, full)
+                ends = [item async for item in results]
+            assert [item.state for item in ends] == ["downloaded"] * 2
+            assert batch.paused is not None
+            assert batch.paused[0] == "disk"
+        await run(client, tmp_path, songs(2))
+        assert len(lines(tmp_path / "results.jsonl")) == 2
+        assert spent(service) == 2
+
+
+async def test_lines_of_rows_that_are_not_asked_for_are_kept(tmp_path: Path) -> None:
+    async with emulated(emulator()) as (service, client):
+        new = await moved_without_its_journal(client, tmp_path)
+        before = (new / "results.jsonl").read_text()
+        await run(client, new, songs(5), existing="adopt")
+        assert (new / "results-1.jsonl").read_text() == before
+        assert len(lines(new / "results.jsonl")) == 5
+        assert spent(service) == 20

@@ -1,0 +1,60 @@
+"""A batch on a real port and the real clock: a 404, and another account's key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimits
+from finetuning_async.batch import Batch, BatchError
+from finetuning_async.emulator import Emulator, Fault, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEED = 10.0
+LIMITS = RateLimits(
+    creates=RateLimit(10, per=60 / SPEED), reads=RateLimit(60, per=60 / SPEED)
+)
+OTHER = "ft_live_" + 32 * "b"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other loop
+
+
+async def test_a_404_in_the_middle_ends_no_item_and_no_other_account_comes_in(
+    tmp_path: Path,
+) -> None:
+    emulator = Emulator(speed=SPEED, audio=b"ID3", generation_time=(20, 20))
+    async with emulator, serve(emulator) as url:
+        emulator.add_account(OTHER)
+        async with (
+            AsyncClient(emulator.api_key, base_url=url, rate_limits=LIMITS) as client,
+            Batch(client, tmp_path) as batch,
+        ):
+            await batch.add([GenerationRequest("rain")])
+            results = batch.run()
+            await anyio.sleep(1.2)
+            fault = emulator.add_fault(
+                Fault(
+                    "status",
+                    "/v1/generations/*",
+                    method="GET",
+                    status=404,
+                    code="NOT_FOUND",
+                )
+            )
+            (item,) = [item async for item in results]
+        assert fault.hits == 1
+        assert item.state == "downloaded", item.error
+        async with (
+            AsyncClient(OTHER, base_url=url, rate_limits=LIMITS) as stranger,
+            Batch(stranger, tmp_path) as batch,
+        ):
+            with pytest.raises(BatchError, match="was made by the account"):
+                await batch.add([GenerationRequest("wind")])
+        assert len(emulator.ledger) == 1
