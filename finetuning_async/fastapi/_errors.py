@@ -87,11 +87,17 @@ def add_exception_handlers(app: FastAPI) -> None:
     """Let an application answer every `FinetuningError` as this module's table says.
 
     Example:
+        from typing import Any
         from fastapi import FastAPI
-        from finetuning_async.fastapi import add_exception_handlers, client_lifespan
+        from finetuning_async.fastapi import Client, add_exception_handlers
+        from finetuning_async.fastapi import client_lifespan, public
 
         app = FastAPI(lifespan=client_lifespan())
         add_exception_handlers(app)
+
+        @app.get("/tracks/{track_id}")
+        async def read(track_id: str, client: Client) -> dict[str, Any]:
+            return public(await client.generations.get(track_id))  # or 404
     """
     app.add_exception_handler(FinetuningError, _handle)
 

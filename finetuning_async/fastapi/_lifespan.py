@@ -26,15 +26,19 @@ def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan
         from collections.abc import AsyncIterator
         from contextlib import asynccontextmanager
         from typing import Any
-        from fastapi import FastAPI
+        from fastapi import FastAPI, Request
         from finetuning_async.fastapi import client_lifespan
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             async with client_lifespan()(app) as state:
-                yield {**state, "mine": ...}
+                yield {**state, "motto": "one client for all"}
 
         app = FastAPI(lifespan=lifespan)
+
+        @app.get("/motto")
+        async def motto(request: Request) -> str:
+            return request.state.motto
 
     Args:
         client: Makes the client; by default from the environment. A client that exists
