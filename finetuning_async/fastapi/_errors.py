@@ -8,7 +8,7 @@ Error                                      Answer  Meaning for a browser
 =========================================  ======  ===================================
 Our limits or queue are used up (429)      503     come back after ``Retry-After``
 Time was over before anything was sent     503     likewise
-Client closed                              503     the process ends
+Client closed                              503     the process ends; go on by the id
 Invalid request, 400                       422     the words of the error
 404                                        404     no such track
 401, 402, 403                              500     see the application's log
@@ -54,6 +54,8 @@ RETRY_AFTER: Final = 10
 """Seconds, where nobody knows better."""
 
 LONGEST_RETRY_AFTER: Final = 3600
+
+GOES_ON: Final = "This server is ending; the track goes on: wait again by its id."
 
 _ANSWERS: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
     (
@@ -137,6 +139,8 @@ def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONRe
 
 
 def _sort(error: FinetuningError) -> tuple[int, str, str]:
+    if isinstance(error, ClientClosedError) and error.generation_id is not None:
+        return 503, "closing", GOES_ON
     if isinstance(error, APITimeoutError) and error.safe_to_retry:
         return _sort(RateLimitError("", status_code=429))
     for kind, status, code, message in _ANSWERS:
