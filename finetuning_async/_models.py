@@ -50,11 +50,11 @@ class _NotForBrowsers:
     __slots__ = ()
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> NoReturn:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> NoReturn:
         """Be clearer than pydantic, which would call it no valid field type."""
         raise TypeError(
             f"{cls.__name__} is not for browsers, it may hold what they must not see:"
-            " let FastAPI return finetuning_async.fastapi.public(track) of a track, else"
+            " let FastAPI return finetuning_async.fastapi.public(track) of a track, or"
             " a dict of what you choose, annotated as dict[str, Any]"
         )
 
