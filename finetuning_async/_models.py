@@ -455,10 +455,21 @@ class Outcome(_NotForBrowsers):
         requests = [GenerationRequest("rain"), SoundEffectRequest("a door")]
         async with client.generate_many(requests) as outcomes:
             async for outcome in outcomes:
-                if outcome.generation is not None and outcome.error is None:
-                    print(outcome.request.prompt, outcome.generation.audio_url)
+                print(outcome.request.prompt, outcome.error or outcome.result())
     """
 
     request: GenerationRequest | InstrumentalRequest | SoundEffectRequest
     generation: Generation | SoundEffect | None = None
     error: FinetuningError | None = None
+
+    def result(self) -> Generation | SoundEffect:
+        """The completed track.
+
+        Raises:
+            FinetuningError: There is none; it is `error`.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.generation is None:
+            raise FinetuningError("this outcome has neither a track nor an error")
+        return self.generation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
@@ -48,7 +48,7 @@ async def end_of(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     try:
-        final = await client.wait_for_completion(
+        ended = await client.wait_for_completion(
             track or item.entry.track_id or "", timeout=timeout
         )
     except WaitTimeoutError as error:
@@ -56,6 +56,7 @@ async def end_of(
         return None
     except NotFoundError as error:
         return Ended(True, None, error.code, str(error))
+    final = cast("Generation", ended)  # a batch makes no effects
     if final.status == "failed":
         word = final.error_message or "no reason was given"
         return Ended(True, result_of(final), "FAILED", word)

@@ -60,7 +60,7 @@ class WebhookReceiver:
         hook = receiver.url("https://me.example/hooks")
         track = await client.generate("rain", webhook=hook)
 
-    In Starlette and FastAPI `Route` answers at exactly its path. ``Mount("/hooks",
+    In Starlette and FastAPI a ``Route`` answers at just its path. ``Mount("/hooks",
     app=receiver)`` and ``app.mount("/hooks", receiver)`` answer below it: there the URL
     ends in a slash, ``receiver.url("https://me.example/hooks/")``. Without the slash
     the framework answers a redirect by itself, and the receiver hears nothing.
