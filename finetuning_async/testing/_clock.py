@@ -168,6 +168,7 @@ def jumping_backend(
         heeds them from anyio 4.14 on; anyio's pytest plugin always did.
 
     Example:
+        import anyio
         import pytest
         from finetuning_async.testing import jumping_backend
 

@@ -4,7 +4,7 @@ An example is a section ``Example:``, or an indented block below a paragraph. It
 every name of `finetuning_async`, `anyio`, and `client`; whatever else it needs it
 imports. If it awaits something, every client reaches an emulator. One that makes an
 ``app`` is served on a port, see `tests.real_time.test_docstring_apps`; one that is a
-test is given to pytest, see `tests.release.test_docstring_suites`.
+test is given to pytest, see `tests.real_time.test_suites`.
 """
 
 from __future__ import annotations
