@@ -14,6 +14,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
@@ -80,8 +81,13 @@ class Example:
 
     @property
     def awaits(self) -> bool:
-        """Whether it needs an event loop."""
-        return bool(self.code.co_flags & inspect.CO_COROUTINE)
+        """Whether it, or what it is about, needs an event loop."""
+        return self.listens or bool(self.code.co_flags & inspect.CO_COROUTINE)
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a listener for events, which shows something."""
+        return "def on_event(" in self.text
 
     @property
     def makes_an_app(self) -> bool:
@@ -158,7 +164,23 @@ async def run(
             emulator.add_fault(condition.fault)
         wire(emulator, patch)
         async with finetuning_async.AsyncClient() as client:
-            await evaluate(example, namespace(client))
+            names = namespace(client)
+            await evaluate(example, names)
+            if "on_event" in names:
+                await _eventful(names["client"], emulator)
+
+
+async def _eventful(client: finetuning_async.AsyncClient, emulator: Emulator) -> None:
+    """Let a client see an event of each kind, so that what listens is run, too."""
+    emulator.add_fault(Fault("connect_refused", "/v1/me"))
+    await client.me()
+    emulator.add_fault(Fault("status", "/v1/me", status=429, code="RATE_LIMITED"))
+    await client.me()
+    for number in range(11):  # the last one waits for its turn
+        await client.generate(f"track {number}")
+    emulator.add_fault(Fault("lost_before_commit", method="POST", times=None))
+    with suppress(finetuning_async.SubmissionUnknownError):
+        await client.generate("lost")
 
 
 async def evaluate(example: Example, names: dict[str, Any]) -> None:
