@@ -76,8 +76,8 @@ async def _client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
         yield made
 
 
-emulator = pytest.fixture(name="emulator")(_emulator)
-client = pytest.fixture(name="client")(_client)
+emulator: Any = pytest.fixture(name="emulator")(_emulator)
+client: Any = pytest.fixture(name="client")(_client)
 
 
 @asynccontextmanager
