@@ -8,8 +8,9 @@ Wrong types are problems like any other: nothing here raises a `TypeError`.
 from __future__ import annotations
 
 import ipaddress
+import operator
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from finetuning_async._errors import InvalidRequestError
@@ -69,7 +70,9 @@ def between(
     """A number from `least` to `most`; both are allowed."""
     if value is None:
         return None
-    if _is_number(value) and least <= value <= most and not (whole and value % 1):
+    given = number(value)
+    is_between = given is not None and least <= given <= most
+    if is_between and not (whole and isinstance(given, float) and given % 1):
         return None
     kind = "a whole number" if whole else "a number"
     return InvalidRequestError(field, value, f"{kind} from {least} to {most} {unit}")
@@ -168,7 +171,8 @@ def sharp(value: Any) -> Any:
 
 def digits(value: Any) -> Any:
     """A time signature as the service takes it: as text (Q1)."""
-    return str(_plain(value)) if _is_number(value) else value
+    given = number(value)
+    return value if given is None else str(_whole_if_it_can(given))
 
 
 def body(**members: Any) -> dict[str, Any]:
@@ -184,7 +188,8 @@ def body(**members: Any) -> dict[str, Any]:
         if value is not None:
             if not _is_json(value):
                 raise _unwritable(field, value)
-            made[field] = _plain(value)
+            given = number(value)
+            made[field] = value if given is None else _whole_if_it_can(given)
     return made
 
 
@@ -198,18 +203,51 @@ def _unwritable(field: str, value: object) -> InvalidRequestError:
 def _is_json(value: object) -> bool:
     if isinstance(value, str):
         return _is_encodable(value)
-    return isinstance(value, bool) or _is_number(value)
+    return isinstance(value, bool) or number(value) is not None
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    """A finite number that is no `bool`; huge integers are none either."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
+def number(value: Any) -> float | None:
+    """A finite number below 2^63 in size as Python's own `int` or `float`.
+
+    So are numpy's, a `Decimal` and a `Fraction`. `None` for whatever is no number; for
+    a `bool`, numpy's too; for NaN and infinities.
+    """
+    given = python_number(value)
     # NaN fails both comparisons.
-    return -_LARGEST < value < _LARGEST
+    return given if given is not None and -_LARGEST < given < _LARGEST else None
 
 
-def _plain(value: Any) -> Any:
+def whole_number(value: Any) -> int | None:
+    """The same for what says of itself that it is whole: 2.0 does not."""
+    given = number(value)
+    return given if isinstance(given, int) else None
+
+
+def python_number(value: Any) -> float | None:
+    """Any number as an `int` or a `float`, infinities and NaN too; else `None`."""
+    if type(value) is int or type(value) is float:
+        return value
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return _as_float(value)
+
+
+def _as_float(value: Any) -> float | None:
+    from numbers import Complex, Number, Real  # rarely needed
+
+    is_real = isinstance(value, Real) or not isinstance(value, Complex)
+    if not (is_real and isinstance(value, Number)):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]  # all real numbers can
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _whole_if_it_can(value: float) -> float:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

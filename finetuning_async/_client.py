@@ -198,9 +198,17 @@ class AsyncClient(TrackMethods):
         Calls that wait raise `ClientClosedError`; a create on the wire is let through
         for up to 5 s, so that its id is not lost. Tracks under way go on.
         """
-        if self.is_closed:
+        if self._calls.is_closed:
             return
         await carried_to_its_end(self._close)
+
+    async def _end_calls(self, patience: float) -> None:
+        """Begin to close: no call begins, waits and creates end, and soon the rest.
+
+        Args:
+            patience: Seconds that reads under way may still take.
+        """
+        self._calls.end(self._pool, patience=patience)
 
     async def _close(self) -> None:
         await self._calls.close(self._pool)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import attrs
 
@@ -44,7 +44,22 @@ def _webhook() -> Any:
     return attrs.field(default=None, repr=masked_repr, eq=mask_query)
 
 
-class _HasWebhook:
+class _NotForBrowsers:
+    """A model that FastAPI does not send: it may hold what a browser must not see."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> NoReturn:
+        """Be clearer than pydantic, which would call it no valid field type."""
+        raise TypeError(
+            f"{cls.__name__} is not for browsers, it may hold what they must not see:"
+            " let FastAPI return finetuning_async.fastapi.public(track) of a track, or"
+            " a dict of what you choose, annotated as dict[str, Any]"
+        )
+
+
+class _HasWebhook(_NotForBrowsers):
     """Keeps the query of a webhook URL out of pickles; copies keep it."""
 
     __slots__ = ()
@@ -71,7 +86,7 @@ def _build(cls: type[Any], state: dict[str, Any]) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class GenerationParameters:
+class GenerationParameters(_NotForBrowsers):
     """What a track is made with, as the service reports it.
 
     Attributes:
@@ -206,7 +221,7 @@ class SoundEffect(_HasWebhook):
 
 
 @attrs.frozen(kw_only=True)
-class Page(Generic[T_co]):
+class Page(_NotForBrowsers, Generic[T_co]):
     """Some rows of a list, newest first.
 
     Attributes:
@@ -257,7 +272,7 @@ class Page(Generic[T_co]):
 
 
 @attrs.frozen(kw_only=True)
-class PlaylistTrack:
+class PlaylistTrack(_NotForBrowsers):
     """A track as a playlist shows it.
 
     Attributes:
@@ -294,7 +309,7 @@ class PlaylistTrack:
 
 
 @attrs.frozen(kw_only=True)
-class Playlist:
+class Playlist(_NotForBrowsers):
     """A playlist; its tracks come only when it is read by id.
 
     Attributes:
@@ -330,7 +345,7 @@ class Playlist:
 
 
 @attrs.frozen(kw_only=True)
-class Account:
+class Account(_NotForBrowsers):
     """Who the key belongs to, and what is left this month.
 
     Attributes:
@@ -366,7 +381,7 @@ class Account:
 
 
 @attrs.frozen(kw_only=True)
-class Health:
+class Health(_NotForBrowsers):
     """The service answers.
 
     Attributes:
@@ -383,7 +398,7 @@ class Health:
 
 
 @attrs.frozen(kw_only=True)
-class BulkFailure:
+class BulkFailure(_NotForBrowsers):
     """One id that a call on many could not deal with.
 
     Attributes:
@@ -401,7 +416,7 @@ class BulkFailure:
 
 
 @attrs.frozen(kw_only=True)
-class BulkResult:
+class BulkResult(_NotForBrowsers):
     """What one call did to many ids.
 
     Attributes:
@@ -428,7 +443,7 @@ class BulkResult:
 
 
 @attrs.frozen(kw_only=True)
-class Outcome:
+class Outcome(_NotForBrowsers):
     """One request of many, and how it ended.
 
     Attributes:
@@ -440,10 +455,21 @@ class Outcome:
         requests = [GenerationRequest("rain"), SoundEffectRequest("a door")]
         async with client.generate_many(requests) as outcomes:
             async for outcome in outcomes:
-                if outcome.generation is not None and outcome.error is None:
-                    print(outcome.request.prompt, outcome.generation.audio_url)
+                print(outcome.request.prompt, outcome.error or outcome.result())
     """
 
     request: GenerationRequest | InstrumentalRequest | SoundEffectRequest
     generation: Generation | SoundEffect | None = None
     error: FinetuningError | None = None
+
+    def result(self) -> Generation | SoundEffect:
+        """The completed track.
+
+        Raises:
+            FinetuningError: There is none; it is `error`.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.generation is None:
+            raise FinetuningError("this outcome has neither a track nor an error")
+        return self.generation

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Final, Protocol
 
 import attrs
 
+from finetuning_async._checks import number, whole_number
 from finetuning_async._errors import InvalidRequestError
 
 
@@ -39,19 +39,16 @@ class SupportsRateLimits(Protocol):
 
 
 def _checked_limit(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
+    given = whole_number(value)
+    if given is not None and given >= 1:
+        return given
     raise InvalidRequestError("limit", value, "a whole number of at least 1")
 
 
 def _checked_per(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            seconds = float(value)
-        except OverflowError:
-            seconds = 0.0
-        if seconds > 0 and isfinite(seconds):
-            return seconds
+    seconds = number(value)
+    if seconds is not None and seconds > 0:
+        return float(seconds)
     raise InvalidRequestError("per", value, "seconds, above 0 and finite")
 
 

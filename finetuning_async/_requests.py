@@ -32,6 +32,24 @@ def _webhook() -> Any:
     return attrs.field(default=None, kw_only=True, repr=masked_repr)
 
 
+def _plain(value: float | None) -> float | None:
+    """A number as Python's own, so that it can be written and compared everywhere."""
+    given = check.python_number(value)
+    return value if given is None else given
+
+
+def _plain_whole(value: int | None) -> int | None:
+    return _plain(value)  # type: ignore[return-value]  # no number changes its kind
+
+
+def _plain_beats(value: int | str | None) -> int | str | None:
+    return _plain(value)  # type: ignore[arg-type, return-value]  # text stays
+
+
+def _number(converter: Any) -> Any:
+    return attrs.field(default=None, kw_only=True, converter=converter)
+
+
 class _Request:
     """What the three have in common."""
 
@@ -93,13 +111,13 @@ class GenerationRequest(_Request):
 
     tags: str
     lyrics: str | None = _optional()
-    duration: float | None = _optional()
-    bpm: float | None = _optional()
+    duration: float | None = _number(_plain)
+    bpm: float | None = _number(_plain)
     language: str | None = _optional()
     key: str | None = _optional()
     scale: str | None = _optional()
-    timesignature: int | str | None = _optional()
-    seed: int | None = _optional()
+    timesignature: int | str | None = _number(_plain_beats)
+    seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
 
     @property
@@ -163,9 +181,9 @@ class InstrumentalRequest(_Request):
     kind: ClassVar[Kind] = "instrumental"
 
     prompt: str
-    duration: float | None = _optional()
+    duration: float | None = _number(_plain)
     enhance: bool = attrs.field(default=True, kw_only=True)
-    seed: int | None = _optional()
+    seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
 
     def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
@@ -217,7 +235,7 @@ class SoundEffectRequest(_Request):
     seed: ClassVar[None] = None
 
     prompt: str
-    duration: float | None = _optional()
+    duration: float | None = _number(_plain)
     enhance: bool = attrs.field(default=True, kw_only=True)
     webhook: str | None = _webhook()
 

@@ -17,6 +17,7 @@ import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from finetuning_async._backoff import Backoff
+from finetuning_async._checks import whole_number
 from finetuning_async._errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def check_retries(value: object) -> int:
     Raises:
         InvalidRequestError: It is no whole number of at least 0.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    given = whole_number(value)
+    if given is not None and given >= 0:
+        return given
     raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
 
 

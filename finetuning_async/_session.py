@@ -75,14 +75,21 @@ class OpenCalls:
     """The calls under way of a client and its views."""
 
     def __init__(self) -> None:
-        self._scopes: set[anyio.CancelScope] = set()
+        self._scopes: dict[anyio.CancelScope, bool] = {}
         self._pollers: dict[Poller, None] = {}
         self._one_left: anyio.Event | None = None
         self.is_closing: bool = False
+        self.is_closed: bool = False
 
     @contextmanager
-    def one(self, deadline: float = inf) -> Generator[anyio.CancelScope]:
+    def one(
+        self, deadline: float = inf, *, spends: bool = False
+    ) -> Generator[anyio.CancelScope]:
         """Run one call; it is cancelled at its deadline, or when the client closes.
+
+        Args:
+            deadline: On the loop's clock.
+            spends: Whether it may cost a credit, so that it must not begin late.
 
         Raises:
             ClientClosedError: The client is closed already.
@@ -90,14 +97,14 @@ class OpenCalls:
         if self.is_closing:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
         with anyio.CancelScope(deadline=deadline) as scope:
-            self._scopes.add(scope)
+            self._scopes[scope] = spends
             token = _own.set(_own.get() | {scope})
             try:
                 yield scope
             finally:
                 with suppress(ValueError):  # the garbage collector comes from elsewhere
                     _own.reset(token)
-                self._scopes.discard(scope)
+                self._scopes.pop(scope, None)
                 if self._one_left is not None:
                     self._one_left.set()
 
@@ -105,19 +112,32 @@ class OpenCalls:
         """Say who keeps the waits of these calls; they end with the client, too."""
         self._pollers[poller] = None
 
+    def end(self, pool: Pool, *, patience: float) -> None:
+        """Let no call begin, end the waits and creates, and soon the others.
+
+        Args:
+            pool: Whose waits.
+            patience: Seconds in which a read or a download may still come to its end.
+        """
+        self.is_closing = True
+        for poller in self._pollers:
+            poller.close(pool)
+        latest = anyio.current_time() + patience
+        for scope, spends in self._scopes.items():
+            scope.deadline = min(scope.deadline, latest)
+            if spends or patience <= 0:
+                scope.cancel()
+
     async def close(self, pool: Pool) -> None:
         """Cancel the calls and wait for their end; a create on the wire is let through.
 
         A call that is one's own, as when a callback closes the client, is not waited
         for.
         """
-        self.is_closing = True
-        for poller in self._pollers:
-            poller.close(pool)
-        for scope in self._scopes:
-            scope.cancel()
+        self.is_closed = True
+        self.end(pool, patience=0.0)
         with anyio.move_on_after(CLOSING):
-            while self._scopes - _own.get():
+            while self._scopes.keys() - _own.get():
                 self._one_left = anyio.Event()
                 await self._one_left.wait()
 
@@ -278,7 +298,7 @@ class Session:
     async def _submit(self, order: Order, timeout: float | None) -> Any:
         if timeout is not None:
             order.deadline = anyio.current_time() + check_timeout(timeout)
-        with self.calls.one(order.deadline):
+        with self.calls.one(order.deadline, spends=True):
             try:
                 return await self.submitter.submit(order)
             finally:
@@ -323,7 +343,7 @@ class Session:
             ClientClosedError: The client is closed already.
         """
         if self.calls.is_closing:
-            raise _closed()
+            raise _closed(track)
         # Not awaited here: with thousands of waiters each frame counts.
         hook = self.pipeline.hook
         if hook is None or not hook.wants_operations:
@@ -367,7 +387,7 @@ class Session:
             ClientClosedError: The client is closed already.
         """
         if self.calls.is_closing:
-            raise _closed()
+            raise _closed(track)
         return self.waiting.states(track, timeout=timeout)
 
 
@@ -398,8 +418,14 @@ def _facts(order: Order) -> dict[str, Any]:
     }
 
 
-def _closed() -> ClientClosedError:
-    return ClientClosedError("the client was closed while this call waited")
+def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosedError:
+    if track is None:
+        return ClientClosedError("the client was closed while this call waited")
+    return ClientClosedError(
+        "the client is closed; a track under way goes on and can be waited for again by"
+        " its id",
+        generation_id=track if isinstance(track, str) else track.id,
+    )
 
 
 class Loop:

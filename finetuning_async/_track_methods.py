@@ -150,10 +150,11 @@ class TrackMethods(ABC):
             )
         return final
 
+    # An id does not say what it is of.
     @overload
     async def wait_for_completion(
         self,
-        generation_or_id: Generation | str,
+        generation_or_id: Generation,
         *,
         timeout: float | None = ...,
         on_update: UpdateCallback | None = ...,
@@ -168,6 +169,15 @@ class TrackMethods(ABC):
         on_update: UpdateCallback | None = ...,
     ) -> SoundEffect: ...
 
+    @overload
+    async def wait_for_completion(
+        self,
+        generation_or_id: Generation | SoundEffect | str,
+        *,
+        timeout: float | None = ...,
+        on_update: UpdateCallback | None = ...,
+    ) -> Generation | SoundEffect: ...
+
     async def wait_for_completion(
         self,
         generation_or_id: Generation | SoundEffect | str,
@@ -181,7 +191,8 @@ class TrackMethods(ABC):
         wait.
 
         Args:
-            generation_or_id: The track, or its id; it may come from another process.
+            generation_or_id: The track, or its id; it may come from another process. An
+                id may be a track's or an effect's, so what comes may be either.
             timeout: Seconds; `None` for no limit.
             on_update: Called with each changed state, the final one last; plain or
                 async. What it raises ends this wait, and no other.
@@ -262,13 +273,21 @@ class TrackMethods(ABC):
 
     @overload
     def watch(
-        self, generation_or_id: Generation | str, *, timeout: float | None = ...
+        self, generation_or_id: Generation, *, timeout: float | None = ...
     ) -> AsyncGenerator[Generation]: ...
 
     @overload
     def watch(
         self, generation_or_id: SoundEffect, *, timeout: float | None = ...
     ) -> AsyncGenerator[SoundEffect]: ...
+
+    @overload
+    def watch(
+        self,
+        generation_or_id: Generation | SoundEffect | str,
+        *,
+        timeout: float | None = ...,
+    ) -> AsyncGenerator[Generation | SoundEffect]: ...
 
     def watch(
         self,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 
+from finetuning_async._checks import python_number
 from finetuning_async._errors import (
     FinetuningError,
     InvalidRequestError,
@@ -204,9 +205,9 @@ def check_timeout(timeout: float, name: str = "timeout") -> float:
     Raises:
         InvalidRequestError: It is negative, NaN, or no number.
     """
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if is_number and timeout >= 0:
-        return float(timeout)
+    seconds = python_number(timeout)
+    if seconds is not None and seconds >= 0:
+        return float(seconds)
     raise InvalidRequestError(
         name, timeout, "seconds, at least 0, or None for no limit"
     )

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import attrs
 
 from finetuning_async import _parsing
+from finetuning_async._checks import whole_number
 from finetuning_async._defaults import READ_TIMEOUT as READ_TIMEOUT
 from finetuning_async._errors import (
     BadRequestError,
@@ -89,16 +90,13 @@ def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str 
     Raises:
         InvalidRequestError: The limit is not 1 to 99, or the offset is negative.
     """
-    if not _is_whole(limit) or not 1 <= limit <= LARGEST_PAGE:
+    rows, passed = whole_number(limit), whole_number(offset)
+    if rows is None or not 1 <= rows <= LARGEST_PAGE:
         raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
-    if not _is_whole(offset) or offset < 0:
+    if passed is None or passed < 0:
         raise InvalidRequestError("offset", offset, "a whole number, at least 0")
     given = {name: value for name, value in filters.items() if value is not None}
-    return {"limit": limit, "offset": offset, **given}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return {"limit": rows, "offset": passed, **given}
 
 
 LARGEST_BULK: Final = 100

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 from anyio.lowlevel import current_token
 
+from finetuning_async._checks import python_number
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
 from finetuning_async._transport._connecting import Connecting
@@ -79,9 +80,9 @@ def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
     """
     if isinstance(value, httpx.Timeout):
         return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is None or (is_number and value > 0):
-        return httpx.Timeout(value)
+    seconds = python_number(value)
+    if value is None or (seconds is not None and seconds > 0):
+        return httpx.Timeout(seconds)
     raise InvalidRequestError(
         "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-GONE_FOR: Final = 30.0
-"""Seconds for which a track must be gone: one 404 may be a gateway's, or a mistake."""
-
 PAUSES: Final = (5.0, 20.0, 60.0)
 """Seconds after each failed download of one run; the next run begins anew."""
 
@@ -53,38 +49,19 @@ async def end_of(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     try:
-        final = await _final(client, track or item.entry.track_id or "", timeout)
+        ended = await client.wait_for_completion(
+            track or item.entry.track_id or "", timeout=timeout
+        )
     except WaitTimeoutError as error:
         logger.warning("%s: %s", item.name, error)
         return None
     except NotFoundError as error:
         return Ended(True, None, error.code, str(error))
+    final = cast("Generation", ended)  # a batch makes no effects
     if final.status == "failed":
         word = final.error_message or "no reason was given"
         return Ended(True, result_of(final), "FAILED", word)
     return Ended(False, result_of(final))
-
-
-async def _final(
-    client: AsyncClient, track: Generation | str, timeout: float
-) -> Generation:
-    """The final state of a track. Word that it is gone is believed once it has lasted.
-
-    Raises:
-        NotFoundError: It was gone, again and again, for `GONE_FOR` seconds.
-        FinetuningError: As `AsyncClient.wait_for_completion`.
-    """
-    deadline, gone_at = anyio.current_time() + timeout, inf
-    while True:
-        left = max(deadline - anyio.current_time(), 0.0)
-        try:
-            return await client.wait_for_completion(track, timeout=left)
-        except NotFoundError:
-            now = anyio.current_time()
-            gone_at = min(gone_at, now)
-            if now - gone_at >= GONE_FOR:
-                raise
-        await anyio.sleep(GONE_FOR / 6)
 
 
 class Follower:

@@ -1,5 +1,7 @@
 """A page on which a person makes music; `finetuning demo` serves it.
 
+    from finetuning_async.demo import create_app, serve
+
     async with AsyncClient() as client:
         async with serve(create_app(client, service="pub.finetuning.ai")) as url:
             print(url)

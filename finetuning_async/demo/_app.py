@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,9 @@ FIELDS: Final = frozenset(
     {"tags", "lyrics", "duration", "bpm", "language", "key", "scale", "timesignature"}
     | {"seed"}
 )
+
+LONGEST_WISH: Final = 64 * 1024
+"""Bytes; the longest texts that are taken need 33,000 of them, all escaped."""
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
@@ -110,10 +114,7 @@ async def _make(request: Request, studio: Studio) -> Response:
     """
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise HTTPException(415)
-    try:
-        wish = await request.json()
-    except ValueError:
-        raise HTTPException(400) from None
+    wish = await _json(request)
     if not isinstance(wish, dict) or not wish.keys() <= FIELDS:
         raise HTTPException(400)
     order = GenerationRequest(**{"tags": "", **wish})
@@ -121,6 +122,18 @@ async def _make(request: Request, studio: Studio) -> Response:
     if problems:
         return JSONResponse({"problems": problems}, 422)
     return JSONResponse({"key": studio.make(order).key}, 202)
+
+
+async def _json(request: Request) -> Any:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LONGEST_WISH:
+            raise HTTPException(413)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # deep nesting is the latter
+        raise HTTPException(400) from None
 
 
 async def _audio(studio: Studio, key: str, *, download: bool) -> FileResponse:

@@ -31,7 +31,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object."""
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
-    except ValueError:
+    except (ValueError, RecursionError):  # deep nesting is the latter
         raise invalid("body is not valid JSON") from None
     if not isinstance(value, dict):
         raise invalid("body is not a JSON object")

@@ -8,7 +8,7 @@ Error                                      Answer  Meaning for a browser
 =========================================  ======  ===================================
 Our limits or queue are used up (429)      503     come back after ``Retry-After``
 Time was over before anything was sent     503     likewise
-Client closed                              503     the process ends
+Client closed                              503     the process ends; go on by the id
 Invalid request, 400                       422     the words of the error
 404                                        404     no such track
 401, 402, 403                              500     see the application's log
@@ -55,6 +55,8 @@ RETRY_AFTER: Final = 10
 
 LONGEST_RETRY_AFTER: Final = 3600
 
+GOES_ON: Final = "This server is ending; the track goes on: wait again by its id."
+
 _ANSWERS: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
     (
         RateLimitError,
@@ -87,11 +89,17 @@ def add_exception_handlers(app: FastAPI) -> None:
     """Let an application answer every `FinetuningError` as this module's table says.
 
     Example:
+        from typing import Any
         from fastapi import FastAPI
-        from finetuning_async.fastapi import add_exception_handlers, client_lifespan
+        from finetuning_async.fastapi import Client, add_exception_handlers
+        from finetuning_async.fastapi import client_lifespan, public
 
         app = FastAPI(lifespan=client_lifespan())
         add_exception_handlers(app)
+
+        @app.get("/tracks/{track_id}")
+        async def read(track_id: str, client: Client) -> dict[str, Any]:
+            return public(await client.generations.get(track_id))  # or 404
     """
     app.add_exception_handler(FinetuningError, _handle)
 
@@ -131,6 +139,8 @@ def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONRe
 
 
 def _sort(error: FinetuningError) -> tuple[int, str, str]:
+    if isinstance(error, ClientClosedError) and error.generation_id is not None:
+        return 503, "closing", GOES_ON
     if isinstance(error, APITimeoutError) and error.safe_to_retry:
         return _sort(RateLimitError("", status_code=429))
     for kind, status, code, message in _ANSWERS:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastapi.encoders import ENCODERS_BY_TYPE
+
+from finetuning_async import _models
+
 if TYPE_CHECKING:
     import datetime as dt
 
     from finetuning_async._models import Generation, SoundEffect
+
+
+def _refuse(model: Any) -> Any:
+    return model.__get_pydantic_core_schema__(type(model), None)  # it raises
+
+
+for _model in vars(_models).values():
+    if hasattr(_model, "__get_pydantic_core_schema__"):
+        # Returned without an annotation, one gets here, and the same clear error.
+        ENCODERS_BY_TYPE[_model] = _refuse
 
 
 def public(track: Generation | SoundEffect) -> dict[str, Any]:

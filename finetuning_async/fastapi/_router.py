@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final
 from fastapi import APIRouter
 from starlette.routing import Route
 
-from finetuning_async.webhooks import hide_tokens
-
 if TYPE_CHECKING:
     from finetuning_async.webhooks import WebhookReceiver
 
@@ -16,7 +14,7 @@ PATH: Final = "/finetuning"
 
 
 def webhook_router(receiver: WebhookReceiver, *, path: str = PATH) -> APIRouter:
-    """The endpoint to which the service posts; it also hides tokens in uvicorn's log.
+    """The endpoint to which the service posts, with or without a slash at its end.
 
         import os
         from fastapi import FastAPI
@@ -25,7 +23,8 @@ def webhook_router(receiver: WebhookReceiver, *, path: str = PATH) -> APIRouter:
         receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
         app = FastAPI()
         app.include_router(webhook_router(receiver), prefix="/hooks")
-        receiver.url("https://me.example/hooks/finetuning")
+        hook = receiver.url("https://me.example/hooks/finetuning")
+        await client.generate("rain", webhook=hook)
 
     It is not part of the OpenAPI schema.
 
@@ -33,8 +32,10 @@ def webhook_router(receiver: WebhookReceiver, *, path: str = PATH) -> APIRouter:
         receiver: Takes what comes.
         path: Where, below the prefix.
     """
-    hide_tokens()
     router = APIRouter()
-    route = Route(path, receiver, name="finetuning_webhook", include_in_schema=False)
-    router.routes.append(route)
+    bare = path.rstrip("/")
+    for spelled in (bare, bare + "/") if bare else ("/",):
+        router.routes.append(
+            Route(spelled, receiver, name="finetuning_webhook", include_in_schema=False)
+        )
     return router

@@ -17,7 +17,7 @@ import anyio.to_thread
 from sniffio import thread_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     import trio
@@ -157,7 +157,7 @@ class _Hold:
 
 def jumping_backend(
     name: Literal["asyncio", "trio"],
-) -> tuple[str, Mapping[str, Any]]:
+) -> tuple[str, dict[str, Any]]:
     """The value of anyio's ``anyio_backend`` fixture for a clock that jumps.
 
     Args:
@@ -168,6 +168,7 @@ def jumping_backend(
         heeds them from anyio 4.14 on; anyio's pytest plugin always did.
 
     Example:
+        import anyio
         import pytest
         from finetuning_async.testing import jumping_backend
 

@@ -1,6 +1,6 @@
 """Fixtures for a suite of your own: `emulator` and `client`.
 
-In ``conftest.py``, with anyio's pytest plugin:
+In ``conftest.py``, with anyio's pytest plugin and ``anyio_mode = "auto"``:
 
     pytest_plugins = ["finetuning_async.testing.fixtures"]
 
@@ -17,21 +17,32 @@ Then each test has an account of its own, with 2000 credits:
         await client.generate("lofi chill piano night")
         assert len(emulator.ledger) == 1
 
+With pytest-asyncio, from its version 1.4 on, the first line is enough: a test that uses
+one of them runs in a loop whose clock jumps. The two plugins cannot share one test.
+
 Override `emulator_settings` to have another service.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 import pytest
 
 from finetuning_async._client import AsyncClient
 from finetuning_async.emulator import Emulator
+from finetuning_async.testing._clock import JumpingEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+T = TypeVar("T")
+
+NAME: Final = "finetuning_async.testing.fixtures"
 
 
 @pytest.fixture
@@ -40,17 +51,18 @@ def emulator_settings() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-async def emulator(
-    anyio_backend: object, emulator_settings: dict[str, Any]
+async def _emulator(
+    request: pytest.FixtureRequest, emulator_settings: dict[str, Any]
 ) -> AsyncGenerator[Emulator]:
     """The service, in this process, for one test."""
-    async with Emulator(**emulator_settings) as service:
+    if _is_asyncios(request.node) and not request.config.pluginmanager.has_plugin(NAME):
+        pytest.fail(f'pytest-asyncio needs pytest_plugins = ["{NAME}"]', pytrace=False)
+    service = Emulator(**emulator_settings)
+    async with _held(service) if _is_asyncios(request.node) else service:
         yield service
 
 
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
+async def _client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
     """A client of the emulator."""
     async with (
         httpx.AsyncClient(transport=emulator.transport()) as http,
@@ -62,3 +74,89 @@ async def client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
         ) as made,
     ):
         yield made
+
+
+emulator: Any = pytest.fixture(name="emulator")(_emulator)
+client: Any = pytest.fixture(name="client")(_client)
+
+
+@asynccontextmanager
+async def _held(manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave in one task, as a task group must; pytest-asyncio has two."""
+    entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def hold() -> None:
+        async with manager as made:
+            entered.set_result(made)
+            await over.wait()
+
+    task = asyncio.create_task(hold())
+    either: list[asyncio.Future[Any]] = [task, entered]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if entered.done():
+            yield entered.result()
+    finally:
+        over.set()
+        await task
+
+
+# What pytest-asyncio is told.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let a test that uses these fixtures run in a loop whose clock jumps."""
+    if _uses_ours(item):
+        return {"jumping": JumpingEventLoop}
+    return {"usual": asyncio.new_event_loop}  # it must be told for every test
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave the fixtures to the plugin that runs the test, in its loop."""
+    if not _uses_ours(item):
+        return
+    is_asyncios = _is_asyncios(item)
+    if is_asyncios:
+        _check_plugins(item)
+    for fixture in (_emulator, _client):
+        # As `pytest_asyncio.fixture` would, but for this test only.
+        vars(fixture)["_force_asyncio_fixture"] = is_asyncios
+        vars(fixture)["_loop_scope"] = getattr(item, "_loop_scope", None)
+
+
+def _check_plugins(item: pytest.Item) -> None:
+    if "anyio_backend" in _fixtures_of(item):
+        wrong = (
+            "both pytest-asyncio and anyio's plugin would run this test: set"
+            ' asyncio_mode = "strict", or take its anyio_backend and anyio mark away'
+        )
+    elif not item.config.hook.pytest_asyncio_loop_factories.has_spec():
+        wrong = (
+            "the clock jumps with pytest-asyncio 1.4 or newer only: update it, or use"
+            ' anyio\'s plugin, by anyio_mode = "auto" instead of asyncio_mode'
+        )
+    else:
+        return
+    pytest.fail(f"{NAME}: {wrong}", pytrace=False)
+
+
+def _is_asyncios(item: Any) -> bool:
+    """Whether pytest-asyncio runs a test."""
+    if not item.config.pluginmanager.has_plugin("asyncio"):
+        return False
+    from pytest_asyncio import is_async_test
+
+    return bool(is_async_test(item))
+
+
+def _uses_ours(item: pytest.Item) -> bool:
+    return not {"emulator", "client"}.isdisjoint(_fixtures_of(item))
+
+
+def _fixtures_of(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))

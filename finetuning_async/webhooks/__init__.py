@@ -2,11 +2,11 @@
 
     import os
     from starlette.applications import Starlette
-    from starlette.routing import Mount
+    from starlette.routing import Route
     from finetuning_async.webhooks import WebhookReceiver
 
     receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
-    app = Starlette(routes=[Mount("/hooks", app=receiver)])
+    app = Starlette(routes=[Route("/hooks", receiver)])
     await client.generate("rain", webhook=receiver.url("https://me.example/hooks"))
 
 With several worker processes a delivery may land in another one than the one that
@@ -15,8 +15,8 @@ after it in the median and 5.5 s at most, where a delivery to the right process 
 0.1 s (``python -m benchmarks webhooks``).
 
 `_tokens` makes and checks the tokens, `_receiver` takes deliveries, `_asgi` reads and
-answers, `_access_log` keeps tokens out of uvicorn's log. It needs no framework and
-mounts in Starlette, FastAPI and Litestar; `finetuning_async.fastapi` has a router.
+answers, `_access_log` keeps tokens out of the logs of servers. It needs no framework
+and runs in Starlette, FastAPI and Litestar; `finetuning_async.fastapi` has a router.
 """
 
 from finetuning_async._errors import WebhookVerificationError

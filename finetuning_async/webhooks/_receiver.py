@@ -19,6 +19,7 @@ from finetuning_async._errors import (
     APIResponseError,
     WebhookVerificationError,
 )
+from finetuning_async.webhooks._access_log import hide_tokens
 from finetuning_async.webhooks._asgi import BadBodyError, lifespan, read_body, respond
 from finetuning_async.webhooks._tokens import (
     Tokens,
@@ -51,13 +52,18 @@ class WebhookReceiver:
 
         import os
         from starlette.applications import Starlette
-        from starlette.routing import Mount
+        from starlette.routing import Route
         from finetuning_async.webhooks import WebhookReceiver
 
         receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
-        app = Starlette(routes=[Mount("/hooks", app=receiver)])
+        app = Starlette(routes=[Route("/hooks", receiver)])
         hook = receiver.url("https://me.example/hooks")
         track = await client.generate("rain", webhook=hook)
+
+    In Starlette and FastAPI a ``Route`` answers at just its path. ``Mount("/hooks",
+    app=receiver)`` and ``app.mount("/hooks", receiver)`` answer below it: there the URL
+    ends in a slash, ``receiver.url("https://me.example/hooks/")``. Without the slash
+    the framework answers a redirect by itself, and the receiver hears nothing.
 
     It answers a wrong token with an empty 404, a right one with 204 before anything
     else is done. It asks the service nothing: it calls `AsyncClient.notice`, and the
@@ -88,6 +94,7 @@ class WebhookReceiver:
         max_body: int = MAX_BODY,
         body_timeout: float = BODY_TIMEOUT,
     ) -> None:
+        hide_tokens()
         keyed = keyed_by(secrets)
         del secrets  # a traceback may show the locals of this frame
         self.client = client
@@ -105,7 +112,8 @@ class WebhookReceiver:
         """The URL to give to one create: this endpoint with a token of its own.
 
         Args:
-            url: Where this application can be reached from outside, ``https``.
+            url: Where this application can be reached from outside, ``https``; to the
+                last slash, because a sender need not follow a redirect.
 
         Raises:
             InvalidRequestError: It has a ``token`` already, or is too long for one.
@@ -141,11 +149,14 @@ class WebhookReceiver:
             APIResponseError: The body cannot be read.
 
         Example:
+            import os
+            from starlette.applications import Starlette
             from starlette.requests import Request
             from starlette.responses import Response
+            from starlette.routing import Route
             from finetuning_async.webhooks import WebhookReceiver
 
-            receiver = WebhookReceiver(client, secrets=[32 * "x"])
+            receiver = WebhookReceiver(client, secrets=[os.environ["HOOK_SECRET"]])
 
             async def hook(request: Request) -> Response:
                 query = request.scope["query_string"]
@@ -153,7 +164,13 @@ class WebhookReceiver:
                     receiver.receive(query, await request.body())
                 except WebhookVerificationError:
                     return Response(status_code=404)
+                except APIResponseError:
+                    return Response(status_code=400)
                 return Response(status_code=204)
+
+            app = Starlette(routes=[Route("/hook", hook, methods=["POST"])])
+            hooked = receiver.url("https://me.example/hook")
+            await client.generate("rain", webhook=hooked)
         """
         nonce = self.verify(query)
         del query  # a traceback may show the locals of this frame

@@ -291,7 +291,11 @@ async def test_a_bad_field_is_named_and_costs_nothing(
     assert emulator.ledger == []
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"tags": NaN}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"tags": NaN}', b"\xff", b"[" * 50_000],
+    ids=lambda b: repr(b[:9]),
+)
 async def test_a_body_that_is_no_object_is_refused(
     http: httpx.AsyncClient, body: bytes
 ) -> None:

@@ -2,15 +2,20 @@
 
 An example is a section ``Example:``, or an indented block below a paragraph. It sees
 every name of `finetuning_async`, `anyio`, and `client`; whatever else it needs it
-imports. If it awaits something, every client reaches an emulator.
+imports. If it awaits something, every client reaches an emulator. One that makes an
+``app`` is served on a port, see `tests.real_time.test_docstring_apps`; one that is a
+test is given to pytest, see `tests.real_time.test_suites`.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +26,7 @@ import httpx
 import finetuning_async
 from finetuning_async._transport import Pool
 from finetuning_async.emulator import Emulator, Fault
+from tests.release._names import Name, first_names, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +58,73 @@ def _begins(above: str, *, gap: bool) -> bool:
     return above == EXAMPLE or (gap and above not in SECTIONS)
 
 
-def compiled(example: str, where: str) -> CodeType:
-    """The code of an example, which may await at its top level."""
-    code = compile(example, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    assert isinstance(code, CodeType)
-    return code
+@attrs.frozen
+class Example:
+    """One example.
+
+    Attributes:
+        name: What it is an example of; a module has no name.
+        where: What a test of it is called.
+        text: As it stands.
+    """
+
+    name: Name
+    where: str
+    text: str
+
+    @property
+    def code(self) -> CodeType:
+        """Its code, which may await at its top level."""
+        code = compile(self.text, self.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        assert isinstance(code, CodeType)
+        return code
+
+    @property
+    def awaits(self) -> bool:
+        """Whether it, or what it is about, needs an event loop."""
+        return self.listens or bool(self.code.co_flags & inspect.CO_COROUTINE)
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a listener for events, which shows something."""
+        return "def on_event(" in self.text
+
+    @property
+    def makes_an_app(self) -> bool:
+        """Whether it makes an application for an ASGI server."""
+        return bool(re.search(r"^app = (FastAPI|Starlette)\(", self.text, re.MULTILINE))
+
+    @property
+    def is_a_suite(self) -> bool:
+        """Whether it is for pytest to run."""
+        return "import pytest" in self.text or "def test_" in self.text
+
+
+def examples() -> list[Example]:
+    """Those of all public names, their methods, and the modules."""
+    names = first_names()
+    methods = [method for name in names for method in name.methods()]
+    of_names = [
+        Example(name, f"{name}-{number}", text)
+        for name in [*names, *methods]
+        for number, text in enumerate(examples_in(name.docstring))
+    ]
+    return [*of_names, *(e for module in WITH_EXAMPLES for e in _of_module(module))]
+
+
+WITH_EXAMPLES: Final = [
+    *modules(),
+    "finetuning_async.demo",
+    "finetuning_async.testing.fixtures",
+]
+
+
+def _of_module(module: str) -> Iterator[Example]:
+    """Blocks of a module that are Python; others are maps of its files."""
+    blocks = examples_in(import_module(module).__doc__ or "")
+    for number, text in enumerate(blocks):
+        if re.search(r"\bimport\b|^async |^await ", text):
+            yield Example(Name(module, "", None), f"{module}-{number}", text)
 
 
 @attrs.frozen
@@ -72,19 +140,15 @@ class Condition:
     fault: Fault | None = None
 
 
-def awaits(example: CodeType) -> bool:
-    """Whether an example needs an event loop."""
-    return bool(example.co_flags & inspect.CO_COROUTINE)
-
-
-def run_plainly(example: CodeType, patch: pytest.MonkeyPatch) -> None:
+def run_plainly(example: Example, patch: pytest.MonkeyPatch) -> None:
     """Run an example that awaits nothing, outside any event loop."""
     patch.setenv("FINETUNING_API_KEY", "ft_live_" + 32 * "0")
-    exec(example, _namespace(finetuning_async.AsyncClient()))  # noqa: S102 - it is ours
+    names = namespace(finetuning_async.AsyncClient())
+    exec(example.code, names)  # noqa: S102 - it is ours
 
 
 async def run(
-    example: CodeType, condition: Condition, patch: pytest.MonkeyPatch
+    example: Example, condition: Condition, patch: pytest.MonkeyPatch
 ) -> None:
     """Run an example that awaits, against an emulator of its own."""
 
@@ -98,18 +162,42 @@ async def run(
             emulator.add_playlist(name)
         if condition.fault is not None:
             emulator.add_fault(condition.fault)
-        _wire(emulator, patch)
+        wire(emulator, patch)
         async with finetuning_async.AsyncClient() as client:
-            await eval(example, _namespace(client))  # noqa: S307 - the example is ours
+            names = namespace(client)
+            await evaluate(example, names)
+            if "on_event" in names:
+                await _eventful(names["client"], emulator)
 
 
-def _namespace(client: finetuning_async.AsyncClient) -> dict[str, Any]:
+async def _eventful(client: finetuning_async.AsyncClient, emulator: Emulator) -> None:
+    """Let a client see an event of each kind, so that what listens is run, too."""
+    emulator.add_fault(Fault("connect_refused", "/v1/me"))
+    await client.me()
+    emulator.add_fault(Fault("status", "/v1/me", status=429, code="RATE_LIMITED"))
+    await client.me()
+    for number in range(11):  # the last one waits for its turn
+        await client.generate(f"track {number}")
+    emulator.add_fault(Fault("lost_before_commit", method="POST", times=None))
+    with suppress(finetuning_async.SubmissionUnknownError):
+        await client.generate("lost")
+
+
+async def evaluate(example: Example, names: dict[str, Any]) -> None:
+    """Run an example in the running loop."""
+    running = eval(example.code, names)  # noqa: S307 - the example is ours
+    if inspect.isawaitable(running):
+        await running
+
+
+def namespace(client: finetuning_async.AsyncClient) -> dict[str, Any]:
+    """What an example sees."""
     names = finetuning_async.__all__
     known = {name: getattr(finetuning_async, name) for name in names}
     return {**known, "anyio": anyio, "client": client, "__name__": "example"}
 
 
-def _wire(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
+def wire(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
     """Let every client that is given no HTTP client reach the emulator."""
     begin = Pool.__init__
 

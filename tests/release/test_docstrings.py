@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -14,30 +13,23 @@ from finetuning_async.emulator import Fault
 from finetuning_async.testing import jumping_backend
 from tests.release._examples import (
     Condition,
-    awaits,
-    compiled,
+    Example,
+    examples,
     examples_in,
     run,
     run_plainly,
 )
-from tests.release._names import Name, first_names, modules
+from tests.release._names import Name, first_names
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import CodeType
 
 NAMES: Final = first_names()
 METHODS: Final = [method for name in NAMES for method in name.methods()]
 EXAMPLES: Final = [
-    (name, compiled(example, f"{name}-{number}"))
-    for name in [*NAMES, *METHODS]
-    for number, example in enumerate(examples_in(name.docstring))
-]
-MODULES: Final = [*modules(), "finetuning_async.testing.fixtures"]
-OF_MODULES: Final = [
-    (Name(module, "", None), compiled(example, module))
-    for module in MODULES
-    for example in list(examples_in(import_module(module).__doc__ or ""))[:1]
+    example
+    for example in examples()
+    if not (example.makes_an_app or example.is_a_suite or "demo" in example.where)
 ]
 CALLED_BY_US: Final = {
     "finetuning_async.batch.Results.put",
@@ -109,9 +101,9 @@ def test_every_public_method_is_called_in_an_example() -> None:
 
 def those(*, that_await: bool) -> list[Any]:
     return [
-        pytest.param(name, code, id=code.co_filename)
-        for name, code in [*EXAMPLES, *OF_MODULES]
-        if awaits(code) is that_await
+        pytest.param(example, id=example.where)
+        for example in EXAMPLES
+        if example.awaits is that_await
     ]
 
 
@@ -122,29 +114,33 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_SECRET", "a_secret_of_thirty_two_characters")
 
 
-@pytest.mark.parametrize(("name", "code"), those(that_await=False))
+@pytest.mark.parametrize("example", those(that_await=False))
 def test_an_example_that_awaits_nothing_runs(
-    name: Name, code: CodeType, monkeypatch: pytest.MonkeyPatch
+    example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del name
-    run_plainly(code, monkeypatch)
+    run_plainly(example, monkeypatch)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize(("name", "code"), those(that_await=True))
+@pytest.mark.parametrize("example", those(that_await=True))
 def test_an_example_runs(
-    name: Name,
-    code: CodeType,
+    example: Example,
     backend: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    name = example.name
     loop, options = jumping_backend(backend)
     if name.name == "serve":  # a port needs the real clock, and uvicorn needs asyncio
         loop, options = "asyncio", {}
     condition = CONDITIONS.get(name.name, Condition())
     anyio.run(
-        run, code, condition, monkeypatch, backend=loop, backend_options=dict(options)
+        run,
+        example,
+        condition,
+        monkeypatch,
+        backend=loop,
+        backend_options=dict(options),
     )
-    if name.is_error:
-        assert capsys.readouterr().out, "the error did not come, or nothing shows it"
+    if name.is_error or example.listens:
+        assert capsys.readouterr().out, "what it is about did not come, or is not shown"

@@ -1,27 +1,58 @@
-"""What a strict type checker says to a program of a user's."""
+"""What strict type checkers say to programs of a user's, the README's among them."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
 
 
-def test_a_program_of_a_users_passes_a_strict_checker(tmp_path: Path) -> None:
+@pytest.fixture
+def programs(tmp_path: Path) -> list[str]:
+    """The names of the files of a program, and of each Python block of the README."""
+    names = [Path(shutil.copy(HERE / "user_program.py", tmp_path)).name]
+    fenced = r"^```python\n(.*?)^```$"
+    for found in re.findall(
+        fenced, README.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        names.append(f"readme_{len(names)}.py")
+        (tmp_path / names[-1]).write_text(found, encoding="utf-8")
+    assert len(names) > 3
+    return names
+
+
+def test_they_pass_a_strict_pyright(tmp_path: Path, programs: list[str]) -> None:
     """Beside mypy, which checks all of ours, pyright: it sees some things otherwise."""
-    program = shutil.copy(HERE / "user_program.py", tmp_path)
     settings = {"typeCheckingMode": "strict", "extraPaths": [str(HERE.parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
-    words = ["-m", "basedpyright", "--pythonpath", sys.executable, str(program)]
+    said = checked(tmp_path, "basedpyright", "--pythonpath", sys.executable, *programs)
+    assert said == "0 errors, 0 warnings, 0 notes"
+
+
+def test_they_pass_a_strict_mypy(
+    tmp_path: Path, programs: list[str], pytestconfig: pytest.Config
+) -> None:
+    assert pytestconfig.cache is not None
+    cache = f"--cache-dir={pytestconfig.cache.mkdir('mypy')}"
+    said = checked(tmp_path, "mypy", "--strict", "--config-file=", cache, *programs)
+    assert said == f"Success: no issues found in {len(programs)} source files"
+
+
+def checked(folder: Path, *words: str) -> str:
+    """What a checker says, of programs that lie where its user's lie."""
     ran = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, "-m", *words],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout
+    return ran.stdout.strip() + ran.stderr.strip()

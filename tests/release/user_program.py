@@ -52,7 +52,9 @@ async def tracks(client: AsyncClient) -> None:
         assert_type(state, Generation)
     async for row in client.generations.list(status="completed"):
         assert_type(row.title, str | None)
-    assert_type(await client.wait_for_completion(track.id), Generation)
+    assert_type(await client.wait_for_completion(track), Generation)
+    async for seen in client.watch(track.id):
+        assert_type(seen, Generation | SoundEffect)
     deleted = await client.generations.delete([track.id])
     assert_type([failure.id for failure in deleted.failed], list[str])
 
@@ -60,6 +62,10 @@ async def tracks(client: AsyncClient) -> None:
 async def effects(client: AsyncClient) -> None:
     effect = await client.sound_effects.create("door", duration=2)
     assert_type(await client.wait_for_completion(effect), SoundEffect)
+    either = await client.wait_for_completion(effect.id)
+    assert_type(either, Generation | SoundEffect)
+    assert_type(await client.wait_for_completion(either), Generation | SoundEffect)
+    await client.download(either, "door.mp3")
     async for state in client.watch(effect):
         assert_type(state, SoundEffect)
 
@@ -68,6 +74,7 @@ async def many(client: AsyncClient) -> None:
     async with client.generate_many(songs()) as outcomes:
         async for outcome in outcomes:
             assert_type(outcome, Outcome)
+            assert_type(outcome.result(), Generation | SoundEffect)
     async with Batch(client, "album", options=Options(max_credits=3)) as batch:
         await batch.add([GenerationRequest("rain")])
         async for item in batch.run():

@@ -76,6 +76,11 @@ async def test_wrong_wishes_name_all_their_problems_and_cost_nothing() -> None:
         (b"tags=x", "application/x-www-form-urlencoded", 415),
         (b"no json", "application/json", 400),
         (b"[]", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b'{"tags":' * 8_000, "application/json", 400),
+        (b'{"bpm": ' + b"9" * 5_000 + b"}", "application/json", 400),
+        (b"\xff\xfe{}", "application/json", 400),
+        (b'{"tags": "' + b"x" * 100_000 + b'"}', "application/json", 413),
         (b'{"tags": "x", "webhook": "https://me.example"}', "application/json", 400),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,42 @@ def test_the_access_log_hides_tokens_and_nothing_else() -> None:
     assert logged("/hooks?Token=s3cr3t") == "/hooks?Token=****"
     assert logged("/hooks") == "/hooks"
     assert logged("/hooks?a=1") == "/hooks?a=1"
+
+
+class Atoms(dict[str, str]):
+    """As hypercorn and gunicorn give them: unknown names are a dash."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().get(name.lower(), "-")
+
+
+@pytest.mark.parametrize(
+    ("form", "args"),
+    [
+        (
+            "%(R)s %(q)s %({Nothing}i)s",
+            (Atoms(r="POST /a?token=s HTTP/2", q="token=s"),),
+        ),
+        ("%s?%s from %s", ("/a", "token=s", "https://me.example/a?b=1&token=s&c")),
+        ('"GET /a?b=?token=s HTTP/1.1" 204', ()),
+        ('{"path": "/a?token=s"}', ()),
+    ],
+)
+def test_a_log_of_any_form_hides_tokens(form: str, args: Any) -> None:
+    record = logging.LogRecord("x", 20, "", 0, form, args, None)
+    assert TokenFilter().filter(record)
+    shown = record.getMessage()
+    assert "token=****" in shown
+    assert "token=s" not in shown
+
+
+def test_a_receiver_hides_tokens_in_the_logs_of_servers_from_its_start() -> None:
+    names = ("uvicorn.access", "hypercorn.access", "some.new.server.access")
+    found = [logging.getLogger(name) for name in names]
+    for log in found:
+        log.filters.clear()
+    receiver()
+    assert [[type(f) for f in log.filters] for log in found] == [[TokenFilter]] * 3
 
 
 def test_other_records_pass_the_filter_unchanged() -> None:

@@ -1,0 +1,165 @@
+"""Suites of other people's, by anyio's plugin and by pytest-asyncio, in processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.release._examples import examples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUITES: Final = [example for example in examples() if example.is_a_suite]
+FIXTURES: Final = "finetuning_async.testing.fixtures"
+
+USES_THE_FIXTURES: Final = f'pytest_plugins = ["{FIXTURES}"]\n'
+
+WITH_A_BACKEND: Final = """
+import pytest
+from finetuning_async.testing import jumping_backend
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return jumping_backend(request.param)
+"""
+
+TESTS: Final = """
+import time
+import anyio, pytest
+MARK
+
+async def test_a_track_costs_a_credit_and_an_hour_no_time(emulator, client):
+    await client.generate("rain", webhook="https://me.example/hook")
+    await anyio.sleep(3600)
+    assert len(emulator.ledger) == 1
+
+async def test_each_test_has_an_account_of_its_own(emulator, client):
+    assert (await client.me()).total_remaining == 2000
+    async with client.generate_many([]) as outcomes:
+        assert [outcome async for outcome in outcomes] == []
+
+async def test_one_without_them_has_the_usual_clock():
+    began = time.monotonic()
+    await anyio.sleep(0.3)
+    assert time.monotonic() - began > 0.25
+"""
+
+ASYNCIO: Final = "pytestmark = pytest.mark.asyncio"
+IN_A_MODULES_LOOP: Final = 'pytestmark = pytest.mark.asyncio(loop_scope="module")'
+ANYIO: Final = "pytestmark = pytest.mark.anyio"
+
+
+def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]:
+    """The numbers of each kind of end, and all that pytest said."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"),
+            *("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:xdist"),
+            *options,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    words = ran.stdout.splitlines()[-1].strip("= ").split(" in ")[0].split(", ")
+    counts = {word.split()[1]: int(word.split()[0]) for word in words}
+    return counts, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("conftest", ["", WITH_A_BACKEND], ids=["plain", "documented"])
+@pytest.mark.parametrize(
+    ("mark", "mode"),
+    [(ASYNCIO, "strict"), (IN_A_MODULES_LOOP, "strict"), ("", "auto")],
+    ids=["strict", "module", "auto"],
+)
+def test_the_fixtures_work_under_pytest_asyncio(
+    mark: str, mode: str, conftest: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    counts, said = run(
+        tmp_path,
+        *("-o", f"asyncio_mode={mode}"),
+        conftest=USES_THE_FIXTURES + conftest,
+        test_it=TESTS.replace("MARK", mark),
+    )
+    assert counts == {"passed": 3}, said
+    assert time.monotonic() - began < 30
+
+
+def test_the_fixtures_work_under_anyios_plugin_beside_pytest_asyncio(
+    tmp_path: Path,
+) -> None:
+    usual = "async def test_one_without"
+    counts, said = run(
+        tmp_path,
+        conftest=USES_THE_FIXTURES + WITH_A_BACKEND,
+        test_it=TESTS.replace("MARK", ANYIO).partition(usual)[0],
+    )
+    assert counts == {"passed": 4}, said
+
+
+def test_a_fixture_of_ones_own_may_use_them_under_pytest_asyncio(
+    tmp_path: Path,
+) -> None:
+    own = """
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def track(client):
+    return await client.generate("rain")
+
+async def test_it(client, track):
+    assert (await client.generations.get(track.id)).status == "completed"
+"""
+    mode = ("-o", "asyncio_mode=auto")
+    counts, said = run(tmp_path, *mode, conftest=USES_THE_FIXTURES, test_it=own)
+    assert counts == {"passed": 1}, said
+
+
+def test_a_test_that_both_plugins_would_run_is_refused_in_one_sentence(
+    tmp_path: Path,
+) -> None:
+    counts, said = run(
+        tmp_path,
+        *("-o", "asyncio_mode=auto"),
+        conftest=USES_THE_FIXTURES + WITH_A_BACKEND,
+        test_it="import pytest\n" + ANYIO + "\nasync def test_it(client): ...\n",
+    )
+    assert counts == {"errors": 2}, said
+    assert said.count('set asyncio_mode = "strict", or take its anyio_backend') == 2
+    assert "Traceback" not in said
+
+
+def test_fixtures_that_are_imported_only_are_refused_under_pytest_asyncio(
+    tmp_path: Path,
+) -> None:
+    named = "client, emulator, emulator_settings"
+    counts, said = run(
+        tmp_path,
+        *("-o", "asyncio_mode=auto"),
+        test_it=f"from {FIXTURES} import {named}\nasync def test_it(client): ...\n",
+    )
+    assert counts == {"error": 1}, said
+    assert f'pytest-asyncio needs pytest_plugins = ["{FIXTURES}"]' in said
+
+
+def test_the_suites_of_the_docstrings_run(tmp_path: Path) -> None:
+    written: dict[str, Any] = {}
+    for example in SUITES:
+        is_conftest = example.text.startswith("pytest_plugins")
+        name = "conftest" if is_conftest else f"test_{len(written)}"
+        assert name not in written
+        written[name] = example.text
+    assert len(written) == 3
+    counts, said = run(tmp_path, "-o", "anyio_mode=auto", **written)
+    assert counts == {"passed": 4}, said

@@ -1,0 +1,106 @@
+"""A model of ours as an answer of FastAPI's: refused clearly, and nothing leaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from finetuning_async import (
+    Account,
+    BulkResult,
+    Generation,
+    GenerationRequest,
+    Outcome,
+    Page,
+    Playlist,
+    SoundEffect,
+)
+from finetuning_async.fastapi import public
+
+HOOK = "https://me.example/hooks?token=s3cr3t"
+RAW = {"webhook": HOOK}
+TRACK = Generation(id="a", status="completed", webhook=HOOK, raw=RAW)
+EFFECT = SoundEffect(id="a", status="completed", webhook=HOOK, raw=RAW)
+MODELS: list[Any] = [
+    TRACK,
+    EFFECT,
+    Page(items=(TRACK,), has_more=False, next_offset=1, raw={"items": [RAW]}),
+    Outcome(request=GenerationRequest("x", webhook=HOOK), generation=TRACK),
+    Account(id="a"),
+    BulkResult(),
+    Playlist(id="a"),
+]
+
+
+@pytest.mark.parametrize("form", ["it", "list", "optional"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_one_as_an_annotation_is_refused_at_once_by_words_that_help(
+    model: Any, form: str
+) -> None:
+    async def read() -> Any:
+        return model
+
+    kind = type(model)
+    made: Any = Page[Generation] if kind is Page else kind
+    forms = {"it": made, "list": list[made], "optional": made | None}
+    read.__annotations__["return"] = forms[form]
+    with pytest.raises(TypeError, match=r"finetuning_async\.fastapi\.public") as caught:
+        FastAPI().get("/")(read)
+    assert kind.__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize("inside", ["nothing", "a list", "an object"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+async def test_one_that_is_returned_is_refused_by_the_same_words(
+    model: Any, inside: str
+) -> None:
+    answers = {"nothing": model, "a list": [model], "an object": {"it": model}}
+    app = FastAPI()
+
+    @app.get("/")
+    async def read():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the point of it
+        return answers[inside]
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
+        with pytest.raises(TypeError, match=r"finetuning_async\.fastapi\.public"):
+            await browser.get("/")
+
+
+@pytest.mark.parametrize("annotation", [None, Any, dict[str, Any], object])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+async def test_neither_an_answer_nor_an_error_shows_a_webhooks_query(
+    model: Any, annotation: Any
+) -> None:
+    app = FastAPI()
+
+    async def read() -> Any:
+        return model
+
+    read.__annotations__.clear()
+    if annotation is not None:
+        read.__annotations__["return"] = annotation
+    app.get("/")(read)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - whichever it is
+            await browser.get("/")
+    assert "s3cr3t" not in f"{caught.value!r} {caught.value}"
+
+
+@pytest.mark.parametrize("track", [TRACK, EFFECT], ids=["track", "effect"])
+async def test_what_public_gives_is_sent(track: Any) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def read() -> dict[str, Any]:
+        return public(track)
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
+        answer = await browser.get("/")
+    assert answer.json()["id"] == "a"
+    assert "s3cr3t" not in answer.text
