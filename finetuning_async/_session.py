@@ -29,6 +29,7 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async._hook import NOTHING
+from finetuning_async._log_setup import contained
 from finetuning_async._order import Order
 from finetuning_async._pipeline import Pipeline
 from finetuning_async._retry import RetryPolicy
@@ -282,12 +283,14 @@ class Session:
             try:
                 return await self.submitter.submit(order)
             finally:
-                await self.pipeline.limiter.flush()
+                with contained("telling the limiter of a create"):
+                    await self.pipeline.limiter.flush()
         await self.pipeline.limiter.flush()
         if order.accepted is not None:
             return order.accepted
-        if order.in_doubt_since is not None:
-            raise self._fate_unknown(order, order.in_doubt_since)
+        doubt = self.in_doubt(order, "time was over")
+        if doubt is not None:
+            raise doubt
         if self.calls.is_closing:
             raise _closed()
         raise APITimeoutError(
@@ -301,14 +304,26 @@ class Session:
         if track.is_final and self.account.inflight.has(track.id):
             self.account.inflight.saw_end(track)
 
-    def _fate_unknown(self, order: Order, since: float) -> SubmissionUnknownError:
+    def in_doubt(self, order: Order, why: str) -> SubmissionUnknownError | None:
+        """The error for a create that was given up; `None` if nothing is in doubt.
+
+        Args:
+            order: Which.
+            why: What ended it, in words.
+        """
+        since = order.in_doubt_since
+        if order.accepted is not None or since is None:
+            return None
+        reason = f"{why} while it was on the wire or being looked up"
         if self.pipeline.hook is not None:
-            reason = "time was over while it was on the wire or being looked up"
             _outcome.unknown(self.pipeline.hook, order, reason, given_up=True)
+        where = f"seed={order.seed} in generations.list()"
+        if order.seed is None:
+            where = "its prompt in sound_effects.list()"
+        said = f" ({order.doubt})" if order.doubt else ""
         return SubmissionUnknownError(
-            "time was over while a create was on the wire or being looked up; it may be"
-            f" paid: look for seed={order.seed} in generations.list() before creating"
-            " it again",
+            f"the fate of a create is not known: {reason}{said}; it may be paid: look"
+            f" for {where} before creating it again",
             prompt=order.request.prompt,
             seed=order.seed,
             sent_at=self.account.clock.not_before(since),
@@ -323,7 +338,7 @@ class Session:
             ClientClosedError: The client is closed already.
         """
         if self.calls.is_closing:
-            raise _closed()
+            raise _closed(track)
         # Not awaited here: with thousands of waiters each frame counts.
         hook = self.pipeline.hook
         if hook is None or not hook.wants_operations:
@@ -398,8 +413,11 @@ def _facts(order: Order) -> dict[str, Any]:
     }
 
 
-def _closed() -> ClientClosedError:
-    return ClientClosedError("the client was closed while this call waited")
+def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosedError:
+    return ClientClosedError(
+        "the client was closed while this call waited",
+        generation_id=track if isinstance(track, str) else getattr(track, "id", None),
+    )
 
 
 class Loop:

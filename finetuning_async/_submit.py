@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import attrs
@@ -35,8 +35,10 @@ from finetuning_async._errors import (
 )
 from finetuning_async._evidence import NoAnswer
 from finetuning_async._inflight import UnderWay
+from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._models import Generation, SoundEffect
+from finetuning_async._not_ours import Known, not_ours
 from finetuning_async._order import Created, Order, Unknown
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import GRACE, Guarded
@@ -238,7 +240,7 @@ class Submitter:
         """Note that it may be paid, at once: the lookup may never come."""
         if order.lost_since is None:
             order.lost_since = order.sent_at
-        order.sent_at = None
+        order.sent_at, order.doubt = None, reason
         logger.warning(
             "a create got no usable answer (%s); it may be paid, its seed is %s",
             reason,
@@ -269,16 +271,33 @@ class Submitter:
         _outcome.queue_full(self._pipeline.hook, error, was_known=was_known)
 
     async def _accept(self, order: Order, answer: Answer) -> Created:
+        """Enter what was accepted, before anything else can happen."""
         try:
             track = _read(order, answer)
         except APIResponseError as error:
             reason = error.message
         else:
-            order.has_place = False
-            self._inflight.accepted(track.id, self._entry(order))
-            await self._tell(order, track, request_id=answer.request_id)
-            return _known(order)
+            strange = self._not_ours(order, track)
+            if strange is None:
+                order.has_place = False
+                self._inflight.accepted(track.id, self._entry(order))
+                await self._tell(order, track, request_id=answer.request_id)
+                return _known(order)
+            reason = f"that is the answer to another request: {strange}"
+            await self._pipeline.transport.retire()
         raise self._lost(order, reason)
+
+    def _not_ours(self, order: Order, track: Created) -> str | None:
+        """Say why an answer is not that to this create; `None` if it may be."""
+        register, kind = self._inflight, order.request.kind
+        shown = track.parameters.seed if isinstance(track, Generation) else None
+        known = Known(
+            seed=order.seed,
+            is_claimed=register.is_claimed(track.id),
+            is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
+            echoes=kind in register.echoing,
+        )
+        return not_ours(order.request, track, known)
 
     def _entry(self, order: Order) -> UnderWay:
         return UnderWay(
@@ -297,9 +316,32 @@ class Submitter:
         adopted: bool = False,
         request_id: str | None = None,
     ) -> None:
+        """Tell of an accepted track: first its creator, then whoever else listens.
+
+        What fails here cannot take the track back, and ends no call.
+        """
         order.sent_at, order.accepted = None, track
+        changed: dict[str, tuple[Any, Any]] = {}
+        with contained("comparing what was accepted"):
+            changed = changes(order.request, track, seed=order.seed)
+            order.accepted = attrs.evolve(track, changed_by_service=changed)
+        try:
+            await _hand_over(order)
+        finally:
+            with contained("telling what was accepted"):
+                self._announce(order, changed, adopted=adopted, request_id=request_id)
+
+    def _announce(
+        self,
+        order: Order,
+        changed: dict[str, tuple[Any, Any]],
+        *,
+        adopted: bool,
+        request_id: str | None,
+    ) -> None:
+        track = _known(order)
         logger.info("accepted %s %s", track.kind, track.id)
-        order.accepted = track = self._compare(order, track)
+        self._learn(order, track, changed)
         if self._pipeline.hook is not None:
             _outcome.accepted(
                 self._pipeline.hook,
@@ -310,19 +352,13 @@ class Submitter:
             )
         if track.is_final:
             self._inflight.saw_end(track)
-        if order.on_submitted is None:
-            return
-        try:
-            told = order.on_submitted(track)
-            if inspect.isawaitable(told):
-                await told
-        except Exception as error:  # not to be taken for one of ours
-            error.add_note(f"raised by on_submitted; {track.id} was accepted")
-            order.complaint = error
 
-    def _compare(self, order: Order, track: Created) -> Created:
+    def _learn(
+        self, order: Order, track: Created, changed: dict[str, tuple[Any, Any]]
+    ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
-        changed = changes(order.request, track, seed=order.seed)
+        if isinstance(track, Generation) and track.parameters.seed == order.seed:
+            self._inflight.echoing.add(order.request.kind)
         # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
         seed_is_lost = "seed" in changed and order.seed != 0
         if seed_is_lost and self._inflight.seeds_are_echoed:
@@ -334,7 +370,6 @@ class Submitter:
             )
         elif changed:
             logger.warning("the service changed %s of %s", sorted(changed), track.id)
-        return attrs.evolve(track, changed_by_service=changed) if changed else track
 
     async def _look_up(self, order: Order, unknown: Unknown) -> Created | None:
         """Find a lost create; `None` if it may be sent again.
@@ -429,6 +464,20 @@ def _known(order: Order) -> Created:
     return order.accepted
 
 
+async def _hand_over(order: Order) -> None:
+    """Call `on_submitted`; what it raises is its caller's to see."""
+    if order.on_submitted is None:
+        return
+    track = _known(order)
+    try:
+        told = order.on_submitted(track)
+        if inspect.isawaitable(told):
+            await told
+    except Exception as error:  # not to be taken for one of ours
+        error.add_note(f"raised by on_submitted; {track.id} was accepted")
+        order.complaint = error
+
+
 def _read(order: Order, answer: Answer) -> Created:
     """The accepted state: all of it, or at least the id.
 
@@ -439,10 +488,12 @@ def _read(order: Order, answer: Answer) -> Created:
         if order.request.kind == "sound_effect":
             return _parsing.sound_effect(answer)
         return _parsing.generation(answer, kind=order.request.kind)
-    except APIResponseError:
+    except Exception as error:  # whatever is wrong with the rest, the id counts
         track_id = _parsing.accepted_id(answer)
-        if track_id is None:
+        if track_id is None and isinstance(error, APIResponseError):
             raise
+    if track_id is None:
+        raise _parsing.unreadable(answer, "no id")
     if order.request.kind == "sound_effect":
         return SoundEffect(id=track_id, status="pending", prompt=order.request.prompt)
     return Generation(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+import anyio
 import httpx
 from anyio.lowlevel import current_token
 
@@ -17,6 +20,7 @@ from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncGenerator
 
     from finetuning_async._transport._direct import Direct
 
@@ -123,6 +127,8 @@ class Pool:
             )
         self._own: httpx.AsyncClient | None = None
         self._media: httpx.AsyncClient | None = None
+        self._users: Counter[httpx.AsyncClient] = Counter()
+        self._retired: set[httpx.AsyncClient] = set()
         self._direct: dict[str, Direct | None] = {}
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
@@ -167,6 +173,40 @@ class Pool:
             self._media = httpx.AsyncClient(transport=transport, cookies=no_cookies())
         return self._media
 
+    @asynccontextmanager
+    async def using(self, client: httpx.AsyncClient) -> AsyncGenerator[None]:
+        """Say that a client is in use; one that is retired is closed after the last."""
+        self._users[client] += 1
+        try:
+            yield
+        finally:
+            self._users[client] -= 1
+            await self._close_if_over(client)
+
+    async def _close_if_over(self, client: httpx.AsyncClient) -> None:
+        if self._users[client]:
+            return
+        del self._users[client]
+        if client in self._retired:
+            self._retired.remove(client)
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    async def retire(self) -> None:
+        """Send what comes now over fresh connections, for one has lost its place.
+
+        A response that belongs to another request came over it. What is under way is
+        heard to its end. A caller's client stays.
+        """
+        own, self._own = self._own, None
+        opened, self._direct = self._direct, {}
+        for direct in opened.values():
+            if direct is not None:
+                await direct.aclose()
+        if own is not None:
+            self._retired.add(own)
+            await self._close_if_over(own)
+
     def direct(self, base_url: str) -> Direct | None:
         """Connections of our own, or `None` if httpx is to send.
 
@@ -203,13 +243,15 @@ class Pool:
         loop = current_token().native_token
         if loop is not self._loop:
             self._loop, self._own, self._media, self._direct = loop, None, None, {}
+            self._users.clear()
+            self._retired.clear()
         if not self.is_closed:
             self.client()
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
         self.is_closed = True
-        clients = self._own, self._media
+        clients = self._own, self._media, *self._retired
         self._own = self._media = None
         opened, self._direct = self._direct, {}
         for direct in opened.values():
