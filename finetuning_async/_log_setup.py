@@ -84,7 +84,7 @@ _complained: set[str] = set()
 
 def _complain(record: logging.LogRecord, error: Exception) -> None:
     """Show what a handler raised as the standard ones do, on stderr; each kind once."""
-    kind = f"{type(error).__name__}: {error}"
+    kind = f"{record.name} {type(error).__qualname__}"
     if kind not in _complained:
         _complained.add(kind)
         with suppress(Exception):

@@ -169,14 +169,14 @@ class Transport:
                 if self.headers is not None:
                     request.headers.update(self.headers.reveal())
                 with anyio.fail_after(trace.until - anyio.current_time()):
-                    response = await _cookies.send(client, request)
+                    response = await _exchange(client, request)
             finally:
                 request.headers.pop(KEY_HEADER, None)
                 if self.headers is not None:
                     for name in self.headers.reveal():
                         request.headers.pop(name, None)
         headers = dict(response.headers.items())
-        return response.status_code, headers, response.content
+        return response.status_code, headers, _content_of(response)
 
     def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
@@ -256,6 +256,28 @@ def _build(
         headers=headers,
         extensions={"timeout": timeout, "trace": trace},
     )
+
+
+async def _exchange(
+    client: httpx.AsyncClient, request: httpx.Request
+) -> httpx.Response:
+    """Send a request, and get its response whatever a hook of the caller's says to it.
+
+    One that calls `raise_for_status` is in httpx's own documentation; what an error
+    means is judged here.
+    """
+    try:
+        return await _cookies.send(client, request)
+    except httpx.HTTPStatusError as error:
+        return error.response
+
+
+def _content_of(response: httpx.Response) -> bytes:
+    """Its body; empty if a hook of the caller's has ended it before it was read."""
+    try:
+        return response.content
+    except httpx.ResponseNotRead:
+        return b""
 
 
 def _too_slow(trace: Trace, steps: dict[str, Any]) -> NoAnswer:
