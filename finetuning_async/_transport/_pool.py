@@ -16,6 +16,7 @@ from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
 from finetuning_async._transport._connecting import Connecting
 from finetuning_async._transport._cookies import no_cookies
+from finetuning_async._transport._untouched import State, look
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Pool:
         self._media: httpx.AsyncClient | None = None
         self._users: Counter[httpx.AsyncClient] = Counter()
         self._retired: set[httpx.AsyncClient] = set()
+        self._made_in: State | None = None
         self._direct: dict[str, Direct | None] = {}
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
@@ -153,9 +155,20 @@ class Pool:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
         if self._given is not None:
             return self._given
+        state = look()
+        if self._own is not None and state is not self._made_in:
+            self._retired.add(self._own)  # made by, or beside, what stood there then
+            self._own = None
         if self._own is None:
-            self._own = self._connecting.new_client(self._tls())
+            self._own, self._made_in = self._connecting.new_client(self._tls()), state
         return self._own
+
+    def _must_be_httpx(self) -> bool:
+        """Whether somebody stands in httpx who must not be passed by.
+
+        Asked right after `client`, which has looked.
+        """
+        return self._made_in is None or not self._made_in.is_untouched
 
     def media_client(self) -> httpx.AsyncClient:
         """The client to fetch files with: in larger pieces, where that can be.
@@ -164,7 +177,7 @@ class Pool:
             ClientClosedError: It was closed.
         """
         client = self.client()
-        if self._given is not None or self._make_direct.is_watched():
+        if self._must_be_httpx():
             return client
         if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
             return client
@@ -214,12 +227,11 @@ class Pool:
             ClientClosedError: The client was closed.
         """
         client = self.client()
-        if self._given is not None:
+        if self._must_be_httpx():
             return None
         if base_url not in self._direct:
             self._direct[base_url] = self._directly(client, base_url)
-        direct = self._direct[base_url]
-        return None if direct is None or direct.is_watched() else direct
+        return self._direct[base_url]
 
     def _directly(self, client: httpx.AsyncClient, base_url: str) -> Direct | None:
         """Connections to a base URL, unless a proxy may stand in between."""
@@ -245,7 +257,7 @@ class Pool:
             self._loop, self._own, self._media, self._direct = loop, None, None, {}
             self._users.clear()
             self._retired.clear()
-        if not self.is_closed:
+        if self._own is None and not self.is_closed:
             self.client()
 
     async def aclose(self) -> None:
