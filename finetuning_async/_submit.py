@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote
 
 import anyio
 import attrs
@@ -30,6 +32,7 @@ from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
     ClientClosedError,
+    FinetuningError,
     QueueFullError,
     SubmissionUnknownError,
 )
@@ -42,6 +45,7 @@ from finetuning_async._not_ours import Known, not_ours
 from finetuning_async._order import Created, Order, Unknown
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import GRACE, Guarded
+from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,6 +64,10 @@ logger = logging.getLogger("finetuning_async")
 NOT_OURS: Final = frozenset({408, 499})
 """4xx that a proxy sends after the service may have begun to work: its own timeout
 (RFC 9110, section 15.5.9), and nginx's "client closed request"."""
+
+
+ONE_LOOK: Final = 10.0
+"""Seconds for a look that is to tell at once, a turn for it included."""
 
 
 class Submitter:
@@ -278,7 +286,7 @@ class Submitter:
             reason = error.message
         else:
             strange = self._not_ours(order, track)
-            if strange is None:
+            if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
                 self._inflight.accepted(track.id, self._entry(order))
                 await self._tell(order, track, request_id=answer.request_id)
@@ -287,10 +295,25 @@ class Submitter:
             await self._pipeline.transport.retire()
         raise self._lost(order, reason)
 
+    async def _is_ours_all_the_same(self, order: Order, track: Created) -> bool:
+        """Whether a claimed id has become that of this create: ids began anew.
+
+        An emulator that was started again gives them out once more. Then the track
+        itself has the seed that was drawn for this create.
+        """
+        if not (order.seed_is_ours and _seed_of(track) == order.seed):
+            return False
+        path = f"{order.call.path}/{quote(track.id, safe='')}"
+        call = Call(method="GET", path=path, shows=track.id)
+        with anyio.move_on_after(ONE_LOOK), suppress(FinetuningError):
+            answer = await self._pipeline.request(call, max_retries=0)
+            return _seed_of(_parsing.generation(answer)) == order.seed
+        return False
+
     def _not_ours(self, order: Order, track: Created) -> str | None:
         """Say why an answer is not that to this create; `None` if it may be."""
         register, kind = self._inflight, order.request.kind
-        shown = track.parameters.seed if isinstance(track, Generation) else None
+        shown = _seed_of(track)
         known = Known(
             seed=order.seed,
             is_claimed=register.is_claimed(track.id),
@@ -357,7 +380,7 @@ class Submitter:
         self, order: Order, track: Created, changed: dict[str, tuple[Any, Any]]
     ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
-        if isinstance(track, Generation) and track.parameters.seed == order.seed:
+        if order.seed is not None and _seed_of(track) == order.seed:
             self._inflight.echoing.add(order.request.kind)
         # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
         seed_is_lost = "seed" in changed and order.seed != 0
@@ -462,6 +485,11 @@ def _mark(order: Order) -> str:
 def _known(order: Order) -> Created:
     assert order.accepted is not None  # noqa: S101 - `_tell` has set it
     return order.accepted
+
+
+def _seed_of(track: Created) -> int | None:
+    """The seed that an answer shows, if any."""
+    return track.parameters.seed if isinstance(track, Generation) else None
 
 
 async def _hand_over(order: Order) -> None:

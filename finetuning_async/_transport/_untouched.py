@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from operator import itemgetter
+from itertools import chain
+from operator import is_, itemgetter
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,11 +30,8 @@ _ON_THE_WAY: Final = {
 }
 """The classes that a request goes through, and where each is defined."""
 
-_BENEATH: Final = {
-    "AnyIOBackend": "httpcore._backends.anyio",
-    "AnyIOStream": "httpcore._backends.anyio",
-}
-"""Those that our own connections go through as well, by whatever name."""
+_SHARED: Final = "AsyncHTTP11Connection"
+"""What our own connections go through as well: only its name may be another's."""
 
 _PACKAGES: Final = frozenset({"httpx", "httpcore"})
 
@@ -46,36 +44,35 @@ class State:
     """
 
     def __init__(self) -> None:
-        homes = _ON_THE_WAY | _BENEATH
-        found = {name: _in_module(home, name) for name, home in homes.items()}
-        classes = [cls for cls in found.values() if isinstance(cls, type)]
+        found = {name: _in_module(home, name) for name, home in _ON_THE_WAY.items()}
+        classes = [c for n, c in found.items() if isinstance(c, type) and n != _SHARED]
         lines = {base for cls in classes for base in cls.__mro__ if _is_theirs(base)}
-        self._members = [(vars(cls), dict(vars(cls))) for cls in lines]
+        naming = list(_modules_that_name(_ON_THE_WAY))
+        self._members = [vars(cls).values() for cls in lines]
         self._names = [
-            (itemgetter(*names, names[0]), vars(module))
-            for module, names in _modules_that_name(_ON_THE_WAY)
+            (itemgetter(*names, names[0]), vars(module)) for module, names in naming
         ]
-        self._named = [pick(names) for pick, names in self._names]
+        self._seen = self._now()
         self.is_untouched: bool = (
-            len(classes) == len(homes)
+            len(classes) == len(_ON_THE_WAY) - 1
             and all(map(_is_genuine, lines))
-            and all(
-                module_names[name] is found[name]
-                for module, names in _modules_that_name(_ON_THE_WAY)
-                for module_names in [vars(module)]
-                for name in names
-            )
+            and all(vars(at)[n] is found[n] for at, names in naming for n in names)
         )
 
     def still_holds(self) -> bool:
         """Whether nothing has been put in or taken out since."""
-        for live, copy in self._members:
-            if live != copy:
-                return False
         try:
-            return [pick(names) for pick, names in self._names] == self._named
+            now = self._now()
         except KeyError:
             return False
+        # By identity: a wrapper may say that it equals what it wraps.
+        return len(now) == len(self._seen) and all(map(is_, now, self._seen))
+
+    def _now(self) -> list[object]:
+        now = [*chain.from_iterable(self._members)]
+        for pick, names in self._names:
+            now += pick(names)
+        return now
 
 
 _last: State | None = None

@@ -15,7 +15,7 @@ from finetuning_async import (
     Generation,
     SubmissionUnknownError,
 )
-from finetuning_async._transport import _send
+from finetuning_async._transport import Pool
 from tests._raw_server import KEY, Asked, created, listed, response, row, serving
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def test_a_response_written_twice_is_taken_once(gap: float) -> None:
 
 def _through_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind a proxy: our own client of httpx sends, with its own pool."""
-    monkeypatch.setattr(_send.Pool, "direct", lambda *_: None)
+    monkeypatch.setattr(Pool, "direct", lambda *_: None)
 
 
 async def _shift(service: Service, asked: Asked, held: list[bytes]) -> bytes:
@@ -90,14 +90,15 @@ async def test_an_id_that_is_claimed_is_no_acceptance(
     """The second create is answered with the first one's response."""
     if path == "httpx":
         _through_httpx(monkeypatch)
-    service, held = Service(), []
+    service = Service()
+    held: list[bytes] = []
 
     async def answer(asked: Asked) -> bytes:
         return await _shift(service, asked, held)
 
     async with serving(answer) as server, httpx.AsyncClient() as http:
-        given = {"http_client": http} if path == "given" else {}
-        async with AsyncClient(KEY, base_url=server.url, **given) as client:
+        given = http if path == "given" else None
+        async with AsyncClient(KEY, base_url=server.url, http_client=given) as client:
             tracks = [await client.generations.create("song") for _ in range(3)]
         assert [t.id for t in tracks] == ["gen_1", "gen_2", "gen_3"]
         assert len(server.creates) == 3
@@ -313,3 +314,41 @@ async def test_a_connection_is_not_used_when_it_may_be_about_to_end(
     async with anyio.create_task_group() as tasks:
         for by_httpx in (False, True):
             tasks.start_soon(partial(twice, by_httpx=by_httpx))
+
+
+async def test_ids_that_begin_anew_are_accepted() -> None:
+    """As of an emulator that was started again, while the program goes on."""
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        return created(service.make(asked)) if asked.is_create else service.read(asked)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        first = await client.generations.create("song")
+        service.rows.clear()
+        again = await client.generations.create("another song")
+        assert first.id == again.id == "gen_1"
+        assert again.prompt == "another song"
+        assert len(server.creates) == 2
+
+
+async def test_an_id_that_is_given_twice_is_no_acceptance_though_the_seed_is_ours() -> (
+    None
+):
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        if asked.is_create:
+            return created(service.make(asked) | {"id": "gen_1"})
+        return service.read(asked)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        tracks = [await client.generations.create("song") for _ in range(2)]
+        assert [track.id for track in tracks] == ["gen_1", "gen_2"]
+        assert len(server.creates) == 2
