@@ -221,12 +221,24 @@ def _is_safe(status: int, code: str | None, *, idempotent: bool) -> bool:
 
 
 def _message(answer: Answer, error: dict[str, Any]) -> str:
+    if answer.is_redirect:
+        return _redirected(answer)
     said = text(error.get("message"))
     if said is not None:
         return scrub(said[: 2 * _MESSAGE])[:_MESSAGE]
     if "code" in error or not answer.content.strip():
         return "the service gave no reason"
     return _hint(answer.content, _MESSAGE)
+
+
+def _redirected(answer: Answer) -> str:
+    to = "redirected, but not to where"
+    if "location" in answer.headers:
+        to = f"redirected to Location: {scrub(answer.headers['location'])[:_MESSAGE]}"
+    return (
+        f"{to}. It is not followed, for the API key goes with each request: check"
+        " base_url, and what stands between here and the service"
+    )
 
 
 def retry_after(answer: Answer) -> float | None:

@@ -1,10 +1,12 @@
 """Creating a track, paid once.
 
-What became of a create is one of four, by evidence and not by exception class:
+What became of a create is one of five, by evidence and not by exception class:
 
     not sent   no byte left                        sent again
     refused    a well-formed 4xx                   a rate or queue 429 waits and is sent
                                                    again, others are raised
+    turned     a redirect; a 429 that is not the   never sent again; raised, the 429
+    away       service's own                       after one look at the list
     accepted   2xx with an id, whatever else       returned
     unknown    bytes left, then silence; 5xx;      looked up, never sent again on
                2xx without an id; a 4xx that       a guess
@@ -120,6 +122,8 @@ class Submitter:
                 return await self._until_answered(order)
             except Unknown as fate:
                 unknown = fate
+            if unknown.is_throttled:
+                return await self._look_once(order, unknown)
             found = await self._look_up(order, unknown)
             if found is not None:
                 return found
@@ -127,6 +131,24 @@ class Submitter:
             logger.warning(
                 "sending seed=%s again: its create was not found", order.seed
             )
+
+    async def _look_once(self, order: Order, unknown: Unknown) -> Created:
+        """Look whether a create came through that a proxy says it has stopped.
+
+        Raises:
+            RateLimitError: The list does not show it, or cannot be read now.
+            SubmissionUnknownError: The list shows what may be it.
+        """
+        finding = Finding()
+        with anyio.move_on_after(ONE_LOOK):
+            finding = await self._find(order, unknown)
+        if finding.track is not None:
+            return await self._adopt(order, finding.track)
+        if finding.candidates or unknown.error is None:
+            raise self._unknown_error(order, unknown, finding) from unknown.error
+        seen = "shows nothing of it" if finding.absent else "could not be read at once"
+        unknown.error.add_note(f"the create was not sent again; the list {seen}")
+        raise unknown.error
 
     async def _until_answered(self, order: Order) -> Created:
         try:
@@ -264,6 +286,9 @@ class Submitter:
         error = _parsing.status_error(answer, idempotent=False)
         if isinstance(error, QueueFullError):
             self._refused_by_the_queue(order, error)
+            raise error
+        if answer.is_redirect:  # nothing is behind it that a lookup could find
+            self._lost(order, str(error))
             raise error
         if not _is_refusal(answer, error):
             raise self._lost(order, str(error), error)

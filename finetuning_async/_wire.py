@@ -73,6 +73,11 @@ class Answer:
         return 200 <= self.status < 300
 
     @property
+    def is_redirect(self) -> bool:
+        """Whether it points to another address, or would if it named one."""
+        return 300 <= self.status < 400
+
+    @property
     def request_id(self) -> str | None:
         """The service's name for the request, where it gives one."""
         return self.headers.get("x-request-id")
