@@ -20,7 +20,6 @@ withdrawn.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -30,6 +29,13 @@ import anyio
 import attrs
 
 from finetuning_async import _outcome, _parsing, _report
+from finetuning_async._acceptance import (
+    accepted_by,
+    hand_over,
+    is_refusal,
+    read_acceptance,
+    seed_of,
+)
 from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
@@ -42,7 +48,6 @@ from finetuning_async._evidence import NoAnswer
 from finetuning_async._inflight import UnderWay
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
-from finetuning_async._models import Generation, SoundEffect
 from finetuning_async._not_ours import Known, not_ours
 from finetuning_async._order import Created, Order, Unknown
 from finetuning_async._retry import Repeatable
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._errors import APIStatusError
     from finetuning_async._inflight import InFlight
+    from finetuning_async._models import Generation
     from finetuning_async._one_by_one import OneByOne
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._rate_limiter import RatePermit
@@ -62,11 +68,6 @@ if TYPE_CHECKING:
     Park: TypeAlias = Callable[[Order], Awaitable[None]]
 
 logger = logging.getLogger("finetuning_async")
-
-NOT_OURS: Final = frozenset({408, 499})
-"""4xx that a proxy sends after the service may have begun to work: its own timeout
-(RFC 9110, section 15.5.9), and nginx's "client closed request"."""
-
 
 ONE_LOOK: Final = 10.0
 """Seconds for a look that is to tell at once, a turn for it included."""
@@ -290,7 +291,7 @@ class Submitter:
         if answer.is_redirect:  # nothing is behind it that a lookup could find
             self._lost(order, str(error))
             raise error
-        if not _is_refusal(answer, error):
+        if not is_refusal(answer, error):
             raise self._lost(order, str(error), error)
         order.sent_at = None
         self._pipeline.check(order.call, answer)
@@ -306,7 +307,7 @@ class Submitter:
     async def _accept(self, order: Order, answer: Answer) -> Created:
         """Enter what was accepted, before anything else can happen."""
         try:
-            track = _read(order, answer)
+            track = read_acceptance(order, answer)
         except APIResponseError as error:
             reason = error.message
         else:
@@ -315,7 +316,7 @@ class Submitter:
                 order.has_place = False
                 self._inflight.accepted(track.id, self._entry(order))
                 await self._tell(order, track, request_id=answer.request_id)
-                return _known(order)
+                return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
             await self._pipeline.transport.retire()
         raise self._lost(order, reason)
@@ -326,19 +327,19 @@ class Submitter:
         An emulator that was started again gives them out once more. Then the track
         itself has the seed that was drawn for this create.
         """
-        if not (order.seed_is_ours and _seed_of(track) == order.seed):
+        if not (order.seed_is_ours and seed_of(track) == order.seed):
             return False
         path = f"{order.call.path}/{quote(track.id, safe='')}"
         call = Call(method="GET", path=path, shows=track.id)
         with anyio.move_on_after(ONE_LOOK), suppress(FinetuningError):
             answer = await self._pipeline.request(call, max_retries=0)
-            return _seed_of(_parsing.generation(answer)) == order.seed
+            return seed_of(_parsing.generation(answer)) == order.seed
         return False
 
     def _not_ours(self, order: Order, track: Created) -> str | None:
         """Say why an answer is not that to this create; `None` if it may be."""
         register, kind = self._inflight, order.request.kind
-        shown = _seed_of(track)
+        shown = seed_of(track)
         known = Known(
             seed=order.seed,
             is_claimed=register.is_claimed(track.id),
@@ -374,7 +375,7 @@ class Submitter:
             changed = changes(order.request, track, seed=order.seed)
             order.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
-            await _hand_over(order)
+            await hand_over(order)
         finally:
             with contained("telling what was accepted"):
                 self._announce(order, changed, adopted=adopted, request_id=request_id)
@@ -387,7 +388,7 @@ class Submitter:
         adopted: bool,
         request_id: str | None,
     ) -> None:
-        track = _known(order)
+        track = accepted_by(order)
         logger.info("accepted %s %s", track.kind, track.id)
         self._learn(order, track, changed)
         if self._pipeline.hook is not None:
@@ -405,7 +406,7 @@ class Submitter:
         self, order: Order, track: Created, changed: dict[str, tuple[Any, Any]]
     ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
-        if order.seed is not None and _seed_of(track) == order.seed:
+        if order.seed is not None and seed_of(track) == order.seed:
             self._inflight.echoing.add(order.request.kind)
         # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
         seed_is_lost = "seed" in changed and order.seed != 0
@@ -445,7 +446,7 @@ class Submitter:
                 await self._tell(order, track, adopted=True)
 
         await Guarded[None](tell).run()
-        return _known(order)
+        return accepted_by(order)
 
     def _may_resubmit(self, order: Order) -> bool:
         return (
@@ -494,64 +495,5 @@ class Submitter:
         )
 
 
-def _is_refusal(answer: Answer, error: APIStatusError) -> bool:
-    """Whether it is a well-formed 4xx: the service's own word that nothing was done."""
-    return (
-        400 <= answer.status < 500
-        and answer.status not in NOT_OURS
-        and error.code != f"HTTP_{answer.status}"
-    )
-
-
 def _mark(order: Order) -> str:
     return "its prompt" if order.seed is None else f"seed={order.seed}"
-
-
-def _known(order: Order) -> Created:
-    assert order.accepted is not None  # noqa: S101 - `_tell` has set it
-    return order.accepted
-
-
-def _seed_of(track: Created) -> int | None:
-    """The seed that an answer shows, if any."""
-    return track.parameters.seed if isinstance(track, Generation) else None
-
-
-async def _hand_over(order: Order) -> None:
-    """Call `on_submitted`; what it raises is its caller's to see."""
-    if order.on_submitted is None:
-        return
-    track = _known(order)
-    try:
-        told = order.on_submitted(track)
-        if inspect.isawaitable(told):
-            await told
-    except Exception as error:  # not to be taken for one of ours
-        error.add_note(f"raised by on_submitted; {track.id} was accepted")
-        order.complaint = error
-
-
-def _read(order: Order, answer: Answer) -> Created:
-    """The accepted state: all of it, or at least the id.
-
-    Raises:
-        APIResponseError: There is no id to be found in it.
-    """
-    try:
-        if order.request.kind == "sound_effect":
-            return _parsing.sound_effect(answer)
-        return _parsing.generation(answer, kind=order.request.kind)
-    except Exception as error:  # whatever is wrong with the rest, the id counts
-        track_id = _parsing.accepted_id(answer)
-        if track_id is None and isinstance(error, APIResponseError):
-            raise
-    if track_id is None:
-        raise _parsing.unreadable(answer, "no id")
-    if order.request.kind == "sound_effect":
-        return SoundEffect(id=track_id, status="pending", prompt=order.request.prompt)
-    return Generation(
-        id=track_id,
-        status="pending",
-        kind=order.request.kind,
-        prompt=order.request.prompt,
-    )
