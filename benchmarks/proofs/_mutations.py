@@ -49,8 +49,10 @@ MUTANTS: Final = (
         "claims after the callback",
         "_submit.py",
         "                self._inflight.accepted(track.id, self._entry(order))\n"
-        "                await self._tell(order, track, request_id=answer.request_id)\n",
-        "                await self._tell(order, track, request_id=answer.request_id)\n"
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n",
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n"
         "                self._inflight.accepted(track.id, self._entry(order))\n",
         "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
