@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async._errors import (
@@ -66,7 +67,8 @@ def decode(content: bytes) -> Any:
             thousands of digits.
     """
     try:
-        return _DECODER.decode(content.decode("utf-8-sig"))
+        # Not by the codec utf-8-sig: it is a file, which may have to be opened first.
+        return _DECODER.decode(content.removeprefix(BOM_UTF8).decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -132,7 +134,7 @@ def accepted_id(answer: Answer) -> str | None:
         return None
     try:
         body = decode(answer.content)
-    except ValueError:
+    except (ValueError, MemoryError):
         match = _CUT_SHORT.match(answer.content[:4096].decode("utf-8", "replace"))
         return identifier(match[1]) if match else None
     if type(body) is not dict:
@@ -140,6 +142,31 @@ def accepted_id(answer: Answer) -> str | None:
     data = body.get("data")
     inner = data.get("id") if type(data) is dict else None
     return identifier(inner) or identifier(body.get("id"))
+
+
+def not_about(answer: Answer, asked: str) -> APIResponseError | None:
+    """The error for an answer that shows another id than the one asked for.
+
+    An id may be spelled in capitals, and with or without its prefix (Q2, Q8).
+    """
+    if f'"{asked}"'.encode("utf-8", "replace") in answer.content:
+        return None
+    shown = accepted_id(answer)
+    if shown is None or _is_same(shown.casefold(), asked.casefold()):
+        return None
+    return APIResponseError(
+        f"asked for {asked}, and answered with {shown}: that is the answer to another"
+        " request",
+        path="$.data.id",
+        status_code=answer.status,
+        generation_id=asked,
+        request_id=answer.request_id,
+        safe_to_retry=True,
+    )
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one == other or one.endswith(f"_{other}") or other.endswith(f"_{one}")
 
 
 def _error_of(answer: Answer) -> dict[str, Any]:
@@ -194,12 +221,24 @@ def _is_safe(status: int, code: str | None, *, idempotent: bool) -> bool:
 
 
 def _message(answer: Answer, error: dict[str, Any]) -> str:
+    if answer.is_redirect:
+        return _redirected(answer)
     said = text(error.get("message"))
     if said is not None:
         return scrub(said[: 2 * _MESSAGE])[:_MESSAGE]
     if "code" in error or not answer.content.strip():
         return "the service gave no reason"
     return _hint(answer.content, _MESSAGE)
+
+
+def _redirected(answer: Answer) -> str:
+    to = "redirected, but not to where"
+    if "location" in answer.headers:
+        to = f"redirected to Location: {scrub(answer.headers['location'])[:_MESSAGE]}"
+    return (
+        f"{to}. It is not followed, for the API key goes with each request: check"
+        " base_url, and what stands between here and the service"
+    )
 
 
 def retry_after(answer: Answer) -> float | None:

@@ -21,6 +21,7 @@ from finetuning_async._errors import (
     FinetuningError,
     GenerationFailedError,
     InvalidRequestError,
+    SubmissionUnknownError,
     WaitTimeoutError,
 )
 from finetuning_async._models import Outcome
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async._order import Order
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown, UpdateCallback
 
@@ -69,6 +71,8 @@ class Outcomes(AsyncIterator[Outcome]):
                 print(outcome.request.prompt, outcome.error or outcome.generation)
                 break  # the other one goes on at the service
         print(outcomes.pending)
+        for outcome in outcomes.in_doubt:
+            print(outcome.error)  # it may be paid: it says what to look for
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Outcomes(AsyncIterator[Outcome]):
         self._working = 0
         self._ended: deque[tuple[Outcome, str | None]] = deque()
         self._pending: dict[str, None] = {}
+        self._in_doubt: list[Outcome] = []
         self._broken: Exception | None = None
         self._changed: anyio.Event | None = None
 
@@ -112,6 +117,16 @@ class Outcomes(AsyncIterator[Outcome]):
     def pending(self) -> tuple[str, ...]:
         """The ids that were accepted and whose outcome has not been handed out."""
         return tuple(self._pending)
+
+    @property
+    def in_doubt(self) -> tuple[Outcome, ...]:
+        """The creates so far that may be paid and whose track is not known.
+
+        Each has a `SubmissionUnknownError`. After a block that was left early, those
+        are among them that were on the wire or being looked up; such an outcome is
+        handed out as well to whoever goes on iterating.
+        """
+        return tuple(self._in_doubt)
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
@@ -200,7 +215,10 @@ class Outcomes(AsyncIterator[Outcome]):
         if isinstance(error, WaitTimeoutError):
             error.safe_to_retry = False  # the same call would create it again
             track = error.generation or track
-        return Outcome(request=request, generation=track, error=error)
+        outcome = Outcome(request=request, generation=track, error=error)
+        if isinstance(error, SubmissionUnknownError):
+            self._in_doubt.append(outcome)
+        return outcome
 
     async def _submit(
         self, request: AnyRequest, accepted: list[Any], task_status: TaskStatus[None]
@@ -213,12 +231,25 @@ class Outcomes(AsyncIterator[Outcome]):
                 if inspect.isawaitable(told):
                     await told
 
+        order: Order | None = None
         try:
             task_status.started()  # first here, first in line
             order = self._session.order(request, on_submitted=note, **self._order)
             return await self._session.submit(order, self._timeout)
+        except anyio.get_cancelled_exc_class():
+            if order is not None:
+                self._leave_in_doubt(request, order)
+            raise
         finally:
             self._slots.release()
+
+    def _leave_in_doubt(self, request: AnyRequest, order: Order) -> None:
+        """Keep what the block was left with, if it may be paid."""
+        error = self._session.in_doubt(order, "generate_many was left")
+        if error is not None:
+            outcome = Outcome(request=request, generation=None, error=error)
+            self._in_doubt.append(outcome)
+            self._ended.append((outcome, None))
 
     def _leave(self) -> None:
         self._working -= 1

@@ -93,11 +93,13 @@ class InFlight:
         under_way: The accepted tracks by id, oldest first.
         seeds_are_echoed: Whether every create so far was answered with the seed it
             sent. Once not, a seed proves nothing and no lookup adopts a track any more.
+        echoing: The kinds of which a create was answered with the seed it sent.
     """
 
     def __init__(self) -> None:
         self.under_way: dict[str, UnderWay] = {}
         self.seeds_are_echoed = True
+        self.echoing: set[Kind] = set()
         self._gate = QueueGate()
         self._line: deque[Ticket] = deque()
         self._claims: OrderedDict[str, None] = OrderedDict()
@@ -143,6 +145,10 @@ class InFlight:
             marks.remove(mark)
             if not marks:
                 del self._open_seeds[kind, seed]
+
+    def is_open(self, kind: Kind, seed: int | None) -> bool:
+        """Whether a create with this seed is on its way."""
+        return seed is not None and (kind, seed) in self._open_seeds
 
     def stand_in_line(self, ticket: Ticket, *, first: bool = False) -> None:
         """Queue for the gate; one that was refused goes first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from finetuning_async._secrets import mask_query
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 VARIABLE: Final = "FINETUNING_LOG"
 LEVELS: Final = {
@@ -33,9 +33,22 @@ logger = logging.getLogger("finetuning_async")
 _is_ours: ContextVar[bool] = ContextVar("finetuning_async.is_ours", default=False)
 
 
+_THEIRS: Final = (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.proxy",
+    "httpcore.socks",
+)
+"""Loggers that tell of requests while they are made."""
+
+
 @cache
 def set_up_logging() -> None:
     """Do what ``FINETUNING_LOG`` says, once in a process; the root logger stays."""
+    _contain(logger, lambda: True)
+    for name in _THEIRS:
+        _contain(logging.getLogger(name), _is_ours.get)
     logging.getLogger("httpx").addFilter(tame)
     text = os.environ.get(VARIABLE, "").strip().lower()
     if not text:
@@ -45,6 +58,46 @@ def set_up_logging() -> None:
         return
     logger.setLevel(LEVELS[text])
     logger.addHandler(_OnStderr())
+
+
+def _contain(talker: logging.Logger, applies: Callable[[], bool]) -> None:
+    """Let no handler or filter of the application's end a call.
+
+    Those of the standard library contain their own failures; others raise what they
+    like, where the id of a track that is paid may be in the caller's hands only.
+    """
+    handle = talker.handle
+
+    def handle_contained(record: logging.LogRecord) -> None:
+        try:
+            handle(record)
+        except Exception as error:
+            if not applies():
+                raise
+            _complain(record, error)
+
+    talker.handle = handle_contained  # type: ignore[method-assign]  # for any class
+
+
+_complained: set[str] = set()
+
+
+def _complain(record: logging.LogRecord, error: Exception) -> None:
+    """Show what a handler raised as the standard ones do, on stderr; each kind once."""
+    kind = f"{record.name} {type(error).__qualname__}"
+    if kind not in _complained:
+        _complained.add(kind)
+        with suppress(Exception):
+            logging.Handler().handleError(record)
+
+
+@contextmanager
+def contained(what: str) -> Generator[None]:
+    """Let nothing that fails in this block end a call; it is logged."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s has failed", what)
 
 
 class _OnStderr(logging.Handler):
@@ -66,14 +119,17 @@ class _OnStderr(logging.Handler):
             self.handleError(record)
 
 
-@contextmanager
-def told_by_us() -> Generator[None]:
-    """Requests that httpx makes in this block are ours."""
-    token = _is_ours.set(True)
-    try:
-        yield
-    finally:
-        _is_ours.reset(token)
+class told_by_us:  # noqa: N801 - used as a function; a generator would cost more
+    """Requests that httpx makes in this block are ours. Blocks do not nest."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        _is_ours.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        # Not by a token: the garbage collector comes from another context.
+        _is_ours.set(False)
 
 
 def tame(record: logging.LogRecord) -> bool:

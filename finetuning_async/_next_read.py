@@ -67,8 +67,9 @@ class Read:
         """What to send."""
         path = PATHS[self.family]
         if self.offset is None:
-            track_id = quote(self.tracks[0].track_id, safe="")
-            return Call(method="GET", path=f"{path}/{track_id}")
+            track_id = self.tracks[0].track_id
+            path += f"/{quote(track_id, safe='')}"
+            return Call(method="GET", path=path, shows=track_id)
         query: dict[str, str | int] = {"limit": PAGE_SIZE, "offset": self.offset}
         if self.is_filtered:
             query["status"] = "completed"

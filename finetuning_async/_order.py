@@ -37,11 +37,23 @@ class Unknown(Exception):  # noqa: N818 - a fate on its way to a lookup
 
     @property
     def is_settled(self) -> bool:
-        """Whether the service itself said that the job could not be queued.
+        """Whether nothing is under way that could still commit.
 
-        Nothing is under way then that could still commit.
+        The service itself said that the job could not be queued, or a proxy that it
+        did not pass the create on.
         """
-        return self.error is not None and self.error.code == "GENERATION_FAILED"
+        said = self.error
+        return said is not None and (
+            said.code == "GENERATION_FAILED" or self.is_throttled
+        )
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether something in front of the service said that it was asked too often.
+
+        The service's own 429 is not unknown, but a refusal.
+        """
+        return self.error is not None and self.error.status_code == 429
 
     @property
     def error_if_absent(self) -> APIStatusError | None:
@@ -77,6 +89,7 @@ class Order:
         sent_at: When the attempt under way went out, on the loop's clock; `None` while
             nothing of it can have been accepted.
         lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
+        doubt: What was seen instead of a usable answer, if one was lost.
         accepted: The accepted state, once there is one.
         complaint: What `on_submitted` raised.
     """
@@ -95,6 +108,7 @@ class Order:
     mark: SeedMark | None = None
     sent_at: float | None = None
     lost_since: float | None = None
+    doubt: str | None = None
     accepted: Created | None = None
     complaint: Exception | None = None
 

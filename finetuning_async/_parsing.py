@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from finetuning_async._answers import accepted_id as accepted_id
 from finetuning_async._answers import answer_facts as answer_facts
-from finetuning_async._answers import data_of, unreadable
+from finetuning_async._answers import data_of
+from finetuning_async._answers import not_about as not_about
 from finetuning_async._answers import retry_after as retry_after
 from finetuning_async._answers import server_date as server_date
 from finetuning_async._answers import status_error as status_error
+from finetuning_async._answers import unreadable as unreadable
 from finetuning_async._models import (
     Account,
     BulkFailure,

@@ -31,6 +31,7 @@ from finetuning_async._errors import (
 from finetuning_async._evidence import NoAnswer
 from finetuning_async._hook import Hook
 from finetuning_async._limiter import is_rate_refusal
+from finetuning_async._log_setup import contained
 from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
@@ -180,6 +181,7 @@ class Pipeline:
 
         Raises:
             NoAnswer: There is none; a call that was not sent has given its turn back.
+            Repeatable: It is that of another request.
         """
         now = anyio.current_time()
         left = None if deadline == inf else max(deadline - now, 0.001)
@@ -196,8 +198,30 @@ class Pipeline:
                 permit.abandoned()
             _report.unanswered(self.hook, call, error, number, now)
             raise
-        self._take(call, answer, permit, number)
+        try:
+            self._take(call, answer, permit, number)
+        except Exception:  # of a limiter of the caller's, perhaps
+            if call.repeatable:
+                raise
+            logger.exception("an answer was not booked")  # nothing may lose the id
+            with contained("giving back a turn"):
+                permit.abandoned()
+        await self._check_whose(call, answer)
         return answer
+
+    async def _check_whose(self, call: Call, answer: Answer) -> None:
+        """Take no other request's answer for that of this one.
+
+        Raises:
+            Repeatable: It shows another id than the one asked for.
+        """
+        if call.shows is None or not answer.is_success:
+            return
+        error = _parsing.not_about(answer, call.shows)
+        if error is not None:
+            await self.transport.retire()
+            logger.warning("%s %s: %s", call.method, call.path, error)
+            raise Repeatable(error)
 
     def _take(
         self, call: Call, answer: Answer, permit: RatePermit, number: int

@@ -29,6 +29,7 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async._hook import NOTHING
+from finetuning_async._log_setup import contained
 from finetuning_async._order import Order
 from finetuning_async._pipeline import Pipeline
 from finetuning_async._retry import RetryPolicy
@@ -302,12 +303,14 @@ class Session:
             try:
                 return await self.submitter.submit(order)
             finally:
-                await self.pipeline.limiter.flush()
+                with contained("telling the limiter of a create"):
+                    await self.pipeline.limiter.flush()
         await self.pipeline.limiter.flush()
         if order.accepted is not None:
             return order.accepted
-        if order.in_doubt_since is not None:
-            raise self._fate_unknown(order, order.in_doubt_since)
+        doubt = self.in_doubt(order, "time was over")
+        if doubt is not None:
+            raise doubt
         if self.calls.is_closing:
             raise _closed()
         raise APITimeoutError(
@@ -321,14 +324,26 @@ class Session:
         if track.is_final and self.account.inflight.has(track.id):
             self.account.inflight.saw_end(track)
 
-    def _fate_unknown(self, order: Order, since: float) -> SubmissionUnknownError:
+    def in_doubt(self, order: Order, why: str) -> SubmissionUnknownError | None:
+        """The error for a create that was given up; `None` if nothing is in doubt.
+
+        Args:
+            order: Which.
+            why: What ended it, in words.
+        """
+        since = order.in_doubt_since
+        if order.accepted is not None or since is None:
+            return None
+        reason = f"{why} while it was on the wire or being looked up"
         if self.pipeline.hook is not None:
-            reason = "time was over while it was on the wire or being looked up"
             _outcome.unknown(self.pipeline.hook, order, reason, given_up=True)
+        where = f"seed={order.seed} in generations.list()"
+        if order.seed is None:
+            where = "its prompt in sound_effects.list()"
+        said = f" ({order.doubt})" if order.doubt else ""
         return SubmissionUnknownError(
-            "time was over while a create was on the wire or being looked up; it may be"
-            f" paid: look for seed={order.seed} in generations.list() before creating"
-            " it again",
+            f"the fate of a create is not known: {reason}{said}; it may be paid: look"
+            f" for {where} before creating it again",
             prompt=order.request.prompt,
             seed=order.seed,
             sent_at=self.account.clock.not_before(since),
@@ -424,7 +439,7 @@ def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosed
     return ClientClosedError(
         "the client is closed; a track under way goes on and can be waited for again by"
         " its id",
-        generation_id=track if isinstance(track, str) else track.id,
+        generation_id=track if isinstance(track, str) else getattr(track, "id", None),
     )
 
 

@@ -1,10 +1,12 @@
 """Creating a track, paid once.
 
-What became of a create is one of four, by evidence and not by exception class:
+What became of a create is one of five, by evidence and not by exception class:
 
     not sent   no byte left                        sent again
     refused    a well-formed 4xx                   a rate or queue 429 waits and is sent
                                                    again, others are raised
+    turned     a redirect; a 429 that is not the   never sent again; raised, the 429
+    away       service's own                       after one look at the list
     accepted   2xx with an id, whatever else       returned
     unknown    bytes left, then silence; 5xx;      looked up, never sent again on
                2xx without an id; a 4xx that       a guess
@@ -18,34 +20,46 @@ withdrawn.
 
 from __future__ import annotations
 
-import inspect
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote
 
 import anyio
 import attrs
 
 from finetuning_async import _outcome, _parsing, _report
+from finetuning_async._acceptance import (
+    accepted_by,
+    hand_over,
+    is_refusal,
+    read_acceptance,
+    seed_of,
+)
 from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
     ClientClosedError,
+    FinetuningError,
     QueueFullError,
     SubmissionUnknownError,
 )
 from finetuning_async._evidence import NoAnswer
 from finetuning_async._inflight import UnderWay
+from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
-from finetuning_async._models import Generation, SoundEffect
+from finetuning_async._not_ours import Known, not_ours
 from finetuning_async._order import Created, Order, Unknown
 from finetuning_async._retry import Repeatable
 from finetuning_async._shield import GRACE, Guarded
+from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._errors import APIStatusError
     from finetuning_async._inflight import InFlight
+    from finetuning_async._models import Generation
     from finetuning_async._one_by_one import OneByOne
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._rate_limiter import RatePermit
@@ -55,9 +69,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-NOT_OURS: Final = frozenset({408, 499})
-"""4xx that a proxy sends after the service may have begun to work: its own timeout
-(RFC 9110, section 15.5.9), and nginx's "client closed request"."""
+ONE_LOOK: Final = 10.0
+"""Seconds for a look that is to tell at once, a turn for it included."""
 
 
 class Submitter:
@@ -110,6 +123,8 @@ class Submitter:
                 return await self._until_answered(order)
             except Unknown as fate:
                 unknown = fate
+            if unknown.is_throttled:
+                return await self._look_once(order, unknown)
             found = await self._look_up(order, unknown)
             if found is not None:
                 return found
@@ -117,6 +132,24 @@ class Submitter:
             logger.warning(
                 "sending seed=%s again: its create was not found", order.seed
             )
+
+    async def _look_once(self, order: Order, unknown: Unknown) -> Created:
+        """Look whether a create came through that a proxy says it has stopped.
+
+        Raises:
+            RateLimitError: The list does not show it, or cannot be read now.
+            SubmissionUnknownError: The list shows what may be it.
+        """
+        finding = Finding()
+        with anyio.move_on_after(ONE_LOOK):
+            finding = await self._find(order, unknown)
+        if finding.track is not None:
+            return await self._adopt(order, finding.track)
+        if finding.candidates or unknown.error is None:
+            raise self._unknown_error(order, unknown, finding) from unknown.error
+        seen = "shows nothing of it" if finding.absent else "could not be read at once"
+        unknown.error.add_note(f"the create was not sent again; the list {seen}")
+        raise unknown.error
 
     async def _until_answered(self, order: Order) -> Created:
         try:
@@ -238,7 +271,7 @@ class Submitter:
         """Note that it may be paid, at once: the lookup may never come."""
         if order.lost_since is None:
             order.lost_since = order.sent_at
-        order.sent_at = None
+        order.sent_at, order.doubt = None, reason
         logger.warning(
             "a create got no usable answer (%s); it may be paid, its seed is %s",
             reason,
@@ -255,7 +288,10 @@ class Submitter:
         if isinstance(error, QueueFullError):
             self._refused_by_the_queue(order, error)
             raise error
-        if not _is_refusal(answer, error):
+        if answer.is_redirect:  # nothing is behind it that a lookup could find
+            self._lost(order, str(error))
+            raise error
+        if not is_refusal(answer, error):
             raise self._lost(order, str(error), error)
         order.sent_at = None
         self._pipeline.check(order.call, answer)
@@ -269,16 +305,48 @@ class Submitter:
         _outcome.queue_full(self._pipeline.hook, error, was_known=was_known)
 
     async def _accept(self, order: Order, answer: Answer) -> Created:
+        """Enter what was accepted, before anything else can happen."""
         try:
-            track = _read(order, answer)
+            track = read_acceptance(order, answer)
         except APIResponseError as error:
             reason = error.message
         else:
-            order.has_place = False
-            self._inflight.accepted(track.id, self._entry(order))
-            await self._tell(order, track, request_id=answer.request_id)
-            return _known(order)
+            strange = self._not_ours(order, track)
+            if strange is None or await self._is_ours_all_the_same(order, track):
+                order.has_place = False
+                self._inflight.accepted(track.id, self._entry(order))
+                await self._tell(order, track, request_id=answer.request_id)
+                return accepted_by(order)
+            reason = f"that is the answer to another request: {strange}"
+            await self._pipeline.transport.retire()
         raise self._lost(order, reason)
+
+    async def _is_ours_all_the_same(self, order: Order, track: Created) -> bool:
+        """Whether a claimed id has become that of this create: ids began anew.
+
+        An emulator that was started again gives them out once more. Then the track
+        itself has the seed that was drawn for this create.
+        """
+        if not (order.seed_is_ours and seed_of(track) == order.seed):
+            return False
+        path = f"{order.call.path}/{quote(track.id, safe='')}"
+        call = Call(method="GET", path=path, shows=track.id)
+        with anyio.move_on_after(ONE_LOOK), suppress(FinetuningError):
+            answer = await self._pipeline.request(call, max_retries=0)
+            return seed_of(_parsing.generation(answer)) == order.seed
+        return False
+
+    def _not_ours(self, order: Order, track: Created) -> str | None:
+        """Say why an answer is not that to this create; `None` if it may be."""
+        register, kind = self._inflight, order.request.kind
+        shown = seed_of(track)
+        known = Known(
+            seed=order.seed,
+            is_claimed=register.is_claimed(track.id),
+            is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
+            echoes=kind in register.echoing,
+        )
+        return not_ours(order.request, track, known)
 
     def _entry(self, order: Order) -> UnderWay:
         return UnderWay(
@@ -297,9 +365,32 @@ class Submitter:
         adopted: bool = False,
         request_id: str | None = None,
     ) -> None:
+        """Tell of an accepted track: first its creator, then whoever else listens.
+
+        What fails here cannot take the track back, and ends no call.
+        """
         order.sent_at, order.accepted = None, track
+        changed: dict[str, tuple[Any, Any]] = {}
+        with contained("comparing what was accepted"):
+            changed = changes(order.request, track, seed=order.seed)
+            order.accepted = attrs.evolve(track, changed_by_service=changed)
+        try:
+            await hand_over(order)
+        finally:
+            with contained("telling what was accepted"):
+                self._announce(order, changed, adopted=adopted, request_id=request_id)
+
+    def _announce(
+        self,
+        order: Order,
+        changed: dict[str, tuple[Any, Any]],
+        *,
+        adopted: bool,
+        request_id: str | None,
+    ) -> None:
+        track = accepted_by(order)
         logger.info("accepted %s %s", track.kind, track.id)
-        order.accepted = track = self._compare(order, track)
+        self._learn(order, track, changed)
         if self._pipeline.hook is not None:
             _outcome.accepted(
                 self._pipeline.hook,
@@ -310,19 +401,13 @@ class Submitter:
             )
         if track.is_final:
             self._inflight.saw_end(track)
-        if order.on_submitted is None:
-            return
-        try:
-            told = order.on_submitted(track)
-            if inspect.isawaitable(told):
-                await told
-        except Exception as error:  # not to be taken for one of ours
-            error.add_note(f"raised by on_submitted; {track.id} was accepted")
-            order.complaint = error
 
-    def _compare(self, order: Order, track: Created) -> Created:
+    def _learn(
+        self, order: Order, track: Created, changed: dict[str, tuple[Any, Any]]
+    ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
-        changed = changes(order.request, track, seed=order.seed)
+        if order.seed is not None and seed_of(track) == order.seed:
+            self._inflight.echoing.add(order.request.kind)
         # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
         seed_is_lost = "seed" in changed and order.seed != 0
         if seed_is_lost and self._inflight.seeds_are_echoed:
@@ -334,7 +419,6 @@ class Submitter:
             )
         elif changed:
             logger.warning("the service changed %s of %s", sorted(changed), track.id)
-        return attrs.evolve(track, changed_by_service=changed) if changed else track
 
     async def _look_up(self, order: Order, unknown: Unknown) -> Created | None:
         """Find a lost create; `None` if it may be sent again.
@@ -362,7 +446,7 @@ class Submitter:
                 await self._tell(order, track, adopted=True)
 
         await Guarded[None](tell).run()
-        return _known(order)
+        return accepted_by(order)
 
     def _may_resubmit(self, order: Order) -> bool:
         return (
@@ -411,43 +495,5 @@ class Submitter:
         )
 
 
-def _is_refusal(answer: Answer, error: APIStatusError) -> bool:
-    """Whether it is a well-formed 4xx: the service's own word that nothing was done."""
-    return (
-        400 <= answer.status < 500
-        and answer.status not in NOT_OURS
-        and error.code != f"HTTP_{answer.status}"
-    )
-
-
 def _mark(order: Order) -> str:
     return "its prompt" if order.seed is None else f"seed={order.seed}"
-
-
-def _known(order: Order) -> Created:
-    assert order.accepted is not None  # noqa: S101 - `_tell` has set it
-    return order.accepted
-
-
-def _read(order: Order, answer: Answer) -> Created:
-    """The accepted state: all of it, or at least the id.
-
-    Raises:
-        APIResponseError: There is no id to be found in it.
-    """
-    try:
-        if order.request.kind == "sound_effect":
-            return _parsing.sound_effect(answer)
-        return _parsing.generation(answer, kind=order.request.kind)
-    except APIResponseError:
-        track_id = _parsing.accepted_id(answer)
-        if track_id is None:
-            raise
-    if order.request.kind == "sound_effect":
-        return SoundEffect(id=track_id, status="pending", prompt=order.request.prompt)
-    return Generation(
-        id=track_id,
-        status="pending",
-        kind=order.request.kind,
-        prompt=order.request.prompt,
-    )

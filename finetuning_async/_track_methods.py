@@ -229,8 +229,9 @@ class TrackMethods(ABC):
 
         The requests are read as their turns come, a few at a time. One that fails is an
         outcome with an `error` and does not stop the rest. The block can be left early:
-        then nothing more is sent, no track is cancelled, and ``outcomes.pending`` holds
-        the ids that were accepted and not told of.
+        then nothing more is sent, no track is cancelled, ``outcomes.pending`` holds the
+        ids that were accepted and not told of, and ``outcomes.in_doubt`` what was sent
+        and not answered.
 
         Args:
             requests: What to create; any iterable or async iterable.

@@ -33,6 +33,8 @@ class Call:
         needs_key: Whether the API key goes with it.
         repeatable: Whether sending it twice does no more than sending it once.
         track_id: The one track that it is about, if it is.
+        shows: The id that stands in its answer; `None` if any may. An answer with
+            another one belongs to another request.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Call:
     needs_key: bool = True
     repeatable: bool = True
     track_id: str | None = None
+    shows: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +71,11 @@ class Answer:
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it points to another address, or would if it named one."""
+        return 300 <= self.status < 400
 
     @property
     def request_id(self) -> str | None:

@@ -55,7 +55,8 @@ async def test_create_sends_only_what_was_set_and_a_seed() -> None:
 
     def service(request: httpx.Request) -> httpx.Response:
         bodies.append(request.content)
-        return httpx.Response(202, json={"data": {"id": "gen_1", "status": "pending"}})
+        row = {"id": f"gen_{len(bodies)}", "status": "pending"}
+        return httpx.Response(202, json={"data": row})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(service)) as http:
         client = AsyncClient(KEY, http_client=http)

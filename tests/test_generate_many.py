@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,6 +17,7 @@ from finetuning_async import (
     InstrumentalRequest,
     InvalidRequestError,
     Outcome,
+    SubmissionUnknownError,
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator, Fault
@@ -162,6 +164,40 @@ async def test_left_while_a_create_is_on_the_wire_its_id_is_kept() -> None:
         assert len(emulator.tracks) > 1
         assert set(outcomes.pending) == set(emulator.tracks)
         assert anyio.current_time() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("how", ["break", "exception", "cancelled"])
+@pytest.mark.parametrize("fault", ["lost_before_commit", "delay"])
+async def test_left_early_it_keeps_what_is_in_doubt(how: str, fault: Any) -> None:
+    """One create is being looked up, or gets no answer, when the block is left."""
+    async with emulated(Emulator(queue_size=50)) as (emulator, client):
+        emulator.add_fault(
+            Fault(fault, "/v1/generations", method="POST", skip=1, seconds=45.0)
+        )
+        with suppress(ZeroDivisionError), anyio.move_on_after(25):
+            async with client.generate_many(songs(3)) as outcomes:
+                await anyio.sleep(5)
+                if how == "exception":
+                    raise ZeroDivisionError
+                if how == "cancelled":
+                    await anyio.sleep_forever()
+        (outcome,) = outcomes.in_doubt
+        assert isinstance(outcome.error, SubmissionUnknownError)
+        assert f"seed={outcome.error.seed}" in str(outcome.error)
+        assert outcome.error.prompt == outcome.request.prompt
+        assert outcome.generation is None
+        assert [o async for o in outcomes if o.error is not None] == [outcome]
+        assert len(outcomes.pending) == 2
+
+
+async def test_what_stays_in_doubt_is_kept_though_it_was_handed_out() -> None:
+    async with emulated() as (emulator, client):
+        fault = Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
+        emulator.add_fault(fault)
+        async with client.generate_many(songs(2)) as outcomes:
+            told = [o async for o in outcomes]
+        assert [o for o in told if o.error is not None] == list(outcomes.in_doubt)
+        assert len(outcomes.in_doubt) == 1
 
 
 async def test_asyncio_s_own_timeout_ends_the_block() -> None:

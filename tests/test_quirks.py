@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import itertools
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,15 @@ DONE = {
 }
 
 
+NUMBERS = itertools.count(1)
+
+
 class Service:
-    """Answers every request with the same thing, and keeps what was asked."""
+    """Answers every request with the same thing, and keeps what was asked.
+
+    A create gets its own prompt back, and an id that no other create got: one that
+    shows another's is no acceptance.
+    """
 
     def __init__(
         self, answer: Any, status: int = 200, headers: Mapping[str, str] | None = None
@@ -65,7 +73,12 @@ class Service:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
-        return httpx.Response(self._status, json=self._answer, headers=self._headers)
+        answer = self._answer
+        if request.method == "POST" and "prompt" in answer.get("data", {}):
+            prompt = self.body.get("tags", self.body.get("prompt"))
+            own = {"id": f"gen_{next(NUMBERS)}", "prompt": prompt}
+            answer = {"data": {**answer["data"], **own}}
+        return httpx.Response(self._status, json=answer, headers=self._headers)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -113,7 +126,7 @@ async def test_q3_both_spellings_of_a_date_are_aware_and_utc(text: str) -> None:
 @pytest.mark.parametrize("status", [200, 201, 202])
 async def test_q4_any_2xx_accepts_a_create(status: int) -> None:
     service = Service({"data": CREATED}, status)
-    assert (await client_of(service).generations.create("x")).id == "gen_1"
+    assert (await client_of(service).generations.create("x")).status == "processing"
 
 
 @pytest.mark.parametrize(

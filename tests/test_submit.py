@@ -270,7 +270,6 @@ ODD_ANSWERS = [
     post("status", status=502, code=None),
     post("status", status=503, code="UNAVAILABLE", retry_after=2),
     post("status", status=504, code=None),
-    post("status", status=302, code=None),
 ]
 AFTER_COMMIT = [
     post("lost_after_commit"),
@@ -288,7 +287,6 @@ AFTER_COMMIT = [
     post("status", status=503, code="UNAVAILABLE", retry_after=2, commit=True),
     post("status", status=504, code=None, commit=True),
     post("status", status=200, code=None, commit=True),
-    post("status", status=302, code=None, commit=True),
 ]
 
 

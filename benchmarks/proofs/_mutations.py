@@ -33,7 +33,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes a proxy's 4xx for the service's",
-        "_submit.py",
+        "_acceptance.py",
         '        and error.code != f"HTTP_{answer.status}"\n',
         "",
         "tests/test_submit.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
@@ -48,10 +48,12 @@ MUTANTS: Final = (
     Mutant(
         "claims after the callback",
         "_submit.py",
-        "            self._inflight.accepted(track.id, self._entry(order))\n"
-        "            await self._tell(order, track, request_id=answer.request_id)\n",
-        "            await self._tell(order, track, request_id=answer.request_id)\n"
-        "            self._inflight.accepted(track.id, self._entry(order))\n",
+        "                self._inflight.accepted(track.id, self._entry(order))\n"
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n",
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n"
+        "                self._inflight.accepted(track.id, self._entry(order))\n",
         "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(
@@ -131,9 +133,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes a callback's error for the service's",
-        "_submit.py",
-        "            order.complaint = error\n",
-        "            raise\n",
+        "_acceptance.py",
+        "        order.complaint = error\n",
+        "        raise\n",
         "tests/test_submit.py"
         "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
     ),
@@ -162,9 +164,30 @@ MUTANTS: Final = (
     Mutant(
         "puts a connection back that is in use",
         "_transport/_connections.py",
-        "        if self._is_closed or not connection.http.is_idle():\n",
+        "        if self._is_closed or not connection.is_clean:\n",
         "        if self._is_closed:\n",
         "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "uses a connection on which bytes are left over",
+        "_transport/_connections.py",
+        "        return self.http.is_idle() and not left\n",
+        "        return self.http.is_idle()\n",
+        "tests/real_time/test_shifted.py::test_a_response_written_twice_is_taken_once",
+    ),
+    Mutant(
+        "takes the id of an earlier create",
+        "_not_ours.py",
+        "    if known.is_claimed:\n",
+        "    if False:\n",
+        "tests/real_time/test_shifted.py::test_an_id_that_is_claimed_is_no_acceptance",
+    ),
+    Mutant(
+        "sends beside a mock",
+        "_transport/_pool.py",
+        "        return self._made_in is None or not self._made_in.is_untouched\n",
+        "        return self._given is not None\n",
+        "tests/real_time/test_mocks.py::test_a_mock_is_not_passed_by",
     ),
     Mutant(
         "leaves the socket of a cancelled handshake open",

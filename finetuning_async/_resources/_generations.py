@@ -142,7 +142,9 @@ class Generations:
         """
         path = f"/v1/generations/{segment(generation_id, 'generation_id')}"
         session = self._session()
-        call = Call(method="GET", path=path, track_id=generation_id)
+        call = Call(
+            method="GET", path=path, track_id=generation_id, shows=generation_id
+        )
         track = _parsing.generation(await session.ask(call, timeout, max_retries))
         session.saw(track)
         return track

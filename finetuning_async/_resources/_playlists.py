@@ -84,7 +84,7 @@ class Playlists:
         """
         path = f"/v1/playlists/{segment(playlist_id, 'playlist_id')}"
         answer = await self._session().ask(
-            Call(method="GET", path=path), timeout, max_retries
+            Call(method="GET", path=path, shows=playlist_id), timeout, max_retries
         )
         return _parsing.playlist(answer)
 

@@ -105,7 +105,9 @@ class SoundEffects:
         """
         path = f"/v1/sound-effects/{segment(sound_effect_id, 'sound_effect_id')}"
         session = self._session()
-        call = Call(method="GET", path=path, track_id=sound_effect_id)
+        call = Call(
+            method="GET", path=path, track_id=sound_effect_id, shows=sound_effect_id
+        )
         effect = _parsing.sound_effect(await session.ask(call, timeout, max_retries))
         session.saw(effect)
         return effect

@@ -20,6 +20,12 @@ logger = logging.getLogger("finetuning_async")
 Proxy: TypeAlias = str | httpx.URL | httpx.Proxy
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 
+KEPT: Final = 4.0
+"""Seconds for which an idle connection is kept. Many servers close it after 5 (uvicorn,
+Node, Apache), counted from when they sent, which is half a round trip before we read;
+and a request is half of one on its way. A create that meets a closed one is in doubt.
+"""
+
 _A_PROXY: Final = (
     "the URL of a proxy: http://, https://, or, with the package socksio, socks5://"
 )
@@ -110,7 +116,11 @@ class Connecting:
                 proxy=self.proxy,
                 trust_env=self.trust_env,
                 cookies=no_cookies(),
-                limits=httpx.Limits(max_connections=100, max_keepalive_connections=100),
+                limits=httpx.Limits(
+                    max_connections=100,
+                    max_keepalive_connections=100,
+                    keepalive_expiry=KEPT,
+                ),
             )
         except (ValueError, httpx.InvalidURL, ImportError):
             pass  # its text may hold a login

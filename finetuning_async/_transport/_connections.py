@@ -15,6 +15,7 @@ import anyio
 import httpcore
 from httpcore import AsyncHTTP11Connection, AsyncNetworkStream
 
+from finetuning_async._transport._connecting import KEPT
 from finetuning_async._transport._stream import Stream
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from finetuning_async._evidence import Trace
 
 AT_MOST: Final = 100  # connections; further calls wait, first come, first served
-KEPT: Final = 5.0  # seconds for which an idle one is kept, as by httpx
 _NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 
@@ -78,7 +78,7 @@ class Connections:
         return connection
 
     async def give_back(self, connection: Connection) -> None:
-        """Keep it if its answer was read whole, else close it."""
+        """Keep it if its answer was read whole and nothing else, else close it."""
         try:
             await self._put_back(connection)
         finally:
@@ -130,7 +130,7 @@ class Connections:
 
     async def _put_back(self, connection: Connection) -> None:
         del connection.stream.trace
-        if self._is_closed or not connection.http.is_idle():
+        if self._is_closed or not connection.is_clean:
             await _close(connection.http)
         else:
             self._idle.append(connection)
@@ -142,6 +142,15 @@ class Connection(NamedTuple):
 
     http: AsyncHTTP11Connection
     stream: Stream
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether its answer was read whole, and no byte came after.
+
+        What is left over would be taken for the answer to the next request.
+        """
+        left, _ = self.http._h11_state.trailing_data  # noqa: SLF001 - nobody else knows
+        return self.http.is_idle() and not left
 
 
 async def _close(what: AsyncHTTP11Connection | AsyncNetworkStream) -> None:

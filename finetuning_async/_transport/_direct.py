@@ -9,7 +9,6 @@ behind a proxy does not come here: httpx serves it whole.
 from __future__ import annotations
 
 import json
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import httpcore
@@ -38,14 +37,6 @@ _FAILURES: Final = (
 
 _NO_BODY: Final = OnePiece()
 _JSON: Final = (b"Content-Type", b"application/json")
-
-_SENDING: Final = frozenset(
-    {
-        "AsyncClient.send",
-        "AsyncHTTPTransport.handle_async_request",
-        "AsyncConnectionPool.handle_async_request",
-    }
-)
 
 
 class Direct:
@@ -102,20 +93,6 @@ class Direct:
             request.headers.clear()
         return _reply(response)
 
-    @staticmethod
-    def is_watched() -> bool:
-        """Whether somebody stands between httpx and its network: a tracer, or a mock.
-
-        The instrumentations of Sentry and OpenTelemetry and the mocks of tests put
-        methods of their own in the place of these; requests that pass them by would be
-        missed there.
-        """
-        return not (
-            _is_itself(httpx.AsyncClient.send)
-            and _is_itself(httpx.AsyncHTTPTransport.handle_async_request)
-            and _is_itself(httpcore.AsyncConnectionPool.handle_async_request)
-        )
-
     async def aclose(self) -> None:
         """Close the connections."""
         await self._connections.aclose()
@@ -138,11 +115,6 @@ class Direct:
             request.headers += (_JSON, length)
             request.stream = OnePiece(content)
         return request
-
-
-def _is_itself(method: object) -> bool:
-    """Whether a method is the one that stands in the source of its library."""
-    return type(method) is FunctionType and method.__code__.co_qualname in _SENDING
 
 
 def _reply(response: httpcore.Response) -> Reply:

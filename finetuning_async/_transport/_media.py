@@ -80,6 +80,7 @@ async def open_media(
         try:
             with told_by_us():
                 client = pool.media_client()
+                await stack.enter_async_context(pool.using(client))
                 request = client.build_request(
                     "GET",
                     check_media_url(url, base_url),

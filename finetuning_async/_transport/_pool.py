@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+import anyio
 import httpx
 from anyio.lowlevel import current_token
 
@@ -14,10 +17,12 @@ from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
 from finetuning_async._transport._connecting import Connecting
 from finetuning_async._transport._cookies import no_cookies
+from finetuning_async._transport._untouched import State, look
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncGenerator
 
     from finetuning_async._transport._direct import Direct
 
@@ -124,6 +129,9 @@ class Pool:
             )
         self._own: httpx.AsyncClient | None = None
         self._media: httpx.AsyncClient | None = None
+        self._users: Counter[httpx.AsyncClient] = Counter()
+        self._retired: set[httpx.AsyncClient] = set()
+        self._made_in: State | None = None
         self._direct: dict[str, Direct | None] = {}
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
@@ -148,9 +156,20 @@ class Pool:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
         if self._given is not None:
             return self._given
+        state = look()
+        if self._own is not None and state is not self._made_in:
+            self._retired.add(self._own)  # made by, or beside, what stood there then
+            self._own = None
         if self._own is None:
-            self._own = self._connecting.new_client(self._tls())
+            self._own, self._made_in = self._connecting.new_client(self._tls()), state
         return self._own
+
+    def _must_be_httpx(self) -> bool:
+        """Whether somebody stands in httpx who must not be passed by.
+
+        Asked right after `client`, which has looked.
+        """
+        return self._made_in is None or not self._made_in.is_untouched
 
     def media_client(self) -> httpx.AsyncClient:
         """The client to fetch files with: in larger pieces, where that can be.
@@ -159,7 +178,7 @@ class Pool:
             ClientClosedError: It was closed.
         """
         client = self.client()
-        if self._given is not None or self._make_direct.is_watched():
+        if self._must_be_httpx():
             return client
         if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
             return client
@@ -168,6 +187,40 @@ class Pool:
             self._media = httpx.AsyncClient(transport=transport, cookies=no_cookies())
         return self._media
 
+    @asynccontextmanager
+    async def using(self, client: httpx.AsyncClient) -> AsyncGenerator[None]:
+        """Say that a client is in use; one that is retired is closed after the last."""
+        self._users[client] += 1
+        try:
+            yield
+        finally:
+            self._users[client] -= 1
+            await self._close_if_over(client)
+
+    async def _close_if_over(self, client: httpx.AsyncClient) -> None:
+        if self._users[client]:
+            return
+        del self._users[client]
+        if client in self._retired:
+            self._retired.remove(client)
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    async def retire(self) -> None:
+        """Send what comes now over fresh connections, for one has lost its place.
+
+        A response that belongs to another request came over it. What is under way is
+        heard to its end. A caller's client stays.
+        """
+        own, self._own = self._own, None
+        opened, self._direct = self._direct, {}
+        for direct in opened.values():
+            if direct is not None:
+                await direct.aclose()
+        if own is not None:
+            self._retired.add(own)
+            await self._close_if_over(own)
+
     def direct(self, base_url: str) -> Direct | None:
         """Connections of our own, or `None` if httpx is to send.
 
@@ -175,12 +228,11 @@ class Pool:
             ClientClosedError: The client was closed.
         """
         client = self.client()
-        if self._given is not None:
+        if self._must_be_httpx():
             return None
         if base_url not in self._direct:
             self._direct[base_url] = self._directly(client, base_url)
-        direct = self._direct[base_url]
-        return None if direct is None or direct.is_watched() else direct
+        return self._direct[base_url]
 
     def _directly(self, client: httpx.AsyncClient, base_url: str) -> Direct | None:
         """Connections to a base URL, unless a proxy may stand in between."""
@@ -204,13 +256,15 @@ class Pool:
         loop = current_token().native_token
         if loop is not self._loop:
             self._loop, self._own, self._media, self._direct = loop, None, None, {}
-        if not self.is_closed:
+            self._users.clear()
+            self._retired.clear()
+        if self._own is None and not self.is_closed:
             self.client()
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
         self.is_closed = True
-        clients = self._own, self._media
+        clients = self._own, self._media, *self._retired
         self._own = self._media = None
         opened, self._direct = self._direct, {}
         for direct in opened.values():

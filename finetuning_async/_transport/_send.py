@@ -131,7 +131,8 @@ class Transport:
         sent_at = anyio.current_time()
         trace.until = sent_at + _sum(steps)
         try:
-            status, headers, content = await send(call, key, steps, trace)
+            with told_by_us():
+                status, headers, content = await send(call, key, steps, trace)
         except ClientClosedError:
             raise
         except Exception as error:
@@ -160,21 +161,22 @@ class Transport:
     ) -> Reply:
         """Send a call with all that a client of httpx does; as `Direct.send`."""
         client = self.pool.client()
-        request = _build(client, self.base_url, call, timeout, trace)
-        try:
-            if key is not None:
-                request.headers[KEY_HEADER] = key.reveal()
-            if self.headers is not None:
-                request.headers.update(self.headers.reveal())
-            with told_by_us(), anyio.fail_after(trace.until - anyio.current_time()):
-                response = await _cookies.send(client, request)
-        finally:
-            request.headers.pop(KEY_HEADER, None)
-            if self.headers is not None:
-                for name in self.headers.reveal():
-                    request.headers.pop(name, None)
+        async with self.pool.using(client):
+            request = _build(client, self.base_url, call, timeout, trace)
+            try:
+                if key is not None:
+                    request.headers[KEY_HEADER] = key.reveal()
+                if self.headers is not None:
+                    request.headers.update(self.headers.reveal())
+                with anyio.fail_after(trace.until - anyio.current_time()):
+                    response = await _exchange(client, request)
+            finally:
+                request.headers.pop(KEY_HEADER, None)
+                if self.headers is not None:
+                    for name in self.headers.reveal():
+                        request.headers.pop(name, None)
         headers = dict(response.headers.items())
-        return response.status_code, headers, response.content
+        return response.status_code, headers, _content_of(response)
 
     def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
@@ -195,6 +197,10 @@ class Transport:
             timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
             reason=f"{name}: {scrub(text)}" if text else name,
         )
+
+    async def retire(self) -> None:
+        """Use fresh connections from here on, as `Pool.retire`."""
+        await self.pool.retire()
 
     def stream(
         self, url: str, *, offset: int = 0, version: Version | None = None
@@ -250,6 +256,28 @@ def _build(
         headers=headers,
         extensions={"timeout": timeout, "trace": trace},
     )
+
+
+async def _exchange(
+    client: httpx.AsyncClient, request: httpx.Request
+) -> httpx.Response:
+    """Send a request, and get its response whatever a hook of the caller's says to it.
+
+    One that calls `raise_for_status` is in httpx's own documentation; what an error
+    means is judged here.
+    """
+    try:
+        return await _cookies.send(client, request)
+    except httpx.HTTPStatusError as error:
+        return error.response
+
+
+def _content_of(response: httpx.Response) -> bytes:
+    """Its body; empty if a hook of the caller's has ended it before it was read."""
+    try:
+        return response.content
+    except httpx.ResponseNotRead:
+        return b""
 
 
 def _too_slow(trace: Trace, steps: dict[str, Any]) -> NoAnswer:

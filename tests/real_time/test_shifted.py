@@ -1,0 +1,356 @@
+"""Responses that belong to another request: none is taken for an answer of ours."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import (
+    APIResponseError,
+    AsyncClient,
+    Generation,
+    SubmissionUnknownError,
+)
+from finetuning_async._transport import Pool
+from tests._raw_server import KEY, Asked, created, listed, response, row, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Service:
+    """Makes a track of each create, and shows it.
+
+    Attributes:
+        rows: The tracks, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def make(self, asked: Asked, **more: Any) -> dict[str, Any]:
+        self.rows.append(row(asked, len(self.rows) + 1, **more))
+        return self.rows[-1]
+
+    def read(self, asked: Asked) -> bytes:
+        wanted = asked.path.rpartition("/")[2]
+        for one in self.rows:
+            if one["id"] == wanted:
+                return response(200, {"data": one})
+        return listed(self.rows)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+async def test_a_response_written_twice_is_taken_once(gap: float) -> None:
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        if not asked.is_create:
+            return service.read(asked)
+        said = created(service.make(asked))
+        if gap:
+            await asked.stream.send(said)
+            await anyio.sleep(gap)
+            return said
+        return said + said
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        with anyio.fail_after(10):
+            tracks = [await client.generations.create(f"song {n}") for n in range(3)]
+            assert [t.id for t in tracks] == ["gen_1", "gen_2", "gen_3"]
+            assert [t.prompt for t in tracks] == ["song 0", "song 1", "song 2"]
+            assert len(server.creates) == 3
+            if not gap:  # what is left over is seen, and need not be looked up
+                assert len(server.asked) == 3
+
+
+def _through_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a proxy: our own client of httpx sends, with its own pool."""
+    monkeypatch.setattr(Pool, "direct", lambda *_: None)
+
+
+async def _shift(service: Service, asked: Asked, held: list[bytes]) -> bytes:
+    """Each connection's responses come one request late, after the first."""
+    if not asked.is_create:
+        return service.read(asked)
+    said = created(service.make(asked))
+    held.append(said)
+    return held[0] if len(held) == 2 else said
+
+
+@pytest.mark.parametrize("path", ["direct", "httpx", "given"])
+async def test_an_id_that_is_claimed_is_no_acceptance(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second create is answered with the first one's response."""
+    if path == "httpx":
+        _through_httpx(monkeypatch)
+    service = Service()
+    held: list[bytes] = []
+
+    async def answer(asked: Asked) -> bytes:
+        return await _shift(service, asked, held)
+
+    async with serving(answer) as server, httpx.AsyncClient() as http:
+        given = http if path == "given" else None
+        async with AsyncClient(KEY, base_url=server.url, http_client=given) as client:
+            tracks = [await client.generations.create("song") for _ in range(3)]
+        assert [t.id for t in tracks] == ["gen_1", "gen_2", "gen_3"]
+        assert len(server.creates) == 3
+        after = server.asked.index(server.creates[1]) + 1
+        was_kept = server.asked[after].connection == server.creates[1].connection
+        assert was_kept == (path == "given")
+
+
+async def test_two_claimed_ids_of_effects_are_told_apart() -> None:
+    """They have no seed: the second is in doubt, not the first one once more."""
+    service = Service()
+    first: list[bytes] = []
+
+    async def answer(asked: Asked) -> bytes:
+        if not asked.is_create:
+            return response(200, {"data": {"soundEffects": [], "hasMore": False}})
+        first.append(created(service.make(asked)))
+        return first[0]
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        track = await client.sound_effects.create("rain")
+        assert track.id == "gen_1"
+        with pytest.raises(SubmissionUnknownError, match="gen_1 is the track"):
+            await client.sound_effects.create("rain", timeout=1)
+        assert len(server.creates) == 2
+
+
+FOREIGN = {"prompt": "somebody else's", "parameters": {"seed": 5}, "id": "gen_99"}
+
+
+async def test_anothers_seed_and_prompt_are_no_acceptance() -> None:
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        if not asked.is_create:
+            return service.read(asked)
+        return created(service.make(asked) | FOREIGN)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        track = await client.generations.create("song")
+        assert (track.id, track.prompt) == ("gen_1", "song")
+        assert len(server.creates) == 1
+        assert client.rate_limit_status().creates.available == 9
+
+
+def _prompt(change: Callable[[str], str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda track: {"prompt": change(track["prompt"])}
+
+
+ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "another seed": lambda _: {"parameters": {"seed": 5}},
+    "another prompt": _prompt(lambda _: "something else"),
+    "a trimmed prompt and another seed": lambda track: {
+        "prompt": track["prompt"].strip().upper(),
+        "parameters": {"seed": 5},
+    },
+    "a prompt cut short and another seed": lambda track: {
+        "prompt": track["prompt"][:30],
+        "parameters": {"seed": 5},
+    },
+    "no seed and another prompt": lambda _: {"prompt": "x", "parameters": {}},
+    "no prompt and another seed": lambda _: {
+        "prompt": None,
+        "parameters": {"seed": 5},
+    },
+    "a longer track": lambda _: {"parameters": {"duration": 90}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_what_a_service_changes_is_still_accepted(odd: str) -> None:
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        assert asked.is_create, "nothing is looked up"
+        track = service.make(asked)
+        return created(track | ODD[odd](track))
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        track = await client.generations.create(
+            "  Rain on a tin roof, at night, far away"
+        )
+        assert track.id == "gen_1"
+
+
+async def test_an_enhanced_prompt_is_no_reason_for_doubt() -> None:
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        assert asked.is_create, "nothing is looked up"
+        odd = {"prompt": "a vast, slow pad", "parameters": {"seed": 5}}
+        return created(service.make(asked) | odd)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        track = await client.instrumentals.create("wind")
+        assert track.id == "gen_1"
+
+
+async def test_another_account_is_no_track() -> None:
+    service = Service()
+    me = {"id": "usr_1", "email": "a@b.example", "tier": "pro", "limits": {}}
+
+    async def answer(asked: Asked) -> bytes:
+        if not asked.is_create:
+            return service.read(asked)
+        service.make(asked)
+        return response(200, {"data": me})
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        assert (await client.generations.create("song")).id == "gen_1"
+
+
+async def test_an_id_alone_is_an_acceptance() -> None:
+    async def answer(asked: Asked) -> bytes:
+        return response(202, {"data": {"id": "gen_1"}})
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        assert (await client.generations.create("song")).id == "gen_1"
+
+
+@pytest.mark.parametrize("how", ["get", "wait"])
+async def test_another_tracks_state_is_not_taken(how: str) -> None:
+    asked_for = 0
+    seen: list[Asked] = []
+
+    async def answer(asked: Asked) -> bytes:
+        nonlocal asked_for
+        asked_for += 1
+        seen.append(asked)
+        which = "gen_2" if asked_for == 1 else "gen_1"
+        state = {"id": which, "status": "completed", "prompt": which}
+        return response(200, {"data": state})
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        track: Generation
+        if how == "get":
+            track = await client.generations.get("gen_1")
+        else:
+            track = await client.wait_for_completion("gen_1")
+        assert (track.id, track.prompt) == ("gen_1", "gen_1")
+        assert seen[0].connection != seen[1].connection
+
+
+async def test_another_tracks_state_is_an_error_when_it_stays() -> None:
+    async def answer(asked: Asked) -> bytes:
+        return response(200, {"data": {"id": "gen_2", "status": "completed"}})
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        with pytest.raises(APIResponseError, match="gen_2") as caught:
+            await client.generations.get("gen_1", max_retries=1)
+        assert caught.value.generation_id == "gen_1"
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("spelled", ["GEN_1", "1"])
+async def test_an_id_may_be_spelled_in_another_way(spelled: str) -> None:
+    async def answer(asked: Asked) -> bytes:
+        return response(200, {"data": {"id": spelled, "status": "completed"}})
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        assert (await client.generations.get("gen_1")).status == "completed"
+
+
+async def test_a_connection_is_not_used_when_it_may_be_about_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Servers close it after 5 s of their own, which are a round trip shorter here."""
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        return created(service.make(asked))
+
+    async def twice(*, by_httpx: bool) -> None:
+        async with (
+            serving(answer) as server,
+            AsyncClient(KEY, base_url=server.url) as c,
+        ):
+            if by_httpx:
+                monkeypatch.setattr(c._pool, "direct", lambda _: None)
+            await c.generations.create("a", seed=int(by_httpx))
+            await c.generations.create("b", seed=int(by_httpx))
+            await anyio.sleep(4.3)
+            await c.generations.create("c", seed=int(by_httpx))
+            assert [asked.connection for asked in server.creates] == [0, 0, 1]
+
+    async with anyio.create_task_group() as tasks:
+        for by_httpx in (False, True):
+            tasks.start_soon(partial(twice, by_httpx=by_httpx))
+
+
+async def test_ids_that_begin_anew_are_accepted() -> None:
+    """As of an emulator that was started again, while the program goes on."""
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        return created(service.make(asked)) if asked.is_create else service.read(asked)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        first = await client.generations.create("song")
+        service.rows.clear()
+        again = await client.generations.create("another song")
+        assert first.id == again.id == "gen_1"
+        assert again.prompt == "another song"
+        assert len(server.creates) == 2
+
+
+async def test_an_id_that_is_given_twice_is_no_acceptance_though_the_seed_is_ours() -> (
+    None
+):
+    service = Service()
+
+    async def answer(asked: Asked) -> bytes:
+        if asked.is_create:
+            return created(service.make(asked) | {"id": "gen_1"})
+        return service.read(asked)
+
+    async with (
+        serving(answer) as server,
+        AsyncClient(KEY, base_url=server.url) as client,
+    ):
+        tracks = [await client.generations.create("song") for _ in range(2)]
+        assert [track.id for track in tracks] == ["gen_1", "gen_2"]
+        assert len(server.creates) == 2

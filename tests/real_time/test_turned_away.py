@@ -1,0 +1,181 @@
+"""What gateways say to a create: shown soon, and never sent again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from finetuning_async import (
+    APIStatusError,
+    AsyncClient,
+    GenerationRequest,
+    RateLimitError,
+    SubmissionUnknownError,
+    _submit,
+)
+from tests._raw_server import (
+    KEY,
+    Asked,
+    Server,
+    created,
+    listed,
+    response,
+    row,
+    serving,
+)
+
+PAGE = "<html><body>Too many requests</body></html>"
+
+
+class Gateway:
+    """Says one thing to the first create, and lets the rest through.
+
+    Attributes:
+        says: That one thing.
+        passes_on: Whether the service behind it gets the create all the same.
+        lists: What a list is answered with, if not with the tracks.
+        rows: The tracks behind it.
+    """
+
+    def __init__(
+        self, says: bytes, *, passes_on: bool = False, lists: bytes | None = None
+    ) -> None:
+        self.says = says
+        self.passes_on = passes_on
+        self.lists = lists
+        self.rows: list[dict[str, Any]] = []
+
+    async def answer(self, asked: Asked) -> bytes:
+        if not asked.is_create:
+            return listed(self.rows) if self.lists is None else self.lists
+        said, self.says = self.says, b""
+        if not said or self.passes_on:
+            self.rows.append(row(asked, len(self.rows) + 1))
+        return said or created(self.rows[-1])
+
+
+def throttled(*headers: str) -> bytes:
+    return response(429, None, *headers, html=PAGE)
+
+
+ON_UNKNOWN = pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
+
+
+@ON_UNKNOWN
+@pytest.mark.parametrize(
+    "says",
+    [
+        throttled("Retry-After: 1"),
+        response(429, {"message": "API rate limit exceeded"}, "Retry-After: 1"),
+        response(429, {"error": "slow down"}, "Retry-After: 1"),
+    ],
+    ids=["html", "json", "error"],
+)
+async def test_a_429_of_a_gateway_is_raised_after_one_look(
+    says: bytes, on_unknown: Any
+) -> None:
+    gateway = Gateway(says)
+    async with serving(gateway.answer) as server, _client(server) as client:
+        began = time.monotonic()
+        with pytest.raises(RateLimitError) as caught:
+            await client.generations.create("x", on_unknown=on_unknown)
+        assert time.monotonic() - began < 2
+        assert caught.value.retry_after == 1
+        assert not caught.value.safe_to_retry
+        assert [asked.method for asked in server.asked] == ["POST", "GET"]
+        await anyio.sleep(1)
+        assert (await client.generations.create("x")).id == "gen_1"
+
+
+async def test_a_create_that_came_through_all_the_same_is_found() -> None:
+    gateway = Gateway(throttled("Retry-After: 1"), passes_on=True)
+    async with serving(gateway.answer) as server, _client(server) as client:
+        assert (await client.generations.create("x")).id == "gen_1"
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("lists", [throttled("Retry-After: 1"), b""])
+async def test_a_list_that_cannot_be_read_holds_nobody_for_long(
+    lists: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_submit, "ONE_LOOK", 1.0)
+    gateway = Gateway(throttled("Retry-After: 1"), lists=lists)
+    async with serving(gateway.answer) as server, _client(server) as client:
+        with anyio.fail_after(3), pytest.raises(RateLimitError):
+            await client.generations.create("x")
+        assert len(server.creates) == 1
+
+
+@ON_UNKNOWN
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirected_create_is_raised_at_once(
+    status: int, on_unknown: Any
+) -> None:
+    gateway = Gateway(response(status, None, "Location: https://b.example/v1", html=""))
+    async with serving(gateway.answer) as server, _client(server) as client:
+        began = time.monotonic()
+        with pytest.raises(APIStatusError, match=r"https://b\.example/v1") as caught:
+            await client.generations.create("x", on_unknown=on_unknown)
+        assert time.monotonic() - began < 1
+        assert caught.value.status_code == status
+        assert not caught.value.safe_to_retry
+        assert [asked.method for asked in server.asked] == ["POST"]
+
+
+async def test_a_redirect_to_nowhere_is_raised_too() -> None:
+    gateway = Gateway(response(302, None, html="<a href='/'>moved</a>"))
+    async with serving(gateway.answer) as server, _client(server) as client:
+        with pytest.raises(APIStatusError, match="not to where"):
+            await client.sound_effects.create("x")
+        assert len(server.asked) == 1
+
+
+async def test_what_a_location_holds_of_secrets_is_not_shown() -> None:
+    to = f"Location: https://me:pw@b.example/login?key={KEY}"
+    gateway = Gateway(response(302, None, to))
+    async with serving(gateway.answer) as server, _client(server) as client:
+        with pytest.raises(APIStatusError) as caught:
+            await client.generations.create("x")
+        assert "b.example/login" in str(caught.value)
+        assert not any(word in str(caught.value) for word in ("pw", KEY))
+
+
+async def test_a_redirected_read_is_raised_at_once() -> None:
+    async def answer(asked: Asked) -> bytes:
+        return response(307, None, "Location: https://b.example/x", html="")
+
+    async with serving(answer) as server, _client(server) as client:
+        for ask in (client.me, client.health, client.playlists.list):
+            with pytest.raises(APIStatusError, match=r"Location: https://b\.example/x"):
+                await ask()
+        with pytest.raises(APIStatusError, match=r"Location: https://b\.example/x"):
+            await client.generations.list()
+        assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 413, 421, 451, 502, 503, 504, 520])
+async def test_what_else_a_gateway_says_is_looked_up_and_not_sent_again(
+    status: int,
+) -> None:
+    gateway = Gateway(response(status, None, html=PAGE))
+    async with serving(gateway.answer) as server, _client(server) as client:
+        with pytest.raises(SubmissionUnknownError, match=r"may be\s+paid"):
+            await client.generations.create("x", timeout=0.6)
+        assert len(server.creates) == 1
+        assert len(server.asked) > 1
+
+
+async def test_in_generate_many_it_is_an_outcome() -> None:
+    gateway = Gateway(throttled("Retry-After: 1"))
+    async with serving(gateway.answer) as server, _client(server) as client:
+        async with client.generate_many([GenerationRequest("x")]) as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert isinstance(outcome.error, RateLimitError)
+        assert len(server.creates) == 1
+
+
+def _client(server: Server) -> AsyncClient:
+    return AsyncClient(KEY, base_url=server.url)
