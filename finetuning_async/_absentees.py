@@ -90,7 +90,7 @@ class Absentees:
             if outcome == "whole" and began_at >= absence.heard_at:
                 absence.not_listed(family)
             elif outcome == "useless":
-                absence.is_silent()
+                absence.is_silent(for_good=True)
             error = self._go_on(track, absence, sent_at)
             if error is not None:
                 gone.append((track, error))
@@ -116,7 +116,8 @@ class Absentees:
         """Take the next step, after a pause, or say that it is gone."""
         now = anyio.current_time()
         self._skip_lists(absence, now)
-        if absence.is_proved or self._must_do_without_lists(absence, now):
+        is_long = now >= absence.since + WITHOUT_A_LIST
+        if absence.is_proved or (absence.has_no_list and is_long):
             return _gone(track, absence, now)
         if absence.steps and absence.steps[0][0] == "get":
             self._list.hasten(track)  # one look may take two reads
@@ -136,12 +137,8 @@ class Absentees:
             if absence.is_guess and family == "sound_effects":
                 absence.not_listed(family)  # an account may have no effects at all
             else:
-                absence.is_silent()
-
-    def _must_do_without_lists(self, absence: Absence, now: float) -> bool:
-        """Whether the service has no list to ask, and has said 404 for long enough."""
-        has_none = self._lists.was_refused((absence.families[0], False))
-        return has_none and now >= absence.since + WITHOUT_A_LIST
+                refused = self._lists.was_refused((family, False))
+                absence.is_silent(for_good=refused)
 
 
 def _families(track: Watched) -> Sequence[Family]:
