@@ -37,6 +37,8 @@ RATE_CODES: Final = frozenset({"RATE_LIMITED", "GENERATION_RATE_LIMITED"})
 QUEUE_FULL: Final = "QUEUE_FULL"
 """The code of a 429 that clears when a track ends, not when a minute does."""
 
+_OWN_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
+
 _HINT: Final = 80
 _MESSAGE: Final = 500
 _CLASSES: Final[dict[int, type[APIStatusError]]] = {
@@ -203,6 +205,15 @@ def status_error(
         generation_id=generation_id,
         safe_to_retry=_is_safe(answer.status, code, idempotent=idempotent),
     )
+
+
+def is_in_own_form(error: APIStatusError) -> bool:
+    """Whether an error came as the service's do: JSON with a code in capitals.
+
+    What stands between has other words: HTML, or JSON of its own.
+    """
+    code = error.code or ""
+    return code != f"HTTP_{error.status_code}" and _OWN_CODE.fullmatch(code) is not None
 
 
 def _class_of(status: int, code: str | None) -> type[APIStatusError]:

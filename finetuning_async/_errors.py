@@ -404,12 +404,13 @@ class GenerationFailedError(FinetuningError):
 
 
 class WaitTimeoutError(FinetuningError, TimeoutError):
-    """The wait is over, the track is not; it goes on and stays paid.
+    """The wait is over, the track is not, or could not be looked at; it stays paid.
 
     Wait again with the same id; do not create it again.
 
     Attributes:
         generation: The last state seen; `None` if none was.
+        retry_after: Seconds until it can be looked at, if the reads were used up.
 
     Example:
         try:

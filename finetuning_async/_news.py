@@ -7,18 +7,18 @@ list and out of the register, and teaches how long tracks take.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
 from finetuning_async import _parsing
+from finetuning_async._absentees import Absentees
 from finetuning_async._errors import (
-    APIResponseError,
-    APIStatusError,
     InternalServerError,
     NotFoundError,
 )
 from finetuning_async._next_read import missing
+from finetuning_async._poll_trouble import ENOUGH, LASTS, is_refusal, is_unclear
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -31,12 +31,9 @@ if TYPE_CHECKING:
     from finetuning_async._next_read import Read
     from finetuning_async._poll_schedule import Outlook
     from finetuning_async._server_clock import ServerClock
+    from finetuning_async._types import Kind
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
     from finetuning_async._wire import Answer
-
-GRACE_FOR_404: Final = 10.0
-"""Seconds after acceptance in which a 404 may only mean that the service lags, at 60
-reads a minute."""
 
 LONGEST_PAUSE: Final = 8
 """Turns until a track whose own read failed is looked at again, at most."""
@@ -58,6 +55,7 @@ class News:
         turn: Seconds between two turns of the poll loop.
 
     Attributes:
+        absentees: The tracks that are not there.
         on_state: Told of each change of a state that is read.
         on_refusal: Told of a track that the service will not show.
     """
@@ -80,6 +78,7 @@ class News:
         self._clock = clock
         self._scale = scale
         self._turn = turn
+        self.absentees = Absentees(watched, lists)
         self.on_state: Callable[[AnyTrack], None] = _nobody
         self.on_refusal: Callable[[str], None] = _nobody
 
@@ -124,6 +123,8 @@ class News:
             self._take_absence(read, page, answer)
         else:
             self._look_further(read, page)
+            for track, gone in self.absentees.read(read, offset, page, answer.sent_at):
+                self._give_up(track, gone)
 
     def last(self, track_id: str) -> AnyTrack | None:
         """What was last seen of a track."""
@@ -182,13 +183,18 @@ class News:
 
     def _seen(self, track: Watched, state: AnyTrack, answer: Answer) -> None:
         """Give a state to everybody who waits for it."""
+        if answer.sent_at < track.ran_at and not state.is_final:
+            return  # the answer to a later read was faster
+        if track.absence is not None:
+            track.kind, track.absence = cast("Kind", state.kind), None
+        track.unclear_since = inf
         if track.latest is None or track.latest.status != state.status:
             self.on_state(state)
         track.latest = state
-        track.failures = 0
+        track.failures, track.failure = 0, None
         track.looked_at = max(track.looked_at, answer.sent_at)
         for watcher in list(track.watchers):
-            watcher.update(state)
+            watcher.update(state, answer.sent_at)
         if state.is_final:
             self._learn(track, state, answer.received_at)
             self._inflight.saw_end(state, _hooks(track))
@@ -199,7 +205,7 @@ class News:
         self.date(track, state, answer.received_at)
         if not track.is_urgent:
             self._list.plan(track, anyio.current_time())
-        track.end_overtime()
+        track.end_overtime(answer.sent_at)
 
     def _ended(self, track: Watched) -> None:
         if track.has_webhook:
@@ -239,56 +245,83 @@ class News:
         if 0 < most < inf:
             self._outlook.learn(track.kind, track.length, shortest=least, longest=most)
 
-    def refused(self, read: Read, error: APIStatusError) -> None:
-        """The service will not show what was asked for."""
+    def refused(self, read: Read, error: Exception, sent_at: float) -> None:
+        """The service will not show what was asked for.
+
+        Args:
+            read: What that was.
+            error: Its word.
+            sent_at: When it was asked, on the loop's clock.
+        """
         if read.offset is not None:
-            self._lists.refused(read.listing, anyio.current_time())
+            if is_refusal(error):
+                self._lists.refused(read.listing, anyio.current_time())
+            self._page_failed(read, sent_at)
             return
         (track,) = read.tracks
         if track.row is not None:
             self._end_with_row(track, track.row)
-        elif isinstance(error, NotFoundError) and self._may_be_too_early(track):
-            track.end_overtime()
-        elif isinstance(error, NotFoundError) and _may_be_an_effect(track):
-            track.kind, track.offset = "sound_effect", 0
-            self._list.hasten(track)
+        elif isinstance(error, NotFoundError) or read.is_guess:
+            self._not_there(track, read, sent_at)
         else:
-            for watcher in track.watchers:
-                watcher.fail(error)
+            self._give_up(track, error)
+
+    def _give_up(self, track: Watched, error: Exception) -> None:
+        for watcher in track.watchers:
+            watcher.fail(error)
+        self._ended(track)
+        self.on_refusal(track.track_id)
+
+    def _not_there(self, track: Watched, read: Read, sent_at: float) -> None:
+        """A ``GET`` was answered with a 404."""
+        if not track.watchers and track.track_id in self._list.foreign:
             self._ended(track)
-            self.on_refusal(track.track_id)
+            self.on_refusal(track.track_id)  # who waits for it looks for itself
+            return
+        gone = self.absentees.said_404(track, read.family, sent_at)
+        if gone is not None:
+            self._give_up(track, gone)
 
-    def _may_be_too_early(self, track: Watched) -> bool:
-        """Whether a 404 may only mean that the service has not caught up yet."""
-        now = anyio.current_time()
-        for watcher in track.watchers:  # the answer itself may have told the time
-            self.date(track, watcher.latest, now)
-        if track.accepted_at is None or track.latest is not None:
-            return False
-        return now < track.accepted_at + GRACE_FOR_404 * self._scale
+    def failed(self, read: Read, error: Exception, sent_at: float) -> None:
+        """A read failed for a reason that may pass.
 
-    def failed(self, read: Read, error: Exception) -> None:
-        """A read failed for a reason that may pass."""
+        Args:
+            read: Which.
+            error: Why.
+            sent_at: When it was sent, on the loop's clock.
+        """
         now = anyio.current_time()
         for track in read.tracks:
-            track.end_overtime()
+            track.failure = error
         if read.offset is not None:
-            if isinstance(error, InternalServerError | APIResponseError):
+            if isinstance(error, InternalServerError) or is_unclear(error):
                 self._lists.failed(read.listing, now)
+            self._page_failed(read, sent_at)
             return
         (track,) = read.tracks
+        track.end_overtime(sent_at)
         track.failures += 1
         pause = self._turn * min(2**track.failures, LONGEST_PAUSE)
         if not track.is_urgent:
             self._list.look_at(track, now + pause)
         if track.row is not None:
             self._end_with_row(track, track.row)
+        elif is_unclear(error):
+            track.unclear_since = min(track.unclear_since, now)
+            if track.failures >= ENOUGH and now >= track.unclear_since + LASTS:
+                self._give_up(track, error)
+
+    def _page_failed(self, read: Read, sent_at: float) -> None:
+        for track in read.tracks:
+            track.end_overtime(sent_at)
+        for track, gone in self.absentees.failed(read, sent_at):
+            self._give_up(track, gone)
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
         """Its end is known, if not all about it: the wait does not go on for that."""
         self.on_state(row)
         for watcher in track.watchers:
-            watcher.update(row)
+            watcher.update(row, track.looked_at)
         self._ended(track)
 
 
@@ -299,13 +332,6 @@ def _nobody(_: object) -> None:
 def _hooks(track: Watched) -> set[Hook | None]:
     """Who is told of a track by those who wait for it."""
     return {watcher.pipeline.hook for watcher in track.watchers}
-
-
-def _may_be_an_effect(track: Watched) -> bool:
-    """Whether only an id is known of a track, which does not say where to look."""
-    if track.kind != "music" or track.accepted_at is not None:
-        return False
-    return track.latest is None and all(w.latest is None for w in track.watchers)
 
 
 def _is_cut_short(row: AnyTrack) -> bool:

@@ -9,6 +9,8 @@ are all found, and each read shows something that was due.
 Several that stand on more than one page, between tracks that have ended: the first page
 of those *completed*. One read tells for all of them which have, and says nothing about
 failures and other statuses, so now and then each is looked at in the usual way.
+
+One whose ``GET`` says that it is not there: what its `Absence` asks for next.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from urllib.parse import quote
 
 import attrs
 
-from finetuning_async._watch_list import Family, Watched
+from finetuning_async._types import Family
+from finetuning_async._watch_list import Watched
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
+    from finetuning_async._absence import Step, Sweeps
     from finetuning_async._lists import Listing, Lists
     from finetuning_async._models import Page
     from finetuning_async._watch_list import AnyTrack
@@ -58,6 +62,13 @@ class Read:
     is_filtered: bool = False
 
     @property
+    def is_guess(self) -> bool:
+        """Whether it asks among the effects for what most likely is none."""
+        if self.family == "generations":
+            return False
+        return all(t.absence is not None and t.absence.is_guess for t in self.tracks)
+
+    @property
     def listing(self) -> Listing:
         """The list that a page is of."""
         return self.family, self.is_filtered
@@ -76,15 +87,18 @@ class Read:
         return Call(method="GET", path=path, query=query)
 
 
-def choose(due: Sequence[Watched], *, now: float, lists: Lists) -> Read:
+def choose(due: Sequence[Watched], *, now: float, lists: Lists, sweeps: Sweeps) -> Read:
     """The read for the first of the tracks that are due.
 
     Args:
         due: At least one track, the most urgent first.
         now: On the loop's clock.
         lists: What is known of the lists.
+        sweeps: Which pages are to be read for tracks that are not there.
     """
     first = due[0]
+    if first.absence is not None and first.absence.steps:
+        return _next_step(first.absence.steps[0], due, sweeps)
     family, offset = first.family, first.offset
     if not lists.are_usable((family, False), now) or not _is_listed(first):
         return Read(family, [first])
@@ -99,9 +113,21 @@ def choose(due: Sequence[Watched], *, now: float, lists: Lists) -> Read:
     return Read(family, [first])
 
 
+def _next_step(step: Step, due: Sequence[Watched], sweeps: Sweeps) -> Read:
+    """The read for the first, which is not there: a page shows the others as well."""
+    how, family = step
+    if how == "get":
+        return Read(family, [due[0]])
+    offset = sweeps.offset(family)
+    asked = [t for t in due if t.absence is not None and t.absence.asks(step)]
+    peers = [t for t in due if t.family == family and t.offset == offset]
+    return Read(family, asked + [t for t in peers if _is_listed(t)], offset)
+
+
 def _is_listed(track: Watched) -> bool:
     """Whether a page may say all that is to be known of a track."""
-    return track.offset is not None and track.row is None
+    is_there = track.absence is None
+    return track.offset is not None and track.row is None and is_there
 
 
 def missing(read: Read, page: Page[AnyTrack], *, reach: float = -inf) -> list[Watched]:
@@ -114,6 +140,7 @@ def missing(read: Read, page: Page[AnyTrack], *, reach: float = -inf) -> list[Wa
     """
     shown = {row.id for row in page.items}
     absent = [track for track in read.tracks if track.track_id not in shown]
+    absent = [track for track in absent if track.absence is None]
     some_found = len(absent) < len(read.tracks)
     for track in absent:
         is_older = track.accepted_at is not None and track.accepted_at < reach

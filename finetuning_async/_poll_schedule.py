@@ -42,6 +42,10 @@ SHARE: Final = 0.7
 LOAN: Final = 2
 """Turns that an urgent read may take ahead of time; they are paid back by waiting."""
 
+OUT_OF_TURN: Final = 0.25
+"""The part of the read budget that last looks may use out of turn. It is of the
+caller's share: who waits for a moment asks for a read as by ``get``."""
+
 FIRST_LOOK: Final = 2.0
 """Seconds after acceptance, at 60 reads a minute, while nothing has been learned."""
 
@@ -74,9 +78,10 @@ FAILURE_REMEMBERED: Final = 300.0
 class Pace:
     """The rhythm of the reads: one every `interval` seconds on the long run.
 
-    An urgent read, such as the last look before a deadline, may come up to `LOAN` turns
-    early; the next ones then come later. So no ``per`` seconds hold more than
-    ``SHARE * limit + 1 + LOAN`` reads: 45 at 60 a minute.
+    An urgent read, such as after a webhook, may come up to `LOAN` turns early; the next
+    ones then come later. So no ``per`` seconds hold more than
+    ``SHARE * limit + 1 + LOAN`` reads: 45 at 60 a minute. The last look of a wait may
+    come out of turn besides, ``OUT_OF_TURN * limit`` times in ``per`` seconds.
 
     Args:
         limit: Reads allowed in `per` seconds, at least 1.
@@ -89,18 +94,40 @@ class Pace:
         self.interval = per / (limit * SHARE)
         self.scale = per / limit
         self._next = -inf
+        self._out_of_turn: deque[float] = deque()
 
     def keep_to(self, limit: int) -> None:
         """Take the limit that is really used, which may be lower than the one given."""
         self.interval = self._per / (min(limit, self._limit) * SHARE)
 
-    def next_turn(self, *, urgent: bool = False) -> float:
-        """The earliest time of the next read."""
-        return self._next - LOAN * self.interval if urgent else self._next
+    def next_turn(self, *, urgent: bool = False, last_look: bool = False) -> float:
+        """The earliest time of the next read.
 
-    def spent(self, now: float, turns: int = 1) -> None:
+        Args:
+            urgent: Whether it may come ahead of time.
+            last_look: Whether it may come out of turn.
+        """
+        turn = self._next - LOAN * self.interval if urgent else self._next
+        if not last_look:
+            return turn
+        taken = self._out_of_turn
+        return min(turn, -inf if len(taken) < self._most else taken[0] + self._per)
+
+    @property
+    def _most(self) -> int:
+        return max(int(self._limit * OUT_OF_TURN), 1)
+
+    def spent(self, now: float, turns: int = 1, *, last_look: bool = False) -> None:
         """A read went out at `now`, or `turns` are passed over."""
+        if last_look and self._goes_out_of_turn(now):
+            self._out_of_turn.append(now)
+            return
         self._next = max(self._next, now) + self.interval * turns
+
+    def _goes_out_of_turn(self, now: float) -> bool:
+        while self._out_of_turn and self._out_of_turn[0] <= now - self._per:
+            self._out_of_turn.popleft()
+        return now < self._next and len(self._out_of_turn) < self._most
 
 
 @attrs.frozen

@@ -7,20 +7,21 @@ the loop is gone.
 
 The wheel is held only inside `Poller.wait`, so never while a caller's code runs. A read
 is made in a child task of the driver: it survives the driver's cancellation, and what
-it says reaches the others. A driver that leaves in mid-read hands the wheel on at once,
-so that deadlines are kept whatever a read does; the next read begins when that one has
-ended.
+it says reaches the others. The driver goes on beside it, so that deadlines are kept
+whatever a read does, and another goes out when one hangs (`_poll_flights`). One that
+leaves in mid-read hands the wheel on at once.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from finetuning_async._errors import (
-    APIStatusError,
     AuthenticationError,
     ClientClosedError,
     FinetuningError,
@@ -30,18 +31,24 @@ from finetuning_async._evidence import NoAnswer
 from finetuning_async._lists import Lists
 from finetuning_async._news import News
 from finetuning_async._next_read import Read, choose
+from finetuning_async._poll_flights import HANGS_AFTER, Flight, Flights
 from finetuning_async._poll_schedule import Outlook, Pace
-from finetuning_async._poll_trouble import Trouble
+from finetuning_async._poll_trouble import Trouble, is_refusal, is_unclear
 from finetuning_async._retry import Repeatable
-from finetuning_async._shield import Guarded
-from finetuning_async._watch_list import Waiter, Watched, Watcher, WatchList
+from finetuning_async._shield import Guarded, GuardedGroup
+from finetuning_async._watch_list import (
+    OVERTIME,
+    Waiter,
+    Watched,
+    Watcher,
+    WatchList,
+)
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from finetuning_async._inflight import InFlight
-    from finetuning_async._pipeline import Pipeline
     from finetuning_async._poll_sharing import Sharing
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._server_clock import ServerClock
@@ -51,14 +58,10 @@ if TYPE_CHECKING:
 GRACE_OF_A_READ: Final = 2.0
 """Seconds for which a read on the wire goes on once its driver has to leave."""
 
-PASSING_STATUSES: Final = frozenset({408, 425, 429})
-"""The 4xx that say nothing about the track that was asked for."""
+CANDIDATES: Final = 32
+"""Waiters among whom the next driver is chosen: thousands would take their time."""
 
 _ANY_READ: Final = Call(method="GET", path="/v1/generations")
-
-
-class _Leaves(Exception):  # noqa: N818 - never leaves the poller
-    """The driver is served while a read is under way."""
 
 
 class Poller:
@@ -70,10 +73,6 @@ class Poller:
         limit: Reads allowed in `per` seconds.
         per: Seconds.
     """
-
-    _reader: Waiter
-    """Who reads, while a read is under way: `_read` and `_keep_time` begin with it, and
-    so need no closure of each read."""
 
     def __init__(
         self, inflight: InFlight, clock: ServerClock, *, limit: int, per: float
@@ -89,15 +88,15 @@ class Poller:
         self._idle: dict[Waiter, None] = {}
         self._driver: Waiter | None = None
         self._sleeping_until = -inf
-        self._is_reading = False
-        self._reading: Sequence[Watched] = ()
+        self._flights = Flights()
+        self._worked_at = -inf
         self._trouble = Trouble(scale=scale)
         self._sharing: Sharing | None = None
 
     def __repr__(self) -> str:
         return (
             f"<Poller tracks={len(self._list)} waiters={len(self._idle)}"
-            f" driven={self._driver is not None} reading={self._is_reading}"
+            f" driven={self._driver is not None} reading={len(self._flights)}"
             f" failures={self._trouble.failures}>"
         )
 
@@ -200,14 +199,42 @@ class Poller:
     async def _drive(self, driver: Waiter) -> None:
         self._driver = driver
         try:
-            while not driver.ready:
-                step = self._step(driver)
-                if step is not None:
-                    await step
-            if self._sharing is not None and not self._idle:
-                await self._sharing.leave()
+            async with GuardedGroup(driver) as reads:
+                try:
+                    await self._steps(driver, reads)
+                finally:
+                    self._hurry(driver)
         finally:
             self._let_go(driver)
+            for flight in self._flights.of(driver):
+                self._flights.discard(flight)
+
+    async def _steps(self, driver: Waiter, reads: GuardedGroup) -> None:
+        while not driver.ready:
+            step = self._step(driver, reads)
+            if step is not None:
+                await step
+            reads.reap()
+        if self._sharing is not None and not self._idle:
+            await self._sharing.leave()
+
+    def _hurry(self, driver: Waiter) -> None:
+        """Hand the wheel on, and end the reads of a driver that leaves.
+
+        Others may still have use for them; but that makes it late by `OVERTIME` at
+        most, and what hangs is not worth it.
+        """
+        now = anyio.current_time()
+        longest = GRACE_OF_A_READ
+        if driver.ready:
+            left = max(driver.deadline + OVERTIME - now, 0.0)
+            longest = min(longest, left) if self._idle else 0.0
+        under_way = self._flights.of(driver)
+        if under_way:
+            self._let_go(driver)
+        for flight in under_way:
+            hangs = driver.ready and now > flight.sent_at + HANGS_AFTER
+            flight.work.hurry(0.0 if hangs else longest)
 
     def _let_go(self, driver: Waiter) -> None:
         """Leave the wheel; a driver that has left already does nothing here."""
@@ -220,34 +247,42 @@ class Poller:
         if self._driver is not None:
             return
         if self._idle:
-            next(iter(self._idle)).wake()
+            # The last to leave: a driver that leaves takes its reads along.
+            some = islice(self._idle, CANDIDATES)
+            max(some, key=lambda waiter: waiter.deadline).wake()
         else:
             self._trouble.rest()
 
-    def _step(self, driver: Waiter) -> Awaitable[None] | None:
-        """What to wait for next; `None` if the driver has to leave."""
+    def _step(self, driver: Waiter, reads: GuardedGroup) -> Awaitable[None] | None:
+        """What to wait for next; `None` if nothing, or if the driver has to leave."""
         now = anyio.current_time()
         self._ring(driver, now)
         if driver.ready:
             return None
         self._list.follow_inflight(now)
         meeting = inf if self._sharing is None else self._sharing.next_meeting
-        look = self._next_look(now)
         if self._sharing is not None and meeting <= now:
             return self._sharing.meet()
+        look = self._next_look(now)
         if look <= now:
-            return self._look(driver)
+            self._look(driver, reads)
+            return None
         return self._sleep(driver, min(look, self._list.next_alarm(), meeting))
 
     def _next_look(self, now: float) -> float:
-        """When to read next: something is due, its turn has come, none is under way."""
-        if self._is_reading or not self._may_read(now):
+        """When to read next: what is due, at its turn, with none in the way."""
+        last = self._list.awaits_last_look
+        if not (last or self._may_read(now)):
+            return inf
+        free = self._flights.next_may_begin(now, is_last_look=last)
+        if free == inf:
             return inf
         look = self._list.next_look()
         if look <= now:
             self._list.due(now)  # a track that was due may have left
             look = self._list.next_look()
-        return max(look, self._pace.next_turn(urgent=look == -inf))
+        turn = self._pace.next_turn(urgent=look == -inf, last_look=last)
+        return max(look, turn, free)
 
     def _may_read(self, now: float, track: Watched | None = None) -> bool:
         return self._sharing is None or self._sharing.may_read(now, track)
@@ -265,86 +300,88 @@ class Poller:
             self._driver.wake()
 
     def _ring(self, driver: Waiter, now: float) -> None:
-        if self._list.next_alarm() <= now:
-            limiter = driver.pipeline.limiter
-            turn_comes = limiter.earliest(_ANY_READ.route) <= now
-            may_look = turn_comes and not self._trouble.failures
-            self._list.ring(now, may_look=may_look, reading=self._reading)
+        if self._list.next_alarm() > now:
+            return
+        # The limiter reads the clock for itself: it is later than `now`, if not much.
+        permit = driver.pipeline.limiter.earliest(_ANY_READ.route)
+        has_one = permit <= anyio.current_time() + OVERTIME
+        turn = self._pace.next_turn(urgent=True, last_look=True)
+        self._list.ring(
+            now,
+            may_look=lambda watcher: has_one and turn <= now + watcher.overtime,
+            asked_at=self._flights.asked_at,
+        )
+
+    def obstacle(self, watcher: Watcher) -> tuple[str, float | None]:
+        """Why a track could not be looked at, as far as known.
+
+        Returns:
+            The reason, and in how many seconds it can be, if that is known.
+        """
+        now = anyio.current_time()
+        track = self._list.get(watcher.track_id)
+        if track is not None and track.absence is not None:
+            return "the service says that there is no such track (404)", None
+        if watcher.asked_at < inf:
+            return f"no answer came within {now - watcher.asked_at:.1f} s", None
+        pause = watcher.pipeline.limiter.earliest(_ANY_READ.route) - now
+        if pause > OVERTIME:
+            return f"the reads are used up, the next is free in {pause:.0f} s", pause
+        failure = self._trouble.last or (track and track.failure)
+        if failure:
+            return f"the last look failed: {failure}", None
+        return "its turn among the other looks did not come", None
 
     # One read.
 
-    async def _look(self, driver: Waiter) -> None:
-        guarded = Guarded(self._read, grace=GRACE_OF_A_READ, place=driver)
-        self._is_reading, self._reader = True, driver
-        try:
-            await guarded.run(self._keep_time)
-        except _Leaves:
-            pass
-        finally:
-            self._is_reading, self._reading = False, ()
-            del self._reader
-            if self._driver is not None:
-                self._driver.wake()
+    def _look(self, driver: Waiter, reads: GuardedGroup) -> None:
+        flight = Flight(driver)
+        flight.work = Guarded(
+            partial(self._read, flight), grace=GRACE_OF_A_READ, place=driver
+        )
+        self._flights.add(flight)
+        reads.start(flight.work)
 
-    async def _keep_time(self, under_way: Guarded[None]) -> None:
-        """Ring alarms while a read is under way, however long it takes.
-
-        A driver that has to leave meanwhile hands the wheel on at once.
-        """
-        driver = self._reader
-        try:
-            while not under_way.is_done:
-                self._ring(driver, anyio.current_time())
-                if driver.ready:
-                    break
-                self._sleeping_until = alarm = self._list.next_alarm()
-                await driver.parked_until(alarm)
-        except BaseException:
-            self._let_go(driver)
-            raise
-        if not under_way.is_done:  # it has to leave
-            self._let_go(driver)
-            raise _Leaves
-
-    async def _read(self, guarded: Guarded[None]) -> None:
+    async def _read(self, flight: Flight, guarded: Guarded[None]) -> None:
         """Take a turn, then read what is due at that moment. Runs in a child task."""
-        read: Read | None = None
-        driver = self._reader
+        pipeline = flight.reader.pipeline
         try:
-            permit = await driver.pipeline.turn(_ANY_READ)
+            permit = await pipeline.turn(_ANY_READ)
             try:
                 await guarded.checkpoint()
-                read = self._begin(driver.pipeline)
+                read = self._begin(flight)
             finally:
-                if read is None:
+                if flight.read is None:
                     permit.unsent()
             if read is not None:
                 with guarded.held():
-                    answer = await driver.pipeline.send(read.call, permit)
-                    driver.pipeline.check(read.call, answer)
+                    answer = await pipeline.send(read.call, permit)
+                    pipeline.check(read.call, answer)
                     self._news.take(read, answer)
-                    self._trouble.over(anyio.current_time())
-                    await driver.pipeline.limiter.flush()
+                    self._worked_at = anyio.current_time()
+                    self._trouble.over(self._worked_at)
+                    await pipeline.limiter.flush()
         except (NoAnswer, Repeatable, FinetuningError) as failure:
-            self._failed(driver.pipeline, read, failure)
+            self._failed(flight, failure)
+        finally:
+            self._flights.discard(flight)
+            if self._driver is not None:
+                self._driver.wake()
 
-    def _begin(self, pipeline: Pipeline) -> Read | None:
+    def _begin(self, flight: Flight) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""
         now = anyio.current_time()
-        limit = pipeline.limiter.status().reads.limit
+        limit = flight.reader.pipeline.limiter.status().reads.limit
         if limit is not None:  # the service may have named a lower one
             self._pace.keep_to(limit)
-        due = []
-        for track in self._list.due(now, soon=self._pace.interval):
-            if self._may_read(now, track):
-                due.append(track)
-            else:
-                self._list.look_at(track, now + self._pace.interval)
+        due = self._due(now)
         if not due:
             return None
-        read = choose(due, now=now, lists=self._lists)
-        self._reading = read.tracks
-        self._pace.spent(now)
+        sweeps = self._news.absentees.sweeps
+        read = choose(due, now=now, lists=self._lists, sweeps=sweeps)
+        flight.read, flight.sent_at = read, now
+        last_look = any(self._list.is_last_look(track) for track in read.tracks)
+        self._pace.spent(now, last_look=last_look)
         for track in read.tracks:
             track.is_urgent = False
             if not read.is_filtered:  # it may show no state of theirs
@@ -352,34 +389,51 @@ class Poller:
             self._list.look_at(track, now + self._pace.interval)
         return read
 
+    def _due(self, now: float) -> list[Watched]:
+        """The tracks to be looked at by this process; the others may wait."""
+        due = []
+        for track in self._list.due(now, soon=self._pace.interval):
+            if self._may_read(now, track) or self._list.is_last_look(track):
+                due.append(track)
+            else:
+                self._list.look_at(track, now + self._pace.interval)
+        return due
+
     # What became of it.
 
     def _failed(
-        self, pipeline: Pipeline, read: Read | None, failure: Exception
+        self, flight: Flight, failure: NoAnswer | Repeatable | FinetuningError
     ) -> None:
         """Sort a failure: of the client, of the account, of one read, or passing."""
-        now = anyio.current_time()
+        now, read = anyio.current_time(), flight.read
         error = failure.error if isinstance(failure, Repeatable) else failure
+        if isinstance(error, NoAnswer):
+            error = error.as_error(_ANY_READ if read is None else read.call)
         if isinstance(error, ClientClosedError):
-            self.close(pipeline.transport.pool)
-        elif isinstance(error, AuthenticationError | PermissionDeniedError):
-            self._end(lambda _: error)
-        elif read is not None and _is_refusal(error):
-            self._trouble.over(now)
-            self._news.refused(read, error)
+            self.close(flight.reader.pipeline.transport.pool)
+        elif read is not None and _is_final(read, error):
+            self._refused(read, error, flight.sent_at)
         else:
-            self._pace.spent(now, self._trouble.failed(now, error))
+            if flight.sent_at >= self._worked_at:  # else a later one has worked
+                self._pace.spent(now, self._trouble.failed(now, error))
             if read is not None:
-                self._news.failed(read, error)
+                self._news.failed(read, error, flight.sent_at)
+            if self._trouble.lasts(now):
+                self._end(lambda _: error)
+
+    def _refused(self, read: Read, error: FinetuningError, sent_at: float) -> None:
+        """The service itself says no: to the account, or to what was asked for."""
+        ends_all = isinstance(error, AuthenticationError | PermissionDeniedError)
+        if ends_all and not read.is_guess:
+            self._end(lambda _: error)
+            return
+        self._trouble.over(anyio.current_time())
+        self._news.refused(read, error, sent_at)
 
 
-def _is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
-    """Whether asking again would be answered in the same way."""
-    return (
-        isinstance(error, APIStatusError)
-        and error.status_code < 500
-        and error.status_code not in PASSING_STATUSES
-    )
+def _is_final(read: Read, error: FinetuningError) -> bool:
+    """Whether a read is not made again; a guess is not worth it in any case."""
+    return is_refusal(error) or (read.is_guess and is_unclear(error))
 
 
 def _closed(waiter: Waiter) -> ClientClosedError:

@@ -10,9 +10,10 @@ the child and does not end before it.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 from sniffio import current_async_library
 
@@ -20,8 +21,9 @@ from finetuning_async._parking import Parking, running_loop, running_task
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -139,12 +141,7 @@ class Guarded(Generic[T]):
         No scope of the caller's reaches the child: what they say comes by `hurry`, and
         before that by the caller's count of cancellations.
         """
-        if anyio.current_effective_deadline() <= anyio.current_time():
-            self.hurry()
-        self._caller = running_task()
-        self._cancelling = self._caller.cancelling()
-        child = running_loop().create_task(self._child())
-        child.add_done_callback(self._ended)
+        child = self.begin_task()
         cancelled: BaseException | None = None
         try:
             try:
@@ -159,12 +156,22 @@ class Guarded(Generic[T]):
         except BaseException as error:
             cancelled = error
         if cancelled is None:
-            return self._outcome()
+            return self.outcome()
         self.hurry()
         try:
             raise await self._outlast(cancelled)
         finally:
-            del cancelled  # or its traceback would hold itself
+            del cancelled, child  # or its traceback would hold itself
+
+    def begin_task(self) -> asyncio.Task[None]:
+        """Start the work in a task, on asyncio, for the caller's task."""
+        if anyio.current_effective_deadline() <= anyio.current_time():
+            self.hurry()
+        self._caller = running_task()
+        self._cancelling = self._caller.cancelling()
+        child = running_loop().create_task(self.child())
+        child.add_done_callback(self._ended)
+        return child
 
     async def _outlast(self, cancelled: BaseException) -> BaseException:
         """Wait for the end, although the caller is cancelled; what to raise then.
@@ -190,7 +197,7 @@ class Guarded(Generic[T]):
         """
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._child)
+                group.start_soon(self.child)
                 try:
                     if meanwhile is not None:
                         await meanwhile(self)
@@ -204,14 +211,19 @@ class Guarded(Generic[T]):
         except BaseException:
             self._error = None  # or its traceback would hold itself
             raise
-        return self._outcome()
+        return self.outcome()
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:  # that of the work comes first
             self._error = error
         self.hurry()
 
-    def _outcome(self) -> T:
+    def outcome(self) -> T:
+        """What the work returned, once it is done.
+
+        Raises:
+            BaseException: What it raised.
+        """
         error, self._error = self._error, None
         if error is None and self._result:
             return self._result[0]
@@ -223,15 +235,21 @@ class Guarded(Generic[T]):
         finally:
             del error  # or its traceback would hold itself
 
-    def hurry(self) -> None:
-        """Cancel the work; what is held has no more than `grace` seconds from now."""
+    def hurry(self, grace: float | None = None) -> None:
+        """Cancel the work; what is held has no more than `grace` seconds from now.
+
+        Args:
+            grace: Instead of that which it was made with.
+        """
         self._left = True
-        self._until = min(self._until, anyio.current_time() + self._grace)
+        grace = self._grace if grace is None else grace
+        self._until = min(self._until, anyio.current_time() + grace)
         if self._part is not None:
             self._part.deadline = self._until
         self._whole.cancel()
 
-    async def _child(self) -> None:
+    async def child(self) -> None:
+        """The work, in the child task."""
         try:
             with self._whole:
                 self._result.append(await self._work(self))
@@ -249,6 +267,80 @@ class Guarded(Generic[T]):
         if not self.is_done:
             self.is_done = True
             self._place.wake()
+
+
+class GuardedGroup:
+    """Guarded works of one call, which goes on while they run.
+
+    To be used with ``async with``, by one task; leaving the block waits for the end of
+    all of them, without hurry unless `Guarded.hurry` was said, however the caller is
+    cancelled meanwhile.
+
+    Args:
+        place: Where the caller waits; it is woken there as each ends.
+    """
+
+    def __init__(self, place: Parking) -> None:
+        self._place = place
+        self._works: dict[Guarded[Any], object] = {}
+        self._group: anyio.abc.TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        if current_async_library() != "asyncio":
+            self._group = anyio.create_task_group()
+            await self._group.__aenter__()
+        return self
+
+    def __iter__(self) -> Iterator[Guarded[Any]]:
+        return iter(self._works)
+
+    def start(self, work: Guarded[Any]) -> None:
+        """Start a work whose place is the group's."""
+        if self._group is None:
+            self._works[work] = work.begin_task()
+        else:
+            self._works[work] = None
+            self._group.start_soon(work.child)
+
+    def reap(self) -> None:
+        """Forget the works that have ended.
+
+        Raises:
+            BaseException: What one of them raised.
+        """
+        for work in [work for work in self._works if work.is_done]:
+            del self._works[work]
+            work.outcome()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, GeneratorExit):  # closed from outside: nothing to await
+            return
+        if self._group is None:
+            await self._outlast()
+        elif isinstance(error, Exception):  # the group would wrap it
+            await self._group.__aexit__(None, None, None)
+        else:
+            await self._group.__aexit__(kind, error, trace)
+
+    async def _outlast(self) -> None:
+        """As `Guarded._outlast`."""
+        cancelled: BaseException | None = None
+        with anyio.CancelScope(shield=True):
+            while not all(work.is_done for work in self._works):
+                try:
+                    await self._place.parked()
+                except anyio.get_cancelled_exc_class() as again:
+                    cancelled = again
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # or its traceback would hold itself
 
 
 async def carried_to_its_end(

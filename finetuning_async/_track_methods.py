@@ -188,19 +188,26 @@ class TrackMethods(ABC):
         """Wait for the final state of a track: ``completed`` or ``failed``.
 
         All waits of an account share one poll loop. Passing failures of a read end no
-        wait.
+        wait: neither an outage nor a single 404, nor what a gateway says instead of the
+        service, until that lasts for 90 s.
 
         Args:
             generation_or_id: The track, or its id; it may come from another process. An
                 id may be a track's or an effect's, so what comes may be either.
-            timeout: Seconds; `None` for no limit.
+            timeout: Seconds; `None` for no limit. The track is looked at once more when
+                they are over, and that look is heard for up to 1 s. With 0 it is one
+                look, heard for as long as a request may take; none if the reads of the
+                minute are used up, which the error says.
             on_update: Called with each changed state, the final one last; plain or
                 async. What it raises ends this wait, and no other.
 
         Raises:
-            WaitTimeoutError: It still runs; `generation` is the last state seen.
-            NotFoundError: There is no such track.
+            WaitTimeoutError: It still runs, or could not be looked at: the message says
+                which; `generation` is the last state seen.
+            NotFoundError: There is no such track: for 30 s neither its own read nor the
+                whole list has shown it, three times each.
             AuthenticationError: The key does not hold.
+            PermissionDeniedError: The plan has no API access.
             ClientClosedError: The client was closed meanwhile.
         """
         final = await self._session().wait(

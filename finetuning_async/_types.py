@@ -37,6 +37,9 @@ Example:
     icons: dict[Kind, str] = {"music": "♫", "instrumental": "𝄞", "sound_effect": "♪"}
 """
 
+Family: TypeAlias = Literal["generations", "sound_effects"]
+"""A list of the service: of tracks, or of effects."""
+
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 """What a create does when its fate cannot be learned."""
 

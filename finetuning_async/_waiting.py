@@ -23,7 +23,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._inflight import Ticket
 from finetuning_async._types import FINAL_STATUSES
-from finetuning_async._watch_list import Waiter, Watcher
+from finetuning_async._watch_list import OVERTIME, Waiter, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -98,8 +98,13 @@ class Waiting:
     ) -> Watch:
         track_id, latest, kind = _identify(track)
         longest = inf if timeout is None else check_timeout(timeout)
-        deadline = anyio.current_time() + longest
-        watcher = Watcher(self._pipeline, track_id, latest, deadline=deadline)
+        watcher = Watcher(
+            self._pipeline,
+            track_id,
+            latest,
+            deadline=anyio.current_time() + longest,
+            overtime=OVERTIME if longest else self._pipeline.transport.longest_read,
+        )
         return Watch(self._poller, watcher, kind, longest)
 
     async def for_a_place(self, order: Order) -> None:
@@ -194,9 +199,52 @@ class Watch:
         if watcher.error is not None:
             raise _about(watcher.error, watcher.track_id)
         if watcher.is_over:
-            age = self._poller.age(watcher.track_id)
-            raise _time_over(watcher, self._longest, age or 0.0)
+            raise self._time_over()
         return None
+
+    def _time_over(self) -> WaitTimeoutError:
+        known, pause = self._what_is_known()
+        error = WaitTimeoutError(
+            f"{self.watcher.track_id} {known} stays paid: wait again by its id, do not"
+            f" create it again.{self._advice()}",
+            generation_id=self.watcher.track_id,
+            generation=self.watcher.latest,
+            safe_to_retry=True,
+        )
+        error.retry_after = pause
+        return error
+
+    def _what_is_known(self) -> tuple[str, float | None]:
+        """That it runs, that it ran a while ago, or that nobody could look.
+
+        And in how many seconds somebody can, if that is known.
+        """
+        watcher, within = self.watcher, f"within {self._longest:g} s"
+        latest, seen_at = watcher.latest, watcher.seen_at
+        if latest is not None and seen_at >= watcher.deadline:
+            return (
+                f"still runs: it did not end {within}; its last status is"
+                f" {latest.status!r}. It goes on and"
+            ), None
+        why, pause = self._poller.obstacle(watcher)
+        if latest is None or seen_at == -inf:
+            return f"could not be looked at {within}: {why}. If it is there, it", pause
+        ago = anyio.current_time() - seen_at
+        return (
+            f"did not end {within}, as far as is known: it was {latest.status!r}"
+            f" {ago:.1f} s ago, and since then {why}. It"
+        ), pause
+
+    def _advice(self) -> str:
+        latest = self.watcher.latest
+        age = self._poller.age(self.watcher.track_id) or 0.0
+        is_stuck = max(self._longest, age) >= STUCK_AFTER
+        if latest is None or latest.status != "processing" or not is_stuck:
+            return ""
+        return (
+            " More than 5 minutes in processing may be a failure that the service did"
+            " not record; its advice is to contact support."
+        )
 
 
 def check_timeout(timeout: float, name: str = "timeout") -> float:
@@ -243,22 +291,3 @@ def _identify(
     if not isinstance(getattr(track, "id", None), str):
         raise InvalidRequestError("generation_or_id", track, "a track, or its id")
     return track.id, track, cast("Kind", track.kind)
-
-
-def _time_over(watcher: Watcher, waited: float, age: float) -> WaitTimeoutError:
-    latest = watcher.latest
-    status = "not seen" if latest is None else latest.status
-    advice = (
-        " More than 5 minutes in processing may be a failure that the service did not"
-        " record; its advice is to contact support."
-        if status == "processing" and max(waited, age) >= STUCK_AFTER
-        else ""
-    )
-    return WaitTimeoutError(
-        f"{watcher.track_id} did not end within {waited:g} s; its last status is"
-        f" {status!r}. It goes on and stays paid: wait again by its id, do not create"
-        f" it again.{advice}",
-        generation_id=watcher.track_id,
-        generation=latest,
-        safe_to_retry=True,
-    )

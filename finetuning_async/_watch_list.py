@@ -9,36 +9,31 @@ WatchList    all of them, and the schedule
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from finetuning_async._alarms import Alarms
 from finetuning_async._hints import Hints
 from finetuning_async._parking import Parking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from finetuning_async._absence import Absence
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._poll_schedule import Outlook
     from finetuning_async._poll_words import Wanted
-    from finetuning_async._types import Kind
+    from finetuning_async._types import Family, Kind
 
     AnyTrack: TypeAlias = Generation | SoundEffect
 
-Family: TypeAlias = Literal["generations", "sound_effects"]
-
-LAST_LOOK: Final = 0.5
-"""Seconds before a deadline, at 60 reads a minute, at which a track is looked at once
-more, so that the answer is there in time. If that look had no turn, it comes after."""
+NEVER: Final = -inf
+"""One object for all: each ``-inf`` would be a float more, for thousands that wait."""
 
 OVERTIME: Final = 1.0
-"""Seconds on the wire that a last look may still take after the deadline."""
-
-TURN_COMES: Final = 2.0
-"""Seconds, at 60 reads a minute, that the first look of all may wait for its turn in
-the rhythm of the reads, before that."""
+"""Seconds for which a look that is under way at a deadline, or begins then, is heard
+after it."""
 
 
 class Waiter(Parking):
@@ -81,11 +76,23 @@ class Watcher(Waiter):
     Attributes:
         track_id: Which.
         latest: The last state seen, or the one the caller brought.
+        overtime: Seconds after its deadline for which its last look is heard.
+        seen_at: When the last state seen was asked for, on the loop's clock.
+        asked_at: Since when an answer about its track was awaited when its time was
+            over, likewise; `inf` if none was.
         in_overtime: Whether its deadline has passed and one last look is under way.
         is_over: Whether that has been, too.
     """
 
-    __slots__ = ("in_overtime", "is_over", "latest", "track_id")
+    __slots__ = (
+        "asked_at",
+        "in_overtime",
+        "is_over",
+        "latest",
+        "overtime",
+        "seen_at",
+        "track_id",
+    )
 
     def __init__(
         self,
@@ -94,10 +101,14 @@ class Watcher(Waiter):
         latest: AnyTrack | None,
         *,
         deadline: float = inf,
+        overtime: float = OVERTIME,
     ) -> None:
         super().__init__(pipeline, deadline=deadline)
         self.track_id: str = track_id
         self.latest = latest
+        self.overtime: float = overtime
+        self.seen_at: float = NEVER
+        self.asked_at: float = inf
         self.in_overtime: bool = False
         self.is_over: bool = False
 
@@ -106,10 +117,11 @@ class Watcher(Waiter):
         self.is_over = True
         self.make_ready()
 
-    def update(self, track: AnyTrack) -> None:
+    def update(self, track: AnyTrack, seen_at: float) -> None:
         """Take a state; wake the consumer if it says something new."""
         known = self.latest
         self.latest = track
+        self.seen_at = max(self.seen_at, seen_at)
         if known is None or known.status != track.status:
             self.make_ready()
 
@@ -134,12 +146,18 @@ class Watched:
             on none.
         is_urgent: Whether it shall be looked at before its turn.
         failures: Looks at it alone that failed, one after another.
+        failure: Why the last look failed; `None` if it did not.
+        unclear_since: When they began to be answered by what may not be the service,
+            on the loop's clock; `inf` if they are not.
+        absence: What was said of it since its ``GET`` was answered with a 404.
         has_webhook: Whether a create of this process gave it one.
         noticed_at: When there was a hint about it, on the loop's clock.
     """
 
     __slots__ = (
+        "absence",
         "accepted_at",
+        "failure",
         "failures",
         "has_webhook",
         "is_urgent",
@@ -154,6 +172,7 @@ class Watched:
         "row",
         "show_by",
         "track_id",
+        "unclear_since",
         "watchers",
     )
 
@@ -165,25 +184,35 @@ class Watched:
         self.watchers: dict[Watcher, None] = {}
         self.latest: AnyTrack | None = None
         self.row: AnyTrack | None = None
-        self.next_look = -inf
-        self.show_by = -inf
-        self.looked_at = -inf
-        self.ran_at = -inf
+        self.next_look = NEVER
+        self.show_by = NEVER
+        self.looked_at = NEVER
+        self.ran_at = NEVER
         self.offset: int | None = 0
         self.is_urgent = False
         self.failures = 0
+        self.failure: Exception | None = None
+        self.unclear_since = inf
+        self.absence: Absence | None = None
         self.has_webhook = False
-        self.noticed_at = -inf
+        self.noticed_at = NEVER
 
     @property
     def family(self) -> Family:
         """Where it is listed."""
         return "sound_effects" if self.kind == "sound_effect" else "generations"
 
-    def end_overtime(self) -> None:
-        """A look has come to its end: no deadline waits for another."""
+    def end_overtime(self, began_at: float) -> None:
+        """A look has come to its end: no deadline waits for it any longer.
+
+        Args:
+            began_at: When that look was sent, on the loop's clock. What ended between
+                a look and the deadline is seen by another, if one is to come.
+        """
         for watcher in self.watchers:
-            if watcher.in_overtime:
+            another = self.is_urgent or self.looked_at >= watcher.deadline
+            is_last = began_at >= watcher.deadline or not another
+            if watcher.in_overtime and is_last:
                 watcher.end()
 
 
@@ -208,6 +237,7 @@ class WatchList:
         self._watching_all = 0
         self._soonest = inf
         self._alarms: Alarms[Waiter] = Alarms()
+        self._last_looks: list[Watched] = []
         self.hints = Hints()
         self.foreign: set[str] = set()
 
@@ -217,6 +247,10 @@ class WatchList:
     def get(self, track_id: str) -> Watched | None:
         """The track, if it is under watch."""
         return self._tracks.get(track_id)
+
+    def absent(self) -> list[Watched]:
+        """The tracks that were not there when they were asked for."""
+        return [t for t in self._tracks.values() if t.absence is not None]
 
     def watchers(self) -> Iterator[Watcher]:
         """Everybody who waits for a track."""
@@ -229,9 +263,8 @@ class WatchList:
             track = self._start(watcher.track_id, kind, now)
         track.watchers[watcher] = None
         self._alarms.set(watcher, watcher.deadline)
-        self._look_before_the_end(track, watcher, now)
         if track.latest is not None:
-            watcher.update(track.latest)
+            watcher.update(track.latest, track.ran_at)
         return track
 
     def discard(self, watcher: Watcher) -> None:
@@ -332,8 +365,6 @@ class WatchList:
         look = now + pause
         self.look_at(track, look)
         track.show_by = self._outlook.show_by(look, end=end, now=now)
-        for watcher in track.watchers:
-            self._look_before_the_end(track, watcher, now)
 
     def plan_unseen(self, track: Watched, now: float) -> None:
         """The same for one of which is known only that it has not completed."""
@@ -344,15 +375,6 @@ class WatchList:
     def _awaits_hook(self, track: Watched) -> bool:
         noticed = track.noticed_at > -inf
         return track.has_webhook and self.hints.hooks_arrive and not noticed
-
-    def _look_before_the_end(
-        self, track: Watched, watcher: Watcher, now: float
-    ) -> None:
-        last_chance = watcher.deadline - LAST_LOOK * self._scale
-        if now < last_chance:
-            track.show_by = min(track.show_by, last_chance)
-            if last_chance < track.next_look:
-                self.look_at(track, last_chance)
 
     def look_at(self, track: Watched, moment: float) -> None:
         """Look at a track at a time of the loop's clock."""
@@ -394,46 +416,65 @@ class WatchList:
         """The first deadline."""
         return self._alarms.first()
 
+    @property
+    def awaits_last_look(self) -> bool:
+        """Whether a wait has to end unless its track is looked at now."""
+        if self._last_looks:
+            self._last_looks = [t for t in self._last_looks if self._is_pressing(t)]
+        return bool(self._last_looks)
+
+    def is_last_look(self, track: Watched) -> bool:
+        """Whether that would be one for a track."""
+        return track in self._last_looks and self._is_pressing(track)
+
+    def _is_pressing(self, track: Watched) -> bool:
+        return track.is_urgent and self._tracks.get(track.track_id) is track
+
     def ring(
-        self, now: float, *, may_look: bool, reading: Collection[Watched] = ()
+        self,
+        now: float,
+        *,
+        may_look: Callable[[Watcher], bool],
+        asked_at: Callable[[Watched], float],
     ) -> None:
-        """Make everybody ready whose deadline has come.
+        """Make everybody ready whose deadline has come, or has a last look to wait for.
 
         Args:
             now: On the loop's clock.
-            may_look: Whether a track that has not been seen of late can be looked at
-                once more.
-            reading: The tracks that the read under way should show.
+            may_look: Whether there can be a look in time for a watcher.
+            asked_at: Says since when an answer about a track is awaited; `inf` if none
+                is.
         """
         for waiter in self._alarms.ring(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
-            elif not self._looks_once_more(waiter, now, may_look, reading):
-                self._end(waiter)
+            elif not self._looks_once_more(waiter, now, may_look, asked_at):
+                self._end(waiter, asked_at)
 
-    def _end(self, watcher: Watcher) -> None:
+    def _end(self, watcher: Watcher, asked_at: Callable[[Watched], float]) -> None:
         """Its time is over; if the end of its track is known, it is told that first."""
         track = self._tracks.get(watcher.track_id)
-        if track is not None and track.row is not None:
-            watcher.update(track.row)
+        if track is not None:
+            watcher.asked_at = asked_at(track)
+            if track.row is not None:
+                watcher.update(track.row, track.looked_at)
         watcher.end()
 
     def _looks_once_more(
-        self, watcher: Watcher, now: float, may_look: bool, reading: Collection[Watched]
+        self,
+        watcher: Watcher,
+        now: float,
+        may_look: Callable[[Watcher], bool],
+        asked_at: Callable[[Watched], float],
     ) -> bool:
         track = self._tracks.get(watcher.track_id)
         if watcher.in_overtime or track is None:
             return False
-        longest = OVERTIME
-        if track.looked_at >= watcher.deadline - LAST_LOOK * self._scale:
-            if track not in reading:
-                return False  # that was the last look
-        elif may_look:
-            if track.looked_at == -inf:
-                longest += TURN_COMES * self._scale
+        if may_look(watcher):
             self.hasten(track)
-        else:
+            self._last_looks.append(track)
+        elif asked_at(track) == inf:
             return False
         watcher.in_overtime = True
-        self._alarms.set(watcher, now + longest)
+        self._alarms.set(watcher, now + watcher.overtime)
         return True

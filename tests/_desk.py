@@ -20,8 +20,7 @@ from finetuning_async._watch_list import Watched, Watcher, WatchList
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
-    from finetuning_async._types import Kind
-    from finetuning_async._watch_list import Family
+    from finetuning_async._types import Family, Kind
 
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TURN = 1.5
@@ -78,6 +77,12 @@ class Desk:
         data = {name: rows, "hasMore": has_more, "nextOffset": offset + 99}
         read = Read(family, tracks, offset, is_filtered=is_filtered)
         self.news.take(read, reply(data))
+
+    def refused(self, read: Read, error: Exception) -> None:
+        self.news.refused(read, error, anyio.current_time())
+
+    def failed(self, read: Read, error: Exception) -> None:
+        self.news.failed(read, error, anyio.current_time())
 
     def get(self, track: Watched, row: dict[str, Any]) -> None:
         self.news.take(Read(track.family, [track]), reply(row))

@@ -166,7 +166,7 @@ def assert_nothing_left(client: AsyncClient) -> None:
     """Nobody waits, nothing is watched, no alarm is set."""
     poller = poller_of(client)
     assert poller._driver is None
-    assert not poller._is_reading
+    assert len(poller._flights) == 0
     assert not poller._idle
     assert len(poller._list) == 0
     assert len(poller._list._alarms) == 0

@@ -58,7 +58,7 @@ async def test_a_track_is_told_from_its_request_to_its_end() -> None:
     assert (sent.budget, sent.available) == ("creates", 0)
     assert isinstance(received, ResponseReceived)
     assert (received.status, received.code, received.remaining) == (202, None, 9)
-    assert received.duration == pytest.approx(received.at - sent.at)
+    assert received.duration == pytest.approx(received.at - sent.at, abs=0.001)
     accepted, ended = _of(GenerationAccepted, seen)[0], _of(GenerationEnded, seen)[0]
     assert seen.index(accepted) == 2
     assert accepted.generation_id == ended.generation_id == track.id

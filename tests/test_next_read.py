@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetuning_async._absence import Sweeps
 from finetuning_async._lists import Lists
 from finetuning_async._models import Generation, Page
 from finetuning_async._next_read import (
@@ -39,7 +40,7 @@ def tracks(
 
 
 def chosen(due: list[Watched], lists: Lists | None = None, now: float = 0.0) -> Read:
-    return choose(due, now=now, lists=lists or Lists(scale=1.0))
+    return choose(due, now=now, lists=lists or Lists(scale=1.0), sweeps=Sweeps())
 
 
 def page(*ids: str, has_more: bool = False, next_offset: int = 99) -> Page[Generation]:

@@ -70,6 +70,39 @@ def test_no_minute_holds_more_than_45_reads(
         assert sum(first <= at < first + 60 for at in reads) <= 42 + 1 + LOAN
 
 
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 5.0), st.sampled_from(["", "urgent", "last"])),
+        max_size=300,
+    )
+)
+def test_last_looks_out_of_turn_leave_the_rhythm_and_the_limit_alone(
+    wishes: list[tuple[float, str]],
+) -> None:
+    pace = Pace(limit=60, per=60.0)
+    now, reads = 0.0, []
+    for pause, how in wishes:
+        urgent, last = bool(how), how == "last"
+        now = max(now + pause, pace.next_turn(urgent=urgent, last_look=last))
+        before = pace.next_turn()
+        pace.spent(now, last_look=last)
+        reads.append((now, now < before and pace.next_turn() == before))
+    for first, _ in reads:
+        minute = [extra for at, extra in reads if first <= at < first + 60]
+        assert minute.count(True) <= 15
+        assert minute.count(False) <= 42 + 1 + LOAN
+
+
+def test_a_last_look_goes_at_once_whatever_was_read_before() -> None:
+    pace = Pace(limit=60, per=60.0)
+    for n in range(15):
+        pace.spent(n / 10)
+        assert pace.next_turn(urgent=True, last_look=True) == -inf
+        pace.spent(n / 10, last_look=True)
+    assert pace.next_turn(urgent=True, last_look=True) > 10
+    assert pace.next_turn(last_look=True) <= 60.0
+
+
 def test_until_enough_is_known_it_looks_from_two_seconds_on() -> None:
     outlook = learned([30.0] * (SAMPLES_NEEDED - 1))
     expected = outlook.expect("music", 60.0)

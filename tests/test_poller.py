@@ -20,7 +20,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async._inflight import UnderWay
-from finetuning_async._watch_list import Waiter
+from finetuning_async._watch_list import OVERTIME, Waiter
 from finetuning_async.emulator import Emulator, Fault
 from tests._studio import assert_nothing_left, open_studio, poller_of, refusal, reply
 from tests._world import emulated
@@ -240,7 +240,7 @@ async def test_an_outage_is_not_amplified(count: int) -> None:
         errors = await wait_for_all(client, *ids, timeout=300)
         assert {type(error) for error in errors} == {WaitTimeoutError}
         assert {error.generation for error in errors} == {None}
-        assert anyio.current_time() == pytest.approx(300, abs=0.3)
+        assert anyio.current_time() == pytest.approx(300, abs=OVERTIME)
         assert len(studio.log) < 35
 
 
@@ -323,7 +323,7 @@ async def test_a_404_later_is_not_found() -> None:
         studio.meddle = meddle
         with pytest.raises(NotFoundError):
             await client.wait_for_completion(accepted)
-        assert 10 < anyio.current_time() < 14
+        assert 180 < anyio.current_time() < 190, "there is no list to be asked"
 
 
 async def test_a_track_that_is_deleted_meanwhile_is_not_found() -> None:
@@ -338,7 +338,7 @@ async def test_a_track_that_is_deleted_meanwhile_is_not_found() -> None:
             group.start_soon(delete)
             with pytest.raises(NotFoundError):
                 await client.wait_for_completion(accepted)
-        assert anyio.current_time() < 8
+        assert 35 < anyio.current_time() < 40
 
 
 async def test_an_id_that_is_refused_ends_its_own_wait() -> None:
@@ -475,7 +475,7 @@ async def test_notice_during_a_read_is_not_lost() -> None:
             ended = anyio.current_time()
             emulator.tracks[accepted.id].ends_at = ended
             client.notice(accepted.id)
-        assert anyio.current_time() - ended == pytest.approx(5.0)
+        assert anyio.current_time() - ended == pytest.approx(5.0, abs=0.001)
 
 
 async def learn(client: AsyncClient, count: int) -> None:
@@ -537,7 +537,7 @@ async def test_deadlines_are_kept_while_the_reads_are_spent() -> None:
             for timeout in (50.0, 10.0, 30.0, 0.0, 20.0):
                 group.start_soon(wait, timeout)
                 await anyio.lowlevel.checkpoint()
-        assert over == [pytest.approx(0.0, abs=1e-6)] * 5
+        assert over == [pytest.approx(0.0, abs=0.001)] * 5
         assert_nothing_left(client)
 
 

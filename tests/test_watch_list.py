@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from finetuning_async._alarms import VOID_KEPT, Alarms
 from finetuning_async._inflight import InFlight, UnderWay
 from finetuning_async._models import Generation
+from finetuning_async._next_read import Read
+from finetuning_async._poll_flights import Flight, Flights
 from finetuning_async._poll_schedule import (
     FIRST_LOOK,
     SHOWN_EVERY,
@@ -20,9 +22,8 @@ from finetuning_async._poll_schedule import (
     Outlook,
 )
 from finetuning_async._watch_list import (
-    LAST_LOOK,
     OVERTIME,
-    TURN_COMES,
+    Watched,
     Watcher,
     WatchList,
 )
@@ -34,8 +35,11 @@ class Sleeper:
     alarm: int = 0
 
 
-def watcher(track_id: str, deadline: float = inf) -> Watcher:
-    return Watcher(cast("Any", None), track_id, None, deadline=deadline)
+def watcher(
+    track_id: str, deadline: float = inf, overtime: float = OVERTIME
+) -> Watcher:
+    pipeline = cast("Any", None)
+    return Watcher(pipeline, track_id, None, deadline=deadline, overtime=overtime)
 
 
 def watch_list(
@@ -157,58 +161,76 @@ def test_those_due_soon_come_along_but_only_with_one_that_is_due() -> None:
     assert tracks.next_look() == -inf
 
 
-def test_there_is_a_look_just_before_a_deadline() -> None:
-    tracks, _ = watch_list("a")
-    track = tracks.add(watcher("a", deadline=30.0), "music", 0.0)
-    tracks.look_at(track, 100.0)
-    tracks.add(watcher("a", deadline=50.0), "music", 1.0)
-    assert track.next_look == 50.0 - LAST_LOOK
-    tracks.plan(track, 1.5)
-    assert track.next_look == 2.0  # the schedule's own first look comes before
+def look(*_: object) -> bool:
+    return True
 
 
-def test_a_deadline_after_a_fresh_look_is_the_end() -> None:
+def no_look(*_: object) -> bool:
+    return False
+
+
+def flying(*tracks: Watched, sent_at: float) -> Flights:
+    """One read on the wire."""
+    flight = Flight(watcher("reader"), Read("generations", tracks), sent_at)
+    flights = Flights()
+    flights.add(flight)
+    return flights
+
+
+def test_at_a_deadline_there_is_one_look_however_fresh_the_last_one_is() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
-    tracks.add(waits, "music", 0.0).looked_at = 29.6
-    tracks.ring(30.0, may_look=True)
-    assert waits.ready
+    track = tracks.add(waits, "music", 0.0)
+    track.looked_at = 29.9
+    tracks.look_at(track, 100.0)
+    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    assert not waits.ready
+    assert track.next_look == -inf
+    assert tracks.is_last_look(track)
+    assert tracks.next_alarm() == 30.0 + OVERTIME
+    tracks.ring(30.0 + OVERTIME, may_look=look, asked_at=Flights().asked_at)
     assert waits.is_over
+
+
+def test_a_late_alarm_is_followed_by_a_look_all_the_same() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0)
+    tracks.add(waits, "music", 0.0)
+    tracks.ring(500.0, may_look=look, asked_at=Flights().asked_at)
+    assert tracks.next_alarm() == 500.0 + OVERTIME
 
 
 def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
     tracks, _ = watch_list()
     waits, other = watcher("a", deadline=30.0), watcher("b", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
-    for each in (track, tracks.add(other, "music", 0.0)):
-        each.looked_at = 29.6
-    tracks.ring(30.0, may_look=False, reading=[track])
+    tracks.add(other, "music", 0.0)
+    tracks.ring(30.0, may_look=no_look, asked_at=flying(track, sent_at=29.6).asked_at)
     assert (waits.ready, other.is_over) == (False, True)
     assert not track.is_urgent
     assert tracks.next_alarm() == 30.0 + OVERTIME
-    track.end_overtime()
-    assert waits.is_over
+    track.end_overtime(29.6)
+    assert waits.is_over, "no other look is to come"
 
 
-def test_a_first_look_may_wait_for_its_turn_beyond_the_deadline() -> None:
-    tracks, _ = watch_list()
-    track = tracks.add(watcher("a", deadline=30.0), "music", 0.0)
-    tracks.ring(30.0, may_look=True)
-    assert track.is_urgent
-    assert tracks.next_alarm() == 30.0 + OVERTIME + TURN_COMES
-
-
-def test_a_deadline_without_one_gets_overtime_once() -> None:
+def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
-    track.looked_at = 20.0
-    tracks.ring(30.0, may_look=True)
-    assert not waits.ready
-    assert track.is_urgent
-    assert tracks.next_alarm() == 30.0 + OVERTIME
-    tracks.ring(30.0 + OVERTIME, may_look=True)
+    tracks.ring(30.0, may_look=look, asked_at=flying(track, sent_at=29.9).asked_at)
+    track.end_overtime(29.9)
+    assert not waits.is_over
+    track.is_urgent = False  # it goes out
+    track.end_overtime(30.1)
     assert waits.is_over
+
+
+def test_the_look_of_a_wait_without_time_is_heard_to_its_end() -> None:
+    tracks, _ = watch_list()
+    waits = watcher("a", deadline=30.0, overtime=12.0)
+    tracks.add(waits, "music", 30.0)
+    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    assert tracks.next_alarm() == 42.0
 
 
 def test_a_look_ends_overtime_and_nothing_else() -> None:
@@ -216,8 +238,8 @@ def test_a_look_ends_overtime_and_nothing_else() -> None:
     over, waits = watcher("a", deadline=30.0), watcher("a")
     track = tracks.add(over, "music", 0.0)
     tracks.add(waits, "music", 0.0)
-    tracks.ring(30.0, may_look=True)
-    track.end_overtime()
+    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    track.end_overtime(30.0)
     assert (over.is_over, waits.is_over, waits.ready) == (True, False, False)
 
 
@@ -225,8 +247,20 @@ def test_no_overtime_where_no_look_can_be_had() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
-    tracks.ring(30.0, may_look=False)
+    tracks.ring(30.0, may_look=no_look, asked_at=Flights().asked_at)
     assert waits.is_over
+    assert not tracks.awaits_last_look
+
+
+def test_a_last_look_is_forgotten_once_it_has_gone_out_or_nobody_waits() -> None:
+    tracks, _ = watch_list()
+    waits = [watcher(name, deadline=30.0) for name in ("a", "b")]
+    a, _ = (tracks.add(each, "music", 0.0) for each in waits)
+    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    a.is_urgent = False
+    assert tracks.awaits_last_look
+    tracks.discard(waits[1])
+    assert not tracks.awaits_last_look
 
 
 def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
@@ -234,7 +268,7 @@ def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
     track.row = Generation(id="a", status="failed")
-    tracks.ring(30.0, may_look=False)
+    tracks.ring(30.0, may_look=no_look, asked_at=Flights().asked_at)
     assert waits.is_over
     assert waits.latest is track.row
 
@@ -249,16 +283,6 @@ def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> No
     assert track.show_by == 20.0 + SHOWN_EVERY
     tracks.hasten(track)
     assert track.show_by == -inf
-
-
-def test_a_track_is_shown_before_the_first_deadline() -> None:
-    tracks, _ = watch_list("a")
-    track = tracks.add(watcher("a", deadline=15.0), "music", 0.0)
-    assert track.show_by == 15.0 - LAST_LOOK
-    tracks.add(watcher("a", deadline=12.0), "music", 1.0)
-    assert track.show_by == 12.0 - LAST_LOOK
-    tracks.plan(track, 12.0)
-    assert track.show_by == 15.0 - LAST_LOOK
 
 
 def test_an_overdue_track_is_shown_sooner() -> None:
@@ -282,7 +306,7 @@ def test_an_update_is_news_only_if_the_status_changes() -> None:
         ("completed", True),
     ):
         waits.ready = False
-        waits.update(Generation(id="a", status=status))
+        waits.update(Generation(id="a", status=status), 0.0)
         assert waits.ready is is_news
 
 

@@ -80,6 +80,12 @@ class Transport:
     timeout: httpx.Timeout
     headers: Headers | None = None
 
+    @property
+    def longest_read(self) -> float:
+        """Seconds for which the answer to a read is waited for at most."""
+        read = self.timeout.read
+        return inf if read is None else read
+
     def send(
         self,
         call: Call,

@@ -3,6 +3,10 @@
 trio has `trio.testing.MockClock`; asyncio has none, so here is one. Prior art: trio's
 ``_core/_mock_clock.py`` (autojump).
 
+Both move on by a microsecond at each reading, as no real clock shows the same time
+twice: what compares two readings as if they were one would hold on a clock that stands
+still between two awaits, and nowhere else.
+
 Neither jumps while a worker thread is at work, or a test's course would hang on how
 fast a thread is: FastAPI runs every ``def`` route and dependency in one.
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio.to_thread
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
     import trio
     from trio.lowlevel import Task
     from trio.testing import MockClock
+
+TICK: Final = 1e-6
+"""Seconds by which a clock moves on at each reading."""
 
 PATIENCE: Final = 1.0
 """Seconds of real time for which the clock stands still for a thread. One that works
@@ -71,6 +79,9 @@ class _JumpingSelector(selectors.DefaultSelector):
 class JumpingEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose time starts at 0 s and jumps over idle waits.
 
+    Each reading of the clock takes a microsecond, as no real one shows the same time
+    twice; compare times with a tolerance.
+
     It stands still, for at most a second of real time each, while threads are at work
     that were called by `run_in_executor`, by `asyncio.to_thread` or, with its default
     limiter, by `anyio.to_thread.run_sync`.
@@ -91,6 +102,7 @@ class JumpingEventLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
+        self._jumping_selector.now += TICK
         return self._jumping_selector.now
 
     def run_in_executor(  # type: ignore[override]  # typeshed binds its arguments
@@ -124,10 +136,16 @@ def _default_limiter() -> anyio.CapacityLimiter:
 
 
 class _Hold:
-    """A `trio.abc.Instrument` that holds a clock while threads are at work."""
+    """A `trio.abc.Instrument` that holds a clock while threads are at work.
 
-    def __init__(self, clock: MockClock) -> None:
+    Args:
+        clock: Whose threshold is set.
+        standing: Its time but for the ticks: it moves when the clock has jumped only.
+    """
+
+    def __init__(self, clock: MockClock, standing: Callable[[], float]) -> None:
         self._clock = clock
+        self._standing = standing
         self._limiter: trio.CapacityLimiter | None = None
         self._given_up: frozenset[object] = frozenset()
         self._held_at: float | None = None
@@ -146,7 +164,7 @@ class _Hold:
             self._look(frozenset(self._limiter.statistics().borrowers))
 
     def _look(self, at_work: frozenset[object]) -> None:
-        now = self._clock.current_time()
+        now = self._standing()
         if self._held_at not in (None, now):  # it has waited, and moved all the same
             self._given_up = at_work
         self._given_up &= at_work
@@ -159,6 +177,8 @@ def jumping_backend(
     name: Literal["asyncio", "trio"],
 ) -> tuple[str, dict[str, Any]]:
     """The value of anyio's ``anyio_backend`` fixture for a clock that jumps.
+
+    Each reading of the clock takes a microsecond: compare times with a tolerance.
 
     Args:
         name: The event loop. For ``trio`` a fresh `trio.testing.MockClock` is made.
@@ -184,4 +204,13 @@ def jumping_backend(
     from trio.testing import MockClock
 
     clock = MockClock(autojump_threshold=0)
-    return "trio", {"clock": clock, "instruments": [_Hold(clock)]}
+    standing = clock.current_time
+    # trio knows its own class of clock only, and that may not be subclassed.
+    clock.current_time = _ticking(standing)  # type: ignore[method-assign]
+    return "trio", {"clock": clock, "instruments": [_Hold(clock, standing)]}
+
+
+def _ticking(standing: Callable[[], float]) -> Callable[[], float]:
+    """A clock's readings, each a tick after the last."""
+    ticks = count(1)
+    return lambda: standing() + TICK * next(ticks)
