@@ -9,7 +9,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextCol
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from finetuning_async.cli._output import duration_text, printable, size_text
+from finetuning_async.cli._output import duration_text, printable, shown, size_text
 from finetuning_async.cli._progress import Lines, fraction
 
 if TYPE_CHECKING:
@@ -122,12 +122,12 @@ class Bar(Lines):
 
     def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
-        self._progress.update(self._task, description=track.status)
+        self._progress.update(self._task, description=shown(track.status))
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
-        self._progress.update(self._task, description=track.status)
-        self.note(f"{track.status} after {duration_text(seconds)}")
+        self._progress.update(self._task, description=shown(track.status))
+        self.note(f"{shown(track.status)} after {duration_text(seconds)}")
 
     def loading(self, done: int, total: int | None) -> None:
         """So many bytes are here."""

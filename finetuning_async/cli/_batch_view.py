@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from finetuning_async.cli._output import duration_text, printable, say
+from finetuning_async.cli._output import duration_text, printable, say, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -72,7 +72,7 @@ class View:
         """An item is downloaded, failed or held."""
         name = item.custom_id or item.key[:12]
         word = item.path.name if item.path is not None else item.error
-        self.note(f"{item.state} {name}: {word}")
+        self.note(f"{item.state} {shown(name)}: {shown(str(word))}")
 
     async def keep_up(self) -> None:
         """Tell how far it is, now and then."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetuning_async.cli._connect import PATIENT, ask
-from finetuning_async.cli._output import print_json
+from finetuning_async.cli._leaving import clearing
+from finetuning_async.cli._output import print_json, shown
 from finetuning_async.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def wait_for(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     if destination is not None:
-        destination.check()
+        with clearing():  # it tries to make a file
+            destination.check()
     note_resume(common, kind, track_id, destination, paid=False)
 
     async def main(client: AsyncClient) -> Any:
@@ -102,7 +104,8 @@ def download(
         click.ClickException: It is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
-    destination.check()
+    with clearing():  # it tries to make a file
+        destination.check()
 
     async def main(client: AsyncClient) -> None:
         track = await kind.get(client, track_id)
@@ -118,7 +121,7 @@ def _not_ready(kind: Kind, track_id: str, status: str) -> str:
     if status == "failed":
         return f"{track_id} failed; there is nothing to download."
     return (
-        f"{track_id} is {status}; there is nothing to download yet.\n"
+        f"{track_id} is {shown(status)}; there is nothing to download yet.\n"
         f"To wait for it and save it: {kind.command('wait', track_id, '-o .')}"
     )
 
@@ -169,5 +172,6 @@ def conclude(common: Common, track: Any, *, as_json: bool) -> None:
         print_json(track.raw)
     if track.status == "failed":
         common.resume = ""
+        common.if_interrupted = ""
         reason = track.error_message or "the service gave no reason"
-        raise click.ClickException(f"{track.id} failed: {reason}")
+        raise click.ClickException(f"{track.id} failed: {shown(reason)}")

@@ -11,13 +11,14 @@ import click
 from finetuning_async.cli._connect import PATIENT, ask, rehearse
 from finetuning_async.cli._destination import Destination
 from finetuning_async.cli._finish import conclude, note_resume, save, wait
+from finetuning_async.cli._leaving import clearing
 from finetuning_async.cli._options import (
     Number,
     json_option,
     output_option,
     timeout_option,
 )
-from finetuning_async.cli._output import say
+from finetuning_async.cli._output import say, shown
 from finetuning_async.cli._progress import Silent, progress
 
 if TYPE_CHECKING:
@@ -160,14 +161,15 @@ class Making:
             FinetuningError: It was not made, or could not be saved.
         """
         if self._destination is not None:
-            self._destination.check()
+            with clearing():  # it tries to make a file
+                self._destination.check()
         main = partial(self._main, create)
         if self._plan.emulator:
             track = rehearse(self._common, self._introduced_speed(), main)
         else:
             track = ask(self._common, main, retries=PATIENT)
         if not self._plan.waits and not self._plan.as_json:
-            click.echo(track.id)
+            click.echo(shown(track.id))
         conclude(self._common, track, as_json=self._plan.as_json)
 
     def _introduced_speed(self) -> float:

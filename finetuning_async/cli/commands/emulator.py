@@ -16,7 +16,7 @@ from finetuning_async.cli._options import (
     common_options,
     pass_common,
 )
-from finetuning_async.cli._output import one_line, say
+from finetuning_async.cli._output import say, shown
 
 if TYPE_CHECKING:
     from finetuning_async.emulator import Emulator, RateLimit
@@ -178,5 +178,5 @@ async def _tell_requests(common: Common, emulator: Emulator) -> None:
             told += 1
             if not common.quiet:
                 code = f" {record.code}" if record.code else ""
-                path = one_line(record.path)
+                path = shown(record.path)
                 say(f"  {record.method} {path} {record.status}{code}")
