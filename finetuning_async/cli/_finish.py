@@ -83,11 +83,15 @@ def wait_for(
     note_resume(common, kind, track_id, destination, paid=False)
 
     async def main(client: AsyncClient) -> Any:
-        track = track_id if kind.resource == "generations" else None
+        import anyio  # slow to import
+
+        deadline = anyio.current_time() + timeout
         with progress(common, doing="waiting") as report:
-            # An effect's id alone would be looked for among the tracks.
-            waited = track or await kind.get(client, track_id)
-            final = await wait(client, waited, report, timeout)
+            waited: Any = track_id
+            if kind.resource != "generations":  # else it would be sought among them
+                waited = await kind.get(client, track_id, timeout=max(timeout, 1))
+            left = max(round(deadline - anyio.current_time(), 1), 0)
+            final = await wait(client, waited, report, left)
             if destination is not None and final.status == "completed":
                 await save(client, final, destination.path_for(final), report)
         return final

@@ -132,7 +132,7 @@ def _told(common: Common, error: Exception) -> int:
             error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        say(scrub(f"Error: {error.message}"))
+        say(_scrubbed(f"Error: {error.message}"))
         return error.exit_code
     # Imported late: they are of no use to a run that goes well, and --help is quick.
     from finetuning_async.cli._messages import explain
@@ -142,7 +142,12 @@ def _told(common: Common, error: Exception) -> int:
     if isinstance(cause, Interrupted):
         return _interrupted(common, cause.number)
     if common.debug:
-        say(scrub("".join(traceback.format_exception(cause))))
+        say(_scrubbed("".join(traceback.format_exception(cause))))
     code, message = explain(cause, common.resume)
-    say(scrub(f"Error: {message}"))
+    say(_scrubbed(f"Error: {message}"))
     return code
+
+
+def _scrubbed(text: str) -> str:
+    """`scrub` for a whole text: a host and a port at its end are no login cut short."""
+    return scrub(f"{text}\n")[:-1]

@@ -97,6 +97,8 @@ def _as_option(error: InvalidRequestError) -> str:
 def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
+    if error.code in ("QUEUE_FULL", "GENERATION_RATE_LIMITED"):
+        return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
     if isinstance(error, NotFoundError):
         return (
             "\nTo see what there is: finetuning list; for effects: finetuning sfx list"

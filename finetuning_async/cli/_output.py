@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -15,7 +15,7 @@ from finetuning_async._shown import shown as shown
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from finetuning_async import Page
     from finetuning_async.cli._options import Common
@@ -27,7 +27,28 @@ def say(line: str) -> None:
     If nobody can be told any more, what is under way goes on: it may be paid.
     """
     with suppress(OSError):
-        click.echo(printable(line), err=True)
+        show = _screens[-1] if _screens else _say
+        show(printable(line))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+_screens: list[Callable[[str], object]] = []
+
+
+@contextmanager
+def screen(show: Callable[[str], object]) -> Generator[None]:
+    """Let something that redraws a part of the terminal show what is said meanwhile.
+
+    Else the next drawing would take the lines for its own, and erase them.
+    """
+    _screens.append(show)
+    try:
+        yield
+    finally:
+        _screens.remove(show)
 
 
 def printable(text: str) -> str:
