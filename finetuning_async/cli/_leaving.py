@@ -51,11 +51,14 @@ class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
 
 def last_words(number: int, advice: str = "") -> str:
     """What a person is told at the end: which signal it was, and how to go on."""
-    # A terminal shows ^C where its cursor stands.
-    is_typed = number == signal.SIGINT and sys.stderr is not None
-    start = "\n" if is_typed and sys.stderr.isatty() else ""
     word = "Interrupted" if number == signal.SIGINT else "Terminated"
-    return f"{start}{word}. {advice}".rstrip()
+    return f"{below_key(number)}{word}. {advice}".rstrip()
+
+
+def below_key(number: int) -> str:
+    """A line break where a terminal shows ^C, which stands where its cursor stood."""
+    is_typed = number == signal.SIGINT and sys.stderr is not None
+    return "\n" if is_typed and sys.stderr.isatty() else ""
 
 
 @contextmanager

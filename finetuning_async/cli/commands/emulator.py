@@ -10,6 +10,7 @@ import click
 from finetuning_async.cli._config import URL_VARIABLE, on_loopback
 from finetuning_async.cli._connect import new_emulator
 from finetuning_async.cli._keys import KEY_VARIABLE
+from finetuning_async.cli._leaving import Interrupted, below_key
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -95,14 +96,14 @@ def command(
 
     It has the service's limits and errors, plays real MP3s, and costs nothing.
     """
-    from finetuning_async.cli._run import Interrupted, run  # slow to import
+    from finetuning_async.cli._run import run  # slow to import
 
     emulator = new_emulator(**settings)
     try:
         run(partial(_serve, common, emulator, host, port, playlists))
-    except Interrupted:
+    except Interrupted as stop:
         if not common.quiet:
-            say("The emulator has ended, and its tracks.")
+            say(f"{below_key(stop.number)}The emulator has ended, and its tracks.")
 
 
 async def _serve(
