@@ -61,6 +61,9 @@ def main() -> int:
     except KeyboardInterrupt:
         os._exit(130)
     with _leaving.leaving_at_once(str):
+        import atexit
+
+        atexit.register(_leaving.let_it_end)
         return _start()
 
 

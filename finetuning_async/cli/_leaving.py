@@ -14,7 +14,6 @@ another name first.
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -75,49 +74,50 @@ def leaving_at_once(advice: Callable[[], str]) -> Generator[None]:
         if heard:
             return
         heard.append(number)
-        _write(last_words(number, advice()))
-        os._exit(SIGNALLED + number)
+        try:
+            _write(number, advice())
+        finally:
+            os._exit(SIGNALLED + number)
 
     with _handling(leave):
         yield
 
 
-@atexit.register
-def _let_it_end() -> None:
-    """All is done, and the exit code is known: SIGINT is too late.
+def let_it_end() -> None:
+    """All is done, and the exit code is known: from now on SIGINT is too late.
 
-    Of handlers Python lets go before the process ends, not of a signal ignored.
+    To be called as the interpreter ends. Of handlers Python lets go before the process
+    ends, not of a signal ignored.
     """
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _write(words: str) -> None:
-    """Write on stderr, past a stream that may be in the middle of something."""
+def _write(number: int, advice: str) -> None:
+    """Write the last words, past a stream that may be in the middle of something."""
     with suppress(OSError, ValueError, AttributeError):  # closed, or none
         hidden = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        text = f"{_SHOW_CURSOR if hidden else ''}{words}\n"
+        text = f"{_SHOW_CURSOR if hidden else ''}{last_words(number, advice)}\n"
         encoding = sys.stderr.encoding or "utf-8"
         os.write(sys.stderr.fileno(), text.encode(encoding, "backslashreplace"))
 
 
-def _handle(handler: Handler) -> dict[int, object]:
-    """Set the handler of the stop signals; gives those there were."""
-    before: dict[int, object] = {}
-    for number in STOPPING:
-        with suppress(ValueError):  # only the main thread hears signals
-            before[number] = signal.signal(number, handler)
-    return before
-
-
 @contextmanager
-def _handling(handler: Handler) -> Generator[dict[int, object]]:
-    before = _handle(handler)
+def _handling(
+    handler: Handler, before: dict[int, object] | None = None
+) -> Generator[None]:
+    """Handle the stop signals while the block runs; `before` gets what did."""
+    before = {} if before is None else before
+    before |= {number: signal.getsignal(number) for number in STOPPING}
+    with suppress(ValueError):  # only the main thread hears signals
+        for number in STOPPING:
+            signal.signal(number, handler)
     try:
-        yield before
+        yield
     finally:
-        for number in before:
-            _put_back(before, number)
+        with suppress(ValueError):
+            for number in STOPPING:
+                _put_back(before, number)
 
 
 def _put_back(before: dict[int, object], number: int) -> None:
@@ -160,6 +160,7 @@ def telling(
     from time import monotonic
 
     told: list[float] = []
+    before: dict[int, object] = {}
 
     def take(number: int, frame: object) -> None:
         del frame
@@ -172,5 +173,5 @@ def telling(
             _put_back(before, number)
             signal.raise_signal(number)
 
-    with _handling(take) as before:
+    with _handling(take, before):
         yield
