@@ -24,10 +24,10 @@ The package, from the top down; arrows between layers point down only:
     _models, _requests, _errors
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from finetuning_async._client import AsyncClient as AsyncClient
     from finetuning_async._errors import APIConnectionError as APIConnectionError
     from finetuning_async._errors import APIResponseError as APIResponseError
@@ -168,7 +168,7 @@ __all__ = [
     "capture_responses",
 ]
 
-_HOMES: Final = {
+_HOMES: "Final" = {
     "APIConnectionError": "_errors",
     "APIResponseError": "_errors",
     "APIStatusError": "_errors",
@@ -239,8 +239,10 @@ _HOMES: Final = {
 ``finetuning --help`` does not wait for the client."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name when it is first used (PEP 562)."""
+    from importlib import import_module
+
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from finetuning_async._secrets import mask_query
+from finetuning_async._shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -100,13 +101,20 @@ def contained(what: str) -> Generator[None]:
         logger.exception("%s has failed", what)
 
 
+class _Line(logging.Formatter):
+    """One line, whatever the service said; a traceback stands below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - theirs
+        """Escape what could be taken for another line, or moves the cursor."""
+        return shown(super().formatMessage(record))
+
+
 class _OnStderr(logging.Handler):
     """Writes on stderr what no other handler takes: nothing is said twice."""
 
     def __init__(self) -> None:
         super().__init__()
-        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        self.setFormatter(logging.Formatter(form))
+        self.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, if nobody else does."""

@@ -2,12 +2,25 @@
 
     finetuning generate lofi chill piano night --duration 30 -o night.mp3
 
-Data goes to stdout, all else to stderr. Exit codes:
+Data goes to stdout, all else to stderr. Exit codes, beside those of the vendor's
+program; ``--json`` changes none of ours:
 
-    0    done; also when a reader such as ``head`` has had enough
-    1    it did not work: the service said no, the network, a failed track, time over
-    2    the request was wrong: usage, a value, the key's form; nothing was paid
-    130  Ctrl-C (143: SIGTERM); ``finetuning emulator`` ends with 0
+    code  here                                        the vendor's program
+    0     all of it is done; also: a person said no,  the same; also: some of
+          a reader such as ``head`` has had enough,   several ids are done, and
+          Ctrl-C ended ``emulator`` or ``demo``       with ``--json`` even none
+    1     nothing of it worked: the service said no,  the same; also: usage, and
+          the network, a failed track, time over      an interrupt
+          (the track goes on, and stays paid), none
+          of several ids or rows
+    2     the request was wrong: usage, a value       the service says
+          (``VALIDATION_ERROR``, too), the form of    ``VALIDATION_ERROR``
+          the key, the input of a batch; nothing was
+          paid
+    3     in part: of several ids or rows some are    (0, see there)
+          done, and some failed or are left; or rows
+          of a batch are held: they may be paid
+    130   Ctrl-C (SIGINT); 143: SIGTERM               1
 
 The modules, from the top down:
 
@@ -20,26 +33,44 @@ The modules, from the top down:
     _connect    a client for the service, or for an emulator inside this process
     _config     the settings on disk; _keys finds the key, _key_store keeps it
     _progress   what is said meanwhile; _bar is its form on a terminal
-    _run        the event loop and its signals
+    _run        the event loop; _leaving: what signals do, from the first line on
     _notes      what the library logs
     _options, _output, _destination    options, stdout and stderr, files to save to
 
 It needs the extra ``cli`` (click and rich).
 """
 
-from __future__ import annotations
-
-import io
+import os
 import sys
-from importlib.util import find_spec
+
+__all__ = ["main"]
 
 
 def main() -> int:
     """Run the program with the arguments of this process.
 
+    From the first line on a signal ends it without a traceback. What Python does
+    before that is not ours, so this module and the package above it import next to
+    nothing.
+
     Returns:
         The exit code.
     """
+    try:
+        from finetuning_async.cli import _leaving
+    except KeyboardInterrupt:
+        os._exit(130)
+    with _leaving.leaving_at_once(str):
+        import atexit
+
+        atexit.register(_leaving.let_it_end)
+        return _start()
+
+
+def _start() -> int:
+    import io
+    from importlib.util import find_spec
+
     # What a stream cannot encode is escaped there, not an error; stderr does so anyway.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -50,6 +81,15 @@ def main() -> int:
                 " pip install 'finetuning-async[cli]'\n"
             )
             return 1
+    return _start_program()
+
+
+def _start_program() -> int:
+    from finetuning_async.cli import _leaving
+    from finetuning_async.cli._options import Common  # needs click
     from finetuning_async.cli._program import program  # needs click
 
-    return int(program.main(prog_name="finetuning", standalone_mode=False))
+    common = Common()
+    with _leaving.leaving_at_once(lambda: common.if_interrupted):
+        ended = program.main(prog_name="finetuning", standalone_mode=False, obj=common)
+    return int(ended)

@@ -9,7 +9,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextCol
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from finetuning_async.cli._output import duration_text, printable, size_text
+from finetuning_async.cli._output import duration_text, screen, shown, size_text
 from finetuning_async.cli._progress import Lines, fraction
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class Bar(Lines):
 
     def __enter__(self) -> Self:
         self._progress.start()
+        self._screen = screen(self._print)
+        self._screen.__enter__()
         return self
 
     def __exit__(
@@ -109,11 +111,12 @@ class Bar(Lines):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._screen.__exit__(kind, error, traceback)
         self._progress.stop()
 
-    def note(self, text: str) -> None:
-        """Something to know, above the bar."""
-        self._console.print(printable(text), markup=False, soft_wrap=True)
+    def _print(self, line: str) -> None:
+        """Show a line above the bar."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has taken it: from now on time counts."""
@@ -122,12 +125,12 @@ class Bar(Lines):
 
     def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
-        self._progress.update(self._task, description=track.status)
+        self._progress.update(self._task, description=shown(track.status))
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
-        self._progress.update(self._task, description=track.status)
-        self.note(f"{track.status} after {duration_text(seconds)}")
+        self._progress.update(self._task, description=shown(track.status))
+        self.note(f"{shown(track.status)} after {duration_text(seconds)}")
 
     def loading(self, done: int, total: int | None) -> None:
         """So many bytes are here."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetuning_async.cli._guard import DONE, FAILED, PARTLY
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -15,7 +16,7 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_fields, print_json, say
+from finetuning_async.cli._output import print_fields, print_json, say, shown
 
 if TYPE_CHECKING:
     from finetuning_async.batch import Summary
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Exit codes:
   0    every row is downloaded
-  1    some failed, or are left: no credits, a full disk, --max-credits
+  1    none is: failed, or left (no credits, a full disk, --max-credits)
   2    the input or an option is wrong; nothing was sent
-  3    some are held: they may be paid, see errors.jsonl
+  3    in part; or some are held: they may be paid, see errors.jsonl
   130  Ctrl-C (143: SIGTERM): run the same command to go on
 """
 
@@ -116,7 +117,8 @@ def status(folder: Path, as_json: bool) -> int:
     show(summary, as_json=as_json)
     if not as_json:
         for item in read_held(folder):
-            say(f"held, possibly charged: {item.name}: {item.entry.error}")
+            error = shown(str(item.entry.error))
+            say(f"held, possibly charged: {shown(item.name)}: {error}")
     return exit_code(summary)
 
 
@@ -162,6 +164,7 @@ def show(summary: Summary, *, as_json: bool) -> None:
 
 def exit_code(summary: Summary) -> int:
     """What a batch in this state ends with."""
-    if summary.in_doubt:
-        return 3
-    return 0 if summary.states["downloaded"] == summary.total else 1
+    downloaded = summary.states["downloaded"]
+    if downloaded == summary.total:
+        return DONE
+    return PARTLY if downloaded or summary.in_doubt else FAILED

@@ -183,9 +183,9 @@ def _view(plan: Plan, client: AsyncClient, batch: Batch) -> View:
 
 async def _watch(batch: Batch, scope: anyio.CancelScope, stopped: list[int]) -> None:
     """The first signal lets what runs be finished, the second leaves at once."""
-    with stop_signals() as signals:
-        async for number in signals:
-            stopped.append(number)
+    with stop_signals(2) as next_signal:
+        while True:
+            stopped.append(await next_signal())
             if len(stopped) > 1 or not batch.is_running:
                 break
             batch.stop()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetuning_async.batch._core import queue_is_full
-from finetuning_async.cli._output import duration_text, printable, say, screen
+from finetuning_async.cli._output import duration_text, printable, say, screen, shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,7 +74,7 @@ class View:
         """An item is downloaded, failed or held."""
         name = item.custom_id or item.key[:12]
         word = item.path.name if item.path is not None else item.error
-        self.note(f"{item.state} {name}: {word}")
+        self.note(f"{item.state} {shown(name)}: {shown(str(word))}")
 
     async def keep_up(self) -> None:
         """Tell how far it is, now and then."""

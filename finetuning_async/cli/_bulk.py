@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from finetuning_async.cli._output import print_json, say
+from finetuning_async.cli._guard import DONE, FAILED, PARTLY
+from finetuning_async.cli._output import print_json, say, shown
 
 if TYPE_CHECKING:
     from finetuning_async import BulkResult
@@ -15,29 +14,36 @@ if TYPE_CHECKING:
 
 def report(
     common: Common, result: BulkResult, done: str, *, as_json: bool, key: str = "id"
-) -> None:
+) -> int:
     """Tell what became of the ids.
 
     Args:
         common: Options that hold for all commands.
         result: What became of them.
         done: What was done with them, as the service says it: ``deleted``.
-        as_json: Whether to print the result, merged and in the service's shape; it is
-            data then, not an error, whatever it says.
+        as_json: Whether to print the result, merged and in the service's shape, and
+            to say nothing else.
         key: How that shape calls the id of a failure.
 
-    Raises:
-        click.ClickException: Nothing was done, and it was not printed.
+    Returns:
+        The exit code.
     """
     if as_json:
         print_json(_data(result, done, key))
-        return
+    else:
+        _say(common, result, done)
+    if not result.succeeded:
+        return FAILED
+    return PARTLY if result.failed else DONE
+
+
+def _say(common: Common, result: BulkResult, done: str) -> None:
     for failure in result.failed:
-        say(f"warning: {failure.id or 'an id'}: {failure.error}")
+        say(f"warning: {shown(failure.id or 'an id')}: {shown(failure.error)}")
     count = len(result.succeeded)
     if not count:
-        raise click.ClickException(f"nothing was {done}.")
-    if not common.quiet:
+        say(f"Error: nothing was {done}.")
+    elif not common.quiet:
         total = count + len(result.failed)
         say(f"{count} of {total} {done}")
 

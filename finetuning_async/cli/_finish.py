@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetuning_async.cli._connect import PATIENT, ask
-from finetuning_async.cli._output import print_json
+from finetuning_async.cli._leaving import clearing
+from finetuning_async.cli._output import print_json, shown
 from finetuning_async.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -77,15 +78,20 @@ def wait_for(
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     if destination is not None:
-        destination.check()
+        with clearing():  # it tries to make a file
+            destination.check()
     note_resume(common, kind, track_id, destination, paid=False)
 
     async def main(client: AsyncClient) -> Any:
-        track = track_id if kind.resource == "generations" else None
+        import anyio  # slow to import
+
+        deadline = anyio.current_time() + timeout
         with progress(common, doing="waiting") as report:
-            # An effect's id alone would be looked for among the tracks.
-            waited = track or await kind.get(client, track_id)
-            final = await wait(client, waited, report, timeout)
+            waited: Any = track_id
+            if kind.resource != "generations":  # else it would be sought among them
+                waited = await kind.get(client, track_id, timeout=max(timeout, 1))
+            left = max(round(deadline - anyio.current_time(), 1), 0)
+            final = await wait(client, waited, report, left)
             if destination is not None and final.status == "completed":
                 await save(client, final, destination.path_for(final), report)
         return final
@@ -102,7 +108,8 @@ def download(
         click.ClickException: It is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
-    destination.check()
+    with clearing():  # it tries to make a file
+        destination.check()
 
     async def main(client: AsyncClient) -> None:
         track = await kind.get(client, track_id)
@@ -118,7 +125,7 @@ def _not_ready(kind: Kind, track_id: str, status: str) -> str:
     if status == "failed":
         return f"{track_id} failed; there is nothing to download."
     return (
-        f"{track_id} is {status}; there is nothing to download yet.\n"
+        f"{track_id} is {shown(status)}; there is nothing to download yet.\n"
         f"To wait for it and save it: {kind.command('wait', track_id, '-o .')}"
     )
 
@@ -169,5 +176,6 @@ def conclude(common: Common, track: Any, *, as_json: bool) -> None:
         print_json(track.raw)
     if track.status == "failed":
         common.resume = ""
+        common.if_interrupted = ""
         reason = track.error_message or "the service gave no reason"
-        raise click.ClickException(f"{track.id} failed: {reason}")
+        raise click.ClickException(f"{track.id} failed: {shown(reason)}")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from finetuning_async._secrets import scrub
-from finetuning_async.cli._output import is_terminal, say
+from finetuning_async.cli._leaving import SIGNALLED, Interrupted, last_words
+from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 DONE: Final = 0
 FAILED: Final = 1
 WRONG: Final = 2
-SIGNALLED: Final = 128
-"""Plus the number of the signal, as shells do it."""
-
+PARTLY: Final = 3
+"""The exit codes; the package's docstring says what they mean."""
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -122,14 +122,8 @@ def _leave(number: int) -> None:
 
 
 def _interrupted(common: Common, number: int) -> int:
-    # A terminal shows ^C where its cursor stands.
-    start = "\n" if number == signal.SIGINT and is_terminal(sys.stderr) else ""
-    say(f"{start}{_word(number)}. {common.if_interrupted}".rstrip())
+    say(last_words(number, common.if_interrupted))
     return SIGNALLED + number
-
-
-def _word(number: int) -> str:
-    return "Interrupted" if number == signal.SIGINT else "Terminated"
 
 
 def _told(common: Common, error: Exception) -> int:
@@ -138,17 +132,22 @@ def _told(common: Common, error: Exception) -> int:
             error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        say(scrub(f"Error: {error.message}"))
+        say(_scrubbed(f"Error: {error.message}"))
         return error.exit_code
     # Imported late: they are of no use to a run that goes well, and --help is quick.
     from finetuning_async.cli._messages import explain
-    from finetuning_async.cli._run import Interrupted, single
+    from finetuning_async.cli._run import single
 
     cause = single(error)
     if isinstance(cause, Interrupted):
         return _interrupted(common, cause.number)
     if common.debug:
-        say(scrub("".join(traceback.format_exception(cause))))
+        say(_scrubbed("".join(traceback.format_exception(cause))))
     code, message = explain(cause, common.resume)
-    say(scrub(f"Error: {message}"))
+    say(_scrubbed(f"Error: {message}"))
     return code
+
+
+def _scrubbed(text: str) -> str:
+    """`scrub` for a whole text: a host and a port at its end are no login cut short."""
+    return scrub(f"{text}\n")[:-1]

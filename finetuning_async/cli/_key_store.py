@@ -21,6 +21,7 @@ import click
 from finetuning_async._secrets import ApiKey
 from finetuning_async.cli._config import config_folder
 from finetuning_async.cli._guard import Refused
+from finetuning_async.cli._leaving import clearing
 from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def _write_file(key: ApiKey) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(file.parent)
-        _replace(file, key)
+        with clearing():  # no part of it is to stay behind
+            _replace(file, key)
     except OSError as problem:
         raise click.ClickException(f"the key cannot be stored: {problem}") from None
 

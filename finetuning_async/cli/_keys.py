@@ -19,6 +19,7 @@ from finetuning_async._secrets import (
 from finetuning_async.cli import _key_store
 from finetuning_async.cli._config import on_loopback
 from finetuning_async.cli._guard import Refused
+from finetuning_async.cli._leaving import clearing
 from finetuning_async.cli._output import is_terminal
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def read_key() -> ApiKey:
 
 
 def _typed() -> str:
-    text: str = click.prompt("API key", hide_input=True, err=True, type=str)
+    with clearing():  # the terminal is to echo again
+        text: str = click.prompt("API key", hide_input=True, err=True, type=str)
     return text
 
 

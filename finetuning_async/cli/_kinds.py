@@ -25,13 +25,13 @@ class Kind:
     typical: float
     cost: str
 
-    async def get(self, client: AsyncClient, track_id: str) -> Any:
+    async def get(self, client: AsyncClient, track_id: str, **how: Any) -> Any:
         """Read one.
 
         Raises:
             FinetuningError: It could not be read.
         """
-        return await getattr(client, self.resource).get(track_id)
+        return await getattr(client, self.resource).get(track_id, **how)
 
     def command(self, *words: str) -> str:
         """One of its commands, as a person types it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial, wraps
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -11,19 +12,22 @@ import click
 from finetuning_async.cli._connect import PATIENT, ask, rehearse
 from finetuning_async.cli._destination import Destination
 from finetuning_async.cli._finish import conclude, note_resume, save, wait
+from finetuning_async.cli._leaving import clearing
 from finetuning_async.cli._options import (
     Number,
     json_option,
     output_option,
     timeout_option,
 )
-from finetuning_async.cli._output import say
+from finetuning_async.cli._output import say, shown
 from finetuning_async.cli._progress import Silent, progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async import AsyncClient
+    from finetuning_async._events import Event
+    from finetuning_async.cli._delay import Delay
     from finetuning_async.cli._kinds import Kind
     from finetuning_async.cli._options import Common
 
@@ -33,6 +37,12 @@ SPEED: Final = 20.0
 PATIENCE: Final = 5.0
 """Seconds without acceptance after which a person is told why."""
 
+LOOK_EVERY: Final = 1.0
+"""Seconds between looks whether that has changed."""
+
+WAIT: Final = 300.0
+"""Seconds from acceptance to the end of a track, unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -41,7 +51,7 @@ class Plan:
     output: str | None
     as_json: bool
     no_wait: bool
-    timeout: float
+    timeout: float | None
     webhook: str | None
     emulator: bool
     speed: float | None
@@ -80,7 +90,11 @@ _OPTIONS: Final = (
     output_option,
     json_option,
     click.option("--no-wait", is_flag=True, help="Print the id and leave."),
-    timeout_option,
+    timeout_option(
+        None,
+        "The longest until the end of the track, from the start of the command."
+        f"  [default: {WAIT:g} from acceptance]",
+    ),
     click.option(
         "--webhook",
         metavar="URL",
@@ -160,14 +174,15 @@ class Making:
             FinetuningError: It was not made, or could not be saved.
         """
         if self._destination is not None:
-            self._destination.check()
+            with clearing():  # it tries to make a file
+                self._destination.check()
         main = partial(self._main, create)
         if self._plan.emulator:
             track = rehearse(self._common, self._introduced_speed(), main)
         else:
             track = ask(self._common, main, retries=PATIENT)
         if not self._plan.waits and not self._plan.as_json:
-            click.echo(track.id)
+            click.echo(shown(track.id))
         conclude(self._common, track, as_json=self._plan.as_json)
 
     def _introduced_speed(self) -> float:
@@ -182,12 +197,17 @@ class Making:
     async def _main(
         self, create: Callable[..., Awaitable[Any]], client: AsyncClient
     ) -> Any:
+        import anyio  # slow to import
+
+        timeout = self._plan.timeout
+        deadline = inf if timeout is None else anyio.current_time() + timeout
         speed = (self._plan.speed or SPEED) if self._plan.emulator else 1
         expected = self._kind.typical / speed
         with progress(self._common, doing="sending", expected=expected) as report:
             track = await self._create(create, client, report)
             if self._plan.waits:
-                track = await wait(client, track, report, self._plan.timeout)
+                left = WAIT if timeout is None else deadline - anyio.current_time()
+                track = await wait(client, track, report, max(round(left, 1), 0))
             if self._destination is not None and track.status == "completed":
                 path = self._destination.path_for(track)
                 await save(client, track, path, report)
@@ -199,23 +219,38 @@ class Making:
         client: AsyncClient,
         report: Silent,
     ) -> Any:
+        from finetuning_async.cli._delay import Delay  # slow to import
         from finetuning_async.cli._run import alongside  # slow to import
 
-        if not self._plan.emulator:
-            self._common.if_interrupted = (
-                "Nothing was accepted so far;"
-                f" `{self._kind.command('list')}` shows what there is."
-            )
+        delay = Delay()
+
+        def heard(event: Event) -> None:
+            delay(event)
+            self._note_unaccepted(may_be=delay.may_be_accepted)
 
         def accepted(track: Any) -> None:
             self._note_accepted(track.id)
             report.accepted(track)
 
-        async with alongside(partial(_explain_delay, client, report)):
+        self._note_unaccepted(may_be=False)
+        view = client.with_options(on_event=heard)
+        async with alongside(partial(_explain_delay, client, delay, report)):
             return await create(
-                client, webhook=self._plan.webhook, on_submitted=accepted
+                view,
+                webhook=self._plan.webhook,
+                on_submitted=accepted,
+                timeout=self._plan.timeout,
             )
         raise AssertionError  # alongside swallows nothing
+
+    def _note_unaccepted(self, *, may_be: bool) -> None:
+        if not self._plan.emulator:
+            where = f"`{self._kind.command('list')}` shows"
+            self._common.if_interrupted = "Nothing was accepted so far" + (
+                f", but a create was sent: {where} whether it was, after all."
+                if may_be
+                else f"; {where} what there is."
+            )
 
     def _note_accepted(self, track_id: str) -> None:
         if self._plan.emulator:
@@ -224,14 +259,16 @@ class Making:
             note_resume(self._common, self._kind, track_id, self._destination)
 
 
-async def _explain_delay(client: AsyncClient, report: Silent) -> None:
-    """Say what it waits for if the service takes its time to accept."""
+async def _explain_delay(client: AsyncClient, delay: Delay, report: Silent) -> None:
+    """Say what it waits for if it takes its time, and again when that has changed."""
     import anyio  # slow to import
 
+    told = ""
     await anyio.sleep(PATIENCE)
-    creates = client.rate_limit_status().creates
-    if creates.closed_for > 0:
-        why = f"the service asks to wait {creates.closed_for:.0f} s more (rate limit)"
-    else:
-        why = "the service does not answer, or has no free place in its queue"
-    report.note(f"not accepted yet: {why}; waiting")
+    while True:
+        closed_for = client.rate_limit_status().creates.closed_for
+        cause, number = delay.cause(anyio.current_time(), closed_for)
+        if cause != told:
+            report.note(f"not accepted yet: {cause.format(number)}; waiting")
+            told = cause
+        await anyio.sleep(LOOK_EVERY)

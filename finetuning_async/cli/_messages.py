@@ -10,10 +10,13 @@ from finetuning_async._errors import (
     APIResponseError,
     APIStatusError,
     FinetuningError,
+    GenerationFailedError,
     InvalidRequestError,
     NotFoundError,
     SubmissionUnknownError,
+    WaitTimeoutError,
 )
+from finetuning_async._shown import shown
 from finetuning_async.cli._guard import FAILED, WRONG
 
 FLAGS: Final = {
@@ -36,6 +39,17 @@ FLAGS: Final = {
 """What the parameters are called here; others are ``--`` and their name."""
 
 
+_OF_THE_SERVICE: Final = (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    GenerationFailedError,
+    SubmissionUnknownError,
+    WaitTimeoutError,
+)
+"""What repeats words of the service, whatever they are."""
+
+
 def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
     """The exit code of an error, and what to say.
 
@@ -46,16 +60,18 @@ def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
     if isinstance(error, InvalidRequestError):
         return WRONG, _as_option(error)
     if isinstance(error, APIStatusError) and error.code == "VALIDATION_ERROR":
-        return WRONG, str(error)
+        return WRONG, shown(str(error))
     if isinstance(error, FinetuningError):
         # A code of the service's: not what the host of the audio says.
         is_lost = error.code == "NOT_FOUND"
         go_on = f"\nTo go on: {resume}" if resume and not is_lost else _advice(error)
-        return FAILED, str(error) + go_on
+        # A batch's errors are not the service's, and may have lines of their own.
+        said = shown(str(error)) if isinstance(error, _OF_THE_SERVICE) else str(error)
+        return FAILED, said + go_on
     if isinstance(error, OSError):
-        return FAILED, str(error)
+        return FAILED, shown(str(error))
     return FAILED, (
-        f"internal error: {type(error).__name__}: {error}\n"
+        f"internal error: {type(error).__name__}: {shown(str(error))}\n"
         "Run it again with --debug for the traceback, and please report it."
     )
 
@@ -81,6 +97,8 @@ def _as_option(error: InvalidRequestError) -> str:
 def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
+    if error.code in ("QUEUE_FULL", "GENERATION_RATE_LIMITED"):
+        return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
     if isinstance(error, NotFoundError):
         return (
             "\nTo see what there is: finetuning list; for effects: finetuning sfx list"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from finetuning_async._secrets import scrub
-from finetuning_async.cli._output import say
+from finetuning_async.cli._output import say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,7 +23,7 @@ class _Notes(logging.Handler):
         text = record.getMessage()
         if not text.startswith("the service changed"):
             word = "note: " if record.levelno >= logging.WARNING else ""
-            say(scrub(word + text))
+            say(scrub(word + shown(text)))
 
 
 @contextmanager

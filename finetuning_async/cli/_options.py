@@ -117,16 +117,18 @@ def list_options(command: F) -> F:
     return command
 
 
-def timeout_option(command: F) -> F:
-    """Add ``--timeout``."""
+def timeout_option(
+    default: float | None = 300, words: str = "The longest wait for the end of it."
+) -> Callable[[F], F]:
+    """Make ``--timeout``."""
     return click.option(
         "--timeout",
         type=Number(least=0),
-        default=300,
-        show_default=True,
+        default=default,
+        show_default=default is not None,
         metavar="SECONDS",
-        help="The longest wait for the end of the track.",
-    )(command)
+        help=words,
+    )
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5

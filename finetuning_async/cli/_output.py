@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from finetuning_async._secrets import mask_query
+from finetuning_async._shown import is_plain
+from finetuning_async._shown import shown as shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -51,20 +52,28 @@ def screen(show: Callable[[str], object]) -> Generator[None]:
 
 
 def printable(text: str) -> str:
-    """Text of unknown origin without terminal control codes; line breaks stay."""
-    return "\n".join(map(one_line, text.split("\n")))
+    """Text with all that is not plain escaped, but for the line breaks.
+
+    What others say goes into such a text by `shown`, so that its line breaks are
+    theirs to see.
+    """
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Print data as the service wraps it, two spaces a level, on stdout."""
     text = json.dumps({"data": _masked(data)}, indent=2, ensure_ascii=False)
-    # Escaped like the control codes that JSON escapes by itself: those that it does
-    # not, and halves of surrogate pairs, which no stream can write.
-    click.echo(re.sub("[\x7f-\x9f\ud800-\udfff]", _escape, text))
+    # Escaped like the control codes that JSON escapes by itself: the rest of what a
+    # terminal obeys, and halves of surrogate pairs, which no stream can write.
+    click.echo("".join(map(_in_json, text)))
 
 
-def _escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _in_json(char: str) -> str:
+    if char == "\n" or is_plain(char):  # between the values; in them it is escaped
+        return char
+    if ord(char) > 0xFFFF:
+        return json.dumps(char)[1:-1]
+    return f"\\u{ord(char):04x}"
 
 
 def _masked(data: Any) -> Any:
@@ -83,15 +92,15 @@ def _masked(data: Any) -> Any:
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """Print names and values below each other on stdout; `None` is left out."""
-    shown = {name: value for name, value in fields.items() if value is not None}
-    width = max(map(len, shown), default=0)
-    for name, value in shown.items():
-        click.echo(f"{name:<{width}}  {one_line(str(value))}")
+    known = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, known), default=0)
+    for name, value in known.items():
+        click.echo(f"{name:<{width}}  {shown(str(value))}")
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print columns on stdout; on a terminal the last is cut to fit its width."""
-    table = [tuple(map(one_line, row)) for row in (heads, *rows)]
+    table = [tuple(map(shown, row)) for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     most = _columns() if is_terminal(sys.stdout) else None
     for row in table:
@@ -133,11 +142,6 @@ def _columns() -> int:
 
 def _cut(line: str, most: int | None) -> str:
     return line if most is None or len(line) <= most else line[: most - 1] + "…"
-
-
-def one_line(text: str) -> str:
-    """Text of unknown origin without line breaks and terminal control codes."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def size_text(count: int) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from finetuning_async.cli._output import shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,7 +41,7 @@ def _id_of(word: str, known: Sequence[Playlist]) -> str:
             " finetuning playlists"
         )
     if len(found) > 1:
-        lines = "".join(f"\n  {one.id}  {one.name}" for one in found)
+        lines = "".join(f"\n  {one.id}  {shown(one.name)}" for one in found)
         raise click.ClickException(
             f"{len(found)} playlists are called {word!r}; say which by its id:{lines}"
         )

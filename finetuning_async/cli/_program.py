@@ -45,9 +45,10 @@ SHORT: Final = {"inst": "instrumental"}
 EPILOG: Final = """\b
 Exit codes:
   0    done; also when a reader such as head has had enough
-  1    it did not work: the service said no, network, failed track, time over
+  1    nothing worked: the service said no, network, failed track, time over
   2    the request was wrong: usage, a value, the key's form; nothing was paid
-  130  Ctrl-C (143: SIGTERM); the emulator ends with 0
+  3    in part: of several, some worked and some did not
+  130  Ctrl-C (143: SIGTERM); the emulator and the demo end with 0
 
 \b
 Environment:
@@ -145,7 +146,7 @@ class Program(click.Group):
         **extra: Any,
     ) -> Any:
         """As click's, but every exception becomes a message and an exit code."""
-        common = Common()
+        common: Common = extra.pop("obj", None) or Common()
 
         def work() -> object:
             return super(Program, self).main(

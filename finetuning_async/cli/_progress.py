@@ -12,7 +12,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, Self
 
-from finetuning_async.cli._output import duration_text, is_terminal, say, size_text
+from finetuning_async.cli._output import (
+    duration_text,
+    is_terminal,
+    say,
+    shown,
+    size_text,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,30 +100,31 @@ class Lines(Silent):
         """The service has taken it."""
         self.note(f"accepted {track.id}{_left(track)}")
         for name, (asked, got) in track.changed_by_service.items():
-            change = f"{name} from {_plain(asked)} to {_plain(got)}"
+            change = f"{shown(name)} from {_plain(asked)} to {_plain(got)}"
             self.note(f"note: the service changed {change}")
         self.status(track)
 
     def status(self, track: Generation | SoundEffect) -> None:
         """Its state has changed."""
         if not track.is_final:
-            self.note(track.status)
+            self.note(shown(track.status))
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
         """It is final, so many seconds after the wait began."""
-        self.note(f"{track.status} after {duration_text(seconds)}")
+        self.note(f"{shown(track.status)} after {duration_text(seconds)}")
 
     def saved(self, path: Path, track: Generation | SoundEffect) -> None:
         """The file is whole and in its place."""
         facts = [] if track.duration is None else [f"{track.duration:.1f} s"]
         if path.is_file():  # a pipe has no size
             facts.append(size_text(path.stat().st_size))
-        self.note(f"Saved {path} ({', '.join(facts)})" if facts else f"Saved {path}")
+        name = shown(str(path))
+        self.note(f"Saved {name} ({', '.join(facts)})" if facts else f"Saved {name}")
 
 
 def _plain(value: object) -> str:
     """A value as a person writes it: 45, not 45.0."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else shown(str(value))
 
 
 def _left(track: Generation | SoundEffect) -> str:

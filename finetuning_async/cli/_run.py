@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
+from finetuning_async.cli._leaving import Interrupted as Interrupted
+from finetuning_async.cli._leaving import telling
 from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
-        AsyncIterator,
         Awaitable,
         Callable,
         Coroutine,
@@ -30,30 +29,15 @@ BACKEND: dict[str, Any] = {"backend": "asyncio", "backend_options": {}}
 PATIENCE: Final = 0.5
 """Seconds after a signal until a person is told what it still waits for."""
 
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(Exception):  # noqa: N818 - a person's wish, not an error
-    """A signal asked the program to stop, and it has.
-
-    Attributes:
-        number: The signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
     """Run a command in an event loop of its own.
 
     The first SIGINT or SIGTERM cancels it, and a create on the wire gets its few
-    seconds; the second one ends it at once.
+    seconds; the next one, as soon as a person has been told so, ends it at once.
 
     Raises:
         Interrupted: A signal came.
-        KeyboardInterrupt: A second SIGINT came.
     """
     return anyio.run(_until_signal, main, **BACKEND)
 
@@ -64,14 +48,10 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
     scope = anyio.CancelScope()
 
     async def watch() -> None:
-        with stop_signals() as signals:
-            async for number in signals:
-                stopped_by.append(number)
-                break
-        scope.cancel()
-        # A second Ctrl-C breaks the loop off; that its tasks break is no news then.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        await anyio.sleep(PATIENCE)
+        with stop_signals(pause=PATIENCE) as next_signal:
+            stopped_by.append(await next_signal())
+            scope.cancel()
+            await anyio.sleep(PATIENCE)
         say("A few seconds for the answer to what was sent; Ctrl-C leaves at once.")
 
     async with alongside(watch):
@@ -83,23 +63,18 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def stop_signals() -> Generator[AsyncIterator[int]]:
-    """The signals that ask the program to stop; none comes where none can.
+def stop_signals(
+    times: int = 1, *, pause: float = 0.0
+) -> Generator[Callable[[], Awaitable[int]]]:
+    """What waits for the next signal that asks to stop; arguments as for `telling`."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Queue[int] = asyncio.Queue()
 
-    They arrive in the main thread only. On Windows asyncio takes no handlers; there
-    Ctrl-C is a `KeyboardInterrupt`.
-    """
-    with ExitStack() as stack:
-        signals: AsyncIterator[int] = _none()
-        if threading.current_thread() is threading.main_thread():
-            with suppress(NotImplementedError):
-                signals = stack.enter_context(anyio.open_signal_receiver(*STOPPING))
-        yield signals
+    def tell(number: int) -> None:
+        loop.call_soon_threadsafe(came.put_nowait, number)
 
-
-async def _none() -> AsyncGenerator[int]:
-    await anyio.sleep_forever()
-    yield 0
+    with telling(tell, times=times, pause=pause):
+        yield came.get
 
 
 @asynccontextmanager

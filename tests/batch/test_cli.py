@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from finetuning_async.batch import _lock
 from finetuning_async.batch._lock import Folder
 from finetuning_async.cli import _batch_run, _run
+from finetuning_async.cli._guard import PARTLY
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
@@ -137,13 +138,14 @@ def test_a_dry_run_counts_and_creates_nothing(
     assert not (tmp_path / "album").exists()
 
 
-def test_some_failed_is_code_one_until_they_are_retried(
+def test_some_failed_is_done_in_part_until_they_are_retried(
     finetuning: Run, world: World, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
     ran = finetuning("run", songs, "--out", "album")
-    assert ran.exit_code == 1
+    assert ran.exit_code == PARTLY
     assert "failed s" in ran.stderr
+    assert finetuning("status", "album", "--json").exit_code == PARTLY
     world.faults = []
     assert "2 planned again" in finetuning("retry-failed", "album").stderr
     ran = finetuning("run", "--out", "album", "--json")
@@ -167,14 +169,21 @@ def test_held_is_code_three_until_it_is_released(
     assert finetuning("run", "--out", "album").exit_code == 0
 
 
-def test_max_credits_pauses_with_code_one(
+def test_max_credits_leaves_it_done_in_part(
     finetuning: Run, world: World, songs: str
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
-    assert ran.exit_code == 1
+    assert ran.exit_code == PARTLY
     assert "Paused: 2 credits are spent" in ran.stderr
     assert "A higher --max-credits goes on." in ran.stderr
     assert world.spent == 2
+
+
+def test_a_batch_of_which_nothing_is_done_has_failed(
+    finetuning: Run, world: World, songs: str
+) -> None:
+    world.faults = [Fault("fail", "/v1/generations", method="POST", times=99)]
+    assert finetuning("run", songs, "--out", "album").exit_code == 1
 
 
 def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:

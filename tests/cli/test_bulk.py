@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from finetuning_async.cli._guard import FAILED, PARTLY
 from finetuning_async.cli.commands import delete
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def test_what_is_deleted_is_gone(finetuning: Run, emulator: Any) -> None:
 def test_each_failure_is_a_warning(finetuning: Run, emulator: Any) -> None:
     (made,) = _made(finetuning)
     ran = finetuning(["delete", "-y", made, "lost", "lost"])
-    assert ran.exit_code == 0
+    assert ran.exit_code == PARTLY
     assert ran.stderr == f"warning: lost: {NOT_THERE}\n1 of 2 deleted\n"
 
 
@@ -48,11 +49,11 @@ def test_if_nothing_is_deleted_it_fails(finetuning: Run, emulator: Any) -> None:
     assert ran.stderr.endswith("Error: nothing was deleted.\n")
 
 
-def test_json_is_the_merged_result_and_never_a_failure(
+def test_json_is_the_merged_result_with_the_same_exit_code(
     finetuning: Run, emulator: Any
 ) -> None:
     ran = finetuning(["delete", "-y", "lost", "--json"])
-    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert (ran.exit_code, ran.stderr) == (FAILED, "")
     assert ran.stdout.startswith('{\n  "data": {\n    "deleted": []')
     assert json.loads(ran.stdout)["data"]["errors"] == [
         {"id": "lost", "error": NOT_THERE}
@@ -167,12 +168,29 @@ def test_what_is_added_twice_or_lost_is_a_warning(
     one, two = _made(finetuning, 2)
     finetuning(["playlist", "add", "beds", one])
     ran = finetuning(["playlist", "add", "beds", one, two, "lost"])
-    assert ran.exit_code == 0
+    assert ran.exit_code == PARTLY
     assert ran.stderr.splitlines() == [
         f"warning: {one}: Track already in playlist",
         "warning: lost: Track not found",
         "1 of 3 added",
     ]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_done_in_part_is_one_code_everywhere(
+    finetuning: Run, emulator: Any, form: list[str]
+) -> None:
+    for name in ("beds", "other"):
+        emulator.with_playlist(name)
+    made = _made(finetuning)
+    for words in (
+        ["playlist", "add", "beds"],
+        ["playlist", "move", "beds", "other"],
+        ["playlist", "remove", "other"],
+        ["delete", "-y"],
+    ):
+        ran = finetuning([*words, *made, "lost", *form])
+        assert (words, ran.exit_code) == (words, PARTLY)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +201,7 @@ def test_what_is_added_twice_or_lost_is_a_warning(
         (["move", "beds", "other"], "moved"),
     ],
 )
-def test_nothing_done_is_a_failure_or_json(
+def test_nothing_done_is_a_failure_with_json_too(
     finetuning: Run, emulator: Any, words: list[str], done: str
 ) -> None:
     for name in ("beds", "other"):
@@ -192,7 +210,7 @@ def test_nothing_done_is_a_failure_or_json(
     assert ran.exit_code == 1
     assert ran.stderr.endswith(f"Error: nothing was {done}.\n")
     printed = finetuning(["playlist", *words, "lost", "--json"])
-    assert printed.exit_code == 0
+    assert printed.exit_code == 1
     data = json.loads(printed.stdout)["data"]
     assert data[done] == []
     assert data["errors"][0]["trackId"] == "lost"

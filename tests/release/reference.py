@@ -40,7 +40,8 @@ def build(folder: Path) -> None:
     Raises:
         Warning: pdoc was not content.
     """
-    documented = [*modules(), "finetuning_async.testing.fixtures"]
+    more = ["finetuning_async.cli", "finetuning_async.testing.fixtures"]
+    documented = [*modules(), *more]
     loaded = {name: _module(name) for name in documented}
     pdoc.render.configure(docformat="google", show_source=False, search=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import is_terminal, say
+from finetuning_async.cli._output import is_terminal, say, shown
 from finetuning_async.cli.commands.me import show
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def login(common: Common, stdin: bool) -> None:
     stored = _key_store.save(common, key)
     if common.quiet:
         return
-    say(f"Logged in as {account.email or account.id}. The key is stored: {stored}")
+    whose = shown(account.email or account.id)
+    say(f"Logged in as {whose}. The key is stored: {stored}")
     if place.origin == "--base-url":
         say(f"note: it goes to {place.url} only with --base-url or {URL_VARIABLE}")
     if os.environ.get(KEY_VARIABLE):

@@ -8,6 +8,7 @@ import click
 
 from finetuning_async.cli._bulk import report
 from finetuning_async.cli._connect import ask
+from finetuning_async.cli._guard import DONE
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -23,7 +24,7 @@ from finetuning_async.cli._output import is_terminal, say
 @json_option
 @common_options
 @pass_common
-def command(common: Common, ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def command(common: Common, ids: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Delete tracks for good. There is no undo.
 
     It asks first; where nobody can be asked, --yes is needed.
@@ -32,10 +33,10 @@ def command(common: Common, ids: tuple[str, ...], yes: bool, as_json: bool) -> N
     if not yes and not _agreed(len(given)):
         if not common.quiet:
             say("Nothing was deleted.")
-        return
+        return DONE
     common.if_interrupted = "Some may be deleted; `finetuning list` shows what is left."
     result = ask(common, lambda client: client.generations.delete(given))
-    report(common, result, "deleted", as_json=as_json)
+    return report(common, result, "deleted", as_json=as_json)
 
 
 def _agreed(count: int) -> bool:

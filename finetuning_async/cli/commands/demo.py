@@ -14,6 +14,7 @@ import click
 from finetuning_async.cli._config import base_url
 from finetuning_async.cli._connect import PATIENT, connected, emulated, new_emulator
 from finetuning_async.cli._keys import find_key
+from finetuning_async.cli._leaving import Interrupted, below_key
 from finetuning_async.cli._messages import cannot_listen
 from finetuning_async.cli._options import (
     Common,
@@ -22,7 +23,7 @@ from finetuning_async.cli._options import (
     pass_common,
 )
 from finetuning_async.cli._output import say
-from finetuning_async.cli._run import Interrupted, run
+from finetuning_async.cli._run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +68,10 @@ def command(common: Common, /, host: str, port: int, speed: float, paid: bool) -
     connect, service = _service(common, speed=speed, paid=paid)
     try:
         run(partial(_serve, common, connect, service, host, port))
-    except Interrupted:
+    except Interrupted as stop:
         if not common.quiet:
             rest = "Its tracks go on at the service." if paid else "So have its tracks."
-            say(f"The demo has ended. {rest}")
+            say(f"{below_key(stop.number)}The demo has ended. {rest}")
 
 
 def _service(common: Common, *, speed: float, paid: bool) -> tuple[Connect, str]:
@@ -107,8 +108,8 @@ def _names(host: str) -> list[str]:
 
 def _introduce(common: Common, url: str, service: str) -> None:
     if not common.quiet:
-        paid = "an emulator makes the music, it costs nothing"
+        paid = "An emulator makes the music, it costs nothing"
         if service != EMULATOR:
             paid = f"{service} makes the music, each track costs a credit"
-        say(f"Open this page in a browser ({paid}); Ctrl-C ends it:")
+        say(f"{paid}; Ctrl-C ends it.\nOpen this page in a browser:")
     click.echo(url)

@@ -10,13 +10,14 @@ import click
 from finetuning_async.cli._config import URL_VARIABLE, on_loopback
 from finetuning_async.cli._connect import new_emulator
 from finetuning_async.cli._keys import KEY_VARIABLE
+from finetuning_async.cli._leaving import Interrupted, below_key
 from finetuning_async.cli._options import (
     Common,
     Number,
     common_options,
     pass_common,
 )
-from finetuning_async.cli._output import one_line, say
+from finetuning_async.cli._output import say, shown
 
 if TYPE_CHECKING:
     from finetuning_async.emulator import Emulator, RateLimit
@@ -95,14 +96,14 @@ def command(
 
     It has the service's limits and errors, plays real MP3s, and costs nothing.
     """
-    from finetuning_async.cli._run import Interrupted, run  # slow to import
+    from finetuning_async.cli._run import run  # slow to import
 
     emulator = new_emulator(**settings)
     try:
         run(partial(_serve, common, emulator, host, port, playlists))
-    except Interrupted:
+    except Interrupted as stop:
         if not common.quiet:
-            say("The emulator has ended, and its tracks.")
+            say(f"{below_key(stop.number)}The emulator has ended, and its tracks.")
 
 
 async def _serve(
@@ -178,5 +179,5 @@ async def _tell_requests(common: Common, emulator: Emulator) -> None:
             told += 1
             if not common.quiet:
                 code = f" {record.code}" if record.code else ""
-                path = one_line(record.path)
+                path = shown(record.path)
                 say(f"  {record.method} {path} {record.status}{code}")

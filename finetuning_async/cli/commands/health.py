@@ -11,7 +11,7 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import one_line, print_json
+from finetuning_async.cli._output import print_json, shown
 
 
 @click.command()
@@ -24,4 +24,4 @@ def command(common: Common, as_json: bool) -> None:
     if as_json:
         print_json(health.raw)
     else:
-        click.echo(one_line(health.status or "ok"))
+        click.echo(shown(health.status or "ok"))

@@ -70,7 +70,7 @@ def show(common: Common, playlist: str, as_json: bool) -> None:
 @json_option
 @common_options
 @pass_common
-def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> None:
+def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> int:
     """Add tracks to a playlist. A public one takes public tracks only."""
 
     async def main(client: AsyncClient) -> BulkResult:
@@ -78,7 +78,7 @@ def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> N
         return await client.playlists.add_tracks(playlist_id, ids)
 
     common.if_interrupted = UNSURE.format(playlist)
-    report(common, ask(common, main), "added", as_json=as_json, key="trackId")
+    return report(common, ask(common, main), "added", as_json=as_json, key="trackId")
 
 
 @command.command()
@@ -87,7 +87,7 @@ def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> N
 @json_option
 @common_options
 @pass_common
-def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> None:
+def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> int:
     """Take tracks out of a playlist; they are not deleted."""
 
     async def main(client: AsyncClient) -> BulkResult:
@@ -95,7 +95,7 @@ def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -
         return await client.playlists.remove_tracks(playlist_id, ids)
 
     common.if_interrupted = UNSURE.format(playlist)
-    report(common, ask(common, main), "removed", as_json=as_json, key="trackId")
+    return report(common, ask(common, main), "removed", as_json=as_json, key="trackId")
 
 
 @command.command()
@@ -107,7 +107,7 @@ def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -
 @pass_common
 def move(
     common: Common, source: str, target: str, ids: tuple[str, ...], as_json: bool
-) -> None:
+) -> int:
     """Move tracks from one playlist to another.
 
     One that the target does not take stays where it is.
@@ -120,7 +120,7 @@ def move(
         return await client.playlists.move_tracks(source_id, target_id, ids)
 
     common.if_interrupted = UNSURE.format(source)
-    report(common, ask(common, main), "moved", as_json=as_json, key="trackId")
+    return report(common, ask(common, main), "moved", as_json=as_json, key="trackId")
 
 
 def _fields(playlist: Playlist) -> dict[str, object]:

@@ -110,7 +110,7 @@ def get(common: Common, effect_id: str, as_json: bool) -> None:
 @click.argument("effect_id", metavar="ID")
 @output_option
 @json_option
-@timeout_option
+@timeout_option()
 @common_options
 @pass_common
 def wait(

@@ -21,7 +21,7 @@ from finetuning_async.cli._options import (
 @click.argument("track_id", metavar="ID")
 @output_option
 @json_option
-@timeout_option
+@timeout_option()
 @common_options
 @pass_common
 def command(

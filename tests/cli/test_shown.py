@@ -1,0 +1,119 @@
+"""What the service says is shown as it is, and drives no terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetuning_async import _shown
+from finetuning_async._log_setup import _Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+EVIL = "[red]a\r\n\x1b[2J\x07\x9b\u202egnp\u2028\x00\U000e0041\\z"
+AS_SHOWN = r"[red]a\r\n\x1b[2J\x07\x9b\u202egnp\u2028\x00\U000e0041\z"
+ID = "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
+CREATE = "POST /v1/generations"
+
+
+def is_harmless(text: str) -> bool:
+    """Whether it has no character that a terminal obeys, but for line breaks."""
+    kinds = {unicodedata.category(char) for char in text.replace("\n", "")}
+    return not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize(
+    ("command", "request_", "answer"),
+    [
+        ("get x", "GET /v1/generations/x", {"id": "x", "prompt": EVIL}),
+        ("get x", "GET /v1/generations/x", {"id": "x", "title": EVIL}),
+        ("list", "GET /v1/generations", {"generations": [{"id": "x", "prompt": EVIL}]}),
+        ("sfx get x", "GET /v1/sound-effects/x", {"id": "x", "prompt": EVIL}),
+        ("playlists", "GET /v1/playlists", {"playlists": [{"id": "p", "name": EVIL}]}),
+        ("playlist show pl_1", "GET /v1/playlists/pl_1", {"id": "pl_1", "name": EVIL}),
+        ("me", "GET /v1/me", {"id": "u", "email": EVIL}),
+        ("doctor", "GET /v1/me", {"id": "u", "email": EVIL}),
+    ],
+)
+def test_what_is_printed_stays_on_its_line(
+    finetuning: Run, service: Any, command: str, request_: str, answer: object
+) -> None:
+    service.answer(request_, {"data": answer})
+    ran = finetuning(command.split())
+    assert AS_SHOWN in ran.stdout
+    assert is_harmless(ran.output)
+
+
+@pytest.mark.parametrize("code", ["INTERNAL_ERROR", "VALIDATION_ERROR"])
+def test_an_error_stays_on_its_line(finetuning: Run, service: Any, code: str) -> None:
+    error = {"code": code, "message": f"no{EVIL}Error: fake"}
+    service.answer("GET /v1/me", {"error": error}, status=400)
+    ran = finetuning(["me"])
+    assert f"no{AS_SHOWN}Error: fake" in ran.stderr
+    assert is_harmless(ran.output)
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_what_is_told_of_a_track_stays_on_its_lines(
+    finetuning: Run, service: Any
+) -> None:
+    made = {"id": ID, "status": EVIL, "prompt": "choir", "parameters": {"key": EVIL}}
+    service.answer(CREATE, {"data": made}, status=202)
+    failed = {"id": ID, "status": "failed", "errorMessage": EVIL}
+    service.answer(f"GET /v1/generations/{ID}", {"data": failed})
+    ran = finetuning(["generate", "choir", "-v"])
+    assert f"\n{AS_SHOWN.lower()}\n" in ran.stderr.lower()  # a status has no capitals
+    assert f"Error: {ID} failed: {AS_SHOWN}\n" in ran.stderr
+    assert is_harmless(ran.output)
+
+
+def test_a_failure_among_many_stays_on_its_line(finetuning: Run, service: Any) -> None:
+    data = {"deleted": [], "errors": [{"id": "x", "error": EVIL}]}
+    service.answer("POST /v1/generations/bulk-delete", {"data": data})
+    ran = finetuning(["delete", "-y", "x"])
+    assert ran.stderr.splitlines()[0] == f"warning: x: {AS_SHOWN}"
+    assert is_harmless(ran.output)
+
+
+def test_the_names_of_playlists_stay_on_their_lines(
+    finetuning: Run, service: Any
+) -> None:
+    known = [{"id": "p1", "name": EVIL}, {"id": "p2", "name": EVIL}]
+    service.answer("GET /v1/playlists", {"data": {"playlists": known}})
+    ran = finetuning(["playlist", "show", EVIL])
+    assert f"\n  p1  {AS_SHOWN}\n" in ran.stderr
+    assert is_harmless(ran.output)
+
+
+def test_json_is_the_same_text_and_harmless(finetuning: Run, service: Any) -> None:
+    data = {"id": "x", "prompt": f"夜\u200d \u3000{EVIL}"}
+    service.answer("GET /v1/generations/x", {"data": data})
+    ran = finetuning(["get", "x", "--json"])
+    assert json.loads(ran.stdout)["data"] == data
+    assert is_harmless(ran.stdout.replace("\u200d", ""))
+    assert "夜\u200d \u3000" in ran.stdout
+
+
+def test_a_line_of_the_log_stays_one() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "say %s", (EVIL,), None)
+    assert _Line("%(levelname)s %(message)s").format(record) == f"INFO say {AS_SHOWN}"
+
+
+@given(st.text())
+def test_text_is_shown_harmless_and_plain_text_as_it_is(text: str) -> None:
+    made = _shown.shown(text)
+    assert is_harmless(made.replace("\u200c", "").replace("\u200d", ""))
+    assert "\n" not in made
+    if text.isprintable():
+        assert made == text

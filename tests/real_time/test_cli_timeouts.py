@@ -1,0 +1,135 @@
+"""``--timeout`` of the program, on real sockets: it ends, and says how to go on."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.real_time.test_cli_process import BARE, run, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TIMEOUT = 2.0
+GRACE = 5.0
+"""What a create on the wire gets more, so that its id is not lost."""
+
+STARTING = 4.0
+"""Seconds for the process itself, on a busy machine."""
+
+MAKERS = ["generate", "inst", "sfx generate"]
+WAITS = ["wait", "sfx wait"]
+
+
+def timed(*words: str, env: Mapping[str, str]) -> tuple[float, int, str]:
+    """The seconds it took, the exit code, and what it said."""
+    began = time.perf_counter()
+    ran = run(*words, "--timeout", f"{TIMEOUT:g}", env=env)
+    assert ran.stdout == ""
+    assert "Traceback" not in ran.stderr
+    return time.perf_counter() - began, ran.returncode, ran.stderr
+
+
+def client_of(port: int) -> dict[str, str]:
+    return {
+        **BARE,
+        "FINETUNING_API_KEY": "x",
+        "FINETUNING_BASE_URL": f"http://127.0.0.1:{port}",
+    }
+
+
+@pytest.fixture
+def silent() -> Iterator[dict[str, str]]:
+    """The environment of a client of a service that takes requests and is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        yield client_of(service.getsockname()[1])
+
+
+@pytest.fixture
+def refusing() -> dict[str, str]:
+    """The environment of a client of a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        return client_of(service.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[tuple[Mapping[str, str], str]]:
+    """A client of an emulator whose queue is full, and the id of what fills it."""
+    words = ("emulator", "--port", "0", "-q", "--queue-size", "1", "--speed", "0.1")
+    with started(*words) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().removeprefix("export ").split()
+        env = {**BARE, **dict(word.split("=", 1) for word in line)}
+        made = run("generate", "choir", "--no-wait", env=env)
+        yield env, made.stdout.strip()
+
+
+@pytest.mark.parametrize("words", MAKERS)
+def test_a_create_ends_though_the_service_never_answers(
+    silent: dict[str, str], words: str
+) -> None:
+    took, code, said = timed(*words.split(), "choir", env=silent)
+    assert took < TIMEOUT + GRACE + STARTING
+    assert code == 1
+    assert "it may be paid" in said
+    assert "To look for it: finetuning" in said
+
+
+@pytest.mark.parametrize("words", MAKERS)
+def test_a_create_ends_though_nobody_is_there(
+    refusing: dict[str, str], words: str
+) -> None:
+    took, code, said = timed(*words.split(), "choir", env=refusing)
+    assert took < TIMEOUT + STARTING
+    assert code == 1
+    assert "was not sent" in said
+
+
+@pytest.mark.parametrize("words", MAKERS)
+def test_a_create_ends_though_the_queue_is_full(
+    busy: tuple[Mapping[str, str], str], words: str
+) -> None:
+    took, code, said = timed(*words.split(), "choir", env=busy[0])
+    assert took < TIMEOUT + STARTING
+    assert code == 1
+    assert "QUEUE_FULL" in said
+    assert "Nothing was paid." in said
+
+
+@pytest.mark.parametrize("words", WAITS)
+@pytest.mark.parametrize("service", ["silent", "refusing"])
+def test_a_wait_ends_and_says_a_command_that_can_be_typed(
+    request: pytest.FixtureRequest, words: str, service: str
+) -> None:
+    env = dict(request.getfixturevalue(service))
+    url = env.pop("FINETUNING_BASE_URL")
+    took, code, said = timed(*words.split(), "gen_1", "--base-url", url, env=env)
+    assert took < TIMEOUT + 1 + STARTING
+    assert code == 1
+    assert said.endswith(f"To go on: finetuning {words} gen_1 --base-url {url}\n")
+
+
+def test_what_is_accepted_is_named_when_time_is_over(
+    busy: tuple[Mapping[str, str], str],
+) -> None:
+    took, code, said = timed("wait", busy[1], env=busy[0])
+    assert took < TIMEOUT + STARTING
+    assert code == 1
+    assert f"{busy[1]} did not end within 2 s" in said
+    assert f"To go on: finetuning wait {busy[1]}\n" in said
+
+
+def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
+    with started("emulator", "--port", "0", "-q") as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().removeprefix("export ").split()
+        env = {**BARE, **dict(word.split("=", 1) for word in line)}
+        took, code, said = timed("generate", "choir", env=env)
+    made = said.split()[1]
+    assert took < TIMEOUT + STARTING
+    assert code == 1
+    assert f"{made} did not end within" in said
+    assert f"To go on: finetuning wait {made} -o .\n" in said
