@@ -21,6 +21,7 @@ import attrs
 
 from finetuning_async import _parsing, _report
 from finetuning_async._answers import RATE_CODES
+from finetuning_async._doubts import Doubts
 from finetuning_async._errors import (
     APIStatusError,
     APITimeoutError,
@@ -60,6 +61,7 @@ class Pipeline:
         retry: How often.
         clock: The service's.
         hook: Who is told; `None` for nobody.
+        doubts: What was said of what is not believed.
     """
 
     transport: Transport
@@ -67,6 +69,7 @@ class Pipeline:
     retry: RetryPolicy
     clock: ServerClock
     hook: Hook | None = None
+    doubts: Doubts = attrs.field(factory=Doubts)
 
     async def request(
         self, call: Call, *, deadline: float = inf, max_retries: int | None = None
@@ -209,6 +212,7 @@ class Pipeline:
         permit.answered(facts)
         _capture(call, answer)
         self._learn_the_time(answer)
+        self.doubts.about(answer)
         if self.hook is not None or logger.isEnabledFor(logging.DEBUG):
             _report.answered(self.hook, call, answer, facts, number, self.limiter)
         if is_refused and held_until <= answer.received_at:
