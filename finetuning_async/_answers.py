@@ -26,7 +26,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._secrets import scrub, scrub_json
 from finetuning_async._values import http_date, identifier, number, text
-from finetuning_async._wire import Answer, AnswerFacts, believed_pause
+from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_pause
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -88,6 +88,11 @@ def unreadable(answer: Answer | None, wrong: str, path: str = "$") -> APIRespons
     )
 
 
+def too_long(answer: Answer) -> APIResponseError:
+    """The error for a body that was not read to its end."""
+    return unreadable(answer, f"longer than {LONGEST_BODY // 2**20} MiB")
+
+
 def _hint(content: bytes, length: int = _HINT) -> str:
     """The first printable characters of a body, without secrets."""
     # Twice the longest URL: a secret that is cut in the middle is still seen as one.
@@ -101,8 +106,10 @@ def json_of(answer: Answer) -> Any:
     """Parse the body of an answer.
 
     Raises:
-        APIResponseError: If it is no JSON.
+        APIResponseError: If it is no JSON, or too long.
     """
+    if answer.is_cut:
+        raise too_long(answer)
     try:
         return decode(answer.content)
     except ValueError:
@@ -146,6 +153,8 @@ def accepted_id(answer: Answer) -> str | None:
 
 def _error_of(answer: Answer) -> dict[str, Any]:
     """The ``error`` object of an answer; empty if there is none to be read."""
+    if answer.is_cut:
+        return {}
     try:
         body = decode(answer.content)
     except ValueError:

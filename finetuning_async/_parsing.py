@@ -18,6 +18,7 @@ from finetuning_async._answers import data_of, unreadable
 from finetuning_async._answers import retry_after as retry_after
 from finetuning_async._answers import server_date as server_date
 from finetuning_async._answers import status_error as status_error
+from finetuning_async._answers import too_long as too_long
 from finetuning_async._models import (
     Account,
     BulkFailure,

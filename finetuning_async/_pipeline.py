@@ -120,12 +120,14 @@ class Pipeline:
         try:
             answer = await self.send(call, permit, deadline=deadline, number=number)
         except NoAnswer as failure:
-            error = failure.as_error(call)
+            error, lasts = failure.as_error(call), failure.lasts
         else:
             await self.limiter.flush()
             self.check(call, answer)
             return answer
         await self.limiter.flush()
+        if lasts:
+            raise error
         raise Repeatable(error)
 
     async def turn(
@@ -233,9 +235,12 @@ class Pipeline:
         Raises:
             Repeatable: It is an error, and the call may be made again.
             APIStatusError: It is an error.
+            APIResponseError: It is an error too long to be read.
         """
         if answer.is_success:
             return
+        if answer.is_cut:
+            raise _parsing.too_long(answer)
         error = _parsing.status_error(
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )

@@ -24,6 +24,10 @@ LONGEST_PAUSE: Final = 3600.0
 """Seconds; a longer pause that an answer asks for is taken as one of an hour."""
 
 
+LONGEST_BODY: Final = 16 * 2**20
+"""Bytes of a body, unpacked; a page of the longest list has half a megabyte."""
+
+
 def believed_pause(seconds: float | None) -> float | None:
     """A pause that an answer asks for, as far as it is believed.
 
@@ -79,6 +83,8 @@ class Answer:
         status: The HTTP status.
         headers: The headers, names in lower case.
         content: The body.
+        is_cut: Whether it is longer than `LONGEST_BODY`; then `content` is its
+            beginning.
         sent_at: When the request was handed to the transport, in seconds of the loop's
             clock.
         received_at: When the body was complete, likewise.
@@ -87,6 +93,7 @@ class Answer:
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     content: bytes = attrs.field(repr=False)
+    is_cut: bool = False
     sent_at: float
     received_at: float
 
@@ -111,7 +118,7 @@ class RawResponse:
         status: The HTTP status.
         headers: The headers, names in lower case.
         request_id: The service's name for the request, where it gives one.
-        content: The body.
+        content: The body; of one above 16 MiB the beginning.
         elapsed: Seconds from sending to the end of the body.
 
     Example:

@@ -29,7 +29,11 @@ USER_AGENT: Final = (
     f"finetuning-async/{__version__}"
     f" python/{'.'.join(map(str, sys.version_info[:3]))} httpx/{httpx.__version__}"
 )
-HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
+HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
+    "User-Agent": USER_AGENT,
+}
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
