@@ -397,8 +397,8 @@ class Book:
         self.held_until = data["held_until"]
         self.epoch = data["epoch"]
         holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
-        if not max(holds) <= now + LONGEST_PAUSE + SLACK:
-            raise ValueError(f"it holds everybody for {max(holds) - now:.0f} s")
+        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):  # or NaN
+            raise ValueError(f"it holds everybody until {holds}, and it is {now}")
 
 
 def turn_page(
