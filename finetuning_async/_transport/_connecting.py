@@ -51,6 +51,8 @@ def _context_of(field: str, path: str) -> ssl.SSLContext:
         )
     except OSError as error:  # ssl.SSLError is one
         reason = error.strerror or type(error).__name__
+    except ValueError as error:  # no path at all
+        reason = str(error)
     raise InvalidRequestError(field, path, f"a path of certificates ({reason})")
 
 

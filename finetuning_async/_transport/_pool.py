@@ -34,6 +34,8 @@ HEADERS: Final = {
     "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
     "User-Agent": USER_AGENT,
 }
+_FOR_EVER: Final = 1e12
+"""Seconds; so many, or what no `float` can hold, are no limit."""
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -86,7 +88,8 @@ def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
         return value
     seconds = python_number(value)
     if value is None or (seconds is not None and seconds > 0):
-        return httpx.Timeout(seconds)
+        is_limit = seconds is not None and seconds < _FOR_EVER
+        return httpx.Timeout(seconds if is_limit else None)
     raise InvalidRequestError(
         "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
     )
