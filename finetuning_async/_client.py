@@ -174,7 +174,7 @@ class AsyncClient(TrackMethods):
         if self._loop.is_new() or self._bound is None:
             from finetuning_async._session import Session
 
-            self._pool.enter_loop()
+            self._pool.enter_loop(self._settings.base_url)
             self._bound = Session.begin(self._settings, self._pool, self._calls)
         return self._bound
 

@@ -7,6 +7,7 @@ _connections      what that goes over
 _stream           what goes into a connection, and what comes out of it
 _bodies           what an answer holds: unpacked, up to a bound
 _connecting       through which proxy, and which certificates count
+_environment      what the environment says of proxies
 _media            `MediaStream`: a file of the media host while it arrives
 _hops             where it is fetched from: each redirect is checked
 _versions         which bytes of which version of it a response carries

@@ -201,8 +201,11 @@ class Pool:
             self._context = self._connecting.tls()
         return self._context
 
-    def enter_loop(self) -> None:
+    def enter_loop(self, base_url: str) -> None:
         """Drop the connections if they belong to an event loop that has ended.
+
+        Args:
+            base_url: Where requests are to go.
 
         Raises:
             InvalidRequestError: None can be made, as the environment stands. It is said
@@ -211,8 +214,10 @@ class Pool:
         loop = current_token().native_token
         if loop is not self._loop:
             self._loop, self._own, self._media, self._direct = loop, None, None, {}
-        if not self.is_closed:
+        if not self.is_closed and base_url not in self._direct:
             self.client()
+            if self._given is None:
+                self._connecting.check(base_url)
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
