@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from math import inf
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from finetuning_async import (
+    APIResponseError,
     APIStatusError,
     AsyncClient,
     InternalServerError,
@@ -166,6 +168,35 @@ async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds()
     assert permit is not None
     permit.answered(facts)
     assert limiter.status().reads.closed_for == pytest.approx(HOUR, abs=1)
+
+
+TOO_LONG = b" " * 17 * 2**20
+
+
+async def test_a_body_that_was_read_elsewhere_is_bounded_too() -> None:
+    http = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, content=TOO_LONG))
+    )
+    with pytest.raises(APIResponseError, match="longer than 16 MiB"):
+        await AsyncClient(KEY, http_client=http).me()
+
+
+@pytest.mark.parametrize("status", [202, 400, 500])
+async def test_a_create_whose_answer_is_too_long_is_looked_up(status: int) -> None:
+    creates: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            creates.append(json.loads(request.content))
+            return httpx.Response(status, content=TOO_LONG)
+        parameters = {"seed": creates[0]["seed"]}
+        row = {"id": "gen_1", "prompt": "rain", "parameters": parameters}
+        return httpx.Response(200, json={"data": {"generations": [row]}})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    track = await AsyncClient(KEY, http_client=http).generations.create("rain")
+    assert track.id == "gen_1"
+    assert len(creates) == 1
 
 
 async def test_an_answer_that_is_no_refusal_may_say_what_it_likes(

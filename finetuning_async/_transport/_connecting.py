@@ -206,7 +206,7 @@ def _read(
     proxy, problem = read_proxy(named.url)
     if not problem:
         return proxy, None
-    allowed = f"{problem}; change it or unset it, or pass proxy= or trust_env=False"
+    allowed = f"{problem}; change it or unset it"
     return None, InvalidRequestError(named.variable, named.shown, allowed)
 
 
