@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import anyio
 from anyio.lowlevel import RunVar
 
+from finetuning_async._doubts import Doubts
 from finetuning_async._inflight import InFlight
 from finetuning_async._limiter import Limiter
 from finetuning_async._one_by_one import OneByOne
@@ -50,6 +51,7 @@ class Account:
         self.limits = limits
         self.limiter: RateLimiter = limiter or Limiter(limits, rng=rng)
         self.clock: ServerClock = ServerClock()
+        self.doubts: Doubts = Doubts()
         self.inflight: InFlight = InFlight()
         self.one_by_one: OneByOne = OneByOne()
         self.downloads: anyio.Semaphore = anyio.Semaphore(DOWNLOADS_AT_ONCE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async._errors import (
@@ -26,7 +27,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._secrets import scrub, scrub_json
 from finetuning_async._values import http_date, identifier, number, text
-from finetuning_async._wire import Answer, AnswerFacts
+from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_pause
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -49,6 +50,7 @@ _CLASSES: Final[dict[int, type[APIStatusError]]] = {
     404: NotFoundError,
     429: RateLimitError,
 }
+_DIGITS: Final = re.compile(r"\+?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?")
 _CUT_SHORT: Final = re.compile(
     r'\s*\{\s*(?:"data"\s*:\s*\{\s*)?"id"\s*:\s*"([^"\\]+)"', re.ASCII
 )
@@ -90,6 +92,11 @@ def unreadable(answer: Answer | None, wrong: str, path: str = "$") -> APIRespons
     )
 
 
+def too_long(answer: Answer) -> APIResponseError:
+    """The error for a body that was not read to its end."""
+    return unreadable(answer, f"longer than {LONGEST_BODY // 2**20} MiB")
+
+
 def _hint(content: bytes, length: int = _HINT) -> str:
     """The first printable characters of a body, without secrets."""
     # Twice the longest URL: a secret that is cut in the middle is still seen as one.
@@ -103,8 +110,10 @@ def json_of(answer: Answer) -> Any:
     """Parse the body of an answer.
 
     Raises:
-        APIResponseError: If it is no JSON.
+        APIResponseError: If it is no JSON, or too long.
     """
+    if answer.is_cut:
+        raise too_long(answer)
     try:
         return decode(answer.content)
     except ValueError:
@@ -173,6 +182,8 @@ def _is_same(one: str, other: str) -> bool:
 
 def _error_of(answer: Answer) -> dict[str, Any]:
     """The ``error`` object of an answer; empty if there is none to be read."""
+    if answer.is_cut:
+        return {}
     try:
         body = decode(answer.content)
     except ValueError:
@@ -253,25 +264,42 @@ def _redirected(answer: Answer) -> str:
 
 
 def retry_after(answer: Answer) -> float | None:
-    """Seconds that an answer asks to wait: body first, header second (Q15).
+    """Seconds that an answer asks to wait, believed or not: body first, header second.
 
-    The body's ``error.retryAfter`` counts when it is above zero. The header may be a
-    number, whole or not, or a date, measured against the answer's own ``Date``.
+    The body's ``error.retryAfter`` counts when it is above zero (Q15). The header may
+    be a number, whole or not, or a date, measured against the answer's own ``Date``. A
+    number beyond all bounds is `inf`.
     """
-    return _retry_after(answer, _error_of(answer))
+    return _asked_pause(answer, _error_of(answer))
 
 
 def _retry_after(answer: Answer, error: dict[str, Any]) -> float | None:
-    said = number(error.get("retryAfter"))
+    return believed_pause(_asked_pause(answer, error))
+
+
+def _asked_pause(answer: Answer, error: dict[str, Any]) -> float | None:
+    said = _delay(error.get("retryAfter"))
     if said is not None and said > 0:
-        return float(said)
+        return said
     header = answer.headers.get("retry-after")
     if header is None:
         return None
-    delay = number(header)
+    delay = _delay(header)
     if delay is not None:
-        return float(delay) if delay >= 0 else None
+        return delay if delay >= 0 else None
     return _until(http_date(header), server_date(answer))
+
+
+def _delay(value: Any) -> float | None:
+    """A number of seconds, however large; ``1e400`` is none the less one."""
+    found = number(value)
+    if found is not None:
+        return float(found)
+    if type(value) is str and _DIGITS.fullmatch(value.strip()):
+        return inf
+    if type(value) is int or type(value) is float:  # NaN is read as null
+        return inf if value > 0 else -inf
+    return None
 
 
 def _until(then: dt.datetime | None, now: dt.datetime | None) -> float | None:
@@ -290,6 +318,8 @@ def answer_facts(answer: Answer) -> AnswerFacts:
     headers = answer.headers
     limit = _count(headers.get("x-ratelimit-limit")) or None
     remaining = _count(headers.get("x-ratelimit-remaining"))
+    if remaining == 0 and has_no_limit(answer):
+        remaining = None  # of nothing, nothing is left
     if limit is not None and remaining is not None and remaining > limit:
         remaining = None
     if answer.status < 400:
@@ -303,6 +333,12 @@ def answer_facts(answer: Answer) -> AnswerFacts:
         remaining=remaining,
         retry_after=_retry_after(answer, error) if asks else None,
     )
+
+
+def has_no_limit(answer: Answer) -> bool:
+    """Whether it names a limit below 1, at which nothing could ever be asked."""
+    limit = number(answer.headers.get("x-ratelimit-limit"))
+    return limit is not None and limit < 1
 
 
 def _count(header: str | None) -> int | None:

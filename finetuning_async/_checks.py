@@ -22,6 +22,9 @@ MOST_TAGS: Final = 700
 MOST_LYRICS: Final = 2000
 MOST_WEBHOOK: Final = 2048
 MOST_SEED: Final = 2**31 - 1
+MOST_ID: Final = 2048
+MOST_SHOWN: Final = 40
+MOST_WORD: Final = 100
 LANGUAGES: Final = ("en", "ja", "de", "fr", "es", "zh", "ko", "pt", "it", "ru")
 KEYS: Final = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FLATS: Final = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
@@ -56,6 +59,16 @@ def characters(
     if not _is_encodable(value):
         return InvalidRequestError(field, value, "text that UTF-8 can carry")
     return None
+
+
+def identifier(field: str, value: object) -> InvalidRequestError | None:
+    """An id (Q2): opaque, but what the service can have given, and a URL can carry."""
+    if isinstance(value, str) and value.strip(". ") and value.isprintable():
+        if len(value) <= MOST_ID:
+            return None
+        allowed = f"an id of at most {MOST_ID} characters, not {len(value)}"
+        return InvalidRequestError(field, value[:MOST_SHOWN] + "...", allowed)
+    return InvalidRequestError(field, value, "an id, as the service gave it")
 
 
 def between(

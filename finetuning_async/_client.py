@@ -60,12 +60,14 @@ class AsyncClient(TrackMethods):
             White space around it is dropped.
         base_url: The service, ``https`` unless on a loopback address; by default
             ``FINETUNING_BASE_URL``, else the real service.
-        request_timeout: Seconds for one attempt on the wire, or an `httpx.Timeout`;
-            `None` for no limit. By default 30 s, 5 s of them to connect.
+        request_timeout: Seconds for one attempt on the wire, from its beginning to the
+            end of the response; or an `httpx.Timeout`, whose longest part bounds the
+            whole; `None` for no limit. By default 30 s, 5 s of them for each step of
+            connecting.
         max_retries: How often a failed attempt is repeated, where that costs nothing;
             at least 0. With 0, a 429 is raised at once, too.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
-            it the call raises.
+            it the call raises. No service is believed to ask for more than 3600.
         rate_limits: What the account may send; `None` switches pacing off.
         rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
@@ -172,7 +174,7 @@ class AsyncClient(TrackMethods):
         if self._loop.is_new() or self._bound is None:
             from finetuning_async._session import Session
 
-            self._pool.enter_loop()
+            self._pool.enter_loop(self._settings.base_url)
             self._bound = Session.begin(self._settings, self._pool, self._calls)
         return self._bound
 

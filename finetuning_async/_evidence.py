@@ -8,16 +8,20 @@ step.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from finetuning_async._errors import APIConnectionError, APITimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from finetuning_async._wire import Call, Evidence
+
+
+ITS_OWN_FIRST: Final = 0.98
+"""Share of the time left after which httpcore is to give up connecting by itself."""
 
 
 class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not an error
@@ -27,22 +31,27 @@ class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not 
         evidence: Whether any of it may have left.
         timed_out: Whether time ran out, rather than the connection.
         reason: The class and text of what happened, free of secrets.
+        lasts: Whether it would be the same next time.
     """
 
-    def __init__(self, evidence: Evidence, *, timed_out: bool, reason: str) -> None:
+    def __init__(
+        self, evidence: Evidence, *, timed_out: bool, reason: str, lasts: bool = False
+    ) -> None:
         super().__init__(reason)
         self.evidence = evidence
         self.timed_out = timed_out
         self.reason = reason
+        self.lasts = lasts
 
     def as_error(self, call: Call) -> APIConnectionError:
         """The public error for a call that may not, or need not, be repeated."""
         kind = APITimeoutError if self.timed_out else APIConnectionError
         sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
+        can_help = self.evidence == "not_sent" or call.repeatable
         return kind(
             f"{call.method} {call.path} {sent}: {self.reason}",
             generation_id=call.track_id,
-            safe_to_retry=self.evidence == "not_sent" or call.repeatable,
+            safe_to_retry=can_help and not self.lasts,
         )
 
 
@@ -80,19 +89,24 @@ class Trace:
         self.seen: bool = False
         self.left: bool = False
 
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+    async def __call__(self, event: str, info: dict[str, Any]) -> None:
         self.seen = True
+        if "timeout" in info and event.endswith(".started"):
+            # A step of connecting, about to run with these arguments. httpcore closes
+            # what a timeout of its own ends, and loses what is cancelled there; so its
+            # own comes first.
+            info["timeout"] = self.bounded(info["timeout"], share=ITS_OWN_FIRST)
         if not event.endswith("send_request_headers.started"):
             return
         request = info.get("request")
         if request is None or request.method != b"CONNECT":  # which asks for a tunnel
             self.leaves()
 
-    def bounded(self, seconds: float | None) -> float | None:
+    def bounded(self, seconds: float | None, *, share: float = 1.0) -> float | None:
         """Seconds for a step that may take so many, within what is left in all."""
         if self.until == inf:
             return seconds
-        left = max(self.until - anyio.current_time(), 0.0)
+        left = share * max(self.until - anyio.current_time(), 0.0)
         return left if seconds is None else min(seconds, left)
 
     def leaves(self) -> None:

@@ -19,6 +19,7 @@ from finetuning_async._answers import not_about as not_about
 from finetuning_async._answers import retry_after as retry_after
 from finetuning_async._answers import server_date as server_date
 from finetuning_async._answers import status_error as status_error
+from finetuning_async._answers import too_long as too_long
 from finetuning_async._answers import unreadable as unreadable
 from finetuning_async._models import (
     Account,

@@ -21,6 +21,7 @@ import attrs
 
 from finetuning_async import _parsing, _report
 from finetuning_async._answers import RATE_CODES
+from finetuning_async._doubts import Doubts
 from finetuning_async._errors import (
     APIStatusError,
     APITimeoutError,
@@ -61,6 +62,7 @@ class Pipeline:
         retry: How often.
         clock: The service's.
         hook: Who is told; `None` for nobody.
+        doubts: What was said of what is not believed.
     """
 
     transport: Transport
@@ -68,6 +70,7 @@ class Pipeline:
     retry: RetryPolicy
     clock: ServerClock
     hook: Hook | None = None
+    doubts: Doubts = attrs.field(factory=Doubts)
 
     async def request(
         self, call: Call, *, deadline: float = inf, max_retries: int | None = None
@@ -118,12 +121,14 @@ class Pipeline:
         try:
             answer = await self.send(call, permit, deadline=deadline, number=number)
         except NoAnswer as failure:
-            error = failure.as_error(call)
+            error, lasts = failure.as_error(call), failure.lasts
         else:
             await self.limiter.flush()
             self.check(call, answer)
             return answer
         await self.limiter.flush()
+        if lasts:
+            raise error
         raise Repeatable(error)
 
     async def turn(
@@ -233,6 +238,7 @@ class Pipeline:
         permit.answered(facts)
         _capture(call, answer)
         self._learn_the_time(answer)
+        self.doubts.about(answer)
         if self.hook is not None or logger.isEnabledFor(logging.DEBUG):
             _report.answered(self.hook, call, answer, facts, number, self.limiter)
         if is_refused and held_until <= answer.received_at:
@@ -253,9 +259,12 @@ class Pipeline:
         Raises:
             Repeatable: It is an error, and the call may be made again.
             APIStatusError: It is an error.
+            APIResponseError: It is an error too long to be read.
         """
         if answer.is_success:
             return
+        if answer.is_cut:
+            raise _parsing.too_long(answer)
         error = _parsing.status_error(
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )

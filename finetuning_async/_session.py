@@ -183,6 +183,7 @@ class Session:
             ),
             clock=account.clock,
             hook=settings.on_event,
+            doubts=account.doubts,
         )
         calls.polled_by(account.poller)
         waiting = Waiting(pipeline, account.inflight, account.poller)

@@ -13,6 +13,7 @@ is taken as over `Request.timeout` seconds later and comes back a period after t
 from __future__ import annotations
 
 import json
+import logging
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rule_memory import memory_of, remember
 from finetuning_async._store_words import Reply, Told
 from finetuning_async._ticket import Ticket
+from finetuning_async._wire import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     import random
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from finetuning_async._rate_limits import RateLimits
     from finetuning_async._store_words import Note, Request
     from finetuning_async._wire import AnswerFacts, Route
+
+logger = logging.getLogger("finetuning_async")
 
 VERSION: Final = 2
 """Of the text; another one is not read, and the book begins anew."""
@@ -51,6 +55,19 @@ TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
 
 REFUSED_BY_QUEUE: Final = "QUEUE_FULL"
+
+UNREADABLE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What a text raises that is no book."""
+
+MOST_SAID: Final = 200
+"""Characters of such an error, in the log."""
 
 
 @attrs.define(eq=False)
@@ -361,13 +378,11 @@ class Book:
             separators=(",", ":"),
         )
 
-    def load(self, text: str) -> None:
+    def load(self, text: str, now: float) -> None:
         """Take what another book of the account wrote.
 
         Raises:
-            LookupError: It is no such text.
-            TypeError: Likewise.
-            ValueError: Likewise.
+            Exception: It is no such text; one of `UNREADABLE`.
         """
         data: dict[str, Any] = json.loads(text)
         if data["version"] != VERSION:
@@ -381,6 +396,9 @@ class Book:
         vars(self.queue).update(data["queue"])
         self.held_until = data["held_until"]
         self.epoch = data["epoch"]
+        holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
+        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):  # or NaN
+            raise ValueError(f"it holds everybody until {holds}, and it is {now}")
 
 
 def turn_page(
@@ -400,11 +418,20 @@ def turn_page(
     Returns:
         The text to write, and what to answer.
     """
-    book = Book(request.limits, rng, f"{rng.getrandbits(64):016x}")
+    epoch = f"{rng.getrandbits(64):016x}"
     if text is not None:
         try:
-            book.load(text)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            book = Book(request.limits, rng, book.epoch)
+            book = Book(request.limits, rng, epoch)
+            book.load(text, now)
+            reply = book.exchange(request, now)
+            return book.to_text(), reply
+        except UNREADABLE as error:
+            logger.warning(
+                "what was kept of the rate limits cannot be read (%s: %s); it begins"
+                " anew",
+                type(error).__name__,
+                str(error)[:MOST_SAID],
+            )
+    book = Book(request.limits, rng, epoch)
     reply = book.exchange(request, now)
     return book.to_text(), reply

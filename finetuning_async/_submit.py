@@ -262,7 +262,8 @@ class Submitter:
     def _without_answer(self, order: Order, failure: NoAnswer) -> Exception:
         if failure.evidence == "not_sent":
             order.sent_at = None
-            return Repeatable(failure.as_error(order.call))
+            error = failure.as_error(order.call)
+            return error if failure.lasts else Repeatable(error)
         return self._lost(order, failure.reason)
 
     def _lost(

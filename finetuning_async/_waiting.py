@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 
+from finetuning_async import _checks
 from finetuning_async._checks import python_number
 from finetuning_async._errors import (
     FinetuningError,
@@ -255,10 +256,18 @@ def check_timeout(timeout: float, name: str = "timeout") -> float:
     """
     seconds = python_number(timeout)
     if seconds is not None and seconds >= 0:
-        return float(seconds)
+        return _as_float(seconds)
     raise InvalidRequestError(
         name, timeout, "seconds, at least 0, or None for no limit"
     )
+
+
+def _as_float(seconds: float) -> float:
+    """A number of any size; one that no float holds is as good as no limit."""
+    try:
+        return float(seconds)
+    except OverflowError:
+        return inf
 
 
 def check_callback(callback: object, name: str) -> None:
@@ -284,10 +293,12 @@ def _about(error: Exception, track_id: str) -> Exception:
 def _identify(
     track: Generation | SoundEffect | str,
 ) -> tuple[str, AnyTrack | None, Kind]:
-    if isinstance(track, str):
-        if not track.strip(". \t\r\n"):
-            raise InvalidRequestError("generation_or_id", track, "the id of a track")
-        return track, None, "music"
-    if not isinstance(getattr(track, "id", None), str):
+    track_id = track if isinstance(track, str) else getattr(track, "id", None)
+    if not isinstance(track_id, str):
         raise InvalidRequestError("generation_or_id", track, "a track, or its id")
+    problem = _checks.identifier("generation_or_id", track_id)
+    if problem is not None:
+        raise problem
+    if isinstance(track, str):
+        return track, None, "music"
     return track.id, track, cast("Kind", track.kind)

@@ -1,13 +1,14 @@
 """What goes to the service and what comes back, as plain values.
 
 `Call` is a request before the transport adds the key to it; `Answer` is a response read
-to its end; `AnswerFacts` is what a response says about the limits.
+to its end; `AnswerFacts` is what a response says about the limits, as far as that is
+believed: a broken clock or a misread setting shall not stop an account for years.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -18,6 +19,35 @@ have."""
 Route: TypeAlias = str
 """Which budget a request takes from: ``creates``, ``reads``, or the name of an endpoint
 whose budget no source settles (such as ``health``)."""
+
+LONGEST_PAUSE: Final = 3600.0
+"""Seconds; a longer pause that an answer asks for is taken as one of an hour."""
+
+
+LONGEST_BODY: Final = 16 * 2**20
+"""Bytes of a body, unpacked; a page of the longest list has half a megabyte."""
+
+
+def believed_pause(seconds: float | None) -> float | None:
+    """A pause that an answer asks for, as far as it is believed.
+
+    Args:
+        seconds: What it asks for; `None` if it does not.
+
+    Returns:
+        At least 0, at most `LONGEST_PAUSE`; `None` for what is no such time.
+    """
+    if seconds is None or not seconds >= 0:  # NaN fails the comparison
+        return None
+    return min(float(seconds), LONGEST_PAUSE)
+
+
+def _believed_limit(limit: int | None) -> int | None:
+    return None if limit is None or limit < 1 else limit
+
+
+def _believed_remaining(remaining: int | None) -> int | None:
+    return None if remaining is None or remaining < 0 else remaining
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +86,8 @@ class Answer:
         status: The HTTP status.
         headers: The headers, names in lower case.
         content: The body.
+        is_cut: Whether it is longer than `LONGEST_BODY`; then `content` is its
+            beginning.
         sent_at: When the request was handed to the transport, in seconds of the loop's
             clock.
         received_at: When the body was complete, likewise.
@@ -64,6 +96,7 @@ class Answer:
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     content: bytes = attrs.field(repr=False)
+    is_cut: bool = False
     sent_at: float
     received_at: float
 
@@ -93,7 +126,7 @@ class RawResponse:
         status: The HTTP status.
         headers: The headers, names in lower case.
         request_id: The service's name for the request, where it gives one.
-        content: The body.
+        content: The body; of one above 16 MiB the beginning.
         elapsed: Seconds from sending to the end of the body.
 
     Example:
@@ -125,12 +158,12 @@ class AnswerFacts:
             no whole number of at least 1.
         remaining: ``X-RateLimit-Remaining``: left in the window; `None` if absent or no
             whole number of at least 0.
-        retry_after: Seconds, at least 0 and finite, that a 429 or 503 asks for; `None`
-            if it does not say.
+        retry_after: Seconds, 0 to 3600, that a 429 or 503 asks for, more being taken as
+            3600; `None` if it does not say.
     """
 
     status: int
     code: str | None = None
-    limit: int | None = None
-    remaining: int | None = None
-    retry_after: float | None = None
+    limit: int | None = attrs.field(default=None, converter=_believed_limit)
+    remaining: int | None = attrs.field(default=None, converter=_believed_remaining)
+    retry_after: float | None = attrs.field(default=None, converter=believed_pause)

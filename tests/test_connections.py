@@ -102,34 +102,34 @@ async def test_an_answer_that_was_packed_is_unpacked(net: Net) -> None:
     assert (await _transport().send(GET)).content == b'{"a": 1}'
 
 
-@pytest.mark.parametrize("tls", [25.0, inf], ids=["slow", "hangs"])
+@pytest.mark.parametrize("tls", [15.0, inf], ids=["slow", "hangs"])
 async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
     net: Net, tls: float
 ) -> None:
-    net.handshake, net.tls = 25.0, tls
+    net.handshake, net.tls = 18.0, tls
     timeout = httpx.Timeout(5.0, connect=30.0)
     transport, began = _transport(timeout), anyio.current_time()
     with pytest.raises(NoAnswer) as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
-    assert anyio.current_time() - began == pytest.approx(45)
+    assert anyio.current_time() - began == pytest.approx(30)
     assert net.sent() == b""
     _assert_whole(transport, net)
 
 
 async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(net: Net) -> None:
-    net.handshake, net.writing = 19.0, inf
+    net.handshake, net.writing = 9.0, inf
     timeout = httpx.Timeout(5.0, connect=20.0, write=30.0)
     transport, began = _transport(timeout), anyio.current_time()
     with pytest.raises(NoAnswer) as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
-    assert anyio.current_time() - began == pytest.approx(60)
+    assert anyio.current_time() - began == pytest.approx(30)
     _assert_whole(transport, net)
 
 
 async def test_what_is_to_be_sent_when_time_is_over_is_not_sent(net: Net) -> None:
-    net.handshake = 10.0  # as long as all steps together
+    net.handshake = 10.0  # twice: as long as the longest step
     transport = _transport(httpx.Timeout(0.0, connect=20.0))
     with pytest.raises(NoAnswer) as caught:
         await transport.send(POST)
@@ -138,16 +138,17 @@ async def test_what_is_to_be_sent_when_time_is_over_is_not_sent(net: Net) -> Non
     _assert_whole(transport, net)
 
 
-async def test_an_answer_that_drips_has_as_long_as_all_steps_together(net: Net) -> None:
+async def test_an_answer_that_drips_has_as_long_as_the_longest_step(net: Net) -> None:
     net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
-    net.pause = 9.0
+    net.pause = 3.0
     transport, began = _transport(10.0), anyio.current_time()
-    with pytest.raises(NoAnswer, match="did not end within 40 s") as caught:
+    with pytest.raises(NoAnswer, match="did not end within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
-    assert anyio.current_time() - began == pytest.approx(40)
+    assert anyio.current_time() - began == pytest.approx(10)
     _assert_whole(transport, net)
     net.pause = 11.0
+    transport = _transport(httpx.Timeout(10.0, write=20.0))
     began = anyio.current_time()
     with pytest.raises(NoAnswer, match="ReadTimeout") as caught:
         await transport.send(POST)

@@ -307,13 +307,13 @@ async def test_a_pause_of_a_day_reaches_those_far_back_in_the_line() -> None:
         await anyio.sleep(1)
         group.start_soon(waits_a_while)
         await anyio.sleep(1)
-        permit.answered(refusal("GENERATION_RATE_LIMITED", 86400.0))
+        permit.answered(refusal("GENERATION_RATE_LIMITED", 3000.0))
         await anyio.sleep(0.1)
         assert failed.is_set()
         group.cancel_scope.cancel()
 
 
-async def test_a_pause_of_a_day_fails_those_who_wait_and_says_so() -> None:
+async def test_a_pause_that_is_too_long_fails_those_who_wait_and_says_so() -> None:
     limiter = Limiter(RateLimits(), rng=random.Random(1), max_pause=300)
     permits = [await limiter.acquire("creates") for _ in range(10)]
     errors: list[RateLimitError] = []
@@ -328,11 +328,11 @@ async def test_a_pause_of_a_day_fails_those_who_wait_and_says_so() -> None:
         group.start_soon(waiter, None)
         group.start_soon(waiter, inf)
         await anyio.sleep(1)
-        permits[0].answered(refusal("GENERATION_RATE_LIMITED", 86400.0))
+        permits[0].answered(refusal("GENERATION_RATE_LIMITED", 3000.0))
         await anyio.sleep(0.1)
         assert len(errors) == 1
-        assert errors[0].retry_after == pytest.approx(86400, abs=2)
-        with pytest.raises(RateLimitError, match="86400 s"):
+        assert errors[0].retry_after == pytest.approx(3000, abs=2)
+        with pytest.raises(RateLimitError, match="3000 s"):
             await limiter.acquire("creates")
         group.cancel_scope.cancel()
 

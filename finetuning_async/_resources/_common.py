@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import attrs
 
-from finetuning_async import _parsing
+from finetuning_async import _checks, _parsing
 from finetuning_async._checks import whole_number
 from finetuning_async._defaults import READ_TIMEOUT as READ_TIMEOUT
 from finetuning_async._errors import (
@@ -37,10 +37,12 @@ def segment(value: str, field: str) -> str:
     """An id as one segment of a path.
 
     Raises:
-        InvalidRequestError: It is empty, or no text.
+        InvalidRequestError: It is no text, empty, too long, or holds characters that
+            cannot be printed, such as half of a surrogate pair.
     """
-    if not isinstance(value, str) or not value.strip(". \t\r\n"):
-        raise InvalidRequestError(field, value, "an id, as the service gave it")
+    problem = _checks.identifier(field, value)
+    if problem is not None:
+        raise problem
     return quote(value, safe="")
 
 
@@ -88,13 +90,18 @@ def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str 
     """Check the parameters of a list.
 
     Raises:
-        InvalidRequestError: The limit is not 1 to 99, or the offset is negative.
+        InvalidRequestError: The limit is not 1 to 99, the offset is negative, or a
+            filter is no text that UTF-8 can carry.
     """
     rows, passed = whole_number(limit), whole_number(offset)
     if rows is None or not 1 <= rows <= LARGEST_PAGE:
         raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
     if passed is None or passed < 0:
         raise InvalidRequestError("offset", offset, "a whole number, at least 0")
+    for name, value in filters.items():
+        problem = _checks.characters(name, value, most=_checks.MOST_WORD)
+        if problem is not None:
+            raise problem
     given = {name: value for name, value in filters.items() if value is not None}
     return {"limit": rows, "offset": passed, **given}
 

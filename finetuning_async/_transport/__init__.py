@@ -5,8 +5,10 @@ _send             `Transport`: sends a call, and says what is known when it fail
 _direct           how it is sent without httpx: the quick way
 _connections      what that goes over
 _stream           what goes into a connection, and what comes out of it
+_bodies           what an answer holds: unpacked, up to a bound
 _connecting       through which proxy, and which certificates count
 _untouched        whether that passes by a mock or a tracer
+_environment      what the environment says of proxies
 _media            `MediaStream`: a file of the media host while it arrives
 _hops             where it is fetched from: each redirect is checked
 _versions         which bytes of which version of it a response carries

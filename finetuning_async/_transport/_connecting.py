@@ -7,13 +7,13 @@ import os
 import ssl
 from functools import cache
 from typing import Final, TypeAlias
-from urllib.request import getproxies
 
 import attrs
 import httpx
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._transport._cookies import no_cookies
+from finetuning_async._transport._environment import Environment, Named
 
 logger = logging.getLogger("finetuning_async")
 
@@ -57,6 +57,8 @@ def _context_of(field: str, path: str) -> ssl.SSLContext:
         )
     except OSError as error:  # ssl.SSLError is one
         reason = error.strerror or type(error).__name__
+    except ValueError as error:  # no path at all
+        reason = str(error)
     raise InvalidRequestError(field, path, f"a path of certificates ({reason})")
 
 
@@ -105,34 +107,35 @@ class Connecting:
 
         Args:
             context: What `tls` gave.
+        """
+        # httpx would read the environment in its own way, and raise.
+        environment = self._environment()
+        transport: httpx.AsyncBaseTransport
+        if self.proxy is None and environment.names_any("http", "https"):
+            transport = _ByEnvironment(environment, context)
+        else:
+            transport = _new_transport(context, self.proxy)
+        return httpx.AsyncClient(
+            transport=transport, trust_env=False, cookies=no_cookies()
+        )
+
+    def check(self, url: str) -> None:
+        """Check that there is a way to a URL, before a request is on it.
 
         Raises:
-            InvalidRequestError: What the environment says is no proxy, or no file of
-                certificates.
+            InvalidRequestError: What the environment names for it is no proxy.
         """
-        try:
-            return httpx.AsyncClient(
-                verify=context,
-                proxy=self.proxy,
-                trust_env=self.trust_env,
-                cookies=no_cookies(),
-                limits=httpx.Limits(
-                    max_connections=100,
-                    max_keepalive_connections=100,
-                    keepalive_expiry=KEPT,
-                ),
-            )
-        except (ValueError, httpx.InvalidURL, ImportError):
-            pass  # its text may hold a login
-        raise InvalidRequestError.hidden(
-            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY", _A_PROXY
-        )
+        if self.proxy is None:
+            _, problem = _read(self._environment().proxy_for(httpx.URL(url)))
+            if problem is not None:
+                raise problem
 
     def may_have_a_proxy(self, *schemes: str) -> bool:
         """Whether requests with one of these schemes may go through a proxy."""
-        if self.proxy is not None:
-            return True
-        return self.trust_env and not {"all", *schemes}.isdisjoint(getproxies())
+        return self.proxy is not None or self._environment().names_any(*schemes)
+
+    def _environment(self) -> Environment:
+        return Environment() if self.trust_env else Environment({})
 
     def tls(self) -> ssl.SSLContext:
         """Who may speak for a host.
@@ -154,6 +157,67 @@ class Connecting:
         )
 
 
+def _new_transport(
+    context: ssl.SSLContext, proxy: httpx.Proxy | None = None
+) -> httpx.AsyncHTTPTransport:
+    limits = httpx.Limits(
+        max_connections=100, max_keepalive_connections=100, keepalive_expiry=KEPT
+    )
+    return httpx.AsyncHTTPTransport(
+        verify=context, trust_env=False, limits=limits, proxy=proxy
+    )
+
+
+class _ByEnvironment(httpx.AsyncBaseTransport):
+    """Sends each request through the proxy that the environment named for it, if any.
+
+    Args:
+        environment: What it said.
+        context: For ``https``.
+    """
+
+    def __init__(self, environment: Environment, context: ssl.SSLContext) -> None:
+        self._environment = environment
+        self._context = context
+        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request.
+
+        Raises:
+            InvalidRequestError: What the environment names for it is no proxy.
+        """
+        named = self._environment.proxy_for(request.url)
+        way = "" if named is None else named.variable
+        if way not in self._transports:
+            proxy, problem = _read(named)
+            if problem is not None:
+                raise problem
+            self._transports[way] = _new_transport(self._context, proxy)
+        return await self._transports[way].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        while self._transports:
+            await self._transports.popitem()[1].aclose()
+
+
+def _read(
+    named: Named | None,
+) -> tuple[httpx.Proxy | None, InvalidRequestError | None]:
+    """The proxy that the environment names, or what is wrong with it.
+
+    It does not raise, as `read_proxy`.
+    """
+    if named is None:
+        return None, None
+    proxy, problem = read_proxy(named.url)
+    if not problem:
+        return proxy, None
+    allowed = f"{problem}; change it or unset it"
+    return None, InvalidRequestError(named.variable, named.shown, allowed)
+
+
 def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
     """A proxy that was given, if one was, or what is wrong with it.
 
@@ -169,7 +233,7 @@ def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
         return None, ""
     if not isinstance(proxy, httpx.Proxy) or not proxy.url.host:
         return None, _A_PROXY
-    if not 0 < (proxy.url.port or 80) <= _LAST_PORT:
+    if proxy.url.port is not None and not 0 < proxy.url.port <= _LAST_PORT:
         return None, f"the port of a proxy is 1 to {_LAST_PORT}"
     if proxy.url.scheme.startswith("socks") and not _has_socksio():
         return None, "a socks proxy needs the package socksio: pip install httpx[socks]"

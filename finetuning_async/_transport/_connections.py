@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import anyio
 import httpcore
@@ -20,10 +20,13 @@ from finetuning_async._transport._stream import Stream
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Awaitable, Callable
 
     from httpcore import Origin, Request, Response
 
     from finetuning_async._evidence import Trace
+
+T = TypeVar("T")
 
 AT_MOST: Final = 100  # connections; further calls wait, first come, first served
 _NO_DELAY: Final = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -48,8 +51,10 @@ class Connections:
         """Whether no connection is in use, nor kept."""
         return not self._idle and self._places.value == AT_MOST
 
-    async def exchange(self, request: Request, trace: Trace) -> Response:
-        """Send a request and read its answer whole; `trace` hears when it leaves.
+    async def exchange(
+        self, request: Request, trace: Trace, read: Callable[[Response], Awaitable[T]]
+    ) -> T:
+        """Send a request and read its answer; `trace` hears when it leaves.
 
         Cancelled at any await, it leaves no connection in use and no place taken.
 
@@ -59,11 +64,11 @@ class Connections:
         connection = await self.hold(request, trace)
         try:
             response = await connection.http.handle_async_request(request)
-            await response.aread()
+            answer = await read(response)
             await response.aclose()
         finally:
             await self.give_back(connection)
-        return response
+        return answer
 
     async def hold(self, request: Request, trace: Trace) -> Connection:
         """A connection for a request; it is to be given back, whatever happens."""

@@ -9,24 +9,27 @@ behind a proxy does not come here: httpx serves it whole.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import httpcore
 import httpx
 
+from finetuning_async._transport._bodies import read_body
 from finetuning_async._transport._connections import Connections
 from finetuning_async._transport._failures import as_httpx
 from finetuning_async._transport._stream import OnePiece
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncIterable
 
     from finetuning_async._evidence import Trace
     from finetuning_async._headers import Headers
     from finetuning_async._secrets import ApiKey
+    from finetuning_async._transport._bodies import Body
     from finetuning_async._wire import Call
 
-    Reply: TypeAlias = tuple[int, dict[str, str], bytes]
+    Reply: TypeAlias = tuple[int, dict[str, str], Body]
     """Status, headers with names in lower case, body."""
 
 _FAILURES: Final = (
@@ -86,12 +89,11 @@ class Direct:
                 request.headers.append((b"X-API-Key", key.reveal().encode()))
             if own is not None:
                 request.headers[:] = own.over(request.headers)
-            response = await self._connections.exchange(request, trace)
+            return await self._connections.exchange(request, trace, _reply)
         except _FAILURES as error:
             raise as_httpx(error) from None
         finally:
             request.headers.clear()
-        return _reply(response)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -117,15 +119,14 @@ class Direct:
         return request
 
 
-def _reply(response: httpcore.Response) -> Reply:
+async def _reply(response: httpcore.Response) -> Reply:
     headers: dict[str, str] = {}
     for raw_name, raw_value in response.headers:
         name, value = raw_name.decode("ascii").lower(), _text(raw_value)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    content = response.content
-    if "content-encoding" in headers:
-        content = httpx.Response(200, headers=headers, content=content).content
-    return response.status, headers, content
+    stream = cast("AsyncIterable[bytes]", response.stream)
+    body = await read_body(stream, headers.get("content-encoding"))
+    return response.status, headers, body
 
 
 def _text(raw: bytes) -> str:

@@ -37,7 +37,7 @@ def check_media_url(text: str, base_url: str) -> httpx.URL:
         url = httpx.URL(text.strip())
         if _may_be_fetched(url, base_url):
             return url
-    except httpx.InvalidURL:
+    except (ValueError, httpx.InvalidURL):  # half of a surrogate pair is the former
         pass
     raise InvalidRequestError(
         "url", mask_query(text), "an https:// URL of a file on a public host, no login"

@@ -21,7 +21,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
-from finetuning_async._transport._failures import NETWORK_ERRORS
+from finetuning_async._transport._failures import NETWORK_ERRORS, lasting_problem
 from finetuning_async._transport._hops import arrive, check_media_url
 from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout
 from finetuning_async._transport._versions import (
@@ -240,4 +240,9 @@ def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
     timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
     kind = APITimeoutError if timed_out else APIConnectionError
     name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
-    return kind(f"the download from {host} broke: {name}: {text}", safe_to_retry=True)
+    advice = lasting_problem(error)
+    return kind(
+        f"the download from {host} broke: {name}: {text}"
+        + (f"; {advice}" if advice else ""),
+        safe_to_retry=advice is None,
+    )

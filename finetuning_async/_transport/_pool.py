@@ -34,7 +34,13 @@ USER_AGENT: Final = (
     f"finetuning-async/{__version__}"
     f" python/{'.'.join(map(str, sys.version_info[:3]))} httpx/{httpx.__version__}"
 )
-HEADERS: Final = {"Accept": "application/json", "User-Agent": USER_AGENT}
+HEADERS: Final = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
+    "User-Agent": USER_AGENT,
+}
+_FOR_EVER: Final = 1e12
+"""Seconds; so many, or what no `float` can hold, are no limit."""
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -87,7 +93,8 @@ def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
         return value
     seconds = python_number(value)
     if value is None or (seconds is not None and seconds > 0):
-        return httpx.Timeout(seconds)
+        is_limit = seconds is not None and seconds < _FOR_EVER
+        return httpx.Timeout(seconds if is_limit else None)
     raise InvalidRequestError(
         "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
     )
@@ -246,8 +253,11 @@ class Pool:
             self._context = self._connecting.tls()
         return self._context
 
-    def enter_loop(self) -> None:
+    def enter_loop(self, base_url: str) -> None:
         """Drop the connections if they belong to an event loop that has ended.
+
+        Args:
+            base_url: Where requests are to go.
 
         Raises:
             InvalidRequestError: None can be made, as the environment stands. It is said
@@ -258,8 +268,10 @@ class Pool:
             self._loop, self._own, self._media, self._direct = loop, None, None, {}
             self._users.clear()
             self._retired.clear()
-        if self._own is None and not self.is_closed:
+        if not self.is_closed and base_url not in self._direct:
             self.client()
+            if self._given is None:
+                self._connecting.check(base_url)
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""

@@ -32,10 +32,12 @@ from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._shield import Guarded
 from finetuning_async._transport import _cookies
+from finetuning_async._transport._bodies import as_body, read_body
 from finetuning_async._transport._failures import (
     BEFORE_THE_FIRST_BYTE,
     NETWORK_ERRORS,
     forget_frames,
+    lasting_problem,
 )
 from finetuning_async._transport._pool import HEADERS, Pool
 from finetuning_async._wire import Answer
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
+    from finetuning_async._transport._bodies import Body
     from finetuning_async._transport._direct import Reply
     from finetuning_async._transport._media import MediaStream
     from finetuning_async._transport._versions import Version
@@ -70,7 +73,8 @@ class Transport:
         pool: The connections, shared with other views.
         base_url: Without a trailing slash.
         key: The API key; `None` sends none.
-        timeout: For one attempt on the wire.
+        timeout: For one attempt on the wire: for each step of it, and the longest of
+            them for all.
         headers: The caller's own; `None` for none.
     """
 
@@ -97,7 +101,7 @@ class Transport:
 
         Args:
             call: What to send.
-            seconds_left: A bound on each step of the attempt, beside `timeout`.
+            seconds_left: A bound on the attempt, beside `timeout`.
             still_wanted: Asked right before the first byte leaves, of a call that is
                 not repeatable; if not, it is not sent.
 
@@ -135,10 +139,10 @@ class Transport:
         failure: NoAnswer | None = None
         key = self.key if call.needs_key else None
         sent_at = anyio.current_time()
-        trace.until = sent_at + _sum(steps)
+        trace.until = sent_at + _longest(steps)
         try:
             with told_by_us():
-                status, headers, content = await send(call, key, steps, trace)
+                status, headers, body = await send(call, key, steps, trace)
         except ClientClosedError:
             raise
         except Exception as error:
@@ -157,7 +161,8 @@ class Transport:
         return Answer(
             status=status,
             headers=headers,
-            content=content,
+            content=body.content,
+            is_cut=body.is_cut,
             sent_at=sent_at,
             received_at=anyio.current_time(),
         )
@@ -176,13 +181,13 @@ class Transport:
                     request.headers.update(self.headers.reveal())
                 with anyio.fail_after(trace.until - anyio.current_time()):
                     response = await _exchange(client, request)
+                    body = await _body_of(response)
             finally:
                 request.headers.pop(KEY_HEADER, None)
                 if self.headers is not None:
                     for name in self.headers.reveal():
                         request.headers.pop(name, None)
-        headers = dict(response.headers.items())
-        return response.status_code, headers, _content_of(response)
+        return response.status_code, dict(response.headers.items()), body
 
     def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
@@ -198,10 +203,13 @@ class Transport:
         if self.key is not None:
             text = text.replace(self.key.reveal(), MASK)
         name = type(error).__name__.removeprefix("_")
+        reason = f"{name}: {scrub(text)}" if text else name
+        advice = lasting_problem(error)
         return NoAnswer(
             trace.evidence(proves_unsent=isinstance(error, BEFORE_THE_FIRST_BYTE)),
             timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
-            reason=f"{name}: {scrub(text)}" if text else name,
+            reason=f"{reason}; {advice}" if advice else reason,
+            lasts=advice is not None,
         )
 
     async def retire(self) -> None:
@@ -224,6 +232,19 @@ class Transport:
         )
 
 
+async def _body_of(response: httpx.Response) -> Body:
+    """What an answer holds; closed, whatever happens."""
+    try:
+        if response.is_stream_consumed:  # by a hook, or a transport of the caller's
+            return as_body(await response.aread())
+        if response.is_closed:  # by the error of a hook, before it was read
+            return as_body(b"")
+        coding = response.headers.get("content-encoding")
+        return await read_body(response.aiter_raw(), coding)
+    finally:
+        await response.aclose()
+
+
 def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | None]:
     """The parts of a timeout, each bounded."""
     parts = timeout.as_dict()
@@ -235,12 +256,12 @@ def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | N
     }
 
 
-def _sum(steps: dict[str, float | None]) -> float:
-    """Seconds that an attempt may take in all: each of its steps once.
+def _longest(steps: dict[str, float | None]) -> float:
+    """Seconds that an attempt may take in all: as many as its longest step.
 
     httpx bounds each read by itself, so an answer that drips would never end.
     """
-    return sum(inf if part is None else part for part in steps.values())
+    return max(inf if part is None else part for part in steps.values())
 
 
 def _build(
@@ -273,22 +294,14 @@ async def _exchange(
     means is judged here.
     """
     try:
-        return await _cookies.send(client, request)
+        return await _cookies.send(client, request, stream=True)
     except httpx.HTTPStatusError as error:
         return error.response
-
-
-def _content_of(response: httpx.Response) -> bytes:
-    """Its body; empty if a hook of the caller's has ended it before it was read."""
-    try:
-        return response.content
-    except httpx.ResponseNotRead:
-        return b""
 
 
 def _too_slow(trace: Trace, steps: dict[str, Any]) -> NoAnswer:
     return NoAnswer(
         trace.evidence(),
         timed_out=True,
-        reason=f"the answer did not end within {_sum(steps):g} s",
+        reason=f"the answer did not end within {_longest(steps):g} s",
     )

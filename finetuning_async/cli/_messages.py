@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Final
 
 from finetuning_async._errors import (
@@ -89,7 +90,12 @@ def cannot_listen(host: str, port: int, error: BaseException) -> str:
 
 
 def _as_option(error: InvalidRequestError) -> str:
-    """The message with the option's name in place of the parameter's."""
+    """The message with the option's name in place of the parameter's.
+
+    A variable of the environment is no option, and keeps its name.
+    """
+    if error.field in os.environ or not error.field.islower():
+        return error.message
     flag = FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
     return f"{flag} {error.message.removeprefix(error.field).lstrip('= ')}"
 

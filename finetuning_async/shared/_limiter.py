@@ -22,7 +22,7 @@ class SharedRateLimiter(StoreLimiter):
 
     Give it to every client of the account, or say ``rate_limiter="shared"``. When the
     file cannot be used, or another process hangs with its lock, this one goes on with
-    its share of the limits, and the log says so.
+    its share of the limits, and the log says so. A damaged file is made anew.
 
     Example:
         from finetuning_async.shared import SharedRateLimiter

@@ -35,6 +35,17 @@ def test_a_server_never_counts_more_than_the_limit(tmp_path: Path) -> None:
     assert found.refused == 0
 
 
+def test_processes_that_find_a_damaged_file_at_once_make_one_anew(
+    tmp_path: Path,
+) -> None:
+    race(f"file:{tmp_path}", processes=1, creates=1)
+    (path,) = tmp_path.glob("*.db")
+    path.write_bytes(b"not a database of any kind" * 100)
+    found = race(f"file:{tmp_path}", processes=2, creates=8)
+    assert found.worst_window <= 10
+    assert found.refused == 0
+
+
 def holder_of_the_lock(folder: Path) -> subprocess.Popen[bytes]:
     """A process that has it and does nothing more."""
     (lock,) = folder.glob("*.lock")

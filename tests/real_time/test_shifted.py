@@ -256,7 +256,7 @@ async def test_another_tracks_state_is_not_taken(how: str) -> None:
         serving(answer) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
-        track: Generation
+        track: Generation | SoundEffect
         if how == "get":
             track = await client.generations.get("gen_1")
         else:

@@ -243,6 +243,17 @@ async def test_the_gate_of_a_429_closes_for_all(shop: Shop) -> None:
     assert 90 <= waited[0] <= 92 + SOON
 
 
+async def test_a_far_pause_and_a_limit_of_nothing_are_not_believed(shop: Shop) -> None:
+    first, second = shop.process(), shop.process()
+    await served(first, AnswerFacts(status=200, limit=0))
+    assert await acquired_after(second) < 5
+    code = "GENERATION_RATE_LIMITED"
+    await served(first, AnswerFacts(status=429, code=code, retry_after=1e12))
+    with pytest.raises(RateLimitError) as caught:
+        await second.acquire("creates", max_pause=30)
+    assert caught.value.retry_after == pytest.approx(3600, abs=1)
+
+
 async def test_headers_that_lie_neither_hang_nor_burst(shop: Shop) -> None:
     rng, service = random.Random(5), Service(lies=[0, 1, 3, 4, 9, 10**12])
     limiters = [shop.process() for _ in range(2)]

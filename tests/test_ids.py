@@ -1,0 +1,103 @@
+"""What no request can carry is refused before anything is sent, whichever method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient, Generation, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable
+
+    Method = Callable[[AsyncClient, Any], Awaitable[object]]
+
+KEY = "ft_live_" + "0" * 32
+NO_ID = ["\ud800", "a\udfffb", "a\x00b", "a\nb", "", " ", "..", "x" * 70_000, b"x", 5]
+
+
+async def _all_of(states: AsyncIterable[object]) -> list[object]:
+    return [state async for state in states]
+
+
+METHODS: dict[str, Method] = {
+    "generations.get": lambda c, i: c.generations.get(i),
+    "generations.delete": lambda c, i: c.generations.delete(["gen_1", i]),
+    "sound_effects.get": lambda c, i: c.sound_effects.get(i),
+    "playlists.get": lambda c, i: c.playlists.get(i),
+    "playlists.add_tracks to": lambda c, i: c.playlists.add_tracks(i, ["gen_1"]),
+    "playlists.add_tracks": lambda c, i: c.playlists.add_tracks("pl_1", [i]),
+    "playlists.remove_tracks": lambda c, i: c.playlists.remove_tracks("pl_1", [i]),
+    "playlists.move_tracks to": lambda c, i: c.playlists.move_tracks("p", i, ["g"]),
+    "playlists.move_tracks": lambda c, i: c.playlists.move_tracks("p", "q", [i]),
+    "wait_for_completion": lambda c, i: c.wait_for_completion(i),
+    "watch": lambda c, i: _all_of(c.watch(i)),
+    "download": lambda c, i: c.download(i, "night.mp3"),
+}
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def client(asked: list[str]) -> AsyncClient:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(404)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return AsyncClient(KEY, http_client=http)
+
+
+@pytest.mark.parametrize("no_id", NO_ID, ids=range(len(NO_ID)))
+@pytest.mark.parametrize("method", METHODS)
+async def test_what_can_be_no_id_is_refused(
+    client: AsyncClient, asked: list[str], method: str, no_id: Any
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await METHODS[method](client, no_id)
+    assert not asked
+    str(caught.value).encode()  # it can be printed
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("method", ["wait_for_completion", "watch"])
+async def test_a_track_with_such_an_id_is_refused_too(
+    client: AsyncClient, asked: list[str], method: str
+) -> None:
+    track = Generation(id="\ud800", status="pending", kind="music", prompt="rain")
+    with pytest.raises(InvalidRequestError):
+        await METHODS[method](client, track)
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["status", "type"])
+@pytest.mark.parametrize("word", ["\ud800", "x" * 70_000, 5])
+async def test_a_filter_that_no_query_can_carry_is_refused(
+    client: AsyncClient, asked: list[str], name: str, word: Any
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await client.generations.list(**{name: word})
+    assert caught.value.field == name
+    assert not asked
+
+
+@pytest.mark.parametrize("huge", [10**400, 1e308, float("inf")])
+async def test_a_time_beyond_all_bounds_is_no_limit(
+    client: AsyncClient, asked: list[str], huge: float
+) -> None:
+    patient = client.with_options(request_timeout=huge, max_retry_wait=huge)
+    for _ in range(2):
+        with pytest.raises(Exception, match="404"):
+            await patient.me(timeout=huge)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\x00b"])
+def test_a_path_of_certificates_that_can_be_none_is_refused(path: str) -> None:
+    with pytest.raises(InvalidRequestError, match="verify"):
+        AsyncClient(KEY, verify=path)
