@@ -13,6 +13,7 @@ from finetuning_async import (
     APIResponseError,
     AsyncClient,
     Generation,
+    SoundEffect,
     SubmissionUnknownError,
 )
 from finetuning_async._transport import Pool
