@@ -407,7 +407,9 @@ class Poller:
         """Sort a failure: of the client, of the account, of one read, or passing."""
         now, read = anyio.current_time(), flight.read
         error = failure.error if isinstance(failure, Repeatable) else failure
+        cannot_work = False
         if isinstance(error, NoAnswer):
+            cannot_work = error.lasts and self._worked_at == -inf
             error = error.as_error(_ANY_READ if read is None else read.call)
         if isinstance(error, ClientClosedError):
             self.close(flight.reader.pipeline.transport.pool)
@@ -418,7 +420,7 @@ class Poller:
                 self._pace.spent(now, self._trouble.failed(now, error))
             if read is not None:
                 self._news.failed(read, error, flight.sent_at)
-            if self._trouble.lasts(now):
+            if cannot_work or self._trouble.lasts(now):
                 self._end(lambda _: error)
 
     def _refused(self, read: Read, error: FinetuningError, sent_at: float) -> None:

@@ -206,7 +206,7 @@ def tls_of(host: str, **options: Any) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("how", ["an unknown authority", "no tls at all"])
-@pytest.mark.parametrize("what", ["read", "create"])
+@pytest.mark.parametrize("what", ["read", "create", "wait"])
 async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
     way: str, how: str, what: str
 ) -> None:
@@ -226,7 +226,12 @@ async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
         async with client(way, url.replace("http:", "https:")) as made:
             began = anyio.current_time()
             with pytest.raises(APIConnectionError) as caught:
-                await (made.me() if what == "read" else made.generations.create("rain"))
+                if what == "read":
+                    await made.me()
+                elif what == "create":
+                    await made.generations.create("rain")
+                else:
+                    await made.wait_for_completion("gen_1")
             assert anyio.current_time() - began < 1
     assert asked == 1
     assert not caught.value.safe_to_retry
