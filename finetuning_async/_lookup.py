@@ -37,7 +37,7 @@ from finetuning_async._matching import (
     Seen,
     Sought,
     choose,
-    may_hide,
+    may_be,
     seen,
     shows_seeds,
 )
@@ -240,7 +240,7 @@ class Lookup:
             return Finding(track=found), inf
         self._whole += listing.is_whole
         proved_at = inf
-        if self._prove and not several and not may_hide(sought, rows):
+        if self._prove and not several and not may_be(sought, rows):
             proved_at = self._proved_at(listing)
         is_absent = (
             self._whole >= LISTINGS

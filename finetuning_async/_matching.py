@@ -192,11 +192,18 @@ def shows_seeds(rows: Iterable[Seen], sent: Callable[[str], int | None]) -> bool
     return all(seed is None or seed == listed for listed, seed in pairs)
 
 
-def may_hide(sought: Sought, rows: Iterable[Seen]) -> bool:
-    """Whether one of the rows has no seed and so may be any create's.
+def may_be(sought: Sought, rows: Iterable[Seen]) -> tuple[str, ...]:
+    """The ids of rows beside which a create does not count as absent.
+
+    Those that show its seed, be they dated long before it: a date may be nonsense. And
+    those that show none, so that they may be any create's.
 
     Args:
         sought: The create.
         rows: The list, without what is known to be another's.
     """
-    return any(row.seed is None and not _is_far(sought, row) for row in rows)
+    return tuple(
+        row.id
+        for row in rows
+        if row.seed == sought.seed or (row.seed is None and not _is_far(sought, row))
+    )

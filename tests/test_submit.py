@@ -362,7 +362,10 @@ async def test_a_lone_create_is_not_sent_again_whatever_the_callers_word(
         assert anyio.current_time() >= 30
 
 
-async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on() -> None:
+@pytest.mark.parametrize("seed", [None, 42])
+async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on(
+    seed: int | None,
+) -> None:
     """The first shows up in the list when the second is out; then both are named."""
     async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
@@ -371,7 +374,7 @@ async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on() 
 
         async def create() -> None:
             with pytest.raises(SubmissionUnknownError) as caught:
-                await client.generations.create("x", on_unknown="resubmit")
+                await client.generations.create("x", seed=seed, on_unknown="resubmit")
             errors.append(caught.value)
 
         async with anyio.create_task_group() as group:

@@ -13,7 +13,7 @@ from finetuning_async._errors import (
     PermissionDeniedError,
 )
 from finetuning_async._listing import PAGE_SIZE, read_list
-from finetuning_async._matching import Seen, may_hide, seen, shows_seeds
+from finetuning_async._matching import Seen, may_be, seen, shows_seeds
 from finetuning_async.batch._balance import Balance, Reading
 from finetuning_async.batch._reconcile import Doubt, Evidence, match, near, verdict
 
@@ -252,13 +252,12 @@ class Detective:
             Evidence(
                 age=now - lost_at,
                 settle=self._settle,
-                candidates=self._near.get(item.seq, ()),
+                candidates=self._candidates(item, look),
                 is_whole=presume_whole
                 or (look.is_whole and self._goes_back(item, look)),
                 later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
                 seeds_are_echoed=self._seeds_are_echoed
-                and shows_seeds(look.seen, self.tracks.get)
-                and not may_hide(doubt_of(item).sought, self._strange(look)),
+                and shows_seeds(look.seen, self.tracks.get),
                 credits_clear=credits_clear,
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
@@ -276,8 +275,10 @@ class Detective:
         older = {track_id for track_id, sent in self.sent.items() if sent < first}
         return not older or any(row.id in older for row in look.seen)
 
-    def _strange(self, look: Look) -> list[Seen]:
-        return [row for row in look.seen if row.id not in self.tracks]
+    def _candidates(self, item: Item, look: Look) -> tuple[str, ...]:
+        """Tracks of nobody's in a list beside which an item is not absent."""
+        strange = [row for row in look.seen if row.id not in self.tracks]
+        return self._near.get(item.seq, ()) or may_be(doubt_of(item).sought, strange)
 
 
 def doubt_of(item: Item) -> Doubt:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SETTLE: Final = 300.0
 """Seconds after a create was given up in which the service may still commit it."""
 
+SHOWN: Final = 5
+"""Tracks that a reason names at most."""
+
 SLACK: Final = 5.0
 """``createdAt`` has whole seconds, and the service's time is known to about one."""
 
@@ -188,7 +191,7 @@ def verdict(evidence: Evidence) -> str:
 
 def _missing_proof(evidence: Evidence) -> str | None:
     if evidence.candidates:
-        return f"{_NEAR}: {', '.join(evidence.candidates)}"
+        return f"{_NEAR}: {', '.join(evidence.candidates[:SHOWN])}"
     if not evidence.is_whole:
         return _NOT_WHOLE
     if not evidence.later_is_listed:
