@@ -22,7 +22,7 @@ MUTANTS: Final = (
         "        seconds = self.trace.bounded(timeout)\n",
         "        seconds = timeout\n",
         "tests/test_connections.py"
-        "::test_an_answer_that_drips_has_as_long_as_all_steps_together",
+        "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
     ),
     Mutant(
         "resends on 502",
