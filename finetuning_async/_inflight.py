@@ -41,6 +41,20 @@ CLAIMS_KEPT: Final = 20_000
 """More than a day of creates at 10 a minute; a lookup goes back a few minutes."""
 
 
+@attrs.frozen
+class Claim:
+    """How the create of a track was sent.
+
+    Attributes:
+        seed: The seed it sent; `None` for a sound effect.
+        sent_at: When its first byte left, or that of its first attempt whose answer was
+            lost, in seconds of the loop's clock.
+    """
+
+    seed: int | None
+    sent_at: float
+
+
 @attrs.frozen(kw_only=True)
 class UnderWay:
     """An accepted track that has not been seen to end.
@@ -51,6 +65,7 @@ class UnderWay:
         duration: The length asked for, in seconds, if any.
         has_webhook: Whether the service will call when it ends.
         hook: Whom its creator wants to be told of its end; `None` for nobody.
+        claim: How its create was sent, if that is known.
     """
 
     kind: Kind
@@ -58,6 +73,7 @@ class UnderWay:
     duration: float | None
     has_webhook: bool = False
     hook: Hook | None = None
+    claim: Claim | None = None
 
 
 class Ticket:
@@ -102,7 +118,8 @@ class InFlight:
         self.echoing: set[Kind] = set()
         self._gate = QueueGate()
         self._line: deque[Ticket] = deque()
-        self._claims: OrderedDict[str, None] = OrderedDict()
+        self._claims: OrderedDict[str, Claim | None] = OrderedDict()
+        self._listed: OrderedDict[str, float] = OrderedDict()
         self._ends: OrderedDict[str, None] = OrderedDict()
         self._open_seeds: dict[tuple[Kind, int], list[SeedMark]] = {}
 
@@ -117,15 +134,31 @@ class InFlight:
         """How many tracks fit into the service's queue, if a refusal has told."""
         return self._gate.capacity
 
-    def claim(self, track_id: str) -> None:
-        """Say that an id belongs to a create of this process."""
-        self._claims[track_id] = None
+    def claim(self, track_id: str, how: Claim | None = None) -> None:
+        """Say that an id belongs to a create of this process, and how it was sent."""
+        self._claims[track_id] = how
         if len(self._claims) > CLAIMS_KEPT:
             self._claims.popitem(last=False)
 
     def is_claimed(self, track_id: str) -> bool:
         """Whether an id belongs to a create of this process."""
         return track_id in self._claims
+
+    def claims(self) -> dict[str, Claim]:
+        """How the creates of all claimed tracks were sent, as far as that is known."""
+        return {i: how for i, how in self._claims.items() if how is not None}
+
+    def listed(self, track_ids: Iterable[str]) -> None:
+        """Note that a list shows these tracks."""
+        now = anyio.current_time()
+        for track_id in track_ids:
+            self._listed.setdefault(track_id, now)
+        while len(self._listed) > CLAIMS_KEPT:
+            self._listed.popitem(last=False)
+
+    def listed_at(self, track_id: str) -> float:
+        """When a list first showed a track, on the loop's clock; `inf` if none did."""
+        return self._listed.get(track_id, inf)
 
     @contextmanager
     def open_seed(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
@@ -198,7 +231,7 @@ class InFlight:
 
     def adopted(self, track_id: str, track: UnderWay) -> None:
         """A lost create was found again; it left the gate when it was lost."""
-        self.claim(track_id)
+        self.claim(track_id, track.claim)
         self.under_way[track_id] = track
 
     def refused(self, retry_after: float | None = None) -> None:

@@ -1,26 +1,28 @@
 """Finding a create whose answer was lost.
 
 The service has no idempotency key, but it echoes the seed, and every create of ours
-carries one. So a track in the list is the lost one if it shows that seed and kind, was
-created no earlier than our first byte left, and is claimed by nobody. Prompt and
-parameters only break ties; the service may rewrite them.
+carries one. `_matching` says which row of the list is the lost track, and `_listing`
+whether all of the list was read.
 
-That it is absent needs time: the service may commit after we stopped waiting. So it
-takes `SETTLE` seconds and `LISTINGS` complete listings to say so.
+That a track is in no list proves nothing by itself: the list may lag, and the service
+may commit after we stopped waiting. It counts as *absent* after `SETTLE` seconds and
+`LISTINGS` whole listings, and only if the last one shows, with its seed, a create of
+ours that was sent later, and has had the time since to come as far as the lost one.
 
 Sound effects have no seed: those that may be the lost one are named, none is adopted.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 import attrs
 
 from finetuning_async import _parsing
+from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
     AuthenticationError,
@@ -28,9 +30,19 @@ from finetuning_async._errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from finetuning_async._inflight import SeedMark
+from finetuning_async._inflight import Claim, SeedMark
+from finetuning_async._listing import PAGE_SIZE, Listing, read_list
+from finetuning_async._matching import (
+    SLACK,
+    Seen,
+    Sought,
+    choose,
+    may_be,
+    seen,
+    shows_seeds,
+)
 from finetuning_async._models import Generation, SoundEffect
-from finetuning_async._types import Kind
+from finetuning_async._requests import AnyRequest
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
@@ -47,12 +59,16 @@ SETTLE: Final = 30.0
 """Seconds after the answer was lost in which the service may still commit."""
 
 LISTINGS: Final = 3
-"""Complete listings without the track before it counts as absent."""
+"""Listings without the track before that is said of it."""
 
 PAUSES: Final = (0.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each listing; 30 in all. Then `LATER`, while listings fail."""
 
 LATER: Final = 15.0
+
+LAG: Final = 60.0
+"""Seconds after the answer was lost for which a list that does not show a later create
+of ours yet is waited for, if that can prove something."""
 
 LONGEST: Final = 300.0
 """Seconds after which nothing more is to be hoped for."""
@@ -61,16 +77,13 @@ UNREADABLE: Final = 3
 """Listings in a row that are no list of tracks, after which it is given up: something
 else answers there."""
 
-CLOCK_SLACK: Final = dt.timedelta(seconds=2)
-"""``createdAt`` has whole seconds, and the two clocks are known to about one."""
-
-WELL_BEFORE: Final = dt.timedelta(minutes=1)
-"""How far before the create a page must reach to be the last one read."""
-
-PAGE_SIZE: Final = 99
 PAGES: Final = 20
-"""Pages read at most, of which a lookup that knows the service's time needs one or
-two."""
+"""Pages read at most to find a track; one that knows the service's time needs one or
+two, and reads on only the last time."""
+
+PAGES_OF_PROOF: Final = 300
+"""Pages read at most to prove that a track is in none of them; the list of a busy year
+fits in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,23 +91,24 @@ class Lost:
     """A create without an answer.
 
     Attributes:
-        kind: What it makes.
-        prompt: The words sent.
+        request: What was asked for.
         seed: The seed sent; `None` for a sound effect, which has none.
         seed_is_ours: Whether it was drawn here, at random, and so tells the track apart
             from all others; one that the caller chose may have been used before.
         mark: Says whether other creates with this seed were on their way; one may set
             out while this one is looked for.
-        sent_at: When its first byte left, in seconds of the loop's clock.
-        lost_at: When it was given up, likewise.
+        sent_at: When the first byte left of its first attempt whose answer was lost, in
+            seconds of the loop's clock.
+        last_sent_at: The same of its last attempt.
+        lost_at: When that was given up, likewise.
     """
 
-    kind: Kind
-    prompt: str
+    request: AnyRequest
     seed: int | None
     seed_is_ours: bool
     mark: SeedMark | None
     sent_at: float
+    last_sent_at: float
     lost_at: float
 
 
@@ -104,15 +118,18 @@ class Finding:
 
     Attributes:
         track: The lost track; `None` if it was not found.
-        absent: Whether it is known not to exist.
+        is_absent: Whether it is proved not to exist.
+        is_unlisted: Whether a list that was read to its end does not show it; that
+            proves nothing.
         candidates: Ids that may be it, where several or none can be told apart.
-        trouble: Why the list could not be read to the end, if it could not.
+        words: What was looked at, and what it showed.
     """
 
     track: Generation | None = None
-    absent: bool = False
+    is_absent: bool = False
+    is_unlisted: bool = False
     candidates: tuple[str, ...] = ()
-    trouble: str | None = None
+    words: str = "the list was not read"
 
 
 class _Hopeless(Exception):  # noqa: N818 - ends a lookup, and is no error of its own
@@ -126,87 +143,220 @@ class Lookup:
         pipeline: How to read.
         inflight: Who has claimed what.
         lost: What to look for.
+        prove: Whether its absence is to be proved, if need be and if it can be.
     """
 
-    def __init__(self, pipeline: Pipeline, inflight: InFlight, lost: Lost) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        inflight: InFlight,
+        lost: Lost,
+        *,
+        prove: bool = False,
+    ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._lost = lost
+        self._prove = prove and lost.seed is not None
+        self._read = 0
+        self._whole = 0
         self._unreadable = 0
         self._trouble: str | None = None
 
     async def find(self, *, settle: bool = True) -> Finding:
-        """List until the track is found, or known to be absent.
+        """List until the track is found, or was not to be found for long enough.
 
         Args:
-            settle: Whether the service may still commit it; if not, one complete
-                listing decides.
+            settle: Whether the service may still commit it; if not, one listing
+                decides.
         """
         try:
             return await self._find(settle=settle)
         except _Hopeless as end:
-            return Finding(trouble=str(end))
+            return Finding(words=str(end))
 
     async def _find(self, *, settle: bool) -> Finding:
-        complete, number = 0, 0
+        number, pause = 0, PAUSES[0]
+        finding = Finding()
         while self._waited() < LONGEST:
-            await anyio.sleep(PAUSES[number] if number < len(PAUSES) else LATER)
+            await anyio.sleep(pause)
             number += 1
-            matches = await self._list()
-            if matches is None:
+            pause = PAUSES[number] if number < len(PAUSES) else LATER
+            listing = await self._list(settle=settle)
+            if listing is None:
+                finding = attrs.evolve(finding, words=self._trouble or finding.words)
                 continue
-            if matches:
-                return self._judge(matches)
-            complete += 1
-            if not settle or (complete >= LISTINGS and self._waited() >= SETTLE):
-                return Finding(absent=self._seed_tells)
-        return Finding(trouble=self._trouble)
+            finding, proved_at = self._judge(listing)
+            if finding.track is not None or not settle:
+                return finding
+            if not self._may_go_on(finding, proved_at):
+                return finding
+            if number >= len(PAUSES) and proved_at != inf:
+                pause = min(pause, max(proved_at - anyio.current_time(), 1.0))
+        return finding
+
+    def _may_go_on(self, finding: Finding, proved_at: float) -> bool:
+        """Whether another listing may tell more than this one has."""
+        if finding.is_absent:
+            return False
+        if self._read < LISTINGS or not self._has_settled:
+            return True
+        if not self._prove or finding.candidates or not self._later():
+            return False
+        return proved_at != inf or self._waited() < LAG
+
+    @property
+    def _has_settled(self) -> bool:
+        return self._waited() >= SETTLE
 
     @property
     def _seed_tells(self) -> bool:
         """Whether a track would show our seed, if it has one."""
-        return self._lost.seed is None or self._inflight.seeds_are_echoed
+        return self._lost.seed is not None and self._inflight.seeds_are_echoed
 
     def _waited(self) -> float:
         return anyio.current_time() - self._lost.lost_at
 
-    def _judge(self, matches: list[AnyTrack]) -> Finding:
-        exact = [m for m in matches if m.prompt == self._lost.prompt] or matches
-        one = exact[0]
-        if len(exact) == 1 and isinstance(one, Generation) and self._is_ours(one):
+    # What a listing shows.
+
+    def _judge(self, listing: Listing) -> tuple[Finding, float]:
+        """What a listing says, and when one like it would prove absence."""
+        self._read += 1
+        sought = self._sought()
+        tracks = {
+            row.id: row for row in listing.rows if not self._is_others(row, sought)
+        }
+        rows = [seen(row) for row in tracks.values()]
+        one, several = choose(
+            sought,
+            rows,
+            is_shared=self._lost.mark is not None and self._lost.mark.is_shared,
+            differs=lambda row: self._differs(tracks[row.id]),
+        )
+        found = None if one is None else tracks[one.id]
+        if isinstance(found, Generation):
             # Claimed before anybody else can look: there is no await in between.
-            self._inflight.claim(one.id)
-            return Finding(track=one)
-        return Finding(candidates=tuple(match.id for match in exact))
+            self._inflight.claim(found.id)
+            return Finding(track=found), inf
+        self._whole += listing.is_whole
+        proved_at = inf
+        if self._prove and not several and not may_be(sought, rows):
+            proved_at = self._proved_at(listing)
+        is_absent = (
+            self._whole >= LISTINGS
+            and self._has_settled
+            and proved_at <= anyio.current_time()
+        )
+        ids = tuple(row.id for row in several)
+        return self._finding(listing, ids, is_absent=is_absent), proved_at
 
-    def _is_ours(self, only: Generation) -> bool:
-        """Whether the only match is beyond doubt the lost one."""
+    def _sought(self) -> Sought:
         lost = self._lost
-        if lost.seed is None or not self._inflight.seeds_are_echoed:
-            return False
-        if lost.seed_is_ours:
-            return True
-        if self._since() is None or only.created_at is None:
-            return False  # it may be of last week
-        is_shared = lost.mark is not None and lost.mark.is_shared
-        return only.prompt == lost.prompt or not is_shared
+        since = self._pipeline.clock.not_before(lost.sent_at)
+        return Sought(
+            kind=lost.request.kind,
+            prompt=lost.request.prompt,
+            seed=lost.seed if self._seed_tells else None,
+            is_ours=lost.seed_is_ours and self._seed_tells,
+            since=None if since is None else since.timestamp() - SLACK,
+        )
 
-    async def _list(self) -> list[AnyTrack] | None:
-        """Page through what was created since; `None` if that did not succeed."""
-        matches: dict[str, AnyTrack] = {}
-        offset = 0
-        for _ in range(PAGES):
-            page = await self._page(offset)
-            if page is None:
-                return None
-            matches |= {row.id: row for row in page.items if self._matches(row)}
-            if not page.has_more or self._is_past(page):
-                break
-            offset = page.next_offset
-        return list(matches.values())
+    def _is_others(self, row: AnyTrack, sought: Sought) -> bool:
+        """Whether a row belongs to another create, or was there before this one."""
+        if self._inflight.is_claimed(row.id):
+            return True
+        was_there = self._inflight.listed_at(row.id) < self._lost.sent_at
+        return was_there and not sought.is_ours
+
+    def _differs(self, track: AnyTrack) -> bool:
+        return not changes(self._lost.request, track).keys() <= {"prompt", "seed"}
+
+    def _finding(
+        self, listing: Listing, candidates: tuple[str, ...], *, is_absent: bool
+    ) -> Finding:
+        tells = self._lost.seed is None or self._seed_tells
+        return Finding(
+            is_absent=is_absent,
+            is_unlisted=listing.reached_end and not candidates and tells,
+            candidates=candidates,
+            words=self._words(listing, candidates),
+        )
+
+    def _words(self, listing: Listing, candidates: tuple[str, ...]) -> str:
+        if candidates:
+            return f"candidates: {', '.join(candidates)}"
+        times = "once" if self._read == 1 else f"{self._read} times"
+        which = "all" if listing.reached_end else "the first"
+        read = f"the list was read {times}, the last time {which} {len(listing.rows)}"
+        if self._lost.seed is not None and not self._seed_tells:
+            return f"{read} tracks, but the service does not echo seeds"
+        words = f"{read} tracks, and none of them {self._mark}"
+        if not self._prove:
+            return words
+        return (
+            f"{words}; that is no proof, and so it was not sent again, without a"
+            " complete list that shows a later create of this client"
+        )
+
+    @property
+    def _mark(self) -> str:
+        if self._lost.seed is None:
+            return "has its prompt"
+        return "has its seed" if self._lost.seed_is_ours else "can be it"
+
+    # What proves absence.
+
+    def _later(self) -> dict[str, Claim]:
+        """The creates of ours that were sent after the lost one."""
+        claims = self._inflight.claims()
+        return {i: c for i, c in claims.items() if c.sent_at > self._lost.last_sent_at}
+
+    def _proved_at(self, listing: Listing) -> float:
+        """When a listing that looks like this one proves absence, on the loop's clock.
+
+        A list that first showed a later create at some moment was as far as that one
+        then; it is as far as the lost one when it has had as much time more as lies
+        between the two.
+        """
+        rows = {row.id: seen(row) for row in listing.rows}
+        if not (listing.is_whole and self._is_faithful(rows)):
+            return inf
+        until = self._lost.lost_at + SETTLE
+        return min(
+            (
+                self._inflight.listed_at(i) + max(until - claim.sent_at, 0.0)
+                for i, claim in self._later().items()
+                if i in rows and rows[i].seed == claim.seed is not None
+            ),
+            default=inf,
+        )
+
+    def _is_faithful(self, rows: dict[str, Seen]) -> bool:
+        """Whether a list shows what it must: our seeds, and creates before the lost."""
+        claims = self._inflight.claims()
+        sent = self._lost.sent_at
+        earlier = [
+            i for i, c in claims.items() if c.sent_at < sent and c.seed is not None
+        ]
+        goes_back = not earlier or any(i in rows for i in earlier)
+        return goes_back and shows_seeds(
+            rows.values(), lambda i: claims[i].seed if i in claims else None
+        )
+
+    # Reading.
+
+    async def _list(self, *, settle: bool) -> Listing | None:
+        """Read the list as far as it may tell something; `None` if that failed."""
+        if self._prove and self._later():
+            return await read_list(self._page, most=PAGES_OF_PROOF, to_the_end=True)
+        is_last = self._read >= LISTINGS - 1 and self._has_settled
+        since = self._sought().since if settle and not is_last else None
+        return await read_list(
+            self._page, most=PAGES, to_the_end=settle and is_last, since=since
+        )
 
     async def _page(self, offset: int) -> AnyPage | None:
-        effects = self._lost.kind == "sound_effect"
+        effects = self._lost.request.kind == "sound_effect"
         call = Call(
             method="GET",
             path="/v1/sound-effects" if effects else "/v1/generations",
@@ -216,15 +366,16 @@ class Lookup:
         try:
             page = read(await self._pipeline.request(call), offset=offset)
         except FinetuningError as error:
-            self._note(error)
+            self._note(error, is_first=offset == 0)
             return None
         self._unreadable = 0
+        self._inflight.listed(row.id for row in page.items)
         for row in page.items:
             if row.is_final and self._inflight.has(row.id):
                 self._inflight.saw_end(row)
         return page
 
-    def _note(self, error: FinetuningError) -> None:
+    def _note(self, error: FinetuningError, *, is_first: bool) -> None:
         """Go on after a passing failure.
 
         Raises:
@@ -234,33 +385,6 @@ class Lookup:
         logger.debug("a lookup goes on after: %s", error)
         refused = (AuthenticationError, PermissionDeniedError, NotFoundError)
         self._unreadable += isinstance(error, APIResponseError)
-        if isinstance(error, refused) or self._unreadable >= UNREADABLE:
+        is_refused = isinstance(error, refused) and is_first
+        if is_refused or self._unreadable >= UNREADABLE:
             raise _Hopeless(self._trouble)
-
-    def _since(self) -> dt.datetime | None:
-        """The earliest the service can have dated the lost create, if that is known."""
-        moment = self._pipeline.clock.not_before(self._lost.sent_at)
-        return None if moment is None else moment - CLOCK_SLACK
-
-    def _matches(self, row: AnyTrack) -> bool:
-        since, created_at = self._since(), row.created_at
-        return (
-            self._has_our_mark(row)
-            and (since is None or created_at is None or created_at >= since)
-            and not self._inflight.is_claimed(row.id)
-        )
-
-    def _has_our_mark(self, row: AnyTrack) -> bool:
-        if isinstance(row, SoundEffect):
-            return row.prompt == self._lost.prompt
-        if row.kind != self._lost.kind:
-            return False
-        if not self._seed_tells:
-            return row.prompt == self._lost.prompt
-        return row.parameters.seed == self._lost.seed
-
-    def _is_past(self, page: AnyPage) -> bool:
-        """Whether a page goes back to before the create; later ones are older still."""
-        since = self._since()
-        dates = [row.created_at for row in page.items if row.created_at is not None]
-        return since is not None and bool(dates) and min(dates) < since - WELL_BEFORE

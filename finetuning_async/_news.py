@@ -112,6 +112,7 @@ class News:
         else:
             page = _parsing.sound_effect_page(answer, offset=offset, known=self)
         self._lists.worked(read.listing)
+        self._inflight.listed(row.id for row in page.items)
         for row in page.items:
             track = self._list.get(row.id)
             if row.is_final and (track is not None or self._inflight.has(row.id)):

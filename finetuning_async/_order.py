@@ -89,6 +89,7 @@ class Order:
         sent_at: When the attempt under way went out, on the loop's clock; `None` while
             nothing of it can have been accepted.
         lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
+        lost_last: The same of the last one.
         doubt: What was seen instead of a usable answer, if one was lost.
         accepted: The accepted state, once there is one.
         complaint: What `on_submitted` raised.
@@ -108,6 +109,7 @@ class Order:
     mark: SeedMark | None = None
     sent_at: float | None = None
     lost_since: float | None = None
+    lost_last: float | None = None
     doubt: str | None = None
     accepted: Created | None = None
     complaint: Exception | None = None

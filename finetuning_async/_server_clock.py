@@ -4,7 +4,8 @@ Each answer carries a ``Date`` in whole seconds (RFC 9110, section 6.6.1), writt
 somewhere between the moments at which the request left and the answer was complete. So
 the difference of the two clocks lies between ``date - received`` and ``date + 1 -
 sent``, and many answers narrow it down. Local wall time is not used: it may be wrong by
-hours.
+hours. So may the clock of one machine among many that answer: one that disagrees with
+all before is believed once the next one says the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class ServerClock:
     def __init__(self) -> None:
         self._low = -inf
         self._high = inf
+        self._dissent = (inf, -inf)
 
     def seen(self, date: dt.datetime, *, sent_at: float, received_at: float) -> None:
         """Learn from the ``Date`` of one answer.
@@ -36,9 +38,15 @@ class ServerClock:
             return
         low = date.timestamp() - received_at
         high = date.timestamp() + 1.0 - sent_at
-        self._low, self._high = max(self._low, low), min(self._high, high)
-        if self._low > self._high:  # one of the clocks was set: only the newest counts
-            self._low, self._high = low, high
+        if low <= self._high and self._low <= high:
+            self._low, self._high = max(self._low, low), min(self._high, high)
+            self._dissent = (inf, -inf)
+            return
+        other_low, other_high = self._dissent
+        if low <= other_high and other_low <= high:  # one of the clocks was set
+            self._low, self._high = max(other_low, low), min(other_high, high)
+            low, high = inf, -inf
+        self._dissent = low, high
 
     def not_before(self, moment: float) -> dt.datetime | None:
         """The earliest the service's clock can have shown at a moment of the loop's.

@@ -45,7 +45,7 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async._evidence import NoAnswer
-from finetuning_async._inflight import UnderWay
+from finetuning_async._inflight import Claim, UnderWay
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._not_ours import Known, not_ours
@@ -147,7 +147,11 @@ class Submitter:
             return await self._adopt(order, finding.track)
         if finding.candidates or unknown.error is None:
             raise self._unknown_error(order, unknown, finding) from unknown.error
-        seen = "shows nothing of it" if finding.absent else "could not be read at once"
+        seen = (
+            "shows nothing of it"
+            if finding.is_unlisted
+            else "could not be read at once"
+        )
         unknown.error.add_note(f"the create was not sent again; the list {seen}")
         raise unknown.error
 
@@ -272,6 +276,7 @@ class Submitter:
         """Note that it may be paid, at once: the lookup may never come."""
         if order.lost_since is None:
             order.lost_since = order.sent_at
+        order.lost_last = order.sent_at
         order.sent_at, order.doubt = None, reason
         logger.warning(
             "a create got no usable answer (%s); it may be paid, its seed is %s",
@@ -356,6 +361,7 @@ class Submitter:
             duration=order.request.duration,
             has_webhook=order.request.webhook is not None,
             hook=self._pipeline.hook,
+            claim=_claim(order),
         )
 
     async def _tell(
@@ -428,13 +434,14 @@ class Submitter:
             SubmissionUnknownError: It was not found.
             APIStatusError: The service said that it failed, and it is not there.
         """
-        finding = await self._find(order, unknown)
+        may_resubmit = self._may_resubmit(order)
+        finding = await self._find(order, unknown, prove=may_resubmit)
         if finding.track is not None:
             return await self._adopt(order, finding.track)
-        if finding.absent and self._may_resubmit(order):
+        if finding.is_absent and may_resubmit:
             return None
         error = unknown.error_if_absent
-        if finding.absent and error is not None:
+        if finding.is_unlisted and error is not None:
             raise error
         raise self._unknown_error(order, unknown, finding) from unknown.error
 
@@ -456,26 +463,26 @@ class Submitter:
             and order.resubmissions < max(order.retry.max_retries, 1)
         )
 
-    async def _find(self, order: Order, unknown: Unknown) -> Finding:
+    async def _find(
+        self, order: Order, unknown: Unknown, *, prove: bool = False
+    ) -> Finding:
         now = anyio.current_time()
         lost = Lost(
-            kind=order.request.kind,
-            prompt=order.request.prompt,
+            request=order.request,
             seed=order.seed,
             seed_is_ours=order.seed_is_ours,
             mark=order.mark,
             sent_at=now if order.lost_since is None else order.lost_since,
+            last_sent_at=now if order.lost_last is None else order.lost_last,
             lost_at=now,
         )
-        lookup = Lookup(self._pipeline, self._inflight, lost)
-        return await lookup.find(settle=not unknown.is_settled)
+        lookup = Lookup(self._pipeline, self._inflight, lost, prove=prove)
+        # What may be sent again takes more than the service's word and one listing.
+        return await lookup.find(settle=prove or not unknown.is_settled)
 
     def _unknown_error(
         self, order: Order, unknown: Unknown, finding: Finding
     ) -> SubmissionUnknownError:
-        where = finding.trouble or "no track in the list shows it"
-        if finding.candidates:
-            where = f"candidates: {', '.join(finding.candidates)}"
         since = order.in_doubt_since
         if self._pipeline.hook is not None:
             _outcome.unknown(
@@ -486,14 +493,19 @@ class Submitter:
                 candidates=finding.candidates,
             )
         return SubmissionUnknownError(
-            f"a create was sent and its fate is not known ({unknown.reason}); {where}."
-            f" It may be paid: look for {_mark(order)} in the list before creating it"
-            " again",
+            f"a create was sent and its fate is not known ({unknown.reason});"
+            f" {finding.words}. It may be paid: look for {_mark(order)} in"
+            " generations.list() before creating it again",
             prompt=order.request.prompt,
             seed=order.seed,
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
             candidates=finding.candidates,
         )
+
+
+def _claim(order: Order) -> Claim | None:
+    sent_at = order.in_doubt_since
+    return None if sent_at is None else Claim(order.seed, sent_at)
 
 
 def _mark(order: Order) -> str:

@@ -80,7 +80,9 @@ class TrackMethods(ABC):
             timesignature: 2 to 7 beats per bar.
             seed: 0 to 2^31-1.
             webhook: Where the end is announced.
-            on_unknown: What to do when the fate of the create cannot be learned.
+            on_unknown: What to do when the create is not found: ``raise``, or
+                ``resubmit`` it if it is proved that it made no track, which takes a
+                later create of this client; so a lone one is never sent again.
             on_submitted: Called with the accepted state.
             validate: Whether the parameters are checked here first.
             timeout: Seconds for the whole call; `None` for no limit.
@@ -242,7 +244,9 @@ class TrackMethods(ABC):
 
         Args:
             requests: What to create; any iterable or async iterable.
-            on_unknown: What to do when the fate of a create cannot be learned.
+            on_unknown: What to do when a create is not found: ``raise``, or
+                ``resubmit`` it if it is proved that it made no track, which takes a
+                later create of this client.
             on_submitted: Called with each accepted state.
             validate: Whether the parameters are checked here first.
             timeout: Seconds for each create, from when its turn in the line comes, as

@@ -211,6 +211,16 @@ async def test_two_prompts_with_one_seed_are_told_apart_or_not_adopted(
             assert found[0].prompt == "b"
 
 
+async def test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart() -> None:
+    async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
+        emulator.add_fault(post("lost_before_commit"))
+        emulator.add_fault(post("lost_after_commit"))
+        found, unknown = await _both(client, ("rain", 7), ("rain and wind", 7))
+        (track_id,) = emulator.tracks
+        assert [(t.id, t.prompt) for t in found] == [(track_id, "rain and wind")]
+        assert [error.prompt for error in unknown] == ["rain"]
+
+
 async def _both(
     client: AsyncClient, *creates: tuple[str, int | None], apart: float = 0.01
 ) -> tuple[list[Generation], list[SubmissionUnknownError]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -329,27 +330,51 @@ async def test_a_create_that_came_to_nothing_is_not_sent_again(fault: Fault) -> 
 
 @pytest.mark.parametrize("fault", ODD_ANSWERS, ids=_name)
 @pytest.mark.parametrize("max_retries", [0, 5])
-async def test_a_callers_word_sends_it_again_with_the_same_seed(
+async def test_a_callers_word_sends_it_again_once_a_later_create_is_listed(
     fault: Fault, max_retries: int
 ) -> None:
     async with emulated(max_retries=max_retries) as (emulator, client):
         emulator.add_fault(fault)
-        track = await client.generations.create("x", on_unknown="resubmit")
-        assert list(emulator.tracks) == [track.id]
+        made: list[Generation] = []
+
+        async def create() -> None:
+            made.append(await client.generations.create("x", on_unknown="resubmit"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(create)
+            await anyio.sleep(5)
+            later = await client.generations.create("later")
+        assert list(emulator.tracks) == [later.id, made[0].id]
+        assert posts(emulator) == 3
+        assert anyio.current_time() >= 30
+
+
+@pytest.mark.parametrize("fault", ODD_ANSWERS, ids=_name)
+async def test_a_lone_create_is_not_sent_again_whatever_the_callers_word(
+    fault: Fault,
+) -> None:
+    async with emulated() as (emulator, client):
+        await client.generations.create("earlier")
+        emulator.add_fault(fault)
+        with pytest.raises(SubmissionUnknownError, match="not sent again"):
+            await client.generations.create("x", on_unknown="resubmit")
         assert posts(emulator) == 2
         assert anyio.current_time() >= 30
 
 
-async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on() -> None:
+@pytest.mark.parametrize("seed", [None, 42])
+async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on(
+    seed: int | None,
+) -> None:
     """The first shows up in the list when the second is out; then both are named."""
     async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
-        emulator.add_fault(post("late_commit", seconds=5))
+        emulator.add_fault(post("late_commit", seconds=5, skip=1))
         errors: list[SubmissionUnknownError] = []
 
         async def create() -> None:
             with pytest.raises(SubmissionUnknownError) as caught:
-                await client.generations.create("x", on_unknown="resubmit")
+                await client.generations.create("x", seed=seed, on_unknown="resubmit")
             errors.append(caught.value)
 
         async with anyio.create_task_group() as group:
@@ -357,8 +382,10 @@ async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on() 
             await anyio.sleep(0.3)  # committed by now, and not yet looked up
             (job,) = emulator.tracks.values()
             job.listed_from = job.created_at + 34
-        assert len(emulator.tracks) == 2
-        assert set(errors[0].candidates) == set(emulator.tracks)
+            await anyio.sleep(1)
+            later = await client.generations.create("later")
+        assert len(emulator.tracks) == 3
+        assert {*errors[0].candidates, later.id} == set(emulator.tracks)
 
 
 async def test_the_services_own_failure_is_looked_up_once() -> None:
@@ -371,11 +398,25 @@ async def test_the_services_own_failure_is_looked_up_once() -> None:
         assert anyio.current_time() < 1
 
 
-async def test_the_services_own_failure_is_sent_again_on_the_callers_word() -> None:
+async def test_the_services_own_failure_of_a_lone_create_is_not_sent_again() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=500, code="GENERATION_FAILED"))
-        track = await client.generations.create("x", on_unknown="resubmit")
-        assert list(emulator.tracks) == [track.id]
+        with pytest.raises(InternalServerError):
+            await client.generations.create("x", on_unknown="resubmit")
+        assert posts(emulator) == 1
+
+
+async def test_the_services_own_failure_is_sent_again_with_the_same_proof() -> None:
+    async with emulated(Emulator(latency=(0.5, 0.5))) as (emulator, client):
+        emulator.add_fault(post("status", status=500, code="GENERATION_FAILED"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                partial(client.generations.create, "x", on_unknown="resubmit")
+            )
+            await anyio.sleep(0.2)
+            await client.generations.create("later")
+        assert [t.prompt for t in emulator.tracks.values()] == ["later", "x"]
+        assert anyio.current_time() >= 30
 
 
 async def test_time_over_on_the_wire_gives_the_answer_five_seconds() -> None:

@@ -162,14 +162,15 @@ def _book(
 @contextmanager
 def scaled_lookup() -> Iterator[None]:
     """A lookup that takes a second instead of thirty."""
-    before = _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER
+    before = _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER, _lookup.LAG
     _lookup.SETTLE /= SCALE  # type: ignore[misc] # in real time, for these runs
     _lookup.PAUSES = tuple(p / SCALE for p in _lookup.PAUSES)  # type: ignore[misc,assignment] # as above
     _lookup.LATER /= SCALE  # type: ignore[misc] # as above
+    _lookup.LAG /= SCALE  # type: ignore[misc] # as above
     try:
         yield
     finally:
-        _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER = before  # type: ignore[misc] # as above
+        _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER, _lookup.LAG = before  # type: ignore[misc] # as above
 
 
 async def play_on_a_port(cell: Cell, run: int, tally: Tally) -> None:

@@ -22,7 +22,7 @@ MUTANTS: Final = (
         "        seconds = self.trace.bounded(timeout)\n",
         "        seconds = timeout\n",
         "tests/test_connections.py"
-        "::test_an_answer_that_drips_has_as_long_as_all_steps_together",
+        "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
     ),
     Mutant(
         "resends on 502",
@@ -41,7 +41,7 @@ MUTANTS: Final = (
     Mutant(
         "claims nothing",
         "_inflight.py",
-        "        self._claims[track_id] = None\n",
+        "        self._claims[track_id] = how\n",
         "        self._claims.pop(track_id, None)\n",
         "tests/test_lookup.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
     ),
@@ -58,19 +58,19 @@ MUTANTS: Final = (
     ),
     Mutant(
         "looks back for weeks",
-        "_lookup.py",
-        "dt.timedelta(seconds=2)",
-        "dt.timedelta(days=30)",
+        "_matching.py",
+        "SLACK: Final = 2.0",
+        "SLACK: Final = 30 * 86_400.0",
         "tests/test_lookup.py"
         "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another",
     ),
     Mutant(
         "takes a shared seed for its own",
-        "_lookup.py",
-        "        is_shared = lost.mark is not None and lost.mark.is_shared\n",
-        "        is_shared = False\n",
+        "_matching.py",
+        "    if is_sure and is_shared and not sought.is_ours:\n",
+        "    if False:\n",
         "tests/test_lookup.py"
-        "::test_two_prompts_with_one_seed_are_told_apart_or_not_adopted",
+        "::test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart",
     ),
     Mutant(
         "does not let the service settle",
@@ -81,10 +81,49 @@ MUTANTS: Final = (
     ),
     Mutant(
         "counts failed listings",
-        "_lookup.py",
-        "            if matches is None:\n                continue\n",
-        "            matches = matches or []\n",
+        "_listing.py",
+        "        if page is None:\n            return None\n",
+        "        if page is None:\n            break\n",
         "tests/test_lookup.py::test_failed_listings_do_not_count",
+    ),
+    Mutant(
+        "looks for a seed of ours by its date",
+        "_matching.py",
+        "    if sought.is_ours:\n        return Fit.EXACT\n",
+        "    if sought.is_ours and not _is_early(sought, row):\n"
+        "        return Fit.EXACT\n",
+        "tests/test_lost_creates.py"
+        "::test_a_seed_of_ours_is_found_whatever_else_its_row_says",
+    ),
+    Mutant(
+        "takes a list for up to date that shows no later create",
+        "_lookup.py",
+        "            and proved_at <= anyio.current_time()\n",
+        "",
+        "tests/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
+    ),
+    Mutant(
+        "gives a list that lags no time to come as far",
+        "_lookup.py",
+        "        until = self._lost.lost_at + SETTLE\n",
+        "        until = 0.0\n",
+        "tests/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
+    ),
+    Mutant(
+        "takes pages that do not meet for a whole list",
+        "_listing.py",
+        "        is_sound = is_sound and _joins(rows, page.items, new)\n",
+        "",
+        "tests/test_lost_creates.py"
+        "::test_a_list_that_cannot_be_read_as_a_whole_proves_no_absence",
+    ),
+    Mutant(
+        "sends a row of a batch again without a later one",
+        "batch/_reconcile.py",
+        "    if not evidence.later_is_listed:\n",
+        "    if False:\n",
+        "tests/batch/test_run.py"
+        "::test_resubmit_sends_nothing_again_without_a_later_create",
     ),
     Mutant(
         "shields nothing",
@@ -113,7 +152,8 @@ MUTANTS: Final = (
         "_submit.py",
         '            order.on_unknown == "resubmit"\n',
         "            True\n",
-        "tests/test_submit.py::test_a_create_that_came_to_nothing_is_not_sent_again",
+        "tests/test_lost_creates.py"
+        "::test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent",
     ),
     Mutant(
         "forgets the first of two lost attempts",
@@ -142,8 +182,9 @@ MUTANTS: Final = (
     Mutant(
         "adopts by a seed that is not echoed",
         "_lookup.py",
-        "        if lost.seed is None or not self._inflight.seeds_are_echoed:\n",
-        "        if lost.seed is None:\n",
+        "        return self._lost.seed is not None and"
+        " self._inflight.seeds_are_echoed\n",
+        "        return self._lost.seed is not None\n",
         "tests/test_lookup.py"
         "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said",
     ),

@@ -116,7 +116,7 @@ def play(seed: int, tally: Tally) -> None:
     rng = random.Random(seed)
     loop: Literal["asyncio", "trio"] = "trio" if seed % 4 == 0 else "asyncio"
     name, options = jumping_backend(loop)
-    with _seeded(seed):
+    with seeded(seed):
         anyio.run(
             _Schedule(seed, rng, tally, loop).run,
             backend=name,
@@ -126,7 +126,7 @@ def play(seed: int, tally: Tally) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Let the client's own chance follow from a seed, and trio's order of tasks."""
     places = [(_session, "rng"), (_account, "rng"), (_run, "_r")]
     before = [vars(module)[name] for module, name in places]

@@ -74,8 +74,12 @@ class Generations:
             timesignature: 2 to 7 beats per bar.
             seed: 0 to 2^31-1; drawn at random when not given.
             webhook: Where the end is announced, an ``https`` URL.
-            on_unknown: What to do when the fate of the create cannot be learned:
-                ``raise``, or ``resubmit`` the same request with the same seed.
+            on_unknown: What to do when the create is not found: ``raise``, or
+                ``resubmit`` the same request with the same seed. It is sent again only
+                if it is proved that it made no track: half a minute later at least, by
+                a complete list that shows, with its seed, a create of this client that
+                was sent later. Without one, `SubmissionUnknownError` is raised, too; so
+                a lone create is never sent again.
             on_submitted: Called with the accepted state as soon as there is one, even
                 if this call is being cancelled.
             validate: Whether the parameters are checked here first.
@@ -185,6 +189,7 @@ class Generations:
             session = self._session()
             answer = await session.ask(call, timeout, max_retries)
             page = _parsing.generation_page(answer, offset=start)
+            session.account.inflight.listed(track.id for track in page.items)
             for track in page.items:
                 session.saw(track)
             return page

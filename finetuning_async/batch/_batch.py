@@ -64,8 +64,10 @@ class Batch:
     Args:
         client: Creates and downloads; not closed here.
         folder: Where files go; made if need be.
-        on_unknown: What becomes of a create whose fate cannot be learned: ``hold``, or
-            ``resubmit``, which may pay twice.
+        on_unknown: What becomes of a create that is in no list: sent again if five
+            minutes later a complete list shows a later one of this batch and the
+            credits show no charge, else held. With ``resubmit`` it is sent again, too,
+            where the credits cannot be compared.
         max_credits: The most that all runs together may spend, those in doubt included;
             `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.

@@ -72,7 +72,7 @@ class Desk:
         self.outputs = outputs
         self.options = options
         self.ended = ended
-        self.detective = Detective(client, journal, options.settle)
+        self.detective = Detective(client, journal, options)
         self.running: dict[int, Item] = {}
         self.doubts: dict[int, Item] = {}
         self.paused: str | None = None
@@ -103,7 +103,7 @@ class Desk:
 
     async def adopt(self, item: Item, track_id: str, logger: logging.Logger) -> Item:
         """Give an item in doubt the track that was found."""
-        self.detective.tracks[track_id] = item.entry.seed
+        self.detective.owns(item, track_id)
         logger.warning("%s: found %s, whose answer was lost", item.name, track_id)
         return await self.record(item, Found(track_id))
 

@@ -12,6 +12,7 @@ from finetuning_async.batch._journal import Held
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from finetuning_async.batch._balance import Reading
     from finetuning_async.batch._creating import Creator
     from finetuning_async.batch._desk import Desk
     from finetuning_async.batch._doubts import Look
@@ -76,10 +77,10 @@ class Doubting:
         ):
             await desk.detective.rebase(reading)
 
-    async def _look(self) -> Look | None:
+    async def _look(self, *, whole: bool = False) -> Look | None:
         desk = self._desk
         items = [*desk.doubts.values(), *desk.running.values()]
-        return await desk.detective.look(earliest(items))
+        return await desk.detective.look(earliest(items), whole=whole)
 
     def _running_ids(self) -> frozenset[str]:
         """Tracks that are not known to have ended."""
@@ -89,19 +90,39 @@ class Doubting:
         )
 
     async def _investigate(self) -> None:
-        """One look for all that is in doubt, and a verdict for each."""
-        desk, reading = self._desk, None
-        if any(map(self._is_old, desk.doubts.values())):
-            reading = await desk.detective.reading()
-        look = await self._look()
-        if look is None:
-            return
-        await self._adopt_found(look)
-        running = self._running_ids()
-        clear = await desk.detective.credits_clear(reading, look, running)
+        """A look for all that is in doubt, and a verdict for each."""
+        desk = self._desk
+        is_old = any(map(self._is_old, desk.doubts.values()))
+        reading = await desk.detective.reading() if is_old else None
+        words: dict[int, str] = {}
+        for whole in (False, True):  # no sentence before all pages were read
+            look = await self._look(whole=whole)
+            if look is None:
+                return
+            await self._adopt_found(look)
+            words = await self._verdicts(look, reading, presume_whole=not whole)
+            if set(words.values()) <= {"wait"}:
+                break
         for item in list(desk.doubts.values()):
-            await self._judge(item, look, clear)
+            await self._sentence(item, words.get(item.seq, "wait"))
         desk.tell()
+
+    async def _verdicts(
+        self, look: Look, reading: Reading | None, *, presume_whole: bool
+    ) -> dict[int, str]:
+        desk = self._desk
+        clear = await desk.detective.credits_clear(reading, look, self._running_ids())
+        return {
+            item.seq: desk.detective.judge(
+                item,
+                look,
+                now=desk.now,
+                credits_clear=clear,
+                presume_whole=presume_whole,
+                more_to_come=self._more_to_come(),
+            )
+            for item in desk.doubts.values()
+        }
 
     def _is_old(self, item: Item) -> bool:
         age = self._desk.now - (item.entry.lost_at or 0.0)
@@ -117,17 +138,9 @@ class Doubting:
             if item is not None:
                 self._follower.start(await desk.adopt(item, track_id, logger))
 
-    async def _judge(self, item: Item, look: Look, clear: bool | None) -> None:
+    async def _sentence(self, item: Item, word: str) -> None:
         desk = self._desk
-        word = desk.detective.judge(
-            item,
-            look,
-            now=desk.now,
-            credits_clear=clear,
-            more_to_come=self._more_to_come(),
-        )
-        insists = desk.options.on_unknown == "resubmit" and self._is_old(item)
-        if word == "absent" or insists:
+        if word == "absent":
             await self._plan_again(item)
         elif word != "wait" and desk.paused is None:
             del desk.doubts[item.seq]

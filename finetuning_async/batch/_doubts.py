@@ -12,45 +12,44 @@ from finetuning_async._errors import (
     FinetuningError,
     PermissionDeniedError,
 )
+from finetuning_async._listing import PAGE_SIZE, read_list
+from finetuning_async._matching import Seen, may_be, seen, shows_seeds
 from finetuning_async.batch._balance import Balance, Reading
-from finetuning_async.batch._reconcile import (
-    LOCAL_SLACK,
-    Doubt,
-    Evidence,
-    Seen,
-    match,
-    verdict,
-)
+from finetuning_async.batch._reconcile import Doubt, Evidence, match, near, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation, Page
+    from finetuning_async.batch._journal import State
     from finetuning_async.batch._ledger import Journal
+    from finetuning_async.batch._options import Options
     from finetuning_async.batch._records import Item
 
 logger = logging.getLogger("finetuning_async")
 
-WELL_BEFORE: Final = 60.0
-"""Seconds by which a page must go back behind the oldest doubt to be the last read."""
+PAGES: Final = 300
+"""Pages read at most; the list of a busy year fits in."""
 
-PAGE_SIZE: Final = 99
 BALANCE: Final = "balance"
 SEEDS: Final = "seeds"
+ACCEPTED: Final[tuple[State, ...]] = ("accepted", "completed", "downloaded", "failed")
 
 
 @attrs.frozen
 class Look:
-    """A complete listing, newest first.
+    """A look at the list.
 
     Attributes:
         seen: Its rows.
         failed: The ids that it shows as failed.
+        is_whole: Whether the list was read to its end, and no row passed over.
     """
 
     seen: list[Seen]
     failed: frozenset[str]
+    is_whole: bool
 
 
 class Detective:
@@ -59,23 +58,28 @@ class Detective:
     Args:
         client: Who lists.
         journal: Keeps what was learned of the balance.
-        settle: See `Options`.
+        options: What was told.
 
     Attributes:
         tracks: The tracks that belong to items, and the seeds that they should show.
+        sent: When the create of each of them left, as far as known, in seconds since
+            1970 by the clock that dates the doubts.
         on_wire: Creates that may be accepted at this moment.
         moves: How often a create left or came back.
         time_is_local: Whether the service tells no time, so that creates are dated by
             this machine's wall clock.
     """
 
-    def __init__(self, client: AsyncClient, journal: Journal, settle: float) -> None:
+    def __init__(self, client: AsyncClient, journal: Journal, options: Options) -> None:
         self._client = client
         self._journal = journal
-        self._settle = settle
+        self._settle = options.settle
+        self._needs_credits = options.on_unknown == "hold"
         self._seeds_are_echoed = True
         self._balance = Balance()
+        self._near: dict[int, tuple[str, ...]] = {}
         self.tracks: dict[str, int | None] = {}
+        self.sent: dict[str, float] = {}
         self.on_wire = 0
         self.moves = 0
         self.time_is_local = False
@@ -84,42 +88,64 @@ class Detective:
         """Read what earlier runs have left."""
         store = self._journal.store
         self.tracks = await self._journal.call(store.tracks)
+        self.sent = await self._journal.call(self._read_sent)
         self._balance = Balance.from_json(
             await self._journal.call(store.read_note, BALANCE)
         )
         self._seeds_are_echoed = not await self._journal.call(store.read_note, SEEDS)
 
+    def _read_sent(self) -> dict[str, float]:
+        rows = self._journal.store.rows(*ACCEPTED)
+        return {
+            item.entry.track_id: item.entry.sent_at
+            for item in rows
+            if item.entry.track_id is not None and item.entry.sent_at is not None
+        }
+
+    def owns(self, item: Item, track_id: str) -> None:
+        """Note that a track belongs to an item, and how its create left."""
+        self.tracks[track_id] = item.entry.seed
+        if item.entry.sent_at is not None:
+            self.sent[track_id] = item.entry.sent_at
+
     async def accepted(self, item: Item, track: Generation) -> None:
         """Learn from an accepted create whether seeds are echoed."""
-        seed = self.tracks[track.id] = item.entry.seed
+        self.owns(item, track.id)
+        seed = item.entry.seed
         if track.parameters.seed not in (None, seed) and self._seeds_are_echoed:
             self._seeds_are_echoed = False
             await self._journal.call(
                 self._journal.store.write_note, SEEDS, "not echoed"
             )
 
-    async def look(self, since: float) -> Look | None:
-        """List everything created since a moment; `None` if that did not succeed.
+    async def look(self, since: float, *, whole: bool = False) -> Look | None:
+        """Look at the list; `None` if it could not be read.
+
+        Args:
+            since: In seconds since 1970. Pages that are well past it, by their order
+                and dates, may be left out.
+            whole: Whether to read all, and to see to it that nothing is passed over.
 
         Raises:
             AuthenticationError: The list may not be read.
             PermissionDeniedError: Likewise.
         """
-        rows: dict[str, Generation] = {}
+        listing = await read_list(
+            self._page, most=PAGES, to_the_end=whole, since=None if whole else since
+        )
+        if listing is None:
+            return None
+        failed = frozenset(r.id for r in listing.rows if r.status == "failed")
+        return Look([seen(row) for row in listing.rows], failed, listing.is_whole)
+
+    async def _page(self, offset: int) -> Page[Generation] | None:
         try:
-            page: Page[Generation] | None = await self._client.generations.list(
-                limit=PAGE_SIZE
-            )
-            while page is not None:
-                rows |= {row.id: row for row in page.items}
-                page = None if _is_past(page, since) else await page.next_page()
+            return await self._client.generations.list(limit=PAGE_SIZE, offset=offset)
         except (AuthenticationError, PermissionDeniedError):
             raise
         except FinetuningError as error:
             logger.debug("creates in doubt are looked up later: %s", error)
             return None
-        failed = (row.id for row in rows.values() if row.status == "failed")
-        return Look([_seen(row) for row in rows.values()], frozenset(failed))
 
     def match(self, items: Iterable[Item], look: Look) -> dict[int, str]:
         """The ids of tracks that are certain, by the `seq` of their items."""
@@ -128,12 +154,15 @@ class Detective:
         doubts = [doubt_of(item) for item in items]
         if self.time_is_local:
             # A seed that the caller chose may have been used before, who knows when.
-            doubts = [
-                attrs.evolve(doubt, slack=LOCAL_SLACK)
-                for doubt in doubts
-                if doubt.is_ours
-            ]
-        return match(doubts, look.seen, self.tracks)
+            doubts = [attrs.evolve(doubt, slack=None) for doubt in doubts]
+        found = match(doubts, look.seen, self.tracks)
+        taken = {*self.tracks, *found.values()}
+        self._near = {
+            doubt.seq: near(doubt, look.seen, taken)
+            for doubt in doubts
+            if doubt.seq not in found
+        }
+        return found
 
     async def reading(self) -> Reading | None:
         """The balance, if no create came or went meanwhile."""
@@ -205,39 +234,51 @@ class Detective:
         now: float,
         credits_clear: bool | None,
         more_to_come: bool,
+        presume_whole: bool = False,
     ) -> str:
         """``wait``, ``absent``, or why an item that is not listed must be held.
 
         Args:
-            item: In doubt; not found in `look`.
+            item: In doubt; not found in `look`, nor in another since `match`.
             look: The list.
             now: By the service's clock.
             credits_clear: As the method of this name says.
             more_to_come: Whether further creates will leave, or tracks will end.
+            presume_whole: Whether to say what the word would be if the list was read as
+                a whole.
         """
         lost_at = item.entry.lost_at or now
         return verdict(
             Evidence(
                 age=now - lost_at,
                 settle=self._settle,
+                candidates=self._candidates(item, look),
+                is_whole=presume_whole
+                or (look.is_whole and self._goes_back(item, look)),
                 later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
                 seeds_are_echoed=self._seeds_are_echoed
-                and self._list_shows_seeds(look),
+                and shows_seeds(look.seen, self.tracks.get),
                 credits_clear=credits_clear,
+                needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
             )
         )
 
     def _is_later(self, row: Seen, moment: float) -> bool:
-        return (
-            row.id in self.tracks
-            and row.created_at is not None
-            and row.created_at > moment
-        )
+        """Whether a row is a track of ours, with its seed, sent after a moment."""
+        seed = self.tracks.get(row.id)
+        return row.seed == seed is not None and self.sent.get(row.id, 0.0) > moment
 
-    def _list_shows_seeds(self, look: Look) -> bool:
-        expected = ((row.seed, self.tracks.get(row.id)) for row in look.seen)
-        return all(sent is None or seed == sent for seed, sent in expected)
+    def _goes_back(self, item: Item, look: Look) -> bool:
+        """Whether the list shows a track of ours that is older, if there is one."""
+        first = item.entry.sent_at or 0.0
+        older = {track_id for track_id, sent in self.sent.items() if sent < first}
+        return not older or any(row.id in older for row in look.seen)
+
+    def _candidates(self, item: Item, look: Look) -> tuple[str, ...]:
+        """Tracks of nobody's in a list beside which an item is not absent."""
+        strange = [row for row in look.seen if row.id not in self.tracks]
+        return self._near.get(item.seq, ()) or may_be(doubt_of(item).sought, strange)
 
 
 def doubt_of(item: Item) -> Doubt:
@@ -252,21 +293,4 @@ def doubt_of(item: Item) -> Doubt:
         is_ours=request.seed is None,
         sent_at=entry.sent_at or 0.0,
         lost_at=entry.lost_at or 0.0,
-    )
-
-
-def _is_past(page: Page[Generation], since: float) -> bool:
-    """Whether a page goes back well before a moment; later ones are older still."""
-    dates = [row.created_at.timestamp() for row in page.items if row.created_at]
-    return bool(dates) and min(dates) < since - WELL_BEFORE
-
-
-def _seen(row: Generation) -> Seen:
-    created = row.created_at
-    return Seen(
-        id=row.id,
-        kind=row.kind,
-        prompt=row.prompt,
-        seed=row.parameters.seed,
-        created_at=None if created is None else created.timestamp(),
     )

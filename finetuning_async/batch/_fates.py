@@ -27,9 +27,6 @@ PAUSES: Final = (5.0, 10.0, 20.0, 40.0, 60.0)
 REFUSALS: Final = 5
 """Answers that a create was not queued, after which an item counts as failed."""
 
-_QUEUEING_FAILED: Final = "GENERATION_FAILED"
-"""The service's word that a create was not queued, so not taken."""
-
 
 def fate_of(create: Create, error: FinetuningError) -> Fate:
     """What an error of `Create.send` says about the create.
@@ -42,7 +39,7 @@ def fate_of(create: Create, error: FinetuningError) -> Fate:
         raise error
     if isinstance(error, SubmissionUnknownError):
         return "lost"
-    if create.is_in_doubt and error.code != _QUEUEING_FAILED:
+    if create.is_in_doubt:  # even by the service's word that it was not queued
         return "lost"
     if isinstance(error, InvalidRequestError | BadRequestError):
         return "rejected"

@@ -20,7 +20,9 @@ class Options:
     """What a batch is told.
 
     Attributes:
-        on_unknown: What becomes of a create that is in no list and not proved absent.
+        on_unknown: What becomes of a create that is in no list. One that is not proved
+            absent is held; with ``resubmit``, the proof does without the credits where
+            they cannot be compared.
         max_credits: The most that all runs together may spend, those in doubt included.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.
         existing: What to do where the folder holds files or results of rows that its

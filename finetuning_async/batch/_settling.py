@@ -105,7 +105,7 @@ class Settling:
     async def _detective(self) -> Detective:
         """One who knows how many creates are on the wire, whoever sent them."""
         await self._journal.count()
-        detective = Detective(self._client, self._journal, self._options.settle)
+        detective = Detective(self._client, self._journal, self._options)
         detective.on_wire = self._journal.summary.states["intent"]
         return detective
 
@@ -140,22 +140,39 @@ class Settling:
             return
         detective, now = await self._detective(), await self.now()
         detective.time_is_local = service_time(self._client) is None
-        old = [item for item in doubts if self._is_old(item, now)]
-        reading = await self._reading(detective) if old else None
-        look = await detective.look(earliest(doubts))
-        if look is None:
-            return
-        doubts = await self._adopt(detective, look)
+        is_old = any(self._is_old(item, now) for item in doubts)
+        reading = await self._reading(detective) if is_old else None
+        words: dict[int, str] = {}
+        for whole in (False, True):  # no sentence before all pages were read
+            look = await detective.look(earliest(doubts), whole=whole)
+            if look is None:
+                return
+            doubts = await self._adopt(detective, look)
+            clear = await self._credits_clear(detective, reading, look)
+            more = await self._more_to_come(doubts)
+            words = {
+                item.seq: detective.judge(
+                    item,
+                    look,
+                    now=now,
+                    credits_clear=clear,
+                    more_to_come=more,
+                    presume_whole=not whole,
+                )
+                for item in doubts
+                if item.entry.state == "unknown"
+            }
+            if set(words.values()) <= {"wait"}:
+                return
+        for item in doubts:
+            await self._sentence(item, words.get(item.seq, "wait"))
+
+    async def _credits_clear(
+        self, detective: Detective, reading: Reading | None, look: Look
+    ) -> bool | None:
         running = _ids(await self._running())
         await self._journal.count()
-        clear = await detective.credits_clear(reading, look, running)
-        more = await self._more_to_come(doubts)
-        for item in doubts:
-            if item.entry.state == "unknown":
-                word = detective.judge(
-                    item, look, now=now, credits_clear=clear, more_to_come=more
-                )
-                await self._sentence(item, word, now)
+        return await detective.credits_clear(reading, look, running)
 
     async def _doubts(self) -> list[Item]:
         """What is in doubt and may still be found."""
@@ -195,9 +212,8 @@ class Settling:
         twins = {identity(item) for item in doubts} - {None}
         return any(identity(item) not in twins for item in planned)
 
-    async def _sentence(self, item: Item, word: str, now: float) -> None:
-        insists = self._options.on_unknown == "resubmit" and self._is_old(item, now)
-        if word == "absent" or insists:
+    async def _sentence(self, item: Item, word: str) -> None:
+        if word == "absent":
             if await self._record(item, Absent()):
                 logger.warning("%s was not accepted; it is sent again", item.name)
         elif word != "wait" and await self._record(item, Held(word)):
@@ -213,7 +229,9 @@ class Settling:
 
     async def accepted(self, item: Item, track: Generation) -> None:
         """Learn from an accepted create whether seeds are echoed; see `Detective`."""
-        await Detective(self._client, self._journal, 0.0).accepted(item, track)
+        await Detective(self._client, self._journal, self._options).accepted(
+            item, track
+        )
 
     async def twin_is_in_doubt(self, item: Item) -> bool:
         """Whether the track of another item, not known yet, would look like its own."""

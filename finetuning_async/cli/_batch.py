@@ -63,8 +63,8 @@ def command() -> None:
     type=click.Choice(["hold", "resubmit"]),
     default="hold",
     show_default=True,
-    help="What to do with a create whose fate cannot be learned; resubmit may pay"
-    " twice.",
+    help="What to do with a create that is not found; resubmit sends it again, too,"
+    " where its absence is proved but for the credits.",
 )
 @click.option(
     "--adopt",

@@ -100,7 +100,8 @@ def on_unknown_option(command: F) -> F:
         type=click.Choice(["raise", "resubmit"]),
         default="raise",
         show_default=True,
-        help="When it cannot be learned whether a create arrived.",
+        help="When a create is not found; resubmit sends it again only if it is proved"
+        " that it made no track, which a lone one never is.",
     )(command)
 
 

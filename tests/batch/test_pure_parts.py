@@ -27,7 +27,14 @@ from finetuning_async.batch._journal import (
 )
 from finetuning_async.batch._lock import network_kind
 from finetuning_async.batch._names import Taken, file_name
-from finetuning_async.batch._reconcile import Doubt, Evidence, Seen, match, verdict
+from finetuning_async.batch._reconcile import (
+    Doubt,
+    Evidence,
+    Seen,
+    match,
+    near,
+    verdict,
+)
 from finetuning_async.batch._records import Keys
 
 
@@ -55,10 +62,42 @@ def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [seen(seed=8), seen(kind="instrumental"), seen(created_at=900.0), seen(seed=None)],
+    [
+        seen(kind="instrumental"),
+        seen(kind=None),
+        seen(created_at=1.0),
+        seen(created_at=None),
+        seen(prompt=""),
+    ],
 )
+def test_a_seed_of_ours_tells_its_track_whatever_else_it_says(row: Seen) -> None:
+    assert match([doubt()], [row], set()) == {1: "t"}
+    callers = doubt(is_ours=False)
+    assert match([callers], [row], set()) == {}
+
+
+@pytest.mark.parametrize("row", [seen(seed=8), seen(seed=None)])
 def test_other_tracks_are_not_ours(row: Seen) -> None:
     assert match([doubt()], [row], set()) == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "is_near"),
+    [
+        (seen(kind="instrumental"), True),
+        (seen(kind=None), True),
+        (seen(created_at=None), True),
+        (seen(created_at=1000.0 - 8 * 3600), True),
+        (seen(created_at=1000.0 - 7 * 86400), False),
+        (seen(prompt="another"), True),
+        (seen(seed=None), True),
+        (seen(seed=8), False),
+    ],
+)
+def test_what_comes_near_a_callers_seed_is_named(row: Seen, is_near: bool) -> None:
+    callers = doubt(is_ours=False)
+    assert match([callers], [row], set()) == {}
+    assert near(callers, [row], set()) == (("t",) if is_near else ())
 
 
 def test_a_track_that_belongs_to_an_item_is_not_given_again() -> None:
@@ -97,7 +136,11 @@ def evidence(**values: object) -> Evidence:
     return Evidence(**{**given, **values})  # type: ignore[arg-type]  # by name
 
 
-def test_absence_needs_all_four_proofs() -> None:
+def test_absence_needs_all_proofs() -> None:
+    assert "t1, t2" in verdict(evidence(candidates=("t1", "t2")))
+    assert "whole" in verdict(evidence(is_whole=False))
+    assert verdict(evidence(credits_clear=None, needs_credits=False)) == "absent"
+    assert "paid" in verdict(evidence(credits_clear=False, needs_credits=False))
     assert verdict(evidence()) == "absent"
     assert verdict(evidence(age=299.0)) == "wait"
     assert "seeds" in verdict(evidence(seeds_are_echoed=False))

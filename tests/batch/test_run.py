@@ -233,13 +233,28 @@ async def test_a_doubt_of_an_earlier_run_is_settled_by_that_runs_later_creates(
         assert len(service.ledger) == 30
 
 
-async def test_resubmit_does_not_wait_for_proof(tmp_path: Path) -> None:
+async def test_resubmit_sends_nothing_again_without_a_later_create(
+    tmp_path: Path,
+) -> None:
     async with begun(tmp_path, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         await batch.add(songs(1))
-        (done,) = await finish(batch)
-        assert done.state == "downloaded"
-        assert len(service.ledger) == 1
+        (end,) = await finish(batch)
+        assert end.state == "held"
+        assert len(service.ledger) == 0
+
+
+async def test_resubmit_does_without_the_credits_where_they_cannot_be_compared(
+    tmp_path: Path,
+) -> None:
+    service = emulator(creates_per_minute=2)
+    async with begun(tmp_path, service, on_unknown="resubmit") as (service, _, batch):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        service.add_fault(Fault("status", "/v1/me", status=503, skip=1, times=None))
+        await batch.add(songs(20))
+        ends = await finish(batch)
+        assert Counter(item.state for item in ends) == {"downloaded": 20}
+        assert len(service.ledger) == 20
 
 
 async def test_a_service_that_ignores_seeds_is_never_sent_to_twice(

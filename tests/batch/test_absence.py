@@ -1,0 +1,162 @@
+"""A batch while the list is strange: each row is paid once, with or without proof."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+import httpx
+import pytest
+
+from benchmarks.proofs._strange import FIELDS, HOUR, Oddities, StrangeLists
+from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimits
+from finetuning_async.batch import Batch, Options
+from finetuning_async.batch._store import MemoryStore
+from finetuning_async.batch._worker import Worker
+from finetuning_async.emulator import Emulator, Fault
+from tests.batch.test_worker import drive, filled, songs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+CREATES = "/v1/generations"
+WORDS = pytest.mark.parametrize("word", ["hold", "resubmit"])
+PLAIN = Oddities(
+    lag=0.0,
+    replicas=(),
+    skew=0.0,
+    fields=(),
+    share=1.0,
+    newest_first=True,
+    page=99,
+    paging="right",
+    jumping=0.0,
+    not_found=0.0,
+)
+
+
+@asynccontextmanager
+async def strange(
+    pace: int, **odd: Any
+) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
+    """An emulator whose lists are strange, and a client that creates at a pace."""
+    emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
+    async with emulator:
+        lists = StrangeLists(emulator, attrs.evolve(PLAIN, **odd), 1)
+        async with (
+            httpx.AsyncClient(transport=lists) as http,
+            AsyncClient(
+                emulator.api_key,
+                base_url=emulator.base_url,
+                http_client=http,
+                rate_limits=RateLimits(creates=RateLimit(pace)),
+            ) as client,
+        ):
+            yield emulator, client
+
+
+async def states_of(
+    client: AsyncClient, folder: Path, word: Any, rows: int
+) -> Counter[str]:
+    requests = [GenerationRequest(f"song {n}", duration=30) for n in range(rows)]
+    async with Batch(client, folder, options=Options(on_unknown=word)) as batch:
+        await batch.add(requests)
+        return Counter([item.state async for item in batch.run()])
+
+
+@WORDS
+@pytest.mark.parametrize("skew", [-4.0, -600.0, -8 * HOUR, 8 * HOUR])
+async def test_dates_by_another_clock_hide_no_row(
+    tmp_path: Path, skew: float, word: str
+) -> None:
+    async with strange(10, skew=skew) as (service, client):
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
+        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert len(service.ledger) == 4
+
+
+@WORDS
+@pytest.mark.parametrize("field", [f for f in FIELDS if f != "no parameters"])
+async def test_rows_that_lack_or_respell_fields_are_known_by_their_seed(
+    tmp_path: Path, field: str, word: str
+) -> None:
+    async with strange(10, fields=(field,)) as (service, client):
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
+        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert len(service.ledger) == 4
+
+
+@WORDS
+async def test_rows_without_seeds_prove_nothing(tmp_path: Path, word: str) -> None:
+    async with strange(2, fields=("no parameters",)) as (service, client):
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
+        assert await states_of(client, tmp_path, word, 20) == {
+            "downloaded": 19,
+            "held": 1,
+        }
+        assert len(service.ledger) == 20
+
+
+@WORDS
+@pytest.mark.parametrize(
+    "paging",
+    ["no more, too early", "offset ignored", "first page for ever", "more for ever"],
+)
+async def test_pages_that_do_not_fit_together_prove_nothing(
+    tmp_path: Path, paging: str, word: str
+) -> None:
+    async with strange(2, paging=paging, page=3) as (service, client):
+        service.add_fault(Fault("hide", CREATES, method="POST", seconds=1e6))
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST", skip=1))
+        before = Fault("lost_before_commit", CREATES, method="POST", skip=1)
+        service.add_fault(before)
+        await states_of(client, tmp_path, word, 20)
+        made = Counter(job.prompt for job in service.tracks.values())
+        assert max(made.values()) == 1
+
+
+@WORDS
+async def test_pages_that_fit_together_prove_absence(tmp_path: Path, word: str) -> None:
+    async with strange(2, page=3, newest_first=False) as (service, client):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST", skip=1))
+        assert await states_of(client, tmp_path, word, 20) == {"downloaded": 20}
+        assert len(service.ledger) == 20
+
+
+@WORDS
+async def test_what_the_service_says_was_not_queued_is_not_sent_again_on_its_word(
+    tmp_path: Path, word: str
+) -> None:
+    """It was queued, and the list lags."""
+    async with strange(10, lag=45.0) as (service, client):
+        says = Fault(
+            "status",
+            CREATES,
+            method="POST",
+            status=500,
+            code="GENERATION_FAILED",
+            commit=True,
+        )
+        service.add_fault(says)
+        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert len(service.ledger) == 4
+
+
+@WORDS
+@pytest.mark.parametrize(
+    "odd", [{"skew": -8 * HOUR}, {"fields": ("no type", "no date")}, {"lag": 60.0}]
+)
+async def test_workers_of_a_shared_journal_match_alike(odd: Any, word: Any) -> None:
+    async with strange(10, **odd) as (service, client):
+        service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
+        store = MemoryStore()
+        filled(store, *songs(4))
+        worker = Worker(client, store, options=Options(on_unknown=word))
+        ends = await drive(worker, seqs=range(1, 5))
+        assert [item.state for item in ends] == ["downloaded"] * 4
+        await anyio.sleep(100)
+        assert len(service.ledger) == 4
