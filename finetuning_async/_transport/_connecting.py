@@ -163,9 +163,13 @@ def _new_transport(
     limits = httpx.Limits(
         max_connections=100, max_keepalive_connections=100, keepalive_expiry=KEPT
     )
-    return httpx.AsyncHTTPTransport(
+    # What a client of httpx would make for itself: it may be a mock's, to be heeded.
+    names = getattr(httpx.AsyncClient.__init__, "__globals__", {})
+    transport = names.get("AsyncHTTPTransport", httpx.AsyncHTTPTransport)
+    made: httpx.AsyncHTTPTransport = transport(
         verify=context, trust_env=False, limits=limits, proxy=proxy
     )
+    return made
 
 
 class _ByEnvironment(httpx.AsyncBaseTransport):

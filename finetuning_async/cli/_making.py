@@ -223,12 +223,16 @@ class Making:
         from finetuning_async.cli._run import alongside  # slow to import
 
         delay = Delay()
+        is_accepted = False
 
         def heard(event: Event) -> None:
             delay(event)
-            self._note_unaccepted(may_be=delay.may_be_accepted)
+            if not is_accepted:  # events of it come after `accepted`
+                self._note_unaccepted(may_be=delay.may_be_accepted)
 
         def accepted(track: Any) -> None:
+            nonlocal is_accepted
+            is_accepted = True
             self._note_accepted(track.id)
             report.accepted(track)
 

@@ -118,7 +118,7 @@ def test_what_is_accepted_is_named_when_time_is_over(
     took, code, said = timed("wait", busy[1], env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{busy[1]} did not end within 2 s" in said
+    assert f"{busy[1]} still runs: it did not end within 2 s" in said
     assert f"To go on: finetuning wait {busy[1]}\n" in said
 
 
@@ -131,5 +131,5 @@ def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
     made = said.split()[1]
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{made} did not end within" in said
+    assert f"{made} still runs: it did not end within" in said
     assert f"To go on: finetuning wait {made} -o .\n" in said
