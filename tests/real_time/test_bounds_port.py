@@ -199,6 +199,13 @@ async def test_a_create_that_names_its_track_in_too_long_an_answer_is_kept(
     assert track.id == "gen_1"
 
 
+USES: dict[str, Callable[[AsyncClient], Awaitable[object]]] = {
+    "read": lambda made: made.me(),
+    "create": lambda made: made.generations.create("rain"),
+    "wait": lambda made: made.wait_for_completion("gen_1"),
+}
+
+
 def tls_of(host: str, **options: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert(host, **options).configure_cert(context)
@@ -206,7 +213,7 @@ def tls_of(host: str, **options: Any) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("how", ["an unknown authority", "no tls at all"])
-@pytest.mark.parametrize("what", ["read", "create", "wait"])
+@pytest.mark.parametrize("what", USES)
 async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
     way: str, how: str, what: str
 ) -> None:
@@ -226,12 +233,7 @@ async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
         async with client(way, url.replace("http:", "https:")) as made:
             began = anyio.current_time()
             with pytest.raises(APIConnectionError) as caught:
-                if what == "read":
-                    await made.me()
-                elif what == "create":
-                    await made.generations.create("rain")
-                else:
-                    await made.wait_for_completion("gen_1")
+                await USES[what](made)
             assert anyio.current_time() - began < 1
     assert asked == 1
     assert not caught.value.safe_to_retry

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests._raw_server import KEY
 from tests.real_time.test_cli_process import BARE, PROGRAM
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def silent() -> Iterator[dict[str, str]]:
     """The environment of a client of a service that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
-        yield {**BARE, "FINETUNING_API_KEY": "x", "FINETUNING_BASE_URL": url}
+        yield {**BARE, "FINETUNING_API_KEY": KEY, "FINETUNING_BASE_URL": url}
 
 
 @pytest.mark.parametrize("times", [1, 2])
