@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from finetuning_async._inflight import Claim
 from finetuning_async._models import Generation, SoundEffect
 
 if TYPE_CHECKING:
@@ -118,6 +119,12 @@ class Order:
     def in_doubt_since(self) -> float | None:
         """Since when something of it may have been accepted, as far as known."""
         return self.sent_at if self.lost_since is None else self.lost_since
+
+    @property
+    def claim(self) -> Claim | None:
+        """Its seed, and since when a track may be of it; `None` if none can be."""
+        sent_at = self.in_doubt_since
+        return None if sent_at is None else Claim(self.seed, sent_at)
 
     @property
     def seed_is_ours(self) -> bool:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from finetuning_async._errors import SubmissionUnknownError
 from finetuning_async._events import CreateUnknown, GateClosed, GenerationAccepted
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
     from finetuning_async._errors import QueueFullError
@@ -63,6 +65,36 @@ def unknown(
             given_up=given_up,
             candidates=tuple(candidates),
         )
+    )
+
+
+def unknown_error(
+    order: Order,
+    reason: str,
+    found: str,
+    *,
+    sent_at: dt.datetime | None,
+    candidates: tuple[str, ...],
+) -> SubmissionUnknownError:
+    """The error for a create whose fate could not be learned.
+
+    Args:
+        order: It.
+        reason: What was seen instead of an answer.
+        found: What the lookup saw, in words.
+        sent_at: When it left, by the service's clock, if that is known.
+        candidates: Ids that may be it.
+    """
+    mark = "its prompt" if order.seed is None else f"seed={order.seed}"
+    effects = order.request.kind == "sound_effect"
+    where = "sound_effects.list()" if effects else "generations.list()"
+    return SubmissionUnknownError(
+        f"a create was sent and its fate is not known ({reason}); {found}. It may be"
+        f" paid: look for {mark} in {where} before creating it again",
+        prompt=order.request.prompt,
+        seed=order.seed,
+        sent_at=sent_at,
+        candidates=candidates,
     )
 
 

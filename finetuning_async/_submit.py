@@ -45,7 +45,7 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async._evidence import NoAnswer
-from finetuning_async._inflight import Claim, UnderWay
+from finetuning_async._inflight import UnderWay
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._not_ours import Known, not_ours
@@ -361,7 +361,7 @@ class Submitter:
             duration=order.request.duration,
             has_webhook=order.request.webhook is not None,
             hook=self._pipeline.hook,
-            claim=_claim(order),
+            claim=order.claim,
         )
 
     async def _tell(
@@ -492,21 +492,10 @@ class Submitter:
                 given_up=True,
                 candidates=finding.candidates,
             )
-        return SubmissionUnknownError(
-            f"a create was sent and its fate is not known ({unknown.reason});"
-            f" {finding.words}. It may be paid: look for {_mark(order)} in"
-            " generations.list() before creating it again",
-            prompt=order.request.prompt,
-            seed=order.seed,
+        return _outcome.unknown_error(
+            order,
+            unknown.reason,
+            finding.words,
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
             candidates=finding.candidates,
         )
-
-
-def _claim(order: Order) -> Claim | None:
-    sent_at = order.in_doubt_since
-    return None if sent_at is None else Claim(order.seed, sent_at)
-
-
-def _mark(order: Order) -> str:
-    return "its prompt" if order.seed is None else f"seed={order.seed}"
