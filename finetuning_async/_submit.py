@@ -147,11 +147,7 @@ class Submitter:
             return await self._adopt(order, finding.track)
         if finding.candidates or unknown.error is None:
             raise self._unknown_error(order, unknown, finding) from unknown.error
-        seen = (
-            "shows nothing of it"
-            if finding.is_unlisted
-            else "could not be read at once"
-        )
+        seen = "shows nothing" if finding.is_unlisted else "could not be read at once"
         unknown.error.add_note(f"the create was not sent again; the list {seen}")
         raise unknown.error
 
