@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import attrs
 
@@ -63,6 +63,12 @@ class _HasWebhook(_NotForBrowsers):
     """Keeps the query of a webhook URL out of pickles; copies keep it."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # a type checker shall go on to say that it has none
+
+        def __iter__(self) -> NoReturn:
+            """Be clear to FastAPI, which tries `dict` on what a route returns."""
+            self.__get_pydantic_core_schema__(type(self), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         cls: Any = type(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -68,6 +70,35 @@ async def test_one_that_is_returned_is_refused_by_the_same_words(
     async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
         with pytest.raises(TypeError, match=r"finetuning_async\.fastapi\.public"):
             await browser.get("/")
+
+
+ALONE = """
+import anyio, httpx
+from fastapi import FastAPI
+from finetuning_async import Generation
+
+app = FastAPI()
+hook = "https://me.example/hooks?token=s3cr3t"
+
+@app.get("/")
+async def read():
+    return Generation(id="a", status="completed", webhook=hook)
+
+async def main():
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
+        await browser.get("/")
+
+anyio.run(main)
+"""
+
+
+def test_one_that_is_returned_is_refused_without_our_fastapi_module_too() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=False
+    )
+    assert "finetuning_async.fastapi.public" in ran.stderr.splitlines()[-1]
+    assert "s3cr3t" not in ran.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("annotation", [None, Any, dict[str, Any], object])
