@@ -3,7 +3,7 @@
 A ``GET`` that says 404 may be wrong: a replica that lags behind a create, a blip. So it
 is believed only when the whole list has not shown the track either, and when both have
 said so `ROUNDS` times, `ROUND_EVERY` seconds apart. A single 404 costs one page and is
-nobody's business.
+nobody's business; where no whole list is to be had, nothing is proved.
 
     Absence  what was said about one track that its ``GET`` does not show
     Sweeps   the whole lists as they are read for them, page by page
@@ -35,11 +35,6 @@ ROUND_EVERY: Final = 15.0
 ASK_AGAIN: Final = 5.0
 """Seconds until the ``GET`` of a track that was not there is made again."""
 
-WITHOUT_A_LIST: Final = 180.0
-"""Seconds of nothing but 404s after which a ``GET`` is believed alone, where there is
-no whole list to be had: the service refuses it with a 4xx of its own, or its pages go
-in circles. Not where it only fails."""
-
 
 class Absence:
     """What was said about one track that its ``GET`` does not show.
@@ -55,17 +50,15 @@ class Absence:
         since: When the first 404 came.
         heard_at: When the last 404 came.
         rounds: How often ``GET`` and complete lists have both said so.
-        has_no_list: Whether there is none that could be read whole.
         steps: What is to be asked next, in this order.
     """
 
-    __slots__ = ("families", "has_no_list", "heard_at", "rounds", "since", "steps")
+    __slots__ = ("families", "heard_at", "rounds", "since", "steps")
 
     def __init__(self, now: float, families: Sequence[Family]) -> None:
         self.families = families
         self.since = self.heard_at = now
         self.rounds = 0
-        self.has_no_list = False
         self.steps: deque[Step] = deque()
         self.begin(now)
 
@@ -97,15 +90,9 @@ class Absence:
         if self.asks(("list", family)):
             self.steps.popleft()
             self.rounds += not self.steps
-            self.has_no_list = False
 
-    def is_silent(self, *, for_good: bool = False) -> None:
-        """A list cannot be had: this round does not count.
-
-        Args:
-            for_good: Whether it would be the same next time.
-        """
-        self.has_no_list |= for_good
+    def is_silent(self) -> None:
+        """A list cannot be had whole: this round does not count."""
         self.steps.clear()
 
     @property

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from finetuning_async._absence import (
-    ASK_AGAIN,
-    ROUNDS,
-    WITHOUT_A_LIST,
-    Absence,
-    Sweeps,
-)
+from finetuning_async._absence import ASK_AGAIN, ROUNDS, Absence, Sweeps
 from finetuning_async._errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -90,7 +84,7 @@ class Absentees:
             if outcome == "whole" and began_at >= absence.heard_at:
                 absence.not_listed(family)
             elif outcome == "useless":
-                absence.is_silent(for_good=True)
+                absence.is_silent()
             error = self._go_on(track, absence, sent_at)
             if error is not None:
                 gone.append((track, error))
@@ -116,8 +110,7 @@ class Absentees:
         """Take the next step, after a pause, or say that it is gone."""
         now = anyio.current_time()
         self._skip_lists(absence, now)
-        is_long = now >= absence.since + WITHOUT_A_LIST
-        if absence.is_proved or (absence.has_no_list and is_long):
+        if absence.is_proved:
             return _gone(track, absence, now)
         if absence.steps and absence.steps[0][0] == "get":
             self._list.hasten(track)  # one look may take two reads
@@ -137,8 +130,7 @@ class Absentees:
             if absence.is_guess and family == "sound_effects":
                 absence.not_listed(family)  # an account may have no effects at all
             else:
-                refused = self._lists.was_refused((family, False))
-                absence.is_silent(for_good=refused)
+                absence.is_silent()
 
 
 def _families(track: Watched) -> Sequence[Family]:
@@ -154,11 +146,9 @@ def _asks_for_list(track: Watched, family: Family) -> bool:
 
 
 def _gone(track: Watched, absence: Absence, now: float) -> NotFoundError:
-    times = f"{ROUNDS} times" if absence.is_proved else "again and again"
-    heard = "it and the whole list" if absence.is_proved else "it"
     return NotFoundError(
-        f"there is no {track.track_id}: asked for {heard} {times} in"
-        f" {now - absence.since:.0f} s, the service did not show it",
+        f"there is no {track.track_id}: asked for it and the whole list {ROUNDS} times"
+        f" in {now - absence.since:.0f} s, the service did not show it",
         status_code=404,
         code="NOT_FOUND",
         generation_id=track.track_id,

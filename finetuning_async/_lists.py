@@ -48,7 +48,6 @@ class Lists:
         self._scale = scale
         self._failures: dict[Listing, int] = {}
         self._resting: dict[Listing, float] = {}
-        self._refused: set[Listing] = set()
         self._reach: dict[Family, float] = {}
         self._span: dict[Family, tuple[float, float]] = {}
         self._witness: dict[Family, tuple[str, float | None]] = {}
@@ -62,7 +61,6 @@ class Lists:
     def worked(self, listing: Listing) -> None:
         """A page was read."""
         self._failures.pop(listing, None)
-        self._refused.discard(listing)
 
     def failed(self, listing: Listing, now: float) -> None:
         """A page came as an error of the service, or could not be read."""
@@ -73,12 +71,7 @@ class Lists:
 
     def refused(self, listing: Listing, now: float) -> None:
         """A page was answered with a 4xx, or with what was not asked for."""
-        self._refused.add(listing)
         self._resting[listing] = now + REST_AFTER_REFUSAL * self._scale
-
-    def was_refused(self, listing: Listing) -> bool:
-        """Whether the service itself said no to a list, when it was asked last."""
-        return listing in self._refused
 
     # The whole list.
 
