@@ -16,11 +16,7 @@ from math import inf
 from typing import Final, TypeGuard
 
 from finetuning_async._answers import is_in_own_form
-from finetuning_async._errors import (
-    APIConnectionError,
-    APIResponseError,
-    APIStatusError,
-)
+from finetuning_async._errors import APIResponseError, APIStatusError
 
 logger = logging.getLogger("finetuning_async")
 
@@ -59,8 +55,6 @@ def is_unclear(error: Exception) -> bool:
     """Whether something in between may have said no, and not the service."""
     if isinstance(error, APIResponseError):
         return True
-    if isinstance(error, APIConnectionError):  # such as a certificate not accepted
-        return not error.safe_to_retry
     return (
         isinstance(error, APIStatusError)
         and error.status_code < 500
