@@ -22,9 +22,11 @@ import anyio
 import attrs
 
 from finetuning_async import _parsing
+from finetuning_async._answers import is_in_own_form
 from finetuning_async._changes import changes
 from finetuning_async._errors import (
     APIResponseError,
+    APIStatusError,
     AuthenticationError,
     FinetuningError,
     NotFoundError,
@@ -76,6 +78,9 @@ LONGEST: Final = 300.0
 UNREADABLE: Final = 3
 """Listings in a row that are no list of tracks, after which it is given up: something
 else answers there."""
+
+REFUSALS: Final = (AuthenticationError, PermissionDeniedError, NotFoundError)
+"""What the service itself would say again to the same list."""
 
 PAGES: Final = 20
 """Pages read at most to find a track; one that knows the service's time needs one or
@@ -383,8 +388,11 @@ class Lookup:
         """
         self._trouble = f"the list could not be read ({error})"
         logger.debug("a lookup goes on after: %s", error)
-        refused = (AuthenticationError, PermissionDeniedError, NotFoundError)
-        self._unreadable += isinstance(error, APIResponseError)
-        is_refused = isinstance(error, refused) and is_first
+        is_final = isinstance(error, REFUSALS)
+        is_ours = isinstance(error, APIStatusError) and is_in_own_form(error)
+        # A gateway's word passes as a rule, so one alone ends nothing.
+        is_foreign = isinstance(error, APIResponseError) or (is_final and not is_ours)
+        self._unreadable += is_foreign
+        is_refused = is_final and is_ours and is_first
         if is_refused or self._unreadable >= UNREADABLE:
             raise _Hopeless(self._trouble)

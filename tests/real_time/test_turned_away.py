@@ -168,6 +168,23 @@ async def test_what_else_a_gateway_says_is_looked_up_and_not_sent_again(
         assert len(server.asked) > 1
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_one_refusal_of_a_gateway_ends_no_lookup(status: int) -> None:
+    rows: list[dict[str, Any]] = []
+    lists: list[int] = []
+
+    async def answer(asked: Asked) -> bytes:
+        if asked.is_create:
+            rows.append(row(asked, 1))
+            return response(502, None, html=PAGE)
+        lists.append(1)
+        return response(status, None, html=PAGE) if len(lists) == 1 else listed(rows)
+
+    async with serving(answer) as server, _client(server) as client:
+        assert (await client.generations.create("x")).id == "gen_1"
+        assert len(server.creates) == 1
+
+
 async def test_in_generate_many_it_is_an_outcome() -> None:
     gateway = Gateway(throttled("Retry-After: 1"))
     async with serving(gateway.answer) as server, _client(server) as client:
