@@ -19,7 +19,7 @@ from finetuning_async._errors import (
     InsufficientCreditsError,
 )
 from finetuning_async.batch._core import Create
-from finetuning_async.batch._desk import is_fatal
+from finetuning_async.batch._errors import is_fatal
 from finetuning_async.batch._fates import (
     PAUSES,
     REFUSALS,

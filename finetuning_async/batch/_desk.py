@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from finetuning_async._errors import (
-    AuthenticationError,
-    ClientClosedError,
-    PermissionDeniedError,
-)
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._core import service_time
 from finetuning_async.batch._doubts import Detective
-from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._journal import Found
 
 if TYPE_CHECKING:
@@ -25,7 +19,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async._errors import FinetuningError
     from finetuning_async.batch._journal import Event
     from finetuning_async.batch._ledger import Journal
     from finetuning_async.batch._lock import Folder
@@ -121,11 +114,3 @@ class Desk:
     async def something(self) -> None:
         """Wait until something changes."""
         await self._news.wait()
-
-
-def is_fatal(error: FinetuningError) -> bool:
-    """Whether nothing else will go better: key, plan, client or journal."""
-    return isinstance(
-        error,
-        AuthenticationError | PermissionDeniedError | ClientClosedError | BatchError,
-    )

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from finetuning_async._errors import (
-    AuthenticationError,
-    FinetuningError,
-    PermissionDeniedError,
-)
+from finetuning_async._errors import FinetuningError
 from finetuning_async._listing import PAGE_SIZE, read_list
 from finetuning_async._matching import Seen, may_be, seen, shows_seeds
 from finetuning_async.batch._balance import Balance, Reading
+from finetuning_async.batch._errors import is_fatal
 from finetuning_async.batch._reconcile import Doubt, Evidence, match, near, verdict
 
 if TYPE_CHECKING:
@@ -141,9 +138,9 @@ class Detective:
     async def _page(self, offset: int) -> Page[Generation] | None:
         try:
             return await self._client.generations.list(limit=PAGE_SIZE, offset=offset)
-        except (AuthenticationError, PermissionDeniedError):
-            raise
         except FinetuningError as error:
+            if is_fatal(error):
+                raise
             logger.debug("creates in doubt are looked up later: %s", error)
             return None
 
@@ -171,9 +168,9 @@ class Detective:
             return None
         try:
             account = await self._client.me()
-        except (AuthenticationError, PermissionDeniedError):
-            raise
         except FinetuningError as error:
+            if is_fatal(error):
+                raise
             logger.debug("the balance is read later: %s", error)
             return None
         if self.on_wire or moves != self.moves or account.total_remaining is None:

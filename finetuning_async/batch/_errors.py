@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._errors import FinetuningError
+from finetuning_async._answers import is_in_own_form
+from finetuning_async._errors import (
+    AuthenticationError,
+    ClientClosedError,
+    FinetuningError,
+    PermissionDeniedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,3 +98,13 @@ class BatchInputError(BatchError, ValueError):
             shown.append(f"and {len(problems) - SHOWN} more")
         super().__init__("\n".join(shown))
         self.problems: tuple[str, ...] = tuple(problems)
+
+
+def is_fatal(error: FinetuningError) -> bool:
+    """Whether nothing else will go better: key, plan, client or journal.
+
+    A 401 or 403 that is not in the service's own form may be a gateway's, and passes.
+    """
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return is_in_own_form(error)
+    return isinstance(error, ClientClosedError | BatchError)

@@ -13,7 +13,7 @@ from finetuning_async._errors import (
     NotFoundError,
     WaitTimeoutError,
 )
-from finetuning_async.batch._desk import is_fatal
+from finetuning_async.batch._errors import is_fatal
 from finetuning_async.batch._journal import Ended
 from finetuning_async.batch._outputs import result_of
 from finetuning_async.batch._saving import save

@@ -16,8 +16,7 @@ from finetuning_async._errors import (
     InsufficientCreditsError,
 )
 from finetuning_async.batch._core import Create
-from finetuning_async.batch._desk import is_fatal
-from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._errors import BatchError, is_fatal
 from finetuning_async.batch._fates import PAUSES, REFUSALS, fate_of, is_numbered
 from finetuning_async.batch._following import end_of
 from finetuning_async.batch._item import BatchItem

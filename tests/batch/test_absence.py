@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from finetuning_async.emulator import Action
+
 CREATES = "/v1/generations"
 WORDS = pytest.mark.parametrize("word", ["hold", "resubmit"])
 PLAIN = Oddities(
@@ -160,3 +162,40 @@ async def test_workers_of_a_shared_journal_match_alike(odd: Any, word: Any) -> N
         assert [item.state for item in ends] == ["downloaded"] * 4
         await anyio.sleep(100)
         assert len(service.ledger) == 4
+
+
+class Gateway(httpx.AsyncBaseTransport):
+    """Answers some reads by itself, with a page."""
+
+    def __init__(self, behind: httpx.AsyncBaseTransport) -> None:
+        self._behind = behind
+        self.refusals = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        is_late = 30 < anyio.current_time() < 200  # where doubts are looked up
+        is_own_read = request.url.path in {"/v1/me", "/v1/generations"}
+        if is_late and is_own_read and request.method == "GET":
+            self.refusals += 1
+            if self.refusals % 3:
+                return httpx.Response(403, html="<h1>Checking you</h1>")
+        return await self._behind.handle_async_request(request)
+
+
+async def test_what_a_gateway_says_to_a_look_ends_no_batch(tmp_path: Path) -> None:
+    emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
+    async with emulator:
+        losses: tuple[Action, ...] = ("lost_before_commit", "lost_after_commit")
+        for action in losses:
+            emulator.add_fault(Fault(action, path=CREATES, method="POST", skip=12))
+        gateway = Gateway(emulator.transport())
+        async with (
+            httpx.AsyncClient(transport=gateway) as http,
+            AsyncClient(
+                emulator.api_key, base_url=emulator.base_url, http_client=http
+            ) as client,
+        ):
+            states = await states_of(client, tmp_path, "hold", 40)
+        assert gateway.refusals > 3
+        assert states["downloaded"] >= 39
+        assert states.total() == 40
+        assert len(emulator.ledger) == states["downloaded"]
