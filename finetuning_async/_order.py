@@ -115,6 +115,10 @@ class Order:
     accepted: Created | None = None
     complaint: Exception | None = None
 
+    def did_not_leave(self) -> None:
+        """The attempt under way was given up before its first byte left."""
+        self.sent_at = None
+
     @property
     def in_doubt_since(self) -> float | None:
         """Since when something of it may have been accepted, as far as known."""

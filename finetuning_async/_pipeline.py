@@ -174,6 +174,7 @@ class Pipeline:
         deadline: float = inf,
         number: int = 1,
         still_wanted: Callable[[], bool] = lambda: True,
+        on_unsent: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send a call and settle its permit, whatever happens.
 
@@ -183,6 +184,7 @@ class Pipeline:
             deadline: On the loop's clock; bounds the steps on the wire.
             number: Which attempt it is.
             still_wanted: As for `Transport.send`.
+            on_unsent: Likewise.
 
         Raises:
             NoAnswer: There is none; a call that was not sent has given its turn back.
@@ -190,14 +192,24 @@ class Pipeline:
         """
         now = anyio.current_time()
         left = None if deadline == inf else max(deadline - now, 0.001)
+        is_unsent = False
+
+        def unsent() -> None:
+            nonlocal is_unsent
+            is_unsent = True
+            on_unsent()
+
         try:
             if self.hook is not None:
                 _report.sent(self.hook, call, number, self.limiter)
             answer = await self.transport.send(
-                call, seconds_left=left, still_wanted=still_wanted
+                call,
+                seconds_left=left,
+                still_wanted=still_wanted,
+                on_unsent=unsent,
             )
         except BaseException as error:
-            if _report.was_not_sent(error):
+            if is_unsent or _report.was_not_sent(error):
                 permit.unsent()
             else:
                 permit.abandoned()

@@ -237,6 +237,7 @@ class Submitter:
                 permit,
                 number=order.attempts,
                 still_wanted=lambda: not guarded.caller_left,
+                on_unsent=order.did_not_leave,
             )
         except NoAnswer as failure:
             fate = self._without_answer(order, failure)
@@ -244,7 +245,8 @@ class Submitter:
             order.sent_at = None
             raise
         except BaseException:  # the grace is over, or a stranger cancelled the child
-            self._lost(order, "given up on the wire")
+            if order.sent_at is not None:  # else it was still connecting
+                self._lost(order, "given up on the wire")
             raise
         raise fate
 

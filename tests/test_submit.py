@@ -76,6 +76,16 @@ async def test_time_over_while_connecting_costs_nothing() -> None:
         assert client.rate_limit_status().creates.available == 10
 
 
+async def test_time_over_while_connecting_for_long_costs_nothing_either() -> None:
+    async with emulated(request_timeout=20) as (emulator, client):
+        emulator.add_fault(post("connect_hangs", times=None))
+        with pytest.raises(APITimeoutError) as caught:
+            await client.generations.create("x", timeout=1)
+        assert caught.value.safe_to_retry
+        assert not emulator.tracks
+        assert client.rate_limit_status().creates.available == 10
+
+
 @pytest.mark.parametrize("timeout", [0, 0.01, 2])
 async def test_time_over_before_a_turn_costs_nothing(timeout: float) -> None:
     async with emulated(Emulator(creates_per_minute=1)) as (emulator, client):

@@ -96,6 +96,7 @@ class Transport:
         *,
         seconds_left: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
+        on_unsent: Callable[[], None] = lambda: None,
     ) -> Coroutine[Any, Any, Answer]:
         """Send one call and read its answer whole.
 
@@ -104,6 +105,7 @@ class Transport:
             seconds_left: A bound on the attempt, beside `timeout`.
             still_wanted: Asked right before the first byte leaves, of a call that is
                 not repeatable; if not, it is not sent.
+            on_unsent: Called if it was cancelled before its first byte left.
 
         Raises:
             NoAnswer: There is none; it says what is known.
@@ -118,7 +120,7 @@ class Transport:
                 send = partial(direct.send, own=self.headers)
         elif call.repeatable and self.pool.is_traced:
             return self._send_held(call, steps)
-        return self._send(send, call, steps, Trace(still_wanted))
+        return self._send(send, call, steps, Trace(still_wanted), on_unsent)
 
     async def _send_held(self, call: Call, steps: dict[str, float | None]) -> Answer:
         """Send; cancelled before the first byte left, in a way that the pool bears."""
@@ -134,7 +136,12 @@ class Transport:
         return await Guarded(work, grace=CONNECTING).run()
 
     async def _send(
-        self, send: _Send, call: Call, steps: dict[str, float | None], trace: Trace
+        self,
+        send: _Send,
+        call: Call,
+        steps: dict[str, float | None],
+        trace: Trace,
+        on_unsent: Callable[[], None] = lambda: None,
     ) -> Answer:
         failure: NoAnswer | None = None
         key = self.key if call.needs_key else None
@@ -153,6 +160,8 @@ class Transport:
                 failure = _too_slow(trace, steps)
         except BaseException as cancelled:
             forget_frames(cancelled)
+            if trace.evidence() == "not_sent":
+                on_unsent()
             raise
         finally:
             self.pool.is_traced |= trace.seen
