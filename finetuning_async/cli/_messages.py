@@ -70,7 +70,9 @@ def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
         said = shown(str(error)) if isinstance(error, _OF_THE_SERVICE) else str(error)
         return FAILED, said + go_on
     if isinstance(error, OSError):
-        return FAILED, shown(str(error))
+        # A full disk, say: what is paid must not be lost with its id.
+        go_on = f"\nTo go on: {resume}" if resume else ""
+        return FAILED, shown(str(error)) + go_on
     return FAILED, (
         f"internal error: {type(error).__name__}: {shown(str(error))}\n"
         "Run it again with --debug for the traceback, and please report it."

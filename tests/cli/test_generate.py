@@ -209,6 +209,16 @@ def test_a_download_that_fails_says_how_to_go_on(finetuning: Run, service: Any) 
     assert not list(Path().iterdir())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_a_full_disk_says_how_to_go_on_even_when_quiet(
+    finetuning: Run, service: Any
+) -> None:
+    ran = finetuning(["-q", "generate", "choir", "-o", "/dev/full"])
+    assert ran.exit_code == 1
+    assert "No space left" in ran.stderr
+    assert f"To go on: finetuning wait {ID} -o /dev/full" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
