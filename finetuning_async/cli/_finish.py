@@ -156,13 +156,13 @@ async def save(client: AsyncClient, track: Any, path: Path, report: Silent) -> N
     """Download a completed track.
 
     Raises:
-        click.ClickException: Who read the pipe that it goes to is gone.
+        OSError: Who read the pipe that it goes to is gone.
         FinetuningError: As `AsyncClient.download`.
     """
     try:
         await client.download(track, path, on_progress=report.loading)
     except BrokenPipeError as gone:  # of stdout it would be no error
-        raise click.ClickException(str(gone)) from None
+        raise OSError(str(gone)) from None
     report.saved(path, track)
 
 

@@ -92,3 +92,14 @@ def test_a_reader_that_goes_away_is_told(
     assert code == 1
     assert "nobody reads it any more" in told
     assert "Traceback" not in told
+
+
+def test_a_paid_track_that_no_one_reads_to_its_end_is_named(
+    service: Mapping[str, str], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "f")
+    line = f"head -c 9 f > out & finetuning -q generate {WORDS} --duration 60 -o f"
+    code, told = shell(line, service, tmp_path)
+    assert code == 1
+    assert "nobody reads it any more" in told
+    assert "To go on: finetuning wait" in told
