@@ -94,6 +94,9 @@ def test_json_escapes_what_drives_a_terminal_or_cannot_be_written(
 def test_an_unknown_id_is_an_error_with_a_next_step(
     finetuning: Run, service: Any
 ) -> None:
+    end = {"hasMore": False, "nextOffset": 0}
+    service.answer("GET /v1/generations", {"data": {"generations": [], **end}})
+    service.answer("GET /v1/sound-effects", {"data": {"soundEffects": [], **end}})
     for words in (["get", "lost"], ["wait", "lost"], ["download", "lost"]):
         ran = finetuning(words)
         assert ran.exit_code == 1
