@@ -108,9 +108,8 @@ def _advice(error: FinetuningError) -> str:
     if error.code in ("QUEUE_FULL", "GENERATION_RATE_LIMITED"):
         return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
     if isinstance(error, NotFoundError):
-        return (
-            "\nTo see what there is: finetuning list; for effects: finetuning sfx list"
-        )
+        lists = "finetuning list; finetuning sfx list; finetuning playlists"
+        return f"\nTo see what there is: {lists}"
     if isinstance(error, APIResponseError):
         return "\nIs --base-url (or FINETUNING_BASE_URL) the service's address?"
     if isinstance(error, APIConnectionError):
