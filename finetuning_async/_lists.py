@@ -6,6 +6,11 @@ several. It says nothing about failures and other statuses, and that the service
 is documented by its own program only ("status", section 3.4 of the specification). So
 each track is shown in another way too now and then, and what the filtered page shows is
 tested all the time: a wrong one rests.
+
+A page that gets no answer says nothing of its list: the network may be down. But if
+none of its pages is answered where another read is, it is the list. So after two such
+pages the next read is another one, and if that is answered the list rests: for a short
+while at first, since the network may just have come back.
 """
 
 from __future__ import annotations
@@ -28,6 +33,12 @@ Listing: TypeAlias = tuple[Family, bool]
 ENOUGH_FAILURES: Final = 3
 """Pages in a row that could not be used, until the list is given up for a while."""
 
+WORTH_A_DOUBT: Final = 2
+"""Pages in a row without an answer, until another read is tried."""
+
+REST_AT_FIRST: Final = 15.0
+"""Seconds without a list that was outdone once, at 60 reads a minute."""
+
 REST_AFTER_FAILURES: Final = 60.0
 REST_AFTER_REFUSAL: Final = 600.0
 """Seconds without a list after failures, and after a 4xx, at 60 reads a minute."""
@@ -48,6 +59,11 @@ class Lists:
         self._scale = scale
         self._failures: dict[Listing, int] = {}
         self._resting: dict[Listing, float] = {}
+        self._awaited: dict[Listing, float] = {}
+        self._in_doubt: dict[Listing, float] = {}
+        self._unanswered: dict[Listing, int] = {}
+        self._outdone: set[Listing] = set()
+        self._passed_over: dict[Listing, float] = {}
         self._reach: dict[Family, float] = {}
         self._span: dict[Family, tuple[float, float]] = {}
         self._witness: dict[Family, tuple[str, float | None]] = {}
@@ -56,11 +72,17 @@ class Lists:
 
     def are_usable(self, listing: Listing, now: float) -> bool:
         """Whether a list may be asked."""
-        return self._resting.get(listing, now) <= now
+        rests = self._resting.get(listing, now), self._passed_over.get(listing, now)
+        return max(rests) <= now
 
     def worked(self, listing: Listing) -> None:
         """A page was read."""
         self._failures.pop(listing, None)
+        self._awaited.pop(listing, None)
+        self._unanswered.pop(listing, None)
+        self._in_doubt.pop(listing, None)
+        self._passed_over.pop(listing, None)
+        self._outdone.discard(listing)
 
     def failed(self, listing: Listing, now: float) -> None:
         """A page came as an error of the service, or could not be read."""
@@ -72,6 +94,54 @@ class Lists:
     def refused(self, listing: Listing, now: float) -> None:
         """A page was answered with a 4xx, or with what was not asked for."""
         self._resting[listing] = now + REST_AFTER_REFUSAL * self._scale
+
+    # Nor one that gets no answer where others do.
+
+    def asked(self, listing: Listing, sent_at: float) -> None:
+        """A page is asked for."""
+        self._awaited[listing] = sent_at
+
+    def got_none(self, listing: Listing, sent_at: float, now: float) -> None:
+        """A page failed or hangs.
+
+        Only the one that was sent last counts, and once; but a list that was outdone is
+        not asked while any hangs, which would use up the reads that may be out.
+        """
+        unanswered = self._unanswered.get(listing, 0)
+        if self.given_up(listing, sent_at):
+            unanswered = self._unanswered[listing] = unanswered + 1
+        if unanswered >= WORTH_A_DOUBT or listing in self._outdone:
+            self._in_doubt.setdefault(listing, now)
+
+    def given_up(self, listing: Listing, sent_at: float) -> bool:
+        """Nobody waits any more for a page; whether anybody did."""
+        is_awaited = self._awaited.get(listing) == sent_at
+        if is_awaited:
+            del self._awaited[listing]
+        return is_awaited
+
+    def is_in_doubt(self, listing: Listing) -> bool:
+        """Whether another read is to be made before the next page."""
+        return listing in self._in_doubt
+
+    def another_worked(self, sent_at: float, now: float) -> None:
+        """A read was answered: it outdoes the pages that had failed by `sent_at`."""
+        for listing in self._settle(sent_at):
+            again = listing in self._outdone
+            rest = REST_AFTER_FAILURES if again else REST_AT_FIRST
+            self._passed_over[listing] = now + rest * self._scale
+            self._outdone.add(listing)
+
+    def another_failed(self, sent_at: float) -> None:
+        """A read of a track failed or hangs as well: so it was not the lists."""
+        self._settle(sent_at)
+
+    def _settle(self, sent_at: float) -> list[Listing]:
+        settled = [of for of, since in self._in_doubt.items() if since <= sent_at]
+        for listing in settled:
+            del self._in_doubt[listing]
+            self._unanswered.pop(listing, None)
+        return settled
 
     # The whole list.
 
@@ -104,7 +174,8 @@ class Lists:
 
     def tell_end(self, track: Watched, now: float) -> bool:
         """Whether the list of completed tracks is to be asked for one."""
-        usable = self.are_usable((track.family, True), now)
+        listing = track.family, True
+        usable = self.are_usable(listing, now) and not self.is_in_doubt(listing)
         within = self._is_within(track.family, track.accepted_at)
         return usable and within and now < track.show_by
 

@@ -98,7 +98,11 @@ class News:
         """
         if read.offset is not None:
             self._take_page(read, read.offset, answer)
-            return
+        else:
+            self._take_track(read, answer)
+        self._lists.another_worked(answer.sent_at, anyio.current_time())
+
+    def _take_track(self, read: Read, answer: Answer) -> None:
         (track,) = read.tracks
         if read.family == "generations":
             self._seen(track, _parsing.generation(answer), answer)
@@ -299,6 +303,7 @@ class News:
                 self._lists.failed(read.listing, now)
             self._page_failed(read, sent_at)
             return
+        self._lists.another_failed(sent_at)
         (track,) = read.tracks
         track.end_overtime(sent_at)
         track.failures += 1
@@ -313,6 +318,7 @@ class News:
                 self._give_up(track, error)
 
     def _page_failed(self, read: Read, sent_at: float) -> None:
+        self._lists.got_none(read.listing, sent_at, anyio.current_time())
         for track in read.tracks:
             track.end_overtime(sent_at)
         for track, gone in self.absentees.failed(read, sent_at):

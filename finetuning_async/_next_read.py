@@ -10,6 +10,8 @@ Several that stand on more than one page, between tracks that have ended: the fi
 of those *completed*. One read tells for all of them which have, and says nothing about
 failures and other statuses, so now and then each is looked at in the usual way.
 
+Where pages get no answer the next read is a ``GET``: `Lists` compares them.
+
 One whose ``GET`` says that it is not there: what its `Absence` asks for next.
 """
 
@@ -100,7 +102,9 @@ def choose(due: Sequence[Watched], *, now: float, lists: Lists, sweeps: Sweeps) 
     if first.absence is not None and first.absence.steps:
         return _next_step(first.absence.steps[0], due, sweeps)
     family, offset = first.family, first.offset
-    if not lists.are_usable((family, False), now) or not _is_listed(first):
+    whole = family, False
+    usable = lists.are_usable(whole, now) and not lists.is_in_doubt(whole)
+    if not usable or not _is_listed(first):
         return Read(family, [first])
     listed = [t for t in due if t.family == family and _is_listed(t)]
     if lists.tell_end(first, now):

@@ -72,6 +72,10 @@ class Flights:
         """A read has ended; known or not."""
         self._all.pop(flight, None)
 
+    def hanging(self, now: float) -> list[Flight]:
+        """Those that have not been answered for long."""
+        return [flight for flight in self._all if now >= flight.sent_at + HANGS_AFTER]
+
     def asked_at(self, track: Watched) -> float:
         """Since when an answer about a track is awaited; `inf` if none is."""
         sent = (flight.sent_at for flight in self._all if track in flight.tracks)

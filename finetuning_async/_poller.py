@@ -207,7 +207,7 @@ class Poller:
         finally:
             self._let_go(driver)
             for flight in self._flights.of(driver):
-                self._flights.discard(flight)
+                self._landed(flight)
 
     async def _steps(self, driver: Waiter, reads: GuardedGroup) -> None:
         while not driver.ready:
@@ -364,9 +364,15 @@ class Poller:
         except (NoAnswer, Repeatable, FinetuningError) as failure:
             self._failed(flight, failure)
         finally:
-            self._flights.discard(flight)
+            self._landed(flight)
             if self._driver is not None:
                 self._driver.wake()
+
+    def _landed(self, flight: Flight) -> None:
+        """A read is over, whether it was answered, failed or was given up."""
+        self._flights.discard(flight)
+        if flight.read is not None:
+            self._lists.given_up(flight.read.listing, flight.sent_at)
 
     def _begin(self, flight: Flight) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""
@@ -377,9 +383,12 @@ class Poller:
         due = self._due(now)
         if not due:
             return None
+        self._judge_lists(now)
         sweeps = self._news.absentees.sweeps
         read = choose(due, now=now, lists=self._lists, sweeps=sweeps)
         flight.read, flight.sent_at = read, now
+        if read.offset is not None:
+            self._lists.asked(read.listing, now)
         last_look = any(self._list.is_last_look(track) for track in read.tracks)
         self._pace.spent(now, last_look=last_look)
         for track in read.tracks:
@@ -388,6 +397,14 @@ class Poller:
                 track.looked_at = now
             self._list.look_at(track, now + self._pace.interval)
         return read
+
+    def _judge_lists(self, now: float) -> None:
+        """What hangs speaks against its list, or against all reads alike."""
+        for flight in self._flights.hanging(now):
+            if flight.read is not None and flight.read.offset is not None:
+                self._lists.got_none(flight.read.listing, flight.sent_at, now)
+            else:
+                self._lists.another_failed(flight.sent_at)
 
     def _due(self, now: float) -> list[Watched]:
         """The tracks to be looked at by this process; the others may wait."""
