@@ -63,6 +63,7 @@ def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]
         [
             *(sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"),
             *("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:xdist"),
+            "-rN",  # in CI its summary would repeat each error whole
             *options,
         ],
         cwd=folder,
