@@ -31,6 +31,7 @@ from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_p
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Container
 
 RATE_CODES: Final = frozenset({"RATE_LIMITED", "GENERATION_RATE_LIMITED"})
 """Codes of a 429 that a closed gate answers: a budget of the account is spent."""
@@ -155,15 +156,21 @@ def accepted_id(answer: Answer) -> str | None:
     return identifier(inner) or identifier(body.get("id"))
 
 
-def not_about(answer: Answer, asked: str) -> APIResponseError | None:
+def not_about(
+    answer: Answer, asked: str, others: Container[str]
+) -> APIResponseError | None:
     """The error for an answer that shows another id than the one asked for.
 
-    An id may be spelled in capitals, and with or without its prefix (Q2, Q8).
+    Args:
+        answer: What came.
+        asked: The id that was asked for.
+        others: Those of earlier requests. An id that none was about cannot be the
+            answer to another of them: the service spells it in another way (Q2, Q8).
     """
     if f'"{asked}"'.encode("utf-8", "replace") in answer.content:
         return None
     shown = accepted_id(answer)
-    if shown is None or _is_same(shown.casefold(), asked.casefold()):
+    if shown is None or shown == asked or shown not in others:
         return None
     return APIResponseError(
         f"asked for {asked}, and answered with {shown}: that is the answer to another"
@@ -174,10 +181,6 @@ def not_about(answer: Answer, asked: str) -> APIResponseError | None:
         request_id=answer.request_id,
         safe_to_retry=True,
     )
-
-
-def _is_same(one: str, other: str) -> bool:
-    return one == other or one.endswith(f"_{other}") or other.endswith(f"_{one}")
 
 
 def _error_of(answer: Answer) -> dict[str, Any]:

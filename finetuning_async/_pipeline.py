@@ -234,7 +234,9 @@ class Pipeline:
         """
         if call.shows is None or not answer.is_success:
             return
-        error = _parsing.not_about(answer, call.shows)
+        earlier = self.transport.pool.tracks
+        error = _parsing.not_about(answer, call.shows, earlier)
+        earlier.add(call.shows)
         if error is not None:
             await self.transport.retire()
             logger.warning("%s %s: %s", call.method, call.path, error)

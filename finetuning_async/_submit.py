@@ -319,6 +319,7 @@ class Submitter:
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
                 self._inflight.accepted(track.id, self._entry(order))
+                self._pipeline.transport.pool.tracks.add(track.id)
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"

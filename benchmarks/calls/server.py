@@ -63,6 +63,7 @@ OTHERS: Final = {
     if peer.answer is not None
 }
 CREATED: Final = _render("202 Accepted")
+FIRST_ID: Final = b"5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
 
 
 class Answering(asyncio.Protocol):
@@ -71,10 +72,12 @@ class Answering(asyncio.Protocol):
     Attributes:
         delay: Seconds until it does.
         connections: How many there ever were.
+        creates: Likewise; each is answered with an id of its own.
     """
 
     delay = 0.0
     connections = 0
+    creates = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -99,6 +102,9 @@ class Answering(asyncio.Protocol):
             if not head.startswith((b"GET /v1/generations", b"POST /v1/generations")):
                 path = head.split(b" ", 2)[1].partition(b"?")[0]
                 answer = OTHERS.get(path, READ)
+            if answer is CREATED:
+                Answering.creates += 1
+                answer = answer.replace(FIRST_ID, b"%036d" % Answering.creates)
             if Answering.delay:
                 loop = asyncio.get_running_loop()
                 loop.call_later(Answering.delay, self._transport.write, answer)

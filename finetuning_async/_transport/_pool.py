@@ -100,6 +100,32 @@ def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
     )
 
 
+REMEMBERED: Final = 1000
+"""Ids of tracks: an answer that went astray is that to a request of a moment ago."""
+
+
+class Recent:
+    """The texts added last, each once.
+
+    Args:
+        most: How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._texts: dict[str, None] = {}
+
+    def __contains__(self, text: object) -> bool:
+        return text in self._texts
+
+    def add(self, text: str) -> None:
+        """Keep a text, in the place of the oldest."""
+        self._texts.pop(text, None)
+        self._texts[text] = None
+        if len(self._texts) > self._most:
+            del self._texts[next(iter(self._texts))]
+
+
 class Pool:
     """The connections of a client and of its `with_options` views.
 
@@ -116,6 +142,7 @@ class Pool:
     Attributes:
         is_closed: Whether `aclose` was called.
         is_traced: Whether the transport is known to tell when bytes leave.
+        tracks: The ids that requests over these connections were about, of late.
     """
 
     def __init__(
@@ -144,6 +171,7 @@ class Pool:
         self._loop: object = None
         self.is_closed: bool = False
         self.is_traced: bool = http_client is None
+        self.tracks = Recent(REMEMBERED)
         if http_client is None:
             # It loads httpcore: not before, nor at the first call, which would stand
             # still meanwhile.
