@@ -318,8 +318,8 @@ class Submitter:
             strange = self._not_ours(order, track)
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
-                self._inflight.accepted(track.id, self._entry(order))
                 self._pipeline.transport.pool.tracks.add(track.id)
+                self._inflight.accepted(track.id, self._entry(order))
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
