@@ -171,7 +171,7 @@ class Pool:
         self._loop: object = None
         self.is_closed: bool = False
         self.is_traced: bool = http_client is None
-        self.tracks = Recent(REMEMBERED)
+        self.tracks: Recent = Recent(REMEMBERED)
         if http_client is None:
             # It loads httpcore: not before, nor at the first call, which would stand
             # still meanwhile.
