@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import anyio
 from anyio.lowlevel import RunVar
 
 from finetuning_async._doubts import Doubts
@@ -20,6 +19,7 @@ from finetuning_async._one_by_one import OneByOne
 from finetuning_async._poller import Poller
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._server_clock import ServerClock
+from finetuning_async._transport import Concurrency
 
 if TYPE_CHECKING:
     from finetuning_async._rate_limiter import RateLimiter
@@ -30,9 +30,6 @@ logger = logging.getLogger("finetuning_async")
 _Key: TypeAlias = tuple[str, str, bool]
 
 _accounts: RunVar[dict[_Key, Account]] = RunVar("finetuning_async.accounts")
-
-DOWNLOADS_AT_ONCE: Final = 8
-"""Each holds up to 2 MiB; more at once would not make them faster."""
 
 rng = random.SystemRandom()
 """Seeds and jitter; a seed tells a track apart, so it must not repeat in a forked
@@ -54,7 +51,7 @@ class Account:
         self.doubts: Doubts = Doubts()
         self.inflight: InFlight = InFlight()
         self.one_by_one: OneByOne = OneByOne()
-        self.downloads: anyio.Semaphore = anyio.Semaphore(DOWNLOADS_AT_ONCE)
+        self.concurrency: Concurrency = Concurrency()
         reads = (limits or RateLimits()).reads
         self.poller: Poller = Poller(
             self.inflight, self.clock, limit=reads.limit, per=reads.per

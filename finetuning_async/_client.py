@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._session import Session
     from finetuning_async._settings import Settings
-    from finetuning_async._transport import Proxy, Verify
+    from finetuning_async._transport import HTTPClient, HTTPTimeout, Proxy, Verify
 
 
 class AsyncClient(TrackMethods):
@@ -61,9 +61,9 @@ class AsyncClient(TrackMethods):
         base_url: The service, ``https`` unless on a loopback address; by default
             ``FINETUNING_BASE_URL``, else the real service.
         request_timeout: Seconds for one attempt on the wire, from its beginning to the
-            end of the response; or an `httpx.Timeout`, whose longest part bounds the
-            whole; `None` for no limit. By default 30 s, 5 s of them for each step of
-            connecting.
+            end of the response; or the `Timeout` of httpx or httpx2, whose longest
+            part bounds the whole; `None` for no limit. By default 30 s, 5 s of them for
+            each step of connecting.
         max_retries: How often a failed attempt is repeated, where that costs nothing;
             at least 0. With 0, a 429 is raised at once, too.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
@@ -84,8 +84,8 @@ class AsyncClient(TrackMethods):
             anybody, which gives the key away to whoever is in between.
         trust_env: Whether the environment is read for proxies, ``SSL_CERT_FILE`` and
             ``SSL_CERT_DIR``.
-        http_client: The HTTP client to use; it is never closed here. It has its own
-            proxy and certificates.
+        http_client: The `AsyncClient` of httpx or httpx2 to use; it is never closed
+            here. It has its own proxy and certificates.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -102,7 +102,7 @@ class AsyncClient(TrackMethods):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        request_timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
+        request_timeout: float | httpx.Timeout | HTTPTimeout | None = DEFAULT_TIMEOUT,
         max_retries: int = MAX_RETRIES,
         max_retry_wait: float = MAX_RETRY_WAIT,
         rate_limits: RateLimits | SupportsRateLimits | None = DEFAULT_LIMITS,
@@ -112,7 +112,7 @@ class AsyncClient(TrackMethods):
         proxy: Proxy | None = None,
         verify: Verify = True,
         trust_env: bool = True,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | HTTPClient | None = None,
     ) -> None:
         from finetuning_async._session import OpenCalls
         from finetuning_async._settings import Settings, read_secrets

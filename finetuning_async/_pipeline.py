@@ -29,7 +29,7 @@ from finetuning_async._errors import (
     QueueFullError,
     RateLimitError,
 )
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._hook import Hook
 from finetuning_async._limiter import is_rate_refusal
 from finetuning_async._log_setup import contained
@@ -173,7 +173,7 @@ class Pipeline:
         *,
         deadline: float = inf,
         number: int = 1,
-        still_wanted: Callable[[], bool] = lambda: True,
+        trace: Trace | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send a call and settle its permit, whatever happens.
@@ -183,7 +183,7 @@ class Pipeline:
             permit: Its turn.
             deadline: On the loop's clock; bounds the steps on the wire.
             number: Which attempt it is.
-            still_wanted: As for `Transport.send`.
+            trace: As for `Transport.send`.
             on_unsent: Likewise.
 
         Raises:
@@ -205,7 +205,7 @@ class Pipeline:
             answer = await self.transport.send(
                 call,
                 seconds_left=left,
-                still_wanted=still_wanted,
+                trace=trace,
                 on_unsent=unsent,
             )
         except BaseException as error:

@@ -174,6 +174,7 @@ class Session:
                 key=settings.api_key,
                 timeout=settings.request_timeout,
                 headers=settings.headers or None,
+                concurrency=account.concurrency,
             ),
             limiter=account.limiter,
             retry=RetryPolicy(

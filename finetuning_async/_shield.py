@@ -112,6 +112,11 @@ class Guarded(Generic[T]):
         if self._part is not None:
             self._part.shield = False
 
+    def hold(self) -> None:
+        """From here on it is held again."""
+        if self._part is not None:
+            self._part.shield = True
+
     def run(
         self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None
     ) -> Coroutine[Any, Any, T]:

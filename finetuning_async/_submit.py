@@ -44,7 +44,7 @@ from finetuning_async._errors import (
     QueueFullError,
     SubmissionUnknownError,
 )
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._inflight import UnderWay
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
@@ -168,9 +168,8 @@ class Submitter:
         while True:
             await self._take_a_place(order)
             try:
-                return await Guarded[Created](
-                    lambda guarded: self._once(order, guarded)
-                ).run()
+                attempt: Guarded[Created] = Guarded(lambda own: self._once(order, own))
+                return await attempt.run()
             except QueueFullError as full:
                 error = full
             finally:  # here and not in the child, which a stranger may cancel
@@ -207,7 +206,7 @@ class Submitter:
             try:
                 answer = await self._send(order, permit, guarded)
             except anyio.get_cancelled_exc_class():
-                if not guarded.is_over:
+                if not guarded.is_over and order.in_doubt_since is not None:
                     await self._rescue(order)
                 raise
             return await self._judge(order, answer)
@@ -236,7 +235,9 @@ class Submitter:
                 order.call,
                 permit,
                 number=order.attempts,
-                still_wanted=lambda: not guarded.caller_left,
+                trace=Trace(
+                    lambda: not guarded.caller_left, guarded.release, guarded.hold
+                ),
                 on_unsent=order.did_not_leave,
             )
         except NoAnswer as failure:

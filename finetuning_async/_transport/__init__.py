@@ -1,31 +1,29 @@
-"""The one place that speaks httpx.
+"""The one place that speaks to the HTTP library: httpx, or httpx2.
 
+_library          which library it is, and what its exceptions prove
 _pool             base URLs, timeouts, and the connections that views of a client share
+_concurrency      how many requests of an account are on the wire at a time
 _send             `Transport`: sends a call, and says what is known when it fails
-_direct           how it is sent without httpx: the quick way
-_connections      what that goes over
-_stream           what goes into a connection, and what comes out of it
 _bodies           what an answer holds: unpacked, up to a bound
 _connecting       through which proxy, and which certificates count
-_untouched        whether that passes by a mock or a tracer
 _environment      what the environment says of proxies
 _media            `MediaStream`: a file of the media host while it arrives
 _hops             where it is fetched from: each redirect is checked
 _versions         which bytes of which version of it a response carries
-_media_transport  how it is fetched without httpx's pool, in larger pieces
 _cookies          none is kept
-_failures         what exceptions of httpx say, and what they must not show
+_failures         what its exceptions say, and what they must not show
 """
 
+from finetuning_async._transport._concurrency import Concurrency
 from finetuning_async._transport._connecting import (
     Connecting,
     Proxy,
     Verify,
     read_proxy,
 )
+from finetuning_async._transport._library import HTTPClient, HTTPTimeout
 from finetuning_async._transport._pool import (
     DEFAULT_TIMEOUT,
-    HEADERS,
     LOOPBACK,
     Pool,
     Timeout,
@@ -36,10 +34,12 @@ from finetuning_async._transport._send import KEY_HEADER, Transport
 
 __all__ = [
     "DEFAULT_TIMEOUT",
-    "HEADERS",
     "KEY_HEADER",
     "LOOPBACK",
+    "Concurrency",
     "Connecting",
+    "HTTPClient",
+    "HTTPTimeout",
     "Pool",
     "Proxy",
     "Timeout",
