@@ -414,15 +414,21 @@ def _check_json(body: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: It holds what JSON has no form for.
     """
-    for name, value in body.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            wrong = name
-            break
-    else:
+    if _is_json(body):
         return
+    wrong = next(name for name, value in body.items() if not _is_json(value))
     raise InvalidRequestError(wrong, body[wrong], "a value that JSON can hold")
+
+
+_STRICT: Final = json.JSONEncoder(allow_nan=False)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        _STRICT.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _facts(order: Order) -> dict[str, Any]:

@@ -95,6 +95,8 @@ class Guarded(Generic[T]):
         """Be cancelled if the caller was; to be awaited in a part that is not held."""
         if self.caller_left:
             self.hurry()
+        elif self._caller is not None:
+            return  # on asyncio no scope of the caller's reaches the child
         await anyio.lowlevel.checkpoint_if_cancelled()
 
     def held(self) -> AbstractContextManager[object]:

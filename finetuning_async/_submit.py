@@ -110,9 +110,17 @@ class Submitter:
         """
         if self._pipeline.hook is not None:
             order.began_at = anyio.current_time()
-        async with self._one_by_one.turn(order.identity):
-            with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
-                track = await self._until_known(order)
+        if order.identity is None:
+            return await self._with_mark(order)
+        await self._one_by_one.enter(order.identity)
+        try:
+            return await self._with_mark(order)
+        finally:
+            self._one_by_one.leave(order.identity)
+
+    async def _with_mark(self, order: Order) -> Created:
+        with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
+            track = await self._until_known(order)
         if order.complaint is not None:
             raise order.complaint
         return track
@@ -320,7 +328,8 @@ class Submitter:
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
                 self._pipeline.transport.pool.tracks.add(track.id)
-                self._inflight.accepted(track.id, self._entry(order))
+                entry = self._entry(order, answer.received_at)
+                self._inflight.accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
@@ -354,10 +363,10 @@ class Submitter:
         )
         return not_ours(order.request, track, known)
 
-    def _entry(self, order: Order) -> UnderWay:
+    def _entry(self, order: Order, accepted_at: float | None = None) -> UnderWay:
         return UnderWay(
             kind=order.request.kind,
-            accepted_at=anyio.current_time(),
+            accepted_at=accepted_at or anyio.current_time(),
             duration=order.request.duration,
             has_webhook=order.request.webhook is not None,
             hook=self._pipeline.hook,
@@ -380,7 +389,8 @@ class Submitter:
         changed: dict[str, tuple[Any, Any]] = {}
         with contained("comparing what was accepted"):
             changed = changes(order.request, track, seed=order.seed)
-            order.accepted = attrs.evolve(track, changed_by_service=changed)
+            if changed:
+                order.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
             await hand_over(order)
         finally:

@@ -1,7 +1,7 @@
 """How many requests of an account are on the wire at a time.
 
-The pool of httpx slows down with each request that it holds, so the rest wait out here:
-creates in places of their own, which no read that hangs can take.
+More of them would not be faster. Creates have places of their own, which no read that
+hangs can take, and so have downloads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anyio
 if TYPE_CHECKING:
     from finetuning_async._wire import Call
 
-READS: Final = 20
+READS: Final = 100
 CREATES: Final = 10
 DOWNLOADS: Final = 8
 """Each holds up to 2 MiB; more at once would not make them faster."""

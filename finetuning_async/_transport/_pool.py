@@ -99,6 +99,12 @@ def as_timeout(value: Any) -> httpx.Timeout:
     )
 
 
+AT_ONCE: Final = 10
+"""Requests that one client of httpx sends at a time, if it is of our own.
+
+At each begin and end of a request its pool walks through all of its connections, which
+makes a hundred times the work of a hundred; so there are several with a few each."""
+
 REMEMBERED: Final = 1000
 """Ids of tracks: an answer that went astray is that to a request of a moment ago."""
 
@@ -142,8 +148,8 @@ class Lent:
 class Pool:
     """The connections of a client and of its `with_options` views.
 
-    Makes its `httpx.AsyncClient` at the first call. One that the caller gave is used
-    as it is, and never closed here.
+    Makes an `httpx.AsyncClient` at the first call, and more where many are sent at once.
+    One that the caller gave is used as it is, and never closed here.
 
     Args:
         http_client: The caller's, if any.
@@ -178,7 +184,7 @@ class Pool:
             )
         self.library: Library = library
         self.is_given: bool = http_client is not None
-        self._current = None if http_client is None else Lent(http_client)
+        self._open = [] if http_client is None else [Lent(http_client)]
         self._retired: list[Lent] = []
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
@@ -206,12 +212,19 @@ class Pool:
             ClientClosedError: It was closed.
         """
         self.check_open()
-        lent = self._current
-        if lent is None:
-            if self._context is None:
-                self._context = self._connecting.tls()
-            lent = self._current = Lent(self._connecting.new_client(self._context))
+        for lent in self._open:
+            if lent.users < AT_ONCE or self.is_given:
+                break
+        else:
+            lent = self._new()
         lent.users += 1
+        return lent
+
+    def _new(self) -> Lent:
+        if self._context is None:
+            self._context = self._connecting.tls()
+        lent = Lent(self._connecting.new_client(self._context))
+        self._open.append(lent)
         return lent
 
     async def take_back(self, lent: Lent) -> None:
@@ -242,13 +255,12 @@ class Pool:
         (https://github.com/encode/httpcore/issues/1093).
 
         Args:
-            lent: Nothing is done if others have come in its place already.
+            lent: What they belong to; `None` for all.
         """
-        current = self._current
-        if self.is_given or current is None or lent not in (None, current):
-            return
-        self._current = None
-        self._retired.append(current)
+        if not self.is_given:
+            old = self._open if lent is None else [lent]
+            self._retired += [each for each in old if each in self._open]
+            self._open = [each for each in self._open if each not in old]
 
     async def close_retired(self) -> None:
         """Close the clients that were retired and that no request uses any more."""
@@ -271,7 +283,7 @@ class Pool:
         if loop is not self._loop:
             self._loop, self._retired = loop, []
             if not self.is_given:
-                self._current = None
+                self._open = []
         if not (self.is_given or self.is_closed or base_url in self._checked):
             self._connecting.check(base_url)
             self._checked.add(base_url)
