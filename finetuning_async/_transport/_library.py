@@ -46,6 +46,7 @@ class Library:
         name: With its version, as in ``User-Agent``.
         Request: Its class of requests.
         Headers: Its class of headers.
+        build: How its clients make a request, as its authors wrote it.
         url: Makes one of its URLs of a text; the last few are kept, for the same tracks
             and lists are asked for again and again.
         status_errors: What a hook that calls `raise_for_status` raises.
@@ -62,6 +63,7 @@ class Library:
         self.name: str = f"{module.__name__}/{module.__version__}"
         self.Request: Any = module.Request
         self.Headers: Any = module.Headers
+        self.build: Any = module.AsyncClient.build_request
         self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
         self.status_errors: tuple[Any, ...] = (module.HTTPStatusError,)
         self.unusable_urls = (module.UnsupportedProtocol, module.InvalidURL)

@@ -148,8 +148,8 @@ class Lent:
 class Pool:
     """The connections of a client and of its `with_options` views.
 
-    Makes an `httpx.AsyncClient` at the first call, and more where many are sent at once.
-    One that the caller gave is used as it is, and never closed here.
+    Makes an `httpx.AsyncClient` at the first call, and more where many requests are
+    sent at once. One that the caller gave is used as it is, and never closed here.
 
     Args:
         http_client: The caller's, if any.
