@@ -103,7 +103,7 @@ class Stage:
         assert account.inflight._gate.entering == 0
         assert not account.inflight._line
         assert not account.inflight._open_seeds
-        assert not account.one_by_one._lines
+        assert not account.one_by_one._waiting
         status = self.client.rate_limit_status()
         assert status.creates.waiting == status.reads.waiting == 0
 
