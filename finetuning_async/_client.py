@@ -16,8 +16,7 @@ from finetuning_async._log_setup import set_up_logging
 from finetuning_async._rate_limits import DEFAULT_LIMITS
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._track_methods import TrackMethods
-from finetuning_async._transport import DEFAULT_TIMEOUT, Connecting, Pool
-from finetuning_async._wire import Call
+from finetuning_async._transport import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +40,12 @@ if TYPE_CHECKING:
     )
     from finetuning_async._session import Session
     from finetuning_async._settings import Settings
-    from finetuning_async._transport import HTTPClient, HTTPTimeout, Proxy, Verify
+    from finetuning_async._transport import (
+        HTTPClient,
+        HTTPTimeout,
+        Proxy,
+        Verify,
+    )
 
 
 class AsyncClient(TrackMethods):
@@ -116,6 +120,7 @@ class AsyncClient(TrackMethods):
     ) -> None:
         from finetuning_async._session import OpenCalls
         from finetuning_async._settings import Settings, read_secrets
+        from finetuning_async._transport import Connecting, Pool
 
         set_up_logging()
         secrets: dict[str, Any] = {
@@ -257,6 +262,7 @@ class AsyncClient(TrackMethods):
             FinetuningError: It could not be read.
         """
         from finetuning_async import _parsing
+        from finetuning_async._wire import Call
 
         answer = await self._session().ask(
             Call(method="GET", path="/v1/me"), timeout, max_retries
@@ -277,6 +283,7 @@ class AsyncClient(TrackMethods):
             FinetuningError: It is not.
         """
         from finetuning_async import _parsing
+        from finetuning_async._wire import Call
 
         call = Call(method="GET", path="/health", route="health", needs_key=False)
         return _parsing.health(await self._session().ask(call, timeout, max_retries))

@@ -29,13 +29,6 @@ class HTTPClient(Protocol):
         """Send a request."""
 
 
-class HTTPTimeout(Protocol):
-    """A `Timeout` of httpx or of httpx2."""
-
-    def as_dict(self) -> Any:
-        """Seconds for each step, by its name."""
-
-
 class Library:
     """One of the two, and what its exceptions say.
 

@@ -24,7 +24,7 @@ from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import lasting_problem
 from finetuning_async._transport._hops import arrive, check_media_url
 from finetuning_async._transport._library import HTTPX, Library
-from finetuning_async._transport._pool import Pool, Timeout, user_agent
+from finetuning_async._transport._pool import Pool, user_agent
 from finetuning_async._transport._versions import (
     OtherFileError,
     Version,
@@ -34,6 +34,8 @@ from finetuning_async._transport._versions import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+
+    from finetuning_async._transport._timeouts import Timeout
 
 logger = logging.getLogger("finetuning_async")
 

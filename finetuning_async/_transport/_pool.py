@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 from anyio.lowlevel import current_token
 
-from finetuning_async._checks import python_number
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
 from finetuning_async._shield import carried_to_its_end
@@ -25,19 +24,12 @@ if TYPE_CHECKING:
     from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-Timeout: TypeAlias = httpx.Timeout
-"""What other modules call httpx's timeouts: only this package imports httpx."""
 
 
 def user_agent(library: Library) -> str:
     """Who asks: this library, and what it stands on."""
     python = ".".join(map(str, sys.version_info[:3]))
     return f"finetuning-async/{__version__} python/{python} {library.name}"
-
-
-_FOR_EVER: Final = 1e12
-"""Seconds; so many, or what no `float` can hold, are no limit."""
-DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
 def check_base_url(text: str) -> str:
@@ -77,26 +69,6 @@ def is_secure(url: SplitResult) -> bool:
     if not url.hostname or url.port == 0:
         return False
     return url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
-
-
-def as_timeout(value: Any) -> httpx.Timeout:
-    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit.
-
-    Args:
-        value: Seconds, or the `Timeout` of httpx or httpx2.
-
-    Raises:
-        InvalidRequestError: It is not above 0, NaN, or no number.
-    """
-    if hasattr(value, "as_dict"):
-        return httpx.Timeout(**value.as_dict())
-    seconds = python_number(value)
-    if value is None or (seconds is not None and seconds > 0):
-        is_limit = seconds is not None and seconds < _FOR_EVER
-        return httpx.Timeout(seconds if is_limit else None)
-    raise InvalidRequestError(
-        "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
-    )
 
 
 AT_ONCE: Final = 10

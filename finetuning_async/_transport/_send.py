@@ -31,7 +31,8 @@ from finetuning_async._transport import _cookies
 from finetuning_async._transport._bodies import as_body, read_body
 from finetuning_async._transport._concurrency import Concurrency
 from finetuning_async._transport._failures import forget_frames, lasting_problem
-from finetuning_async._transport._pool import Lent, Pool, Timeout, user_agent
+from finetuning_async._transport._pool import Lent, Pool, user_agent
+from finetuning_async._transport._timeouts import Timeout
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
