@@ -109,6 +109,8 @@ class Trace:
             request = info.get("request")
             if request is None or request.method != b"CONNECT":  # asks for a tunnel
                 self._leaves()
+                if request is not None:  # there is nothing more to be told of it
+                    request.extensions.pop("trace", None)
         elif event.endswith(".started"):
             self._on_connecting()
             if "timeout" in info:
