@@ -36,13 +36,7 @@ def without_cookies(client: type[httpx.AsyncClient]) -> type[httpx.AsyncClient]:
     return Cookieless
 
 
-async def send(
-    client: httpx.AsyncClient,
-    request: httpx.Request,
-    *,
-    stream: bool = False,
-    auth: Any = httpx.USE_CLIENT_DEFAULT,
-) -> httpx.Response:
+async def send(client: Any, request: Any, *, stream: bool = False, **auth: Any) -> Any:
     """Send a request by a client that may be the caller's, whose own cookies stay.
 
     Redirects are not followed, whatever the client would do.
@@ -51,12 +45,10 @@ async def send(
         client: Who sends it.
         request: As `httpx.AsyncClient.send`, like the rest.
         stream: Whether the body is left to be read.
-        auth: Who signs it; `None` for nobody.
+        auth: Who signs it, as `httpx.AsyncClient.send`; the client itself if not given.
     """
     before = {_place(own): own for own in client.cookies.jar}
-    response = await client.send(
-        request, stream=stream, auth=auth, follow_redirects=False
-    )
+    response = await client.send(request, stream=stream, follow_redirects=False, **auth)
     if "set-cookie" in response.headers:
         _take_back(client.cookies.jar, response.cookies.jar, before)
     return response
