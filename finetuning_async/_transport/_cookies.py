@@ -36,7 +36,9 @@ def without_cookies(client: type[httpx.AsyncClient]) -> type[httpx.AsyncClient]:
     return Cookieless
 
 
-async def send(client: Any, request: Any, *, stream: bool = False, **auth: Any) -> Any:
+async def send(
+    client: Any, request: Any, *, stream: bool = False, **auth: Any
+) -> httpx.Response:
     """Send a request by a client that may be the caller's, whose own cookies stay.
 
     Redirects are not followed, whatever the client would do.
@@ -48,7 +50,9 @@ async def send(client: Any, request: Any, *, stream: bool = False, **auth: Any) 
         auth: Who signs it, as `httpx.AsyncClient.send`; the client itself if not given.
     """
     before = {_place(own): own for own in client.cookies.jar}
-    response = await client.send(request, stream=stream, follow_redirects=False, **auth)
+    response: httpx.Response = await client.send(
+        request, stream=stream, follow_redirects=False, **auth
+    )
     if "set-cookie" in response.headers:
         _take_back(client.cookies.jar, response.cookies.jar, before)
     return response

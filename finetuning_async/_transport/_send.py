@@ -28,7 +28,7 @@ from finetuning_async._headers import Headers
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._transport import _cookies
-from finetuning_async._transport._bodies import as_body, read_body
+from finetuning_async._transport._bodies import Outgoing, as_body, read_body
 from finetuning_async._transport._concurrency import Concurrency
 from finetuning_async._transport._failures import forget_frames, lasting_problem
 from finetuning_async._transport._pool import Lent, Pool, Timeout, user_agent
@@ -209,13 +209,16 @@ class Transport:
             url += f"?{urlencode(call.query)}"
         library = self.pool.library
         make = client.build_request if self.pool.is_given else library.Request
-        return make(
+        request = make(
             call.method,
             library.url(url),
             content=content,
             headers=headers,
             extensions={"timeout": timeout, "trace": trace},
         )
+        if not self.pool.is_given:
+            request.stream = Outgoing(request.content)
+        return request
 
     def _signed(self, headers: Any, call: Call) -> Any:
         """A copy of the headers of a request, with all that is secret in them."""
