@@ -148,7 +148,7 @@ async def test_reads_of_one_account_that_hang_are_nothing_to_another(
 
 
 async def _hang(
-    start: Callable[..., None], call: Callable[[], Awaitable[object]], number: int
+    start: Callable[..., object], call: Callable[[], Awaitable[object]], number: int
 ) -> None:
     for _ in range(number):
         start(call)
