@@ -261,9 +261,10 @@ class Pool:
             self._checked.add(base_url)
 
     async def aclose(self) -> None:
-        """Close the connections made here. A second call does nothing."""
+        """Close the connections made here; a second call does nothing.
+
+        What a request still uses is closed at its end; the library would forget it.
+        """
         self.is_closed = True
         self.retire()
-        retired, self._retired = self._retired, []
-        for lent in retired:
-            await lent.client.aclose()
+        await self.close_retired()

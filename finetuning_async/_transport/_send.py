@@ -28,7 +28,7 @@ from finetuning_async._headers import Headers
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._transport import _cookies
-from finetuning_async._transport._bodies import as_body, read_body
+from finetuning_async._transport._bodies import Outgoing, as_body, read_body
 from finetuning_async._transport._concurrency import Concurrency
 from finetuning_async._transport._failures import forget_frames, lasting_problem
 from finetuning_async._transport._pool import Lent, Pool, user_agent
@@ -221,13 +221,16 @@ class Transport:
                 make = client.build_request
             else:
                 headers = self._over(client.headers, headers)
-        return make(
+        request = make(
             call.method,
             library.url(url),
             content=content,
             headers=headers,
             extensions={"timeout": timeout, "trace": trace},
         )
+        if not self.pool.is_given:
+            request.stream = Outgoing(request.content)
+        return request
 
     def _over(self, theirs: Any, ours: Any) -> Any:
         """The headers of the caller's client, with ours in the place of the same.
