@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpcore
 import httpx
 import pytest
 
@@ -209,7 +208,7 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     made = Net()
-    monkeypatch.setattr(httpcore, "AnyIOBackend", made)
+    monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", made)
     return made
 
 

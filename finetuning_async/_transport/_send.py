@@ -160,13 +160,13 @@ class Transport:
         except Exception as error:
             failure = self._no_answer(call, steps, trace, error)
             if isinstance(error, TimeoutError) and not trace.left:
-                await self._abandon(lent, trace)  # the bound on it all cancelled it
+                await self.pool.abandon(lent, trace)  # the bound on it all cancelled it
         except BaseException as cancelled:
             forget_frames(cancelled)
             if trace.evidence(tells=self.pool.is_traced) == "not_sent":
                 on_unsent()
             if not trace.left:
-                await self._abandon(lent, trace)
+                await self.pool.abandon(lent, trace)
             raise
         finally:
             self.pool.is_traced |= trace.seen
@@ -180,13 +180,6 @@ class Transport:
             sent_at=sent_at,
             received_at=anyio.current_time(),
         )
-
-    async def _abandon(self, lent: Lent, trace: Trace) -> None:
-        """Clean up after a request that was cancelled while it connected."""
-        self.pool.retire(lent)
-        if trace.opened is not None:  # httpcore forgets it if TLS was under way
-            with anyio.CancelScope(shield=True):  # it is closed before the first await
-                await trace.opened.aclose()
 
     async def _reply(
         self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace

@@ -120,9 +120,9 @@ async def http_proxy() -> AsyncGenerator[tuple[HttpProxy, str]]:
 
 @asynccontextmanager
 async def tls_service(
-    context: ssl.SSLContext, heads: list[bytes] | None = None
+    context: ssl.SSLContext, heads: list[bytes] | None = None, *, says: bytes = UP
 ) -> AsyncGenerator[str]:
-    """A service behind TLS that is up, says nothing else, and notes what it is sent."""
+    """A service behind TLS that knows one answer, and notes what it is sent."""
 
     async def answer(near: ByteStream) -> None:
         with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):
@@ -131,7 +131,7 @@ async def tls_service(
                 while head := await requests.receive_until(END, 65536):
                     if heads is not None:
                         heads.append(head)
-                    await near.send(UP)
+                    await near.send(says)
 
     listener, port = await _listener()
     behind_tls = TLSListener(listener, context, standard_compatible=False)
