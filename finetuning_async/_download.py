@@ -271,7 +271,7 @@ def _keep_memory() -> None:
 
     glibc gives back what is free above twice the largest block that was ever freed
     (mallopt(3), ``M_TRIM_THRESHOLD``), and a batch would come back page by page: a
-    tenth of the time of a download.
+    quarter of the time of a download.
     """
     bytearray(2 * BATCH)
 

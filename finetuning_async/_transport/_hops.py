@@ -96,7 +96,7 @@ async def _response(
     A hook of the caller's may call `raise_for_status`: what a status means is judged by
     whoever reads the response.
     """
-    trace = _Trace(lambda: True)
+    trace = Trace(lambda: True)
     request.extensions = {**request.extensions, "trace": trace}
     request.stream = pool.library.OnePiece()
     try:
@@ -114,20 +114,6 @@ async def _response(
         if not trace.is_given_back:
             await pool.abandon(lent, trace)
         raise
-
-
-class _Trace(Trace):
-    """Notes also whether the connection was given back to the library's pool.
-
-    A request that is cancelled again while the library cleans up loses its connection.
-    """
-
-    is_given_back = False
-
-    async def __call__(self, event: str, info: dict[str, Any]) -> None:
-        if event.endswith("response_closed.complete"):
-            self.is_given_back = True
-        await super().__call__(event, info)
 
 
 def _may_be_fetched(url: Any, base_url: str) -> bool:

@@ -265,7 +265,7 @@ class Pool:
             self._open = [each for each in self._open if each not in old]
 
     async def abandon(self, lent: Lent, trace: Trace) -> None:
-        """Clean up after a request that was cancelled while it connected."""
+        """Clean up after a request that was cancelled, and whose connection is lost."""
         self.retire(lent)
         if trace.opened is not None:  # httpcore forgets it if TLS was under way
             with anyio.CancelScope(shield=True):  # it is closed before the first await

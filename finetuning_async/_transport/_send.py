@@ -165,7 +165,7 @@ class Transport:
             forget_frames(cancelled)
             if trace.evidence(tells=self.pool.is_traced) == "not_sent":
                 on_unsent()
-            if not trace.left:
+            if not trace.is_given_back:
                 await self.pool.abandon(lent, trace)
             raise
         finally:
@@ -200,7 +200,7 @@ class Transport:
         self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
-        headers, content = self._heads[0], None
+        headers, content = self._heads[0], b""
         if call.body is not None:
             headers, content = self._heads[1], json.dumps(call.body).encode()
         url = self.base_url + call.path
@@ -213,13 +213,15 @@ class Transport:
                 make = client.build_request
             else:
                 headers = self._over(client.headers, headers)
-        return make(
+        request = make(
             call.method,
             library.url(url),
-            content=content,
+            content=content or None,
             headers=headers,
             extensions={"timeout": timeout, "trace": trace},
         )
+        request.stream = library.OnePiece(content)
+        return request
 
     def _over(self, theirs: Any, ours: Any) -> Any:
         """The headers of the caller's client, with ours in the place of the same.

@@ -95,9 +95,8 @@ async def _forward(
     length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
     body = await requests.receive_exactly(int(length[1])) if length else b""
     head = head.replace(target, target.partition(place.netloc)[2], 1)
-    head = re.sub(
-        "connection: keep-alive", "Connection: close", head, flags=re.IGNORECASE
-    )
+    head = re.sub(r"\r\nconnection: [^\r]*", "", head, flags=re.IGNORECASE)
+    head += "\r\nConnection: close"
     async with await anyio.connect_tcp(str(place.hostname), place.port or 80) as far:
         await far.send(head.encode("latin-1") + END + body)
         await _pump(far, near)
