@@ -99,14 +99,11 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
             pass
 
 
-def _kept(transport: Transport) -> list[Any]:
+def kept(pool: Pool) -> list[Any]:
     """The connections that the next request may take."""
-    lent = transport.pool._current
-    if lent is None:
-        return []
-    pool = lent.client._transport._pool
-    assert not pool._requests
-    return list(pool.connections)
+    pools = [lent.client._transport._pool for lent in pool._open]
+    assert not any(pool._requests for pool in pools)
+    return [connection for pool in pools for connection in pool.connections]
 
 
 @pytest.mark.parametrize("means", STEPS)
@@ -124,9 +121,9 @@ def test_cancelled_at_every_step_a_download_loses_no_connection(
             net.answer = MOVED
             net.next = [SONG]
         await struck(partial(_fetch, transport))
-        kept = _kept(transport)
-        assert all(connection.is_idle() for connection in kept)
-        assert len(net.open()) == len(kept)
+        left = kept(transport.pool)
+        assert all(connection.is_idle() for connection in left)
+        assert len(net.open()) == len(left)
         net.answer, net.next = SONG, []
         await _fetch(transport)
         await transport.pool.aclose()

@@ -11,6 +11,7 @@ from finetuning_async._transport import Pool, Transport, as_timeout
 from finetuning_async._wire import Call
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net
+from tests.test_download_connections import kept
 
 READ = Call(method="GET", path="/v1/me")
 CREATE = Call(
@@ -38,11 +39,9 @@ def test_cancelled_at_every_step_a_call_loses_no_connection(
             timeout=as_timeout(30.0),
         )
         await struck(partial(transport.send, call))
-        kept = []
-        if transport.pool._current is not None:
-            kept = transport.pool._current.client._transport._pool.connections
-        assert all(connection.is_idle() for connection in kept)
-        assert len(net.open()) == len(kept)
+        left = kept(transport.pool)
+        assert all(connection.is_idle() for connection in left)
+        assert len(net.open()) == len(left)
         await transport.pool.aclose()
         assert not net.open()
 
