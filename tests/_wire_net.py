@@ -30,6 +30,7 @@ class Net:
     Attributes:
         core: The one of them whose errors it raises.
         answer: What each request is answered with.
+        next: What is the answer after that, once each.
         pause: Seconds before each piece of an answer.
         handshake: Seconds that connecting takes.
         tls: Seconds that TLS takes; as long as connecting, if `None`.
@@ -46,6 +47,7 @@ class Net:
     writing: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
     hung_up: bool = False
+    next: list[bytes] = attrs.field(factory=list)
 
     def __call__(self) -> Net:
         return self
@@ -85,6 +87,8 @@ class Stream(httpcore.AsyncNetworkStream):
         self.sent, self.writes = self.sent + buffer, self.writes + 1
         if b"\r\n\r\n" in buffer:
             self.to_come = self.net.answer
+            if self.net.next:
+                self.net.answer = self.net.next.pop(0)
         await take(self.net.writing, timeout, self.net.core.WriteTimeout)
 
     async def aclose(self) -> None:

@@ -26,31 +26,6 @@ _STEPS: Final = {"br": 16}
 32 thousand; a few bytes of brotli may stand for 16 MiB."""
 
 
-class Outgoing(httpx.AsyncByteStream):
-    """The body of a request, in one piece.
-
-    That of httpx is an async generator, of which trio warns when it is left half-way,
-    as it is where a request is cancelled while it is written.
-
-    Args:
-        content: All of it.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._left: list[bytes] = []
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        self._left = [self._content] if self._content else []
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The content, once."""
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
-
-
 class Body(NamedTuple):
     """What came, unpacked.
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+import anyio
 import httpx
 from anyio.lowlevel import current_token
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
+    from finetuning_async._evidence import Trace
     from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -233,6 +235,13 @@ class Pool:
             old = self._open if lent is None else [lent]
             self._retired += [each for each in old if each in self._open]
             self._open = [each for each in self._open if each not in old]
+
+    async def abandon(self, lent: Lent, trace: Trace) -> None:
+        """Clean up after a request that was cancelled, and whose connection is lost."""
+        self.retire(lent)
+        if trace.opened is not None:  # httpcore forgets it if TLS was under way
+            with anyio.CancelScope(shield=True):  # it is closed before the first await
+                await trace.opened.aclose()
 
     async def close_retired(self) -> None:
         """Close the clients that were retired and that no request uses any more."""
