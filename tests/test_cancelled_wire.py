@@ -17,6 +17,7 @@ import pytest
 
 from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._transport import Concurrency
+from finetuning_async._transport._concurrency import Places
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire import GET, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
@@ -89,7 +90,7 @@ def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
     async def main(struck: Any) -> None:
         our_wire.net.opened.clear()
         places = Concurrency()
-        places.reads = places.creates = anyio.Semaphore(1)
+        places.reads = places.creates = Places(1)
         transport = our_wire.transport(concurrency=places)
         told: list[str] = []
 
@@ -104,7 +105,7 @@ def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
         heads = our_wire.net.sent().count(call.method.encode())
         if "begun" in told:
             assert told[1:] == ["unsent"] * (outcome.cancelled and heads == 1)
-        assert places.reads.value == 1
+        assert places.reads.free == 1
         await transport.send(call)
         await our_wire.close(transport)
         assert not our_wire.net.open()

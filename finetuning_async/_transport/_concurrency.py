@@ -6,6 +6,7 @@ hangs can take, and so have downloads.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -19,6 +20,56 @@ DOWNLOADS: Final = 8
 """Each holds up to 2 MiB; more at once would not make them faster."""
 
 
+class Places:
+    """So many at a time; the rest wait in their order.
+
+    A semaphore that weighs nothing while nobody waits: a process may have thousands of
+    accounts.
+
+    Args:
+        number: How many there are.
+    """
+
+    __slots__ = ("_waiting", "free")
+
+    def __init__(self, number: int) -> None:
+        self.free: int = number
+        self._waiting: deque[anyio.Event] | None = None
+
+    async def take(self) -> None:
+        """Wait for a place; end it with `give_back`.
+
+        Cancelled, it takes none.
+        """
+        if self.free:
+            self.free -= 1
+            return
+        turn = anyio.Event()
+        waiting = self._waiting = self._waiting or deque()
+        waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.give_back()
+            else:
+                waiting.remove(turn)
+            raise
+
+    def give_back(self) -> None:
+        """Let the next one go."""
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self.free += 1
+
+    async def __aenter__(self) -> None:
+        await self.take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.give_back()
+
+
 class Concurrency:
     """The places on the wire of one account.
 
@@ -28,11 +79,13 @@ class Concurrency:
         downloads: For files.
     """
 
-    def __init__(self) -> None:
-        self.reads = anyio.Semaphore(READS, fast_acquire=True)
-        self.creates = anyio.Semaphore(CREATES, fast_acquire=True)
-        self.downloads = anyio.Semaphore(DOWNLOADS)
+    __slots__ = ("creates", "downloads", "reads")
 
-    def of(self, call: Call) -> anyio.Semaphore:
+    def __init__(self) -> None:
+        self.reads = Places(READS)
+        self.creates = Places(CREATES)
+        self.downloads = Places(DOWNLOADS)
+
+    def of(self, call: Call) -> Places:
         """Where a call waits for one."""
         return self.reads if call.repeatable else self.creates

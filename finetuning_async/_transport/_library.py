@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 import httpx
 
+from finetuning_async._version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -36,9 +38,10 @@ class Library:
         module: It.
 
     Attributes:
-        name: With its version, as in ``User-Agent``.
+        user_agent: Who asks: this library, and what it stands on.
+        plain: The headers of our requests without a body, but for what is secret.
+        of_json: Those of our requests with one.
         Request: Its class of requests.
-        Headers: Its class of headers.
         build: How its clients make a request, as its authors wrote it.
         OnePiece: A body for its requests.
         url: Makes one of its URLs of a text; the last few are kept, for the same tracks
@@ -54,9 +57,17 @@ class Library:
     """
 
     def __init__(self, module: Any) -> None:
-        self.name: str = f"{module.__name__}/{module.__version__}"
+        name = f"{module.__name__}/{module.__version__}"
+        python = ".".join(map(str, sys.version_info[:3]))
+        self.user_agent: str = f"finetuning-async/{__version__} python/{python} {name}"
         self.Request: Any = module.Request
-        self.Headers: Any = module.Headers
+        plain = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
+            "User-Agent": self.user_agent,
+        }
+        self.plain: Any = module.Headers(plain)
+        self.of_json: Any = module.Headers(plain | {"Content-Type": "application/json"})
         self.build: Any = module.AsyncClient.build_request
         self.OnePiece: Any = _one_piece(module.ByteStream)
         self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
@@ -83,7 +94,7 @@ class Library:
         )
 
     def __repr__(self) -> str:
-        return f"<Library {self.name}>"
+        return f"<Library {self.user_agent}>"
 
 
 def _one_piece(stream: Any) -> Any:

@@ -22,7 +22,6 @@ from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import lasting_problem
 from finetuning_async._transport._hops import arrived, check_media_url
-from finetuning_async._transport._pool import user_agent
 from finetuning_async._transport._versions import (
     OtherFileError,
     Version,
@@ -74,7 +73,7 @@ async def open_media(
         APIConnectionError: The host could not be reached, or leads where no file is
             fetched from, or the stream broke.
     """
-    headers = {"Accept-Encoding": "identity", "User-Agent": user_agent(pool.library)}
+    headers = {"Accept-Encoding": "identity", "User-Agent": pool.library.user_agent}
     if offset and version is not None and version.validator is not None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
     broken: Exception | None = None

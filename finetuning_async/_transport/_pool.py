@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -16,7 +15,6 @@ from finetuning_async._secrets import mask_query
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._transport._connecting import Connecting
 from finetuning_async._transport._library import HTTPX, library_of
-from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
     import ssl
@@ -26,12 +24,6 @@ if TYPE_CHECKING:
     from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def user_agent(library: Library) -> str:
-    """Who asks: this library, and what it stands on."""
-    python = ".".join(map(str, sys.version_info[:3]))
-    return f"finetuning-async/{__version__} python/{python} {library.name}"
 
 
 def check_base_url(text: str) -> str:
@@ -163,6 +155,7 @@ class Pool:
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
         self._checked: set[str] = set()
+        self._merged: dict[int, tuple[Any, Any]] = {}
         self.is_closed: bool = False
         self.is_traced: bool = False
         self.tracks: Recent = Recent(REMEMBERED)
@@ -200,6 +193,19 @@ class Pool:
         lent = Lent(self._connecting.new_client(self._context))
         self._open.append(lent)
         return lent
+
+    def over(self, theirs: Any, ours: Any) -> Any:
+        """The headers of the caller's client, with ours in the place of the same.
+
+        They are mostly what they were at the last call.
+        """
+        raw = theirs.raw
+        last = self._merged.get(id(ours))
+        if last is None or last[0] != raw:
+            merged = theirs.copy()
+            merged.update(ours)
+            last = self._merged[id(ours)] = raw, merged
+        return last[1]
 
     async def take_back(self, lent: Lent) -> None:
         """Say that a request is over."""

@@ -29,9 +29,9 @@ from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._transport import _cookies
 from finetuning_async._transport._bodies import as_body, read_body
-from finetuning_async._transport._concurrency import Concurrency
+from finetuning_async._transport._concurrency import Concurrency, Places
 from finetuning_async._transport._failures import forget_frames, lasting_problem
-from finetuning_async._transport._pool import Lent, Pool, user_agent
+from finetuning_async._transport._pool import Lent, Pool
 from finetuning_async._transport._timeouts import Timeout
 from finetuning_async._wire import Answer
 
@@ -71,25 +71,6 @@ class Transport:
     timeout: Timeout
     headers: Headers | None = None
     concurrency: Concurrency = attrs.field(factory=Concurrency, repr=False)
-    _heads: tuple[Any, Any] = attrs.field(init=False, repr=False)
-    """The headers of a request without and with a body, but for the key and the
-    caller's own."""
-
-    @_heads.default
-    def _without_secrets(self) -> tuple[Any, Any]:
-        library = self.pool.library
-        plain = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
-            "User-Agent": user_agent(library),
-        }
-        of_json = {**plain, "Content-Type": "application/json"}
-        return library.Headers(plain), library.Headers(of_json)
-
-    _merged: dict[int, tuple[Any, Any]] = attrs.field(
-        factory=dict, init=False, repr=False
-    )
-    """By whether there is a body: the headers of the caller's client, and both."""
 
     @property
     def longest_read(self) -> float:
@@ -129,8 +110,8 @@ class Transport:
         on_unsent: Callable[[], None],
     ) -> Answer:
         place = self.concurrency.of(call)
-        if place.value:
-            place.acquire_nowait()
+        if place.free:
+            await place.take()
         else:
             await _wait_for(place, steps["pool"], on_unsent)
         lent = None
@@ -138,7 +119,7 @@ class Transport:
             lent = self.pool.lend()
             return await self._exchange(lent, call, steps, trace, on_unsent)
         finally:
-            place.release()
+            place.give_back()
             if lent is not None:
                 await self.pool.take_back(lent)
 
@@ -201,19 +182,19 @@ class Transport:
         self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
-        headers, content = self._heads[0], b""
+        library = self.pool.library
+        headers, content = library.plain, b""
         if call.body is not None:
-            headers, content = self._heads[1], json.dumps(call.body).encode()
+            headers, content = library.of_json, json.dumps(call.body).encode()
         url = self.base_url + call.path
         if call.query:
             url += f"?{urlencode(call.query)}"
-        library = self.pool.library
         make = library.Request
         if self.pool.is_given:
             if _adds_more_than_headers(client, library):
                 make = client.build_request
             else:
-                headers = self._over(client.headers, headers)
+                headers = self.pool.over(client.headers, headers)
         request = make(
             call.method,
             library.url(url),
@@ -224,19 +205,6 @@ class Transport:
         if make is library.Request:
             request.stream = library.OnePiece(content)
         return request
-
-    def _over(self, theirs: Any, ours: Any) -> Any:
-        """The headers of the caller's client, with ours in the place of the same.
-
-        For one client they are mostly what they were at the last call.
-        """
-        raw = theirs.raw
-        last = self._merged.get(id(ours))
-        if last is None or last[0] != raw:
-            merged = theirs.copy()
-            merged.update(ours)
-            last = self._merged[id(ours)] = raw, merged
-        return last[1]
 
     def _signed(self, headers: Any, call: Call) -> Any:
         """A copy of the headers of a request, with all that is secret in them."""
@@ -323,7 +291,7 @@ def _adds_more_than_headers(client: Any, library: Library) -> bool:
 
 
 async def _wait_for(
-    place: anyio.Semaphore, seconds: float | None, on_unsent: Callable[[], None]
+    place: Places, seconds: float | None, on_unsent: Callable[[], None]
 ) -> None:
     """Wait for a place on the wire; cancelled, nothing was sent.
 
@@ -332,7 +300,7 @@ async def _wait_for(
     """
     try:
         with anyio.move_on_after(seconds):
-            await place.acquire()
+            await place.take()
             return
     except BaseException:
         on_unsent()
