@@ -83,7 +83,7 @@ class ProcessLine(LocalLine):
     def status(self, now: float) -> BudgetStatus:
         """The snapshot that people look at."""
         with LOCK:
-            at = self._seat.time(now)  # first, for it may lead to another budget
+            at = self._seat.time(now)
             return self.budget.status(at, len(self))
 
     def try_take(self, now: float, *, first: bool = False) -> Ticket | None:
@@ -100,8 +100,6 @@ class ProcessLine(LocalLine):
 
     def _send(self, at: float) -> Ticket:
         seat = self._seat
-        if seat.is_dismissed:
-            seat.shared.readmit(seat)
         seat.used_at = at
         ticket = self.budget.send(at)
         seat.out[ticket] = self._name

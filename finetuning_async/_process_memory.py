@@ -135,9 +135,13 @@ class Seat:
     def time(self, shown: float) -> float:
         """The time now, on the machine's clock, or on the loop's own if that is not it.
 
+        To be asked first of all: it may lead to other budgets than those of before.
+
         Args:
             shown: What the loop's clock shows.
         """
+        if self.is_dismissed:
+            self.shared.readmit(self)
         if not self.is_apart:
             now = machine_now()
             if shown - now <= self.offset or not self.loop.has_jumped(shown):
