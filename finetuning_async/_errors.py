@@ -320,9 +320,10 @@ class RateLimitError(APIStatusError):
     @property
     def budget(self) -> str | None:
         """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
-        return {"GENERATION_RATE_LIMITED": "creates", "RATE_LIMITED": "reads"}.get(
-            self.code or ""
-        )
+        # Not before: with the client's name alone few modules come.
+        from finetuning_async._rate_codes import budget_of
+
+        return budget_of(self.code)
 
     def __str__(self) -> str:
         wait = self.retry_after

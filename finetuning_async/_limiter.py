@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
-from finetuning_async._line import CODES, LocalLine
+from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
+from finetuning_async._rate_codes import budget_of, is_rate_refusal
 from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 
 if TYPE_CHECKING:
@@ -31,19 +32,8 @@ if TYPE_CHECKING:
 
 BUDGETS: Final = ("creates", "reads")
 
-BUDGET_OF_CODE: Final = {code: budget for budget, code in CODES.items()}
-"""The codes of a 429 that close a gate, and whose gate it is."""
-
 LINGER: Final = 5.0
 """Seconds for which the bytes of a request that was given up may still arrive."""
-
-
-def is_rate_refusal(facts: AnswerFacts) -> bool:
-    """Whether an answer is a 429 for too many requests, not for a full queue or day.
-
-    One without a readable code comes from something in front of the service and counts.
-    """
-    return facts.status == 429 and (facts.code is None or facts.code in BUDGET_OF_CODE)
 
 
 class Permit:
@@ -120,6 +110,7 @@ class Limiter:
         self._max_pause = max_pause
         self._settled: dict[Route, Route] = {}
         self._loop: object = None
+        self._now: Callable[[], float] = anyio.current_time
         self._lines: dict[Route, Line] = {}
 
     def __repr__(self) -> str:
@@ -136,9 +127,10 @@ class Limiter:
         return self._try(route, first=False)
 
     def _try(self, route: Route, *, first: bool) -> Permit | None:
-        now = anyio.current_time()
+        lines = self._lines_of(route)
+        now = self._now()
         leases: list[tuple[Line, Any]] = []
-        for line in self._lines_of(route):
+        for line in lines:
             ticket = line.try_take(now, first=first)
             if ticket is None:
                 _give_back(leases, now)
@@ -218,7 +210,7 @@ class Limiter:
         facts: AnswerFacts,
     ) -> None:
         """Book an answer that arrived now; `Permit.answered` calls this."""
-        now = anyio.current_time()
+        now = self._now()
         budget = self._learn_budget(route, facts)
         for line, ticket in leases:
             if budget is None:
@@ -227,7 +219,7 @@ class Limiter:
                 line.answered(ticket, now, facts)
             else:
                 line.unsent(ticket, now)
-        if is_rate_refusal(facts):
+        if is_rate_refusal(facts.status, facts.code):
             self._close_gates(route, leases, facts)
         for line, _ in leases:
             line.wake()
@@ -243,10 +235,11 @@ class Limiter:
         Both, where they differ: the service lists ``RATE_LIMITED`` for creates too, and
         whatever it means by it, that create must wait as well.
         """
-        now = anyio.current_time()
+        now = self._now()
         tickets: dict[Line, Any] = dict.fromkeys(self._lines_of(route))
-        if facts.code is not None:
-            tickets[self._lines[BUDGET_OF_CODE[facts.code]]] = None
+        named = budget_of(facts.code)
+        if named is not None:
+            tickets[self._lines[named]] = None
         tickets.update((line, ticket) for line, ticket in leases if line in tickets)
         for line, ticket in tickets.items():
             line.refused(now, facts.retry_after, ticket)
@@ -262,8 +255,9 @@ class Limiter:
         return self._settled.get(route)
 
     def _told(self, facts: AnswerFacts) -> Route | None:
-        if is_rate_refusal(facts) and facts.code is not None:
-            return BUDGET_OF_CODE[facts.code]
+        named = budget_of(facts.code)
+        if named is not None and is_rate_refusal(facts.status, facts.code):
+            return named
         if self._limits is None or facts.limit is None:
             return None
         limits = {name: getattr(self._limits, name).limit for name in BUDGETS}
@@ -296,9 +290,11 @@ class Limiter:
 
 
 class LocalRateLimiter(Limiter):
-    """The turns of an account in one process.
+    """The turns of an account in one event loop, for the clients they are given to.
 
-    Every client has one; give the same to two clients whose keys belong to one account.
+    Clients without one share the turns of their key with all of the process; give the
+    same to two clients whose keys belong to one account. In another event loop it
+    begins anew.
 
     Example:
         limiter = LocalRateLimiter()
