@@ -1,7 +1,8 @@
 """The book of an account that several processes share. Pure: `now` is passed in.
 
     Book       the two budgets, the lines before them, who has a turn, the queue
-    exchange   one step of a store that keeps the book as a text
+    turn_page  one exchange, from the text of a book to its next one
+    BookStore  exchanges with a store that keeps the text
 
 A place in a line is granted as soon as it is the first and the budget allows it, by
 whichever process looks next; its owner fetches the turn when it asks again. So a
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from finetuning_async._rate_limits import RateLimits
+    from finetuning_async._store_protocol import StateStore
     from finetuning_async._store_words import Note, Request
     from finetuning_async._wire import AnswerFacts, Route
 
@@ -153,7 +155,7 @@ class Book:
         if is_stranger and not self.members:
             self.held_until = now + self._until_all_have_spoken()
         member = self.members.setdefault(request.process, Member(now))
-        is_late = request.number <= member.number
+        is_late = request.number < member.number  # the same one: its answer was lost
         if not is_late:
             self._hear(request, member, now)
         self._sweep(now)
@@ -404,9 +406,7 @@ class Book:
 def turn_page(
     text: str | None, request: Request, *, now: float, rng: random.Random
 ) -> tuple[str, Reply]:
-    """One exchange of a store that keeps the book as a text.
-
-    Whoever calls it holds a lock from reading the text to writing it.
+    """One exchange with a book that is kept as a text.
 
     Args:
         text: What was written last; `None` if nothing was. What cannot be read counts
@@ -435,3 +435,32 @@ def turn_page(
     book = Book(request.limits, rng, epoch)
     reply = book.exchange(request, now)
     return book.to_text(), reply
+
+
+NAME: Final = "limits"
+"""Of the book, among the states of an account."""
+
+
+class BookStore:
+    """The book of an account as a `Store`.
+
+    Args:
+        states: Where its text is kept.
+        rng: Where jitter and the name of a new book come from.
+    """
+
+    def __init__(self, states: StateStore, rng: random.Random) -> None:
+        self._states = states
+        self._rng = rng
+
+    async def exchange(self, request: Request) -> Reply:
+        """As `Store.exchange`.
+
+        Raises:
+            Exception: Any; see `StateStore.update`.
+        """
+
+        def step(text: str | None, now: float) -> tuple[str, Reply]:
+            return turn_page(text, request, now=now, rng=self._rng)
+
+        return await self._states.update(NAME, step)

@@ -17,6 +17,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._limiter import Limiter
 from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
+from finetuning_async._store_book import BookStore
 from finetuning_async._store_link import Link
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from finetuning_async._line import Line
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._rate_limits import BudgetStatus, RateLimits
-    from finetuning_async._store_words import Store
+    from finetuning_async._store_protocol import StateStore
     from finetuning_async._ticket import Ticket
     from finetuning_async._wire import AnswerFacts, Route
 
@@ -194,7 +195,7 @@ class StoreLimiter(Limiter):
 
     def __init__(
         self,
-        connect: Callable[[str], Store],
+        connect: Callable[[str], StateStore],
         *,
         account: str | None,
         timeout: float,
@@ -208,6 +209,8 @@ class StoreLimiter(Limiter):
         self._bound_in: object = None
         self._registers: list[Callable[[], int]] = []
         self._link: Link | None = None
+        self._states: StateStore | None = None
+        self._states_in: object = None
 
     def bind(
         self, account: str, limits: RateLimits | None, under_way: Callable[[], int]
@@ -233,6 +236,13 @@ class StoreLimiter(Limiter):
         """Where the processes of the account share their polling, if they do."""
         return None
 
+    def states(self) -> StateStore:
+        """The states of the account, as the running event loop reaches them."""
+        loop = current_token()
+        if self._states is None or self._states_in != loop:
+            self._states, self._states_in = self._connect(self._account or ""), loop
+        return self._states
+
     async def flush(self) -> None:
         """Tell the store what became of permits."""
         if self._link is not None:
@@ -241,7 +251,7 @@ class StoreLimiter(Limiter):
     def _new_lines(self) -> dict[Route, Line]:
         limits = self._limits
         self._link = link = Link(
-            self._connect(self._account or ""),
+            BookStore(self.states(), self._rng),
             limits,
             timeout=self._timeout,
             rng=self._rng,
