@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from finetuning_async._ticket import Ticket
 
 
-class Ours:
-    """A `Limiter` and nothing else."""
+class Through:
+    """A process that asks a limiter."""
 
-    def __init__(self, setting: Setting) -> None:
-        limit = RateLimit(setting.limit, per=setting.per)
-        self.limiter = Limiter(RateLimits(creates=limit), rng=random.Random(1))
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
 
     async def request(self, send: Send) -> None:
         """Have one request served."""
@@ -45,8 +44,21 @@ class Ours:
                 retry_after=response.retry_after,
             )
             permit.answered(facts)
+            await self.limiter.flush()
             if not refused:
                 return
+
+
+class Ours(Through):
+    """A `Limiter` and nothing else."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(Limiter(limits_of(setting), rng=random.Random(1)))
+
+
+def limits_of(setting: Setting) -> RateLimits:
+    """What the account may send."""
+    return RateLimits(creates=RateLimit(setting.limit, per=setting.per))
 
 
 class _SentNotAnswered(TokenBucket):
