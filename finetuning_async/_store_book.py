@@ -1,9 +1,5 @@
 """The book of an account that several processes share. Pure: `now` is passed in.
 
-    Book       the two budgets, the lines before them, who has a turn, the queue
-    turn_page  one exchange, from the text of a book to its next one
-    BookStore  exchanges with a store that keeps the text
-
 A place in a line is granted as soon as it is the first and the budget allows it, by
 whichever process looks next; its owner fetches the turn when it asks again. So a
 process that sleeps holds nobody up, and one that died loses its places a little after
@@ -13,33 +9,26 @@ is taken as over `Request.timeout` seconds later and comes back a period after t
 
 from __future__ import annotations
 
-import json
-import logging
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from finetuning_async._queue_gate import QueueGate
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_codes import is_queue_full
-from finetuning_async._rule_memory import memory_of, remember
+from finetuning_async._store_entries import Lease, Member, Place
 from finetuning_async._store_words import Reply, Told
-from finetuning_async._ticket import Ticket
 from finetuning_async._wire import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from finetuning_async._rate_limits import RateLimits
-    from finetuning_async._store_protocol import StateStore
+    from finetuning_async._rate_limits import RateLimit, RateLimits
     from finetuning_async._store_words import Note, Request
+    from finetuning_async._ticket import Ticket
     from finetuning_async._wire import AnswerFacts, Route
 
-logger = logging.getLogger("finetuning_async")
-
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the text; another one is not read, and the book begins anew."""
 
 SLACK: Final = 2.0
@@ -57,65 +46,11 @@ in case that others give up; and while it depends on an answer that others wait 
 TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
 
-UNREADABLE: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""What a text raises that is no book."""
-
-MOST_SAID: Final = 200
-"""Characters of such an error, in the log."""
+BUDGETS: Final[tuple[Route, ...]] = ("creates", "reads")
 
 
-@attrs.define(eq=False)
-class Place:
-    """One that waits in a line."""
-
-    id: str
-    process: str
-    first: bool
-
-
-@attrs.define(eq=False)
-class Lease:
-    """One that may go, or is out.
-
-    Attributes:
-        process: Whose.
-        budget: From which.
-        ticket: Of the budget.
-        until: When it is taken as sent and over.
-        is_known: Whether its owner was told.
-    """
-
-    process: str
-    budget: Route
-    ticket: Ticket
-    until: float
-    is_known: bool = False
-
-
-@attrs.define(eq=False)
-class Member:
-    """A process.
-
-    Attributes:
-        seen_at: When it last said something.
-        expected_by: When it will have said something, if it lives and has places.
-        number: Of its last request.
-        serial: Of its last note.
-        under_way: Tracks.
-    """
-
-    seen_at: float
-    expected_by: float = -inf
-    number: int = 0
-    serial: int = 0
-    under_way: int = 0
+class _Kept(Protocol):
+    def to_state(self) -> dict[str, Any]: ...
 
 
 class Book:
@@ -134,15 +69,11 @@ class Book:
         self, limits: RateLimits | None, rng: random.Random, epoch: str
     ) -> None:
         self.epoch = epoch
-        self.budgets = {
-            "creates": RateBudget(None if limits is None else limits.creates, rng),
-            "reads": RateBudget(None if limits is None else limits.reads, rng),
+        self.budgets: dict[Route, RateBudget] = {
+            name: RateBudget(_limit_of(limits, name), rng) for name in BUDGETS
         }
-        self.per = {
-            "creates": 60.0 if limits is None else limits.creates.per,
-            "reads": 60.0 if limits is None else limits.reads.per,
-        }
-        self.lines: dict[Route, list[Place]] = {"creates": [], "reads": []}
+        self.per = {name: _period_of(limits, name) for name in BUDGETS}
+        self.lines: dict[Route, list[Place]] = {name: [] for name in BUDGETS}
         self.leases: dict[str, Lease] = {}
         self.members: dict[str, Member] = {}
         self.queue = QueueGate()
@@ -358,108 +289,67 @@ class Book:
             newcomer_in=budget.earliest_behind(now, waiting) - now,
         )
 
-    # As text.
+    # As it is kept.
 
-    def to_text(self) -> str:
-        """The book as JSON."""
-        return json.dumps(
-            {
-                "version": VERSION,
-                "epoch": self.epoch,
-                "budgets": {n: memory_of(b) for n, b in self.budgets.items()},
-                "lines": {
-                    n: [[p.id, p.process, p.first] for p in line]
-                    for n, line in self.lines.items()
-                },
-                "leases": {n: attrs.asdict(le) for n, le in self.leases.items()},
-                "members": {n: attrs.asdict(m) for n, m in self.members.items()},
-                "queue": vars(self.queue),
-                "held_until": self.held_until,
-            },
-            separators=(",", ":"),
-        )
+    def to_state(self) -> dict[str, Any]:
+        """The book, as JSON with infinities; see `from_state`."""
+        return {
+            "version": VERSION,
+            "epoch": self.epoch,
+            "budgets": _states(self.budgets),
+            "lines": {n: [p.to_state() for p in ln] for n, ln in self.lines.items()},
+            "leases": _states(self.leases),
+            "members": _states(self.members),
+            "queue": self.queue.to_state(),
+            "held_until": self.held_until,
+        }
 
-    def load(self, text: str, now: float) -> None:
-        """Take what another book of the account wrote.
+    @classmethod
+    def from_state(
+        cls, state: dict[str, Any], limits: RateLimits | None, rng: random.Random
+    ) -> Self:
+        """The book that `to_state` told, for the process that asks.
 
         Raises:
-            Exception: It is no such text; one of `UNREADABLE`.
+            Exception: It is no such state; one of `UNREADABLE`.
         """
-        data: dict[str, Any] = json.loads(text)
-        if data["version"] != VERSION:
-            raise ValueError(f"version {data['version']} of a book is not known")
-        for name, budget in self.budgets.items():
-            remember(budget, data["budgets"][name])
-            self.lines[name] = [Place(*row) for row in data["lines"][name]]
-        for name, row in data["leases"].items():
-            self.leases[name] = Lease(**row | {"ticket": Ticket(**row["ticket"])})
-        self.members = {n: Member(**row) for n, row in data["members"].items()}
-        vars(self.queue).update(data["queue"])
-        self.held_until = data["held_until"]
-        self.epoch = data["epoch"]
+        if state["version"] != VERSION:
+            raise ValueError(f"version {state['version']} of a book is not known")
+        book = cls(limits, rng, state["epoch"])
+        for name in BUDGETS:
+            budget, line = state["budgets"][name], state["lines"][name]
+            book.budgets[name] = RateBudget.from_state(
+                budget, _limit_of(limits, name), rng
+            )
+            book.lines[name] = [Place.from_state(place) for place in line]
+        leases, members = state["leases"].items(), state["members"].items()
+        book.leases = {name: Lease.from_state(each) for name, each in leases}
+        book.members = {name: Member.from_state(each) for name, each in members}
+        book.queue = QueueGate.from_state(state["queue"])
+        book.held_until = state["held_until"]
+        return book
+
+    def check_holds(self, now: float) -> None:
+        """Check that nobody is held for longer than the rules ever hold.
+
+        Raises:
+            ValueError: Somebody is, or for a time that is no number.
+        """
         holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
-        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):  # or NaN
+        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):
             raise ValueError(f"it holds everybody until {holds}, and it is {now}")
 
 
-def turn_page(
-    text: str | None, request: Request, *, now: float, rng: random.Random
-) -> tuple[str, Reply]:
-    """One exchange with a book that is kept as a text.
-
-    Args:
-        text: What was written last; `None` if nothing was. What cannot be read counts
-            as nothing.
-        request: What a process says.
-        now: Seconds of the store's own clock, which must not be another one next time.
-        rng: Where jitter and the name of a new book come from.
-
-    Returns:
-        The text to write, and what to answer.
-    """
-    epoch = f"{rng.getrandbits(64):016x}"
-    if text is not None:
-        try:
-            book = Book(request.limits, rng, epoch)
-            book.load(text, now)
-            reply = book.exchange(request, now)
-            return book.to_text(), reply
-        except UNREADABLE as error:
-            logger.warning(
-                "what was kept of the rate limits cannot be read (%s: %s); it begins"
-                " anew",
-                type(error).__name__,
-                str(error)[:MOST_SAID],
-            )
-    book = Book(request.limits, rng, epoch)
-    reply = book.exchange(request, now)
-    return book.to_text(), reply
+def _limit_of(limits: RateLimits | None, name: Route) -> RateLimit | None:
+    if limits is None:
+        return None
+    return limits.creates if name == "creates" else limits.reads
 
 
-NAME: Final = "limits"
-"""Of the book, among the states of an account."""
+def _period_of(limits: RateLimits | None, name: Route) -> float:
+    limit = _limit_of(limits, name)
+    return 60.0 if limit is None else limit.per
 
 
-class BookStore:
-    """The book of an account as a `Store`.
-
-    Args:
-        states: Where its text is kept.
-        rng: Where jitter and the name of a new book come from.
-    """
-
-    def __init__(self, states: StateStore, rng: random.Random) -> None:
-        self._states = states
-        self._rng = rng
-
-    async def exchange(self, request: Request) -> Reply:
-        """As `Store.exchange`.
-
-        Raises:
-            Exception: Any; see `StateStore.update`.
-        """
-
-        def step(text: str | None, now: float) -> tuple[str, Reply]:
-            return turn_page(text, request, now=now, rng=self._rng)
-
-        return await self._states.update(NAME, step)
+def _states(each: Mapping[str, _Kept]) -> dict[str, Any]:
+    return {name: kept.to_state() for name, kept in each.items()}

@@ -17,7 +17,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._limiter import Limiter
 from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
-from finetuning_async._store_book import BookStore
+from finetuning_async._store_exchange import BookStore
 from finetuning_async._store_link import Link
 
 if TYPE_CHECKING:

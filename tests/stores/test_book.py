@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_book import SLACK, turn_page
+from finetuning_async._store_book import SLACK
+from finetuning_async._store_exchange import turn_page
 from finetuning_async._store_words import Ask, Note, Reply, Request
 from finetuning_async._wire import AnswerFacts
 

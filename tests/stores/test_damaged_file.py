@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from finetuning_async import AnswerFacts, RateLimitError, RateLimits
-from finetuning_async._store_book import turn_page
+from finetuning_async._store_exchange import turn_page
 from finetuning_async._store_words import Request
 from finetuning_async.shared import SharedRateLimiter
 
