@@ -80,7 +80,7 @@ class Book:
         self.held_until = -inf
 
     def exchange(self, request: Request, now: float) -> Reply:
-        """Take what a process says, and answer."""
+        """Take what a process says, and answer; `announce` is to follow."""
         is_stranger = request.epoch not in (None, self.epoch)
         if is_stranger and not self.members:
             self.held_until = now + self._until_all_have_spoken()
@@ -88,19 +88,28 @@ class Book:
         is_late = request.number < member.number  # the same one: its answer was lost
         if not is_late:
             self._hear(request, member, now)
-        self._sweep(now)
+        self._sweep(request.process, now)
         if not is_stranger:  # what it has sent of late is told next
             self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
-        wait = self._wait(request.process, now)
-        member.expected_by = now + wait + SLACK
         return Reply(
             epoch=self.epoch,
             granted=granted,
-            wait=wait,
+            wait=self._wait(request.process, now),
             budgets={name: self._told(name, now) for name in self.budgets},
             processes=len(self.members),
         )
+
+    def is_announced(self, request: Request, reply: Reply, now: float) -> bool:
+        """Whether its process will be missed late enough if nothing is written."""
+        member = self.members[request.process]
+        return member.expected_by >= now + reply.wait + SLACK / 2
+
+    def announce(self, request: Request, reply: Reply, now: float) -> None:
+        """Write down that a process was here, and when it comes back."""
+        member = self.members[request.process]
+        member.seen_at, member.expected_by = now, now + reply.wait + SLACK
+        member.number = max(member.number, request.number)
 
     def _until_all_have_spoken(self) -> float:
         """Seconds after which those who wait have said what the last book held."""
@@ -109,8 +118,6 @@ class Book:
     # What a process says.
 
     def _hear(self, request: Request, member: Member, now: float) -> None:
-        member.seen_at, member.number = now, request.number
-        member.expected_by = inf  # it is here
         member.under_way = request.under_way
         ended: dict[tuple[str, Route], Ticket] = {}
         for note in request.notes:
@@ -185,9 +192,9 @@ class Book:
 
     # What time brings.
 
-    def _sweep(self, now: float) -> None:
-        """Give up what belongs to processes that are gone."""
-        gone = {name for name, m in self.members.items() if m.expected_by < now}
+    def _sweep(self, here: str, now: float) -> None:
+        """Give up what belongs to processes that are gone; one is `here`."""
+        gone = {n for n, m in self.members.items() if m.expected_by < now and n != here}
         for budget, line in self.lines.items():
             self.lines[budget] = [p for p in line if p.process not in gone]
         for process in gone:

@@ -56,7 +56,7 @@ def turn_page(
         try:
             book = Book.from_state(json.loads(text), request.limits, rng)
             book.check_holds(now)
-            return _turned(book, request, now)
+            return _turned(text, book, request, now)
         except UNREADABLE as error:
             logger.warning(
                 "what was kept of the rate limits cannot be read (%s: %s); it begins"
@@ -64,14 +64,22 @@ def turn_page(
                 type(error).__name__,
                 str(error)[:MOST_SAID],
             )
-    return _turned(
-        Book(request.limits, rng, f"{rng.getrandbits(64):016x}"), request, now
-    )
+    book = Book(request.limits, rng, f"{rng.getrandbits(64):016x}")
+    return _turned("", book, request, now)
 
 
-def _turned(book: Book, request: Request, now: float) -> tuple[str, Reply]:
+def _turned(text: str, book: Book, request: Request, now: float) -> tuple[str, Reply]:
+    """The text it was, if nothing happened; of forty that wait few so write."""
     reply = book.exchange(request, now)
-    return json.dumps(book.to_state(), separators=(",", ":")), reply
+    is_quiet = not request.notes and book.is_announced(request, reply, now)
+    if is_quiet and _written(book) == text:
+        return text, reply
+    book.announce(request, reply, now)
+    return _written(book), reply
+
+
+def _written(book: Book) -> str:
+    return json.dumps(book.to_state(), separators=(",", ":"))
 
 
 class BookStore:

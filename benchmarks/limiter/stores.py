@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import anyio
 import anyio.lowlevel
 
 from benchmarks import _postgres, _redis
@@ -82,6 +83,14 @@ class WaitingRedis:
             return registered(keys=keys, args=args)
 
         return run
+
+    async def blpop(self, keys: list[str], timeout: float) -> Any:
+        """As a `redis.asyncio.Redis` does, for one key."""
+        with anyio.move_on_after(timeout):
+            while (found := self._server.lpop(keys[0])) is None:  # noqa: ASYNC110 - the server sets no event
+                await anyio.sleep(0.001)
+            return keys[0], found
+        return None
 
 
 class TwoProcesses:

@@ -2,17 +2,19 @@
 
 A state is a hash: the text, a stamp that each write gives anew, and the clock. Reading
 takes one round trip, with the server's time; writing another, done by the server only
-if the stamp is still the one that was read. Whoever lost `RACES` races takes a lock for
-the next one, a key that expires; from then on all wait for it, so each has its turn
-even where many contend. The stamp fences: one that slept with the lock, or lost it,
-overwrites nothing.
+if the stamp is still the one that was read.
+
+Where many contend, most would lose that race. So whoever lost one takes a lock, a key
+that expires, for the next; and as long as there is a lock, whoever comes stands in a
+line, and is handed the lock with what was written last. The stamp fences: one that
+slept with the lock, and lost it, overwrites nothing. Of those in the line who die or
+give up each holds the rest up for `LOCKED` at most.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-
-import anyio
 
 if TYPE_CHECKING:
     import random
@@ -25,41 +27,73 @@ T = TypeVar("T")
 VERSION: Final = 2
 """Of what is kept; another one has keys of its own."""
 
-READ: Final = """
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return {} end
-if ARGV[2] ~= '0' then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
-return {redis.call('HMGET', KEYS[1], 'state', 'stamp', 'at', 'ahead'),
-  redis.call('TIME')}
+LOCKED: Final = 0.2
+"""Seconds for which the lock is held at most; an update takes a few milliseconds."""
+
+PATIENCE: Final = 0.3
+"""Seconds in the line after which one looks again; above `LOCKED`."""
+
+KEPT: Final = 86_400
+"""Seconds without a word after which all is forgotten: a day."""
+
+_SHOW: Final = """
+local state, lock, line = KEYS[1], KEYS[2], KEYS[3]
+local me, clock = ARGV[1], redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function show()
+  local kept = redis.call('HMGET', state, 'state', 'stamp', 'at', 'ahead')
+  return cjson.encode({kept[1], kept[2], kept[3], kept[4], clock[1], clock[2]})
+end
+local function give(owner) redis.call('SET', lock, owner, 'PX', LOCKED_MS) end
 """
-"""The state and the time, unless another holds the lock; takes it, if asked to."""
+
+LOOK: Final = """
+local owner = redis.call('GET', lock)
+if owner and owner ~= me then
+  redis.call('RPUSH', line, (now + PATIENCE_MS) .. ':' .. me)
+  redis.call('PEXPIRE', line, 2 * PATIENCE_MS)
+  return false
+end
+if ARGV[2] == '1' then give(me) end
+return show()
+"""
+"""What is kept, and the time; takes the lock, if asked to. Nothing, if another has it:
+then the caller stands in the line."""
 
 WRITE: Final = """
-local stamp = redis.call('HGET', KEYS[1], 'stamp') or ''
-local is_done = stamp == ARGV[2]
-if stamp ~= ARGV[1] and not is_done then return 0 end
-if not is_done then
-  redis.call('HSET', KEYS[1], 'stamp', ARGV[2], 'state', ARGV[3], 'at', ARGV[4],
+local stamp = redis.call('HGET', state, 'stamp') or ''
+if stamp ~= ARGV[2] and stamp ~= me then return 0 end
+if stamp ~= me then
+  redis.call('HSET', state, 'stamp', me, 'state', ARGV[3], 'at', ARGV[4],
     'ahead', ARGV[5])
-  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+  redis.call('EXPIRE', state, KEPT)
 end
-if redis.call('GET', KEYS[2]) == ARGV[7] then redis.call('DEL', KEYS[2]) end
+if redis.call('GET', lock) ~= me then return 1 end
+redis.call('DEL', lock)
+local waits = redis.call('LPOP', line)
+while waits do
+  local until_ms, id = string.match(waits, '(%d+):(.+)')
+  if tonumber(until_ms) > now then
+    give(id)
+    redis.call('RPUSH', lock .. ':' .. id, show())
+    redis.call('PEXPIRE', lock .. ':' .. id, LOCKED_MS)
+    break
+  end
+  waits = redis.call('LPOP', line)
+end
 return 1
 """
-"""Said again, because its answer was lost, it says again that it was done."""
+"""Whether it was written; hands the lock on. Said again, since its answer was lost, it
+says again that it was done."""
 
-RACES: Final = 1
-"""Races that may be lost before the lock is taken."""
 
-LOCKED_MS: Final = 200
-"""Milliseconds for which the lock is held at most; an update takes a few."""
-
-SHORTEST_LOOK: Final = 0.002
-LONGEST_LOOK: Final = 0.008
-"""Seconds between two looks at a lock that another holds."""
-
-KEPT_MS: Final = 86_400_000
-"""A day without a word, and all is forgotten."""
+def script(body: str) -> str:
+    """A whole one: what all have in common, with the numbers in it, and `body`."""
+    text = _SHOW + body
+    numbers = {"LOCKED_MS": LOCKED * 1000, "PATIENCE_MS": PATIENCE * 1000, "KEPT": KEPT}
+    for name, number in numbers.items():
+        text = text.replace(name, f"{number:.0f}")
+    return text
 
 
 class _Found(NamedTuple):
@@ -88,8 +122,9 @@ class RedisStore:
         rng: random.Random,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._read = client.register_script(READ)
-        self._write = client.register_script(WRITE)
+        self._client = client
+        self._read = client.register_script(script(LOOK))
+        self._write = client.register_script(script(WRITE))
         self._account = account
         self._rng = rng
         self._clock = clock
@@ -98,9 +133,9 @@ class RedisStore:
         return f"<RedisStore {self._account}>"
 
     def keys_of(self, name: str) -> list[str]:
-        """Of a state and its lock; with one hash tag, to lie together in a cluster."""
+        """Of a state, its lock and its line; one hash tag, one node of a cluster."""
         key = f"finetuning:{VERSION}:{{{self._account}}}:{name}"
-        return [key, f"{key}:lock"]
+        return [key, f"{key}:lock", f"{key}:line"]
 
     async def update(self, name: str, step: Step[T]) -> T:
         """As `StateStore.update`.
@@ -108,43 +143,35 @@ class RedisStore:
         Raises:
             redis.exceptions.RedisError: The server did not answer.
         """
-        keys, stamp = self.keys_of(name), f"{self._rng.getrandbits(80):020x}"
-        races = 0
+        keys, me = self.keys_of(name), f"{self._rng.getrandbits(80):020x}"
+        locks = False
         while True:
-            locks = races >= RACES
-            found = await self._look(keys, stamp, LOCKED_MS if locks else 0)
-            if found is None:  # another holds the lock
-                races = RACES
-                await anyio.sleep(self._rng.uniform(SHORTEST_LOOK, LONGEST_LOOK))
+            told = await self._read(keys=keys, args=[me, int(locks)])
+            if told is None:
+                locks = True
+                told = await self._handed(keys, me)
+            if told is None:
                 continue
+            found = self._found(told)
             after, result = step(found.state, found.now)
             if after == found.state and not locks:
                 return result
-            if await self._replace(keys, found, stamp, after):
+            args = [me, found.stamp, after, repr(found.now), repr(found.ahead)]
+            if await self._write(keys=keys, args=args):
                 return result
-            races += 1
+            locks = True
 
-    async def _look(self, keys: list[str], holder: str, lock: int) -> _Found | None:
-        told = await self._read(keys=keys, args=[holder, lock])
-        if not told:
-            return None
-        (state, stamp, at, ahead), (seconds, micros) = told
-        last, ahead = float(at or 0), float(ahead or 0)
-        now = int(seconds) + int(micros) / 1e6 + ahead
+    async def _handed(self, keys: list[str], me: str) -> Any:
+        """Wait in the line; what was written last, `None` if it takes too long."""
+        got = await self._client.blpop([f"{keys[1]}:{me}"], timeout=PATIENCE)
+        return None if got is None else got[1]
+
+    def _found(self, told: str | bytes) -> _Found:
+        state, stamp, at, ahead, seconds, micros = json.loads(told)
+        last, later = float(at or 0), float(ahead or 0)
+        now = int(seconds) + int(micros) / 1e6 + later
         if self._clock is not None:
             now = self._clock()
         if now < last:  # the server's clock was set back
-            ahead, now = ahead + last - now, last
-        return _Found(_text(state), _text(stamp) or "", now, ahead)
-
-    async def _replace(
-        self, keys: list[str], found: _Found, stamp: str, state: str
-    ) -> bool:
-        """Write a state; whether nobody else had written one since it was read."""
-        args = [found.stamp, stamp, state, repr(found.now), repr(found.ahead)]
-        return bool(await self._write(keys=keys, args=[*args, KEPT_MS, stamp]))
-
-
-def _text(told: bytes | str | None) -> str | None:
-    """What the server said; bytes, unless the URL asks for text."""
-    return told.decode() if isinstance(told, bytes) else told
+            later, now = later + last - now, last
+        return _Found(None if state is False else state, stamp or "", now, later)

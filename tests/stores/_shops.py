@@ -119,6 +119,13 @@ class WaitingRedis:
 
         return run
 
+    async def blpop(self, keys: list[str], timeout: float) -> Any:
+        with anyio.move_on_after(timeout):
+            while (found := self._server.lpop(keys[0])) is None:  # noqa: ASYNC110 - the server sets no event
+                await anyio.sleep(0.001)
+            return keys[0], found
+        return None
+
 
 class LoopClock:
     """The loop's clock as that of the machine."""

@@ -58,7 +58,7 @@ def test_a_note_that_is_told_twice_is_taken_once(page: Page) -> None:
 
 
 def test_a_request_that_comes_late_is_not_acted_on(page: Page) -> None:
-    page.say("a", 9)
+    page.say("a", 9, under_way=1)
     assert page.ask("a", 5, "a1") == frozenset()
     assert page.ask("b", 1, "b1") == {"b1"}
 
