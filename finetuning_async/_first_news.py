@@ -160,10 +160,12 @@ class FirstNews:
         """
         if ticket is not None and ticket.on_credit:
             self._was_misled = True
-        self._credit = 0.0
-        self._expires = -inf
-        self._silent = 0
+        self.forget()
         self.was_refused = True
+
+    def forget(self) -> None:
+        """What was heard may be out of date: ask again before rushing."""
+        self._credit, self._expires, self._silent = 0.0, -inf, 0
 
     def credit(self, now: float) -> float:
         """How many more are known to be taken; may be negative or `inf`."""

@@ -39,12 +39,12 @@ MOST_BELIEVED = 10**9
 class _Pace:
     """The rules that need to know the limit."""
 
-    __slots__ = ("bucket", "counter", "limit", "news", "others", "reserved")
+    __slots__ = ("bucket", "counter", "limit", "most", "news", "others")
 
     def __init__(self, limit: RateLimit) -> None:
         held = _held(limit)
         self.limit = limit.limit
-        self.reserved = 0
+        self.most: int | None = None
         self.bucket = TokenBucket(limit.limit, held)
         self.counter = SlidingCounter(limit.limit, held)
         self.news = FirstNews(limit.per)
@@ -79,7 +79,7 @@ class _Pace:
 
     def _token(self, now: float) -> float:
         """When a token is there that is neither ours nor somebody else's."""
-        reserved = min(self.reserved, self.bucket.limit - 1)  # one is always ours
+        reserved = self._reserved()
         turn = self.bucket.earliest(now, reserved)
         taken = max(self.others.taken(now), reserved)
         if taken == reserved or self.news.was_refused:
@@ -87,6 +87,10 @@ class _Pace:
         if not self.news.hears:
             return max(turn, self.others.until)  # how many they are is a guess
         return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
+
+    def _reserved(self) -> int:
+        """Tokens that are left to other processes."""
+        return 0 if self.most is None else max(self.bucket.limit - self.most, 0)
 
     def _proof(self, now: float) -> float:
         """When the service is known to take it, or may be asked."""
@@ -98,7 +102,8 @@ class _Pace:
                 return now
             if credit < 1 and ask <= now:
                 return now
-        tested = self.counter.earliest(now, self.others.taken(now))
+        taken = max(self.others.taken(now), self._reserved())
+        tested = self.counter.earliest(now, taken)
         if not self.news.is_fresh(now) or self.others.were_there(now):
             return max(tested, ask)  # what others sent is not in the test
         return tested if self.counter.is_on else min(tested, self.news.patience(now))
@@ -256,10 +261,27 @@ class RateBudget:
         """When the gate of the last 429 opens; in the past if none holds."""
         return self._gate.opens_at
 
-    def reserve(self, tokens: int) -> None:
-        """Leave so many tokens to others, but for one; at least 0."""
+    def keep_to(self, most: int) -> None:
+        """Use no more than so many tokens at a time; at least 0."""
         if self._pace is not None:
-            self._pace.reserved = tokens
+            self._pace.most = most
+
+    def ask_anew(self) -> None:
+        """Others may have sent what nobody told of: one request goes first."""
+        if self._pace is not None:
+            self._pace.news.forget()
+
+    def free(self, now: float) -> int:
+        """Tokens that are neither ours nor somebody else's; at least 0."""
+        if self._pace is None:
+            return 0
+        return max(self._pace.bucket.free(now) - self._pace.others.taken(now), 0)
+
+    def charged(self, now: float) -> int:
+        """Tokens that are out, or coming back."""
+        if self._pace is None:
+            return 0
+        return self._pace.bucket.limit - self._pace.bucket.free(now)
 
     def earliest(self, now: float) -> float:
         """When the next request may go out, unless something is learned before.
@@ -360,5 +382,4 @@ class RateBudget:
             return 0
         if self._pace is None:
             return None
-        taken = self._pace.others.taken(now)
-        return max(self._pace.bucket.free(now) - taken, 1)
+        return max(self.free(now), 1)

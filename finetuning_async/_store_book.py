@@ -34,11 +34,26 @@ VERSION: Final = 3
 SLACK: Final = 2.0
 """Seconds by which a process may be late before its places are given up."""
 
+RENEWED: Final = 0.75
+"""Seconds after which one that waits is written down again, with or without news."""
+
+NOTICED: Final = 1.0
+"""Seconds in which one that has lost the store notices it."""
+
 SILENT: Final = 120.0
 """Seconds after which a process that said nothing is not counted any more, nor are its
 tracks: the service makes one in a minute or two."""
 
-LONGEST_WAIT: Final = 2.0
+REPORTING: Final = 2.0
+"""Seconds for which nobody has a turn after the store was emptied or paused: those who
+live say meanwhile what they have sent without it. Longer than `LONGEST_WAIT`, and than
+a process that goes alone takes to notice that the store is back."""
+
+SILENCE: Final = 2.2
+"""Seconds without a word from anybody that mean a pause, if somebody waits; a little
+longer than `LONGEST_WAIT`."""
+
+LONGEST_WAIT: Final = 1.75
 SHORTEST_WAIT: Final = 0.25
 """Seconds between two questions of one process, at a period of a minute: the longest,
 in case that others give up; and while it depends on an answer that others wait for."""
@@ -56,8 +71,9 @@ class _Kept(Protocol):
 class Book:
     """What is known of an account, and what follows from it.
 
-    One that takes the place of another which was lost gives no turns for a moment,
-    until all who wait have said what they had sent.
+    One that takes the place of another which was lost, or that nobody could reach for a
+    while, gives no turns for `REPORTING` seconds, until those who live have said what
+    they had sent. Then it goes on as a fresh process does: one request first.
 
     Args:
         limits: Of the process that asks; `None` for the gates of 429s alone.
@@ -73,17 +89,19 @@ class Book:
             name: RateBudget(_limit_of(limits, name), rng) for name in BUDGETS
         }
         self.per = {name: _period_of(limits, name) for name in BUDGETS}
+        self.scale = max(1.0, *(per / 60 for per in self.per.values()))
         self.lines: dict[Route, list[Place]] = {name: [] for name in BUDGETS}
         self.leases: dict[str, Lease] = {}
         self.members: dict[str, Member] = {}
         self.queue = QueueGate()
         self.held_until = -inf
+        self.held_since = -inf
+        self.silent_until = -inf
 
     def exchange(self, request: Request, now: float) -> Reply:
         """Take what a process says, and answer; `announce` is to follow."""
         is_stranger = request.epoch not in (None, self.epoch)
-        if is_stranger and not self.members:
-            self.held_until = now + self._until_all_have_spoken()
+        self._notice_a_loss(request, is_stranger, now)
         member = self.members.setdefault(request.process, Member(now))
         is_late = request.number < member.number  # the same one: its answer was lost
         if not is_late:
@@ -103,7 +121,7 @@ class Book:
     def is_announced(self, request: Request, reply: Reply, now: float) -> bool:
         """Whether its process will be missed late enough if nothing is written."""
         member = self.members[request.process]
-        return member.expected_by >= now + reply.wait + SLACK / 2
+        return member.expected_by >= now + reply.wait + SLACK - RENEWED
 
     def announce(self, request: Request, reply: Reply, now: float) -> None:
         """Write down that a process was here, and when it comes back."""
@@ -111,9 +129,37 @@ class Book:
         member.seen_at, member.expected_by = now, now + reply.wait + SLACK
         member.number = max(member.number, request.number)
 
-    def _until_all_have_spoken(self) -> float:
-        """Seconds after which those who wait have said what the last book held."""
-        return (LONGEST_WAIT + 0.5) * max(self.per.values()) / 60
+    # What others may have sent, and could not say.
+
+    def _notice_a_loss(self, request: Request, is_stranger: bool, now: float) -> None:
+        """Hold everybody, once, if some may have gone on without the store."""
+        if is_stranger:
+            is_lost, since = True, 0.0  # the store was emptied, once for this book
+        else:
+            is_lost = self._is_after_silence(request, now)
+            since = now
+            if request.alone and len(self.members) > 1:
+                since = now - request.alone
+                is_lost = is_lost or self._was_paused(request, since)
+        if is_lost and self.held_since < since:
+            self.held_since, self.held_until = now, now + REPORTING * self.scale
+            for budget in self.budgets.values():
+                budget.ask_anew()
+
+    def _is_after_silence(self, request: Request, now: float) -> bool:
+        """Whether nobody came for long, although another one waits."""
+        last = max((m.seen_at for m in self.members.values()), default=now)
+        if last > now - SILENCE * self.scale:
+            return False
+        self.silent_until = now
+        waiting = [place for line in self.lines.values() for place in line]
+        return any(place.process != request.process for place in waiting)
+
+    def _was_paused(self, request: Request, since: float) -> bool:
+        """Whether nobody else had the store while one was without it."""
+        others = [m for n, m in self.members.items() if n != request.process]
+        came = any(m.seen_at > since + NOTICED for m in others)
+        return not came or self.silent_until > since
 
     # What a process says.
 
@@ -294,6 +340,7 @@ class Book:
         return Told(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
+            free=budget.free(now),
         )
 
     # As it is kept.
@@ -309,6 +356,8 @@ class Book:
             "members": _states(self.members),
             "queue": self.queue.to_state(),
             "held_until": self.held_until,
+            "held_since": self.held_since,
+            "silent_until": self.silent_until,
         }
 
     @classmethod
@@ -334,6 +383,8 @@ class Book:
         book.members = {name: Member.from_state(each) for name, each in members}
         book.queue = QueueGate.from_state(state["queue"])
         book.held_until = state["held_until"]
+        book.held_since = state["held_since"]
+        book.silent_until = state["silent_until"]
         return book
 
     def check_holds(self, now: float) -> None:

@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import _machine, _postgres, _redis
-from benchmarks.shared._race import Race, race
 from benchmarks.shared._crowd import crowd
+from benchmarks.shared._race import Race, race
 
 
 def main(argv: list[str]) -> None:
@@ -66,7 +66,7 @@ def _crowd_row(news: bool) -> str:
     with _redis.running() as server:
         found = crowd(server.url, news=news)
     return (
-        f"{'all have news' if news else 'without news'}: {_percentiles(found.exchanges)}"
+        f"{'news' if news else 'no news'}: {_percentiles(found.exchanges)}"
         f"; a bare round trip beside it: {_percentiles(found.trips)}"
     )
 
