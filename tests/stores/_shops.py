@@ -55,12 +55,12 @@ class OneProcess:
 class Processes:
     """Each process has its own link to one store.
 
-    Args:
+    Attributes:
         connect: Makes the store of a process.
     """
 
     def __init__(self, connect: Callable[[], StateStore]) -> None:
-        self._connect = connect
+        self.connect = connect
         self._count = 0
 
     def process(
@@ -70,7 +70,7 @@ class Processes:
     ) -> StoreLimiter:
         self._count += 1
         limiter = StoreLimiter(
-            lambda _: self._connect(),
+            lambda _: self.connect(),
             account="a",
             timeout=TIMEOUT,
             rng=random.Random(self._count),
@@ -87,6 +87,7 @@ class MemoryStore:
         fails: Called at each update; whether its answer is lost, the work being done.
         gone: Whether nobody answers.
         delay: Seconds that an update takes.
+        paused_until: When those who ask are answered again, on the loop's clock.
     """
 
     def __init__(self) -> None:
@@ -94,11 +95,13 @@ class MemoryStore:
         self.fails: Callable[[], bool] = lambda: False
         self.gone = False
         self.delay = 0.0
+        self.paused_until = 0.0
 
     async def update(self, name: str, step: Step[T]) -> T:
         await anyio.sleep(self.delay)
         if self.gone:
             raise ConnectionError("nobody there")
+        await anyio.sleep_until(self.paused_until)
         now = anyio.current_time() + 5000
         self.states[name], result = step(self.states.get(name), now)
         if self.fails():

@@ -20,13 +20,20 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-async def everybody(shop: Processes, service: Service, *, count: int = 16) -> None:
-    """Have two processes send so many, and all of them served."""
+async def everybody(
+    shop: Processes,
+    service: Service,
+    *,
+    count: int = 16,
+    processes: int = 2,
+    limits: RateLimits = LIMITS,
+) -> None:
+    """Have some processes send so many, and all of them served."""
     rng = random.Random(4)
-    limiters = [shop.process() for _ in range(2)]
+    limiters = [shop.process(limits) for _ in range(processes)]
     async with anyio.create_task_group() as group:
         for number in range(count):
-            group.start_soon(request, limiters[number % 2], service, rng)
+            group.start_soon(request, limiters[number % processes], service, rng)
 
 
 def spoken(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -76,6 +83,53 @@ async def test_those_who_wait_go_on_with_a_share_and_come_back(
         "the store of the rate limits is gone "
     ) == 2
     assert len(lines) in {3, 4}, "back once, for each process that needs it"
+
+
+@pytest.mark.parametrize("headers", [True, False])
+@pytest.mark.parametrize("moment", [1.0, 30.0, 60.3, 61.0, 90.0, 121.5])
+async def test_a_pause_of_the_store_earns_no_refusal(
+    store: MemoryStore, moment: float, headers: bool
+) -> None:
+    limits = RateLimits(creates=RateLimit(10), reads=RateLimit(60))
+    service = Service(limit=10, headers=headers)
+
+    async def pause() -> None:
+        await anyio.sleep(moment)
+        store.paused_until = anyio.current_time() + 2.5
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(pause)
+        await everybody(
+            memory_shop(store), service, count=30, processes=3, limits=limits
+        )
+    assert (service.refused, service.worst_window()) == (0, 10)
+    assert anyio.current_time() < 3 * LEASE + 20
+
+
+async def test_nobody_is_held_up_because_one_cannot_reach_the_store(
+    store: MemoryStore,
+) -> None:
+    cut_off = MemoryStore()
+    cut_off.states = store.states
+    stores = iter([cut_off, store])
+    shop = Processes(lambda: next(stores))
+    unlucky, lucky = shop.process(), shop.process()
+    await acquired_after(unlucky)
+    waits: list[float] = []
+
+    async def flap() -> None:
+        while True:
+            cut_off.gone = not cut_off.gone
+            await acquired_after(unlucky, "reads")
+            await anyio.sleep(2)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(flap)
+        for _ in range(20):
+            waits.append(await acquired_after(lucky, "reads"))
+            await anyio.sleep(0.5)
+        group.cancel_scope.cancel()
+    assert max(waits) < 1
 
 
 async def test_a_slow_store_is_waited_for(store: MemoryStore) -> None:
