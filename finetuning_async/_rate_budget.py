@@ -39,12 +39,13 @@ MOST_BELIEVED = 10**9
 class _Pace:
     """The rules that need to know the limit."""
 
-    __slots__ = ("bucket", "counter", "limit", "most", "news", "others")
+    __slots__ = ("bucket", "counter", "limit", "most", "news", "others", "reserved")
 
     def __init__(self, limit: RateLimit) -> None:
         held = _held(limit)
         self.limit = limit.limit
-        self.most: int | None = None
+        self.most = limit.limit  # of the tokens; fewer while others have theirs
+        self.reserved = 0
         self.bucket = TokenBucket(limit.limit, held)
         self.counter = SlidingCounter(limit.limit, held)
         self.news = FirstNews(limit.per)
@@ -79,7 +80,7 @@ class _Pace:
 
     def _token(self, now: float) -> float:
         """When a token is there that is neither ours nor somebody else's."""
-        reserved = self._reserved()
+        reserved = self.reserved
         turn = self.bucket.earliest(now, reserved)
         taken = max(self.others.taken(now), reserved)
         if taken == reserved or self.news.was_refused:
@@ -87,10 +88,6 @@ class _Pace:
         if not self.news.hears:
             return max(turn, self.others.until)  # how many they are is a guess
         return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
-
-    def _reserved(self) -> int:
-        """Tokens that are left to other processes."""
-        return 0 if self.most is None else max(self.bucket.limit - self.most, 0)
 
     def _proof(self, now: float) -> float:
         """When the service is known to take it, or may be asked."""
@@ -102,7 +99,7 @@ class _Pace:
                 return now
             if credit < 1 and ask <= now:
                 return now
-        taken = max(self.others.taken(now), self._reserved())
+        taken = max(self.others.taken(now), self.reserved)
         tested = self.counter.earliest(now, taken)
         if not self.news.is_fresh(now) or self.others.were_there(now):
             return max(tested, ask)  # what others sent is not in the test
@@ -149,6 +146,11 @@ class _Pace:
     def adopt(self, limit: int) -> None:
         """The service named a limit; a lower one than ours holds."""
         self.bucket.limit = self.counter.limit = min(self.limit, limit)
+        self.keep_to(self.most)
+
+    def keep_to(self, most: int) -> None:
+        """Leave what is above to other processes."""
+        self.most, self.reserved = most, max(self.bucket.limit - most, 0)
 
     def refused(self, ticket: Ticket, now: float, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be.
@@ -264,12 +266,18 @@ class RateBudget:
     def keep_to(self, most: int) -> None:
         """Use no more than so many tokens at a time; at least 0."""
         if self._pace is not None:
-            self._pace.most = most
+            self._pace.keep_to(most)
 
     def ask_anew(self) -> None:
         """Others may have sent what nobody told of: one request goes first."""
         if self._pace is not None:
             self._pace.news.forget()
+
+    def begin_anew(self) -> None:
+        """Likewise, and what was taken for somebody else's may have been theirs."""
+        if self._pace is not None:
+            self.ask_anew()
+            self._pace.others.forget()
 
     def free(self, now: float) -> int:
         """Tokens that are neither ours nor somebody else's; at least 0."""

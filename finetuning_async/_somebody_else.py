@@ -46,6 +46,10 @@ class SomebodyElse:
         """Whether others were shown at any time."""
         return self.until > -inf
 
+    def forget(self) -> None:
+        """What was seen was somebody of ours."""
+        self._count, self.until = 0, -inf
+
     def seen(self, now: float, used: int, least: int, most: int) -> None:
         """An answer says how many are used.
 

@@ -107,6 +107,7 @@ class Book:
         if not is_late:
             self._hear(request, member, now)
         self._sweep(request.process, now)
+        self._let_go_on(now)
         if not is_stranger:  # what it has sent of late is told next
             self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
@@ -142,9 +143,15 @@ class Book:
                 since = now - request.alone
                 is_lost = is_lost or self._was_paused(request, since)
         if is_lost and self.held_since < since:
-            self.held_since, self.held_until = now, now + REPORTING * self.scale
+            held_for = min(REPORTING * self.scale, LONGEST_PAUSE)
+            self.held_since, self.held_until = now, now + held_for
+
+    def _let_go_on(self, now: float) -> None:
+        """All have reported; what they sent meanwhile may pass for others'."""
+        if -inf < self.held_until <= now:
+            self.held_until = -inf
             for budget in self.budgets.values():
-                budget.ask_anew()
+                budget.begin_anew()
 
     def _is_after_silence(self, request: Request, now: float) -> bool:
         """Whether nobody came for long, although another one waits."""
