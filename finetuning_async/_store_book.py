@@ -97,6 +97,7 @@ class Book:
         self.held_until = -inf
         self.held_since = -inf
         self.silent_until = -inf
+        self.is_paused = False
 
     def exchange(self, request: Request, now: float) -> Reply:
         """Take what a process says, and answer; `announce` is to follow."""
@@ -107,7 +108,7 @@ class Book:
         if not is_late:
             self._hear(request, member, now)
         self._sweep(request.process, now)
-        self._let_go_on(now)
+        self._go_on(now)
         if not is_stranger:  # what it has sent of late is told next
             self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
@@ -134,22 +135,26 @@ class Book:
 
     def _notice_a_loss(self, request: Request, is_stranger: bool, now: float) -> None:
         """Hold everybody, once, if some may have gone on without the store."""
-        if is_stranger:
-            is_lost, since = True, 0.0  # the store was emptied, once for this book
-        else:
-            is_lost = self._is_after_silence(request, now)
-            since = now
-            if request.alone and len(self.members) > 1:
-                since = now - request.alone
-                is_lost = is_lost or self._was_paused(request, since)
-        if is_lost and self.held_since < since:
-            held_for = min(REPORTING * self.scale, LONGEST_PAUSE)
-            self.held_since, self.held_until = now, now + held_for
+        if is_stranger:  # it was emptied, once for this book
+            if self.held_since == -inf:
+                self._hold(now)
+            return
+        since = now - request.alone
+        is_paused = self._is_after_silence(request, now)
+        if request.alone and len(self.members) > 1:
+            is_paused = is_paused or self._was_paused(request, since)
+        if is_paused and (self.held_since < since or not request.alone):
+            self._hold(now)
+            self.is_paused = True
 
-    def _let_go_on(self, now: float) -> None:
-        """All have reported; what they sent meanwhile may pass for others'."""
-        if -inf < self.held_until <= now:
-            self.held_until = -inf
+    def _hold(self, now: float) -> None:
+        self.held_since = now
+        self.held_until = now + min(REPORTING * self.scale, LONGEST_PAUSE)
+
+    def _go_on(self, now: float) -> None:
+        """All have told what they sent in a pause; it may pass for somebody else's."""
+        if self.is_paused and self.held_until <= now:
+            self.is_paused = False
             for budget in self.budgets.values():
                 budget.begin_anew()
 
@@ -365,6 +370,7 @@ class Book:
             "held_until": self.held_until,
             "held_since": self.held_since,
             "silent_until": self.silent_until,
+            "is_paused": self.is_paused,
         }
 
     @classmethod
@@ -392,6 +398,7 @@ class Book:
         book.held_until = state["held_until"]
         book.held_since = state["held_since"]
         book.silent_until = state["silent_until"]
+        book.is_paused = state["is_paused"]
         return book
 
     def check_holds(self, now: float) -> None:
