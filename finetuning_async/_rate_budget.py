@@ -46,7 +46,7 @@ class _Pace:
         self.limit = limit.limit
         self.reserved = 0
         self.bucket = TokenBucket(limit.limit, held)
-        self.counter = SlidingCounter(limit.limit, held, held - limit.per)
+        self.counter = SlidingCounter(limit.limit, held)
         self.news = FirstNews(limit.per)
         self.others = SomebodyElse(held)
 
@@ -113,7 +113,7 @@ class _Pace:
         if facts.remaining is None:
             self.news.answered(ticket, now, None, wary=self._is_wary(now))
             if facts.status < 400:
-                self.counter.served(ticket, None)
+                self.counter.served(ticket)
             return
         remaining = min(facts.remaining, MOST_BELIEVED)
         self.news.answered(ticket, now, remaining)
@@ -121,17 +121,12 @@ class _Pace:
         itself = 0 if facts.status == 429 else 1
         used = self.bucket.limit - remaining + 1 - itself
         self._explain(ticket, now, used, sent_since)
-        if self.counter.is_on and facts.status < 400:
-            alone = not self.others.were_there(now)
-            self.counter.served(ticket, remaining if alone else None)
 
     def adopt(self, limit: int) -> None:
         """The service named a limit; a lower one than ours holds."""
         self.bucket.limit = self.counter.limit = min(self.limit, limit)
 
-    def refused(
-        self, ticket: Ticket, now: float, sent_since: int, retry_after: float | None
-    ) -> None:
+    def refused(self, ticket: Ticket, now: float, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be.
 
         That says as much as an answer with nothing remaining, header or not.
@@ -139,10 +134,6 @@ class _Pace:
         load = self.counter.load_at(ticket) + sent_since
         self.counter.is_on = self.counter.is_on or load > self.bucket.limit
         self._explain(ticket, now, self.bucket.limit + 1, sent_since)
-        if self.counter.is_on and not self.others.were_there(now):
-            self.counter.refused(retry_after)
-            if self.counter.skips_refused:
-                self.bucket.uncounted(now)
 
     def _is_wary(self, now: float) -> bool:
         """Whether somebody else may weigh where no header tells."""
@@ -282,8 +273,7 @@ class RateBudget:
         if self._pace is not None:
             self._pace.news.refused(ticket)
             if ticket is not None:
-                sent_since = self._sent_since(ticket)
-                self._pace.refused(ticket, now, sent_since, retry_after)
+                self._pace.refused(ticket, now, self._sent_since(ticket))
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""

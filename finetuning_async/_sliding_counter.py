@@ -20,9 +20,6 @@ With w just above t - per the load is the number of requests in the last `per` s
 the test is never laxer than the leases. It costs up to a third of the speed on a
 service that is no such counter, so it is on only once there is evidence. Remembered,
 since a service does not change its kind.
-
-Which phases are left is known to `_counter_phases`; only they are tested, unless others
-send as well or all are contradicted.
 """
 
 from __future__ import annotations
@@ -31,11 +28,7 @@ from bisect import bisect_left, bisect_right, insort
 from math import inf
 from typing import TYPE_CHECKING
 
-from finetuning_async._counter_phases import CounterPhases
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from finetuning_async._ticket import Ticket
 
 NOISE = 1e-6
@@ -57,23 +50,13 @@ class SlidingCounter:
     Args:
         limit: Requests; at least 1. May be changed while requests are out.
         per: Seconds, above 0, with the margin for timers.
-        margin: That margin, in seconds; at least 0.
     """
 
-    __slots__ = (
-        "_answers",
-        "_in_flight",
-        "_phases",
-        "_served",
-        "is_on",
-        "limit",
-        "per",
-    )
+    __slots__ = ("_answers", "_in_flight", "_served", "is_on", "limit", "per")
 
-    def __init__(self, limit: int, per: float, margin: float = 0.0) -> None:
+    def __init__(self, limit: int, per: float) -> None:
         self.limit = limit
         self.per = per
-        self._phases = CounterPhases(per - margin, margin)
         self.is_on = False
         self._in_flight = 0
         self._served = 0  # though a sliding counter could have refused them
@@ -81,23 +64,16 @@ class SlidingCounter:
 
     def __repr__(self) -> str:
         state = "on" if self.is_on else "off"
-        remembered = len(self._answers)
-        return f"<SlidingCounter {state}: {remembered} remembered, {self._phases!r}>"
-
-    @property
-    def skips_refused(self) -> bool:
-        """Whether it is one, and seems not to count what it refuses."""
-        return self.is_on and self._phases.is_believed
+        return f"<SlidingCounter {state}: {len(self._answers)} remembered>"
 
     @property
     def is_undecided(self) -> bool:
         """Whether it may yet turn out to be one, as those who met others must ask.
 
         Not any more once `TRIALS` times the limit were served that a sliding counter
-        could have refused: at an even pace, some phases are never ruled out.
+        could have refused.
         """
-        enough = TRIALS * self.limit
-        return not self.is_on and self._phases.is_possible and self._served < enough
+        return not self.is_on and self._served < TRIALS * self.limit
 
     def sent(self, ticket: Ticket) -> None:
         """A request goes out and weighs 1."""
@@ -111,7 +87,6 @@ class SlidingCounter:
         """Its answer is in: it was counted by now."""
         self._in_flight -= 1
         insort(self._answers, now)
-        self._phases.answered(ticket.sent_at, now)
         # Twice the two periods, for looking back to when an answer was asked for.
         if self._answers[0] < now - 8 * self.per:
             del self._answers[: bisect_left(self._answers, now - 4 * self.per)]
@@ -120,31 +95,18 @@ class SlidingCounter:
         """Its bytes may be counted for `linger` more seconds."""
         self.answered(ticket, now + linger)
 
-    def served(self, ticket: Ticket, remaining: int | None) -> None:
-        """The request answered last was counted.
+    def served(self, ticket: Ticket) -> None:
+        """The request answered last was counted, and no header says what is left.
 
-        Where no header says more, one that was served although a sliding counter could
-        have refused it lets one more such request be out at a time.
-
-        Args:
-            ticket: Of the request.
-            remaining: What the answer says is left; `None` if it does not, or if others
-                may have a part in it.
+        One that was served although a sliding counter could have refused it lets one
+        more such request be out at a time.
         """
-        if not self.is_on and remaining is None and self._might_be_refused(ticket):
+        if not self.is_on and self._might_be_refused(ticket):
             self._served += 1
-        if self._phases.is_possible:
-            self._phases.served(self.limit, self._in_flight, remaining)
-
-    def refused(self, retry_after: float | None) -> None:
-        """The request answered last was refused, because of what we have sent alone."""
-        self._phases.refused(self.limit, self._in_flight, retry_after)
 
     def may_be_tried(self) -> bool:
         """Whether one more may go out that a sliding counter could refuse."""
-        if self.is_on:
-            return False
-        return not self._phases.is_possible or self._in_flight <= self._served
+        return not self.is_on and self._in_flight <= self._served
 
     def _might_be_refused(self, ticket: Ticket) -> bool:
         begin = bisect_left(self._answers, ticket.sent_at - 2 * self.per)
@@ -191,22 +153,16 @@ class SlidingCounter:
         first = bisect_left(self._answers, now - 2 * self.per)
         if self._in_flight + len(self._answers) - first <= most:
             return now
-        fits = self._test(taken)
-        if fits(now):
+        if self.load(now) <= most:
             return now
         if self._in_flight > most:
             return inf
         low, high = now, max(now, self._answers[-1]) + 2 * self.per
         while high - low > RESOLUTION * self.per:
             middle = (low + high) / 2
-            low, high = (low, middle) if fits(middle) else (middle, high)
+            fits = self.load(middle) <= most
+            low, high = (low, middle) if fits else (middle, high)
         return high
-
-    def _test(self, taken: int) -> Callable[[float], bool]:
-        if self._phases.is_narrowed and not taken:
-            return self._phases.test(self.limit, self._in_flight)
-        most = self.limit - 1 - taken + NOISE
-        return lambda at: self.load(at) <= most
 
     def _largest(self, now: float, answers: list[float]) -> float:
         """The largest weight of `answers` over all windows that hold `now`.

@@ -24,7 +24,7 @@ one window. What this one does not cover is a sliding counter, which remembers
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import insort
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
@@ -78,10 +78,6 @@ class TokenBucket:
         Its bytes may still arrive, for `linger` seconds (at least 0) as we assume.
         """
         self.answered(ticket, now + linger)
-
-    def uncounted(self, now: float) -> None:
-        """The one answered last, before `now`, was not counted: its token is back."""
-        del self._returns[bisect_right(self._returns, now + self.per) - 1]
 
     def earliest(self, now: float, taken: int = 0) -> float:
         """When the next request may go out.

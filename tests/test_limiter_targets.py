@@ -20,6 +20,10 @@ COUNTERS = [kind for kind in KINDS if kind.startswith("counter")]
 MOST_TIME = {"fixed": 1.13, "counter": 1.12, "counter, rounded": 1.18}
 """Multiples of the clairvoyant client's time; 1.02 for the others."""
 
+WITHOUT_HEADERS = {"counter": 1.15, "counter, rounded": 1.26}
+"""The same where nothing tells what is left: the test holds for every phase at once,
+which costs up to a tenth more, and no refusal."""
+
 
 def results(setting: Setting) -> list[Result]:
     return [run(setting, seed, SEEDS, Ours) for seed in range(SEEDS)]
@@ -56,7 +60,7 @@ def test_without_headers_it_costs_a_few_once(kind: str) -> None:
     found = results(setting)
     assert max(result.refusals for result in found) <= 6
     assert all(result.refusals == result.worst_window for result in found)
-    assert ratio(setting, found) < MOST_TIME[kind]
+    assert ratio(setting, found) < WITHOUT_HEADERS[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -284,7 +284,7 @@ def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
         widths.append(len(batch))
         for ticket in batch:
             counter.answered(ticket, 61.5)
-            counter.served(ticket, None)
+            counter.served(ticket)
     assert widths == [1, 2, 4, 8]
     counter.is_on = True
     assert not counter.may_be_tried()

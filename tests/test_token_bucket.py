@@ -92,18 +92,6 @@ def test_a_token_stays_away_for_a_period_after_the_answer() -> None:
     assert bucket.earliest(68) == 68.0
 
 
-def test_the_token_of_what_was_not_counted_is_back_at_once() -> None:
-    bucket = TokenBucket(3, PER)
-    for _ in range(3):
-        bucket.sent(ticket_at(0))
-    bucket.answered(ticket_at(0), 1.0)
-    bucket.abandoned(ticket_at(0), 1.5, 30.0)
-    bucket.answered(ticket_at(0), 2.0)
-    bucket.uncounted(2.0)
-    assert bucket.free(2.0) == 1
-    assert bucket.earliest(2.0, taken=1) == 61.0
-
-
 def test_an_answer_that_overtakes_a_long_lease_is_served_first() -> None:
     bucket = TokenBucket(2, PER)
     for _ in range(2):

@@ -6,7 +6,6 @@ import random
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._counter_phases import CounterPhases
 from finetuning_async._first_news import FirstNews
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
@@ -90,16 +89,6 @@ class _NoCounter(SlidingCounter):
         return now
 
 
-class _EveryPhase(CounterPhases):
-    """Nothing is struck out."""
-
-    def served(self, limit: int, out: int, remaining: int | None) -> None:
-        pass
-
-    def refused(self, limit: int, out: int, retry_after: float | None) -> None:
-        self._told = frozenset()
-
-
 class _Nobody(SomebodyElse):
     """The account is ours alone."""
 
@@ -121,11 +110,6 @@ def _never_wary(pace: _Pace) -> None:
 
 def _no_counter(pace: _Pace) -> None:
     pace.counter = _NoCounter(pace.limit, pace.counter.per)
-
-
-def _no_phases(pace: _Pace) -> None:
-    phases = _EveryPhase(pace.counter.per, 0.0)
-    pace.counter._phases = phases  # noqa: SLF001 - a rule is taken out here
 
 
 def _nobody_else(pace: _Pace) -> None:
@@ -150,7 +134,6 @@ ONE_RULE_LESS: Final[dict[str, Callable[[Setting], Client]]] = {
     "without first news": _lacking(_no_first_news),
     "never wary": _lacking(_never_wary),
     "without the sliding counter": _lacking(_no_counter),
-    "without its phases": _lacking(_no_phases),
     "without somebody else": _lacking(_nobody_else),
 }
 """Name to a maker; each row shows what a rule is for."""
