@@ -25,6 +25,7 @@ from finetuning_async._errors import (
     QueueFullError,
     RateLimitError,
 )
+from finetuning_async._rate_codes import is_free, is_queue_full
 from finetuning_async._secrets import scrub, scrub_json
 from finetuning_async._values import http_date, identifier, number, text
 from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_pause
@@ -32,12 +33,6 @@ from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_p
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Container
-
-RATE_CODES: Final = frozenset({"RATE_LIMITED", "GENERATION_RATE_LIMITED"})
-"""Codes of a 429 that a closed gate answers: a budget of the account is spent."""
-
-QUEUE_FULL: Final = "QUEUE_FULL"
-"""The code of a 429 that clears when a track ends, not when a minute does."""
 
 _OWN_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 
@@ -231,7 +226,7 @@ def is_in_own_form(error: APIStatusError) -> bool:
 
 
 def _class_of(status: int, code: str | None) -> type[APIStatusError]:
-    if status == 429 and code == QUEUE_FULL:
+    if is_queue_full(status, code):
         return QueueFullError
     if status >= 500:
         return InternalServerError
@@ -241,7 +236,7 @@ def _class_of(status: int, code: str | None) -> type[APIStatusError]:
 def _is_safe(status: int, code: str | None, *, idempotent: bool) -> bool:
     """A rate or queue 429 charged nothing; 5xx and a proxy's own 429 may have."""
     if status == 429 and code is not None:
-        return code in RATE_CODES or code == QUEUE_FULL
+        return is_free(status, code)
     return idempotent and (status == 429 or status >= 500)
 
 

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from finetuning_async._rate_codes import budget_of
+
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
@@ -320,9 +322,7 @@ class RateLimitError(APIStatusError):
     @property
     def budget(self) -> str | None:
         """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
-        return {"GENERATION_RATE_LIMITED": "creates", "RATE_LIMITED": "reads"}.get(
-            self.code or ""
-        )
+        return budget_of(self.code)
 
     def __str__(self) -> str:
         wait = self.retry_after

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
-from finetuning_async._line import CODES, LocalLine
+from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
+from finetuning_async._rate_codes import budget_of, is_rate_refusal
 from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 
 if TYPE_CHECKING:
@@ -31,19 +32,8 @@ if TYPE_CHECKING:
 
 BUDGETS: Final = ("creates", "reads")
 
-BUDGET_OF_CODE: Final = {code: budget for budget, code in CODES.items()}
-"""The codes of a 429 that close a gate, and whose gate it is."""
-
 LINGER: Final = 5.0
 """Seconds for which the bytes of a request that was given up may still arrive."""
-
-
-def is_rate_refusal(facts: AnswerFacts) -> bool:
-    """Whether an answer is a 429 for too many requests, not for a full queue or day.
-
-    One without a readable code comes from something in front of the service and counts.
-    """
-    return facts.status == 429 and (facts.code is None or facts.code in BUDGET_OF_CODE)
 
 
 class Permit:
@@ -227,7 +217,7 @@ class Limiter:
                 line.answered(ticket, now, facts)
             else:
                 line.unsent(ticket, now)
-        if is_rate_refusal(facts):
+        if is_rate_refusal(facts.status, facts.code):
             self._close_gates(route, leases, facts)
         for line, _ in leases:
             line.wake()
@@ -245,8 +235,9 @@ class Limiter:
         """
         now = anyio.current_time()
         tickets: dict[Line, Any] = dict.fromkeys(self._lines_of(route))
-        if facts.code is not None:
-            tickets[self._lines[BUDGET_OF_CODE[facts.code]]] = None
+        named = budget_of(facts.code)
+        if named is not None:
+            tickets[self._lines[named]] = None
         tickets.update((line, ticket) for line, ticket in leases if line in tickets)
         for line, ticket in tickets.items():
             line.refused(now, facts.retry_after, ticket)
@@ -262,8 +253,9 @@ class Limiter:
         return self._settled.get(route)
 
     def _told(self, facts: AnswerFacts) -> Route | None:
-        if is_rate_refusal(facts) and facts.code is not None:
-            return BUDGET_OF_CODE[facts.code]
+        named = budget_of(facts.code)
+        if named is not None and is_rate_refusal(facts.status, facts.code):
+            return named
         if self._limits is None or facts.limit is None:
             return None
         limits = {name: getattr(self._limits, name).limit for name in BUDGETS}

@@ -19,6 +19,7 @@ import anyio
 import attrs
 
 from finetuning_async._errors import RateLimitError
+from finetuning_async._rate_codes import CODES
 
 if TYPE_CHECKING:
     from finetuning_async._rate_budget import RateBudget
@@ -83,10 +84,6 @@ class Line(Protocol):
 
     def wake(self) -> None:
         """What was booked may change whose turn it is."""
-
-
-CODES: Final = {"creates": "GENERATION_RATE_LIMITED", "reads": "RATE_LIMITED"}
-"""The code of the 429 that closes the gate of a budget."""
 
 
 def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> None:

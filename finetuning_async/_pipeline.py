@@ -20,19 +20,12 @@ import anyio
 import attrs
 
 from finetuning_async import _parsing, _report
-from finetuning_async._answers import RATE_CODES
 from finetuning_async._doubts import Doubts
-from finetuning_async._errors import (
-    APIStatusError,
-    APITimeoutError,
-    InternalServerError,
-    QueueFullError,
-    RateLimitError,
-)
+from finetuning_async._errors import APITimeoutError, InternalServerError
 from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._hook import Hook
-from finetuning_async._limiter import is_rate_refusal
 from finetuning_async._log_setup import contained
+from finetuning_async._rate_codes import is_rate_refusal
 from finetuning_async._rate_limiter import RateLimiter
 from finetuning_async._retry import Repeatable, RetryPolicy
 from finetuning_async._server_clock import ServerClock
@@ -247,7 +240,7 @@ class Pipeline:
     ) -> None:
         """Book an answer, learn from it, and tell of it."""
         facts = _parsing.answer_facts(answer)
-        is_refused = facts.status == 429 and is_rate_refusal(facts)
+        is_refused = is_rate_refusal(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
         _capture(call, answer)
@@ -282,20 +275,11 @@ class Pipeline:
         error = _parsing.status_error(
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )
-        if _is_rate_limit(error):
+        if is_rate_refusal(error.status_code, error.code):
             raise Repeatable(error, paced=True)
         if call.repeatable and isinstance(error, InternalServerError):
             raise Repeatable(error)
         raise error
-
-
-def _is_rate_limit(error: APIStatusError) -> bool:
-    """Whether it is a 429 that passes with time; not a full queue, nor a daily cap."""
-    return (
-        isinstance(error, RateLimitError)
-        and not isinstance(error, QueueFullError)
-        and (error.code in RATE_CODES or error.code == "HTTP_429")
-    )
 
 
 @contextmanager

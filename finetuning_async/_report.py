@@ -20,7 +20,7 @@ from finetuning_async._events import (
     TurnAwaited,
 )
 from finetuning_async._evidence import NoAnswer
-from finetuning_async._limiter import BUDGET_OF_CODE
+from finetuning_async._rate_codes import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +140,7 @@ def gate_closed(
     now = anyio.current_time()
     # A limiter shared with other machines may learn of it later.
     pause = max(opens_at - now, facts.retry_after or 0.0)
-    budget = BUDGET_OF_CODE.get(facts.code or "", call.route)
+    budget = budget_of(facts.code) or call.route
     logger.warning(
         "%s %s was refused (%s): all %s wait for %.1f s",
         call.method,

@@ -21,6 +21,7 @@ import attrs
 
 from finetuning_async._queue_gate import QueueGate
 from finetuning_async._rate_budget import RateBudget
+from finetuning_async._rate_codes import is_queue_full
 from finetuning_async._rule_memory import memory_of, remember
 from finetuning_async._store_words import Reply, Told
 from finetuning_async._ticket import Ticket
@@ -53,8 +54,6 @@ in case that others give up; and while it depends on an answer that others wait 
 
 TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
-
-REFUSED_BY_QUEUE: Final = "QUEUE_FULL"
 
 UNREADABLE: Final = (
     LookupError,
@@ -224,7 +223,7 @@ class Book:
 
     def _leave_queue(self, facts: AnswerFacts | None, at: float) -> None:
         """A create has entered the service's queue, or not."""
-        if facts is not None and facts.code == REFUSED_BY_QUEUE:
+        if facts is not None and is_queue_full(facts.status, facts.code):
             self.queue.refused(at, self._under_way(), facts.retry_after or 0.0)
         elif facts is not None and facts.status < 300:
             self.queue.accepted(self._under_way())

@@ -14,9 +14,11 @@ from finetuning_async._errors import (
     GenerationFailedError,
     InvalidRequestError,
     NotFoundError,
+    QueueFullError,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
+from finetuning_async._rate_codes import budget_of
 from finetuning_async._shown import shown
 from finetuning_async.cli._guard import FAILED, WRONG
 
@@ -105,7 +107,7 @@ def _as_option(error: InvalidRequestError) -> str:
 def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
-    if error.code in ("QUEUE_FULL", "GENERATION_RATE_LIMITED"):
+    if isinstance(error, QueueFullError) or budget_of(error.code) == "creates":
         return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
     if isinstance(error, NotFoundError):
         lists = "finetuning list; finetuning sfx list; finetuning playlists"
