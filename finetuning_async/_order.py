@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from finetuning_async._inflight import Claim
+from finetuning_async._inflight import Claim, UnderWay
 from finetuning_async._models import Generation, SoundEffect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._errors import APIStatusError
+    from finetuning_async._hook import Hook
     from finetuning_async._inflight import SeedMark
     from finetuning_async._requests import AnyRequest
     from finetuning_async._retry import RetryPolicy
@@ -81,6 +82,10 @@ class Order:
         seed: The seed sent; `None` for a sound effect, which has none.
         on_unknown: What to do when its fate cannot be learned.
         on_submitted: Told the accepted state, before anything else can happen.
+        before_wait: Awaited before each attempt waits for its place and its turn.
+        before_send: Awaited with the turn in hand, before the first byte of each
+            attempt. If it raises or is cancelled, nothing is sent and the turn is back
+            at once.
         deadline: For all attempts together, on the loop's clock.
         began_at: When the call began, on the loop's clock, if anybody wants to know.
         attempts: How many were made.
@@ -102,6 +107,8 @@ class Order:
     seed: int | None
     on_unknown: OnUnknown = "raise"
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
+    before_wait: Callable[[], Awaitable[None]] | None = None
+    before_send: Callable[[], Awaitable[None]] | None = None
     deadline: float = inf
     began_at: float = 0.0
     attempts: int = 0
@@ -129,6 +136,17 @@ class Order:
         """Its seed, and since when a track may be of it; `None` if none can be."""
         sent_at = self.in_doubt_since
         return None if sent_at is None else Claim(self.seed, sent_at)
+
+    def under_way(self, accepted_at: float, hook: Hook | None) -> UnderWay:
+        """What the register keeps of it once it is accepted."""
+        return UnderWay(
+            kind=self.request.kind,
+            accepted_at=accepted_at,
+            duration=self.request.duration,
+            has_webhook=self.request.webhook is not None,
+            hook=hook,
+            claim=self.claim,
+        )
 
     @property
     def seed_is_ours(self) -> bool:

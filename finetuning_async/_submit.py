@@ -45,7 +45,6 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
 )
 from finetuning_async._evidence import NoAnswer, Trace
-from finetuning_async._inflight import UnderWay
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._not_ours import Known, not_ours
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._errors import APIStatusError
-    from finetuning_async._inflight import InFlight
+    from finetuning_async._inflight import InFlight, UnderWay
     from finetuning_async._models import Generation
     from finetuning_async._one_by_one import OneByOne
     from finetuning_async._pipeline import Pipeline
@@ -187,6 +186,8 @@ class Submitter:
 
     async def _take_a_place(self, order: Order) -> None:
         """Enter the service's queue, as soon as it takes one more."""
+        if order.before_wait is not None:
+            await order.before_wait()
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
         await self._park(order)
@@ -228,6 +229,8 @@ class Submitter:
             order.call, deadline=order.deadline, number=order.attempts
         )
         try:
+            if order.before_send is not None:
+                await order.before_send()
             await guarded.checkpoint()
         except BaseException:
             permit.unsent()
@@ -364,14 +367,8 @@ class Submitter:
         return not_ours(order.request, track, known)
 
     def _entry(self, order: Order, accepted_at: float | None = None) -> UnderWay:
-        return UnderWay(
-            kind=order.request.kind,
-            accepted_at=accepted_at or anyio.current_time(),
-            duration=order.request.duration,
-            has_webhook=order.request.webhook is not None,
-            hook=self._pipeline.hook,
-            claim=order.claim,
-        )
+        at = accepted_at or anyio.current_time()
+        return order.under_way(at, self._pipeline.hook)
 
     async def _tell(
         self,

@@ -2,54 +2,23 @@
 
 A batch must commit its intent after the turn has come and before the first byte
 leaves, so that an item in doubt is one whose create was on the wire, not one that stood
-in line for minutes. So the create's turn is announced.
+in line for minutes: `Order.before_send` is that moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import attrs
 
-from finetuning_async._pipeline import Pipeline
-from finetuning_async._submit import Submitter
-
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation
-    from finetuning_async._order import Order
-    from finetuning_async._rate_limiter import RatePermit
     from finetuning_async._session import Session
-    from finetuning_async._wire import Call
     from finetuning_async.batch._records import Request
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Announced(Pipeline):
-    """A pipeline that tells when a create is about to leave.
-
-    Attributes:
-        leaving: Awaited with the turn in hand; what it raises gives the turn back.
-    """
-
-    leaving: Callable[[], Awaitable[None]]
-
-    async def turn(
-        self, call: Call, *, deadline: float = inf, number: int = 1
-    ) -> RatePermit:
-        """As `Pipeline.turn`; a read is not announced."""
-        permit = await Pipeline.turn(self, call, deadline=deadline, number=number)
-        if call.repeatable:
-            return permit
-        try:
-            await self.leaving()
-        except BaseException:
-            permit.unsent()
-            raise
-        return permit
 
 
 class Create:
@@ -76,20 +45,12 @@ class Create:
         accepted: Callable[[Generation], Awaitable[None]],
     ) -> None:
         self._session = session_of(client)
-        self._back = back
-        pipeline = _Announced(
-            **_fields(self._session.pipeline, Pipeline), leaving=leaving
-        )
-        account = self._session.account
-        submitter = Submitter(
-            pipeline,
-            account.inflight,
-            park=self._park,
-            one_by_one=account.one_by_one,
-        )
-        self._mine = attrs.evolve(self._session, pipeline=pipeline, submitter=submitter)
         self._order = self._session.order(
-            request, validate=False, on_submitted=accepted
+            request,
+            validate=False,
+            on_submitted=accepted,
+            before_wait=back,
+            before_send=leaving,
         )
         if seed is not None and request.seed is None:
             body = request.to_body(seed=seed)
@@ -118,15 +79,7 @@ class Create:
             FinetuningError: As there.
             Exception: What one of the callbacks raised.
         """
-        return cast("Generation", await self._mine.submit(self._order, None))
-
-    async def _park(self, order: Order) -> None:
-        await self._back()
-        await self._session.waiting.for_a_place(order)
-
-
-def _fields(value: Any, cls: type[Any]) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in attrs.fields(cls)}
+        return cast("Generation", await self._session.submit(self._order, None))
 
 
 def session_of(client: AsyncClient) -> Session:
