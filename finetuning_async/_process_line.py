@@ -1,0 +1,211 @@
+"""The waiters of one budget in one event loop, where other loops wait for it as well.
+
+First come, first served holds over all loops: who came first of the heads of their
+lines takes the next token. Who becomes first is woken by whoever changed something, in
+its own loop, however far away: a look every quarter of a second would do, and would
+cost eight loops up to 8 % of their time at a period of three seconds. Should that loop
+be busy, or halted, the next one goes ahead a quarter of a second later.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from finetuning_async._line import TOLERANCE, LocalLine
+from finetuning_async._process_memory import LOCK
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from finetuning_async._line import _Waiter
+    from finetuning_async._process_memory import Common, Seat
+    from finetuning_async._rate_limits import BudgetStatus
+    from finetuning_async._ticket import Ticket
+    from finetuning_async._wire import AnswerFacts, Route
+
+PATIENCE: Final = 0.25
+"""Seconds for which a token waits for the loop whose turn it is."""
+
+RECHECK: Final = 1.0
+"""Seconds after which who waits for an answer looks whether its loop has ended."""
+
+
+class ProcessLine(LocalLine):
+    """One loop's waiters for a budget of the process.
+
+    Args:
+        name: Of the budget.
+        seat: The loop's.
+
+    Attributes:
+        common: The budget.
+    """
+
+    __slots__ = ("_passed", "_passed_at", "_seat", "common")
+
+    def __init__(self, name: Route, seat: Seat) -> None:
+        self.common: Common = seat.shared.budgets[name]
+        super().__init__(name, self.common.budget)
+        self._seat = seat
+        self._passed = -1
+        self._passed_at = inf
+
+    def __len__(self) -> int:
+        """How many wait, in all loops."""
+        with LOCK:
+            return sum(line.own_length() for line in self.common.lines)
+
+    def own_length(self) -> int:
+        """How many wait in this loop."""
+        return super().__len__()
+
+    def rank(self) -> tuple[bool, int]:
+        """Whose head comes first: the lowest; to be asked where somebody waits."""
+        head = self._head()
+        return (not self._again, -1 if head is None else head.number)
+
+    @property
+    def opens_at(self) -> float:
+        """When the gate of the last 429 opens, on the loop's clock."""
+        return self.budget.opens_at + self._seat.offset
+
+    def earliest(self, now: float) -> float:
+        """When a newcomer could have a token, if those who wait do send."""
+        with LOCK:
+            at = self._seat.time(now)
+            return self.budget.earliest_behind(at, len(self)) + self._seat.offset
+
+    def status(self, now: float) -> BudgetStatus:
+        """The snapshot that people look at."""
+        with LOCK:
+            at = self._seat.time(now)  # first, for it may lead to another budget
+            return self.budget.status(at, len(self))
+
+    def try_take(self, now: float, *, first: bool = False) -> Ticket | None:
+        """Take a token if one is there and nobody is ahead, in any loop."""
+        with LOCK:
+            at = self._seat.time(now)
+            ahead = self.common.first() if self.common.lines else None
+            if ahead is not None and not (first and ahead.rank()[0]):
+                return None
+            soon = at + TOLERANCE
+            return None if self.budget.earliest(soon) > soon else self._send(at)
+
+    def _send(self, at: float) -> Ticket:
+        seat = self._seat
+        if seat.is_dismissed:
+            seat.shared.readmit(seat)
+        seat.used_at = at
+        ticket = self.budget.send(at)
+        seat.out[ticket] = self._name
+        self.common.taken += 1
+        return ticket
+
+    def _join(self, queue: deque[_Waiter], max_pause: float) -> _Waiter:
+        with LOCK:
+            if not self.own_length():
+                self.common.lines.append(self)
+            return super()._join(queue, max_pause)
+
+    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+        with LOCK:
+            queue.remove(waiter)
+            if not self.own_length():
+                self.stand_aside()
+        self.wake()
+
+    def stand_aside(self) -> None:
+        """Let the other lines go ahead."""
+        if self in self.common.lines:
+            self.common.lines.remove(self)
+
+    def move(self, common: Common) -> None:
+        """Wait for the tokens of another budget, or of another's rules."""
+        self.stand_aside()
+        self.common, self.budget = common, common.budget
+        if self.own_length():
+            common.lines.append(self)
+
+    def _look(self, waiter: _Waiter, now: float) -> tuple[Ticket | None, float]:
+        with LOCK:
+            at = self._seat.time(now)
+            if self._head() is not waiter:
+                return None, inf
+            soon = at + TOLERANCE
+            turn = self.budget.earliest(soon)
+            if turn == inf and len(self._seat.shared.seats) > 1:
+                self._seat.shared.sweep()
+                turn = min(self.budget.earliest(soon), at + RECHECK)
+            is_first = self.common.first() is self
+            if turn <= soon and (is_first or self._is_passed_over(at)):
+                return self._send(at), now
+            if not is_first:
+                turn = max(min(turn, at + RECHECK), at) + PATIENCE
+            return None, turn + self._seat.offset
+
+    def _is_passed_over(self, at: float) -> bool:
+        """Whether a token has waited long enough for who is first."""
+        if self._passed != self.common.taken:
+            self._passed, self._passed_at = self.common.taken, at
+        return at >= self._passed_at + PATIENCE - TOLERANCE
+
+    def wake(self) -> None:
+        """Something changed: who is first looks again."""
+        if not self.common.lines:  # who joins now looks after this change
+            return
+        with LOCK:
+            line = self.common.first()
+            if line is self:
+                super().wake()
+            elif line is not None and not line.call_head():
+                self._seat.shared.sweep()  # that loop has ended: the next comes first
+                self.wake()
+
+    def call_head(self) -> bool:
+        """Wake the head from another loop; whether this one still runs."""
+        return self._seat.loop.call(super().wake)
+
+    def _ends(self, ticket: Ticket, now: float) -> float | None:
+        """The time at which a request ends here; `None` if it was given up already."""
+        at = self._seat.used_at = self._seat.time(now)
+        return None if self._seat.out.pop(ticket, None) is None else at
+
+    def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
+        """As `RateBudget.answered`."""
+        with LOCK:
+            at = self._ends(ticket, now)
+            if at is not None:
+                self.budget.answered(ticket, at, facts)
+
+    def unsent(self, ticket: Ticket, now: float) -> None:
+        """As `RateBudget.unsent`."""
+        with LOCK:
+            at = self._ends(ticket, now)
+            if at is not None:
+                self.budget.unsent(ticket, at)
+
+    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+        """As `RateBudget.abandoned`."""
+        with LOCK:
+            at = self._ends(ticket, now)
+            if at is not None:
+                self.budget.abandoned(ticket, at, linger)
+
+    def refused(
+        self, now: float, retry_after: float | None, ticket: Ticket | None
+    ) -> None:
+        """As `RateBudget.refused`; those who will not wait that long leave."""
+        with LOCK:
+            at = self._seat.time(now)
+            self.budget.refused(at, retry_after, ticket)
+            for line in self.common.lines:
+                line.call_the_unwilling()
+
+    def call_the_unwilling(self) -> None:
+        """Wake those who will not wait for the gate, from whatever loop."""
+        self._seat.loop.call(
+            lambda: self._wake_the_unwilling(self.opens_at - anyio.current_time())
+        )
