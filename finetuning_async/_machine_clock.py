@@ -6,7 +6,8 @@ else, and what waits still waits by its own loop's clock.
 A loop's clock is known by what it does, not by its class:
 
     asyncio                shows what the machine's does
-    uvloop                 the same, once for each turn of the loop
+    uvloop                 the same, a little behind: it looks in steps of a
+                           millisecond, and now and then only
     trio                   another number, but goes in step with it
     a clock for tests      another number that stands still until it jumps
 
@@ -32,8 +33,8 @@ microsecond at each look, so there must be few looks in much time."""
 FUZZ: Final = LOOKING / 10
 """Seconds that a reading may be off."""
 
-STALE: Final = 1.0
-"""Seconds for which a turn of a loop may have lasted whose clock stands still in it."""
+BEHIND: Final = 1.0
+"""Seconds by which a clock may be behind, for a turn of the loop may take that long."""
 
 AHEAD: Final = 0.05
 """Seconds by which a clock must be ahead to have jumped, for it may be read in coarse
@@ -52,7 +53,7 @@ def offset_of(read: Callable[[], float]) -> float | None:
         Seconds; `None` if the loop's clock is another one, as far as can be seen.
     """
     before, first, after = machine_now(), read(), machine_now()
-    if before - FUZZ <= first <= after + FUZZ:
+    if before - BEHIND <= first <= after + FUZZ:
         return 0.0
     while machine_now() < after + LOOKING:
         pass
@@ -62,8 +63,6 @@ def offset_of(read: Callable[[], float]) -> float | None:
         least = max(first - after, second - latest)
         most = min(first - before, second - earliest)
         return (least + most) / 2
-    if passed <= FUZZ and -STALE <= first - before <= FUZZ:
-        return 0.0
     return None
 
 
