@@ -56,8 +56,9 @@ class AsyncClient(TrackMethods):
             await client.download(track, "night.mp3")
 
     It can be used without ``async with``, too: it starts no background task; call
-    `aclose` at the end. Clients with the same key and base URL share their budgets and
-    their poll loop within one event loop.
+    `aclose` at the end. Clients with the same key and base URL share their budgets
+    within the process, whichever event loops and threads they are used in, and their
+    poll loop within one event loop. A client is used in one event loop.
 
     Args:
         api_key: The key; by default the environment variable ``FINETUNING_API_KEY``.
@@ -72,7 +73,9 @@ class AsyncClient(TrackMethods):
             at least 0. With 0, a 429 is raised at once, too.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
             it the call raises. No service is believed to ask for more than 3600.
-        rate_limits: What the account may send; `None` switches pacing off.
+        rate_limits: What the account may send; `None` switches pacing off. Of several
+            clients with one key the first one's hold, in all loops of the process, for
+            as long as what they sent counts.
         rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
             one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
@@ -89,7 +92,8 @@ class AsyncClient(TrackMethods):
         trust_env: Whether the environment is read for proxies, ``SSL_CERT_FILE`` and
             ``SSL_CERT_DIR``.
         http_client: The `AsyncClient` of httpx or httpx2 to use; it is never closed
-            here. It has its own proxy and certificates.
+            here. It has its own proxy and certificates. As it may be a test's, the
+            account's budgets end with the event loop then.
 
     Attributes:
         generations: Music: create, get, list, delete.

@@ -290,9 +290,11 @@ class Limiter:
 
 
 class LocalRateLimiter(Limiter):
-    """The turns of an account in one process.
+    """The turns of an account in one event loop, for the clients they are given to.
 
-    Every client has one; give the same to two clients whose keys belong to one account.
+    Clients without one share the turns of their key with all of the process; give the
+    same to two clients whose keys belong to one account. In another event loop it
+    begins anew.
 
     Example:
         limiter = LocalRateLimiter()
