@@ -4,7 +4,8 @@ First come, first served holds over all loops: who came first of the heads of th
 lines takes the next token. Who becomes first is woken by whoever changed something, in
 its own loop, however far away: a look every quarter of a second would do, and would
 cost eight loops up to 8 % of their time at a period of three seconds. Should that loop
-be busy, or halted, the next one goes ahead a quarter of a second later.
+be busy, or halted, the next one goes ahead a quarter of a second later, and the busy
+one is not waited for again until it looks.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ class ProcessLine(LocalLine):
         common: The budget.
     """
 
-    __slots__ = ("_passed", "_passed_at", "_seat", "common")
+    __slots__ = ("_seat", "_seen", "_seen_at", "common")
 
     def __init__(self, name: Route, seat: Seat) -> None:
         self.common: Common = seat.shared.budgets[name]
         super().__init__(name, self.common.budget)
         self._seat = seat
-        self._passed = -1
-        self._passed_at = inf
+        self._seen: object = None  # who was first, at how many tokens, and since when
+        self._seen_at = inf
 
     def __len__(self) -> int:
         """How many wait, in all loops."""
@@ -88,6 +89,8 @@ class ProcessLine(LocalLine):
         """Take a token if one is there and nobody is ahead, in any loop."""
         with LOCK:
             at = self._seat.time(now)
+            if self._again or (self._queue and not first):
+                return None
             ahead = self.common.first() if self.common.lines else None
             if ahead is not None and not (first and ahead.rank()[0]):
                 return None
@@ -134,23 +137,31 @@ class ProcessLine(LocalLine):
             at = self._seat.time(now)
             if self._head() is not waiter:
                 return None, inf
+            if self not in self.common.lines:  # it was busy, and passed over
+                self.common.lines.append(self)
             soon = at + TOLERANCE
             turn = self.budget.earliest(soon)
             if turn == inf and len(self._seat.shared.seats) > 1:
                 self._seat.shared.sweep()
                 turn = min(self.budget.earliest(soon), at + RECHECK)
+            if turn <= soon:
+                self._pass_over_the_late(at)
             is_first = self.common.first() is self
-            if turn <= soon and (is_first or self._is_passed_over(at)):
+            if turn <= soon and is_first:
                 return self._send(at), now
             if not is_first:
                 turn = max(min(turn, at + RECHECK), at) + PATIENCE
             return None, turn + self._seat.offset
 
-    def _is_passed_over(self, at: float) -> bool:
-        """Whether a token has waited long enough for who is first."""
-        if self._passed != self.common.taken:
-            self._passed, self._passed_at = self.common.taken, at
-        return at >= self._passed_at + PATIENCE - TOLERANCE
+    def _pass_over_the_late(self, at: float) -> None:
+        """Put who is first aside, if a token has waited for it long enough."""
+        common, first = self.common, self.common.first()
+        if first is self or first is None:
+            return
+        if self._seen != (first, common.taken):
+            self._seen, self._seen_at = (first, common.taken), at
+        elif at >= self._seen_at + PATIENCE - TOLERANCE:
+            first.stand_aside()
 
     def wake(self) -> None:
         """Something changed: who is first looks again."""

@@ -239,7 +239,6 @@ class Shared:
         cannot be told apart: then what it has out is taken back, and the rest stays for
         as long as such things matter.
         """
-        logger.debug("an event loop's clock is not the machine's: its limits are apart")
         if seat in self.seats:
             self.seats.remove(seat)
         seat.is_apart, seat.is_dismissed = True, False
@@ -319,16 +318,16 @@ def enter(
         # A clock that has gone back was no clock, but a test's patch.
         if shared is None or not shared.used_at <= now or not shared.matters(now):
             shared = Shared(key, limits, rng)
-        elif shared.limits != limits:
-            logger.warning(
-                "another client with this key set %s first; it holds for both",
-                shared.limits,
-            )
         _accounts[key] = shared
         _accounts.move_to_end(key)
         seat = shared.enter(loop, loop.offset, now)
         seat.lines = {name: new_line(name, seat) for name in shared.budgets}
-        return seat
+    if shared.limits != limits:  # said without the lock: a log may come back to us
+        logger.warning(
+            "another client with this key set %s first; it holds for both",
+            shared.limits,
+        )
+    return seat
 
 
 def _forget() -> None:

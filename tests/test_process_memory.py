@@ -320,6 +320,40 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
     loop.close()
 
 
+def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1, per=0.1))
+    is_in_line, may_go_on = threading.Event(), threading.Event()
+
+    async def waits(limiter: ProcessLimiter) -> None:
+        (await limiter.acquire("creates")).unsent()
+
+    async def busy() -> None:
+        limiter = limiter_of(key, one)
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        permit.answered(AnswerFacts(status=200))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waits, limiter)
+            await anyio.wait_all_tasks_blocked()
+            is_in_line.set()
+            may_go_on.wait(5)  # all of the loop stands still
+
+    async def other() -> float:
+        limiter, begun = limiter_of(key, one), anyio.current_time()
+        for _ in range(5):
+            (await limiter.acquire("creates")).answered(AnswerFacts(status=200))
+        return anyio.current_time() - begun
+
+    thread = threading.Thread(target=lambda: anyio.run(busy))
+    thread.start()
+    is_in_line.wait(5)
+    took = asyncio.run(other())
+    may_go_on.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert 0.6 < took < 1.2  # five periods, and a quarter of a second
+
+
 def test_first_come_first_served_holds_over_loops(key: Key) -> None:
     one = RateLimits(creates=RateLimit(1, per=0.05))
     order: list[int] = []
