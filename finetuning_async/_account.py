@@ -13,7 +13,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, TypeAlias
 
-
 from finetuning_async._doubts import Doubts
 from finetuning_async._inflight import InFlight
 from finetuning_async._limiter import Limiter
