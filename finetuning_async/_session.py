@@ -166,7 +166,7 @@ class Session:
             settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
-            is_callers=pool.is_given,
+            is_given=pool.is_given,
         )
         pipeline = Pipeline(
             transport=Transport(
