@@ -71,13 +71,16 @@ class ProcessLine(LocalLine):
     @property
     def opens_at(self) -> float:
         """When the gate of the last 429 opens, on the loop's clock."""
-        return self.budget.opens_at + self._seat.offset
+        with LOCK:
+            now = self._seat.loop.now()
+            at = self._seat.time(now)
+            return now + (self.budget.opens_at - at)
 
     def earliest(self, now: float) -> float:
         """When a newcomer could have a token, if those who wait do send."""
         with LOCK:
             at = self._seat.time(now)
-            return self.budget.earliest_behind(at, len(self)) + self._seat.offset
+            return now + (self.budget.earliest_behind(at, len(self)) - at)
 
     def status(self, now: float) -> BudgetStatus:
         """The snapshot that people look at."""
@@ -151,7 +154,7 @@ class ProcessLine(LocalLine):
                 return self._send(at), now
             if not is_first:
                 turn = max(min(turn, at + RECHECK), at) + PATIENCE
-            return None, turn + self._seat.offset
+            return None, now + (turn - at)
 
     def _pass_over_the_late(self, at: float) -> None:
         """Put who is first aside, if a token has waited for it long enough."""
@@ -179,29 +182,32 @@ class ProcessLine(LocalLine):
         """Wake the head from another loop; whether this one still runs."""
         return self._seat.loop.call(super().wake)
 
-    def _ends(self, ticket: Ticket, now: float) -> float | None:
-        """The time at which a request ends here; `None` if it was given up already."""
-        at = self._seat.used_at = self._seat.time(now)
+    def _ends(self, ticket: Ticket) -> float | None:
+        """The time at which a request ends here; `None` if it was given up already.
+
+        By the loop's own clock: the garbage collector may call from another loop.
+        """
+        at = self._seat.used_at = self._seat.time(self._seat.loop.now())
         return None if self._seat.out.pop(ticket, None) is None else at
 
     def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
         """As `RateBudget.answered`."""
         with LOCK:
-            at = self._ends(ticket, now)
+            at = self._ends(ticket)
             if at is not None:
                 self.budget.answered(ticket, at, facts)
 
     def unsent(self, ticket: Ticket, now: float) -> None:
         """As `RateBudget.unsent`."""
         with LOCK:
-            at = self._ends(ticket, now)
+            at = self._ends(ticket)
             if at is not None:
                 self.budget.unsent(ticket, at)
 
     def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
         """As `RateBudget.abandoned`."""
         with LOCK:
-            at = self._ends(ticket, now)
+            at = self._ends(ticket)
             if at is not None:
                 self.budget.abandoned(ticket, at, linger)
 
