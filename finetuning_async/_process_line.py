@@ -13,8 +13,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
 from finetuning_async._line import TOLERANCE, LocalLine
 from finetuning_async._process_memory import LOCK
 
@@ -223,6 +221,5 @@ class ProcessLine(LocalLine):
 
     def call_the_unwilling(self) -> None:
         """Wake those who will not wait for the gate, from whatever loop."""
-        self._seat.loop.call(
-            lambda: self._wake_the_unwilling(self.opens_at - anyio.current_time())
-        )
+        loop = self._seat.loop  # anyio tells no time where no task runs
+        loop.call(lambda: self._wake_the_unwilling(self.opens_at - loop.now()))

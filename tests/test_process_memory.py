@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import operator
 import os
 import random
 import threading
@@ -26,6 +27,7 @@ from finetuning_async import (
     RateLimits,
     _process_memory,
 )
+from finetuning_async._line import SEATS
 from finetuning_async._loop_handle import LoopHandle
 from finetuning_async._machine_clock import machine_now
 from finetuning_async._process_limiter import ProcessLimiter
@@ -307,8 +309,12 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
         return task
 
     async def other() -> None:
+        limiter = limiter_of(key, one)
+        await anyio.sleep(0.4)
+        assert limiter.status().creates.next_free_in == 0
+        assert limiter.try_acquire("creates") is None  # somebody is ahead
         with anyio.fail_after(3):
-            (await limiter_of(key, one).acquire("creates")).unsent()
+            (await limiter.acquire("creates")).unsent()
 
     async def let_it_end(task: asyncio.Task[Permit]) -> None:
         with anyio.fail_after(3):
@@ -318,6 +324,54 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
     asyncio.run(other())
     loop.run_until_complete(let_it_end(task))
     loop.close()
+
+
+def test_a_loop_that_was_taken_for_ended_and_forgotten_counts_again(
+    key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin() -> ProcessLimiter:
+        limiter = limiter_of(key)
+        served(limiter)
+        return limiter
+
+    async def go_on(limiter: ProcessLimiter) -> None:
+        served(limiter)
+
+    with asyncio.Runner() as runner:
+        limiter = runner.run(begin())
+        later = partial(operator.add, 1000)
+        monkeypatch.setattr(
+            _process_memory, "machine_now", lambda: later(machine_now())
+        )
+        left(("https://other.example", "", False))
+        assert key not in _process_memory._accounts
+        use(key)
+        runner.run(go_on(limiter))
+        assert left(key) == 1
+
+
+def test_what_ended_beside_a_clock_that_jumps_is_given_up_for_good(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1))
+
+    async def take() -> None:
+        assert limiter_of(key, one).try_acquire("creates") is not None
+
+    async def main() -> None:
+        limiter = limiter_of(key, one)
+        limiter.status()
+        ends.close()
+        await anyio.to_thread.run_sync(left, ("https://other.example", "", False))
+        await anyio.sleep(100)
+        limiter.status()
+
+    async def then() -> float:
+        return limiter_of(key, one).status().creates.next_free_in
+
+    ends = asyncio.new_event_loop()
+    ends.run_until_complete(take())
+    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+        runner.run(main())
+    assert 50 < asyncio.run(then()) < 70
 
 
 def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
@@ -390,13 +444,20 @@ def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
     came = threading.Event()
     raised: list[BaseException] = []
 
-    async def other() -> None:
-        LoopHandle.of_this_loop().call(came.set)
+    async def waits(limiter: ProcessLimiter, max_pause: float) -> None:
         try:
-            with anyio.fail_after(3):
-                await limiter_of(key).acquire("creates", max_pause=100)
-        except BaseException as error:
+            with anyio.fail_after(0.5):
+                await limiter.acquire("creates", max_pause=max_pause)
+        except (RateLimitError, TimeoutError) as error:
             raised.append(error)
+
+    async def other() -> None:
+        limiter = limiter_of(key)
+        async with anyio.create_task_group() as tasks:
+            for max_pause in [5000.0] * SEATS + [100.0]:  # not woken with the head
+                tasks.start_soon(waits, limiter, max_pause)
+            await anyio.wait_all_tasks_blocked()
+            came.set()
 
     async def main() -> None:
         limiter = limiter_of(key)
@@ -409,7 +470,8 @@ def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
     thread = threading.Thread(target=lambda: anyio.run(other, backend=backend))
     asyncio.run(main())
     thread.join()
-    assert [type(error) for error in raised] == [RateLimitError]
+    kinds = [type(error) for error in raised]
+    assert kinds == [RateLimitError] + [TimeoutError] * SEATS
 
 
 # memory
@@ -464,13 +526,15 @@ def test_a_forked_child_counts_what_was_sent_and_waits_for_nobody(key: Key) -> N
                 pass
 
     async def main() -> int:
-        served(limiter_of(key))
-        permit = limiter_of(key).try_acquire("creates")
-        assert permit is not None
+        limiter = limiter_of(key)
+        served(limiter)
+        permits = [limiter.try_acquire("creates") for _ in range(2)]
         child = os.fork()
         if child == 0:
             os._exit(in_child(key))
-        permit.answered(AnswerFacts(status=200))
+        for permit in permits:
+            assert permit is not None
+            permit.unsent()
         return child
 
     thread = threading.Thread(target=busy)
@@ -481,19 +545,29 @@ def test_a_forked_child_counts_what_was_sent_and_waits_for_nobody(key: Key) -> N
     finally:
         stop.set()
         thread.join()
-    assert left(key) == 1
+    assert left(key) == 2
 
 
 def in_child(key: Key) -> int:
     """0 if all is well in a child that was forked inside of a loop."""
     found: list[Any] = []
 
-    async def main() -> None:
+    async def look() -> None:
         status = limiter_of(key).status().creates
-        found.extend((status.available, status.waiting, status.next_free_in))
+        found.append((status.available, status.waiting, status.next_free_in))
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    def main() -> None:
+        asyncio.run(look())
+        _process_memory.machine_now = partial(_in_200_s, machine_now)  # type: ignore[attr-defined]
+        asyncio.run(look())
+
+    thread = threading.Thread(target=main, daemon=True)
     thread.start()
     thread.join(5)
-    available, waiting, free_in = found  # one was served, the other given up
-    return 0 if available == 1 and waiting == 0 and free_in == 0 else 1
+    (available, waiting, free_in), later = found
+    is_right = available == 0 and waiting == 0 and 50 < free_in < 70
+    return 0 if is_right and later == (3, 0, 0) else 1
+
+
+def _in_200_s(clock: Callable[[], float]) -> float:
+    return clock() + 200
