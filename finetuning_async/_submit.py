@@ -491,15 +491,8 @@ class Submitter:
         self, order: Order, unknown: Unknown, finding: Finding
     ) -> SubmissionUnknownError:
         since = order.in_doubt_since
-        if self._pipeline.hook is not None:
-            _outcome.unknown(
-                self._pipeline.hook,
-                order,
-                unknown.reason,
-                given_up=True,
-                candidates=finding.candidates,
-            )
         return _outcome.unknown_error(
+            self._pipeline.hook,
             order,
             unknown.reason,
             finding.words,
