@@ -367,8 +367,7 @@ class Submitter:
         return not_ours(order.request, track, known)
 
     def _entry(self, order: Order, accepted_at: float | None = None) -> UnderWay:
-        at = accepted_at or anyio.current_time()
-        return order.under_way(at, self._pipeline.hook)
+        return order.under_way(accepted_at or anyio.current_time(), self._pipeline.hook)
 
     async def _tell(
         self,
