@@ -75,7 +75,8 @@ class AsyncClient(TrackMethods):
             it the call raises. No service is believed to ask for more than 3600.
         rate_limits: What the account may send; `None` switches pacing off. Of several
             clients with one key the first one's hold, in all loops of the process, for
-            as long as what they sent counts.
+            as long as what they sent counts. Tests that mock the HTTP library, and
+            wait for no minute to pass, switch it off.
         rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
             one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
