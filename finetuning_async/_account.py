@@ -1,25 +1,28 @@
-"""What the clients of one account share: budgets, gates, claims, the poll loop.
+"""What the clients of one account share: claims, the poll loop, budgets and gates.
 
 It belongs to (event-loop run, base URL, hash of the key), so two clients with one key
-in one loop share it, and nothing survives the loop.
+in one loop share it, and nothing survives the loop. Only budgets and gates belong to
+the whole process, see `_process_memory`, unless they are the caller's, or the first
+client in the loop has an HTTP client of the caller's, which may be a test's: then they
+end with the loop, too.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-import anyio
-from anyio.lowlevel import RunVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from finetuning_async._doubts import Doubts
 from finetuning_async._inflight import InFlight
 from finetuning_async._limiter import Limiter
+from finetuning_async._loop_handle import LoopHandle
 from finetuning_async._one_by_one import OneByOne
 from finetuning_async._poller import Poller
+from finetuning_async._process_limiter import ProcessLimiter
 from finetuning_async._rate_limits import RateLimits
 from finetuning_async._server_clock import ServerClock
+from finetuning_async._transport import Concurrency
 
 if TYPE_CHECKING:
     from finetuning_async._rate_limiter import RateLimiter
@@ -28,11 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 _Key: TypeAlias = tuple[str, str, bool]
-
-_accounts: RunVar[dict[_Key, Account]] = RunVar("finetuning_async.accounts")
-
-DOWNLOADS_AT_ONCE: Final = 8
-"""Each holds up to 2 MiB; more at once would not make them faster."""
 
 rng = random.SystemRandom()
 """Seeds and jitter; a seed tells a track apart, so it must not repeat in a forked
@@ -44,17 +42,17 @@ class Account:
 
     Args:
         limits: What it may send; `None` for no pacing.
-        limiter: Its turns, if the caller brings them.
+        limiter: Its turns.
     """
 
-    def __init__(self, limits: RateLimits | None, limiter: RateLimiter | None) -> None:
+    def __init__(self, limits: RateLimits | None, limiter: RateLimiter) -> None:
         self.limits = limits
-        self.limiter: RateLimiter = limiter or Limiter(limits, rng=rng)
+        self.limiter: RateLimiter = limiter
         self.clock: ServerClock = ServerClock()
         self.doubts: Doubts = Doubts()
         self.inflight: InFlight = InFlight()
         self.one_by_one: OneByOne = OneByOne()
-        self.downloads: anyio.Semaphore = anyio.Semaphore(DOWNLOADS_AT_ONCE)
+        self.concurrency: Concurrency = Concurrency()
         reads = (limits or RateLimits()).reads
         self.poller: Poller = Poller(
             self.inflight, self.clock, limit=reads.limit, per=reads.per
@@ -78,17 +76,27 @@ class Account:
         key: ApiKey,
         limits: RateLimits | None,
         limiter: RateLimiter | None,
+        *,
+        is_given: bool = False,
     ) -> Account:
-        """The account of a key in the running event loop; made if need be."""
-        try:
-            accounts = _accounts.get()
-        except LookupError:
-            accounts = {}
-            _accounts.set(accounts)
+        """The account of a key in the running event loop; made if need be.
+
+        Args:
+            base_url: Where.
+            key: Whose.
+            limits: What it may send, if no other client has said so first; `None` for
+                no pacing.
+            limiter: Its turns, if the caller brings them.
+            is_given: Whether the HTTP client is the caller's.
+        """
+        kept = LoopHandle.of_this_loop().kept
+        accounts: dict[_Key, Account] = kept.setdefault("accounts", {})
         name = (base_url, key.digest, limits is None)
         account = accounts.get(name)
         if account is None:
-            account = accounts[name] = cls(limits, limiter)
+            account = accounts[name] = cls(
+                limits, limiter or _limiter_of(name, limits, is_given=is_given)
+            )
             if limiter is not None:
                 account.share(limiter, f"{base_url} {key.digest}")
         elif account.limits != limits:
@@ -103,3 +111,9 @@ class Account:
                 type(limiter).__name__,
             )
         return account
+
+
+def _limiter_of(name: _Key, limits: RateLimits | None, *, is_given: bool) -> Limiter:
+    if is_given:
+        return Limiter(limits, rng=rng)
+    return ProcessLimiter(limits, rng=rng, key=name)

@@ -240,7 +240,7 @@ def python_number(value: Any) -> float | None:
     """Any number as an `int` or a `float`, infinities and NaN too; else `None`."""
     if type(value) is int or type(value) is float:
         return value
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool | str):
         return None
     try:
         return operator.index(value)

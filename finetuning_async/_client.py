@@ -16,8 +16,7 @@ from finetuning_async._log_setup import set_up_logging
 from finetuning_async._rate_limits import DEFAULT_LIMITS
 from finetuning_async._shield import carried_to_its_end
 from finetuning_async._track_methods import TrackMethods
-from finetuning_async._transport import DEFAULT_TIMEOUT, Connecting, Pool
-from finetuning_async._wire import Call
+from finetuning_async._transport import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +40,12 @@ if TYPE_CHECKING:
     )
     from finetuning_async._session import Session
     from finetuning_async._settings import Settings
-    from finetuning_async._transport import Proxy, Verify
+    from finetuning_async._transport import (
+        HTTPClient,
+        HTTPTimeout,
+        Proxy,
+        Verify,
+    )
 
 
 class AsyncClient(TrackMethods):
@@ -52,8 +56,9 @@ class AsyncClient(TrackMethods):
             await client.download(track, "night.mp3")
 
     It can be used without ``async with``, too: it starts no background task; call
-    `aclose` at the end. Clients with the same key and base URL share their budgets and
-    their poll loop within one event loop.
+    `aclose` at the end. Clients with the same key and base URL share their budgets
+    within the process, whichever event loops and threads they are used in, and their
+    poll loop within one event loop. A client is used in one event loop.
 
     Args:
         api_key: The key; by default the environment variable ``FINETUNING_API_KEY``.
@@ -61,14 +66,17 @@ class AsyncClient(TrackMethods):
         base_url: The service, ``https`` unless on a loopback address; by default
             ``FINETUNING_BASE_URL``, else the real service.
         request_timeout: Seconds for one attempt on the wire, from its beginning to the
-            end of the response; or an `httpx.Timeout`, whose longest part bounds the
-            whole; `None` for no limit. By default 30 s, 5 s of them for each step of
-            connecting.
+            end of the response; or the `Timeout` of httpx or httpx2, whose longest
+            part bounds the whole; `None` for no limit. By default 30 s, 5 s of them for
+            each step of connecting.
         max_retries: How often a failed attempt is repeated, where that costs nothing;
             at least 0. With 0, a 429 is raised at once, too.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
             it the call raises. No service is believed to ask for more than 3600.
-        rate_limits: What the account may send; `None` switches pacing off.
+        rate_limits: What the account may send; `None` switches pacing off. Of several
+            clients with one key the first one's hold, in all loops of the process, for
+            as long as what they sent counts. Tests that mock the HTTP library, and
+            wait for no minute to pass, switch it off.
         rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
             one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
@@ -84,8 +92,9 @@ class AsyncClient(TrackMethods):
             anybody, which gives the key away to whoever is in between.
         trust_env: Whether the environment is read for proxies, ``SSL_CERT_FILE`` and
             ``SSL_CERT_DIR``.
-        http_client: The HTTP client to use; it is never closed here. It has its own
-            proxy and certificates.
+        http_client: The `AsyncClient` of httpx or httpx2 to use; it is never closed
+            here. It has its own proxy and certificates. As it may be a test's, the
+            account's budgets end with the event loop then.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -102,7 +111,7 @@ class AsyncClient(TrackMethods):
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        request_timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
+        request_timeout: float | httpx.Timeout | HTTPTimeout | None = DEFAULT_TIMEOUT,
         max_retries: int = MAX_RETRIES,
         max_retry_wait: float = MAX_RETRY_WAIT,
         rate_limits: RateLimits | SupportsRateLimits | None = DEFAULT_LIMITS,
@@ -112,10 +121,11 @@ class AsyncClient(TrackMethods):
         proxy: Proxy | None = None,
         verify: Verify = True,
         trust_env: bool = True,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | HTTPClient | None = None,
     ) -> None:
         from finetuning_async._session import OpenCalls
         from finetuning_async._settings import Settings, read_secrets
+        from finetuning_async._transport import Connecting, Pool
 
         set_up_logging()
         secrets: dict[str, Any] = {
@@ -257,6 +267,7 @@ class AsyncClient(TrackMethods):
             FinetuningError: It could not be read.
         """
         from finetuning_async import _parsing
+        from finetuning_async._wire import Call
 
         answer = await self._session().ask(
             Call(method="GET", path="/v1/me"), timeout, max_retries
@@ -277,6 +288,7 @@ class AsyncClient(TrackMethods):
             FinetuningError: It is not.
         """
         from finetuning_async import _parsing
+        from finetuning_async._wire import Call
 
         call = Call(method="GET", path="/health", route="health", needs_key=False)
         return _parsing.health(await self._session().ask(call, timeout, max_retries))

@@ -29,8 +29,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from finetuning_async._rate_codes import budget_of
-
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
@@ -322,6 +320,9 @@ class RateLimitError(APIStatusError):
     @property
     def budget(self) -> str | None:
         """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
+        # Not before: with the client's name alone few modules come.
+        from finetuning_async._rate_codes import budget_of
+
         return budget_of(self.code)
 
     def __str__(self) -> str:

@@ -1,8 +1,7 @@
 """What is known of a request that got no answer.
 
-Either no byte of it left, or some may have. Whether they did is told by the network of
-our own connections, or by httpx's ``trace`` extension, which httpcore calls at each
-step.
+Either no byte of it left, or some may have. Whether they did is told by the ``trace``
+extension of httpx and httpx2, which is called at each step.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Withdrawn(Exception):  # noqa: N818 - never leaves the transport
 
 
 def _nothing() -> None:
-    """Nothing is held, so nothing is released."""
+    """Nobody is to be told."""
 
 
 class Trace:
@@ -68,66 +67,85 @@ class Trace:
 
     Args:
         still_wanted: Asked right before the first byte leaves; if not, none does.
-        on_first_byte: Called right after that.
+        on_connecting: Called when a connection begins to be made for it.
+        on_first_byte: Called right before the first byte leaves.
 
     Attributes:
         until: When the request is given up at the latest, on the loop's clock.
         seen: Whether anything was told of it.
         left: Whether its first byte was handed over.
+        opened: What was connected for it, if no byte of it has left.
     """
 
-    __slots__ = ("_on_first_byte", "_still_wanted", "left", "seen", "until")
+    __slots__ = (
+        "_on_connecting",
+        "_on_first_byte",
+        "_still_wanted",
+        "left",
+        "opened",
+        "seen",
+        "until",
+    )
 
     def __init__(
         self,
         still_wanted: Callable[[], bool],
+        on_connecting: Callable[[], None] = _nothing,
         on_first_byte: Callable[[], None] = _nothing,
     ) -> None:
         self._still_wanted = still_wanted
+        self._on_connecting = on_connecting
         self._on_first_byte = on_first_byte
         self.until: float = inf
         self.seen: bool = False
         self.left: bool = False
+        self.opened: Any = None
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:
-        self.seen = True
-        if "timeout" in info and event.endswith(".started"):
-            # A step of connecting, about to run with these arguments. httpcore closes
-            # what a timeout of its own ends, and loses what is cancelled there; so its
-            # own comes first.
-            info["timeout"] = self.bounded(info["timeout"], share=ITS_OWN_FIRST)
-        if not event.endswith("send_request_headers.started"):
+        if self.left:
             return
-        request = info.get("request")
-        if request is None or request.method != b"CONNECT":  # which asks for a tunnel
-            self.leaves()
+        self.seen = True
+        if event.endswith("send_request_headers.started"):
+            request = info.get("request")
+            if request is None or request.method != b"CONNECT":  # asks for a tunnel
+                self._leaves()
+                if request is not None:  # there is nothing more to be told of it
+                    request.extensions.pop("trace", None)
+        elif event.endswith(".started"):
+            self._on_connecting()
+            if "timeout" in info:
+                # A step of connecting, about to run with these arguments. httpcore
+                # closes what a timeout of its own ends, and loses what is cancelled
+                # there; so its own comes first.
+                info["timeout"] = self._bounded(info["timeout"])
+        elif event.endswith("connect_tcp.complete"):
+            self.opened = info.get("return_value")
 
-    def bounded(self, seconds: float | None, *, share: float = 1.0) -> float | None:
+    def _bounded(self, seconds: float | None) -> float | None:
         """Seconds for a step that may take so many, within what is left in all."""
         if self.until == inf:
             return seconds
-        left = share * max(self.until - anyio.current_time(), 0.0)
+        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)
         return left if seconds is None else min(seconds, left)
 
-    def leaves(self) -> None:
-        """The first byte, or a later one, is about to leave.
+    def _leaves(self) -> None:
+        """The first byte is about to leave.
 
         Raises:
-            Withdrawn: It is the first, and not wanted any more.
+            Withdrawn: It is not wanted any more.
         """
-        if self.left:
-            return
         if not self._still_wanted():
             raise Withdrawn("the caller left before it was sent")
-        self.left = True
+        self.left, self.opened = True, None
         self._on_first_byte()
 
-    def evidence(self, *, proves_unsent: bool = False) -> Evidence:
+    def evidence(self, *, proves_unsent: bool = False, tells: bool = False) -> Evidence:
         """What is known of a request that got no answer.
 
         Args:
             proves_unsent: Whether what ended it says so by itself.
+            tells: Whether its transport is known to tell when bytes leave.
         """
         if self.left:
             return "unknown"
-        return "not_sent" if self.seen or proves_unsent else "unknown"
+        return "not_sent" if self.seen or proves_unsent or tells else "unknown"

@@ -110,6 +110,7 @@ class Limiter:
         self._max_pause = max_pause
         self._settled: dict[Route, Route] = {}
         self._loop: object = None
+        self._now: Callable[[], float] = anyio.current_time
         self._lines: dict[Route, Line] = {}
 
     def __repr__(self) -> str:
@@ -126,9 +127,10 @@ class Limiter:
         return self._try(route, first=False)
 
     def _try(self, route: Route, *, first: bool) -> Permit | None:
-        now = anyio.current_time()
+        lines = self._lines_of(route)
+        now = self._now()
         leases: list[tuple[Line, Any]] = []
-        for line in self._lines_of(route):
+        for line in lines:
             ticket = line.try_take(now, first=first)
             if ticket is None:
                 _give_back(leases, now)
@@ -208,7 +210,7 @@ class Limiter:
         facts: AnswerFacts,
     ) -> None:
         """Book an answer that arrived now; `Permit.answered` calls this."""
-        now = anyio.current_time()
+        now = self._now()
         budget = self._learn_budget(route, facts)
         for line, ticket in leases:
             if budget is None:
@@ -233,7 +235,7 @@ class Limiter:
         Both, where they differ: the service lists ``RATE_LIMITED`` for creates too, and
         whatever it means by it, that create must wait as well.
         """
-        now = anyio.current_time()
+        now = self._now()
         tickets: dict[Line, Any] = dict.fromkeys(self._lines_of(route))
         named = budget_of(facts.code)
         if named is not None:
@@ -288,9 +290,11 @@ class Limiter:
 
 
 class LocalRateLimiter(Limiter):
-    """The turns of an account in one process.
+    """The turns of an account in one event loop, for the clients they are given to.
 
-    Every client has one; give the same to two clients whose keys belong to one account.
+    Clients without one share the turns of their key with all of the process; give the
+    same to two clients whose keys belong to one account. In another event loop it
+    begins anew.
 
     Example:
         limiter = LocalRateLimiter()

@@ -12,6 +12,7 @@ instant, holds nothing, and hands the head to the next.
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -35,6 +36,8 @@ margin of a lease."""
 SEATS: Final = 16
 """Neighbours in a line that are woken together: an event for each would be half of the
 memory of a waiter, and only the head of the line does anything when woken."""
+
+_numbers = count()
 
 
 class Line(Protocol):
@@ -131,10 +134,17 @@ class _Bench:
 
 @attrs.define(eq=False, weakref_slot=False)
 class _Waiter:
-    """One call that waits."""
+    """One call that waits.
+
+    Attributes:
+        max_pause: Seconds that it waits for the gate of a 429.
+        bench: Where.
+        number: Its place among all who ever waited, in any line.
+    """
 
     max_pause: float
     bench: _Bench
+    number: int = attrs.field(factory=_numbers.__next__)
 
 
 class LocalLine:
@@ -188,27 +198,41 @@ class LocalLine:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
         queue = self._again if first else self._queue
-        waiter = _seat(queue, max_pause)
-        queue.append(waiter)
+        waiter = self._join(queue, max_pause)
         try:
             while True:
                 now = anyio.current_time()
                 check_pause(self._name, self.opens_at, now, waiter.max_pause)
-                soon = now + TOLERANCE
-                turn = self.budget.earliest(soon) if self._head() is waiter else inf
-                if turn <= soon:
-                    return self.budget.send(now)
+                ticket, look_at = self._look(waiter, now)
+                if ticket is not None:
+                    return ticket
                 event = waiter.bench.event()
-                if turn == inf:
+                if look_at == inf:
                     await event.wait()
                 else:
-                    with anyio.CancelScope(deadline=turn):
+                    with anyio.CancelScope(deadline=look_at):
                         await event.wait()
         finally:
-            was_head = self._head() is waiter
-            queue.remove(waiter)
-            if was_head:
-                self.wake()
+            self._leave(queue, waiter)
+
+    def _join(self, queue: deque[_Waiter], max_pause: float) -> _Waiter:
+        waiter = _seat(queue, max_pause)
+        queue.append(waiter)
+        return waiter
+
+    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+        was_head = self._head() is waiter
+        queue.remove(waiter)
+        if was_head:
+            self.wake()
+
+    def _look(self, waiter: _Waiter, now: float) -> tuple[Ticket | None, float]:
+        """Take a token, if it is the waiter's turn; else when it looks again."""
+        if self._head() is not waiter:
+            return None, inf
+        soon = now + TOLERANCE
+        turn = self.budget.earliest(soon)
+        return (None, turn) if turn > soon else (self.budget.send(now), now)
 
     def wake(self) -> None:
         """Something changed: the head looks again."""
@@ -233,7 +257,9 @@ class LocalLine:
     ) -> None:
         """As `RateBudget.refused`; those who will not wait that long leave."""
         self.budget.refused(now, retry_after, ticket)
-        pause = self.budget.opens_at - now
+        self._wake_the_unwilling(self.budget.opens_at - now)
+
+    def _wake_the_unwilling(self, pause: float) -> None:
         for queue in (self._again, self._queue):
             for waiter in queue:
                 if waiter.max_pause < pause:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,7 @@ from finetuning_async._secrets import mask_query
 from finetuning_async._shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
 VARIABLE: Final = "FINETUNING_LOG"
 LEVELS: Final = {
@@ -92,13 +92,26 @@ def _complain(record: logging.LogRecord, error: Exception) -> None:
             logging.Handler().handleError(record)
 
 
-@contextmanager
-def contained(what: str) -> Generator[None]:
-    """Let nothing that fails in this block end a call; it is logged."""
-    try:
-        yield
-    except Exception:
-        logger.exception("%s has failed", what)
+class contained:  # noqa: N801 - used as a function; a generator would cost more
+    """Let nothing that fails in this block end a call; it is logged.
+
+    Args:
+        what: Is done there.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        logger.error("%s has failed", self._what, exc_info=error)
+        return True
 
 
 class _Line(logging.Formatter):

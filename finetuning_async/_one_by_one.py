@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TypeAlias
 
 import anyio
-import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-
-@attrs.define
-class _Line:
-    """A lock, and how many hold it or wait for it."""
-
-    lock: anyio.Lock = attrs.field(factory=lambda: anyio.Lock(fast_acquire=True))
-    users: int = 0
+_Identity: TypeAlias = tuple[object, ...]
 
 
 class OneByOne:
-    """Lets orders of one identity through one after another."""
+    """Lets orders of one identity through one after another, in their order."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[object, ...], _Line] = {}
+        self._waiting: dict[_Identity, deque[anyio.Event]] = {}
 
     def __repr__(self) -> str:
-        return f"<OneByOne lines={len(self._lines)}>"
+        return f"<OneByOne busy={len(self._waiting)}>"
 
-    @asynccontextmanager
-    async def turn(self, identity: tuple[object, ...] | None) -> AsyncGenerator[None]:
-        """Hold the turn of an identity; `None` shares with nobody."""
-        if identity is None:
-            yield
+    async def enter(self, identity: _Identity) -> None:
+        """Wait until nobody else of this identity is inside; end it with `leave`.
+
+        Cancelled here, the turn goes to the next.
+        """
+        waiting = self._waiting.get(identity)
+        if waiting is None:
+            self._waiting[identity] = deque()
             return
-        line = self._lines.setdefault(identity, _Line())
-        line.users += 1
+        turn = anyio.Event()
+        waiting.append(turn)
         try:
-            async with line.lock:
-                yield
-        finally:
-            line.users -= 1
-            if not line.users:
-                del self._lines[identity]
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.leave(identity)
+            else:
+                waiting.remove(turn)
+            raise
+
+    def leave(self, identity: _Identity) -> None:
+        """Let the next one in."""
+        waiting = self._waiting[identity]
+        if waiting:
+            waiting.popleft().set()
+        else:
+            del self._waiting[identity]

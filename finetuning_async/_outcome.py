@@ -69,6 +69,7 @@ def unknown(
 
 
 def unknown_error(
+    hook: Hook | None,
     order: Order,
     reason: str,
     found: str,
@@ -76,15 +77,18 @@ def unknown_error(
     sent_at: dt.datetime | None,
     candidates: tuple[str, ...],
 ) -> SubmissionUnknownError:
-    """The error for a create whose fate could not be learned.
+    """The error for a create whose fate could not be learned, and was told.
 
     Args:
+        hook: Who is told; `None` for nobody.
         order: It.
         reason: What was seen instead of an answer.
         found: What the lookup saw, in words.
         sent_at: When it left, by the service's clock, if that is known.
         candidates: Ids that may be it.
     """
+    if hook is not None:
+        unknown(hook, order, reason, given_up=True, candidates=candidates)
     mark = "its prompt" if order.seed is None else f"seed={order.seed}"
     effects = order.request.kind == "sound_effect"
     where = "sound_effects.list()" if effects else "generations.list()"

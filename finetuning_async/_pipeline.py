@@ -22,7 +22,7 @@ import attrs
 from finetuning_async import _parsing, _report
 from finetuning_async._doubts import Doubts
 from finetuning_async._errors import APITimeoutError, InternalServerError
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._hook import Hook
 from finetuning_async._log_setup import contained
 from finetuning_async._rate_codes import is_rate_refusal
@@ -166,7 +166,7 @@ class Pipeline:
         *,
         deadline: float = inf,
         number: int = 1,
-        still_wanted: Callable[[], bool] = lambda: True,
+        trace: Trace | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send a call and settle its permit, whatever happens.
@@ -176,7 +176,7 @@ class Pipeline:
             permit: Its turn.
             deadline: On the loop's clock; bounds the steps on the wire.
             number: Which attempt it is.
-            still_wanted: As for `Transport.send`.
+            trace: As for `Transport.send`.
             on_unsent: Likewise.
 
         Raises:
@@ -198,7 +198,7 @@ class Pipeline:
             answer = await self.transport.send(
                 call,
                 seconds_left=left,
-                still_wanted=still_wanted,
+                trace=trace,
                 on_unsent=unsent,
             )
         except BaseException as error:

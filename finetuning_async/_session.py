@@ -166,6 +166,7 @@ class Session:
             settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
+            is_given=pool.is_given,
         )
         pipeline = Pipeline(
             transport=Transport(
@@ -174,6 +175,7 @@ class Session:
                 key=settings.api_key,
                 timeout=settings.request_timeout,
                 headers=settings.headers or None,
+                concurrency=account.concurrency,
             ),
             limiter=account.limiter,
             retry=RetryPolicy(
@@ -413,15 +415,21 @@ def _check_json(body: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: It holds what JSON has no form for.
     """
-    for name, value in body.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            wrong = name
-            break
-    else:
+    if _is_json(body):
         return
+    wrong = next(name for name, value in body.items() if not _is_json(value))
     raise InvalidRequestError(wrong, body[wrong], "a value that JSON can hold")
+
+
+_STRICT: Final = json.JSONEncoder(allow_nan=False)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        _STRICT.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _facts(order: Order) -> dict[str, Any]:

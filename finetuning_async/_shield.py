@@ -95,6 +95,8 @@ class Guarded(Generic[T]):
         """Be cancelled if the caller was; to be awaited in a part that is not held."""
         if self.caller_left:
             self.hurry()
+        elif self._caller is not None:
+            return  # on asyncio no scope of the caller's reaches the child
         await anyio.lowlevel.checkpoint_if_cancelled()
 
     def held(self) -> AbstractContextManager[object]:
@@ -111,6 +113,11 @@ class Guarded(Generic[T]):
         """From here on the part that is held may be cancelled at once."""
         if self._part is not None:
             self._part.shield = False
+
+    def hold(self) -> None:
+        """From here on it is held again."""
+        if self._part is not None:
+            self._part.shield = True
 
     def run(
         self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None

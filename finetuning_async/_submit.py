@@ -44,7 +44,7 @@ from finetuning_async._errors import (
     QueueFullError,
     SubmissionUnknownError,
 )
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._log_setup import contained
 from finetuning_async._lookup import Finding, Lookup, Lost
 from finetuning_async._not_ours import Known, not_ours
@@ -109,9 +109,17 @@ class Submitter:
         """
         if self._pipeline.hook is not None:
             order.began_at = anyio.current_time()
-        async with self._one_by_one.turn(order.identity):
-            with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
-                track = await self._until_known(order)
+        if order.identity is None:
+            return await self._with_mark(order)
+        await self._one_by_one.enter(order.identity)
+        try:
+            return await self._with_mark(order)
+        finally:
+            self._one_by_one.leave(order.identity)
+
+    async def _with_mark(self, order: Order) -> Created:
+        with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
+            track = await self._until_known(order)
         if order.complaint is not None:
             raise order.complaint
         return track
@@ -167,9 +175,8 @@ class Submitter:
         while True:
             await self._take_a_place(order)
             try:
-                return await Guarded[Created](
-                    lambda guarded: self._once(order, guarded)
-                ).run()
+                attempt: Guarded[Created] = Guarded(lambda own: self._once(order, own))
+                return await attempt.run()
             except QueueFullError as full:
                 error = full
             finally:  # here and not in the child, which a stranger may cancel
@@ -208,7 +215,7 @@ class Submitter:
             try:
                 answer = await self._send(order, permit, guarded)
             except anyio.get_cancelled_exc_class():
-                if not guarded.is_over:
+                if not guarded.is_over and order.in_doubt_since is not None:
                     await self._rescue(order)
                 raise
             return await self._judge(order, answer)
@@ -239,7 +246,9 @@ class Submitter:
                 order.call,
                 permit,
                 number=order.attempts,
-                still_wanted=lambda: not guarded.caller_left,
+                trace=Trace(
+                    lambda: not guarded.caller_left, guarded.release, guarded.hold
+                ),
                 on_unsent=order.did_not_leave,
             )
         except NoAnswer as failure:
@@ -322,7 +331,8 @@ class Submitter:
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
                 self._pipeline.transport.pool.tracks.add(track.id)
-                self._inflight.accepted(track.id, self._entry(order))
+                entry = self._entry(order, answer.received_at)
+                self._inflight.accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
@@ -356,8 +366,8 @@ class Submitter:
         )
         return not_ours(order.request, track, known)
 
-    def _entry(self, order: Order) -> UnderWay:
-        return order.under_way(anyio.current_time(), self._pipeline.hook)
+    def _entry(self, order: Order, accepted_at: float | None = None) -> UnderWay:
+        return order.under_way(accepted_at or anyio.current_time(), self._pipeline.hook)
 
     async def _tell(
         self,
@@ -375,7 +385,8 @@ class Submitter:
         changed: dict[str, tuple[Any, Any]] = {}
         with contained("comparing what was accepted"):
             changed = changes(order.request, track, seed=order.seed)
-            order.accepted = attrs.evolve(track, changed_by_service=changed)
+            if changed:
+                order.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
             await hand_over(order)
         finally:
@@ -479,15 +490,8 @@ class Submitter:
         self, order: Order, unknown: Unknown, finding: Finding
     ) -> SubmissionUnknownError:
         since = order.in_doubt_since
-        if self._pipeline.hook is not None:
-            _outcome.unknown(
-                self._pipeline.hook,
-                order,
-                unknown.reason,
-                given_up=True,
-                candidates=finding.candidates,
-            )
         return _outcome.unknown_error(
+            self._pipeline.hook,
             order,
             unknown.reason,
             finding.words,

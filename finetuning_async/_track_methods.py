@@ -375,7 +375,7 @@ class TrackMethods(ABC):
         )
         around = session.downloading(generation_or_url)
         with session.calls.one(deadline), around:
-            async with session.account.downloads:
+            async with session.account.concurrency.downloads:
                 target = target_of(generation_or_url, Path(path))
                 return await download.to(target, deadline=deadline)
         if session.calls.is_closing:

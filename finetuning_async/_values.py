@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 _NUMBER: Final = re.compile(
@@ -88,6 +89,7 @@ def moment(value: Any) -> dt.datetime | None:
         return None
 
 
+@lru_cache(maxsize=8)  # a second's answers all have the same
 def http_date(value: str | None) -> dt.datetime | None:
     """The time of a ``Date`` or ``Retry-After`` header (RFC 9110, 5.6.7)."""
     if value is None or len(value) > 64:

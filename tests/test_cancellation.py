@@ -103,7 +103,7 @@ class Stage:
         assert account.inflight._gate.entering == 0
         assert not account.inflight._line
         assert not account.inflight._open_seeds
-        assert not account.one_by_one._lines
+        assert not account.one_by_one._waiting
         status = self.client.rate_limit_status()
         assert status.creates.waiting == status.reads.waiting == 0
 
@@ -262,7 +262,7 @@ def test_a_cancelled_connection_sends_nothing_later(means: Means) -> None:
 
     async def main() -> None:
         async with stage() as at:
-            slow = _SlowConnection(at.client._pool._given)
+            slow = _SlowConnection(at.client._pool.lend().client)
             at.begin()
             assert await means.run(at.create, 1)
             await anyio.sleep(10)

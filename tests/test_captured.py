@@ -8,7 +8,7 @@ import anyio
 import httpx
 
 from finetuning_async import AsyncClient, capture_responses
-from finetuning_async._account import DOWNLOADS_AT_ONCE
+from finetuning_async._transport._concurrency import DOWNLOADS
 from finetuning_async.emulator import Emulator
 from tests._world import emulated
 
@@ -65,7 +65,7 @@ async def test_many_downloads_run_at_once_but_no_more_than_their_bound(
     http = httpx.AsyncClient(transport=httpx.MockTransport(host))
     client = AsyncClient("ft_live_" + "0" * 32, http_client=http)
     async with anyio.create_task_group() as group:
-        for number in range(3 * DOWNLOADS_AT_ONCE):
+        for number in range(3 * DOWNLOADS):
             path = tmp_path / f"{number}.mp3"
             group.start_soon(client.download, "https://media.example/a.mp3", path)
-    assert most == DOWNLOADS_AT_ONCE
+    assert most == DOWNLOADS

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 import pytest
+from finetuning_async._transport._connections import AT_MOST, Connections
+from finetuning_async._transport._media_transport import AT_ONCE, MediaTransport
 
 from finetuning_async import APIConnectionError, AsyncClient
 from finetuning_async._transport import Pool, Transport, as_timeout
-from finetuning_async._transport._connections import AT_MOST, Connections
-from finetuning_async._transport._media_transport import AT_ONCE, MediaTransport
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net, Stream
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from finetuning_async import InvalidRequestError
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoAnswer, Trace
 from finetuning_async._secrets import ApiKey
 from finetuning_async._transport import (
     KEY_HEADER,
@@ -182,7 +182,7 @@ async def test_nothing_is_sent_for_a_caller_that_left() -> None:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
             with pytest.raises(NoAnswer) as caught:
-                await transport.send(POST, still_wanted=lambda: False)
+                await transport.send(POST, trace=Trace(lambda: False))
         assert caught.value.evidence == "not_sent"
         assert not emulator.requests
 

@@ -1,10 +1,10 @@
 """``python -m benchmarks calls``: what one call costs, as a ratio to bare httpx.
 
-Bare httpx and a client ask the same server for the same path in one process, in turns
-of 250 calls; the figures are medians of the ratios of neighbouring turns. The limiter
-is on, and off its limit. The server is a process of its own that answers with bytes
-rendered beforehand, and each client has a fresh process, in which trio is hidden: it
-would bring httpx the package `sniffio`, which many environments do not have otherwise.
+The bare library and a client ask the same server for the same path in one process, in
+turns of 250 calls; the figures are medians of the ratios of neighbouring turns. The
+limiter is on, and off its limit. The server is a process of its own that answers with
+bytes rendered beforehand, and each client has a fresh process, in which trio is hidden:
+it would bring httpx the package `sniffio`, which many do not have otherwise.
 
 ``--instructions`` counts the processor's instructions per call instead (valgrind must
 be installed), which tell 1.02 from 1.05 where times do not: 200 calls less 100 calls.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks._machine import describe
-from benchmarks.calls.peers import PEERS, Peer, bare
+from benchmarks.calls.peers import PEERS, Peer, instrument
 from benchmarks.calls.running import running
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def _measure(turn: Turn) -> tuple[float, float]:
 
 async def _compare(peer: Peer, url: str, turns: int) -> str:
     """A row: medians of both in us, and of the ratios of wall and CPU times."""
-    base, theirs = bare(peer.method, url, peer.path), peer.turn(url)
+    base, theirs = peer.bare(url), peer.turn(url)
     for warm in (base, theirs):
         await _measure(warm)
     pairs = [(await _measure(base), await _measure(theirs)) for _ in range(turns)]
@@ -69,7 +69,7 @@ async def _repeat(turn: Turn, calls: int) -> None:
 
 
 def _times(url: str, turns: int) -> None:
-    print("| call | bare httpx us | this us | ratio | CPU ratio |")
+    print("| call | bare us | this us | ratio | CPU ratio |")
     print("|---|---|---|---|---|", flush=True)
     for number, peer in enumerate(PEERS):
         if importlib.util.find_spec(peer.package) is None:
@@ -79,7 +79,7 @@ def _times(url: str, turns: int) -> None:
 
 
 def _instructions(url: str) -> None:
-    print("| call | bare httpx | this | ratio |\n|---|---|---|---|", flush=True)
+    print("| call | bare | this | ratio |\n|---|---|---|---|", flush=True)
     for number, peer in enumerate(PEERS[1:3], 1):
         who = str(number)
         base = _counted(["--peer", who, "--bare", url])
@@ -115,12 +115,14 @@ def _be_a_child(options: argparse.Namespace) -> None:
     assert "httpcore" not in sys.modules
     sys.modules["trio"] = None  # type: ignore[assignment] # hides it from httpcore
     peer = PEERS[options.peer]
+    if peer.instrumented:
+        instrument()
     if not options.count:
         print(asyncio.run(_compare(peer, options.url, options.turns)), flush=True)
         return
     turn = peer.turn(options.url)
     if options.bare:
-        turn = bare(peer.method, options.url, peer.path)
+        turn = peer.bare(options.url)
     asyncio.run(_repeat(turn, options.count))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     Turn: TypeAlias = Callable[[], Awaitable[object]]
 
+TRACK: Final = "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
 PROMPT: Final = "slow choir over tape hiss"
 KEY: Final = "ft_live_" + "0" * 32
 BODY: Final = {"tags": PROMPT, "seed": 7}
@@ -41,6 +43,8 @@ class Peer:
         answer: What the server says to that; `None` for the service's own.
         turn: Makes the client for a base URL, and returns the call.
         method: What the bare call does.
+        library: What the bare call is made with.
+        instrumented: Whether OpenTelemetry watches both.
     """
 
     name: str
@@ -49,30 +53,40 @@ class Peer:
     answer: dict[str, Any] | None
     turn: Callable[[str], Turn]
     method: str = "GET"
+    library: str = "httpx"
+    instrumented: bool = False
+
+    def bare(self, url: str) -> Turn:
+        """The call that is the measure: the library as it comes, and `json`."""
+        return _bare(url, self.method, self.path, self.library)
 
 
-def _ours(url: str) -> AsyncClient:
-    return AsyncClient(KEY, base_url=url, rate_limits=OFF_THE_LIMIT)
+def _ours(url: str, library: str | None = None) -> AsyncClient:
+    """Our client, over one of its own or over one that the caller brings."""
+    given = None if library is None else importlib.import_module(library).AsyncClient()
+    return AsyncClient(KEY, base_url=url, rate_limits=OFF_THE_LIMIT, http_client=given)
 
 
-def _get(url: str) -> Turn:
-    client = _ours(url)
-    return lambda: client.generations.get("gen_1")
+def _get(url: str, library: str | None = None) -> Turn:
+    client = _ours(url, library)
+    return lambda: client.generations.get(TRACK)
 
 
-def _create(url: str) -> Turn:
-    client = _ours(url)
+def _create(url: str, library: str | None = None) -> Turn:
+    client = _ours(url, library)
     return lambda: client.generations.create(PROMPT, seed=7)
 
 
-def _bare(url: str) -> Turn:
-    return bare("GET", url, "/v1/generations/gen_1")
+def instrument() -> None:
+    """Let OpenTelemetry watch httpx, as an application would that exports traces."""
+    module: Any = importlib.import_module("opentelemetry.instrumentation.httpx")
+    module.HTTPXClientInstrumentor().instrument()
 
 
-def bare(method: str, url: str, path: str) -> Turn:
-    """The call that is the measure: `httpx.AsyncClient` as it comes, and `json`."""
-    httpx = importlib.import_module("httpx")
-    client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY})
+def _bare(url: str, method: str, path: str, library: str) -> Turn:
+    client = importlib.import_module(library).AsyncClient(
+        base_url=url, headers={"X-API-Key": KEY}
+    )
 
     async def get() -> object:
         return (await client.get(path)).json()
@@ -128,12 +142,36 @@ def _elevenlabs(url: str) -> Turn:
 
 
 GENERATION: Final = "/v1/generations"
+READ: Final = f"{GENERATION}/{TRACK}"
 WHEN: Final = "2026-03-02T18:05:24.118Z"
 
+
+def _ours_by(name: str, by: str | None, **options: Any) -> tuple[Peer, Peer]:
+    """Our two calls, over a client of ours or over one of the caller's."""
+    package, get, create = options.get("library", "httpx"), _get, _create
+    where = READ
+    if by is not None:
+        get, create = partial(_get, library=by), partial(_create, library=by)
+    return (
+        Peer(f"**`get`**{name}", package, where, None, get, **options),
+        Peer(
+            f"**`create`**{name}", package, GENERATION, None, create, "POST", **options
+        ),
+    )
+
+
 PEERS: Final = (
-    Peer("httpx against itself", "httpx", f"{GENERATION}/gen_1", None, _bare),
-    Peer("**`generations.get`**", "httpx", f"{GENERATION}/gen_1", None, _get),
-    Peer("**`generations.create`**", "httpx", GENERATION, None, _create, "POST"),
+    Peer(
+        "httpx against itself",
+        "httpx",
+        READ,
+        None,
+        lambda url: _bare(url, "GET", READ, "httpx"),
+    ),
+    *_ours_by("", None),
+    *_ours_by(", the caller's client", "httpx"),
+    *_ours_by(", the caller's httpx2", "httpx2", library="httpx2"),
+    *_ours_by(", OpenTelemetry watching", None, instrumented=True),
     Peer(
         "replicate `predictions.async_get`",
         "replicate",

@@ -13,11 +13,11 @@ import json
 import socket
 from typing import Final
 
-from benchmarks.calls.peers import PEERS
+from benchmarks.calls.peers import PEERS, TRACK
 
 GENERATION: Final = {
     "data": {
-        "id": "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918",
+        "id": TRACK,
         "title": "slow choir over tape hiss",
         "prompt": "slow choir over tape hiss",
         "type": "music",
@@ -63,7 +63,7 @@ OTHERS: Final = {
     if peer.answer is not None
 }
 CREATED: Final = _render("202 Accepted")
-FIRST_ID: Final = b"5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
+FIRST_ID: Final = TRACK.encode()
 
 
 class Answering(asyncio.Protocol):

@@ -6,25 +6,32 @@ import asyncio
 import random
 import time
 import tracemalloc
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async._limiter import Limiter
+from finetuning_async._process_limiter import ProcessLimiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._wire import AnswerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from finetuning_async._limiter import Limiter
+
 ROUNDS: Final = 5_000
 WAITERS: Final = 10_000
 PLENTY: Final = 10**6
 
+_numbers = count()
+
 
 def limiter_of(limit: int) -> Limiter:
-    """A limiter whose creates are limited to `limit` a minute."""
-    return Limiter(RateLimits(creates=RateLimit(limit)), rng=random.Random(1))
+    """A limiter as every client has, whose creates are limited to `limit` a minute."""
+    limits = RateLimits(creates=RateLimit(limit))
+    key = ("https://service.example", f"account {next(_numbers)}", False)
+    return ProcessLimiter(limits, rng=random.Random(1), key=key)
 
 
 async def uncontended() -> tuple[float, float]:

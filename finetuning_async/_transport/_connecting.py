@@ -12,7 +12,7 @@ import attrs
 import httpx
 
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._transport._cookies import no_cookies
+from finetuning_async._transport._cookies import without_cookies
 from finetuning_async._transport._environment import Environment, Named
 
 logger = logging.getLogger("finetuning_async")
@@ -115,9 +115,8 @@ class Connecting:
             transport = _ByEnvironment(environment, context)
         else:
             transport = _new_transport(context, self.proxy)
-        return httpx.AsyncClient(
-            transport=transport, trust_env=False, cookies=no_cookies()
-        )
+        new = without_cookies(httpx.AsyncClient)
+        return new(transport=transport, trust_env=False)
 
     def check(self, url: str) -> None:
         """Check that there is a way to a URL, before a request is on it.
@@ -129,10 +128,6 @@ class Connecting:
             _, problem = _read(self._environment().proxy_for(httpx.URL(url)))
             if problem is not None:
                 raise problem
-
-    def may_have_a_proxy(self, *schemes: str) -> bool:
-        """Whether requests with one of these schemes may go through a proxy."""
-        return self.proxy is not None or self._environment().names_any(*schemes)
 
     def _environment(self) -> Environment:
         return Environment() if self.trust_env else Environment({})
@@ -160,16 +155,13 @@ class Connecting:
 def _new_transport(
     context: ssl.SSLContext, proxy: httpx.Proxy | None = None
 ) -> httpx.AsyncHTTPTransport:
+    # How many there are is bounded for each account, in `_concurrency`.
     limits = httpx.Limits(
-        max_connections=100, max_keepalive_connections=100, keepalive_expiry=KEPT
+        max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT
     )
-    # What a client of httpx would make for itself: it may be a mock's, to be heeded.
-    names = getattr(httpx.AsyncClient.__init__, "__globals__", {})
-    transport = names.get("AsyncHTTPTransport", httpx.AsyncHTTPTransport)
-    made: httpx.AsyncHTTPTransport = transport(
+    return httpx.AsyncHTTPTransport(
         verify=context, trust_env=False, limits=limits, proxy=proxy
     )
-    return made
 
 
 class _ByEnvironment(httpx.AsyncBaseTransport):

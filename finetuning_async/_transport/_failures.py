@@ -6,36 +6,10 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Final
 
-import anyio
-import httpx
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Before httpcore hands out a connection nothing can have left.
-BEFORE_THE_FIRST_BYTE: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
-NETWORK_ERRORS: Final = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    OSError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-)
-
-
-def as_httpx(error: Exception) -> Exception:
-    """The exception of httpx for one of httpcore, which has the same name."""
-    kind: type[Exception] = getattr(httpx, type(error).__name__)
-    return kind(str(error))
-
+    from finetuning_async._transport._library import Library
 
 _MAY_PASS: Final = (
     ssl.SSLEOFError,
@@ -45,20 +19,24 @@ _MAY_PASS: Final = (
 """Errors of TLS that say no more than that the connection broke."""
 
 _REFUSED_BY_PROXY: Final = re.compile(r"4(?!08|2[59])\d\d\b")
-"""What httpcore says when a proxy will not open a tunnel; 408, 425 and 429 pass."""
+"""What the library says when a proxy will not open a tunnel; 408, 425 and 429 pass."""
 
 
-def lasting_problem(error: Exception) -> str | None:
+def lasting_problem(error: Exception, library: Library) -> str | None:
     """What to do about a failure that will be the same next time; `None` if it may not.
 
     By what kind it is, not by its text: whatever TLS says of the other side while
     connecting lasts, but for a connection that broke.
+
+    Args:
+        error: What was raised.
+        library: Who raised it.
     """
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+    if isinstance(error, library.unusable_urls):
         return "check the URL"
-    if isinstance(error, httpx.ProxyError) and _REFUSED_BY_PROXY.match(str(error)):
+    if isinstance(error, library.proxies) and _REFUSED_BY_PROXY.match(str(error)):
         return "check the proxy and its login: proxy=, or HTTPS_PROXY and ALL_PROXY"
-    if not isinstance(error, httpx.ConnectError):
+    if not isinstance(error, library.connecting):
         return None  # later, TLS breaks like any connection
     causes = [link for link in _links(error) if isinstance(link, ssl.SSLError)]
     if any(isinstance(link, ssl.SSLCertVerificationError) for link in causes):

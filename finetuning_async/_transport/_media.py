@@ -21,9 +21,10 @@ from finetuning_async._errors import (
 )
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
-from finetuning_async._transport._failures import NETWORK_ERRORS, lasting_problem
+from finetuning_async._transport._failures import lasting_problem
 from finetuning_async._transport._hops import arrive, check_media_url
-from finetuning_async._transport._pool import USER_AGENT, Pool, Timeout
+from finetuning_async._transport._library import HTTPX, Library
+from finetuning_async._transport._pool import Pool, user_agent
 from finetuning_async._transport._versions import (
     OtherFileError,
     Version,
@@ -33,6 +34,8 @@ from finetuning_async._transport._versions import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+
+    from finetuning_async._transport._timeouts import Timeout
 
 logger = logging.getLogger("finetuning_async")
 
@@ -71,7 +74,7 @@ async def open_media(
         APIConnectionError: The host could not be reached, or leads where no file is
             fetched from, or the stream broke.
     """
-    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    headers = {"Accept-Encoding": "identity", "User-Agent": user_agent(pool.library)}
     if offset and version is not None and version.validator is not None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
     broken: Exception | None = None
@@ -79,8 +82,7 @@ async def open_media(
         begun_at = anyio.current_time()
         try:
             with told_by_us():
-                client = pool.media_client()
-                await stack.enter_async_context(pool.using(client))
+                client = (await stack.enter_async_context(pool.using())).client
                 request = client.build_request(
                     "GET",
                     check_media_url(url, base_url),
@@ -90,19 +92,23 @@ async def open_media(
                 response = await arrive(client, request, base_url)
             stack.push_async_callback(response.aclose)
             _log(url, str(response.status_code), begun_at)
-        except NETWORK_ERRORS as error:
+        except pool.library.network as error:
             _log(url, f"no answer, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
             media = MediaStream(
-                response, asked=offset, version=version, began_at=urlsplit(url).hostname
+                response,
+                asked=offset,
+                version=version,
+                began_at=urlsplit(url).hostname,
+                library=pool.library,
             )
             try:
                 yield media
             finally:
                 await media.leave()
     if broken is not None:
-        raise _broken_stream(urlsplit(url).hostname, broken)
+        raise _broken_stream(urlsplit(url).hostname, broken, pool.library)
 
 
 def _log(url: str, outcome: str, begun_at: float) -> None:
@@ -119,6 +125,7 @@ class MediaStream:
         asked: From which byte it was asked for.
         version: Whose bytes are there up to that.
         began_at: The host of the URL that led here.
+        library: Whose response it is.
 
     Attributes:
         host: Who sends it.
@@ -135,7 +142,9 @@ class MediaStream:
         asked: int = 0,
         version: Version | None = None,
         began_at: str | None = None,
+        library: Library = HTTPX,
     ) -> None:
+        self._library = library
         self.host = response.url.host
         moved = began_at not in {None, self.host}
         self._from = f", after a redirect from {began_at}" if moved else ""
@@ -193,9 +202,9 @@ class MediaStream:
             if chunk is not None or not self._is_cut_short():
                 return chunk
             broken = EOFError("it ended too early")
-        except NETWORK_ERRORS as error:
+        except self._library.network as error:
             broken = error
-        raise _broken_stream(self.host, broken)
+        raise _broken_stream(self.host, broken, self._library)
 
     def _is_cut_short(self) -> bool:
         """Whether less of a code came than was announced; of the file, who takes it."""
@@ -211,7 +220,7 @@ class MediaStream:
         httpx reads through async generators, one within another. Left half-way, they
         fall to the garbage collector, of which trio warns; a cancellation ends them.
         """
-        with anyio.CancelScope() as scope, suppress(*NETWORK_ERRORS):
+        with anyio.CancelScope() as scope, suppress(*self._library.network):
             scope.cancel()
             while await anext(self._source, None) is not None:
                 pass
@@ -236,11 +245,13 @@ def _refused_file(response: httpx.Response) -> APIStatusError:
     )
 
 
-def _broken_stream(host: str | None, error: Exception) -> APIConnectionError:
-    timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+def _broken_stream(
+    host: str | None, error: Exception, library: Library
+) -> APIConnectionError:
+    timed_out = isinstance(error, library.timeouts)
     kind = APITimeoutError if timed_out else APIConnectionError
     name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
-    advice = lasting_problem(error)
+    advice = lasting_problem(error, library)
     return kind(
         f"the download from {host} broke: {name}: {text}"
         + (f"; {advice}" if advice else ""),

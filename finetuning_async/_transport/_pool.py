@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-import anyio
 import httpx
 from anyio.lowlevel import current_token
 
-from finetuning_async._checks import python_number
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
+from finetuning_async._shield import carried_to_its_end
 from finetuning_async._transport._connecting import Connecting
-from finetuning_async._transport._cookies import no_cookies
-from finetuning_async._transport._untouched import State, look
+from finetuning_async._transport._library import HTTPX, library_of
 from finetuning_async._version import __version__
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
-    from finetuning_async._transport._direct import Direct
+    from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-Timeout: TypeAlias = httpx.Timeout
-"""What other modules call httpx's timeouts: only this package imports httpx."""
 
-USER_AGENT: Final = (
-    f"finetuning-async/{__version__}"
-    f" python/{'.'.join(map(str, sys.version_info[:3]))} httpx/{httpx.__version__}"
-)
-HEADERS: Final = {
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
-    "User-Agent": USER_AGENT,
-}
-_FOR_EVER: Final = 1e12
-"""Seconds; so many, or what no `float` can hold, are no limit."""
-DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+
+def user_agent(library: Library) -> str:
+    """Who asks: this library, and what it stands on."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"finetuning-async/{__version__} python/{python} {library.name}"
 
 
 def check_base_url(text: str) -> str:
@@ -83,22 +71,11 @@ def is_secure(url: SplitResult) -> bool:
     return url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
 
 
-def as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
-    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit.
+AT_ONCE: Final = 10
+"""Requests that one client of httpx sends at a time, if it is of our own.
 
-    Raises:
-        InvalidRequestError: It is not above 0, NaN, or no number.
-    """
-    if isinstance(value, httpx.Timeout):
-        return value
-    seconds = python_number(value)
-    if value is None or (seconds is not None and seconds > 0):
-        is_limit = seconds is not None and seconds < _FOR_EVER
-        return httpx.Timeout(seconds if is_limit else None)
-    raise InvalidRequestError(
-        "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
-    )
-
+At each begin and end of a request its pool walks through all of its connections, which
+makes a hundred times the work of a hundred; so there are several with a few each."""
 
 REMEMBERED: Final = 1000
 """Ids of tracks: an answer that went astray is that to a request of a moment ago."""
@@ -126,11 +103,25 @@ class Recent:
             del self._texts[next(iter(self._texts))]
 
 
+class Lent:
+    """A client of the HTTP library, and how many requests use it.
+
+    Args:
+        client: It.
+    """
+
+    __slots__ = ("client", "users")
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.users = 0
+
+
 class Pool:
     """The connections of a client and of its `with_options` views.
 
-    Makes its `httpx.AsyncClient` at the first call. One that the caller gave is used
-    as it is, and never closed here.
+    Makes an `httpx.AsyncClient` at the first call, and more where many requests are
+    sent at once. One that the caller gave is used as it is, and never closed here.
 
     Args:
         http_client: The caller's, if any.
@@ -140,19 +131,21 @@ class Pool:
         InvalidRequestError: Both were given, or it is another kind of client.
 
     Attributes:
+        library: What the client is of.
+        is_given: Whether the client is the caller's.
         is_closed: Whether `aclose` was called.
         is_traced: Whether the transport is known to tell when bytes leave.
         tracks: The ids that requests over these connections were about, of late.
     """
 
     def __init__(
-        self,
-        http_client: httpx.AsyncClient | None,
-        connecting: Connecting | None = None,
+        self, http_client: HTTPClient | None, connecting: Connecting | None = None
     ) -> None:
-        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
-            raise InvalidRequestError("http_client", http_client, "httpx.AsyncClient")
-        self._given = http_client
+        library = HTTPX if http_client is None else library_of(http_client)
+        if library is None:
+            raise InvalidRequestError(
+                "http_client", http_client, "an AsyncClient of httpx or httpx2"
+            )
         self._connecting = connecting or Connecting()
         if http_client is not None and not self._connecting.is_default:
             raise InvalidRequestError(
@@ -161,125 +154,92 @@ class Pool:
                 "given without proxy=, verify= and trust_env=, for it has its own;"
                 " set them on it",
             )
-        self._own: httpx.AsyncClient | None = None
-        self._media: httpx.AsyncClient | None = None
-        self._users: Counter[httpx.AsyncClient] = Counter()
-        self._retired: set[httpx.AsyncClient] = set()
-        self._made_in: State | None = None
-        self._direct: dict[str, Direct | None] = {}
+        self.library: Library = library
+        self.is_given: bool = http_client is not None
+        self._open = [] if http_client is None else [Lent(http_client)]
+        self._retired: list[Lent] = []
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
+        self._checked: set[str] = set()
         self.is_closed: bool = False
-        self.is_traced: bool = http_client is None
+        self.is_traced: bool = False
         self.tracks: Recent = Recent(REMEMBERED)
         if http_client is None:
-            # It loads httpcore: not before, nor at the first call, which would stand
-            # still meanwhile.
-            from finetuning_async._transport._direct import Direct
-            from finetuning_async._transport._media_transport import MediaTransport
+            # httpx loads it at the first call, which would stand still meanwhile.
+            import httpcore  # noqa: F401
 
-            self._make_direct = Direct
-            self._make_media = MediaTransport
-
-    def client(self) -> httpx.AsyncClient:
-        """The client to send with.
+    def check_open(self) -> None:
+        """Check that requests may be sent.
 
         Raises:
-            ClientClosedError: It was closed.
+            ClientClosedError: `aclose` was called.
         """
         if self.is_closed:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
-        if self._given is not None:
-            return self._given
-        state = look()
-        if self._own is not None and state is not self._made_in:
-            self._retired.add(self._own)  # made by, or beside, what stood there then
-            self._own = None
-        if self._own is None:
-            self._own, self._made_in = self._connecting.new_client(self._tls()), state
-        return self._own
 
-    def _must_be_httpx(self) -> bool:
-        """Whether somebody stands in httpx who must not be passed by.
-
-        Asked right after `client`, which has looked.
-        """
-        return self._made_in is None or not self._made_in.is_untouched
-
-    def media_client(self) -> httpx.AsyncClient:
-        """The client to fetch files with: in larger pieces, where that can be.
+    def lend(self) -> Lent:
+        """The client to send with, until `take_back`.
 
         Raises:
             ClientClosedError: It was closed.
         """
-        client = self.client()
-        if self._must_be_httpx():
-            return client
-        if self._connecting.may_have_a_proxy("http", "https"):  # a redirect may change
-            return client
-        if self._media is None:
-            transport = self._make_media(self._tls())
-            self._media = httpx.AsyncClient(transport=transport, cookies=no_cookies())
-        return self._media
+        self.check_open()
+        for lent in self._open:
+            if lent.users < AT_ONCE or self.is_given:
+                break
+        else:
+            lent = self._new()
+        lent.users += 1
+        return lent
 
-    @asynccontextmanager
-    async def using(self, client: httpx.AsyncClient) -> AsyncGenerator[None]:
-        """Say that a client is in use; one that is retired is closed after the last."""
-        self._users[client] += 1
-        try:
-            yield
-        finally:
-            self._users[client] -= 1
-            await self._close_if_over(client)
-
-    async def _close_if_over(self, client: httpx.AsyncClient) -> None:
-        if self._users[client]:
-            return
-        del self._users[client]
-        if client in self._retired:
-            self._retired.remove(client)
-            with anyio.CancelScope(shield=True):
-                await client.aclose()
-
-    async def retire(self) -> None:
-        """Send what comes now over fresh connections, for one has lost its place.
-
-        A response that belongs to another request came over it. What is under way is
-        heard to its end. A caller's client stays.
-        """
-        own, self._own = self._own, None
-        opened, self._direct = self._direct, {}
-        for direct in opened.values():
-            if direct is not None:
-                await direct.aclose()
-        if own is not None:
-            self._retired.add(own)
-            await self._close_if_over(own)
-
-    def direct(self, base_url: str) -> Direct | None:
-        """Connections of our own, or `None` if httpx is to send.
-
-        Raises:
-            ClientClosedError: The client was closed.
-        """
-        client = self.client()
-        if self._must_be_httpx():
-            return None
-        if base_url not in self._direct:
-            self._direct[base_url] = self._directly(client, base_url)
-        return self._direct[base_url]
-
-    def _directly(self, client: httpx.AsyncClient, base_url: str) -> Direct | None:
-        """Connections to a base URL, unless a proxy may stand in between."""
-        sample = client.build_request("GET", base_url, headers=HEADERS)
-        if self._connecting.may_have_a_proxy(sample.url.scheme):
-            return None
-        return self._make_direct(sample, self._tls())
-
-    def _tls(self) -> ssl.SSLContext:
+    def _new(self) -> Lent:
         if self._context is None:
             self._context = self._connecting.tls()
-        return self._context
+        lent = Lent(self._connecting.new_client(self._context))
+        self._open.append(lent)
+        return lent
+
+    async def take_back(self, lent: Lent) -> None:
+        """Say that a request is over."""
+        lent.users -= 1
+        if self._retired:
+            await self.close_retired()
+
+    @asynccontextmanager
+    async def using(self) -> AsyncGenerator[Lent]:
+        """The client to send with, in this block.
+
+        Raises:
+            ClientClosedError: It was closed.
+        """
+        lent = self.lend()
+        try:
+            yield lent
+        finally:
+            await self.take_back(lent)
+
+    def retire(self, lent: Lent | None = None) -> None:
+        """Send what comes now over fresh connections; a caller's client stays.
+
+        What is under way is heard to its end. For two reasons: a response that belongs
+        to another request came over them; or a request was cancelled while it
+        connected, by which httpcore 1.0 loses track of a connection for ever
+        (https://github.com/encode/httpcore/issues/1093).
+
+        Args:
+            lent: What they belong to; `None` for all.
+        """
+        if not self.is_given:
+            old = self._open if lent is None else [lent]
+            self._retired += [each for each in old if each in self._open]
+            self._open = [each for each in self._open if each not in old]
+
+    async def close_retired(self) -> None:
+        """Close the clients that were retired and that no request uses any more."""
+        over = [lent for lent in self._retired if not lent.users]
+        self._retired = [lent for lent in self._retired if lent.users]
+        for lent in over:
+            await carried_to_its_end(lent.client.aclose)
 
     def enter_loop(self, base_url: str) -> None:
         """Drop the connections if they belong to an event loop that has ended.
@@ -293,23 +253,17 @@ class Pool:
         """
         loop = current_token().native_token
         if loop is not self._loop:
-            self._loop, self._own, self._media, self._direct = loop, None, None, {}
-            self._users.clear()
-            self._retired.clear()
-        if not self.is_closed and base_url not in self._direct:
-            self.client()
-            if self._given is None:
-                self._connecting.check(base_url)
+            self._loop, self._retired = loop, []
+            if not self.is_given:
+                self._open = []
+        if not (self.is_given or self.is_closed or base_url in self._checked):
+            self._connecting.check(base_url)
+            self._checked.add(base_url)
 
     async def aclose(self) -> None:
         """Close the connections made here. A second call does nothing."""
         self.is_closed = True
-        clients = self._own, self._media, *self._retired
-        self._own = self._media = None
-        opened, self._direct = self._direct, {}
-        for direct in opened.values():
-            if direct is not None:
-                await direct.aclose()
-        for client in clients:
-            if client is not None:
-                await client.aclose()
+        self.retire()
+        retired, self._retired = self._retired, []
+        for lent in retired:
+            await lent.client.aclose()

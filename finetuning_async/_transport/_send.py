@@ -5,10 +5,9 @@ it left (connection refused, DNS, no free connection); it may be sent again. *Un
 bytes left, then time ran out or the connection broke; for a request that costs money,
 sending it again would be a guess.
 
-A call goes over connections of our own, which say when its bytes leave, or through
-httpx, whose ``trace`` extension tells: httpcore calls it at each step. A transport that
-emits no trace (a mock, a caller's own) leaves everything but connect and pool errors
-unknown.
+The ``trace`` extension of the HTTP library tells when the first byte leaves. A
+transport that emits no trace (a mock, a caller's own) leaves everything but connect and
+pool errors unknown.
 
 The API key is put on the request here, at the last moment, and taken off again before
 anything else can see the request: no exception and no traceback holds it.
@@ -17,52 +16,39 @@ anything else can see the request: no exception and no traceback holds it.
 from __future__ import annotations
 
 import json
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlencode
 
 import anyio
 import attrs
-import httpx
 
-from finetuning_async._errors import ClientClosedError
 from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
 from finetuning_async._headers import Headers
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
-from finetuning_async._shield import Guarded
 from finetuning_async._transport import _cookies
 from finetuning_async._transport._bodies import as_body, read_body
-from finetuning_async._transport._failures import (
-    BEFORE_THE_FIRST_BYTE,
-    NETWORK_ERRORS,
-    forget_frames,
-    lasting_problem,
-)
-from finetuning_async._transport._pool import HEADERS, Pool
+from finetuning_async._transport._concurrency import Concurrency
+from finetuning_async._transport._failures import forget_frames, lasting_problem
+from finetuning_async._transport._pool import Lent, Pool, user_agent
+from finetuning_async._transport._timeouts import Timeout
 from finetuning_async._wire import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from finetuning_async._transport._bodies import Body
-    from finetuning_async._transport._direct import Reply
+    from finetuning_async._transport._library import Library
     from finetuning_async._transport._media import MediaStream
     from finetuning_async._transport._versions import Version
     from finetuning_async._wire import Call
 
-    _Send: TypeAlias = Callable[
-        [Call, ApiKey | None, dict[str, Any], Trace], Awaitable[Reply]
-    ]
+    _Reply: TypeAlias = tuple[int, dict[str, str], Body]
+    """Status, headers with names in lower case, body."""
 
 KEY_HEADER: Final = "X-API-Key"
-
-CONNECTING: Final = 1.0
-"""Seconds for which a cancelled read may go on until its connection is in use.
-
-httpx 0.28 with httpcore 1.0 loses a pool slot for ever when a request is cancelled
-between being given a new connection and using it."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -76,13 +62,34 @@ class Transport:
         timeout: For one attempt on the wire: for each step of it, and the longest of
             them for all.
         headers: The caller's own; `None` for none.
+        concurrency: The places on the wire of the account.
     """
 
     pool: Pool
     base_url: str
     key: ApiKey | None
-    timeout: httpx.Timeout
+    timeout: Timeout
     headers: Headers | None = None
+    concurrency: Concurrency = attrs.field(factory=Concurrency, repr=False)
+    _heads: tuple[Any, Any] = attrs.field(init=False, repr=False)
+    """The headers of a request without and with a body, but for the key and the
+    caller's own."""
+
+    @_heads.default
+    def _without_secrets(self) -> tuple[Any, Any]:
+        library = self.pool.library
+        plain = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
+            "User-Agent": user_agent(library),
+        }
+        of_json = {**plain, "Content-Type": "application/json"}
+        return library.Headers(plain), library.Headers(of_json)
+
+    _merged: dict[int, tuple[Any, Any]] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
+    """By whether there is a body: the headers of the caller's client, and both."""
 
     @property
     def longest_read(self) -> float:
@@ -95,7 +102,7 @@ class Transport:
         call: Call,
         *,
         seconds_left: float | None = None,
-        still_wanted: Callable[[], bool] = lambda: True,
+        trace: Trace | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Coroutine[Any, Any, Answer]:
         """Send one call and read its answer whole.
@@ -103,65 +110,64 @@ class Transport:
         Args:
             call: What to send.
             seconds_left: A bound on the attempt, beside `timeout`.
-            still_wanted: Asked right before the first byte leaves, of a call that is
-                not repeatable; if not, it is not sent.
+            trace: Hears of its way, and may stop it before the first byte leaves.
             on_unsent: Called if it was cancelled before its first byte left.
 
         Raises:
             NoAnswer: There is none; it says what is known.
             ClientClosedError: The client was closed; it comes before the await.
         """
+        self.pool.check_open()
         steps = _steps(self.timeout, seconds_left)
-        direct = self.pool.direct(self.base_url)
-        send: _Send = self._by_httpx
-        if direct is not None:
-            send = direct.send
-            if self.headers is not None:
-                send = partial(direct.send, own=self.headers)
-        elif call.repeatable and self.pool.is_traced:
-            return self._send_held(call, steps)
-        return self._send(send, call, steps, Trace(still_wanted), on_unsent)
-
-    async def _send_held(self, call: Call, steps: dict[str, float | None]) -> Answer:
-        """Send; cancelled before the first byte left, in a way that the pool bears."""
-
-        async def work(guarded: Guarded[Answer]) -> Answer:
-            await guarded.checkpoint()
-            trace = Trace(lambda: not guarded.caller_left, guarded.release)
-            with guarded.held():
-                return await self._send(self._by_httpx, call, steps, trace)
-            await anyio.sleep_forever()  # the caller was cancelled, and so is this
-            raise AssertionError("unreachable")
-
-        return await Guarded(work, grace=CONNECTING).run()
+        return self._send(call, steps, trace or Trace(lambda: True), on_unsent)
 
     async def _send(
         self,
-        send: _Send,
         call: Call,
         steps: dict[str, float | None],
         trace: Trace,
-        on_unsent: Callable[[], None] = lambda: None,
+        on_unsent: Callable[[], None],
+    ) -> Answer:
+        place = self.concurrency.of(call)
+        if place.value:
+            place.acquire_nowait()
+        else:
+            await _wait_for(place, steps["pool"], on_unsent)
+        lent = None
+        try:
+            lent = self.pool.lend()
+            return await self._exchange(lent, call, steps, trace, on_unsent)
+        finally:
+            place.release()
+            if lent is not None:
+                await self.pool.take_back(lent)
+
+    async def _exchange(
+        self,
+        lent: Lent,
+        call: Call,
+        steps: dict[str, float | None],
+        trace: Trace,
+        on_unsent: Callable[[], None],
     ) -> Answer:
         failure: NoAnswer | None = None
-        key = self.key if call.needs_key else None
         sent_at = anyio.current_time()
         trace.until = sent_at + _longest(steps)
         try:
             with told_by_us():
-                status, headers, body = await send(call, key, steps, trace)
-        except ClientClosedError:
-            raise
+                status, headers, body = await self._reply(
+                    lent.client, call, steps, trace
+                )
         except Exception as error:
-            failure = self._no_answer(call, trace, error)
-            proves_unsent = isinstance(error, BEFORE_THE_FIRST_BYTE)
-            is_over = failure.timed_out and anyio.current_time() >= trace.until
-            if is_over and not proves_unsent:
-                failure = _too_slow(trace, steps)
+            failure = self._no_answer(call, steps, trace, error)
+            if isinstance(error, TimeoutError) and not trace.left:
+                await self._abandon(lent, trace)  # the bound on it all cancelled it
         except BaseException as cancelled:
             forget_frames(cancelled)
-            if trace.evidence() == "not_sent":
+            if trace.evidence(tells=self.pool.is_traced) == "not_sent":
                 on_unsent()
+            if not trace.left:
+                await self._abandon(lent, trace)
             raise
         finally:
             self.pool.is_traced |= trace.seen
@@ -176,54 +182,124 @@ class Transport:
             received_at=anyio.current_time(),
         )
 
-    async def _by_httpx(
-        self, call: Call, key: ApiKey | None, timeout: dict[str, Any], trace: Trace
-    ) -> Reply:
-        """Send a call with all that a client of httpx does; as `Direct.send`."""
-        client = self.pool.client()
-        async with self.pool.using(client):
-            request = _build(client, self.base_url, call, timeout, trace)
-            try:
-                if key is not None:
-                    request.headers[KEY_HEADER] = key.reveal()
-                if self.headers is not None:
-                    request.headers.update(self.headers.reveal())
-                with anyio.fail_after(trace.until - anyio.current_time()):
-                    response = await _exchange(client, request)
-                    body = await _body_of(response)
-            finally:
-                request.headers.pop(KEY_HEADER, None)
-                if self.headers is not None:
-                    for name in self.headers.reveal():
-                        request.headers.pop(name, None)
-        return response.status_code, dict(response.headers.items()), body
+    async def _abandon(self, lent: Lent, trace: Trace) -> None:
+        """Clean up after a request that was cancelled while it connected."""
+        self.pool.retire(lent)
+        if trace.opened is not None:  # httpcore forgets it if TLS was under way
+            with anyio.CancelScope(shield=True):  # it is closed before the first await
+                await trace.opened.aclose()
 
-    def _no_answer(self, call: Call, trace: Trace, error: Exception) -> NoAnswer:
+    async def _reply(
+        self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
+    ) -> _Reply:
+        request = self._request(client, call, timeout, trace)
+        without_secrets = request.headers
+        try:
+            request.headers = self._signed(without_secrets, call)
+            with anyio.CancelScope(deadline=trace.until):
+                response = await self._response(client, request)
+                body = await _body_of(response)
+                return response.status_code, _headers_of(response), body
+        finally:
+            request.headers = without_secrets
+        raise TimeoutError
+
+    def _request(
+        self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
+    ) -> Any:
+        """The request, without the key. A caller's client adds what it likes."""
+        headers, content = self._heads[0], None
+        if call.body is not None:
+            headers, content = self._heads[1], json.dumps(call.body).encode()
+        url = self.base_url + call.path
+        if call.query:
+            url += f"?{urlencode(call.query)}"
+        library = self.pool.library
+        make = library.Request
+        if self.pool.is_given:
+            if _adds_more_than_headers(client, library):
+                make = client.build_request
+            else:
+                headers = self._over(client.headers, headers)
+        return make(
+            call.method,
+            library.url(url),
+            content=content,
+            headers=headers,
+            extensions={"timeout": timeout, "trace": trace},
+        )
+
+    def _over(self, theirs: Any, ours: Any) -> Any:
+        """The headers of the caller's client, with ours in the place of the same.
+
+        For one client they are mostly what they were at the last call.
+        """
+        raw = theirs.raw
+        last = self._merged.get(id(ours))
+        if last is None or last[0] != raw:
+            merged = theirs.copy()
+            merged.update(ours)
+            last = self._merged[id(ours)] = raw, merged
+        return last[1]
+
+    def _signed(self, headers: Any, call: Call) -> Any:
+        """A copy of the headers of a request, with all that is secret in them."""
+        headers = headers.copy()
+        if call.needs_key and self.key is not None:
+            headers[KEY_HEADER] = self.key.reveal()
+        if self.headers is not None:
+            headers.update(self.headers.reveal())
+        return headers
+
+    async def _response(self, client: Any, request: Any) -> Any:
+        """Send a request, and get its response whatever a hook of the caller's says.
+
+        One that calls `raise_for_status` is in httpx's own documentation; what an error
+        means is judged here.
+        """
+        try:
+            if not self.pool.is_given:
+                return await client.send(request, stream=True)
+            return await _cookies.send(client, request, stream=True)
+        except self.pool.library.status_errors as error:
+            return error.response
+
+    def _no_answer(
+        self, call: Call, steps: dict[str, float | None], trace: Trace, error: Exception
+    ) -> NoAnswer:
         """Say what an exception of the HTTP library proves.
 
         Raises:
             Exception: The error itself, where it is none of the network's and nothing
                 can be lost by showing it: a bug in a transport of the caller's.
         """
-        if not isinstance(error, (*NETWORK_ERRORS, Withdrawn)) and call.repeatable:
+        library = self.pool.library
+        if not isinstance(error, (*library.network, Withdrawn)) and call.repeatable:
             forget_frames(error)
             raise error
+        timed_out = isinstance(error, library.timeouts)
+        is_unsent = isinstance(error, library.unsent)
+        evidence = trace.evidence(proves_unsent=is_unsent)
+        if timed_out and not is_unsent and anyio.current_time() >= trace.until:
+            reason = f"the answer did not end within {_longest(steps):g} s"
+            return NoAnswer(evidence, timed_out=True, reason=reason)
         text = str(error).partition("\n")[0]
         if self.key is not None:
             text = text.replace(self.key.reveal(), MASK)
         name = type(error).__name__.removeprefix("_")
         reason = f"{name}: {scrub(text)}" if text else name
-        advice = lasting_problem(error)
+        advice = lasting_problem(error, library)
         return NoAnswer(
-            trace.evidence(proves_unsent=isinstance(error, BEFORE_THE_FIRST_BYTE)),
-            timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+            evidence,
+            timed_out=timed_out,
             reason=f"{reason}; {advice}" if advice else reason,
             lasts=advice is not None,
         )
 
     async def retire(self) -> None:
         """Use fresh connections from here on, as `Pool.retire`."""
-        await self.pool.retire()
+        self.pool.retire()
+        await self.pool.close_retired()
 
     def stream(
         self, url: str, *, offset: int = 0, version: Version | None = None
@@ -241,7 +317,54 @@ class Transport:
         )
 
 
-async def _body_of(response: httpx.Response) -> Body:
+def _adds_more_than_headers(client: Any, library: Library) -> bool:
+    """Whether a caller's client does more to a request than to add its headers.
+
+    If not, a request made here is the same, at a tenth of the cost of a call.
+    """
+    own = getattr(client.build_request, "__func__", None)
+    return own is not library.build or bool(client.params) or bool(client.cookies)
+
+
+async def _wait_for(
+    place: anyio.Semaphore, seconds: float | None, on_unsent: Callable[[], None]
+) -> None:
+    """Wait for a place on the wire; cancelled, nothing was sent.
+
+    Raises:
+        NoAnswer: None was free in time.
+    """
+    try:
+        with anyio.move_on_after(seconds):
+            await place.acquire()
+            return
+    except BaseException:
+        on_unsent()
+        raise
+    raise NoAnswer(
+        "not_sent",
+        timed_out=True,
+        reason=f"no other request of the account ended within {seconds:g} s",
+    )
+
+
+def _headers_of(response: Any) -> dict[str, str]:
+    """The headers of a response, names in lower case."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.decode("ascii").lower(), _text(raw_value)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("iso-8859-1")
+
+
+async def _body_of(response: Any) -> Body:
     """What an answer holds; closed, whatever happens."""
     try:
         if response.is_stream_consumed:  # by a hook, or a transport of the caller's
@@ -249,12 +372,12 @@ async def _body_of(response: httpx.Response) -> Body:
         if response.is_closed:  # by the error of a hook, before it was read
             return as_body(b"")
         coding = response.headers.get("content-encoding")
-        return await read_body(response.aiter_raw(), coding)
+        return await read_body(response.stream, coding)
     finally:
         await response.aclose()
 
 
-def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | None]:
+def _steps(timeout: Timeout, seconds: float | None) -> dict[str, float | None]:
     """The parts of a timeout, each bounded."""
     parts = timeout.as_dict()
     if seconds is None:
@@ -268,49 +391,6 @@ def _steps(timeout: httpx.Timeout, seconds: float | None) -> dict[str, float | N
 def _longest(steps: dict[str, float | None]) -> float:
     """Seconds that an attempt may take in all: as many as its longest step.
 
-    httpx bounds each read by itself, so an answer that drips would never end.
+    The library bounds each read by itself, so an answer that drips would never end.
     """
     return max(inf if part is None else part for part in steps.values())
-
-
-def _build(
-    client: httpx.AsyncClient,
-    base_url: str,
-    call: Call,
-    timeout: dict[str, Any],
-    trace: Trace,
-) -> httpx.Request:
-    """The request, without the key."""
-    headers = dict(HEADERS)
-    if call.body is not None:
-        headers["Content-Type"] = "application/json"
-    return client.build_request(
-        call.method,
-        base_url + call.path,
-        params=call.query or None,
-        content=None if call.body is None else json.dumps(call.body).encode(),
-        headers=headers,
-        extensions={"timeout": timeout, "trace": trace},
-    )
-
-
-async def _exchange(
-    client: httpx.AsyncClient, request: httpx.Request
-) -> httpx.Response:
-    """Send a request, and get its response whatever a hook of the caller's says to it.
-
-    One that calls `raise_for_status` is in httpx's own documentation; what an error
-    means is judged here.
-    """
-    try:
-        return await _cookies.send(client, request, stream=True)
-    except httpx.HTTPStatusError as error:
-        return error.response
-
-
-def _too_slow(trace: Trace, steps: dict[str, Any]) -> NoAnswer:
-    return NoAnswer(
-        trace.evidence(),
-        timed_out=True,
-        reason=f"the answer did not end within {_longest(steps):g} s",
-    )

@@ -1,0 +1,102 @@
+"""Which HTTP library a client is of: httpx, or httpx2, whose interface is the same.
+
+The one place that knows there are two, and what their exceptions prove. httpx2 is never
+imported here: whoever passes a client of it has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_NAMES: Final = frozenset({"httpx", "httpx2"})
+
+
+class HTTPClient(Protocol):
+    """An `AsyncClient` of httpx or of httpx2."""
+
+    def build_request(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a request with all that the client adds to it."""
+
+    def send(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Send a request."""
+
+
+class Library:
+    """One of the two, and what its exceptions say.
+
+    Args:
+        module: It.
+
+    Attributes:
+        name: With its version, as in ``User-Agent``.
+        Request: Its class of requests.
+        Headers: Its class of headers.
+        build: How its clients make a request, as its authors wrote it.
+        url: Makes one of its URLs of a text; the last few are kept, for the same tracks
+            and lists are asked for again and again.
+        status_errors: What a hook that calls `raise_for_status` raises.
+        unsent: What ends a request before it was given a connection, so that nothing of
+            it can have left.
+        network: What may end a request on its way.
+        timeouts: What says that time was over.
+        connecting: What says that no connection was made.
+        unusable_urls: What says that a URL leads nowhere.
+        proxies: What says that a proxy refused.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.name: str = f"{module.__name__}/{module.__version__}"
+        self.Request: Any = module.Request
+        self.Headers: Any = module.Headers
+        self.build: Any = module.AsyncClient.build_request
+        self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
+        self.status_errors: tuple[Any, ...] = (module.HTTPStatusError,)
+        self.unusable_urls = (module.UnsupportedProtocol, module.InvalidURL)
+        self.connecting: tuple[Any, ...] = (module.ConnectError,)
+        self.proxies: tuple[Any, ...] = (module.ProxyError,)
+        self.timeouts = (module.TimeoutException, TimeoutError)
+        self.unsent = (
+            *self.unusable_urls,
+            *self.connecting,
+            module.ConnectTimeout,
+            module.PoolTimeout,
+        )
+        self.network = (
+            module.HTTPError,
+            module.InvalidURL,
+            module.StreamError,
+            httpx.DecodingError,  # bodies are unpacked by httpx, whoever brought them
+            OSError,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+            anyio.EndOfStream,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Library {self.name}>"
+
+
+def library_of(client: object) -> Library | None:
+    """The library of a client; `None` if it is none of these clients."""
+    for cls in type(client).__mro__:
+        name = cls.__module__.partition(".")[0]
+        if cls.__name__ == "AsyncClient" and name in _NAMES:
+            return _library(name)
+    return None
+
+
+@cache
+def _library(name: str) -> Library:
+    return Library(sys.modules[name])
+
+
+HTTPX: Final = Library(httpx)
+"""What clients of our own are of."""
