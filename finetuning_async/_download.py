@@ -27,8 +27,8 @@ from finetuning_async._errors import (
 )
 from finetuning_async._places import look
 from finetuning_async._retry import Repeatable
-from finetuning_async._target_file import TargetFile
-from finetuning_async._threads import in_thread, in_thread_beside
+from finetuning_async._target_file import MOST_CHUNKS, TargetFile
+from finetuning_async._threads import in_thread
 from finetuning_async._transport._versions import OtherFileError, Version
 
 if TYPE_CHECKING:
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 
     from finetuning_async._hook import Hook
     from finetuning_async._retry import RetryPolicy
-    from finetuning_async._threads import Offer
     from finetuning_async._transport import Transport
     from finetuning_async._transport._media import MediaStream
     from finetuning_async._types import Track
 
-BATCH: Final = 3 << 19
-"""Bytes gathered before a thread writes them, 1.5 MiB: a hop per chunk halves the
-speed. While they are written the next are gathered, so twice as many are in memory."""
+BATCH: Final = 1 << 21
+"""Bytes gathered before a thread writes them, 2 MiB: a hop per chunk halves the speed.
+Meanwhile the system goes on receiving, so nothing is read here beside it."""
 
 
 class Download:
@@ -146,7 +145,7 @@ class Download:
     async def _copy(
         self, media: MediaStream, target: TargetFile
     ) -> APIConnectionError | None:
-        """Take what comes; a thread writes one batch while the next is gathered.
+        """Take what comes; a thread writes it, batch by batch.
 
         Returns:
             What broke it, if something did.
@@ -156,11 +155,10 @@ class Download:
         """
         self.done = media.offset  # what stands behind it is dropped
         _keep_memory()
+        await in_thread(target.begin, media.offset)
         arriving = _Arriving(media, self._on_progress)
-        write = partial(target.begin, media.offset, media.version.size)
-        while not arriving.is_over:
-            await in_thread_beside(partial(arriving.feed, target), write)
-            write = partial(target.append, arriving.batch)
+        while await arriving.fills_a_batch():
+            await in_thread(target.append, arriving.batch)
         broken = _wrong_length(media, arriving)
         if broken is None:
             await _in_place(partial(target.keep, arriving.batch))
@@ -228,9 +226,8 @@ class _Arriving:
     """A file while it arrives, batch by batch.
 
     Attributes:
-        batch: The chunks of the last one.
+        batch: The chunks that came since it was emptied last.
         arrived: Where the next byte belongs in the file.
-        is_over: Whether there comes no other batch.
         broken: Why the stream ended before its end.
     """
 
@@ -243,28 +240,21 @@ class _Arriving:
         self._on_progress = on_progress
         self.batch: list[bytes] = []
         self.arrived = media.offset
-        self.is_over = False
         self.broken: APIConnectionError | None = None
 
-    async def feed(self, target: TargetFile, offer: Offer) -> None:
-        """Gather batches for as long as a thread takes them; the last stays here."""
-        await self.gather()
-        while not self.is_over and offer(partial(target.append, self.batch)):
-            await self.gather()
-
-    async def gather(self) -> None:
-        """Gather the next batch; what there is of it if the stream ends or breaks."""
-        self.batch = []
+    async def fills_a_batch(self) -> bool:
+        """Gather the next batch; `False` if the stream ended or broke before."""
         goal = self.arrived + BATCH
-        while self.arrived < goal:
+        while self.arrived < goal and len(self.batch) < MOST_CHUNKS:
             try:
                 chunk = await self._media.next_chunk()
             except APIConnectionError as error:
-                chunk, self.broken = None, error
+                self.broken = error
+                return False
             if chunk is None:
-                self.is_over = True
-                return
+                return False
             await self._take(chunk)
+        return True
 
     async def _take(self, chunk: bytes) -> None:
         self.batch.append(chunk)
@@ -281,7 +271,7 @@ def _keep_memory() -> None:
 
     glibc gives back what is free above twice the largest block that was ever freed
     (mallopt(3), ``M_TRIM_THRESHOLD``), and a batch would come back page by page: a
-    tenth of the time of a download.
+    quarter of the time of a download.
     """
     bytearray(2 * BATCH)
 

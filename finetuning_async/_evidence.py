@@ -75,12 +75,16 @@ class Trace:
         seen: Whether anything was told of it.
         left: Whether its first byte was handed over.
         opened: What was connected for it, if no byte of it has left.
+        is_given_back: Whether its connection went back to the library's pool, or was
+            closed. Cancelled while it connects, or again while the library cleans up,
+            it is lost.
     """
 
     __slots__ = (
         "_on_connecting",
         "_on_first_byte",
         "_still_wanted",
+        "is_given_back",
         "left",
         "opened",
         "seen",
@@ -100,17 +104,17 @@ class Trace:
         self.seen: bool = False
         self.left: bool = False
         self.opened: Any = None
+        self.is_given_back: bool = False
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:
         if self.left:
+            self.is_given_back |= event.endswith("response_closed.complete")
             return
         self.seen = True
         if event.endswith("send_request_headers.started"):
             request = info.get("request")
             if request is None or request.method != b"CONNECT":  # asks for a tunnel
                 self._leaves()
-                if request is not None:  # there is nothing more to be told of it
-                    request.extensions.pop("trace", None)
         elif event.endswith(".started"):
             self._on_connecting()
             if "timeout" in info:

@@ -350,10 +350,7 @@ class GuardedGroup:
                 del cancelled  # or its traceback would hold itself
 
 
-async def carried_to_its_end(
-    work: Callable[[], Awaitable[T]],
-    meanwhile: Callable[[], Awaitable[None]] | None = None,
-) -> T:
+async def carried_to_its_end(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` whole, however the caller is cancelled meanwhile.
 
     The cancellation goes on when the work has ended. See `Guarded.run`.
@@ -364,7 +361,4 @@ async def carried_to_its_end(
             return await work()
         raise AssertionError("unreachable: an endless scope is not cancelled")
 
-    guarded = Guarded(held, grace=inf)
-    if meanwhile is None:
-        return await guarded.run_in_a_group()
-    return await guarded.run_in_a_group(lambda _: meanwhile())
+    return await Guarded(held, grace=inf).run_in_a_group()

@@ -13,20 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-AT_ONCE: Final = 1_000
-"""Chunks in one call of the system, which takes 1,024 (``IOV_MAX`` of Linux, macOS)."""
+MOST_CHUNKS: Final = 1_000
+"""Chunks of one write; the system takes 1,024 (``IOV_MAX`` of Linux, macOS)."""
 
 _writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", None)
-"""Writes many chunks without the interpreter's lock; Windows has no such call."""
-
-_fallocate: Callable[[int, int, int], None] | None = getattr(
-    os, "posix_fallocate", None
-)
-"""Reserves room on the disk. Else ext4 looks for it when a file takes the place of an
-older one, and begins to write, and we wait. macOS and Windows have no such call."""
-
-RESERVED: Final = 1 << 26
-"""Bytes that are reserved at most: what a host announces may be wrong."""
+"""Writes many chunks in one call, without the interpreter's lock. Not on Windows."""
 
 
 class TargetFile:
@@ -46,14 +37,13 @@ class TargetFile:
         self._delivery: Delivery
         self._is_open = False
 
-    def begin(self, offset: int = 0, size: int | None = None) -> None:
+    def begin(self, offset: int = 0) -> None:
         """Open it, if it is not yet, to be written from an offset on.
 
         Its folder is made if need be. What stands behind the offset is dropped.
 
         Args:
             offset: In bytes.
-            size: Bytes that it will have, if that is known.
 
         Raises:
             InvalidRequestError: Nothing can be written there.
@@ -67,29 +57,21 @@ class TargetFile:
                 self._delivery.reach()  # who waits to read it, waits for its end, too
         self._file.seek(offset)
         self._file.truncate()
-        is_replaced = self._place.old is not None and not self._place.is_written_into
-        if size is not None and 0 < size <= RESERVED and is_replaced:
-            self._reserve(offset, size)
-
-    def _reserve(self, offset: int, size: int) -> None:
-        if _fallocate is not None:
-            try:
-                _fallocate(self._file.fileno(), 0, size)
-            except OSError:  # not every file system can; a full one gave all it had
-                self._file.truncate(offset)
 
     def append(self, chunks: list[bytes]) -> None:
-        """Write chunks behind what is there, and empty the list: memory is short."""
-        for first in range(0, len(chunks), AT_ONCE):
-            self._append(chunks[first : first + AT_ONCE])
-        chunks.clear()
+        """Write behind what is there, and empty the list: memory is short.
 
-    def _append(self, chunks: Sequence[bytes]) -> None:
-        written = 0 if _writev is None else _writev(self._file.fileno(), chunks)
-        if written < sum(map(len, chunks)):  # the system may take a part of it
+        Args:
+            chunks: At most `MOST_CHUNKS`.
+        """
+        size, written = sum(map(len, chunks)), 0
+        if size and _writev is not None:
+            written = _writev(self._file.fileno(), chunks)
+        if written < size:  # the system may take a part of it
             rest = memoryview(b"".join(chunks))[written:]
             while rest:
                 rest = rest[self._file.write(rest) :]
+        chunks.clear()
 
     def keep(self, last: list[bytes]) -> float | None:
         """Write the last chunks, and bring it to its place.
@@ -101,7 +83,6 @@ class TargetFile:
         """
         if not self._file.closed:
             self.append(last)
-            self._file.truncate()  # what was reserved, if that was more
             self._file.close()
         return self._delivery.go_on()
 

@@ -1,4 +1,4 @@
-"""A network in memory for httpcore, each of whose steps takes a while."""
+"""A network in memory for httpcore or httpcore2, each of whose steps takes a while."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ STEP: Final = 0.1
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-async def take(
-    seconds: float, timeout: float | None, late: type[httpcore.TimeoutException]
-) -> None:
+async def take(seconds: float, timeout: float | None, late: type[Exception]) -> None:
     """Take so long, within a time."""
     try:
         with anyio.fail_after(timeout):
@@ -27,10 +25,12 @@ async def take(
 
 @attrs.define(eq=False)
 class Net:
-    """Stands in for `httpcore.AnyIOBackend`.
+    """Stands in for a network backend of httpcore or httpcore2.
 
     Attributes:
+        core: The one of them whose errors it raises.
         answer: What each request is answered with.
+        next: What is the answer after that, once each.
         pause: Seconds before each piece of an answer.
         handshake: Seconds that connecting takes.
         tls: Seconds that TLS takes; as long as connecting, if `None`.
@@ -39,6 +39,7 @@ class Net:
         hung_up: Whether the other side closes what is idle.
     """
 
+    core: Any = httpcore
     answer: bytes = ANSWER
     pause: float = STEP
     handshake: float = STEP
@@ -46,6 +47,7 @@ class Net:
     writing: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
     hung_up: bool = False
+    next: list[bytes] = attrs.field(factory=list)
 
     def __call__(self) -> Net:
         return self
@@ -53,7 +55,7 @@ class Net:
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, **_: Any
     ) -> httpcore.AsyncNetworkStream:
-        await take(self.handshake, timeout, httpcore.ConnectTimeout)
+        await take(self.handshake, timeout, self.core.ConnectTimeout)
         self.opened.append(Stream(self))
         return self.opened[-1]
 
@@ -77,7 +79,7 @@ class Stream(httpcore.AsyncNetworkStream):
     to_come: bytes = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        await take(self.net.pause, timeout, httpcore.ReadTimeout)
+        await take(self.net.pause, timeout, self.net.core.ReadTimeout)
         part, self.to_come = self.to_come[:20], self.to_come[20:]
         return part
 
@@ -85,7 +87,9 @@ class Stream(httpcore.AsyncNetworkStream):
         self.sent, self.writes = self.sent + buffer, self.writes + 1
         if b"\r\n\r\n" in buffer:
             self.to_come = self.net.answer
-        await take(self.net.writing, timeout, httpcore.WriteTimeout)
+            if self.net.next:
+                self.net.answer = self.net.next.pop(0)
+        await take(self.net.writing, timeout, self.net.core.WriteTimeout)
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -99,7 +103,11 @@ class Stream(httpcore.AsyncNetworkStream):
     ) -> Stream:
         net = self.net
         seconds = net.handshake if net.tls is None else net.tls
-        await take(seconds, timeout, httpcore.ConnectTimeout)
+        try:
+            await take(seconds, timeout, net.core.ConnectTimeout)
+        except Exception:  # as the real ones: a cancellation closes nothing
+            await self.aclose()
+            raise
         return self
 
     def get_extra_info(self, info: str) -> Any:

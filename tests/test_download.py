@@ -344,43 +344,6 @@ async def test_an_error_of_ours_out_of_the_callback_breaks_no_stream(
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize("fallocate", [None, os.posix_fallocate])
-def test_room_is_reserved_where_an_older_file_is_replaced(
-    older: bool, fallocate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_target_file, "_fallocate", fallocate)
-    path = tmp_path / "a.mp3"
-    if older:
-        path.write_bytes(b"older")
-    target = TargetFile(path)
-    target.begin(0, 1_000_000)
-    (part,) = tmp_path.glob("*.part")
-    assert part.stat().st_size == (1_000_000 if older and fallocate else 0)
-    target.append([bytes(600_000)])
-    target.begin(400_000, 500_000)
-    target.keep([b"end"])
-    assert path.read_bytes() == bytes(400_000) + b"end"
-
-
-def test_a_reservation_that_fails_gives_back_what_it_got(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(number: int, offset: int, size: int) -> None:
-        os.truncate(number, size // 2)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(_target_file, "_fallocate", full)
-    path = tmp_path / "a.mp3"
-    path.write_bytes(b"older")
-    target = TargetFile(path)
-    target.begin(0, 1_000_000)
-    (part,) = tmp_path.glob("*.part")
-    assert part.stat().st_size == 0
-    target.keep([b"whole"])
-    assert path.read_bytes() == b"whole"
-
-
 @pytest.mark.parametrize("after", range(1, 90, 4))
 def test_a_download_that_is_cancelled_at_any_step_leaves_nothing(
     after: int, tmp_path: Path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpcore
 import httpx
+import httpx2
 import pytest
 
 from finetuning_async import (
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    Handler = Callable[[httpx.Request], httpx.Response]
+    Handler = Callable[[Any], Any]
 
 KEY = "ft_live_" + "0" * 32
 URL = "https://media.example/a.mp3?sig=s3cret"
@@ -62,25 +62,30 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def following(handler: Handler, **options: Any) -> httpx.AsyncClient:
-    transport = httpx.MockTransport(handler)
-    return httpx.AsyncClient(transport=transport, follow_redirects=True, **options)
+LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2])
 
 
-def given(handler: Handler, **options: Any) -> AsyncClient:
-    return AsyncClient(KEY, http_client=following(handler), **options)
+def following(handler: Handler, library: Any = httpx, **options: Any) -> Any:
+    transport = library.MockTransport(handler)
+    return library.AsyncClient(transport=transport, follow_redirects=True, **options)
 
 
-def leading(*places: str, seen: list[httpx.Request] | None = None) -> Handler:
+def given(handler: Handler, library: Any = httpx, **options: Any) -> AsyncClient:
+    return AsyncClient(KEY, http_client=following(handler, library), **options)
+
+
+def leading(
+    *places: str, seen: list[Any] | None = None, library: Any = httpx
+) -> Handler:
     """Leads from one place to the next; a file is at the last."""
     left = list(places)
 
-    def host(request: httpx.Request) -> httpx.Response:
+    def host(request: Any) -> Any:
         if seen is not None:
             seen.append(request)
         if left:
-            return httpx.Response(302, headers={"location": left.pop(0)})
-        return httpx.Response(200, content=b"song")
+            return library.Response(302, headers={"location": left.pop(0)})
+        return library.Response(200, content=b"song")
 
     return host
 
@@ -93,10 +98,14 @@ async def test_a_redirect_that_is_no_url_is_told(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
+@LIBRARIES
 @pytest.mark.parametrize("inside", [*INSIDE, "//127.0.0.1/x"])
-async def test_no_redirect_leads_inside(inside: str, tmp_path: Path) -> None:
-    seen: list[httpx.Request] = []
-    client = given(leading("https://cdn.example/", inside, seen=seen))
+async def test_no_redirect_leads_inside(
+    inside: str, library: Any, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    host = leading("https://cdn.example/", inside, seen=seen, library=library)
+    client = given(host, library)
     with pytest.raises(APIConnectionError, match=r"from media\.example leads to") as no:
         await client.download(URL, tmp_path / "a.mp3")
     assert [request.url.host for request in seen] == ["media.example", "cdn.example"]
@@ -105,11 +114,15 @@ async def test_no_redirect_leads_inside(inside: str, tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
+@LIBRARIES
 @pytest.mark.parametrize("inside", INSIDE)
-async def test_no_first_url_leads_inside(inside: str, tmp_path: Path) -> None:
-    seen: list[httpx.Request] = []
+async def test_no_first_url_leads_inside(
+    inside: str, library: Any, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    client = given(leading(seen=seen, library=library), library)
     with pytest.raises(InvalidRequestError, match="https:// URL of a file"):
-        await given(leading(seen=seen)).download(inside, tmp_path / "a.mp3")
+        await client.download(inside, tmp_path / "a.mp3")
     assert not seen
 
 
@@ -140,10 +153,12 @@ async def test_files_may_be_where_the_service_is(tmp_path: Path) -> None:
         await client.download("https://10.1.1.2/a", tmp_path / "a.mp3")
 
 
-async def test_every_kind_of_location_is_followed(tmp_path: Path) -> None:
-    seen: list[httpx.Request] = []
+@LIBRARIES
+async def test_every_kind_of_location_is_followed(library: Any, tmp_path: Path) -> None:
+    seen: list[Any] = []
     places = ("b.mp3?x=1", "/c/", "//cdn.example/d", "https://8.8.8.8/e")
-    path = await given(leading(*places, seen=seen)).download(URL, tmp_path / "a.mp3")
+    client = given(leading(*places, seen=seen, library=library), library)
+    path = await client.download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == b"song"
     assert [str(request.url) for request in seen[1:]] == [
         "https://media.example/b.mp3?x=1",
@@ -163,11 +178,13 @@ async def test_redirects_end(tmp_path: Path) -> None:
     assert path.read_bytes() == b"song"
 
 
-async def test_a_login_of_the_caller_s_stays_with_its_host(tmp_path: Path) -> None:
-    seen: list[httpx.Request] = []
-    http = following(
-        leading("/b", "https://other.example/", seen=seen), auth=("me", "pass")
-    )
+@LIBRARIES
+async def test_a_login_of_the_caller_s_stays_with_its_host(
+    library: Any, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    host = leading("/b", "https://other.example/", seen=seen, library=library)
+    http = following(host, library, auth=("me", "pass"))
     await AsyncClient(KEY, http_client=http).download(URL, tmp_path / "a.mp3")
     assert ["authorization" in request.headers for request in seen] == [
         True,
@@ -176,18 +193,21 @@ async def test_a_login_of_the_caller_s_stays_with_its_host(tmp_path: Path) -> No
     ]
 
 
-async def test_no_cookie_is_kept_but_those_of_the_caller(tmp_path: Path) -> None:
+@LIBRARIES
+async def test_no_cookie_is_kept_but_those_of_the_caller(
+    library: Any, tmp_path: Path
+) -> None:
     seen: list[str | None] = []
 
-    def host(request: httpx.Request) -> httpx.Response:
+    def host(request: Any) -> Any:
         seen.append(request.headers.get("cookie"))
         headers = [("set-cookie", "id=1; path=/"), ("set-cookie", "own=2; path=/")]
         if request.url.path == "/a.mp3":
-            return httpx.Response(302, headers=[*headers, ("location", "/b")])
+            return library.Response(302, headers=[*headers, ("location", "/b")])
         body = {"status": "ok"} if "health" in request.url.path else None
-        return httpx.Response(200, headers=headers, json=body)
+        return library.Response(200, headers=headers, json=body)
 
-    http = following(host)
+    http = following(host, library)
     async with AsyncClient(
         KEY, base_url="https://media.example", http_client=http
     ) as client:
@@ -209,7 +229,7 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     made = Net()
-    monkeypatch.setattr(httpcore, "AnyIOBackend", made)
+    monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", made)
     return made
 
 

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 import anyio
 import attrs
@@ -69,7 +70,7 @@ class _Account:
 
 @attrs.define(eq=False)
 class Service:
-    """The service; stands in for `httpcore.AnyIOBackend`.
+    """The service; stands in for a backend of httpcore.
 
     Attributes:
         delay: Seconds of the loop's clock that an answer takes.
@@ -143,12 +144,9 @@ class _Stream(httpcore.AsyncNetworkStream):
 @contextmanager
 def in_memory(service: Service) -> Iterator[None]:
     """Let httpcore find the service wherever it connects to."""
-    real = httpcore.AnyIOBackend
-    httpcore.AnyIOBackend = lambda: service  # type: ignore[assignment,misc,return-value] # stands in
-    try:
+    pools = "httpcore._async.connection_pool"
+    with mock.patch(f"{pools}.AutoBackend", return_value=service):
         yield
-    finally:
-        httpcore.AnyIOBackend = real  # type: ignore[misc] # as it was
 
 
 def httpx_client(service: Service) -> httpx.AsyncClient:

@@ -1,8 +1,9 @@
 """10 MB from a media host to a file: how fast beside a plain loop, in what memory.
 
-The plain loop is what everybody writes: `httpx.AsyncClient.stream`, and `file.write` in
-the event loop. Neither syncs the file, and each writes one that is not there yet. In
-turns, medians of the ratios of neighbours. The longest time for which the event loop
+The plain loop is what everybody writes: `AsyncClient.stream` of the HTTP library, and
+`file.write` in the event loop. Neither syncs the file, and each writes one that is not
+there yet. In turns, medians of the ratios of neighbours: with our own client, and with
+one of either library that the caller gave. The longest time for which the event loop
 stood still is measured by a task that only sleeps.
 
 Client, server and the thread that writes share what processors there are: on two, the
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import httpx
+import httpx2
 
 from benchmarks.weight._service import KEY
 from finetuning_async import AsyncClient
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     Fetch: TypeAlias = Callable[[], Awaitable[object]]
+    HTTP: TypeAlias = httpx.AsyncClient | httpx2.AsyncClient
 
 SIZE: Final = 10_000_000
 TICK: Final = 0.001
@@ -57,10 +60,17 @@ class Speed:
     stall_plain: float
 
 
-def measure(rounds: int = 15) -> Speed:
-    """Measure against a server in another process."""
+WAYS: Final = ("our client of httpx", "a caller's of httpx", "a caller's of httpx2")
+
+
+def measure(way: str, rounds: int = 15) -> Speed:
+    """Measure one of the `WAYS` against a server in another process."""
+    http: HTTP = httpx2.AsyncClient() if "httpx2" in way else httpx.AsyncClient()
+    given = None if way == WAYS[0] else http
     with _server() as url, tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measure(url, Path(folder) / "track.mp3", rounds))
+        client = AsyncClient(KEY, base_url=url, http_client=given)
+        path = Path(folder) / "track.mp3"
+        return asyncio.run(_measure(client, http, f"{url}/track.mp3", path, rounds))
 
 
 @contextmanager
@@ -69,13 +79,15 @@ def _server() -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own module
         try:
             line = server.stdout.readline() if server.stdout else ""
-            yield f"http://127.0.0.1:{line.strip()}/track.mp3"
+            yield f"http://127.0.0.1:{line.strip()}"
         finally:
             server.terminate()
 
 
-async def _measure(url: str, path: Path, rounds: int) -> Speed:
-    async with httpx.AsyncClient() as http, AsyncClient(KEY, base_url=url) as client:
+async def _measure(
+    client: AsyncClient, http: HTTP, url: str, path: Path, rounds: int
+) -> Speed:
+    async with http, client:
 
         async def plain() -> None:
             async with http.stream("GET", url) as response:

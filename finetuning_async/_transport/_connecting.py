@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 from functools import cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import httpx
@@ -110,13 +110,12 @@ class Connecting:
         """
         # httpx would read the environment in its own way, and raise.
         environment = self._environment()
-        transport: httpx.AsyncBaseTransport
-        if self.proxy is None and environment.names_any("http", "https"):
-            transport = _ByEnvironment(environment, context)
-        else:
-            transport = _new_transport(context, self.proxy)
         new = without_cookies(httpx.AsyncClient)
-        return new(transport=transport, trust_env=False)
+        if self.proxy is None and environment.names_any("http", "https"):
+            by_environment = _ByEnvironment(environment, context)
+            return new(transport=by_environment, trust_env=False)
+        options = _transport_options(context, self.proxy)
+        return new(**options)  # it makes its transport itself, as mocks expect
 
     def check(self, url: str) -> None:
         """Check that there is a way to a URL, before a request is on it.
@@ -152,16 +151,14 @@ class Connecting:
         )
 
 
-def _new_transport(
-    context: ssl.SSLContext, proxy: httpx.Proxy | None = None
-) -> httpx.AsyncHTTPTransport:
+def _transport_options(
+    context: ssl.SSLContext, proxy: httpx.Proxy | None
+) -> dict[str, Any]:
     # How many there are is bounded for each account, in `_concurrency`.
     limits = httpx.Limits(
         max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT
     )
-    return httpx.AsyncHTTPTransport(
-        verify=context, trust_env=False, limits=limits, proxy=proxy
-    )
+    return {"verify": context, "trust_env": False, "limits": limits, "proxy": proxy}
 
 
 class _ByEnvironment(httpx.AsyncBaseTransport):
@@ -189,7 +186,8 @@ class _ByEnvironment(httpx.AsyncBaseTransport):
             proxy, problem = _read(named)
             if problem is not None:
                 raise problem
-            self._transports[way] = _new_transport(self._context, proxy)
+            options = _transport_options(self._context, proxy)
+            self._transports[way] = httpx.AsyncHTTPTransport(**options)
         return await self._transports[way].handle_async_request(request)
 
     async def aclose(self) -> None:

@@ -40,6 +40,7 @@ class Library:
         Request: Its class of requests.
         Headers: Its class of headers.
         build: How its clients make a request, as its authors wrote it.
+        OnePiece: A body for its requests.
         url: Makes one of its URLs of a text; the last few are kept, for the same tracks
             and lists are asked for again and again.
         status_errors: What a hook that calls `raise_for_status` raises.
@@ -57,6 +58,7 @@ class Library:
         self.Request: Any = module.Request
         self.Headers: Any = module.Headers
         self.build: Any = module.AsyncClient.build_request
+        self.OnePiece: Any = _one_piece(module.ByteStream)
         self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
         self.status_errors: tuple[Any, ...] = (module.HTTPStatusError,)
         self.unusable_urls = (module.UnsupportedProtocol, module.InvalidURL)
@@ -82,6 +84,42 @@ class Library:
 
     def __repr__(self) -> str:
         return f"<Library {self.name}>"
+
+
+def _one_piece(stream: Any) -> Any:
+    """A class of bodies in one piece, made of the library's own.
+
+    httpx iterates over an async generator, which a cancellation leaves half-way: trio
+    warns of it.
+    """
+
+    class OnePiece(stream):  # type: ignore[misc]  # only known here
+        def __init__(self, piece: bytes = b"") -> None:
+            super().__init__(piece)
+            self._piece = piece
+
+        def __aiter__(self) -> _Once:
+            return _Once(self._piece)
+
+    return OnePiece
+
+
+class _Once:
+    """Gives one piece."""
+
+    __slots__ = ("_piece",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._piece = self._piece, b""
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
 
 def library_of(client: object) -> Library | None:

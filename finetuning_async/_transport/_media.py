@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 import attrs
-import httpx
 
 from finetuning_async._errors import (
     APIConnectionError,
@@ -22,9 +21,8 @@ from finetuning_async._errors import (
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import lasting_problem
-from finetuning_async._transport._hops import arrive, check_media_url
-from finetuning_async._transport._library import HTTPX, Library
-from finetuning_async._transport._pool import Pool, user_agent
+from finetuning_async._transport._hops import arrived, check_media_url
+from finetuning_async._transport._pool import user_agent
 from finetuning_async._transport._versions import (
     OtherFileError,
     Version,
@@ -35,6 +33,8 @@ from finetuning_async._transport._versions import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from finetuning_async._transport._library import Library
+    from finetuning_async._transport._pool import Pool
     from finetuning_async._transport._timeouts import Timeout
 
 logger = logging.getLogger("finetuning_async")
@@ -82,15 +82,16 @@ async def open_media(
         begun_at = anyio.current_time()
         try:
             with told_by_us():
-                client = (await stack.enter_async_context(pool.using())).client
-                request = client.build_request(
+                lent = await stack.enter_async_context(pool.using())
+                request = lent.client.build_request(
                     "GET",
-                    check_media_url(url, base_url),
+                    check_media_url(url, base_url, pool.library),
                     headers=headers,
-                    timeout=timeout,
+                    extensions={"timeout": timeout.as_dict()},
                 )
-                response = await arrive(client, request, base_url)
-            stack.push_async_callback(response.aclose)
+                response = await stack.enter_async_context(
+                    arrived(pool, lent, request, base_url)
+                )
             _log(url, str(response.status_code), begun_at)
         except pool.library.network as error:
             _log(url, f"no answer, {type(error).__name__},", begun_at)
@@ -98,10 +99,10 @@ async def open_media(
         if broken is None:
             media = MediaStream(
                 response,
+                pool.library,
                 asked=offset,
                 version=version,
                 began_at=urlsplit(url).hostname,
-                library=pool.library,
             )
             try:
                 yield media
@@ -122,10 +123,10 @@ class MediaStream:
 
     Args:
         response: What brings it.
+        library: Whose response it is.
         asked: From which byte it was asked for.
         version: Whose bytes are there up to that.
         began_at: The host of the URL that led here.
-        library: Whose response it is.
 
     Attributes:
         host: Who sends it.
@@ -137,18 +138,17 @@ class MediaStream:
 
     def __init__(
         self,
-        response: httpx.Response,
+        response: Any,
+        library: Library,
         *,
         asked: int = 0,
         version: Version | None = None,
         began_at: str | None = None,
-        library: Library = HTTPX,
     ) -> None:
-        self._library = library
-        self.host = response.url.host
+        self.host: str = response.url.host
         moved = began_at not in {None, self.host}
         self._from = f", after a redirect from {began_at}" if moved else ""
-        self._response = response
+        self._response, self._library = response, library
         self._is_encoded = is_encoded(response.headers)
         self.offset, self.version = self._extent(asked, version or Version())
         is_known = self.version.validator is not None
@@ -211,14 +211,15 @@ class MediaStream:
         length = self._response.headers.get("content-length", "")
         if not self._is_encoded or not length.isdigit():
             return False
-        # 0 of a response that a mock made whole.
-        return 0 < self._response.num_bytes_downloaded < int(length)
+        came: int = self._response.num_bytes_downloaded
+        return 0 < came < int(length)  # 0 of a response that a mock made whole
 
     async def leave(self) -> None:
         """Read no more of it.
 
-        httpx reads through async generators, one within another. Left half-way, they
-        fall to the garbage collector, of which trio warns; a cancellation ends them.
+        The library reads through async generators, one within another. Left half-way,
+        they fall to the garbage collector, of which trio warns; a cancellation ends
+        them.
         """
         with anyio.CancelScope() as scope, suppress(*self._library.network):
             scope.cancel()
@@ -226,15 +227,21 @@ class MediaStream:
                 pass
 
     def _body(self) -> AsyncIterator[bytes]:
-        """What arrives: as it is, for httpx's decoding of no code takes time."""
+        """What arrives: as it is, for the library's decoding of no code takes time."""
         if self._response.status_code == 416:  # what comes is a page about it
-            return aiter(httpx.ByteStream(b""))
-        if self._is_encoded:
-            return self._response.aiter_bytes()
-        return aiter(cast("httpx.AsyncByteStream", self._response.stream))
+            return _nothing()
+        if self._is_encoded or self._response.is_stream_consumed:  # by a hook, say
+            return aiter(self._response.aiter_bytes())
+        return aiter(self._response.stream)
 
 
-def _refused_file(response: httpx.Response) -> APIStatusError:
+async def _nothing() -> AsyncIterator[bytes]:
+    none: tuple[bytes, ...] = ()
+    for chunk in none:
+        yield chunk
+
+
+def _refused_file(response: Any) -> APIStatusError:
     status = response.status_code
     kind = NotFoundError if status == 404 else APIStatusError
     return kind(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+import anyio
 import httpx
 from anyio.lowlevel import current_token
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
+    from finetuning_async._evidence import Trace
     from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -234,6 +236,13 @@ class Pool:
             self._retired += [each for each in old if each in self._open]
             self._open = [each for each in self._open if each not in old]
 
+    async def abandon(self, lent: Lent, trace: Trace) -> None:
+        """Clean up after a request that was cancelled, and whose connection is lost."""
+        self.retire(lent)
+        if trace.opened is not None:  # httpcore forgets it if TLS was under way
+            with anyio.CancelScope(shield=True):  # it is closed before the first await
+                await trace.opened.aclose()
+
     async def close_retired(self) -> None:
         """Close the clients that were retired and that no request uses any more."""
         over = [lent for lent in self._retired if not lent.users]
@@ -261,9 +270,10 @@ class Pool:
             self._checked.add(base_url)
 
     async def aclose(self) -> None:
-        """Close the connections made here. A second call does nothing."""
+        """Close the connections made here; a second call does nothing.
+
+        What a request still uses is closed at its end; the library would forget it.
+        """
         self.is_closed = True
         self.retire()
-        retired, self._retired = self._retired, []
-        for lent in retired:
-            await lent.client.aclose()
+        await self.close_retired()

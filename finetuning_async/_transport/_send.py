@@ -161,13 +161,13 @@ class Transport:
         except Exception as error:
             failure = self._no_answer(call, steps, trace, error)
             if isinstance(error, TimeoutError) and not trace.left:
-                await self._abandon(lent, trace)  # the bound on it all cancelled it
+                await self.pool.abandon(lent, trace)  # the bound on it all cancelled it
         except BaseException as cancelled:
             forget_frames(cancelled)
             if trace.evidence(tells=self.pool.is_traced) == "not_sent":
                 on_unsent()
-            if not trace.left:
-                await self._abandon(lent, trace)
+            if not trace.is_given_back:
+                await self.pool.abandon(lent, trace)
             raise
         finally:
             self.pool.is_traced |= trace.seen
@@ -181,13 +181,6 @@ class Transport:
             sent_at=sent_at,
             received_at=anyio.current_time(),
         )
-
-    async def _abandon(self, lent: Lent, trace: Trace) -> None:
-        """Clean up after a request that was cancelled while it connected."""
-        self.pool.retire(lent)
-        if trace.opened is not None:  # httpcore forgets it if TLS was under way
-            with anyio.CancelScope(shield=True):  # it is closed before the first await
-                await trace.opened.aclose()
 
     async def _reply(
         self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
@@ -208,7 +201,7 @@ class Transport:
         self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
-        headers, content = self._heads[0], None
+        headers, content = self._heads[0], b""
         if call.body is not None:
             headers, content = self._heads[1], json.dumps(call.body).encode()
         url = self.base_url + call.path
@@ -221,13 +214,16 @@ class Transport:
                 make = client.build_request
             else:
                 headers = self._over(client.headers, headers)
-        return make(
+        request = make(
             call.method,
             library.url(url),
-            content=content,
+            content=content or None,
             headers=headers,
             extensions={"timeout": timeout, "trace": trace},
         )
+        if make is library.Request:
+            request.stream = library.OnePiece(content)
+        return request
 
     def _over(self, theirs: Any, ours: Any) -> Any:
         """The headers of the caller's client, with ours in the place of the same.

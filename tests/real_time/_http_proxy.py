@@ -95,9 +95,8 @@ async def _forward(
     length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
     body = await requests.receive_exactly(int(length[1])) if length else b""
     head = head.replace(target, target.partition(place.netloc)[2], 1)
-    head = re.sub(
-        "connection: keep-alive", "Connection: close", head, flags=re.IGNORECASE
-    )
+    head = re.sub(r"\r\nconnection: [^\r]*", "", head, flags=re.IGNORECASE)
+    head += "\r\nConnection: close"
     async with await anyio.connect_tcp(str(place.hostname), place.port or 80) as far:
         await far.send(head.encode("latin-1") + END + body)
         await _pump(far, near)
@@ -120,9 +119,9 @@ async def http_proxy() -> AsyncGenerator[tuple[HttpProxy, str]]:
 
 @asynccontextmanager
 async def tls_service(
-    context: ssl.SSLContext, heads: list[bytes] | None = None
+    context: ssl.SSLContext, heads: list[bytes] | None = None, *, says: bytes = UP
 ) -> AsyncGenerator[str]:
-    """A service behind TLS that is up, says nothing else, and notes what it is sent."""
+    """A service behind TLS that knows one answer, and notes what it is sent."""
 
     async def answer(near: ByteStream) -> None:
         with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):
@@ -131,7 +130,7 @@ async def tls_service(
                 while head := await requests.receive_until(END, 65536):
                     if heads is not None:
                         heads.append(head)
-                    await near.send(UP)
+                    await near.send(says)
 
     listener, port = await _listener()
     behind_tls = TLSListener(listener, context, standard_compatible=False)

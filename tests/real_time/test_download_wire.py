@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import importlib
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,13 +43,20 @@ class Host:
             await stream.send(self._responses.pop(0))
 
     @asynccontextmanager
-    async def client(self) -> AsyncGenerator[tuple[AsyncClient, str]]:
+    async def client(self, way: str) -> AsyncGenerator[tuple[AsyncClient, str]]:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610 - of anyio
         async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, self)
-            async with AsyncClient(KEY, base_url=url, trust_env=False) as client:
-                yield client, f"{url}/a.mp3"
+            async with AsyncExitStack() as stack:
+                http = None
+                if way != "ours":
+                    module = importlib.import_module(way)
+                    http = await stack.enter_async_context(
+                        module.AsyncClient(trust_env=False)
+                    )
+                client = AsyncClient(KEY, base_url=url, http_client=http)
+                yield await stack.enter_async_context(client), f"{url}/a.mp3"
             group.cancel_scope.cancel()
 
     def header(self, name: str) -> list[str | None]:
@@ -62,6 +70,16 @@ class Host:
         return [(name, value) for name, _, value in pairs]
 
 
+WAYS = pytest.mark.parametrize("way", ["ours", "httpx", "httpx2"])
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -73,9 +91,10 @@ def response(status: str, body: bytes = b"", **said: str) -> bytes:
     return head.encode() + body
 
 
+@WAYS
 @pytest.mark.parametrize("tag", ['"1"', '"2"'])
 async def test_a_part_is_joined_to_its_own_version_only(
-    tag: str, tmp_path: Path
+    tag: str, way: str, tmp_path: Path
 ) -> None:
     said = {"Content_Range": f"bytes {CUT}-{SIZE - 1}/{SIZE}", "ETag": tag}
     now = OLD if tag == '"1"' else NEW
@@ -84,7 +103,7 @@ async def test_a_part_is_joined_to_its_own_version_only(
         response("206 Partial Content", now[CUT:], **said),
         response("200 OK", now, ETag=tag),
     )
-    async with host.client() as (client, url):
+    async with host.client(way) as (client, url):
         path = await client.download(url, tmp_path / "a.mp3")
     assert path.read_bytes() == now
     assert host.header("range") == [None, f"bytes={CUT}-", None][: len(host.asked)]
@@ -92,20 +111,26 @@ async def test_a_part_is_joined_to_its_own_version_only(
     assert len(host.asked) == (2 if tag == '"1"' else 3)
 
 
-async def test_a_file_in_chunks_whose_last_is_lost_is_whole(tmp_path: Path) -> None:
+@WAYS
+async def test_a_file_in_chunks_whose_last_is_lost_is_whole(
+    way: str, tmp_path: Path
+) -> None:
     chunk = b"%x\r\n%b\r\n" % (SIZE, OLD)
     head = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nTransfer-Encoding: chunked\r\n\r\n'
     host = Host(
         head + chunk,
         response("416 Range Not Satisfiable", Content_Range=f"bytes */{SIZE}"),
     )
-    async with host.client() as (client, url):
+    async with host.client(way) as (client, url):
         path = await client.download(url, tmp_path / "a.mp3")
     assert path.read_bytes() == OLD
     assert host.header("range") == [None, f"bytes={SIZE}-"]
 
 
-async def test_redirects_bring_neither_cookies_nor_the_key(tmp_path: Path) -> None:
+@WAYS
+async def test_redirects_bring_neither_cookies_nor_the_key(
+    way: str, tmp_path: Path
+) -> None:
     cookie = {"Set_Cookie": "id=1; path=/"}
     host = Host(
         response("302 Found", b"", Location="/b.mp3", **cookie),
@@ -114,7 +139,7 @@ async def test_redirects_bring_neither_cookies_nor_the_key(tmp_path: Path) -> No
         response("200 OK", b"{}", Content_Type="application/json", **cookie),
         response("200 OK", b'{"status":"ok"}', **cookie),
     )
-    async with host.client() as (client, url):
+    async with host.client(way) as (client, url):
         for _ in range(2):
             await client.download(url, tmp_path / "a.mp3")
         with pytest.raises(
@@ -129,11 +154,12 @@ async def test_redirects_bring_neither_cookies_nor_the_key(tmp_path: Path) -> No
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-async def test_a_redirect_inside_is_not_followed(tmp_path: Path) -> None:
-    async with Host(response("200 OK", OLD)).client() as (_, inside):
+@WAYS
+async def test_a_redirect_inside_is_not_followed(way: str, tmp_path: Path) -> None:
+    async with Host(response("200 OK", OLD)).client(way) as (_, inside):
         moved = response("302 Found", Location=inside.replace("127.0.0.1", "10.0.0.1"))
         host = Host(moved)
-        async with host.client() as (client, url):
+        async with host.client(way) as (client, url):
             with pytest.raises(
                 APIConnectionError, match=r"leads to http://10\.0\.0\.1"
             ):

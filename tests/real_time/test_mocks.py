@@ -1,25 +1,26 @@
-"""Whoever stands in httpx is not passed by: no create reaches the service, no file.
+"""Whoever stands in the HTTP library is not passed by: no call reaches the service.
 
-The service is a real port that must hear nothing.
+The service is a real port that must hear nothing. Mocks come before our client is made,
+after, or once it has connections. What a mock raises after a create counts as sent.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-import httpcore
 import httpx
+import httpx2
 import pook
 import pytest
 import respx
 import vcr
 
-from finetuning_async import AsyncClient
-from finetuning_async._transport import _untouched
+from benchmarks.proofs._matrix import scaled_lookup
+from finetuning_async import AsyncClient, SubmissionUnknownError
 from tests._raw_server import KEY, Asked, Server, created, response, row, serving
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_httpx import HTTPXMock
+    from pytest_httpx2 import HTTPXMock as HTTPX2Mock
 
 ROW = {"id": "gen_mock", "status": "completed", "prompt": "x"}
 
@@ -62,6 +64,9 @@ def by_respx(url: str, using: str) -> Generator[None]:
 def by_pook(url: str) -> Generator[None]:
     with pook.use():
         pook.post(f"{url}/v1/generations", reply=202, response_json={"data": ROW})
+        pook.get(
+            f"{url}/v1/generations/gen_mock", reply=200, response_json={"data": ROW}
+        )
         pook.get(f"{url}/a.mp3", reply=200, response_body="music")
         yield
 
@@ -127,52 +132,201 @@ MOCKS: dict[str, Callable[[str], Any]] = {
         httpx.AsyncHTTPTransport, "handle_async_request"
     ),
     "an attribute of the client": lambda _: by_an_attribute_lookup(),
-    "another client": lambda _: by_another_class(httpx, "AsyncClient", FakeClient),
-    "another transport": lambda _: by_another_class(
+}
+CLASSES: dict[str, Callable[[], Any]] = {
+    "a client": lambda: by_another_class(httpx, "AsyncClient", FakeClient),
+    "a transport": lambda: by_another_class(
         sys.modules["httpx._client"], "AsyncHTTPTransport", FakeTransport
     ),
 }
 
 
-@pytest.mark.parametrize("warm", [False, True], ids=["before", "in between"])
+MOMENTS = ("before it is made", "after it was made", "after it was used")
+
+
+async def _use(client: AsyncClient) -> None:
+    """A create and a read."""
+    assert (await client.generations.create("x")).id == "gen_mock"
+    assert (await client.generations.get("gen_mock")).id == "gen_mock"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", MOCKS)
-async def test_a_mock_is_not_passed_by(name: str, warm: bool, tmp_path: Path) -> None:
+async def test_a_mock_is_not_passed_by(name: str, moment: str, tmp_path: Path) -> None:
+    early = moment == MOMENTS[0]
     async with paid() as server, AsyncExitStack() as stack:
-        client = AsyncClient(KEY, base_url=server.url)
-        if warm:  # it has connections of its own already
+        with MOCKS[name](server.url) if early else nullcontext():
+            client = AsyncClient(KEY, base_url=server.url)
             await stack.enter_async_context(client)
-            await client.generations.get("gen_1")
-        heard = len(server.asked)
-        with MOCKS[name](server.url):
-            if not warm:
-                await stack.enter_async_context(client)
-            track = await client.generations.create("x")
-            path = await client.download(f"{server.url}/a.mp3", tmp_path / "a.mp3")
-        assert track.id == "gen_mock"
+            if moment == MOMENTS[2]:  # it has connections already
+                assert (await client.generations.get("gen_1")).id == "gen_1"
+            heard = len(server.asked)
+            with nullcontext() if early else MOCKS[name](server.url):
+                await _use(client)
+                path = await client.download(f"{server.url}/a.mp3", tmp_path / "a.mp3")
         assert path.read_bytes() == b"music"
         assert len(server.asked) == heard
         assert (await client.generations.create("x")).id == "gen_1"  # it is over
         assert len(server.asked) == heard + 1
 
 
-async def test_the_fixture_of_pytest_httpx_is_not_passed_by(
-    httpx_mock: HTTPXMock,
+@pytest.mark.parametrize("moment", MOMENTS[:2])
+@pytest.mark.parametrize("name", CLASSES)
+async def test_a_class_that_stands_in_for_one_of_httpx_is_used(
+    name: str, moment: str
 ) -> None:
-    httpx_mock.add_response(202, json={"data": ROW})
-    async with paid() as server, AsyncClient(KEY, base_url=server.url) as client:
-        assert (await client.generations.create("x")).id == "gen_mock"
+    """As with a bare client, until the client that was made with it is closed."""
+    async with paid() as server:
+        with CLASSES[name]() if moment == MOMENTS[0] else nullcontext():
+            client = AsyncClient(KEY, base_url=server.url)
+        async with client:
+            with CLASSES[name]():
+                await _use(client)
         assert not server.asked
 
 
-async def test_a_recorder_sees_each_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_the_fixture_of_pytest_httpx_is_not_passed_by(
+    moment: str, request: pytest.FixtureRequest
+) -> None:
+    def mocked() -> None:
+        mock: HTTPXMock = request.getfixturevalue("httpx_mock")
+        mock.add_response(202, json={"data": ROW}, method="POST")
+        mock.add_response(200, json={"data": ROW}, method="GET")
+
+    async with paid() as server:
+        if moment == MOMENTS[0]:
+            mocked()
+        async with AsyncClient(KEY, base_url=server.url) as client:
+            if moment == MOMENTS[2]:
+                await client.generations.get("gen_1")
+            if moment != MOMENTS[0]:
+                mocked()
+            heard = len(server.asked)
+            await _use(client)
+        assert len(server.asked) == heard
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_mock_of_httpx2_is_not_passed_by(
+    moment: str, request: pytest.FixtureRequest
+) -> None:
+    def mocked() -> None:
+        mock: HTTPX2Mock = request.getfixturevalue("httpx2_mock")
+        mock.add_response(202, json={"data": ROW}, method="POST")
+        mock.add_response(200, json={"data": ROW}, method="GET")
+
+    async with paid() as server:
+        if moment == MOMENTS[0]:
+            mocked()
+        async with (
+            httpx2.AsyncClient() as http,
+            AsyncClient(KEY, base_url=server.url, http_client=http) as client,
+        ):
+            if moment == MOMENTS[2]:
+                await client.generations.get("gen_1")
+            if moment != MOMENTS[0]:
+                mocked()
+            heard = len(server.asked)
+            await _use(client)
+        assert len(server.asked) == heard
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda one: str(one.__name__))
+async def test_a_transport_that_mocks_is_used(library: Any) -> None:
+    def answer(request: Any) -> Any:
+        status = 202 if request.method == "POST" else 200
+        return library.Response(status, json={"data": ROW})
+
+    async with paid() as server:
+        transport = library.MockTransport(answer)
+        async with (
+            library.AsyncClient(transport=transport) as http,
+            AsyncClient(KEY, base_url=server.url, http_client=http) as client,
+        ):
+            await _use(client)
+        assert not server.asked
+
+
+TOO_LATE = "the mock's own words"
+
+
+def _late_by_respx(using: str) -> Any:
+    @contextmanager
+    def mocked(url: str) -> Generator[tuple[Any, list[str]]]:
+        asked: list[str] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(f"{request.method} {request.url.path}")
+            if request.method == "POST":
+                raise httpx.ReadTimeout(TOO_LATE, request=request)
+            return httpx.Response(200, json=EMPTY)
+
+        with respx.mock(using=using, assert_all_called=False) as router:
+            router.route(url__startswith=url).mock(side_effect=answer)
+            yield None, asked
+
+    return mocked
+
+
+def _late_by_transport(library: Any) -> Any:
+    @contextmanager
+    def mocked(_: str) -> Generator[tuple[Any, list[str]]]:
+        asked: list[str] = []
+
+        def answer(request: Any) -> Any:
+            asked.append(f"{request.method} {request.url.path}")
+            if request.method == "POST":
+                raise library.ReadTimeout(TOO_LATE, request=request)
+            return library.Response(200, json=EMPTY)
+
+        yield library.AsyncClient(transport=library.MockTransport(answer)), asked
+
+    return mocked
+
+
+EMPTY = {"data": {"generations": [], "hasMore": False, "nextOffset": 0}}
+LATE = {
+    "respx over httpx": _late_by_respx("httpx"),
+    "respx over httpcore": _late_by_respx("httpcore"),
+    "a transport of httpx": _late_by_transport(httpx),
+    "a transport of httpx2": _late_by_transport(httpx2),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+async def test_a_create_whose_mock_times_out_is_looked_up_and_never_sent_again(
+    name: str,
+) -> None:
+    async with paid() as server:
+        with scaled_lookup(), LATE[name](server.url) as (http, asked):
+            async with AsyncClient(
+                KEY, base_url=server.url, http_client=http, rate_limits=None
+            ) as client:
+                with pytest.raises(SubmissionUnknownError, match=TOO_LATE):
+                    await client.generations.create("x", on_unknown="resubmit")
+            if http is not None:
+                await http.aclose()
+        assert asked.count("POST /v1/generations") == 1
+        assert asked.count("GET /v1/generations") >= 3
+        assert not server.asked
+
+
+@pytest.mark.parametrize("library", [None, httpx, httpx2], ids=["ours", "1", "2"])
+async def test_a_recorder_sees_each_request(library: Any, tmp_path: Path) -> None:
     cassette = str(tmp_path / "cassette.yaml")
     async with paid() as server:
         for key in (KEY, KEY[::-1]):  # recorded, then played, where no id is known yet
-            with vcr.use_cassette(cassette, filter_headers=["x-api-key"]):
-                async with AsyncClient(key, base_url=server.url) as client:
+            with vcr.use_cassette(cassette, filter_headers=["x-api-key"]) as tape:
+                http = None if library is None else library.AsyncClient()
+                client = AsyncClient(key, base_url=server.url, http_client=http)
+                async with client, http or nullcontext():
                     track = await client.generations.create("x", seed=1)
+                    assert (await client.generations.get("gen_1")).id == "gen_1"
             assert track.prompt == "x"
-            assert len(server.creates) == 1
+            assert [r.method for r in tape.requests] == ["POST", "GET"]
+            assert len(server.asked) == 2
+        assert KEY not in (tmp_path / "cassette.yaml").read_text()
 
 
 FIRST = """
@@ -221,18 +375,3 @@ def test_a_mock_that_came_before_the_import_is_not_passed_by(world: str) -> None
         check=False,
     )
     assert done.stdout == "gen_mock 0\n", done.stderr
-
-
-def test_httpx_as_it_is_counts_as_untouched() -> None:
-    """Or all requests would take the slower way, which no other test would notice."""
-    assert _untouched.look().is_untouched
-    assert _untouched.look() is _untouched.look()
-
-
-@pytest.mark.parametrize("target", [httpx.AsyncClient, httpcore.AsyncConnectionPool])
-def test_every_attribute_is_looked_at(target: Any) -> None:
-    for name in [name for name in vars(target) if callable(getattr(target, name))]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(target, name, lambda *_: None)
-            assert not _untouched.look().is_untouched
-    assert _untouched.look().is_untouched
