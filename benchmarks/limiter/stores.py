@@ -1,7 +1,9 @@
 """Our limiter as two processes that share a store, whose clock is the one that jumps.
 
-Each request is one process's, in turn. The stores are the real ones: the file and the
-database work inline while the clock stands, and a connection to Redis waits.
+Each request is one process's, in turn. They are reads: a store's creates have the
+caution of the service's queue beside the limits, as those of one process have in its
+client. The stores are the real ones: the file and the database work inline while the
+clock stands, and a connection to Redis waits.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import anyio
 import anyio.lowlevel
 
 from benchmarks import _postgres, _redis
-from benchmarks.limiter.ours import Through, limits_of
+from benchmarks.limiter.ours import Through
+from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.postgres._store import PostgresStore
 from finetuning_async.redis._store import RedisStore
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from benchmarks.limiter.simulation import Client, Send, Setting
-    from finetuning_async._rate_limits import RateLimits
     from finetuning_async._store_protocol import StateStore, Step
 
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class TwoProcesses:
     """Their limiters; a request is of the one whose turn it is."""
 
     def __init__(self, setting: Setting, connect: Callable[[], StateStore]) -> None:
-        limits = limits_of(setting)
+        limits = RateLimits(reads=RateLimit(setting.limit, per=setting.per))
         self._each = itertools.cycle(
             [_process(number, limits, connect) for number in range(PROCESSES)]
         )
@@ -113,7 +115,7 @@ def _process(
     rng = random.Random(number)
     limiter = StoreLimiter(lambda _: connect(), account="one", timeout=TIMEOUT, rng=rng)
     limiter.bind("one", limits, lambda: 0)
-    return Through(limiter)
+    return Through(limiter, "reads")
 
 
 def maker(name: str, stack: ExitStack) -> Callable[[Setting], Client]:
