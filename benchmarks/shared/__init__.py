@@ -9,7 +9,8 @@ times a second each with Redis, for 10 s: most with no news, and all with news.
     _server      counts, in a process of its own
     _worker      one of the processes
     _race        starts them and reads what was counted
-    _crowd       forty processes, four exchanges a second each
+    _exchanger   one of forty processes, four exchanges a second each
+    _crowd       starts them
 """
 
 from __future__ import annotations
