@@ -135,9 +135,13 @@ class Seat:
     def time(self, shown: float) -> float:
         """The time now, on the machine's clock, or on the loop's own if that is not it.
 
+        To be asked first of all: it may lead to other budgets than those of before.
+
         Args:
             shown: What the loop's clock shows.
         """
+        if self.is_dismissed:
+            self.shared.readmit(self)
         if not self.is_apart:
             now = machine_now()
             if shown - now <= self.offset or not self.loop.has_jumped(shown):
@@ -244,18 +248,23 @@ class Shared:
         seat.is_apart, seat.is_dismissed = True, False
         apart = Shared(self._key, self.limits, self._rng)
         if self.used_at < seat.entered_at:
-            for name, common in self.budgets.items():
-                fresh, apart.budgets[name].budget = (
-                    apart.budgets[name].budget,
-                    common.budget,
-                )
-                self._put_back(name, seat.before[name] if seat.before else fresh)
+            self._hand_over(seat, apart)
         else:
-            now = machine_now()
-            for ticket, name in seat.out.items():
-                self.budgets[name].budget.unsent(ticket, now)
-            seat.out.clear()
+            self._take_back(seat)
         seat.move(apart)
+
+    def _hand_over(self, seat: Seat, apart: Shared) -> None:
+        """Give a loop the budgets that it alone has used, and put back what was."""
+        for name, common in self.budgets.items():
+            fresh = apart.budgets[name].budget
+            apart.budgets[name].budget = common.budget
+            self._put_back(name, seat.before[name] if seat.before else fresh)
+
+    def _take_back(self, seat: Seat) -> None:
+        now = machine_now()
+        for ticket, name in seat.out.items():
+            self.budgets[name].budget.unsent(ticket, now)
+        seat.out.clear()
 
     def _put_back(self, name: str, budget: RateBudget) -> None:
         common = self.budgets[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -115,6 +116,22 @@ def test_uvloop_counts_with_the_others() -> None:
                 runner.run(create(emulator, url, 1))
         assert emulator.count(status=429) == 0
         assert len(emulator.tracks) == 24
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_counts_what_its_parent_sent() -> None:
+    with service() as (emulator, url):
+        asyncio.run(create(emulator, url, 7))
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.run(create(emulator, url, 7))
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert emulator.count(status=429) == 0
+        assert len(emulator.tracks) == 14
 
 
 def test_a_run_that_is_cancelled_on_the_wire_holds_nobody_up() -> None:
