@@ -24,7 +24,7 @@ and nothing tells how much. Then all go one at a time, until that is settled.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from finetuning_async._ticket import Ticket
@@ -74,6 +74,32 @@ class FirstNews:
 
     def __repr__(self) -> str:
         return f"<FirstNews: credit {self._credit:g} until {self._expires:.3f}>"
+
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        return {
+            "credit": self._credit,
+            "expires": self._expires,
+            "hears": self._hears,
+            "in_flight": self._in_flight,
+            "last_number": self._last_number,
+            "last_sent_at": self._last_sent_at,
+            "silent": self._silent,
+            "was_misled": self._was_misled,
+            "was_refused": self.was_refused,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], per: float) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls(per)
+        made._credit, made._expires = state["credit"], state["expires"]
+        made._hears, made._in_flight = state["hears"], state["in_flight"]
+        made._last_number = state["last_number"]
+        made._last_sent_at = state["last_sent_at"]
+        made._silent, made._was_misled = state["silent"], state["was_misled"]
+        made.was_refused = state["was_refused"]
+        return made
 
     @property
     def hears(self) -> bool:
@@ -134,10 +160,12 @@ class FirstNews:
         """
         if ticket is not None and ticket.on_credit:
             self._was_misled = True
-        self._credit = 0.0
-        self._expires = -inf
-        self._silent = 0
+        self.forget()
         self.was_refused = True
+
+    def forget(self) -> None:
+        """What was heard may be out of date: ask again before rushing."""
+        self._credit, self._expires, self._silent = 0.0, -inf, 0
 
     def credit(self, now: float) -> float:
         """How many more are known to be taken; may be negative or `inf`."""

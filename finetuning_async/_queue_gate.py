@@ -12,7 +12,7 @@ so that learning costs at most that many refusals.
 from __future__ import annotations
 
 from math import inf
-from typing import Final
+from typing import Any, Final, Self
 
 CAUTION: Final = 3
 """Creates without an answer beyond what is known to fit; so many refusals teach it."""
@@ -46,6 +46,28 @@ class QueueGate:
 
     def __repr__(self) -> str:
         return f"QueueGate(capacity={self.capacity}, entering={self.entering})"
+
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        return {
+            "capacity": self.capacity,
+            "entering": self.entering,
+            "seen_to_fit": self._seen_to_fit,
+            "refused_at": self._refused_at,
+            "asked_pause": self._asked_pause,
+            "foreign_refusals": self._foreign_refusals,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls()
+        made.capacity, made.entering = state["capacity"], state["entering"]
+        made._seen_to_fit = state["seen_to_fit"]
+        made._refused_at = state["refused_at"]
+        made._asked_pause = state["asked_pause"]
+        made._foreign_refusals = state["foreign_refusals"]
+        return made
 
     def opens(self, under_way: int) -> float:
         """When the next create may go out.

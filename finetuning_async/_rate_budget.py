@@ -9,7 +9,7 @@ the test for sliding counters is on) is passed here.
 from __future__ import annotations
 
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from finetuning_async._first_news import FirstNews
 from finetuning_async._rate_gate import RateGate
@@ -39,11 +39,12 @@ MOST_BELIEVED = 10**9
 class _Pace:
     """The rules that need to know the limit."""
 
-    __slots__ = ("bucket", "counter", "limit", "news", "others", "reserved")
+    __slots__ = ("bucket", "counter", "limit", "most", "news", "others", "reserved")
 
     def __init__(self, limit: RateLimit) -> None:
-        held = limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
+        held = _held(limit)
         self.limit = limit.limit
+        self.most = limit.limit  # of the tokens; fewer while others have theirs
         self.reserved = 0
         self.bucket = TokenBucket(limit.limit, held)
         self.counter = SlidingCounter(limit.limit, held)
@@ -53,6 +54,25 @@ class _Pace:
     def __repr__(self) -> str:
         return f"{self.bucket!r} {self.counter!r} {self.news!r} {self.others!r}"
 
+    def to_state(self) -> dict[str, Any]:
+        """What the rules remember, as JSON; see `from_state`."""
+        return {
+            "bucket": self.bucket.to_state(),
+            "counter": self.counter.to_state(),
+            "news": self.news.to_state(),
+            "others": self.others.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], limit: RateLimit) -> Self:
+        """Rules that remember what `to_state` told."""
+        made, held = cls(limit), _held(limit)
+        made.bucket = TokenBucket.from_state(state["bucket"], limit.limit, held)
+        made.counter = SlidingCounter.from_state(state["counter"], limit.limit, held)
+        made.news = FirstNews.from_state(state["news"], limit.per)
+        made.others = SomebodyElse.from_state(state["others"], held)
+        return made
+
     def earliest(self, now: float) -> float:
         """When the next request may go out."""
         turn = self._token(now)
@@ -60,7 +80,7 @@ class _Pace:
 
     def _token(self, now: float) -> float:
         """When a token is there that is neither ours nor somebody else's."""
-        reserved = min(self.reserved, self.bucket.limit - 1)  # one is always ours
+        reserved = self.reserved
         turn = self.bucket.earliest(now, reserved)
         taken = max(self.others.taken(now), reserved)
         if taken == reserved or self.news.was_refused:
@@ -79,7 +99,8 @@ class _Pace:
                 return now
             if credit < 1 and ask <= now:
                 return now
-        tested = self.counter.earliest(now, self.others.taken(now))
+        taken = max(self.others.taken(now), self.reserved)
+        tested = self.counter.earliest(now, taken)
         if not self.news.is_fresh(now) or self.others.were_there(now):
             return max(tested, ask)  # what others sent is not in the test
         return tested if self.counter.is_on else min(tested, self.news.patience(now))
@@ -125,6 +146,11 @@ class _Pace:
     def adopt(self, limit: int) -> None:
         """The service named a limit; a lower one than ours holds."""
         self.bucket.limit = self.counter.limit = min(self.limit, limit)
+        self.keep_to(self.most)
+
+    def keep_to(self, most: int) -> None:
+        """Leave what is above to other processes."""
+        self.most, self.reserved = most, max(self.bucket.limit - most, 0)
 
     def refused(self, ticket: Ticket, now: float, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be.
@@ -153,6 +179,16 @@ class _Pace:
         self.others.seen(now, used, self.counter.surely_at(ticket), most)
 
 
+def _period(limit: RateLimit | None) -> float:
+    """Seconds; a minute, where nothing is paced."""
+    return 60.0 if limit is None else limit.per
+
+
+def _held(limit: RateLimit) -> float:
+    """Seconds for which a token stays away after its answer."""
+    return limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
+
+
 class RateBudget:
     """What one budget of the account allows.
 
@@ -174,7 +210,7 @@ class RateBudget:
 
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
         self._limit = limit
-        self._gate = RateGate(60.0 if limit is None else limit.per, rng)
+        self._gate = RateGate(_period(limit), rng)
         self._pace = None if limit is None else _Pace(limit)
         self._sent = 0
         self._in_flight = 0
@@ -185,20 +221,75 @@ class RateBudget:
     def __repr__(self) -> str:
         return f"{self._gate!r} {self._pace or 'not paced'!r}"
 
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON with infinities; see `from_state`."""
+        return {
+            "gate": self._gate.to_state(),
+            "pace": None if self._pace is None else self._pace.to_state(),
+            "sent": self._sent,
+            "in_flight": self._in_flight,
+            "told_limit": self._told_limit,
+            "told_remaining": self._told_remaining,
+            "told_at": self._told_at,
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: dict[str, Any], limit: RateLimit | None, rng: random.Random
+    ) -> Self:
+        """One that remembers what `to_state` told, and holds the service's limit.
+
+        Of two processes only one may be paced; then the rules of the other are new.
+
+        Raises:
+            LookupError: It is no such state.
+            TypeError: Likewise.
+            ValueError: Likewise.
+        """
+        made = cls(limit, rng)
+        made._gate = RateGate.from_state(state["gate"], _period(limit), rng)
+        made._sent, made._in_flight = state["sent"], state["in_flight"]
+        made._told_limit = state["told_limit"]
+        made._told_remaining = state["told_remaining"]
+        made._told_at = state["told_at"]
+        if limit is not None and state["pace"] is not None:
+            made._pace = _Pace.from_state(state["pace"], limit)
+            if made._told_limit is not None:
+                made._pace.adopt(made._told_limit)
+        return made
+
     @property
     def opens_at(self) -> float:
         """When the gate of the last 429 opens; in the past if none holds."""
         return self._gate.opens_at
 
-    def reserve(self, tokens: int) -> None:
-        """Leave so many tokens to others, but for one; at least 0."""
+    def keep_to(self, most: int) -> None:
+        """Use no more than so many tokens at a time; at least 0."""
         if self._pace is not None:
-            self._pace.reserved = tokens
+            self._pace.keep_to(most)
 
-    def adopt_limit(self) -> None:
-        """Hold the limit that the service named last, if it is the lower one."""
-        if self._pace is not None and self._told_limit is not None:
-            self._pace.adopt(self._told_limit)
+    def ask_anew(self) -> None:
+        """Others may have sent what nobody told of: one request goes first."""
+        if self._pace is not None:
+            self._pace.news.forget()
+
+    def begin_anew(self) -> None:
+        """Likewise, and what was taken for somebody else's may have been theirs."""
+        if self._pace is not None:
+            self.ask_anew()
+            self._pace.others.forget()
+
+    def free(self, now: float) -> int:
+        """Tokens that are neither ours nor somebody else's; at least 0."""
+        if self._pace is None:
+            return 0
+        return max(self._pace.bucket.free(now) - self._pace.others.taken(now), 0)
+
+    def charged(self, now: float) -> int:
+        """Tokens that are out, or coming back."""
+        if self._pace is None:
+            return 0
+        return self._pace.bucket.limit - self._pace.bucket.free(now)
 
     def earliest(self, now: float) -> float:
         """When the next request may go out, unless something is learned before.
@@ -299,5 +390,4 @@ class RateBudget:
             return 0
         if self._pace is None:
             return None
-        taken = self._pace.others.taken(now)
-        return max(self._pace.bucket.free(now) - taken, 1)
+        return max(self.free(now), 1)

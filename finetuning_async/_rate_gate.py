@@ -7,7 +7,7 @@ do not all come back in the same instant.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import random
@@ -38,6 +38,17 @@ class RateGate:
 
     def __repr__(self) -> str:
         return f"<RateGate until {self.opens_at:.3f}>"
+
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        return {"opens_at": self.opens_at, "refusals": self._refusals}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], per: float, rng: random.Random) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls(per, rng)
+        made.opens_at, made._refusals = state["opens_at"], state["refusals"]
+        return made
 
     def refused(self, now: float, retry_after: float | None) -> None:
         """A 429 arrived.

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from finetuning_async._ticket import Ticket
@@ -65,6 +65,25 @@ class SlidingCounter:
     def __repr__(self) -> str:
         state = "on" if self.is_on else "off"
         return f"<SlidingCounter {state}: {len(self._answers)} remembered>"
+
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        since = self._answers[-1] - 4 * self.per if self._answers else 0.0
+        return {
+            "is_on": self.is_on,
+            "in_flight": self._in_flight,
+            "served": self._served,
+            "answers": self._answers[bisect_left(self._answers, since) :],
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], limit: int, per: float) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls(limit, per)
+        made.is_on, made._served = state["is_on"], state["served"]
+        made._in_flight = state["in_flight"]
+        made._answers = list(state["answers"])
+        return made
 
     @property
     def is_undecided(self) -> bool:

@@ -10,6 +10,7 @@ window ends, nothing better is known. So our share shrinks, and nobody is fought
 from __future__ import annotations
 
 from math import inf
+from typing import Any, Self
 
 
 class SomebodyElse:
@@ -29,10 +30,25 @@ class SomebodyElse:
     def __repr__(self) -> str:
         return f"<SomebodyElse: {self._count} until {self.until:.3f}>"
 
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        return {"count": self._count, "until": self.until}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], per: float) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls(per)
+        made._count, made.until = state["count"], state["until"]
+        return made
+
     @property
     def were_ever(self) -> bool:
         """Whether others were shown at any time."""
         return self.until > -inf
+
+    def forget(self) -> None:
+        """What was seen was somebody of ours."""
+        self._count, self.until = 0, -inf
 
     def seen(self, now: float, used: int, least: int, most: int) -> None:
         """An answer says how many are used.

@@ -1,8 +1,5 @@
 """The book of an account that several processes share. Pure: `now` is passed in.
 
-    Book       the two budgets, the lines before them, who has a turn, the queue
-    exchange   one step of a store that keeps the book as a text
-
 A place in a line is granted as soon as it is the first and the budget allows it, by
 whichever process looks next; its owner fetches the turn when it asks again. So a
 process that sleeps holds nobody up, and one that died loses its places a little after
@@ -12,42 +9,51 @@ is taken as over `Request.timeout` seconds later and comes back a period after t
 
 from __future__ import annotations
 
-import json
-import logging
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
-
-import attrs
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from finetuning_async._queue_gate import QueueGate
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_codes import is_queue_full
-from finetuning_async._rule_memory import memory_of, remember
+from finetuning_async._store_entries import Lease, Member, Place
 from finetuning_async._store_words import Reply, Told
-from finetuning_async._ticket import Ticket
 from finetuning_async._wire import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from finetuning_async._rate_limits import RateLimits
+    from finetuning_async._rate_limits import RateLimit, RateLimits
     from finetuning_async._store_words import Note, Request
+    from finetuning_async._ticket import Ticket
     from finetuning_async._wire import AnswerFacts, Route
 
-logger = logging.getLogger("finetuning_async")
-
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the text; another one is not read, and the book begins anew."""
 
 SLACK: Final = 2.0
 """Seconds by which a process may be late before its places are given up."""
 
+RENEWED: Final = 0.75
+"""Seconds after which one that waits is written down again, with or without news."""
+
+NOTICED: Final = 1.0
+"""Seconds in which one that has lost the store notices it."""
+
 SILENT: Final = 120.0
 """Seconds after which a process that said nothing is not counted any more, nor are its
 tracks: the service makes one in a minute or two."""
 
-LONGEST_WAIT: Final = 2.0
+REPORTING: Final = 2.0
+"""Seconds for which nobody has a turn after the store was emptied or paused: those who
+live say meanwhile what they have sent without it. Longer than `LONGEST_WAIT`, and than
+a process that goes alone takes to notice that the store is back."""
+
+SILENCE: Final = 2.2
+"""Seconds without a word from anybody that mean a pause, if somebody waits; a little
+longer than `LONGEST_WAIT`."""
+
+LONGEST_WAIT: Final = 1.75
 SHORTEST_WAIT: Final = 0.25
 """Seconds between two questions of one process, at a period of a minute: the longest,
 in case that others give up; and while it depends on an answer that others wait for."""
@@ -55,72 +61,19 @@ in case that others give up; and while it depends on an answer that others wait 
 TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
 
-UNREADABLE: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""What a text raises that is no book."""
-
-MOST_SAID: Final = 200
-"""Characters of such an error, in the log."""
+BUDGETS: Final[tuple[Route, ...]] = ("creates", "reads")
 
 
-@attrs.define(eq=False)
-class Place:
-    """One that waits in a line."""
-
-    id: str
-    process: str
-    first: bool
-
-
-@attrs.define(eq=False)
-class Lease:
-    """One that may go, or is out.
-
-    Attributes:
-        process: Whose.
-        budget: From which.
-        ticket: Of the budget.
-        until: When it is taken as sent and over.
-        is_known: Whether its owner was told.
-    """
-
-    process: str
-    budget: Route
-    ticket: Ticket
-    until: float
-    is_known: bool = False
-
-
-@attrs.define(eq=False)
-class Member:
-    """A process.
-
-    Attributes:
-        seen_at: When it last said something.
-        expected_by: When it will have said something, if it lives and has places.
-        number: Of its last request.
-        serial: Of its last note.
-        under_way: Tracks.
-    """
-
-    seen_at: float
-    expected_by: float = -inf
-    number: int = 0
-    serial: int = 0
-    under_way: int = 0
+class _Kept(Protocol):
+    def to_state(self) -> dict[str, Any]: ...
 
 
 class Book:
     """What is known of an account, and what follows from it.
 
-    One that takes the place of another which was lost gives no turns for a moment,
-    until all who wait have said what they had sent.
+    One that takes the place of another which was lost, or that nobody could reach for a
+    while, gives no turns for `REPORTING` seconds, until those who live have said what
+    they had sent. Then it goes on as a fresh process does: one request first.
 
     Args:
         limits: Of the process that asks; `None` for the gates of 429s alone.
@@ -132,52 +85,97 @@ class Book:
         self, limits: RateLimits | None, rng: random.Random, epoch: str
     ) -> None:
         self.epoch = epoch
-        self.budgets = {
-            "creates": RateBudget(None if limits is None else limits.creates, rng),
-            "reads": RateBudget(None if limits is None else limits.reads, rng),
+        self.budgets: dict[Route, RateBudget] = {
+            name: RateBudget(_limit_of(limits, name), rng) for name in BUDGETS
         }
-        self.per = {
-            "creates": 60.0 if limits is None else limits.creates.per,
-            "reads": 60.0 if limits is None else limits.reads.per,
-        }
-        self.lines: dict[Route, list[Place]] = {"creates": [], "reads": []}
+        self.per = {name: _period_of(limits, name) for name in BUDGETS}
+        self.scale = max(1.0, *(per / 60 for per in self.per.values()))
+        self.lines: dict[Route, list[Place]] = {name: [] for name in BUDGETS}
         self.leases: dict[str, Lease] = {}
         self.members: dict[str, Member] = {}
         self.queue = QueueGate()
         self.held_until = -inf
+        self.held_since = -inf
+        self.silent_until = -inf
+        self.is_paused = False
 
     def exchange(self, request: Request, now: float) -> Reply:
-        """Take what a process says, and answer."""
+        """Take what a process says, and answer; `announce` is to follow."""
         is_stranger = request.epoch not in (None, self.epoch)
-        if is_stranger and not self.members:
-            self.held_until = now + self._until_all_have_spoken()
+        self._notice_a_loss(request, is_stranger, now)
         member = self.members.setdefault(request.process, Member(now))
-        is_late = request.number <= member.number
+        is_late = request.number < member.number  # the same one: its answer was lost
         if not is_late:
             self._hear(request, member, now)
-        self._sweep(now)
+        self._sweep(request.process, now)
+        self._go_on(now)
         if not is_stranger:  # what it has sent of late is told next
             self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
-        wait = self._wait(request.process, now)
-        member.expected_by = now + wait + SLACK
         return Reply(
             epoch=self.epoch,
             granted=granted,
-            wait=wait,
+            wait=self._wait(request.process, now),
             budgets={name: self._told(name, now) for name in self.budgets},
             processes=len(self.members),
         )
 
-    def _until_all_have_spoken(self) -> float:
-        """Seconds after which those who wait have said what the last book held."""
-        return (LONGEST_WAIT + 0.5) * max(self.per.values()) / 60
+    def is_announced(self, request: Request, reply: Reply, now: float) -> bool:
+        """Whether its process will be missed late enough if nothing is written."""
+        member = self.members[request.process]
+        return member.expected_by >= now + reply.wait + SLACK - RENEWED
+
+    def announce(self, request: Request, reply: Reply, now: float) -> None:
+        """Write down that a process was here, and when it comes back."""
+        member = self.members[request.process]
+        member.seen_at, member.expected_by = now, now + reply.wait + SLACK
+        member.number = max(member.number, request.number)
+
+    # What others may have sent, and could not say.
+
+    def _notice_a_loss(self, request: Request, is_stranger: bool, now: float) -> None:
+        """Hold everybody, once, if some may have gone on without the store."""
+        if is_stranger:  # it was emptied, once for this book
+            if self.held_since == -inf:
+                self._hold(now)
+            return
+        since = now - request.alone
+        is_paused = self._is_after_silence(request, now)
+        if request.alone and len(self.members) > 1:
+            is_paused = is_paused or self._was_paused(request, since)
+        if is_paused and (self.held_since < since or not request.alone):
+            self._hold(now)
+            self.is_paused = True
+
+    def _hold(self, now: float) -> None:
+        self.held_since = now
+        self.held_until = now + min(REPORTING * self.scale, LONGEST_PAUSE)
+
+    def _go_on(self, now: float) -> None:
+        """All have told what they sent in a pause; it may pass for somebody else's."""
+        if self.is_paused and self.held_until <= now:
+            self.is_paused = False
+            for budget in self.budgets.values():
+                budget.begin_anew()
+
+    def _is_after_silence(self, request: Request, now: float) -> bool:
+        """Whether nobody came for long, although another one waits."""
+        last = max((m.seen_at for m in self.members.values()), default=now)
+        if last > now - SILENCE * self.scale:
+            return False
+        self.silent_until = now
+        waiting = [place for line in self.lines.values() for place in line]
+        return any(place.process != request.process for place in waiting)
+
+    def _was_paused(self, request: Request, since: float) -> bool:
+        """Whether nobody else had the store while one was without it."""
+        others = [m for n, m in self.members.items() if n != request.process]
+        came = any(m.seen_at > since + NOTICED for m in others)
+        return not came or self.silent_until > since
 
     # What a process says.
 
     def _hear(self, request: Request, member: Member, now: float) -> None:
-        member.seen_at, member.number = now, request.number
-        member.expected_by = inf  # it is here
         member.under_way = request.under_way
         ended: dict[tuple[str, Route], Ticket] = {}
         for note in request.notes:
@@ -252,9 +250,9 @@ class Book:
 
     # What time brings.
 
-    def _sweep(self, now: float) -> None:
-        """Give up what belongs to processes that are gone."""
-        gone = {name for name, m in self.members.items() if m.expected_by < now}
+    def _sweep(self, here: str, now: float) -> None:
+        """Give up what belongs to processes that are gone; one is `here`."""
+        gone = {n for n, m in self.members.items() if m.expected_by < now and n != here}
         for budget, line in self.lines.items():
             self.lines[budget] = [p for p in line if p.process not in gone]
         for process in gone:
@@ -354,83 +352,76 @@ class Book:
         return Told(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
+            free=budget.free(now),
         )
 
-    # As text.
+    # As it is kept.
 
-    def to_text(self) -> str:
-        """The book as JSON."""
-        return json.dumps(
-            {
-                "version": VERSION,
-                "epoch": self.epoch,
-                "budgets": {n: memory_of(b) for n, b in self.budgets.items()},
-                "lines": {
-                    n: [[p.id, p.process, p.first] for p in line]
-                    for n, line in self.lines.items()
-                },
-                "leases": {n: attrs.asdict(le) for n, le in self.leases.items()},
-                "members": {n: attrs.asdict(m) for n, m in self.members.items()},
-                "queue": vars(self.queue),
-                "held_until": self.held_until,
-            },
-            separators=(",", ":"),
-        )
+    def to_state(self) -> dict[str, Any]:
+        """The book, as JSON with infinities; see `from_state`."""
+        return {
+            "version": VERSION,
+            "epoch": self.epoch,
+            "budgets": _states(self.budgets),
+            "lines": {n: [p.to_state() for p in ln] for n, ln in self.lines.items()},
+            "leases": _states(self.leases),
+            "members": _states(self.members),
+            "queue": self.queue.to_state(),
+            "held_until": self.held_until,
+            "held_since": self.held_since,
+            "silent_until": self.silent_until,
+            "is_paused": self.is_paused,
+        }
 
-    def load(self, text: str, now: float) -> None:
-        """Take what another book of the account wrote.
+    @classmethod
+    def from_state(
+        cls, state: dict[str, Any], limits: RateLimits | None, rng: random.Random
+    ) -> Self:
+        """The book that `to_state` told, for the process that asks.
 
         Raises:
-            Exception: It is no such text; one of `UNREADABLE`.
+            Exception: It is no such state; one of `UNREADABLE`.
         """
-        data: dict[str, Any] = json.loads(text)
-        if data["version"] != VERSION:
-            raise ValueError(f"version {data['version']} of a book is not known")
-        for name, budget in self.budgets.items():
-            remember(budget, data["budgets"][name])
-            self.lines[name] = [Place(*row) for row in data["lines"][name]]
-        for name, row in data["leases"].items():
-            self.leases[name] = Lease(**row | {"ticket": Ticket(**row["ticket"])})
-        self.members = {n: Member(**row) for n, row in data["members"].items()}
-        vars(self.queue).update(data["queue"])
-        self.held_until = data["held_until"]
-        self.epoch = data["epoch"]
+        if state["version"] != VERSION:
+            raise ValueError(f"version {state['version']} of a book is not known")
+        book = cls(limits, rng, state["epoch"])
+        for name in BUDGETS:
+            budget, line = state["budgets"][name], state["lines"][name]
+            book.budgets[name] = RateBudget.from_state(
+                budget, _limit_of(limits, name), rng
+            )
+            book.lines[name] = [Place.from_state(place) for place in line]
+        leases, members = state["leases"].items(), state["members"].items()
+        book.leases = {name: Lease.from_state(each) for name, each in leases}
+        book.members = {name: Member.from_state(each) for name, each in members}
+        book.queue = QueueGate.from_state(state["queue"])
+        book.held_until = state["held_until"]
+        book.held_since = state["held_since"]
+        book.silent_until = state["silent_until"]
+        book.is_paused = state["is_paused"]
+        return book
+
+    def check_holds(self, now: float) -> None:
+        """Check that nobody is held for longer than the rules ever hold.
+
+        Raises:
+            ValueError: Somebody is, or for a time that is no number.
+        """
         holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
-        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):  # or NaN
+        if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):
             raise ValueError(f"it holds everybody until {holds}, and it is {now}")
 
 
-def turn_page(
-    text: str | None, request: Request, *, now: float, rng: random.Random
-) -> tuple[str, Reply]:
-    """One exchange of a store that keeps the book as a text.
+def _limit_of(limits: RateLimits | None, name: Route) -> RateLimit | None:
+    if limits is None:
+        return None
+    return limits.creates if name == "creates" else limits.reads
 
-    Whoever calls it holds a lock from reading the text to writing it.
 
-    Args:
-        text: What was written last; `None` if nothing was. What cannot be read counts
-            as nothing.
-        request: What a process says.
-        now: Seconds of the store's own clock, which must not be another one next time.
-        rng: Where jitter and the name of a new book come from.
+def _period_of(limits: RateLimits | None, name: Route) -> float:
+    limit = _limit_of(limits, name)
+    return 60.0 if limit is None else limit.per
 
-    Returns:
-        The text to write, and what to answer.
-    """
-    epoch = f"{rng.getrandbits(64):016x}"
-    if text is not None:
-        try:
-            book = Book(request.limits, rng, epoch)
-            book.load(text, now)
-            reply = book.exchange(request, now)
-            return book.to_text(), reply
-        except UNREADABLE as error:
-            logger.warning(
-                "what was kept of the rate limits cannot be read (%s: %s); it begins"
-                " anew",
-                type(error).__name__,
-                str(error)[:MOST_SAID],
-            )
-    book = Book(request.limits, rng, epoch)
-    reply = book.exchange(request, now)
-    return book.to_text(), reply
+
+def _states(each: Mapping[str, _Kept]) -> dict[str, Any]:
+    return {name: kept.to_state() for name, kept in each.items()}

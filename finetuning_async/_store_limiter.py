@@ -8,6 +8,7 @@ them. What was sent meanwhile is told when the store is back.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -17,6 +18,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._limiter import Limiter
 from finetuning_async._line import LocalLine
 from finetuning_async._rate_budget import RateBudget
+from finetuning_async._store_exchange import BookStore
 from finetuning_async._store_link import Link
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from finetuning_async._line import Line
     from finetuning_async._poll_words import PollCoordinator
-    from finetuning_async._rate_limits import BudgetStatus, RateLimits
-    from finetuning_async._store_words import Store
+    from finetuning_async._rate_limits import BudgetStatus, RateLimit, RateLimits
+    from finetuning_async._store_protocol import StateStore
     from finetuning_async._ticket import Ticket
     from finetuning_async._wire import AnswerFacts, Route
 
@@ -52,18 +54,20 @@ class StoreLine:
 
     Args:
         name: Of the budget.
-        limit: Requests; `None` if it is not paced.
+        limit: `None` if it is not paced.
         local: The books of this process.
         link: To the store.
     """
 
     def __init__(
-        self, name: Route, limit: int | None, local: LocalLine, link: Link
+        self, name: Route, limit: RateLimit | None, local: LocalLine, link: Link
     ) -> None:
         self._name = name
         self._limit = limit
         self._local = local
         self._link = link
+        self._lost_at = -inf
+        self._left = 0  # of the tokens, when the store was lost
 
     def __repr__(self) -> str:
         return f"{self._link!r} beside {self._local!r}"
@@ -120,9 +124,28 @@ class StoreLine:
         return None
 
     def _keep_to_the_share(self) -> None:
-        if self._limit is not None:
-            share = max(self._limit // self._link.processes, 1)
-            self._local.budget.reserve(self._limit - share)
+        """Use what is this process's of the limit, however little the others know.
+
+        All together have the tokens that each held when the store was lost, and an
+        equal part of those that were free. A period later the first are back, and an
+        equal part of all is each one's.
+        """
+        if self._limit is None:
+            return
+        now, link, budget = anyio.current_time(), self._link, self._local.budget
+        share = max(self._limit.limit // link.processes, 1)
+        if self._lost_at != link.lost_at:
+            self._lost_at, self._left = link.lost_at, self._left_over(share, now)
+            budget.ask_anew()
+        is_early = now < self._lost_at + self._limit.per
+        budget.keep_to(min(share, self._left) if is_early else share)
+
+    def _left_over(self, share: int, now: float) -> int:
+        """Tokens for the first period without the store."""
+        told = self._link.told.get(self._name)
+        if told is None or self._link.told_at < self._link.lost_at - FRESH:
+            return share  # nobody knows; so one request asks
+        return self._local.budget.charged(now) + told.free // self._link.processes
 
     def _alone_with(self, ticket: Ticket) -> Lease:
         lease = Lease(self._link.new_name(), ticket)
@@ -194,7 +217,7 @@ class StoreLimiter(Limiter):
 
     def __init__(
         self,
-        connect: Callable[[str], Store],
+        connect: Callable[[str], StateStore],
         *,
         account: str | None,
         timeout: float,
@@ -208,6 +231,8 @@ class StoreLimiter(Limiter):
         self._bound_in: object = None
         self._registers: list[Callable[[], int]] = []
         self._link: Link | None = None
+        self._states: StateStore | None = None
+        self._states_in: object = None
 
     def bind(
         self, account: str, limits: RateLimits | None, under_way: Callable[[], int]
@@ -233,6 +258,13 @@ class StoreLimiter(Limiter):
         """Where the processes of the account share their polling, if they do."""
         return None
 
+    def states(self) -> StateStore:
+        """The states of the account, as the running event loop reaches them."""
+        loop = current_token()
+        if self._states is None or self._states_in != loop:
+            self._states, self._states_in = self._connect(self._account or ""), loop
+        return self._states
+
     async def flush(self) -> None:
         """Tell the store what became of permits."""
         if self._link is not None:
@@ -241,7 +273,7 @@ class StoreLimiter(Limiter):
     def _new_lines(self) -> dict[Route, Line]:
         limits = self._limits
         self._link = link = Link(
-            self._connect(self._account or ""),
+            BookStore(self.states(), self._rng),
             limits,
             timeout=self._timeout,
             rng=self._rng,
@@ -251,6 +283,5 @@ class StoreLimiter(Limiter):
         for name in ("creates", "reads"):
             limit = None if limits is None else getattr(limits, name)
             local = LocalLine(name, RateBudget(limit, self._rng))
-            number = None if limit is None else limit.limit
-            lines[name] = StoreLine(name, number, local, link)
+            lines[name] = StoreLine(name, limit, local, link)
         return lines

@@ -39,9 +39,9 @@ logger = logging.getLogger("finetuning_async")
 PATIENCE: Final = 1.0
 """Seconds that an exchange may take."""
 
-FIRST_PROBE: Final = 1.0
-LONGEST_PROBE: Final = 30.0
-"""Seconds until a store that is gone is asked again; they double."""
+PROBE: Final = 1.0
+"""Seconds until a store that is gone is asked again: all who go on without it are to
+know within `REPORTING` seconds that it is back."""
 
 PLACES: Final = 10
 """Places of a process in the line of a budget at a time. So the lines stay short, and a
@@ -95,6 +95,7 @@ class Link:
     Attributes:
         is_up: Whether the store answered last time, or was not asked yet.
         probe_at: When one that is gone is asked again, on the loop's clock.
+        lost_at: When it was asked for the first time in vain.
         processes: How many share it, as it last said.
         told: What it last said of each budget.
         told_at: When it was asked that.
@@ -130,9 +131,9 @@ class Link:
         self._out: dict[str, tuple[Route, float]] = {}
         self._over: deque[tuple[str, Route, float]] = deque()
         self._alone: dict[anyio.CancelScope, None] = {}
-        self._probe_pause = FIRST_PROBE
         self.is_up = True
         self.probe_at = -inf
+        self.lost_at = -inf
         self.processes = UNSEEN
         self.told: dict[Route, Told] = {}
         self.told_at = -inf
@@ -224,7 +225,9 @@ class Link:
             self._driver.wake()
 
     async def flush(self) -> None:
-        """Tell what was noted, unless the store is gone or a driver does."""
+        """Tell what was noted, unless a driver does, or the store is gone."""
+        if self._outbox and not self.is_up:
+            await self.probe()
         while self._outbox and self.is_up and not self._lock.locked():
             if self._driver is not None:
                 self._stir()
@@ -243,7 +246,7 @@ class Link:
                 with anyio.fail_after(PATIENCE):
                     reply = await self._store.exchange(request)
             except Exception as error:  # whatever a store's library raises
-                self._lost(error)
+                self._lost(error, asked_at)
             except BaseException:  # cancelled, and nobody knows what was heard
                 self._has_news = True
                 raise
@@ -266,6 +269,7 @@ class Link:
             asks=tuple(place.ask for place in asking),
             notes=tuple(attrs.evolve(n, ago=now - at) for at, n in self._outbox),
             under_way=self._under_way(),
+            alone=0.0 if self.is_up else now - self.lost_at,
         )
 
     def _learn(self, request: Request, reply: Reply, asked_at: float) -> None:
@@ -357,11 +361,9 @@ class Link:
 
     # Without the store.
 
-    def _lost(self, error: Exception) -> None:
-        now = anyio.current_time()
+    def _lost(self, error: Exception, asked_at: float) -> None:
         if self.is_up:
-            self.is_up = False
-            self._probe_pause = FIRST_PROBE
+            self.is_up, self.lost_at = False, asked_at
             logger.warning(
                 "the store of the rate limits is gone (%s); going on with a share of"
                 " one in %d",
@@ -371,8 +373,7 @@ class Link:
             for places in self._places.values():
                 for place in places:
                     place.wake()
-        self.probe_at = now + self._probe_pause
-        self._probe_pause = min(2 * self._probe_pause, LONGEST_PROBE)
+        self.probe_at = anyio.current_time() + PROBE
         self._appoint()
 
     def _found(self) -> None:
@@ -386,7 +387,7 @@ class Link:
         """Ask whether the store is back, if it is time to."""
         now = anyio.current_time()
         if now >= self.probe_at and not self._lock.locked():
-            self.probe_at = now + PATIENCE + self._probe_pause  # nobody else does
+            self.probe_at = now + PATIENCE + PROBE  # nobody else does
             await self._exchange(probing=True)
 
     @contextmanager

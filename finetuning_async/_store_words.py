@@ -76,6 +76,7 @@ class Request:
             up.
         notes: What happened since.
         under_way: Accepted tracks of this process that it has not seen to end.
+        alone: Seconds for which it has gone without the store; 0 if it has not.
     """
 
     process: str
@@ -86,6 +87,7 @@ class Request:
     asks: tuple[Ask, ...] = ()
     notes: tuple[Note, ...] = ()
     under_way: int = 0
+    alone: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -95,10 +97,12 @@ class Told:
     Attributes:
         status: The snapshot that people look at.
         newcomer_in: Seconds until somebody who asks now can have a turn: a lower bound.
+        free: Tokens that nobody holds.
     """
 
     status: BudgetStatus
     newcomer_in: float
+    free: int = 0
 
 
 @attrs.frozen(kw_only=True)

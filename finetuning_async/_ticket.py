@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import attrs
 
 
@@ -20,3 +22,22 @@ class Ticket:
     sent_at: float
     alongside: int
     on_credit: bool = False
+
+    def to_state(self) -> dict[str, Any]:
+        """It, as JSON; see `from_state`."""
+        return {
+            "number": self.number,
+            "sent_at": self.sent_at,
+            "alongside": self.alongside,
+            "on_credit": self.on_credit,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """What `to_state` told."""
+        return cls(
+            number=state["number"],
+            sent_at=state["sent_at"],
+            alongside=state["alongside"],
+            on_credit=state["on_credit"],
+        )

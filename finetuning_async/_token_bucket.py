@@ -27,7 +27,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from finetuning_async._ticket import Ticket
@@ -54,6 +54,18 @@ class TokenBucket:
             f"<TokenBucket {self.limit} per {self.per:g} s:"
             f" {self._in_flight} in flight, {len(self._returns)} coming back>"
         )
+
+    def to_state(self) -> dict[str, Any]:
+        """What it remembers, as JSON; see `from_state`."""
+        return {"in_flight": self._in_flight, "returns": list(self._returns)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], limit: int, per: float) -> Self:
+        """One that remembers what `to_state` told."""
+        made = cls(limit, per)
+        made._in_flight = state["in_flight"]
+        made._returns.extend(state["returns"])
+        return made
 
     def sent(self, ticket: Ticket) -> None:
         """A request goes out and takes a token."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from finetuning_async._first_news import FirstNews
 from finetuning_async._limiter import Limiter
+from finetuning_async._rate_codes import CODES
 from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._sliding_counter import SlidingCounter
 from finetuning_async._somebody_else import SomebodyElse
@@ -20,32 +21,47 @@ if TYPE_CHECKING:
     from benchmarks.limiter.simulation import Client, Send, Setting
     from finetuning_async._rate_budget import _Pace
     from finetuning_async._ticket import Ticket
+    from finetuning_async._wire import Route
 
 
-class Ours:
-    """A `Limiter` and nothing else."""
+class Through:
+    """A process that asks a limiter.
 
-    def __init__(self, setting: Setting) -> None:
-        limit = RateLimit(setting.limit, per=setting.per)
-        self.limiter = Limiter(RateLimits(creates=limit), rng=random.Random(1))
+    Args:
+        limiter: What it asks.
+        route: For which budget.
+    """
+
+    def __init__(self, limiter: Limiter, route: Route = "creates") -> None:
+        self.limiter = limiter
+        self.route = route
 
     async def request(self, send: Send) -> None:
         """Have one request served."""
         refused = False
         while True:
-            permit = await self.limiter.acquire("creates", first=refused)
+            permit = await self.limiter.acquire(self.route, first=refused)
             response = await send()
             refused = response.status == 429
             facts = AnswerFacts(
                 status=response.status,
-                code="GENERATION_RATE_LIMITED" if refused else None,
+                code=CODES[self.route] if refused else None,
                 limit=response.limit,
                 remaining=response.remaining,
                 retry_after=response.retry_after,
             )
             permit.answered(facts)
+            await self.limiter.flush()
             if not refused:
                 return
+
+
+class Ours(Through):
+    """A `Limiter` and nothing else."""
+
+    def __init__(self, setting: Setting) -> None:
+        limits = RateLimits(creates=RateLimit(setting.limit, per=setting.per))
+        super().__init__(Limiter(limits, rng=random.Random(1)))
 
 
 class _SentNotAnswered(TokenBucket):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import platform
+from contextlib import ExitStack
 from math import inf
 from statistics import mean
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from benchmarks.limiter import bound, cost
+from benchmarks.limiter import bound, cost, stores
 from benchmarks.limiter.clients import PEERS, processes_clock_is_the_loops
 from benchmarks.limiter.ours import ONE_RULE_LESS, Ours
 from benchmarks.limiter.servers import KINDS
@@ -116,18 +117,42 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks limiter", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="runs per cell; 20")
     parser.add_argument("--no-peers", action="store_true", help="only our own rows")
+    parser.add_argument(
+        "--store",
+        action="append",
+        choices=stores.NAMES,
+        help="only our rows, and one for two processes that share it; may be repeated",
+    )
     options = parser.parse_args(arguments)
     print(f"{options.seeds} seeds, CPython {platform.python_version()},", end=" ")
     print(f"{platform.system()} {platform.machine()}")
     print("Cell: mean refusals (most in a run, most within any one period)", end=" ")
     print("/ mean seconds / times the clairvoyant")
-    for heading, setting, peers in BLOCKS:
-        print(f"\n{heading}\n")
-        clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
-        clients |= PEERS if peers and not options.no_peers else {}
-        print(block(setting, options.seeds, clients), flush=True)
+    with ExitStack() as stack:
+        shared = {
+            f"two processes, {name}": stores.maker(name, stack)
+            for name in options.store or ()
+        }
+        for heading, setting, peers in BLOCKS:
+            clients: dict[str, Callable[[Setting], Client]] = {"finetuning_async": Ours}
+            clients |= shared
+            clients |= PEERS if peers and not (options.no_peers or shared) else {}
+            _print(heading, setting, options.seeds, clients)
+    if not shared:
+        _print_the_rest(options.seeds)
+
+
+def _print(
+    heading: str,
+    setting: Setting,
+    seeds: int,
+    clients: dict[str, Callable[[Setting], Client]],
+) -> None:
+    print(f"\n{heading}\n\n{block(setting, seeds, clients)}", flush=True)
+
+
+def _print_the_rest(seeds: int) -> None:
     for heading, setting in RULES:
-        print(f"\nOne rule less: {heading}\n")
-        print(block(setting, options.seeds, ONE_RULE_LESS), flush=True)
+        _print(f"One rule less: {heading}", setting, seeds, ONE_RULE_LESS)
     print(f"\nThe least that going one by one at first can cost\n\n{bound.table()}")
     print(f"\n{cost.table()}")

@@ -3,25 +3,25 @@
     python -m benchmarks shared [--processes 4] [--creates 200] [--stores NAMES]
 
 Each store in turn: the processes are started together, each wants to send its creates
-at once, in real time, with 10 allowed in any 2 s. Then 1,000 turns a second through
-Redis, for 10 s.
+at once, in real time, with 10 allowed in any 2 s. Then forty processes exchange four
+times a second each with Redis, for 10 s: most with no news, and all with news.
 
     _server      counts, in a process of its own
     _worker      one of the processes
     _race        starts them and reads what was counted
-    _turns       1,000 turns a second
+    _exchanger   one of forty processes, four exchanges a second each
+    _crowd       starts them
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import tempfile
 from pathlib import Path
 
 from benchmarks import _machine, _postgres, _redis
+from benchmarks.shared._crowd import crowd
 from benchmarks.shared._race import Race, race
-from benchmarks.shared._turns import Latencies, turns
 
 
 def main(argv: list[str]) -> None:
@@ -40,8 +40,9 @@ def main(argv: list[str]) -> None:
             found = _run(store, Path(folder), options.processes, options.creates)
         print(_row(store, found))
     if "redis" in stores:
-        with _redis.running() as server:
-            print("\n" + _told(asyncio.run(turns(server.url))))
+        print("\nforty processes, four exchanges a second each, through Redis")
+        for news in (False, True):
+            print(_crowd_row(news), flush=True)
 
 
 def _run(store: str, folder: Path, processes: int, creates: int) -> Race:
@@ -62,8 +63,16 @@ def _row(store: str, found: Race) -> str:
     )
 
 
-def _told(found: Latencies) -> str:
+def _crowd_row(news: bool) -> str:
+    with _redis.running() as server:
+        found = crowd(server.url, news=news)
     return (
-        f"through Redis: {found.rate:,.0f} turns a second,"
-        f" p50 {found.p50 * 1000:.2f} ms, p99 {found.p99 * 1000:.2f} ms"
+        f"{'news' if news else 'no news'}: {_percentiles(found.exchanges)}"
+        f"; a bare round trip beside it: {_percentiles(found.trips)}"
     )
+
+
+def _percentiles(ascending: list[float]) -> str:
+    count = len(ascending)
+    p50, p99 = ascending[count // 2], ascending[count * 99 // 100]
+    return f"p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"

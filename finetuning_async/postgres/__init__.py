@@ -13,7 +13,7 @@ first served. When the database is gone or hangs, each goes on with its share. I
 on asyncio and trio; it needs psycopg (``pip install 'finetuning-async[postgres]'``).
 
     _limiter    PostgresRateLimiter
-    _turns      the book of an account in a row, one program at a time
+    _store      the states of an account in rows, one program at a time
 """
 
 from __future__ import annotations

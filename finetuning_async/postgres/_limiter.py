@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
-from finetuning_async.postgres._turns import TurnsTable
+from finetuning_async.postgres._store import PostgresStore
 
 READABLE: Final = (
     "as libpq takes it: postgresql://host/database or host=... dbname=...; empty for"
@@ -56,9 +56,9 @@ class PostgresRateLimiter(StoreLimiter):
         check_conninfo(conninfo)
         rng = random.SystemRandom()
 
-        def connect(name: str) -> TurnsTable:
+        def connect(name: str) -> PostgresStore:
             digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-            return TurnsTable(conninfo, digest, rng)
+            return PostgresStore(conninfo, digest)
 
         super().__init__(connect, account=account, timeout=timeout, rng=rng)
 

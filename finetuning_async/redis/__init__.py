@@ -11,8 +11,7 @@ It runs on asyncio only, like the library below it, and needs ``redis``
 (``pip install 'finetuning-async[redis]'``).
 
     _limiter      RedisRateLimiter
-    _store        one exchange is one run of the script
-    _turns.lua    the book of an account, on the server's clock
+    _store        the states of an account, replaced by compare-and-set
     _polling      one process polls for all; _meeting.lua is where they meet
 """
 

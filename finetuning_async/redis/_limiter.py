@@ -35,7 +35,7 @@ READABLE: Final = "a URL that begins with redis://, rediss:// or unix://"
 
 
 class RedisRateLimiter(StoreLimiter):
-    """The turns of an account, kept in Redis or Valkey.
+    """The turns of an account, kept in Redis (6 or newer) or Valkey.
 
     When the server is gone or does not answer within a second, each process goes on
     with its share of the limits, and the log says so; the calls do not fail.

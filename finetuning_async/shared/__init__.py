@@ -8,7 +8,7 @@ together, first come, first served. It runs on asyncio and trio; it needs ``file
 (``pip install 'finetuning-async[shared]'``).
 
     _limiter    SharedRateLimiter
-    _file       the book of an account in a SQLite file, one process at a time
+    _file       the states of an account in a SQLite file, one process at a time
     _clock      the machine's clock, and its name: the one place that reads it
 """
 

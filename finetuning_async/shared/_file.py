@@ -1,8 +1,8 @@
-"""The book of an account in a SQLite file, opened by one process at a time.
+"""The states of an account in a SQLite file, opened by one process at a time.
 
-The lock of the file is the kernel's, which frees it when its owner dies. WAL keeps the
-book whole if it dies while writing. Nothing is forced to the disk: after a power cut
-another boot begins, and another book.
+The lock of the file is the kernel's, which frees it when its owner dies. WAL keeps
+the states whole if it dies while writing. Nothing is forced to the disk: after a power
+cut another boot begins, and other states.
 
 The file is a cache. One that is damaged is deleted and made anew, by whoever finds it
 so while holding the lock; the others see at their next turn that another file stands
@@ -15,9 +15,10 @@ import logging
 import os
 import sqlite3
 import weakref
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from finetuning_async._store_book import turn_page
+import anyio
+
 from finetuning_async._threads import in_thread
 
 try:
@@ -30,13 +31,14 @@ except ImportError as _missing:
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
-    import random
     from pathlib import Path
 
-    from finetuning_async._store_words import Reply, Request
+    from finetuning_async._store_protocol import Step
     from finetuning_async.shared._clock import Clock
 
 logger = logging.getLogger("finetuning_async")
+
+T = TypeVar("T")
 
 LONGEST_LOCK: Final = 0.5
 """Seconds to wait for a process that holds the lock; an exchange takes milliseconds."""
@@ -45,13 +47,14 @@ POLL: Final = 0.001
 """Seconds between two looks at the lock."""
 
 SCHEMA: Final = """
-    CREATE TABLE IF NOT EXISTS book (
-        name TEXT PRIMARY KEY, text TEXT NOT NULL
+    CREATE TABLE IF NOT EXISTS states (
+        boot TEXT, name TEXT, state TEXT NOT NULL, PRIMARY KEY (boot, name)
     ) STRICT
 """
-PUT: Final = """
-    INSERT INTO book VALUES (?, ?)
-    ON CONFLICT (name) DO UPDATE SET text = excluded.text
+READ: Final = "SELECT state FROM states WHERE boot = ? AND name = ?"
+WRITE: Final = """
+    INSERT INTO states VALUES (?, ?, ?)
+    ON CONFLICT (boot, name) DO UPDATE SET state = excluded.state
 """
 
 
@@ -79,66 +82,63 @@ for what it is asked to do never changes."""
 class _Opened(NamedTuple):
     """A connection, and to which file, in which process."""
 
-    book: sqlite3.Connection
+    db: sqlite3.Connection
     file: tuple[int, int]
     process: int
 
 
 class FileStore:
-    """A store in a file of this machine.
+    """A `StateStore` in a file of this machine.
 
     Args:
         path: The file; its folder is made if need be.
         clock: Of the machine.
-        rng: Where jitter and names come from.
     """
 
-    def __init__(self, path: Path, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._rng = rng
-        self._name = clock.name
+        self._boot = clock.name
         self._opened: _Opened | None = None
         self._lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
+        self._turn = anyio.Lock(
+            fast_acquire=True
+        )  # the one above lets in all threads of its owner
 
     def __repr__(self) -> str:
         return f"<FileStore {self._path.name}>"
 
-    async def exchange(self, request: Request) -> Reply:
-        """As `Store.exchange`, in a thread.
+    async def update(self, name: str, step: Step[T]) -> T:
+        """As `StateStore.update`, in a thread.
 
         Raises:
             OSError: The file cannot be used, or its lock was not free in time.
             sqlite3.Error: Likewise.
         """
-        return await in_thread(self._exchange, request)
+        async with self._turn:
+            return await in_thread(self._update, name, step)
 
-    def _exchange(self, request: Request) -> Reply:
+    def _update(self, name: str, step: Step[T]) -> T:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock.acquire(timeout=LONGEST_LOCK, poll_interval=POLL):
             try:
-                return self._turn(request)
+                return self._replace(name, step)
             except (sqlite3.DatabaseError, IsADirectoryError) as error:
                 if not _is_damage(error):
                     raise
                 self._delete(error)
-            return self._turn(request)
+            return self._replace(name, step)
 
-    def _turn(self, request: Request) -> Reply:
-        book = self._book()
-        found = book.execute(
-            "SELECT text FROM book WHERE name = ?", (self._name,)
-        ).fetchone()
-        text, reply = turn_page(
-            None if found is None else found[0],
-            request,
-            now=self._clock.now(),
-            rng=self._rng,
-        )
-        book.execute(PUT, (self._name, text))
-        return reply
+    def _replace(self, name: str, step: Step[T]) -> T:
+        db = self._connection()
+        found = db.execute(READ, (self._boot, name)).fetchone()
+        before = None if found is None else found[0]
+        after, result = step(before, self._clock.now())
+        if after != before:
+            db.execute(WRITE, (self._boot, name, after))
+        return result
 
-    def _book(self) -> sqlite3.Connection:
+    def _connection(self) -> sqlite3.Connection:
         """The connection of this process to the file that stands there now.
 
         A forked child has one of its own.
@@ -146,30 +146,30 @@ class FileStore:
         opened = self._opened
         if opened is not None and opened.process == os.getpid():
             if opened.file == _file_at(self._path):
-                return opened.book
-            opened.book.close()
+                return opened.db
+            opened.db.close()
         self._opened = None
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        book = sqlite3.connect(
+        db = sqlite3.connect(
             self._path,
             isolation_level=None,
             check_same_thread=False,
             timeout=LONGEST_LOCK,
         )
         try:
-            self._set_up(book)
+            self._set_up(db)
         except BaseException:
-            book.close()
+            db.close()
             raise
-        self._opened = _Opened(book, _file_at(self._path), os.getpid())
-        weakref.finalize(self, book.close)
-        return book
+        self._opened = _Opened(db, _file_at(self._path), os.getpid())
+        weakref.finalize(self, db.close)
+        return db
 
-    def _set_up(self, book: sqlite3.Connection) -> None:
-        book.execute("PRAGMA journal_mode = WAL")
-        book.execute("PRAGMA synchronous = OFF")
-        book.execute(SCHEMA)
-        book.execute("DELETE FROM book WHERE name != ?", (self._name,))
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(SCHEMA)
+        db.execute("DELETE FROM states WHERE boot != ?", (self._boot,))
 
     def _delete(self, error: Exception) -> None:
         """Make place for a new file.
@@ -178,7 +178,7 @@ class FileStore:
             OSError: A folder stands there, with something in it.
         """
         if self._opened is not None:
-            self._opened.book.close()
+            self._opened.db.close()
             self._opened = None
         if self._path.is_dir():
             self._path.rmdir()

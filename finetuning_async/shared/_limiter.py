@@ -58,7 +58,7 @@ class SharedRateLimiter(StoreLimiter):
         ticks = SystemClock() if clock is None else clock
 
         def connect(name: str) -> FileStore:
-            return FileStore(place / f"{_hashed(name)}.db", ticks, rng)
+            return FileStore(place / f"{_hashed(name)}.db", ticks)
 
         super().__init__(connect, account=account, timeout=timeout, rng=rng)
 

@@ -10,6 +10,7 @@ import anyio
 import attrs
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from benchmarks._redis import RedisServer, program
 from finetuning_async import AsyncClient
@@ -83,13 +84,16 @@ def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
 
 
 @asynccontextmanager
-async def processes(emulator: Emulator, url: str) -> AsyncGenerator[list[AsyncClient]]:
-    """Two, as far as Redis and the service can tell, with one account."""
-    second = "ft_live_" + 32 * "b"
-    emulator.add_key(second)
+async def processes(
+    emulator: Emulator, url: str, count: int = 2
+) -> AsyncGenerator[list[AsyncClient]]:
+    """Some, as far as Redis and the service can tell, with one account."""
+    others = ["ft_live_" + 32 * letter for letter in "bcdef"[: count - 1]]
+    for key in others:
+        emulator.add_key(key)
     async with AsyncExitStack() as stack:
         clients = []
-        for key in (emulator.api_key, second):
+        for key in (emulator.api_key, *others):
             limiter = RedisRateLimiter(url, account="one account")
             http = httpx.AsyncClient(transport=emulator.transport())
             client = AsyncClient(
@@ -131,3 +135,42 @@ async def test_reads_and_creates_go_on_without_redis_and_with_it_again(
         assert emulator.count(status=429) <= 2
     assert len(told(caplog, "is gone")) == 2
     assert len(told(caplog, "is back")) == 2
+
+
+PAUSED = 2.5
+"""Seconds."""
+
+
+@pytest.mark.parametrize("kind", ["halted", "client pause"])
+async def test_a_pause_of_redis_earns_three_processes_no_refusal(
+    server: RedisServer, kind: str
+) -> None:
+    done = Done()
+
+    async def pause() -> None:
+        await anyio.sleep(0.5)
+        if kind == "halted":
+            server.halt()
+            await anyio.sleep(PAUSED)
+            server.go_on()
+        else:
+            async with Redis.from_url(server.url) as redis:
+                await redis.client_pause(round(PAUSED * 1000))
+
+    async with (
+        Emulator(window="log", queue_size=100) as emulator,
+        processes(emulator, server.url, 3) as clients,
+    ):
+        for client in clients:
+            await done.create(client)
+        with anyio.move_on_after(3 * PAUSED):
+            async with anyio.create_task_group() as group:
+                for _ in range(CREATES - 3):  # what the minute still allows
+                    group.start_soon(done.create, clients[0])
+                await anyio.sleep(0.5)
+                group.start_soon(pause)
+                for client in clients:
+                    for _ in range(CREATES):
+                        group.start_soon(done.create, client)
+        assert len(emulator.ledger) == 10
+        assert emulator.count(status=429) == 0

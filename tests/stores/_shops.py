@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_book import turn_page
 from finetuning_async._store_limiter import StoreLimiter
-from finetuning_async.postgres._turns import TurnsTable
-from finetuning_async.redis._store import SCRIPT, arguments, keys_of, read_reply
+from finetuning_async.postgres._store import PostgresStore
+from finetuning_async.redis._store import RedisStore
 from finetuning_async.shared._file import FileStore
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     import redis
 
     from finetuning_async._rate_limiter import RateLimiter
-    from finetuning_async._store_words import Reply, Request, Store
+    from finetuning_async._store_protocol import StateStore, Step
+
+T = TypeVar("T")
 
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
 ACCOUNTS = itertools.count(1)
@@ -54,12 +55,12 @@ class OneProcess:
 class Processes:
     """Each process has its own link to one store.
 
-    Args:
+    Attributes:
         connect: Makes the store of a process.
     """
 
-    def __init__(self, connect: Callable[[], Store]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[], StateStore]) -> None:
+        self.connect = connect
         self._count = 0
 
     def process(
@@ -69,7 +70,7 @@ class Processes:
     ) -> StoreLimiter:
         self._count += 1
         limiter = StoreLimiter(
-            lambda _: self._connect(),
+            lambda _: self.connect(),
             account="a",
             timeout=TIMEOUT,
             rng=random.Random(self._count),
@@ -78,56 +79,55 @@ class Processes:
         return limiter
 
 
-class PageStore:
-    """A store in this process: the book as a text, and faults to order.
+class MemoryStore:
+    """States in this process, and faults to order.
 
     Attributes:
-        text: The book; `None` to begin anew.
-        exchanges: How many there were.
-        fails: Called with a request; whether its answer is lost, the work being done.
+        states: By name; empty them to begin anew.
+        fails: Called at each update; whether its answer is lost, the work being done.
         gone: Whether nobody answers.
-        delay: Seconds that an exchange takes.
+        delay: Seconds that an update takes.
+        paused_until: When those who ask are answered again, on the loop's clock.
     """
 
     def __init__(self) -> None:
-        self.text: str | None = None
-        self.exchanges = 0
-        self.fails: Callable[[Request], bool] = lambda _: False
+        self.states: dict[str, str] = {}
+        self.fails: Callable[[], bool] = lambda: False
         self.gone = False
         self.delay = 0.0
-        self._rng = random.Random(3)
+        self.paused_until = 0.0
 
-    async def exchange(self, request: Request) -> Reply:
+    async def update(self, name: str, step: Step[T]) -> T:
         await anyio.sleep(self.delay)
         if self.gone:
             raise ConnectionError("nobody there")
-        self.exchanges += 1
-        self.text, reply = turn_page(
-            self.text, request, now=anyio.current_time() + 5000, rng=self._rng
-        )
-        if self.fails(request):
+        await anyio.sleep_until(self.paused_until)
+        now = anyio.current_time() + 5000
+        self.states[name], result = step(self.states.get(name), now)
+        if self.fails():
             raise ConnectionError("the answer was lost")
-        return reply
+        return result
 
 
-class ScriptStore:
-    """The script of Redis, given the loop's time; a real server runs it.
+class WaitingRedis:
+    """A connection that waits, as nothing else may while the clock jumps."""
 
-    Args:
-        server: A connection that waits, as nothing else may while the clock jumps.
-        account: Whose keys.
-    """
-
-    def __init__(self, server: redis.Redis, account: str) -> None:
+    def __init__(self, server: redis.Redis) -> None:
         self._server = server
-        self._keys = keys_of(account)
-        self._rng = random.Random(11)
 
-    async def exchange(self, request: Request) -> Reply:
-        await anyio.lowlevel.checkpoint()
-        args = [*arguments(request, self._rng), repr(anyio.current_time() + 5000)]
-        text: Any = self._server.eval(SCRIPT, len(self._keys), *self._keys, *args)
-        return read_reply(text)
+    def register_script(self, script: str) -> Callable[..., Any]:
+        async def run(keys: list[str], args: list[Any]) -> Any:
+            await anyio.lowlevel.checkpoint()
+            return self._server.eval(script, len(keys), *keys, *args)
+
+        return run
+
+    async def blpop(self, keys: list[str], timeout: float) -> Any:
+        with anyio.move_on_after(timeout):
+            while (found := self._server.lpop(keys[0])) is None:  # noqa: ASYNC110 - the server sets no event
+                await anyio.sleep(0.001)
+            return keys[0], found
+        return None
 
 
 class LoopClock:
@@ -140,24 +140,20 @@ class LoopClock:
 
 
 def file_shop(folder: Path) -> Processes:
-    rng: Any = random.Random(5)
-    return Processes(lambda: FileStore(folder / "book.db", LoopClock(), rng))
+    return Processes(lambda: FileStore(folder / "states.db", LoopClock()))
 
 
-def script_shop(server: redis.Redis) -> Processes:
-    account = f"test{next(ACCOUNTS)}"
-    return Processes(lambda: ScriptStore(server, account))
+def redis_shop(server: redis.Redis) -> Processes:
+    account, rng = f"test{next(ACCOUNTS)}", random.Random(11)
+    client, clock = WaitingRedis(server), LoopClock().now
+    return Processes(lambda: RedisStore(client, account, rng, clock))
 
 
-ACCOUNTS = itertools.count(1)
+def postgres_shop(conninfo: str) -> Processes:
+    account, clock = f"account {next(ACCOUNTS)}", LoopClock().now
+    return Processes(lambda: PostgresStore(conninfo, account, clock))
 
 
-def table_shop(conninfo: str) -> Processes:
-    account, rng = f"account {next(ACCOUNTS)}", random.Random(5)
-    clock = LoopClock().now
-    return Processes(lambda: TurnsTable(conninfo, account, rng, clock))
-
-
-def page_shop(store: PageStore | None = None) -> Processes:
-    shared = PageStore() if store is None else store
+def memory_shop(store: MemoryStore | None = None) -> Processes:
+    shared = MemoryStore() if store is None else store
     return Processes(lambda: shared)

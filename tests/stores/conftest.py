@@ -12,9 +12,9 @@ from tests.stores._shops import (
     Processes,
     Shop,
     file_shop,
-    page_shop,
-    script_shop,
-    table_shop,
+    memory_shop,
+    postgres_shop,
+    redis_shop,
 )
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
 POSTGRES = pytest.param("postgres", marks=pytest.mark.xdist_group("postgres"))
-STORES = ["page", "file", REDIS, POSTGRES]
+STORES = ["memory", "file", REDIS, POSTGRES]
 """A new store is added here and to `shop_of`."""
 
 
@@ -34,12 +34,12 @@ def redis_connection(redis_url: str) -> Iterator[redis.Redis]:
 
 def shop_of(request: pytest.FixtureRequest) -> Processes:
     if request.param == "redis":
-        return script_shop(request.getfixturevalue("redis_connection"))
+        return redis_shop(request.getfixturevalue("redis_connection"))
     if request.param == "postgres":
-        return table_shop(request.getfixturevalue("postgres_cluster"))
+        return postgres_shop(request.getfixturevalue("postgres_cluster"))
     if request.param == "file":
         return file_shop(request.getfixturevalue("tmp_path"))
-    return page_shop()
+    return memory_shop()
 
 
 @pytest.fixture(params=["in-process", *STORES])

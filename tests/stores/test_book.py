@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_book import SLACK, turn_page
+from finetuning_async._store_book import SLACK
+from finetuning_async._store_exchange import turn_page
 from finetuning_async._store_words import Ask, Note, Reply, Request
 from finetuning_async._wire import AnswerFacts
 
@@ -57,7 +58,7 @@ def test_a_note_that_is_told_twice_is_taken_once(page: Page) -> None:
 
 
 def test_a_request_that_comes_late_is_not_acted_on(page: Page) -> None:
-    page.say("a", 9)
+    page.say("a", 9, under_way=1)
     assert page.ask("a", 5, "a1") == frozenset()
     assert page.ask("b", 1, "b1") == {"b1"}
 

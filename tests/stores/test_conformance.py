@@ -357,6 +357,20 @@ async def test_the_capacity_of_the_queue_is_shared(processes: Processes) -> None
     assert await acquired_after(second) < SOON
 
 
+async def test_creates_that_a_full_queue_refuses_together_are_one_refusal(
+    processes: Processes,
+) -> None:
+    """As in one process: 5 s until the first try, with none of ours in the queue."""
+    first, second = processes.process(), processes.process()
+    permits = [await limiter.acquire("creates") for limiter in (first, second, first)]
+    await anyio.sleep(0.5)
+    for permit in permits:
+        permit.answered(QUEUE_FULL)
+    await first.flush()
+    await second.flush()
+    assert 5 - SOON < await acquired_after(second) < 5 + SOON
+
+
 async def test_tracks_of_a_dead_process_do_not_fill_the_queue_for_ever(
     processes: Processes,
 ) -> None:

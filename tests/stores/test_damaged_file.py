@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from finetuning_async import AnswerFacts, RateLimitError, RateLimits
-from finetuning_async._store_book import turn_page
+from finetuning_async._store_exchange import turn_page
 from finetuning_async._store_words import Request
 from finetuning_async.shared import SharedRateLimiter
 
@@ -75,15 +75,15 @@ def holes_in_it(path: Path) -> None:
 
 def another_table(path: Path) -> None:
     with sqlite3.connect(path) as book:
-        book.executescript("DROP TABLE book; CREATE TABLE book (id INTEGER)")
+        book.executescript("DROP TABLE states; CREATE TABLE states (id INTEGER)")
     book.close()
 
 
 def stricter_table(path: Path) -> None:
     with sqlite3.connect(path) as book:
         book.executescript(
-            "DROP TABLE book; CREATE TABLE book"
-            " (name TEXT PRIMARY KEY, text TEXT NOT NULL, era TEXT NOT NULL) STRICT"
+            "DROP TABLE states; CREATE TABLE states (boot TEXT, name TEXT, state TEXT,"
+            " era TEXT NOT NULL, PRIMARY KEY (boot, name)) STRICT"
         )
     book.close()
 

@@ -1,9 +1,9 @@
-"""The book of an account in a row of PostgreSQL, locked by one program at a time.
+"""The states of an account in rows of PostgreSQL, each locked by one program at a time.
 
 The database frees the lock when the connection of its owner ends, or when its owner
-sleeps with it. The table is not logged: a database that crashes has forgotten the book,
+sleeps with it. The table is not logged: a database that crashes has forgotten it all,
 and the programs tell it again what they know. The clock is the database's; where it is
-set back, the book's goes on from where it was.
+set back, that of a state goes on from where it was.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import contextlib
 import os
 import socket
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import psycopg
 
-from finetuning_async._store_book import turn_page
 from finetuning_async._threads import clock_jumps
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
-    from finetuning_async._store_words import Reply, Request
+    from finetuning_async._store_protocol import Step
+
+T = TypeVar("T")
 
 SESSION: Final = """
 SET lock_timeout = 500;
@@ -43,34 +43,36 @@ TABLES: Final = 0x6674_7475
 """Of the advisory lock under which the table is made; any number that is ours."""
 
 SCHEMA: Final = """
-CREATE UNLOGGED TABLE IF NOT EXISTS finetuning_turns (
-    account text PRIMARY KEY,
-    text text,
+CREATE UNLOGGED TABLE IF NOT EXISTS finetuning_states (
+    account text,
+    name text,
+    state text,
     at double precision NOT NULL DEFAULT 0,
-    ahead double precision NOT NULL DEFAULT 0
+    ahead double precision NOT NULL DEFAULT 0,
+    PRIMARY KEY (account, name)
 ) WITH (fillfactor = 50)
 """
-OPEN: Final = (
-    "INSERT INTO finetuning_turns (account) VALUES (%s) ON CONFLICT DO NOTHING"
-)
-READ: Final = """
-WITH page AS MATERIALIZED (
-    SELECT * FROM finetuning_turns WHERE account = %s FOR UPDATE
-)
-SELECT text, at, ahead, extract(epoch FROM clock_timestamp())::float8 FROM page
+OPEN: Final = """
+INSERT INTO finetuning_states (account, name) VALUES (%s, %s) ON CONFLICT DO NOTHING
 """
-WRITE: Final = (
-    "UPDATE finetuning_turns SET text = %s, at = %s, ahead = %s WHERE account = %s"
+READ: Final = """
+WITH found AS MATERIALIZED (
+    SELECT * FROM finetuning_states WHERE account = %s AND name = %s FOR UPDATE
 )
+SELECT state, at, ahead, extract(epoch FROM clock_timestamp())::float8 FROM found
+"""
+WRITE: Final = """
+UPDATE finetuning_states SET state = %s, at = %s, ahead = %s
+WHERE account = %s AND name = %s
+"""
 
 
-class TurnsTable:
-    """A store in a database; see `Store`.
+class PostgresStore:
+    """A `StateStore` in a database.
 
     Args:
         conninfo: As libpq takes it.
-        account: The name of its row.
-        rng: Where jitter and names come from.
+        account: The name of its rows.
         clock: Instead of the database's, for tests.
     """
 
@@ -78,36 +80,36 @@ class TurnsTable:
         self,
         conninfo: str,
         account: str,
-        rng: random.Random,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._account = account
-        self._rng = rng
         self._clock = clock
+        self._turn = anyio.Lock(fast_acquire=True)  # one transaction at a time
         self._opened: psycopg.Connection | None = None
         self._opened_by = 0
         self._closer = weakref.finalize(self, _close, None, 0)
 
     def __repr__(self) -> str:
-        return f"<TurnsTable {self._account}>"
+        return f"<PostgresStore {self._account}>"
 
-    async def exchange(self, request: Request) -> Reply:
-        """As `Store.exchange`, in a thread, which ends when this is cancelled.
+    async def update(self, name: str, step: Step[T]) -> T:
+        """As `StateStore.update`, in a thread, which ends when this is cancelled.
 
         Raises:
             psycopg.Error: The database cannot be used, or the row was not free in time.
         """
-        if clock_jumps():
-            await anyio.lowlevel.checkpoint()
-            return self._exchange(request)
-        try:
-            return await anyio.to_thread.run_sync(
-                self._exchange, request, abandon_on_cancel=True
-            )
-        except anyio.get_cancelled_exc_class():
-            self._cut()
-            raise
+        async with self._turn:
+            if clock_jumps():
+                await anyio.lowlevel.checkpoint()
+                return self._update(name, step)
+            try:
+                return await anyio.to_thread.run_sync(
+                    self._update, name, step, abandon_on_cancel=True
+                )
+            except anyio.get_cancelled_exc_class():
+                self._cut()
+                raise
 
     def _cut(self) -> None:
         """Let a thread that waits for a database that hangs wait no more."""
@@ -118,29 +120,31 @@ class TurnsTable:
                 with socket.socket(fileno=number) as line:
                     line.shutdown(socket.SHUT_RDWR)
 
-    def _exchange(self, request: Request) -> Reply:
-        book = self._book()
+    def _update(self, name: str, step: Step[T]) -> T:
+        db = self._connection()
         try:
-            with book.transaction():
-                return self._turn_page(book, request)
+            with db.transaction():
+                return self._replace(db, name, step)
         except psycopg.Error:  # perhaps another database answers, without the table
-            book.close()
+            db.close()
             raise
 
-    def _turn_page(self, book: psycopg.Connection, request: Request) -> Reply:
-        row = book.execute(READ, (self._account,)).fetchone()
-        if row is None:  # it is new, or the database crashed and has forgotten it
-            book.execute(OPEN, (self._account,))
-            row = book.execute(READ, (self._account,)).fetchall()[0]
-        text, at, ahead, told = row
+    def _replace(self, db: psycopg.Connection, name: str, step: Step[T]) -> T:
+        row = (self._account, name)
+        found = db.execute(READ, row).fetchone()
+        if found is None:  # it is new, or the database crashed and has forgotten it
+            db.execute(OPEN, row)
+            found = db.execute(READ, row).fetchall()[0]
+        before, at, ahead, told = found
         now = told + ahead if self._clock is None else self._clock()
         if now < at:
             ahead, now = ahead + at - now, at
-        text, reply = turn_page(text, request, now=now, rng=self._rng)
-        book.execute(WRITE, (text, now, ahead, self._account))
-        return reply
+        after, result = step(before, now)
+        if after != before:
+            db.execute(WRITE, (after, now, ahead, *row))
+        return result
 
-    def _book(self) -> psycopg.Connection:
+    def _connection(self) -> psycopg.Connection:
         """The connection of this process; a forked child has one of its own."""
         opened = self._opened
         if opened is None or opened.closed or self._opened_by != os.getpid():
@@ -161,10 +165,10 @@ def _close(opened: psycopg.Connection | None, process: int) -> None:
         opened.close()
 
 
-def _make_table(book: psycopg.Connection) -> None:
-    found = book.execute("SELECT to_regclass('finetuning_turns')").fetchone()
+def _make_table(db: psycopg.Connection) -> None:
+    found = db.execute("SELECT to_regclass('finetuning_states')").fetchone()
     if found == (None,):
-        with book.transaction():
+        with db.transaction():
             # IF NOT EXISTS alone can fail where two programs begin at once.
-            book.execute("SELECT pg_advisory_xact_lock(%s)", (TABLES,))
-            book.execute(SCHEMA)
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (TABLES,))
+            db.execute(SCHEMA)

@@ -1,0 +1,151 @@
+"""Our limiter as two processes that share a store, whose clock is the one that jumps.
+
+Each request is one process's, in turn. They are reads: a store's creates have the
+caution of the service's queue beside the limits, as those of one process have in its
+client. The stores are the real ones: the file and the database work inline while the
+clock stands, and a connection to Redis waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from benchmarks import _postgres, _redis
+from benchmarks.limiter.ours import Through
+from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
+from finetuning_async.postgres._store import PostgresStore
+from finetuning_async.redis._store import RedisStore
+from finetuning_async.shared._file import FileStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from benchmarks.limiter.simulation import Client, Send, Setting
+    from finetuning_async._store_protocol import StateStore, Step
+
+T = TypeVar("T")
+
+PROCESSES: Final = 2
+
+NAMES: Final = ("memory", "file", "redis", "postgres")
+
+NUMBERS: Final = itertools.count(1)
+"""Of accounts: each run has one of its own."""
+
+
+def _now() -> float:
+    return 5000.0 + asyncio.get_running_loop().time()
+
+
+class _Clock:
+    """The machine's, for the file."""
+
+    name = "a boot"
+
+    def now(self) -> float:
+        return _now()
+
+
+class _Memory:
+    """A store that is nothing but its protocol."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, str] = {}
+
+    async def update(self, name: str, step: Step[T]) -> T:
+        await anyio.lowlevel.checkpoint()
+        self._states[name], result = step(self._states.get(name), _now())
+        return result
+
+
+class WaitingRedis:
+    """A connection that waits, as nothing else may while the clock jumps."""
+
+    def __init__(self, url: str) -> None:
+        import redis
+
+        self._server = redis.Redis.from_url(url)
+
+    def register_script(self, script: str) -> Callable[..., Any]:
+        """As a `redis.asyncio.Redis` does."""
+        registered = self._server.register_script(script)
+
+        async def run(keys: list[str], args: list[Any]) -> Any:
+            await anyio.lowlevel.checkpoint()
+            return registered(keys=keys, args=args)
+
+        return run
+
+    async def blpop(self, keys: list[str], timeout: float) -> Any:
+        """As a `redis.asyncio.Redis` does, for one key."""
+        with anyio.move_on_after(timeout):
+            while (found := self._server.lpop(keys[0])) is None:  # noqa: ASYNC110 - the server sets no event
+                await anyio.sleep(0.001)
+            return keys[0], found
+        return None
+
+
+class TwoProcesses:
+    """Their limiters; a request is of the one whose turn it is."""
+
+    def __init__(self, setting: Setting, connect: Callable[[], StateStore]) -> None:
+        limits = RateLimits(reads=RateLimit(setting.limit, per=setting.per))
+        self._each = itertools.cycle(
+            [_process(number, limits, connect) for number in range(PROCESSES)]
+        )
+
+    async def request(self, send: Send) -> None:
+        """Have one request served."""
+        await next(self._each).request(send)
+
+
+def _process(
+    number: int, limits: RateLimits, connect: Callable[[], StateStore]
+) -> Through:
+    rng = random.Random(number)
+    limiter = StoreLimiter(lambda _: connect(), account="one", timeout=TIMEOUT, rng=rng)
+    limiter.bind("one", limits, lambda: 0)
+    return Through(limiter, "reads")
+
+
+def maker(name: str, stack: ExitStack) -> Callable[[Setting], Client]:
+    """How to make two processes that share a store.
+
+    Args:
+        name: One of `NAMES`.
+        stack: What it needs is closed with this.
+    """
+    connect = _connecting(name, stack)
+
+    def make(setting: Setting) -> Client:
+        account = f"run{next(NUMBERS)}"
+        if name == "memory":
+            shared = _Memory()
+            return TwoProcesses(setting, lambda: shared)
+        return TwoProcesses(setting, lambda: connect(account))
+
+    return make
+
+
+def _connecting(name: str, stack: ExitStack) -> Callable[[str], StateStore]:
+    if name == "file":
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        return lambda account: FileStore(folder / f"{account}.db", _Clock())
+    if name == "postgres":
+        conninfo = stack.enter_context(_postgres.cluster())
+        return lambda account: PostgresStore(conninfo, account, _now)
+    if name == "redis":
+        client = WaitingRedis(stack.enter_context(_redis.running()).url)
+        rng = random.Random(3)
+        return lambda account: RedisStore(client, account, rng, _now)
+    return lambda _: _Memory()

@@ -1,0 +1,101 @@
+"""What a store keeps is read by every version that has its number.
+
+`stored_limits.json` is a book as an earlier process wrote it, with a value of its own
+in each field. Whoever changes how it is read or written changes `VERSION` with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from finetuning_async._rate_limits import RateLimits
+from finetuning_async._store_book import VERSION, Book
+from finetuning_async._store_exchange import turn_page
+from finetuning_async._store_words import Ask, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STORED = Path(__file__).with_name("stored_limits.json").read_text(encoding="utf-8")
+NOW = 1003.0
+
+
+def read(text: str) -> Book:
+    return Book.from_state(json.loads(text), RateLimits(), random.Random(1))
+
+
+def names_in(state: Any) -> Iterator[str]:
+    if isinstance(state, dict):
+        for name, each in state.items():
+            yield name
+            yield from names_in(each)
+    elif isinstance(state, list):
+        for each in state:
+            yield from names_in(each)
+
+
+def test_what_was_stored_is_read_and_written_as_it_was() -> None:
+    assert json.loads(STORED)["version"] == VERSION
+    assert read(STORED).to_state() == json.loads(STORED)
+
+
+def test_no_field_is_passed_over() -> None:
+    known = json.loads(STORED)
+    for name in set(names_in(known)) - {"a", "b", "a1", "r1"}:
+        with pytest.raises(KeyError):
+            read(STORED.replace(f'"{name}":', '"another":'))
+
+
+def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    request = Request(
+        process="b",
+        number=10,
+        limits=RateLimits(),
+        timeout=60.0,
+        epoch="dcf4bb99f4bea973",
+        asks=(Ask(id="b1", budget="creates"), Ask(id="r1", budget="reads")),
+    )
+    text, reply = turn_page(STORED, request, now=NOW, rng=random.Random(1))
+    assert reply.granted == {"r1"}, "its turn came while it was away"
+    creates = reply.budgets["creates"].status
+    assert (creates.limit, creates.service_remaining, creates.waiting) == (9, 5, 2)
+    assert creates.closed_for == 0.5
+    assert json.loads(text)["members"]["b"]["number"] == 10
+    assert not caplog.records
+
+
+def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    later = STORED.replace(f'"version": {VERSION}', '"version": 999')
+    request = Request(process="b", number=1, limits=RateLimits(), timeout=60.0)
+    text, _ = turn_page(later, request, now=NOW, rng=random.Random(1))
+    assert json.loads(text)["version"] == VERSION
+    assert "version 999 of a book is not known" in caplog.text
+
+
+def test_waiting_without_news_writes_nothing_for_a_while() -> None:
+    request = Request(
+        process="b",
+        number=1,
+        limits=RateLimits(),
+        timeout=60.0,
+        asks=(Ask(id="b1", budget="creates"),),
+    )
+    rng = random.Random(1)
+    first = attrs.evolve(request, process="a", asks=(Ask(id="a1", budget="creates"),))
+    text, _ = turn_page(None, first, now=NOW, rng=rng)
+    text, _ = turn_page(text, request, now=NOW, rng=rng)
+    again = attrs.evolve(request, number=2)
+    later, reply = turn_page(text, again, now=NOW + 0.25, rng=rng)
+    assert later == text
+    assert not reply.granted
+    assert turn_page(text, again, now=NOW + 1, rng=rng)[0] != text, "it lives"
