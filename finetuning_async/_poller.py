@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._inflight import InFlight
-    from finetuning_async._poll_sharing import Sharing
+    from finetuning_async._poll_sharing import SharedPolling
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._transport import Pool
@@ -91,7 +91,7 @@ class Poller:
         self._flights = Flights()
         self._worked_at = -inf
         self._trouble = Trouble(scale=scale)
-        self._sharing: Sharing | None = None
+        self._sharing: SharedPolling | None = None
 
     def __repr__(self) -> str:
         return (
@@ -103,9 +103,9 @@ class Poller:
     def share(self, coordinator: PollCoordinator) -> None:
         """Read for other processes, or let one of them read for this one."""
         # Most clients share with nobody, and do without it.
-        from finetuning_async._poll_sharing import Sharing
+        from finetuning_async._poll_sharing import SharedPolling
 
-        self._sharing = Sharing(
+        self._sharing = SharedPolling(
             coordinator, self._list, self._news, scale=self._pace.scale
         )
 
@@ -260,14 +260,14 @@ class Poller:
         if driver.ready:
             return None
         self._list.follow_inflight(now)
-        meeting = inf if self._sharing is None else self._sharing.next_meeting
-        if self._sharing is not None and meeting <= now:
-            return self._sharing.meet()
+        sync = inf if self._sharing is None else self._sharing.next_sync
+        if self._sharing is not None and sync <= now:
+            return self._sharing.sync()
         look = self._next_look(now)
         if look <= now:
             self._look(driver, reads)
             return None
-        return self._sleep(driver, min(look, self._list.next_alarm(), meeting))
+        return self._sleep(driver, min(look, self._list.next_alarm(), sync))
 
     def _next_look(self, now: float) -> float:
         """When to read next: what is due, at its turn, with none in the way."""

@@ -17,6 +17,7 @@ from anyio.lowlevel import current_token
 
 from finetuning_async._limiter import Limiter
 from finetuning_async._line import LocalLine
+from finetuning_async._poll_coordinator import StorePollCoordinator
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._store_exchange import BookStore
 from finetuning_async._store_link import Link
@@ -254,9 +255,9 @@ class StoreLimiter(Limiter):
             self._account = self._account or account
             self._limits = limits
 
-    def new_coordinator(self) -> PollCoordinator | None:
-        """Where the processes of the account share their polling, if they do."""
-        return None
+    def new_coordinator(self) -> PollCoordinator:
+        """Where the processes of the account share their polling."""
+        return StorePollCoordinator(self.states(), self._rng)
 
     def states(self) -> StateStore:
         """The states of the account, as the running event loop reaches them."""
