@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from finetuning_async._news import News
+    from finetuning_async._poll_trouble import Trouble
     from finetuning_async._poll_words import PollCoordinator, PollUpdate
     from finetuning_async._types import Kind
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 PAUSE: Final = 0.5
-"""Seconds between two syncs, at 60 reads a minute."""
+"""Seconds from one sync to the next, at 60 reads a minute."""
 
 SHORTEST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 1.0
@@ -42,6 +43,13 @@ PATIENCE: Final = 1.0
 
 ALONE: Final = 5.0
 """Seconds for which a process reads for itself after a sync that failed."""
+
+STEPS_ASIDE_AFTER: Final = 3
+"""Reads of a leader that failed, one after another, after which it lets another try:
+it may be the only one that cannot reach the service. And after each further one."""
+
+ASIDE: Final = 5.0
+"""Seconds for which it does; by then its own next read is hardly due."""
 
 AT_ONCE: Final = 250
 """States, and hints, in one report; the rest follow in the next ones. A ledger keeps
@@ -55,6 +63,7 @@ class SharedPolling:
         coordinator: Where it meets the others.
         watched: The tracks under watch.
         news: Gives out what is read.
+        trouble: The reads that fail here.
         scale: Seconds per read of the budget.
 
     Attributes:
@@ -66,17 +75,21 @@ class SharedPolling:
         coordinator: PollCoordinator,
         watched: WatchList,
         news: News,
+        trouble: Trouble,
         *,
         scale: float,
     ) -> None:
         self._coordinator = coordinator
         self._list = watched
         self._news = news
+        self._trouble = trouble
         self._pause = min(max(PAUSE * scale, SHORTEST_PAUSE), LONGEST_PAUSE)
         self._lock = anyio.Lock()
         self._reads_until = -inf
         self._leads_since = inf
         self._alone_until = -inf
+        self._aside_until = -inf
+        self._failures = 0
         self._is_complete = True
         self._declared: set[str] = set()
         self._reported: dict[str, str] = {}
@@ -141,9 +154,10 @@ class SharedPolling:
         """Say and be told. Cancelled, what was to be said is said again."""
         async with self._lock:
             asked_at = anyio.current_time()
-            self.next_sync = asked_at + self._pause
+            self.next_sync = inf
             report = self._report(asked_at)
-            if not report.may_lead:  # another may lead before this one hears of it
+            if not report.may_lead and self._leads_since < inf:
+                # Another may lead before this one hears of it.
                 self._reads_until = min(self._reads_until, asked_at)
             try:
                 with anyio.fail_after(PATIENCE):
@@ -154,6 +168,9 @@ class SharedPolling:
             else:
                 self._was_said(report)
                 self._take(update, asked_at)
+            finally:
+                if self.next_sync == inf:  # else it is due already
+                    self.next_sync = anyio.current_time() + self._pause
 
     def _report(self, now: float) -> PollReport:
         wanted = {track.track_id: track for track in self._list.wanted()}
@@ -165,8 +182,16 @@ class SharedPolling:
             seen=list(islice(self._seen.values(), AT_ONCE)),
             refused=list(self._refused),
             hints=list(islice(self._hints, AT_ONCE)),
-            may_lead=bool(wanted),
+            may_lead=bool(wanted) and not self._steps_aside(now),
         )
+
+    def _steps_aside(self, now: float) -> bool:
+        """Whether another shall lead, since the reads of this one fail."""
+        failures, before = self._trouble.failures, self._failures
+        self._failures = failures
+        if self._leads_since < inf and failures > max(before, STEPS_ASIDE_AFTER - 1):
+            self._aside_until = now + ASIDE
+        return now < self._aside_until
 
     def _was_said(self, report: PollReport) -> None:
         if report.is_complete:

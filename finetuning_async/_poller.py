@@ -106,7 +106,11 @@ class Poller:
         from finetuning_async._poll_sharing import SharedPolling
 
         self._sharing = SharedPolling(
-            coordinator, self._list, self._news, scale=self._pace.scale
+            coordinator,
+            self._list,
+            self._news,
+            self._trouble,
+            scale=self._pace.scale,
         )
 
     async def tell(self) -> None:
@@ -260,13 +264,14 @@ class Poller:
         if driver.ready:
             return None
         self._list.follow_inflight(now)
-        sync = inf if self._sharing is None else self._sharing.next_sync
-        if self._sharing is not None and sync <= now:
-            return self._sharing.sync()
         look = self._next_look(now)
         if look <= now:
             self._look(driver, reads)
             return None
+        # After that: where the store is slow there is always something to say.
+        sync = inf if self._sharing is None else self._sharing.next_sync
+        if self._sharing is not None and sync <= now:
+            return self._sharing.sync()
         return self._sleep(driver, min(look, self._list.next_alarm(), sync))
 
     def _next_look(self, now: float) -> float:
