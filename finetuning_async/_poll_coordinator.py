@@ -24,11 +24,15 @@ class StorePollCoordinator:
     Args:
         states: Where the ledger is kept.
         rng: Where the name of the process comes from.
+
+    Attributes:
+        processes: How many share their polling, this one included, as it last heard.
     """
 
     def __init__(self, states: StateStore, rng: random.Random) -> None:
         self._states = states
         self._cursor = PollCursor(process=f"{rng.getrandbits(80):020x}")
+        self.processes: int = 1
 
     async def sync(self, report: PollReport) -> PollUpdate:
         """As `PollCoordinator.sync`.
@@ -46,4 +50,5 @@ class StorePollCoordinator:
             return sync_state(text, cursor, report, now)
 
         self._cursor, update = await self._states.update(NAME, step)
+        self.processes = update.processes
         return update

@@ -195,6 +195,7 @@ class PollLedger:
             is_new_lead=lead is not None and not held,
             others=list(self._others(member, since, now)) if is_told else None,
             must_declare=not (is_known or report.is_complete),
+            processes=len(self._members),
             **self._news_for(member, heard),
         )
         return attrs.evolve(

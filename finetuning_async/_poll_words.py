@@ -90,6 +90,7 @@ class PollUpdate:
         others: What others wait for; `None` if that is as before.
         must_declare: Whether it was forgotten, or has missed something: its next
             report has to be complete.
+        processes: How many are here, this one included.
     """
 
     leads_for: float
@@ -99,6 +100,7 @@ class PollUpdate:
     hints: Sequence[str] = ()
     others: Sequence[WatchedTrack] | None = None
     must_declare: bool = False
+    processes: int = 1
 
 
 class PollCoordinator(Protocol):

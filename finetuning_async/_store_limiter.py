@@ -231,6 +231,7 @@ class StoreLimiter(Limiter):
         self._is_bound = False
         self._bound_in: object = None
         self._registers: list[Callable[[], int]] = []
+        self._coordinators: list[StorePollCoordinator] = []
         self._link: Link | None = None
         self._states: StateStore | None = None
         self._states_in: object = None
@@ -249,6 +250,7 @@ class StoreLimiter(Limiter):
         if loop != self._bound_in:
             self._bound_in = loop
             self._registers.clear()
+            self._coordinators.clear()
         self._registers.append(under_way)
         if not self._is_bound:
             self._is_bound = True
@@ -257,7 +259,9 @@ class StoreLimiter(Limiter):
 
     def new_coordinator(self) -> PollCoordinator:
         """Where the processes of the account share their polling."""
-        return StorePollCoordinator(self.states(), self._rng)
+        coordinator = StorePollCoordinator(self.states(), self._rng)
+        self._coordinators.append(coordinator)
+        return coordinator
 
     def states(self) -> StateStore:
         """The states of the account, as the running event loop reaches them."""
@@ -279,6 +283,7 @@ class StoreLimiter(Limiter):
             timeout=self._timeout,
             rng=self._rng,
             under_way=lambda: sum(count() for count in self._registers),
+            polling=lambda: max((c.processes for c in self._coordinators), default=0),
         )
         lines: dict[Route, Line] = {}
         for name in ("creates", "reads"):
