@@ -369,3 +369,64 @@ def test_a_thousand_tracks_for_forty_processes_take_little_room() -> None:
         text, _ = joined(f"{number:020x}", text, *ids)
     assert text is not None
     assert len(text) < 130_000
+
+
+def seen_by(*ids: str) -> PollReport:
+    return PollReport(seen=[ObservedState(kind="music", row={"id": i}) for i in ids])
+
+
+def test_one_that_says_all_anew_waits_for_nothing_else() -> None:
+    text, leader = joined("leader", None)
+    text, other = joined("other", text, "a", "b")
+    text, leader, _ = said_next(text, leader, PollReport(), 1)
+    again = PollReport(added=[WatchedTrack(id="b", kind="music")], is_complete=True)
+    text, other, _ = said_next(text, other, again, 1)
+    _, _, update = said_next(text, leader, PollReport(), 1)
+    assert [track.id for track in update.others or ()] == ["b"]
+
+
+def test_one_that_joins_twice_hears_what_was_said_between() -> None:
+    text, leader = joined("leader", None)
+    text, _ = joined("other", text, "a")
+    text, leader, _ = said_next(text, leader, seen_by("a"), 0)
+    wanted = [WatchedTrack(id="a", kind="music")]
+    report = PollReport(added=wanted, is_complete=True)
+    _, (_, update) = sync_state(
+        text, PollCursor(process="other", report=1), report, now=0
+    )
+    assert [seen.row["id"] for seen in update.seen] == ["a"]
+
+
+def test_the_leader_hears_when_one_is_gone_and_goes_on_leading() -> None:
+    text, leader = joined("leader", None)
+    text, _ = joined("other", text, "a")
+    heard = []
+    for step in range(1, 2 * int(GONE_AFTER) + 2):
+        text, leader, update = said_next(text, leader, PollReport(), step * 0.5)
+        assert update.leads_for > 0
+        if update.others is not None:
+            heard.append([track.id for track in update.others])
+    assert heard == [["a"], []]
+
+
+def test_nobody_hears_what_it_said_itself() -> None:
+    text, leader = joined("leader", None, "a")
+    text, other = joined("other", text, "a")
+    text, leader, update = said_next(text, leader, seen_by("a"), 1)
+    assert not update.seen
+    text, leader, update = said_next(text, leader, PollReport(hints=["b"]), 1)
+    assert not update.hints
+    _, _, update = said_next(text, other, PollReport(), 1)
+    assert (len(update.seen), update.hints) == (1, ["b"])
+
+
+def test_one_that_has_missed_news_waits_for_nothing_until_it_says_so() -> None:
+    text, leader = joined("leader", None)
+    text, other = joined("other", text, "a")
+    text, leader, _ = said_next(text, leader, seen_by("a"), 1)
+    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE - LEAD)
+    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
+    text, other, update = said_next(text, other, PollReport(), 1 + NEWS_AGE)
+    assert update.must_declare
+    _, _, update = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
+    assert update.others == []

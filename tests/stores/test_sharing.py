@@ -214,3 +214,15 @@ async def test_a_store_that_is_emptied_again_and_again_ends_no_wait() -> None:
             group.start_soon(empty, seen.store)
         group.cancel_scope.cancel()
     assert statistics.mean(seen.late()) < 2 * LEAD
+
+
+async def test_what_the_leader_may_not_see_is_read_by_each_that_waits_for_it() -> None:
+    async with scene() as seen:
+        await anyio.sleep(1)
+        async with anyio.create_task_group() as group:
+            for other in seen.processes[1:]:
+                before = other.network.reads
+                group.start_soon(other.client.wait_for_completion, "nowhere")
+                await anyio.sleep(10)
+                assert other.network.reads > before
+            group.cancel_scope.cancel()
