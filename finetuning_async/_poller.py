@@ -219,7 +219,7 @@ class Poller:
             if step is not None:
                 await step
             reads.reap()
-        if self._sharing is not None and not self._idle:
+        if self._sharing is not None:
             await self._sharing.leave()
 
     def _hurry(self, driver: Waiter) -> None:

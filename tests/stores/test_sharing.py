@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -226,3 +226,23 @@ async def test_what_the_leader_may_not_see_is_read_by_each_that_waits_for_it() -
                 await anyio.sleep(10)
                 assert other.network.reads > before
             group.cancel_scope.cancel()
+
+
+async def test_a_leader_whose_last_waits_end_in_one_read_says_so_and_hands_on() -> None:
+    async with scene(2, generation_time=(60.0, 60.0)) as seen:
+        pass
+    assert max(seen.late()) < 4.5
+    assert [process.network.reads for process in seen.processes[1:]] == [0]
+
+
+async def test_one_that_joins_hears_at_once_what_the_leader_knows() -> None:
+    async with scene(2, generation_time=(60.0, 60.0)) as seen:
+        leader, other = seen.processes
+        await anyio.sleep(70)  # by now it is known when to look
+        track = await other.client.generations.create("x")
+        async with anyio.create_task_group() as group:
+            group.start_soon(leader.wait, track.id)
+            await anyio.sleep(10)
+            with anyio.fail_after(2):
+                async with aclosing(other.client.watch(track.id)) as states:
+                    assert (await anext(states)).status == "processing"
