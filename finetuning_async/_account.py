@@ -65,9 +65,7 @@ class Account:
 
         if isinstance(limiter, StoreLimiter):
             limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
-            coordinator = limiter.new_coordinator()
-            if coordinator is not None:
-                self.poller.share(coordinator)
+            self.poller.share(limiter.new_coordinator())
 
     @classmethod
     def of(

@@ -306,9 +306,10 @@ class AsyncClient(TrackMethods):
     async def tell_others(self) -> None:
         """Tell the other processes of the account what `notice` was told here.
 
-        It does nothing unless they share their polling, as they do with a
-        `finetuning_async.redis.RedisRateLimiter`. Without it they hear of it as soon as
-        somebody waits for a track here.
+        It does nothing unless they share their polling, as they do with
+        ``rate_limiter="shared"``, a `finetuning_async.redis.RedisRateLimiter` or a
+        `finetuning_async.postgres.PostgresRateLimiter`. Without it they hear of it as
+        soon as somebody waits for a track here.
 
         Example:
             client.notice("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")

@@ -56,7 +56,7 @@ class News:
 
     Attributes:
         absentees: The tracks that are not there.
-        on_state: Told of each change of a state that is read.
+        on_state: Told of each state that is read, and when it was asked for.
         on_refusal: Told of a track that the service will not show.
     """
 
@@ -79,7 +79,7 @@ class News:
         self._scale = scale
         self._turn = turn
         self.absentees = Absentees(watched, lists)
-        self.on_state: Callable[[AnyTrack], None] = _nobody
+        self.on_state: Callable[[AnyTrack, float], None] = _nobody
         self.on_refusal: Callable[[str], None] = _nobody
 
     def heard(self, state: AnyTrack, answer: Answer) -> None:
@@ -193,8 +193,7 @@ class News:
         if track.absence is not None:
             track.kind, track.absence = cast("Kind", state.kind), None
         track.unclear_since = inf
-        if track.latest is None or track.latest.status != state.status:
-            self.on_state(state)
+        self.on_state(state, answer.sent_at)
         track.latest = state
         track.failures, track.failure = 0, None
         track.looked_at = max(track.looked_at, answer.sent_at)
@@ -326,13 +325,13 @@ class News:
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
         """Its end is known, if not all about it: the wait does not go on for that."""
-        self.on_state(row)
+        self.on_state(row, track.looked_at)
         for watcher in track.watchers:
             watcher.update(row, track.looked_at)
         self._ended(track)
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Nobody else wants to know."""
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._inflight import InFlight
-    from finetuning_async._poll_sharing import Sharing
+    from finetuning_async._poll_sharing import SharedPolling
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._transport import Pool
@@ -91,7 +91,7 @@ class Poller:
         self._flights = Flights()
         self._worked_at = -inf
         self._trouble = Trouble(scale=scale)
-        self._sharing: Sharing | None = None
+        self._sharing: SharedPolling | None = None
 
     def __repr__(self) -> str:
         return (
@@ -103,10 +103,14 @@ class Poller:
     def share(self, coordinator: PollCoordinator) -> None:
         """Read for other processes, or let one of them read for this one."""
         # Most clients share with nobody, and do without it.
-        from finetuning_async._poll_sharing import Sharing
+        from finetuning_async._poll_sharing import SharedPolling
 
-        self._sharing = Sharing(
-            coordinator, self._list, self._news, scale=self._pace.scale
+        self._sharing = SharedPolling(
+            coordinator,
+            self._list,
+            self._news,
+            self._trouble,
+            scale=self._pace.scale,
         )
 
     async def tell(self) -> None:
@@ -215,7 +219,7 @@ class Poller:
             if step is not None:
                 await step
             reads.reap()
-        if self._sharing is not None and not self._idle:
+        if self._sharing is not None:
             await self._sharing.leave()
 
     def _hurry(self, driver: Waiter) -> None:
@@ -260,14 +264,15 @@ class Poller:
         if driver.ready:
             return None
         self._list.follow_inflight(now)
-        meeting = inf if self._sharing is None else self._sharing.next_meeting
-        if self._sharing is not None and meeting <= now:
-            return self._sharing.meet()
         look = self._next_look(now)
         if look <= now:
             self._look(driver, reads)
             return None
-        return self._sleep(driver, min(look, self._list.next_alarm(), meeting))
+        # After that: where the store is slow there is always something to say.
+        sync = inf if self._sharing is None else self._sharing.next_sync
+        if self._sharing is not None and sync <= now:
+            return self._sharing.sync()
+        return self._sleep(driver, min(look, self._list.next_alarm(), sync))
 
     def _next_look(self, now: float) -> float:
         """When to read next: what is due, at its turn, with none in the way."""

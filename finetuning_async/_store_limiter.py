@@ -17,6 +17,7 @@ from anyio.lowlevel import current_token
 
 from finetuning_async._limiter import Limiter
 from finetuning_async._line import LocalLine
+from finetuning_async._poll_coordinator import StorePollCoordinator
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._store_exchange import BookStore
 from finetuning_async._store_link import Link
@@ -230,6 +231,7 @@ class StoreLimiter(Limiter):
         self._is_bound = False
         self._bound_in: object = None
         self._registers: list[Callable[[], int]] = []
+        self._coordinators: list[StorePollCoordinator] = []
         self._link: Link | None = None
         self._states: StateStore | None = None
         self._states_in: object = None
@@ -248,15 +250,18 @@ class StoreLimiter(Limiter):
         if loop != self._bound_in:
             self._bound_in = loop
             self._registers.clear()
+            self._coordinators.clear()
         self._registers.append(under_way)
         if not self._is_bound:
             self._is_bound = True
             self._account = self._account or account
             self._limits = limits
 
-    def new_coordinator(self) -> PollCoordinator | None:
-        """Where the processes of the account share their polling, if they do."""
-        return None
+    def new_coordinator(self) -> PollCoordinator:
+        """Where the processes of the account share their polling."""
+        coordinator = StorePollCoordinator(self.states(), self._rng)
+        self._coordinators.append(coordinator)
+        return coordinator
 
     def states(self) -> StateStore:
         """The states of the account, as the running event loop reaches them."""
@@ -278,6 +283,7 @@ class StoreLimiter(Limiter):
             timeout=self._timeout,
             rng=self._rng,
             under_way=lambda: sum(count() for count in self._registers),
+            polling=lambda: max((c.processes for c in self._coordinators), default=0),
         )
         lines: dict[Route, Line] = {}
         for name in ("creates", "reads"):

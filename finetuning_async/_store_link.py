@@ -91,12 +91,13 @@ class Link:
         timeout: As `Request.timeout`.
         rng: Where names come from.
         under_way: Says how many tracks of this process are under way.
+        polling: Says how many processes share their polling: those that let another
+            read send nothing, and the store does not hear of them.
 
     Attributes:
         is_up: Whether the store answered last time, or was not asked yet.
         probe_at: When one that is gone is asked again, on the loop's clock.
         lost_at: When it was asked for the first time in vain.
-        processes: How many share it, as it last said.
         told: What it last said of each budget.
         told_at: When it was asked that.
     """
@@ -109,12 +110,14 @@ class Link:
         timeout: float,
         rng: random.Random,
         under_way: Callable[[], int],
+        polling: Callable[[], int],
     ) -> None:
         self._store = store
         self._limits = limits
         self._timeout = timeout
         self._rng = rng
         self._under_way = under_way
+        self._polling = polling
         self._per = (
             60.0 if limits is None else max(limits.creates.per, limits.reads.per)
         )
@@ -134,7 +137,7 @@ class Link:
         self.is_up = True
         self.probe_at = -inf
         self.lost_at = -inf
-        self.processes = UNSEEN
+        self._processes = UNSEEN
         self.told: dict[Route, Told] = {}
         self.told_at = -inf
 
@@ -146,6 +149,11 @@ class Link:
     def new_name(self) -> str:
         """A name that no other process has given."""
         return f"{self._rng.getrandbits(80):020x}"
+
+    @property
+    def processes(self) -> int:
+        """How many share the store, as far as was heard."""
+        return max(self._processes, self._polling())
 
     def waiting(self, budget: Route) -> int:
         """How many of this process wait for it."""
@@ -280,7 +288,7 @@ class Link:
             self._tell_again()
         self._epoch = reply.epoch
         self.told, self.told_at = dict(reply.budgets), asked_at
-        self.processes = max(reply.processes, 1)
+        self._processes = max(reply.processes, 1)
         self._ask_at = anyio.current_time() + reply.wait
         self._found()
         for places in self._places.values():

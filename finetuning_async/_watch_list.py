@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._poll_schedule import Outlook
-    from finetuning_async._poll_words import Wanted
+    from finetuning_async._poll_words import WatchedTrack
     from finetuning_async._types import Family, Kind
 
     AnyTrack: TypeAlias = Generation | SoundEffect
@@ -298,7 +298,7 @@ class WatchList:
         for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
             del self._tracks[track.track_id]
 
-    def follow(self, foreign: Mapping[str, Wanted], now: float) -> None:
+    def follow(self, foreign: Mapping[str, WatchedTrack], now: float) -> None:
         """Watch what other processes wait for, and nothing else of theirs."""
         self.foreign = set(foreign)
         for track in [t for t in self._tracks.values() if not self._is_needed(t)]:

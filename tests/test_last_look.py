@@ -11,13 +11,13 @@ import pytest
 import sniffio
 
 from finetuning_async import RateLimit, RateLimits, WaitTimeoutError
-from finetuning_async._poll_words import Heard
+from finetuning_async._poll_words import PollUpdate
 from finetuning_async.testing import JumpingEventLoop
 from tests._studio import assert_nothing_left, open_studio, poller_of, refusal
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient
-    from finetuning_async._poll_words import Words
+    from finetuning_async._poll_words import PollReport
 
 
 def jump(seconds: float) -> None:
@@ -157,9 +157,9 @@ async def test_the_state_that_the_caller_brought_is_not_taken_for_a_look() -> No
 class Follower:
     """Where another process leads, and tells nothing."""
 
-    async def meet(self, words: Words) -> Heard:
-        del words
-        return Heard(leads_for=0.0, is_new=False)
+    async def sync(self, report: PollReport) -> PollUpdate:
+        del report
+        return PollUpdate(leads_for=0.0)
 
 
 async def test_who_lets_another_process_read_looks_itself_at_a_deadline() -> None:

@@ -1,11 +1,13 @@
 """Polling: how soon ends are noticed, for how many reads; and what waiting costs.
 
-``python -m benchmarks polling`` runs both parts, under virtual time:
+``python -m benchmarks polling`` runs all parts, the first two under virtual time:
 
     noticing   tracks in flight, ours beside the vendor's way
     waiting    10,000 waiters, ours beside sleep loops
+    sharing    processes that share a store: one of them reads; takes five minutes
 
-``--minutes`` sets how long the service is watched for each row, ``--seed`` its chances.
+``--minutes`` sets how long the service is watched for each row, ``--seed`` its chances,
+``--parts`` what is run.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import platform
 from typing import TYPE_CHECKING
 
-from benchmarks.polling import noticing, waiting
+from benchmarks.polling import noticing, sharing, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +28,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--waiters", type=int, default=10_000)
+    parser.add_argument("--parts", default="noticing,waiting,sharing")
     options = parser.parse_args(arguments)
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
-    noticing.table(minutes=options.minutes, seed=options.seed)
-    print()
-    waiting.table(count=options.waiters)
+    parts = options.parts.split(",")
+    if "noticing" in parts:
+        noticing.table(minutes=options.minutes, seed=options.seed)
+        print()
+    if "waiting" in parts:
+        waiting.table(count=options.waiters)
+        print()
+    if "sharing" in parts:
+        sharing.table(seed=options.seed)

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import weakref
+from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -88,6 +89,8 @@ class PostgresStore:
         self._turn = anyio.Lock(fast_acquire=True)  # one transaction at a time
         self._opened: psycopg.Connection | None = None
         self._opened_by = 0
+        self._in_use: set[psycopg.Connection] = set()
+        self._cutting = Lock()
         self._closer = weakref.finalize(self, _close, None, 0)
 
     def __repr__(self) -> str:
@@ -113,8 +116,13 @@ class PostgresStore:
 
     def _cut(self) -> None:
         """Let a thread that waits for a database that hangs wait no more."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
+        with self._cutting:
+            opened, self._opened = self._opened, None
+            if opened is None:
+                return
+            if opened not in self._in_use:  # the thread had just ended
+                opened.close()
+                return
             with contextlib.suppress(OSError, psycopg.Error):
                 number = os.dup(opened.fileno())
                 with socket.socket(fileno=number) as line:
@@ -122,12 +130,18 @@ class PostgresStore:
 
     def _update(self, name: str, step: Step[T]) -> T:
         db = self._connection()
+        self._in_use.add(db)
         try:
             with db.transaction():
                 return self._replace(db, name, step)
         except psycopg.Error:  # perhaps another database answers, without the table
             db.close()
             raise
+        finally:
+            with self._cutting:
+                self._in_use.discard(db)
+                if db is not self._opened:  # it was cut
+                    db.close()
 
     def _replace(self, db: psycopg.Connection, name: str, step: Step[T]) -> T:
         row = (self._account, name)

@@ -7,12 +7,11 @@
         async with limiter, AsyncClient(rate_limiter=limiter) as client:
             track = await client.generate("lofi chill piano night", duration=120)
 
-It runs on asyncio only, like the library below it, and needs ``redis``
-(``pip install 'finetuning-async[redis]'``).
+One of the processes that share it polls for all. It runs on asyncio only, like the
+library below it, and needs ``redis`` (``pip install 'finetuning-async[redis]'``).
 
-    _limiter      RedisRateLimiter
-    _store        the states of an account, replaced by compare-and-set
-    _polling      one process polls for all; _meeting.lua is where they meet
+    _limiter    RedisRateLimiter
+    _store      the states of an account, replaced by compare-and-set
 """
 
 from finetuning_async.redis._limiter import RedisRateLimiter

@@ -11,7 +11,6 @@ from sniffio import current_async_library
 
 from finetuning_async._errors import FinetuningError, InvalidRequestError
 from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
-from finetuning_async.redis._polling import RedisCoordinator
 from finetuning_async.redis._store import RedisStore
 
 try:
@@ -28,8 +27,6 @@ except ImportError as _missing:
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from finetuning_async._poll_words import PollCoordinator
 
 READABLE: Final = "a URL that begins with redis://, rediss:// or unix://"
 
@@ -78,11 +75,6 @@ class RedisRateLimiter(StoreLimiter):
             timeout=timeout,
             rng=rng,
         )
-
-    def new_coordinator(self) -> PollCoordinator:
-        """Where the processes of the account share their polling."""
-        name = _hashed(self._account or "")
-        return RedisCoordinator(self._connected(), name, self._rng)
 
     def _connected(self) -> Any:
         """The connections of the running event loop."""

@@ -4,8 +4,8 @@
         track = await client.generate("lofi chill piano night", duration=120)
 
 Workers of a server, a cron job and a shell of the same user keep the account's limits
-together, first come, first served. It runs on asyncio and trio; it needs ``filelock``
-(``pip install 'finetuning-async[shared]'``).
+together, first come, first served, and one of them polls for all. It runs on asyncio
+and trio; it needs ``filelock`` (``pip install 'finetuning-async[shared]'``).
 
     _limiter    SharedRateLimiter
     _file       the states of an account in a SQLite file, one process at a time

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 from benchmarks._postgres import cluster, programs
 from finetuning_async import AnswerFacts, RateLimit, RateLimits
 from finetuning_async.postgres import PostgresRateLimiter
+from finetuning_async.postgres._store import PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,3 +97,22 @@ async def test_programs_share_one_budget(postgres: str) -> None:
         with anyio.fail_after(5):
             await ask(limiter)
     assert 1.9 < anyio.current_time() - started < 3.5
+
+
+async def test_connections_of_updates_that_are_cancelled_are_closed(
+    postgres: str,
+) -> None:
+    def step(_: str | None, now: float) -> tuple[str, float]:
+        return str(now), now
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        store = PostgresStore(postgres, "a")
+        for number in range(60):
+            await store.update("limits", step)
+            with anyio.move_on_after(number * 0.00005):
+                await store.update("limits", step)
+        await store.update("limits", step)
+        await anyio.sleep(0.1)
+        gc.collect()
+    assert [str(warning.message) for warning in seen] == []

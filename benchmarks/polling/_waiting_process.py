@@ -1,0 +1,70 @@
+"""A process that waits for tracks, one of several that share a store.
+
+    python -m benchmarks.polling._waiting_process URL STORE KEY PER BACKEND
+
+STORE is as in `benchmarks.shared._worker`; PER are the seconds in which it may read 60
+times. It is told ``wait ID`` and ``hint ID``, a line each, and says ``read`` for each
+read that it sends and ``ended ID STATUS`` for each wait, with the machine's time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AsyncExitStack
+
+import anyio
+
+from benchmarks.shared._worker import limiter_of
+from finetuning_async import AsyncClient, RateLimit, RateLimits, RequestSent
+
+
+def say(*words: str) -> None:
+    """Print a line, with the time."""
+    print(*words, time.monotonic(), flush=True)
+
+
+def on_event(event: object) -> None:
+    """Say that a read goes out."""
+    if isinstance(event, RequestSent) and event.method == "GET":
+        say("read")
+
+
+async def wait(client: AsyncClient, track_id: str) -> None:
+    """Wait for a track, and say how it ended."""
+    track = await client.wait_for_completion(track_id)
+    say("ended", track_id, track.status)
+
+
+async def main(*arguments: str) -> None:
+    """Do as told until there is nobody to tell it."""
+    url, store, key, per = arguments
+    limits = RateLimits(
+        creates=RateLimit(10, per=float(per)), reads=RateLimit(60, per=float(per))
+    )
+    async with AsyncExitStack() as stack:
+        limiter = await limiter_of(store, stack)
+        client = await stack.enter_async_context(
+            AsyncClient(
+                key,
+                base_url=url,
+                rate_limits=limits,
+                rate_limiter=limiter,
+                on_event=on_event,
+            )
+        )
+        say("ready")
+        async with anyio.create_task_group() as group:
+            async for line in anyio.wrap_file(sys.stdin):
+                word, track_id = line.split()
+                if word == "wait":
+                    group.start_soon(wait, client, track_id)
+                else:
+                    client.notice(track_id)
+                    await client.tell_others()
+            group.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    *arguments, backend = sys.argv[1:]
+    anyio.run(main, *arguments, backend=backend)
