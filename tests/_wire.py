@@ -101,6 +101,6 @@ def is_whole(transport: Transport) -> bool:
     """Whether all places on the wire are free."""
     ours, fresh = transport.concurrency, Concurrency()
     return all(
-        getattr(ours, name).value == getattr(fresh, name).value
+        getattr(ours, name).free == getattr(fresh, name).free
         for name in ("reads", "few_reads", "creates", "downloads")
     )

@@ -297,9 +297,9 @@ MUTANTS: Final = (
     Mutant(
         "keeps the place of a request that is cancelled",
         "_transport/_send.py",
-        "        finally:\n            place.release()\n",
+        "        finally:\n            place.give_back()\n",
         "        finally:\n            if lent and lent.users < 2:\n"
-        "                place.release()\n",
+        "                place.give_back()\n",
         "tests/test_places_on_the_wire.py"
         "::test_hung_reads_block_no_create_and_hung_creates_no_read",
     ),
