@@ -66,7 +66,7 @@ class AsyncClient(TrackMethods):
         base_url: The service, ``https`` unless on a loopback address; by default
             ``FINETUNING_BASE_URL``, else the real service.
         request_timeout: Seconds for one attempt on the wire, from its beginning to the
-            end of the response; or the `Timeout` of httpx or httpx2, whose longest
+            end of the response; or a ``Timeout`` of httpx or httpx2, whose longest
             part bounds the whole; `None` for no limit. By default 30 s, 5 s of them for
             each step of connecting.
         max_retries: How often a failed attempt is repeated, where that costs nothing;

@@ -28,6 +28,7 @@ class Asked:
         body: What was sent as JSON; empty if nothing was.
         connection: The number of the connection it came by, from 0.
         stream: That connection.
+        is_last: Whether it asks for its connection to be closed.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Asked:
     body: dict[str, Any]
     connection: int
     stream: SocketStream
+    is_last: bool = False
 
     @property
     def is_create(self) -> bool:
@@ -136,6 +138,8 @@ async def serving(answer: Answer) -> AsyncGenerator[Server]:
                     if not said:
                         return
                     await stream.send(said)
+                    if asked.is_last:
+                        return
         except (
             anyio.IncompleteRead,
             anyio.EndOfStream,
@@ -162,4 +166,5 @@ async def _read(
     headers = {n.lower(): v for n, _, v in (line.partition(": ") for line in lines)}
     length = int(headers.get("content-length", 0))
     body = json.loads(await reader.receive_exactly(length)) if length else {}
-    return Asked(method, target, body, number, stream)
+    is_last = headers.get("connection") == "close"
+    return Asked(method, target, body, number, stream, is_last)

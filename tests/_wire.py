@@ -13,6 +13,7 @@ import httpx2
 
 from finetuning_async._secrets import ApiKey
 from finetuning_async._transport import Concurrency, Pool, Transport, as_timeout
+from finetuning_async._transport._concurrency import FEW_READS, READS
 from finetuning_async._wire import Call
 from tests._wire_net import Net
 
@@ -47,6 +48,11 @@ class Wire:
     kind: Kind
     net: Net
     given: list[Any] = attrs.field(factory=list)
+
+    @property
+    def reads(self) -> int:
+        """How many reads may be on the wire at a time."""
+        return FEW_READS if self.kind == "httpx" else READS
 
     @property
     def is_ours(self) -> bool:
@@ -95,6 +101,6 @@ def is_whole(transport: Transport) -> bool:
     """Whether all places on the wire are free."""
     ours, fresh = transport.concurrency, Concurrency()
     return all(
-        getattr(ours, name).value == getattr(fresh, name).value
-        for name in ("reads", "creates", "downloads")
+        getattr(ours, name).free == getattr(fresh, name).free
+        for name in ("reads", "few_reads", "creates", "downloads")
     )

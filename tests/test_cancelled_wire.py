@@ -170,6 +170,23 @@ async def test_connecting_that_takes_too_long_retires_nothing(wire: Wire) -> Non
     await wire.close(transport)
 
 
+async def test_connecting_that_takes_all_the_time_there_is_retires_nothing(
+    our_wire: Wire,
+) -> None:
+    """The library's own time is over a little earlier, and it closes what it has."""
+    net, transport = our_wire.net, our_wire.transport(10.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(transport.send, GET)
+        await anyio.sleep(5 * STEP)
+        net.handshake, net.tls = 9.0, inf
+        with pytest.raises(NoAnswer, match="ConnectTimeout") as caught:
+            await transport.send(POST)
+    assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
+    await transport.send(GET)
+    assert [stream.sent.count(b"GET ") for stream in net.opened] == [2, 0]
+    await our_wire.close(transport)
+
+
 async def test_a_request_that_is_cancelled_later_retires_nothing(
     our_wire: Wire,
 ) -> None:

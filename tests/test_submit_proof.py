@@ -11,16 +11,27 @@ from hypothesis import strategies as st
 
 import finetuning_async
 from benchmarks.proofs._books import Create, Log, balance
+from benchmarks.proofs._libraries import LIBRARIES
 from benchmarks.proofs._matrix import cells_in_process, play_in_process
 from benchmarks.proofs._mutations import MUTANTS
 from benchmarks.proofs._schedule import Tally, play
 from tests._world import emulated
 
 if TYPE_CHECKING:
+    from benchmarks.proofs._libraries import Library
     from benchmarks.proofs._mutant import Mutant
 
 SOURCE = Path(finetuning_async.__file__).parent
 SUITE = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("first", [1, 101])
+def test_schedules_of_twenty_seeds_balance_with_httpx2(first: int) -> None:
+    tally = Tally()
+    for seed in range(first, first + 20):
+        play(seed, tally, "httpx2")
+    assert tally.wrong == []
+    assert tally.tracks > 0
 
 
 @pytest.mark.parametrize("first", range(1, 200, 20))
@@ -40,12 +51,24 @@ def test_the_schedule_of_any_seed_balances(seed: int) -> None:
     assert tally.wrong == []
 
 
-def test_a_sample_of_the_matrix_balances() -> None:
+@pytest.mark.parametrize(("library", "share"), [("httpx", 3), ("httpx2", 5)])
+def test_a_sample_of_the_matrix_balances(library: Library, share: int) -> None:
     tally = Tally()
     for number, cell in enumerate(cells_in_process()):
-        if number % 3 == 0:
-            play_in_process(cell, number, tally)
+        if number % share == 0:
+            play_in_process(cell, number, tally, library)
     assert tally.wrong == []
+    assert tally.tracks > 0
+
+
+def test_a_seed_ends_alike_with_either_library() -> None:
+    tallies = [Tally(), Tally()]
+    for tally, library in zip(tallies, LIBRARIES, strict=True):
+        for seed in range(400, 410):
+            play(seed, tally, library)
+    first, second = tallies
+    assert first.creates == second.creates
+    assert (first.tracks, first.posts) == (second.tracks, second.posts)
 
 
 async def test_the_books_notice_what_is_wrong() -> None:

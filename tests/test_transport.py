@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
+import httpx2
 import pytest
 
 from finetuning_async import InvalidRequestError
@@ -75,7 +76,9 @@ def _make(kind: type[Exception]) -> Exception:
 
 
 def _transport(
-    http: httpx.AsyncClient, *, base_url: str = "https://service.example"
+    http: httpx.AsyncClient | httpx2.AsyncClient,
+    *,
+    base_url: str = "https://service.example",
 ) -> Transport:
     return Transport(
         pool=Pool(http), base_url=base_url, key=ApiKey(KEY), timeout=as_timeout(30)
@@ -101,6 +104,44 @@ def test_every_exception_class_of_httpx_has_a_row() -> None:
     }
     # What a hook of the caller's makes of an answer is no failure.
     assert public == {*UNTRACED, httpx.HTTPStatusError}
+
+
+NEW_IN_HTTPX2 = {"SSEError"}
+
+
+def test_the_exceptions_of_httpx2_are_those_of_httpx() -> None:
+    public = {
+        name
+        for name, kind in inspect.getmembers(httpx2, inspect.isclass)
+        if issubclass(kind, Exception)
+    }
+    ours = {kind.__name__ for kind in (*UNTRACED, httpx.HTTPStatusError)}
+    assert public == ours | NEW_IN_HTTPX2
+
+
+@pytest.mark.parametrize("name", sorted(kind.__name__ for kind in CLASSES))
+@pytest.mark.parametrize("told", ["nothing", "connecting", "sent"])
+async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
+    name: str, told: str
+) -> None:
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        trace = request.extensions["trace"]
+        if told != "nothing":
+            await trace("connection.connect_tcp.started", {})
+        if told == "sent":
+            await trace("http11.send_request_headers.started", {})
+        raise _make(getattr(httpx2, name))
+
+    untraced = UNTRACED[getattr(httpx, name)]
+    expected = {"nothing": untraced, "connecting": "not_sent", "sent": "unknown"}
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(handler)) as http:
+        with pytest.raises(NoAnswer) as caught:
+            await _transport(http).send(POST)
+    assert caught.value.evidence == expected[told]
+    assert caught.value.reason.startswith(name)
+    assert caught.value.timed_out == issubclass(
+        getattr(httpx2, name), httpx2.TimeoutException
+    )
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
-import httpx
 
 from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._libraries import Library, in_process, on_the_network
 from benchmarks.proofs._proxy import Cut, proxy
 from benchmarks.proofs._schedule import CREATE, POST_FAULTS, START, Tally
 from finetuning_async import AsyncClient, FinetuningError, Generation, _lookup
@@ -78,7 +78,9 @@ def _name(fault: dict[str, Any]) -> str:
     return " ".join(str(value) for value in fault.values())
 
 
-def play_in_process(cell: Cell, run: int, tally: Tally) -> None:
+def play_in_process(
+    cell: Cell, run: int, tally: Tally, library: Library = "httpx"
+) -> None:
     """Run one cell once; `run` is its seed, and odd ones run on trio."""
     name, options = jumping_backend("trio" if run % 2 else "asyncio")
     anyio.run(
@@ -86,12 +88,13 @@ def play_in_process(cell: Cell, run: int, tally: Tally) -> None:
         cell,
         run,
         tally,
+        library,
         backend=name,
         backend_options=dict(options),
     )
 
 
-async def _one_in_process(cell: Cell, run: int, tally: Tally) -> None:
+async def _one_in_process(cell: Cell, run: int, tally: Tally, library: Library) -> None:
     fault, word, moment = cell.run
     rng = random.Random(f"{cell.name}/{run}")
     latency = rng.choice([(0.0, 0.0), (0.05, 0.2), (0.5, 1.0)])
@@ -104,7 +107,7 @@ async def _one_in_process(cell: Cell, run: int, tally: Tally) -> None:
                 audio=b"mp3",
                 rewrite_prompts=run % 5 == 4,
             ) as emulator,
-            httpx.AsyncClient(transport=emulator.transport()) as http,
+            in_process(emulator, library) as http,
             AsyncClient(
                 emulator.api_key,
                 base_url=emulator.base_url,
@@ -173,7 +176,9 @@ def scaled_lookup() -> Iterator[None]:
         _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER, _lookup.LAG = before  # type: ignore[misc] # as above
 
 
-async def play_on_a_port(cell: Cell, run: int, tally: Tally) -> None:
+async def play_on_a_port(
+    cell: Cell, run: int, tally: Tally, library: Library = "httpx"
+) -> None:
     """Run one cell once, on an emulator, a proxy and a client of its own."""
     way, how, place = cell.run
     rng = random.Random(f"{cell.name}/{run}")
@@ -185,9 +190,11 @@ async def play_on_a_port(cell: Cell, run: int, tally: Tally) -> None:
             Emulator(seed=run, audio=b"mp3") as emulator,
             serve(emulator) as url,
             proxy(url) as (carrier, near),
+            on_the_network(library) as http,
             AsyncClient(
                 emulator.api_key,
                 base_url=near,
+                http_client=http,
                 request_timeout=0.6,
                 rate_limits=None,
             ) as client,

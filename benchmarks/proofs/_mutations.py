@@ -8,23 +8,6 @@ from benchmarks.proofs._mutant import Mutant
 
 MUTANTS: Final = (
     Mutant(
-        "resends on ReadTimeout",
-        "_transport/_send.py",
-        "            trace.evidence(proves_unsent=isinstance(error,"
-        " BEFORE_THE_FIRST_BYTE)),\n",
-        '            "not_sent" if isinstance(error, httpx.ReadTimeout) else'
-        " trace.evidence(),\n",
-        "tests/test_submit.py::test_a_create_whose_answer_is_lost_is_found",
-    ),
-    Mutant(
-        "lets an answer drip",
-        "_transport/_stream.py",
-        "        seconds = self.trace.bounded(timeout)\n",
-        "        seconds = timeout\n",
-        "tests/test_connections.py"
-        "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
-    ),
-    Mutant(
         "resends on 502",
         "_submit.py",
         "            raise self._lost(order, str(error), error)\n",
@@ -44,17 +27,6 @@ MUTANTS: Final = (
         "        self._claims[track_id] = how\n",
         "        self._claims.pop(track_id, None)\n",
         "tests/test_lookup.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
-    ),
-    Mutant(
-        "claims after the callback",
-        "_submit.py",
-        "                self._inflight.accepted(track.id, self._entry(order))\n"
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n",
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n"
-        "                self._inflight.accepted(track.id, self._entry(order))\n",
-        "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(
         "looks back for weeks",
@@ -164,14 +136,6 @@ MUTANTS: Final = (
         "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
     ),
     Mutant(
-        "lets twins go at once",
-        "_one_by_one.py",
-        "        if identity is None:\n",
-        "        if True:\n",
-        "tests/test_lookup.py"
-        "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
-    ),
-    Mutant(
         "takes a callback's error for the service's",
         "_acceptance.py",
         "        order.complaint = error\n",
@@ -196,27 +160,6 @@ MUTANTS: Final = (
         "tests/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
     Mutant(
-        "cancels a read before its connection is in use",
-        "_transport/_send.py",
-        "        elif call.repeatable and self.pool.is_traced:\n",
-        "        elif False:\n",
-        "tests/real_time/test_pool.py::test_cancelled_reads_leave_the_pool_whole",
-    ),
-    Mutant(
-        "puts a connection back that is in use",
-        "_transport/_connections.py",
-        "        if self._is_closed or not connection.is_clean:\n",
-        "        if self._is_closed:\n",
-        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
-    ),
-    Mutant(
-        "uses a connection on which bytes are left over",
-        "_transport/_connections.py",
-        "        return self.http.is_idle() and not left\n",
-        "        return self.http.is_idle()\n",
-        "tests/real_time/test_shifted.py::test_a_response_written_twice_is_taken_once",
-    ),
-    Mutant(
         "takes the id of an earlier create",
         "_not_ours.py",
         "    if known.is_claimed:\n",
@@ -224,72 +167,215 @@ MUTANTS: Final = (
         "tests/real_time/test_shifted.py::test_an_id_that_is_claimed_is_no_acceptance",
     ),
     Mutant(
-        "sends beside a mock",
-        "_transport/_pool.py",
-        "        return self._made_in is None or not self._made_in.is_untouched\n",
-        "        return self._given is not None\n",
-        "tests/real_time/test_mocks.py::test_a_mock_is_not_passed_by",
+        "claims after the callback",
+        "_submit.py",
+        "                self._inflight.accepted(track.id, entry)\n"
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n",
+        "                await self._tell"
+        "(order, track, request_id=answer.request_id)\n"
+        "                self._inflight.accepted(track.id, entry)\n",
+        "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(
-        "leaves the socket of a cancelled handshake open",
-        "_transport/_connections.py",
-        "            except BaseException:  # cancelled, too\n",
-        "            except Exception:\n",
-        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+        "lets twins go at once",
+        "_one_by_one.py",
+        "            self._waiting[identity] = deque()\n            return\n",
+        "            self._waiting[identity] = deque()\n            return\n"
+        "        return\n",
+        "tests/test_lookup.py"
+        "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
     ),
     Mutant(
-        "keeps a place when a connection cannot be closed in peace",
-        "_transport/_connections.py",
-        "        try:\n"
-        "            await self._put_back(connection)\n"
-        "        finally:\n"
-        "            self._places.release()\n",
-        "        await self._put_back(connection)\n        self._places.release()\n",
-        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+        "resends on ReadTimeout",
+        "_transport/_library.py",
+        "            module.ConnectTimeout,\n",
+        "            module.ConnectTimeout,\n            module.ReadTimeout,\n",
+        "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
-        "loses the place of a call that is cancelled while connecting",
-        "_transport/_connections.py",
-        "        except BaseException:  # cancelled, too\n            self._places",
-        "        except Exception:\n            self._places",
-        "tests/test_connections.py::test_cancelled_at_every_step_it_loses_nothing",
+        "knows no pool of httpx2 that is full",
+        "_transport/_library.py",
+        "            module.PoolTimeout,\n",
+        "            httpx.PoolTimeout,\n",
+        "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
-        "loses the connection of a download that is cancelled before its answer",
-        "_transport/_media_transport.py",
-        "            except BaseException:  # cancelled, too\n",
-        "            except Exception:\n",
-        "tests/test_media_transport.py"
-        "::test_cancelled_at_every_step_a_download_loses_no_connection",
+        "takes all for sent of which no trace was seen to begin",
+        "_evidence.py",
+        '        return "not_sent" if self.seen or proves_unsent',
+        '        return "not_sent" if proves_unsent',
+        "tests/test_transport.py::test_a_traced_failure_proves_by_what_left",
     ),
     Mutant(
         "does not hear that bytes leave",
-        "_transport/_stream.py",
-        "            self.trace.leaves()\n",
-        "",
+        "_evidence.py",
+        "        self.left, self.opened = True, None\n",
+        "        self.opened = None\n",
         "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),
     Mutant(
-        "keeps connections for ever",
-        "_transport/_connections.py",
-        "        while len(self._idle) > but and self._idle[0].http.has_expired():\n",
-        "        while False:\n",
-        "tests/test_connections.py::test_connections_that_nobody_uses_are_closed",
+        "takes the request for a tunnel for the create",
+        "_evidence.py",
+        '            if request is None or request.method != b"CONNECT":'
+        "  # asks for a tunnel\n",
+        "            if True:\n",
+        "tests/real_time/test_seen_calls.py"
+        "::test_a_create_that_the_tunnel_is_refused_was_not_sent",
     ),
     Mutant(
-        "uses a connection that the service closed",
-        "_transport/_connections.py",
-        "            if not (connection := self._idle.pop()).http.has_expired():\n",
-        "            if (connection := self._idle.pop()) is not None:\n",
+        "lets an answer drip",
+        "_transport/_send.py",
+        "            with anyio.CancelScope(deadline=trace.until):\n",
+        "            with anyio.CancelScope():\n",
         "tests/test_connections.py"
-        "::test_a_connection_that_the_service_closed_is_not_used",
+        "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
     ),
     Mutant(
-        "passes a proxy by",
+        "cuts connecting off before the library does",
+        "_evidence.py",
+        "        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)\n",
+        "        left = 2 * max(self.until - anyio.current_time(), 0.0)\n",
+        "tests/test_cancelled_wire.py"
+        "::test_connecting_that_takes_all_the_time_there_is_retires_nothing",
+    ),
+    Mutant(
+        "does not retire what was cancelled while connecting",
         "_transport/_pool.py",
-        "        if self._connecting.may_have_a_proxy(sample.url.scheme):\n",
-        "        if False:\n",
-        "tests/test_connections.py::test_behind_a_proxy_httpx_sends",
+        "        self.retire(lent)\n        if trace.opened",
+        "        if trace.opened",
+        "tests/test_cancelled_wire.py"
+        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+    ),
+    Mutant(
+        "retires at every cancellation",
+        "_transport/_send.py",
+        "            if not trace.is_given_back:\n",
+        "            if True:\n",
+        "tests/test_cancelled_wire.py"
+        "::test_a_request_that_is_cancelled_later_retires_nothing",
+    ),
+    Mutant(
+        "retires at every time that is over",
+        "_transport/_send.py",
+        "            if isinstance(error, TimeoutError) and not trace.left:\n",
+        "            if not trace.left:\n",
+        "tests/test_cancelled_wire.py"
+        "::test_connecting_that_takes_too_long_retires_nothing",
+    ),
+    Mutant(
+        "retires a client of the caller's",
+        "_transport/_pool.py",
+        "        if not self.is_given:\n            old =",
+        "        if True:\n            old =",
+        "tests/test_cancelled_wire.py"
+        "::test_a_client_of_the_callers_is_neither_retired_nor_closed",
+    ),
+    Mutant(
+        "closes what is retired under the requests that use it",
+        "_transport/_pool.py",
+        "        over = [lent for lent in self._retired if not lent.users]\n",
+        "        over = self._retired\n",
+        "tests/test_cancelled_wire.py"
+        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+    ),
+    Mutant(
+        "never closes what is retired",
+        "_transport/_pool.py",
+        "        if self._retired:\n            await self.close_retired()\n",
+        "",
+        "tests/test_cancelled_wire.py"
+        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+    ),
+    Mutant(
+        "leaves open what a cancelled handshake opened",
+        "_transport/_pool.py",
+        "                await trace.opened.aclose()\n",
+        "                pass\n",
+        "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "keeps the place of a request that is cancelled",
+        "_transport/_send.py",
+        "        finally:\n            place.give_back()\n",
+        "        finally:\n            if lent and lent.users < 2:\n"
+        "                place.give_back()\n",
+        "tests/test_places_on_the_wire.py"
+        "::test_hung_reads_block_no_create_and_hung_creates_no_read",
+    ),
+    Mutant(
+        "counts a request that waits for a place as sent",
+        "_transport/_send.py",
+        "    except BaseException:\n        on_unsent()\n        raise\n",
+        "    except BaseException:\n        raise\n",
+        "tests/test_cancelled_wire.py"
+        "::test_cancelled_at_every_step_of_its_wait_it_takes_no_place",
+    ),
+    Mutant(
+        "does not say that a cancelled request was not sent",
+        "_transport/_send.py",
+        '            if trace.evidence(tells=self.pool.is_traced) == "not_sent":\n',
+        "            if False:\n",
+        "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
+    ),
+    Mutant(
+        "lets reads take the places of creates",
+        "_transport/_concurrency.py",
+        "        if not call.repeatable:\n            return self.creates\n",
+        "",
+        "tests/test_places_on_the_wire.py"
+        "::test_hung_reads_block_no_create_and_hung_creates_no_read",
+    ),
+    Mutant(
+        "lets a client of httpx that was given close each connection",
+        "_transport/_pool.py",
+        "        self.keeps_few: bool = self.is_given and library is HTTPX\n",
+        "        self.keeps_few: bool = False\n",
+        "tests/test_places_on_the_wire.py"
+        "::test_500_reads_at_once_need_no_more_connections_than_places",
+    ),
+    Mutant(
+        "does not shield a create from its first byte on",
+        "_shield.py",
+        "        if self._part is not None:\n            self._part.shield = True\n",
+        "        return\n",
+        "tests/real_time/test_pool.py"
+        "::test_cancelled_creates_are_told_of_and_paid_once",
+    ),
+    Mutant(
+        "forgets what a request uses as it closes",
+        "_transport/_pool.py",
+        "        self.is_closed = True\n        self.retire()\n"
+        "        await self.close_retired()\n",
+        "        self.is_closed = True\n        for lent in self._open:\n"
+        "            await lent.client.aclose()\n",
+        "tests/test_connections.py"
+        "::test_a_client_that_closes_meanwhile_keeps_no_connection",
+    ),
+    Mutant(
+        "keeps connections as long as servers do",
+        "_transport/_connecting.py",
+        "KEPT: Final = 4.0\n",
+        "KEPT: Final = 5.0\n",
+        "tests/test_connections.py"
+        "::test_a_connection_is_not_kept_for_as_long_as_servers_keep_it",
+    ),
+    Mutant(
+        "passes a proxy of the environment by",
+        "_transport/_connecting.py",
+        "        if self.proxy is None and environment.names_any",
+        "        if False and environment.names_any",
+        "tests/real_time/test_seen_calls.py::test_calls_go_through_the_proxy",
+    ),
+    Mutant(
+        "makes the transport of its client beside the mocks",
+        "_transport/_connecting.py",
+        "        return new(**options)  # it makes its transport itself, as mocks"
+        " expect\n",
+        "        transport = httpx.AsyncHTTPTransport(**options)\n"
+        "        return new(transport=transport)\n",
+        "tests/real_time/test_mocks.py"
+        "::test_a_class_that_stands_in_for_one_of_httpx_is_used",
     ),
     Mutant(
         "shows the key in the frames of the HTTP library",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import attrs
-import httpx
 from trio._core import _run
 
 from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._libraries import Library, in_process
 from finetuning_async import AsyncClient, Generation, _account, _session
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import jumping_backend
@@ -111,14 +111,14 @@ class Tally:
     posts: int = 0
 
 
-def play(seed: int, tally: Tally) -> None:
+def play(seed: int, tally: Tally, library: Library = "httpx") -> None:
     """Run the schedule of a seed and book what came of it."""
     rng = random.Random(seed)
     loop: Literal["asyncio", "trio"] = "trio" if seed % 4 == 0 else "asyncio"
     name, options = jumping_backend(loop)
     with seeded(seed):
         anyio.run(
-            _Schedule(seed, rng, tally, loop).run,
+            _Schedule(seed, rng, tally, loop, library).run,
             backend=name,
             backend_options=dict(options),
         )
@@ -142,8 +142,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class _Schedule:
-    def __init__(self, seed: int, rng: random.Random, tally: Tally, loop: str) -> None:
+    def __init__(
+        self, seed: int, rng: random.Random, tally: Tally, loop: str, library: Library
+    ) -> None:
         self._seed, self._rng, self._tally, self._loop = seed, rng, tally, loop
+        self._library = library
 
     async def run(self) -> None:
         rng = self._rng
@@ -160,7 +163,7 @@ class _Schedule:
         with Log() as log:
             async with (
                 emulator,
-                httpx.AsyncClient(transport=emulator.transport()) as http,
+                in_process(emulator, self._library) as http,
                 AsyncClient(
                     emulator.api_key,
                     base_url=emulator.base_url,

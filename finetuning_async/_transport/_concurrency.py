@@ -14,7 +14,12 @@ import anyio
 if TYPE_CHECKING:
     from finetuning_async._wire import Call
 
-READS: Final = 100
+READS: Final = 80
+"""With the others no more than the 100 connections that a caller's client has by
+default, or reads that hang would keep creates out of its pool."""
+FEW_READS: Final = 20
+"""By a caller's client of httpx: with more than 20 connections it closes each after its
+request, by default."""
 CREATES: Final = 10
 DOWNLOADS: Final = 8
 """Each holds up to 2 MiB; more at once would not make them faster."""
@@ -75,17 +80,26 @@ class Concurrency:
 
     Attributes:
         reads: For what may be repeated.
+        few_reads: For the same, by a client that keeps few connections.
         creates: For what may not.
         downloads: For files.
     """
 
-    __slots__ = ("creates", "downloads", "reads")
+    __slots__ = ("creates", "downloads", "few_reads", "reads")
 
     def __init__(self) -> None:
         self.reads = Places(READS)
+        self.few_reads = Places(FEW_READS)
         self.creates = Places(CREATES)
         self.downloads = Places(DOWNLOADS)
 
-    def of(self, call: Call) -> Places:
-        """Where a call waits for one."""
-        return self.reads if call.repeatable else self.creates
+    def of(self, call: Call, *, few: bool = False) -> Places:
+        """Where a call waits for one.
+
+        Args:
+            call: What waits.
+            few: Whether its client keeps few connections.
+        """
+        if not call.repeatable:
+            return self.creates
+        return self.few_reads if few else self.reads

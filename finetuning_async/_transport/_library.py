@@ -147,5 +147,5 @@ def _library(name: str) -> Library:
     return Library(sys.modules[name])
 
 
-HTTPX: Final = Library(httpx)
+HTTPX: Final = _library("httpx")
 """What clients of our own are of."""

@@ -127,6 +127,7 @@ class Pool:
     Attributes:
         library: What the client is of.
         is_given: Whether the client is the caller's.
+        keeps_few: Whether it is likely to keep few connections.
         is_closed: Whether `aclose` was called.
         is_traced: Whether the transport is known to tell when bytes leave.
         tracks: The ids that requests over these connections were about, of late.
@@ -150,6 +151,7 @@ class Pool:
             )
         self.library: Library = library
         self.is_given: bool = http_client is not None
+        self.keeps_few: bool = self.is_given and library is HTTPX
         self._open = [] if http_client is None else [Lent(http_client)]
         self._retired: list[Lent] = []
         self._context: ssl.SSLContext | None = None

@@ -109,7 +109,7 @@ class Transport:
         trace: Trace,
         on_unsent: Callable[[], None],
     ) -> Answer:
-        place = self.concurrency.of(call)
+        place = self.concurrency.of(call, few=self.pool.keeps_few)
         if place.free:
             await place.take()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from benchmarks.proofs._libraries import LIBRARIES, Library, on_the_network
 from benchmarks.proofs._matrix import (
     Cell,
     cells_on_a_port,
@@ -22,11 +23,12 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn knows no other loop
 
 
-async def test_the_books_balance_wherever_a_connection_breaks() -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_the_books_balance_wherever_a_connection_breaks(library: Library) -> None:
     tally = Tally()
 
     async def one(cell: Cell) -> None:
-        await play_on_a_port(cell, 1, tally)
+        await play_on_a_port(cell, 1, tally, library)
 
     with scaled_lookup():
         async with anyio.create_task_group() as group:
@@ -38,13 +40,19 @@ async def test_the_books_balance_wherever_a_connection_breaks() -> None:
     assert tally.creates["returned"] >= 8
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("after", range(0, 455, 50))
-async def test_an_answer_cut_at_any_byte_is_one_track(after: int) -> None:
+async def test_an_answer_cut_at_any_byte_is_one_track(
+    after: int, library: Library
+) -> None:
     async with (
         Emulator() as emulator,
         serve(emulator) as url,
         proxy(url) as (carrier, near),
-        AsyncClient(emulator.api_key, base_url=near, rate_limits=None) as client,
+        on_the_network(library) as http,
+        AsyncClient(
+            emulator.api_key, base_url=near, rate_limits=None, http_client=http
+        ) as client,
     ):
         carrier.cuts.append(Cut("to client", after, "reset"))
         track = await client.generations.create("x")
@@ -52,11 +60,19 @@ async def test_an_answer_cut_at_any_byte_is_one_track(after: int) -> None:
         assert emulator.count(method="POST", path=CREATE) == 1
 
 
-async def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_port_that_nobody_listens_on_is_not_sent(library: Library) -> None:
     async with Emulator() as emulator, serve(emulator) as url:
         pass
-    async with AsyncClient(
-        emulator.api_key, base_url=url, rate_limits=None, max_retries=0
-    ) as client:
+    async with (
+        on_the_network(library) as http,
+        AsyncClient(
+            emulator.api_key,
+            base_url=url,
+            rate_limits=None,
+            max_retries=0,
+            http_client=http,
+        ) as client,
+    ):
         with pytest.raises(Exception, match="was not sent"):
             await client.generations.create("x")

@@ -186,7 +186,7 @@ async def test_a_connection_that_the_service_closed_is_replaced(whose: str) -> N
 
 
 @pytest.mark.parametrize("whose", ["our own", "httpx2"])
-async def test_twenty_reads_that_hang_block_no_create(whose: str) -> None:
+async def test_reads_that_hang_block_no_create(whose: str) -> None:
     async def answer(asked: Asked) -> bytes:
         if not asked.is_create:
             await anyio.sleep_forever()
