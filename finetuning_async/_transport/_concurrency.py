@@ -88,10 +88,10 @@ class Concurrency:
     __slots__ = ("creates", "downloads", "few_reads", "reads")
 
     def __init__(self) -> None:
-        self.reads = Places(READS)
-        self.few_reads = Places(FEW_READS)
-        self.creates = Places(CREATES)
-        self.downloads = Places(DOWNLOADS)
+        self.reads: Places = Places(READS)
+        self.few_reads: Places = Places(FEW_READS)
+        self.creates: Places = Places(CREATES)
+        self.downloads: Places = Places(DOWNLOADS)
 
     def of(self, call: Call, *, few: bool = False) -> Places:
         """Where a call waits for one.

@@ -72,17 +72,20 @@ class Library:
         self.OnePiece: Any = _one_piece(module.ByteStream)
         self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
         self.status_errors: tuple[Any, ...] = (module.HTTPStatusError,)
-        self.unusable_urls = (module.UnsupportedProtocol, module.InvalidURL)
+        self.unusable_urls: tuple[Any, ...] = (
+            module.UnsupportedProtocol,
+            module.InvalidURL,
+        )
         self.connecting: tuple[Any, ...] = (module.ConnectError,)
         self.proxies: tuple[Any, ...] = (module.ProxyError,)
-        self.timeouts = (module.TimeoutException, TimeoutError)
-        self.unsent = (
+        self.timeouts: tuple[Any, ...] = (module.TimeoutException, TimeoutError)
+        self.unsent: tuple[Any, ...] = (
             *self.unusable_urls,
             *self.connecting,
             module.ConnectTimeout,
             module.PoolTimeout,
         )
-        self.network = (
+        self.network: tuple[Any, ...] = (
             module.HTTPError,
             module.InvalidURL,
             module.StreamError,

@@ -107,8 +107,8 @@ class Lent:
     __slots__ = ("client", "users")
 
     def __init__(self, client: Any) -> None:
-        self.client = client
-        self.users = 0
+        self.client: Any = client
+        self.users: int = 0
 
 
 class Pool:
