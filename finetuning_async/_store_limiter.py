@@ -259,11 +259,11 @@ class StoreLimiter(Limiter):
 
     def new_coordinator(self) -> PollCoordinator:
         """Where the processes of the account share their polling."""
-        coordinator = StorePollCoordinator(self.states(), self._rng)
+        coordinator = StorePollCoordinator(self._states_here(), self._rng)
         self._coordinators.append(coordinator)
         return coordinator
 
-    def states(self) -> StateStore:
+    def _states_here(self) -> StateStore:
         """The states of the account, as the running event loop reaches them."""
         loop = current_token()
         if self._states is None or self._states_in != loop:
@@ -278,7 +278,7 @@ class StoreLimiter(Limiter):
     def _new_lines(self) -> dict[Route, Line]:
         limits = self._limits
         self._link = link = Link(
-            BookStore(self.states(), self._rng),
+            BookStore(self._states_here(), self._rng),
             limits,
             timeout=self._timeout,
             rng=self._rng,

@@ -36,6 +36,7 @@ class Net:
         tls: Seconds that TLS takes; as long as connecting, if `None`.
         writing: Seconds that each write takes.
         opened: The streams that were opened, in their order.
+        most_open: How many of them were open at a time.
         hung_up: Whether the other side closes what is idle.
     """
 
@@ -46,6 +47,7 @@ class Net:
     tls: float | None = None
     writing: float = STEP
     opened: list[Stream] = attrs.field(factory=list)
+    most_open: int = 0
     hung_up: bool = False
     next: list[bytes] = attrs.field(factory=list)
 
@@ -57,6 +59,7 @@ class Net:
     ) -> httpcore.AsyncNetworkStream:
         await take(self.handshake, timeout, self.core.ConnectTimeout)
         self.opened.append(Stream(self))
+        self.most_open = max(self.most_open, len(self.open()))
         return self.opened[-1]
 
     def open(self) -> list[Stream]:

@@ -102,7 +102,9 @@ async def test_500_reads_at_once_need_no_more_connections_than_places(
     async with anyio.create_task_group() as group:
         for _ in range(500):
             group.start_soon(transport.send, GET)
-    assert len(wire.net.opened) <= wire.reads
+    assert wire.net.most_open <= wire.reads
+    if not wire.given:  # of the caller's, 20 are kept, and more may be opened again
+        assert len(wire.net.opened) == wire.net.most_open
     assert wire.net.sent().count(b"GET ") == 500
     await wire.close(transport)
     assert not wire.net.open()

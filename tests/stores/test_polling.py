@@ -186,7 +186,7 @@ async def test_a_store_that_forgot_all_asks_for_everything_again(
     limiter = processes.process()
     process = limiter.new_coordinator()
     await joins(process, TRACK)
-    await limiter.states().update("polling", lambda _, __: (left, None))
+    await limiter._states_here().update("polling", lambda _, __: (left, None))
     update = await process.sync(PollReport(seen=[ROW]))
     assert update.must_declare
     assert update.is_new_lead, "and nothing that was read before is taken"
