@@ -1,6 +1,6 @@
 """``python -m benchmarks readme``: every figure of README.md's section on performance.
 
-Each part runs in a process of its own, one after another; all of it takes about five
+Each part runs in a process of its own, one after another; all of it takes about eight
 minutes on two cores. What runs beside it makes ratios no better: use an idle machine.
 """
 
@@ -50,6 +50,7 @@ PARTS: dict[str, Callable[[], None]] = {
 SECTIONS = {
     "One call": ["calls"],
     "Many at once": ["connections"],
+    "Cancelled reads": ["proofs", "pool"],
     "Weight": ["weight"],
     "Waiting": ["readme", "waiting"],
     "A turn of the limiter": ["readme", "turns"],

@@ -12,6 +12,7 @@ from hypothesis import Phase, settings
 from benchmarks._postgres import cluster, database, programs
 from benchmarks._redis import program as redis_program
 from benchmarks._redis import running
+from finetuning_async import _process_memory
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
 
@@ -35,6 +36,10 @@ VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs
 REAL_TIME = frozenset({"real_time", "browser"})
 """The folders of tests on real sockets, processes and browsers."""
 
+SHARING = ("process", "redis", "postgres", "procrastinate", "shared", "batch")
+"""In the names of those that wait for what several processes or loops share, more than
+they work; they go beside the others."""
+
 
 def pytest_report_header() -> str:
     versions = (f"{n} {importlib.metadata.version(n)}" for n in VERSIONS_THAT_MATTER)
@@ -43,11 +48,19 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs on the real clock, and keep it in one worker, one by one."""
+    """Mark what runs on the real clock, and keep it in two workers, one by one."""
     for item in items:
         if not REAL_TIME.isdisjoint(item.path.parts):
             item.add_marker(pytest.mark.real_time)
-            item.add_marker(pytest.mark.xdist_group("real_time"))
+            shares = any(word in item.path.name for word in SHARING)
+            group = "sharing" if shares else "real_time"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def _limits_of_no_other_test() -> None:
+    """Limits belong to the process, and tests may ask as often as they like."""
+    _process_memory._accounts.clear()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
