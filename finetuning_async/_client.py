@@ -94,7 +94,9 @@ class AsyncClient(TrackMethods):
             ``SSL_CERT_DIR``.
         http_client: The `AsyncClient` of httpx or httpx2 to use; it is never closed
             here. It has its own proxy and certificates. As it may be a test's, the
-            account's budgets end with the event loop then.
+            account's budgets end with the event loop then. One of httpx 0.28 loses a
+            place in its pool for ever where a call is cancelled at a wrong instant; our
+            own are replaced then, and httpx2 loses none.
 
     Attributes:
         generations: Music: create, get, list, delete.
