@@ -29,7 +29,7 @@ from finetuning_async._places import look
 from finetuning_async._retry import Repeatable
 from finetuning_async._target_file import MOST_CHUNKS, TargetFile
 from finetuning_async._threads import in_thread
-from finetuning_async._transport._versions import OtherFileError, Version
+from finetuning_async._transport import OtherFileError, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._hook import Hook
     from finetuning_async._retry import RetryPolicy
-    from finetuning_async._transport import Transport
-    from finetuning_async._transport._media import MediaStream
+    from finetuning_async._transport import MediaStream, Transport
     from finetuning_async._types import Track
 
 BATCH: Final = 1 << 21

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         read_proxy,
     )
     from finetuning_async._transport._library import HTTPClient
+    from finetuning_async._transport._media import MediaStream
     from finetuning_async._transport._pool import LOOPBACK, Pool, check_base_url
     from finetuning_async._transport._send import KEY_HEADER, Transport
     from finetuning_async._transport._timeouts import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         Timeout,
         as_timeout,
     )
+    from finetuning_async._transport._versions import OtherFileError, Version
 
 _HOMES: Final = {
     "Concurrency": "_concurrency",
@@ -44,11 +46,14 @@ _HOMES: Final = {
     "HTTPTimeout": "_timeouts",
     "KEY_HEADER": "_send",
     "LOOPBACK": "_pool",
+    "MediaStream": "_media",
+    "OtherFileError": "_versions",
     "Pool": "_pool",
     "Proxy": "_connecting",
     "Timeout": "_timeouts",
     "Transport": "_send",
     "Verify": "_connecting",
+    "Version": "_versions",
     "as_timeout": "_timeouts",
     "check_base_url": "_pool",
     "read_proxy": "_connecting",
@@ -62,11 +67,14 @@ __all__ = [
     "Connecting",
     "HTTPClient",
     "HTTPTimeout",
+    "MediaStream",
+    "OtherFileError",
     "Pool",
     "Proxy",
     "Timeout",
     "Transport",
     "Verify",
+    "Version",
     "as_timeout",
     "check_base_url",
     "read_proxy",

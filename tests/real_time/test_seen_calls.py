@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from benchmarks.proofs._matrix import scaled_lookup
 from finetuning_async import AsyncClient, RateLimitError, SubmissionUnknownError
+from finetuning_async._transport._concurrency import READS
 from tests._raw_server import (
     KEY,
     Asked,
@@ -38,21 +39,18 @@ from tests._raw_server import (
     serving,
 )
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
+from tests.real_time._whose import WHOSE, client_of, forget_proxies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-WHOSE: Final = ("ours", "httpx", "httpx2")
 GIVEN: Final = WHOSE[1:]
-PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CALLS: Final = [("POST", "/v1/generations", 202), ("GET", "/v1/generations/gen_1", 200)]
 
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    forget_proxies(monkeypatch)
 
 
 @asynccontextmanager
@@ -66,20 +64,6 @@ async def service() -> AsyncGenerator[Server]:
 
     async with serving(answer) as server:
         yield server
-
-
-@asynccontextmanager
-async def client_of(
-    whose: str, url: str, **options: Any
-) -> AsyncGenerator[AsyncClient]:
-    """Our client; `options` are those of the client that sends."""
-    if whose == "ours":
-        async with AsyncClient(KEY, base_url=url, **options) as client:
-            yield client
-        return
-    async with importlib.import_module(whose).AsyncClient(**options) as http:
-        async with AsyncClient(KEY, base_url=url, http_client=http) as client:
-            yield client
 
 
 async def _use(client: AsyncClient) -> None:
@@ -326,3 +310,29 @@ async def test_a_create_that_the_tunnel_is_refused_was_not_sent(whose: str) -> N
     assert getattr(caught.value, "safe_to_retry", None) is True
     assert len(proxy.asked) == 2  # not sent, so tried again
     assert {head.split(" ")[0] for head in proxy.asked} == {"CONNECT"}
+
+
+async def test_reads_that_hang_hold_up_no_create() -> None:
+    """By the real clock: all places of reads are taken, those of creates are not."""
+    all_hang, reads = anyio.Event(), 0
+
+    async def answer(asked: Asked) -> bytes:
+        nonlocal reads
+        if asked.is_create:
+            return created(row(asked, 1))
+        reads += 1
+        if reads == READS:
+            all_hang.set()
+        await anyio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async with serving(answer) as server:
+        client = AsyncClient(KEY, base_url=server.url, rate_limits=None)
+        async with client, anyio.create_task_group() as group:
+            for _ in range(READS + 1):
+                group.start_soon(client.me)
+            await all_hang.wait()
+            with anyio.fail_after(2):
+                await client.generations.create("a song")
+            group.cancel_scope.cancel()
+        assert reads == READS

@@ -33,6 +33,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from finetuning_async import APIResponseError, AsyncClient, NotFoundError
 from tests._raw_server import KEY, Asked, Server, serving
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
+from tests.real_time._whose import WHOSE, client_of, forget_proxies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -41,16 +42,12 @@ if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
 
 SONG = random.Random(19).randbytes(300_000)
-WAYS = ["ours", "httpx", "httpx2"]
 LIBRARIES = ["httpx", "httpx2"]
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    forget_proxies(monkeypatch)
 
 
 def said(status: int, body: bytes = b"", *headers: str) -> bytes:
@@ -73,24 +70,10 @@ async def media_host() -> AsyncGenerator[Server]:
         yield server
 
 
-@asynccontextmanager
-async def client_of(
-    way: str, server: Server, **options: Any
-) -> AsyncGenerator[AsyncClient]:
-    """Our client; its HTTP client is the caller's unless the way is ours."""
-    if way == "ours":
-        async with AsyncClient(KEY, base_url=server.url, **options) as client:
-            yield client
-        return
-    async with importlib.import_module(way).AsyncClient(**options) as http:
-        async with AsyncClient(KEY, base_url=server.url, http_client=http) as client:
-            yield client
-
-
 @pytest.mark.parametrize("using", ["httpx", "httpcore"])
 @pytest.mark.parametrize("way", ["ours", "httpx"])
 async def test_respx_answers_a_download(way: str, using: str, tmp_path: Path) -> None:
-    async with media_host() as server, client_of(way, server) as client:
+    async with media_host() as server, client_of(way, server.url) as client:
         with respx.mock(using=using) as router:
             route = router.get(f"{server.url}/b.mp3").respond(200, content=SONG)
             path = await client.download(f"{server.url}/b.mp3", tmp_path / "b.mp3")
@@ -103,7 +86,7 @@ async def test_respx_answers_a_download(way: str, using: str, tmp_path: Path) ->
 async def test_pytest_httpx_answers_a_download(
     way: str, tmp_path: Path, httpx_mock: HTTPXMock
 ) -> None:
-    async with media_host() as server, client_of(way, server) as client:
+    async with media_host() as server, client_of(way, server.url) as client:
         httpx_mock.add_response(url=f"{server.url}/b.mp3", content=SONG)
         path = await client.download(f"{server.url}/b.mp3", tmp_path / "b.mp3")
     assert path.read_bytes() == SONG
@@ -112,12 +95,12 @@ async def test_pytest_httpx_answers_a_download(
     assert not server.asked
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WHOSE)
 async def test_vcr_records_a_download_and_plays_it(way: str, tmp_path: Path) -> None:
     cassette = str(tmp_path / "cassette.yaml")
     async with media_host() as server:
         for name in ("recorded", "played"):
-            async with client_of(way, server) as client:
+            async with client_of(way, server.url) as client:
                 with vcr.use_cassette(cassette):
                     path = await client.download(
                         f"{server.url}/moved.mp3", tmp_path / f"{name}.mp3"
@@ -126,7 +109,7 @@ async def test_vcr_records_a_download_and_plays_it(way: str, tmp_path: Path) -> 
     assert [asked.path for asked in server.asked] == ["/moved.mp3", "/a.mp3"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WHOSE)
 async def test_opentelemetry_sees_each_request_of_a_download(
     way: str, tmp_path: Path
 ) -> None:
@@ -136,7 +119,7 @@ async def test_opentelemetry_sees_each_request_of_a_download(
     instrumentor = HTTPX2ClientInstrumentor() if is_new else HTTPXClientInstrumentor()
     instrumentor.instrument(tracer_provider=tracers)
     try:
-        async with media_host() as server, client_of(way, server) as client:
+        async with media_host() as server, client_of(way, server.url) as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
     finally:
         instrumentor.uninstrument()
@@ -186,7 +169,7 @@ print(json.dumps([(span["op"], span["description"]) for span in spans]))
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WHOSE)
 async def test_sentry_sees_each_request_of_a_download(way: str, tmp_path: Path) -> None:
     """In a process of its own: what Sentry puts in httpx stays there."""
     async with media_host() as server:
@@ -217,7 +200,7 @@ async def test_event_hooks_hear_of_each_request_of_a_download(
 
     hooks = {"request": [on_request], "response": [on_response]}
     async with media_host() as server:
-        async with client_of(library, server, event_hooks=hooks) as client:
+        async with client_of(library, server.url, event_hooks=hooks) as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
     assert heard == ["/moved.mp3", 302, "/a.mp3", 200]
@@ -232,7 +215,7 @@ async def test_a_hook_may_read_the_file_itself(library: str, tmp_path: Path) -> 
 
     hooks = {"response": [on_response]}
     async with media_host() as server:
-        async with client_of(library, server, event_hooks=hooks) as client:
+        async with client_of(library, server.url, event_hooks=hooks) as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
     assert read == [0, len(SONG)]
@@ -248,7 +231,7 @@ async def test_a_hook_may_raise_for_what_is_no_success(
 
     hooks = {"response": [on_response]}
     async with media_host() as server:
-        async with client_of(library, server, event_hooks=hooks) as client:
+        async with client_of(library, server.url, event_hooks=hooks) as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
             assert path.read_bytes() == SONG
             with pytest.raises(NotFoundError):
@@ -269,7 +252,7 @@ async def test_what_is_mounted_for_the_media_host_brings_the_file(
 
     mounts = {"all://media.example": module.MockTransport(answer)}
     async with media_host() as server:
-        async with client_of(library, server, mounts=mounts) as client:
+        async with client_of(library, server.url, mounts=mounts) as client:
             url = "https://media.example/b.mp3"
             path = await client.download(url, tmp_path / "b.mp3")
             assert path.read_bytes() == SONG
@@ -279,7 +262,7 @@ async def test_what_is_mounted_for_the_media_host_brings_the_file(
     assert [asked.path for asked in server.asked] == ["/a.mp3"]
 
 
-@pytest.mark.parametrize("way", [*WAYS, "HTTP_PROXY"])
+@pytest.mark.parametrize("way", [*WHOSE, "HTTP_PROXY"])
 async def test_a_download_goes_through_the_proxy(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,9 +270,9 @@ async def test_a_download_goes_through_the_proxy(
         login = f"http://{LOGIN}@{place}"
         if way == "HTTP_PROXY":
             monkeypatch.setenv("HTTP_PROXY", login)
-            around = client_of("ours", server)
+            around = client_of("ours", server.url)
         else:
-            around = client_of(way, server, proxy=login)
+            around = client_of(way, server.url, proxy=login)
         async with around as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
         assert path.read_bytes() == SONG
@@ -300,7 +283,7 @@ async def test_a_download_goes_through_the_proxy(
         assert proxy.was_told_the_login()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WHOSE)
 async def test_a_download_goes_through_a_tunnel_of_https_proxy(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,16 +295,16 @@ async def test_a_download_goes_through_a_tunnel_of_https_proxy(
     file = said(200, SONG, "Content-Type: audio/mpeg")
     async with tls_service(theirs, says=file) as url, http_proxy() as (proxy, place):
         monkeypatch.setenv("HTTPS_PROXY", f"http://{LOGIN}@{place}")
-        async with client_of(way, Server(url), verify=ours) as client:
+        async with client_of(way, url, verify=ours) as client:
             path = await client.download(f"{url}/a.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
     assert proxy.asked == [f"CONNECT {url.removeprefix('https://')}"]
     assert proxy.was_told_the_login()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WHOSE)
 async def test_a_page_is_no_track_whoever_brings_it(way: str, tmp_path: Path) -> None:
-    async with media_host() as server, client_of(way, server) as client:
+    async with media_host() as server, client_of(way, server.url) as client:
         with pytest.raises(APIResponseError, match="sent text/html"):
             await client.download(f"{server.url}/page.mp3", tmp_path / "a.mp3")
     assert not (tmp_path / "a.mp3").exists()
