@@ -130,7 +130,6 @@ class PostgresStore:
 
     def _update(self, name: str, step: Step[T]) -> T:
         db = self._connection()
-        self._in_use.add(db)
         try:
             with db.transaction():
                 return self._replace(db, name, step)
@@ -159,17 +158,42 @@ class PostgresStore:
         return result
 
     def _connection(self) -> psycopg.Connection:
-        """The connection of this process; a forked child has one of its own."""
-        opened = self._opened
-        if opened is None or opened.closed or self._opened_by != os.getpid():
-            opened = psycopg.connect(
-                self._conninfo, autocommit=True, connect_timeout=CONNECTS_WITHIN
-            )
-            self._closer.detach()
-            self._closer = weakref.finalize(self, _close, opened, os.getpid())
+        """The connection of this process, now in use.
+
+        A forked child has one of its own.
+        """
+        with self._cutting:
+            opened, is_ours = self._opened, self._opened_by == os.getpid()
+            if opened is not None and is_ours and not opened.closed:
+                self._in_use.add(opened)
+                return opened
+        return self._keep(self._connected())
+
+    def _connected(self) -> psycopg.Connection:
+        opened = psycopg.connect(
+            self._conninfo, autocommit=True, connect_timeout=CONNECTS_WITHIN
+        )
+        try:
             opened.execute(SESSION)
             _make_table(opened)
+        except psycopg.Error:
+            opened.close()
+            raise
+        return opened
+
+    def _keep(self, opened: psycopg.Connection) -> psycopg.Connection:
+        """Use it from here on; another one is closed, unless its thread will do so.
+
+        There is another where a cancelled update was connecting as the next one began.
+        """
+        with self._cutting:
+            before, was_ours = self._opened, self._opened_by == os.getpid()
             self._opened, self._opened_by = opened, os.getpid()
+            self._in_use.add(opened)
+            self._closer.detach()
+            self._closer = weakref.finalize(self, _close, opened, os.getpid())
+            if before is not None and was_ours and before not in self._in_use:
+                before.close()
         return opened
 
 

@@ -187,8 +187,12 @@ async def test_a_connection_that_the_service_closed_is_replaced(whose: str) -> N
 
 @pytest.mark.parametrize("whose", ["our own", "httpx2"])
 async def test_reads_that_hang_block_no_create(whose: str) -> None:
+    all_hang = anyio.Event()
+
     async def answer(asked: Asked) -> bytes:
         if not asked.is_create:
+            if len(server.asked) == READS:
+                all_hang.set()
             await anyio.sleep_forever()
         return response(202, {"data": {"id": "gen_1", "status": "processing"}})
 
@@ -199,8 +203,9 @@ async def test_reads_that_hang_block_no_create(whose: str) -> None:
     ):
         for _ in range(READS + 5):
             group.start_soon(client.health)
-        await anyio.sleep(0.3)
-        assert len(server.asked) == READS
+        with anyio.fail_after(20):
+            await all_hang.wait()
         with anyio.fail_after(2):
             assert (await client.generations.create("x")).id == "gen_1"
+        assert len(server.asked) == READS + 1
         group.cancel_scope.cancel()

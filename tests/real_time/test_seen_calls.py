@@ -27,7 +27,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from benchmarks.proofs._matrix import scaled_lookup
 from finetuning_async import AsyncClient, RateLimitError, SubmissionUnknownError
-from finetuning_async._transport._concurrency import READS
 from tests._raw_server import (
     KEY,
     Asked,
@@ -310,29 +309,3 @@ async def test_a_create_that_the_tunnel_is_refused_was_not_sent(whose: str) -> N
     assert getattr(caught.value, "safe_to_retry", None) is True
     assert len(proxy.asked) == 2  # not sent, so tried again
     assert {head.split(" ")[0] for head in proxy.asked} == {"CONNECT"}
-
-
-async def test_reads_that_hang_hold_up_no_create() -> None:
-    """By the real clock: all places of reads are taken, those of creates are not."""
-    all_hang, reads = anyio.Event(), 0
-
-    async def answer(asked: Asked) -> bytes:
-        nonlocal reads
-        if asked.is_create:
-            return created(row(asked, 1))
-        reads += 1
-        if reads == READS:
-            all_hang.set()
-        await anyio.sleep_forever()
-        raise AssertionError("unreachable")
-
-    async with serving(answer) as server:
-        client = AsyncClient(KEY, base_url=server.url, rate_limits=None)
-        async with client, anyio.create_task_group() as group:
-            for _ in range(READS + 1):
-                group.start_soon(client.me)
-            await all_hang.wait()
-            with anyio.fail_after(2):
-                await client.generations.create("a song")
-            group.cancel_scope.cancel()
-        assert reads == READS
