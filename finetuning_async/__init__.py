@@ -54,16 +54,16 @@ if TYPE_CHECKING:
     from finetuning_async._errors import (
         WebhookVerificationError as WebhookVerificationError,
     )
-    from finetuning_async._events import CreateUnknown as CreateUnknown
     from finetuning_async._events import Event as Event
-    from finetuning_async._events import GateClosed as GateClosed
     from finetuning_async._events import GenerationAccepted as GenerationAccepted
     from finetuning_async._events import GenerationEnded as GenerationEnded
+    from finetuning_async._events import RateLimited as RateLimited
+    from finetuning_async._events import RateLimitWaited as RateLimitWaited
     from finetuning_async._events import RequestFailed as RequestFailed
     from finetuning_async._events import RequestSent as RequestSent
     from finetuning_async._events import ResponseReceived as ResponseReceived
     from finetuning_async._events import RetryScheduled as RetryScheduled
-    from finetuning_async._events import TurnAwaited as TurnAwaited
+    from finetuning_async._events import SubmissionUnknown as SubmissionUnknown
     from finetuning_async._generate_many import Outcomes as Outcomes
     from finetuning_async._limiter import LocalRateLimiter as LocalRateLimiter
     from finetuning_async._models import Account as Account
@@ -97,8 +97,8 @@ if TYPE_CHECKING:
     from finetuning_async._types import Status as Status
     from finetuning_async._types import Track as Track
     from finetuning_async._version import __version__ as __version__
-    from finetuning_async._wire import AnswerFacts as AnswerFacts
     from finetuning_async._wire import RawResponse as RawResponse
+    from finetuning_async._wire import ResponseFacts as ResponseFacts
 
 __all__ = [
     "APIConnectionError",
@@ -106,7 +106,6 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "Account",
-    "AnswerFacts",
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
@@ -114,10 +113,8 @@ __all__ = [
     "BulkFailure",
     "BulkResult",
     "ClientClosedError",
-    "CreateUnknown",
     "Event",
     "FinetuningError",
-    "GateClosed",
     "Generation",
     "GenerationAccepted",
     "GenerationEnded",
@@ -147,21 +144,24 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RateLimitStatus",
+    "RateLimitWaited",
+    "RateLimited",
     "RateLimiter",
     "RateLimits",
     "RatePermit",
     "RawResponse",
     "RequestFailed",
     "RequestSent",
+    "ResponseFacts",
     "ResponseReceived",
     "RetryScheduled",
     "SoundEffect",
     "SoundEffectRequest",
     "SoundEffects",
     "Status",
+    "SubmissionUnknown",
     "SubmissionUnknownError",
     "Track",
-    "TurnAwaited",
     "WaitTimeoutError",
     "WebhookVerificationError",
     "__version__",
@@ -174,7 +174,7 @@ _HOMES: "Final" = {
     "APIStatusError": "_errors",
     "APITimeoutError": "_errors",
     "Account": "_models",
-    "AnswerFacts": "_wire",
+    "ResponseFacts": "_wire",
     "AsyncClient": "_client",
     "AuthenticationError": "_errors",
     "BadRequestError": "_errors",
@@ -182,10 +182,10 @@ _HOMES: "Final" = {
     "BulkFailure": "_models",
     "BulkResult": "_models",
     "ClientClosedError": "_errors",
-    "CreateUnknown": "_events",
+    "SubmissionUnknown": "_events",
     "Event": "_events",
     "FinetuningError": "_errors",
-    "GateClosed": "_events",
+    "RateLimited": "_events",
     "Generation": "_models",
     "GenerationAccepted": "_events",
     "GenerationEnded": "_events",
@@ -229,7 +229,7 @@ _HOMES: "Final" = {
     "Status": "_types",
     "SubmissionUnknownError": "_errors",
     "Track": "_types",
-    "TurnAwaited": "_events",
+    "RateLimitWaited": "_events",
     "WaitTimeoutError": "_errors",
     "WebhookVerificationError": "_errors",
     "__version__": "_version",

@@ -15,14 +15,14 @@ from finetuning_async._errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from finetuning_async._lists import Lists
+    from finetuning_async._lists import ListingHealth
     from finetuning_async._models import Page
     from finetuning_async._next_read import Read
     from finetuning_async._types import Family
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
 
 
-class Absentees:
+class MissingTracks:
     """Tracks that are not there, by their ``GET``.
 
     Args:
@@ -33,7 +33,7 @@ class Absentees:
         sweeps: The whole lists, as they are read for them.
     """
 
-    def __init__(self, watched: WatchList, lists: Lists) -> None:
+    def __init__(self, watched: WatchList, lists: ListingHealth) -> None:
         self._list = watched
         self._lists = lists
         self.sweeps = Sweeps()

@@ -11,15 +11,15 @@ from finetuning_async._models import Generation, SoundEffect
 
 if TYPE_CHECKING:
     from finetuning_async._errors import APIStatusError
-    from finetuning_async._order import Created, Order
-    from finetuning_async._wire import Answer
+    from finetuning_async._order import Created, Submission
+    from finetuning_async._wire import Response
 
 NOT_OURS: Final = frozenset({408, 499})
 """4xx that a proxy sends after the service may have begun to work: its own timeout
 (RFC 9110, section 15.5.9), and nginx's "client closed request"."""
 
 
-def is_refusal(answer: Answer, error: APIStatusError) -> bool:
+def is_refusal(answer: Response, error: APIStatusError) -> bool:
     """Whether it is a well-formed 4xx: the service's own word that nothing was done."""
     return (
         400 <= answer.status < 500
@@ -28,7 +28,7 @@ def is_refusal(answer: Answer, error: APIStatusError) -> bool:
     )
 
 
-def read_acceptance(order: Order, answer: Answer) -> Created:
+def read_acceptance(order: Submission, answer: Response) -> Created:
     """The accepted state: all of it, or at least the id.
 
     Raises:
@@ -59,13 +59,13 @@ def seed_of(track: Created) -> int | None:
     return track.parameters.seed if isinstance(track, Generation) else None
 
 
-def accepted_by(order: Order) -> Created:
+def accepted_by(order: Submission) -> Created:
     """The accepted state of an order that has one."""
     assert order.accepted is not None  # noqa: S101 - `_tell` has set it
     return order.accepted
 
 
-async def hand_over(order: Order) -> None:
+async def hand_over(order: Submission) -> None:
     """Call `on_submitted`; what it raises is its caller's to see."""
     if order.on_submitted is None:
         return
@@ -76,4 +76,4 @@ async def hand_over(order: Order) -> None:
             await told
     except Exception as error:  # not to be taken for one of ours
         error.add_note(f"raised by on_submitted; {track.id} was accepted")
-        order.complaint = error
+        order.callback_error = error

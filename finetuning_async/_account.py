@@ -13,11 +13,11 @@ import logging
 import random
 from typing import TYPE_CHECKING, TypeAlias
 
-from finetuning_async._doubts import Doubts
+from finetuning_async._doubts import HeaderWarnings
 from finetuning_async._inflight import InFlight
 from finetuning_async._limiter import Limiter
 from finetuning_async._loop_handle import LoopHandle
-from finetuning_async._one_by_one import OneByOne
+from finetuning_async._one_by_one import KeyedLock
 from finetuning_async._poller import Poller
 from finetuning_async._process_limiter import ProcessLimiter
 from finetuning_async._rate_limits import RateLimits
@@ -37,7 +37,7 @@ rng = random.SystemRandom()
 child."""
 
 
-class Account:
+class AccountState:
     """The shared state of one account in one event loop.
 
     Args:
@@ -49,9 +49,9 @@ class Account:
         self.limits = limits
         self.limiter: RateLimiter = limiter
         self.clock: ServerClock = ServerClock()
-        self.doubts: Doubts = Doubts()
+        self.doubts: HeaderWarnings = HeaderWarnings()
         self.inflight: InFlight = InFlight()
-        self.one_by_one: OneByOne = OneByOne()
+        self.one_by_one: KeyedLock = KeyedLock()
         self.concurrency: Concurrency = Concurrency()
         reads = (limits or RateLimits()).reads
         self.poller: Poller = Poller(
@@ -76,7 +76,7 @@ class Account:
         limiter: RateLimiter | None,
         *,
         is_given: bool = False,
-    ) -> Account:
+    ) -> AccountState:
         """The account of a key in the running event loop; made if need be.
 
         Args:
@@ -88,7 +88,7 @@ class Account:
             is_given: Whether the HTTP client is the caller's.
         """
         kept = LoopHandle.of_this_loop().kept
-        accounts: dict[_Key, Account] = kept.setdefault("accounts", {})
+        accounts: dict[_Key, AccountState] = kept.setdefault("accounts", {})
         name = (base_url, key.digest, limits is None)
         account = accounts.get(name)
         if account is None:

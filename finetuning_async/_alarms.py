@@ -31,7 +31,7 @@ class Sleeper(Protocol):
 S = TypeVar("S", bound=Sleeper)
 
 
-class Alarms(Generic[S]):
+class TimerHeap(Generic[S]):
     """At most one alarm for each waiter."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Alarms(Generic[S]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
-    def ring(self, now: float) -> Iterator[S]:
+    def expire_deadlines(self, now: float) -> Iterator[S]:
         """Take out everybody whose time has come."""
         while self.first() <= now:
             waiter = heapq.heappop(self._heap)[2]

@@ -28,7 +28,7 @@ from finetuning_async._errors import (
 from finetuning_async._rate_codes import is_free, is_queue_full
 from finetuning_async._secrets import scrub, scrub_json
 from finetuning_async._values import http_date, identifier, number, text
-from finetuning_async._wire import LONGEST_BODY, Answer, AnswerFacts, believed_pause
+from finetuning_async._wire import LONGEST_BODY, Response, ResponseFacts, believed_pause
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -73,7 +73,9 @@ def decode(content: bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def unreadable(answer: Answer | None, wrong: str, path: str = "$") -> APIResponseError:
+def unreadable(
+    answer: Response | None, wrong: str, path: str = "$"
+) -> APIResponseError:
     """The error for what is not what it should be, with a hint of what came instead."""
     if answer is None:
         return APIResponseError(
@@ -88,7 +90,7 @@ def unreadable(answer: Answer | None, wrong: str, path: str = "$") -> APIRespons
     )
 
 
-def too_long(answer: Answer) -> APIResponseError:
+def too_long(answer: Response) -> APIResponseError:
     """The error for a body that was not read to its end."""
     return unreadable(answer, f"longer than {LONGEST_BODY // 2**20} MiB")
 
@@ -102,7 +104,7 @@ def _hint(content: bytes, length: int = _HINT) -> str:
     return shown if len(shown) <= length else shown[: length - 3] + "..."
 
 
-def json_of(answer: Answer) -> Any:
+def json_of(answer: Response) -> Any:
     """Parse the body of an answer.
 
     Raises:
@@ -117,7 +119,7 @@ def json_of(answer: Answer) -> Any:
     raise unreadable(answer, "no JSON")
 
 
-def data_of(answer: Answer) -> tuple[Any, str]:
+def data_of(answer: Response) -> tuple[Any, str]:
     """What is inside the ``data`` envelope, which not every answer has (Q9).
 
     Returns:
@@ -132,7 +134,7 @@ def data_of(answer: Answer) -> tuple[Any, str]:
     return body, "$"
 
 
-def accepted_id(answer: Answer) -> str | None:
+def accepted_id(answer: Response) -> str | None:
     """The id in the answer to a create, whatever else is odd about it.
 
     A body that was cut short still names it when the id came first.
@@ -152,7 +154,7 @@ def accepted_id(answer: Answer) -> str | None:
 
 
 def not_about(
-    answer: Answer, asked: str, others: Container[str]
+    answer: Response, asked: str, others: Container[str]
 ) -> APIResponseError | None:
     """The error for an answer that shows another id than the one asked for.
 
@@ -178,7 +180,7 @@ def not_about(
     )
 
 
-def _error_of(answer: Answer) -> dict[str, Any]:
+def _error_of(answer: Response) -> dict[str, Any]:
     """The ``error`` object of an answer; empty if there is none to be read."""
     if answer.is_cut:
         return {}
@@ -191,7 +193,7 @@ def _error_of(answer: Answer) -> dict[str, Any]:
 
 
 def status_error(
-    answer: Answer, *, idempotent: bool, generation_id: str | None = None
+    answer: Response, *, idempotent: bool, generation_id: str | None = None
 ) -> APIStatusError:
     """The error for an answer that says no.
 
@@ -240,7 +242,7 @@ def _is_safe(status: int, code: str | None, *, idempotent: bool) -> bool:
     return idempotent and (status == 429 or status >= 500)
 
 
-def _message(answer: Answer, error: dict[str, Any]) -> str:
+def _message(answer: Response, error: dict[str, Any]) -> str:
     if answer.is_redirect:
         return _redirected(answer)
     said = text(error.get("message"))
@@ -251,7 +253,7 @@ def _message(answer: Answer, error: dict[str, Any]) -> str:
     return _hint(answer.content, _MESSAGE)
 
 
-def _redirected(answer: Answer) -> str:
+def _redirected(answer: Response) -> str:
     to = "redirected, but not to where"
     if "location" in answer.headers:
         to = f"redirected to Location: {scrub(answer.headers['location'])[:_MESSAGE]}"
@@ -261,7 +263,7 @@ def _redirected(answer: Answer) -> str:
     )
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(answer: Response) -> float | None:
     """Seconds that an answer asks to wait, believed or not: body first, header second.
 
     The body's ``error.retryAfter`` counts when it is above zero (Q15). The header may
@@ -271,11 +273,11 @@ def retry_after(answer: Answer) -> float | None:
     return _asked_pause(answer, _error_of(answer))
 
 
-def _retry_after(answer: Answer, error: dict[str, Any]) -> float | None:
+def _retry_after(answer: Response, error: dict[str, Any]) -> float | None:
     return believed_pause(_asked_pause(answer, error))
 
 
-def _asked_pause(answer: Answer, error: dict[str, Any]) -> float | None:
+def _asked_pause(answer: Response, error: dict[str, Any]) -> float | None:
     said = _delay(error.get("retryAfter"))
     if said is not None and said > 0:
         return said
@@ -306,12 +308,12 @@ def _until(then: dt.datetime | None, now: dt.datetime | None) -> float | None:
     return max(0.0, (then - now).total_seconds())
 
 
-def server_date(answer: Answer) -> dt.datetime | None:
+def server_date(answer: Response) -> dt.datetime | None:
     """The ``Date`` of an answer (aware, UTC), in whole seconds; `None` if absent."""
     return http_date(answer.headers.get("date"))
 
 
-def answer_facts(answer: Answer) -> AnswerFacts:
+def response_facts(answer: Response) -> ResponseFacts:
     """What an answer says about the limits; what cannot be true is left out."""
     headers = answer.headers
     limit = _count(headers.get("x-ratelimit-limit")) or None
@@ -321,10 +323,10 @@ def answer_facts(answer: Answer) -> AnswerFacts:
     if limit is not None and remaining is not None and remaining > limit:
         remaining = None
     if answer.status < 400:
-        return AnswerFacts(status=answer.status, limit=limit, remaining=remaining)
+        return ResponseFacts(status=answer.status, limit=limit, remaining=remaining)
     error = _error_of(answer)
     asks = answer.status in (429, 503)
-    return AnswerFacts(
+    return ResponseFacts(
         status=answer.status,
         code=text(error.get("code")),
         limit=limit,
@@ -333,7 +335,7 @@ def answer_facts(answer: Answer) -> AnswerFacts:
     )
 
 
-def has_no_limit(answer: Answer) -> bool:
+def has_no_limit(answer: Response) -> bool:
     """Whether it names a limit below 1, at which nothing could ever be asked."""
     limit = number(answer.headers.get("x-ratelimit-limit"))
     return limit is not None and limit < 1

@@ -14,7 +14,7 @@ from finetuning_async._defaults import MAX_RETRIES, MAX_RETRY_WAIT, READ_TIMEOUT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._log_setup import set_up_logging
 from finetuning_async._rate_limits import DEFAULT_LIMITS
-from finetuning_async._shield import carried_to_its_end
+from finetuning_async._shield import run_to_completion
 from finetuning_async._track_methods import TrackMethods
 from finetuning_async._transport import DEFAULT_TIMEOUT
 
@@ -127,7 +127,7 @@ class AsyncClient(TrackMethods):
     ) -> None:
         from finetuning_async._session import OpenCalls
         from finetuning_async._settings import Settings, read_secrets
-        from finetuning_async._transport import Connecting, Pool
+        from finetuning_async._transport import ClientPool, ConnectionConfig
 
         set_up_logging()
         secrets: dict[str, Any] = {
@@ -139,10 +139,10 @@ class AsyncClient(TrackMethods):
         wrong = read_secrets(secrets)
         if wrong is not None:
             raise InvalidRequestError.hidden(*wrong)
-        connecting = Connecting(
+        connecting = ConnectionConfig(
             proxy=secrets.pop("proxy"), verify=verify, trust_env=trust_env
         )
-        self._pool = Pool(http_client, connecting)
+        self._pool = ClientPool(http_client, connecting)
         self._calls = OpenCalls()
         self._begin(
             Settings(
@@ -164,10 +164,10 @@ class AsyncClient(TrackMethods):
             Playlists,
             SoundEffects,
         )
-        from finetuning_async._session import Loop
+        from finetuning_async._session import BoundLoop
 
         self._settings = settings
-        self._loop = Loop()
+        self._loop = BoundLoop()
         self._bound: Session | None = None
         self.generations: Generations = Generations(self._session)
         self.instrumentals: Instrumentals = Instrumentals(self._session)
@@ -214,7 +214,7 @@ class AsyncClient(TrackMethods):
         """
         if self._calls.is_closed:
             return
-        await carried_to_its_end(self._close)
+        await run_to_completion(self._close)
 
     async def _end_calls(self, patience: float) -> None:
         """Begin to close: no call begins, waits and creates end, and soon the rest.
@@ -295,7 +295,7 @@ class AsyncClient(TrackMethods):
         call = Call(method="GET", path="/health", route="health", needs_key=False)
         return _parsing.health(await self._session().ask(call, timeout, max_retries))
 
-    def notice(self, generation_id: str) -> None:
+    def mark_changed(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.
 
         If nobody waits for it yet, that is remembered for a minute, and costs nothing.
@@ -303,10 +303,10 @@ class AsyncClient(TrackMethods):
         Args:
             generation_id: Its id.
         """
-        self._session().account.poller.notice(generation_id)
+        self._session().account.poller.mark_changed(generation_id)
 
-    async def tell_others(self) -> None:
-        """Tell the other processes of the account what `notice` was told here.
+    async def publish_changes(self) -> None:
+        """Tell the other processes of the account what `mark_changed` was told here.
 
         It does nothing unless they share their polling, as they do with
         ``rate_limiter="shared"``, a `finetuning_async.redis.RedisRateLimiter` or a
@@ -314,8 +314,8 @@ class AsyncClient(TrackMethods):
         soon as somebody waits for a track here.
 
         Example:
-            client.notice("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")
-            await client.tell_others()
+            client.mark_changed("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")
+            await client.publish_changes()
         """
         await self._session().account.poller.tell()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from finetuning_async._places import Place
+    from finetuning_async._places import TargetPath
 
 PIECE: Final[int] = getattr(select, "PIPE_BUF", 4096)
 """Bytes that a pipe takes without making us wait, when it takes any (poll(2))."""
@@ -38,7 +38,7 @@ NOBODY_READS: Final = 0.05
 """Seconds after which is looked again whether somebody has opened a pipe to read."""
 
 
-class Delivery:
+class Placement:
     """A whole file on its way to its place.
 
     Args:
@@ -46,7 +46,7 @@ class Delivery:
         place: Where it goes.
     """
 
-    def __init__(self, part: Path, place: Place) -> None:
+    def __init__(self, part: Path, place: TargetPath) -> None:
         self._part = part
         self._place = place
         self._number: int | None = None
@@ -182,7 +182,7 @@ def replace(part: Path, path: Path) -> None:
         OSError: It cannot be put there.
     """
     try:
-        delivery = Delivery(part, look(path))
+        delivery = Placement(part, look(path))
     except InvalidRequestError as error:
         raise OSError(str(error)) from None
     try:

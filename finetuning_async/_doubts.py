@@ -15,12 +15,12 @@ from finetuning_async._answers import has_no_limit, retry_after
 from finetuning_async._wire import LONGEST_PAUSE
 
 if TYPE_CHECKING:
-    from finetuning_async._wire import Answer
+    from finetuning_async._wire import Response
 
 logger = logging.getLogger("finetuning_async")
 
 
-class Doubts:
+class HeaderWarnings:
     """What was said already, of one account."""
 
     __slots__ = ("_told",)
@@ -28,7 +28,7 @@ class Doubts:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def about(self, answer: Answer) -> None:
+    def about(self, answer: Response) -> None:
         """Warn of what an answer says and is not believed, unless that was done."""
         if has_no_limit(answer):
             said = answer.headers["x-ratelimit-limit"][:40]

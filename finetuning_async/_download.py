@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from finetuning_async import _report
-from finetuning_async._delivery import Delivery
+from finetuning_async._delivery import Placement
 from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
@@ -26,10 +26,10 @@ from finetuning_async._errors import (
     InvalidRequestError,
 )
 from finetuning_async._places import look
-from finetuning_async._retry import Repeatable
-from finetuning_async._target_file import MOST_CHUNKS, TargetFile
+from finetuning_async._retry import RetryableFailure
+from finetuning_async._target_file import MOST_CHUNKS, AtomicFile
 from finetuning_async._threads import in_thread
-from finetuning_async._transport import OtherFileError, Version
+from finetuning_async._transport import FileChangedError, FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class Download:
         self._on_progress = on_progress
         self._hook = hook
         self.done = 0
-        self._version = Version()
+        self._version = FileVersion()
 
     async def to(self, path: Path, *, deadline: float = inf) -> Path:
         """Download to a file.
@@ -92,11 +92,11 @@ class Download:
             APIResponseError: What came is no track.
             OSError: It could not be written.
         """
-        target = TargetFile(path)
+        target = AtomicFile(path)
         try:
             try:
                 await self._attempt(target)
-            except Repeatable as first:
+            except RetryableFailure as first:
                 await self._retry.again(
                     first,
                     lambda: self._attempt(target),
@@ -107,17 +107,17 @@ class Download:
             target.discard()
         return path
 
-    async def _attempt(self, target: TargetFile) -> None:
+    async def _attempt(self, target: AtomicFile) -> None:
         try:
             broken = await self._fetch(target)
-        except OtherFileError:  # cannot come of a request for all of it
+        except FileChangedError:  # cannot come of a request for all of it
             self.done = 0
             broken = await self._fetch(target)
         if broken is not None:
-            raise Repeatable(broken)
+            raise RetryableFailure(broken)
 
     async def _fetch(
-        self, target: TargetFile
+        self, target: AtomicFile
     ) -> APIConnectionError | APIStatusError | None:
         """Fetch what is not there yet.
 
@@ -125,7 +125,7 @@ class Download:
             What broke it, if something did that may pass.
 
         Raises:
-            OtherFileError: The rest of what is there is not to be had any more.
+            FileChangedError: The rest of what is there is not to be had any more.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -142,7 +142,7 @@ class Download:
             return await self._copy(media, target)
 
     async def _copy(
-        self, media: MediaStream, target: TargetFile
+        self, media: MediaStream, target: AtomicFile
     ) -> APIConnectionError | None:
         """Take what comes; a thread writes it, batch by batch.
 
@@ -213,7 +213,7 @@ async def put(part: Path, path: Path) -> Path:
         InvalidRequestError: No file can be written there.
         OSError: It could not be written, or nobody reads it any more.
     """
-    delivery = Delivery(part, await in_thread(look, path))
+    delivery = Placement(part, await in_thread(look, path))
     try:
         await _in_place(delivery.go_on)
     finally:

@@ -154,7 +154,7 @@ class RetryScheduled:
 
 
 @attrs.frozen(kw_only=True)
-class TurnAwaited:
+class RateLimitWaited:
     """A request had to wait for its turn, and has it now.
 
     Attributes:
@@ -167,7 +167,7 @@ class TurnAwaited:
 
     Example:
         def on_event(event):
-            if isinstance(event, TurnAwaited):
+            if isinstance(event, RateLimitWaited):
                 print(event.path, "waited", event.duration, "s for", event.budget)
 
         client = AsyncClient(on_event=on_event)
@@ -182,7 +182,7 @@ class TurnAwaited:
 
 
 @attrs.frozen(kw_only=True)
-class GateClosed:
+class RateLimited:
     """A 429 closed the gate of a budget: everything of it waits.
 
     Attributes:
@@ -194,7 +194,7 @@ class GateClosed:
 
     Example:
         def on_event(event):
-            if isinstance(event, GateClosed):
+            if isinstance(event, RateLimited):
                 print("all", event.budget, "wait for", event.duration, "s")
 
         client = AsyncClient(on_event=on_event)
@@ -276,7 +276,7 @@ class GenerationEnded:
 
 
 @attrs.frozen(kw_only=True)
-class CreateUnknown:
+class SubmissionUnknown:
     """A create may have been accepted, and its answer is lost.
 
     It is told twice at most: when the answer is lost and the track is looked for, and
@@ -292,7 +292,7 @@ class CreateUnknown:
 
     Example:
         def on_event(event):
-            if isinstance(event, CreateUnknown) and event.given_up:
+            if isinstance(event, SubmissionUnknown) and event.given_up:
                 print("look for seed", event.seed, "or one of", event.candidates)
 
         client = AsyncClient(on_event=on_event)
@@ -311,11 +311,11 @@ Event: TypeAlias = (
     | ResponseReceived
     | RequestFailed
     | RetryScheduled
-    | TurnAwaited
-    | GateClosed
+    | RateLimitWaited
+    | RateLimited
     | GenerationAccepted
     | GenerationEnded
-    | CreateUnknown
+    | SubmissionUnknown
 )
 """Whatever an `on_event` callback is given.
 

@@ -23,7 +23,7 @@ ITS_OWN_FIRST: Final = 0.98
 """Share of the time left after which httpcore is to give up connecting by itself."""
 
 
-class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not an error
+class NoResponse(Exception):  # noqa: N818 - evidence on its way to an error, not an error
     """A request got no answer.
 
     Attributes:
@@ -54,7 +54,7 @@ class NoAnswer(Exception):  # noqa: N818 - evidence on its way to an error, not 
         )
 
 
-class Withdrawn(Exception):  # noqa: N818 - never leaves the transport
+class SendAborted(Exception):  # noqa: N818 - never leaves the transport
     """The caller left before the first byte did."""
 
 
@@ -62,7 +62,7 @@ def _nothing() -> None:
     """Nobody is to be told."""
 
 
-class Trace:
+class SendTracker:
     """Notes whether the request's first byte was handed to the network.
 
     Args:
@@ -139,7 +139,7 @@ class Trace:
             Withdrawn: It is not wanted any more.
         """
         if not self._still_wanted():
-            raise Withdrawn("the caller left before it was sent")
+            raise SendAborted("the caller left before it was sent")
         self.left, self.opened = True, None
         self._on_first_byte()
 

@@ -27,7 +27,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
 
 PATIENCE = 5 / 60
 """Share of a period to wait for an answer before one more request asks: 5 s."""
@@ -37,7 +37,7 @@ SINGLY = 4
 take 13 % longer than they need on a fixed window, even without a margin."""
 
 
-class FirstNews:
+class RemainingCredit:
     """Credit, proved by answers.
 
     Args:
@@ -102,11 +102,11 @@ class FirstNews:
         return made
 
     @property
-    def hears(self) -> bool:
+    def has_headers(self) -> bool:
         """Whether answers say what is left."""
         return self._hears
 
-    def sent(self, ticket: Ticket) -> None:
+    def sent(self, ticket: Reservation) -> None:
         """A request goes out."""
         self._in_flight += 1
         ticket.on_credit = 1 <= self.credit(ticket.sent_at) < inf
@@ -114,17 +114,17 @@ class FirstNews:
         self._last_number, self._last_sent_at = ticket.number, ticket.sent_at
         self.was_refused = False
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
 
-    def abandoned(self, ticket: Ticket, now: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float) -> None:
         """Its answer will not be read."""
         self._in_flight -= 1
 
     def answered(
         self,
-        ticket: Ticket,
+        ticket: Reservation,
         now: float,
         remaining: int | None,
         *,
@@ -152,7 +152,7 @@ class FirstNews:
         self._credit = max(self._credit, self._proved(ticket, remaining))
         self._expires = max(self._expires, ticket.sent_at + self._per)
 
-    def refused(self, ticket: Ticket | None = None) -> None:
+    def refused(self, ticket: Reservation | None = None) -> None:
         """A 429 says that there was no room at all.
 
         Args:
@@ -179,13 +179,13 @@ class FirstNews:
         """When the next request may go out: `now` or later."""
         if self.credit(now) >= 1 or self._in_flight == 0:
             return now
-        return self.patience(now)
+        return self.next_probe(now)
 
-    def patience(self, now: float) -> float:
+    def next_probe(self, now: float) -> float:
         """When the last request has been waited for long enough: `now` or later."""
         return max(now, self._last_sent_at + self._per * PATIENCE)
 
-    def _proved(self, ticket: Ticket, remaining: int | None) -> float:
+    def _proved(self, ticket: Reservation, remaining: int | None) -> float:
         if remaining is None:
             return inf
         if self._was_misled:

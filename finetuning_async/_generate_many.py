@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from finetuning_async._models import Generation, SoundEffect
-    from finetuning_async._order import Order
+    from finetuning_async._order import Submission
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown, UpdateCallback
 
@@ -231,7 +231,7 @@ class Outcomes(AsyncIterator[Outcome]):
                 if inspect.isawaitable(told):
                     await told
 
-        order: Order | None = None
+        order: Submission | None = None
         try:
             task_status.started()  # first here, first in line
             order = self._session.order(request, on_submitted=note, **self._order)
@@ -243,7 +243,7 @@ class Outcomes(AsyncIterator[Outcome]):
         finally:
             self._slots.release()
 
-    def _leave_in_doubt(self, request: AnyRequest, order: Order) -> None:
+    def _leave_in_doubt(self, request: AnyRequest, order: Submission) -> None:
         """Keep what the block was left with, if it may be paid."""
         error = self._session.in_doubt(order, "generate_many was left")
         if error is not None:

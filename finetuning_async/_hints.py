@@ -23,7 +23,7 @@ worker processes half of the webhooks land in the other one, and five in a row h
 in 32 times."""
 
 
-class Hints:
+class WebhookHints:
     """The hints of one account in one process."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ import attrs
 
 from finetuning_async._events import GenerationEnded
 from finetuning_async._hook import Hook
-from finetuning_async._queue_gate import QueueGate
+from finetuning_async._queue_gate import QueueCapacity
 from finetuning_async._secrets import scrub
 from finetuning_async._types import Kind
 
@@ -56,7 +56,7 @@ class Claim:
 
 
 @attrs.frozen(kw_only=True)
-class UnderWay:
+class TrackInProgress:
     """An accepted track that has not been seen to end.
 
     Attributes:
@@ -76,7 +76,7 @@ class UnderWay:
     claim: Claim | None = None
 
 
-class Ticket:
+class QueueSlot:
     """A place in the line before the queue gate.
 
     Attributes:
@@ -113,11 +113,11 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self.under_way: dict[str, UnderWay] = {}
+        self.under_way: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
-        self._gate = QueueGate()
-        self._line: deque[Ticket] = deque()
+        self._gate = QueueCapacity()
+        self._line: deque[QueueSlot] = deque()
         self._claims: OrderedDict[str, Claim | None] = OrderedDict()
         self._listed: OrderedDict[str, float] = OrderedDict()
         self._ends: OrderedDict[str, None] = OrderedDict()
@@ -183,14 +183,14 @@ class InFlight:
         """Whether a create with this seed is on its way."""
         return seed is not None and (kind, seed) in self._open_seeds
 
-    def stand_in_line(self, ticket: Ticket, *, first: bool = False) -> None:
+    def stand_in_line(self, ticket: QueueSlot, *, first: bool = False) -> None:
         """Queue for the gate; one that was refused goes first."""
         if first:
             self._line.appendleft(ticket)
         else:
             self._line.append(ticket)
 
-    def opens(self, ticket: Ticket) -> float:
+    def opens(self, ticket: QueueSlot) -> float:
         """When a ticket may enter: ``-inf`` for now, or a time of the loop's clock.
 
         ``inf`` means that only an answer, an end or a departure can tell.
@@ -211,25 +211,25 @@ class InFlight:
         opens = self._gate.opens(0)
         return -inf if self.under_way or opens == inf else opens
 
-    def enter(self, ticket: Ticket) -> None:
+    def enter(self, ticket: QueueSlot) -> None:
         """Pass the gate; end it with `accepted`, `refused` or `not_entered`."""
         self._line.remove(ticket)
         self._gate.entered()
         self._wake_next()
 
-    def leave_line(self, ticket: Ticket) -> None:
+    def leave_line(self, ticket: QueueSlot) -> None:
         """Give the place up; the next in line moves on."""
         self._line.remove(ticket)
         self._wake_next()
 
-    def accepted(self, track_id: str, track: UnderWay) -> None:
+    def accepted(self, track_id: str, track: TrackInProgress) -> None:
         """A create was taken: its id is claimed and under way."""
         self._forget_before(track.accepted_at - LONGEST_TRACK)
         self.adopted(track_id, track)
         self._gate.accepted(len(self.under_way))
         self._wake_next()
 
-    def adopted(self, track_id: str, track: UnderWay) -> None:
+    def adopted(self, track_id: str, track: TrackInProgress) -> None:
         """A lost create was found again; it left the gate when it was lost."""
         self.claim(track_id, track.claim)
         self.under_way[track_id] = track
@@ -254,7 +254,9 @@ class InFlight:
         if self.under_way.pop(track_id, None) is not None:
             self._wake_next()
 
-    def saw_end(self, track: AnyTrack, watchers: Iterable[Hook | None] = ()) -> None:
+    def observe_final(
+        self, track: AnyTrack, watchers: Iterable[Hook | None] = ()
+    ) -> None:
         """A track was seen to have ended; that is told once.
 
         Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 from anyio.lowlevel import current_token
 
-from finetuning_async._line import LocalLine
+from finetuning_async._line import LocalWaitQueue
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_codes import budget_of, is_rate_refusal
 from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
@@ -24,11 +24,11 @@ from finetuning_async._rate_limits import DEFAULT_LIMITS, RateLimits, RateLimitS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async._line import Line
+    from finetuning_async._line import WaitQueue
     from finetuning_async._rate_limits import SupportsRateLimits
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._wire import ResponseFacts, Route
 
-    Leases: TypeAlias = tuple[tuple[Line, Any], ...]
+    Leases: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
 
 BUDGETS: Final = ("creates", "reads")
 
@@ -49,7 +49,7 @@ class Permit:
         self,
         route: Route,
         leases: Leases,
-        settle: Callable[[Route, Leases, AnswerFacts], None],
+        settle: Callable[[Route, Leases, ResponseFacts], None],
     ) -> None:
         self._settle = settle
         self._route = route
@@ -59,7 +59,7 @@ class Permit:
         state = "out" if self._leases else "ended"
         return f"<Permit {self._route}: {state}>"
 
-    def answered(self, facts: AnswerFacts) -> None:
+    def answered(self, facts: ResponseFacts) -> None:
         """The response was read to its end; it arrived now."""
         leases, self._leases = self._leases, ()
         if leases:
@@ -111,7 +111,7 @@ class Limiter:
         self._settled: dict[Route, Route] = {}
         self._loop: object = None
         self._now: Callable[[], float] = anyio.current_time
-        self._lines: dict[Route, Line] = {}
+        self._lines: dict[Route, WaitQueue] = {}
 
     def __repr__(self) -> str:
         lines = ", ".join(f"{name}: {line!r}" for name, line in self._lines.items())
@@ -129,7 +129,7 @@ class Limiter:
     def _try(self, route: Route, *, first: bool) -> Permit | None:
         lines = self._lines_of(route)
         now = self._now()
-        leases: list[tuple[Line, Any]] = []
+        leases: list[tuple[WaitQueue, Any]] = []
         for line in lines:
             ticket = line.try_take(now, first=first)
             if ticket is None:
@@ -160,7 +160,7 @@ class Limiter:
         if permit is not None:
             return permit
         pause = self._max_pause if max_pause is None else max_pause
-        leases: list[tuple[Line, Any]] = []
+        leases: list[tuple[WaitQueue, Any]] = []
         try:
             for line in self._lines_of(route):
                 ticket = await line.take(first=first, max_pause=pause)
@@ -207,7 +207,7 @@ class Limiter:
         self,
         route: Route,
         leases: Leases,
-        facts: AnswerFacts,
+        facts: ResponseFacts,
     ) -> None:
         """Book an answer that arrived now; `Permit.answered` calls this."""
         now = self._now()
@@ -228,7 +228,7 @@ class Limiter:
         self,
         route: Route,
         leases: Leases,
-        facts: AnswerFacts,
+        facts: ResponseFacts,
     ) -> None:
         """Close the gate of the budget that the code names, and those of the route.
 
@@ -236,7 +236,7 @@ class Limiter:
         whatever it means by it, that create must wait as well.
         """
         now = self._now()
-        tickets: dict[Line, Any] = dict.fromkeys(self._lines_of(route))
+        tickets: dict[WaitQueue, Any] = dict.fromkeys(self._lines_of(route))
         named = budget_of(facts.code)
         if named is not None:
             tickets[self._lines[named]] = None
@@ -244,7 +244,7 @@ class Limiter:
         for line, ticket in tickets.items():
             line.refused(now, facts.retry_after, ticket)
 
-    def _learn_budget(self, route: Route, facts: AnswerFacts) -> Route | None:
+    def _learn_budget(self, route: Route, facts: ResponseFacts) -> Route | None:
         """Which budget a route takes from, now that an answer may have told."""
         if route in BUDGETS:
             return route
@@ -254,7 +254,7 @@ class Limiter:
                 self._settled[route] = told
         return self._settled.get(route)
 
-    def _told(self, facts: AnswerFacts) -> Route | None:
+    def _told(self, facts: ResponseFacts) -> Route | None:
         named = budget_of(facts.code)
         if named is not None and is_rate_refusal(facts.status, facts.code):
             return named
@@ -264,28 +264,28 @@ class Limiter:
         fitting = [name for name in BUDGETS if limits[name] == facts.limit]
         return fitting[0] if len(fitting) == 1 else None
 
-    def _lines_of(self, route: Route) -> tuple[Line, ...]:
+    def _lines_of(self, route: Route) -> tuple[WaitQueue, ...]:
         creates, reads = self._all_lines()
         budget = self._settled.get(route, route)
         if budget == "creates":
             return (creates,)
         return (reads,) if budget == "reads" else (creates, reads)
 
-    def _all_lines(self) -> tuple[Line, Line]:
+    def _all_lines(self) -> tuple[WaitQueue, WaitQueue]:
         loop = current_token()
         if loop != self._loop:
             self._lines = self._new_lines()
             self._loop = loop  # not before: a limiter may refuse an event loop
         return self._lines["creates"], self._lines["reads"]
 
-    def _new_lines(self) -> dict[Route, Line]:
+    def _new_lines(self) -> dict[Route, WaitQueue]:
         """A line for each of `BUDGETS`, in a new event loop."""
         limits = self._limits
         creates = None if limits is None else limits.creates
         reads = None if limits is None else limits.reads
         return {
-            "creates": LocalLine("creates", RateBudget(creates, self._rng)),
-            "reads": LocalLine("reads", RateBudget(reads, self._rng)),
+            "creates": LocalWaitQueue("creates", RateBudget(creates, self._rng)),
+            "reads": LocalWaitQueue("reads", RateBudget(reads, self._rng)),
         }
 
 
@@ -311,7 +311,7 @@ class LocalRateLimiter(Limiter):
         super().__init__(RateLimits.of(limits), rng=random.SystemRandom())
 
 
-def _give_back(leases: list[tuple[Line, Any]], now: float) -> None:
+def _give_back(leases: list[tuple[WaitQueue, Any]], now: float) -> None:
     """Return tokens that were taken and will not be used."""
     for line, ticket in leases:
         line.unsent(ticket, now)

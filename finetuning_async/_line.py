@@ -25,8 +25,8 @@ from finetuning_async._rate_codes import CODES
 if TYPE_CHECKING:
     from finetuning_async._rate_budget import RateBudget
     from finetuning_async._rate_limits import BudgetStatus
-    from finetuning_async._ticket import Ticket
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._ticket import Reservation
+    from finetuning_async._wire import ResponseFacts, Route
 
 TOLERANCE: Final = 1e-6
 """Seconds by which a timer may be early: float noise of the loop's clock, far below the
@@ -40,7 +40,7 @@ memory of a waiter, and only the head of the line does anything when woken."""
 _numbers = count()
 
 
-class Line(Protocol):
+class WaitQueue(Protocol):
     """One budget, as the limiter uses it; a ticket is whatever `take` gave.
 
     Times are seconds of the loop's clock.
@@ -67,7 +67,7 @@ class Line(Protocol):
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
 
-    def answered(self, ticket: Any, now: float, facts: AnswerFacts | None) -> None:
+    def answered(self, ticket: Any, now: float, facts: ResponseFacts | None) -> None:
         """A request was answered; `None` if the facts may be of another budget."""
 
     def unsent(self, ticket: Any, now: float) -> None:
@@ -114,7 +114,7 @@ def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> N
 
 
 @attrs.define(eq=False, weakref_slot=False)
-class _Bench:
+class WakeupGroup:
     """Neighbours in a line; their event wakes them to look again."""
 
     seated: int = 0
@@ -133,7 +133,7 @@ class _Bench:
 
 
 @attrs.define(eq=False, weakref_slot=False)
-class _Waiter:
+class QueuedRequest:
     """One call that waits.
 
     Attributes:
@@ -143,12 +143,12 @@ class _Waiter:
     """
 
     max_pause: float
-    bench: _Bench
+    bench: WakeupGroup
     number: int = attrs.field(factory=_numbers.__next__)
 
 
-class LocalLine:
-    """The waiters of a budget of this process alone; see `Line`.
+class LocalWaitQueue:
+    """The waiters of a budget of this process alone; see `WaitQueue`.
 
     Args:
         name: Of the budget, one of `CODES`.
@@ -160,8 +160,10 @@ class LocalLine:
     def __init__(self, name: Route, budget: RateBudget) -> None:
         self.budget: RateBudget = budget
         self._name = name
-        self._again: deque[_Waiter] = deque()  # were refused once, go before the others
-        self._queue: deque[_Waiter] = deque()
+        self._again: deque[QueuedRequest] = (
+            deque()
+        )  # were refused once, go before the others
+        self._queue: deque[QueuedRequest] = deque()
 
     def __repr__(self) -> str:
         return f"{self.budget!r}, {len(self)} waiting"
@@ -182,7 +184,7 @@ class LocalLine:
         """The snapshot that people look at."""
         return self.budget.status(now, len(self))
 
-    def try_take(self, now: float, *, first: bool = False) -> Ticket | None:
+    def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
         """Take a token if one is there and nobody is ahead."""
         if self._again or (self._queue and not first):
             return None
@@ -191,7 +193,7 @@ class LocalLine:
             return None
         return self.budget.send(now)
 
-    async def take(self, *, first: bool, max_pause: float) -> Ticket:
+    async def take(self, *, first: bool, max_pause: float) -> Reservation:
         """Wait for a token.
 
         Raises:
@@ -215,18 +217,20 @@ class LocalLine:
         finally:
             self._leave(queue, waiter)
 
-    def _join(self, queue: deque[_Waiter], max_pause: float) -> _Waiter:
+    def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
         waiter = _seat(queue, max_pause)
         queue.append(waiter)
         return waiter
 
-    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+    def _leave(self, queue: deque[QueuedRequest], waiter: QueuedRequest) -> None:
         was_head = self._head() is waiter
         queue.remove(waiter)
         if was_head:
             self.wake()
 
-    def _look(self, waiter: _Waiter, now: float) -> tuple[Ticket | None, float]:
+    def _look(
+        self, waiter: QueuedRequest, now: float
+    ) -> tuple[Reservation | None, float]:
         """Take a token, if it is the waiter's turn; else when it looks again."""
         if self._head() is not waiter:
             return None, inf
@@ -240,20 +244,22 @@ class LocalLine:
         if head is not None:
             head.bench.wake()
 
-    def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
+    def answered(
+        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+    ) -> None:
         """As `RateBudget.answered`."""
         self.budget.answered(ticket, now, facts)
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """As `RateBudget.unsent`."""
         self.budget.unsent(ticket, now)
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """As `RateBudget.abandoned`."""
         self.budget.abandoned(ticket, now, linger)
 
     def refused(
-        self, now: float, retry_after: float | None, ticket: Ticket | None
+        self, now: float, retry_after: float | None, ticket: Reservation | None
     ) -> None:
         """As `RateBudget.refused`; those who will not wait that long leave."""
         self.budget.refused(now, retry_after, ticket)
@@ -265,15 +271,15 @@ class LocalLine:
                 if waiter.max_pause < pause:
                     waiter.bench.wake()
 
-    def _head(self) -> _Waiter | None:
+    def _head(self) -> QueuedRequest | None:
         queue = self._again or self._queue
         return queue[0] if queue else None
 
 
-def _seat(queue: deque[_Waiter], max_pause: float) -> _Waiter:
+def _seat(queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
     """A waiter beside the last of the queue, if there is a seat."""
-    bench = queue[-1].bench if queue else _Bench()
+    bench = queue[-1].bench if queue else WakeupGroup()
     if bench.seated >= SEATS:
-        bench = _Bench()
+        bench = WakeupGroup()
     bench.seated += 1
-    return _Waiter(max_pause, bench)
+    return QueuedRequest(max_pause, bench)

@@ -27,7 +27,7 @@ WELL_BEFORE: Final = 60.0
 
 
 @attrs.frozen
-class Listing:
+class CompleteListing:
     """What was read of a list.
 
     Attributes:
@@ -47,7 +47,7 @@ async def read_list(
     most: int,
     to_the_end: bool,
     since: float | None = None,
-) -> Listing | None:
+) -> CompleteListing | None:
     """Read a list, page by page.
 
     Args:
@@ -65,25 +65,25 @@ async def read_list(
     for _ in range(most):
         page = await read(offset)
         if page is None and not says_more:  # some refuse to look behind the end
-            return Listing(tuple(rows), reached_end=True, is_whole=False)
+            return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
         if page is None:
             return None
         says_more = page.raw.get("hasMore") is True
         if not page.items:
             whole = is_sound and not says_more
-            return Listing(tuple(rows), not says_more, whole)
+            return CompleteListing(tuple(rows), not says_more, whole)
         new = _new(rows, page.items)
         is_sound = is_sound and _joins(rows, page.items, new)
         if not new and (not is_sound or not says_more):
-            return Listing(tuple(rows), not says_more, is_whole=False)
+            return CompleteListing(tuple(rows), not says_more, is_whole=False)
         rows += new
         if since is not None and _is_past(page.items, since):
-            return Listing(tuple(rows), reached_end=False, is_whole=False)
+            return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
         if not says_more and not to_the_end:
-            return Listing(tuple(rows), reached_end=True, is_whole=False)
+            return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
         # Its last row comes again, if there is more, to show that the pages meet.
         offset += len(page.items) - (says_more and len(page.items) > 1)
-    return Listing(tuple(rows), reached_end=False, is_whole=False)
+    return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
 
 
 def _new(rows: list[Row], page: tuple[Row, ...]) -> list[Row]:

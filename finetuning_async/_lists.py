@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetuning_async._models import Page
     from finetuning_async._watch_list import AnyTrack, Watched
 
-Listing: TypeAlias = tuple[Family, bool]
+ListKind: TypeAlias = tuple[Family, bool]
 """A list: whose, and whether only of those completed."""
 
 ENOUGH_FAILURES: Final = 3
@@ -48,7 +48,7 @@ REACH_SLACK: Final = 5.0
 whole seconds, the clock's error, and a slow answer."""
 
 
-class Lists:
+class ListingHealth:
     """The lists of one account.
 
     Args:
@@ -57,25 +57,25 @@ class Lists:
 
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
-        self._failures: dict[Listing, int] = {}
-        self._resting: dict[Listing, float] = {}
-        self._awaited: dict[Listing, float] = {}
-        self._in_doubt: dict[Listing, float] = {}
-        self._unanswered: dict[Listing, int] = {}
-        self._outdone: set[Listing] = set()
-        self._passed_over: dict[Listing, float] = {}
+        self._failures: dict[ListKind, int] = {}
+        self._resting: dict[ListKind, float] = {}
+        self._awaited: dict[ListKind, float] = {}
+        self._in_doubt: dict[ListKind, float] = {}
+        self._unanswered: dict[ListKind, int] = {}
+        self._outdone: set[ListKind] = set()
+        self._passed_over: dict[ListKind, float] = {}
         self._reach: dict[Family, float] = {}
         self._span: dict[Family, tuple[float, float]] = {}
         self._witness: dict[Family, tuple[str, float | None]] = {}
 
     # Which can be used: not one that was refused, or that fails and fails.
 
-    def are_usable(self, listing: Listing, now: float) -> bool:
+    def are_usable(self, listing: ListKind, now: float) -> bool:
         """Whether a list may be asked."""
         rests = self._resting.get(listing, now), self._passed_over.get(listing, now)
         return max(rests) <= now
 
-    def worked(self, listing: Listing) -> None:
+    def worked(self, listing: ListKind) -> None:
         """A page was read."""
         self._failures.pop(listing, None)
         self._awaited.pop(listing, None)
@@ -84,24 +84,24 @@ class Lists:
         self._passed_over.pop(listing, None)
         self._outdone.discard(listing)
 
-    def failed(self, listing: Listing, now: float) -> None:
+    def failed(self, listing: ListKind, now: float) -> None:
         """A page came as an error of the service, or could not be read."""
         failures = self._failures.get(listing, 0) + 1
         self._failures[listing] = failures % ENOUGH_FAILURES
         if failures == ENOUGH_FAILURES:
             self._resting[listing] = now + REST_AFTER_FAILURES * self._scale
 
-    def refused(self, listing: Listing, now: float) -> None:
+    def refused(self, listing: ListKind, now: float) -> None:
         """A page was answered with a 4xx, or with what was not asked for."""
         self._resting[listing] = now + REST_AFTER_REFUSAL * self._scale
 
     # Nor one that gets no answer where others do.
 
-    def asked(self, listing: Listing, sent_at: float) -> None:
+    def asked(self, listing: ListKind, sent_at: float) -> None:
         """A page is asked for."""
         self._awaited[listing] = sent_at
 
-    def got_none(self, listing: Listing, sent_at: float, now: float) -> None:
+    def got_none(self, listing: ListKind, sent_at: float, now: float) -> None:
         """A page failed or hangs.
 
         Only the one that was sent last counts, and once; but a list that was outdone is
@@ -113,14 +113,14 @@ class Lists:
         if unanswered >= WORTH_A_DOUBT or listing in self._outdone:
             self._in_doubt.setdefault(listing, now)
 
-    def given_up(self, listing: Listing, sent_at: float) -> bool:
+    def given_up(self, listing: ListKind, sent_at: float) -> bool:
         """Nobody waits any more for a page; whether anybody did."""
         is_awaited = self._awaited.get(listing) == sent_at
         if is_awaited:
             del self._awaited[listing]
         return is_awaited
 
-    def is_in_doubt(self, listing: Listing) -> bool:
+    def is_in_doubt(self, listing: ListKind) -> bool:
         """Whether another read is to be made before the next page."""
         return listing in self._in_doubt
 
@@ -136,7 +136,7 @@ class Lists:
         """A read of a track failed or hangs as well: so it was not the lists."""
         self._settle(sent_at)
 
-    def _settle(self, sent_at: float) -> list[Listing]:
+    def _settle(self, sent_at: float) -> list[ListKind]:
         settled = [of for of, since in self._in_doubt.items() if since <= sent_at]
         for listing in settled:
             del self._in_doubt[listing]

@@ -33,10 +33,10 @@ from finetuning_async._errors import (
     PermissionDeniedError,
 )
 from finetuning_async._inflight import Claim, SeedMark
-from finetuning_async._listing import PAGE_SIZE, Listing, read_list
+from finetuning_async._listing import PAGE_SIZE, CompleteListing, read_list
 from finetuning_async._matching import (
     SLACK,
-    Seen,
+    ListedRow,
     Sought,
     choose,
     may_be,
@@ -92,7 +92,7 @@ fits in."""
 
 
 @attrs.frozen(kw_only=True)
-class Lost:
+class LostCreate:
     """A create without an answer.
 
     Attributes:
@@ -118,7 +118,7 @@ class Lost:
 
 
 @attrs.frozen(kw_only=True)
-class Finding:
+class RecoveryResult:
     """What a lookup found.
 
     Attributes:
@@ -141,7 +141,7 @@ class _Hopeless(Exception):  # noqa: N818 - ends a lookup, and is no error of it
     """The list cannot be read, and waiting will not change that."""
 
 
-class Lookup:
+class Recovery:
     """Looks for one lost create.
 
     Args:
@@ -155,7 +155,7 @@ class Lookup:
         self,
         pipeline: Pipeline,
         inflight: InFlight,
-        lost: Lost,
+        lost: LostCreate,
         *,
         prove: bool = False,
     ) -> None:
@@ -168,7 +168,7 @@ class Lookup:
         self._unreadable = 0
         self._trouble: str | None = None
 
-    async def find(self, *, settle: bool = True) -> Finding:
+    async def find(self, *, settle: bool = True) -> RecoveryResult:
         """List until the track is found, or was not to be found for long enough.
 
         Args:
@@ -178,11 +178,11 @@ class Lookup:
         try:
             return await self._find(settle=settle)
         except _Hopeless as end:
-            return Finding(words=str(end))
+            return RecoveryResult(words=str(end))
 
-    async def _find(self, *, settle: bool) -> Finding:
+    async def _find(self, *, settle: bool) -> RecoveryResult:
         number, pause = 0, PAUSES[0]
-        finding = Finding()
+        finding = RecoveryResult()
         while self._waited() < LONGEST:
             await anyio.sleep(pause)
             number += 1
@@ -200,7 +200,7 @@ class Lookup:
                 pause = min(pause, max(proved_at - anyio.current_time(), 1.0))
         return finding
 
-    def _may_go_on(self, finding: Finding, proved_at: float) -> bool:
+    def _may_go_on(self, finding: RecoveryResult, proved_at: float) -> bool:
         """Whether another listing may tell more than this one has."""
         if finding.is_absent:
             return False
@@ -224,7 +224,7 @@ class Lookup:
 
     # What a listing shows.
 
-    def _judge(self, listing: Listing) -> tuple[Finding, float]:
+    def _judge(self, listing: CompleteListing) -> tuple[RecoveryResult, float]:
         """What a listing says, and when one like it would prove absence."""
         self._read += 1
         sought = self._sought()
@@ -242,7 +242,7 @@ class Lookup:
         if isinstance(found, Generation):
             # Claimed before anybody else can look: there is no await in between.
             self._inflight.claim(found.id)
-            return Finding(track=found), inf
+            return RecoveryResult(track=found), inf
         self._whole += listing.is_whole
         proved_at = inf
         if self._prove and not several and not may_be(sought, rows):
@@ -277,17 +277,17 @@ class Lookup:
         return not changes(self._lost.request, track).keys() <= {"prompt", "seed"}
 
     def _finding(
-        self, listing: Listing, candidates: tuple[str, ...], *, is_absent: bool
-    ) -> Finding:
+        self, listing: CompleteListing, candidates: tuple[str, ...], *, is_absent: bool
+    ) -> RecoveryResult:
         tells = self._lost.seed is None or self._seed_tells
-        return Finding(
+        return RecoveryResult(
             is_absent=is_absent,
             is_unlisted=listing.reached_end and not candidates and tells,
             candidates=candidates,
             words=self._words(listing, candidates),
         )
 
-    def _words(self, listing: Listing, candidates: tuple[str, ...]) -> str:
+    def _words(self, listing: CompleteListing, candidates: tuple[str, ...]) -> str:
         if candidates:
             return f"candidates: {', '.join(candidates)}"
         times = "once" if self._read == 1 else f"{self._read} times"
@@ -316,7 +316,7 @@ class Lookup:
         claims = self._inflight.claims()
         return {i: c for i, c in claims.items() if c.sent_at > self._lost.last_sent_at}
 
-    def _proved_at(self, listing: Listing) -> float:
+    def _proved_at(self, listing: CompleteListing) -> float:
         """When a listing that looks like this one proves absence, on the loop's clock.
 
         A list that first showed a later create at some moment was as far as that one
@@ -336,7 +336,7 @@ class Lookup:
             default=inf,
         )
 
-    def _is_faithful(self, rows: dict[str, Seen]) -> bool:
+    def _is_faithful(self, rows: dict[str, ListedRow]) -> bool:
         """Whether a list shows what it must: our seeds, and creates before the lost."""
         claims = self._inflight.claims()
         sent = self._lost.sent_at
@@ -350,7 +350,7 @@ class Lookup:
 
     # Reading.
 
-    async def _list(self, *, settle: bool) -> Listing | None:
+    async def _list(self, *, settle: bool) -> CompleteListing | None:
         """Read the list as far as it may tell something; `None` if that failed."""
         if self._prove and self._later():
             return await read_list(self._page, most=PAGES_OF_PROOF, to_the_end=True)
@@ -377,7 +377,7 @@ class Lookup:
         self._inflight.listed(row.id for row in page.items)
         for row in page.items:
             if row.is_final and self._inflight.has(row.id):
-                self._inflight.saw_end(row)
+                self._inflight.observe_final(row)
         return page
 
     def _note(self, error: FinetuningError, *, is_first: bool) -> None:

@@ -67,7 +67,7 @@ class Sought:
 
 
 @attrs.frozen(kw_only=True)
-class Seen:
+class ListedRow:
     """A row of a list.
 
     Attributes:
@@ -85,11 +85,11 @@ class Seen:
     created_at: float | None
 
 
-def seen(row: Generation | SoundEffect) -> Seen:
+def seen(row: Generation | SoundEffect) -> ListedRow:
     """A row as what it says."""
     created = row.created_at
     is_track = isinstance(row, Generation)
-    return Seen(
+    return ListedRow(
         id=row.id,
         # Where a row has no type, the model says "music".
         kind=None if is_track and not row.raw.get("type") else row.kind,
@@ -99,7 +99,7 @@ def seen(row: Generation | SoundEffect) -> Seen:
     )
 
 
-def fit(sought: Sought, row: Seen) -> Fit:
+def fit(sought: Sought, row: ListedRow) -> Fit:
     """How a row fits a create."""
     if sought.seed is None:
         return _fit_by_words(sought, row)
@@ -119,19 +119,19 @@ def fit(sought: Sought, row: Seen) -> Fit:
     return Fit.EXACT if is_exact else Fit.VAGUE
 
 
-def _fit_by_words(sought: Sought, row: Seen) -> Fit:
+def _fit_by_words(sought: Sought, row: ListedRow) -> Fit:
     if row.prompt != sought.prompt or _is_far(sought, row):
         return Fit.OTHER
     return Fit.NEAR if _is_early(sought, row) else Fit.VAGUE
 
 
-def _is_early(sought: Sought, row: Seen) -> bool:
+def _is_early(sought: Sought, row: ListedRow) -> bool:
     if sought.since is None or row.created_at is None:
         return False
     return row.created_at < sought.since
 
 
-def _is_far(sought: Sought, row: Seen) -> bool:
+def _is_far(sought: Sought, row: ListedRow) -> bool:
     if sought.since is None or row.created_at is None:
         return False
     return row.created_at < sought.since - FAR
@@ -152,11 +152,11 @@ def _plain(text: str) -> str:
 
 def choose(
     sought: Sought,
-    rows: Iterable[Seen],
+    rows: Iterable[ListedRow],
     *,
     is_shared: bool = False,
-    differs: Callable[[Seen], bool] = lambda _: False,
-) -> tuple[Seen | None, tuple[Seen, ...]]:
+    differs: Callable[[ListedRow], bool] = lambda _: False,
+) -> tuple[ListedRow | None, tuple[ListedRow, ...]]:
     """Find the track of one create.
 
     Args:
@@ -181,7 +181,7 @@ def choose(
     return None, tuple(good or [row for how, row in fits if how is Fit.NEAR])
 
 
-def shows_seeds(rows: Iterable[Seen], sent: Callable[[str], int | None]) -> bool:
+def shows_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) -> bool:
     """Whether all tracks of ours in a list show the seed that they were sent with.
 
     Args:
@@ -192,7 +192,7 @@ def shows_seeds(rows: Iterable[Seen], sent: Callable[[str], int | None]) -> bool
     return all(seed is None or seed == listed for listed, seed in pairs)
 
 
-def may_be(sought: Sought, rows: Iterable[Seen]) -> tuple[str, ...]:
+def may_be(sought: Sought, rows: Iterable[ListedRow]) -> tuple[str, ...]:
     """The ids of rows beside which a create does not count as absent.
 
     Those that show its seed, be they dated long before it: a date may be nonsense. And

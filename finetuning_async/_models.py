@@ -145,7 +145,7 @@ class Generation(_HasWebhook):
     Example:
         track = await client.generations.create("lofi chill", duration=30)
         print(track.id, track.status, track.credits_remaining)
-        client.notice(track.id)  # if something else than a poll tells of it
+        client.mark_changed(track.id)  # if something else than a poll tells of it
         track = await client.wait_for_completion(track)
         print(track.audio_url, f"{track.duration} s")
     """

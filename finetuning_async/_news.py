@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 import anyio
 
 from finetuning_async import _parsing
-from finetuning_async._absentees import Absentees
+from finetuning_async._absentees import MissingTracks
 from finetuning_async._errors import (
     InternalServerError,
     NotFoundError,
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from finetuning_async._hook import Hook
     from finetuning_async._inflight import InFlight
-    from finetuning_async._lists import Lists
+    from finetuning_async._lists import ListingHealth
     from finetuning_async._models import Page
     from finetuning_async._next_read import Read
-    from finetuning_async._poll_schedule import Outlook
+    from finetuning_async._poll_schedule import DurationEstimator
     from finetuning_async._server_clock import ServerClock
     from finetuning_async._types import Kind
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
-    from finetuning_async._wire import Answer
+    from finetuning_async._wire import Response
 
 LONGEST_PAUSE: Final = 8
 """Turns until a track whose own read failed is looked at again, at most."""
@@ -42,7 +42,7 @@ CREATED_AT_STEP: Final = 1.0
 """Seconds by which ``createdAt`` may be early: lists show it in whole seconds (Q8)."""
 
 
-class News:
+class StateDispatcher:
     """Gives out what was read.
 
     Args:
@@ -63,9 +63,9 @@ class News:
     def __init__(
         self,
         watched: WatchList,
-        lists: Lists,
+        lists: ListingHealth,
         inflight: InFlight,
-        outlook: Outlook,
+        outlook: DurationEstimator,
         clock: ServerClock,
         *,
         scale: float,
@@ -78,19 +78,19 @@ class News:
         self._clock = clock
         self._scale = scale
         self._turn = turn
-        self.absentees = Absentees(watched, lists)
+        self.absentees = MissingTracks(watched, lists)
         self.on_state: Callable[[AnyTrack, float], None] = _nobody
         self.on_refusal: Callable[[str], None] = _nobody
 
-    def heard(self, state: AnyTrack, answer: Answer) -> None:
+    def heard(self, state: AnyTrack, answer: Response) -> None:
         """Give out what another process read."""
         track = self._list.get(state.id)
         if state.is_final and (track is not None or self._inflight.has(state.id)):
-            self._inflight.saw_end(state, () if track is None else _hooks(track))
+            self._inflight.observe_final(state, () if track is None else _hooks(track))
         if track is not None:
             self._seen(track, state, answer)
 
-    def take(self, read: Read, answer: Answer) -> None:
+    def take(self, read: Read, answer: Response) -> None:
         """Give out what a read showed.
 
         Raises:
@@ -102,14 +102,14 @@ class News:
             self._take_track(read, answer)
         self._lists.another_worked(answer.sent_at, anyio.current_time())
 
-    def _take_track(self, read: Read, answer: Answer) -> None:
+    def _take_track(self, read: Read, answer: Response) -> None:
         (track,) = read.tracks
         if read.family == "generations":
             self._seen(track, _parsing.generation(answer), answer)
         else:
             self._seen(track, _parsing.sound_effect(answer), answer)
 
-    def _take_page(self, read: Read, offset: int, answer: Answer) -> None:
+    def _take_page(self, read: Read, offset: int, answer: Response) -> None:
         page: Page[AnyTrack]
         if read.family == "generations":
             page = _parsing.generation_page(answer, offset=offset, known=self)
@@ -120,7 +120,9 @@ class News:
         for row in page.items:
             track = self._list.get(row.id)
             if row.is_final and (track is not None or self._inflight.has(row.id)):
-                self._inflight.saw_end(row, () if track is None else _hooks(track))
+                self._inflight.observe_final(
+                    row, () if track is None else _hooks(track)
+                )
             if track is not None:
                 self._place(track, read, row)
                 self._seen_in_list(track, row, answer)
@@ -159,7 +161,7 @@ class News:
             else:
                 self._list.look_at(track, now)
 
-    def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Answer) -> None:
+    def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Response) -> None:
         """Take what a page of completed tracks says about those it does not show."""
         now = anyio.current_time()
         reach = self._reach(page, now)
@@ -178,7 +180,7 @@ class News:
         age = self._age(min(dates), now) if dates else None
         return inf if age is None else now - age
 
-    def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Answer) -> None:
+    def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Response) -> None:
         """Take a row; one that lacks what its end should tell gets one read more."""
         if track.watchers and _is_cut_short(row):
             track.row = row
@@ -186,7 +188,7 @@ class News:
         else:
             self._seen(track, row, answer)
 
-    def _seen(self, track: Watched, state: AnyTrack, answer: Answer) -> None:
+    def _seen(self, track: Watched, state: AnyTrack, answer: Response) -> None:
         """Give a state to everybody who waits for it."""
         if answer.sent_at < track.ran_at and not state.is_final:
             return  # the answer to a later read was faster
@@ -201,7 +203,7 @@ class News:
             watcher.update(state, answer.sent_at)
         if state.is_final:
             self._learn(track, state, answer.received_at)
-            self._inflight.saw_end(state, _hooks(track))
+            self._inflight.observe_final(state, _hooks(track))
             self._ended(track)
             return
         track.row = None

@@ -10,7 +10,7 @@ Several that stand on more than one page, between tracks that have ended: the fi
 of those *completed*. One read tells for all of them which have, and says nothing about
 failures and other statuses, so now and then each is looked at in the usual way.
 
-Where pages get no answer the next read is a ``GET``: `Lists` compares them.
+Where pages get no answer the next read is a ``GET``: `ListingHealth` compares them.
 
 One whose ``GET`` says that it is not there: what its `Absence` asks for next.
 """
@@ -30,7 +30,7 @@ from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from finetuning_async._absence import Step, Sweeps
-    from finetuning_async._lists import Listing, Lists
+    from finetuning_async._lists import ListingHealth, ListKind
     from finetuning_async._models import Page
     from finetuning_async._watch_list import AnyTrack
 
@@ -71,7 +71,7 @@ class Read:
         return all(t.absence is not None and t.absence.is_guess for t in self.tracks)
 
     @property
-    def listing(self) -> Listing:
+    def listing(self) -> ListKind:
         """The list that a page is of."""
         return self.family, self.is_filtered
 
@@ -89,7 +89,9 @@ class Read:
         return Call(method="GET", path=path, query=query)
 
 
-def choose(due: Sequence[Watched], *, now: float, lists: Lists, sweeps: Sweeps) -> Read:
+def choose(
+    due: Sequence[Watched], *, now: float, lists: ListingHealth, sweeps: Sweeps
+) -> Read:
     """The read for the first of the tracks that are due.
 
     Args:

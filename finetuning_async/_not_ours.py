@@ -48,7 +48,7 @@ date."""
 
 
 @attrs.frozen(kw_only=True)
-class Known:
+class SentRequest:
     """What is known beside the answer.
 
     Attributes:
@@ -65,7 +65,7 @@ class Known:
     echoes: bool = False
 
 
-def not_ours(request: AnyRequest, track: Created, known: Known) -> str | None:
+def not_ours(request: AnyRequest, track: Created, known: SentRequest) -> str | None:
     """Say why an answer cannot be that to a create of ours; `None` if it can.
 
     Args:
@@ -89,7 +89,7 @@ def not_ours(request: AnyRequest, track: Created, known: Known) -> str | None:
     return None
 
 
-def _has_foreign_seed(track: Generation, known: Known) -> bool:
+def _has_foreign_seed(track: Generation, known: SentRequest) -> bool:
     shown = track.parameters.seed
     # A seed of 0 may mean that the service picks one (Q27).
     return shown is not None and bool(known.seed) and shown != known.seed
@@ -100,7 +100,9 @@ def _has_foreign_length(request: AnyRequest, effect: SoundEffect) -> bool:
     return asked is not None and got is not None and abs(asked - got) > SNAPPING
 
 
-def _has_foreign_prompt(request: AnyRequest, track: Created, known: Known) -> bool:
+def _has_foreign_prompt(
+    request: AnyRequest, track: Created, known: SentRequest
+) -> bool:
     """Whether a prompt is not the one sent, however it was respelled.
 
     One that may be enhanced says nothing, unless seeds are known to be told faithfully:

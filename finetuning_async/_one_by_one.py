@@ -10,7 +10,7 @@ import anyio
 _Identity: TypeAlias = tuple[object, ...]
 
 
-class OneByOne:
+class KeyedLock:
     """Lets orders of one identity through one after another, in their order."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from finetuning_async._inflight import Claim, UnderWay
+from finetuning_async._inflight import Claim, TrackInProgress
 from finetuning_async._models import Generation, SoundEffect
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Created: TypeAlias = Generation | SoundEffect
 
 
-class Unknown(Exception):  # noqa: N818 - a fate on its way to a lookup
+class OutcomeUnknown(Exception):  # noqa: N818 - a fate on its way to a lookup
     """A create may have been accepted, and its answer is lost.
 
     Attributes:
@@ -72,7 +72,7 @@ def _is_4xx(error: APIStatusError) -> bool:
 
 
 @attrs.define(kw_only=True, eq=False)
-class Order:
+class Submission:
     """One create, from the call to its end.
 
     Attributes:
@@ -120,7 +120,7 @@ class Order:
     lost_last: float | None = None
     doubt: str | None = None
     accepted: Created | None = None
-    complaint: Exception | None = None
+    callback_error: Exception | None = None
 
     def did_not_leave(self) -> None:
         """The attempt under way was given up before its first byte left."""
@@ -137,9 +137,9 @@ class Order:
         sent_at = self.in_doubt_since
         return None if sent_at is None else Claim(self.seed, sent_at)
 
-    def under_way(self, accepted_at: float, hook: Hook | None) -> UnderWay:
+    def under_way(self, accepted_at: float, hook: Hook | None) -> TrackInProgress:
         """What the register keeps of it once it is accepted."""
-        return UnderWay(
+        return TrackInProgress(
             kind=self.request.kind,
             accepted_at=accepted_at,
             duration=self.request.duration,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from finetuning_async._errors import SubmissionUnknownError
-from finetuning_async._events import CreateUnknown, GateClosed, GenerationAccepted
+from finetuning_async._events import GenerationAccepted, RateLimited, SubmissionUnknown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from finetuning_async._errors import QueueFullError
     from finetuning_async._hook import Hook
-    from finetuning_async._order import Created, Order
+    from finetuning_async._order import Created, Submission
 
 logger = logging.getLogger("finetuning_async")
 
 
 def accepted(
     hook: Hook,
-    order: Order,
+    order: Submission,
     track: Created,
     *,
     adopted: bool,
@@ -49,7 +49,7 @@ def accepted(
 
 def unknown(
     hook: Hook,
-    order: Order,
+    order: Submission,
     reason: str,
     *,
     given_up: bool,
@@ -57,7 +57,7 @@ def unknown(
 ) -> None:
     """A create may have been accepted."""
     hook(
-        CreateUnknown(
+        SubmissionUnknown(
             at=anyio.current_time(),
             kind=order.request.kind,
             seed=order.seed,
@@ -70,7 +70,7 @@ def unknown(
 
 def unknown_error(
     hook: Hook | None,
-    order: Order,
+    order: Submission,
     reason: str,
     found: str,
     *,
@@ -110,7 +110,7 @@ def queue_full(hook: Hook | None, error: QueueFullError, *, was_known: bool) -> 
     )
     if hook is not None:
         hook(
-            GateClosed(
+            RateLimited(
                 at=anyio.current_time(),
                 budget="queue",
                 duration=error.retry_after,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-class Parking:
+class Wakeup:
     """A place for one task to wait.
 
     On asyncio it waits on a bare future. An event, with its queue of waiters and its
@@ -30,7 +30,7 @@ class Parking:
         self._rings_at = inf
         self._context: Context | None = None
 
-    def parked(self) -> Awaitable[None]:
+    def wait(self) -> Awaitable[None]:
         """What returns at the next `wake`; to be awaited at once, by one task."""
         if current_async_library() == "asyncio":
             self._parked = running_loop().create_future()
@@ -42,19 +42,19 @@ class Parking:
         """What returns at the next `wake`, or at a moment of the loop's clock.
 
         To be awaited at once. On asyncio the alarm stays set, to be found there by who
-        waits often for the same moment, until `drop_alarm`.
+        waits often for the same moment, until `cancel_timer`.
         """
         if current_async_library() != "asyncio":
             return self._until(moment)
         if self._rings_at != moment:
-            self.drop_alarm()
+            self.cancel_timer()
             if moment < inf:
                 self._set_alarm(moment)
-        return self.parked()
+        return self.wait()
 
     async def _until(self, moment: float) -> None:
         with anyio.CancelScope(deadline=moment):
-            await self.parked()
+            await self.wait()
 
     def _set_alarm(self, moment: float) -> None:
         """A timer does: a scope of anyio's would be eight objects more, and slower."""
@@ -63,7 +63,7 @@ class Parking:
         self._rings_at = moment
         self._alarm = running_loop().call_at(moment, self._ring, context=self._context)
 
-    def drop_alarm(self) -> None:
+    def cancel_timer(self) -> None:
         """Take back the alarm of `parked_until`, if one is set."""
         if self._alarm is not None:
             self._alarm.cancel()

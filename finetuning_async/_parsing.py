@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from finetuning_async._answers import accepted_id as accepted_id
-from finetuning_async._answers import answer_facts as answer_facts
 from finetuning_async._answers import data_of
 from finetuning_async._answers import not_about as not_about
+from finetuning_async._answers import response_facts as response_facts
 from finetuning_async._answers import retry_after as retry_after
 from finetuning_async._answers import server_date as server_date
 from finetuning_async._answers import status_error as status_error
@@ -42,7 +42,7 @@ from finetuning_async._values import (
     text,
     whole,
 )
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from finetuning_async._errors import APIStatusError
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Track = TypeVar("_Track", Generation, SoundEffect)
-_Row: TypeAlias = Callable[[Any, str, Answer | None], T]
+_Row: TypeAlias = Callable[[Any, str, Response | None], T]
 
 _FOLDED: Final = frozenset({"ADD_FAILED", "MOVE_FAILED"})
 _UNKNOWN: Final = "unknown"
@@ -71,7 +71,7 @@ class Known(Protocol):
         """Whether all is to be read of a track."""
 
 
-def generation(answer: Answer, *, kind: Kind = "music") -> Generation:
+def generation(answer: Response, *, kind: Kind = "music") -> Generation:
     """Read the answer to a create or to a read by id.
 
     Args:
@@ -86,7 +86,7 @@ def generation(answer: Answer, *, kind: Kind = "music") -> Generation:
 
 
 def generation_row(
-    row: Any, path: str = "$", answer: Answer | None = None, *, kind: Kind = "music"
+    row: Any, path: str = "$", answer: Response | None = None, *, kind: Kind = "music"
 ) -> Generation:
     """Read one track out of parsed JSON.
 
@@ -135,7 +135,7 @@ def _parameters(value: Any) -> GenerationParameters:
     )
 
 
-def sound_effect(answer: Answer) -> SoundEffect:
+def sound_effect(answer: Response) -> SoundEffect:
     """Read the answer to a create or to a read by id.
 
     Raises:
@@ -146,7 +146,7 @@ def sound_effect(answer: Answer) -> SoundEffect:
 
 
 def sound_effect_row(
-    row: Any, path: str = "$", answer: Answer | None = None
+    row: Any, path: str = "$", answer: Response | None = None
 ) -> SoundEffect:
     """Read one clip out of parsed JSON; as `generation_row`."""
     ident = _id_of(row, path, answer)
@@ -168,7 +168,7 @@ def sound_effect_row(
 
 
 def generation_page(
-    answer: Answer, *, offset: int = 0, known: Known | None = None
+    answer: Response, *, offset: int = 0, known: Known | None = None
 ) -> Page[Generation]:
     """Read a list of tracks.
 
@@ -189,7 +189,7 @@ def generation_page(
 
 
 def sound_effect_page(
-    answer: Answer, *, offset: int = 0, known: Known | None = None
+    answer: Response, *, offset: int = 0, known: Known | None = None
 ) -> Page[SoundEffect]:
     """Read a list of clips; as `generation_page`."""
     row: _Row[SoundEffect] = sound_effect_row
@@ -198,7 +198,7 @@ def sound_effect_page(
     return _page(answer, "soundEffects", row, offset)
 
 
-def _page(answer: Answer, key: str, row: _Row[T], offset: int) -> Page[T]:
+def _page(answer: Response, key: str, row: _Row[T], offset: int) -> Page[T]:
     data, path = data_of(answer)
     items = _items(data, path, key, row, answer)
     following = whole(data.get("nextOffset"))
@@ -215,7 +215,7 @@ def _row_again(
     row: _Row[_Track],
     value: Any,
     path: str,
-    answer: Answer | None,
+    answer: Response | None,
 ) -> _Track:
     """A row of a page that is read again and again.
 
@@ -236,7 +236,7 @@ def _row_again(
 
 
 def _items(
-    data: Any, path: str, key: str, row: _Row[T], answer: Answer
+    data: Any, path: str, key: str, row: _Row[T], answer: Response
 ) -> tuple[T, ...]:
     rows = _object(data, path, answer).get(key)
     if type(rows) is not list:
@@ -246,7 +246,7 @@ def _items(
     )
 
 
-def account(answer: Answer) -> Account:
+def account(answer: Response) -> Account:
     """Read the answer of ``/v1/me``.
 
     Raises:
@@ -271,7 +271,7 @@ def account(answer: Answer) -> Account:
     )
 
 
-def health(answer: Answer) -> Health:
+def health(answer: Response) -> Health:
     """Read the answer of ``/health``: any JSON object will do.
 
     Raises:
@@ -282,7 +282,7 @@ def health(answer: Answer) -> Health:
     return Health(status=text(data.get("status")), raw=data)
 
 
-def playlists(answer: Answer) -> tuple[Playlist, ...]:
+def playlists(answer: Response) -> tuple[Playlist, ...]:
     """Read the list of all playlists.
 
     Raises:
@@ -292,7 +292,7 @@ def playlists(answer: Answer) -> tuple[Playlist, ...]:
     return _items(data, path, "playlists", _playlist_row, answer)
 
 
-def playlist(answer: Answer) -> Playlist:
+def playlist(answer: Response) -> Playlist:
     """Read one playlist with its tracks.
 
     Raises:
@@ -302,7 +302,7 @@ def playlist(answer: Answer) -> Playlist:
     return _playlist_row(data, path, answer)
 
 
-def _playlist_row(row: Any, path: str, answer: Answer | None) -> Playlist:
+def _playlist_row(row: Any, path: str, answer: Response | None) -> Playlist:
     ident = _id_of(row, path, answer)
     get = row.get
     return Playlist(
@@ -320,7 +320,7 @@ def _playlist_row(row: Any, path: str, answer: Answer | None) -> Playlist:
     )
 
 
-def _tracks(rows: Any, path: str, answer: Answer | None) -> tuple[PlaylistTrack, ...]:
+def _tracks(rows: Any, path: str, answer: Response | None) -> tuple[PlaylistTrack, ...]:
     if type(rows) is not list:
         return ()
     return tuple(
@@ -329,7 +329,7 @@ def _tracks(rows: Any, path: str, answer: Answer | None) -> tuple[PlaylistTrack,
     )
 
 
-def _track_row(row: Any, path: str, answer: Answer | None) -> PlaylistTrack:
+def _track_row(row: Any, path: str, answer: Response | None) -> PlaylistTrack:
     ident = _id_of(row, path, answer)
     get = row.get
     return PlaylistTrack(
@@ -345,7 +345,7 @@ def _track_row(row: Any, path: str, answer: Answer | None) -> PlaylistTrack:
     )
 
 
-def bulk_result(answer: Answer, key: str, *, ids: Sequence[str] = ()) -> BulkResult:
+def bulk_result(answer: Response, key: str, *, ids: Sequence[str] = ()) -> BulkResult:
     """Read what one call did to many ids.
 
     Add and move answer 400 when nothing succeeded, delete and remove answer 200 (Q13);
@@ -420,7 +420,7 @@ def webhook_payload(payload: Any) -> Generation | SoundEffect:
     return generation_row(row, path)
 
 
-def _object(value: Any, path: str, answer: Answer | None) -> dict[str, Any]:
+def _object(value: Any, path: str, answer: Response | None) -> dict[str, Any]:
     if type(value) is not dict:
         raise unreadable(answer, "no object", path)
     return value
@@ -431,7 +431,7 @@ def _list(value: Any) -> list[Any]:
     return value if type(value) is list else []
 
 
-def _id_of(row: Any, path: str, answer: Answer | None) -> str:
+def _id_of(row: Any, path: str, answer: Response | None) -> str:
     found = identifier(_object(row, path, answer).get("id"))
     if found is None:
         raise unreadable(answer, "no id", f"{path}.id")

@@ -20,14 +20,14 @@ import anyio
 import attrs
 
 from finetuning_async import _parsing, _report
-from finetuning_async._doubts import Doubts
+from finetuning_async._doubts import HeaderWarnings
 from finetuning_async._errors import APITimeoutError, InternalServerError
-from finetuning_async._evidence import NoAnswer, Trace
+from finetuning_async._evidence import NoResponse, SendTracker
 from finetuning_async._hook import Hook
 from finetuning_async._log_setup import contained
 from finetuning_async._rate_codes import is_rate_refusal
 from finetuning_async._rate_limiter import RateLimiter
-from finetuning_async._retry import Repeatable, RetryPolicy
+from finetuning_async._retry import RetryableFailure, RetryPolicy
 from finetuning_async._server_clock import ServerClock
 from finetuning_async._transport import Transport
 from finetuning_async._wire import RawResponse
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from finetuning_async._rate_limiter import RatePermit
-    from finetuning_async._wire import Answer, Call
+    from finetuning_async._wire import Call, Response
 
 logger = logging.getLogger("finetuning_async")
 
@@ -63,11 +63,11 @@ class Pipeline:
     retry: RetryPolicy
     clock: ServerClock
     hook: Hook | None = None
-    doubts: Doubts = attrs.field(factory=Doubts)
+    doubts: HeaderWarnings = attrs.field(factory=HeaderWarnings)
 
     async def request(
         self, call: Call, *, deadline: float = inf, max_retries: int | None = None
-    ) -> Answer:
+    ) -> Response:
         """Make a request that may be repeated, and return its 2xx answer.
 
         Args:
@@ -86,7 +86,7 @@ class Pipeline:
         retry = self.retry.limited_to(max_retries)
         try:
             return await self.attempt(call, deadline=deadline)
-        except Repeatable as failure:
+        except RetryableFailure as failure:
             first = failure
         numbers = count(2)
         return await retry.again(
@@ -98,7 +98,7 @@ class Pipeline:
 
     async def attempt(
         self, call: Call, *, deadline: float = inf, number: int = 1
-    ) -> Answer:
+    ) -> Response:
         """Make one attempt.
 
         Args:
@@ -113,7 +113,7 @@ class Pipeline:
         permit = await self.turn(call, deadline=deadline, number=number)
         try:
             answer = await self.send(call, permit, deadline=deadline, number=number)
-        except NoAnswer as failure:
+        except NoResponse as failure:
             error, lasts = failure.as_error(call), failure.lasts
         else:
             await self.limiter.flush()
@@ -122,7 +122,7 @@ class Pipeline:
         await self.limiter.flush()
         if lasts:
             raise error
-        raise Repeatable(error)
+        raise RetryableFailure(error)
 
     async def turn(
         self, call: Call, *, deadline: float = inf, number: int = 1
@@ -156,7 +156,7 @@ class Pipeline:
             max_pause=min(self.retry.max_retry_wait, deadline - now),
         )
         if self.hook is not None:
-            _report.turn_awaited(self.hook, call, number, now, call.route)
+            _report.rate_limit_waited(self.hook, call, number, now, call.route)
         return permit
 
     async def send(
@@ -166,9 +166,9 @@ class Pipeline:
         *,
         deadline: float = inf,
         number: int = 1,
-        trace: Trace | None = None,
+        trace: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
-    ) -> Answer:
+    ) -> Response:
         """Send a call and settle its permit, whatever happens.
 
         Args:
@@ -219,7 +219,7 @@ class Pipeline:
         await self._check_whose(call, answer)
         return answer
 
-    async def _check_whose(self, call: Call, answer: Answer) -> None:
+    async def _check_whose(self, call: Call, answer: Response) -> None:
         """Take no other request's answer for that of this one.
 
         Raises:
@@ -233,13 +233,13 @@ class Pipeline:
         if error is not None:
             await self.transport.retire()
             logger.warning("%s %s: %s", call.method, call.path, error)
-            raise Repeatable(error)
+            raise RetryableFailure(error)
 
     def _take(
-        self, call: Call, answer: Answer, permit: RatePermit, number: int
+        self, call: Call, answer: Response, permit: RatePermit, number: int
     ) -> None:
         """Book an answer, learn from it, and tell of it."""
-        facts = _parsing.answer_facts(answer)
+        facts = _parsing.response_facts(answer)
         is_refused = is_rate_refusal(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
@@ -250,9 +250,9 @@ class Pipeline:
             _report.answered(self.hook, call, answer, facts, number, self.limiter)
         if is_refused and held_until <= answer.received_at:
             opens_at = self.limiter.gate_opens(call.route)
-            _report.gate_closed(self.hook, call, answer, facts, opens_at)
+            _report.rate_limited(self.hook, call, answer, facts, opens_at)
 
-    def _learn_the_time(self, answer: Answer) -> None:
+    def _learn_the_time(self, answer: Response) -> None:
         date = _parsing.server_date(answer)
         if date is not None:
             self.clock.seen(
@@ -260,7 +260,7 @@ class Pipeline:
             )
 
     @staticmethod
-    def check(call: Call, answer: Answer) -> None:
+    def check(call: Call, answer: Response) -> None:
         """Return if the answer is 2xx.
 
         Raises:
@@ -276,9 +276,9 @@ class Pipeline:
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )
         if is_rate_refusal(error.status_code, error.code):
-            raise Repeatable(error, paced=True)
+            raise RetryableFailure(error, paced=True)
         if call.repeatable and isinstance(error, InternalServerError):
-            raise Repeatable(error)
+            raise RetryableFailure(error)
         raise error
 
 
@@ -302,7 +302,7 @@ def capture_responses() -> Generator[list[RawResponse]]:
         _captured.reset(token)
 
 
-def _capture(call: Call, answer: Answer) -> None:
+def _capture(call: Call, answer: Response) -> None:
     responses = _captured.get()
     if responses is not None:
         responses.append(

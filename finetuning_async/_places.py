@@ -29,7 +29,7 @@ _ABOUT_ROOM: Final = {errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", None)}
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class TargetPath:
     """Where a file goes.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place:
     is_written_into: bool = False
 
 
-def look(path: Path) -> Place:
+def look(path: Path) -> TargetPath:
     """Look what stands at a path.
 
     Raises:
@@ -63,7 +63,7 @@ def look(path: Path) -> Place:
         raise _unwritable(path, error) from None
     if reason is not None:
         raise _unwritable(path, reason)
-    return Place(
+    return TargetPath(
         path=path,
         real=real,
         old=old,
@@ -134,7 +134,7 @@ def _unwritable(path: Path, why: Exception | str) -> InvalidRequestError:
     )
 
 
-def new_part(place: Place) -> tuple[Path, BinaryIO]:
+def new_part(place: TargetPath) -> tuple[Path, BinaryIO]:
     """A new file that can take a place: beside it, unless that is of no use.
 
     Raises:
@@ -156,7 +156,7 @@ def is_about_room(error: OSError) -> bool:
     return error.errno in _ABOUT_ROOM
 
 
-def beside(place: Place) -> tuple[Path, BinaryIO]:
+def beside(place: TargetPath) -> tuple[Path, BinaryIO]:
     """A new file in the folder of a place, which is made if need be.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from finetuning_async._next_read import Read
-    from finetuning_async._shield import Guarded
+    from finetuning_async._shield import ShieldedCall
     from finetuning_async._watch_list import Waiter, Watched
 
 HANGS_AFTER: Final = 5.0
@@ -30,7 +30,7 @@ MOST: Final = 3
 
 
 @attrs.define(eq=False)
-class Flight:
+class ReadInFlight:
     """One read under way.
 
     Attributes:
@@ -41,7 +41,7 @@ class Flight:
     """
 
     reader: Waiter
-    work: Guarded[None] = attrs.field(init=False)
+    work: ShieldedCall[None] = attrs.field(init=False)
     read: Read | None = None
     sent_at: float = inf
 
@@ -51,28 +51,28 @@ class Flight:
         return () if self.read is None else self.read.tracks
 
 
-class Flights:
+class ReadsInFlight:
     """All reads under way."""
 
     def __init__(self) -> None:
-        self._all: dict[Flight, None] = {}
+        self._all: dict[ReadInFlight, None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def of(self, reader: Waiter) -> list[Flight]:
+    def of(self, reader: Waiter) -> list[ReadInFlight]:
         """Those that one waiter has begun."""
         return [flight for flight in self._all if flight.reader is reader]
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: ReadInFlight) -> None:
         """A read begins."""
         self._all[flight] = None
 
-    def discard(self, flight: Flight) -> None:
+    def discard(self, flight: ReadInFlight) -> None:
         """A read has ended; known or not."""
         self._all.pop(flight, None)
 
-    def hanging(self, now: float) -> list[Flight]:
+    def hanging(self, now: float) -> list[ReadInFlight]:
         """Those that have not been answered for long."""
         return [flight for flight in self._all if now >= flight.sent_at + HANGS_AFTER]
 

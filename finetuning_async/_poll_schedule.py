@@ -1,8 +1,8 @@
 """When to look at which track. Pure: times come in, times come out.
 
 The service allows 60 reads a minute for everything. Three tenths are left for the
-caller, so one read every ``1.43 s`` is what polling may take; `Pace` keeps that. Within
-it, `Outlook` says when a track is worth a look:
+caller, so one read every ``1.43 s`` is what polling may take; `ReadPacer` keeps that. Within
+it, `DurationEstimator` says when a track is worth a look:
 
 - before it can be done: not at all. How long tracks take is learned by kind and
   requested length, from the service's own times and from what was seen;
@@ -75,7 +75,7 @@ FAILURE_REMEMBERED: Final = 300.0
 """Seconds after the last failure, likewise, until tracks are taken not to fail."""
 
 
-class Pace:
+class ReadPacer:
     """The rhythm of the reads: one every `interval` seconds on the long run.
 
     An urgent read, such as after a webhook, may come up to `LOAN` turns early; the next
@@ -138,7 +138,7 @@ class Expectation:
     latest: float
 
 
-class Outlook:
+class DurationEstimator:
     """How long tracks take, learned from those that ended.
 
     With ``n`` ended tracks of a kind and length, the next one is expected between

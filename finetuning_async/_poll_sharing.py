@@ -18,13 +18,13 @@ import anyio
 from finetuning_async import _parsing
 from finetuning_async._errors import APIResponseError
 from finetuning_async._poll_words import ObservedState, PollReport, WatchedTrack
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from finetuning_async._news import News
-    from finetuning_async._poll_trouble import Trouble
+    from finetuning_async._news import StateDispatcher
+    from finetuning_async._poll_trouble import FailureTracker
     from finetuning_async._poll_words import PollCoordinator, PollUpdate
     from finetuning_async._types import Kind
     from finetuning_async._watch_list import AnyTrack, Watched, WatchList
@@ -74,8 +74,8 @@ class SharedPolling:
         self,
         coordinator: PollCoordinator,
         watched: WatchList,
-        news: News,
-        trouble: Trouble,
+        news: StateDispatcher,
+        trouble: FailureTracker,
         *,
         scale: float,
     ) -> None:
@@ -264,7 +264,7 @@ class SharedPolling:
 
     def _give_out(self, seen: ObservedState, now: float) -> None:
         content = json.dumps({"data": dict(seen.row)}).encode()
-        answer = Answer(
+        answer = Response(
             status=200, headers={}, content=content, sent_at=now, received_at=now
         )
         self._is_told = True

@@ -63,7 +63,7 @@ def is_unclear(error: Exception) -> bool:
     )
 
 
-class Trouble:
+class FailureTracker:
     """The failures since the last read that worked.
 
     Args:

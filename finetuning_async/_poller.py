@@ -27,15 +27,15 @@ from finetuning_async._errors import (
     FinetuningError,
     PermissionDeniedError,
 )
-from finetuning_async._evidence import NoAnswer
-from finetuning_async._lists import Lists
-from finetuning_async._news import News
+from finetuning_async._evidence import NoResponse
+from finetuning_async._lists import ListingHealth
+from finetuning_async._news import StateDispatcher
 from finetuning_async._next_read import Read, choose
-from finetuning_async._poll_flights import HANGS_AFTER, Flight, Flights
-from finetuning_async._poll_schedule import Outlook, Pace
-from finetuning_async._poll_trouble import Trouble, is_refusal, is_unclear
-from finetuning_async._retry import Repeatable
-from finetuning_async._shield import Guarded, GuardedGroup
+from finetuning_async._poll_flights import HANGS_AFTER, ReadInFlight, ReadsInFlight
+from finetuning_async._poll_schedule import DurationEstimator, ReadPacer
+from finetuning_async._poll_trouble import FailureTracker, is_refusal, is_unclear
+from finetuning_async._retry import RetryableFailure
+from finetuning_async._shield import ShieldedCall, ShieldedGroup
 from finetuning_async._watch_list import (
     OVERTIME,
     Waiter,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from finetuning_async._poll_sharing import SharedPolling
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._server_clock import ServerClock
-    from finetuning_async._transport import Pool
+    from finetuning_async._transport import ClientPool
     from finetuning_async._types import Kind
 
 GRACE_OF_A_READ: Final = 2.0
@@ -77,20 +77,20 @@ class Poller:
     def __init__(
         self, inflight: InFlight, clock: ServerClock, *, limit: int, per: float
     ) -> None:
-        self._pace = Pace(limit=limit, per=per)
+        self._pace = ReadPacer(limit=limit, per=per)
         scale, turn = self._pace.scale, self._pace.interval
-        outlook = Outlook(scale=scale)
+        outlook = DurationEstimator(scale=scale)
         self._list = WatchList(inflight, outlook, scale=scale)
-        self._lists = Lists(scale=scale)
-        self._news = News(
+        self._lists = ListingHealth(scale=scale)
+        self._news = StateDispatcher(
             self._list, self._lists, inflight, outlook, clock, scale=scale, turn=turn
         )
         self._idle: dict[Waiter, None] = {}
         self._driver: Waiter | None = None
         self._sleeping_until = -inf
-        self._flights = Flights()
+        self._flights = ReadsInFlight()
         self._worked_at = -inf
-        self._trouble = Trouble(scale=scale)
+        self._trouble = FailureTracker(scale=scale)
         self._sharing: SharedPolling | None = None
 
     def __repr__(self) -> str:
@@ -145,10 +145,10 @@ class Poller:
 
     def unwatch_all(self, waiter: Waiter) -> None:
         """End `watch_all`."""
-        self._list.drop_alarm(waiter)
+        self._list.cancel_timer(waiter)
         self._list.release_all()
 
-    def notice(self, track_id: str) -> None:
+    def mark_changed(self, track_id: str) -> None:
         """Something happened to a track: look soon, or when it comes to be watched."""
         track = self._list.hint(track_id, anyio.current_time())
         if self._sharing is not None:
@@ -164,7 +164,7 @@ class Poller:
         self._list.follow_inflight(anyio.current_time())
         self._stir(min(at, self._list.next_look()))
 
-    def close(self, pool: Pool) -> None:
+    def close(self, pool: ClientPool) -> None:
         """End the waits of a client that is closed."""
         self._end(_closed, lambda waiter: waiter.pipeline.transport.pool is pool)
 
@@ -194,7 +194,7 @@ class Poller:
                     continue
                 self._idle[waiter] = None
                 try:
-                    await waiter.parked()  # no frame of our own, for thousands
+                    await waiter.wait()  # no frame of our own, for thousands
                 finally:
                     del self._idle[waiter]
         finally:
@@ -203,7 +203,7 @@ class Poller:
     async def _drive(self, driver: Waiter) -> None:
         self._driver = driver
         try:
-            async with GuardedGroup(driver) as reads:
+            async with ShieldedGroup(driver) as reads:
                 try:
                     await self._steps(driver, reads)
                 finally:
@@ -213,7 +213,7 @@ class Poller:
             for flight in self._flights.of(driver):
                 self._landed(flight)
 
-    async def _steps(self, driver: Waiter, reads: GuardedGroup) -> None:
+    async def _steps(self, driver: Waiter, reads: ShieldedGroup) -> None:
         while not driver.ready:
             step = self._step(driver, reads)
             if step is not None:
@@ -238,11 +238,11 @@ class Poller:
             self._let_go(driver)
         for flight in under_way:
             hangs = driver.ready and now > flight.sent_at + HANGS_AFTER
-            flight.work.hurry(0.0 if hangs else longest)
+            flight.work.cancel_after_grace(0.0 if hangs else longest)
 
     def _let_go(self, driver: Waiter) -> None:
         """Leave the wheel; a driver that has left already does nothing here."""
-        driver.drop_alarm()
+        driver.cancel_timer()
         if self._driver is driver:
             self._driver = None
             self._hand_on()
@@ -257,7 +257,7 @@ class Poller:
         else:
             self._trouble.rest()
 
-    def _step(self, driver: Waiter, reads: GuardedGroup) -> Awaitable[None] | None:
+    def _step(self, driver: Waiter, reads: ShieldedGroup) -> Awaitable[None] | None:
         """What to wait for next; `None` if nothing, or if the driver has to leave."""
         now = anyio.current_time()
         self._ring(driver, now)
@@ -311,7 +311,7 @@ class Poller:
         permit = driver.pipeline.limiter.earliest(_ANY_READ.route)
         has_one = permit <= anyio.current_time() + OVERTIME
         turn = self._pace.next_turn(urgent=True, last_look=True)
-        self._list.ring(
+        self._list.expire_deadlines(
             now,
             may_look=lambda watcher: has_one and turn <= now + watcher.overtime,
             asked_at=self._flights.asked_at,
@@ -339,15 +339,15 @@ class Poller:
 
     # One read.
 
-    def _look(self, driver: Waiter, reads: GuardedGroup) -> None:
-        flight = Flight(driver)
-        flight.work = Guarded(
+    def _look(self, driver: Waiter, reads: ShieldedGroup) -> None:
+        flight = ReadInFlight(driver)
+        flight.work = ShieldedCall(
             partial(self._read, flight), grace=GRACE_OF_A_READ, place=driver
         )
         self._flights.add(flight)
         reads.start(flight.work)
 
-    async def _read(self, flight: Flight, guarded: Guarded[None]) -> None:
+    async def _read(self, flight: ReadInFlight, guarded: ShieldedCall[None]) -> None:
         """Take a turn, then read what is due at that moment. Runs in a child task."""
         pipeline = flight.reader.pipeline
         try:
@@ -359,27 +359,27 @@ class Poller:
                 if flight.read is None:
                     permit.unsent()
             if read is not None:
-                with guarded.held():
+                with guarded.shielded():
                     answer = await pipeline.send(read.call, permit)
                     pipeline.check(read.call, answer)
                     self._news.take(read, answer)
                     self._worked_at = anyio.current_time()
                     self._trouble.over(self._worked_at)
                     await pipeline.limiter.flush()
-        except (NoAnswer, Repeatable, FinetuningError) as failure:
+        except (NoResponse, RetryableFailure, FinetuningError) as failure:
             self._failed(flight, failure)
         finally:
             self._landed(flight)
             if self._driver is not None:
                 self._driver.wake()
 
-    def _landed(self, flight: Flight) -> None:
+    def _landed(self, flight: ReadInFlight) -> None:
         """A read is over, whether it was answered, failed or was given up."""
         self._flights.discard(flight)
         if flight.read is not None:
             self._lists.given_up(flight.read.listing, flight.sent_at)
 
-    def _begin(self, flight: Flight) -> Read | None:
+    def _begin(self, flight: ReadInFlight) -> Read | None:
         """Choose what to read; whatever comes of it, not again at once."""
         now = anyio.current_time()
         limit = flight.reader.pipeline.limiter.status().reads.limit
@@ -424,13 +424,15 @@ class Poller:
     # What became of it.
 
     def _failed(
-        self, flight: Flight, failure: NoAnswer | Repeatable | FinetuningError
+        self,
+        flight: ReadInFlight,
+        failure: NoResponse | RetryableFailure | FinetuningError,
     ) -> None:
         """Sort a failure: of the client, of the account, of one read, or passing."""
         now, read = anyio.current_time(), flight.read
-        error = failure.error if isinstance(failure, Repeatable) else failure
+        error = failure.error if isinstance(failure, RetryableFailure) else failure
         cannot_work = False
-        if isinstance(error, NoAnswer):
+        if isinstance(error, NoResponse):
             cannot_work = error.lasts and self._worked_at == -inf
             error = error.as_error(_ANY_READ if read is None else read.call)
         if isinstance(error, ClientClosedError):

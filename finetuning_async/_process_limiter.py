@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 import anyio
 
 from finetuning_async._limiter import Limiter
-from finetuning_async._line import TOLERANCE, LocalLine
+from finetuning_async._line import TOLERANCE, LocalWaitQueue
 from finetuning_async._process_memory import LOCK, enter
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections import deque
 
     from finetuning_async._limiter import Leases
-    from finetuning_async._line import Line, _Waiter
+    from finetuning_async._line import QueuedRequest, WaitQueue
     from finetuning_async._process_memory import Common, Key, Seat
     from finetuning_async._rate_limits import BudgetStatus, RateLimits
-    from finetuning_async._ticket import Ticket
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._ticket import Reservation
+    from finetuning_async._wire import ResponseFacts, Route
 
 PATIENCE: Final = 0.25
 """Seconds for which a token waits for the loop whose turn it is."""
@@ -40,7 +40,7 @@ RECHECK: Final = 1.0
 """Seconds after which who waits for an answer looks whether its loop has ended."""
 
 
-class ProcessLine(LocalLine):
+class ProcessWaitQueue(LocalWaitQueue):
     """One loop's waiters for a budget of the process.
 
     Args:
@@ -94,7 +94,7 @@ class ProcessLine(LocalLine):
             at = self._seat.time(now)
             return self.budget.status(at, len(self))
 
-    def try_take(self, now: float, *, first: bool = False) -> Ticket | None:
+    def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
         """Take a token if one is there and nobody is ahead, in any loop."""
         with LOCK:
             at = self._seat.time(now)
@@ -106,7 +106,7 @@ class ProcessLine(LocalLine):
             soon = at + TOLERANCE
             return None if self.budget.earliest(soon) > soon else self._send(at)
 
-    def _send(self, at: float) -> Ticket:
+    def _send(self, at: float) -> Reservation:
         seat = self._seat
         seat.used_at = at
         ticket = self.budget.send(at)
@@ -114,13 +114,13 @@ class ProcessLine(LocalLine):
         self.common.taken += 1
         return ticket
 
-    def _join(self, queue: deque[_Waiter], max_pause: float) -> _Waiter:
+    def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
         with LOCK:
             if not self.own_length():
                 self.common.lines.append(self)
             return super()._join(queue, max_pause)
 
-    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+    def _leave(self, queue: deque[QueuedRequest], waiter: QueuedRequest) -> None:
         with LOCK:
             queue.remove(waiter)
             if not self.own_length():
@@ -139,7 +139,9 @@ class ProcessLine(LocalLine):
         if self.own_length():
             common.lines.append(self)
 
-    def _look(self, waiter: _Waiter, now: float) -> tuple[Ticket | None, float]:
+    def _look(
+        self, waiter: QueuedRequest, now: float
+    ) -> tuple[Reservation | None, float]:
         with LOCK:
             at = self._seat.time(now)
             if self._head() is not waiter:
@@ -186,7 +188,7 @@ class ProcessLine(LocalLine):
         """Wake the head from another loop; whether this one still runs."""
         return self._seat.loop.call(super().wake)
 
-    def _ends(self, ticket: Ticket) -> float | None:
+    def _ends(self, ticket: Reservation) -> float | None:
         """The time at which a request ends here; `None` if it was given up already.
 
         By the loop's own clock: the garbage collector may call from another loop.
@@ -194,21 +196,23 @@ class ProcessLine(LocalLine):
         at = self._seat.used_at = self._seat.time(self._seat.loop.now())
         return None if self._seat.out.pop(ticket, None) is None else at
 
-    def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
+    def answered(
+        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+    ) -> None:
         """As `RateBudget.answered`."""
         with LOCK:
             at = self._ends(ticket)
             if at is not None:
                 self.budget.answered(ticket, at, facts)
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """As `RateBudget.unsent`."""
         with LOCK:
             at = self._ends(ticket)
             if at is not None:
                 self.budget.unsent(ticket, at)
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """As `RateBudget.abandoned`."""
         with LOCK:
             at = self._ends(ticket)
@@ -216,7 +220,7 @@ class ProcessLine(LocalLine):
                 self.budget.abandoned(ticket, at, linger)
 
     def refused(
-        self, now: float, retry_after: float | None, ticket: Ticket | None
+        self, now: float, retry_after: float | None, ticket: Reservation | None
     ) -> None:
         """As `RateBudget.refused`; those who will not wait that long leave."""
         with LOCK:
@@ -248,15 +252,15 @@ class ProcessLimiter(Limiter):
         super().__init__(limits, rng=rng)
         self._key = key
 
-    def _new_lines(self) -> dict[Route, Line]:
-        seat = enter(self._key, self._limits, self._rng, ProcessLine)
+    def _new_lines(self) -> dict[Route, WaitQueue]:
+        seat = enter(self._key, self._limits, self._rng, ProcessWaitQueue)
         if seat is None:
             self._settled, self._now = {}, anyio.current_time
             return super()._new_lines()
         self._settled, self._now = seat.shared.settled, seat.loop.now
-        return cast("dict[Route, Line]", seat.lines)
+        return cast("dict[Route, WaitQueue]", seat.lines)
 
-    def _settle(self, route: Route, leases: Leases, facts: AnswerFacts) -> None:
+    def _settle(self, route: Route, leases: Leases, facts: ResponseFacts) -> None:
         """As `Limiter._settle`, in one step: none sends between a 429 and its gate."""
         with LOCK:
             super()._settle(route, leases, facts)

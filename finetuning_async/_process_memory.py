@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finetuning_async._rate_limits import RateLimits
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
 
     Key: TypeAlias = tuple[str, str, bool]
     """Base URL, hash of the key, and whether it is not paced."""
@@ -58,7 +58,7 @@ _accounts: OrderedDict[Key, Shared] = OrderedDict()
 
 
 class WaitingLine(Protocol):
-    """Where one loop waits for one budget; see `ProcessLine`."""
+    """Where one loop waits for one budget; see `ProcessWaitQueue`."""
 
     def own_length(self) -> int:
         """How many wait in this loop."""
@@ -128,7 +128,7 @@ class Seat:
     used_at: float
     before: dict[str, RateBudget] | None
     lines: dict[str, WaitingLine] = attrs.field(factory=dict)
-    out: dict[Ticket, str] = attrs.field(factory=dict)
+    out: dict[Reservation, str] = attrs.field(factory=dict)
     is_apart: bool = False
     is_dismissed: bool = False
 

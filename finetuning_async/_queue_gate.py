@@ -25,7 +25,7 @@ TRIAL_PAUSE: Final = 1800.0
 followed by the next; one that does not costs a refusal every half hour."""
 
 
-class QueueGate:
+class QueueCapacity:
     """The capacity of the service's queue, as far as it is known.
 
     Every method that takes `under_way` is told how many accepted tracks of ours have

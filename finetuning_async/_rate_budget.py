@@ -11,19 +11,19 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Self
 
-from finetuning_async._first_news import FirstNews
-from finetuning_async._rate_gate import RateGate
+from finetuning_async._first_news import RemainingCredit
+from finetuning_async._rate_gate import RetryAfterGate
 from finetuning_async._rate_limits import BudgetStatus
-from finetuning_async._sliding_counter import SlidingCounter
-from finetuning_async._somebody_else import SomebodyElse
-from finetuning_async._ticket import Ticket
+from finetuning_async._sliding_counter import SlidingWindowCounter
+from finetuning_async._somebody_else import ForeignUsage
+from finetuning_async._ticket import Reservation
 from finetuning_async._token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     import random
 
     from finetuning_async._rate_limits import RateLimit
-    from finetuning_async._wire import AnswerFacts
+    from finetuning_async._wire import ResponseFacts
 
 MARGIN = 0.05 / 60
 """Share of a period by which leases are longer than it, for timers, rounding and drift:
@@ -47,9 +47,9 @@ class _Pace:
         self.most = limit.limit  # of the tokens; fewer while others have theirs
         self.reserved = 0
         self.bucket = TokenBucket(limit.limit, held)
-        self.counter = SlidingCounter(limit.limit, held)
-        self.news = FirstNews(limit.per)
-        self.others = SomebodyElse(held)
+        self.counter = SlidingWindowCounter(limit.limit, held)
+        self.news = RemainingCredit(limit.per)
+        self.others = ForeignUsage(held)
 
     def __repr__(self) -> str:
         return f"{self.bucket!r} {self.counter!r} {self.news!r} {self.others!r}"
@@ -68,9 +68,11 @@ class _Pace:
         """Rules that remember what `to_state` told."""
         made, held = cls(limit), _held(limit)
         made.bucket = TokenBucket.from_state(state["bucket"], limit.limit, held)
-        made.counter = SlidingCounter.from_state(state["counter"], limit.limit, held)
-        made.news = FirstNews.from_state(state["news"], limit.per)
-        made.others = SomebodyElse.from_state(state["others"], held)
+        made.counter = SlidingWindowCounter.from_state(
+            state["counter"], limit.limit, held
+        )
+        made.news = RemainingCredit.from_state(state["news"], limit.per)
+        made.others = ForeignUsage.from_state(state["others"], held)
         return made
 
     def earliest(self, now: float) -> float:
@@ -85,7 +87,7 @@ class _Pace:
         taken = max(self.others.taken(now), reserved)
         if taken == reserved or self.news.was_refused:
             return turn  # the time that a refusal names is promised to one of us
-        if not self.news.hears:
+        if not self.news.has_headers:
             return max(turn, self.others.until)  # how many they are is a guess
         return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
 
@@ -103,28 +105,28 @@ class _Pace:
         tested = self.counter.earliest(now, taken)
         if not self.news.is_fresh(now) or self.others.were_there(now):
             return max(tested, ask)  # what others sent is not in the test
-        return tested if self.counter.is_on else min(tested, self.news.patience(now))
+        return tested if self.counter.is_on else min(tested, self.news.next_probe(now))
 
-    def sent(self, ticket: Ticket) -> None:
+    def sent(self, ticket: Reservation) -> None:
         """A request goes out."""
         self.bucket.sent(ticket)
         self.counter.sent(ticket)
         self.news.sent(ticket)
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self.bucket.unsent(ticket, now)
         self.counter.unsent(ticket, now)
         self.news.unsent(ticket, now)
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Its answer will not be read."""
         self.bucket.abandoned(ticket, now, linger)
         self.counter.abandoned(ticket, now, linger)
         self.news.abandoned(ticket, now)
 
     def answered(
-        self, ticket: Ticket, now: float, facts: AnswerFacts, sent_since: int
+        self, ticket: Reservation, now: float, facts: ResponseFacts, sent_since: int
     ) -> None:
         """Its answer is in, and may say what the service has counted."""
         self.bucket.answered(ticket, now)
@@ -152,7 +154,7 @@ class _Pace:
         """Leave what is above to other processes."""
         self.most, self.reserved = most, max(self.bucket.limit - most, 0)
 
-    def refused(self, ticket: Ticket, now: float, sent_since: int) -> None:
+    def refused(self, ticket: Reservation, now: float, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be.
 
         That says as much as an answer with nothing remaining, header or not.
@@ -167,7 +169,9 @@ class _Pace:
         maybe = others.were_ever and self.counter.is_undecided
         return maybe or others.were_there(now)
 
-    def _explain(self, ticket: Ticket, now: float, used: int, sent_since: int) -> None:
+    def _explain(
+        self, ticket: Reservation, now: float, used: int, sent_since: int
+    ) -> None:
         """Whose are the `used` requests: ours, a sliding counter's memory, others'."""
         most = self.counter.leased_at(ticket) + sent_since
         if used > most:
@@ -210,7 +214,7 @@ class RateBudget:
 
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
         self._limit = limit
-        self._gate = RateGate(_period(limit), rng)
+        self._gate = RetryAfterGate(_period(limit), rng)
         self._pace = None if limit is None else _Pace(limit)
         self._sent = 0
         self._in_flight = 0
@@ -247,7 +251,7 @@ class RateBudget:
             ValueError: Likewise.
         """
         made = cls(limit, rng)
-        made._gate = RateGate.from_state(state["gate"], _period(limit), rng)
+        made._gate = RetryAfterGate.from_state(state["gate"], _period(limit), rng)
         made._sent, made._in_flight = state["sent"], state["in_flight"]
         made._told_limit = state["told_limit"]
         made._told_remaining = state["told_remaining"]
@@ -309,28 +313,30 @@ class RateBudget:
             return gate
         return max(gate, self._pace.bucket.earliest_behind(now, ahead))
 
-    def send(self, now: float) -> Ticket:
+    def send(self, now: float) -> Reservation:
         """Let a request go; `earliest` must have said `now`."""
         self._sent += 1
-        ticket = Ticket(self._sent, now, self._in_flight)
+        ticket = Reservation(self._sent, now, self._in_flight)
         self._in_flight += 1
         if self._pace is not None:
             self._pace.sent(ticket)
         return ticket
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
         if self._pace is not None:
             self._pace.unsent(ticket, now)
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Nobody waits for its answer; its bytes may arrive for `linger` seconds."""
         self._in_flight -= 1
         if self._pace is not None:
             self._pace.abandoned(ticket, now, linger)
 
-    def answered(self, ticket: Ticket, now: float, facts: AnswerFacts | None) -> None:
+    def answered(
+        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+    ) -> None:
         """Its answer is in.
 
         Args:
@@ -351,7 +357,7 @@ class RateBudget:
             self._pace.answered(ticket, now, facts, self._sent_since(ticket))
 
     def refused(
-        self, now: float, retry_after: float | None, ticket: Ticket | None = None
+        self, now: float, retry_after: float | None, ticket: Reservation | None = None
     ) -> None:
         """A 429 of this budget arrived.
 
@@ -382,7 +388,7 @@ class RateBudget:
             service_spoke_ago=spoke_ago if spoke_ago < inf else None,
         )
 
-    def _sent_since(self, ticket: Ticket) -> int:
+    def _sent_since(self, ticket: Reservation) -> int:
         return self._sent - ticket.number
 
     def _available(self, now: float, earliest: float) -> int | None:

@@ -20,7 +20,7 @@ FIRST_PAUSE = 1 / 12
 with each further one, up to a whole period, after which any window is over."""
 
 
-class RateGate:
+class RetryAfterGate:
     """Closed by a 429, opened by time alone.
 
     Args:

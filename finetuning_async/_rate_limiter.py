@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from finetuning_async._rate_limits import RateLimitStatus
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._wire import ResponseFacts, Route
 
 
 class RatePermit(Protocol):
@@ -20,12 +20,12 @@ class RatePermit(Protocol):
         permit = await LocalRateLimiter().acquire("reads")
         try:
             print("here the request is made, and its answer read")
-            permit.answered(AnswerFacts(status=200))
+            permit.answered(ResponseFacts(status=200))
         finally:
             permit.abandoned()
     """
 
-    def answered(self, facts: AnswerFacts) -> None:
+    def answered(self, facts: ResponseFacts) -> None:
         """The response was read to its end; it arrived now.
 
         Args:

@@ -12,14 +12,14 @@ import anyio
 
 from finetuning_async._errors import ClientClosedError
 from finetuning_async._events import (
-    GateClosed,
+    RateLimited,
+    RateLimitWaited,
     RequestFailed,
     RequestSent,
     ResponseReceived,
     RetryScheduled,
-    TurnAwaited,
 )
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoResponse
 from finetuning_async._rate_codes import budget_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import FinetuningError
     from finetuning_async._hook import Hook
     from finetuning_async._rate_limiter import RateLimiter
-    from finetuning_async._wire import Answer, AnswerFacts, Call, Route
+    from finetuning_async._wire import Call, Response, ResponseFacts, Route
 
 NOTICEABLE: Final = 0.001
 """Seconds; what is shorter was no waiting, but the time that it takes to look."""
@@ -53,8 +53,8 @@ def sent(hook: Hook, call: Call, attempt: int, limiter: RateLimiter) -> None:
 def answered(
     hook: Hook | None,
     call: Call,
-    answer: Answer,
-    facts: AnswerFacts,
+    answer: Response,
+    facts: ResponseFacts,
     attempt: int,
     limiter: RateLimiter,
 ) -> None:
@@ -101,7 +101,7 @@ def unanswered(
     hook: Hook | None, call: Call, error: BaseException, attempt: int, since: float
 ) -> None:
     """A request got no answer, for whatever reason."""
-    reason = error.reason if isinstance(error, NoAnswer) else type(error).__name__
+    reason = error.reason if isinstance(error, NoResponse) else type(error).__name__
     now = anyio.current_time()
     logger.debug(
         "%s %s: no answer after %.0f ms (attempt %d): %s",
@@ -128,13 +128,17 @@ def unanswered(
 
 def was_not_sent(error: BaseException) -> bool:
     """Whether what ended a request says that no byte of it left."""
-    if isinstance(error, NoAnswer):
+    if isinstance(error, NoResponse):
         return error.evidence == "not_sent"
     return isinstance(error, ClientClosedError)
 
 
-def gate_closed(
-    hook: Hook | None, call: Call, answer: Answer, facts: AnswerFacts, opens_at: float
+def rate_limited(
+    hook: Hook | None,
+    call: Call,
+    answer: Response,
+    facts: ResponseFacts,
+    opens_at: float,
 ) -> None:
     """A 429 closed a gate that was open."""
     now = anyio.current_time()
@@ -151,7 +155,7 @@ def gate_closed(
     )
     if hook is not None:
         hook(
-            GateClosed(
+            RateLimited(
                 at=now,
                 budget=budget,
                 duration=pause,
@@ -161,14 +165,14 @@ def gate_closed(
         )
 
 
-def turn_awaited(
+def rate_limit_waited(
     hook: Hook, call: Call, attempt: int, since: float, budget: str
 ) -> None:
     """A turn came, or a place in the queue; if it was there at once, say nothing."""
     now = anyio.current_time()
     if now - since >= NOTICEABLE:
         hook(
-            TurnAwaited(
+            RateLimitWaited(
                 at=now,
                 method=call.method,
                 path=call.path,

@@ -44,7 +44,7 @@ def check_retries(value: object) -> int:
     raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
 
 
-class Repeatable(Exception):  # noqa: N818 - an error on its way to a second attempt
+class RetryableFailure(Exception):  # noqa: N818 - an error on its way to a second attempt
     """An attempt failed in a way that a repetition may mend at no cost.
 
     Attributes:
@@ -87,7 +87,7 @@ class RetryPolicy:
 
     async def again(
         self,
-        first: Repeatable,
+        first: RetryableFailure,
         attempt: Callable[[], Awaitable[T]],
         *,
         deadline: float = inf,
@@ -97,7 +97,7 @@ class RetryPolicy:
 
         Args:
             first: How it failed.
-            attempt: Makes the next one; raises `Repeatable` to be called again.
+            attempt: Makes the next one; raises `RetryableFailure` to be called again.
             deadline: On the loop's clock; no pause is begun that does not fit.
             on_retry: Told before each pause: the number of the attempt to come, the
                 seconds until then, and why.
@@ -116,13 +116,13 @@ class RetryPolicy:
             sleep=anyio.sleep,
             wait=self._pause,
             stop=lambda state: self._is_over(state, deadline),
-            retry=retry_if_exception_type(Repeatable),
+            retry=retry_if_exception_type(RetryableFailure),
             before_sleep=lambda state: _tell(state, on_retry),
             reraise=True,
         )
         try:
             return await retrying(next_attempt)
-        except Repeatable as last:
+        except RetryableFailure as last:
             error = last.error
         raise error
 
@@ -154,8 +154,8 @@ def _tell(state: RetryCallState, on_retry: OnRetry | None) -> None:
         on_retry(number, pause, error)
 
 
-def _failure(state: RetryCallState) -> Repeatable:
+def _failure(state: RetryCallState) -> RetryableFailure:
     """The failure that tenacity asks about."""
     error = state.outcome.exception() if state.outcome is not None else None
-    assert isinstance(error, Repeatable)  # noqa: S101 - the only class it retries
+    assert isinstance(error, RetryableFailure)  # noqa: S101 - the only class it retries
     return error

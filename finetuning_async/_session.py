@@ -20,7 +20,7 @@ import attrs
 from anyio.lowlevel import EventLoopToken, current_token
 
 from finetuning_async import _outcome
-from finetuning_async._account import Account, rng
+from finetuning_async._account import AccountState, rng
 from finetuning_async._errors import (
     APITimeoutError,
     ClientClosedError,
@@ -30,12 +30,12 @@ from finetuning_async._errors import (
 )
 from finetuning_async._hook import NOTHING
 from finetuning_async._log_setup import contained
-from finetuning_async._order import Order
+from finetuning_async._order import Submission
 from finetuning_async._pipeline import Pipeline
 from finetuning_async._retry import RetryPolicy
 from finetuning_async._settings import Settings
 from finetuning_async._submit import Submitter
-from finetuning_async._transport import Pool, Transport
+from finetuning_async._transport import ClientPool, Transport
 from finetuning_async._waiting import Waiting, check_callback, check_timeout
 from finetuning_async._wire import Call
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from finetuning_async._poller import Poller
     from finetuning_async._requests import AnyRequest
     from finetuning_async._watch_list import AnyTrack
-    from finetuning_async._wire import Answer
+    from finetuning_async._wire import Response
 
 logger = logging.getLogger("finetuning_async")
 
@@ -113,7 +113,7 @@ class OpenCalls:
         """Say who keeps the waits of these calls; they end with the client, too."""
         self._pollers[poller] = None
 
-    def end(self, pool: Pool, *, patience: float) -> None:
+    def end(self, pool: ClientPool, *, patience: float) -> None:
         """Let no call begin, end the waits and creates, and soon the others.
 
         Args:
@@ -129,7 +129,7 @@ class OpenCalls:
             if spends or patience <= 0:
                 scope.cancel()
 
-    async def close(self, pool: Pool) -> None:
+    async def close(self, pool: ClientPool) -> None:
         """Cancel the calls and wait for their end; a create on the wire is let through.
 
         A call that is one's own, as when a callback closes the client, is not waited
@@ -153,15 +153,15 @@ class Session:
 
     settings: Settings
     calls: OpenCalls
-    account: Account
+    account: AccountState
     pipeline: Pipeline
     waiting: Waiting
     submitter: Submitter
 
     @classmethod
-    def begin(cls, settings: Settings, pool: Pool, calls: OpenCalls) -> Session:
+    def begin(cls, settings: Settings, pool: ClientPool, calls: OpenCalls) -> Session:
         """Bind a client to the running event loop."""
-        account = Account.of(
+        account = AccountState.of(
             settings.base_url,
             settings.api_key,
             settings.rate_limits,
@@ -206,7 +206,7 @@ class Session:
 
     async def ask(
         self, call: Call, timeout: float | None, max_retries: int | None = None
-    ) -> Answer:
+    ) -> Response:
         """Make a request that may be repeated.
 
         Args:
@@ -244,7 +244,7 @@ class Session:
         max_retries: int | None = None,
         on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
         **options: Any,
-    ) -> Order:
+    ) -> Submission:
         """Make an order of a request: check it, and draw its seed.
 
         Raises:
@@ -263,7 +263,7 @@ class Session:
         _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.limited_to(max_retries)
-        return Order(
+        return Submission(
             request=request,
             call=call,
             retry=retry,
@@ -272,7 +272,7 @@ class Session:
             **options,
         )
 
-    def submit(self, order: Order, timeout: float | None) -> Awaitable[Any]:
+    def submit(self, order: Submission, timeout: float | None) -> Awaitable[Any]:
         """Send an order.
 
         Args:
@@ -292,14 +292,14 @@ class Session:
         return self._submit_told(order, timeout, hook)
 
     async def _submit_told(
-        self, order: Order, timeout: float | None, hook: Hook
+        self, order: Submission, timeout: float | None, hook: Hook
     ) -> Any:
         with hook.operation("create", **_facts(order)) as tell:
             accepted = await self._submit(order, timeout)
             tell(accepted)
         return accepted
 
-    async def _submit(self, order: Order, timeout: float | None) -> Any:
+    async def _submit(self, order: Submission, timeout: float | None) -> Any:
         if timeout is not None:
             order.deadline = anyio.current_time() + check_timeout(timeout)
         with self.calls.one(order.deadline, spends=True):
@@ -325,9 +325,9 @@ class Session:
     def saw(self, track: AnyTrack) -> None:
         """A caller's own read showed a track; it may have been waited for to end."""
         if track.is_final and self.account.inflight.has(track.id):
-            self.account.inflight.saw_end(track)
+            self.account.inflight.observe_final(track)
 
-    def in_doubt(self, order: Order, why: str) -> SubmissionUnknownError | None:
+    def in_doubt(self, order: Submission, why: str) -> SubmissionUnknownError | None:
         """The error for a create that was given up; `None` if nothing is in doubt.
 
         Args:
@@ -380,7 +380,9 @@ class Session:
             tell(final)
         return final
 
-    def generating(self, order: Order) -> AbstractContextManager[Callable[[Any], None]]:
+    def generating(
+        self, order: Submission
+    ) -> AbstractContextManager[Callable[[Any], None]]:
         """What is around the create and the wait of one call, for the hook."""
         hook = self.pipeline.hook
         if hook is None:
@@ -432,7 +434,7 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _facts(order: Order) -> dict[str, Any]:
+def _facts(order: Submission) -> dict[str, Any]:
     """What an operation is about."""
     request = order.request
     return {
@@ -452,7 +454,7 @@ def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosed
     )
 
 
-class Loop:
+class BoundLoop:
     """The event loop a client is bound to; a dead one is left behind."""
 
     def __init__(self) -> None:

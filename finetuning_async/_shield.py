@@ -17,7 +17,7 @@ import anyio.abc
 import anyio.lowlevel
 from sniffio import current_async_library
 
-from finetuning_async._parking import Parking, running_loop, running_task
+from finetuning_async._parking import Wakeup, running_loop, running_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ GRACE = 5.0
 """Seconds for which guarded work may go on once its caller is cancelled."""
 
 
-class Guarded(Generic[T]):
+class ShieldedCall(Generic[T]):
     """One piece of work in a child task, parts of which outlive a cancellation.
 
     Args:
@@ -62,14 +62,14 @@ class Guarded(Generic[T]):
 
     def __init__(
         self,
-        work: Callable[[Guarded[T]], Awaitable[T]],
+        work: Callable[[ShieldedCall[T]], Awaitable[T]],
         *,
         grace: float = GRACE,
-        place: Parking | None = None,
+        place: Wakeup | None = None,
     ) -> None:
         self._work = work
         self._grace = grace
-        self._place = place or Parking()
+        self._place = place or Wakeup()
         self._whole = anyio.CancelScope()
         self._part: anyio.CancelScope | None = None
         self._until = inf
@@ -81,7 +81,7 @@ class Guarded(Generic[T]):
         self.is_done = False
 
     @property
-    def caller_left(self) -> bool:
+    def caller_cancelled(self) -> bool:
         """Whether the caller was cancelled.
 
         The work may take that as a word not to begin what it has not begun. It is known
@@ -93,19 +93,19 @@ class Guarded(Generic[T]):
 
     async def checkpoint(self) -> None:
         """Be cancelled if the caller was; to be awaited in a part that is not held."""
-        if self.caller_left:
-            self.hurry()
+        if self.caller_cancelled:
+            self.cancel_after_grace()
         elif self._caller is not None:
             return  # on asyncio no scope of the caller's reaches the child
         await anyio.lowlevel.checkpoint_if_cancelled()
 
-    def held(self) -> AbstractContextManager[object]:
+    def shielded(self) -> AbstractContextManager[object]:
         """Guard a part of the work. Parts may follow one another, not nest."""
         self._part = anyio.CancelScope(shield=True, deadline=self._until)
         return self._part
 
     @property
-    def is_over(self) -> bool:
+    def grace_expired(self) -> bool:
         """Whether the part that was held last has used up its grace."""
         return self._part is not None and self._part.cancel_called
 
@@ -120,7 +120,7 @@ class Guarded(Generic[T]):
             self._part.shield = True
 
     def run(
-        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None
+        self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None = None
     ) -> Coroutine[Any, Any, T]:
         """Start the work and wait for its end.
 
@@ -141,11 +141,11 @@ class Guarded(Generic[T]):
         return self.run_in_a_group(meanwhile)
 
     async def _in_a_task(
-        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None
+        self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None
     ) -> T:
         """Run it on asyncio, where a group would be twenty objects more, and slower.
 
-        No scope of the caller's reaches the child: what they say comes by `hurry`, and
+        No scope of the caller's reaches the child: what they say comes by `cancel_after_grace`, and
         before that by the caller's count of cancellations.
         """
         child = self.begin_task()
@@ -157,14 +157,14 @@ class Guarded(Generic[T]):
             except Exception as its_own:
                 self._fail(its_own)
             while not self.is_done:
-                await self._place.parked()
+                await self._place.wait()
         except GeneratorExit:  # closed from outside, where nothing can be awaited
             raise
         except BaseException as error:
             cancelled = error
         if cancelled is None:
             return self.outcome()
-        self.hurry()
+        self.cancel_after_grace()
         try:
             raise await self._outlast(cancelled)
         finally:
@@ -173,7 +173,7 @@ class Guarded(Generic[T]):
     def begin_task(self) -> asyncio.Task[None]:
         """Start the work in a task, on asyncio, for the caller's task."""
         if anyio.current_effective_deadline() <= anyio.current_time():
-            self.hurry()
+            self.cancel_after_grace()
         self._caller = running_task()
         self._cancelling = self._caller.cancelling()
         child = running_loop().create_task(self.child())
@@ -189,14 +189,14 @@ class Guarded(Generic[T]):
         with anyio.CancelScope(shield=True):
             while not self.is_done:
                 try:
-                    await self._place.parked()
+                    await self._place.wait()
                 except anyio.get_cancelled_exc_class() as again:
                     cancelled = again
         self._error = None  # or its traceback would hold itself
         return cancelled
 
     async def run_in_a_group(
-        self, meanwhile: Callable[[Guarded[T]], Awaitable[None]] | None = None
+        self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None = None
     ) -> T:
         """As `run`, with a child that belongs to the caller's scopes on asyncio, too.
 
@@ -209,11 +209,11 @@ class Guarded(Generic[T]):
                     if meanwhile is not None:
                         await meanwhile(self)
                     while not self.is_done:
-                        await self._place.parked()
+                        await self._place.wait()
                 except Exception as its_own:  # the group would wrap it
                     self._fail(its_own)
                 except BaseException:
-                    self.hurry()
+                    self.cancel_after_grace()
                     raise
         except BaseException:
             self._error = None  # or its traceback would hold itself
@@ -223,7 +223,7 @@ class Guarded(Generic[T]):
     def _fail(self, error: Exception) -> None:
         if self._error is None:  # that of the work comes first
             self._error = error
-        self.hurry()
+        self.cancel_after_grace()
 
     def outcome(self) -> T:
         """What the work returned, once it is done.
@@ -242,7 +242,7 @@ class Guarded(Generic[T]):
         finally:
             del error  # or its traceback would hold itself
 
-    def hurry(self, grace: float | None = None) -> None:
+    def cancel_after_grace(self, grace: float | None = None) -> None:
         """Cancel the work; what is held has no more than `grace` seconds from now.
 
         Args:
@@ -276,20 +276,20 @@ class Guarded(Generic[T]):
             self._place.wake()
 
 
-class GuardedGroup:
+class ShieldedGroup:
     """Guarded works of one call, which goes on while they run.
 
     To be used with ``async with``, by one task; leaving the block waits for the end of
-    all of them, without hurry unless `Guarded.hurry` was said, however the caller is
+    all of them, without hurry unless `ShieldedCall.hurry` was said, however the caller is
     cancelled meanwhile.
 
     Args:
         place: Where the caller waits; it is woken there as each ends.
     """
 
-    def __init__(self, place: Parking) -> None:
+    def __init__(self, place: Wakeup) -> None:
         self._place = place
-        self._works: dict[Guarded[Any], object] = {}
+        self._works: dict[ShieldedCall[Any], object] = {}
         self._group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -298,10 +298,10 @@ class GuardedGroup:
             await self._group.__aenter__()
         return self
 
-    def __iter__(self) -> Iterator[Guarded[Any]]:
+    def __iter__(self) -> Iterator[ShieldedCall[Any]]:
         return iter(self._works)
 
-    def start(self, work: Guarded[Any]) -> None:
+    def start(self, work: ShieldedCall[Any]) -> None:
         """Start a work whose place is the group's."""
         if self._group is None:
             self._works[work] = work.begin_task()
@@ -335,12 +335,12 @@ class GuardedGroup:
             await self._group.__aexit__(kind, error, trace)
 
     async def _outlast(self) -> None:
-        """As `Guarded._outlast`."""
+        """As `ShieldedCall._outlast`."""
         cancelled: BaseException | None = None
         with anyio.CancelScope(shield=True):
             while not all(work.is_done for work in self._works):
                 try:
-                    await self._place.parked()
+                    await self._place.wait()
                 except anyio.get_cancelled_exc_class() as again:
                     cancelled = again
         if cancelled is not None:
@@ -350,15 +350,15 @@ class GuardedGroup:
                 del cancelled  # or its traceback would hold itself
 
 
-async def carried_to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+async def run_to_completion(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` whole, however the caller is cancelled meanwhile.
 
-    The cancellation goes on when the work has ended. See `Guarded.run`.
+    The cancellation goes on when the work has ended. See `ShieldedCall.run`.
     """
 
-    async def held(guarded: Guarded[T]) -> T:
-        with guarded.held():
+    async def shielded(guarded: ShieldedCall[T]) -> T:
+        with guarded.shielded():
             return await work()
         raise AssertionError("unreachable: an endless scope is not cancelled")
 
-    return await Guarded(held, grace=inf).run_in_a_group()
+    return await ShieldedCall(shielded, grace=inf).run_in_a_group()

@@ -29,7 +29,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
 
 NOISE = 1e-6
 """Requests, or seconds, that float arithmetic may add or take."""
@@ -44,7 +44,7 @@ RESOLUTION = 1 / 60_000
 """Share of a period to which the next turn is found: 1 ms of a minute."""
 
 
-class SlidingCounter:
+class SlidingWindowCounter:
     """The test for every phase, and the evidence that it is needed.
 
     Args:
@@ -94,15 +94,15 @@ class SlidingCounter:
         """
         return not self.is_on and self._served < TRIALS * self.limit
 
-    def sent(self, ticket: Ticket) -> None:
+    def sent(self, ticket: Reservation) -> None:
         """A request goes out and weighs 1."""
         self._in_flight += 1
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Ticket, now: float) -> None:
+    def answered(self, ticket: Reservation, now: float) -> None:
         """Its answer is in: it was counted by now."""
         self._in_flight -= 1
         insort(self._answers, now)
@@ -110,11 +110,11 @@ class SlidingCounter:
         if self._answers[0] < now - 8 * self.per:
             del self._answers[: bisect_left(self._answers, now - 4 * self.per)]
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Its bytes may be counted for `linger` more seconds."""
         self.answered(ticket, now + linger)
 
-    def served(self, ticket: Ticket) -> None:
+    def served(self, ticket: Reservation) -> None:
         """The request answered last was counted, and no header says what is left.
 
         One that was served although a sliding counter could have refused it lets one
@@ -127,16 +127,16 @@ class SlidingCounter:
         """Whether one more may go out that a sliding counter could refuse."""
         return not self.is_on and self._in_flight <= self._served
 
-    def _might_be_refused(self, ticket: Ticket) -> bool:
+    def _might_be_refused(self, ticket: Reservation) -> bool:
         begin = bisect_left(self._answers, ticket.sent_at - 2 * self.per)
         most = ticket.alongside + 1 + len(self._answers) - begin  # no weight is above 1
         return most > self.limit and self.load_at(ticket) > self.limit
 
-    def leased_at(self, ticket: Ticket) -> int:
+    def leased_at(self, ticket: Reservation) -> int:
         """Requests that a count of `per` seconds could hold when `ticket` was sent."""
         return ticket.alongside + 1 + self._answered(ticket, self.per)
 
-    def surely_at(self, ticket: Ticket) -> int:
+    def surely_at(self, ticket: Reservation) -> int:
         """Requests that a log of `per` seconds must have held then, and `ticket`.
 
         Those answered within `SURELY` of a period before it: later sent than `per`
@@ -144,11 +144,11 @@ class SlidingCounter:
         """
         return 1 + self._answered(ticket, SURELY * self.per)
 
-    def _answered(self, ticket: Ticket, within: float) -> int:
+    def _answered(self, ticket: Reservation, within: float) -> int:
         since = bisect_right(self._answers, ticket.sent_at - within)
         return bisect_right(self._answers, ticket.sent_at) - since
 
-    def load_at(self, ticket: Ticket) -> float:
+    def load_at(self, ticket: Reservation) -> float:
         """What a sliding counter of any phase could hold when `ticket` was sent."""
         until = bisect_right(self._answers, ticket.sent_at)
         answers = self._answers[:until]

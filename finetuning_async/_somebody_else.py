@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, Self
 
 
-class SomebodyElse:
+class ForeignUsage:
     """How much of the limit others hold.
 
     Args:

@@ -4,7 +4,7 @@ A place in a line is granted as soon as it is the first and the budget allows it
 whichever process looks next; its owner fetches the turn when it asks again. So a
 process that sleeps holds nobody up, and one that died loses its places a little after
 the moment for which it had announced itself. A turn it had fetched counts as sent: it
-is taken as over `Request.timeout` seconds later and comes back a period after that.
+is taken as over `WaitingRequest.timeout` seconds later and comes back a period after that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from finetuning_async._queue_gate import QueueGate
+from finetuning_async._queue_gate import QueueCapacity
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_codes import is_queue_full
-from finetuning_async._store_entries import Lease, Member, Place
-from finetuning_async._store_words import Reply, Told
+from finetuning_async._store_entries import LeaseEntry, Member, QueueEntry
+from finetuning_async._store_words import ExchangeReply, RateLimitSnapshot
 from finetuning_async._wire import LONGEST_PAUSE
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from finetuning_async._rate_limits import RateLimit, RateLimits
-    from finetuning_async._store_words import Note, Request
-    from finetuning_async._ticket import Ticket
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._store_words import Report, WaitingRequest
+    from finetuning_async._ticket import Reservation
+    from finetuning_async._wire import ResponseFacts, Route
 
 VERSION: Final = 3
 """Of the text; another one is not read, and the book begins anew."""
@@ -68,7 +68,7 @@ class _Kept(Protocol):
     def to_state(self) -> dict[str, Any]: ...
 
 
-class Book:
+class SharedLedger:
     """What is known of an account, and what follows from it.
 
     One that takes the place of another which was lost, or that nobody could reach for a
@@ -90,16 +90,16 @@ class Book:
         }
         self.per = {name: _period_of(limits, name) for name in BUDGETS}
         self.scale = max(1.0, *(per / 60 for per in self.per.values()))
-        self.lines: dict[Route, list[Place]] = {name: [] for name in BUDGETS}
-        self.leases: dict[str, Lease] = {}
+        self.lines: dict[Route, list[QueueEntry]] = {name: [] for name in BUDGETS}
+        self.leases: dict[str, LeaseEntry] = {}
         self.members: dict[str, Member] = {}
-        self.queue = QueueGate()
+        self.queue = QueueCapacity()
         self.held_until = -inf
         self.held_since = -inf
         self.silent_until = -inf
         self.is_paused = False
 
-    def exchange(self, request: Request, now: float) -> Reply:
+    def exchange(self, request: WaitingRequest, now: float) -> ExchangeReply:
         """Take what a process says, and answer; `announce` is to follow."""
         is_stranger = request.epoch not in (None, self.epoch)
         self._notice_a_loss(request, is_stranger, now)
@@ -112,7 +112,7 @@ class Book:
         if not is_stranger:  # what it has sent of late is told next
             self._advance(request.timeout, now)
         granted = frozenset() if is_late else self._claim(request, now)
-        return Reply(
+        return ExchangeReply(
             epoch=self.epoch,
             granted=granted,
             wait=self._wait(request.process, now),
@@ -120,12 +120,16 @@ class Book:
             processes=len(self.members),
         )
 
-    def is_announced(self, request: Request, reply: Reply, now: float) -> bool:
+    def is_announced(
+        self, request: WaitingRequest, reply: ExchangeReply, now: float
+    ) -> bool:
         """Whether its process will be missed late enough if nothing is written."""
         member = self.members[request.process]
         return member.expected_by >= now + reply.wait + SLACK - RENEWED
 
-    def announce(self, request: Request, reply: Reply, now: float) -> None:
+    def announce(
+        self, request: WaitingRequest, reply: ExchangeReply, now: float
+    ) -> None:
         """Write down that a process was here, and when it comes back."""
         member = self.members[request.process]
         member.seen_at, member.expected_by = now, now + reply.wait + SLACK
@@ -133,17 +137,19 @@ class Book:
 
     # What others may have sent, and could not say.
 
-    def _notice_a_loss(self, request: Request, is_stranger: bool, now: float) -> None:
+    def _notice_a_loss(
+        self, request: WaitingRequest, is_stranger: bool, now: float
+    ) -> None:
         """Hold everybody, once, if some may have gone on without the store."""
         if is_stranger:  # it was emptied, once for this book
             if self.held_since == -inf:
                 self._hold(now)
             return
-        since = now - request.alone
+        since = now - request.degraded
         is_paused = self._is_after_silence(request, now)
-        if request.alone and len(self.members) > 1:
+        if request.degraded and len(self.members) > 1:
             is_paused = is_paused or self._was_paused(request, since)
-        if is_paused and (self.held_since < since or not request.alone):
+        if is_paused and (self.held_since < since or not request.degraded):
             self._hold(now)
             self.is_paused = True
 
@@ -158,7 +164,7 @@ class Book:
             for budget in self.budgets.values():
                 budget.begin_anew()
 
-    def _is_after_silence(self, request: Request, now: float) -> bool:
+    def _is_after_silence(self, request: WaitingRequest, now: float) -> bool:
         """Whether nobody came for long, although another one waits."""
         last = max((m.seen_at for m in self.members.values()), default=now)
         if last > now - SILENCE * self.scale:
@@ -167,7 +173,7 @@ class Book:
         waiting = [place for line in self.lines.values() for place in line]
         return any(place.process != request.process for place in waiting)
 
-    def _was_paused(self, request: Request, since: float) -> bool:
+    def _was_paused(self, request: WaitingRequest, since: float) -> bool:
         """Whether nobody else had the store while one was without it."""
         others = [m for n, m in self.members.items() if n != request.process]
         came = any(m.seen_at > since + NOTICED for m in others)
@@ -175,9 +181,9 @@ class Book:
 
     # What a process says.
 
-    def _hear(self, request: Request, member: Member, now: float) -> None:
+    def _hear(self, request: WaitingRequest, member: Member, now: float) -> None:
         member.under_way = request.under_way
-        ended: dict[tuple[str, Route], Ticket] = {}
+        ended: dict[tuple[str, Route], Reservation] = {}
         for note in request.notes:
             if note.serial > member.serial:
                 member.serial = note.serial
@@ -186,9 +192,9 @@ class Book:
 
     def _take(
         self,
-        note: Note,
-        request: Request,
-        ended: dict[tuple[str, Route], Ticket],
+        note: Report,
+        request: WaitingRequest,
+        ended: dict[tuple[str, Route], Reservation],
         now: float,
     ) -> None:
         """Book a note; what the book has never heard of, or given up, is charged."""
@@ -207,7 +213,7 @@ class Book:
             ended[key] = lease.ticket
             self._end(note.id, note, max(at, lease.ticket.sent_at))
 
-    def _end(self, lease_id: str, note: Note, at: float) -> None:
+    def _end(self, lease_id: str, note: Report, at: float) -> None:
         lease = self.leases.pop(lease_id)
         budget = self.budgets[lease.budget]
         if note.event == "answered":
@@ -219,7 +225,7 @@ class Book:
         if lease.budget == "creates":
             self._leave_queue(note.facts, at)
 
-    def _leave_queue(self, facts: AnswerFacts | None, at: float) -> None:
+    def _leave_queue(self, facts: ResponseFacts | None, at: float) -> None:
         """A create has entered the service's queue, or not."""
         if facts is not None and is_queue_full(facts.status, facts.code):
             self.queue.refused(at, self._under_way(), facts.retry_after or 0.0)
@@ -228,7 +234,7 @@ class Book:
         else:
             self.queue.left()
 
-    def _keep_places(self, request: Request) -> None:
+    def _keep_places(self, request: WaitingRequest) -> None:
         """The places of a process are those it asks for; others are given up."""
         wanted = {ask.id for ask in request.asks}
         for name, line in self.lines.items():
@@ -238,12 +244,12 @@ class Book:
         known = {place.id for line in self.lines.values() for place in line}
         for ask in request.asks:
             if ask.id not in known and ask.id not in self.leases:
-                self._stand(ask.budget, Place(ask.id, request.process, ask.first))
+                self._stand(ask.budget, QueueEntry(ask.id, request.process, ask.first))
         for name, lease in self._unfetched(request.process):
             if name not in wanted:
                 self._take_back(name, lease)
 
-    def _stand(self, budget: Route, place: Place) -> None:
+    def _stand(self, budget: Route, place: QueueEntry) -> None:
         line = self.lines[budget]
         behind = sum(p.first for p in line) if place.first else len(line)
         line.insert(behind, place)
@@ -266,18 +272,18 @@ class Book:
                 self.budgets[lease.budget].abandoned(lease.ticket, lease.until, 0.0)
                 self._drop_entering(lease)
 
-    def _unfetched(self, process: str) -> Iterator[tuple[str, Lease]]:
+    def _unfetched(self, process: str) -> Iterator[tuple[str, LeaseEntry]]:
         for name, lease in list(self.leases.items()):
             if lease.process == process and not lease.is_known:
                 yield name, lease
 
-    def _take_back(self, name: str, lease: Lease) -> None:
+    def _take_back(self, name: str, lease: LeaseEntry) -> None:
         """Its owner does not want it, or is gone, and never knew of it."""
         del self.leases[name]
         self.budgets[lease.budget].unsent(lease.ticket, lease.ticket.sent_at)
         self._drop_entering(lease)
 
-    def _drop_entering(self, lease: Lease) -> None:
+    def _drop_entering(self, lease: LeaseEntry) -> None:
         if lease.budget == "creates":
             self.queue.left()
 
@@ -289,15 +295,17 @@ class Book:
                 place = line.pop(0)
                 ticket = self._send(name, now)
                 until = now + timeout
-                self.leases[place.id] = Lease(place.process, name, ticket, until)
+                self.leases[place.id] = LeaseEntry(place.process, name, ticket, until)
 
-    def _let_go(self, name: str, budget: Route, request: Request, at: float) -> Lease:
+    def _let_go(
+        self, name: str, budget: Route, request: WaitingRequest, at: float
+    ) -> LeaseEntry:
         ticket = self._send(budget, at)
-        lease = Lease(request.process, budget, ticket, at + request.timeout)
+        lease = LeaseEntry(request.process, budget, ticket, at + request.timeout)
         self.leases[name] = lease
         return lease
 
-    def _send(self, budget: Route, now: float) -> Ticket:
+    def _send(self, budget: Route, now: float) -> Reservation:
         if budget == "creates":
             self.queue.entered()
         return self.budgets[budget].send(now)
@@ -314,7 +322,7 @@ class Book:
 
     # What it is told.
 
-    def _claim(self, request: Request, now: float) -> frozenset[str]:
+    def _claim(self, request: WaitingRequest, now: float) -> frozenset[str]:
         """The turns that a process fetches with this exchange."""
         granted = [ask.id for ask in request.asks if ask.id in self.leases]
         for name in granted:
@@ -347,9 +355,9 @@ class Book:
         leases = self.leases.values()
         return any(le.budget == budget and le.process != process for le in leases)
 
-    def _told(self, name: Route, now: float) -> Told:
+    def _told(self, name: Route, now: float) -> RateLimitSnapshot:
         budget, waiting = self.budgets[name], len(self.lines[name])
-        return Told(
+        return RateLimitSnapshot(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
             free=budget.free(now),
@@ -390,11 +398,11 @@ class Book:
             book.budgets[name] = RateBudget.from_state(
                 budget, _limit_of(limits, name), rng
             )
-            book.lines[name] = [Place.from_state(place) for place in line]
+            book.lines[name] = [QueueEntry.from_state(place) for place in line]
         leases, members = state["leases"].items(), state["members"].items()
-        book.leases = {name: Lease.from_state(each) for name, each in leases}
+        book.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
         book.members = {name: Member.from_state(each) for name, each in members}
-        book.queue = QueueGate.from_state(state["queue"])
+        book.queue = QueueCapacity.from_state(state["queue"])
         book.held_until = state["held_until"]
         book.held_since = state["held_since"]
         book.silent_until = state["silent_until"]

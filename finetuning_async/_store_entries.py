@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from finetuning_async._ticket import Ticket
+from finetuning_async._ticket import Reservation
 
 if TYPE_CHECKING:
     from finetuning_async._wire import Route
 
 
 @attrs.define(eq=False)
-class Place:
+class QueueEntry:
     """One that waits in a line."""
 
     id: str
@@ -32,7 +32,7 @@ class Place:
 
 
 @attrs.define(eq=False)
-class Lease:
+class LeaseEntry:
     """One that may go, or is out.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lease:
 
     process: str
     budget: Route
-    ticket: Ticket
+    ticket: Reservation
     until: float
     is_known: bool = False
 
@@ -65,7 +65,7 @@ class Lease:
         return cls(
             process=state["process"],
             budget=state["budget"],
-            ticket=Ticket.from_state(state["ticket"]),
+            ticket=Reservation.from_state(state["ticket"]),
             until=state["until"],
             is_known=state["is_known"],
         )

@@ -10,13 +10,13 @@ import json
 import logging
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._store_book import Book
+from finetuning_async._store_book import SharedLedger
 
 if TYPE_CHECKING:
     import random
 
     from finetuning_async._store_protocol import StateStore
-    from finetuning_async._store_words import Reply, Request
+    from finetuning_async._store_words import ExchangeReply, WaitingRequest
 
 logger = logging.getLogger("finetuning_async")
 
@@ -37,9 +37,9 @@ MOST_SAID: Final = 200
 """Characters of such an error, in the log."""
 
 
-def turn_page(
-    text: str | None, request: Request, *, now: float, rng: random.Random
-) -> tuple[str, Reply]:
+def apply_exchange(
+    text: str | None, request: WaitingRequest, *, now: float, rng: random.Random
+) -> tuple[str, ExchangeReply]:
     """One exchange with a book that is kept as a text.
 
     Args:
@@ -54,7 +54,7 @@ def turn_page(
     """
     if text is not None:
         try:
-            book = Book.from_state(json.loads(text), request.limits, rng)
+            book = SharedLedger.from_state(json.loads(text), request.limits, rng)
             book.check_holds(now)
             return _turned(text, book, request, now)
         except UNREADABLE as error:
@@ -64,11 +64,13 @@ def turn_page(
                 type(error).__name__,
                 str(error)[:MOST_SAID],
             )
-    book = Book(request.limits, rng, f"{rng.getrandbits(64):016x}")
+    book = SharedLedger(request.limits, rng, f"{rng.getrandbits(64):016x}")
     return _turned("", book, request, now)
 
 
-def _turned(text: str, book: Book, request: Request, now: float) -> tuple[str, Reply]:
+def _turned(
+    text: str, book: SharedLedger, request: WaitingRequest, now: float
+) -> tuple[str, ExchangeReply]:
     """The text it was, if nothing happened; of forty that wait few so write."""
     reply = book.exchange(request, now)
     is_quiet = not request.notes and book.is_announced(request, reply, now)
@@ -78,11 +80,11 @@ def _turned(text: str, book: Book, request: Request, now: float) -> tuple[str, R
     return _written(book), reply
 
 
-def _written(book: Book) -> str:
+def _written(book: SharedLedger) -> str:
     return json.dumps(book.to_state(), separators=(",", ":"))
 
 
-class BookStore:
+class LedgerStore:
     """The book of an account as a `Store`.
 
     Args:
@@ -94,14 +96,14 @@ class BookStore:
         self._states = states
         self._rng = rng
 
-    async def exchange(self, request: Request) -> Reply:
+    async def exchange(self, request: WaitingRequest) -> ExchangeReply:
         """As `Store.exchange`.
 
         Raises:
             Exception: Any; see `StateStore.update`.
         """
 
-        def step(text: str | None, now: float) -> tuple[str, Reply]:
-            return turn_page(text, request, now=now, rng=self._rng)
+        def step(text: str | None, now: float) -> tuple[str, ExchangeReply]:
+            return apply_exchange(text, request, now=now, rng=self._rng)
 
         return await self._states.update(NAME, step)

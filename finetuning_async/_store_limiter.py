@@ -16,22 +16,22 @@ import attrs
 from anyio.lowlevel import current_token
 
 from finetuning_async._limiter import Limiter
-from finetuning_async._line import LocalLine
+from finetuning_async._line import LocalWaitQueue
 from finetuning_async._poll_coordinator import StorePollCoordinator
 from finetuning_async._rate_budget import RateBudget
-from finetuning_async._store_exchange import BookStore
-from finetuning_async._store_link import Link
+from finetuning_async._store_exchange import LedgerStore
+from finetuning_async._store_link import StoreClient
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from finetuning_async._line import Line
+    from finetuning_async._line import WaitQueue
     from finetuning_async._poll_words import PollCoordinator
     from finetuning_async._rate_limits import BudgetStatus, RateLimit, RateLimits
     from finetuning_async._store_protocol import StateStore
-    from finetuning_async._ticket import Ticket
-    from finetuning_async._wire import AnswerFacts, Route
+    from finetuning_async._ticket import Reservation
+    from finetuning_async._wire import ResponseFacts, Route
 
 TIMEOUT: Final = 60.0
 """Seconds after which a request of a process that says no more is taken as over; longer
@@ -47,11 +47,11 @@ class Lease:
     """A token: of the store, and in the local books."""
 
     id: str
-    ticket: Ticket
+    ticket: Reservation
 
 
-class StoreLine:
-    """The waiters of a budget that several processes share; see `Line`.
+class StoreWaitQueue:
+    """The waiters of a budget that several processes share; see `WaitQueue`.
 
     Args:
         name: Of the budget.
@@ -61,7 +61,11 @@ class StoreLine:
     """
 
     def __init__(
-        self, name: Route, limit: RateLimit | None, local: LocalLine, link: Link
+        self,
+        name: Route,
+        limit: RateLimit | None,
+        local: LocalWaitQueue,
+        link: StoreClient,
     ) -> None:
         self._name = name
         self._limit = limit
@@ -119,7 +123,7 @@ class StoreLine:
         if self._link.is_up:
             return None
         self._keep_to_the_share()
-        with self._link.alone():
+        with self._link.degraded():
             ticket = await self._local.take(first=first, max_pause=max_pause)
             return self._alone_with(ticket)
         return None
@@ -148,12 +152,12 @@ class StoreLine:
             return share  # nobody knows; so one request asks
         return self._local.budget.charged(now) + told.free // self._link.processes
 
-    def _alone_with(self, ticket: Ticket) -> Lease:
+    def _alone_with(self, ticket: Reservation) -> Lease:
         lease = Lease(self._link.new_name(), ticket)
         self._link.note("sent", lease.id, self._name)
         return lease
 
-    def answered(self, ticket: Lease, now: float, facts: AnswerFacts | None) -> None:
+    def answered(self, ticket: Lease, now: float, facts: ResponseFacts | None) -> None:
         """A request was answered."""
         self._local.answered(ticket.ticket, now, facts)
         self._link.note("answered", ticket.id, self._name, facts=facts)
@@ -232,7 +236,7 @@ class StoreLimiter(Limiter):
         self._bound_in: object = None
         self._registers: list[Callable[[], int]] = []
         self._coordinators: list[StorePollCoordinator] = []
-        self._link: Link | None = None
+        self._link: StoreClient | None = None
         self._states: StateStore | None = None
         self._states_in: object = None
 
@@ -275,19 +279,19 @@ class StoreLimiter(Limiter):
         if self._link is not None:
             await self._link.flush()
 
-    def _new_lines(self) -> dict[Route, Line]:
+    def _new_lines(self) -> dict[Route, WaitQueue]:
         limits = self._limits
-        self._link = link = Link(
-            BookStore(self._states_here(), self._rng),
+        self._link = link = StoreClient(
+            LedgerStore(self._states_here(), self._rng),
             limits,
             timeout=self._timeout,
             rng=self._rng,
             under_way=lambda: sum(count() for count in self._registers),
             polling=lambda: max((c.processes for c in self._coordinators), default=0),
         )
-        lines: dict[Route, Line] = {}
+        lines: dict[Route, WaitQueue] = {}
         for name in ("creates", "reads"):
             limit = None if limits is None else getattr(limits, name)
-            local = LocalLine(name, RateBudget(limit, self._rng))
-            lines[name] = StoreLine(name, limit, local, link)
+            local = LocalWaitQueue(name, RateBudget(limit, self._rng))
+            lines[name] = StoreWaitQueue(name, limit, local, link)
         return lines

@@ -22,16 +22,21 @@ import anyio
 import attrs
 
 from finetuning_async._line import check_pause
-from finetuning_async._parking import Parking
+from finetuning_async._parking import Wakeup
 from finetuning_async._secrets import scrub
-from finetuning_async._store_words import Ask, Note, Request
+from finetuning_async._store_words import PermitRequest, Report, WaitingRequest
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Generator
 
     from finetuning_async._rate_limits import RateLimits
-    from finetuning_async._store_words import Event, Reply, Store, Told
+    from finetuning_async._store_words import (
+        Exchanger,
+        ExchangeReply,
+        RateLimitSnapshot,
+        RequestEvent,
+    )
     from finetuning_async._wire import Route
 
 logger = logging.getLogger("finetuning_async")
@@ -55,7 +60,7 @@ MOST_SAID: Final = 200
 """Characters of what a store that fails says, in the log."""
 
 
-class Place(Parking):
+class QueuePosition(Wakeup):
     """One call that waits for a turn.
 
     Attributes:
@@ -68,7 +73,7 @@ class Place(Parking):
 
     __slots__ = ("ask", "error", "is_granted", "is_told", "max_pause")
 
-    def __init__(self, ask: Ask, max_pause: float) -> None:
+    def __init__(self, ask: PermitRequest, max_pause: float) -> None:
         super().__init__()
         self.ask = ask
         self.max_pause = max_pause
@@ -82,13 +87,13 @@ class Place(Parking):
         return self.is_granted or self.error is not None
 
 
-class Link:
+class StoreClient:
     """What one event loop of a process has with its store.
 
     Args:
         store: The store.
         limits: What this process holds itself to.
-        timeout: As `Request.timeout`.
+        timeout: As `WaitingRequest.timeout`.
         rng: Where names come from.
         under_way: Says how many tracks of this process are under way.
         polling: Says how many processes share their polling: those that let another
@@ -104,7 +109,7 @@ class Link:
 
     def __init__(
         self,
-        store: Store,
+        store: Exchanger,
         limits: RateLimits | None,
         *,
         timeout: float,
@@ -126,11 +131,11 @@ class Link:
         self._serial = 0
         self._epoch: str | None = None
         self._lock = anyio.Lock(fast_acquire=True)
-        self._driver: Place | None = None
-        self._places: dict[Route, list[Place]] = {"creates": [], "reads": []}
+        self._driver: QueuePosition | None = None
+        self._places: dict[Route, list[QueuePosition]] = {"creates": [], "reads": []}
         self._has_news = False
         self._ask_at = -inf
-        self._outbox: deque[tuple[float, Note]] = deque()
+        self._outbox: deque[tuple[float, Report]] = deque()
         self._out: dict[str, tuple[Route, float]] = {}
         self._over: deque[tuple[str, Route, float]] = deque()
         self._alone: dict[anyio.CancelScope, None] = {}
@@ -138,7 +143,7 @@ class Link:
         self.probe_at = -inf
         self.lost_at = -inf
         self._processes = UNSEEN
-        self.told: dict[Route, Told] = {}
+        self.told: dict[Route, RateLimitSnapshot] = {}
         self.told_at = -inf
 
     def __repr__(self) -> str:
@@ -169,15 +174,15 @@ class Link:
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        ask = Ask(id=self.new_name(), budget=budget, first=first)
-        place = Place(ask, max_pause)
+        ask = PermitRequest(id=self.new_name(), budget=budget, first=first)
+        place = QueuePosition(ask, max_pause)
         self._stand(place)
         try:
             while not place.is_done and self.is_up:
                 if self._driver is None:
                     await self._drive(place)
                 else:
-                    await place.parked()
+                    await place.wait()
         except BaseException:
             self._leave(place)
             raise
@@ -188,14 +193,14 @@ class Link:
             raise place.error
         return None
 
-    def _stand(self, place: Place) -> None:
+    def _stand(self, place: QueuePosition) -> None:
         places = self._places[place.ask.budget]
         behind = sum(p.ask.first for p in places) if place.ask.first else len(places)
         places.insert(behind, place)
         if behind < PLACES:
             self._stir()
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, place: QueuePosition) -> None:
         places = self._places[place.ask.budget]
         if place in places:
             places.remove(place)
@@ -206,7 +211,7 @@ class Link:
 
     # The wheel.
 
-    async def _drive(self, driver: Place) -> None:
+    async def _drive(self, driver: QueuePosition) -> None:
         self._driver = driver
         try:
             while not driver.is_done and self.is_up:
@@ -215,7 +220,7 @@ class Link:
                 else:
                     await driver.parked_until(self._ask_at)
         finally:
-            driver.drop_alarm()
+            driver.cancel_timer()
             self._driver = None
             self._hand_on()
 
@@ -261,14 +266,14 @@ class Link:
             else:
                 self._learn(request, reply, asked_at)
 
-    def _request(self) -> Request:
+    def _request(self) -> WaitingRequest:
         now = anyio.current_time()
         self._has_news = False
         self._number += 1
         asking = [p for places in self._places.values() for p in places[:PLACES]]
         for place in asking:
             place.is_told = True
-        return Request(
+        return WaitingRequest(
             process=self._process,
             number=self._number,
             epoch=self._epoch,
@@ -277,10 +282,12 @@ class Link:
             asks=tuple(place.ask for place in asking),
             notes=tuple(attrs.evolve(n, ago=now - at) for at, n in self._outbox),
             under_way=self._under_way(),
-            alone=0.0 if self.is_up else now - self.lost_at,
+            degraded=0.0 if self.is_up else now - self.lost_at,
         )
 
-    def _learn(self, request: Request, reply: Reply, asked_at: float) -> None:
+    def _learn(
+        self, request: WaitingRequest, reply: ExchangeReply, asked_at: float
+    ) -> None:
         last = request.notes[-1].serial if request.notes else 0
         while self._outbox and self._outbox[0][1].serial <= last:
             self._outbox.popleft()
@@ -294,7 +301,7 @@ class Link:
         for places in self._places.values():
             self._give_out(places, reply)
 
-    def _give_out(self, places: list[Place], reply: Reply) -> None:
+    def _give_out(self, places: list[QueuePosition], reply: ExchangeReply) -> None:
         now = anyio.current_time()
         for place in list(places):
             if place.ask.id in reply.granted:
@@ -307,7 +314,7 @@ class Link:
         if not all(place.is_told for place in places[:PLACES]):
             self._stir()
 
-    def _check_gate(self, place: Place, now: float) -> None:
+    def _check_gate(self, place: QueuePosition, now: float) -> None:
         try:
             budget = place.ask.budget
             check_pause(budget, self.opens_at(budget), now, place.max_pause)
@@ -324,18 +331,22 @@ class Link:
 
     # What is to be told.
 
-    def note(self, event: Event, name: str, budget: Route, **facts: object) -> None:
+    def note(
+        self, event: RequestEvent, name: str, budget: Route, **facts: object
+    ) -> None:
         """Keep what became of a request until the store has heard it."""
         now = anyio.current_time()
         self._serial += 1
-        note = Note(serial=self._serial, id=name, budget=budget, event=event, **facts)  # type: ignore[arg-type]  # named by the callers below
+        note = Report(serial=self._serial, id=name, budget=budget, event=event, **facts)  # type: ignore[arg-type]  # named by the callers below
         self._outbox.append((now, note))
         self._remember(event, name, budget, now)
         too_old = now - self._timeout - 2 * self._per
         while self._outbox[0][0] < too_old:  # it would change nothing any more
             self._outbox.popleft()
 
-    def _remember(self, event: Event, name: str, budget: Route, now: float) -> None:
+    def _remember(
+        self, event: RequestEvent, name: str, budget: Route, now: float
+    ) -> None:
         if event == "sent":
             self._out[name] = budget, now
         elif event != "refused":
@@ -363,9 +374,9 @@ class Link:
         self._serial += 1
         return self._serial
 
-    def _numbered(self, event: str, name: str, budget: Route) -> Note:
+    def _numbered(self, event: str, name: str, budget: Route) -> Report:
         serial = self._next_serial()
-        return Note(serial=serial, id=name, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
+        return Report(serial=serial, id=name, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
 
     # Without the store.
 
@@ -399,7 +410,7 @@ class Link:
             await self._exchange(probing=True)
 
     @contextmanager
-    def alone(self) -> Generator[None]:
+    def degraded(self) -> Generator[None]:
         """Wait without the store; left when it is back, or to ask whether it is."""
         scope = anyio.CancelScope()
         self._alone[scope] = None

@@ -13,15 +13,15 @@ from typing import Literal, Protocol, TypeAlias
 import attrs
 
 from finetuning_async._rate_limits import BudgetStatus, RateLimits
-from finetuning_async._wire import AnswerFacts, Route
+from finetuning_async._wire import ResponseFacts, Route
 
-Event: TypeAlias = Literal["sent", "answered", "refused", "unsent", "abandoned"]
+RequestEvent: TypeAlias = Literal["sent", "answered", "refused", "unsent", "abandoned"]
 """What a note tells. ``sent`` is told of what went out without the store's leave;
 ``unsent`` gives up a place in the line, too."""
 
 
 @attrs.frozen(kw_only=True)
-class Ask:
+class PermitRequest:
     """One request that waits for a turn.
 
     Attributes:
@@ -36,7 +36,7 @@ class Ask:
 
 
 @attrs.frozen(kw_only=True)
-class Note:
+class Report:
     """What became of a request.
 
     Attributes:
@@ -53,22 +53,22 @@ class Note:
     serial: int
     id: str
     budget: Route
-    event: Event
+    event: RequestEvent
     ago: float = 0.0
-    facts: AnswerFacts | None = None
+    facts: ResponseFacts | None = None
     linger: float = 0.0
     retry_after: float | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Request:
+class WaitingRequest:
     """What a process says.
 
     Attributes:
         process: Its name; random.
         number: Of the request, ascending from 1. An older one that arrives late is not
             acted on.
-        epoch: `Reply.epoch` as this process knows it; `None` if it knows none.
+        epoch: `ExchangeReply.epoch` as this process knows it; `None` if it knows none.
         limits: What this process holds itself to; `None` for the gates of 429s alone.
         timeout: Seconds after which a turn given to a process that says no more of it
             is taken as sent and over.
@@ -84,14 +84,14 @@ class Request:
     limits: RateLimits | None
     timeout: float
     epoch: str | None = None
-    asks: tuple[Ask, ...] = ()
-    notes: tuple[Note, ...] = ()
+    asks: tuple[PermitRequest, ...] = ()
+    notes: tuple[Report, ...] = ()
     under_way: int = 0
-    alone: float = 0.0
+    degraded: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
-class Told:
+class RateLimitSnapshot:
     """What a store says of one budget.
 
     Attributes:
@@ -106,7 +106,7 @@ class Told:
 
 
 @attrs.frozen(kw_only=True)
-class Reply:
+class ExchangeReply:
     """What a store answers.
 
     Attributes:
@@ -120,17 +120,17 @@ class Reply:
     epoch: str
     granted: frozenset[str]
     wait: float
-    budgets: Mapping[Route, Told]
+    budgets: Mapping[Route, RateLimitSnapshot]
     processes: int
 
 
-class Store(Protocol):
+class Exchanger(Protocol):
     """Where the turns of an account are kept for several processes.
 
     It belongs to one event loop.
     """
 
-    async def exchange(self, request: Request) -> Reply:
+    async def exchange(self, request: WaitingRequest) -> ExchangeReply:
         """Say and be told, in one step that others see whole or not at all.
 
         Cancelled, or with an error, it may have been done or not; the caller then says

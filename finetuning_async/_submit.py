@@ -44,27 +44,27 @@ from finetuning_async._errors import (
     QueueFullError,
     SubmissionUnknownError,
 )
-from finetuning_async._evidence import NoAnswer, Trace
+from finetuning_async._evidence import NoResponse, SendTracker
 from finetuning_async._log_setup import contained
-from finetuning_async._lookup import Finding, Lookup, Lost
-from finetuning_async._not_ours import Known, not_ours
-from finetuning_async._order import Created, Order, Unknown
-from finetuning_async._retry import Repeatable
-from finetuning_async._shield import GRACE, Guarded
+from finetuning_async._lookup import LostCreate, Recovery, RecoveryResult
+from finetuning_async._not_ours import SentRequest, not_ours
+from finetuning_async._order import Created, OutcomeUnknown, Submission
+from finetuning_async._retry import RetryableFailure
+from finetuning_async._shield import GRACE, ShieldedCall
 from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from finetuning_async._errors import APIStatusError
-    from finetuning_async._inflight import InFlight, UnderWay
+    from finetuning_async._inflight import InFlight, TrackInProgress
     from finetuning_async._models import Generation
-    from finetuning_async._one_by_one import OneByOne
+    from finetuning_async._one_by_one import KeyedLock
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._rate_limiter import RatePermit
-    from finetuning_async._wire import Answer
+    from finetuning_async._wire import Response
 
-    Park: TypeAlias = Callable[[Order], Awaitable[None]]
+    Park: TypeAlias = Callable[[Submission], Awaitable[None]]
 
 logger = logging.getLogger("finetuning_async")
 
@@ -88,14 +88,14 @@ class Submitter:
         inflight: InFlight,
         *,
         park: Park,
-        one_by_one: OneByOne,
+        one_by_one: KeyedLock,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._park = park
         self._one_by_one = one_by_one
 
-    async def submit(self, order: Order) -> Created:
+    async def submit(self, order: Submission) -> Created:
         """Create, and return the accepted state.
 
         Cancelled before a byte left, nothing was sent and no turn is lost. Cancelled
@@ -117,18 +117,18 @@ class Submitter:
         finally:
             self._one_by_one.leave(order.identity)
 
-    async def _with_mark(self, order: Order) -> Created:
+    async def _with_mark(self, order: Submission) -> Created:
         with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
             track = await self._until_known(order)
-        if order.complaint is not None:
-            raise order.complaint
+        if order.callback_error is not None:
+            raise order.callback_error
         return track
 
-    async def _until_known(self, order: Order) -> Created:
+    async def _until_known(self, order: Submission) -> Created:
         while True:
             try:
                 return await self._until_answered(order)
-            except Unknown as fate:
+            except OutcomeUnknown as fate:
                 unknown = fate
             if unknown.is_throttled:
                 return await self._look_once(order, unknown)
@@ -140,14 +140,14 @@ class Submitter:
                 "sending seed=%s again: its create was not found", order.seed
             )
 
-    async def _look_once(self, order: Order, unknown: Unknown) -> Created:
+    async def _look_once(self, order: Submission, unknown: OutcomeUnknown) -> Created:
         """Look whether a create came through that a proxy says it has stopped.
 
         Raises:
             RateLimitError: The list does not show it, or cannot be read now.
             SubmissionUnknownError: The list shows what may be it.
         """
-        finding = Finding()
+        finding = RecoveryResult()
         with anyio.move_on_after(ONE_LOOK):
             finding = await self._find(order, unknown)
         if finding.track is not None:
@@ -158,10 +158,10 @@ class Submitter:
         unknown.error.add_note(f"the create was not sent again; the list {seen}")
         raise unknown.error
 
-    async def _until_answered(self, order: Order) -> Created:
+    async def _until_answered(self, order: Submission) -> Created:
         try:
             return await self._attempt(order)
-        except Repeatable as failure:
+        except RetryableFailure as failure:
             first = failure
         call, hook = order.call, self._pipeline.hook
         return await order.retry.again(
@@ -171,11 +171,13 @@ class Submitter:
             on_retry=_report.retries(hook, call.method, call.path),
         )
 
-    async def _attempt(self, order: Order) -> Created:
+    async def _attempt(self, order: Submission) -> Created:
         while True:
             await self._take_a_place(order)
             try:
-                attempt: Guarded[Created] = Guarded(lambda own: self._once(order, own))
+                attempt: ShieldedCall[Created] = ShieldedCall(
+                    lambda own: self._once(order, own)
+                )
                 return await attempt.run()
             except QueueFullError as full:
                 error = full
@@ -184,7 +186,7 @@ class Submitter:
             if not self._may_wait(order, error):
                 raise error
 
-    async def _take_a_place(self, order: Order) -> None:
+    async def _take_a_place(self, order: Submission) -> None:
         """Enter the service's queue, as soon as it takes one more."""
         if order.before_wait is not None:
             await order.before_wait()
@@ -194,9 +196,9 @@ class Submitter:
         order.has_place = True
         if hook is not None and since is not None:
             number = order.attempts + 1
-            _report.turn_awaited(hook, order.call, number, since, "queue")
+            _report.rate_limit_waited(hook, order.call, number, since, "queue")
 
-    def _may_wait(self, order: Order, error: QueueFullError) -> bool:
+    def _may_wait(self, order: Submission, error: QueueFullError) -> bool:
         """Whether a create that met a full queue stands in line again."""
         return (
             order.retry.max_retries > 0
@@ -204,26 +206,28 @@ class Submitter:
             and self._inflight.next_try() <= order.deadline
         )
 
-    def _give_the_place_back(self, order: Order) -> None:
+    def _give_the_place_back(self, order: Submission) -> None:
         if order.has_place:
             order.has_place = False
             self._inflight.not_entered()
 
-    async def _once(self, order: Order, guarded: Guarded[Created]) -> Created:
+    async def _once(self, order: Submission, guarded: ShieldedCall[Created]) -> Created:
         permit = await self._turn(order, guarded)
-        with guarded.held():
+        with guarded.shielded():
             try:
                 answer = await self._send(order, permit, guarded)
             except anyio.get_cancelled_exc_class():
-                if not guarded.is_over and order.in_doubt_since is not None:
+                if not guarded.grace_expired and order.in_doubt_since is not None:
                     await self._rescue(order)
                 raise
             return await self._judge(order, answer)
         if order.accepted is not None:  # only `on_submitted` was given up
             return order.accepted
-        raise Unknown(f"given up {GRACE:g} s after the call was cancelled")
+        raise OutcomeUnknown(f"given up {GRACE:g} s after the call was cancelled")
 
-    async def _turn(self, order: Order, guarded: Guarded[Created]) -> RatePermit:
+    async def _turn(
+        self, order: Submission, guarded: ShieldedCall[Created]
+    ) -> RatePermit:
         order.attempts += 1
         permit = await self._pipeline.turn(
             order.call, deadline=order.deadline, number=order.attempts
@@ -238,20 +242,20 @@ class Submitter:
         return permit
 
     async def _send(
-        self, order: Order, permit: RatePermit, guarded: Guarded[Created]
-    ) -> Answer:
+        self, order: Submission, permit: RatePermit, guarded: ShieldedCall[Created]
+    ) -> Response:
         order.sent_at = anyio.current_time()
         try:
             return await self._pipeline.send(
                 order.call,
                 permit,
                 number=order.attempts,
-                trace=Trace(
-                    lambda: not guarded.caller_left, guarded.release, guarded.hold
+                trace=SendTracker(
+                    lambda: not guarded.caller_cancelled, guarded.release, guarded.hold
                 ),
                 on_unsent=order.did_not_leave,
             )
-        except NoAnswer as failure:
+        except NoResponse as failure:
             fate = self._without_answer(order, failure)
         except ClientClosedError:
             order.sent_at = None
@@ -262,27 +266,27 @@ class Submitter:
             raise
         raise fate
 
-    async def _rescue(self, order: Order) -> None:
+    async def _rescue(self, order: Submission) -> None:
         """Find the id of a create whose task a stranger cancelled, within the grace.
 
         asyncio only: `asyncio.run` cancels every task that is left when it ends.
         """
-        unknown = Unknown("its task was cancelled from outside")
+        unknown = OutcomeUnknown("its task was cancelled from outside")
         finding = await self._find(order, unknown)
         if finding.track is not None:
             self._inflight.adopted(finding.track.id, self._entry(order))
             await self._tell(order, finding.track, adopted=True)
 
-    def _without_answer(self, order: Order, failure: NoAnswer) -> Exception:
+    def _without_answer(self, order: Submission, failure: NoResponse) -> Exception:
         if failure.evidence == "not_sent":
             order.sent_at = None
             error = failure.as_error(order.call)
-            return error if failure.lasts else Repeatable(error)
+            return error if failure.lasts else RetryableFailure(error)
         return self._lost(order, failure.reason)
 
     def _lost(
-        self, order: Order, reason: str, error: APIStatusError | None = None
-    ) -> Unknown:
+        self, order: Submission, reason: str, error: APIStatusError | None = None
+    ) -> OutcomeUnknown:
         """Note that it may be paid, at once: the lookup may never come."""
         if order.lost_since is None:
             order.lost_since = order.sent_at
@@ -295,9 +299,9 @@ class Submitter:
         )
         if self._pipeline.hook is not None:
             _outcome.unknown(self._pipeline.hook, order, reason, given_up=False)
-        return Unknown(reason, error)
+        return OutcomeUnknown(reason, error)
 
-    async def _judge(self, order: Order, answer: Answer) -> Created:
+    async def _judge(self, order: Submission, answer: Response) -> Created:
         if answer.is_success:
             return await self._accept(order, answer)
         error = _parsing.status_error(answer, idempotent=False)
@@ -313,14 +317,14 @@ class Submitter:
         self._pipeline.check(order.call, answer)
         raise error
 
-    def _refused_by_the_queue(self, order: Order, error: QueueFullError) -> None:
+    def _refused_by_the_queue(self, order: Submission, error: QueueFullError) -> None:
         order.sent_at = None
         order.has_place = False
         was_known = self._inflight.queue_capacity is not None
         self._inflight.refused(error.retry_after)
         _outcome.queue_full(self._pipeline.hook, error, was_known=was_known)
 
-    async def _accept(self, order: Order, answer: Answer) -> Created:
+    async def _accept(self, order: Submission, answer: Response) -> Created:
         """Enter what was accepted, before anything else can happen."""
         try:
             track = read_acceptance(order, answer)
@@ -339,7 +343,7 @@ class Submitter:
             await self._pipeline.transport.retire()
         raise self._lost(order, reason)
 
-    async def _is_ours_all_the_same(self, order: Order, track: Created) -> bool:
+    async def _is_ours_all_the_same(self, order: Submission, track: Created) -> bool:
         """Whether a claimed id has become that of this create: ids began anew.
 
         An emulator that was started again gives them out once more. Then the track
@@ -354,11 +358,11 @@ class Submitter:
             return seed_of(_parsing.generation(answer)) == order.seed
         return False
 
-    def _not_ours(self, order: Order, track: Created) -> str | None:
+    def _not_ours(self, order: Submission, track: Created) -> str | None:
         """Say why an answer is not that to this create; `None` if it may be."""
         register, kind = self._inflight, order.request.kind
         shown = seed_of(track)
-        known = Known(
+        known = SentRequest(
             seed=order.seed,
             is_claimed=register.is_claimed(track.id),
             is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
@@ -366,12 +370,14 @@ class Submitter:
         )
         return not_ours(order.request, track, known)
 
-    def _entry(self, order: Order, accepted_at: float | None = None) -> UnderWay:
+    def _entry(
+        self, order: Submission, accepted_at: float | None = None
+    ) -> TrackInProgress:
         return order.under_way(accepted_at or anyio.current_time(), self._pipeline.hook)
 
     async def _tell(
         self,
-        order: Order,
+        order: Submission,
         track: Created,
         *,
         adopted: bool = False,
@@ -395,7 +401,7 @@ class Submitter:
 
     def _announce(
         self,
-        order: Order,
+        order: Submission,
         changed: dict[str, tuple[Any, Any]],
         *,
         adopted: bool,
@@ -413,10 +419,10 @@ class Submitter:
                 request_id=request_id,
             )
         if track.is_final:
-            self._inflight.saw_end(track)
+            self._inflight.observe_final(track)
 
     def _learn(
-        self, order: Order, track: Created, changed: dict[str, tuple[Any, Any]]
+        self, order: Submission, track: Created, changed: dict[str, tuple[Any, Any]]
     ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
         if order.seed is not None and seed_of(track) == order.seed:
@@ -433,7 +439,9 @@ class Submitter:
         elif changed:
             logger.warning("the service changed %s of %s", sorted(changed), track.id)
 
-    async def _look_up(self, order: Order, unknown: Unknown) -> Created | None:
+    async def _look_up(
+        self, order: Submission, unknown: OutcomeUnknown
+    ) -> Created | None:
         """Find a lost create; `None` if it may be sent again.
 
         Raises:
@@ -451,18 +459,18 @@ class Submitter:
             raise error
         raise self._unknown_error(order, unknown, finding) from unknown.error
 
-    async def _adopt(self, order: Order, track: Generation) -> Created:
+    async def _adopt(self, order: Submission, track: Generation) -> Created:
         self._inflight.adopted(track.id, self._entry(order))
         logger.warning("found %s again, whose answer was lost", track.id)
 
-        async def tell(guarded: Guarded[None]) -> None:
-            with guarded.held():
+        async def tell(guarded: ShieldedCall[None]) -> None:
+            with guarded.shielded():
                 await self._tell(order, track, adopted=True)
 
-        await Guarded[None](tell).run()
+        await ShieldedCall[None](tell).run()
         return accepted_by(order)
 
-    def _may_resubmit(self, order: Order) -> bool:
+    def _may_resubmit(self, order: Submission) -> bool:
         return (
             order.on_unknown == "resubmit"
             and order.seed is not None
@@ -470,10 +478,10 @@ class Submitter:
         )
 
     async def _find(
-        self, order: Order, unknown: Unknown, *, prove: bool = False
-    ) -> Finding:
+        self, order: Submission, unknown: OutcomeUnknown, *, prove: bool = False
+    ) -> RecoveryResult:
         now = anyio.current_time()
-        lost = Lost(
+        lost = LostCreate(
             request=order.request,
             seed=order.seed,
             seed_is_ours=order.seed_is_ours,
@@ -482,12 +490,12 @@ class Submitter:
             last_sent_at=now if order.lost_last is None else order.lost_last,
             lost_at=now,
         )
-        lookup = Lookup(self._pipeline, self._inflight, lost, prove=prove)
+        lookup = Recovery(self._pipeline, self._inflight, lost, prove=prove)
         # What may be sent again takes more than the service's word and one listing.
         return await lookup.find(settle=prove or not unknown.is_settled)
 
     def _unknown_error(
-        self, order: Order, unknown: Unknown, finding: Finding
+        self, order: Submission, unknown: OutcomeUnknown, finding: RecoveryResult
     ) -> SubmissionUnknownError:
         since = order.in_doubt_since
         return _outcome.unknown_error(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._delivery import Delivery, let_go
-from finetuning_async._places import Place, look, new_part
+from finetuning_async._delivery import Placement, let_go
+from finetuning_async._places import TargetPath, look, new_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", No
 """Writes many chunks in one call, without the interpreter's lock. Not on Windows."""
 
 
-class TargetFile:
+class AtomicFile:
     """A file that appears under its name only when it is whole.
 
     It is not synced: after a loss of power it may be missing or empty, like any other
@@ -32,9 +32,9 @@ class TargetFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._place: Place
+        self._place: TargetPath
         self._file: BinaryIO
-        self._delivery: Delivery
+        self._delivery: Placement
         self._is_open = False
 
     def begin(self, offset: int = 0) -> None:
@@ -51,7 +51,7 @@ class TargetFile:
         if not self._is_open:
             self._place = look(self.path)
             part, self._file = new_part(self._place)
-            self._delivery = Delivery(part, self._place)
+            self._delivery = Placement(part, self._place)
             self._is_open = True
             if self._place.is_written_into:
                 self._delivery.reach()  # who waits to read it, waits for its end, too

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from sniffio import current_async_library
 
-from finetuning_async._shield import carried_to_its_end
+from finetuning_async._shield import run_to_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,4 +48,4 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     if clock_jumps():
         await anyio.lowlevel.checkpoint()
         return call()
-    return await carried_to_its_end(lambda: anyio.to_thread.run_sync(call))
+    return await run_to_completion(lambda: anyio.to_thread.run_sync(call))

@@ -8,7 +8,7 @@ import attrs
 
 
 @attrs.define(eq=False)
-class Ticket:
+class Reservation:
     """One request, from the moment it may be sent.
 
     Attributes:

@@ -30,7 +30,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
 
 
 class TokenBucket:
@@ -67,15 +67,15 @@ class TokenBucket:
         made._returns.extend(state["returns"])
         return made
 
-    def sent(self, ticket: Ticket) -> None:
+    def sent(self, ticket: Reservation) -> None:
         """A request goes out and takes a token."""
         self._in_flight += 1
 
-    def unsent(self, ticket: Ticket, now: float) -> None:
+    def unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left: its token is back at once."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Ticket, now: float) -> None:
+    def answered(self, ticket: Reservation, now: float) -> None:
         """Its answer is in: its token comes back `per` seconds from now."""
         self._in_flight -= 1
         back = now + self.per
@@ -84,7 +84,7 @@ class TokenBucket:
         else:
             self._returns.append(back)
 
-    def abandoned(self, ticket: Ticket, now: float, linger: float) -> None:
+    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Nobody waits for its answer any more.
 
         Its bytes may still arrive, for `linger` seconds (at least 0) as we assume.

@@ -22,7 +22,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     WaitTimeoutError,
 )
-from finetuning_async._inflight import Ticket
+from finetuning_async._inflight import QueueSlot
 from finetuning_async._types import FINAL_STATUSES
 from finetuning_async._watch_list import OVERTIME, Waiter, Watcher
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
-    from finetuning_async._order import Order
+    from finetuning_async._order import Submission
     from finetuning_async._pipeline import Pipeline
     from finetuning_async._poller import Poller
     from finetuning_async._types import Kind, UpdateCallback
@@ -108,14 +108,14 @@ class Waiting:
         )
         return Watch(self._poller, watcher, kind, longest)
 
-    async def for_a_place(self, order: Order) -> None:
+    async def for_a_place(self, order: Submission) -> None:
         """Wait until the service's queue takes one more, and enter it.
 
         A create that waits here watches every track of ours, waited for or not, and
         drives the poll loop like anybody else. Cancelled here, it leaves the line.
         """
         waiter = Waiter(self._pipeline)
-        ticket = Ticket(waiter.make_ready)
+        ticket = QueueSlot(waiter.make_ready)
         self._inflight.stand_in_line(ticket, first=order.attempts > 0)
         if self._inflight.opens(ticket) == -inf:
             self._inflight.enter(ticket)
@@ -127,7 +127,7 @@ class Waiting:
             self._inflight.leave_line(ticket)
             raise
 
-    async def _until_open(self, waiter: Waiter, ticket: Ticket) -> None:
+    async def _until_open(self, waiter: Waiter, ticket: QueueSlot) -> None:
         while True:
             waiter.ready = False
             opens = self._inflight.opens(ticket)

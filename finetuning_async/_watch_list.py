@@ -11,9 +11,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from finetuning_async._alarms import Alarms
-from finetuning_async._hints import Hints
-from finetuning_async._parking import Parking
+from finetuning_async._alarms import TimerHeap
+from finetuning_async._hints import WebhookHints
+from finetuning_async._parking import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetuning_async._inflight import InFlight
     from finetuning_async._models import Generation, SoundEffect
     from finetuning_async._pipeline import Pipeline
-    from finetuning_async._poll_schedule import Outlook
+    from finetuning_async._poll_schedule import DurationEstimator
     from finetuning_async._poll_words import WatchedTrack
     from finetuning_async._types import Family, Kind
 
@@ -36,7 +36,7 @@ OVERTIME: Final = 1.0
 after it."""
 
 
-class Waiter(Parking):
+class Waiter(Wakeup):
     """Somebody who waits, in a task of its own, and who may be asked to drive.
 
     Attributes:
@@ -229,16 +229,18 @@ class WatchList:
         foreign: Those that only other processes wait for.
     """
 
-    def __init__(self, inflight: InFlight, outlook: Outlook, *, scale: float) -> None:
+    def __init__(
+        self, inflight: InFlight, outlook: DurationEstimator, *, scale: float
+    ) -> None:
         self._inflight = inflight
         self._outlook = outlook
         self._scale = scale
         self._tracks: dict[str, Watched] = {}
         self._watching_all = 0
         self._soonest = inf
-        self._alarms: Alarms[Waiter] = Alarms()
+        self._alarms: TimerHeap[Waiter] = TimerHeap()
         self._last_looks: list[Watched] = []
-        self.hints = Hints()
+        self.hints = WebhookHints()
         self.foreign: set[str] = set()
 
     def __len__(self) -> int:
@@ -331,7 +333,7 @@ class WatchList:
             track.has_webhook = known.has_webhook
         self.plan(track, now)
         if self.hints.take(track_id, now):
-            self.notice(track, now)
+            self.mark_changed(track, now)
         return track
 
     def hint(self, track_id: str, now: float) -> Watched | None:
@@ -340,10 +342,10 @@ class WatchList:
         if track is None:
             self.hints.unknown(track_id, now)
         else:
-            self.notice(track, now)
+            self.mark_changed(track, now)
         return track
 
-    def notice(self, track: Watched, now: float) -> None:
+    def mark_changed(self, track: Watched, now: float) -> None:
         """Look at a track soon, since there was a hint; once a second is enough."""
         again = track.noticed_at + self._scale
         if now >= again:
@@ -408,7 +410,7 @@ class WatchList:
         waiter.deadline = at
         self._alarms.set(waiter, at)
 
-    def drop_alarm(self, waiter: Waiter) -> None:
+    def cancel_timer(self, waiter: Waiter) -> None:
         """Void the alarm of a waiter that leaves."""
         self._alarms.drop(waiter)
 
@@ -430,7 +432,7 @@ class WatchList:
     def _is_pressing(self, track: Watched) -> bool:
         return track.is_urgent and self._tracks.get(track.track_id) is track
 
-    def ring(
+    def expire_deadlines(
         self,
         now: float,
         *,
@@ -445,7 +447,7 @@ class WatchList:
             asked_at: Says since when an answer about a track is awaited; `inf` if none
                 is.
         """
-        for waiter in self._alarms.ring(now):
+        for waiter in self._alarms.expire_deadlines(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
             elif not self._looks_once_more(waiter, now, may_look, asked_at):

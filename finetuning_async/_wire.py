@@ -1,7 +1,7 @@
 """What goes to the service and what comes back, as plain values.
 
-`Call` is a request before the transport adds the key to it; `Answer` is a response read
-to its end; `AnswerFacts` is what a response says about the limits, as far as that is
+`Call` is a request before the transport adds the key to it; `Response` is a response read
+to its end; `ResponseFacts` is what a response says about the limits, as far as that is
 believed: a broken clock or a misread setting shall not stop an account for years.
 """
 
@@ -79,7 +79,7 @@ class Call:
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class Response:
     """One response, read to its end.
 
     Attributes:
@@ -145,11 +145,11 @@ class RawResponse:
 
 
 @attrs.frozen(kw_only=True)
-class AnswerFacts:
+class ResponseFacts:
     """What one response says about the limits.
 
     Example:
-        facts = AnswerFacts(status=200, limit=10, remaining=9)
+        facts = ResponseFacts(status=200, limit=10, remaining=9)
 
     Attributes:
         status: The HTTP status.

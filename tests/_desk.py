@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from finetuning_async import NotFoundError
-from finetuning_async._inflight import InFlight, UnderWay
-from finetuning_async._lists import Listing, Lists
-from finetuning_async._news import News
+from finetuning_async._inflight import InFlight, TrackInProgress
+from finetuning_async._lists import ListingHealth, ListKind
+from finetuning_async._news import StateDispatcher
 from finetuning_async._next_read import Read
-from finetuning_async._poll_schedule import Outlook
+from finetuning_async._poll_schedule import DurationEstimator
 from finetuning_async._server_clock import ServerClock
 from finetuning_async._watch_list import Watched, Watcher, WatchList
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from finetuning_async._types import Family, Kind
 
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TURN = 1.5
-WHOLE: Listing = ("generations", False)
-COMPLETED: Listing = ("generations", True)
+WHOLE: ListKind = ("generations", False)
+COMPLETED: ListKind = ("generations", True)
 
 
-class Desk:
+class DispatchHarness:
     """A poll loop's news without the loop: a test says what was read."""
 
     def __init__(self) -> None:
         self.start = anyio.current_time()
         self.inflight = InFlight()
-        self.outlook = Outlook()
+        self.outlook = DurationEstimator()
         self.list = WatchList(self.inflight, self.outlook, scale=1.0)
-        self.lists = Lists(scale=1.0)
+        self.lists = ListingHealth(scale=1.0)
         self.clock = ServerClock()
-        self.news = News(
+        self.news = StateDispatcher(
             self.list,
             self.lists,
             self.inflight,
@@ -56,7 +56,7 @@ class Desk:
 
     def accept(self, track_id: str, kind: Kind = "music") -> None:
         now = anyio.current_time()
-        entry = UnderWay(kind=kind, accepted_at=now, duration=None)
+        entry = TrackInProgress(kind=kind, accepted_at=now, duration=None)
         self.inflight.under_way[track_id] = entry
 
     def watch(self, track_id: str) -> tuple[Watched, Watcher]:
@@ -88,10 +88,10 @@ class Desk:
         self.news.take(Read(track.family, [track]), reply(row))
 
 
-def reply(data: Any) -> Answer:
+def reply(data: Any) -> Response:
     now = anyio.current_time()
     body = json.dumps({"data": data}).encode()
-    return Answer(
+    return Response(
         status=200, headers={}, content=body, sent_at=now - 0.1, received_at=now
     )
 

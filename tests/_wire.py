@@ -12,7 +12,7 @@ import httpx
 import httpx2
 
 from finetuning_async._secrets import ApiKey
-from finetuning_async._transport import Concurrency, Pool, Transport, as_timeout
+from finetuning_async._transport import ClientPool, Concurrency, Transport, as_timeout
 from finetuning_async._transport._concurrency import FEW_READS, READS
 from finetuning_async._wire import Call
 from tests._wire_net import Net
@@ -64,7 +64,7 @@ class Wire:
     ) -> Transport:
         """A transport with connections and places of its own."""
         return Transport(
-            pool=Pool(self._client()),
+            pool=ClientPool(self._client()),
             base_url="https://service.example/api",
             key=ApiKey(KEY),
             timeout=as_timeout(timeout),

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from finetuning_async import _answers, _errors
 from finetuning_async._answers import (
     accepted_id,
-    answer_facts,
+    response_facts,
     retry_after,
     server_date,
     status_error,
 )
 from finetuning_async._errors import APIResponseError, APIStatusError
-from finetuning_async._wire import Answer, AnswerFacts
+from finetuning_async._wire import Response, ResponseFacts
 
 EXAMPLES = Path(__file__).parent / "examples"
 CANARY = "c4nary0123456789abcdef0123456789"
@@ -34,15 +34,15 @@ SECRETS = [
 DATE = "Mon, 02 Mar 2026 18:05:00 GMT"
 
 
-def answer(content: Any, status: int = 200, **headers: str) -> Answer:
+def answer(content: Any, status: int = 200, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(
+    return Response(
         status=status, headers=names, content=body, sent_at=0.0, received_at=0.1
     )
 
 
-def refusal(status: int, **error: Any) -> Answer:
+def refusal(status: int, **error: Any) -> Response:
     return answer({"error": error}, status)
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_error_body_is_quoted_under_a_code_of_its_status(
     assert said in error.message
     assert len(error.message) <= 500
     assert error.message.isprintable()
-    assert answer_facts(answer(body, 502)).code is None
+    assert response_facts(answer(body, 502)).code is None
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -225,16 +225,16 @@ def test_q15_the_delay_is_read_from_the_body_then_from_the_header(
     came = answer({"error": {"code": "RATE_LIMITED", **body}}, 429, **headers)
     assert retry_after(came) == delay
     believed = None if delay is None else min(delay, 3600.0)
-    assert answer_facts(came).retry_after == believed
+    assert response_facts(came).retry_after == believed
     assert status_error(came, idempotent=False).retry_after == believed
 
 
 def test_the_facts_of_an_answer() -> None:
     came = answer(b"", 200, x_ratelimit_limit="60", x_ratelimit_remaining="0")
-    assert answer_facts(came) == AnswerFacts(status=200, limit=60, remaining=0)
+    assert response_facts(came) == ResponseFacts(status=200, limit=60, remaining=0)
     came = answer({"error": {"code": "QUEUE_FULL"}}, 429, retry_after="5")
-    facts = AnswerFacts(status=429, code="QUEUE_FULL", retry_after=5.0)
-    assert answer_facts(came) == facts
+    facts = ResponseFacts(status=429, code="QUEUE_FULL", retry_after=5.0)
+    assert response_facts(came) == facts
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_the_facts_of_an_answer() -> None:
 )
 def test_a_header_that_is_no_whole_number_says_nothing(value: str) -> None:
     came = answer(b"", 200, x_ratelimit_limit=value, x_ratelimit_remaining=value)
-    assert answer_facts(came) == AnswerFacts(status=200)
+    assert response_facts(came) == ResponseFacts(status=200)
 
 
 def test_a_limit_of_none_and_more_left_than_the_limit_are_lies() -> None:
     came = answer(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="7")
-    assert answer_facts(came) == AnswerFacts(status=200, remaining=7)
+    assert response_facts(came) == ResponseFacts(status=200, remaining=7)
     came = answer(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="0")
-    assert answer_facts(came) == AnswerFacts(status=200)
+    assert response_facts(came) == ResponseFacts(status=200)
     came = answer(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
-    assert answer_facts(came) == AnswerFacts(status=200, limit=10)
+    assert response_facts(came) == ResponseFacts(status=200, limit=10)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,6 @@ def test_any_answer_can_be_judged(content: Any, status: int, header: str) -> Non
     error = status_error(came, idempotent=True)
     assert isinstance(error, APIStatusError)
     assert pickle.loads(pickle.dumps(error)) == error  # noqa: S301 - our own bytes
-    delay = answer_facts(came).retry_after
+    delay = response_facts(came).retry_after
     assert delay is None or 0 <= delay < 1e19
     accepted_id(came)

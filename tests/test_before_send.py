@@ -14,7 +14,7 @@ from tests._world import emulated
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._order import Order
+    from finetuning_async._order import Submission
     from finetuning_async._session import Session
 
 
@@ -24,7 +24,7 @@ class JournalBrokenError(Exception):
 
 def order_of(
     client: AsyncClient, before_send: Callable[[], Awaitable[None]], **options: Any
-) -> tuple[Session, Order]:
+) -> tuple[Session, Submission]:
     session = client._session()
     request = GenerationRequest(tags="rain")
     order = session.order(request, validate=True, before_send=before_send, **options)

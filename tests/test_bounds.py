@@ -20,7 +20,7 @@ from finetuning_async import (
     QueueFullError,
     RateLimitError,
 )
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 
 KEY = "ft_live_" + "0" * 32
 HOUR = 3600.0
@@ -159,7 +159,7 @@ async def test_a_limit_of_nothing_stops_no_reads(
 async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds() -> (
     None
 ):
-    facts = AnswerFacts(
+    facts = ResponseFacts(
         status=429, code="RATE_LIMITED", limit=0, remaining=-1, retry_after=1e300
     )
     assert (facts.limit, facts.remaining, facts.retry_after) == (None, None, HOUR)

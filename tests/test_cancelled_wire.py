@@ -15,9 +15,9 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._evidence import NoAnswer, Trace
+from finetuning_async._evidence import NoResponse, SendTracker
 from finetuning_async._transport import Concurrency
-from finetuning_async._transport._concurrency import Places
+from finetuning_async._transport._concurrency import Slots
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire import GET, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
@@ -90,7 +90,7 @@ def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
     async def main(struck: Any) -> None:
         our_wire.net.opened.clear()
         places = Concurrency()
-        places.reads = places.creates = Places(1)
+        places.reads = places.creates = Slots(1)
         transport = our_wire.transport(concurrency=places)
         told: list[str] = []
 
@@ -161,7 +161,7 @@ async def test_connecting_that_takes_too_long_retires_nothing(wire: Wire) -> Non
         group.start_soon(transport.send, GET)
         await anyio.sleep(3 * STEP)
         net.handshake = inf
-        with pytest.raises(NoAnswer, match="ConnectTimeout") as caught:
+        with pytest.raises(NoResponse, match="ConnectTimeout") as caught:
             await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     await transport.send(GET)
@@ -179,7 +179,7 @@ async def test_connecting_that_takes_all_the_time_there_is_retires_nothing(
         group.start_soon(transport.send, GET)
         await anyio.sleep(5 * STEP)
         net.handshake, net.tls = 9.0, inf
-        with pytest.raises(NoAnswer, match="ConnectTimeout") as caught:
+        with pytest.raises(NoResponse, match="ConnectTimeout") as caught:
             await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     await transport.send(GET)
@@ -240,7 +240,9 @@ async def test_a_create_is_told_of_as_it_connects_and_as_it_leaves(wire: Wire) -
         told.append((word, anyio.current_time() - began, wire.net.sent()))
 
     began = anyio.current_time()
-    trace = Trace(lambda: True, partial(note, "connecting"), partial(note, "leaves"))
+    trace = SendTracker(
+        lambda: True, partial(note, "connecting"), partial(note, "leaves")
+    )
     await wire.transport().send(POST, trace=trace)
     assert [word for word, *_ in told] == ["connecting", "connecting", "leaves"]
     assert told[-1][1] == pytest.approx(2 * STEP, abs=0.001)
@@ -257,7 +259,7 @@ async def test_what_was_opened_for_a_cancelled_request_is_closed_before_it_ends(
     assert scope.cancelled_caught
     assert len(wire.net.opened) == (moment == "tls")
     assert not wire.net.open()
-    with contextlib.suppress(NoAnswer):
+    with contextlib.suppress(NoResponse):
         await transport.send(GET)
     await wire.close(transport)
     assert not wire.net.open()

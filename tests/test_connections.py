@@ -14,14 +14,14 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._evidence import NoAnswer, Trace
+from finetuning_async._evidence import NoResponse, SendTracker
 from finetuning_async._transport import _connecting
 from finetuning_async._wire import Call
 from tests._wire import GET, KEY, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
 
 if TYPE_CHECKING:
-    from finetuning_async._wire import Answer
+    from finetuning_async._wire import Response
 
 
 @pytest.fixture(params=KINDS)
@@ -90,7 +90,7 @@ async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
     wire.net.handshake, wire.net.tls = 18.0, tls
     timeout = httpx.Timeout(5.0, connect=30.0)
     transport, began = wire.transport(timeout), anyio.current_time()
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     assert 29 < anyio.current_time() - began <= 30
@@ -105,7 +105,7 @@ async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(
     wire.net.handshake, wire.net.writing = 9.0, inf
     timeout = httpx.Timeout(5.0, connect=20.0, write=30.0)
     transport, began = wire.transport(timeout), anyio.current_time()
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(30)
@@ -119,7 +119,7 @@ async def test_an_answer_that_drips_has_as_long_as_the_longest_step(
     wire.net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
     wire.net.pause = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoAnswer, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
@@ -131,7 +131,7 @@ async def test_a_head_that_drips_has_as_long_too(wire: Wire) -> None:
     wire.net.answer = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000
     wire.net.pause = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoAnswer, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
@@ -142,7 +142,7 @@ async def test_a_silence_ends_with_its_own_step(wire: Wire) -> None:
     wire.net.pause = 11.0
     transport = wire.transport(httpx.Timeout(10.0, write=20.0))
     began = anyio.current_time()
-    with pytest.raises(NoAnswer, match="ReadTimeout") as caught:
+    with pytest.raises(NoResponse, match="ReadTimeout") as caught:
         await transport.send(GET)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert 10 < anyio.current_time() - began < 11
@@ -198,7 +198,7 @@ async def test_an_answer_that_is_none_closes_the_connection(
 ) -> None:
     wire.net.answer = answer
     transport = wire.transport()
-    with pytest.raises(NoAnswer, match=name) as caught:
+    with pytest.raises(NoResponse, match=name) as caught:
         await transport.send(POST)
     assert caught.value.evidence == "unknown"
     assert not wire.net.open()
@@ -231,8 +231,8 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed(wire: Wire) -> None
 
 async def test_a_create_that_is_not_wanted_any_more_does_not_leave(wire: Wire) -> None:
     transport = wire.transport()
-    with pytest.raises(NoAnswer) as caught:
-        await transport.send(POST, trace=Trace(lambda: False))
+    with pytest.raises(NoResponse) as caught:
+        await transport.send(POST, trace=SendTracker(lambda: False))
     assert caught.value.evidence == "not_sent"
     assert wire.net.sent() == b""
     assert is_whole(transport)
@@ -248,7 +248,7 @@ async def test_connecting_that_fails_has_sent_nothing(
     owner = "Net" if step == "connect_tcp" else "Stream"
     monkeypatch.setattr(f"tests._wire_net.{owner}.{step}", fail)
     transport = wire.transport()
-    with pytest.raises(NoAnswer, match="ConnectError: the certificate") as caught:
+    with pytest.raises(NoResponse, match="ConnectError: the certificate") as caught:
         await transport.send(POST)
     assert caught.value.evidence == "not_sent"
     assert wire.net.sent() == b""
@@ -259,7 +259,7 @@ async def test_a_client_that_closes_meanwhile_keeps_no_connection(
     our_wire: Wire,
 ) -> None:
     transport = our_wire.transport()
-    answers: list[Answer] = []
+    answers: list[Response] = []
 
     async def read() -> None:
         answers.append(await transport.send(GET))

@@ -22,7 +22,7 @@ from finetuning_async import (
     _target_file,
 )
 from finetuning_async._download import BATCH
-from finetuning_async._target_file import TargetFile, check_target
+from finetuning_async._target_file import AtomicFile, check_target
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
@@ -309,7 +309,7 @@ async def test_a_full_disk_is_told_as_it_is(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(TargetFile, "append", full)
+    monkeypatch.setattr(AtomicFile, "append", full)
     with pytest.raises(OSError, match="No space left"):
         await in_chunks(65_536).download(URL, tmp_path / "a.mp3")
     assert names_in(tmp_path) == []

@@ -9,7 +9,7 @@ import httpcore
 import pytest
 
 from finetuning_async import APIConnectionError, AsyncClient
-from finetuning_async._transport import Pool, Transport, as_timeout
+from finetuning_async._transport import ClientPool, Transport, as_timeout
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net
 
@@ -86,7 +86,7 @@ async def test_a_file_that_moves_to_nowhere_is_told(net: Net, location: str) -> 
 
 def _transport() -> Transport:
     return Transport(
-        pool=Pool(None),
+        pool=ClientPool(None),
         base_url="https://service.example",
         key=None,
         timeout=as_timeout(30.0),
@@ -99,7 +99,7 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
             pass
 
 
-def kept(pool: Pool) -> list[Any]:
+def kept(pool: ClientPool) -> list[Any]:
     """The connections that the next request may take."""
     pools = [lent.client._transport._pool for lent in pool._open]
     assert not any(pool._requests for pool in pools)

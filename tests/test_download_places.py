@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, InvalidRequestError, _delivery, _places
-from finetuning_async._delivery import Delivery
+from finetuning_async._delivery import Placement
 from finetuning_async._places import look, new_part
 from finetuning_async._target_file import check_target
 
@@ -300,7 +300,7 @@ def test_a_part_of_another_file_system_is_brought_over(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o600)
-    delivery = Delivery(part, look(path))
+    delivery = Placement(part, look(path))
     assert delivery.go_on() is None
     delivery.close()
     assert path.read_bytes() == SONG

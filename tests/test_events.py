@@ -16,19 +16,19 @@ import pytest
 import finetuning_async
 from finetuning_async import (
     AsyncClient,
-    CreateUnknown,
     Event,
     FinetuningError,
-    GateClosed,
     GenerationAccepted,
     GenerationEnded,
     InvalidRequestError,
+    RateLimited,
+    RateLimitWaited,
     RequestFailed,
     RequestSent,
     ResponseReceived,
     RetryScheduled,
+    SubmissionUnknown,
     SubmissionUnknownError,
-    TurnAwaited,
 )
 from finetuning_async._hook import Hook
 from finetuning_async.emulator import Emulator, Fault
@@ -189,7 +189,7 @@ async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
         )
         await client.generations.create("x")
         await client.generations.create("y")
-    gates, turns = _of(GateClosed, seen), _of(TurnAwaited, seen)
+    gates, turns = _of(RateLimited, seen), _of(RateLimitWaited, seen)
     assert [(gate.budget, gate.code) for gate in gates] == [
         ("creates", code),
         ("queue", "QUEUE_FULL"),
@@ -214,7 +214,7 @@ async def test_a_create_in_doubt_is_told_when_it_is_and_when_it_is_not_any_more(
         emulator.add_fault(Fault("lost_before_commit", CREATE))
         with pytest.raises(SubmissionUnknownError):
             await client.generations.create("z", timeout=3)
-    doubts, accepted = _of(CreateUnknown, seen), _of(GenerationAccepted, seen)
+    doubts, accepted = _of(SubmissionUnknown, seen), _of(GenerationAccepted, seen)
     assert [doubt.given_up for doubt in doubts] == [False, False, True, False, True]
     assert doubts[1].seed == doubts[2].seed == 7
     assert [(event.generation_id, event.adopted) for event in accepted] == [

@@ -1,4 +1,4 @@
-"""`GuardedGroup`: works beside their caller, whose end they outlive by their grace."""
+"""`ShieldedGroup`: works beside their caller, whose end they outlive by their grace."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._parking import Parking
-from finetuning_async._shield import Guarded, GuardedGroup
+from finetuning_async._parking import Wakeup
+from finetuning_async._shield import ShieldedCall, ShieldedGroup
 from tests._cancelling import MEANS, Means, play
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def lasting(
     seconds: float, log: list[float]
-) -> Callable[[Guarded[None]], Awaitable[None]]:
+) -> Callable[[ShieldedCall[None]], Awaitable[None]]:
     """Work that is held, and notes when it has ended."""
 
-    async def work(guarded: Guarded[None]) -> None:
+    async def work(guarded: ShieldedCall[None]) -> None:
         try:
-            with guarded.held():
+            with guarded.shielded():
                 await anyio.sleep(seconds)
         finally:
             log.append(anyio.current_time())
@@ -35,10 +35,10 @@ def test_works_outlive_their_caller_by_their_grace_each(means: Means) -> None:
     ended: list[float] = []
 
     async def call() -> None:
-        place = Parking()
-        async with GuardedGroup(place) as group:
+        place = Wakeup()
+        async with ShieldedGroup(place) as group:
             works = [
-                Guarded(lasting(seconds, ended), grace=grace, place=place)
+                ShieldedCall(lasting(seconds, ended), grace=grace, place=place)
                 for seconds, grace in ((3.0, 5.0), (1000.0, 4.0))
             ]
             for work in works:
@@ -47,7 +47,7 @@ def test_works_outlive_their_caller_by_their_grace_each(means: Means) -> None:
                 await anyio.sleep_forever()
             finally:
                 for work in works:
-                    work.hurry()
+                    work.cancel_after_grace()
 
     async def main() -> None:
         assert await means.run(call, 1.0)
@@ -57,29 +57,29 @@ def test_works_outlive_their_caller_by_their_grace_each(means: Means) -> None:
 
 
 async def test_the_caller_goes_on_beside_them_and_is_woken_as_they_end() -> None:
-    place, ended = Parking(), list[float]()
-    async with GuardedGroup(place) as group:
+    place, ended = Wakeup(), list[float]()
+    async with ShieldedGroup(place) as group:
         for seconds in (2.0, 1.0):
-            group.start(Guarded(lasting(seconds, ended), place=place))
+            group.start(ShieldedCall(lasting(seconds, ended), place=place))
         for _ in range(2):
-            await place.parked()
+            await place.wait()
             group.reap()
         assert anyio.current_time() == pytest.approx(2.0, abs=0.1)
     assert len(ended) == 2
 
 
 async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
-    async def broken(_: Guarded[None]) -> None:
+    async def broken(_: ShieldedCall[None]) -> None:
         raise ZeroDivisionError
 
     ended: list[float] = []
 
     async def call() -> None:
-        place = Parking()
-        async with GuardedGroup(place) as group:
-            group.start(Guarded(lasting(3.0, ended), place=place))
-            group.start(Guarded(broken, place=place))
-            await place.parked()
+        place = Wakeup()
+        async with ShieldedGroup(place) as group:
+            group.start(ShieldedCall(lasting(3.0, ended), place=place))
+            group.start(ShieldedCall(broken, place=place))
+            await place.wait()
             group.reap()
 
     with pytest.raises(ZeroDivisionError):
@@ -88,10 +88,10 @@ async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
 
 
 async def test_without_grace_a_work_ends_at_once() -> None:
-    place, ended = Parking(), list[float]()
-    async with GuardedGroup(place) as group:
-        work = Guarded(lasting(1000.0, ended), grace=100.0, place=place)
+    place, ended = Wakeup(), list[float]()
+    async with ShieldedGroup(place) as group:
+        work = ShieldedCall(lasting(1000.0, ended), grace=100.0, place=place)
         group.start(work)
         await anyio.sleep(1)
-        work.hurry(0.0)
+        work.cancel_after_grace(0.0)
     assert ended == [pytest.approx(1.0, abs=0.1)]

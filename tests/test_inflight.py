@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING
 import anyio
 
 from finetuning_async import _inflight
-from finetuning_async._inflight import LONGEST_TRACK, InFlight, Ticket, UnderWay
-from finetuning_async._one_by_one import OneByOne
+from finetuning_async._inflight import (
+    LONGEST_TRACK,
+    InFlight,
+    QueueSlot,
+    TrackInProgress,
+)
+from finetuning_async._one_by_one import KeyedLock
 
 if TYPE_CHECKING:
     import pytest
 
 
-def under_way(at: float = 0.0) -> UnderWay:
-    return UnderWay(kind="music", accepted_at=at, duration=None)
+def under_way(at: float = 0.0) -> TrackInProgress:
+    return TrackInProgress(kind="music", accepted_at=at, duration=None)
 
 
-def ticket(woken: list[str] | None = None, name: str = "") -> Ticket:
-    return Ticket(lambda: (woken if woken is not None else []).append(name))
+def ticket(woken: list[str] | None = None, name: str = "") -> QueueSlot:
+    return QueueSlot(lambda: (woken if woken is not None else []).append(name))
 
 
 def test_an_accepted_track_is_claimed_and_under_way_until_it_ends() -> None:
@@ -110,7 +115,7 @@ def test_a_seed_is_shared_from_the_moment_two_are_on_their_way() -> None:
 
 
 async def test_twins_go_one_by_one_and_others_do_not() -> None:
-    lines, done = OneByOne(), list[str]()
+    lines, done = KeyedLock(), list[str]()
 
     async def stay(name: str) -> None:
         await lines.enter((name[0],))
@@ -129,7 +134,7 @@ async def test_twins_go_one_by_one_and_others_do_not() -> None:
 
 
 async def test_a_twin_that_is_cancelled_lets_the_next_one_in() -> None:
-    lines, twin = OneByOne(), ("a",)
+    lines, twin = KeyedLock(), ("a",)
     done: list[str] = []
 
     async def wait_for_it(scope: anyio.CancelScope) -> None:

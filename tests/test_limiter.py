@@ -14,12 +14,12 @@ import pytest
 from finetuning_async._errors import RateLimitError
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OK = AnswerFacts(status=200)
+OK = ResponseFacts(status=200)
 LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(3))
 LEASE = 60.05
 """Seconds from an answer until its token is back: a period and its margin."""
@@ -29,8 +29,8 @@ def limiter_of(limits: RateLimits | None = LIMITS) -> Limiter:
     return Limiter(limits, rng=random.Random(7))
 
 
-def refusal(code: str | None, retry_after: float | None) -> AnswerFacts:
-    return AnswerFacts(status=429, code=code, retry_after=retry_after)
+def refusal(code: str | None, retry_after: float | None) -> ResponseFacts:
+    return ResponseFacts(status=429, code=code, retry_after=retry_after)
 
 
 async def use_up(limiter: Limiter, route: str = "creates") -> int:
@@ -228,7 +228,7 @@ async def test_a_429_holds_every_task_of_its_budget_and_not_the_other() -> None:
         permit = await limiter.acquire("creates")
         times.append(anyio.current_time() - started)
         left = 10 - len(times)
-        permit.answered(AnswerFacts(status=200, limit=10, remaining=left))
+        permit.answered(ResponseFacts(status=200, limit=10, remaining=left))
 
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -353,14 +353,14 @@ async def test_an_endpoint_of_unknown_budget_takes_from_both() -> None:
 @pytest.mark.parametrize(
     ("facts", "budget"),
     [
-        (AnswerFacts(status=202, limit=2), "creates"),
-        (AnswerFacts(status=202, limit=3), "reads"),
+        (ResponseFacts(status=202, limit=2), "creates"),
+        (ResponseFacts(status=202, limit=3), "reads"),
         (refusal("GENERATION_RATE_LIMITED", 1), "creates"),
         (refusal("RATE_LIMITED", 1), "reads"),
     ],
 )
 async def test_an_answer_tells_its_budget_once_and_for_all(
-    facts: AnswerFacts, budget: str
+    facts: ResponseFacts, budget: str
 ) -> None:
     limiter = limiter_of()
     other = "reads" if budget == "creates" else "creates"
@@ -372,8 +372,10 @@ async def test_an_answer_tells_its_budget_once_and_for_all(
     assert tokens(limiter, budget) == min(full[budget], facts.limit or 99) - 1
 
 
-@pytest.mark.parametrize("facts", [OK, AnswerFacts(status=202, limit=7)])
-async def test_an_answer_that_tells_nothing_settles_nothing(facts: AnswerFacts) -> None:
+@pytest.mark.parametrize("facts", [OK, ResponseFacts(status=202, limit=7)])
+async def test_an_answer_that_tells_nothing_settles_nothing(
+    facts: ResponseFacts,
+) -> None:
     limiter = limiter_of()
     (await limiter.acquire("health")).answered(facts)
     await anyio.sleep(100)
@@ -402,10 +404,10 @@ async def test_without_limits_only_a_429_holds() -> None:
 
 async def test_a_lower_limit_is_adopted_and_a_higher_one_shown() -> None:
     limiter = limiter_of()
-    (await limiter.acquire("reads")).answered(AnswerFacts(status=200, limit=500))
+    (await limiter.acquire("reads")).answered(ResponseFacts(status=200, limit=500))
     assert limiter.status().reads.service_limit == 500
     assert limiter.status().reads.limit == 3
-    (await limiter.acquire("reads")).answered(AnswerFacts(status=200, limit=1))
+    (await limiter.acquire("reads")).answered(ResponseFacts(status=200, limit=1))
     assert limiter.status().reads.limit == 1
     assert limiter.try_acquire("reads") is None
 
@@ -450,7 +452,7 @@ async def test_the_snapshot_says_what_is_left() -> None:
     limiter = limiter_of()
     permit = await limiter.acquire("reads")
     await anyio.sleep(2)
-    permit.answered(AnswerFacts(status=200, limit=3, remaining=2))
+    permit.answered(ResponseFacts(status=200, limit=3, remaining=2))
     await anyio.sleep(4)
     reads = limiter.status().reads
     assert (reads.limit, reads.per, reads.available) == (3, 60.0, 2)

@@ -14,15 +14,15 @@ from finetuning_async._lists import (
     REACH_SLACK,
     REST_AFTER_FAILURES,
     REST_AFTER_REFUSAL,
-    Listing,
-    Lists,
+    ListingHealth,
+    ListKind,
 )
 from finetuning_async._models import Generation, Page
 from finetuning_async._poll_schedule import SHOWN_EVERY
 from finetuning_async._watch_list import Watched
 
-WHOLE: Listing = ("generations", False)
-COMPLETED: Listing = ("generations", True)
+WHOLE: ListKind = ("generations", False)
+COMPLETED: ListKind = ("generations", True)
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -40,7 +40,7 @@ def completed(*ids: str, has_more: bool = False) -> Page[Generation]:
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_a_list_that_fails_and_fails_rests_and_is_tried_again(scale: float) -> None:
-    lists = Lists(scale=scale)
+    lists = ListingHealth(scale=scale)
     for _ in range(ENOUGH_FAILURES):
         assert lists.are_usable(WHOLE, 0.0)
         lists.failed(WHOLE, 0.0)
@@ -51,7 +51,7 @@ def test_a_list_that_fails_and_fails_rests_and_is_tried_again(scale: float) -> N
 
 
 def test_one_page_that_works_clears_its_list() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     for _ in range(ENOUGH_FAILURES * 2):
         lists.failed(WHOLE, 0.0)
         lists.worked(WHOLE)
@@ -59,7 +59,7 @@ def test_one_page_that_works_clears_its_list() -> None:
 
 
 def test_a_refused_list_rests_for_longer() -> None:
-    lists = Lists(scale=0.1)
+    lists = ListingHealth(scale=0.1)
     lists.refused(("sound_effects", False), 0.0)
     assert lists.are_usable(WHOLE, 0.0)
     rest = REST_AFTER_REFUSAL / 10
@@ -68,7 +68,7 @@ def test_a_refused_list_rests_for_longer() -> None:
 
 
 def test_a_page_is_the_first_until_something_is_known() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     a, b = track("a", 0.0), track("b", None)
     assert lists.on_first_page([a, b], 1000.0)
     b.offset = 99
@@ -76,7 +76,7 @@ def test_a_page_is_the_first_until_something_is_known() -> None:
 
 
 def test_what_is_older_than_the_first_page_is_not_on_it() -> None:
-    lists = Lists(scale=0.1)
+    lists = ListingHealth(scale=0.1)
     lists.first_page_spans("generations", 10.0, 100.0)
     assert lists.on_first_page([track("a", 91.0), track("b", None)], 100.0)
     assert lists.on_first_page([track("a", 91.0)], 101.0)
@@ -86,7 +86,7 @@ def test_what_is_older_than_the_first_page_is_not_on_it() -> None:
 
 
 def test_completed_ones_are_not_asked_for_what_must_be_shown() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     assert lists.tell_end(track("a", show_by=10.0), 9.9)
     assert not lists.tell_end(track("a", show_by=10.0), 10.0)
     assert not lists.tell_end(track("a", None), 0.0)
@@ -97,7 +97,7 @@ def test_completed_ones_are_not_asked_for_what_must_be_shown() -> None:
 def test_what_completed_ones_do_not_show_has_not_completed_if_they_reach_so_far() -> (
     None
 ):
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     old, new = track("old", 50 + REACH_SLACK), track("new", 50.1 + REACH_SLACK)
     done = track("done", 60.0)
     page = completed("done", "stranger", has_more=True)
@@ -111,7 +111,7 @@ def test_what_completed_ones_do_not_show_has_not_completed_if_they_reach_so_far(
 
 @pytest.mark.parametrize("status", ["processing", "failed", "queued"])
 def test_a_service_that_does_not_filter_is_noticed(status: str) -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     rows = (
         Generation(id="x", status="completed"),
         Generation(id="a", status=status),
@@ -124,7 +124,7 @@ def test_a_service_that_does_not_filter_is_noticed(status: str) -> None:
 
 
 def test_a_list_that_hides_what_has_completed_is_noticed() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     lists.has_completed(track("a", 60.0))
     assert lists.not_completed([track("b")], completed("c"), -inf, 0.0) == []
     assert not lists.are_usable(COMPLETED, 0.0)
@@ -138,7 +138,7 @@ def test_a_list_that_hides_what_has_completed_is_noticed() -> None:
 def test_a_list_that_shows_all_it_should_is_believed(
     shown: str, accepted_at: float | None
 ) -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     lists.has_completed(track("a", accepted_at))
     b = track("b", 70.0)
     page = completed(shown, has_more=True)
@@ -169,7 +169,7 @@ def test_no_track_that_has_completed_is_taken_to_run(
     dates = [row.created_at.timestamp() for row in shown if row.created_at]
     reach = min(dates) - EPOCH.timestamp() if has_more else -inf
     watched = [track(str(n), moment + answered[n]) for n, moment in enumerate(created)]
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     out = lists.not_completed(watched, page, reach, now)
     assert not {t.track_id for t in out} & {str(n) for n in ended}
     if not has_more:

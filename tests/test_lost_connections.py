@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetuning_async._transport import Pool, Transport, as_timeout
+from finetuning_async._transport import ClientPool, Transport, as_timeout
 from finetuning_async._wire import Call
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net
@@ -33,7 +33,7 @@ def test_cancelled_at_every_step_a_call_loses_no_connection(
     async def main(struck: Any) -> None:
         net.opened.clear()
         transport = Transport(
-            pool=Pool(None),
+            pool=ClientPool(None),
             base_url="https://service.example",
             key=None,
             timeout=as_timeout(30.0),

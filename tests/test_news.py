@@ -14,7 +14,7 @@ from finetuning_async import (
     SoundEffect,
 )
 from finetuning_async._hints import TRUSTED_AFTER
-from finetuning_async._inflight import UnderWay
+from finetuning_async._inflight import TrackInProgress
 from finetuning_async._news import LONGEST_PAUSE
 from finetuning_async._next_read import Read
 from finetuning_async._poll_schedule import (
@@ -24,11 +24,11 @@ from finetuning_async._poll_schedule import (
     SHOWN_SOONER,
     Expectation,
 )
-from tests._desk import TURN, Desk, at, not_found, row
+from tests._desk import TURN, DispatchHarness, at, not_found, row
 
 
 async def test_each_family_is_read_in_its_own_form() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     for name in ("a", "b"):
         desk.accept(name, "sound_effect")
     (a, waits_a), (b, waits_b) = desk.watch("a"), desk.watch("b")
@@ -45,7 +45,7 @@ async def test_each_family_is_read_in_its_own_form() -> None:
 
 
 async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     desk.list.watch_all(anyio.current_time())
     (a,) = desk.list.due(inf)
@@ -56,7 +56,7 @@ async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "completed"])
 async def test_an_end_without_details_gets_one_read_more(status: str) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     cut_short = {**row("a", status), "audioUrl": None}
@@ -70,7 +70,7 @@ async def test_an_end_without_details_gets_one_read_more(status: str) -> None:
 
 
 async def test_a_track_that_runs_again_is_no_longer_taken_to_have_ended() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     desk.page([a], row("a", "failed"))
@@ -81,7 +81,7 @@ async def test_a_track_that_runs_again_is_no_longer_taken_to_have_ended() -> Non
 
 
 async def test_a_look_is_as_old_as_its_request() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     await anyio.sleep(5)
@@ -94,7 +94,7 @@ async def test_a_look_is_as_old_as_its_request() -> None:
 
 
 async def test_the_age_of_a_stranger_s_track_is_learned_once() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     a, _ = desk.watch("a")
     await anyio.sleep(100)
     desk.get(a, row("a", createdAt=at(70)))
@@ -113,7 +113,7 @@ async def test_the_age_of_a_stranger_s_track_is_learned_once() -> None:
 
 async def learned(**told: Any) -> tuple[float, float]:
     """What is expected after tracks that were seen to run at 20 s and ended at 30 s."""
-    desk = Desk()
+    desk = DispatchHarness()
     for n in range(SAMPLES_NEEDED * 100):
         desk.accept(str(n))
     tracks = [desk.watch(track_id)[0] for track_id in list(desk.inflight.under_way)]
@@ -155,7 +155,7 @@ async def test_a_track_that_has_not_completed_teaches_no_time(
 
 
 async def test_nothing_is_learned_where_nothing_is_known() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     dates = {"createdAt": at(30), "completedAt": at(30)}
     for n, told in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
         track, _ = desk.watch(str(n))
@@ -174,7 +174,7 @@ async def test_nothing_is_learned_where_nothing_is_known() -> None:
 
 
 async def test_a_failure_makes_others_be_shown_sooner() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     desk.accept("b")
     (a, _), (b, _) = desk.watch("a"), desk.watch("b")
@@ -182,7 +182,7 @@ async def test_a_failure_makes_others_be_shown_sooner() -> None:
     desk.get(a, row("a", "failed", errorMessage="out of time"))
     desk.get(b, row("b"))
     assert b.show_by == b.next_look + SHOWN_SOONER
-    desk = Desk()
+    desk = DispatchHarness()
     for name in ("a", "b"):
         desk.accept(name)
     (a, _), (b, _) = desk.watch("a"), desk.watch("b")
@@ -193,7 +193,7 @@ async def test_a_failure_makes_others_be_shown_sooner() -> None:
 
 
 async def test_a_404_is_asked_for_again_whatever_was_seen_before() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     for name in ("a", "b"):
         desk.accept(name)
     (a, unseen), (b, seen) = (desk.watch(name) for name in ("a", "b"))
@@ -213,7 +213,7 @@ async def test_a_404_is_asked_for_again_whatever_was_seen_before() -> None:
 
 
 async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     track, watcher = desk.watch("d")
     desk.refused(Read("generations", [track]), not_found())
     assert watcher.error is None
@@ -226,7 +226,7 @@ async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
 
 
 async def test_any_other_refusal_ends_its_wait_at_once() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     error = BadRequestError("no", status_code=400, code="VALIDATION_ERROR")
@@ -236,7 +236,7 @@ async def test_any_other_refusal_ends_its_wait_at_once() -> None:
 
 
 async def test_a_refusal_too_early_ends_overtime() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     waits.in_overtime = True
@@ -246,7 +246,7 @@ async def test_a_refusal_too_early_ends_overtime() -> None:
 
 @pytest.mark.parametrize("way", ["refused", "failed"])
 async def test_an_end_whose_details_cannot_be_read_is_told_as_it_is(way: str) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     desk.page([a], row("a", "failed"))
@@ -258,7 +258,7 @@ async def test_an_end_whose_details_cannot_be_read_is_told_as_it_is(way: str) ->
 
 
 async def test_one_that_cannot_be_read_is_looked_at_ever_more_rarely() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     now = anyio.current_time()
@@ -280,7 +280,7 @@ async def test_one_that_cannot_be_read_is_looked_at_ever_more_rarely() -> None:
 
 
 async def test_a_look_ends_overtime_and_leaves_a_new_hint_be() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     waits.in_overtime, waits.deadline = True, 0.0
@@ -292,7 +292,7 @@ async def test_a_look_ends_overtime_and_leaves_a_new_hint_be() -> None:
 
 
 async def test_after_its_end_a_track_is_not_looked_at() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     before = a.next_look
@@ -307,15 +307,15 @@ async def test_after_its_end_a_track_is_not_looked_at() -> None:
 async def test_webhooks_arrive_if_tracks_that_have_one_were_announced(
     *, has_webhook: bool, noticed: bool
 ) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     await anyio.sleep(10)
     for n in range(TRUSTED_AFTER):
         track_id, now = str(n), anyio.current_time()
-        desk.inflight.under_way[track_id] = UnderWay(
+        desk.inflight.under_way[track_id] = TrackInProgress(
             kind="music", accepted_at=now, duration=None, has_webhook=has_webhook
         )
         track, _ = desk.watch(track_id)
         if noticed:
-            desk.list.notice(track, now)
+            desk.list.mark_changed(track, now)
         desk.get(track, row(track_id, "completed"))
     assert desk.list.hints.hooks_arrive is (has_webhook and noticed)

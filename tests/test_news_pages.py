@@ -14,7 +14,7 @@ from finetuning_async import (
 )
 from finetuning_async._lists import ENOUGH_FAILURES
 from finetuning_async._next_read import Read
-from tests._desk import COMPLETED, WHOLE, Desk, at, not_found, reply, row
+from tests._desk import COMPLETED, WHOLE, DispatchHarness, at, not_found, reply, row
 
 if TYPE_CHECKING:
     from finetuning_async._types import Family
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 async def test_completed_ones_are_tested_by_what_the_whole_list_shows_only() -> None:
     for is_filtered in (False, True):
-        desk = Desk()
+        desk = DispatchHarness()
         for name in ("a", "b", "c"):
             desk.accept(name)
         a, b, c = (desk.watch(name)[0] for name in ("a", "b", "c"))
@@ -35,7 +35,7 @@ async def test_completed_ones_are_tested_by_what_the_whole_list_shows_only() -> 
 
 
 async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     a.offset = 99
@@ -49,7 +49,7 @@ async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
 async def test_a_page_that_does_not_name_the_next_is_followed_by_the_next_rows(
     family: Family,
 ) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     name = "generations" if family == "generations" else "soundEffects"
     for track_id in ("a", "b"):
         desk.accept(track_id, "music" if family == "generations" else "sound_effect")
@@ -60,7 +60,7 @@ async def test_a_page_that_does_not_name_the_next_is_followed_by_the_next_rows(
 
 
 async def test_only_the_first_page_says_how_far_it_reaches() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     await anyio.sleep(100)
@@ -81,7 +81,7 @@ async def test_only_the_first_page_says_how_far_it_reaches() -> None:
 
 @pytest.mark.parametrize("knows", ["all", "no time", "no dates"])
 async def test_without_dates_a_page_reaches_nowhere(knows: str) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     await anyio.sleep(50)
     desk.accept("a")
     a, _ = desk.watch("a")
@@ -102,7 +102,7 @@ async def test_without_dates_a_page_reaches_nowhere(knows: str) -> None:
 async def test_only_what_the_service_does_wrong_counts_against_a_list(
     *, is_filtered: bool
 ) -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, waits = desk.watch("a")
     now = anyio.current_time()
@@ -116,7 +116,7 @@ async def test_only_what_the_service_does_wrong_counts_against_a_list(
         desk.failed(read, InternalServerError("x", status_code=500))
     assert not desk.lists.are_usable(listing, now)
     assert desk.lists.are_usable(other, now)
-    fresh = Desk()
+    fresh = DispatchHarness()
     fresh.refused(Read("generations", [a, a], 0, is_filtered), not_found())
     assert not fresh.lists.are_usable(listing, now)
     assert fresh.lists.are_usable(other, now)
@@ -125,7 +125,7 @@ async def test_only_what_the_service_does_wrong_counts_against_a_list(
 
 
 async def test_a_page_that_can_be_read_clears_its_list() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     read, error = Read("generations", [a], 0), InternalServerError("x", status_code=500)
@@ -136,7 +136,7 @@ async def test_a_page_that_can_be_read_clears_its_list() -> None:
 
 
 async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     for name in ("a", "b", "c"):
         desk.accept(name)
     a, _ = desk.watch("a")
@@ -146,7 +146,7 @@ async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
 
 
 async def test_what_still_runs_is_no_test_of_the_completed_ones() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     desk.accept("a")
     a, _ = desk.watch("a")
     await anyio.sleep(30)
@@ -157,7 +157,7 @@ async def test_what_still_runs_is_no_test_of_the_completed_ones() -> None:
 
 
 async def test_only_an_urgent_look_stays_urgent_on_the_next_page() -> None:
-    desk = Desk()
+    desk = DispatchHarness()
     for name in ("a", "b", "c"):
         desk.accept(name)
     (a, _), (b, _), (c, _) = desk.watch("a"), desk.watch("b"), desk.watch("c")

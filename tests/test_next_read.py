@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetuning_async._absence import Sweeps
-from finetuning_async._lists import Lists
+from finetuning_async._lists import ListingHealth
 from finetuning_async._models import Generation, Page
 from finetuning_async._next_read import (
     PAGE_SIZE,
@@ -39,8 +39,12 @@ def tracks(
     return made
 
 
-def chosen(due: list[Watched], lists: Lists | None = None, now: float = 0.0) -> Read:
-    return choose(due, now=now, lists=lists or Lists(scale=1.0), sweeps=Sweeps())
+def chosen(
+    due: list[Watched], lists: ListingHealth | None = None, now: float = 0.0
+) -> Read:
+    return choose(
+        due, now=now, lists=lists or ListingHealth(scale=1.0), sweeps=Sweeps()
+    )
 
 
 def page(*ids: str, has_more: bool = False, next_offset: int = 99) -> Page[Generation]:
@@ -77,7 +81,7 @@ def test_the_most_urgent_track_decides() -> None:
 
 
 def test_without_its_list_each_is_read_by_itself() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     lists.refused(("generations", False), 0.0)
     assert chosen(tracks("a", "b"), lists).offset is None
     effects = tracks("a", "b", kind="sound_effect")

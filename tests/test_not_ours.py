@@ -14,7 +14,7 @@ from finetuning_async import (
     SoundEffect,
     SoundEffectRequest,
 )
-from finetuning_async._not_ours import Known, not_ours
+from finetuning_async._not_ours import SentRequest, not_ours
 
 PROMPT = "Rain on a tin roof, at night"
 
@@ -39,8 +39,8 @@ def _effect(prompt: str, seconds: float | None) -> SoundEffect:
     )
 
 
-def known(**more: Any) -> Known:
-    return Known(**{"seed": 7, "is_claimed": False, **more})
+def known(**more: Any) -> SentRequest:
+    return SentRequest(**{"seed": 7, "is_claimed": False, **more})
 
 
 @pytest.mark.parametrize(

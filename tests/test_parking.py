@@ -7,14 +7,14 @@ from math import inf
 import anyio
 import pytest
 
-from finetuning_async._parking import Parking
+from finetuning_async._parking import Wakeup
 
 
 async def test_who_is_parked_goes_on_when_it_is_woken() -> None:
-    parking, ends = Parking(), []
+    parking, ends = Wakeup(), []
 
     async def wait() -> None:
-        await parking.parked()
+        await parking.wait()
         ends.append(anyio.current_time())
 
     began = anyio.current_time()
@@ -27,27 +27,27 @@ async def test_who_is_parked_goes_on_when_it_is_woken() -> None:
 
 
 async def test_a_wake_with_nobody_there_is_forgotten() -> None:
-    parking = Parking()
+    parking = Wakeup()
     parking.wake()
     with anyio.move_on_after(5) as scope:
-        await parking.parked()
+        await parking.wait()
     assert scope.cancelled_caught
     parking.wake()
 
 
 async def test_a_wake_between_parking_and_waiting_is_not_lost() -> None:
-    parking = Parking()
-    parked = parking.parked()
+    parking = Wakeup()
+    wait = parking.wait()
     parking.wake()
     with anyio.fail_after(5):
-        await parked
+        await wait
 
 
 @pytest.mark.parametrize("woken_after", [1, None])
 async def test_who_is_parked_until_a_moment_goes_on_at_the_latest_then(
     woken_after: float | None,
 ) -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
 
     async def wait() -> None:
         await parking.parked_until(began + 5)
@@ -61,7 +61,7 @@ async def test_who_is_parked_until_a_moment_goes_on_at_the_latest_then(
 
 
 async def test_without_a_moment_only_a_wake_ends_it() -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
 
     async def wait() -> None:
         await parking.parked_until(inf)
@@ -75,24 +75,24 @@ async def test_without_a_moment_only_a_wake_ends_it() -> None:
 
 async def test_a_moment_that_has_passed_ends_it_at_once() -> None:
     began = anyio.current_time()
-    await Parking().parked_until(began - 1)
+    await Wakeup().parked_until(began - 1)
     assert anyio.current_time() == pytest.approx(began, abs=0.001)
 
 
 async def test_an_alarm_ends_every_wait_that_asks_for_it() -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
         await parking.parked_until(began + 5)
     await parking.parked_until(began + 5)
     assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
     await parking.parked_until(began + 5)  # it rang, and would not again
     assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
-    parking.drop_alarm()
+    parking.cancel_timer()
 
 
 @pytest.mark.parametrize("moment", [3, 8])
 async def test_the_alarm_asked_for_last_holds(moment: float) -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
         await parking.parked_until(began + 5)
     await parking.parked_until(began + moment)
@@ -103,23 +103,23 @@ async def test_the_alarm_asked_for_last_holds(moment: float) -> None:
 
 
 async def test_an_alarm_that_is_dropped_wakes_nobody() -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
         await parking.parked_until(began + 5)
-    parking.drop_alarm()
+    parking.cancel_timer()
     with anyio.move_on_after(10) as scope:
-        await parking.parked()
+        await parking.wait()
     assert scope.cancelled_caught
     assert anyio.current_time() == pytest.approx(began + 11, abs=0.001)
 
 
 async def test_who_has_an_alarm_can_be_woken_before() -> None:
-    parking, began = Parking(), anyio.current_time()
+    parking, began = Wakeup(), anyio.current_time()
     async with anyio.create_task_group() as group:
 
         async def wait() -> None:
             await parking.parked_until(began + 5)
-            parking.drop_alarm()
+            parking.cancel_timer()
 
         group.start_soon(wait)
         await anyio.sleep(2)

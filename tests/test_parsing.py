@@ -17,7 +17,7 @@ import pytest
 from finetuning_async import _parsing as parse
 from finetuning_async._errors import APIResponseError
 from finetuning_async._models import BulkFailure, Generation
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 EXAMPLES = Path(__file__).parent / "examples"
 TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
@@ -25,9 +25,11 @@ ELSEWHERE = {"type": "kind"}
 ONLY_RAW = {"isPublic", "playCount", "downloadCount", "likeCount"}
 
 
-def answer(content: Any, status: int = 200) -> Answer:
+def answer(content: Any, status: int = 200) -> Response:
     body = json.dumps(content).encode()
-    return Answer(status=status, headers={}, content=body, sent_at=0.0, received_at=0.1)
+    return Response(
+        status=status, headers={}, content=body, sent_at=0.0, received_at=0.1
+    )
 
 
 def example(name: str) -> Any:

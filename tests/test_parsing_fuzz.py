@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from finetuning_async import _parsing as parse
 from finetuning_async._errors import APIResponseError, APIStatusError
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parent / "examples"
-PARSERS: dict[str, Callable[[Answer], Any]] = {
+PARSERS: dict[str, Callable[[Response], Any]] = {
     "generation": parse.generation,
     "generations": parse.generation_page,
     "sound_effect": parse.sound_effect,
@@ -32,9 +32,11 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
 }
 
 
-def answer(content: Any, status: int = 200) -> Answer:
+def answer(content: Any, status: int = 200) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status=status, headers={}, content=body, sent_at=0.0, received_at=0.1)
+    return Response(
+        status=status, headers={}, content=body, sent_at=0.0, received_at=0.1
+    )
 
 
 def example(name: str) -> Any:

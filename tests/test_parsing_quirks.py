@@ -18,13 +18,13 @@ from finetuning_async._models import (
     GenerationParameters,
     SoundEffect,
 )
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parent / "examples"
-PARSERS: dict[str, Callable[[Answer], Any]] = {
+PARSERS: dict[str, Callable[[Response], Any]] = {
     "generation": parse.generation,
     "generations": parse.generation_page,
     "sound_effect": parse.sound_effect,
@@ -38,10 +38,10 @@ PARSERS: dict[str, Callable[[Answer], Any]] = {
 }
 
 
-def answer(content: Any, status: int = 200, **headers: str) -> Answer:
+def answer(content: Any, status: int = 200, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(
+    return Response(
         status=status, headers=names, content=body, sent_at=0.0, received_at=0.1
     )
 
@@ -50,7 +50,7 @@ def example(name: str) -> Any:
     return json.loads((EXAMPLES / f"{name}.json").read_bytes())
 
 
-def wrapped(**members: Any) -> Answer:
+def wrapped(**members: Any) -> Response:
     return answer({"data": {"id": "gen_1", "status": "processing", **members}})
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from finetuning_async import APITimeoutError, AsyncClient
-from finetuning_async._evidence import NoAnswer
+from finetuning_async._evidence import NoResponse
 from finetuning_async._transport._concurrency import CREATES, READS
 from tests._wire import GET, KEY, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
@@ -87,7 +87,9 @@ async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
         for _ in range(most):
             group.start_soon(transport.send, call)
         await anyio.sleep(STEP / 2)
-        with pytest.raises(NoAnswer, match=r"no other request .* within 0\.1 s") as it:
+        with pytest.raises(
+            NoResponse, match=r"no other request .* within 0\.1 s"
+        ) as it:
             await transport.send(call)
     assert (it.value.evidence, it.value.timed_out) == ("not_sent", True)
     assert wire.net.sent().count(call.method.encode() + b" ") == most

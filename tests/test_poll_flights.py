@@ -13,8 +13,8 @@ from finetuning_async._poll_flights import (
     HANGS_AFTER,
     LATE_AFTER,
     MOST,
-    Flight,
-    Flights,
+    ReadInFlight,
+    ReadsInFlight,
 )
 from finetuning_async._watch_list import Watcher
 from tests._studio import assert_nothing_left, open_studio
@@ -141,16 +141,16 @@ async def test_a_driver_that_leaves_takes_along_what_hangs_and_nobody_waits() ->
         assert_nothing_left(client)
 
 
-def flight(sent_at: float | None = None) -> Flight:
+def flight(sent_at: float | None = None) -> ReadInFlight:
     reader = Watcher.__new__(Watcher)
-    made = Flight(reader)
+    made = ReadInFlight(reader)
     if sent_at is not None:
         made.sent_at = sent_at
     return made
 
 
 def test_when_another_may_begin() -> None:
-    flights = Flights()
+    flights = ReadsInFlight()
     assert flights.next_may_begin(10.0, is_last_look=False) < 0
     flights.add(flight(7.0))
     assert flights.next_may_begin(10.0, is_last_look=False) == 7.0 + HANGS_AFTER

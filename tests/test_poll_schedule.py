@@ -18,28 +18,28 @@ from finetuning_async._poll_schedule import (
     SHOWN_SOONER,
     SLOWEST_LOOK,
     STRAGGLER_SHARE,
+    DurationEstimator,
     Expectation,
-    Outlook,
-    Pace,
+    ReadPacer,
 )
 
 TIMES = st.floats(1.0, 300.0)
 
 
-def learned(times: list[float], *, scale: float = 1.0) -> Outlook:
-    outlook = Outlook(scale=scale)
+def learned(times: list[float], *, scale: float = 1.0) -> DurationEstimator:
+    outlook = DurationEstimator(scale=scale)
     for seconds in times:
         outlook.learn("music", 60.0, shortest=seconds, longest=seconds)
     return outlook
 
 
 def test_seven_tenths_of_the_reads_are_for_polling() -> None:
-    assert Pace(limit=60, per=60.0).interval == pytest.approx(60 / 42)
-    assert Pace(limit=10, per=2.0).scale == pytest.approx(0.2)
+    assert ReadPacer(limit=60, per=60.0).interval == pytest.approx(60 / 42)
+    assert ReadPacer(limit=10, per=2.0).scale == pytest.approx(0.2)
 
 
 def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
-    pace = Pace(limit=60, per=60.0)
+    pace = ReadPacer(limit=60, per=60.0)
     assert pace.next_turn() == -inf
     pace.spent(0.0)
     pace.spent(1000.0)
@@ -47,7 +47,7 @@ def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
 
 
 def test_an_urgent_read_is_a_loan() -> None:
-    pace = Pace(limit=60, per=60.0)
+    pace = ReadPacer(limit=60, per=60.0)
     pace.spent(0.0)
     assert pace.next_turn(urgent=True) <= 0.0
     pace.spent(0.0)
@@ -60,7 +60,7 @@ def test_an_urgent_read_is_a_loan() -> None:
 def test_no_minute_holds_more_than_45_reads(
     wishes: list[tuple[float, bool]],
 ) -> None:
-    pace = Pace(limit=60, per=60.0)
+    pace = ReadPacer(limit=60, per=60.0)
     now, reads = 0.0, []
     for pause, urgent in wishes:
         now = max(now + pause, pace.next_turn(urgent=urgent))
@@ -79,7 +79,7 @@ def test_no_minute_holds_more_than_45_reads(
 def test_last_looks_out_of_turn_leave_the_rhythm_and_the_limit_alone(
     wishes: list[tuple[float, str]],
 ) -> None:
-    pace = Pace(limit=60, per=60.0)
+    pace = ReadPacer(limit=60, per=60.0)
     now, reads = 0.0, []
     for pause, how in wishes:
         urgent, last = bool(how), how == "last"
@@ -94,7 +94,7 @@ def test_last_looks_out_of_turn_leave_the_rhythm_and_the_limit_alone(
 
 
 def test_a_last_look_goes_at_once_whatever_was_read_before() -> None:
-    pace = Pace(limit=60, per=60.0)
+    pace = ReadPacer(limit=60, per=60.0)
     for n in range(15):
         pace.spent(n / 10)
         assert pace.next_turn(urgent=True, last_look=True) == -inf
@@ -134,7 +134,7 @@ def test_what_was_seen_is_expected(times: list[float]) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
     rng = random.Random(seed)
-    outlook = Outlook()
+    outlook = DurationEstimator()
     outside = 0
     for number in range(1000):
         seconds = rng.uniform(20.0, 120.0)
@@ -146,7 +146,7 @@ def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
 
 
 def test_a_batch_that_ends_in_the_order_of_its_times_misleads_nobody() -> None:
-    outlook = Outlook()
+    outlook = DurationEstimator()
     for _ in range(3):
         for number in range(99):
             outlook.learn("music", 60.0, shortest=20.0 + number, longest=20.0 + number)
@@ -174,16 +174,19 @@ def test_a_pause_is_never_long_once_a_track_can_be_done(
 
 
 def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
-    expected = Outlook(scale=0.1).expect("music", None)
+    expected = DurationEstimator(scale=0.1).expect("music", None)
     assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
-    assert Outlook(scale=0.1).pause(Expectation(0, 1), age=1e6) == SLOWEST_LOOK / 10
+    assert (
+        DurationEstimator(scale=0.1).pause(Expectation(0, 1), age=1e6)
+        == SLOWEST_LOOK / 10
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_a_track_is_shown_sooner_while_tracks_fail_or_once_it_is_overdue(
     scale: float,
 ) -> None:
-    outlook = Outlook(scale=scale)
+    outlook = DurationEstimator(scale=scale)
     usual, sooner = SHOWN_EVERY * scale, SHOWN_SOONER * scale
     assert outlook.show_by(50.0, end=inf, now=40.0) == 50.0 + usual
     assert outlook.show_by(50.0, end=51.0 + sooner, now=40.0) == 51.0 + sooner

@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._lists import REST_AFTER_FAILURES, REST_AT_FIRST, Lists
+from finetuning_async._lists import REST_AFTER_FAILURES, REST_AT_FIRST, ListingHealth
 from tests._desk import WHOLE
 from tests._studio import assert_nothing_left, open_studio, refusal
 from tests.test_poll_flights import late
@@ -78,7 +78,7 @@ async def test_a_network_that_is_down_says_nothing_of_the_list() -> None:
 
 
 def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
-    lists = Lists(scale=0.1)
+    lists = ListingHealth(scale=0.1)
     for now, rest in ((0.0, REST_AT_FIRST), (100.0, REST_AFTER_FAILURES)):
         while not lists.is_in_doubt(WHOLE):
             lists.asked(WHOLE, now)
@@ -96,7 +96,7 @@ def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
 
 
 def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     for now in (0.0, 10.0):
         assert not lists.is_in_doubt(WHOLE)
         lists.asked(WHOLE, now)
@@ -109,7 +109,7 @@ def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() 
 
 
 def test_a_page_that_was_given_up_counts_for_nothing() -> None:
-    lists = Lists(scale=1.0)
+    lists = ListingHealth(scale=1.0)
     for now in (0.0, 10.0, 20.0):
         lists.asked(WHOLE, now)
         assert lists.given_up(WHOLE, now)

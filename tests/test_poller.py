@@ -19,7 +19,7 @@ from finetuning_async import (
     RateLimits,
     WaitTimeoutError,
 )
-from finetuning_async._inflight import UnderWay
+from finetuning_async._inflight import TrackInProgress
 from finetuning_async._watch_list import OVERTIME, Waiter
 from finetuning_async.emulator import Emulator, Fault
 from tests._studio import assert_nothing_left, open_studio, poller_of, refusal, reply
@@ -445,8 +445,8 @@ async def test_notice_brings_a_look_at_once() -> None:
             group.start_soon(wait)
             await anyio.sleep(30)
             emulator.tracks[accepted.id].ends_at = anyio.current_time()
-            client.notice(accepted.id)
-            client.notice("nobody waits for this one")
+            client.mark_changed(accepted.id)
+            client.mark_changed("nobody waits for this one")
         assert ends == [pytest.approx(30.0, abs=0.01)]
 
 
@@ -458,7 +458,7 @@ async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
             group.start_soon(client.wait_for_completion, accepted)
             await anyio.sleep(30)
             before = emulator.count(method="GET")
-            client.notice(accepted.id)
+            client.mark_changed(accepted.id)
             await anyio.sleep(120)
             assert emulator.count(method="GET") == before + 1
 
@@ -472,11 +472,11 @@ async def test_notice_during_a_read_is_not_lost() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(client.wait_for_completion, accepted)
             await anyio.sleep(30)
-            client.notice(accepted.id)
+            client.mark_changed(accepted.id)
             await anyio.sleep(3)  # the answer is on its way back
             ended = anyio.current_time()
             emulator.tracks[accepted.id].ends_at = ended
-            client.notice(accepted.id)
+            client.mark_changed(accepted.id)
         assert anyio.current_time() - ended == pytest.approx(5.0, abs=0.001)
 
 
@@ -615,7 +615,7 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
         def accept(track_id: str, seconds: float) -> None:
             studio.add(track_id, seconds)
             now = anyio.current_time()
-            entry = UnderWay(kind="music", accepted_at=now, duration=seconds)
+            entry = TrackInProgress(kind="music", accepted_at=now, duration=seconds)
             account.inflight.accepted(track_id, entry)
 
         parked = Waiter(client._session().pipeline)

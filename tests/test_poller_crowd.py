@@ -188,7 +188,7 @@ async def test_a_hint_in_a_crowd_is_followed_by_a_read_that_shows_a_failure() ->
             await anyio.sleep(64)
             track = studio.tracks["track-60"]
             track.end, track.ends_at = "failed", anyio.current_time()
-            client.notice(track.id)
+            client.mark_changed(track.id)
         assert crowd.states[track.id].status == "failed"
         assert crowd.late[track.id] < 3 * TURN
 

@@ -33,7 +33,7 @@ from finetuning_async._loop_handle import LoopHandle
 from finetuning_async._machine_clock import machine_now
 from finetuning_async._process_limiter import ProcessLimiter
 from finetuning_async._process_memory import LOCK
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 from finetuning_async.testing import jumping_backend
 from tests.test_machine_clock import BeginsNow, Skips
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 KEY = "ft_live_" + "0" * 32
 LIMITS = RateLimits(creates=RateLimit(3), reads=RateLimit(60))
-REFUSED = AnswerFacts(status=429, code="GENERATION_RATE_LIMITED", retry_after=3000)
+REFUSED = ResponseFacts(status=429, code="GENERATION_RATE_LIMITED", retry_after=3000)
 numbers = count()
 
 
@@ -63,7 +63,7 @@ def served(limiter: ProcessLimiter, times: int = 1) -> None:
     for _ in range(times):
         permit = limiter.try_acquire("creates")
         assert permit is not None
-        permit.answered(AnswerFacts(status=200, limit=3, remaining=3))
+        permit.answered(ResponseFacts(status=200, limit=3, remaining=3))
 
 
 def left(key: Key, limits: RateLimits | None = LIMITS) -> int | None:
@@ -111,7 +111,7 @@ def test_an_endpoint_whose_budget_was_found_out_is_known_to_all(key: Key) -> Non
     async def told() -> None:
         permit = limiter_of(key).try_acquire("instrumental")
         assert permit is not None
-        permit.answered(AnswerFacts(status=200, limit=3, remaining=2))
+        permit.answered(ResponseFacts(status=200, limit=3, remaining=2))
 
     async def taken() -> int | None:
         limiter = limiter_of(key)
@@ -155,7 +155,7 @@ def test_a_loop_with_a_clock_for_tests_inherits_nothing_and_leaves_nothing(
         limiter = limiter_of(key)
         before = limiter.status().creates.available
         for _ in range(7):
-            (await limiter.acquire("creates")).answered(AnswerFacts(status=200))
+            (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
         permit = await limiter.acquire("creates")
         permit.answered(REFUSED)
         return before
@@ -180,7 +180,7 @@ def test_a_clock_that_jumps_later_goes_on_by_itself_and_leaves_nothing(
         for _ in range(10):
             permit = await limiter.acquire("creates")
             times.append(anyio.current_time())
-            permit.answered(AnswerFacts(status=200))
+            permit.answered(ResponseFacts(status=200))
         (await limiter.acquire("creates")).answered(REFUSED)
         await anyio.sleep(1)
         assert limiter.gate_opens("creates") > anyio.current_time() + 2900
@@ -232,7 +232,7 @@ def test_a_client_with_the_callers_http_client_inherits_nothing() -> None:
         async with AsyncClient(KEY, base_url=url, rate_limits=LIMITS, **options) as c:
             permit = c._session().account.limiter.try_acquire("creates")
             assert permit is not None
-            permit.answered(AnswerFacts(status=200, limit=3, remaining=3))
+            permit.answered(ResponseFacts(status=200, limit=3, remaining=3))
             return c.rate_limit_status().creates.available
 
     async def with_a_client() -> int | None:
@@ -298,7 +298,7 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
         limiter = limiter_of(key, one)
         permit = limiter.try_acquire("creates")
         assert permit is not None
-        permit.answered(AnswerFacts(status=200))
+        permit.answered(ResponseFacts(status=200))
         task = loop.create_task(limiter.acquire("creates"))
         await asyncio.sleep(0.01)
         return task
@@ -380,7 +380,7 @@ def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
         limiter = limiter_of(key, one)
         permit = limiter.try_acquire("creates")
         assert permit is not None
-        permit.answered(AnswerFacts(status=200))
+        permit.answered(ResponseFacts(status=200))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(waits, limiter)
             await anyio.wait_all_tasks_blocked()
@@ -390,7 +390,7 @@ def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
     async def other() -> float:
         limiter, begun = limiter_of(key, one), anyio.current_time()
         for _ in range(5):
-            (await limiter.acquire("creates")).answered(AnswerFacts(status=200))
+            (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
         return anyio.current_time() - begun
 
     thread = threading.Thread(target=lambda: anyio.run(busy))
@@ -411,7 +411,7 @@ def test_first_come_first_served_holds_over_loops(key: Key) -> None:
         LoopHandle.of_this_loop().call(came.set)
         permit = await limiter_of(key, one).acquire("creates")
         order.append(number)
-        permit.answered(AnswerFacts(status=200))
+        permit.answered(ResponseFacts(status=200))
 
     async def holds() -> None:
         permit = limiter_of(key, one).try_acquire("creates")
@@ -423,7 +423,7 @@ def test_first_come_first_served_holds_over_loops(key: Key) -> None:
             threads.append(threading.Thread(target=work))
             threads[-1].start()
             await anyio.to_thread.run_sync(came.wait)
-        permit.answered(AnswerFacts(status=200))
+        permit.answered(ResponseFacts(status=200))
 
     threads: list[threading.Thread] = []
     asyncio.run(holds())

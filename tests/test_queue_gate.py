@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetuning_async import QueueFullError
-from finetuning_async._queue_gate import CAUTION, FOREIGN_PAUSES, QueueGate
+from finetuning_async._queue_gate import CAUTION, FOREIGN_PAUSES, QueueCapacity
 from finetuning_async.emulator import Emulator
 from tests._world import emulated
 
@@ -96,7 +96,7 @@ async def _somebody_else(client: Any, emulator: Emulator, number: int) -> None:
         await client.generations.create(f"theirs {each}")
     client._session().account.inflight.under_way.clear()
     gate = client._session().account.inflight
-    gate._gate = QueueGate()
+    gate._gate = QueueCapacity()
     assert emulator.account.in_progress == number
 
 
@@ -135,7 +135,7 @@ async def test_the_log_says_nothing_alarming(caplog: pytest.LogCaptureFixture) -
 
 
 def test_before_anything_is_known_few_are_without_an_answer() -> None:
-    gate = QueueGate()
+    gate = QueueCapacity()
     for _ in range(CAUTION):
         assert gate.opens(0) == -inf
         gate.entered()
@@ -145,7 +145,7 @@ def test_before_anything_is_known_few_are_without_an_answer() -> None:
 
 
 def test_what_was_seen_to_fit_goes_out_at_once() -> None:
-    gate = QueueGate()
+    gate = QueueCapacity()
     for number in range(1, 6):
         gate.entered()
         gate.accepted(number)
@@ -155,7 +155,7 @@ def test_what_was_seen_to_fit_goes_out_at_once() -> None:
 
 
 def test_foreign_pauses_grow_and_end_with_an_acceptance() -> None:
-    gate = QueueGate()
+    gate = QueueCapacity()
     now = 0.0
     for pause in (*FOREIGN_PAUSES, FOREIGN_PAUSES[-1]):
         gate.entered()
@@ -180,7 +180,7 @@ def test_any_course_of_events_leaves_the_gate_whole(
     size: int, foreign: int, moves: list[str]
 ) -> None:
     """A model of the queue, with answers that come in any order."""
-    gate, now, under_way, entering = QueueGate(), 0.0, 0, 0
+    gate, now, under_way, entering = QueueCapacity(), 0.0, 0, 0
     for move in [*moves, *["answer"] * len(moves)]:
         if move == "enter" and gate.opens(under_way) <= now:
             gate.entered()

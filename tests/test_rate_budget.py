@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from benchmarks.limiter.servers import (
     KINDS,
     Server,
-    SlidingCounter,
+    SlidingWindowCounter,
     Verdict,
     whole_seconds,
 )
 from finetuning_async._rate_budget import RateBudget
 from finetuning_async._rate_limits import RateLimit
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 
 if TYPE_CHECKING:
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
 
 PER = 60.0
 START = 1000.0
@@ -50,7 +50,9 @@ class Run:
     lies: list[int] | None = None
     spans: list[tuple[float, float]] = attrs.Factory(list)
     refused: list[float] = attrs.Factory(list)
-    _events: list[tuple[float, int, Ticket, AnswerFacts | None]] = attrs.Factory(list)
+    _events: list[tuple[float, int, Reservation, ResponseFacts | None]] = attrs.Factory(
+        list
+    )
     _now: float = START
 
     def until_served(self, count: int) -> float:
@@ -73,7 +75,7 @@ class Run:
         return self._now - START
 
     def _take(
-        self, now: float, number: int, ticket: Ticket, facts: AnswerFacts | None
+        self, now: float, number: int, ticket: Reservation, facts: ResponseFacts | None
     ) -> bool:
         if facts is None:
             arrives = now + self.rng.uniform(0, self.longest)
@@ -86,12 +88,12 @@ class Run:
             self.budget.refused(now, facts.retry_after, ticket)
         return facts.status != 429
 
-    def _ask(self, now: float) -> AnswerFacts:
+    def _ask(self, now: float) -> ResponseFacts:
         verdict = self.server.ask(now)
         if not verdict.accepted:
             self.refused.append(now)
         remaining = self.rng.choice(self.lies) if self.lies else verdict.remaining
-        return AnswerFacts(
+        return ResponseFacts(
             status=202 if verdict.accepted else 429,
             limit=self.limit,
             remaining=None if self.limit is None else remaining,
@@ -218,7 +220,7 @@ def test_headers_that_lie_cause_neither_a_burst_nor_a_hang(
     assert repr(run.budget)
 
 
-class TellsOfItsWindow(SlidingCounter):
+class TellsOfItsWindow(SlidingWindowCounter):
     """A sliding counter whose header knows of the current window only."""
 
     def ask(self, now: float) -> Verdict:
@@ -258,7 +260,7 @@ def test_somebody_else_who_takes_half_leaves_us_the_other_half() -> None:
 def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     ticket = budget.send(0.0)
-    facts = AnswerFacts(status=429, limit=10, remaining=0, retry_after=30.0)
+    facts = ResponseFacts(status=429, limit=10, remaining=0, retry_after=30.0)
     budget.answered(ticket, 0.4, facts)
     budget.refused(0.4, 30.0, ticket)
     assert budget._pace is not None
@@ -269,15 +271,15 @@ def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
 
 def test_after_a_gate_one_goes_first_even_without_headers() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    budget.answered(budget.send(0.0), 0.4, AnswerFacts(status=200))
+    budget.answered(budget.send(0.0), 0.4, ResponseFacts(status=200))
     ticket = budget.send(0.4)
-    facts = AnswerFacts(status=429, retry_after=9.0)
+    facts = ResponseFacts(status=429, retry_after=9.0)
     budget.answered(ticket, 1.0, facts)
     budget.refused(1.0, 9.0, ticket)
     assert budget.earliest(11.0) == 11.0
     probe = budget.send(11.0)
     assert budget.earliest(11.1) == 61.05  # when what others hold is free again
-    budget.answered(probe, 11.4, AnswerFacts(status=200))
+    budget.answered(probe, 11.4, ResponseFacts(status=200))
     assert budget.earliest(11.5) == 61.05
     assert budget.earliest(61.05) == 61.05
     budget.send(61.05)
@@ -288,13 +290,13 @@ def one_served(budget: RateBudget, now: float) -> None:
     assert budget.earliest(now) == now
     ticket = budget.send(now)
     assert budget.earliest(now + 0.1) > now + 0.1
-    budget.answered(ticket, now + 0.2, AnswerFacts(status=200))
+    budget.answered(ticket, now + 0.2, ResponseFacts(status=200))
 
 
 def test_who_met_others_goes_singly_until_no_sliding_counter_can_be_meant() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     ticket = budget.send(0.0)
-    budget.answered(ticket, 0.4, AnswerFacts(status=429, retry_after=1.0))
+    budget.answered(ticket, 0.4, ResponseFacts(status=429, retry_after=1.0))
     budget.refused(0.4, 1.0, ticket)
     for number in range(40):  # 30 that some counter would refuse
         one_served(budget, 60.5 + 60.3 * (number // 10) + number % 10 * 0.3)
@@ -309,7 +311,7 @@ def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
     for number in range(10):
         sent_at = 30.0 * (number == 9)
         ticket = budget.send(sent_at)
-        budget.answered(ticket, sent_at + 0.1, AnswerFacts(status=200))
+        budget.answered(ticket, sent_at + 0.1, ResponseFacts(status=200))
     assert budget.earliest(61.0) == 61.0
     budget.send(61.0)
     assert budget.earliest(61.1) == 66.0
@@ -325,5 +327,5 @@ def test_the_other_budgets_code_closes_the_gate_but_teaches_nothing() -> None:
 
 def test_leases_scale_with_the_period() -> None:
     budget = RateBudget(RateLimit(1, per=2.0), random.Random(1))
-    budget.answered(budget.send(0.0), 0.1, AnswerFacts(status=200))
+    budget.answered(budget.send(0.0), 0.1, ResponseFacts(status=200))
     assert 2.1 < budget.earliest(0.1) <= 2.106

@@ -10,18 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._first_news import FirstNews
-from finetuning_async._rate_gate import RateGate
+from finetuning_async._first_news import RemainingCredit
+from finetuning_async._rate_gate import RetryAfterGate
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._sliding_counter import SlidingCounter
-from finetuning_async._somebody_else import SomebodyElse
-from finetuning_async._ticket import Ticket
+from finetuning_async._sliding_counter import SlidingWindowCounter
+from finetuning_async._somebody_else import ForeignUsage
+from finetuning_async._ticket import Reservation
 
 PER = 60.0
 
 
-def sent(rule: FirstNews | SlidingCounter, number: int, now: float = 0.0) -> Ticket:
-    ticket = Ticket(number, now, rule._in_flight)
+def sent(
+    rule: RemainingCredit | SlidingWindowCounter, number: int, now: float = 0.0
+) -> Reservation:
+    ticket = Reservation(number, now, rule._in_flight)
     rule.sent(ticket)
     return ticket
 
@@ -37,7 +39,7 @@ def sent(rule: FirstNews | SlidingCounter, number: int, now: float = 0.0) -> Tic
 def test_a_gate_opens_never_early_and_little_later(
     per: float, asked: float, seed: int
 ) -> None:
-    gate = RateGate(per, random.Random(seed))
+    gate = RetryAfterGate(per, random.Random(seed))
     gate.refused(100.0, asked)
     assert (
         100 + asked <= gate.earliest(100.0) <= 100 + asked + min(per / 120, asked / 10)
@@ -45,7 +47,7 @@ def test_a_gate_opens_never_early_and_little_later(
 
 
 def test_a_later_429_never_opens_a_gate_sooner() -> None:
-    gate = RateGate(PER, random.Random(1))
+    gate = RetryAfterGate(PER, random.Random(1))
     gate.refused(0.0, 50)
     gate.refused(1.0, 2)
     assert gate.earliest(2.0) >= 50
@@ -53,7 +55,7 @@ def test_a_later_429_never_opens_a_gate_sooner() -> None:
 
 @pytest.mark.parametrize("asked", [None, 0.0])
 def test_unnamed_pauses_double_up_to_a_period(asked: float | None) -> None:
-    gate = RateGate(PER, random.Random(1))
+    gate = RetryAfterGate(PER, random.Random(1))
     now, pauses = 0.0, []
     for _ in range(12):
         gate.refused(now, asked)
@@ -70,7 +72,7 @@ def test_unnamed_pauses_double_up_to_a_period(asked: float | None) -> None:
 
 
 def test_without_news_one_goes_and_the_rest_wait() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     assert news.earliest(0.0) == 0.0
     sent(news, 1)
     assert news.earliest(1.0) == 5.0
@@ -80,7 +82,7 @@ def test_without_news_one_goes_and_the_rest_wait() -> None:
 
 
 def test_credit_counts_only_what_could_have_been_counted_after_it() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     first = sent(news, 1)
     sent(news, 2)
     third = sent(news, 3)
@@ -93,7 +95,7 @@ def test_credit_counts_only_what_could_have_been_counted_after_it() -> None:
 
 
 def test_the_best_proof_holds_though_answers_overtake_each_other() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     first, second = sent(news, 1), sent(news, 2)
     news.answered(second, 1.0, 8)
     assert news.credit(1.0) == 7
@@ -102,7 +104,7 @@ def test_the_best_proof_holds_though_answers_overtake_each_other() -> None:
 
 
 def test_news_is_as_old_as_its_request() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     news.answered(sent(news, 1), 50.0, 9)
     assert news.is_fresh(59.9)
     assert not news.is_fresh(60.0)
@@ -110,14 +112,14 @@ def test_news_is_as_old_as_its_request() -> None:
 
 
 def test_stale_credit_does_not_help_new_news() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     news.answered(sent(news, 1), 1.0, 9)
     news.answered(sent(news, 2, 100.0), 101.0, 2)
     assert news.credit(101.0) == 2
 
 
 def test_after_a_refusal_one_asks_again() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     news.answered(sent(news, 1), 1.0, 9)
     news.refused()
     assert news.credit(1.0) == 0
@@ -128,7 +130,7 @@ def test_after_a_refusal_one_asks_again() -> None:
 
 
 def test_without_headers_four_go_one_by_one() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     for number in range(1, 5):
         assert news.credit(float(number)) == 0
         ticket = sent(news, number, float(number))
@@ -141,7 +143,7 @@ def test_without_headers_four_go_one_by_one() -> None:
 
 
 def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     for number in range(1, 8):
         ticket = sent(news, number, float(number))
         news.answered(ticket, number + 0.4, None, wary=True)
@@ -151,15 +153,15 @@ def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> N
 
 
 def test_who_hears_need_not_be_wary() -> None:
-    news = FirstNews(PER)
-    assert not news.hears
+    news = RemainingCredit(PER)
+    assert not news.has_headers
     news.answered(sent(news, 1), 1.0, 9, wary=True)
     assert news.credit(1.0) == 9
-    assert news.hears
+    assert news.has_headers
 
 
 def test_a_header_that_misled_once_gives_no_more_credit() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     news.answered(sent(news, 1), 1.0, 9)
     misled = sent(news, 2, 1.0)
     news.refused(misled)
@@ -169,7 +171,7 @@ def test_a_header_that_misled_once_gives_no_more_credit() -> None:
 
 
 def test_what_goes_first_after_a_refusal_is_told() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     assert not news.was_refused
     news.refused()
     assert news.was_refused
@@ -178,7 +180,7 @@ def test_what_goes_first_after_a_refusal_is_told() -> None:
 
 
 def test_an_answer_from_in_front_of_the_service_is_no_news() -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     news.answered(sent(news, 1), 1.0, 1)
     news.answered(sent(news, 2, 1.0), 2.0, None)
     assert news.credit(2.0) == 0
@@ -186,7 +188,7 @@ def test_an_answer_from_in_front_of_the_service_is_no_news() -> None:
 
 @pytest.mark.parametrize("end", ["unsent", "abandoned"])
 def test_a_probe_without_an_answer_lets_the_next_ask(end: str) -> None:
-    news = FirstNews(PER)
+    news = RemainingCredit(PER)
     getattr(news, end)(sent(news, 1), 1.0)
     assert news.earliest(1.0) == 1.0
 
@@ -210,7 +212,7 @@ def heaviest(now: float, answers: list[float], per: float) -> float:
 def test_the_load_is_the_largest_estimate_over_all_windows(
     ages: list[float], out: int
 ) -> None:
-    counter = SlidingCounter(10, PER)
+    counter = SlidingWindowCounter(10, PER)
     answers = sorted(200 - age for age in ages)
     for number, time in enumerate(answers):
         counter.answered(sent(counter, number), time)
@@ -225,7 +227,7 @@ def test_the_load_is_the_largest_estimate_over_all_windows(
 @settings(max_examples=50, deadline=None)
 @given(ages=st.lists(st.floats(0, 130), min_size=1, max_size=12))
 def test_the_next_turn_is_the_first_that_passes_the_test(ages: list[float]) -> None:
-    counter = SlidingCounter(4, PER)
+    counter = SlidingWindowCounter(4, PER)
     for number, time in enumerate(sorted(200 - age for age in ages)):
         counter.answered(sent(counter, number), time)
     turn = counter.earliest(200.0)
@@ -234,7 +236,7 @@ def test_the_next_turn_is_the_first_that_passes_the_test(ages: list[float]) -> N
 
 
 def test_as_many_unanswered_as_the_limit_wait_for_an_answer() -> None:
-    counter = SlidingCounter(2, PER)
+    counter = SlidingWindowCounter(2, PER)
     tickets = [sent(counter, number) for number in range(2)]
     assert counter.earliest(10.0) == inf
     counter.unsent(tickets[0], 10.0)
@@ -242,7 +244,7 @@ def test_as_many_unanswered_as_the_limit_wait_for_an_answer() -> None:
 
 
 def test_a_minute_later_ten_requests_still_weigh_nearly_ten() -> None:
-    counter = SlidingCounter(10, PER)
+    counter = SlidingWindowCounter(10, PER)
     for number in range(10):
         counter.answered(sent(counter, number), 0.0)
     assert counter.load(61.0) == pytest.approx(10 * (1 - 1 / 60))
@@ -252,7 +254,7 @@ def test_a_minute_later_ten_requests_still_weigh_nearly_ten() -> None:
 
 
 def test_what_it_could_hold_is_told_for_the_moment_of_sending() -> None:
-    counter = SlidingCounter(10, PER)
+    counter = SlidingWindowCounter(10, PER)
     for number in range(4):
         counter.answered(sent(counter, number), 0.0)
     counter.answered(sent(counter, 5, 30.0), 31.0)
@@ -265,19 +267,19 @@ def test_what_it_could_hold_is_told_for_the_moment_of_sending() -> None:
 
 
 def test_long_past_answers_are_forgotten() -> None:
-    counter = SlidingCounter(10, PER)
+    counter = SlidingWindowCounter(10, PER)
     for number in range(1000):
         counter.answered(sent(counter, number), number * 6.0)
     assert len(counter._answers) <= 90
 
 
 def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
-    counter = SlidingCounter(10, PER)
+    counter = SlidingWindowCounter(10, PER)
     for number in range(10):
         counter.answered(sent(counter, number), 0.0)
     widths, number = [], 10
     for _ in range(4):
-        batch: list[Ticket] = []
+        batch: list[Reservation] = []
         while counter.may_be_tried() and len(batch) < 20:
             batch.append(sent(counter, number, 61.0))
             number += 1
@@ -294,14 +296,14 @@ def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
 
 
 def test_what_we_cannot_explain_is_somebody_elses_for_a_period() -> None:
-    others = SomebodyElse(PER)
+    others = ForeignUsage(PER)
     others.seen(10.0, used=8, least=1, most=1)
     assert others.taken(69.9) == 7
     assert others.taken(70.0) == 0
 
 
 def test_an_answer_that_rules_them_out_frees_their_share() -> None:
-    others = SomebodyElse(PER)
+    others = ForeignUsage(PER)
     others.seen(0.0, used=8, least=1, most=1)
     others.seen(5.0, used=4, least=3, most=4)
     assert others.taken(5.0) == 1
@@ -310,7 +312,7 @@ def test_an_answer_that_rules_them_out_frees_their_share() -> None:
 
 
 def test_a_vague_answer_does_not_shrink_what_a_clear_one_showed() -> None:
-    others = SomebodyElse(PER)
+    others = ForeignUsage(PER)
     others.seen(0.0, used=8, least=1, most=1)
     others.seen(1.0, used=9, least=1, most=8)
     assert others.taken(1.0) == 7
@@ -326,7 +328,7 @@ def test_a_vague_answer_does_not_shrink_what_a_clear_one_showed() -> None:
 def test_no_header_makes_it_negative_or_more_than_the_limit(
     numbers: list[tuple[int, int, int]],
 ) -> None:
-    others = SomebodyElse(PER)
+    others = ForeignUsage(PER)
     for now, (used, least, most) in enumerate(numbers):
         others.seen(float(now), used, min(least, most), most)
         assert 0 <= others.taken(float(now)) <= 15

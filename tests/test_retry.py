@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from finetuning_async import APIConnectionError, AsyncClient, RateLimitError
-from finetuning_async._retry import Repeatable, RetryPolicy
+from finetuning_async._retry import RetryableFailure, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ def failing(times: int) -> tuple[list[float], Callable[[], Awaitable[str]]]:
     async def attempt() -> str:
         made.append(anyio.current_time())
         if len(made) < times:
-            raise Repeatable(APIConnectionError("down"))
+            raise RetryableFailure(APIConnectionError("down"))
         return "done"
 
     return made, attempt
@@ -44,7 +44,7 @@ def failing(times: int) -> tuple[list[float], Callable[[], Awaitable[str]]]:
 async def test_pauses_double_up_to_eight_seconds() -> None:
     made, attempt = failing(5)
     started = anyio.current_time()
-    first = Repeatable(APIConnectionError("down"))
+    first = RetryableFailure(APIConnectionError("down"))
     assert await policy().again(first, attempt) == "done"
     moments = [started, *made]
     pauses = [b - a for a, b in itertools.pairwise(moments)]
@@ -56,7 +56,7 @@ async def test_so_many_repetitions_and_no_more() -> None:
     made, attempt = failing(100)
     with pytest.raises(APIConnectionError):
         await policy(max_retries=3).again(
-            Repeatable(APIConnectionError("down")), attempt
+            RetryableFailure(APIConnectionError("down")), attempt
         )
     assert len(made) == 3
 
@@ -66,7 +66,7 @@ async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
         await policy(max_retries=0).again(
-            Repeatable(APIConnectionError("down")), attempt
+            RetryableFailure(APIConnectionError("down")), attempt
         )
     assert made == []
     assert anyio.current_time() == pytest.approx(started, abs=0.001)
@@ -77,7 +77,7 @@ async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
         await policy().again(
-            Repeatable(APIConnectionError("down")), attempt, deadline=started + 3
+            RetryableFailure(APIConnectionError("down")), attempt, deadline=started + 3
         )
     assert anyio.current_time() < started + 3
     assert len(made) == 2
@@ -86,7 +86,7 @@ async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
 async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
-    busy = Repeatable(APIConnectionError("busy", retry_after=30))
+    busy = RetryableFailure(APIConnectionError("busy", retry_after=30))
     await policy().again(busy, attempt)
     assert made[0] >= started + 30
 
@@ -95,7 +95,9 @@ async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
     made, attempt = failing(1)
     slow = RateLimitError("wait", status_code=429, retry_after=61)
     with pytest.raises(RateLimitError):
-        await policy(max_retry_wait=60).again(Repeatable(slow, paced=True), attempt)
+        await policy(max_retry_wait=60).again(
+            RetryableFailure(slow, paced=True), attempt
+        )
     assert made == []
 
 
@@ -107,14 +109,14 @@ async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        await policy().again(Repeatable(APIConnectionError("down")), attempt)
+        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
     assert len(made) == 1
 
 
 async def test_a_cancellation_is_never_retried() -> None:
     made, attempt = failing(100)
     with anyio.move_on_after(0.1) as scope:
-        await policy().again(Repeatable(APIConnectionError("down")), attempt)
+        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
     assert scope.cancelled_caught
     assert made == []
 

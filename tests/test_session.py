@@ -15,7 +15,7 @@ from finetuning_async import (
     Generation,
 )
 from finetuning_async._session import OpenCalls
-from finetuning_async._transport import Pool
+from finetuning_async._transport import ClientPool
 from finetuning_async.emulator import Emulator, Fault
 from tests._cancelling import MEANS, Means, play
 from tests._world import emulated
@@ -71,7 +71,7 @@ async def test_a_call_that_ended_is_not_waited_for() -> None:
     calls = OpenCalls()
     with calls.one():
         pass
-    await calls.close(Pool(None))
+    await calls.close(ClientPool(None))
     with pytest.raises(ClientClosedError), calls.one():
         pass
 
@@ -79,7 +79,7 @@ async def test_a_call_that_ended_is_not_waited_for() -> None:
 async def test_closing_from_within_a_call_does_not_wait_for_itself() -> None:
     calls = OpenCalls()
     with calls.one() as scope:
-        await calls.close(Pool(None))
+        await calls.close(ClientPool(None))
         assert scope.cancel_called
     assert anyio.current_time() < 0.1
 

@@ -26,7 +26,7 @@ from finetuning_async import (
 )
 from finetuning_async._headers import read_headers
 from finetuning_async._requests import GenerationRequest
-from finetuning_async._transport import Connecting
+from finetuning_async._transport import ConnectionConfig
 from finetuning_async.emulator import Emulator, Fault
 from tests._canary import KEY, assert_clean, everything_of
 from tests._world import emulated
@@ -215,23 +215,23 @@ async def test_a_proxy_of_the_environment_that_is_none_says_so(
 def test_the_usual_authorities_are_read_once_and_the_environment_is_heeded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    usual, other = Connecting(), Connecting()
+    usual, other = ConnectionConfig(), ConnectionConfig()
     assert usual.tls() is other.tls()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     with pytest.raises(InvalidRequestError, match="SSL_CERT_FILE"):
         usual.tls()
-    assert Connecting(trust_env=False).tls().verify_mode == ssl.CERT_REQUIRED
+    assert ConnectionConfig(trust_env=False).tls().verify_mode == ssl.CERT_REQUIRED
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     assert usual.tls().get_ca_certs() == []
 
 
 def test_checking_nobody_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    context = Connecting(verify=False).tls()
+    context = ConnectionConfig(verify=False).tls()
     assert context.verify_mode == ssl.CERT_NONE
     assert "verify=False" in caplog.text
     mine = ssl.create_default_context()
-    assert Connecting(verify=mine).tls() is mine
+    assert ConnectionConfig(verify=mine).tls() is mine
 
 
 CALLS: dict[str, Callable[[AsyncClient, Path], Callable[..., Any]]] = {

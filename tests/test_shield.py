@@ -1,4 +1,4 @@
-"""`Guarded`: what is held outlives every kind of cancellation, and nothing leaks."""
+"""`ShieldedCall`: what is held outlives every kind of cancellation, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import inf
 import anyio
 import pytest
 
-from finetuning_async._shield import GRACE, Guarded, carried_to_its_end
+from finetuning_async._shield import GRACE, ShieldedCall, run_to_completion
 from tests._cancelling import MEANS, STEPS, Means, play, strike
 
 
@@ -23,11 +23,11 @@ class Deed:
         self.log: list[str] = []
         self.ended_at = inf
 
-    async def __call__(self, guarded: Guarded[str]) -> str:
+    async def __call__(self, guarded: ShieldedCall[str]) -> str:
         await anyio.sleep(1)
         self.log.append("begun")
         try:
-            with guarded.held():
+            with guarded.shielded():
                 await anyio.sleep(self.held_for)
                 self.log.append("held part done")
         finally:
@@ -42,7 +42,7 @@ def test_what_is_held_is_carried_to_its_end(means: Means) -> None:
     deed = Deed()
 
     async def main() -> None:
-        assert await means.run(Guarded(deed).run, 1.5)
+        assert await means.run(ShieldedCall(deed).run, 1.5)
 
     play(means.loop, main)
     assert deed.log == ["begun", "held part done"]
@@ -54,7 +54,7 @@ def test_what_is_not_held_is_cancelled_at_once(means: Means) -> None:
     deed = Deed()
 
     async def main() -> None:
-        assert await means.run(Guarded(deed).run, 0.5)
+        assert await means.run(ShieldedCall(deed).run, 0.5)
         assert anyio.current_time() < 0.6
 
     play(means.loop, main)
@@ -66,7 +66,7 @@ def test_the_grace_is_five_seconds(means: Means) -> None:
     deed = Deed(held_for=1000)
 
     async def main() -> None:
-        assert await means.run(Guarded(deed).run, 1.5)
+        assert await means.run(ShieldedCall(deed).run, 1.5)
 
     play(means.loop, main)
     assert deed.log == ["begun"]
@@ -82,7 +82,7 @@ def test_work_without_a_bound_is_carried_to_its_end(means: Means) -> None:
         done.append("done")
 
     async def main() -> None:
-        assert await means.run(lambda: carried_to_its_end(work), 1)
+        assert await means.run(lambda: run_to_completion(work), 1)
         assert done == ["done"]
 
     play(means.loop, main)
@@ -97,7 +97,7 @@ def test_no_step_is_without_guard(means: str) -> None:
 
         async def main(struck: object, deed: Deed = deed) -> None:
             before = _tasks()
-            outcome = await struck(Guarded(deed).run)  # type: ignore[operator] # typed loosely
+            outcome = await struck(ShieldedCall(deed).run)  # type: ignore[operator] # typed loosely
             assert outcome.cancelled or deed.log[-1:] == ["all done"]
             assert _tasks() == before
 
@@ -115,12 +115,12 @@ def _tasks() -> int:
 
 
 async def test_a_result_and_an_error_come_as_they_are() -> None:
-    async def fail(_: Guarded[None]) -> None:
+    async def fail(_: ShieldedCall[None]) -> None:
         raise KeyError("as it is")
 
-    assert await Guarded(Deed()).run() == "result"
+    assert await ShieldedCall(Deed()).run() == "result"
     with pytest.raises(KeyError, match="as it is") as caught:
-        await Guarded(fail).run()
+        await ShieldedCall(fail).run()
     assert caught.value.__context__ is None
 
 
@@ -128,63 +128,63 @@ async def test_a_caller_that_was_cancelled_before_begins_nothing() -> None:
     deed = Deed()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await Guarded(deed).run()
+        await ShieldedCall(deed).run()
     assert scope.cancelled_caught
     await anyio.sleep(10)
     assert deed.log == []
 
 
 async def test_a_call_ends_when_the_work_and_what_is_beside_it_have_ended() -> None:
-    async def shorter(guarded: Guarded[str]) -> None:
+    async def shorter(guarded: ShieldedCall[str]) -> None:
         await anyio.sleep(1)
         assert not guarded.is_done
 
-    async def longer(guarded: Guarded[str]) -> None:
+    async def longer(guarded: ShieldedCall[str]) -> None:
         await anyio.sleep(5)
         assert guarded.is_done
 
     for beside, seconds in ((shorter, 3), (longer, 5)):
         began = anyio.current_time()
-        assert await Guarded(Deed()).run(beside) == "result"
+        assert await ShieldedCall(Deed()).run(beside) == "result"
         assert anyio.current_time() - began == pytest.approx(seconds, abs=0.001)
 
 
 async def test_an_error_beside_it_cuts_off_what_is_not_held_and_comes_out() -> None:
-    async def fail(_: Guarded[str]) -> None:
+    async def fail(_: ShieldedCall[str]) -> None:
         await anyio.sleep(1.5)
         raise KeyError("beside it")
 
     deed = Deed()
     with pytest.raises(KeyError, match="beside it"):
-        await Guarded(deed).run(fail)
+        await ShieldedCall(deed).run(fail)
     assert deed.log == ["begun", "held part done"]
     assert anyio.current_time() == pytest.approx(2.0, abs=0.001)
 
 
 @pytest.mark.parametrize("seconds", [0, 2], ids=["earlier", "later"])
 async def test_of_two_errors_that_of_the_work_comes_out(seconds: float) -> None:
-    async def work(guarded: Guarded[None]) -> None:
-        with guarded.held():
+    async def work(guarded: ShieldedCall[None]) -> None:
+        with guarded.shielded():
             await anyio.sleep(seconds)
             raise ValueError("the work's")
 
-    async def fail(_: Guarded[None]) -> None:
+    async def fail(_: ShieldedCall[None]) -> None:
         await anyio.sleep(1)
         raise KeyError("beside it")
 
     with pytest.raises(ValueError, match="the work's"):
-        await Guarded(work).run(fail)
+        await ShieldedCall(work).run(fail)
 
 
 @pytest.mark.parametrize("means", MEANS, ids=str)
 def test_who_only_waits_for_the_end_any_more_is_heard_too(means: Means) -> None:
     deed = Deed(held_for=1000)
 
-    async def beside(_: Guarded[str]) -> None:
+    async def beside(_: ShieldedCall[str]) -> None:
         await anyio.sleep(1.2)
 
     async def main() -> None:
-        assert await means.run(lambda: Guarded(deed).run(beside), 1.5)
+        assert await means.run(lambda: ShieldedCall(deed).run(beside), 1.5)
 
     play(means.loop, main)
     assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
@@ -199,7 +199,7 @@ async def test_what_is_carried_to_its_end_begins_in_a_cancelled_scope_too() -> N
 
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await carried_to_its_end(work)
+        await run_to_completion(work)
     assert done == ["done"]
 
 
@@ -213,15 +213,15 @@ def test_a_caller_cancelled_in_the_tick_of_its_turn_begins_nothing(
     async def main() -> None:
         turn, scope = asyncio.Event(), anyio.CancelScope()
 
-        async def work(guarded: Guarded[None]) -> None:
+        async def work(guarded: ShieldedCall[None]) -> None:
             await turn.wait()
             await guarded.checkpoint()
-            with guarded.held():
+            with guarded.shielded():
                 begun.append("begun")
 
         async def call() -> None:
             with scope:
-                await Guarded(work).run()
+                await ShieldedCall(work).run()
 
         task = asyncio.ensure_future(call())
         await asyncio.sleep(1)
@@ -238,7 +238,7 @@ def test_a_cancellation_of_the_task_goes_before_that_of_a_scope() -> None:
     async def main() -> None:
         async def call() -> None:
             with anyio.move_on_after(1.2):
-                await Guarded(Deed()).run()
+                await ShieldedCall(Deed()).run()
             pytest.fail("the scope took the task's cancellation for its own")
 
         task = asyncio.ensure_future(call())
@@ -256,8 +256,8 @@ def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
 
     kept: list[weakref.ref[Gone]] = []
 
-    async def work(guarded: Guarded[None]) -> None:
-        with guarded.held():
+    async def work(guarded: ShieldedCall[None]) -> None:
+        with guarded.shielded():
             await anyio.sleep(1)
             error = Gone()
             kept.append(weakref.ref(error))
@@ -268,7 +268,7 @@ def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
 
     async def main() -> None:
         with anyio.move_on_after(0.5):
-            await Guarded(work).run()
+            await ShieldedCall(work).run()
 
     gc.collect()
     gc.disable()
@@ -280,33 +280,33 @@ def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
 
 
 async def test_released_work_may_be_cancelled_at_once() -> None:
-    async def work(guarded: Guarded[None]) -> None:
-        with guarded.held():
+    async def work(guarded: ShieldedCall[None]) -> None:
+        with guarded.shielded():
             await anyio.sleep(1)
             guarded.release()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(2):
-        await Guarded(work).run()
+        await ShieldedCall(work).run()
     assert anyio.current_time() == pytest.approx(2, abs=0.001)
 
 
 async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -> None:
-    async def work(guarded: Guarded[None]) -> None:
-        with guarded.held():
+    async def work(guarded: ShieldedCall[None]) -> None:
+        with guarded.shielded():
             await anyio.sleep(1)
-            assert guarded.caller_left
+            assert guarded.caller_cancelled
             guarded.release()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(0.5):
-        await Guarded(work).run()
+        await ShieldedCall(work).run()
     assert anyio.current_time() == pytest.approx(1, abs=0.001)
 
 
 def test_a_stranger_that_cancels_the_child_ends_the_call_and_not_the_loop() -> None:
     async def main(after: float) -> None:
-        call = asyncio.ensure_future(Guarded(Deed()).run())
+        call = asyncio.ensure_future(ShieldedCall(Deed()).run())
         await asyncio.sleep(after)
         mine = {call, asyncio.current_task()}
         for task in asyncio.all_tasks() - mine:

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from finetuning_async._ticket import Ticket
+from finetuning_async._ticket import Reservation
 from finetuning_async._token_bucket import TokenBucket
 
 PER = 60.0
 
 
-def ticket_at(now: float) -> Ticket:
-    return Ticket(1, now, 0)
+def ticket_at(now: float) -> Reservation:
+    return Reservation(1, now, 0)
 
 
 class LeasesMachine(RuleBasedStateMachine):

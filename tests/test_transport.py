@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from finetuning_async import InvalidRequestError
-from finetuning_async._evidence import NoAnswer, Trace
+from finetuning_async._evidence import NoResponse, SendTracker
 from finetuning_async._secrets import ApiKey
 from finetuning_async._transport import (
     KEY_HEADER,
-    Pool,
+    ClientPool,
     Transport,
     as_timeout,
     check_base_url,
@@ -81,15 +81,18 @@ def _transport(
     base_url: str = "https://service.example",
 ) -> Transport:
     return Transport(
-        pool=Pool(http), base_url=base_url, key=ApiKey(KEY), timeout=as_timeout(30)
+        pool=ClientPool(http),
+        base_url=base_url,
+        key=ApiKey(KEY),
+        timeout=as_timeout(30),
     )
 
 
 async def _failure(
     handler: Callable[[httpx.Request], Any], call: Call = POST
-) -> NoAnswer:
+) -> NoResponse:
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(NoResponse) as caught:
             await _transport(http).send(call)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
@@ -135,7 +138,7 @@ async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
     untraced = UNTRACED[getattr(httpx, name)]
     expected = {"nothing": untraced, "connecting": "not_sent", "sent": "unknown"}
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(handler)) as http:
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(NoResponse) as caught:
             await _transport(http).send(POST)
     assert caught.value.evidence == expected[told]
     assert caught.value.reason.startswith(name)
@@ -213,7 +216,7 @@ async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
         emulator.add_fault(Fault(action, "/v1/generations"))
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
-            with pytest.raises(NoAnswer) as caught:
+            with pytest.raises(NoResponse) as caught:
                 await transport.send(POST)
     assert caught.value.evidence == evidence
 
@@ -222,8 +225,8 @@ async def test_nothing_is_sent_for_a_caller_that_left() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
-            with pytest.raises(NoAnswer) as caught:
-                await transport.send(POST, trace=Trace(lambda: False))
+            with pytest.raises(NoResponse) as caught:
+                await transport.send(POST, trace=SendTracker(lambda: False))
         assert caught.value.evidence == "not_sent"
         assert not emulator.requests
 
@@ -270,7 +273,7 @@ async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> Non
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
         transport = _transport(http)
         await transport.send(GET)
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoResponse):
             await transport.send(GET)
     assert keys == [KEY, KEY]
     assert all(KEY_HEADER not in request.headers for request in seen)

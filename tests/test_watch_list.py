@@ -10,16 +10,16 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetuning_async._alarms import VOID_KEPT, Alarms
-from finetuning_async._inflight import InFlight, UnderWay
+from finetuning_async._alarms import VOID_KEPT, TimerHeap
+from finetuning_async._inflight import InFlight, TrackInProgress
 from finetuning_async._models import Generation
 from finetuning_async._next_read import Read
-from finetuning_async._poll_flights import Flight, Flights
+from finetuning_async._poll_flights import ReadInFlight, ReadsInFlight
 from finetuning_async._poll_schedule import (
     FIRST_LOOK,
     SHOWN_EVERY,
     SHOWN_SOONER,
-    Outlook,
+    DurationEstimator,
 )
 from finetuning_async._watch_list import (
     OVERTIME,
@@ -43,20 +43,20 @@ def watcher(
 
 
 def watch_list(
-    *under_way: str, outlook: Outlook | None = None
+    *under_way: str, outlook: DurationEstimator | None = None
 ) -> tuple[WatchList, InFlight]:
     inflight = InFlight()
     for track_id in under_way:
-        accepted = UnderWay(kind="music", accepted_at=0.0, duration=None)
+        accepted = TrackInProgress(kind="music", accepted_at=0.0, duration=None)
         inflight.under_way[track_id] = accepted
-    return WatchList(inflight, outlook or Outlook(), scale=1.0), inflight
+    return WatchList(inflight, outlook or DurationEstimator(), scale=1.0), inflight
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
 def test_alarms_ring_in_order_each_waiter_s_last_one_only(
     settings: list[tuple[int, float | None]],
 ) -> None:
-    alarms: Alarms[Sleeper] = Alarms()
+    alarms: TimerHeap[Sleeper] = TimerHeap()
     sleepers = [Sleeper(n) for n in range(21)]
     expected: dict[int, float] = {}
     for number, at in settings:
@@ -68,7 +68,7 @@ def test_alarms_ring_in_order_each_waiter_s_last_one_only(
             expected[number] = at
         assert len(alarms) == len(expected)
         assert alarms.first() == min(expected.values(), default=inf)
-    rung = [sleeper.name for sleeper in alarms.ring(50.0)]
+    rung = [sleeper.name for sleeper in alarms.expire_deadlines(50.0)]
     assert [expected[n] for n in rung] == sorted(
         t for t in expected.values() if t <= 50
     )
@@ -77,7 +77,7 @@ def test_alarms_ring_in_order_each_waiter_s_last_one_only(
 
 
 def test_void_alarms_are_cleared_away() -> None:
-    alarms: Alarms[Sleeper] = Alarms()
+    alarms: TimerHeap[Sleeper] = TimerHeap()
     keeper = Sleeper(0)
     alarms.set(keeper, 1e9)
     for number in range(10_000):
@@ -89,7 +89,7 @@ def test_void_alarms_are_cleared_away() -> None:
 
 
 def test_no_alarm_is_set_for_ever() -> None:
-    alarms: Alarms[Sleeper] = Alarms()
+    alarms: TimerHeap[Sleeper] = TimerHeap()
     alarms.set(Sleeper(0), inf)
     assert (len(alarms), alarms.first()) == (0, inf)
 
@@ -119,7 +119,7 @@ def test_whoever_joins_is_told_the_last_state_at_once() -> None:
 
 def test_what_the_register_knows_of_a_track_counts() -> None:
     tracks, inflight = watch_list()
-    inflight.under_way["fx"] = UnderWay(
+    inflight.under_way["fx"] = TrackInProgress(
         kind="sound_effect", accepted_at=7.0, duration=4.0
     )
     track = tracks.add(watcher("fx"), "music", 8.0)  # an id says nothing of its kind
@@ -169,10 +169,10 @@ def no_look(*_: object) -> bool:
     return False
 
 
-def flying(*tracks: Watched, sent_at: float) -> Flights:
+def flying(*tracks: Watched, sent_at: float) -> ReadsInFlight:
     """One read on the wire."""
-    flight = Flight(watcher("reader"), Read("generations", tracks), sent_at)
-    flights = Flights()
+    flight = ReadInFlight(watcher("reader"), Read("generations", tracks), sent_at)
+    flights = ReadsInFlight()
     flights.add(flight)
     return flights
 
@@ -183,12 +183,14 @@ def test_at_a_deadline_there_is_one_look_however_fresh_the_last_one_is() -> None
     track = tracks.add(waits, "music", 0.0)
     track.looked_at = 29.9
     tracks.look_at(track, 100.0)
-    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
     assert not waits.ready
     assert track.next_look == -inf
     assert tracks.is_last_look(track)
     assert tracks.next_alarm() == 30.0 + OVERTIME
-    tracks.ring(30.0 + OVERTIME, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(
+        30.0 + OVERTIME, may_look=look, asked_at=ReadsInFlight().asked_at
+    )
     assert waits.is_over
 
 
@@ -196,7 +198,7 @@ def test_a_late_alarm_is_followed_by_a_look_all_the_same() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
-    tracks.ring(500.0, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(500.0, may_look=look, asked_at=ReadsInFlight().asked_at)
     assert tracks.next_alarm() == 500.0 + OVERTIME
 
 
@@ -205,7 +207,9 @@ def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
     waits, other = watcher("a", deadline=30.0), watcher("b", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
     tracks.add(other, "music", 0.0)
-    tracks.ring(30.0, may_look=no_look, asked_at=flying(track, sent_at=29.6).asked_at)
+    tracks.expire_deadlines(
+        30.0, may_look=no_look, asked_at=flying(track, sent_at=29.6).asked_at
+    )
     assert (waits.ready, other.is_over) == (False, True)
     assert not track.is_urgent
     assert tracks.next_alarm() == 30.0 + OVERTIME
@@ -217,7 +221,9 @@ def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
-    tracks.ring(30.0, may_look=look, asked_at=flying(track, sent_at=29.9).asked_at)
+    tracks.expire_deadlines(
+        30.0, may_look=look, asked_at=flying(track, sent_at=29.9).asked_at
+    )
     track.end_overtime(29.9)
     assert not waits.is_over
     track.is_urgent = False  # it goes out
@@ -229,7 +235,7 @@ def test_the_look_of_a_wait_without_time_is_heard_to_its_end() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0, overtime=12.0)
     tracks.add(waits, "music", 30.0)
-    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
     assert tracks.next_alarm() == 42.0
 
 
@@ -238,7 +244,7 @@ def test_a_look_ends_overtime_and_nothing_else() -> None:
     over, waits = watcher("a", deadline=30.0), watcher("a")
     track = tracks.add(over, "music", 0.0)
     tracks.add(waits, "music", 0.0)
-    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
     track.end_overtime(30.0)
     assert (over.is_over, waits.is_over, waits.ready) == (True, False, False)
 
@@ -247,7 +253,7 @@ def test_no_overtime_where_no_look_can_be_had() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
-    tracks.ring(30.0, may_look=no_look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=no_look, asked_at=ReadsInFlight().asked_at)
     assert waits.is_over
     assert not tracks.awaits_last_look
 
@@ -256,7 +262,7 @@ def test_a_last_look_is_forgotten_once_it_has_gone_out_or_nobody_waits() -> None
     tracks, _ = watch_list()
     waits = [watcher(name, deadline=30.0) for name in ("a", "b")]
     a, _ = (tracks.add(each, "music", 0.0) for each in waits)
-    tracks.ring(30.0, may_look=look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
     a.is_urgent = False
     assert tracks.awaits_last_look
     tracks.discard(waits[1])
@@ -268,7 +274,7 @@ def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
     track.row = Generation(id="a", status="failed")
-    tracks.ring(30.0, may_look=no_look, asked_at=Flights().asked_at)
+    tracks.expire_deadlines(30.0, may_look=no_look, asked_at=ReadsInFlight().asked_at)
     assert waits.is_over
     assert waits.latest is track.row
 
@@ -286,7 +292,7 @@ def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> No
 
 
 def test_an_overdue_track_is_shown_sooner() -> None:
-    outlook = Outlook()
+    outlook = DurationEstimator()
     for _ in range(100):
         outlook.learn("music", None, shortest=20.0, longest=20.0)
     tracks, _ = watch_list("a", outlook=outlook)

@@ -13,7 +13,7 @@ import anyio
 
 from finetuning_async._process_limiter import ProcessLimiter
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,7 +36,7 @@ def limiter_of(limit: int) -> Limiter:
 
 async def uncontended() -> tuple[float, float]:
     """Microseconds of an acquire, and of an acquire with its answer; best of 5."""
-    facts = AnswerFacts(status=200, limit=PLENTY, remaining=PLENTY)
+    facts = ResponseFacts(status=200, limit=PLENTY, remaining=PLENTY)
     acquiring, both = [], []
     for _ in range(5):
         limiter = limiter_of(PLENTY)
@@ -55,15 +55,15 @@ async def memory_of_a_waiter() -> float:
     """Bytes of one of 10,000 waiters, above a task that waits for a shared event."""
     event = asyncio.Event()
     limiter = limiter_of(1)
-    (await limiter.acquire("creates")).answered(AnswerFacts(status=200))
+    (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
 
-    async def parked() -> None:
+    async def wait() -> None:
         await event.wait()
 
     async def waiting() -> None:
         await limiter.acquire("creates")
 
-    bare = await _bytes_each([parked() for _ in range(WAITERS)])
+    bare = await _bytes_each([wait() for _ in range(WAITERS)])
     return await _bytes_each([waiting() for _ in range(WAITERS)]) - bare
 
 

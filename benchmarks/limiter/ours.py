@@ -6,21 +6,21 @@ import random
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._first_news import FirstNews
+from finetuning_async._first_news import RemainingCredit
 from finetuning_async._limiter import Limiter
 from finetuning_async._rate_codes import CODES
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._sliding_counter import SlidingCounter
-from finetuning_async._somebody_else import SomebodyElse
+from finetuning_async._sliding_counter import SlidingWindowCounter
+from finetuning_async._somebody_else import ForeignUsage
 from finetuning_async._token_bucket import TokenBucket
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.limiter.simulation import Client, Send, Setting
     from finetuning_async._rate_budget import _Pace
-    from finetuning_async._ticket import Ticket
+    from finetuning_async._ticket import Reservation
     from finetuning_async._wire import Route
 
 
@@ -43,7 +43,7 @@ class Through:
             permit = await self.limiter.acquire(self.route, first=refused)
             response = await send()
             refused = response.status == 429
-            facts = AnswerFacts(
+            facts = ResponseFacts(
                 status=response.status,
                 code=CODES[self.route] if refused else None,
                 limit=response.limit,
@@ -67,11 +67,11 @@ class Ours(Through):
 class _SentNotAnswered(TokenBucket):
     """Tokens that come back one period after the request was sent."""
 
-    def answered(self, ticket: Ticket, now: float) -> None:
+    def answered(self, ticket: Reservation, now: float) -> None:
         super().answered(ticket, ticket.sent_at)
 
 
-class _AlwaysCredit(FirstNews):
+class _AlwaysCredit(RemainingCredit):
     """No question before a rush, and no header is read."""
 
     def credit(self, now: float) -> float:
@@ -81,12 +81,12 @@ class _AlwaysCredit(FirstNews):
         return True
 
 
-class _NeverWary(FirstNews):
+class _NeverWary(RemainingCredit):
     """Somebody else on the account is forgotten after a few answers."""
 
     def answered(
         self,
-        ticket: Ticket,
+        ticket: Reservation,
         now: float,
         remaining: int | None,
         *,
@@ -95,7 +95,7 @@ class _NeverWary(FirstNews):
         super().answered(ticket, now, remaining)
 
 
-class _NoCounter(SlidingCounter):
+class _NoCounter(SlidingWindowCounter):
     """Services are never sliding counters."""
 
     def may_be_tried(self) -> bool:
@@ -105,7 +105,7 @@ class _NoCounter(SlidingCounter):
         return now
 
 
-class _Nobody(SomebodyElse):
+class _Nobody(ForeignUsage):
     """The account is ours alone."""
 
     def seen(self, now: float, used: int, least: int, most: int) -> None:

@@ -98,7 +98,7 @@ class Log:
         return Verdict(True, self.limit - len(self.times), 0.0)
 
 
-class SlidingCounter:
+class SlidingWindowCounter:
     """The count of this window and a share of the one before; maybe rounded down."""
 
     def __init__(
@@ -156,8 +156,8 @@ KINDS: Final[dict[str, Callable[[int, float, float], Server]]] = {
     "first": WindowAtFirst,
     "log": Log,
     "log+rejects": lambda limit, per, phase: Log(limit, per, phase, rejects=True),
-    "counter": SlidingCounter,
-    "counter, rounded": lambda limit, per, phase: SlidingCounter(
+    "counter": SlidingWindowCounter,
+    "counter, rounded": lambda limit, per, phase: SlidingWindowCounter(
         limit, per, phase, rounded=True
     ),
     "bucket": Bucket,

@@ -60,8 +60,8 @@ async def main(*arguments: str) -> None:
                 if word == "wait":
                     group.start_soon(wait, client, track_id)
                 else:
-                    client.notice(track_id)
-                    await client.tell_others()
+                    client.mark_changed(track_id)
+                    await client.publish_changes()
             group.cancel_scope.cancel()
 
 

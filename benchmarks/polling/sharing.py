@@ -67,7 +67,7 @@ class Noticed:
     reads: list[int] = attrs.field(factory=list)
 
 
-async def notice(store: str, seed: int) -> Noticed:
+async def mark_changed(store: str, seed: int) -> Noticed:
     """Let processes wait for the same tracks."""
     seen = Noticed()
     async with (
@@ -170,7 +170,7 @@ def table(*, seed: int) -> None:
     print("|" + "---|" * 6)
     for store in STORES:
         with running(store) as name:
-            noticed = anyio.run(notice, name, seed)
+            noticed = anyio.run(mark_changed, name, seed)
         late, reads = noticed.late, ", ".join(map(str, noticed.reads))
         print(
             f"| {store} | {len(late)} | {statistics.mean(late):.2f}"

@@ -19,7 +19,7 @@ import attrs
 import httpx
 
 from finetuning_async import AsyncClient
-from finetuning_async._inflight import UnderWay
+from finetuning_async._inflight import TrackInProgress
 from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def ours(count: int, tracks: int) -> Cost:
         for number in range(tracks):
             account.inflight.accepted(
                 f"track-{number}",
-                UnderWay(kind="music", accepted_at=now, duration=None),
+                TrackInProgress(kind="music", accepted_at=now, duration=None),
             )
         ids = [f"track-{number % tracks}" for number in range(count)]
 
@@ -73,7 +73,7 @@ async def ours(count: int, tracks: int) -> Cost:
         return await measure(wait, count)
 
 
-async def parked(number: int) -> None:
+async def wait(number: int) -> None:
     """A task that waits for an event of its own."""
     await anyio.Event().wait()
 
@@ -125,7 +125,7 @@ async def start_time(wait: Wait, count: int) -> float:
 def table(*, count: int, loops: Sequence[Loop] = ("asyncio", "trio")) -> None:
     """Print a row for each way to wait, on each event loop."""
     ways = {
-        "parked on an event": partial(measure, parked, count),
+        "parked on an event": partial(measure, wait, count),
         f"ours, {count:,} tracks": partial(ours, count, count),
         "ours, 99 tracks": partial(ours, count, 99),
         "sleep loop, 3 s": partial(measure, sleeps, count),

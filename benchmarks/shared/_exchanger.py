@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from finetuning_async import RateLimits
-from finetuning_async._store_exchange import BookStore
-from finetuning_async._store_words import Ask, Request
+from finetuning_async._store_exchange import LedgerStore
+from finetuning_async._store_words import PermitRequest, WaitingRequest
 from finetuning_async.redis._store import RedisStore
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ RATE: Final = 4.0
 async def main(url: str, number: str, seconds: str, news: str) -> None:
     rng = random.Random(int(number))
     async with Redis.from_url(url) as client:
-        store = BookStore(RedisStore(client, "crowd", rng), rng)
-        ask = Ask(id=f"waits {number}", budget="creates")
+        store = LedgerStore(RedisStore(client, "crowd", rng), rng)
+        ask = PermitRequest(id=f"waits {number}", budget="creates")
         await client.ping()
         print("ready", flush=True)
         sys.stdin.readline()
@@ -42,7 +42,7 @@ async def main(url: str, number: str, seconds: str, news: str) -> None:
         due = begun + rng.random() / RATE
         for turn in range(1, int(float(seconds) * RATE) + 1):
             await asyncio.sleep(due - time.perf_counter())
-            request = Request(
+            request = WaitingRequest(
                 process=number,
                 number=turn,
                 limits=RateLimits(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls.server import GENERATION
 from finetuning_async import _parsing
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,8 @@ def microseconds() -> tuple[float, float]:
     )
 
 
-def _answer(body: Any) -> Answer:
-    return Answer(
+def _answer(body: Any) -> Response:
+    return Response(
         status=200,
         headers={},
         content=json.dumps(body).encode(),

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from finetuning_async._transport._concurrency import Concurrency
     from finetuning_async._transport._connecting import (
-        Connecting,
+        ConnectionConfig,
         Proxy,
         Verify,
         read_proxy,
     )
     from finetuning_async._transport._library import HTTPClient
     from finetuning_async._transport._media import MediaStream
-    from finetuning_async._transport._pool import LOOPBACK, Pool, check_base_url
+    from finetuning_async._transport._pool import LOOPBACK, ClientPool, check_base_url
     from finetuning_async._transport._send import KEY_HEADER, Transport
     from finetuning_async._transport._timeouts import (
         DEFAULT_TIMEOUT,
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
         Timeout,
         as_timeout,
     )
-    from finetuning_async._transport._versions import OtherFileError, Version
+    from finetuning_async._transport._versions import FileChangedError, FileVersion
 
 _HOMES: Final = {
     "Concurrency": "_concurrency",
-    "Connecting": "_connecting",
+    "ConnectionConfig": "_connecting",
     "DEFAULT_TIMEOUT": "_timeouts",
     "HTTPClient": "_library",
     "HTTPTimeout": "_timeouts",
     "KEY_HEADER": "_send",
     "LOOPBACK": "_pool",
     "MediaStream": "_media",
-    "OtherFileError": "_versions",
-    "Pool": "_pool",
+    "FileChangedError": "_versions",
+    "ClientPool": "_pool",
     "Proxy": "_connecting",
     "Timeout": "_timeouts",
     "Transport": "_send",
     "Verify": "_connecting",
-    "Version": "_versions",
+    "FileVersion": "_versions",
     "as_timeout": "_timeouts",
     "check_base_url": "_pool",
     "read_proxy": "_connecting",
@@ -63,18 +63,18 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "KEY_HEADER",
     "LOOPBACK",
+    "ClientPool",
     "Concurrency",
-    "Connecting",
+    "ConnectionConfig",
+    "FileChangedError",
+    "FileVersion",
     "HTTPClient",
     "HTTPTimeout",
     "MediaStream",
-    "OtherFileError",
-    "Pool",
     "Proxy",
     "Timeout",
     "Transport",
     "Verify",
-    "Version",
     "as_timeout",
     "check_base_url",
     "read_proxy",

@@ -25,7 +25,7 @@ DOWNLOADS: Final = 8
 """Each holds up to 2 MiB; more at once would not make them faster."""
 
 
-class Places:
+class Slots:
     """So many at a time; the rest wait in their order.
 
     A semaphore that weighs nothing while nobody waits: a process may have thousands of
@@ -88,12 +88,12 @@ class Concurrency:
     __slots__ = ("creates", "downloads", "few_reads", "reads")
 
     def __init__(self) -> None:
-        self.reads: Places = Places(READS)
-        self.few_reads: Places = Places(FEW_READS)
-        self.creates: Places = Places(CREATES)
-        self.downloads: Places = Places(DOWNLOADS)
+        self.reads: Slots = Slots(READS)
+        self.few_reads: Slots = Slots(FEW_READS)
+        self.creates: Slots = Slots(CREATES)
+        self.downloads: Slots = Slots(DOWNLOADS)
 
-    def of(self, call: Call, *, few: bool = False) -> Places:
+    def of(self, call: Call, *, few: bool = False) -> Slots:
         """Where a call waits for one.
 
         Args:

@@ -79,7 +79,7 @@ def _checked_bool(value: object) -> bool:
 # No repr: one that is half made would raise in the report of the error that ended it,
 # and the proxy's login is in none.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Connecting:
+class ConnectionConfig:
     """How connections are made.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from finetuning_async._errors import APIConnectionError, InvalidRequestError
-from finetuning_async._evidence import Trace
+from finetuning_async._evidence import SendTracker
 from finetuning_async._hosts import is_public
 from finetuning_async._secrets import mask_query
 from finetuning_async._transport import _cookies
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from finetuning_async._transport._library import Library
-    from finetuning_async._transport._pool import Lent, Pool
+    from finetuning_async._transport._pool import ClientPool, Lent
 
 MOST_HOPS: Final = 10
 """Redirects that are followed, as many as the vendor's program does."""
@@ -53,7 +53,7 @@ def check_media_url(text: str, base_url: str, library: Library) -> Any:
 
 @asynccontextmanager
 async def arrived(
-    pool: Pool, lent: Lent, request: Any, base_url: str
+    pool: ClientPool, lent: Lent, request: Any, base_url: str
 ) -> AsyncGenerator[Any]:
     """Send a request, and follow where it leads.
 
@@ -89,14 +89,14 @@ async def arrived(
 
 @asynccontextmanager
 async def _response(
-    pool: Pool, lent: Lent, request: Any, **who: None
+    pool: ClientPool, lent: Lent, request: Any, **who: None
 ) -> AsyncGenerator[Any]:
     """Send one request; its response is closed at the end of the block.
 
     A hook of the caller's may call `raise_for_status`: what a status means is judged by
     whoever reads the response.
     """
-    trace = Trace(lambda: True)
+    trace = SendTracker(lambda: True)
     request.extensions = {**request.extensions, "trace": trace}
     request.stream = pool.library.OnePiece()
     try:

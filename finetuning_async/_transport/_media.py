@@ -23,8 +23,8 @@ from finetuning_async._secrets import mask_query, scrub
 from finetuning_async._transport._failures import lasting_problem
 from finetuning_async._transport._hops import arrived, check_media_url
 from finetuning_async._transport._versions import (
-    OtherFileError,
-    Version,
+    FileChangedError,
+    FileVersion,
     extent_of,
     is_encoded,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from finetuning_async._transport._library import Library
-    from finetuning_async._transport._pool import Pool
+    from finetuning_async._transport._pool import ClientPool
     from finetuning_async._transport._timeouts import Timeout
 
 logger = logging.getLogger("finetuning_async")
@@ -46,13 +46,13 @@ _PAGE: Final = re.compile(
 
 @asynccontextmanager
 async def open_media(
-    pool: Pool,
+    pool: ClientPool,
     timeout: Timeout,
     url: str,
     *,
     base_url: str,
     offset: int = 0,
-    version: Version | None = None,
+    version: FileVersion | None = None,
 ) -> AsyncGenerator[MediaStream]:
     """Open a file of the media host. The API key does not go with it, nor any cookie.
 
@@ -67,7 +67,7 @@ async def open_media(
 
     Raises:
         InvalidRequestError: The URL is none of ``https``, or of no public host.
-        OtherFileError: What comes cannot be joined to what is there.
+        FileChangedError: What comes cannot be joined to what is there.
         APIStatusError: The host refused.
         APIResponseError: It is no file.
         APIConnectionError: The host could not be reached, or leads where no file is
@@ -141,7 +141,7 @@ class MediaStream:
         library: Library,
         *,
         asked: int = 0,
-        version: Version | None = None,
+        version: FileVersion | None = None,
         began_at: str | None = None,
     ) -> None:
         self.host: str = response.url.host
@@ -149,16 +149,16 @@ class MediaStream:
         self._from = f", after a redirect from {began_at}" if moved else ""
         self._response, self._library = response, library
         self._is_encoded = is_encoded(response.headers)
-        self.offset, self.version = self._extent(asked, version or Version())
+        self.offset, self.version = self._extent(asked, version or FileVersion())
         is_known = self.version.validator is not None
         self.can_go_on = is_known and not self._is_encoded
         self._source = self._body()
 
-    def _extent(self, asked: int, version: Version) -> tuple[int, Version]:
+    def _extent(self, asked: int, version: FileVersion) -> tuple[int, FileVersion]:
         """Where the response begins in the file, and in which.
 
         Raises:
-            OtherFileError: It cannot be joined to what is there.
+            FileChangedError: It cannot be joined to what is there.
             APIStatusError: The host refused.
             APIResponseError: It is no file.
         """
@@ -181,7 +181,7 @@ class MediaStream:
         if asked:
             if offset == asked and not self._is_encoded and found.is_same(version):
                 return offset, attrs.evolve(found, size=found.size or version.size)
-            raise OtherFileError
+            raise FileChangedError
         raise APIResponseError(
             f"{self.host} sent a part of the file, but not which"
             if offset is None

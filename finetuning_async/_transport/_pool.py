@@ -12,15 +12,15 @@ from anyio.lowlevel import current_token
 
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._secrets import mask_query
-from finetuning_async._shield import carried_to_its_end
-from finetuning_async._transport._connecting import Connecting
+from finetuning_async._shield import run_to_completion
+from finetuning_async._transport._connecting import ConnectionConfig
 from finetuning_async._transport._library import HTTPX, library_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
-    from finetuning_async._evidence import Trace
+    from finetuning_async._evidence import SendTracker
     from finetuning_async._transport._library import HTTPClient, Library
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -111,7 +111,7 @@ class Lent:
         self.users: int = 0
 
 
-class Pool:
+class ClientPool:
     """The connections of a client and of its `with_options` views.
 
     Makes an `httpx.AsyncClient` at the first call, and more where many requests are
@@ -134,14 +134,14 @@ class Pool:
     """
 
     def __init__(
-        self, http_client: HTTPClient | None, connecting: Connecting | None = None
+        self, http_client: HTTPClient | None, connecting: ConnectionConfig | None = None
     ) -> None:
         library = HTTPX if http_client is None else library_of(http_client)
         if library is None:
             raise InvalidRequestError(
                 "http_client", http_client, "an AsyncClient of httpx or httpx2"
             )
-        self._connecting = connecting or Connecting()
+        self._connecting = connecting or ConnectionConfig()
         if http_client is not None and not self._connecting.is_default:
             raise InvalidRequestError(
                 "http_client",
@@ -244,7 +244,7 @@ class Pool:
             self._retired += [each for each in old if each in self._open]
             self._open = [each for each in self._open if each not in old]
 
-    async def abandon(self, lent: Lent, trace: Trace) -> None:
+    async def abandon(self, lent: Lent, trace: SendTracker) -> None:
         """Clean up after a request that was cancelled, and whose connection is lost."""
         self.retire(lent)
         if trace.opened is not None:  # httpcore forgets it if TLS was under way
@@ -256,7 +256,7 @@ class Pool:
         over = [lent for lent in self._retired if not lent.users]
         self._retired = [lent for lent in self._retired if lent.users]
         for lent in over:
-            await carried_to_its_end(lent.client.aclose)
+            await run_to_completion(lent.client.aclose)
 
     def enter_loop(self, base_url: str) -> None:
         """Drop the connections if they belong to an event loop that has ended.

@@ -23,17 +23,17 @@ from urllib.parse import urlencode
 import anyio
 import attrs
 
-from finetuning_async._evidence import NoAnswer, Trace, Withdrawn
+from finetuning_async._evidence import NoResponse, SendAborted, SendTracker
 from finetuning_async._headers import Headers
 from finetuning_async._log_setup import told_by_us
 from finetuning_async._secrets import MASK, ApiKey, scrub
 from finetuning_async._transport import _cookies
 from finetuning_async._transport._bodies import as_body, read_body
-from finetuning_async._transport._concurrency import Concurrency, Places
+from finetuning_async._transport._concurrency import Concurrency, Slots
 from finetuning_async._transport._failures import forget_frames, lasting_problem
-from finetuning_async._transport._pool import Lent, Pool
+from finetuning_async._transport._pool import ClientPool, Lent
 from finetuning_async._transport._timeouts import Timeout
-from finetuning_async._wire import Answer
+from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from finetuning_async._transport._bodies import Body
     from finetuning_async._transport._library import Library
     from finetuning_async._transport._media import MediaStream
-    from finetuning_async._transport._versions import Version
+    from finetuning_async._transport._versions import FileVersion
     from finetuning_async._wire import Call
 
     _Reply: TypeAlias = tuple[int, dict[str, str], Body]
@@ -65,7 +65,7 @@ class Transport:
         concurrency: The places on the wire of the account.
     """
 
-    pool: Pool
+    pool: ClientPool
     base_url: str
     key: ApiKey | None
     timeout: Timeout
@@ -83,9 +83,9 @@ class Transport:
         call: Call,
         *,
         seconds_left: float | None = None,
-        trace: Trace | None = None,
+        trace: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
-    ) -> Coroutine[Any, Any, Answer]:
+    ) -> Coroutine[Any, Any, Response]:
         """Send one call and read its answer whole.
 
         Args:
@@ -100,15 +100,15 @@ class Transport:
         """
         self.pool.check_open()
         steps = _steps(self.timeout, seconds_left)
-        return self._send(call, steps, trace or Trace(lambda: True), on_unsent)
+        return self._send(call, steps, trace or SendTracker(lambda: True), on_unsent)
 
     async def _send(
         self,
         call: Call,
         steps: dict[str, float | None],
-        trace: Trace,
+        trace: SendTracker,
         on_unsent: Callable[[], None],
-    ) -> Answer:
+    ) -> Response:
         place = self.concurrency.of(call, few=self.pool.keeps_few)
         if place.free:
             await place.take()
@@ -128,10 +128,10 @@ class Transport:
         lent: Lent,
         call: Call,
         steps: dict[str, float | None],
-        trace: Trace,
+        trace: SendTracker,
         on_unsent: Callable[[], None],
-    ) -> Answer:
-        failure: NoAnswer | None = None
+    ) -> Response:
+        failure: NoResponse | None = None
         sent_at = anyio.current_time()
         trace.until = sent_at + _longest(steps)
         try:
@@ -154,7 +154,7 @@ class Transport:
             self.pool.is_traced |= trace.seen
         if failure is not None:  # out of the handler, so that no context clings to it
             raise failure
-        return Answer(
+        return Response(
             status=status,
             headers=headers,
             content=body.content,
@@ -164,7 +164,7 @@ class Transport:
         )
 
     async def _reply(
-        self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
+        self, client: Any, call: Call, timeout: dict[str, Any], trace: SendTracker
     ) -> _Reply:
         request = self._request(client, call, timeout, trace)
         without_secrets = request.headers
@@ -179,7 +179,7 @@ class Transport:
         raise TimeoutError
 
     def _request(
-        self, client: Any, call: Call, timeout: dict[str, Any], trace: Trace
+        self, client: Any, call: Call, timeout: dict[str, Any], trace: SendTracker
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
         library = self.pool.library
@@ -229,8 +229,12 @@ class Transport:
             return error.response
 
     def _no_answer(
-        self, call: Call, steps: dict[str, float | None], trace: Trace, error: Exception
-    ) -> NoAnswer:
+        self,
+        call: Call,
+        steps: dict[str, float | None],
+        trace: SendTracker,
+        error: Exception,
+    ) -> NoResponse:
         """Say what an exception of the HTTP library proves.
 
         Raises:
@@ -238,7 +242,7 @@ class Transport:
                 can be lost by showing it: a bug in a transport of the caller's.
         """
         library = self.pool.library
-        if not isinstance(error, (*library.network, Withdrawn)) and call.repeatable:
+        if not isinstance(error, (*library.network, SendAborted)) and call.repeatable:
             forget_frames(error)
             raise error
         timed_out = isinstance(error, library.timeouts)
@@ -246,14 +250,14 @@ class Transport:
         evidence = trace.evidence(proves_unsent=is_unsent)
         if timed_out and not is_unsent and anyio.current_time() >= trace.until:
             reason = f"the answer did not end within {_longest(steps):g} s"
-            return NoAnswer(evidence, timed_out=True, reason=reason)
+            return NoResponse(evidence, timed_out=True, reason=reason)
         text = str(error).partition("\n")[0]
         if self.key is not None:
             text = text.replace(self.key.reveal(), MASK)
         name = type(error).__name__.removeprefix("_")
         reason = f"{name}: {scrub(text)}" if text else name
         advice = lasting_problem(error, library)
-        return NoAnswer(
+        return NoResponse(
             evidence,
             timed_out=timed_out,
             reason=f"{reason}; {advice}" if advice else reason,
@@ -261,12 +265,12 @@ class Transport:
         )
 
     async def retire(self) -> None:
-        """Use fresh connections from here on, as `Pool.retire`."""
+        """Use fresh connections from here on, as `ClientPool.retire`."""
         self.pool.retire()
         await self.pool.close_retired()
 
     def stream(
-        self, url: str, *, offset: int = 0, version: Version | None = None
+        self, url: str, *, offset: int = 0, version: FileVersion | None = None
     ) -> AbstractAsyncContextManager[MediaStream]:
         """Open a file of the media host, as `open_media`."""
         from finetuning_async._transport._media import open_media  # few need it
@@ -291,7 +295,7 @@ def _adds_more_than_headers(client: Any, library: Library) -> bool:
 
 
 async def _wait_for(
-    place: Places, seconds: float | None, on_unsent: Callable[[], None]
+    place: Slots, seconds: float | None, on_unsent: Callable[[], None]
 ) -> None:
     """Wait for a place on the wire; cancelled, nothing was sent.
 
@@ -305,7 +309,7 @@ async def _wait_for(
     except BaseException:
         on_unsent()
         raise
-    raise NoAnswer(
+    raise NoResponse(
         "not_sent",
         timed_out=True,
         reason=f"no other request of the account ended within {seconds:g} s",

@@ -24,12 +24,12 @@ _STRONG_TAG: Final = re.compile(r'"[^"]*"')
 _CLEARLY_LATER: Final = timedelta(seconds=1)
 
 
-class OtherFileError(Exception):
+class FileChangedError(Exception):
     """What comes is not the rest of what is there."""
 
 
 @attrs.frozen(kw_only=True)
-class Version:
+class FileVersion:
     """What tells a version of a file from others.
 
     Attributes:
@@ -42,14 +42,16 @@ class Version:
     validator: str | None = None
     size: int | None = None
 
-    def is_same(self, other: Version) -> bool:
+    def is_same(self, other: FileVersion) -> bool:
         """Whether it is proved that both are one."""
         if self.validator is None or self.validator != other.validator:
             return False
         return None in {self.size, other.size} or self.size == other.size
 
 
-def extent_of(status: int, headers: Mapping[str, str]) -> tuple[int | None, Version]:
+def extent_of(
+    status: int, headers: Mapping[str, str]
+) -> tuple[int | None, FileVersion]:
     """Where the bytes of a response begin in the file, and whose bytes they are.
 
     ``Content-Range: bytes 500-999/1000`` of a part, or ``bytes */1000`` where there is
@@ -66,14 +68,14 @@ def extent_of(status: int, headers: Mapping[str, str]) -> tuple[int | None, Vers
     if status == 200:
         # Of what is encoded it is the length of the code.
         length = "" if is_encoded(headers) else headers.get("content-length", "")
-        return 0, Version(validator=validator, size=_size(length))
+        return 0, FileVersion(validator=validator, size=_size(length))
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     begin, size = match.groups() if match is not None else (None, "")
     # Of many parts each says in the body where it belongs.
     is_one = not headers.get("content-type", "").lower().startswith("multipart/")
     return (
         int(begin) if begin is not None and is_one else None,
-        Version(validator=validator, size=_size(size)),
+        FileVersion(validator=validator, size=_size(size)),
     )
 
 

@@ -13,7 +13,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._binding import ACCOUNT, bind, take_place
 from finetuning_async.batch._core import allows_http_webhook
-from finetuning_async.batch._desk import Desk
+from finetuning_async.batch._desk import RunContext
 from finetuning_async.batch._errors import BatchError
 from finetuning_async.batch._existing import Existing, check_tracks, refusal
 from finetuning_async.batch._input import check_rows
@@ -261,7 +261,7 @@ class Batch:
             raise BatchError("this batch runs already")
         results = Results()
         folder = self._folder.path
-        desk = Desk(
+        desk = RunContext(
             self._client,
             self._folder,
             self._journal,

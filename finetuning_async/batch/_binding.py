@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from finetuning_async.batch._journal import State
     from finetuning_async.batch._ledger import Journal
     from finetuning_async.batch._records import Item
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 ACCOUNT: Final = "account"
 PLACE: Final = "place"
@@ -94,13 +94,13 @@ async def _check_tracks(
     )
 
 
-def _some(store: Store, *states: State) -> list[Item]:
+def _some(store: JournalStore, *states: State) -> list[Item]:
     """A few items in these states that have a track."""
     found = (item for item in store.rows(*states) if item.entry.track_id is not None)
     return list(islice(found, SAMPLE))
 
 
-def take_place(store: Store, journal: Path) -> None:
+def take_place(store: JournalStore, journal: Path) -> None:
     """Note where the journal is; refuse a copy whose original is still in use.
 
     A folder may be moved; a copy may take the place of an original that is gone, or go

@@ -44,7 +44,7 @@ def item_of(row: tuple[Any, ...]) -> Item:
 
 
 def tracks_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, int | None]:
-    """As `Store.tracks`, from rows of ``track_id, seed, former``."""
+    """As `JournalStore.tracks`, from rows of ``track_id, seed, former``."""
     found: dict[str, int | None] = {}
     for track_id, seed, former in rows:
         found |= dict.fromkeys(json.loads(former))

@@ -38,7 +38,7 @@ from finetuning_async.batch._journal import (
 
 if TYPE_CHECKING:
     from finetuning_async._models import Generation
-    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._desk import RunContext
     from finetuning_async.batch._following import Follower
     from finetuning_async.batch._records import Item
 
@@ -49,7 +49,7 @@ BURST: Final = 10
 """Creates that stand in line at a time, when the client is not paced."""
 
 
-class Make:
+class PendingCreate:
     """One item on its way from planned to what becomes of it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Creator:
         is_idle: Whether nothing that is planned may be sent now.
     """
 
-    def __init__(self, desk: Desk, follower: Follower) -> None:
+    def __init__(self, desk: RunContext, follower: Follower) -> None:
         self._desk = desk
         self._follower = follower
         self._again: list[tuple[int, Item]] = []
@@ -89,7 +89,7 @@ class Creator:
         self._reserved: set[int] = set()
         limit = desk.client.rate_limit_status().creates.limit
         self._slots = anyio.Semaphore(limit or BURST)
-        self.makes: set[Make] = set()
+        self.makes: set[PendingCreate] = set()
         self.is_over = False
         self.is_idle = False
 
@@ -102,7 +102,7 @@ class Creator:
             if item is not None:
                 await self._admit(item)
             elif self.makes or desk.doubts:
-                await desk.something()
+                await desk.wait_for_change()
             else:
                 break
         self.is_over = True
@@ -151,11 +151,11 @@ class Creator:
         """Let an item stand in line, once there is a place and it may be paid."""
         await self._slots.acquire()
         while not self._may_spend():
-            await self._desk.something()
+            await self._desk.wait_for_change()
         if self._desk.paused is not None:
             self._slots.release()
             return
-        make = Make(item)
+        make = PendingCreate(item)
         self.makes.add(make)
         self._desk.tasks.start_soon(self._make, make)
 
@@ -180,7 +180,7 @@ class Creator:
             desk.pause("max_credits", f"{most} credits are spent, the most allowed")
         return desk.paused is not None
 
-    async def _make(self, make: Make) -> None:
+    async def _make(self, make: PendingCreate) -> None:
         try:
             with make.scope:
                 await self._create(make)
@@ -189,7 +189,7 @@ class Creator:
             self.makes.discard(make)
             self._desk.tell()
 
-    async def _create(self, make: Make) -> None:
+    async def _create(self, make: PendingCreate) -> None:
         create = Create(
             self._desk.client,
             make.item.request,
@@ -211,7 +211,7 @@ class Creator:
             self._off_wire(make)
             self._follower.start(make.item, track)
 
-    async def _leaving(self, make: Make, create: Create) -> None:
+    async def _leaving(self, make: PendingCreate, create: Create) -> None:
         """Commit the intent; only then the first byte leaves."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         make.is_on_wire = True
@@ -221,29 +221,29 @@ class Creator:
         make.item = await self._desk.record(make.item, sending)
         self._leave_line(make)
 
-    async def _back(self, make: Make) -> None:
+    async def _back(self, make: PendingCreate) -> None:
         """Commit that the last attempt was not accepted."""
         if make.item.entry.state == "intent":
             make.item = await self._desk.record(make.item, NotSent())
         self._off_wire(make)
 
-    def _off_wire(self, make: Make) -> None:
+    def _off_wire(self, make: PendingCreate) -> None:
         if make.is_on_wire:
             make.is_on_wire = False
             self._desk.detective.on_wire -= 1
             self._desk.detective.moves += 1
 
-    def _leave_line(self, make: Make) -> None:
+    def _leave_line(self, make: PendingCreate) -> None:
         if make.in_line:
             make.in_line = False
             self._slots.release()
 
-    async def _accepted(self, make: Make, track: Generation) -> None:
+    async def _accepted(self, make: PendingCreate, track: Generation) -> None:
         make.item = await self._desk.record(make.item, Accepted(track.id))
         await self._desk.detective.accepted(make.item, track)
 
     async def _not_accepted(
-        self, make: Make, create: Create, error: FinetuningError
+        self, make: PendingCreate, create: Create, error: FinetuningError
     ) -> None:
         fate = fate_of(create, error)
         if fate == "lost":
@@ -254,13 +254,13 @@ class Creator:
         else:
             await self._refused(make, error)
 
-    async def _lost(self, make: Make, error: FinetuningError) -> None:
+    async def _lost(self, make: PendingCreate, error: FinetuningError) -> None:
         self._off_wire(make)
         lost = Lost(self._desk.now, error.message)
         make.item = await self._desk.record(make.item, lost)
         self._desk.doubts[make.item.seq] = make.item
 
-    async def _refused(self, make: Make, error: FinetuningError) -> None:
+    async def _refused(self, make: PendingCreate, error: FinetuningError) -> None:
         """A create that the service does not take now."""
         await self._back(make)
         if isinstance(error, InsufficientCreditsError):
@@ -273,7 +273,7 @@ class Creator:
         else:
             await self._try_again(make, error)
 
-    async def _try_again(self, make: Make, error: FinetuningError) -> None:
+    async def _try_again(self, make: PendingCreate, error: FinetuningError) -> None:
         pause = PAUSES[min(make.tries, len(PAUSES) - 1)]
         pause = max(pause, error.retry_after or 0.0)
         make.tries += 1

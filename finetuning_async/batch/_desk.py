@@ -9,7 +9,7 @@ import anyio
 
 from finetuning_async._threads import in_thread
 from finetuning_async.batch._core import service_time
-from finetuning_async.batch._doubts import Detective
+from finetuning_async.batch._doubts import Reconciler
 from finetuning_async.batch._journal import Found
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finetuning_async.batch._records import Item
 
 
-class Desk:
+class RunContext:
     """What the parts of one run share.
 
     Args:
@@ -65,7 +65,7 @@ class Desk:
         self.outputs = outputs
         self.options = options
         self.ended = ended
-        self.detective = Detective(client, journal, options)
+        self.detective = Reconciler(client, journal, options)
         self.running: dict[int, Item] = {}
         self.doubts: dict[int, Item] = {}
         self.paused: str | None = None
@@ -111,6 +111,6 @@ class Desk:
         self._news.set()
         self._news = anyio.Event()
 
-    async def something(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until something changes."""
         await self._news.wait()

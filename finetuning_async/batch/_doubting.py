@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from finetuning_async.batch._balance import Reading
     from finetuning_async.batch._creating import Creator
-    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._desk import RunContext
     from finetuning_async.batch._doubts import Look
     from finetuning_async.batch._following import Follower
     from finetuning_async.batch._records import Item
@@ -34,7 +34,7 @@ class Doubting:
         follower: Takes what was found.
     """
 
-    def __init__(self, desk: Desk, creator: Creator, follower: Follower) -> None:
+    def __init__(self, desk: RunContext, creator: Creator, follower: Follower) -> None:
         self._desk = desk
         self._creator = creator
         self._follower = follower
@@ -60,7 +60,7 @@ class Doubting:
         """Wait until there is a new doubt, or nothing more to do."""
         known = set(self._desk.doubts)
         while set(self._desk.doubts) <= known and not self._is_over():
-            await self._desk.something()
+            await self._desk.wait_for_change()
 
     async def rebase(self) -> None:
         """Take the balance as a new base, if nothing is in doubt that it may show."""

@@ -9,10 +9,16 @@ import attrs
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._listing import PAGE_SIZE, read_list
-from finetuning_async._matching import Seen, may_be, seen, shows_seeds
+from finetuning_async._matching import ListedRow, may_be, seen, shows_seeds
 from finetuning_async.batch._balance import Balance, Reading
 from finetuning_async.batch._errors import is_fatal
-from finetuning_async.batch._reconcile import Doubt, Evidence, match, near, verdict
+from finetuning_async.batch._reconcile import (
+    AbsenceEvidence,
+    Doubt,
+    match,
+    near,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +50,12 @@ class Look:
         is_whole: Whether the list was read to its end, and no row passed over.
     """
 
-    seen: list[Seen]
+    seen: list[ListedRow]
     failed: frozenset[str]
     is_whole: bool
 
 
-class Detective:
+class Reconciler:
     """Finds lost tracks, and says when one is absent.
 
     Args:
@@ -246,7 +252,7 @@ class Detective:
         """
         lost_at = item.entry.lost_at or now
         return verdict(
-            Evidence(
+            AbsenceEvidence(
                 age=now - lost_at,
                 settle=self._settle,
                 candidates=self._candidates(item, look),
@@ -261,7 +267,7 @@ class Detective:
             )
         )
 
-    def _is_later(self, row: Seen, moment: float) -> bool:
+    def _is_later(self, row: ListedRow, moment: float) -> bool:
         """Whether a row is a track of ours, with its seed, sent after a moment."""
         seed = self.tracks.get(row.id)
         return row.seed == seed is not None and self.sent.get(row.id, 0.0) > moment

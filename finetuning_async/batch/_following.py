@@ -21,7 +21,7 @@ from finetuning_async.batch._saving import save
 if TYPE_CHECKING:
     from finetuning_async._client import AsyncClient
     from finetuning_async._models import Generation
-    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._desk import RunContext
     from finetuning_async.batch._journal import Saved
     from finetuning_async.batch._records import Item
 
@@ -71,7 +71,7 @@ class Follower:
         desk: What the run shares.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: RunContext) -> None:
         self._desk = desk
         self._downloads = anyio.Semaphore(desk.options.downloads)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from finetuning_async.batch._journal import Action, Event
     from finetuning_async.batch._records import Item
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Journal:
         store: Where.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JournalStore) -> None:
         self.store = store
         self._lock = anyio.Lock()
         self._counts: Counter[str] = Counter()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from finetuning_async.batch._records import Item, Summary
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 
 def read_summary(folder: str | os.PathLike[str]) -> Summary:
@@ -93,7 +93,7 @@ def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
         return plan_held(store, names)
 
 
-def plan_failed(store: Store) -> int:
+def plan_failed(store: JournalStore) -> int:
     """As `retry_failed`, in a store."""
     items = list(store.rows("failed"))
     for item in items:
@@ -101,7 +101,7 @@ def plan_failed(store: Store) -> int:
     return len(items)
 
 
-def plan_held(store: Store, names: Iterable[str]) -> int:
+def plan_held(store: JournalStore, names: Iterable[str]) -> int:
     """As `release`, in a store."""
     found = {item.seq: item for item in (_held(store, name) for name in names)}
     for item in found.values():
@@ -109,7 +109,7 @@ def plan_held(store: Store, names: Iterable[str]) -> int:
     return len(found)
 
 
-def _held(store: Store, name: str) -> Item:
+def _held(store: JournalStore, name: str) -> Item:
     item = store.find(name)
     if item is None:
         raise BatchError(f"there is no item {name}; none was released")

@@ -230,7 +230,7 @@ class PostgresStore:
         items: Iterable[NewItem],
         also: Callable[[psycopg.Connection, list[Item]], None] | None = None,
     ) -> Added:
-        """As `Store.add`.
+        """As `JournalStore.add`.
 
         Args:
             items: What to take in.
@@ -274,19 +274,19 @@ class PostgresStore:
         return list(added.values())
 
     def claim(self, after: int, limit: int) -> list[Item]:
-        """As `Store.claim`."""
+        """As `JournalStore.claim`."""
         where = "AND state = 'planned' AND seq > %s ORDER BY seq LIMIT %s"
         return self._items(where, after, limit)
 
     def get(self, seq: int) -> Item:
-        """As `Store.get`."""
+        """As `JournalStore.get`."""
         found = self._items("AND seq = %s", seq)
         if not found:
             raise not_there(seq)
         return found[0]
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """As `Store.record`."""
+        """As `JournalStore.record`."""
         old = item.entry
         known = (self._journal, item.seq, old.state, old.lost_at, old.accepts)
         with self._errors():
@@ -296,12 +296,12 @@ class PostgresStore:
         return attrs.evolve(item, entry=entry)
 
     def pending(self) -> list[Item]:
-        """As `Store.pending`."""
+        """As `JournalStore.pending`."""
         states = [state for state in STATES if state not in SETTLED]
         return self._items("AND state = ANY(%s) ORDER BY seq", states)
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `Store.rows`; read in pieces, so other calls may come between."""
+        """As `JournalStore.rows`; read in pieces, so other calls may come between."""
         where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
         after = 0
         while chunk := self._items(where, after, list(states or STATES), _CHUNK):
@@ -309,7 +309,7 @@ class PostgresStore:
             after = chunk[-1].seq
 
     def find(self, name: str) -> Item | None:
-        """As `Store.find`."""
+        """As `JournalStore.find`."""
         where = (
             "AND (custom_id = %s OR key = %s OR track_id = %s"
             " OR (custom_id IS NULL AND left(right(key, %s), %s) = %s)) LIMIT 1"
@@ -323,7 +323,7 @@ class PostgresStore:
         return self._items(where, f"{batch}/", list(states or STATES))
 
     def tracks(self) -> dict[str, int | None]:
-        """As `Store.tracks`."""
+        """As `JournalStore.tracks`."""
         return tracks_of(
             self._rows(
                 "SELECT track_id, seed, former FROM finetuning_item WHERE journal = %s"
@@ -332,7 +332,7 @@ class PostgresStore:
         )
 
     def summary(self, batch: str | None = None) -> Summary:
-        """As `Store.summary`; of one batch, if it is given."""
+        """As `JournalStore.summary`; of one batch, if it is given."""
         prefix = "" if batch is None else f"{batch}/"
         return summary_of(
             self._rows(
@@ -343,14 +343,14 @@ class PostgresStore:
         )
 
     def read_note(self, name: str) -> str | None:
-        """As `Store.read_note`."""
+        """As `JournalStore.read_note`."""
         rows = self._rows(
             "SELECT value FROM finetuning_note WHERE journal = %s AND name = %s", name
         )
         return str(rows[0][0]) if rows else None
 
     def write_note(self, name: str, value: str) -> None:
-        """As `Store.write_note`."""
+        """As `JournalStore.write_note`."""
         self._rows(
             "INSERT INTO finetuning_note VALUES (%s, %s, %s)"
             " ON CONFLICT (journal, name) DO UPDATE SET value = excluded.value"
@@ -360,7 +360,7 @@ class PostgresStore:
         )
 
     def now(self) -> float:
-        """As `Store.now`; the database's clock."""
+        """As `JournalStore.now`; the database's clock."""
         with self._errors():
             found = self._connection().execute(
                 "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -368,7 +368,7 @@ class PostgresStore:
             return float(found.fetchall()[0][0])
 
     def close(self) -> None:
-        """As `Store.close`."""
+        """As `JournalStore.close`."""
         self._closer()
 
 

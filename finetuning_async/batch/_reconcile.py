@@ -5,7 +5,7 @@ itself. A seed that the caller chose may be shared by many rows; then kind, date
 prompt tell them apart, and rows that are alike in all may take alike tracks in any
 order.
 
-Absence needs proofs (`Evidence`); a person may still know more.
+Absence needs proofs (`AbsenceEvidence`); a person may still know more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from finetuning_async._matching import Fit, Sought, are_alike, choose, fit
-from finetuning_async._matching import Seen as Seen
+from finetuning_async._matching import ListedRow as ListedRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -71,7 +71,7 @@ class Doubt:
 
 
 def match(
-    doubts: Iterable[Doubt], seen: Iterable[Seen], taken: Collection[str]
+    doubts: Iterable[Doubt], seen: Iterable[ListedRow], taken: Collection[str]
 ) -> dict[int, str]:
     """Give tracks to creates in doubt.
 
@@ -95,7 +95,9 @@ def match(
     return found
 
 
-def near(doubt: Doubt, seen: Iterable[Seen], taken: Collection[str]) -> tuple[str, ...]:
+def near(
+    doubt: Doubt, seen: Iterable[ListedRow], taken: Collection[str]
+) -> tuple[str, ...]:
     """The ids of tracks that may be that of a create for which `match` has none.
 
     Args:
@@ -107,17 +109,17 @@ def near(doubt: Doubt, seen: Iterable[Seen], taken: Collection[str]) -> tuple[st
     return tuple(row.id for row in rows if fit(doubt.sought, row) >= Fit.NEAR)
 
 
-def _age(row: Seen) -> tuple[float, str]:
+def _age(row: ListedRow) -> tuple[float, str]:
     return (row.created_at or 0.0, row.id)
 
 
-def _by_our_seeds(doubts: list[Doubt], rows: list[Seen]) -> dict[int, str]:
+def _by_our_seeds(doubts: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
     """The first track with each seed of ours."""
     first = {row.seed: row.id for row in reversed(rows)}
     return {d.seq: first[d.seed] for d in doubts if d.is_ours and d.seed in first}
 
 
-def _match_group(group: list[Doubt], rows: list[Seen]) -> dict[int, str]:
+def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
     """Creates that share kind and a seed of the caller's; tracks oldest first."""
     found: dict[int, str] = {}
     for body in {doubt.body for doubt in group}:
@@ -133,7 +135,9 @@ def _match_group(group: list[Doubt], rows: list[Seen]) -> dict[int, str]:
     return found
 
 
-def _alike(doubts: list[Doubt], sought: Sought, rows: list[Seen]) -> dict[int, str]:
+def _alike(
+    doubts: list[Doubt], sought: Sought, rows: list[ListedRow]
+) -> dict[int, str]:
     """Any of the creates may own any of the tracks; the earliest takes the oldest."""
     if len(doubts) == 1:
         track, _ = choose(sought, rows)
@@ -148,7 +152,7 @@ def _alike(doubts: list[Doubt], sought: Sought, rows: list[Seen]) -> dict[int, s
 
 
 @attrs.frozen(kw_only=True)
-class Evidence:
+class AbsenceEvidence:
     """What speaks for the absence of a create's track.
 
     Attributes:
@@ -177,7 +181,7 @@ class Evidence:
     more_to_come: bool
 
 
-def verdict(evidence: Evidence) -> str:
+def verdict(evidence: AbsenceEvidence) -> str:
     """``wait``, ``absent``, or why a create that was not found must be held."""
     if not evidence.seeds_are_echoed:
         return _NO_SEEDS
@@ -189,7 +193,7 @@ def verdict(evidence: Evidence) -> str:
     return missing if missing == _CHARGED or not evidence.more_to_come else "wait"
 
 
-def _missing_proof(evidence: Evidence) -> str | None:
+def _missing_proof(evidence: AbsenceEvidence) -> str | None:
     if evidence.candidates:
         return f"{_NEAR}: {', '.join(evidence.candidates[:SHOWN])}"
     if not evidence.is_whole:

@@ -21,7 +21,7 @@ from finetuning_async.batch._following import Follower
 from finetuning_async.batch._journal import NEXT, Action, Missing, Restarted
 
 if TYPE_CHECKING:
-    from finetuning_async.batch._desk import Desk
+    from finetuning_async.batch._desk import RunContext
     from finetuning_async.batch._journal import Adopted
     from finetuning_async.batch._records import Item
 
@@ -38,7 +38,7 @@ class Runner:
         desk: What its parts share.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: RunContext) -> None:
         self.desk = desk
         self._follower = Follower(desk)
         self._creator = Creator(desk, self._follower)

@@ -1,6 +1,6 @@
 """Doubts of a journal that many workers share, settled by whoever comes first.
 
-`Detective` and `_reconcile` decide, as for a batch with one runner. But here another
+`Reconciler` and `_reconcile` decide, as for a batch with one runner. But here another
 worker may send, hear and record at any moment. So the journal is read after the list. A
 create whose track stands in the list was recorded as on the wire before it left; so it
 is there by now as accepted, in doubt or still on the wire, and nobody else is given its
@@ -16,7 +16,7 @@ import anyio
 
 from finetuning_async.batch._core import service_time
 from finetuning_async.batch._doubting import earliest
-from finetuning_async.batch._doubts import Detective
+from finetuning_async.batch._doubts import Reconciler
 from finetuning_async.batch._errors import StaleItemError
 from finetuning_async.batch._fates import identity
 from finetuning_async.batch._journal import Absent, Found, Held
@@ -102,14 +102,14 @@ class Settling:
         if detective.is_current(reading, look, _ids(running)):
             await detective.rebase(reading)
 
-    async def _detective(self) -> Detective:
+    async def _detective(self) -> Reconciler:
         """One who knows how many creates are on the wire, whoever sent them."""
         await self._journal.count()
-        detective = Detective(self._client, self._journal, self._options)
+        detective = Reconciler(self._client, self._journal, self._options)
         detective.on_wire = self._journal.summary.states["intent"]
         return detective
 
-    async def _reading(self, detective: Detective) -> Reading | None:
+    async def _reading(self, detective: Reconciler) -> Reading | None:
         """The balance, if no create of any worker came or went meanwhile."""
         before = _moves(self._journal.summary)
         reading = await detective.reading()
@@ -168,7 +168,7 @@ class Settling:
             await self._sentence(item, words.get(item.seq, "wait"))
 
     async def _credits_clear(
-        self, detective: Detective, reading: Reading | None, look: Look
+        self, detective: Reconciler, reading: Reading | None, look: Look
     ) -> bool | None:
         running = _ids(await self._running())
         await self._journal.count()
@@ -188,7 +188,7 @@ class Settling:
     def _is_old(self, item: Item, now: float) -> bool:
         return now - (item.entry.lost_at or 0.0) >= self._options.settle
 
-    async def _adopt(self, detective: Detective, look: Look) -> list[Item]:
+    async def _adopt(self, detective: Reconciler, look: Look) -> list[Item]:
         """Give tracks to whom they belong; returns who is still in doubt."""
         store = self._journal.store
         doubts = await self._doubts()
@@ -228,8 +228,8 @@ class Settling:
         return True
 
     async def accepted(self, item: Item, track: Generation) -> None:
-        """Learn from an accepted create whether seeds are echoed; see `Detective`."""
-        await Detective(self._client, self._journal, self._options).accepted(
+        """Learn from an accepted create whether seeds are echoed; see `Reconciler`."""
+        await Reconciler(self._client, self._journal, self._options).accepted(
             item, track
         )
 

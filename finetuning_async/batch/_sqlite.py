@@ -163,7 +163,7 @@ class SQLiteStore:
     def add(
         self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
     ) -> Added:
-        """As `Store.add`.
+        """As `JournalStore.add`.
 
         Args:
             items: What to take in.
@@ -196,19 +196,19 @@ class SQLiteStore:
             check_same(by_key[item.key], item)
 
     def claim(self, after: int, limit: int) -> list[Item]:
-        """As `Store.claim`."""
+        """As `JournalStore.claim`."""
         where = "WHERE state = 'planned' AND seq > ? ORDER BY seq LIMIT ?"
         return self._items(where, after, limit)
 
     def get(self, seq: int) -> Item:
-        """As `Store.get`."""
+        """As `JournalStore.get`."""
         found = self._items("WHERE seq = ?", seq)
         if not found:
             raise not_there(seq)
         return found[0]
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """As `Store.record`."""
+        """As `JournalStore.record`."""
         old = item.entry
         known = (item.seq, old.state, old.lost_at, old.accepts)
         with self._errors():
@@ -218,13 +218,13 @@ class SQLiteStore:
         return attrs.evolve(item, entry=entry)
 
     def pending(self) -> list[Item]:
-        """As `Store.pending`."""
+        """As `JournalStore.pending`."""
         states = [state for state in STATES if state not in SETTLED]
         marks = ", ".join("?" * len(states))
         return self._items(f"WHERE state IN ({marks}) ORDER BY seq", *states)
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `Store.rows`; read in pieces, so other calls may come between."""
+        """As `JournalStore.rows`; read in pieces, so other calls may come between."""
         wanted = states or STATES
         marks = ", ".join("?" * len(wanted))
         where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
@@ -234,7 +234,7 @@ class SQLiteStore:
             after = chunk[-1].seq
 
     def find(self, name: str) -> Item | None:
-        """As `Store.find`."""
+        """As `JournalStore.find`."""
         found = self._items(
             "WHERE custom_id = ? OR key = ? OR track_id = ?"
             f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?) LIMIT 1",
@@ -243,7 +243,7 @@ class SQLiteStore:
         return found[0] if found else None
 
     def tracks(self) -> dict[str, int | None]:
-        """As `Store.tracks`."""
+        """As `JournalStore.tracks`."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT track_id, seed, former FROM item"
@@ -252,7 +252,7 @@ class SQLiteStore:
         return tracks_of(rows)
 
     def summary(self) -> Summary:
-        """As `Store.summary`."""
+        """As `JournalStore.summary`."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT state, count(*), sum(accepts), sum(fails)"
@@ -261,14 +261,14 @@ class SQLiteStore:
         return summary_of(rows)
 
     def read_note(self, name: str) -> str | None:
-        """As `Store.read_note`."""
+        """As `JournalStore.read_note`."""
         with self._errors():
             found = self._db.execute("SELECT value FROM note WHERE name = ?", (name,))
             row = found.fetchone()
         return None if row is None else str(row[0])
 
     def write_note(self, name: str, value: str) -> None:
-        """As `Store.write_note`."""
+        """As `JournalStore.write_note`."""
         with self._errors():
             self._db.execute(
                 "INSERT INTO note VALUES (?, ?)"
@@ -277,11 +277,11 @@ class SQLiteStore:
             )
 
     def now(self) -> float:
-        """As `Store.now`; this machine's clock."""
+        """As `JournalStore.now`; this machine's clock."""
         return time.time()
 
     def close(self) -> None:
-        """As `Store.close`."""
+        """As `JournalStore.close`."""
         self._db.close()
 
     def _items(self, where: str, *values: object) -> list[Item]:

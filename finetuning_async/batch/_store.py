@@ -43,7 +43,7 @@ class Added:
     known: int
 
 
-class Store(Protocol):
+class JournalStore(Protocol):
     """A journal's keeper."""
 
     def add(self, items: Iterable[NewItem]) -> Added:
@@ -116,7 +116,7 @@ class MemoryStore:
         self._notes: dict[str, str] = {}
 
     def add(self, items: Iterable[NewItem]) -> Added:
-        """As `Store.add`."""
+        """As `JournalStore.add`."""
         given = list(items)
         for item in given:
             if item.key in self._keys:
@@ -132,18 +132,18 @@ class MemoryStore:
         return Added(new, len(given) - new)
 
     def claim(self, after: int, limit: int) -> list[Item]:
-        """As `Store.claim`."""
+        """As `JournalStore.claim`."""
         planned = (item for item in self.rows("planned") if item.seq > after)
         return list(islice(planned, limit))
 
     def get(self, seq: int) -> Item:
-        """As `Store.get`."""
+        """As `JournalStore.get`."""
         if seq not in self._items:
             raise not_there(seq)
         return self._items[seq]
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """As `Store.record`."""
+        """As `JournalStore.record`."""
         if _stand(self._items[item.seq].entry) != _stand(item.entry):
             raise stale(item)
         self._check_track(item, entry)
@@ -159,17 +159,17 @@ class MemoryStore:
                 raise JournalError(f"{entry.track_id} belongs to {other.name}")
 
     def pending(self) -> list[Item]:
-        """As `Store.pending`."""
+        """As `JournalStore.pending`."""
         return list(self.rows(*(s for s in STATES if s not in SETTLED)))
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `Store.rows`."""
+        """As `JournalStore.rows`."""
         for item in list(self._items.values()):
             if not states or item.entry.state in states:
                 yield item
 
     def find(self, name: str) -> Item | None:
-        """As `Store.find`."""
+        """As `JournalStore.find`."""
         for item in self._items.values():
             names = (item.custom_id, item.key, item.entry.track_id, item.name)
             if name in names:
@@ -177,7 +177,7 @@ class MemoryStore:
         return None
 
     def tracks(self) -> dict[str, int | None]:
-        """As `Store.tracks`."""
+        """As `JournalStore.tracks`."""
         found: dict[str, int | None] = {}
         for item in self._items.values():
             found |= dict.fromkeys(item.entry.former)
@@ -186,7 +186,7 @@ class MemoryStore:
         return found
 
     def summary(self) -> Summary:
-        """As `Store.summary`."""
+        """As `JournalStore.summary`."""
         counts = Counter(item.entry.state for item in self._items.values())
         return Summary(
             states={state: counts[state] for state in STATES},
@@ -195,19 +195,19 @@ class MemoryStore:
         )
 
     def read_note(self, name: str) -> str | None:
-        """As `Store.read_note`."""
+        """As `JournalStore.read_note`."""
         return self._notes.get(name)
 
     def write_note(self, name: str, value: str) -> None:
-        """As `Store.write_note`."""
+        """As `JournalStore.write_note`."""
         self._notes[name] = value
 
     def now(self) -> float:
-        """As `Store.now`; this machine's clock."""
+        """As `JournalStore.now`; this machine's clock."""
         return time.time()
 
     def close(self) -> None:
-        """As `Store.close`."""
+        """As `JournalStore.close`."""
 
 
 SETTLED = frozenset({"planned", "downloaded", "failed"})
@@ -224,12 +224,12 @@ def named(item: NewItem, taken: Taken) -> NewItem:
 
 
 def stale(item: Item) -> StaleItemError:
-    """What `Store.record` raises when somebody else was faster."""
+    """What `JournalStore.record` raises when somebody else was faster."""
     return StaleItemError(f"{item.name} is not {item.entry.state} any more")
 
 
 def not_there(seq: int) -> JournalError:
-    """What `Store.get` raises."""
+    """What `JournalStore.get` raises."""
     return JournalError(f"there is no item {seq}")
 
 

@@ -70,7 +70,7 @@ class SpentError(BatchError):
 
 
 @attrs.frozen(kw_only=True)
-class Tools:
+class WorkerContext:
     """What all items of a worker share; see `Worker`."""
 
     client: AsyncClient
@@ -90,7 +90,7 @@ class Tools:
         return await self.journal.call(self.journal.store.summary)
 
 
-class Turn:
+class ItemProcessor:
     """One item while it is processed.
 
     Args:
@@ -101,7 +101,7 @@ class Turn:
         item: As it stands.
     """
 
-    def __init__(self, tools: Tools, item: Item) -> None:
+    def __init__(self, tools: WorkerContext, item: Item) -> None:
         self.item = item
         self._tools = tools
         self._track: Generation | None = None

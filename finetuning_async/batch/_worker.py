@@ -27,13 +27,13 @@ from finetuning_async.batch._ledger import Journal
 from finetuning_async.batch._options import Options
 from finetuning_async.batch._saving import fetch, place_for
 from finetuning_async.batch._settling import Settling
-from finetuning_async.batch._turn import Tools, Turn
+from finetuning_async.batch._turn import ItemProcessor, WorkerContext
 
 if TYPE_CHECKING:
     import os
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
     from finetuning_async.batch._turn import Save
 
 logger = logging.getLogger("finetuning_async")
@@ -106,13 +106,13 @@ class Worker:
     def __init__(
         self,
         client: AsyncClient,
-        store: Store,
+        store: JournalStore,
         *,
         save: Save | None = None,
         options: Options = DEFAULTS,
     ) -> None:
         journal = Journal(store)
-        self._tools = Tools(
+        self._tools = WorkerContext(
             client=client,
             journal=journal,
             save=save,
@@ -145,7 +145,7 @@ class Worker:
         tools = self._tools
         await self._bind()
         try:
-            item, pause = await Turn(tools, await tools.get(seq)).run()
+            item, pause = await ItemProcessor(tools, await tools.get(seq)).run()
         except StaleItemError:  # somebody else works on it, or we are believed dead
             item, pause = await tools.get(seq), tools.options.look_every
         has_ended = NEXT[item.entry.state] is Action.REPORT

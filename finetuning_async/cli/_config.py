@@ -26,7 +26,7 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ConfigSource:
     """A service, and who named it."""
 
     url: str
@@ -62,24 +62,24 @@ def config_file(common: Common) -> Path:
     return Path(common.config) if common.config else config_folder() / "config.json"
 
 
-def base_url(common: Common) -> Place:
+def base_url(common: Common) -> ConfigSource:
     """The service to ask: the option, the environment, the file, or the real one.
 
     Raises:
         Refused: The file is needed and cannot be read.
     """
     if common.base_url:
-        return Place(common.base_url, "--base-url")
+        return ConfigSource(common.base_url, "--base-url")
     from_environment = os.environ.get(URL_VARIABLE)
     if from_environment:
-        return Place(from_environment, URL_VARIABLE)
+        return ConfigSource(from_environment, URL_VARIABLE)
     file = config_file(common)
     from_file = _read(file, must_exist=bool(common.config)).get("baseUrl")
     if not from_file:
-        return Place(SERVICE, "default")
+        return ConfigSource(SERVICE, "default")
     if not isinstance(from_file, str):
         raise Refused(f"{file}: baseUrl is not text")
-    return Place(from_file, str(file))
+    return ConfigSource(from_file, str(file))
 
 
 def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from finetuning_async._events import (
-    CreateUnknown,
-    GateClosed,
+    RateLimited,
     RequestFailed,
     RequestSent,
+    SubmissionUnknown,
 )
 from finetuning_async._shown import shown
 
@@ -34,9 +34,9 @@ class Delay:
 
     def __call__(self, event: Event) -> None:
         """Note what has happened."""
-        if isinstance(event, CreateUnknown):
+        if isinstance(event, SubmissionUnknown):
             self._end(LOST)
-        elif isinstance(event, GateClosed):
+        elif isinstance(event, RateLimited):
             self._end(QUEUE if event.budget == "queue" else TURN)
         elif isinstance(event, RequestSent) and event.method == "POST":
             self._sent_at = event.at

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
     from finetuning_async.cli._destination import Destination
-    from finetuning_async.cli._kinds import Kind
+    from finetuning_async.cli._kinds import TrackKind
     from finetuning_async.cli._options import Common
     from finetuning_async.cli._progress import Silent
 
 
 def note_resume(
     common: Common,
-    kind: Kind,
+    kind: TrackKind,
     track_id: str,
     destination: Destination | None,
     *,
@@ -56,7 +56,7 @@ def note_resume(
 
 def wait_for(
     common: Common,
-    kind: Kind,
+    kind: TrackKind,
     track_id: str,
     destination: Destination | None,
     *,
@@ -100,7 +100,7 @@ def wait_for(
 
 
 def download(
-    common: Common, kind: Kind, track_id: str, destination: Destination
+    common: Common, kind: TrackKind, track_id: str, destination: Destination
 ) -> None:
     """Save a completed track.
 
@@ -121,7 +121,7 @@ def download(
     ask(common, main, retries=PATIENT)
 
 
-def _not_ready(kind: Kind, track_id: str, status: str) -> str:
+def _not_ready(kind: TrackKind, track_id: str, status: str) -> str:
     if status == "failed":
         return f"{track_id} failed; there is nothing to download."
     return (

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TrackKind:
     """Tracks, or sound effects.
 
     Attributes:
@@ -38,5 +38,5 @@ class Kind:
         return " ".join(("finetuning", *self.words, *words))
 
 
-TRACK: Final = Kind((), "generations", 70.0, "stays paid")
-EFFECT: Final = Kind(("sfx",), "sound_effects", 6.0, "counts today")
+TRACK: Final = TrackKind((), "generations", 70.0, "stays paid")
+EFFECT: Final = TrackKind(("sfx",), "sound_effects", 6.0, "counts today")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
     from finetuning_async.cli._delay import Delay
-    from finetuning_async.cli._kinds import Kind
+    from finetuning_async.cli._kinds import TrackKind
     from finetuning_async.cli._options import Common
 
 SPEED: Final = 20.0
@@ -157,7 +157,7 @@ class Making:
         plan: What shall be done with it.
     """
 
-    def __init__(self, common: Common, kind: Kind, plan: Plan) -> None:
+    def __init__(self, common: Common, kind: TrackKind, plan: Plan) -> None:
         self._common = common
         self._kind = kind
         self._plan = plan

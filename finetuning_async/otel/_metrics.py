@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from finetuning_async._events import (
     GenerationAccepted,
     GenerationEnded,
+    RateLimitWaited,
     ResponseReceived,
-    TurnAwaited,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Metrics:
         if isinstance(event, ResponseReceived):
             if event.status == 429:
                 self._refusals.add(1, {"finetuning.code": event.code or "unknown"})
-        elif isinstance(event, TurnAwaited):
+        elif isinstance(event, RateLimitWaited):
             self._turns.record(event.duration, {"finetuning.budget": event.budget})
         elif isinstance(event, GenerationAccepted):
             self._accepted(event)

@@ -16,11 +16,11 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
 from finetuning_async._events import (
-    CreateUnknown,
-    GateClosed,
     GenerationAccepted,
+    RateLimited,
+    RateLimitWaited,
     RetryScheduled,
-    TurnAwaited,
+    SubmissionUnknown,
 )
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 NOTED: Final = {
     RetryScheduled: "finetuning.retry_scheduled",
-    TurnAwaited: "finetuning.turn_awaited",
-    GateClosed: "finetuning.gate_closed",
-    CreateUnknown: "finetuning.create_unknown",
+    RateLimitWaited: "finetuning.turn_awaited",
+    RateLimited: "finetuning.gate_closed",
+    SubmissionUnknown: "finetuning.create_unknown",
 }
 """The events that say what delays a call, and what they are called in its span."""
 

@@ -66,7 +66,7 @@ class WebhookReceiver:
     the framework answers a redirect by itself, and the receiver hears nothing.
 
     It answers a wrong token with an empty 404, a right one with 204 before anything
-    else is done. It asks the service nothing: it calls `AsyncClient.notice`, and the
+    else is done. It asks the service nothing: it calls `AsyncClient.mark_changed`, and the
     poll loop looks at the track within the shared read budget. Whatever is lost is
     found by polling.
 
@@ -184,7 +184,7 @@ class WebhookReceiver:
         while len(self._used) > TOKENS_KEPT:
             self._used.popitem(last=False)
         if times < NOTICES_PER_TOKEN:
-            self.client.notice(track_id)
+            self.client.mark_changed(track_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
@@ -217,7 +217,7 @@ class WebhookReceiver:
             await respond(send, 204)
         finally:  # whether or not the sender has stayed for the answer
             self._notice(nonce, track_id)
-            await self.client.tell_others()
+            await self.client.publish_changes()
 
     async def _body(self, scope: Scope, receive: Receive) -> Any:
         with anyio.move_on_after(self._body_timeout):

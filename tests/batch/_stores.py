@@ -9,7 +9,7 @@ import pytest
 
 from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.batch._sqlite import SQLiteStore
-from finetuning_async.batch._store import MemoryStore, Store
+from finetuning_async.batch._store import JournalStore, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ STORES: Final = ("memory", "sqlite", POSTGRES)
 _JOURNALS = itertools.count(1)
 
 
-def opener(kind: str, request: pytest.FixtureRequest) -> Callable[[], Store]:
+def opener(kind: str, request: pytest.FixtureRequest) -> Callable[[], JournalStore]:
     """Opens a journal that is new at first; each call opens the same one."""
     if kind == "memory":
         kept = MemoryStore()

@@ -41,14 +41,20 @@ from finetuning_async.batch._journal import (
     Sending,
     step,
 )
-from finetuning_async.batch._reconcile import SETTLE, Evidence, Seen, match, verdict
+from finetuning_async.batch._reconcile import (
+    SETTLE,
+    AbsenceEvidence,
+    ListedRow,
+    match,
+    verdict,
+)
 from finetuning_async.batch._records import Item, Keys, Row
 from tests.batch._stores import POSTGRES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 LATEST = SETTLE - 10
 """Seconds after which the model service commits nothing any more."""
@@ -89,7 +95,7 @@ class Crashes(RuleBasedStateMachine):
         open_store: Gives an empty journal.
     """
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
+    def __init__(self, open_store: Callable[[], JournalStore]) -> None:
         super().__init__()
         self.open = open_store
 
@@ -223,7 +229,7 @@ class Crashes(RuleBasedStateMachine):
         taken = self.store.tracks()
         rivals = self.items("intent")
         seen = [
-            Seen(
+            ListedRow(
                 id=t.id,
                 kind="music",
                 prompt=t.prompt,
@@ -239,11 +245,11 @@ class Crashes(RuleBasedStateMachine):
         for item in self.items("unknown"):
             self.judge(item, seen)
 
-    def judge(self, item: Item, seen: list[Seen]) -> None:
+    def judge(self, item: Item, seen: list[ListedRow]) -> None:
         lost_at = item.entry.lost_at or self.now
         ours = self.store.tracks()
         word = verdict(
-            Evidence(
+            AbsenceEvidence(
                 age=self.now - lost_at,
                 settle=SETTLE,
                 later_is_listed=any(
@@ -332,9 +338,9 @@ class Crashes(RuleBasedStateMachine):
 def test_no_crash_pays_twice_or_loses_an_item(
     request: pytest.FixtureRequest, kind: str, examples: int
 ) -> None:
-    opened: list[Store] = []
+    opened: list[JournalStore] = []
 
-    def open_store() -> Store:
+    def open_store() -> JournalStore:
         while opened:
             opened.pop().close()
         opened.append(opener(kind, request)())

@@ -28,9 +28,9 @@ from finetuning_async.batch._journal import (
 from finetuning_async.batch._lock import network_kind
 from finetuning_async.batch._names import Taken, file_name
 from finetuning_async.batch._reconcile import (
+    AbsenceEvidence,
     Doubt,
-    Evidence,
-    Seen,
+    ListedRow,
     match,
     near,
     verdict,
@@ -51,9 +51,9 @@ def doubt(seq: int = 1, **values: object) -> Doubt:
     return Doubt(seq=seq, **{**given, **values})  # type: ignore[arg-type]  # by name
 
 
-def seen(id: str = "t", **values: object) -> Seen:
+def seen(id: str = "t", **values: object) -> ListedRow:
     given = {"kind": "music", "prompt": "waltz", "seed": 7, "created_at": 1001.0}
-    return Seen(id=id, **{**given, **values})  # type: ignore[arg-type]  # by name
+    return ListedRow(id=id, **{**given, **values})  # type: ignore[arg-type]  # by name
 
 
 def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
@@ -70,14 +70,14 @@ def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
         seen(prompt=""),
     ],
 )
-def test_a_seed_of_ours_tells_its_track_whatever_else_it_says(row: Seen) -> None:
+def test_a_seed_of_ours_tells_its_track_whatever_else_it_says(row: ListedRow) -> None:
     assert match([doubt()], [row], set()) == {1: "t"}
     callers = doubt(is_ours=False)
     assert match([callers], [row], set()) == {}
 
 
 @pytest.mark.parametrize("row", [seen(seed=8), seen(seed=None)])
-def test_other_tracks_are_not_ours(row: Seen) -> None:
+def test_other_tracks_are_not_ours(row: ListedRow) -> None:
     assert match([doubt()], [row], set()) == {}
 
 
@@ -94,7 +94,7 @@ def test_other_tracks_are_not_ours(row: Seen) -> None:
         (seen(seed=8), False),
     ],
 )
-def test_what_comes_near_a_callers_seed_is_named(row: Seen, is_near: bool) -> None:
+def test_what_comes_near_a_callers_seed_is_named(row: ListedRow, is_near: bool) -> None:
     callers = doubt(is_ours=False)
     assert match([callers], [row], set()) == {}
     assert near(callers, [row], set()) == (("t",) if is_near else ())
@@ -124,7 +124,7 @@ def test_more_tracks_than_creates_with_a_callers_seed_are_nobodys() -> None:
     assert match([doubt(is_ours=False)], rows, set()) == {}
 
 
-def evidence(**values: object) -> Evidence:
+def evidence(**values: object) -> AbsenceEvidence:
     given = {
         "age": 400.0,
         "settle": 300.0,
@@ -133,7 +133,7 @@ def evidence(**values: object) -> Evidence:
         "credits_clear": True,
         "more_to_come": False,
     }
-    return Evidence(**{**given, **values})  # type: ignore[arg-type]  # by name
+    return AbsenceEvidence(**{**given, **values})  # type: ignore[arg-type]  # by name
 
 
 def test_absence_needs_all_proofs() -> None:

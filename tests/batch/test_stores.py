@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest) -> Iterator[JournalStore]:
     made = opener(request.param, request)()
     yield made
     made.close()
@@ -49,7 +49,7 @@ def items(count: int, custom: bool = False) -> list[NewItem]:
     ]
 
 
-def test_items_come_out_in_order_and_as_they_went_in(store: Store) -> None:
+def test_items_come_out_in_order_and_as_they_went_in(store: JournalStore) -> None:
     added = store.add(items(5))
     assert (added.new, added.known) == (5, 0)
     claimed = store.claim(0, 3)
@@ -60,7 +60,7 @@ def test_items_come_out_in_order_and_as_they_went_in(store: Store) -> None:
     assert claimed[0].entry == Entry()
 
 
-def test_every_parameter_survives(store: Store) -> None:
+def test_every_parameter_survives(store: JournalStore) -> None:
     requests: list[Request] = [
         GenerationRequest(
             "a\u2028b 'quoted' \U0001f3b9",
@@ -82,7 +82,7 @@ def test_every_parameter_survives(store: Store) -> None:
     assert [item.request for item in store.rows()] == requests
 
 
-def test_known_keys_stay_as_they_are(store: Store) -> None:
+def test_known_keys_stay_as_they_are(store: JournalStore) -> None:
     store.add(items(3))
     first = store.claim(0, 1)[0]
     store.record(first, Entry(state="intent", seed=5))
@@ -91,7 +91,7 @@ def test_known_keys_stay_as_they_are(store: Store) -> None:
     assert [item.entry.state for item in store.rows()] == ["intent", *["planned"] * 3]
 
 
-def test_a_custom_id_with_another_content_takes_nothing_in(store: Store) -> None:
+def test_a_custom_id_with_another_content_takes_nothing_in(store: JournalStore) -> None:
     store.add(items(2, custom=True))
     changed = [attrs.evolve(items(9, custom=True)[1], body='{"tags": "other"}')]
     with pytest.raises(JournalError, match=r"line 2: id1 .* another content"):
@@ -99,7 +99,7 @@ def test_a_custom_id_with_another_content_takes_nothing_in(store: Store) -> None
     assert store.summary().total == 2
 
 
-def test_an_input_that_breaks_off_takes_nothing_in(store: Store) -> None:
+def test_an_input_that_breaks_off_takes_nothing_in(store: JournalStore) -> None:
     def broken() -> Iterator[NewItem]:
         yield from items(1200)
         raise ZeroDivisionError
@@ -110,7 +110,7 @@ def test_an_input_that_breaks_off_takes_nothing_in(store: Store) -> None:
     assert store.add(items(2)).new == 2
 
 
-def test_an_entry_is_kept_whole(store: Store) -> None:
+def test_an_entry_is_kept_whole(store: JournalStore) -> None:
     store.add(items(1))
     entry = Entry(
         state="failed",
@@ -132,7 +132,7 @@ def test_an_entry_is_kept_whole(store: Store) -> None:
     assert (store.summary().accepts, store.summary().fails) == (3, 2)
 
 
-def test_a_record_from_an_older_state_is_refused(store: Store) -> None:
+def test_a_record_from_an_older_state_is_refused(store: JournalStore) -> None:
     store.add(items(1))
     old = store.claim(0, 1)[0]
     store.record(old, Entry(state="intent"))
@@ -142,7 +142,7 @@ def test_a_record_from_an_older_state_is_refused(store: Store) -> None:
 
 
 def test_a_record_by_one_who_slept_while_the_item_went_round_is_refused(
-    store: Store,
+    store: JournalStore,
 ) -> None:
     store.add(items(1))
     first = store.record(store.get(1), Entry(state="intent", seed=5))
@@ -159,7 +159,7 @@ def test_a_record_by_one_who_slept_while_the_item_went_round_is_refused(
     assert store.get(1).entry == again.entry
 
 
-def test_a_track_belongs_to_one_item(store: Store) -> None:
+def test_a_track_belongs_to_one_item(store: JournalStore) -> None:
     store.add(items(2))
     store.record(store.get(1), Entry(state="accepted", track_id="t1", accepts=1))
     with pytest.raises(JournalError):
@@ -167,20 +167,20 @@ def test_a_track_belongs_to_one_item(store: Store) -> None:
     assert store.get(2).entry == Entry()
 
 
-def test_an_item_is_there_by_its_place(store: Store) -> None:
+def test_an_item_is_there_by_its_place(store: JournalStore) -> None:
     store.add(items(2))
     assert store.get(2) == store.claim(1, 1)[0]
     with pytest.raises(JournalError, match="no item 3"):
         store.get(3)
 
 
-def test_a_store_tells_the_time(store: Store) -> None:
+def test_a_store_tells_the_time(store: JournalStore) -> None:
     before = time.time()
     assert abs(store.now() - before) < 5
     assert store.now() <= store.now()
 
 
-def test_pending_is_all_that_a_new_runner_must_ask_about(store: Store) -> None:
+def test_pending_is_all_that_a_new_runner_must_ask_about(store: JournalStore) -> None:
     store.add(items(8))
     states: tuple[State, ...] = (
         "planned",
@@ -199,7 +199,7 @@ def test_pending_is_all_that_a_new_runner_must_ask_about(store: Store) -> None:
     assert not store.summary().is_done
 
 
-def test_items_are_found_by_every_name_that_is_shown(store: Store) -> None:
+def test_items_are_found_by_every_name_that_is_shown(store: JournalStore) -> None:
     store.add([*items(1), *items(2, custom=True)[1:]])
     first, second = store.claim(0, 2)
     store.record(second, Entry(state="accepted", track_id="t1"))
@@ -210,21 +210,21 @@ def test_items_are_found_by_every_name_that_is_shown(store: Store) -> None:
     assert store.find("nobody") is None
 
 
-def test_notes_are_kept_and_replaced(store: Store) -> None:
+def test_notes_are_kept_and_replaced(store: JournalStore) -> None:
     assert store.read_note("a") is None
     store.write_note("a", "1")
     store.write_note("a", "2")
     assert store.read_note("a") == "2"
 
 
-def test_rows_can_be_changed_while_they_are_read(store: Store) -> None:
+def test_rows_can_be_changed_while_they_are_read(store: JournalStore) -> None:
     store.add(items(600))  # more than is read at a time
     for item in store.rows("planned"):
         store.record(item, Entry(state="downloaded"))
     assert store.summary().states["downloaded"] == 600
 
 
-def test_a_key_that_comes_twice_at_once_is_one_item(store: Store) -> None:
+def test_a_key_that_comes_twice_at_once_is_one_item(store: JournalStore) -> None:
     added = store.add([*items(2, custom=True), *items(2, custom=True)])
     assert (added.new, added.known) == (2, 2)
     assert [item.seq for item in store.rows()] == [1, 2]
@@ -378,7 +378,7 @@ def test_a_journal_of_version_1_is_migrated_once(
     store.close()
 
 
-def as_version_1(store: Store) -> None:
+def as_version_1(store: JournalStore) -> None:
     if isinstance(store, SQLiteStore):
         store._db.execute("PRAGMA user_version = 1")
         return
@@ -386,7 +386,9 @@ def as_version_1(store: Store) -> None:
     store.transact(lambda db: db.execute("UPDATE finetuning_journal SET version = 1"))
 
 
-def test_names_that_differ_in_case_only_get_different_files(store: Store) -> None:
+def test_names_that_differ_in_case_only_get_different_files(
+    store: JournalStore,
+) -> None:
     keys = Keys()
     rows = [
         Row(request=GenerationRequest("x"), custom_id=name) for name in ("Rain", "rain")

@@ -13,7 +13,7 @@ from finetuning_async import AuthenticationError, GenerationRequest
 from finetuning_async.batch import BatchItem, Options, Row
 from finetuning_async.batch._journal import Released, step
 from finetuning_async.batch._records import Keys
-from finetuning_async.batch._store import MemoryStore, Store
+from finetuning_async.batch._store import JournalStore, MemoryStore
 from finetuning_async.batch._worker import Worker, into
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CREATES = "/v1/generations"
 
 
-def filled(store: Store, *requests: GenerationRequest) -> Store:
+def filled(store: JournalStore, *requests: GenerationRequest) -> JournalStore:
     keys = Keys()
     store.add(keys.item(Row(request=request)) for request in requests)
     return store
@@ -44,7 +44,7 @@ def songs(count: int) -> list[GenerationRequest]:
 @asynccontextmanager
 async def world(
     *requests: GenerationRequest, **options: Any
-) -> AsyncGenerator[tuple[Emulator, AsyncClient, Store]]:
+) -> AsyncGenerator[tuple[Emulator, AsyncClient, JournalStore]]:
     options = {"queue_size": 20, "credits": 100} | options
     service = Emulator(audio=b"ID3", latency=(0.05, 0.2), seed=3, **options)
     async with emulated(service) as (service, client):

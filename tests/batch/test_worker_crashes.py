@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.batch._journal import Entry
     from finetuning_async.batch._records import Item
-    from finetuning_async.batch._store import Store
+    from finetuning_async.batch._store import JournalStore
 
 ITEMS = 2
 COMMITS = 4 * ITEMS - 1
@@ -51,7 +51,7 @@ class Mortal:
         after: Whether that one is still committed.
     """
 
-    def __init__(self, store: Store, at: int, *, after: bool) -> None:
+    def __init__(self, store: JournalStore, at: int, *, after: bool) -> None:
         self._store = store
         self._left = at
         self._after = after
@@ -102,7 +102,7 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
             store.close()
 
 
-def fill(store: Store) -> None:
+def fill(store: JournalStore) -> None:
     keys = Keys()
     requests = (GenerationRequest(f"song {n}") for n in range(ITEMS))
     store.add(keys.item(Row(request=request)) for request in requests)
@@ -122,7 +122,7 @@ async def work(client: AsyncClient, store: Any) -> None:
             waiting[seq] = anyio.current_time() + progress.again_in
 
 
-async def finish(client: AsyncClient, store: Store) -> None:
+async def finish(client: AsyncClient, store: JournalStore) -> None:
     """Let it end; a person who has looked releases what is held."""
     await work(client, store)
     for item in list(store.rows("held")):

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from finetuning_async._events import (
-    CreateUnknown,
-    GateClosed,
+    RateLimited,
     RequestFailed,
     RequestSent,
+    SubmissionUnknown,
 )
 from finetuning_async.cli import _delay
 from finetuning_async.cli._delay import Delay
@@ -37,8 +37,8 @@ def sent(at: float) -> RequestSent:
     )
 
 
-def refused(budget: str) -> GateClosed:
-    return GateClosed(at=1, budget=budget, duration=None, code=None, request_id=None)
+def refused(budget: str) -> RateLimited:
+    return RateLimited(at=1, budget=budget, duration=None, code=None, request_id=None)
 
 
 def failed(reason: str) -> RequestFailed:
@@ -67,7 +67,7 @@ def test_each_cause_has_words_of_its_own() -> None:
     assert words(delay, 9, closed_for=31.2).startswith("the service asks to wait 31 s")
     delay(failed("{no}\n"))
     assert "cannot be reached ({no}\\n)" in words(delay, 9)
-    delay(CreateUnknown(at=1, kind="music", seed=1, reason="x", given_up=False))
+    delay(SubmissionUnknown(at=1, kind="music", seed=1, reason="x", given_up=False))
     assert words(delay, 9) == _delay.LOST
     assert delay.may_be_accepted
 

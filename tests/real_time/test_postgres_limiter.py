@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from benchmarks._postgres import cluster, programs
-from finetuning_async import AnswerFacts, RateLimit, RateLimits
+from finetuning_async import RateLimit, RateLimits, ResponseFacts
 from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.postgres._store import PostgresStore
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMITS = RateLimits(creates=RateLimit(8, per=2), reads=RateLimit(8, per=2))
-OK = AnswerFacts(status=200)
+OK = ResponseFacts(status=200)
 
 
 @pytest.fixture

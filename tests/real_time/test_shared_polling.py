@@ -260,8 +260,8 @@ async def test_a_webhook_that_lands_elsewhere_is_heard(store: RealStore) -> None
         async with anyio.create_task_group() as group:
             group.start_soon(wait, first, track.id, [])
             await anyio.sleep(0.15)
-            second.client.notice(track.id)
-            await second.client.tell_others()
+            second.client.mark_changed(track.id)
+            await second.client.publish_changes()
             await anyio.sleep(0.15)
             row = poller._list.get(track.id)
             watched = 0.0 if row is None else row.noticed_at

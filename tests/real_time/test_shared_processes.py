@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from benchmarks.shared._race import race
-from finetuning_async import AnswerFacts, RateLimit, RateLimits
+from finetuning_async import RateLimit, RateLimits, ResponseFacts
 from finetuning_async.shared import SharedRateLimiter
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def holder_of_the_lock(folder: Path) -> subprocess.Popen[bytes]:
 async def turn(limiter: SharedRateLimiter) -> float:
     """How long a turn takes."""
     begun = anyio.current_time()
-    (await limiter.acquire("reads")).answered(AnswerFacts(status=200))
+    (await limiter.acquire("reads")).answered(ResponseFacts(status=200))
     await limiter.flush()
     return anyio.current_time() - begun
 

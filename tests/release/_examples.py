@@ -24,7 +24,7 @@ import attrs
 import httpx
 
 import finetuning_async
-from finetuning_async._transport import Pool
+from finetuning_async._transport import ClientPool
 from finetuning_async.emulator import Emulator, Fault
 from tests.release._names import Name, first_names, modules
 
@@ -199,11 +199,11 @@ def namespace(client: finetuning_async.AsyncClient) -> dict[str, Any]:
 
 def wire(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
     """Let every client that is given no HTTP client reach the emulator."""
-    begin = Pool.__init__
+    begin = ClientPool.__init__
 
-    def wired(pool: Pool, given: httpx.AsyncClient | None, *more: Any) -> None:
+    def wired(pool: ClientPool, given: httpx.AsyncClient | None, *more: Any) -> None:
         http = given or httpx.AsyncClient(transport=emulator.transport())
         begin(pool, http, *more)
 
-    patch.setattr(Pool, "__init__", wired)
+    patch.setattr(ClientPool, "__init__", wired)
     patch.setenv("FINETUNING_API_KEY", emulator.api_key)

@@ -9,12 +9,17 @@ import pytest
 
 from finetuning_async._rate_limits import RateLimit, RateLimits
 from finetuning_async._store_book import SLACK
-from finetuning_async._store_exchange import turn_page
-from finetuning_async._store_words import Ask, Note, Reply, Request
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._store_exchange import apply_exchange
+from finetuning_async._store_words import (
+    ExchangeReply,
+    PermitRequest,
+    Report,
+    WaitingRequest,
+)
+from finetuning_async._wire import ResponseFacts
 
 LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(6))
-ROOM = AnswerFacts(status=200, limit=2, remaining=2)
+ROOM = ResponseFacts(status=200, limit=2, remaining=2)
 
 
 class Page:
@@ -25,20 +30,24 @@ class Page:
         self.now = 1000.0
         self._rng = random.Random(2)
 
-    def say(self, process: str, number: int, **said: Any) -> Reply:
-        request = Request(
+    def say(self, process: str, number: int, **said: Any) -> ExchangeReply:
+        request = WaitingRequest(
             process=process, number=number, limits=LIMITS, timeout=20.0, **said
         )
-        self.text, reply = turn_page(self.text, request, now=self.now, rng=self._rng)
+        self.text, reply = apply_exchange(
+            self.text, request, now=self.now, rng=self._rng
+        )
         return reply
 
     def ask(self, process: str, number: int, *names: str) -> frozenset[str]:
-        asks = tuple(Ask(id=name, budget="creates") for name in names)
+        asks = tuple(PermitRequest(id=name, budget="creates") for name in names)
         return self.say(process, number, asks=asks).granted
 
 
-def note(serial: int, name: str, event: Any, facts: AnswerFacts | None = None) -> Note:
-    return Note(serial=serial, id=name, budget="creates", event=event, facts=facts)
+def note(
+    serial: int, name: str, event: Any, facts: ResponseFacts | None = None
+) -> Report:
+    return Report(serial=serial, id=name, budget="creates", event=event, facts=facts)
 
 
 @pytest.fixture

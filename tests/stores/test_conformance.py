@@ -15,15 +15,15 @@ import pytest
 
 from finetuning_async._errors import RateLimitError
 from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import AnswerFacts
+from finetuning_async._wire import ResponseFacts
 from tests.stores._shops import TIMEOUT
 
 if TYPE_CHECKING:
     from finetuning_async._rate_limiter import RateLimiter
     from tests.stores._shops import Processes, Shop
 
-OK = AnswerFacts(status=200)
-QUEUE_FULL = AnswerFacts(status=429, code="QUEUE_FULL")
+OK = ResponseFacts(status=200)
+QUEUE_FULL = ResponseFacts(status=429, code="QUEUE_FULL")
 PER = 60.0
 LEASE = 60.05
 """Seconds from an answer until its token is back: a period and its margin."""
@@ -49,19 +49,19 @@ class Service:
     counted: list[float] = attrs.Factory(list)
     refused: int = 0
 
-    def ask(self, rng: random.Random) -> AnswerFacts:
+    def ask(self, rng: random.Random) -> ResponseFacts:
         """Count a request."""
         now = anyio.current_time()
         used = self.in_window(now)
         if used >= self.limit:
             self.refused += 1
             code = "GENERATION_RATE_LIMITED"
-            return AnswerFacts(status=429, code=code, retry_after=PER)
+            return ResponseFacts(status=429, code=code, retry_after=PER)
         self.counted.append(now)
         left = rng.choice(self.lies) if self.lies else self.limit - used - 1
         if not self.headers:
             return OK
-        return AnswerFacts(status=200, limit=self.limit, remaining=left)
+        return ResponseFacts(status=200, limit=self.limit, remaining=left)
 
     def in_window(self, now: float) -> int:
         return sum(now - PER < at <= now for at in self.counted)
@@ -91,12 +91,12 @@ async def use_up(limiter: RateLimiter, count: int, route: str = "creates") -> No
     """Send so many, one after another, of which the service says what is left."""
     for number in range(count):
         left = max(3 - number, 0)
-        told = AnswerFacts(status=200, limit=4, remaining=left)
+        told = ResponseFacts(status=200, limit=4, remaining=left)
         (await limiter.acquire(route)).answered(told if route == "creates" else OK)
     await limiter.flush()
 
 
-async def served(limiter: RateLimiter, facts: AnswerFacts) -> None:
+async def served(limiter: RateLimiter, facts: ResponseFacts) -> None:
     """Send one create that takes a moment."""
     permit = await limiter.acquire("creates")
     await anyio.sleep(0.1)
@@ -232,7 +232,7 @@ async def test_the_gate_of_a_429_closes_for_all(shop: Shop) -> None:
         group.start_soon(wait)
         await anyio.sleep(1)
         code = "GENERATION_RATE_LIMITED"
-        refused.answered(AnswerFacts(status=429, code=code, retry_after=90))
+        refused.answered(ResponseFacts(status=429, code=code, retry_after=90))
         await first.flush()
         await anyio.sleep(SOON)
         assert second.gate_opens("creates") > anyio.current_time() + 80
@@ -245,10 +245,10 @@ async def test_the_gate_of_a_429_closes_for_all(shop: Shop) -> None:
 
 async def test_a_far_pause_and_a_limit_of_nothing_are_not_believed(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
-    await served(first, AnswerFacts(status=200, limit=0))
+    await served(first, ResponseFacts(status=200, limit=0))
     assert await acquired_after(second) < 5
     code = "GENERATION_RATE_LIMITED"
-    await served(first, AnswerFacts(status=429, code=code, retry_after=1e12))
+    await served(first, ResponseFacts(status=429, code=code, retry_after=1e12))
     with pytest.raises(RateLimitError) as caught:
         await second.acquire("creates", max_pause=30)
     assert caught.value.retry_after == pytest.approx(3600, abs=1)
@@ -266,7 +266,7 @@ async def test_headers_that_lie_neither_hang_nor_burst(shop: Shop) -> None:
 
 async def test_a_lower_limit_of_the_service_holds_for_all(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
-    low = AnswerFacts(status=200, limit=2, remaining=1)
+    low = ResponseFacts(status=200, limit=2, remaining=1)
     await served(first, low)
     await served(second, attrs.evolve(low, remaining=0))
     assert await acquired_after(first) > LEASE - 1
@@ -275,7 +275,7 @@ async def test_a_lower_limit_of_the_service_holds_for_all(shop: Shop) -> None:
 
 async def test_what_a_stranger_used_is_left_to_him_by_all(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
-    told = AnswerFacts(status=200, limit=4, remaining=0)
+    told = ResponseFacts(status=200, limit=4, remaining=0)
     await served(first, told)
     assert await acquired_after(second) > LEASE - 1
 
@@ -295,7 +295,7 @@ async def test_without_limits_only_the_gates_hold(shop: Shop) -> None:
     await use_up(first, 50)
     await use_up(second, 50)
     (await first.acquire("reads")).answered(
-        AnswerFacts(status=429, code="RATE_LIMITED", retry_after=20)
+        ResponseFacts(status=429, code="RATE_LIMITED", retry_after=20)
     )
     await first.flush()
     assert 20 - SOON <= await acquired_after(second, "reads") <= 20 + SOON
@@ -303,7 +303,7 @@ async def test_without_limits_only_the_gates_hold(shop: Shop) -> None:
 
 async def test_a_dead_process_gives_its_tokens_back(processes: Processes) -> None:
     dead, alive = processes.process(), processes.process()
-    await served(dead, AnswerFacts(status=200, limit=4, remaining=3))
+    await served(dead, ResponseFacts(status=200, limit=4, remaining=3))
     permits = [await dead.acquire("creates") for _ in range(3)]
     assert len(permits) == 3
     died = anyio.current_time()
@@ -345,7 +345,7 @@ async def test_the_capacity_of_the_queue_is_shared(processes: Processes) -> None
     for _ in range(3):
         permit = await first.acquire("creates")
         tracks[0] += 1
-        permit.answered(AnswerFacts(status=201, limit=40, remaining=30))
+        permit.answered(ResponseFacts(status=201, limit=40, remaining=30))
         await first.flush()
     (await first.acquire("creates")).answered(QUEUE_FULL)
     await first.flush()

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async import AnswerFacts, RateLimitError, RateLimits
-from finetuning_async._store_exchange import turn_page
-from finetuning_async._store_words import Request
+from finetuning_async import RateLimitError, RateLimits, ResponseFacts
+from finetuning_async._store_exchange import apply_exchange
+from finetuning_async._store_words import WaitingRequest
 from finetuning_async.shared import SharedRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-OK = AnswerFacts(status=200)
+OK = ResponseFacts(status=200)
 LIMITS = RateLimits()
 
 
@@ -191,11 +191,11 @@ async def test_a_folder_with_something_in_it_is_nobodys_to_delete(
     shutil.rmtree(path)
 
 
-REQUEST = Request(process="p", number=1, limits=LIMITS, timeout=60.0)
+REQUEST = WaitingRequest(process="p", number=1, limits=LIMITS, timeout=60.0)
 
 
 def page(text: str | None, now: float) -> str:
-    return turn_page(text, REQUEST, now=now, rng=random.Random(1))[0]
+    return apply_exchange(text, REQUEST, now=now, rng=random.Random(1))[0]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_text_that_is_no_book_begins_anew_with_one_warning(
 async def test_a_gate_of_an_hour_is_believed_by_all(tmp_path: Path) -> None:
     limiter = limiter_of(tmp_path)
     refused = await limiter.acquire("reads")
-    refused.answered(AnswerFacts(status=429, code="RATE_LIMITED", retry_after=inf))
+    refused.answered(ResponseFacts(status=429, code="RATE_LIMITED", retry_after=inf))
     await limiter.flush()
     with pytest.raises(RateLimitError) as caught:
         await limiter_of(tmp_path).acquire("reads", max_pause=3000)

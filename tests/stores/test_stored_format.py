@@ -16,9 +16,9 @@ import attrs
 import pytest
 
 from finetuning_async._rate_limits import RateLimits
-from finetuning_async._store_book import VERSION, Book
-from finetuning_async._store_exchange import turn_page
-from finetuning_async._store_words import Ask, Request
+from finetuning_async._store_book import VERSION, SharedLedger
+from finetuning_async._store_exchange import apply_exchange
+from finetuning_async._store_words import PermitRequest, WaitingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,8 @@ STORED = Path(__file__).with_name("stored_limits.json").read_text(encoding="utf-
 NOW = 1003.0
 
 
-def read(text: str) -> Book:
-    return Book.from_state(json.loads(text), RateLimits(), random.Random(1))
+def read(text: str) -> SharedLedger:
+    return SharedLedger.from_state(json.loads(text), RateLimits(), random.Random(1))
 
 
 def names_in(state: Any) -> Iterator[str]:
@@ -55,15 +55,18 @@ def test_no_field_is_passed_over() -> None:
 
 def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    request = Request(
+    request = WaitingRequest(
         process="b",
         number=10,
         limits=RateLimits(),
         timeout=60.0,
         epoch="dcf4bb99f4bea973",
-        asks=(Ask(id="b1", budget="creates"), Ask(id="r1", budget="reads")),
+        asks=(
+            PermitRequest(id="b1", budget="creates"),
+            PermitRequest(id="r1", budget="reads"),
+        ),
     )
-    text, reply = turn_page(STORED, request, now=NOW, rng=random.Random(1))
+    text, reply = apply_exchange(STORED, request, now=NOW, rng=random.Random(1))
     assert reply.granted == {"r1"}, "its turn came while it was away"
     creates = reply.budgets["creates"].status
     assert (creates.limit, creates.service_remaining, creates.waiting) == (9, 5, 2)
@@ -76,26 +79,28 @@ def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     later = STORED.replace(f'"version": {VERSION}', '"version": 999')
-    request = Request(process="b", number=1, limits=RateLimits(), timeout=60.0)
-    text, _ = turn_page(later, request, now=NOW, rng=random.Random(1))
+    request = WaitingRequest(process="b", number=1, limits=RateLimits(), timeout=60.0)
+    text, _ = apply_exchange(later, request, now=NOW, rng=random.Random(1))
     assert json.loads(text)["version"] == VERSION
     assert "version 999 of a book is not known" in caplog.text
 
 
 def test_waiting_without_news_writes_nothing_for_a_while() -> None:
-    request = Request(
+    request = WaitingRequest(
         process="b",
         number=1,
         limits=RateLimits(),
         timeout=60.0,
-        asks=(Ask(id="b1", budget="creates"),),
+        asks=(PermitRequest(id="b1", budget="creates"),),
     )
     rng = random.Random(1)
-    first = attrs.evolve(request, process="a", asks=(Ask(id="a1", budget="creates"),))
-    text, _ = turn_page(None, first, now=NOW, rng=rng)
-    text, _ = turn_page(text, request, now=NOW, rng=rng)
+    first = attrs.evolve(
+        request, process="a", asks=(PermitRequest(id="a1", budget="creates"),)
+    )
+    text, _ = apply_exchange(None, first, now=NOW, rng=rng)
+    text, _ = apply_exchange(text, request, now=NOW, rng=rng)
     again = attrs.evolve(request, number=2)
-    later, reply = turn_page(text, again, now=NOW + 0.25, rng=rng)
+    later, reply = apply_exchange(text, again, now=NOW + 0.25, rng=rng)
     assert later == text
     assert not reply.granted
-    assert turn_page(text, again, now=NOW + 1, rng=rng)[0] != text, "it lives"
+    assert apply_exchange(text, again, now=NOW + 1, rng=rng)[0] != text, "it lives"

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async._hints import KEPT, REMEMBERED, TRUSTED_AFTER, Hints
-from finetuning_async._poll_schedule import HOOK_GRACE, HOOK_PAUSE, Expectation, Outlook
+from finetuning_async._hints import KEPT, REMEMBERED, TRUSTED_AFTER, WebhookHints
+from finetuning_async._poll_schedule import (
+    HOOK_GRACE,
+    HOOK_PAUSE,
+    DurationEstimator,
+    Expectation,
+)
 from finetuning_async.emulator import Emulator
 from finetuning_async.webhooks import WebhookReceiver
 from tests._world import emulated
@@ -50,7 +55,7 @@ async def hooked(
 
 
 def test_an_unknown_track_is_remembered_for_a_minute_and_once() -> None:
-    hints = Hints()
+    hints = WebhookHints()
     hints.unknown("a", 0.0)
     hints.unknown("b", 0.0)
     assert hints.take("a", REMEMBERED)
@@ -60,7 +65,7 @@ def test_an_unknown_track_is_remembered_for_a_minute_and_once() -> None:
 
 
 def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
-    hints = Hints()
+    hints = WebhookHints()
     for number in range(10 * KEPT):
         hints.unknown(str(number), 0.0)
         hints.ended(f"ended {number}", announced=False)
@@ -70,7 +75,7 @@ def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
 
 
 def test_hooks_arrive_when_the_last_five_did() -> None:
-    hints = Hints()
+    hints = WebhookHints()
     for number in range(TRUSTED_AFTER):
         assert not hints.hooks_arrive
         hints.ended(str(number), announced=True)
@@ -96,15 +101,17 @@ def test_hooks_arrive_when_the_last_five_did() -> None:
 def test_looks_are_15_s_apart_until_30_s_after_the_expected_end(
     age: float, pause: float
 ) -> None:
-    assert Outlook().pause_for_hook(EXPECTED, age=age) == pause
+    assert DurationEstimator().pause_for_hook(EXPECTED, age=age) == pause
 
 
 def test_looks_come_at_full_pace_where_nothing_has_been_learned() -> None:
-    assert Outlook().pause_for_hook(Expectation(2, inf), age=5) == 0
+    assert DurationEstimator().pause_for_hook(Expectation(2, inf), age=5) == 0
 
 
 def test_the_pauses_shrink_with_the_scale() -> None:
-    assert Outlook(scale=0.1).pause_for_hook(EXPECTED, age=20) == HOOK_PAUSE / 10
+    assert (
+        DurationEstimator(scale=0.1).pause_for_hook(EXPECTED, age=20) == HOOK_PAUSE / 10
+    )
 
 
 async def test_a_hook_that_overtakes_the_answer_is_followed_as_soon_as_one_waits() -> (
@@ -189,8 +196,8 @@ async def test_a_flood_of_hints_leaves_the_callers_part_of_the_reads() -> None:
             await anyio.sleep(60)
             before = reads(emulator)
             for _ in range(600):
-                client.notice(tracks[0].id)
-                client.notice(tracks[1].id)
+                client.mark_changed(tracks[0].id)
+                client.mark_changed(tracks[1].id)
                 await anyio.sleep(0.1)
             assert reads(emulator) - before <= 46
             started = anyio.current_time()

@@ -37,7 +37,7 @@ class Noted(AsyncClient):
         super().__init__(NOBODY)
         self.told: list[str] = []
 
-    def notice(self, generation_id: str) -> None:
+    def mark_changed(self, generation_id: str) -> None:
         self.told.append(generation_id)
 
 

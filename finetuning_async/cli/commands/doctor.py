@@ -8,7 +8,7 @@ import click
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._version import __version__
-from finetuning_async.cli._config import Place, base_url, config_file
+from finetuning_async.cli._config import ConfigSource, base_url, config_file
 from finetuning_async.cli._connect import NO_KEY, ask
 from finetuning_async.cli._guard import FAILED
 from finetuning_async.cli._keys import find_key
@@ -52,7 +52,7 @@ def _settings(common: Common) -> str:
     return str(file) if file.exists() else f"{file} (not there: defaults)"
 
 
-def _key(common: Common, place: Place) -> tuple[str, ApiKey | None]:
+def _key(common: Common, place: ConfigSource) -> tuple[str, ApiKey | None]:
     try:
         found = find_key(common, place.url)
     except click.ClickException as problem:
