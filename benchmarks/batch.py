@@ -18,10 +18,16 @@ import httpx
 
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, read_rows
-from finetuning_async.batch._journal import Accepted, Ended, Saved, Sending, step
-from finetuning_async.batch._records import Keys, Row
-from finetuning_async.batch._sqlite import SQLiteStore
 from finetuning_async.emulator import Emulator
+from finetuning_async.journal._records import Keys, Row
+from finetuning_async.journal._sqlite_store import SQLiteStore
+from finetuning_async.journal._state_machine import (
+    Accepted,
+    Ended,
+    Saved,
+    Sending,
+    step,
+)
 from finetuning_async.testing import jumping_backend
 
 SONG: Final = b"ID3" + bytes(1000)

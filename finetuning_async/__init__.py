@@ -26,79 +26,169 @@ The package, from the top down; arrows between layers point down only:
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
-    from typing import Any, Final
-
+    from finetuning_async._api import (
+        Account as Account,
+        BulkFailure as BulkFailure,
+        BulkResult as BulkResult,
+        Generation as Generation,
+        GenerationParameters as GenerationParameters,
+        GenerationRequest as GenerationRequest,
+        Health as Health,
+        InstrumentalRequest as InstrumentalRequest,
+        Outcome as Outcome,
+        Page as Page,
+        Playlist as Playlist,
+        PlaylistTrack as PlaylistTrack,
+        RawResponse as RawResponse,
+        ResponseFacts as ResponseFacts,
+        SoundEffect as SoundEffect,
+        SoundEffectRequest as SoundEffectRequest,
+    )
     from finetuning_async._client import AsyncClient as AsyncClient
-    from finetuning_async._errors import APIConnectionError as APIConnectionError
-    from finetuning_async._errors import APIResponseError as APIResponseError
-    from finetuning_async._errors import APIStatusError as APIStatusError
-    from finetuning_async._errors import APITimeoutError as APITimeoutError
-    from finetuning_async._errors import AuthenticationError as AuthenticationError
-    from finetuning_async._errors import BadRequestError as BadRequestError
-    from finetuning_async._errors import ClientClosedError as ClientClosedError
-    from finetuning_async._errors import FinetuningError as FinetuningError
-    from finetuning_async._errors import GenerationFailedError as GenerationFailedError
     from finetuning_async._errors import (
+        APIConnectionError as APIConnectionError,
+        APIResponseError as APIResponseError,
+        APIStatusError as APIStatusError,
+        APITimeoutError as APITimeoutError,
+        AuthenticationError as AuthenticationError,
+        BadRequestError as BadRequestError,
+        ClientClosedError as ClientClosedError,
+        FinetuningError as FinetuningError,
+        GenerationFailedError as GenerationFailedError,
         InsufficientCreditsError as InsufficientCreditsError,
-    )
-    from finetuning_async._errors import InternalServerError as InternalServerError
-    from finetuning_async._errors import InvalidRequestError as InvalidRequestError
-    from finetuning_async._errors import NotFoundError as NotFoundError
-    from finetuning_async._errors import PermissionDeniedError as PermissionDeniedError
-    from finetuning_async._errors import QueueFullError as QueueFullError
-    from finetuning_async._errors import RateLimitError as RateLimitError
-    from finetuning_async._errors import (
+        InternalServerError as InternalServerError,
+        InvalidRequestError as InvalidRequestError,
+        NotFoundError as NotFoundError,
+        PermissionDeniedError as PermissionDeniedError,
+        QueueFullError as QueueFullError,
+        RateLimitError as RateLimitError,
         SubmissionUnknownError as SubmissionUnknownError,
-    )
-    from finetuning_async._errors import WaitTimeoutError as WaitTimeoutError
-    from finetuning_async._errors import (
+        WaitTimeoutError as WaitTimeoutError,
         WebhookVerificationError as WebhookVerificationError,
     )
-    from finetuning_async._events import Event as Event
-    from finetuning_async._events import GenerationAccepted as GenerationAccepted
-    from finetuning_async._events import GenerationEnded as GenerationEnded
-    from finetuning_async._events import RateLimited as RateLimited
-    from finetuning_async._events import RateLimitWaited as RateLimitWaited
-    from finetuning_async._events import RequestFailed as RequestFailed
-    from finetuning_async._events import RequestSent as RequestSent
-    from finetuning_async._events import ResponseReceived as ResponseReceived
-    from finetuning_async._events import RetryScheduled as RetryScheduled
-    from finetuning_async._events import SubmissionUnknown as SubmissionUnknown
-    from finetuning_async._generate_many import Outcomes as Outcomes
-    from finetuning_async._limiter import LocalRateLimiter as LocalRateLimiter
-    from finetuning_async._models import Account as Account
-    from finetuning_async._models import BulkFailure as BulkFailure
-    from finetuning_async._models import BulkResult as BulkResult
-    from finetuning_async._models import Generation as Generation
-    from finetuning_async._models import GenerationParameters as GenerationParameters
-    from finetuning_async._models import Health as Health
-    from finetuning_async._models import Outcome as Outcome
-    from finetuning_async._models import Page as Page
-    from finetuning_async._models import Playlist as Playlist
-    from finetuning_async._models import PlaylistTrack as PlaylistTrack
-    from finetuning_async._models import SoundEffect as SoundEffect
-    from finetuning_async._pipeline import capture_responses as capture_responses
-    from finetuning_async._rate_limiter import RateLimiter as RateLimiter
-    from finetuning_async._rate_limiter import RatePermit as RatePermit
-    from finetuning_async._rate_limits import BudgetStatus as BudgetStatus
-    from finetuning_async._rate_limits import RateLimit as RateLimit
-    from finetuning_async._rate_limits import RateLimits as RateLimits
-    from finetuning_async._rate_limits import RateLimitStatus as RateLimitStatus
-    from finetuning_async._requests import GenerationRequest as GenerationRequest
-    from finetuning_async._requests import InstrumentalRequest as InstrumentalRequest
-    from finetuning_async._requests import SoundEffectRequest as SoundEffectRequest
-    from finetuning_async._resources import Generations as Generations
-    from finetuning_async._resources import Instrumentals as Instrumentals
-    from finetuning_async._resources import Listing as Listing
-    from finetuning_async._resources import Playlists as Playlists
-    from finetuning_async._resources import SoundEffects as SoundEffects
-    from finetuning_async._types import Kind as Kind
-    from finetuning_async._types import KnownStatus as KnownStatus
-    from finetuning_async._types import Status as Status
-    from finetuning_async._types import Track as Track
+    from finetuning_async._events import (
+        Event as Event,
+        GenerationAccepted as GenerationAccepted,
+        GenerationEnded as GenerationEnded,
+        RateLimited as RateLimited,
+        RateLimitWaited as RateLimitWaited,
+        RequestFailed as RequestFailed,
+        RequestSent as RequestSent,
+        ResponseReceived as ResponseReceived,
+        RetryScheduled as RetryScheduled,
+        SubmissionUnknown as SubmissionUnknown,
+    )
+    from finetuning_async._http import capture_responses as capture_responses
+    from finetuning_async._pacing import (
+        BudgetStatus as BudgetStatus,
+        LocalRateLimiter as LocalRateLimiter,
+        RateLimit as RateLimit,
+        RateLimiter as RateLimiter,
+        RateLimits as RateLimits,
+        RateLimitStatus as RateLimitStatus,
+        RatePermit as RatePermit,
+    )
+    from finetuning_async._resources import (
+        Generations as Generations,
+        Instrumentals as Instrumentals,
+        Listing as Listing,
+        Outcomes as Outcomes,
+        Playlists as Playlists,
+        SoundEffects as SoundEffects,
+    )
+    from finetuning_async._types import (
+        Kind as Kind,
+        KnownStatus as KnownStatus,
+        Status as Status,
+        Track as Track,
+    )
     from finetuning_async._version import __version__ as __version__
-    from finetuning_async._wire import RawResponse as RawResponse
-    from finetuning_async._wire import ResponseFacts as ResponseFacts
+else:
+    from finetuning_async._lazy import lazy_exports
+
+    # So that ``finetuning --help`` does not wait for the client.
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "._api": (
+                "Account",
+                "BulkFailure",
+                "BulkResult",
+                "Generation",
+                "GenerationParameters",
+                "GenerationRequest",
+                "Health",
+                "InstrumentalRequest",
+                "Outcome",
+                "Page",
+                "Playlist",
+                "PlaylistTrack",
+                "RawResponse",
+                "ResponseFacts",
+                "SoundEffect",
+                "SoundEffectRequest",
+            ),
+            "._client": ("AsyncClient",),
+            "._errors": (
+                "APIConnectionError",
+                "APIResponseError",
+                "APIStatusError",
+                "APITimeoutError",
+                "AuthenticationError",
+                "BadRequestError",
+                "ClientClosedError",
+                "FinetuningError",
+                "GenerationFailedError",
+                "InsufficientCreditsError",
+                "InternalServerError",
+                "InvalidRequestError",
+                "NotFoundError",
+                "PermissionDeniedError",
+                "QueueFullError",
+                "RateLimitError",
+                "SubmissionUnknownError",
+                "WaitTimeoutError",
+                "WebhookVerificationError",
+            ),
+            "._events": (
+                "Event",
+                "GenerationAccepted",
+                "GenerationEnded",
+                "RateLimitWaited",
+                "RateLimited",
+                "RequestFailed",
+                "RequestSent",
+                "ResponseReceived",
+                "RetryScheduled",
+                "SubmissionUnknown",
+            ),
+            "._http": ("capture_responses",),
+            "._pacing": (
+                "BudgetStatus",
+                "LocalRateLimiter",
+                "RateLimit",
+                "RateLimitStatus",
+                "RateLimiter",
+                "RateLimits",
+                "RatePermit",
+            ),
+            "._resources": (
+                "Generations",
+                "Instrumentals",
+                "Listing",
+                "Outcomes",
+                "Playlists",
+                "SoundEffects",
+            ),
+            "._types": (
+                "Kind",
+                "KnownStatus",
+                "Status",
+                "Track",
+            ),
+            "._version": ("__version__",),
+        },
+    )
 
 __all__ = [
     "APIConnectionError",
@@ -167,88 +257,6 @@ __all__ = [
     "__version__",
     "capture_responses",
 ]
-
-_HOMES: "Final" = {
-    "APIConnectionError": "_errors",
-    "APIResponseError": "_errors",
-    "APIStatusError": "_errors",
-    "APITimeoutError": "_errors",
-    "Account": "_models",
-    "ResponseFacts": "_wire",
-    "AsyncClient": "_client",
-    "AuthenticationError": "_errors",
-    "BadRequestError": "_errors",
-    "BudgetStatus": "_rate_limits",
-    "BulkFailure": "_models",
-    "BulkResult": "_models",
-    "ClientClosedError": "_errors",
-    "SubmissionUnknown": "_events",
-    "Event": "_events",
-    "FinetuningError": "_errors",
-    "RateLimited": "_events",
-    "Generation": "_models",
-    "GenerationAccepted": "_events",
-    "GenerationEnded": "_events",
-    "GenerationFailedError": "_errors",
-    "GenerationParameters": "_models",
-    "GenerationRequest": "_requests",
-    "Generations": "_resources",
-    "Health": "_models",
-    "InstrumentalRequest": "_requests",
-    "Instrumentals": "_resources",
-    "InsufficientCreditsError": "_errors",
-    "InternalServerError": "_errors",
-    "InvalidRequestError": "_errors",
-    "Kind": "_types",
-    "KnownStatus": "_types",
-    "Listing": "_resources",
-    "LocalRateLimiter": "_limiter",
-    "NotFoundError": "_errors",
-    "Outcome": "_models",
-    "Outcomes": "_generate_many",
-    "Page": "_models",
-    "PermissionDeniedError": "_errors",
-    "Playlist": "_models",
-    "PlaylistTrack": "_models",
-    "Playlists": "_resources",
-    "QueueFullError": "_errors",
-    "RateLimit": "_rate_limits",
-    "RateLimitError": "_errors",
-    "RateLimitStatus": "_rate_limits",
-    "RateLimiter": "_rate_limiter",
-    "RateLimits": "_rate_limits",
-    "RatePermit": "_rate_limiter",
-    "RawResponse": "_wire",
-    "RequestFailed": "_events",
-    "RequestSent": "_events",
-    "ResponseReceived": "_events",
-    "RetryScheduled": "_events",
-    "SoundEffect": "_models",
-    "SoundEffectRequest": "_requests",
-    "SoundEffects": "_resources",
-    "Status": "_types",
-    "SubmissionUnknownError": "_errors",
-    "Track": "_types",
-    "RateLimitWaited": "_events",
-    "WaitTimeoutError": "_errors",
-    "WebhookVerificationError": "_errors",
-    "__version__": "_version",
-    "capture_responses": "_pipeline",
-}
-"""Where each public name lives. It is imported when it is first used, so that
-``finetuning --help`` does not wait for the client."""
-
-
-def __getattr__(name: str) -> "Any":
-    """Import a public name when it is first used (PEP 562)."""
-    from importlib import import_module
-
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

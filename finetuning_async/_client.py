@@ -10,13 +10,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from finetuning_async._defaults import MAX_RETRIES, MAX_RETRY_WAIT, READ_TIMEOUT
+from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT, READ_TIMEOUT
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._log_setup import set_up_logging
-from finetuning_async._rate_limits import DEFAULT_LIMITS
-from finetuning_async._shield import run_to_completion
-from finetuning_async._track_methods import TrackMethods
-from finetuning_async._transport import DEFAULT_TIMEOUT
+from finetuning_async._http import DEFAULT_TIMEOUT
+from finetuning_async._logging import set_up_logging
+from finetuning_async._pacing import DEFAULT_LIMITS
+from finetuning_async._resources import TrackMethods
+from finetuning_async._runtime import run_to_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from finetuning_async._api import Account, Health
     from finetuning_async._events import Event
-    from finetuning_async._models import Account, Health
-    from finetuning_async._rate_limiter import RateLimiter
-    from finetuning_async._rate_limits import (
+    from finetuning_async._http import HTTPClient, HTTPTimeout, Proxy, Verify
+    from finetuning_async._pacing import (
+        RateLimiter,
         RateLimits,
         RateLimitStatus,
         SupportsRateLimits,
@@ -38,14 +39,7 @@ if TYPE_CHECKING:
         Playlists,
         SoundEffects,
     )
-    from finetuning_async._session import Session
-    from finetuning_async._settings import Settings
-    from finetuning_async._transport import (
-        HTTPClient,
-        HTTPTimeout,
-        Proxy,
-        Verify,
-    )
+    from finetuning_async._session import Session, Settings
 
 
 class AsyncClient(TrackMethods):
@@ -125,9 +119,8 @@ class AsyncClient(TrackMethods):
         trust_env: bool = True,
         http_client: httpx.AsyncClient | HTTPClient | None = None,
     ) -> None:
-        from finetuning_async._session import OpenCalls
-        from finetuning_async._settings import Settings, read_secrets
-        from finetuning_async._transport import ClientPool, ConnectionConfig
+        from finetuning_async._http import ClientPool, ConnectionConfig
+        from finetuning_async._session import OpenCalls, Settings, read_secrets
 
         set_up_logging()
         secrets: dict[str, Any] = {
@@ -245,7 +238,7 @@ class AsyncClient(TrackMethods):
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
-        from finetuning_async._settings import read_secrets
+        from finetuning_async._session import read_secrets
 
         wrong = read_secrets(overrides)
         if wrong is not None:
@@ -268,13 +261,12 @@ class AsyncClient(TrackMethods):
             AuthenticationError: The key does not hold.
             FinetuningError: It could not be read.
         """
-        from finetuning_async import _parsing
-        from finetuning_async._wire import Call
+        from finetuning_async._api import Call, parsing
 
         answer = await self._session().ask(
             Call(method="GET", path="/v1/me"), timeout, max_retries
         )
-        return _parsing.account(answer)
+        return parsing.account(answer)
 
     async def health(
         self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
@@ -289,11 +281,10 @@ class AsyncClient(TrackMethods):
         Raises:
             FinetuningError: It is not.
         """
-        from finetuning_async import _parsing
-        from finetuning_async._wire import Call
+        from finetuning_async._api import Call, parsing
 
         call = Call(method="GET", path="/health", route="health", needs_key=False)
-        return _parsing.health(await self._session().ask(call, timeout, max_retries))
+        return parsing.health(await self._session().ask(call, timeout, max_retries))
 
     def mark_changed(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from finetuning_async import NotFoundError
-from finetuning_async._inflight import InFlight, TrackInProgress
-from finetuning_async._lists import ListingHealth, ListKind
-from finetuning_async._news import StateDispatcher
-from finetuning_async._next_read import Read
-from finetuning_async._poll_schedule import DurationEstimator
-from finetuning_async._server_clock import ServerClock
-from finetuning_async._watch_list import Watched, Watcher, WatchList
-from finetuning_async._wire import Response
+from finetuning_async._api._messages import Response
+from finetuning_async._http._server_clock import ServerClock
+from finetuning_async._pacing._in_flight import InFlight, TrackInProgress
+from finetuning_async._polling._dispatch import StateDispatcher
+from finetuning_async._polling._listing_health import ListingHealth, ListKind
+from finetuning_async._polling._read_planner import Read
+from finetuning_async._polling._schedule import DurationEstimator
+from finetuning_async._polling._watch_list import Watched, Watcher, WatchList
 
 if TYPE_CHECKING:
     from finetuning_async._types import Family, Kind

@@ -20,7 +20,7 @@ from finetuning_async import AsyncClient
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from finetuning_async._poller import Poller
+    from finetuning_async._polling._poller import Poller
 
 KEY = "ft_live_" + "0" * 32
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -11,10 +11,12 @@ import httpcore2
 import httpx
 import httpx2
 
+from finetuning_async._api._messages import Call
+from finetuning_async._http._concurrency import FEW_READS, READS, Concurrency
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import Transport
 from finetuning_async._secrets import ApiKey
-from finetuning_async._transport import ClientPool, Concurrency, Transport, as_timeout
-from finetuning_async._transport._concurrency import FEW_READS, READS
-from finetuning_async._wire import Call
 from tests._wire_net import Net
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import Phase, settings
 
 from benchmarks._postgres import cluster, database, programs
-from benchmarks._redis import program as redis_program
-from benchmarks._redis import running
-from finetuning_async import _process_memory
+from benchmarks._redis import program as redis_program, running
+from finetuning_async._coordination import _process_memory
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
 

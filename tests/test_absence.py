@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from finetuning_async import Generation, NotFoundError, Page, WaitTimeoutError
-from finetuning_async._absence import ROUND_EVERY, Absence, Sweeps
+from finetuning_async._polling._absence import ROUND_EVERY, Absence, Sweeps
 from finetuning_async.emulator import Emulator, Fault
 from tests._studio import assert_nothing_left, open_studio, refusal, reply
 from tests._world import emulated

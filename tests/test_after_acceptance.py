@@ -20,9 +20,9 @@ from finetuning_async import (
     NotFoundError,
     RateLimitError,
     RateLimits,
-    _log_setup,
-    _submit,
+    _logging,
 )
+from finetuning_async._submission import _submitter
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
@@ -67,7 +67,7 @@ def broken_log(how: str, name: str) -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet() -> None:
-    _log_setup._complained.clear()
+    _logging._complained.clear()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_limiter_that_raises_ends_no_create(
     assert "too many open files" in caplog.text
 
 
-@pytest.mark.parametrize("where", ["changes", "_parsing.generation"])
+@pytest.mark.parametrize("where", ["changes", "parsing.generation"])
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError])
 async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
     where: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -165,7 +165,7 @@ async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
 
     async with emulated() as (emulator, client):
         with monkeypatch.context() as patch:
-            patch.setattr(f"{_submit.__name__}.{where}", break_down)
+            patch.setattr(f"{_submitter.__name__}.{where}", break_down)
             track = await client.generations.create("x")
     assert list(emulator.tracks) == [track.id]
     assert emulator.count(method="GET") == 0

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async import _answers, _errors
-from finetuning_async._answers import (
+from finetuning_async import _errors
+from finetuning_async._api import _responses
+from finetuning_async._api._messages import Response, ResponseFacts
+from finetuning_async._api._responses import (
     accepted_id,
     response_facts,
     retry_after,
@@ -22,7 +23,6 @@ from finetuning_async._answers import (
     status_error,
 )
 from finetuning_async._errors import APIResponseError, APIStatusError
-from finetuning_async._wire import Response, ResponseFacts
 
 EXAMPLES = Path(__file__).parent / "examples"
 CANARY = "c4nary0123456789abcdef0123456789"
@@ -181,14 +181,14 @@ def test_no_error_repeats_a_secret_that_an_answer_repeated(secret: str) -> None:
 def test_no_hint_shows_a_secret_however_it_is_cut(secret: str, cut: int) -> None:
     for body in (secret.encode(), json.dumps({"webhook": secret}).encode()):
         came = answer(body[: len(body) - cut])
-        error = _answers.unreadable(came, "no id", "$.data.id")
+        error = _responses.unreadable(came, "no id", "$.data.id")
         assert CANARY[:12] not in str(error) + repr(vars(error))
 
 
 def test_a_hint_is_short_and_printable() -> None:
     came = answer(b"<!doctype html>\r\n\x1b[31m" + b"x " * 5000)
     with pytest.raises(APIResponseError) as caught:
-        _answers.json_of(came)
+        _responses.json_of(came)
     assert len(str(caught.value)) < 180
     assert str(caught.value).isprintable()
     assert "<!doctype html>" in str(caught.value)

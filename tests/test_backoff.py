@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._backoff import Backoff
+from finetuning_async._http._backoff import Backoff
 
 
 class Highest(random.Random):

@@ -14,8 +14,8 @@ from tests._world import emulated
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._order import Submission
-    from finetuning_async._session import Session
+    from finetuning_async._session._session import Session
+    from finetuning_async._submission._submission import Submission
 
 
 class JournalBrokenError(Exception):

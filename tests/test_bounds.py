@@ -20,7 +20,7 @@ from finetuning_async import (
     QueueFullError,
     RateLimitError,
 )
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._api._messages import ResponseFacts
 
 KEY = "ft_live_" + "0" * 32
 HOUR = 3600.0

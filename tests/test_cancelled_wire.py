@@ -15,15 +15,14 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._evidence import NoResponse, SendTracker
-from finetuning_async._transport import Concurrency
-from finetuning_async._transport._concurrency import Slots
+from finetuning_async._http._concurrency import Concurrency, Slots
+from finetuning_async._http._delivery import NoResponse, SendTracker
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire import GET, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
 
 if TYPE_CHECKING:
-    from finetuning_async._wire import Call
+    from finetuning_async._api._messages import Call
 
 
 LEFT_OPEN = "ignore:Async generator 'httpx._content.ByteStream:ResourceWarning"

@@ -8,7 +8,7 @@ import anyio
 import httpx
 
 from finetuning_async import AsyncClient, capture_responses
-from finetuning_async._transport._concurrency import DOWNLOADS
+from finetuning_async._http._concurrency import DOWNLOADS
 from finetuning_async.emulator import Emulator
 from tests._world import emulated
 

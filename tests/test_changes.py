@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._changes import changes
-from finetuning_async._models import Generation, GenerationParameters, SoundEffect
-from finetuning_async._requests import (
+from finetuning_async._api._models import Generation, GenerationParameters, SoundEffect
+from finetuning_async._api._request_diff import changes
+from finetuning_async._api._requests import (
     GenerationRequest,
     InstrumentalRequest,
     SoundEffectRequest,

@@ -12,7 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from finetuning_async._threads import clock_jumps, in_thread
+from finetuning_async._runtime._threads import clock_jumps, in_thread
 from finetuning_async.testing import JumpingEventLoop
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._evidence import NoResponse, SendTracker
-from finetuning_async._transport import _connecting
-from finetuning_async._wire import Call
+from finetuning_async._api._messages import Call
+from finetuning_async._http import _connection_config
+from finetuning_async._http._delivery import NoResponse, SendTracker
 from tests._wire import GET, KEY, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
 
 if TYPE_CHECKING:
-    from finetuning_async._wire import Response
+    from finetuning_async._api._messages import Response
 
 
 @pytest.fixture(params=KINDS)
@@ -174,8 +174,10 @@ async def test_a_connection_that_the_service_closed_is_not_used(wire: Wire) -> N
 async def test_a_connection_is_not_kept_for_as_long_as_servers_keep_it(
     our_wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _connecting.KEPT < 5
-    monkeypatch.setattr(_connecting, "KEPT", 0.0)  # by a clock that does not jump
+    assert _connection_config.KEPT < 5
+    monkeypatch.setattr(
+        _connection_config, "KEPT", 0.0
+    )  # by a clock that does not jump
     transport = our_wire.transport()
     await transport.send(GET)
     await transport.send(GET)

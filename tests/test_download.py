@@ -19,10 +19,10 @@ from finetuning_async import (
     AsyncClient,
     InvalidRequestError,
     NotFoundError,
-    _target_file,
 )
-from finetuning_async._download import BATCH
-from finetuning_async._target_file import AtomicFile, check_target
+from finetuning_async._downloads import _atomic_file
+from finetuning_async._downloads._atomic_file import AtomicFile, check_target
+from finetuning_async._downloads._download import BATCH
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
@@ -224,7 +224,7 @@ def takes_a_part(number: int, chunks: Sequence[bytes]) -> int:
 async def test_a_file_of_many_batches_is_whole(
     size: int, writev: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_target_file, "_writev", writev)
+    monkeypatch.setattr(_atomic_file, "_writev", writev)
     path = await in_chunks(size).download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == WHOLE
 

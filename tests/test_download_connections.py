@@ -9,7 +9,9 @@ import httpcore
 import pytest
 
 from finetuning_async import APIConnectionError, AsyncClient
-from finetuning_async._transport import ClientPool, Transport, as_timeout
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import Transport
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net
 

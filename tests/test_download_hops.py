@@ -8,11 +8,7 @@ import httpx
 import httpx2
 import pytest
 
-from finetuning_async import (
-    APIConnectionError,
-    AsyncClient,
-    InvalidRequestError,
-)
+from finetuning_async import APIConnectionError, AsyncClient, InvalidRequestError
 from tests._wire_net import Net
 
 if TYPE_CHECKING:

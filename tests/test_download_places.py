@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from finetuning_async import AsyncClient, InvalidRequestError, _delivery, _places
-from finetuning_async._delivery import Placement
-from finetuning_async._places import look, new_part
-from finetuning_async._target_file import check_target
+from finetuning_async import AsyncClient, InvalidRequestError
+from finetuning_async._downloads import _placement, _target_path
+from finetuning_async._downloads._atomic_file import check_target
+from finetuning_async._downloads._placement import Placement
+from finetuning_async._downloads._target_path import look, new_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -246,8 +247,8 @@ async def test_a_file_that_this_process_only_reads_is_refused() -> None:
     [
         ([(os, "chown")], errno.EPERM),
         ([(Path, "replace")], errno.EBUSY),
-        ([(_places, "beside"), (Path, "replace")], errno.EACCES),
-        ([(_delivery, "beside"), (Path, "replace")], errno.EXDEV),
+        ([(_target_path, "beside"), (Path, "replace")], errno.EACCES),
+        ([(_placement, "beside"), (Path, "replace")], errno.EXDEV),
     ],
 )
 async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
@@ -281,7 +282,7 @@ async def test_an_old_file_outlives_a_full_disk(
 
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
-    monkeypatch.setattr(Path if step == "replace" else _places, step, full)
+    monkeypatch.setattr(Path if step == "replace" else _target_path, step, full)
     with pytest.raises((OSError, InvalidRequestError), match="No space left"):
         await save(path)
     assert path.read_bytes() == BEFORE

@@ -9,10 +9,10 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from finetuning_async import _errors
+from finetuning_async._api._models import Generation
 from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
@@ -27,7 +27,6 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-from finetuning_async._models import Generation
 
 CLASSES = [
     value

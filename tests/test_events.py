@@ -30,7 +30,7 @@ from finetuning_async import (
     SubmissionUnknown,
     SubmissionUnknownError,
 )
-from finetuning_async._hook import Hook
+from finetuning_async._event_hook import Hook
 from finetuning_async.emulator import Emulator, Fault
 from tests._canary import HOOK, KEY, assert_clean
 from tests._world import emulated
@@ -332,7 +332,11 @@ async def test_no_event_is_made_for_nobody() -> None:
     made: list[str] = []
     ours = tuple(
         sys.modules[f"finetuning_async.{name}"].__file__
-        for name in ("_report", "_outcome", "_hook")
+        for name in (
+            "_http._request_events",
+            "_submission._create_events",
+            "_event_hook",
+        )
     )
     kinds = {kind.__init__.__code__: kind.__name__ for kind in get_args(Event)}
 

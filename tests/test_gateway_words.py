@@ -17,7 +17,7 @@ from finetuning_async import (
     NotFoundError,
     PermissionDeniedError,
 )
-from finetuning_async._poll_trouble import LASTS
+from finetuning_async._polling._failure_tracker import LASTS
 from tests._studio import assert_nothing_left, open_studio, refusal
 from tests.test_poller import wait_for_all
 

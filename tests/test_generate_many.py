@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from finetuning_async import AsyncClient
-    from finetuning_async._requests import AnyRequest
+    from finetuning_async._api._requests import AnyRequest
 
 
 def songs(count: int) -> list[GenerationRequest]:

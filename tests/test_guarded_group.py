@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._parking import Wakeup
-from finetuning_async._shield import ShieldedCall, ShieldedGroup
+from finetuning_async._runtime._shielding import ShieldedCall, ShieldedGroup
+from finetuning_async._runtime._wakeup import Wakeup
 from tests._cancelling import MEANS, Means, play
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from finetuning_async import _inflight
-from finetuning_async._inflight import (
+from finetuning_async._pacing import _in_flight
+from finetuning_async._pacing._in_flight import (
     LONGEST_TRACK,
     InFlight,
     QueueSlot,
     TrackInProgress,
 )
-from finetuning_async._one_by_one import KeyedLock
+from finetuning_async._runtime._keyed_lock import KeyedLock
 
 if TYPE_CHECKING:
     import pytest
@@ -78,7 +78,7 @@ def test_one_that_was_refused_goes_first() -> None:
 def test_claims_are_kept_for_a_day_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_inflight, "CLAIMS_KEPT", 3)
+    monkeypatch.setattr(_in_flight, "CLAIMS_KEPT", 3)
     register = InFlight()
     for name in "abcd":
         register.claim(name)

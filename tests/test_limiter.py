@@ -11,10 +11,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._errors import RateLimitError
-from finetuning_async._limiter import Limiter
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._pacing._limiter import Limiter
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

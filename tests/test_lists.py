@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._lists import (
+from finetuning_async._api._models import Generation, Page
+from finetuning_async._polling._listing_health import (
     ENOUGH_FAILURES,
     REACH_SLACK,
     REST_AFTER_FAILURES,
@@ -17,9 +17,8 @@ from finetuning_async._lists import (
     ListingHealth,
     ListKind,
 )
-from finetuning_async._models import Generation, Page
-from finetuning_async._poll_schedule import SHOWN_EVERY
-from finetuning_async._watch_list import Watched
+from finetuning_async._polling._schedule import SHOWN_EVERY
+from finetuning_async._polling._watch_list import Watched
 
 WHOLE: ListKind = ("generations", False)
 COMPLETED: ListKind = ("generations", True)

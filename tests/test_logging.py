@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient
-from finetuning_async._log_setup import set_up_logging, tame
+from finetuning_async._logging import set_up_logging, tame
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 

@@ -17,12 +17,12 @@ from finetuning_async import (
     InternalServerError,
     SubmissionUnknownError,
 )
-from finetuning_async._requests import InstrumentalRequest, SoundEffectRequest
+from finetuning_async._api._requests import InstrumentalRequest, SoundEffectRequest
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated
 
 if TYPE_CHECKING:
-    from finetuning_async._session import Session
+    from finetuning_async._session._session import Session
 
 CREATE = "/v1/generations"
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from finetuning_async._transport import ClientPool, Transport, as_timeout
-from finetuning_async._wire import Call
+from finetuning_async._api._messages import Call
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import Transport
 from tests._cancelling import STEPS, StepMeans, strike
 from tests._wire_net import Net
 from tests.test_download_connections import kept

@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from finetuning_async._loop_handle import LoopHandle
-from finetuning_async._machine_clock import AHEAD, has_jumped, offset_of
+from finetuning_async._runtime._loop_handle import LoopHandle
+from finetuning_async._runtime._machine_clock import AHEAD, has_jumped, offset_of
 from finetuning_async.testing import JumpingEventLoop, jumping_backend
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from finetuning_async import _models
-from finetuning_async._errors import FinetuningError
-from finetuning_async._models import (
+from finetuning_async._api import _models
+from finetuning_async._api._models import (
     BulkFailure,
     BulkResult,
     Generation,
@@ -24,7 +23,8 @@ from finetuning_async._models import (
     PlaylistTrack,
     SoundEffect,
 )
-from finetuning_async._requests import GenerationRequest
+from finetuning_async._api._requests import GenerationRequest
+from finetuning_async._errors import FinetuningError
 
 CANARY = "s3cr3t-canary"
 HOOK = f"https://me.example/hook?token={CANARY}"

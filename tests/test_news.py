@@ -8,22 +8,18 @@ from typing import Any
 import anyio
 import pytest
 
-from finetuning_async import (
-    BadRequestError,
-    InternalServerError,
-    SoundEffect,
-)
-from finetuning_async._hints import TRUSTED_AFTER
-from finetuning_async._inflight import TrackInProgress
-from finetuning_async._news import LONGEST_PAUSE
-from finetuning_async._next_read import Read
-from finetuning_async._poll_schedule import (
+from finetuning_async import BadRequestError, InternalServerError, SoundEffect
+from finetuning_async._pacing._in_flight import TrackInProgress
+from finetuning_async._polling._dispatch import LONGEST_PAUSE
+from finetuning_async._polling._read_planner import Read
+from finetuning_async._polling._schedule import (
     FIRST_LOOK,
     SAMPLES_NEEDED,
     SHOWN_EVERY,
     SHOWN_SOONER,
     Expectation,
 )
+from finetuning_async._polling._webhook_hints import TRUSTED_AFTER
 from tests._desk import TURN, DispatchHarness, at, not_found, row
 
 

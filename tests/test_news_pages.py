@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async import (
-    APIConnectionError,
-    InternalServerError,
-)
-from finetuning_async._lists import ENOUGH_FAILURES
-from finetuning_async._next_read import Read
+from finetuning_async import APIConnectionError, InternalServerError
+from finetuning_async._polling._listing_health import ENOUGH_FAILURES
+from finetuning_async._polling._read_planner import Read
 from tests._desk import COMPLETED, WHOLE, DispatchHarness, at, not_found, reply, row
 
 if TYPE_CHECKING:

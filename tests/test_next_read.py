@@ -6,19 +6,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._absence import Sweeps
-from finetuning_async._lists import ListingHealth
-from finetuning_async._models import Generation, Page
-from finetuning_async._next_read import (
-    PAGE_SIZE,
-    Read,
-    choose,
-    missing,
-)
-from finetuning_async._watch_list import Watched
+from finetuning_async._api._models import Generation, Page
+from finetuning_async._polling._absence import Sweeps
+from finetuning_async._polling._listing_health import ListingHealth
+from finetuning_async._polling._read_planner import PAGE_SIZE, Read, choose, missing
+from finetuning_async._polling._watch_list import Watched
 
 if TYPE_CHECKING:
     from finetuning_async._types import Kind

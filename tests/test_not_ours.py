@@ -14,7 +14,7 @@ from finetuning_async import (
     SoundEffect,
     SoundEffectRequest,
 )
-from finetuning_async._not_ours import SentRequest, not_ours
+from finetuning_async._submission._foreign_response import SentRequest, not_ours
 
 PROMPT = "Rain on a tin roof, at night"
 

@@ -26,7 +26,7 @@ from finetuning_async import (
     SubmissionUnknownError,
     __version__,
 )
-from finetuning_async._hook import Hook, TakesOperations
+from finetuning_async._event_hook import Hook, TakesOperations
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
 from tests._canary import HOOK, KEY, assert_clean

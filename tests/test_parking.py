@@ -7,7 +7,7 @@ from math import inf
 import anyio
 import pytest
 
-from finetuning_async._parking import Wakeup
+from finetuning_async._runtime._wakeup import Wakeup
 
 
 async def test_who_is_parked_goes_on_when_it_is_woken() -> None:

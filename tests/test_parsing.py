@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from finetuning_async import _parsing as parse
+from finetuning_async._api import _parsing as parse
+from finetuning_async._api._messages import Response
+from finetuning_async._api._models import BulkFailure, Generation
 from finetuning_async._errors import APIResponseError
-from finetuning_async._models import BulkFailure, Generation
-from finetuning_async._wire import Response
 
 EXAMPLES = Path(__file__).parent / "examples"
 TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async import _parsing as parse
+from finetuning_async._api import _parsing as parse
+from finetuning_async._api._messages import Response
 from finetuning_async._errors import APIResponseError, APIStatusError
-from finetuning_async._wire import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable

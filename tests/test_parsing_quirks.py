@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async import _parsing as parse
-from finetuning_async._errors import APIResponseError, APIStatusError
-from finetuning_async._models import (
+from finetuning_async._api import _parsing as parse
+from finetuning_async._api._messages import Response
+from finetuning_async._api._models import (
     BulkFailure,
     BulkResult,
     Generation,
     GenerationParameters,
     SoundEffect,
 )
-from finetuning_async._wire import Response
+from finetuning_async._errors import APIResponseError, APIStatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

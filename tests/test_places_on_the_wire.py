@@ -14,15 +14,15 @@ import httpx
 import pytest
 
 from finetuning_async import APITimeoutError, AsyncClient
-from finetuning_async._evidence import NoResponse
-from finetuning_async._transport._concurrency import CREATES, READS
+from finetuning_async._http._concurrency import CREATES, READS
+from finetuning_async._http._delivery import NoResponse
 from tests._wire import GET, KEY, KINDS, POST, Wire, is_whole, wired
 from tests._wire_net import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._wire import Call
+    from finetuning_async._api._messages import Call
 
 UP = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
 CREATED = (

@@ -9,14 +9,14 @@ import httpx
 import pytest
 
 from finetuning_async import WaitTimeoutError
-from finetuning_async._poll_flights import (
+from finetuning_async._polling._reads_in_flight import (
     HANGS_AFTER,
     LATE_AFTER,
     MOST,
     ReadInFlight,
     ReadsInFlight,
 )
-from finetuning_async._watch_list import Watcher
+from finetuning_async._polling._watch_list import Watcher
 from tests._studio import assert_nothing_left, open_studio
 from tests.test_poller import wait_for_all
 

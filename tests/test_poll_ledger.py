@@ -8,12 +8,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from finetuning_async import _poll_ledger
-from finetuning_async._poll_ledger import (
+from finetuning_async._coordination import _poll_ledger
+from finetuning_async._coordination._poll_ledger import (
     GONE_AFTER,
     LEAD,
     MARGIN,
@@ -22,7 +21,7 @@ from finetuning_async._poll_ledger import (
     PollLedger,
     sync_state,
 )
-from finetuning_async._poll_words import (
+from finetuning_async._coordination._poll_protocol import (
     ObservedState,
     PollReport,
     PollUpdate,

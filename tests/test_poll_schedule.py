@@ -6,10 +6,9 @@ import random
 from math import inf
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._poll_schedule import (
+from finetuning_async._polling._schedule import (
     FAILURE_REMEMBERED,
     FIRST_LOOK,
     LOAN,

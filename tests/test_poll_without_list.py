@@ -8,7 +8,11 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async._lists import REST_AFTER_FAILURES, REST_AT_FIRST, ListingHealth
+from finetuning_async._polling._listing_health import (
+    REST_AFTER_FAILURES,
+    REST_AT_FIRST,
+    ListingHealth,
+)
 from tests._desk import WHOLE
 from tests._studio import assert_nothing_left, open_studio, refusal
 from tests.test_poll_flights import late

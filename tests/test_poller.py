@@ -19,8 +19,8 @@ from finetuning_async import (
     RateLimits,
     WaitTimeoutError,
 )
-from finetuning_async._inflight import TrackInProgress
-from finetuning_async._watch_list import OVERTIME, Waiter
+from finetuning_async._pacing._in_flight import TrackInProgress
+from finetuning_async._polling._watch_list import OVERTIME, Waiter
 from finetuning_async.emulator import Emulator, Fault
 from tests._studio import assert_nothing_left, open_studio, poller_of, refusal, reply
 from tests._world import emulated

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from finetuning_async import RateLimit, RateLimits
-from finetuning_async._poll_schedule import SHOWN_EVERY, SHOWN_SOONER
+from finetuning_async._polling._schedule import SHOWN_EVERY, SHOWN_SOONER
 from finetuning_async.emulator import Emulator
 from tests._studio import assert_nothing_left, open_studio, refusal, reply
 from tests._world import emulated

@@ -26,22 +26,22 @@ from finetuning_async import (
     RateLimit,
     RateLimitError,
     RateLimits,
-    _process_memory,
 )
-from finetuning_async._line import SEATS
-from finetuning_async._loop_handle import LoopHandle
-from finetuning_async._machine_clock import machine_now
-from finetuning_async._process_limiter import ProcessLimiter
-from finetuning_async._process_memory import LOCK
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination import _process_memory
+from finetuning_async._coordination._process_limiter import ProcessLimiter
+from finetuning_async._coordination._process_memory import LOCK
+from finetuning_async._pacing._wait_queue import SEATS
+from finetuning_async._runtime._loop_handle import LoopHandle
+from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
 from tests.test_machine_clock import BeginsNow, Skips
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._limiter import Permit
-    from finetuning_async._process_memory import Key
+    from finetuning_async._coordination._process_memory import Key
+    from finetuning_async._pacing._limiter import Permit
 
 KEY = "ft_live_" + "0" * 32
 LIMITS = RateLimits(creates=RateLimit(3), reads=RateLimit(60))

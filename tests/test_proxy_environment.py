@@ -8,10 +8,9 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, InvalidRequestError
-from finetuning_async._transport._environment import Environment
+from finetuning_async._http._proxy_environment import Environment
 from finetuning_async.cli._messages import explain
-from tests._canary import KEY as BIRD
-from tests._canary import assert_clean, everything_of
+from tests._canary import KEY as BIRD, assert_clean, everything_of
 
 KEY = "ft_live_" + "0" * 32
 SECRET = BIRD[8:]  # what the canary looks for

@@ -23,7 +23,7 @@ def test_every_public_name_is_in_all_and_all_is_sorted() -> None:
     for name in finetuning_async.__all__:
         assert getattr(finetuning_async, name) is not None
     with pytest.raises(AttributeError, match="nothing_of_ours"):
-        finetuning_async.nothing_of_ours  # noqa: B018 - the look-up is the test
+        getattr(finetuning_async, "nothing_of_ours")  # noqa: B009 - typed, it has none
 
 
 def test_type_checkers_see_what_is_there_at_run_time() -> None:

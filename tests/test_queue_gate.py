@@ -9,11 +9,14 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from finetuning_async import QueueFullError
-from finetuning_async._queue_gate import CAUTION, FOREIGN_PAUSES, QueueCapacity
+from finetuning_async._pacing._queue_capacity import (
+    CAUTION,
+    FOREIGN_PAUSES,
+    QueueCapacity,
+)
 from finetuning_async.emulator import Emulator
 from tests._world import emulated
 

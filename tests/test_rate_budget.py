@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from benchmarks.limiter.servers import (
     KINDS,
@@ -19,12 +18,12 @@ from benchmarks.limiter.servers import (
     Verdict,
     whole_seconds,
 )
-from finetuning_async._rate_budget import RateBudget
-from finetuning_async._rate_limits import RateLimit
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._pacing._limits import RateLimit
+from finetuning_async._pacing._rate_budget import RateBudget
 
 if TYPE_CHECKING:
-    from finetuning_async._ticket import Reservation
+    from finetuning_async._pacing._reservation import Reservation
 
 PER = 60.0
 START = 1000.0

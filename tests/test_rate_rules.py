@@ -6,16 +6,15 @@ import random
 from math import inf
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._first_news import RemainingCredit
-from finetuning_async._rate_gate import RetryAfterGate
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._sliding_counter import SlidingWindowCounter
-from finetuning_async._somebody_else import ForeignUsage
-from finetuning_async._ticket import Reservation
+from finetuning_async._pacing._foreign_usage import ForeignUsage
+from finetuning_async._pacing._limits import RateLimit, RateLimits
+from finetuning_async._pacing._remaining_credit import RemainingCredit
+from finetuning_async._pacing._reservation import Reservation
+from finetuning_async._pacing._retry_after_gate import RetryAfterGate
+from finetuning_async._pacing._sliding_window_counter import SlidingWindowCounter
 
 PER = 60.0
 

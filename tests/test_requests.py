@@ -9,16 +9,15 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._errors import InvalidRequestError
-from finetuning_async._requests import (
+from finetuning_async._api._requests import (
     AnyRequest,
     GenerationRequest,
     InstrumentalRequest,
     SoundEffectRequest,
 )
+from finetuning_async._errors import InvalidRequestError
 
 CANARY = "s3cr3t-canary"
 MUSIC, INSTRUMENTAL, EFFECT = GenerationRequest, InstrumentalRequest, SoundEffectRequest

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from finetuning_async import APIConnectionError, AsyncClient, RateLimitError
-from finetuning_async._retry import RetryableFailure, RetryPolicy
+from finetuning_async._http._retry import RetryableFailure, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,7 +127,7 @@ async def test_a_call_that_succeeds_at_once_never_enters_tenacity(
     def entered(*args: object, **options: object) -> None:
         raise AssertionError("tenacity was entered")
 
-    module = sys.modules["finetuning_async._retry"]
+    module = sys.modules["finetuning_async._http._retry"]
     monkeypatch.setattr(module, "AsyncRetrying", entered)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
     client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=transport))

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, FinetuningError
-from finetuning_async._requests import GenerationRequest
+from finetuning_async._api._requests import GenerationRequest
 from finetuning_async.emulator import Emulator, Fault
 from tests._canary import HOOK, KEY, TOKEN, assert_clean, everything_of
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from finetuning_async._server_clock import ServerClock
+from finetuning_async._http._server_clock import ServerClock
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 

@@ -14,8 +14,8 @@ from finetuning_async import (
     FinetuningError,
     Generation,
 )
-from finetuning_async._session import OpenCalls
-from finetuning_async._transport import ClientPool
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._session._session import OpenCalls
 from finetuning_async.emulator import Emulator, Fault
 from tests._cancelling import MEANS, Means, play
 from tests._world import emulated

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from finetuning_async import (
     APIConnectionError,
@@ -24,9 +23,9 @@ from finetuning_async import (
     RateLimitError,
     __version__,
 )
-from finetuning_async._headers import read_headers
-from finetuning_async._requests import GenerationRequest
-from finetuning_async._transport import ConnectionConfig
+from finetuning_async._api._requests import GenerationRequest
+from finetuning_async._http._connection_config import ConnectionConfig
+from finetuning_async._http._headers import read_headers
 from finetuning_async.emulator import Emulator, Fault
 from tests._canary import KEY, assert_clean, everything_of
 from tests._world import emulated

@@ -1,4 +1,4 @@
-"""`ShieldedCall`: what is held outlives every kind of cancellation, and nothing leaks."""
+"""`ShieldedCall`: the call outlives every kind of cancellation; nothing leaks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import inf
 import anyio
 import pytest
 
-from finetuning_async._shield import GRACE, ShieldedCall, run_to_completion
+from finetuning_async._runtime._shielding import GRACE, ShieldedCall, run_to_completion
 from tests._cancelling import MEANS, STEPS, Means, play, strike
 
 

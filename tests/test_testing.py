@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async.testing.fixtures import client as client
-from finetuning_async.testing.fixtures import emulator as emulator
-from finetuning_async.testing.fixtures import emulator_settings as defaults
+from finetuning_async.testing.fixtures import (
+    client as client,
+    emulator as emulator,
+    emulator_settings as defaults,
+)
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient

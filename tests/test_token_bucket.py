@@ -5,12 +5,11 @@ from __future__ import annotations
 from math import inf
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from finetuning_async._ticket import Reservation
-from finetuning_async._token_bucket import TokenBucket
+from finetuning_async._pacing._reservation import Reservation
+from finetuning_async._pacing._token_bucket import TokenBucket
 
 PER = 60.0
 

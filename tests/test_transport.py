@@ -12,22 +12,18 @@ import httpx2
 import pytest
 
 from finetuning_async import InvalidRequestError
-from finetuning_async._evidence import NoResponse, SendTracker
+from finetuning_async._api._messages import Call
+from finetuning_async._http._delivery import NoResponse, SendTracker
+from finetuning_async._http._http_clients import ClientPool, check_base_url
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import KEY_HEADER, Transport
 from finetuning_async._secrets import ApiKey
-from finetuning_async._transport import (
-    KEY_HEADER,
-    ClientPool,
-    Transport,
-    as_timeout,
-    check_base_url,
-)
-from finetuning_async._wire import Call
 from finetuning_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async._wire import Evidence
+    from finetuning_async._api._messages import Evidence
 
 KEY = "ft_live_" + "c" * 32
 POST = Call(method="POST", path="/v1/generations", body={"tags": "x"}, repeatable=False)

@@ -7,26 +7,20 @@ from math import inf
 from typing import Any, cast
 
 import attrs
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async._alarms import VOID_KEPT, TimerHeap
-from finetuning_async._inflight import InFlight, TrackInProgress
-from finetuning_async._models import Generation
-from finetuning_async._next_read import Read
-from finetuning_async._poll_flights import ReadInFlight, ReadsInFlight
-from finetuning_async._poll_schedule import (
+from finetuning_async._api._models import Generation
+from finetuning_async._pacing._in_flight import InFlight, TrackInProgress
+from finetuning_async._polling._read_planner import Read
+from finetuning_async._polling._reads_in_flight import ReadInFlight, ReadsInFlight
+from finetuning_async._polling._schedule import (
     FIRST_LOOK,
     SHOWN_EVERY,
     SHOWN_SOONER,
     DurationEstimator,
 )
-from finetuning_async._watch_list import (
-    OVERTIME,
-    Watched,
-    Watcher,
-    WatchList,
-)
+from finetuning_async._polling._watch_list import OVERTIME, Watched, Watcher, WatchList
+from finetuning_async._runtime._timer_heap import VOID_KEPT, TimerHeap
 
 
 @attrs.define(eq=False)

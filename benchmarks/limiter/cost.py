@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async._process_limiter import ProcessLimiter
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination._process_limiter import ProcessLimiter
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from finetuning_async._limiter import Limiter
+    from finetuning_async._pacing._limiter import Limiter
 
 ROUNDS: Final = 5_000
 WAITERS: Final = 10_000

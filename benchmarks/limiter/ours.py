@@ -6,22 +6,22 @@ import random
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._first_news import RemainingCredit
-from finetuning_async._limiter import Limiter
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._pacing._foreign_usage import ForeignUsage
+from finetuning_async._pacing._limiter import Limiter
+from finetuning_async._pacing._limits import RateLimit, RateLimits
+from finetuning_async._pacing._remaining_credit import RemainingCredit
+from finetuning_async._pacing._sliding_window_counter import SlidingWindowCounter
+from finetuning_async._pacing._token_bucket import TokenBucket
 from finetuning_async._rate_codes import CODES
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._sliding_counter import SlidingWindowCounter
-from finetuning_async._somebody_else import ForeignUsage
-from finetuning_async._token_bucket import TokenBucket
-from finetuning_async._wire import ResponseFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.limiter.simulation import Client, Send, Setting
-    from finetuning_async._rate_budget import _Pace
-    from finetuning_async._ticket import Reservation
-    from finetuning_async._wire import Route
+    from finetuning_async._api._messages import Route
+    from finetuning_async._pacing._rate_budget import _Pace
+    from finetuning_async._pacing._reservation import Reservation
 
 
 class Through:

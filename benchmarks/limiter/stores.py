@@ -20,18 +20,18 @@ import anyio.lowlevel
 
 from benchmarks import _postgres, _redis
 from benchmarks.limiter.ours import Through
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
+from finetuning_async._coordination._shared_limiter import TIMEOUT, StoreLimiter
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async.postgres._store import PostgresStore
 from finetuning_async.redis._store import RedisStore
-from finetuning_async.shared._file import FileStore
+from finetuning_async.shared._store import FileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
     from benchmarks.limiter.simulation import Client, Send, Setting
-    from finetuning_async._store_protocol import StateStore, Step
+    from finetuning_async._coordination._store_protocol import StateStore, Step
 
 T = TypeVar("T")
 

@@ -24,14 +24,18 @@ from benchmarks.polling._waiting_processes import waiting_processes
 from benchmarks.polling.noticing import quantile
 from benchmarks.shared._worker import limiter_of
 from finetuning_async import AsyncClient
-from finetuning_async._poll_words import ObservedState, PollReport, WatchedTrack
+from finetuning_async._coordination._poll_protocol import (
+    ObservedState,
+    PollReport,
+    WatchedTrack,
+)
 from finetuning_async.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from finetuning_async._poll_words import PollCoordinator
-    from finetuning_async._store_limiter import StoreLimiter
+    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._shared_limiter import StoreLimiter
 
 STORES: Final = ("file", "redis", "postgres")
 PROCESSES: Final = 3
@@ -125,7 +129,7 @@ async def sync(store: str, *, by_all: bool, seed: int) -> Synced:
 
 
 async def _bound(store: str, stack: AsyncExitStack) -> StoreLimiter:
-    from finetuning_async._store_limiter import StoreLimiter
+    from finetuning_async._coordination._shared_limiter import StoreLimiter
 
     limiter = await limiter_of(store, stack)
     assert isinstance(limiter, StoreLimiter)

@@ -19,7 +19,7 @@ import attrs
 import httpx
 
 from finetuning_async import AsyncClient
-from finetuning_async._inflight import TrackInProgress
+from finetuning_async._pacing._in_flight import TrackInProgress
 from finetuning_async.testing import jumping_backend
 
 if TYPE_CHECKING:

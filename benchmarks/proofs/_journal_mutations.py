@@ -1,6 +1,6 @@
 """Wrong lines in the journal's rules; each must fail the suites of both databases.
 
-The rules stand once, in `batch/_journal.py`; a store only keeps what they say.
+The rules stand once, in `journal/_state_machine.py`; a store only keeps what they say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.proofs._mutant import Mutant
 
-JOURNAL: Final = "batch/_journal.py"
+JOURNAL: Final = "journal/_state_machine.py"
 MACHINE: Final = (
     "tests/batch/test_journal_machine.py::test_no_crash_pays_twice_or_loses"
 )

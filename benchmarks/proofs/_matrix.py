@@ -18,7 +18,8 @@ from benchmarks.proofs._books import Create, Log, balance, leftovers
 from benchmarks.proofs._libraries import Library, in_process, on_the_network
 from benchmarks.proofs._proxy import Cut, proxy
 from benchmarks.proofs._schedule import CREATE, POST_FAULTS, START, Tally
-from finetuning_async import AsyncClient, FinetuningError, Generation, _lookup
+from finetuning_async import AsyncClient, FinetuningError, Generation
+from finetuning_async._submission import _recovery
 from finetuning_async.emulator import Emulator, Fault, serve
 from finetuning_async.testing import jumping_backend
 
@@ -165,15 +166,15 @@ def _book(
 @contextmanager
 def scaled_lookup() -> Iterator[None]:
     """A lookup that takes a second instead of thirty."""
-    before = _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER, _lookup.LAG
-    _lookup.SETTLE /= SCALE  # type: ignore[misc] # in real time, for these runs
-    _lookup.PAUSES = tuple(p / SCALE for p in _lookup.PAUSES)  # type: ignore[misc,assignment] # as above
-    _lookup.LATER /= SCALE  # type: ignore[misc] # as above
-    _lookup.LAG /= SCALE  # type: ignore[misc] # as above
+    before = _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG
+    _recovery.SETTLE /= SCALE  # type: ignore[misc] # in real time, for these runs
+    _recovery.PAUSES = tuple(p / SCALE for p in _recovery.PAUSES)  # type: ignore[misc,assignment] # as above
+    _recovery.LATER /= SCALE  # type: ignore[misc] # as above
+    _recovery.LAG /= SCALE  # type: ignore[misc] # as above
     try:
         yield
     finally:
-        _lookup.SETTLE, _lookup.PAUSES, _lookup.LATER, _lookup.LAG = before  # type: ignore[misc] # as above
+        _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG = before  # type: ignore[misc] # as above
 
 
 async def play_on_a_port(

@@ -9,28 +9,28 @@ from benchmarks.proofs._mutant import Mutant
 MUTANTS: Final = (
     Mutant(
         "resends on 502",
-        "_submit.py",
+        "_submission/_submitter.py",
         "            raise self._lost(order, str(error), error)\n",
         "            raise Repeatable(error)\n",
         "tests/test_submit.py::test_a_create_that_came_to_nothing_is_not_sent_again",
     ),
     Mutant(
         "takes a proxy's 4xx for the service's",
-        "_acceptance.py",
+        "_submission/_acceptance.py",
         '        and error.code != f"HTTP_{answer.status}"\n',
         "",
         "tests/test_submit.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
     ),
     Mutant(
         "claims nothing",
-        "_inflight.py",
+        "_pacing/_in_flight.py",
         "        self._claims[track_id] = how\n",
         "        self._claims.pop(track_id, None)\n",
         "tests/test_lookup.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
     ),
     Mutant(
         "looks back for weeks",
-        "_matching.py",
+        "_submission/_matching.py",
         "SLACK: Final = 2.0",
         "SLACK: Final = 30 * 86_400.0",
         "tests/test_lookup.py"
@@ -38,7 +38,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes a shared seed for its own",
-        "_matching.py",
+        "_submission/_matching.py",
         "    if is_sure and is_shared and not sought.is_ours:\n",
         "    if False:\n",
         "tests/test_lookup.py"
@@ -46,21 +46,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         "does not let the service settle",
-        "_lookup.py",
+        "_submission/_recovery.py",
         "SETTLE: Final = 30.0",
         "SETTLE: Final = 0.0",
         "tests/test_lookup.py::test_a_late_commit_is_found_within_the_settle_time",
     ),
     Mutant(
         "counts failed listings",
-        "_listing.py",
+        "_submission/_listing.py",
         "        if page is None:\n            return None\n",
         "        if page is None:\n            break\n",
         "tests/test_lookup.py::test_failed_listings_do_not_count",
     ),
     Mutant(
         "looks for a seed of ours by its date",
-        "_matching.py",
+        "_submission/_matching.py",
         "    if sought.is_ours:\n        return Fit.EXACT\n",
         "    if sought.is_ours and not _is_early(sought, row):\n"
         "        return Fit.EXACT\n",
@@ -69,21 +69,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes a list for up to date that shows no later create",
-        "_lookup.py",
+        "_submission/_recovery.py",
         "            and proved_at <= anyio.current_time()\n",
         "",
         "tests/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
     ),
     Mutant(
         "gives a list that lags no time to come as far",
-        "_lookup.py",
+        "_submission/_recovery.py",
         "        until = self._lost.lost_at + SETTLE\n",
         "        until = 0.0\n",
         "tests/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
     ),
     Mutant(
         "takes pages that do not meet for a whole list",
-        "_listing.py",
+        "_submission/_listing.py",
         "        is_sound = is_sound and _joins(rows, page.items, new)\n",
         "",
         "tests/test_lost_creates.py"
@@ -91,7 +91,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "sends a row of a batch again without a later one",
-        "batch/_reconcile.py",
+        "batch/_matching.py",
         "    if not evidence.later_is_listed:\n",
         "    if False:\n",
         "tests/batch/test_run.py"
@@ -99,14 +99,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "shields nothing",
-        "_shield.py",
+        "_runtime/_shielding.py",
         "anyio.CancelScope(shield=True, deadline=self._until)",
         "anyio.CancelScope(shield=False, deadline=self._until)",
         "tests/test_shield.py::test_what_is_held_is_carried_to_its_end",
     ),
     Mutant(
         "gives no grace",
-        "_shield.py",
+        "_runtime/_shielding.py",
         "GRACE = 5.0\n",
         "GRACE = 0.0\n",
         "tests/test_submit.py"
@@ -114,14 +114,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "sends for a caller that left",
-        "_evidence.py",
+        "_http/_delivery.py",
         "        if not self._still_wanted():\n",
         "        if False:\n",
         "tests/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
     Mutant(
         "resubmits without a word",
-        "_submit.py",
+        "_submission/_submitter.py",
         '            order.on_unknown == "resubmit"\n',
         "            True\n",
         "tests/test_lost_creates.py"
@@ -129,7 +129,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "forgets the first of two lost attempts",
-        "_submit.py",
+        "_submission/_submitter.py",
         "        if order.lost_since is None:\n",
         "        if True:\n",
         "tests/test_submit.py"
@@ -137,15 +137,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes a callback's error for the service's",
-        "_acceptance.py",
-        "        order.complaint = error\n",
+        "_submission/_acceptance.py",
+        "        order.callback_error = error\n",
         "        raise\n",
         "tests/test_submit.py"
         "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
     ),
     Mutant(
         "adopts by a seed that is not echoed",
-        "_lookup.py",
+        "_submission/_recovery.py",
         "        return self._lost.seed is not None and"
         " self._inflight.seeds_are_echoed\n",
         "        return self._lost.seed is not None\n",
@@ -154,21 +154,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         "loses a place at the queue gate",
-        "_submit.py",
+        "_submission/_submitter.py",
         "                self._give_the_place_back(order)\n",
         "                pass\n",
         "tests/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
     Mutant(
         "takes the id of an earlier create",
-        "_not_ours.py",
+        "_submission/_foreign_response.py",
         "    if known.is_claimed:\n",
         "    if False:\n",
         "tests/real_time/test_shifted.py::test_an_id_that_is_claimed_is_no_acceptance",
     ),
     Mutant(
         "claims after the callback",
-        "_submit.py",
+        "_submission/_submitter.py",
         "                self._inflight.accepted(track.id, entry)\n"
         "                await self._tell"
         "(order, track, request_id=answer.request_id)\n",
@@ -179,7 +179,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "lets twins go at once",
-        "_one_by_one.py",
+        "_runtime/_keyed_lock.py",
         "            self._waiting[identity] = deque()\n            return\n",
         "            self._waiting[identity] = deque()\n            return\n"
         "        return\n",
@@ -188,35 +188,35 @@ MUTANTS: Final = (
     ),
     Mutant(
         "resends on ReadTimeout",
-        "_transport/_library.py",
+        "_http/_http_library.py",
         "            module.ConnectTimeout,\n",
         "            module.ConnectTimeout,\n            module.ReadTimeout,\n",
         "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
         "knows no pool of httpx2 that is full",
-        "_transport/_library.py",
+        "_http/_http_library.py",
         "            module.PoolTimeout,\n",
         "            httpx.PoolTimeout,\n",
         "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
         "takes all for sent of which no trace was seen to begin",
-        "_evidence.py",
+        "_http/_delivery.py",
         '        return "not_sent" if self.seen or proves_unsent',
         '        return "not_sent" if proves_unsent',
         "tests/test_transport.py::test_a_traced_failure_proves_by_what_left",
     ),
     Mutant(
         "does not hear that bytes leave",
-        "_evidence.py",
+        "_http/_delivery.py",
         "        self.left, self.opened = True, None\n",
         "        self.opened = None\n",
         "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),
     Mutant(
         "takes the request for a tunnel for the create",
-        "_evidence.py",
+        "_http/_delivery.py",
         '            if request is None or request.method != b"CONNECT":'
         "  # asks for a tunnel\n",
         "            if True:\n",
@@ -225,7 +225,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "lets an answer drip",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "            with anyio.CancelScope(deadline=trace.until):\n",
         "            with anyio.CancelScope():\n",
         "tests/test_connections.py"
@@ -233,7 +233,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "cuts connecting off before the library does",
-        "_evidence.py",
+        "_http/_delivery.py",
         "        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)\n",
         "        left = 2 * max(self.until - anyio.current_time(), 0.0)\n",
         "tests/test_cancelled_wire.py"
@@ -241,7 +241,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "does not retire what was cancelled while connecting",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        self.retire(lent)\n        if trace.opened",
         "        if trace.opened",
         "tests/test_cancelled_wire.py"
@@ -249,7 +249,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "retires at every cancellation",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "            if not trace.is_given_back:\n",
         "            if True:\n",
         "tests/test_cancelled_wire.py"
@@ -257,7 +257,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "retires at every time that is over",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "            if isinstance(error, TimeoutError) and not trace.left:\n",
         "            if not trace.left:\n",
         "tests/test_cancelled_wire.py"
@@ -265,7 +265,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "retires a client of the caller's",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        if not self.is_given:\n            old =",
         "        if True:\n            old =",
         "tests/test_cancelled_wire.py"
@@ -273,7 +273,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "closes what is retired under the requests that use it",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        over = [lent for lent in self._retired if not lent.users]\n",
         "        over = self._retired\n",
         "tests/test_cancelled_wire.py"
@@ -281,7 +281,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "never closes what is retired",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        if self._retired:\n            await self.close_retired()\n",
         "",
         "tests/test_cancelled_wire.py"
@@ -289,14 +289,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leaves open what a cancelled handshake opened",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "                await trace.opened.aclose()\n",
         "                pass\n",
         "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "keeps the place of a request that is cancelled",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "        finally:\n            place.give_back()\n",
         "        finally:\n            if lent and lent.users < 2:\n"
         "                place.give_back()\n",
@@ -305,7 +305,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "counts a request that waits for a place as sent",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "    except BaseException:\n        on_unsent()\n        raise\n",
         "    except BaseException:\n        raise\n",
         "tests/test_cancelled_wire.py"
@@ -313,14 +313,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "does not say that a cancelled request was not sent",
-        "_transport/_send.py",
+        "_http/_transport.py",
         '            if trace.evidence(tells=self.pool.is_traced) == "not_sent":\n',
         "            if False:\n",
         "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "lets reads take the places of creates",
-        "_transport/_concurrency.py",
+        "_http/_concurrency.py",
         "        if not call.repeatable:\n            return self.creates\n",
         "",
         "tests/test_places_on_the_wire.py"
@@ -328,7 +328,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "lets a client of httpx that was given close each connection",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        self.keeps_few: bool = self.is_given and library is HTTPX\n",
         "        self.keeps_few: bool = False\n",
         "tests/test_places_on_the_wire.py"
@@ -336,7 +336,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "does not shield a create from its first byte on",
-        "_shield.py",
+        "_runtime/_shielding.py",
         "        if self._part is not None:\n            self._part.shield = True\n",
         "        return\n",
         "tests/real_time/test_pool.py"
@@ -344,7 +344,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "forgets what a request uses as it closes",
-        "_transport/_pool.py",
+        "_http/_http_clients.py",
         "        self.is_closed = True\n        self.retire()\n"
         "        await self.close_retired()\n",
         "        self.is_closed = True\n        for lent in self._open:\n"
@@ -354,7 +354,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "keeps connections as long as servers do",
-        "_transport/_connecting.py",
+        "_http/_connection_config.py",
         "KEPT: Final = 4.0\n",
         "KEPT: Final = 5.0\n",
         "tests/test_connections.py"
@@ -362,14 +362,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "passes a proxy of the environment by",
-        "_transport/_connecting.py",
+        "_http/_connection_config.py",
         "        if self.proxy is None and environment.names_any",
         "        if False and environment.names_any",
         "tests/real_time/test_seen_calls.py::test_calls_go_through_the_proxy",
     ),
     Mutant(
         "makes the transport of its client beside the mocks",
-        "_transport/_connecting.py",
+        "_http/_connection_config.py",
         "        return new(**options)  # it makes its transport itself, as mocks"
         " expect\n",
         "        transport = httpx.AsyncHTTPTransport(**options)\n"
@@ -379,7 +379,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "shows the key in the frames of the HTTP library",
-        "_transport/_send.py",
+        "_http/_transport.py",
         "            forget_frames(cancelled)\n",
         "            pass\n",
         "tests/test_secrets_canary.py"

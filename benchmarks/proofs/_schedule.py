@@ -18,7 +18,8 @@ from trio._core import _run
 
 from benchmarks.proofs._books import Create, Log, balance, leftovers
 from benchmarks.proofs._libraries import Library, in_process
-from finetuning_async import AsyncClient, Generation, _account, _session
+from finetuning_async import AsyncClient, Generation
+from finetuning_async._session import _account_state, _session
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import jumping_backend
 
@@ -128,7 +129,7 @@ def play(seed: int, tally: Tally, library: Library = "httpx") -> None:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Let the client's own chance follow from a seed, and trio's order of tasks."""
-    places = [(_session, "rng"), (_account, "rng"), (_run, "_r")]
+    places = [(_session, "rng"), (_account_state, "rng"), (_run, "_r")]
     before = [vars(module)[name] for module, name in places]
     for module, name in places:
         vars(module)[name] = random.Random(seed)

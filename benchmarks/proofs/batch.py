@@ -28,9 +28,9 @@ import anyio
 import attrs
 
 from finetuning_async.batch import read_summary, release
-from finetuning_async.batch._lock import Folder
-from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.batch._folder import Folder
 from finetuning_async.emulator import Emulator, Fault, serve
+from finetuning_async.journal._sqlite_store import SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from finetuning_async import RateLimits
-from finetuning_async._store_exchange import LedgerStore
-from finetuning_async._store_words import PermitRequest, WaitingRequest
+from finetuning_async._coordination._exchange import LedgerStore
+from finetuning_async._coordination._exchange_messages import (
+    PermitRequest,
+    WaitingRequest,
+)
 from finetuning_async.redis._store import RedisStore
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.calls.server import GENERATION
-from finetuning_async import _parsing
-from finetuning_async._wire import Response
+from finetuning_async._api import _parsing
+from finetuning_async._api._messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable

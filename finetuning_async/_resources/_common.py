@@ -8,20 +8,31 @@ from urllib.parse import quote
 
 import attrs
 
-from finetuning_async import _checks, _parsing
-from finetuning_async._checks import whole_number
-from finetuning_async._defaults import READ_TIMEOUT as READ_TIMEOUT
+from finetuning_async._api import (
+    BulkFailure,
+    BulkResult,
+    Call,
+    Page,
+    parsing,
+    validation,
+    whole_number,
+)
+from finetuning_async._constants import READ_TIMEOUT as READ_TIMEOUT
 from finetuning_async._errors import (
     BadRequestError,
     FinetuningError,
     InvalidRequestError,
 )
-from finetuning_async._models import BulkFailure, BulkResult, Page
-from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-    from collections.abc import Generator as PlainGenerator
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Generator as PlainGenerator,
+        Iterable,
+        Sequence,
+    )
 
     from finetuning_async._session import Session
 
@@ -40,7 +51,7 @@ def segment(value: str, field: str) -> str:
         InvalidRequestError: It is no text, empty, too long, or holds characters that
             cannot be printed, such as half of a surrogate pair.
     """
-    problem = _checks.identifier(field, value)
+    problem = validation.identifier(field, value)
     if problem is not None:
         raise problem
     return quote(value, safe="")
@@ -99,7 +110,7 @@ def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str 
     if passed is None or passed < 0:
         raise InvalidRequestError("offset", offset, "a whole number, at least 0")
     for name, value in filters.items():
-        problem = _checks.characters(name, value, most=_checks.MOST_WORD)
+        problem = validation.characters(name, value, most=validation.MOST_WORD)
         if problem is not None:
             raise problem
     given = {name: value for name, value in filters.items() if value is not None}
@@ -181,5 +192,5 @@ class Bulk:
         try:
             answer = await session.ask(call, timeout, max_retries)
         except BadRequestError as error:
-            return _parsing.folded(error, ids)
-        return _parsing.bulk_result(answer, self.done, ids=ids)
+            return parsing.folded(error, ids)
+        return parsing.bulk_result(answer, self.done, ids=ids)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from finetuning_async import _parsing
-from finetuning_async._requests import GenerationRequest
+from finetuning_async._api import Call, GenerationRequest, parsing
 from finetuning_async._resources._common import (
     DEFAULT_PAGE,
     READ_TIMEOUT,
@@ -15,12 +14,11 @@ from finetuning_async._resources._common import (
     segment,
     unique_ids,
 )
-from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from finetuning_async._models import BulkResult, Generation, Page
+    from finetuning_async._api import BulkResult, Generation, Page
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown
 
@@ -149,7 +147,7 @@ class Generations:
         call = Call(
             method="GET", path=path, track_id=generation_id, shows=generation_id
         )
-        track = _parsing.generation(await session.ask(call, timeout, max_retries))
+        track = parsing.generation(await session.ask(call, timeout, max_retries))
         session.saw(track)
         return track
 
@@ -188,7 +186,7 @@ class Generations:
             )
             session = self._session()
             answer = await session.ask(call, timeout, max_retries)
-            page = _parsing.generation_page(answer, offset=start)
+            page = parsing.generation_page(answer, offset=start)
             session.account.inflight.listed(track.id for track in page.items)
             for track in page.items:
                 session.saw(track)

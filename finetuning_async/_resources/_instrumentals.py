@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from finetuning_async._requests import InstrumentalRequest
+from finetuning_async._api import InstrumentalRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._models import Generation
+    from finetuning_async._api import Generation
     from finetuning_async._session import Session
     from finetuning_async._types import OnUnknown
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finetuning_async import _parsing
+from finetuning_async._api import BulkResult, Call, Page, Playlist, parsing
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._models import BulkResult, Page, Playlist
 from finetuning_async._resources._common import (
     READ_TIMEOUT,
     Bulk,
@@ -17,7 +16,6 @@ from finetuning_async._resources._common import (
     segment,
     unique_ids,
 )
-from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,7 +54,7 @@ class Playlists:
 
         async def fetch(offset: int) -> Page[Playlist]:
             call = Call(method="GET", path="/v1/playlists")
-            found = _parsing.playlists(
+            found = parsing.playlists(
                 await self._session().ask(call, timeout, max_retries)
             )
             return Page(items=found, has_more=False, next_offset=offset + len(found))
@@ -86,7 +84,7 @@ class Playlists:
         answer = await self._session().ask(
             Call(method="GET", path=path, shows=playlist_id), timeout, max_retries
         )
-        return _parsing.playlist(answer)
+        return parsing.playlist(answer)
 
     async def add_tracks(
         self,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from finetuning_async import _parsing
-from finetuning_async._requests import SoundEffectRequest
+from finetuning_async._api import Call, SoundEffectRequest, parsing
 from finetuning_async._resources._common import (
     DEFAULT_PAGE,
     READ_TIMEOUT,
@@ -13,12 +12,11 @@ from finetuning_async._resources._common import (
     list_query,
     segment,
 )
-from finetuning_async._wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._models import Page, SoundEffect
+    from finetuning_async._api import Page, SoundEffect
     from finetuning_async._session import Session
 
 
@@ -108,7 +106,7 @@ class SoundEffects:
         call = Call(
             method="GET", path=path, track_id=sound_effect_id, shows=sound_effect_id
         )
-        effect = _parsing.sound_effect(await session.ask(call, timeout, max_retries))
+        effect = parsing.sound_effect(await session.ask(call, timeout, max_retries))
         session.saw(effect)
         return effect
 
@@ -144,7 +142,7 @@ class SoundEffects:
             )
             session = self._session()
             answer = await session.ask(call, timeout, max_retries)
-            page = _parsing.sound_effect_page(answer, offset=start)
+            page = parsing.sound_effect_page(answer, offset=start)
             for effect in page.items:
                 session.saw(effect)
             return page

@@ -23,22 +23,85 @@ It needs the extra ``batch`` (filelock). The modules, from the top down:
     _input, _outputs, _saving, _id3, _names, _lock   rows in, files out
 """
 
-from finetuning_async.batch._batch import Batch as Batch
-from finetuning_async.batch._batch import Results as Results
-from finetuning_async.batch._errors import BatchError as BatchError
-from finetuning_async.batch._errors import BatchInputError as BatchInputError
-from finetuning_async.batch._errors import BatchLockedError as BatchLockedError
-from finetuning_async.batch._errors import JournalError as JournalError
-from finetuning_async.batch._errors import StaleItemError as StaleItemError
-from finetuning_async.batch._input import read_rows as read_rows
-from finetuning_async.batch._item import BatchItem as BatchItem
-from finetuning_async.batch._manage import read_summary as read_summary
-from finetuning_async.batch._manage import release as release
-from finetuning_async.batch._manage import retry_failed as retry_failed
-from finetuning_async.batch._options import Options as Options
-from finetuning_async.batch._records import Row as Row
-from finetuning_async.batch._records import Summary as Summary
-from finetuning_async.batch._store import Added as Added
+from typing import TYPE_CHECKING
+
+from finetuning_async._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from finetuning_async.batch._admin import (
+        plan_failed as plan_failed,
+        plan_held as plan_held,
+        read_held as read_held,
+        read_summary as read_summary,
+        release as release,
+        retry_failed as retry_failed,
+    )
+    from finetuning_async.batch._batch import Batch as Batch, Results as Results
+    from finetuning_async.batch._binding import (
+        ACCOUNT as ACCOUNT,
+        check_account as check_account,
+    )
+    from finetuning_async.batch._client_access import queue_is_full as queue_is_full
+    from finetuning_async.batch._create_outcome import identity as identity
+    from finetuning_async.batch._existing import (
+        Existing as Existing,
+        refusal as refusal,
+    )
+    from finetuning_async.batch._folder import Folder as Folder
+    from finetuning_async.batch._input import (
+        Format as Format,
+        check_rows as check_rows,
+        read_rows as read_rows,
+    )
+    from finetuning_async.batch._item import BatchItem as BatchItem
+    from finetuning_async.batch._item_processor import Save as Save
+    from finetuning_async.batch._options import Options as Options
+    from finetuning_async.batch._worker import Worker as Worker, into as into
+    from finetuning_async.journal import (
+        Added as Added,
+        BatchError as BatchError,
+        BatchInputError as BatchInputError,
+        BatchLockedError as BatchLockedError,
+        JournalError as JournalError,
+        Row as Row,
+        StaleItemError as StaleItemError,
+        Summary as Summary,
+    )
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "._admin": (
+                "plan_failed",
+                "plan_held",
+                "read_held",
+                "read_summary",
+                "release",
+                "retry_failed",
+            ),
+            "._batch": ("Batch", "Results"),
+            "._binding": ("ACCOUNT", "check_account"),
+            "._client_access": ("queue_is_full",),
+            "._create_outcome": ("identity",),
+            "._existing": ("Existing", "refusal"),
+            "._folder": ("Folder",),
+            "._input": ("Format", "check_rows", "read_rows"),
+            "._item": ("BatchItem",),
+            "._item_processor": ("Save",),
+            "._options": ("Options",),
+            "._worker": ("Worker", "into"),
+            "..journal": (
+                "Added",
+                "BatchError",
+                "BatchInputError",
+                "BatchLockedError",
+                "JournalError",
+                "Row",
+                "StaleItemError",
+                "Summary",
+            ),
+        },
+    )
 
 __all__ = [
     "Added",

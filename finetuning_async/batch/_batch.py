@@ -10,25 +10,31 @@ from typing import TYPE_CHECKING, ParamSpec, Self
 import anyio
 
 from finetuning_async._errors import FinetuningError
-from finetuning_async._threads import in_thread
+from finetuning_async._runtime import in_thread
+from finetuning_async.batch._admin import plan_failed, plan_held
 from finetuning_async.batch._binding import ACCOUNT, bind, take_place
-from finetuning_async.batch._core import allows_http_webhook
-from finetuning_async.batch._desk import RunContext
-from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._client_access import allows_http_webhook
 from finetuning_async.batch._existing import Existing, check_tracks, refusal
+from finetuning_async.batch._folder import Folder
 from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._journal import Entry, step
-from finetuning_async.batch._ledger import Journal
-from finetuning_async.batch._lock import Folder
-from finetuning_async.batch._manage import plan_failed, plan_held
-from finetuning_async.batch._names import Taken
 from finetuning_async.batch._options import OnDoubt, OnExisting, Options
 from finetuning_async.batch._outputs import Outputs
-from finetuning_async.batch._records import Keys, NewItem, Request, Row
+from finetuning_async.batch._run_context import RunContext
 from finetuning_async.batch._runner import Runner
-from finetuning_async.batch._sqlite import SQLiteStore
-from finetuning_async.batch._store import named
+from finetuning_async.journal import (
+    BatchError,
+    Entry,
+    Journal,
+    Keys,
+    NewItem,
+    Request,
+    Row,
+    SQLiteStore,
+    Taken,
+    named,
+    step,
+)
 
 if TYPE_CHECKING:
     import os
@@ -38,8 +44,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._records import Summary
-    from finetuning_async.batch._store import Added
+    from finetuning_async.journal import Added, Summary
 
 logger = logging.getLogger("finetuning_async")
 

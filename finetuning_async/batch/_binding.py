@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from finetuning_async._errors import NotFoundError
-from finetuning_async.batch._core import session_of
-from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._client_access import session_of
+from finetuning_async.journal import BatchError
 
 if TYPE_CHECKING:
+    from finetuning_async._api import Account
     from finetuning_async._client import AsyncClient
-    from finetuning_async._models import Account
-    from finetuning_async.batch._journal import State
-    from finetuning_async.batch._ledger import Journal
-    from finetuning_async.batch._records import Item
-    from finetuning_async.batch._store import JournalStore
+    from finetuning_async.journal import Item, Journal, JournalStore, State
 
 ACCOUNT: Final = "account"
 PLACE: Final = "place"

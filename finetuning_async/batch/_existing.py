@@ -8,24 +8,21 @@ MP3 under its name, with no such line, that it was made.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from finetuning_async.batch._errors import BatchError
-from finetuning_async.batch._journal import Adopted
-from finetuning_async.batch._lock import FORMER, HOME
-from finetuning_async.batch._names import fold
+from finetuning_async.batch._folder import FORMER, HOME
+from finetuning_async.journal import Adopted, BatchError, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._lock import Folder
-    from finetuning_async.batch._records import Item, NewItem
+    from finetuning_async.batch._folder import Folder
+    from finetuning_async.journal import Item, NewItem
 
 PAGE_SIZE: Final = 99
 

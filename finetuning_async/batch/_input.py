@@ -14,8 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
-from finetuning_async.batch._errors import BatchInputError
-from finetuning_async.batch._records import FIELDS, REQUESTS, Row
+from finetuning_async.journal import FIELDS, REQUESTS, BatchInputError, Row
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from finetuning_async.batch._journal import State
-from finetuning_async.batch._records import Request
+from finetuning_async.journal import Request, State
 
 if TYPE_CHECKING:
-    from finetuning_async.batch._records import Item
+    from finetuning_async.journal import Item
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from finetuning_async.batch._reconcile import SETTLE
+from finetuning_async.batch._matching import SETTLE
 
 OnDoubt: TypeAlias = Literal["hold", "resubmit"]
 OnExisting: TypeAlias = Literal["refuse", "adopt", "anew"]

@@ -13,16 +13,16 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async._delivery import replace
+from finetuning_async._downloads import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from typing import TextIO
 
-    from finetuning_async._models import Generation
-    from finetuning_async.batch._lock import Folder
-    from finetuning_async.batch._records import Item
+    from finetuning_async._api import Generation
+    from finetuning_async.batch._folder import Folder
+    from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
 

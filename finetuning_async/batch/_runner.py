@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async._threads import in_thread
+from finetuning_async._runtime import in_thread
 from finetuning_async.batch._binding import bind
-from finetuning_async.batch._core import service_time
-from finetuning_async.batch._creating import Creator
-from finetuning_async.batch._doubting import Doubting, earliest
-from finetuning_async.batch._errors import BatchError
+from finetuning_async.batch._client_access import service_time
+from finetuning_async.batch._completion import Follower
+from finetuning_async.batch._creator import Creator
 from finetuning_async.batch._existing import Existing, check_tracks, refusal
-from finetuning_async.batch._following import Follower
-from finetuning_async.batch._journal import NEXT, Action, Missing, Restarted
+from finetuning_async.batch._reconcile_loop import Doubting, earliest
+from finetuning_async.journal import NEXT, Action, BatchError, Missing, Restarted
 
 if TYPE_CHECKING:
-    from finetuning_async.batch._desk import RunContext
-    from finetuning_async.batch._journal import Adopted
-    from finetuning_async.batch._records import Item
+    from finetuning_async.batch._run_context import RunContext
+    from finetuning_async.journal import Adopted, Item
 
 logger = logging.getLogger("finetuning_async")
 

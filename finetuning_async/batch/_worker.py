@@ -18,23 +18,21 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from finetuning_async._threads import in_thread
+from finetuning_async._runtime import in_thread
+from finetuning_async.batch._audio_files import fetch, place_for
 from finetuning_async.batch._binding import bind
-from finetuning_async.batch._errors import StaleItemError
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._journal import NEXT, Action
-from finetuning_async.batch._ledger import Journal
+from finetuning_async.batch._item_processor import ItemProcessor, WorkerContext
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._saving import fetch, place_for
-from finetuning_async.batch._settling import Settling
-from finetuning_async.batch._turn import ItemProcessor, WorkerContext
+from finetuning_async.batch._shared_reconciler import Settling
+from finetuning_async.journal import NEXT, Action, Journal, StaleItemError
 
 if TYPE_CHECKING:
     import os
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._store import JournalStore
-    from finetuning_async.batch._turn import Save
+    from finetuning_async.batch._item_processor import Save
+    from finetuning_async.journal import JournalStore
 
 logger = logging.getLogger("finetuning_async")
 

@@ -33,7 +33,7 @@ The modules, from the top down:
     _connect    a client for the service, or for an emulator inside this process
     _config     the settings on disk; _keys finds the key, _key_store keeps it
     _progress   what is said meanwhile; _bar is its form on a terminal
-    _run        the event loop; _leaving: what signals do, from the first line on
+    _run        the event loop; _interruption: what signals do, from the first line on
     _notes      what the library logs
     _options, _output, _destination    options, stdout and stderr, files to save to
 
@@ -57,13 +57,13 @@ def main() -> int:
         The exit code.
     """
     try:
-        from finetuning_async.cli import _leaving
+        from finetuning_async.cli import _interruption
     except KeyboardInterrupt:
         os._exit(130)
-    with _leaving.leaving_at_once(str):
+    with _interruption.leaving_at_once(str):
         import atexit
 
-        atexit.register(_leaving.let_it_end)
+        atexit.register(_interruption.let_it_end)
         return _start()
 
 
@@ -85,11 +85,11 @@ def _start() -> int:
 
 
 def _start_program() -> int:
-    from finetuning_async.cli import _leaving
+    from finetuning_async.cli import _interruption
     from finetuning_async.cli._options import Common  # needs click
     from finetuning_async.cli._program import program  # needs click
 
     common = Common()
-    with _leaving.leaving_at_once(lambda: common.if_interrupted):
+    with _interruption.leaving_at_once(lambda: common.if_interrupted):
         ended = program.main(prog_name="finetuning", standalone_mode=False, obj=common)
     return int(ended)

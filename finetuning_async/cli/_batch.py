@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from finetuning_async.cli._guard import DONE, FAILED, PARTLY
+from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._options import (
     Common,
     Number,
@@ -16,10 +16,7 @@ from finetuning_async.cli._options import (
     json_option,
     pass_common,
 )
-from finetuning_async.cli._output import print_fields, print_json, say, shown
-
-if TYPE_CHECKING:
-    from finetuning_async.batch import Summary
+from finetuning_async.cli._output import say, shown
 
 EPILOG = """\b
 Exit codes:
@@ -111,7 +108,7 @@ def run(common: Common, /, **options: Any) -> int:
 @common_options
 def status(folder: Path, as_json: bool) -> int:
     """Show where a batch stands; a runner may work meanwhile."""
-    from finetuning_async.batch._manage import read_held, read_summary  # an extra
+    from finetuning_async.batch import read_held, read_summary  # an extra
 
     summary = read_summary(folder)
     show(summary, as_json=as_json)
@@ -145,26 +142,3 @@ def release(folder: Path, names: tuple[str, ...]) -> None:
 
     count = plan(folder, names)
     say(f"{count} released; `finetuning batch run --out {folder}` makes them")
-
-
-def show(summary: Summary, *, as_json: bool) -> None:
-    """Print a batch in numbers on stdout."""
-    facts = summary.as_dict()
-    if as_json:
-        print_json(facts)
-    else:
-        print_fields(
-            {
-                name.replace("_", " "): n
-                for name, n in facts.items()
-                if n or name == "total"
-            }
-        )
-
-
-def exit_code(summary: Summary) -> int:
-    """What a batch in this state ends with."""
-    downloaded = summary.states["downloaded"]
-    if downloaded == summary.total:
-        return DONE
-    return PARTLY if downloaded or summary.in_doubt else FAILED

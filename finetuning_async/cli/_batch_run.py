@@ -14,19 +14,32 @@ import attrs
 
 from finetuning_async import AsyncClient, RateLimit, RateLimits
 from finetuning_async._secrets import ApiKey
-from finetuning_async.batch import Batch, BatchInputError, Options, read_rows
-from finetuning_async.batch._binding import ACCOUNT, check_account
-from finetuning_async.batch._existing import Existing, refusal
-from finetuning_async.batch._input import Format
-from finetuning_async.batch._lock import Folder
-from finetuning_async.batch._records import Keys
-from finetuning_async.batch._sqlite import SQLiteStore
-from finetuning_async.cli._batch import exit_code, show
+from finetuning_async.batch import (
+    ACCOUNT,
+    Batch,
+    BatchInputError,
+    Existing,
+    Folder,
+    Format,
+    Options,
+    check_account,
+    read_rows,
+    refusal,
+)
+from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import LiveView, View
 from finetuning_async.cli._config import base_url, on_loopback
-from finetuning_async.cli._guard import WRONG, Refused
+from finetuning_async.cli._error_exit import Refused
+from finetuning_async.cli._event_loop import (
+    BACKEND,
+    Interrupted,
+    alongside,
+    single,
+    stop_signals,
+)
+from finetuning_async.cli._exit_codes import WRONG
 from finetuning_async.cli._keys import find_key
-from finetuning_async.cli._notes import library_notes
+from finetuning_async.cli._log_output import library_notes
 from finetuning_async.cli._options import Common
 from finetuning_async.cli._output import (
     duration_text,
@@ -35,19 +48,13 @@ from finetuning_async.cli._output import (
     print_json,
     say,
 )
-from finetuning_async.cli._run import (
-    BACKEND,
-    Interrupted,
-    alongside,
-    single,
-    stop_signals,
-)
+from finetuning_async.journal import Keys, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from finetuning_async.batch import Row, Summary
-    from finetuning_async.batch._records import Item, NewItem
+    from finetuning_async.journal import Item, NewItem
 
 TRACK: Final = 60.0
 """Seconds that the last track is expected to take."""

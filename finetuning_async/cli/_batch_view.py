@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetuning_async.batch._core import queue_is_full
+from finetuning_async.batch import queue_is_full
 from finetuning_async.cli._output import duration_text, printable, say, screen, shown
 
 if TYPE_CHECKING:

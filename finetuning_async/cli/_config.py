@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from finetuning_async.cli._guard import Refused
+from finetuning_async.cli._error_exit import Refused
 
 if TYPE_CHECKING:
     from finetuning_async.cli._options import Common

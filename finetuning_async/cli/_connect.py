@@ -14,7 +14,7 @@ import click
 
 from finetuning_async._secrets import ApiKey
 from finetuning_async.cli._config import base_url
-from finetuning_async.cli._guard import Refused
+from finetuning_async.cli._error_exit import Refused
 from finetuning_async.cli._keys import find_key
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def ask(
         InvalidRequestError: The base URL is not one.
         FinetuningError: What the question raises.
     """
-    from finetuning_async.cli._run import run  # slow to import
+    from finetuning_async.cli._event_loop import run  # slow to import
 
     url = base_url(common).url
     used = find_key(common, url).key if key is None else key
@@ -74,7 +74,7 @@ async def connected(
 ) -> AsyncGenerator[AsyncClient]:
     """A client of the service."""
     from finetuning_async import AsyncClient  # slow to import
-    from finetuning_async.cli._notes import library_notes
+    from finetuning_async.cli._log_output import library_notes
 
     with library_notes(common):
         async with AsyncClient(
@@ -87,7 +87,7 @@ def rehearse(
     common: Common, speed: float, question: Callable[[AsyncClient], Awaitable[T]]
 ) -> T:
     """Ask an emulator inside this process; neither environment nor files are read."""
-    from finetuning_async.cli._run import run  # slow to import
+    from finetuning_async.cli._event_loop import run  # slow to import
 
     emulator = new_emulator(speed=speed, seed=secrets.randbits(31))
 
@@ -104,7 +104,7 @@ async def emulated(common: Common, emulator: Emulator) -> AsyncGenerator[AsyncCl
     import httpx  # slow to import
 
     from finetuning_async import AsyncClient  # slow to import
-    from finetuning_async.cli._notes import library_notes
+    from finetuning_async.cli._log_output import library_notes
 
     with library_notes(common):
         async with (

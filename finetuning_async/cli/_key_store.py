@@ -20,8 +20,8 @@ import click
 
 from finetuning_async._secrets import ApiKey
 from finetuning_async.cli._config import config_folder
-from finetuning_async.cli._guard import Refused
-from finetuning_async.cli._leaving import clearing
+from finetuning_async.cli._error_exit import Refused
+from finetuning_async.cli._interruption import clearing
 from finetuning_async.cli._output import say
 
 if TYPE_CHECKING:

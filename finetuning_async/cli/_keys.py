@@ -18,8 +18,8 @@ from finetuning_async._secrets import (
 )
 from finetuning_async.cli import _key_store
 from finetuning_async.cli._config import on_loopback
-from finetuning_async.cli._guard import Refused
-from finetuning_async.cli._leaving import clearing
+from finetuning_async.cli._error_exit import Refused
+from finetuning_async.cli._interruption import clearing
 from finetuning_async.cli._output import is_terminal
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async._rate_codes import budget_of
-from finetuning_async._shown import shown
-from finetuning_async.cli._guard import FAILED, WRONG
+from finetuning_async._secrets import shown
+from finetuning_async.cli._exit_codes import FAILED, WRONG
 
 FLAGS: Final = {
     "tags": "TAGS",

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from finetuning_async._secrets import mask_query
-from finetuning_async._shown import is_plain
-from finetuning_async._shown import shown as shown
+from finetuning_async._secrets import is_plain, mask_query, shown as shown
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from finetuning_async._version import __version__
-from finetuning_async.cli._guard import guarded, leaving_reader
+from finetuning_async.cli._error_exit import guarded, leaving_reader
 from finetuning_async.cli._options import Common, common_options
 
 if TYPE_CHECKING:

@@ -8,13 +8,10 @@ Bar      (in `_bar`) the same on a terminal, with a bar meanwhile
 from __future__ import annotations
 
 import math
-import os
-import sys
 from typing import TYPE_CHECKING, Final, Self
 
 from finetuning_async.cli._output import (
     duration_text,
-    is_terminal,
     say,
     shown,
     size_text,
@@ -24,8 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from finetuning_async._models import Generation, SoundEffect
-    from finetuning_async.cli._options import Common
+    from finetuning_async._api import Generation, SoundEffect
 
 _AT_TYPICAL: Final = 0.8
 """How full the bar is when the typical time is over."""
@@ -134,18 +130,3 @@ def _left(track: Generation | SoundEffect) -> str:
         return "" if left is None else f" · {left} more today"
     left = getattr(track, "credits_remaining", None)
     return "" if left is None else f" · {left} credits left"
-
-
-def progress(common: Common, *, doing: str, expected: float | None = None) -> Silent:
-    """The right form for this run; arguments as for `Silent`."""
-    if common.quiet:
-        return Silent()
-    if common.verbose or not _has_terminal():
-        return Lines(expected, doing)
-    from finetuning_async.cli._bar import Bar  # rich is slow to import
-
-    return Bar(expected, doing, no_color=common.no_color)
-
-
-def _has_terminal() -> bool:
-    return is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from finetuning_async import GenerationRequest
-from finetuning_async._file_names import default_file_name
+from finetuning_async._downloads import default_file_name
 from finetuning_async.demo._studio import Studio
 from finetuning_async.fastapi import add_exception_handlers, client_lifespan
 

@@ -69,6 +69,7 @@ except ImportError as _missing:
 
 from finetuning_async.emulator._emulator import Emulator
 from finetuning_async.emulator._faults import Action, Fault
+from finetuning_async.emulator._rate_limiters import WindowKind
 from finetuning_async.emulator._records import (
     Account,
     Job,
@@ -80,7 +81,6 @@ from finetuning_async.emulator._records import (
 )
 from finetuning_async.emulator._serve import serve
 from finetuning_async.emulator._settings import EmulatorSettings
-from finetuning_async.emulator._windows import WindowKind
 
 __all__ = [
     "Account",

@@ -9,9 +9,9 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from finetuning_async.emulator import _effects, _generations, _media, _playlists
+from finetuning_async.emulator import _generations, _media, _playlists, _sound_effects
 from finetuning_async.emulator._errors import ApiError, refusal
-from finetuning_async.emulator._front import MEDIA_PREFIX
+from finetuning_async.emulator._middleware import MEDIA_PREFIX
 from finetuning_async.emulator._service import Call, Reply
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def build_app(service: Service) -> Starlette:
             route("POST", "/v1/generations/bulk-delete", g.bulk_delete, "reads"),
             route("GET", "/v1/generations/{id}", g.get_generation, "reads"),
             route("POST", "/v1/instrumental", g.create_instrumental, other),
-            route("POST", "/v1/sound-effects", _effects.create, other),
-            route("GET", "/v1/sound-effects", _effects.list_effects, "reads"),
-            route("GET", "/v1/sound-effects/{id}", _effects.get, "reads"),
+            route("POST", "/v1/sound-effects", _sound_effects.create, other),
+            route("GET", "/v1/sound-effects", _sound_effects.list_effects, "reads"),
+            route("GET", "/v1/sound-effects/{id}", _sound_effects.get, "reads"),
             route("GET", "/v1/playlists", _playlists.list_playlists, "reads"),
             route("GET", "/v1/playlists/{id}", _playlists.get, "reads"),
             route("POST", tracks, _playlists.add, "reads"),

@@ -6,7 +6,7 @@ import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from finetuning_async.emulator import _mp3, _music
+from finetuning_async.emulator import _mp3, _synthesizer
 from finetuning_async.emulator._validation import KEYS, SCALES
 
 if TYPE_CHECKING:
@@ -52,19 +52,19 @@ def _recipe(job: Job) -> Hashable:
     return (job.kind, name, *job.parameters.items())
 
 
-def _samples(job: Job) -> _music.Samples:
+def _samples(job: Job) -> _synthesizer.Samples:
     if job.kind == "effect":
-        return _music.render_effect(job.parameters["duration"], job.prompt)
-    return _music.render(_score(job))
+        return _synthesizer.render_effect(job.parameters["duration"], job.prompt)
+    return _synthesizer.render(_score(job))
 
 
-def _score(job: Job) -> _music.Score:
+def _score(job: Job) -> _synthesizer.Score:
     """What a track plays; an instrumental's tempo and key follow from its seed."""
     wish = job.parameters
     rng = random.Random(wish["seed"])  # noqa: S311 - must repeat, need not be secret
     key, scale = rng.choice(KEYS), rng.choice(SCALES)
     key, _, scale = wish.get("keyscale", f"{key} {scale}").partition(" ")
-    return _music.Score(
+    return _synthesizer.Score(
         seconds=wish["duration"],
         bpm=wish.get("bpm", rng.randint(70, 140)),
         beats=wish.get("timesignature", 4),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from finetuning_async.emulator._app import build_app
-from finetuning_async.emulator._front import Front
+from finetuning_async.emulator._middleware import Front
 from finetuning_async.emulator._records import Playlist
 from finetuning_async.emulator._service import API_KEY, Service
 from finetuning_async.emulator._settings import EmulatorSettings
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import httpx
     from anyio.abc import TaskGroup
 
-    from finetuning_async.emulator._exchange import Exchange
     from finetuning_async.emulator._faults import Fault
+    from finetuning_async.emulator._in_process import Exchange
     from finetuning_async.emulator._records import (
         Account,
         Job,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async.emulator import _bodies, _validation
+from finetuning_async.emulator import _payloads, _validation
 from finetuning_async.emulator._audio import file_size
 from finetuning_async.emulator._errors import refusal
 from finetuning_async.emulator._service import Reply
@@ -21,7 +21,7 @@ NOT_YOURS = "Track not found or not owned by you"
 def me(service: Service, call: Call, account: Account) -> Reply:
     """``GET /v1/me``."""
     service.roll_month(account, call.now)
-    return Reply(_bodies.me(account))
+    return Reply(_payloads.me(account))
 
 
 def create(service: Service, call: Call, account: Account) -> Reply:
@@ -59,7 +59,7 @@ def list_generations(service: Service, call: Call, account: Account) -> Reply:
     ]
     found = listed(jobs, call, account)
     return page(
-        "generations", found, call, lambda j: _bodies.row(j, service.wall, call.now)
+        "generations", found, call, lambda j: _payloads.row(j, service.wall, call.now)
     )
 
 
@@ -69,7 +69,7 @@ def get_generation(service: Service, call: Call, account: Account) -> Reply:
     if job is None or job.owner is not account or job.kind == "effect":
         raise refusal("NOT_FOUND")
     size = file_size(service.settings, job)
-    return Reply(_bodies.detail(job, service.wall, call.now, size))
+    return Reply(_payloads.detail(job, service.wall, call.now, size))
 
 
 def bulk_delete(service: Service, call: Call, account: Account) -> Reply:
@@ -158,4 +158,4 @@ def _start(
         prompt = f"{prompt}, studio quality"
     job = service.start(call, account, kind, prompt, parameters, webhook)
     service.charge(call, job)
-    return Reply(_bodies.created(job, service.wall, call.now), 202)
+    return Reply(_payloads.created(job, service.wall, call.now), 202)

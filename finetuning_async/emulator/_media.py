@@ -11,7 +11,7 @@ import anyio.to_thread
 from starlette.responses import Response
 
 from finetuning_async.emulator._audio import AudioStore
-from finetuning_async.emulator._front import extension
+from finetuning_async.emulator._middleware import extension
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async.emulator import _bodies, _validation
+from finetuning_async.emulator import _payloads, _validation
 from finetuning_async.emulator._errors import ApiError, invalid, refusal
 from finetuning_async.emulator._service import Reply
 
@@ -32,7 +32,7 @@ def list_playlists(service: Service, call: Call, account: Account) -> Reply:
     """``GET /v1/playlists``: all of them, no paging."""
     del call
     own = [p for p in service.playlists.values() if p.owner is account]
-    return Reply({"playlists": [_bodies.playlist(p, service.wall) for p in own]})
+    return Reply({"playlists": [_payloads.playlist(p, service.wall) for p in own]})
 
 
 def get(service: Service, call: Call, account: Account) -> Reply:
@@ -40,9 +40,9 @@ def get(service: Service, call: Call, account: Account) -> Reply:
     entry = service.playlists.get(call.path["id"])
     if entry is None or not (entry.is_public or entry.owner is account):
         raise refusal("NOT_FOUND")
-    tracks = [_bodies.playlist_track(t, service.wall, call.now) for t in entry.tracks]
+    tracks = [_payloads.playlist_track(t, service.wall, call.now) for t in entry.tracks]
     owned = {"isOwner": entry.owner is account, "tracks": tracks}
-    return Reply(_bodies.playlist(entry, service.wall) | owned)
+    return Reply(_payloads.playlist(entry, service.wall) | owned)
 
 
 def add(service: Service, call: Call, account: Account) -> Reply:

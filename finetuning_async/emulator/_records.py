@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from finetuning_async.emulator._faults import Fault
-    from finetuning_async.emulator._windows import Window
+    from finetuning_async.emulator._rate_limiters import Window
 
 Bucket = Literal["creates", "reads"]
 Kind = Literal["music", "instrumental", "effect"]

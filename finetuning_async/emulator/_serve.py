@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
 
     from finetuning_async.emulator._emulator import Emulator
-    from finetuning_async.emulator._front import Receive, Send
+    from finetuning_async.emulator._middleware import Receive, Send
 
     Address = tuple[str, int]
 

@@ -19,6 +19,7 @@ import attrs
 from finetuning_async.emulator._clock import WallClock
 from finetuning_async.emulator._errors import ApiError, refusal
 from finetuning_async.emulator._faults import FaultBook
+from finetuning_async.emulator._rate_limiters import make_window
 from finetuning_async.emulator._records import (
     Account,
     Bucket,
@@ -29,14 +30,13 @@ from finetuning_async.emulator._records import (
     RequestRecord,
     WebhookRecord,
 )
-from finetuning_async.emulator._windows import make_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from finetuning_async.emulator._rate_limiters import Window
     from finetuning_async.emulator._records import RateLimit
     from finetuning_async.emulator._settings import EmulatorSettings
-    from finetuning_async.emulator._windows import Window
 
 API_KEY = "ft_live_facadefacadefacadefacadefacadefa"
 TIERS_WITH_API = ("pro", "lifetime")

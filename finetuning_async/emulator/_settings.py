@@ -16,7 +16,7 @@ from attrs.validators import ge, gt, in_, le
 from finetuning_async.emulator._records import RateLimit, RateLimits
 
 if TYPE_CHECKING:
-    from finetuning_async.emulator._windows import WindowKind
+    from finetuning_async.emulator._rate_limiters import WindowKind
 
 RetryAfterPlace = Literal["both", "header", "body", "none"]
 WebhookSender = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]

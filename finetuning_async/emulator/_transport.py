@@ -10,27 +10,41 @@ connection pool: every request is traced as one on a new connection.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 
-from finetuning_async.emulator._exchange import Exchange
+from finetuning_async.emulator._in_process import Exchange
 from finetuning_async.emulator._validation import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from finetuning_async.emulator._emulator import Emulator
+    from finetuning_async.emulator._faults import Fault
+
 
 _Outcome = dict[str, Any]
+
+
+class Host(Protocol):
+    """What answers: an `Emulator`."""
+
+    base_url: str
+    media_url: str
+
+    def fault_at_connect(self, method: str, path: str) -> Fault | None:
+        """The fault that keeps a connection from being made, if one strikes."""
+
+    def start_exchange(self, scope: dict[str, Any], exchange: Exchange) -> None:
+        """Handle one request, beside the caller."""
 
 
 class EmulatorTransport(httpx.AsyncBaseTransport):
     """Carries requests for the API's and the media host to an `Emulator`."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Host) -> None:
         self._emulator = emulator
         urls = (emulator.base_url, emulator.media_url)
         self._hosts = {urlsplit(url).hostname for url in urls}

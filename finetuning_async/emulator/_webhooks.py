@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from finetuning_async.emulator import _bodies
+from finetuning_async.emulator import _payloads
 from finetuning_async.emulator._records import WebhookRecord
 from finetuning_async.emulator._transport import post
 
@@ -33,7 +33,7 @@ async def deliver(service: Service, job: Job) -> None:
     await anyio.sleep_until(job.ends_at)
     if job.deleted:
         return
-    body = json.dumps(_bodies.webhook(job, service.wall)).encode()
+    body = json.dumps(_payloads.webhook(job, service.wall)).encode()
     record = WebhookRecord(anyio.current_time(), job.webhook, body)
     service.webhooks.append(record)
     with anyio.move_on_after(service.settings.webhook_timeout):

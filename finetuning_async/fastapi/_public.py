@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.encoders import ENCODERS_BY_TYPE
 
-from finetuning_async import _models
+from finetuning_async._api import models
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from finetuning_async._models import Generation, SoundEffect
+    from finetuning_async._api import Generation, SoundEffect
 
 
 def _refuse(model: Any) -> Any:
     return model.__get_pydantic_core_schema__(type(model), None)  # it raises
 
 
-for _model in vars(_models).values():
+for _model in vars(models).values():
     if hasattr(_model, "__get_pydantic_core_schema__"):
         # Returned without an annotation, one gets here, and the same clear error.
         ENCODERS_BY_TYPE[_model] = _refuse

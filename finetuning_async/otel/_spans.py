@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from finetuning_async._event_hook import Operation
     from finetuning_async._events import Event
-    from finetuning_async._hook import Operation
 
 NOTED: Final = {
     RetryScheduled: "finetuning.retry_scheduled",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
 
-from finetuning_async._hook import TakesOperations
+from finetuning_async._event_hook import TakesOperations
 from finetuning_async._version import __version__
 from finetuning_async.otel._metrics import Metrics
 from finetuning_async.otel._spans import Spans
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from finetuning_async._event_hook import Operation
     from finetuning_async._events import Event
-    from finetuning_async._hook import Operation
 
 SCOPE = "finetuning_async"
 

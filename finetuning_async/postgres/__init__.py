@@ -29,6 +29,23 @@ except ImportError as _missing:
     )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
-from finetuning_async.postgres._limiter import PostgresRateLimiter
+from typing import TYPE_CHECKING
+
+from finetuning_async._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from finetuning_async.postgres._journal_store import PostgresStore as PostgresStore
+    from finetuning_async.postgres._limiter import (
+        PostgresRateLimiter as PostgresRateLimiter,
+        check_conninfo as check_conninfo,
+    )
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "._journal_store": ("PostgresStore",),
+            "._limiter": ("PostgresRateLimiter", "check_conninfo"),
+        },
+    )
 
 __all__ = ["PostgresRateLimiter"]

@@ -9,8 +9,8 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from finetuning_async._coordination import TIMEOUT, StoreLimiter
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.postgres._store import PostgresStore
 
 READABLE: Final = (

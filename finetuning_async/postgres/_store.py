@@ -20,12 +20,12 @@ import anyio.lowlevel
 import anyio.to_thread
 import psycopg
 
-from finetuning_async._threads import clock_jumps
+from finetuning_async._runtime import clock_jumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async._store_protocol import Step
+    from finetuning_async._coordination import Step
 
 T = TypeVar("T")
 

@@ -50,8 +50,7 @@ except ImportError as _missing:
     )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
-from finetuning_async.batch._turn import Save as Save
-from finetuning_async.batch._worker import into as into
+from finetuning_async.batch import Save as Save, into as into
 from finetuning_async.procrastinate._batches import Batches as Batches
 
 __all__ = ["Batches", "Save", "into"]

@@ -6,13 +6,17 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from finetuning_async._threads import in_thread
-from finetuning_async.batch import BatchItem, Options, Row
-from finetuning_async.batch._input import check_rows
-from finetuning_async.batch._manage import plan_failed, plan_held
-from finetuning_async.batch._postgres import PostgresStore
-from finetuning_async.batch._records import Keys
-from finetuning_async.postgres._limiter import check_conninfo
+from finetuning_async._runtime import in_thread
+from finetuning_async.batch import (
+    BatchItem,
+    Options,
+    Row,
+    check_rows,
+    plan_failed,
+    plan_held,
+)
+from finetuning_async.journal import Keys
+from finetuning_async.postgres import PostgresStore, check_conninfo
 from finetuning_async.procrastinate._tasks import Tasks
 
 if TYPE_CHECKING:
@@ -21,10 +25,8 @@ if TYPE_CHECKING:
     from procrastinate import App
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch import Added, Summary
-    from finetuning_async.batch._journal import State
-    from finetuning_async.batch._records import Request
-    from finetuning_async.batch._turn import Save
+    from finetuning_async.batch import Added, Save, Summary
+    from finetuning_async.journal import Request, State
 
 _BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 

@@ -10,14 +10,13 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
-from finetuning_async.batch import JournalError
-from finetuning_async.batch._fates import identity
+from finetuning_async.batch import JournalError, identity
 
 if TYPE_CHECKING:
     import psycopg
 
-    from finetuning_async.batch._postgres import PostgresStore
-    from finetuning_async.batch._records import Item
+    from finetuning_async.journal import Item
+    from finetuning_async.postgres import PostgresStore
 
 PLANNED_AT_ONCE: Final = 1000
 """Items without a job that are given one at a time."""

@@ -17,8 +17,8 @@ from procrastinate.retry import BaseRetryStrategy, RetryDecision
 from sniffio import current_async_library
 
 from finetuning_async._errors import FinetuningError
-from finetuning_async._threads import in_thread
-from finetuning_async.batch._worker import Worker
+from finetuning_async._runtime import in_thread
+from finetuning_async.batch import Worker
 from finetuning_async.procrastinate._jobs import Jobs
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from procrastinate import App
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch import Options
-    from finetuning_async.batch._postgres import PostgresStore
-    from finetuning_async.batch._turn import Save
+    from finetuning_async.batch import Options, Save
+    from finetuning_async.postgres import PostgresStore
 
 logger = logging.getLogger("finetuning_async")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from anyio.lowlevel import current_token
 from sniffio import current_async_library
 
+from finetuning_async._coordination import TIMEOUT, StoreLimiter
 from finetuning_async._errors import FinetuningError, InvalidRequestError
-from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.redis._store import RedisStore
 
 try:

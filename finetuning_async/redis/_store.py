@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from finetuning_async._store_protocol import Step
+    from finetuning_async._coordination import Step
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetuning_async._coordination import TIMEOUT, StoreLimiter
 from finetuning_async._errors import InvalidRequestError
-from finetuning_async._store_limiter import TIMEOUT, StoreLimiter
 from finetuning_async.shared._clock import SystemClock
-from finetuning_async.shared._file import FileStore
+from finetuning_async.shared._store import FileStore
 
 if TYPE_CHECKING:
     from finetuning_async.shared._clock import Clock

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from finetuning_async import _parsing
-from finetuning_async._errors import (
-    APIResponseError,
-    WebhookVerificationError,
-)
+from finetuning_async._api import parsing
+from finetuning_async._errors import APIResponseError, WebhookVerificationError
 from finetuning_async.webhooks._access_log import hide_tokens
 from finetuning_async.webhooks._asgi import BadBodyError, lifespan, read_body, respond
 from finetuning_async.webhooks._tokens import (
@@ -32,8 +29,8 @@ from finetuning_async.webhooks._tokens import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._client import AsyncClient
-    from finetuning_async._models import Generation, SoundEffect
     from finetuning_async.webhooks._asgi import Receive, Scope, Send
 
 logger = logging.getLogger("finetuning_async")
@@ -66,8 +63,8 @@ class WebhookReceiver:
     the framework answers a redirect by itself, and the receiver hears nothing.
 
     It answers a wrong token with an empty 404, a right one with 204 before anything
-    else is done. It asks the service nothing: it calls `AsyncClient.mark_changed`, and the
-    poll loop looks at the track within the shared read budget. Whatever is lost is
+    else is done. It asks the service nothing: it calls `AsyncClient.mark_changed`, and
+    the poll loop looks at the track within the shared read budget. Whatever is lost is
     found by polling.
 
     Any worker process knows the tokens of all that have the same secrets. A delivery
@@ -174,7 +171,7 @@ class WebhookReceiver:
         """
         nonce = self.verify(query)
         del query  # a traceback may show the locals of this frame
-        track = _parsing.webhook_payload(_json(body))
+        track = parsing.webhook_payload(_json(body))
         self._notice(nonce, track.id)
         return track
 
@@ -205,7 +202,7 @@ class WebhookReceiver:
             await respond(send, 405, (b"allow", b"POST"))
             return
         try:
-            track_id = _parsing.webhook_payload(await self._body(scope, receive)).id
+            track_id = parsing.webhook_payload(await self._body(scope, receive)).id
         except BadBodyError as bad:
             await respond(send, bad.status)
             return

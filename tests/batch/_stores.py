@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from finetuning_async.batch._postgres import PostgresStore
-from finetuning_async.batch._sqlite import SQLiteStore
-from finetuning_async.batch._store import JournalStore, MemoryStore
+from finetuning_async.journal._sqlite_store import SQLiteStore
+from finetuning_async.journal._store import JournalStore, MemoryStore
+from finetuning_async.postgres._journal_store import PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

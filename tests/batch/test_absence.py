@@ -14,9 +14,9 @@ import pytest
 from benchmarks.proofs._strange import FIELDS, HOUR, Oddities, StrangeLists
 from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimits
 from finetuning_async.batch import Batch, Options
-from finetuning_async.batch._store import MemoryStore
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._store import MemoryStore
 from tests.batch.test_worker import drive, filled, songs
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning_async.batch import _lock
-from finetuning_async.batch._lock import Folder
-from finetuning_async.cli import _batch_run, _run
-from finetuning_async.cli._guard import PARTLY
+from finetuning_async.batch import _folder
+from finetuning_async.batch._folder import Folder
+from finetuning_async.cli import _batch_run, _event_loop
+from finetuning_async.cli._exit_codes import PARTLY
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
@@ -65,7 +65,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         "backend_options": {"loop_factory": JumpingEventLoop},
     }
     monkeypatch.setattr(_batch_run, "BACKEND", backend)
-    monkeypatch.setattr(_run, "BACKEND", backend)
+    monkeypatch.setattr(_event_loop, "BACKEND", backend)
     monkeypatch.setenv("FINETUNING_API_KEY", "ft_live_" + "0" * 32)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -218,7 +218,7 @@ def test_a_network_file_system_is_told(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(_lock, "_mounts", lambda: "server:/x / nfs4 rw 0 0\n")
+    monkeypatch.setattr(_folder, "_mounts", lambda: "server:/x / nfs4 rw 0 0\n")
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     assert "network file system (nfs4)" in caplog.text
 

@@ -8,8 +8,8 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch
-from finetuning_async.batch._sqlite import SQLiteStore
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.testing import jumping_backend
 from tests._world import emulated
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from finetuning_async import AsyncClient
-    from finetuning_async.batch._journal import Entry
-    from finetuning_async.batch._records import Item
+    from finetuning_async.journal._records import Item
+    from finetuning_async.journal._state_machine import Entry
 
 ITEMS = 3
 COMMITS = 4 * ITEMS - 1

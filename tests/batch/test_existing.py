@@ -12,7 +12,7 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, BatchError, Row, read_summary
-from finetuning_async.batch._lock import HOME
+from finetuning_async.batch._folder import HOME
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
 from tests._world import emulated

@@ -6,8 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import BatchInputError, Row, read_rows

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from hypothesis import Phase, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -24,9 +23,17 @@ from hypothesis.stateful import (
 )
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch._balance import Balance, Reading
-from finetuning_async.batch._doubts import doubt_of
-from finetuning_async.batch._journal import (
+from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._matching import (
+    SETTLE,
+    AbsenceEvidence,
+    ListedRow,
+    match,
+    verdict,
+)
+from finetuning_async.batch._reconciler import doubt_of
+from finetuning_async.journal._records import Item, Keys, Row
+from finetuning_async.journal._state_machine import (
     Absent,
     Accepted,
     Ended,
@@ -41,20 +48,12 @@ from finetuning_async.batch._journal import (
     Sending,
     step,
 )
-from finetuning_async.batch._reconcile import (
-    SETTLE,
-    AbsenceEvidence,
-    ListedRow,
-    match,
-    verdict,
-)
-from finetuning_async.batch._records import Item, Keys, Row
 from tests.batch._stores import POSTGRES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async.batch._store import JournalStore
+    from finetuning_async.journal._store import JournalStore
 
 LATEST = SETTLE - 10
 """Seconds after which the model service commits nothing any more."""

@@ -20,9 +20,9 @@ from finetuning_async.batch import (
     read_summary,
     retry_failed,
 )
-from finetuning_async.batch._lock import FORMER, HOME
-from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.batch._folder import FORMER, HOME
 from finetuning_async.emulator import Emulator
+from finetuning_async.journal._sqlite_store import SQLiteStore
 from tests._world import emulated
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import httpx
 from benchmarks.batch import pace
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, Row
-from finetuning_async.batch._lock import HOME
-from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.batch._folder import HOME
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._sqlite_store import SQLiteStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,15 +8,25 @@ from pathlib import Path
 
 import mutagen
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from mutagen.id3 import ID3
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import JournalError, Row
-from finetuning_async.batch._balance import Balance, Reading
+from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._folder import network_kind
 from finetuning_async.batch._id3 import music_frames, with_tags
-from finetuning_async.batch._journal import (
+from finetuning_async.batch._matching import (
+    AbsenceEvidence,
+    Doubt,
+    ListedRow,
+    match,
+    near,
+    verdict,
+)
+from finetuning_async.journal._file_names import Taken, file_name
+from finetuning_async.journal._records import Keys
+from finetuning_async.journal._state_machine import (
     Accepted,
     Action,
     Adopted,
@@ -25,17 +35,6 @@ from finetuning_async.batch._journal import (
     Sending,
     step,
 )
-from finetuning_async.batch._lock import network_kind
-from finetuning_async.batch._names import Taken, file_name
-from finetuning_async.batch._reconcile import (
-    AbsenceEvidence,
-    Doubt,
-    ListedRow,
-    match,
-    near,
-    verdict,
-)
-from finetuning_async.batch._records import Keys
 
 
 def doubt(seq: int = 1, **values: object) -> Doubt:

@@ -15,17 +15,17 @@ import pytest
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
-from finetuning_async.batch._journal import Entry, State
-from finetuning_async.batch._postgres import PostgresStore
-from finetuning_async.batch._records import Item, Keys, NewItem, Request
-from finetuning_async.batch._sqlite import VERSION, SQLiteStore
+from finetuning_async.journal._records import Item, Keys, NewItem, Request
+from finetuning_async.journal._sqlite_store import VERSION, SQLiteStore
+from finetuning_async.journal._state_machine import Entry, State
+from finetuning_async.postgres._journal_store import PostgresStore
 from tests.batch._stores import STORES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from finetuning_async.batch._store import JournalStore
+    from finetuning_async.journal._store import JournalStore
 
 
 @pytest.fixture(params=STORES)
@@ -261,8 +261,8 @@ def test_every_commit_survives_a_kill(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from finetuning_async.batch._journal import Entry, State
-from finetuning_async.batch._sqlite import SQLiteStore
+from finetuning_async.journal._state_machine import Entry, State
+from finetuning_async.journal._sqlite_store import SQLiteStore
 from tests.batch.test_stores import items
 store = SQLiteStore(Path({str(tmp_path / "j.db")!r}))
 store.add(items(3))

@@ -11,11 +11,11 @@ import pytest
 
 from finetuning_async import AuthenticationError, GenerationRequest
 from finetuning_async.batch import BatchItem, Options, Row
-from finetuning_async.batch._journal import Released, step
-from finetuning_async.batch._records import Keys
-from finetuning_async.batch._store import JournalStore, MemoryStore
 from finetuning_async.batch._worker import Worker, into
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._records import Keys
+from finetuning_async.journal._state_machine import Released, step
+from finetuning_async.journal._store import JournalStore, MemoryStore
 from tests._world import emulated
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Row
-from finetuning_async.batch._journal import Released, step
-from finetuning_async.batch._records import Keys
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._records import Keys
+from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
 from tests._world import emulated
 from tests.batch._stores import POSTGRES, opener
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from finetuning_async import AsyncClient
-    from finetuning_async.batch._journal import Entry
-    from finetuning_async.batch._records import Item
-    from finetuning_async.batch._store import JournalStore
+    from finetuning_async.journal._records import Item
+    from finetuning_async.journal._state_machine import Entry
+    from finetuning_async.journal._store import JournalStore
 
 ITEMS = 2
 COMMITS = 4 * ITEMS - 1

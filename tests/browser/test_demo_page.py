@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async.emulator._bodies import FAILURE
+from finetuning_async.emulator._payloads import FAILURE
 from tests.browser.conftest import demo
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import finetuning_async
-from finetuning_async.cli import _connect, _run
+from finetuning_async.cli import _connect, _event_loop
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator
 from finetuning_async.testing import JumpingEventLoop
@@ -133,7 +133,7 @@ class LastingEmulator(Emulator):
             async with self:
                 return self.add_playlist(name, public=public)
 
-        return anyio.run(main, **_run.BACKEND)
+        return anyio.run(main, **_event_loop.BACKEND)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def finetuning(
     loop_log = logging.getLogger("asyncio")
     level = loop_log.level
     options = {"loop_factory": LastingClock()}
-    monkeypatch.setitem(_run.BACKEND, "backend_options", options)
+    monkeypatch.setitem(_event_loop.BACKEND, "backend_options", options)
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async.cli._guard import FAILED, PARTLY
+from finetuning_async.cli._exit_codes import FAILED, PARTLY
 from finetuning_async.cli.commands import delete
 
 if TYPE_CHECKING:

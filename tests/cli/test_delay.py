@@ -13,8 +13,8 @@ from finetuning_async._events import (
     RequestSent,
     SubmissionUnknown,
 )
-from finetuning_async.cli import _delay
-from finetuning_async.cli._delay import Delay
+from finetuning_async.cli import _delay_notice
+from finetuning_async.cli._delay_notice import Delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,19 +56,19 @@ def failed(reason: str) -> RequestFailed:
 
 def test_each_cause_has_words_of_its_own() -> None:
     delay = Delay()
-    assert words(delay, 5) == _delay.TURN
+    assert words(delay, 5) == _delay_notice.TURN
     delay(sent(at=1))
     assert words(delay, 9) == "the service has not answered for 8 s"
     assert delay.may_be_accepted
     delay(refused("queue"))
-    assert words(delay, 9) == _delay.QUEUE
+    assert words(delay, 9) == _delay_notice.QUEUE
     assert not delay.may_be_accepted
     delay(refused("creates"))
     assert words(delay, 9, closed_for=31.2).startswith("the service asks to wait 31 s")
     delay(failed("{no}\n"))
     assert "cannot be reached ({no}\\n)" in words(delay, 9)
     delay(SubmissionUnknown(at=1, kind="music", seed=1, reason="x", given_up=False))
-    assert words(delay, 9) == _delay.LOST
+    assert words(delay, 9) == _delay_notice.LOST
     assert delay.may_be_accepted
 
 
@@ -76,7 +76,7 @@ def test_a_try_that_is_answered_soon_does_not_change_the_cause() -> None:
     delay = Delay()
     delay(refused("queue"))
     delay(sent(at=10))
-    assert words(delay, 10.5) == _delay.QUEUE
+    assert words(delay, 10.5) == _delay_notice.QUEUE
 
 
 def test_a_full_queue_is_told_as_such_and_once(finetuning: Run, service: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_full_queue_is_told_as_such_and_once(finetuning: Run, service: Any) ->
     ran = finetuning(["generate", "choir", "--no-wait", "--timeout", "60"])
     assert ran.exit_code == 1
     assert ran.stderr.count("not accepted yet: ") == 1
-    assert f"not accepted yet: {_delay.QUEUE}; waiting\n" in ran.stderr
+    assert f"not accepted yet: {_delay_notice.QUEUE}; waiting\n" in ran.stderr
     assert "Nothing was paid. A longer --timeout" in ran.stderr
 
 
@@ -108,4 +108,4 @@ def test_without_a_timeout_a_full_queue_is_waited_for(
     finetuning(["generate", "choir", "--no-wait", "--duration", "210"])
     ran = finetuning([*words, "rain", "--no-wait"])
     assert ran.exit_code == 0
-    assert _delay.QUEUE in ran.stderr
+    assert _delay_notice.QUEUE in ran.stderr

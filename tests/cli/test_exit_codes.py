@@ -9,7 +9,7 @@ import pytest
 
 from finetuning_async import cli
 from finetuning_async.cli import _batch, _program
-from finetuning_async.cli._guard import DONE, FAILED, PARTLY, WRONG
+from finetuning_async.cli._exit_codes import DONE, FAILED, PARTLY, WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

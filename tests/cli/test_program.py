@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from unicodedata import category, normalize
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.progress import Task
 
 import finetuning_async
-from finetuning_async import Generation, SoundEffect, _file_names, _hosts
-from finetuning_async.cli import _bar, _output, _progress
+from finetuning_async import Generation, SoundEffect
+from finetuning_async._downloads import _file_names
+from finetuning_async._http import _public_hosts
+from finetuning_async.cli import _output, _progress, _progress_bar
 from finetuning_async.cli._program import COMMANDS, program
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def test_main_gives_the_exit_code_or_exits_with_it() -> None:
     assert left.value.code == 0
 
 
-@pytest.mark.parametrize("module", [_bar, _output, _file_names, _hosts])
+@pytest.mark.parametrize("module", [_progress_bar, _output, _file_names, _public_hosts])
 def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -177,8 +178,8 @@ def test_a_bar_grows_and_is_never_full(a: float, b: float, expected: float) -> N
 def test_a_bar_shows_time_first_and_bytes_later() -> None:
     task = Task(0, "x", None, 0, _get_time=lambda: 35.0)  # type: ignore[arg-type]  # ids are ints
     task.start_time = 0.0
-    assert _bar._part(task) is None
+    assert _progress_bar._part(task) is None
     task.fields["expected"] = 70.0
-    assert _bar._part(task) == pytest.approx(0.4)
+    assert _progress_bar._part(task) == pytest.approx(0.4)
     task.total, task.completed = 200, 50
-    assert _bar._part(task) == 0.25
+    assert _progress_bar._part(task) == 0.25

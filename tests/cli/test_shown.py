@@ -8,11 +8,10 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async import _shown
-from finetuning_async._log_setup import _Line
+from finetuning_async import _secrets
+from finetuning_async._logging import _Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +111,7 @@ def test_a_line_of_the_log_stays_one() -> None:
 
 @given(st.text())
 def test_text_is_shown_harmless_and_plain_text_as_it_is(text: str) -> None:
-    made = _shown.shown(text)
+    made = _secrets.shown(text)
     assert is_harmless(made.replace("\u200c", "").replace("\u200d", ""))
     assert "\n" not in made
     if text.isprintable():

@@ -13,7 +13,7 @@ import mutagen.mp3
 import numpy as np
 import pytest
 
-from finetuning_async.emulator import _mp3, _music
+from finetuning_async.emulator import _mp3, _synthesizer
 from finetuning_async.emulator._validation import KEYS
 
 RATE = 24_000
@@ -32,8 +32,8 @@ def play(
     seed: int = 1,
     beats: int = 4,
 ) -> bytes:
-    score = _music.Score(seconds, bpm, beats, tonic, scale, seed)
-    return _mp3.encode(_music.render(score))
+    score = _synthesizer.Score(seconds, bpm, beats, tonic, scale, seed)
+    return _mp3.encode(_synthesizer.render(score))
 
 
 def decode(audio: bytes) -> Sound:
@@ -119,7 +119,7 @@ def test_rendering_is_quick() -> None:
 
 @pytest.mark.parametrize("seconds", [1, 2.5, 8])
 def test_a_sound_effect_lasts_as_long_as_asked(seconds: float) -> None:
-    samples = _music.render_effect(seconds, "wooden crate")
+    samples = _synthesizer.render_effect(seconds, "wooden crate")
     audio = _mp3.encode(samples)
     assert len(decode(audio)) / RATE == pytest.approx(seconds, abs=0.05)
     assert max(map(abs, samples)) > 2_000

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from finetuning_async.emulator._windows import Window, WindowKind, make_window
+from finetuning_async.emulator._rate_limiters import Window, WindowKind, make_window
 
 PER = 60.0
 PHASE = 7.5

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from benchmarks._redis import RedisServer
-    from finetuning_async._store_limiter import StoreLimiter
+    from finetuning_async._coordination._shared_limiter import StoreLimiter
 
 HOLD = """
 import sys, filelock

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from finetuning_async import APIConnectionError, APITimeoutError, AsyncClient
-from finetuning_async._threads import clock_jumps, in_thread
+from finetuning_async._runtime._threads import clock_jumps, in_thread
 from finetuning_async.emulator import Emulator, Fault, serve
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from finetuning_async import APITimeoutError, AsyncClient, NotFoundError
-from finetuning_async._target_file import check_target
+from finetuning_async._downloads._atomic_file import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

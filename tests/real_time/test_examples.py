@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 import pytest
 
-from finetuning_async.batch._postgres import PostgresStore
 from finetuning_async.emulator import Emulator, serve
+from finetuning_async.postgres._journal_store import PostgresStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -23,7 +23,7 @@ import pytest
 import trustme
 
 from finetuning_async import AsyncClient
-from finetuning_async._transport._concurrency import READS
+from finetuning_async._http._concurrency import READS
 from finetuning_async.emulator import Emulator, serve
 from tests._old_anyio import closes_cancelled_connects
 from tests._raw_server import KEY, Asked, response, serving

@@ -17,7 +17,7 @@ import pytest
 from benchmarks._redis import RedisServer, program
 from benchmarks.polling._waiting_processes import waiting_processes
 from finetuning_async import AsyncClient, WaitTimeoutError
-from finetuning_async._poll_ledger import LEAD
+from finetuning_async._coordination._poll_ledger import LEAD
 from finetuning_async.emulator import Emulator
 from finetuning_async.redis import RedisRateLimiter
 from tests.real_time._stores import RealFile, RealPostgres, RealRedis, RealStore
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.polling._waiting_processes import WaitingProcess
-    from finetuning_async._store_limiter import StoreLimiter
+    from finetuning_async._coordination._shared_limiter import StoreLimiter
 
 SPEED = 20
 TIMES = (30.0, 45.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._threads import in_thread
+from finetuning_async._runtime._threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

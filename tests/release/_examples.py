@@ -24,7 +24,7 @@ import attrs
 import httpx
 
 import finetuning_async
-from finetuning_async._transport import ClientPool
+from finetuning_async._http._http_clients import ClientPool
 from finetuning_async.emulator import Emulator, Fault
 from tests.release._names import Name, first_names, modules
 

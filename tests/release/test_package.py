@@ -62,7 +62,8 @@ for pair in sys.argv[1:]:
     module, lacking = pair.split(":")
     sys.modules[lacking] = None
     try:
-        import_module("finetuning_async." + module)
+        loaded = import_module("finetuning_async." + module)
+        [getattr(loaded, name) for name in loaded.__all__]  # it is lazy
     except ImportError as error:
         print(error)
     del sys.modules[lacking]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 
-from finetuning_async._limiter import Limiter
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_limiter import StoreLimiter
+from finetuning_async._coordination._shared_limiter import StoreLimiter
+from finetuning_async._pacing._limiter import Limiter
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async.postgres._store import PostgresStore
 from finetuning_async.redis._store import RedisStore
-from finetuning_async.shared._file import FileStore
+from finetuning_async.shared._store import FileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from finetuning_async._rate_limiter import RateLimiter
-    from finetuning_async._store_protocol import StateStore, Step
+    from finetuning_async._coordination._store_protocol import StateStore, Step
+    from finetuning_async._pacing._protocols import RateLimiter
 
 T = TypeVar("T")
 

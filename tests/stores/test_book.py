@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._store_book import SLACK
-from finetuning_async._store_exchange import apply_exchange
-from finetuning_async._store_words import (
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination._exchange import apply_exchange
+from finetuning_async._coordination._exchange_messages import (
     ExchangeReply,
     PermitRequest,
     Report,
     WaitingRequest,
 )
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._coordination._shared_ledger import SLACK
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 
 LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(6))
 ROOM = ResponseFacts(status=200, limit=2, remaining=2)

@@ -13,13 +13,13 @@ import anyio
 import attrs
 import pytest
 
+from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._errors import RateLimitError
-from finetuning_async._rate_limits import RateLimit, RateLimits
-from finetuning_async._wire import ResponseFacts
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 from tests.stores._shops import TIMEOUT
 
 if TYPE_CHECKING:
-    from finetuning_async._rate_limiter import RateLimiter
+    from finetuning_async._pacing._protocols import RateLimiter
     from tests.stores._shops import Processes, Shop
 
 OK = ResponseFacts(status=200)

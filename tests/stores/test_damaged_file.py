@@ -15,8 +15,8 @@ import anyio
 import pytest
 
 from finetuning_async import RateLimitError, RateLimits, ResponseFacts
-from finetuning_async._store_exchange import apply_exchange
-from finetuning_async._store_words import WaitingRequest
+from finetuning_async._coordination._exchange import apply_exchange
+from finetuning_async._coordination._exchange_messages import WaitingRequest
 from finetuning_async.shared import SharedRateLimiter
 
 if TYPE_CHECKING:

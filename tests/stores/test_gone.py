@@ -8,7 +8,7 @@ import random
 import anyio
 import pytest
 
-from finetuning_async._rate_limits import RateLimit, RateLimits
+from finetuning_async._pacing._limits import RateLimit, RateLimits
 from tests.stores._shops import TIMEOUT, MemoryStore, Processes, memory_shop
 from tests.stores.test_conformance import LEASE, Service, acquired_after, request
 

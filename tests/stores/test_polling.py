@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._poll_ledger import GONE_AFTER, LEAD, NEWS_AGE
-from finetuning_async._poll_words import (
+from finetuning_async._coordination._poll_ledger import GONE_AFTER, LEAD, NEWS_AGE
+from finetuning_async._coordination._poll_protocol import (
     ObservedState,
     PollReport,
     PollUpdate,
@@ -16,7 +16,7 @@ from finetuning_async._poll_words import (
 )
 
 if TYPE_CHECKING:
-    from finetuning_async._poll_words import PollCoordinator
+    from finetuning_async._coordination._poll_protocol import PollCoordinator
     from tests.stores._shops import Processes
 
 TRACK = WatchedTrack(id="t1", kind="music", age=3.0, length=60.0)

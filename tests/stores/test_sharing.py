@@ -13,16 +13,16 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, RateLimits
-from finetuning_async._poll_ledger import LEAD
-from finetuning_async._poll_sharing import ALONE
-from finetuning_async._store_limiter import StoreLimiter
+from finetuning_async._coordination._poll_ledger import LEAD
+from finetuning_async._coordination._shared_limiter import StoreLimiter
+from finetuning_async._polling._shared_polling import ALONE
 from finetuning_async.emulator import Emulator
 from tests.stores._shops import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from finetuning_async._store_protocol import Step
+    from finetuning_async._coordination._store_protocol import Step
 
 T = TypeVar("T")
 

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from finetuning_async._rate_limits import RateLimits
-from finetuning_async._store_book import VERSION, SharedLedger
-from finetuning_async._store_exchange import apply_exchange
-from finetuning_async._store_words import PermitRequest, WaitingRequest
+from finetuning_async._coordination._exchange import apply_exchange
+from finetuning_async._coordination._exchange_messages import (
+    PermitRequest,
+    WaitingRequest,
+)
+from finetuning_async._coordination._shared_ledger import VERSION, SharedLedger
+from finetuning_async._pacing._limits import RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async._hints import KEPT, REMEMBERED, TRUSTED_AFTER, WebhookHints
-from finetuning_async._poll_schedule import (
+from finetuning_async._polling._schedule import (
     HOOK_GRACE,
     HOOK_PAUSE,
     DurationEstimator,
     Expectation,
+)
+from finetuning_async._polling._webhook_hints import (
+    KEPT,
+    REMEMBERED,
+    TRUSTED_AFTER,
+    WebhookHints,
 )
 from finetuning_async.emulator import Emulator
 from finetuning_async.webhooks import WebhookReceiver

@@ -11,8 +11,11 @@ import pytest
 
 from finetuning_async import APIResponseError, AsyncClient
 from finetuning_async.emulator import Emulator
-from finetuning_async.webhooks import WebhookReceiver, WebhookVerificationError
-from finetuning_async.webhooks import _receiver as module
+from finetuning_async.webhooks import (
+    WebhookReceiver,
+    WebhookVerificationError,
+    _receiver as module,
+)
 from tests._world import emulated
 from tests.webhooks._calls import (
     BASE,

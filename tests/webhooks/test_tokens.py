@@ -8,8 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from finetuning_async import APIResponseError, AsyncClient, InvalidRequestError
 from finetuning_async.webhooks import (

@@ -11,7 +11,7 @@ import click
 from finetuning_async.cli import _key_store
 from finetuning_async.cli._config import URL_VARIABLE, base_url
 from finetuning_async.cli._connect import ask
-from finetuning_async.cli._guard import Told
+from finetuning_async.cli._error_exit import Told
 from finetuning_async.cli._keys import (
     KEY_VARIABLE,
     WHERE_KEYS_ARE_MADE,

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from finetuning_async.cli._bulk import report
+from finetuning_async.cli._bulk_result import report
 from finetuning_async.cli._connect import ask
-from finetuning_async.cli._guard import DONE
+from finetuning_async.cli._exit_codes import DONE
 from finetuning_async.cli._options import (
     Common,
     common_options,

@@ -13,17 +13,12 @@ import click
 
 from finetuning_async.cli._config import base_url
 from finetuning_async.cli._connect import PATIENT, connected, emulated, new_emulator
+from finetuning_async.cli._event_loop import run
+from finetuning_async.cli._interruption import Interrupted, below_key
 from finetuning_async.cli._keys import find_key
-from finetuning_async.cli._leaving import Interrupted, below_key
 from finetuning_async.cli._messages import cannot_listen
-from finetuning_async.cli._options import (
-    Common,
-    Number,
-    common_options,
-    pass_common,
-)
+from finetuning_async.cli._options import Common, Number, common_options, pass_common
 from finetuning_async.cli._output import say
-from finetuning_async.cli._run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._version import __version__
 from finetuning_async.cli._config import ConfigSource, base_url, config_file
 from finetuning_async.cli._connect import NO_KEY, ask
-from finetuning_async.cli._guard import FAILED
+from finetuning_async.cli._exit_codes import FAILED
 from finetuning_async.cli._keys import find_key
 from finetuning_async.cli._messages import explain
 from finetuning_async.cli._options import Common, common_options, pass_common

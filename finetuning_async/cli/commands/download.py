@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from finetuning_async.cli._destination import Destination
-from finetuning_async.cli._finish import download
-from finetuning_async.cli._kinds import TRACK
 from finetuning_async.cli._options import (
     Common,
     common_options,
     output_option,
     pass_common,
 )
+from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._track_kinds import TRACK
+from finetuning_async.cli._track_output import download
 
 
 @click.command()

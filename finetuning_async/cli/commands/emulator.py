@@ -9,14 +9,9 @@ import click
 
 from finetuning_async.cli._config import URL_VARIABLE, on_loopback
 from finetuning_async.cli._connect import new_emulator
+from finetuning_async.cli._interruption import Interrupted, below_key
 from finetuning_async.cli._keys import KEY_VARIABLE
-from finetuning_async.cli._leaving import Interrupted, below_key
-from finetuning_async.cli._options import (
-    Common,
-    Number,
-    common_options,
-    pass_common,
-)
+from finetuning_async.cli._options import Common, Number, common_options, pass_common
 from finetuning_async.cli._output import say, shown
 
 if TYPE_CHECKING:
@@ -96,7 +91,7 @@ def command(
 
     It has the service's limits and errors, plays real MP3s, and costs nothing.
     """
-    from finetuning_async.cli._run import run  # slow to import
+    from finetuning_async.cli._event_loop import run  # slow to import
 
     emulator = new_emulator(**settings)
     try:
@@ -113,8 +108,8 @@ async def _serve(
     port: int,
     playlists: tuple[str, ...],
 ) -> None:
+    from finetuning_async.cli._event_loop import single  # slow to import
     from finetuning_async.cli._messages import cannot_listen  # slow to import
-    from finetuning_async.cli._run import single  # slow to import
     from finetuning_async.emulator import serve  # it is an extra
 
     try:

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from finetuning_async.cli._kinds import TRACK
-from finetuning_async.cli._making import (
+from finetuning_async.cli._create_command import (
     Maker,
     Making,
     Plan,
@@ -21,6 +20,7 @@ from finetuning_async.cli._options import (
     on_unknown_option,
     pass_common,
 )
+from finetuning_async.cli._track_kinds import TRACK
 
 
 @click.command(cls=Maker)

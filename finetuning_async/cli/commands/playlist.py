@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._bulk import report
+from finetuning_async.cli._bulk_result import report
 from finetuning_async.cli._connect import ask
 from finetuning_async.cli._options import (
     Common,

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetuning_async.cli._connect import ask
-from finetuning_async.cli._destination import Destination
-from finetuning_async.cli._finish import download, wait_for
-from finetuning_async.cli._kinds import EFFECT
-from finetuning_async.cli._making import (
+from finetuning_async.cli._create_command import (
     Maker,
     Making,
     Plan,
@@ -36,6 +33,9 @@ from finetuning_async.cli._output import (
     print_table,
     seconds_text,
 )
+from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._track_kinds import EFFECT
+from finetuning_async.cli._track_output import download, wait_for
 
 if TYPE_CHECKING:
     from finetuning_async import SoundEffect

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import click
 
-from finetuning_async.cli._destination import Destination
-from finetuning_async.cli._finish import wait_for
-from finetuning_async.cli._kinds import TRACK
 from finetuning_async.cli._options import (
     Common,
     common_options,
@@ -15,6 +12,9 @@ from finetuning_async.cli._options import (
     pass_common,
     timeout_option,
 )
+from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._track_kinds import TRACK
+from finetuning_async.cli._track_output import wait_for
 
 
 @click.command()

@@ -1,0 +1,103 @@
+"""The service's messages as values: requests, models, parsing, validation.
+
+_requests       what is asked of the service, checked before anything is spent
+_models         what the service returns, as frozen values
+_parsing        JSON to models: tolerant of content, strict about form
+_messages       a call, its response, and what the response says of the limits
+_responses      what every response has: JSON, limits, times, errors
+_request_diff   what the service changed in a request
+_validation     checks of single parameters: documented ranges, valid JSON
+_coercion       single values that may be spelled in several ways
+"""
+
+from typing import TYPE_CHECKING
+
+from finetuning_async._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from finetuning_async._api import (
+        _models as models,  # noqa: F401 - exported
+        _parsing as parsing,  # noqa: F401 - exported
+        _validation as validation,  # noqa: F401 - exported
+    )
+    from finetuning_async._api._coercion import http_date as http_date
+    from finetuning_async._api._messages import (
+        LONGEST_BODY as LONGEST_BODY,
+        LONGEST_PAUSE as LONGEST_PAUSE,
+        Call as Call,
+        Evidence as Evidence,
+        RawResponse as RawResponse,
+        Response as Response,
+        ResponseFacts as ResponseFacts,
+        Route as Route,
+    )
+    from finetuning_async._api._models import (
+        Account as Account,
+        BulkFailure as BulkFailure,
+        BulkResult as BulkResult,
+        Generation as Generation,
+        GenerationParameters as GenerationParameters,
+        Health as Health,
+        Outcome as Outcome,
+        Page as Page,
+        Playlist as Playlist,
+        PlaylistTrack as PlaylistTrack,
+        SoundEffect as SoundEffect,
+    )
+    from finetuning_async._api._request_diff import changes as changes
+    from finetuning_async._api._requests import (
+        AnyRequest as AnyRequest,
+        GenerationRequest as GenerationRequest,
+        InstrumentalRequest as InstrumentalRequest,
+        SoundEffectRequest as SoundEffectRequest,
+    )
+    from finetuning_async._api._responses import (
+        has_no_limit as has_no_limit,
+        is_in_own_form as is_in_own_form,
+        retry_after as retry_after,
+    )
+    from finetuning_async._api._validation import (
+        number as number,
+        python_number as python_number,
+        whole_number as whole_number,
+    )
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "._coercion": ("http_date",),
+            "._messages": (
+                "Call",
+                "Evidence",
+                "LONGEST_BODY",
+                "LONGEST_PAUSE",
+                "RawResponse",
+                "Response",
+                "ResponseFacts",
+                "Route",
+            ),
+            "._models": (
+                "Account",
+                "BulkFailure",
+                "BulkResult",
+                "Generation",
+                "GenerationParameters",
+                "Health",
+                "Outcome",
+                "Page",
+                "Playlist",
+                "PlaylistTrack",
+                "SoundEffect",
+            ),
+            "._request_diff": ("changes",),
+            "._requests": (
+                "AnyRequest",
+                "GenerationRequest",
+                "InstrumentalRequest",
+                "SoundEffectRequest",
+            ),
+            "._responses": ("has_no_limit", "is_in_own_form", "retry_after"),
+            "._validation": ("number", "python_number", "whole_number"),
+            "": ("models", "parsing", "validation"),
+        },
+    )

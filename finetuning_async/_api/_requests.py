@@ -1,0 +1,269 @@
+"""What is asked of the service, checked before a token or a credit is spent.
+
+    GenerationRequest     music, with or without lyrics
+    InstrumentalRequest   a track without vocals
+    SoundEffectRequest    a short clip
+
+`None` means not set: the service picks. `problems` lists all that is wrong, `validate`
+raises the first, `to_body` makes the JSON; each request is a frozen value and says its
+`kind`, `prompt` and `seed`. The ranges are the published ones (sections 3.3, 3.7 and
+3.13 of the service's specification); `_checks` has those of single values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import attrs
+
+from finetuning_async._api import _validation as check
+from finetuning_async._secrets import masked_repr
+from finetuning_async._types import Kind
+
+if TYPE_CHECKING:
+    from finetuning_async._errors import InvalidRequestError
+
+
+def _optional() -> Any:
+    return attrs.field(default=None, kw_only=True)
+
+
+def _webhook() -> Any:
+    return attrs.field(default=None, kw_only=True, repr=masked_repr)
+
+
+def _plain(value: float | None) -> float | None:
+    """A number as Python's own, so that it can be written and compared everywhere."""
+    given = check.python_number(value)
+    return value if given is None else given
+
+
+def _plain_whole(value: int | None) -> int | None:
+    return _plain(value)  # type: ignore[return-value]  # no number changes its kind
+
+
+def _plain_beats(value: int | str | None) -> int | str | None:
+    return _plain(value)  # type: ignore[arg-type, return-value]  # text stays
+
+
+def _number(converter: Any) -> Any:
+    return attrs.field(default=None, kw_only=True, converter=converter)
+
+
+class _Request:
+    """What the three have in common."""
+
+    __slots__ = ()
+
+    def problems(
+        self, *, allow_http_webhook: bool = False
+    ) -> list[InvalidRequestError]:
+        """All that is wrong with it, in the order of the fields; empty if nothing is.
+
+        Args:
+            allow_http_webhook: Whether a webhook may be plain ``http`` and on this very
+                machine, as it may with an emulator.
+        """
+        found = self._found(allow_http_webhook=allow_http_webhook)
+        return [problem for problem in found if problem is not None]
+
+    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+        raise NotImplementedError
+
+    def validate(self, *, allow_http_webhook: bool = False) -> None:
+        """Check it against the documented ranges.
+
+        Args:
+            allow_http_webhook: As for `problems`.
+
+        Raises:
+            InvalidRequestError: The first problem: field, value and range.
+        """
+        for problem in self.problems(allow_http_webhook=allow_http_webhook):
+            raise problem
+
+
+@attrs.frozen
+class GenerationRequest(_Request):
+    """One track of music.
+
+    Attributes:
+        tags: What it shall sound like, 1 to 700 characters.
+        lyrics: What is sung, at most 2000 characters.
+        duration: 5 to 210 seconds; the service's default is 60.
+        bpm: 60 to 200 beats per minute; the service's default is 120.
+        language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
+        key: ``C C# D D# E F F# G G# A A# B``; ``Db Eb Gb Ab Bb`` are sent as sharps.
+        scale: ``major`` or ``minor``.
+        timesignature: 2 to 7 beats per bar, as a number or as text; the default is 4.
+        seed: 0 to 2^31-1. The service publishes no range; a seed that it cut short
+            would no longer tell the track apart, so larger ones are refused.
+        webhook: Where the end is announced: ``https``, public, at most 2048 characters.
+            Its query is a secret and hidden in `repr`; a pickle keeps it.
+
+    Example:
+        request = GenerationRequest("lofi chill", duration=120, key="C", scale="minor")
+        for problem in request.problems():
+            print(problem.field, problem.allowed)
+    """
+
+    kind: ClassVar[Kind] = "music"
+
+    tags: str
+    lyrics: str | None = _optional()
+    duration: float | None = _number(_plain)
+    bpm: float | None = _number(_plain)
+    language: str | None = _optional()
+    key: str | None = _optional()
+    scale: str | None = _optional()
+    timesignature: int | str | None = _number(_plain_beats)
+    seed: int | None = _number(_plain_whole)
+    webhook: str | None = _webhook()
+
+    @property
+    def prompt(self) -> str:
+        """The words it is made from: its tags."""
+        return self.tags
+
+    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+        return [
+            check.words("tags", self.tags, most=check.MOST_TAGS),
+            check.characters("lyrics", self.lyrics, most=check.MOST_LYRICS),
+            check.between("duration", self.duration, 5, 210, unit="seconds"),
+            check.between("bpm", self.bpm, 60, 200, unit="beats per minute"),
+            check.one_of("language", self.language, check.LANGUAGES),
+            check.one_of("key", self.key, check.KEYS, more=check.FLATS),
+            check.one_of("scale", self.scale, check.SCALES),
+            check.timesignature(self.timesignature),
+            check.seed(self.seed),
+            check.webhook(self.webhook, lenient=allow_http_webhook),
+        ]
+
+    def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
+        """The JSON to send: what was set, and nothing else.
+
+        Args:
+            seed: Is sent if the request has none of its own.
+
+        Raises:
+            InvalidRequestError: If a value cannot be written as JSON at all.
+        """
+        return check.body(
+            tags=self.tags,
+            lyrics=self.lyrics,
+            duration=self.duration,
+            bpm=self.bpm,
+            language=self.language,
+            key=check.sharp(self.key),
+            scale=self.scale,
+            timesignature=check.digits(self.timesignature),
+            seed=seed if self.seed is None else self.seed,
+            webhook=self.webhook,
+        )
+
+
+@attrs.frozen
+class InstrumentalRequest(_Request):
+    """One track without vocals; the service picks instruments, tempo and key.
+
+    Attributes:
+        prompt: What it shall sound like; no limit is published.
+        duration: 30 to 210 whole seconds; the service snaps it to steps of 15.
+        enhance: Whether the service may expand the prompt.
+        seed: 0 to 2^31-1, as for `GenerationRequest`.
+        webhook: As for `GenerationRequest`.
+
+    Example:
+        request = InstrumentalRequest("strings, slow", duration=45)
+        request.validate()
+    """
+
+    kind: ClassVar[Kind] = "instrumental"
+
+    prompt: str
+    duration: float | None = _number(_plain)
+    enhance: bool = attrs.field(default=True, kw_only=True)
+    seed: int | None = _number(_plain_whole)
+    webhook: str | None = _webhook()
+
+    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+        return [
+            check.words("prompt", self.prompt),
+            check.between(
+                "duration", self.duration, 30, 210, unit="seconds", whole=True
+            ),
+            check.switch("enhance", self.enhance),
+            check.seed(self.seed),
+            check.webhook(self.webhook, lenient=allow_http_webhook),
+        ]
+
+    def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
+        """The JSON to send: what was set, and `enhance` always.
+
+        Args:
+            seed: Is sent if the request has none of its own.
+
+        Raises:
+            InvalidRequestError: If a value cannot be written as JSON at all.
+        """
+        return check.body(
+            prompt=self.prompt,
+            duration=self.duration,
+            enhance=self.enhance,
+            seed=seed if self.seed is None else self.seed,
+            webhook=self.webhook,
+        )
+
+
+@attrs.frozen
+class SoundEffectRequest(_Request):
+    """One short clip.
+
+    Attributes:
+        prompt: What it shall sound like; no limit is published.
+        duration: 1 to 8 seconds; the service snaps it to steps of 0.5.
+        enhance: Whether the service may expand the prompt.
+        webhook: As for `GenerationRequest`.
+        seed: Always `None`: effects have no seed.
+
+    Example:
+        request = SoundEffectRequest("a door creaks", duration=2.5, enhance=False)
+        print(request.to_body())
+    """
+
+    kind: ClassVar[Kind] = "sound_effect"
+    seed: ClassVar[None] = None
+
+    prompt: str
+    duration: float | None = _number(_plain)
+    enhance: bool = attrs.field(default=True, kw_only=True)
+    webhook: str | None = _webhook()
+
+    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+        return [
+            check.words("prompt", self.prompt),
+            check.between("duration", self.duration, 1, 8, unit="seconds"),
+            check.switch("enhance", self.enhance),
+            check.webhook(self.webhook, lenient=allow_http_webhook),
+        ]
+
+    def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
+        """The JSON to send: what was set, and `enhance` always.
+
+        Args:
+            seed: Is not sent; it is here so that all requests can be called alike.
+
+        Raises:
+            InvalidRequestError: If a value cannot be written as JSON at all.
+        """
+        del seed
+        return check.body(
+            prompt=self.prompt,
+            duration=self.duration,
+            enhance=self.enhance,
+            webhook=self.webhook,
+        )
+
+
+AnyRequest: TypeAlias = GenerationRequest | InstrumentalRequest | SoundEffectRequest
+"""Whatever can be created."""

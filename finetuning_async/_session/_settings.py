@@ -1,0 +1,160 @@
+"""What a client was given, checked, or read from the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
+from finetuning_async._errors import InvalidRequestError
+from finetuning_async._event_hook import Hook, as_hook
+from finetuning_async._http import (
+    DEFAULT_TIMEOUT,
+    LOOPBACK,
+    Headers,
+    Timeout,
+    as_timeout,
+    check_base_url,
+    check_retries,
+    read_headers,
+    read_proxy,
+)
+from finetuning_async._pacing import (
+    DEFAULT_LIMITS,
+    RateLimiter,
+    RateLimits,
+    SupportsRateLimits,
+)
+from finetuning_async._secrets import ApiKey, key_problem, looks_documented
+from finetuning_async._session._waits import check_timeout
+
+logger = logging.getLogger("finetuning_async")
+
+BASE_URL: Final = "https://pub.finetuning.ai"
+SHARED: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
+"""The options of a constructor that no view can change."""
+
+A_LIMITER: Final = "a RateLimiter, or 'shared'"
+
+
+def _checked_wait(value: float) -> float:
+    return check_timeout(value, "max_retry_wait")
+
+
+def _checked_url(value: str) -> str:
+    return check_base_url(value or os.environ.get("FINETUNING_BASE_URL") or BASE_URL)
+
+
+def _checked_limits(value: SupportsRateLimits | None) -> RateLimits | None:
+    return None if value is None else RateLimits.of(value)
+
+
+def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
+    if not isinstance(value, str):
+        is_one = hasattr(value, "try_acquire") and not isinstance(value, type)
+        if value is None or is_one:
+            return value
+        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
+    if value != "shared":
+        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
+    # By name: it stands above this module, and not everybody has its extra.
+    made: RateLimiter = import_module("finetuning_async.shared").SharedRateLimiter()
+    return made
+
+
+# No repr: one that is half made would raise in the report of the error that ended it.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Settings:
+    """The options of a client.
+
+    Attributes:
+        api_key: The API key.
+        base_url: Without a trailing slash.
+        request_timeout: For one attempt on the wire.
+        max_retries: Repetitions after a first attempt that failed.
+        max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
+        rate_limits: What the account may send; `None` for no pacing.
+        rate_limiter: Its turns, if the caller brings them.
+        headers: The caller's own.
+        on_event: Who is told what happens; `None` for nobody.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
+    """
+
+    api_key: ApiKey
+    base_url: str = attrs.field(default="", converter=_checked_url)
+    request_timeout: Timeout = attrs.field(
+        default=DEFAULT_TIMEOUT, converter=as_timeout
+    )
+    max_retries: int = attrs.field(default=MAX_RETRIES, converter=check_retries)
+    max_retry_wait: float = attrs.field(default=MAX_RETRY_WAIT, converter=_checked_wait)
+    rate_limits: RateLimits | None = attrs.field(
+        default=DEFAULT_LIMITS, converter=_checked_limits
+    )
+    rate_limiter: RateLimiter | None = attrs.field(
+        default=None, converter=_checked_limiter
+    )
+    headers: Headers = attrs.field(factory=lambda: Headers({}))
+    on_event: Hook | None = attrs.field(default=None, converter=as_hook)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the service is on this machine: an emulator."""
+        return urlsplit(self.base_url).hostname in LOOPBACK
+
+    def changed(self, overrides: dict[str, Any]) -> Settings:
+        """The same with other options, by name.
+
+        Raises:
+            InvalidRequestError: There is no such option, or a value is out of range.
+        """
+        names = [field.name for field in attrs.fields(Settings)]
+        unknown = sorted(set(overrides) - set(names))
+        if unknown:
+            shared = sorted(SHARED.intersection(unknown))
+            hint = "; the connections are shared by all views" if shared else ""
+            allowed = f"of {sorted(names)}{hint}"
+            raise InvalidRequestError("with_options", unknown, allowed)
+        return attrs.evolve(self, **overrides)
+
+
+def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
+    """Read the options that may be secrets, in place; or say which is wrong, and how.
+
+    It does not raise, and what is wrong is not kept: a traceback may show the locals of
+    a frame.
+    """
+    readers = {"api_key": read_key, "headers": read_headers, "proxy": read_proxy}
+    for name, read in readers.items():
+        problem = ""
+        if name in options:
+            options[name], problem = read(options[name])
+        if problem:
+            options.clear()
+            return name, problem
+    return None
+
+
+def read_key(given: str | None) -> tuple[ApiKey | None, str]:
+    """The key to use, from the environment if none is given, or what is wrong with it.
+
+    It does not raise: a traceback may show the locals of a frame, and here they are the
+    key.
+    """
+    if given is not None and not isinstance(given, str):
+        return None, "the API key is no text"
+    text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
+    problem = key_problem(text)
+    if problem is not None:
+        return None, problem
+    if not looks_documented(text):
+        logger.warning(
+            "the API key has not the documented form, ft_live_ and 32 characters"
+        )
+    return ApiKey(text), ""

@@ -1,0 +1,117 @@
+"""Reading a list to its end, and telling whether it was all of it.
+
+How a service pages is not to be relied on: ``hasMore`` may be wrong, an offset be
+ignored, rows move from page to page. So a page begins with the last row of the one
+before it, and a list ends with an empty page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finetuning_async._api import Generation, Page, SoundEffect
+
+    Row: TypeAlias = Generation | SoundEffect
+    Read: TypeAlias = Callable[[int], Awaitable[Page[Any] | None]]
+
+PAGE_SIZE: Final = 99
+"""Rows asked for at a time, the most that the service is known to give."""
+
+WELL_BEFORE: Final = 60.0
+"""Seconds before a create that a page must go back to, to be past it."""
+
+
+@attrs.frozen
+class CompleteListing:
+    """What was read of a list.
+
+    Attributes:
+        rows: Without repetitions, as they came.
+        reached_end: Whether the last page said that it was the last.
+        is_whole: Whether it is sure that no row was passed over.
+    """
+
+    rows: tuple[Row, ...]
+    reached_end: bool
+    is_whole: bool
+
+
+async def read_list(
+    read: Read,
+    *,
+    most: int,
+    to_the_end: bool,
+    since: float | None = None,
+) -> CompleteListing | None:
+    """Read a list, page by page.
+
+    Args:
+        read: Reads the page at an offset; `None` if that fails.
+        most: Pages read at most.
+        to_the_end: Whether to look behind the page that says it is the last.
+        since: In seconds since 1970: if not `None`, pages that by their order and their
+            dates are well past this moment may be left out.
+
+    Returns:
+        `None` if a page could not be read.
+    """
+    rows: list[Row] = []
+    offset, is_sound, says_more = 0, True, True
+    for _ in range(most):
+        page = await read(offset)
+        if page is None and not says_more:  # some refuse to look behind the end
+            return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
+        if page is None:
+            return None
+        says_more = page.raw.get("hasMore") is True
+        if not page.items:
+            whole = is_sound and not says_more
+            return CompleteListing(tuple(rows), not says_more, whole)
+        new = _new(rows, page.items)
+        is_sound = is_sound and _joins(rows, page.items, new)
+        if not new and (not is_sound or not says_more):
+            return CompleteListing(tuple(rows), not says_more, is_whole=False)
+        rows += new
+        if since is not None and _is_past(page.items, since):
+            return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
+        if not says_more and not to_the_end:
+            return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
+        # Its last row comes again, if there is more, to show that the pages meet.
+        offset += len(page.items) - (says_more and len(page.items) > 1)
+    return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
+
+
+def _new(rows: list[Row], page: tuple[Row, ...]) -> list[Row]:
+    known = {row.id for row in rows}
+    return [row for row in page if row.id not in known]
+
+
+def _joins(rows: list[Row], page: tuple[Row, ...], new: list[Row]) -> bool:
+    """Whether a page goes on where the last one ended, and nothing lies between.
+
+    It begins with the last rows that were read: with one, or with more of them if rows
+    have come in front meanwhile; with none if rows have gone.
+    """
+    if not rows:
+        return len(new) == len({row.id for row in new})
+    shared = len(page) - len(new)
+    if not 0 < shared < len(rows):  # all of them: the offset is ignored
+        return False
+    ids = [row.id for row in page]
+    return ids[:shared] == [row.id for row in rows[-shared:]]
+
+
+def _is_past(page: tuple[Row, ...], since: float) -> bool:
+    """Whether a page of a list that is newest first goes back well before a moment."""
+    dates = [row.created_at.timestamp() for row in page if row.created_at is not None]
+    is_dated = 1 < len(dates) == len(page)
+    return (
+        is_dated
+        and dates == sorted(dates, reverse=True)
+        and dates[-1] < since - WELL_BEFORE
+    )

@@ -1,0 +1,144 @@
+"""What can be asked of a batch's folder, and told to it, without a client.
+
+All of it blocks for a moment. Looking needs no lock; changing needs that no runner
+works there.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetuning_async.batch._folder import Folder
+from finetuning_async.journal import BatchError, Released, Retried, SQLiteStore, step
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator, Iterable
+
+    from finetuning_async.journal import Item, JournalStore, Summary
+
+
+def read_summary(folder: str | os.PathLike[str]) -> Summary:
+    """A batch in numbers; a runner may work there meanwhile.
+
+    Raises:
+        BatchError: There is none in this folder, or it cannot be read.
+
+    Example:
+        from finetuning_async.batch import Batch, read_summary
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        print(read_summary("album").as_dict())
+    """
+    with _looked_at(Folder(Path(folder))) as store:
+        return store.summary()
+
+
+def read_held(folder: str | os.PathLike[str]) -> list[Item]:
+    """The items that are held.
+
+    Raises:
+        BatchError: As `read_summary`.
+    """
+    with _looked_at(Folder(Path(folder))) as store:
+        return list(store.rows("held"))
+
+
+def retry_failed(folder: str | os.PathLike[str]) -> int:
+    """Plan the failed items of a folder again; each takes a credit. Returns how many.
+
+    Raises:
+        BatchLockedError: A runner works there.
+        BatchError: As `read_summary`.
+
+    Example:
+        from finetuning_async.batch import Batch, retry_failed
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        print(retry_failed("album"), "planned again")
+    """
+    with _changed(Folder(Path(folder))) as store:
+        return plan_failed(store)
+
+
+def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
+    """Say that held items of a folder made no track; see `Batch.release`.
+
+    Args:
+        folder: The batch's.
+        names: As for `Batch.release`.
+
+    Raises:
+        BatchLockedError: A runner works there.
+        BatchError: One is not held, or as `read_summary`; none was released.
+
+    Example:
+        from finetuning_async.batch import Batch, BatchError, release
+
+        async with Batch(client, "album") as batch:
+            await batch.add([GenerationRequest("rain")])
+        try:
+            release("album", ["track-1"])
+        except BatchError as error:
+            print(error)
+    """
+    with _changed(Folder(Path(folder))) as store:
+        return plan_held(store, names)
+
+
+def plan_failed(store: JournalStore) -> int:
+    """As `retry_failed`, in a store."""
+    items = list(store.rows("failed"))
+    for item in items:
+        store.record(item, step(item.entry, Retried())[0])
+    return len(items)
+
+
+def plan_held(store: JournalStore, names: Iterable[str]) -> int:
+    """As `release`, in a store."""
+    found = {item.seq: item for item in (_held(store, name) for name in names)}
+    for item in found.values():
+        store.record(item, step(item.entry, Released())[0])
+    return len(found)
+
+
+def _held(store: JournalStore, name: str) -> Item:
+    item = store.find(name)
+    if item is None:
+        raise BatchError(f"there is no item {name}; none was released")
+    if item.entry.state != "held":
+        raise BatchError(f"{name} is not held, it is {item.entry.state}")
+    return item
+
+
+@contextmanager
+def _looked_at(folder: Folder) -> Generator[SQLiteStore]:
+    _check(folder)
+    store = SQLiteStore(folder.journal, read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _changed(folder: Folder) -> Generator[SQLiteStore]:
+    _check(folder)
+    folder.open()
+    try:
+        store = SQLiteStore(folder.journal)
+        try:
+            yield store
+        finally:
+            store.close()
+    finally:
+        folder.close()
+
+
+def _check(folder: Folder) -> None:
+    if not folder.is_batch:
+        raise BatchError(f"{folder.path} holds no batch")

@@ -1,0 +1,34 @@
+"""How a batch stands: its numbers on stdout, and the exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finetuning_async.cli._exit_codes import DONE, FAILED, PARTLY
+from finetuning_async.cli._output import print_fields, print_json
+
+if TYPE_CHECKING:
+    from finetuning_async.batch import Summary
+
+
+def show(summary: Summary, *, as_json: bool) -> None:
+    """Print a batch in numbers on stdout."""
+    facts = summary.as_dict()
+    if as_json:
+        print_json(facts)
+    else:
+        print_fields(
+            {
+                name.replace("_", " "): n
+                for name, n in facts.items()
+                if n or name == "total"
+            }
+        )
+
+
+def exit_code(summary: Summary) -> int:
+    """What a batch in this state ends with."""
+    downloaded = summary.states["downloaded"]
+    if downloaded == summary.total:
+        return DONE
+    return PARTLY if downloaded or summary.in_doubt else FAILED

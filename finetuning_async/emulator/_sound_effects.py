@@ -1,0 +1,67 @@
+"""Handlers of sound effects: known only from the vendor's CLI (sections 3.13 to 3.15).
+
+Effects cost no credit but count against a cap per UTC day, and take a place in the
+queue like any job.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finetuning_async.emulator import _payloads, _validation
+from finetuning_async.emulator._errors import refusal
+from finetuning_async.emulator._generations import listed, page, webhook_of
+from finetuning_async.emulator._service import Reply
+
+if TYPE_CHECKING:
+    from finetuning_async.emulator._records import Account, Job
+    from finetuning_async.emulator._service import Call, Service
+
+
+def create(service: Service, call: Call, account: Account) -> Reply:
+    """``POST /v1/sound-effects``; lengths snap to 0.5 s, the default is 4 s (U18)."""
+    body = _validation.json_object(call.body)
+    prompt = _validation.required_text(body, "prompt", 700)
+    _validation.flag(body, "enhance")
+    clamp = service.settings.clamp_out_of_range
+    duration = _validation.number(body, "duration", 1, 8, clamp=clamp)
+    webhook = webhook_of(service, body)
+    _check_daily_cap(service, account, call.now)
+    service.check_queue(account)
+    parameters = {"duration": _snapped(4 if duration is None else duration)}
+    job = service.start(call, account, "effect", prompt, parameters, webhook)
+    account.effects_today += 1
+    left = service.effects_left(account, call.now)
+    return Reply(_payloads.effect_created(job, service.wall, call.now, left), 202)
+
+
+def list_effects(service: Service, call: Call, account: Account) -> Reply:
+    """``GET /v1/sound-effects``: newest first."""
+    jobs = [job for job in reversed(service.jobs.values()) if job.kind == "effect"]
+    found = listed(jobs, call, account)
+
+    def write(job: Job) -> dict[str, object]:
+        return _payloads.effect(job, service.wall, call.now)
+
+    return page("soundEffects", found, call, write)
+
+
+def get(service: Service, call: Call, account: Account) -> Reply:
+    """``GET /v1/sound-effects/:id``."""
+    job = service.jobs.get(call.path["id"])
+    if job is None or job.owner is not account or job.kind != "effect":
+        raise refusal("NOT_FOUND")
+    return Reply(_payloads.effect(job, service.wall, call.now))
+
+
+def _check_daily_cap(service: Service, account: Account, now: float) -> None:
+    if service.effects_left(account, now) > 0:
+        return
+    error = refusal("DAILY_LIMIT_REACHED")
+    error.status = service.settings.daily_limit_status
+    raise error
+
+
+def _snapped(duration: float) -> float:
+    steps = int(duration * 2 + 0.5)
+    return steps // 2 if steps % 2 == 0 else steps / 2

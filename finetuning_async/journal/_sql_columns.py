@@ -1,0 +1,64 @@
+"""The columns of a journal in SQL, in one order for every database."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from finetuning_async.journal._records import Item, NewItem, Summary
+from finetuning_async.journal._state_machine import STATES, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NEW: Final = tuple(field.name for field in attrs.fields(NewItem))
+ENTRY: Final = tuple(field.name for field in attrs.fields(Entry))
+ALL: Final = ("seq", *NEW, *ENTRY)
+
+MISTAKEN: Final = (
+    "state = 'accepted', fails = fails - 1, code = NULL, error = NULL"
+    " WHERE state = 'failed' AND code = 'NOT_FOUND' AND track_id IS NOT NULL"
+)
+"""What mends, once, the items that version 1 took for failed at a single 404."""
+
+
+def new_values(item: NewItem) -> tuple[object, ...]:
+    """The values of `NEW`."""
+    return tuple(getattr(item, name) for name in NEW)
+
+
+def entry_values(entry: Entry) -> tuple[object, ...]:
+    """The values of `ENTRY`."""
+    values = attrs.asdict(entry) | {"former": json.dumps(entry.former)}
+    return tuple(values[name] for name in ENTRY)
+
+
+def item_of(row: tuple[Any, ...]) -> Item:
+    """The item of a row of `ALL`."""
+    seq, new, entry = row[0], row[1 : 1 + len(NEW)], row[1 + len(NEW) :]
+    fields = dict(zip(ENTRY, entry, strict=True))
+    fields["former"] = tuple(json.loads(fields["former"]))
+    return Item(seq=seq, entry=Entry(**fields), **dict(zip(NEW, new, strict=True)))
+
+
+def tracks_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, int | None]:
+    """As `JournalStore.tracks`, from rows of ``track_id, seed, former``."""
+    found: dict[str, int | None] = {}
+    for track_id, seed, former in rows:
+        found |= dict.fromkeys(json.loads(former))
+        if track_id is not None:
+            found[track_id] = seed
+    return found
+
+
+def summary_of(rows: Iterable[tuple[Any, ...]]) -> Summary:
+    """The journal in numbers, from rows of ``state, count, accepts, fails``."""
+    rows = list(rows)
+    counts = {state: int(count) for state, count, _, _ in rows}
+    return Summary(
+        states={state: counts.get(state, 0) for state in STATES},
+        accepts=sum(int(row[2]) for row in rows),
+        fails=sum(int(row[3]) for row in rows),
+    )

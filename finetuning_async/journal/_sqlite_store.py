@@ -1,0 +1,300 @@
+"""The journal in one SQLite file: WAL, and every commit on the disk before it returns.
+
+``synchronous=FULL``: with ``NORMAL`` a power cut may take back the last commits, and
+with them an intent whose create was paid. The schema's version is SQLite's
+``user_version``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from finetuning_async.journal._errors import JournalError
+from finetuning_async.journal._file_names import Taken
+from finetuning_async.journal._records import SHORT, Item, NewItem, Summary
+from finetuning_async.journal._sql_columns import (
+    ALL,
+    ENTRY,
+    MISTAKEN,
+    NEW,
+    entry_values,
+    item_of,
+    new_values,
+    summary_of,
+    tracks_of,
+)
+from finetuning_async.journal._state_machine import STATES, Entry, State
+from finetuning_async.journal._store import (
+    SETTLED,
+    Added,
+    check_same,
+    named,
+    not_there,
+    stale,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+VERSION: Final = 2
+
+FIRST: Final = 1
+"""The oldest version that can still be read."""
+
+SCHEMA: Final = """
+CREATE TABLE item (
+    seq INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    custom_id TEXT,
+    line INTEGER,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    file TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'planned',
+    seed INTEGER,
+    sent_at REAL,
+    lost_at REAL,
+    track_id TEXT,
+    former TEXT NOT NULL DEFAULT '[]',
+    accepts INTEGER NOT NULL DEFAULT 0,
+    fails INTEGER NOT NULL DEFAULT 0,
+    code TEXT,
+    error TEXT,
+    result TEXT
+);
+CREATE INDEX item_state ON item (state);
+CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
+CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATION: Final = f"UPDATE item SET {MISTAKEN}"  # noqa: S608 - names of ours
+"""From version 1, which took one 404 for the end of a track."""
+
+_BUSY: Final = 5.0
+"""Seconds to wait for a reader such as ``batch status`` to get out of the way."""
+
+_INSERT: Final = (
+    f"INSERT INTO item ({', '.join(NEW)}) VALUES ({', '.join('?' * len(NEW))})"  # noqa: S608 - names of ours
+    " ON CONFLICT (key) DO NOTHING"
+)
+_UPDATE: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)}"  # noqa: S608 - names of ours
+    " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
+)
+_PLACE: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} "  # noqa: S608 - names of ours
+    " WHERE key = ? AND state = 'planned'"
+)
+_SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
+_CHUNK: Final = 500
+
+
+class SQLiteStore:
+    """A journal in a file.
+
+    Args:
+        path: The file; made if need be.
+        read_only: Whether only to look, beside a runner that writes.
+
+    Raises:
+        JournalError: It cannot be opened, or a newer version wrote it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._prepare(path, read_only=read_only)
+            except BaseException:
+                self._db.close()
+                raise
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: {error}{_remedy(error)}") from error
+
+    def _prepare(self, path: Path, *, read_only: bool) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise JournalError(f"{path} was written by a newer version; upgrade")
+        if read_only:
+            if version < FIRST:
+                raise JournalError(f"{path} is no journal of a batch")
+            return
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        if version < VERSION:
+            script = SCHEMA if version < FIRST else MIGRATION
+            with self._transaction():
+                for statement in script.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal cannot be used: {error}") from error
+
+    def add(
+        self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
+    ) -> Added:
+        """As `JournalStore.add`.
+
+        Args:
+            items: What to take in.
+            entries: Where new items stand, by their key, unless they are planned.
+        """
+        given = 0
+        stream = iter(items)
+        with self._errors(), self._transaction():
+            taken = Taken(name for (name,) in self._db.execute("SELECT file FROM item"))
+            before = self._db.total_changes
+            while chunk := list(islice(stream, _CHUNK)):
+                given += len(chunk)
+                self._insert([named(item, taken) for item in chunk])
+            new = self._db.total_changes - before
+            for key, entry in (entries or {}).items():
+                self._db.execute(_PLACE, (*entry_values(entry), key))
+        return Added(new, given - new)
+
+    def _insert(self, chunk: list[NewItem]) -> None:
+        before = self._db.total_changes
+        self._db.executemany(_INSERT, map(new_values, chunk))
+        if self._db.total_changes - before < len(chunk):
+            self._check_known(chunk)
+
+    def _check_known(self, chunk: list[NewItem]) -> None:
+        marks = ", ".join("?" * len(chunk))
+        known = self._items(f"WHERE key IN ({marks})", *(item.key for item in chunk))
+        by_key = {item.key: item for item in known}
+        for item in chunk:
+            check_same(by_key[item.key], item)
+
+    def claim(self, after: int, limit: int) -> list[Item]:
+        """As `JournalStore.claim`."""
+        where = "WHERE state = 'planned' AND seq > ? ORDER BY seq LIMIT ?"
+        return self._items(where, after, limit)
+
+    def get(self, seq: int) -> Item:
+        """As `JournalStore.get`."""
+        found = self._items("WHERE seq = ?", seq)
+        if not found:
+            raise not_there(seq)
+        return found[0]
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        """As `JournalStore.record`."""
+        old = item.entry
+        known = (item.seq, old.state, old.lost_at, old.accepts)
+        with self._errors():
+            done = self._db.execute(_UPDATE, (*entry_values(entry), *known))
+        if not done.rowcount:
+            raise stale(item)
+        return attrs.evolve(item, entry=entry)
+
+    def pending(self) -> list[Item]:
+        """As `JournalStore.pending`."""
+        states = [state for state in STATES if state not in SETTLED]
+        marks = ", ".join("?" * len(states))
+        return self._items(f"WHERE state IN ({marks}) ORDER BY seq", *states)
+
+    def rows(self, *states: State) -> Iterator[Item]:
+        """As `JournalStore.rows`; read in pieces, so other calls may come between."""
+        wanted = states or STATES
+        marks = ", ".join("?" * len(wanted))
+        where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
+        after = 0
+        while chunk := self._items(where, after, *wanted):
+            yield from chunk
+            after = chunk[-1].seq
+
+    def find(self, name: str) -> Item | None:
+        """As `JournalStore.find`."""
+        found = self._items(
+            "WHERE custom_id = ? OR key = ? OR track_id = ?"
+            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?) LIMIT 1",
+            *(name,) * 4,
+        )
+        return found[0] if found else None
+
+    def tracks(self) -> dict[str, int | None]:
+        """As `JournalStore.tracks`."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT track_id, seed, former FROM item"
+                " WHERE track_id IS NOT NULL OR former != '[]'"
+            ).fetchall()
+        return tracks_of(rows)
+
+    def summary(self) -> Summary:
+        """As `JournalStore.summary`."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT state, count(*), sum(accepts), sum(fails)"
+                " FROM item GROUP BY state"
+            ).fetchall()
+        return summary_of(rows)
+
+    def read_note(self, name: str) -> str | None:
+        """As `JournalStore.read_note`."""
+        with self._errors():
+            found = self._db.execute("SELECT value FROM note WHERE name = ?", (name,))
+            row = found.fetchone()
+        return None if row is None else str(row[0])
+
+    def write_note(self, name: str, value: str) -> None:
+        """As `JournalStore.write_note`."""
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO note VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (name, value),
+            )
+
+    def now(self) -> float:
+        """As `JournalStore.now`; this machine's clock."""
+        return time.time()
+
+    def close(self) -> None:
+        """As `JournalStore.close`."""
+        self._db.close()
+
+    def _items(self, where: str, *values: object) -> list[Item]:
+        with self._errors():
+            rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
+        return [item_of(row) for row in rows]
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """What to do if the file itself is damaged."""
+    if isinstance(error, sqlite3.OperationalError):  # busy, full, not to be opened
+        return ""
+    return (
+        "; it is damaged. Put a copy back if there is one, or move it away: --adopt"
+        ' (existing="adopt") then reads back what the results tell'
+    )
