@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import Phase, settings
 
-from benchmarks._postgres import cluster, database, programs
-from benchmarks._redis import program as redis_program, running
 from finetuning_async._coordination import _process_memory
 from finetuning_async.testing import jumping_backend
 from tests._old_anyio import hand_options_to_trio
+from tests._postgres_server import cluster, database, programs
+from tests._redis_server import program as redis_program, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -32,7 +32,7 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -32,8 +32,8 @@ from finetuning_async import (
 )
 from finetuning_async._event_hook import Hook
 from finetuning_async.emulator import Emulator, Fault
-from tests._canary import HOOK, KEY, assert_clean
-from tests._world import emulated
+from tests._emulated_client import emulated
+from tests._secret_canary import HOOK, KEY, assert_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

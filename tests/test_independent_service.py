@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, Generation, GenerationFailedError
-from tests.service_model import ServiceModel, Window
+from tests._service_model import ServiceModel, Window
 
 KEY = "ft_live_" + "0" * 32
 

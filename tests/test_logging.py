@@ -11,7 +11,7 @@ import pytest
 from finetuning_async import AsyncClient
 from finetuning_async._logging import set_up_logging, tame
 from finetuning_async.emulator import Emulator, Fault
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ import pytest
 from finetuning_async import AsyncClient, FinetuningError
 from finetuning_async._api._requests import GenerationRequest
 from finetuning_async.emulator import Emulator, Fault
-from tests._canary import HOOK, KEY, TOKEN, assert_clean, everything_of
+from tests._secret_canary import HOOK, KEY, TOKEN, assert_clean, everything_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 import anyio.lowlevel
 
-from benchmarks import _postgres, _redis
 from benchmarks.limiter.ours import Through
 from finetuning_async._coordination._shared_limiter import TIMEOUT, StoreLimiter
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async.postgres._store import PostgresStore
 from finetuning_async.redis._store import RedisStore
 from finetuning_async.shared._store import FileStore
+from tests import _postgres_server as _postgres, _redis_server as _redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable

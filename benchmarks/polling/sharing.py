@@ -19,7 +19,6 @@ import anyio
 import attrs
 import httpx
 
-from benchmarks import _postgres, _redis
 from benchmarks.polling._waiting_processes import waiting_processes
 from benchmarks.polling.noticing import quantile
 from benchmarks.shared._worker import limiter_of
@@ -30,6 +29,7 @@ from finetuning_async._coordination._poll_protocol import (
     WatchedTrack,
 )
 from finetuning_async.emulator import Emulator
+from tests import _postgres_server as _postgres, _redis_server as _redis
 
 if TYPE_CHECKING:
     from collections.abc import Generator

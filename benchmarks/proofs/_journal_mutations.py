@@ -11,7 +11,7 @@ from benchmarks.proofs._mutant import Mutant
 
 JOURNAL: Final = "journal/_state_machine.py"
 MACHINE: Final = (
-    "tests/batch/test_journal_machine.py::test_no_crash_pays_twice_or_loses"
+    "tests/journal/test_state_machine.py::test_no_crash_pays_twice_or_loses"
 )
 CRASHES: Final = "tests/batch/test_worker_crashes.py::test_a_crash_at_any_commit_pays"
 

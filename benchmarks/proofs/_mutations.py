@@ -12,28 +12,28 @@ MUTANTS: Final = (
         "_submission/_submitter.py",
         "            raise self._lost(order, str(error), error)\n",
         "            raise Repeatable(error)\n",
-        "tests/test_submit.py::test_a_create_that_came_to_nothing_is_not_sent_again",
+        "tests/submission/test_submitter.py::test_a_create_that_came_to_nothing_is_not_sent_again",
     ),
     Mutant(
         "takes a proxy's 4xx for the service's",
         "_submission/_acceptance.py",
         '        and error.code != f"HTTP_{answer.status}"\n',
         "",
-        "tests/test_submit.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
+        "tests/submission/test_submitter.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
     ),
     Mutant(
         "claims nothing",
         "_pacing/_in_flight.py",
         "        self._claims[track_id] = how\n",
         "        self._claims.pop(track_id, None)\n",
-        "tests/test_lookup.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
+        "tests/submission/test_recovery.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
     ),
     Mutant(
         "looks back for weeks",
         "_submission/_matching.py",
         "SLACK: Final = 2.0",
         "SLACK: Final = 30 * 86_400.0",
-        "tests/test_lookup.py"
+        "tests/submission/test_recovery.py"
         "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another",
     ),
     Mutant(
@@ -41,7 +41,7 @@ MUTANTS: Final = (
         "_submission/_matching.py",
         "    if is_sure and is_shared and not sought.is_ours:\n",
         "    if False:\n",
-        "tests/test_lookup.py"
+        "tests/submission/test_recovery.py"
         "::test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart",
     ),
     Mutant(
@@ -49,14 +49,14 @@ MUTANTS: Final = (
         "_submission/_recovery.py",
         "SETTLE: Final = 30.0",
         "SETTLE: Final = 0.0",
-        "tests/test_lookup.py::test_a_late_commit_is_found_within_the_settle_time",
+        "tests/submission/test_recovery.py::test_a_late_commit_is_found_within_the_settle_time",
     ),
     Mutant(
         "counts failed listings",
         "_submission/_listing.py",
         "        if page is None:\n            return None\n",
         "        if page is None:\n            break\n",
-        "tests/test_lookup.py::test_failed_listings_do_not_count",
+        "tests/submission/test_recovery.py::test_failed_listings_do_not_count",
     ),
     Mutant(
         "looks for a seed of ours by its date",
@@ -64,7 +64,7 @@ MUTANTS: Final = (
         "    if sought.is_ours:\n        return Fit.EXACT\n",
         "    if sought.is_ours and not _is_early(sought, row):\n"
         "        return Fit.EXACT\n",
-        "tests/test_lost_creates.py"
+        "tests/submission/test_lost_creates.py"
         "::test_a_seed_of_ours_is_found_whatever_else_its_row_says",
     ),
     Mutant(
@@ -72,21 +72,21 @@ MUTANTS: Final = (
         "_submission/_recovery.py",
         "            and proved_at <= anyio.current_time()\n",
         "",
-        "tests/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
+        "tests/submission/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
     ),
     Mutant(
         "gives a list that lags no time to come as far",
         "_submission/_recovery.py",
         "        until = self._lost.lost_at + SETTLE\n",
         "        until = 0.0\n",
-        "tests/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
+        "tests/submission/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
     ),
     Mutant(
         "takes pages that do not meet for a whole list",
         "_submission/_listing.py",
         "        is_sound = is_sound and _joins(rows, page.items, new)\n",
         "",
-        "tests/test_lost_creates.py"
+        "tests/submission/test_lost_creates.py"
         "::test_a_list_that_cannot_be_read_as_a_whole_proves_no_absence",
     ),
     Mutant(
@@ -102,14 +102,14 @@ MUTANTS: Final = (
         "_runtime/_shielding.py",
         "anyio.CancelScope(shield=True, deadline=self._until)",
         "anyio.CancelScope(shield=False, deadline=self._until)",
-        "tests/test_shield.py::test_what_is_held_is_carried_to_its_end",
+        "tests/runtime/test_shielding.py::test_what_is_held_is_carried_to_its_end",
     ),
     Mutant(
         "gives no grace",
         "_runtime/_shielding.py",
         "GRACE = 5.0\n",
         "GRACE = 0.0\n",
-        "tests/test_submit.py"
+        "tests/submission/test_submitter.py"
         "::test_time_over_on_the_wire_gives_the_answer_five_seconds",
     ),
     Mutant(
@@ -117,14 +117,14 @@ MUTANTS: Final = (
         "_http/_delivery.py",
         "        if not self._still_wanted():\n",
         "        if False:\n",
-        "tests/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
+        "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
     Mutant(
         "resubmits without a word",
         "_submission/_submitter.py",
         '            order.on_unknown == "resubmit"\n',
         "            True\n",
-        "tests/test_lost_creates.py"
+        "tests/submission/test_lost_creates.py"
         "::test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent",
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS: Final = (
         "_submission/_submitter.py",
         "        if order.lost_since is None:\n",
         "        if True:\n",
-        "tests/test_submit.py"
+        "tests/submission/test_submitter.py"
         "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
     ),
     Mutant(
@@ -140,7 +140,7 @@ MUTANTS: Final = (
         "_submission/_acceptance.py",
         "        order.callback_error = error\n",
         "        raise\n",
-        "tests/test_submit.py"
+        "tests/submission/test_submitter.py"
         "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
     ),
     Mutant(
@@ -149,7 +149,7 @@ MUTANTS: Final = (
         "        return self._lost.seed is not None and"
         " self._inflight.seeds_are_echoed\n",
         "        return self._lost.seed is not None\n",
-        "tests/test_lookup.py"
+        "tests/submission/test_recovery.py"
         "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said",
     ),
     Mutant(
@@ -157,7 +157,7 @@ MUTANTS: Final = (
         "_submission/_submitter.py",
         "                self._give_the_place_back(order)\n",
         "                pass\n",
-        "tests/test_cancellation.py::test_a_create_cancelled_at_every_step",
+        "tests/submission/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
     Mutant(
         "takes the id of an earlier create",
@@ -175,7 +175,7 @@ MUTANTS: Final = (
         "                await self._tell"
         "(order, track, request_id=answer.request_id)\n"
         "                self._inflight.accepted(track.id, entry)\n",
-        "tests/test_lookup.py::test_an_id_is_claimed_before_anybody_is_told",
+        "tests/submission/test_recovery.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(
         "lets twins go at once",
@@ -183,7 +183,7 @@ MUTANTS: Final = (
         "            self._waiting[identity] = deque()\n            return\n",
         "            self._waiting[identity] = deque()\n            return\n"
         "        return\n",
-        "tests/test_lookup.py"
+        "tests/submission/test_recovery.py"
         "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
     ),
     Mutant(
@@ -191,28 +191,28 @@ MUTANTS: Final = (
         "_http/_http_library.py",
         "            module.ConnectTimeout,\n",
         "            module.ConnectTimeout,\n            module.ReadTimeout,\n",
-        "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
+        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
         "knows no pool of httpx2 that is full",
         "_http/_http_library.py",
         "            module.PoolTimeout,\n",
         "            httpx.PoolTimeout,\n",
-        "tests/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
+        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
     ),
     Mutant(
         "takes all for sent of which no trace was seen to begin",
         "_http/_delivery.py",
         '        return "not_sent" if self.seen or proves_unsent',
         '        return "not_sent" if proves_unsent',
-        "tests/test_transport.py::test_a_traced_failure_proves_by_what_left",
+        "tests/http/test_transport.py::test_a_traced_failure_proves_by_what_left",
     ),
     Mutant(
         "does not hear that bytes leave",
         "_http/_delivery.py",
         "        self.left, self.opened = True, None\n",
         "        self.opened = None\n",
-        "tests/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
+        "tests/http/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),
     Mutant(
         "takes the request for a tunnel for the create",
@@ -228,7 +228,7 @@ MUTANTS: Final = (
         "_http/_transport.py",
         "            with anyio.CancelScope(deadline=trace.until):\n",
         "            with anyio.CancelScope():\n",
-        "tests/test_connections.py"
+        "tests/http/test_connections.py"
         "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
     ),
     Mutant(
@@ -236,7 +236,7 @@ MUTANTS: Final = (
         "_http/_delivery.py",
         "        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)\n",
         "        left = 2 * max(self.until - anyio.current_time(), 0.0)\n",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_connecting_that_takes_all_the_time_there_is_retires_nothing",
     ),
     Mutant(
@@ -244,7 +244,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        self.retire(lent)\n        if trace.opened",
         "        if trace.opened",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
     ),
     Mutant(
@@ -252,7 +252,7 @@ MUTANTS: Final = (
         "_http/_transport.py",
         "            if not trace.is_given_back:\n",
         "            if True:\n",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_a_request_that_is_cancelled_later_retires_nothing",
     ),
     Mutant(
@@ -260,7 +260,7 @@ MUTANTS: Final = (
         "_http/_transport.py",
         "            if isinstance(error, TimeoutError) and not trace.left:\n",
         "            if not trace.left:\n",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_connecting_that_takes_too_long_retires_nothing",
     ),
     Mutant(
@@ -268,7 +268,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        if not self.is_given:\n            old =",
         "        if True:\n            old =",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_a_client_of_the_callers_is_neither_retired_nor_closed",
     ),
     Mutant(
@@ -276,7 +276,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        over = [lent for lent in self._retired if not lent.users]\n",
         "        over = self._retired\n",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
     ),
     Mutant(
@@ -284,7 +284,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        if self._retired:\n            await self.close_retired()\n",
         "",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
     ),
     Mutant(
@@ -292,7 +292,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "                await trace.opened.aclose()\n",
         "                pass\n",
-        "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
+        "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "keeps the place of a request that is cancelled",
@@ -300,7 +300,7 @@ MUTANTS: Final = (
         "        finally:\n            place.give_back()\n",
         "        finally:\n            if lent and lent.users < 2:\n"
         "                place.give_back()\n",
-        "tests/test_places_on_the_wire.py"
+        "tests/http/test_concurrency.py"
         "::test_hung_reads_block_no_create_and_hung_creates_no_read",
     ),
     Mutant(
@@ -308,7 +308,7 @@ MUTANTS: Final = (
         "_http/_transport.py",
         "    except BaseException:\n        on_unsent()\n        raise\n",
         "    except BaseException:\n        raise\n",
-        "tests/test_cancelled_wire.py"
+        "tests/http/test_cancelled_requests.py"
         "::test_cancelled_at_every_step_of_its_wait_it_takes_no_place",
     ),
     Mutant(
@@ -316,14 +316,14 @@ MUTANTS: Final = (
         "_http/_transport.py",
         '            if trace.evidence(tells=self.pool.is_traced) == "not_sent":\n',
         "            if False:\n",
-        "tests/test_cancelled_wire.py::test_cancelled_at_every_step_it_loses_nothing",
+        "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "lets reads take the places of creates",
         "_http/_concurrency.py",
         "        if not call.repeatable:\n            return self.creates\n",
         "",
-        "tests/test_places_on_the_wire.py"
+        "tests/http/test_concurrency.py"
         "::test_hung_reads_block_no_create_and_hung_creates_no_read",
     ),
     Mutant(
@@ -331,7 +331,7 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        self.keeps_few: bool = self.is_given and library is HTTPX\n",
         "        self.keeps_few: bool = False\n",
-        "tests/test_places_on_the_wire.py"
+        "tests/http/test_concurrency.py"
         "::test_500_reads_at_once_need_no_more_connections_than_places",
     ),
     Mutant(
@@ -349,7 +349,7 @@ MUTANTS: Final = (
         "        await self.close_retired()\n",
         "        self.is_closed = True\n        for lent in self._open:\n"
         "            await lent.client.aclose()\n",
-        "tests/test_connections.py"
+        "tests/http/test_connections.py"
         "::test_a_client_that_closes_meanwhile_keeps_no_connection",
     ),
     Mutant(
@@ -357,7 +357,7 @@ MUTANTS: Final = (
         "_http/_connection_config.py",
         "KEPT: Final = 4.0\n",
         "KEPT: Final = 5.0\n",
-        "tests/test_connections.py"
+        "tests/http/test_connections.py"
         "::test_a_connection_is_not_kept_for_as_long_as_servers_keep_it",
     ),
     Mutant(

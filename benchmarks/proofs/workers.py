@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from benchmarks._postgres import cluster
 from benchmarks.proofs._worker_process import STALLED, build
 from finetuning_async import GenerationRequest
 from finetuning_async.emulator import Emulator, Fault, serve
+from tests._postgres_server import cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import _machine, _postgres, _redis
+from benchmarks import _machine
 from benchmarks.shared._crowd import crowd
 from benchmarks.shared._race import Race, race
+from tests import _postgres_server as _postgres, _redis_server as _redis
 
 
 def main(argv: list[str]) -> None:

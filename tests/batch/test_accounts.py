@@ -18,7 +18,7 @@ from finetuning_async.journal._records import Keys
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step
 from finetuning_async.journal._store import MemoryStore
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from finetuning_async.cli._exit_codes import PARTLY
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

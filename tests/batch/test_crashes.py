@@ -11,7 +11,7 @@ from finetuning_async.batch import Batch
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.testing import jumping_backend
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

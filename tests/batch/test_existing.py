@@ -15,7 +15,7 @@ from finetuning_async.batch import Batch, BatchError, Row, read_summary
 from finetuning_async.batch._folder import HOME
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from finetuning_async.batch import (
 from finetuning_async.batch._folder import FORMER, HOME
 from finetuning_async.emulator import Emulator
 from finetuning_async.journal._sqlite_store import SQLiteStore
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from finetuning_async.batch import (
     Row,
 )
 from finetuning_async.emulator import Emulator, Fault
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

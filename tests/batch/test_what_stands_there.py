@@ -13,7 +13,7 @@ import pytest
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, Row
 from finetuning_async.emulator import Emulator
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

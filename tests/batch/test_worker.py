@@ -16,7 +16,7 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import Keys
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.journal._store import JournalStore, MemoryStore
-from tests._world import emulated
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -17,8 +17,8 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import Keys
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
-from tests._world import emulated
-from tests.batch._stores import POSTGRES, opener
+from tests._emulated_client import emulated
+from tests.journal._journal_stores import POSTGRES, opener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from finetuning_async._secrets import ApiKey
     from finetuning_async.cli._options import Common
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "api_examples"
 KEY = "ft_live_0123456789abcdef0123456789abcdef"
 AUDIO = b"ID3" + bytes(240_000 - 3)
 

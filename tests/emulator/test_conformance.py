@@ -21,7 +21,7 @@ from finetuning_async.testing import jumping_backend
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "api_examples"
 GENERATION_TIME = 0.2
 PER = 3.0
 

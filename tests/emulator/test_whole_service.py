@@ -15,7 +15,7 @@ from finetuning_async.emulator import Emulator, Fault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "api_examples"
 OTHER_KEY = "ft_live_" + "1" * 32
 HOOK = "https://hooks.example.org/ft?token=s3cr3t"
 

@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def backend(
-    emulator: Emulator, log: Path, app: str = "tests.web.backend_example:app"
+    emulator: Emulator, log: Path, app: str = "tests.programs.backend_example:app"
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, str]]:
     """The example in a process of its own; gives a browser of it, and its URL."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -132,7 +132,7 @@ async def test_the_backend_makes_a_track_and_its_log_shows_no_token(
 async def test_the_backend_of_the_readme_awaits_a_track(tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with Emulator(speed=100, generation_time=(20, 30)) as emulator:
-        app = "tests.examples.fastapi_app:app"
+        app = "tests.programs.fastapi_app:app"
         async with backend(emulator, log, app) as (browser, _):
             made = await browser.post("/tracks", params={"tags": "rain"}, timeout=30)
             assert (made.status_code, made.json()["status"]) == (200, "completed")

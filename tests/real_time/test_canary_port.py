@@ -13,7 +13,7 @@ import pytest
 from benchmarks.proofs._proxy import Cut, proxy
 from finetuning_async import AsyncClient, FinetuningError
 from finetuning_async.emulator import Emulator, Fault, serve
-from tests._canary import HOOK, KEY, assert_clean, everything_of
+from tests._secret_canary import HOOK, KEY, assert_clean, everything_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from finetuning_async import AsyncClient
 from finetuning_async.emulator import Emulator
-from tests._port import on_a_port
+from tests._app_on_port import on_a_port
 from tests.release._examples import AUDIO, Example, evaluate, examples, namespace, wire
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The examples in `tests/examples` run as they stand, against an emulator on a port."""
+"""The examples in `tests/programs` run as they stand, against an emulator on a port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetuning_async.postgres._journal_store import PostgresStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-EXAMPLES: Final = Path(__file__).parents[1] / "examples"
+EXAMPLES: Final = Path(__file__).parents[1] / "programs"
 
 NOTEBOOK: Final = """
 import ast, asyncio, inspect, json, sys

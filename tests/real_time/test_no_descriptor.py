@@ -11,7 +11,10 @@ SCRIPT = """
 import os, resource, sys
 import anyio
 from finetuning_async import AsyncClient
-from tests._raw_server import KEY, created, row, serving
+from tests._raw_server import KEY
+from tests._raw_server import created
+from tests._raw_server import row
+from tests._raw_server import serving
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []

@@ -13,10 +13,10 @@ import anyio
 import psycopg
 import pytest
 
-from benchmarks._postgres import cluster, programs
 from finetuning_async import RateLimit, RateLimits, ResponseFacts
 from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.postgres._store import PostgresStore
+from tests._postgres_server import cluster, programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

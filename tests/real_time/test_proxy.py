@@ -27,7 +27,7 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator, serve
 from finetuning_async.otel import OpenTelemetry
-from tests._canary import KEY, assert_clean, everything_of
+from tests._secret_canary import KEY, assert_clean, everything_of
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
 
 if TYPE_CHECKING:

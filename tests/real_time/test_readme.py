@@ -33,7 +33,7 @@ def test_the_readme_is_short_and_has_its_two_commands_first() -> None:
 
 
 def test_the_backend_of_the_readme_is_the_one_that_is_tested() -> None:
-    example = (README.parent / "tests" / "examples" / "fastapi_app.py").read_text()
+    example = (README.parent / "tests" / "programs" / "fastapi_app.py").read_text()
     _, _, program = example.removeprefix('"""').partition('"""')
     assert program.lstrip() in BLOCKS
 

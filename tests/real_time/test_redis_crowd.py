@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from benchmarks.shared._crowd import crowd
 from finetuning_async.redis._store import RedisStore
-from tests.stores.test_states import added
+from tests.coordination.test_states import added
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from benchmarks._redis import RedisServer, program
 from finetuning_async import AsyncClient
 from finetuning_async.emulator import Emulator
 from finetuning_async.redis import RedisRateLimiter
+from tests._redis_server import RedisServer, program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator

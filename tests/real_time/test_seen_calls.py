@@ -37,8 +37,8 @@ from tests._raw_server import (
     row,
     serving,
 )
+from tests.real_time._clients import WHOSE, client_of, forget_proxies
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
-from tests.real_time._whose import WHOSE, client_of, forget_proxies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -32,8 +32,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from finetuning_async import APIResponseError, AsyncClient, NotFoundError
 from tests._raw_server import KEY, Asked, Server, serving
+from tests.real_time._clients import WHOSE, client_of, forget_proxies
 from tests.real_time._http_proxy import LOGIN, http_proxy, tls_service
-from tests.real_time._whose import WHOSE, client_of, forget_proxies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SLOW: Final = (25.0, 25.0)
 """Seconds that a track takes: longer than any of these tests."""
 
-README: Final = "tests.examples.fastapi_app:app"
-WHOLE: Final = "tests.web.backend_example:app"
+README: Final = "tests.programs.fastapi_app:app"
+WHOLE: Final = "tests.programs.backend_example:app"
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import attrs
 import httpx
 import pytest
 
-from benchmarks._redis import RedisServer, program
 from benchmarks.polling._waiting_processes import waiting_processes
 from finetuning_async import AsyncClient, WaitTimeoutError
 from finetuning_async._coordination._poll_ledger import LEAD
 from finetuning_async.emulator import Emulator
 from finetuning_async.redis import RedisRateLimiter
-from tests.real_time._stores import RealFile, RealPostgres, RealRedis, RealStore
+from tests._redis_server import RedisServer, program
+from tests.real_time._shared_stores import RealFile, RealPostgres, RealRedis, RealStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator

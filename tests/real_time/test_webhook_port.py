@@ -15,8 +15,8 @@ from starlette.routing import Mount, Route
 from finetuning_async import AsyncClient
 from finetuning_async.fastapi import webhook_router
 from finetuning_async.webhooks import WebhookReceiver
-from tests._port import on_a_port
-from tests.webhooks._calls import NOBODY, SECRET, body_of
+from tests._app_on_port import on_a_port
+from tests.webhooks._webhook_calls import NOBODY, SECRET, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,8 +23,8 @@ from finetuning_async._polling._webhook_hints import (
 )
 from finetuning_async.emulator import Emulator
 from finetuning_async.webhooks import WebhookReceiver
-from tests._world import emulated
-from tests.webhooks._calls import (
+from tests._emulated_client import emulated
+from tests.webhooks._webhook_calls import (
     BASE,
     SECRET,
     body_of,

@@ -16,8 +16,8 @@ from finetuning_async.webhooks import (
     WebhookVerificationError,
     _receiver as module,
 )
-from tests._world import emulated
-from tests.webhooks._calls import (
+from tests._emulated_client import emulated
+from tests.webhooks._webhook_calls import (
     BASE,
     NOBODY,
     SECRET,

@@ -18,7 +18,7 @@ from finetuning_async.webhooks import (
     hide_tokens,
 )
 from finetuning_async.webhooks._tokens import Tokens, keyed_by
-from tests.webhooks._calls import BASE, NEW_SECRET, NOBODY, SECRET, query_of
+from tests.webhooks._webhook_calls import BASE, NEW_SECRET, NOBODY, SECRET, query_of
 
 
 def receiver(*secrets: str) -> WebhookReceiver:

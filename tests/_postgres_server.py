@@ -1,0 +1,145 @@
+"""A PostgreSQL of one's own, for as long as a proof or a test session lasts.
+
+It is Debian's, in a folder under the system's temporary one, on a free port of the
+loopback, without ``fsync``: what is killed is the program, not the database. It refuses
+to run as root, so root lends it another user's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+STARTS_WITHIN: Final = 20.0
+"""Seconds."""
+
+USERS: Final = ("postgres", "nobody")
+"""Whose name root lends it: the first of them that there is."""
+
+
+def programs() -> Path | None:
+    """The folder of ``initdb`` and ``postgres``; `None` if there is none."""
+    if not hasattr(os, "geteuid"):  # nobody's name could be lent
+        return None
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).parent
+    debian = Path("/usr/lib/postgresql")
+    versions = sorted(debian.glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
+    return versions[-1].parent if versions else None
+
+
+def _user() -> str | None:
+    """Whose name it runs under; `None` for ours."""
+    if os.geteuid() != 0:
+        return None
+    from pwd import getpwall  # where there is no root, there is no such module
+
+    known = {entry.pw_name for entry in getpwall()}
+    return next(name for name in USERS if name in known)
+
+
+@contextlib.contextmanager
+def cluster() -> Generator[str]:
+    """Run a PostgreSQL; gives how to connect to it.
+
+    Raises:
+        RuntimeError: There is none, or it does not start.
+    """
+    where, user = programs(), _user()
+    if where is None:
+        raise RuntimeError("no PostgreSQL is installed: apt-get install postgresql")
+    with tempfile.TemporaryDirectory(prefix="ftpg-") as folder:
+        if user is not None:
+            shutil.chown(folder, user)
+        data = f"{folder}/data"
+        make = ["initdb", "-D", data, "-U", "tester", "-A", "trust", "--no-sync"]
+        _run(where, [*make, "--no-locale", "-E", "UTF8"], user, folder)
+        port = _free_port()
+        conninfo = f"host=127.0.0.1 port={port} user=tester dbname=postgres"
+        with _server(where, data, port, user):
+            yield conninfo
+
+
+def _run(where: Path, command: list[str], user: str | None, folder: str) -> None:
+    done = subprocess.run(
+        [str(where / command[0]), *command[1:]],
+        user=user,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[0]}: {done.stderr}")
+
+
+@contextlib.contextmanager
+def _server(where: Path, data: str, port: int, user: str | None) -> Generator[None]:
+    settings = {
+        "fsync": "off",
+        "listen_addresses": "127.0.0.1",
+        "max_connections": "100",
+        "port": port,
+        "shared_buffers": "16MB",
+        "unix_socket_directories": "",
+    }
+    told = [
+        word for name, value in settings.items() for word in ("-c", f"{name}={value}")
+    ]
+    with Path(data, "log").open("w") as log:
+        process = subprocess.Popen(
+            [str(where / "postgres"), "-D", data, *told],
+            user=user,
+            cwd=data,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _await_port(process, port, Path(data, "log"))
+        yield
+    finally:
+        process.send_signal(signal.SIGQUIT)  # at once: what it holds is thrown away
+        process.wait()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + STARTS_WITHIN
+    ready = "database system is ready to accept connections"
+    while time.monotonic() < until and process.poll() is None:
+        if ready in log.read_text():
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"PostgreSQL does not start on {port}: {log.read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def database(conninfo: str, name: str) -> Generator[str]:
+    """An empty database in a cluster; dropped at the end, whoever is connected."""
+    import psycopg  # only here: it belongs to an extra
+
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield conninfo.replace("dbname=postgres", f"dbname={name}")
+    finally:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

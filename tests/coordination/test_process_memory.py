@@ -1,0 +1,571 @@
+"""What an account sent in one event loop counts in every other of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import operator
+import os
+import random
+import threading
+import time
+import weakref
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+import trio
+
+from finetuning_async import (
+    AsyncClient,
+    LocalRateLimiter,
+    RateLimit,
+    RateLimitError,
+    RateLimits,
+)
+from finetuning_async._api._messages import ResponseFacts
+from finetuning_async._coordination import _process_memory
+from finetuning_async._coordination._process_limiter import ProcessLimiter
+from finetuning_async._coordination._process_memory import LOCK
+from finetuning_async._pacing._wait_queue import SEATS
+from finetuning_async._runtime._loop_handle import LoopHandle
+from finetuning_async._runtime._machine_clock import machine_now
+from finetuning_async.testing import jumping_backend
+from tests.runtime.test_machine_clock import BeginsNow, Skips
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finetuning_async._coordination._process_memory import Key
+    from finetuning_async._pacing._limiter import Permit
+
+KEY = "ft_live_" + "0" * 32
+LIMITS = RateLimits(creates=RateLimit(3), reads=RateLimit(60))
+REFUSED = ResponseFacts(status=429, code="GENERATION_RATE_LIMITED", retry_after=3000)
+numbers = count()
+
+
+@pytest.fixture
+def key() -> Key:
+    """An account that no other test knows."""
+    return (f"https://{next(numbers)}.example", "hash", False)
+
+
+def limiter_of(key: Key, limits: RateLimits | None = LIMITS) -> ProcessLimiter:
+    return ProcessLimiter(limits, rng=random.Random(1), key=key)
+
+
+def served(limiter: ProcessLimiter, times: int = 1) -> None:
+    for _ in range(times):
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        permit.answered(ResponseFacts(status=200, limit=3, remaining=3))
+
+
+def left(key: Key, limits: RateLimits | None = LIMITS) -> int | None:
+    """How many creates another loop could send now."""
+    return asyncio.run(_left(key, limits))
+
+
+async def _left(key: Key, limits: RateLimits | None = LIMITS) -> int | None:
+    return limiter_of(key, limits).status().creates.available
+
+
+def use(key: Key, times: int = 1) -> None:
+    async def main() -> None:
+        served(limiter_of(key), times)
+
+    asyncio.run(main())
+
+
+def test_what_one_loop_sent_the_next_one_counts(key: Key) -> None:
+    use(key, 2)
+    assert left(key) == 1
+    use(key)
+    assert left(key) == 0
+    assert trio.run(_left, key) == 0
+
+
+def test_a_gate_that_one_loop_closed_is_closed_for_the_others(key: Key) -> None:
+    async def refused() -> None:
+        permit = limiter_of(key).try_acquire("creates")
+        assert permit is not None
+        permit.answered(REFUSED)
+
+    async def opens_in() -> float:
+        limiter = limiter_of(key)
+        with pytest.raises(RateLimitError):
+            await limiter.acquire("creates", max_pause=60)
+        return limiter.gate_opens("creates") - anyio.current_time()
+
+    trio.run(refused)
+    assert asyncio.run(opens_in()) == pytest.approx(3000, abs=1)
+    assert trio.run(opens_in) == pytest.approx(3000, abs=1)
+
+
+def test_an_endpoint_whose_budget_was_found_out_is_known_to_all(key: Key) -> None:
+    async def told() -> None:
+        permit = limiter_of(key).try_acquire("instrumental")
+        assert permit is not None
+        permit.answered(ResponseFacts(status=200, limit=3, remaining=2))
+
+    async def taken() -> int | None:
+        limiter = limiter_of(key)
+        limiter.try_acquire("instrumental")
+        return limiter.status().reads.available
+
+    asyncio.run(told())
+    assert asyncio.run(taken()) == 60  # it takes from the creates alone
+
+
+def test_accounts_and_clients_without_pacing_are_apart(key: Key) -> None:
+    use(key, 3)
+    assert left((key[0], "another hash", False)) == 3
+    assert left(("http://elsewhere.example", key[1], False)) == 3
+    assert left((key[0], key[1], True), None) is None
+
+
+def test_of_two_limits_the_first_holds_and_that_is_said(
+    key: Key, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(key)
+    more = RateLimits(creates=RateLimit(50))
+    assert left(key, more) == 2
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "it holds for both" in caplog.text
+
+
+# clocks that are not the machine's
+
+
+def jumping(main: Callable[[], Awaitable[Any]], backend: Any) -> Any:
+    name, options = jumping_backend(backend)
+    return anyio.run(main, backend=name, backend_options=options)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_with_a_clock_for_tests_inherits_nothing_and_leaves_nothing(
+    key: Key, backend: str
+) -> None:
+    async def main() -> int | None:
+        limiter = limiter_of(key)
+        before = limiter.status().creates.available
+        for _ in range(7):
+            (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
+        permit = await limiter.acquire("creates")
+        permit.answered(REFUSED)
+        return before
+
+    use(key)
+    assert jumping(main, backend) == 3
+    assert left(key) == 2
+
+
+def sent_within_a_minute(times: list[float]) -> int:
+    return max(sum(t - 60 <= each <= t for each in times) for t in times)
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_a_clock_that_jumps_later_goes_on_by_itself_and_leaves_nothing(
+    key: Key, used: int
+) -> None:
+    times: list[float] = []
+
+    async def main() -> None:
+        limiter = limiter_of(key)
+        for _ in range(10):
+            permit = await limiter.acquire("creates")
+            times.append(anyio.current_time())
+            permit.answered(ResponseFacts(status=200))
+        (await limiter.acquire("creates")).answered(REFUSED)
+        await anyio.sleep(1)
+        assert limiter.gate_opens("creates") > anyio.current_time() + 2900
+
+    use(key, used)
+    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+        runner.run(main())
+    assert sent_within_a_minute(times) == 3
+    assert left(key) == 3 - used
+
+
+def test_nor_does_one_whose_jump_nobody_saw_before_it_ended(key: Key) -> None:
+    async def main() -> None:
+        limiter = limiter_of(key)
+        served(limiter, 2)
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        permit.answered(REFUSED)
+        await anyio.sleep(3600)
+
+    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+        runner.run(main())
+    assert left(key) == 3
+
+
+def test_one_that_jumps_beside_a_real_loop_takes_what_it_has_out_along(
+    key: Key,
+) -> None:
+    async def main() -> None:
+        limiter = limiter_of(key)
+        served(limiter)
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        await anyio.to_thread.run_sync(use, key)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Skips)
+        loop.skipped += 100
+        assert limiter.status().creates.available == 3  # its own from here on
+        permit.answered(REFUSED)  # of another time, and heard by nobody
+
+    with asyncio.Runner(loop_factory=Skips) as runner:
+        runner.run(main())
+    assert left(key) == 1
+
+
+def test_a_client_with_the_callers_http_client_inherits_nothing() -> None:
+    async def left_of(**options: Any) -> int | None:
+        url = "https://service.example"
+        async with AsyncClient(KEY, base_url=url, rate_limits=LIMITS, **options) as c:
+            permit = c._session().account.limiter.try_acquire("creates")
+            assert permit is not None
+            permit.answered(ResponseFacts(status=200, limit=3, remaining=3))
+            return c.rate_limit_status().creates.available
+
+    async def with_a_client() -> int | None:
+        async with httpx.AsyncClient() as http:
+            return await left_of(http_client=http)
+
+    assert asyncio.run(left_of()) == 2
+    assert asyncio.run(left_of()) == 1
+    assert asyncio.run(with_a_client()) == 2
+    assert asyncio.run(left_of(rate_limiter=LocalRateLimiter(LIMITS))) == 2
+    assert asyncio.run(left_of()) == 0
+
+
+# loops that end, or stand still
+
+
+def test_what_an_ended_loop_had_out_is_given_up_and_counts(key: Key) -> None:
+    async def main() -> None:
+        assert limiter_of(key).try_acquire("creates") is not None
+
+    async def then() -> tuple[float, int | None]:
+        status = limiter_of(key).status().creates
+        return status.next_free_in, status.available
+
+    asyncio.run(main())
+    free_in, available = asyncio.run(then())
+    assert free_in == 0  # the question of who may go first is nobody's any more
+    assert available == 2
+
+
+def test_who_waits_for_a_loop_that_ended_goes_on_in_time(
+    key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_process_memory, "LINGER", 0.2)
+    one = RateLimits(creates=RateLimit(1, per=0.3))
+    waits = threading.Event()
+    done: list[float] = []
+
+    async def ends() -> None:
+        assert limiter_of(key, one).try_acquire("creates") is not None
+        thread.start()
+        await anyio.to_thread.run_sync(waits.wait)
+
+    async def other() -> None:
+        limiter = limiter_of(key, one)
+        begun = anyio.current_time()
+        asyncio.get_running_loop().call_later(0.05, waits.set)
+        with anyio.fail_after(5):
+            (await limiter.acquire("creates")).unsent()
+        done.append(anyio.current_time() - begun)
+
+    thread = threading.Thread(target=lambda: asyncio.run(other()))
+    asyncio.run(ends())
+    thread.join()
+    assert 0.5 < done[0] < 3
+
+
+def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1, per=0.3))
+    loop = asyncio.new_event_loop()
+
+    async def stand_in_line() -> asyncio.Task[Permit]:
+        limiter = limiter_of(key, one)
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        permit.answered(ResponseFacts(status=200))
+        task = loop.create_task(limiter.acquire("creates"))
+        await asyncio.sleep(0.01)
+        return task
+
+    async def other() -> None:
+        limiter = limiter_of(key, one)
+        await anyio.sleep(0.4)
+        assert limiter.status().creates.next_free_in == 0
+        assert limiter.try_acquire("creates") is None  # somebody is ahead
+        with anyio.fail_after(3):
+            (await limiter.acquire("creates")).unsent()
+
+    async def let_it_end(task: asyncio.Task[Permit]) -> None:
+        with anyio.fail_after(3):
+            (await task).unsent()
+
+    task = loop.run_until_complete(stand_in_line())
+    asyncio.run(other())
+    loop.run_until_complete(let_it_end(task))
+    loop.close()
+
+
+def test_a_loop_that_was_taken_for_ended_and_forgotten_counts_again(
+    key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begin() -> ProcessLimiter:
+        limiter = limiter_of(key)
+        served(limiter)
+        return limiter
+
+    async def go_on(limiter: ProcessLimiter) -> None:
+        assert limiter.try_acquire("creates") is None
+        assert limiter.status().creates.available == 0
+
+    with asyncio.Runner() as runner:
+        limiter = runner.run(begin())
+        later = partial(operator.add, 1000)
+        monkeypatch.setattr(
+            _process_memory, "machine_now", lambda: later(machine_now())
+        )
+        left(("https://other.example", "", False))
+        assert key not in _process_memory._accounts
+        use(key, 3)
+        runner.run(go_on(limiter))
+
+
+def test_what_ended_beside_a_clock_that_jumps_is_given_up_for_good(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1))
+
+    async def take() -> None:
+        assert limiter_of(key, one).try_acquire("creates") is not None
+
+    async def main() -> None:
+        limiter = limiter_of(key, one)
+        limiter.status()
+        ends.close()
+        await anyio.to_thread.run_sync(left, ("https://other.example", "", False))
+        await anyio.sleep(100)
+        limiter.status()
+
+    async def then() -> float:
+        return limiter_of(key, one).status().creates.next_free_in
+
+    ends = asyncio.new_event_loop()
+    ends.run_until_complete(take())
+    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+        runner.run(main())
+    assert 50 < asyncio.run(then()) < 70
+
+
+def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1, per=0.1))
+    is_in_line, may_go_on = threading.Event(), threading.Event()
+
+    async def waits(limiter: ProcessLimiter) -> None:
+        (await limiter.acquire("creates")).unsent()
+
+    async def busy() -> None:
+        limiter = limiter_of(key, one)
+        permit = limiter.try_acquire("creates")
+        assert permit is not None
+        permit.answered(ResponseFacts(status=200))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waits, limiter)
+            await anyio.wait_all_tasks_blocked()
+            is_in_line.set()
+            may_go_on.wait(5)  # all of the loop stands still
+
+    async def other() -> float:
+        limiter, begun = limiter_of(key, one), anyio.current_time()
+        for _ in range(5):
+            (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
+        return anyio.current_time() - begun
+
+    thread = threading.Thread(target=lambda: anyio.run(busy))
+    thread.start()
+    is_in_line.wait(5)
+    took = asyncio.run(other())
+    may_go_on.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert 0.6 < took < 1.2  # five periods, and a quarter of a second
+
+
+def test_first_come_first_served_holds_over_loops(key: Key) -> None:
+    one = RateLimits(creates=RateLimit(1, per=0.05))
+    order: list[int] = []
+
+    async def main(number: int, came: threading.Event) -> None:
+        LoopHandle.of_this_loop().call(came.set)
+        permit = await limiter_of(key, one).acquire("creates")
+        order.append(number)
+        permit.answered(ResponseFacts(status=200))
+
+    async def holds() -> None:
+        permit = limiter_of(key, one).try_acquire("creates")
+        assert permit is not None
+        for number in range(6):
+            came = threading.Event()
+            backend = ("asyncio", "trio")[number % 2]
+            work = partial(anyio.run, main, number, came, backend=backend)
+            threads.append(threading.Thread(target=work))
+            threads[-1].start()
+            await anyio.to_thread.run_sync(came.wait)
+        permit.answered(ResponseFacts(status=200))
+
+    threads: list[threading.Thread] = []
+    asyncio.run(holds())
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
+    key: Key, backend: str
+) -> None:
+    came = threading.Event()
+    raised: list[BaseException] = []
+
+    async def waits(limiter: ProcessLimiter, max_pause: float) -> None:
+        try:
+            with anyio.fail_after(0.5):
+                await limiter.acquire("creates", max_pause=max_pause)
+        except (RateLimitError, TimeoutError) as error:
+            raised.append(error)
+
+    async def other() -> None:
+        limiter = limiter_of(key)
+        async with anyio.create_task_group() as tasks:
+            for max_pause in [5000.0] * SEATS + [100.0]:  # not woken with the head
+                tasks.start_soon(waits, limiter, max_pause)
+            await anyio.wait_all_tasks_blocked()
+            came.set()
+
+    async def main() -> None:
+        limiter = limiter_of(key)
+        permits = [limiter.try_acquire("creates")]
+        assert permits[0] is not None
+        thread.start()
+        await anyio.to_thread.run_sync(came.wait)
+        permits[0].answered(REFUSED)
+
+    thread = threading.Thread(target=lambda: anyio.run(other, backend=backend))
+    asyncio.run(main())
+    thread.join()
+    kinds = [type(error) for error in raised]
+    assert kinds == [RateLimitError] + [TimeoutError] * SEATS
+
+
+# memory
+
+
+def test_loops_and_accounts_leave_nothing_behind(key: Key) -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+    quick = RateLimits(creates=RateLimit(3, per=0.01), reads=RateLimit(3, per=0.01))
+
+    async def main(number: int) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        async with AsyncClient(KEY, base_url=key[0]) as client:
+            client.rate_limit_status()
+        limiter_of((str(number), "", False), quick).try_acquire("creates")
+
+    linger, _process_memory.LINGER = _process_memory.LINGER, 0.0  # type: ignore[misc]
+    try:
+        for number in range(200):
+            asyncio.run(main(number))
+        time.sleep(0.3)  # however quick the machine, what those sent is over now
+        for number in range(200, 220):
+            asyncio.run(main(number))
+    finally:
+        _process_memory.LINGER = linger  # type: ignore[misc]
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 30
+    assert len(_process_memory._accounts) <= 30
+    assert all(len(shared.seats) <= 1 for shared in _process_memory._accounts.values())
+
+
+def test_an_account_is_kept_as_long_as_anything_of_it_matters(
+    key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(key)
+    past = machine_now()
+    monkeypatch.setattr(_process_memory, "machine_now", lambda: past + 110)
+    assert left(key) == 3
+    assert _process_memory._accounts[key].used_at > past
+    monkeypatch.setattr(_process_memory, "machine_now", lambda: past + 400)
+    left(("http://other.example", "", False))
+    assert key not in _process_memory._accounts
+
+
+# fork
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_counts_what_was_sent_and_waits_for_nobody(key: Key) -> None:
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            with LOCK:
+                pass
+
+    async def main() -> int:
+        limiter = limiter_of(key)
+        served(limiter)
+        permits = [limiter.try_acquire("creates") for _ in range(2)]
+        child = os.fork()
+        if child == 0:
+            os._exit(in_child(key))
+        for permit in permits:
+            assert permit is not None
+            permit.unsent()
+        return child
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        status = os.waitpid(asyncio.run(main()), 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        stop.set()
+        thread.join()
+    assert left(key) == 2
+
+
+def in_child(key: Key) -> int:
+    """0 if all is well in a child that was forked inside of a loop."""
+    found: list[Any] = []
+
+    async def look() -> None:
+        status = limiter_of(key).status().creates
+        found.append((status.available, status.waiting, status.next_free_in))
+
+    def main() -> None:
+        asyncio.run(look())
+        _process_memory.machine_now = partial(_in_200_s, machine_now)  # type: ignore[attr-defined]
+        asyncio.run(look())
+
+    thread = threading.Thread(target=main, daemon=True)
+    thread.start()
+    thread.join(5)
+    (available, waiting, free_in), later = found
+    is_right = available == 0 and waiting == 0 and 50 < free_in < 70
+    return 0 if is_right and later == (3, 0, 0) else 1
+
+
+def _in_200_s(clock: Callable[[], float]) -> float:
+    return clock() + 200

@@ -1,0 +1,204 @@
+"""The demo without a browser: songs in the background, routes, refusals."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient, GenerationRequest, RateLimitError
+from finetuning_async.demo import Studio, create_app
+from finetuning_async.demo._studio import MOST_AT_ONCE, SHOWN
+from finetuning_async.emulator import Emulator
+from tests._emulated_client import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+
+@asynccontextmanager
+async def page(client: AsyncClient) -> AsyncGenerator[httpx.AsyncClient]:
+    """A browser of the demo, lifespan included."""
+    app = create_app(client, service="emulator")
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(served)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1:8788"
+        ) as browser:
+            yield browser
+
+
+async def until_ended(studio: Studio) -> None:
+    async with aclosing(studio.events()) as events:
+        async for _ in events:
+            if studio.songs and all(song.is_final for song in studio.songs.values()):
+                return
+
+
+async def test_a_song_is_made_heard_and_saved() -> None:
+    async with emulated() as (_, client), page(client) as browser:
+        wish = {"tags": "rain", "duration": 10}
+        asked = await browser.post("/api/songs", json=wish)
+        assert asked.status_code == 202
+        where = f"/api/songs/{asked.json()['key']}/audio"
+        assert (await browser.get(where)).status_code == 404
+        await anyio.sleep(130)
+        heard = await browser.get(where, headers={"Range": "bytes=0-99"})
+        assert (heard.status_code, len(heard.content)) == (206, 100)
+        assert heard.headers["content-type"] == "audio/mpeg"
+        saved = await browser.get(where, params={"download": True})
+        assert 'attachment; filename="rain-' in saved.headers["content-disposition"]
+        assert abs(len(saved.content) - 10 * 8_000) < 2_000
+
+
+async def test_wrong_wishes_name_all_their_problems_and_cost_nothing() -> None:
+    async with emulated() as (emulator, client), page(client) as browser:
+        wish = {"tags": " ", "duration": 4, "bpm": 500}
+        answer = await browser.post("/api/songs", json=wish)
+        assert answer.status_code == 422
+        assert set(answer.json()["problems"]) == {"tags", "duration", "bpm"}
+        assert emulator.ledger == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"tags": "x"}', "text/plain", 415),
+        (b"tags=x", "application/x-www-form-urlencoded", 415),
+        (b"no json", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b'{"tags":' * 8_000, "application/json", 400),
+        (b'{"bpm": ' + b"9" * 5_000 + b"}", "application/json", 400),
+        (b"\xff\xfe{}", "application/json", 400),
+        (b'{"tags": "' + b"x" * 100_000 + b'"}', "application/json", 413),
+        (b'{"tags": "x", "webhook": "https://me.example"}', "application/json", 400),
+    ],
+)
+async def test_what_a_foreign_page_could_send_is_refused(
+    body: bytes, kind: str, status: int
+) -> None:
+    async with emulated() as (emulator, client), page(client) as browser:
+        heads = {"content-type": kind}
+        answer = await browser.post("/api/songs", content=body, headers=heads)
+        assert answer.status_code == status
+        foreign = {"content-type": "application/json", "host": "evil.example"}
+        answer = await browser.post("/api/songs", content=body, headers=foreign)
+        assert answer.status_code == 400
+        assert emulator.ledger == []
+
+
+async def test_the_page_and_its_files_are_served_and_name_no_other_host() -> None:
+    async with emulated() as (_, client), page(client) as browser:
+        html = await browser.get("/")
+        assert "default-src 'self'" in html.headers["content-security-policy"]
+        for path in ("studio.js", "wave.js", "style.css", "icon.svg"):
+            part = await browser.get(f"/page/{path}")
+            assert part.status_code == 200
+            links = part.text.replace("http://www.w3.org/2000/svg", "")
+            assert "//" not in links.replace("// ", "")
+        assert "http" not in html.text
+        assert (await browser.get("/favicon.ico")).status_code == 200
+        assert (await browser.get("/api/service")).json() == {"service": "emulator"}
+        assert (await browser.get("/docs")).status_code == 404
+
+
+async def test_everybody_sees_the_same_songs_and_meters(tmp_path: Path) -> None:
+    async def first(studio: Studio) -> dict[str, Any]:
+        async with aclosing(studio.events()) as events:
+            found = [await anext(events), await anext(events)]
+        return {str(event.event): json.loads(str(event.data)) for event in found}
+
+    async with emulated() as (_, client):
+        async with Studio(client, tmp_path).open() as studio:
+            studio.make(GenerationRequest("x", duration=20))
+            assert (await first(studio))["songs"]["songs"][0]["status"] == "waiting"
+            await anyio.sleep(5)
+            one, other = await first(studio), await first(studio)
+            assert one["songs"]["songs"] == other["songs"]["songs"]
+            (song,) = one["songs"]["songs"]
+            assert (song["status"], song["length"]) == ("processing", 20)
+            assert 4 < song["elapsed"] < 7
+            assert one["meters"]["credits"] == 1999
+            assert one["meters"]["creates"]["available"] == 9
+
+
+async def test_songs_go_on_while_nobody_looks_and_a_new_page_has_all(
+    tmp_path: Path,
+) -> None:
+    async with emulated() as (emulator, client):
+        async with Studio(client, tmp_path).open() as studio:
+            for number in range(12):
+                studio.make(GenerationRequest(f"song {number}"))
+            await anyio.sleep(600)
+            shown = studio.picture()["songs"]
+            assert [song["status"] for song in shown] == ["completed"] * 12
+            assert shown[0]["prompt"] == "song 11"
+            assert len(emulator.ledger) == 12
+            assert studio.credits == 2000 - 12
+        assert emulator.count(status=429, code="RATE_LIMITED") == 0
+
+
+async def test_a_restart_shows_what_was_there_and_follows_what_runs(
+    tmp_path: Path,
+) -> None:
+    async with emulated() as (_, client):
+        done = await client.generate("done")
+        running = await client.generations.create("running")
+        async with Studio(client, tmp_path).open() as studio:
+            await anyio.sleep(1)
+            assert list(studio.songs) == [done.id, running.id]
+            await until_ended(studio)
+            assert studio.songs[running.id].status == "completed"
+
+
+async def test_a_failed_song_says_why(tmp_path: Path) -> None:
+    async with emulated(Emulator(failure_rate=1.0)) as (_, client):
+        async with Studio(client, tmp_path).open() as studio:
+            song = studio.make(GenerationRequest("x"))
+            await until_ended(studio)
+            assert song.status == "failed"
+            assert song.shown(0.0)["error"]
+
+
+async def test_a_song_that_cannot_be_asked_for_says_why(tmp_path: Path) -> None:
+    async with emulated(Emulator(credits=0)) as (_, client):
+        async with Studio(client, tmp_path).open() as studio:
+            song = studio.make(GenerationRequest("x"))
+            await until_ended(studio)
+            assert song.status == "failed"
+            assert song.shown(0.0)["error"] == "This server is out of credits."
+
+
+async def test_songs_are_bounded(tmp_path: Path) -> None:
+    async with emulated(Emulator(queue_size=99, creates_per_minute=99)) as (_, client):
+        async with Studio(client, tmp_path).open() as studio:
+            for _ in range(3):
+                for _ in range(MOST_AT_ONCE):
+                    studio.make(GenerationRequest("x"))
+                with pytest.raises(RateLimitError):
+                    studio.make(GenerationRequest("x"))
+                await anyio.sleep(400)
+            assert len(studio.songs) == SHOWN
+
+
+async def test_closing_ends_the_streams(tmp_path: Path) -> None:
+    async with emulated() as (_, client), anyio.create_task_group() as group:
+        studio = Studio(client, tmp_path)
+
+        async def look() -> None:
+            async for _ in studio.events():
+                pass
+
+        group.start_soon(look)
+        await anyio.sleep(1)
+        studio.close()

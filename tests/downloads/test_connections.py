@@ -1,0 +1,137 @@
+"""A download leaves its connection to the next, or closed; so if it is cancelled."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import pytest
+
+from finetuning_async import APIConnectionError, AsyncClient
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._http._timeouts import as_timeout
+from finetuning_async._http._transport import Transport
+from tests._cancellations import STEPS, StepMeans, strike
+from tests._in_memory_network import Net
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "ft_live_" + "d" * 32
+URL = "https://media.example/a.mp3?sig=1"
+SONG = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + bytes(40)
+MOVED = (
+    b"HTTP/1.1 302 Found\r\nLocation: https://other.example/b.mp3\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+
+
+@pytest.fixture
+def net(monkeypatch: pytest.MonkeyPatch) -> Net:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    made = Net(answer=SONG)
+    monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", made)
+    return made
+
+
+async def test_files_of_one_host_share_a_connection(net: Net, tmp_path: Path) -> None:
+    async with AsyncClient(KEY) as client:
+        for number in range(3):
+            path = await client.download(URL, tmp_path / f"{number}.mp3")
+            assert path.read_bytes() == bytes(40)
+        assert len(net.opened) == 1
+    assert not net.open()
+
+
+async def test_a_stream_that_breaks_is_told_as_the_connection_s_fault(
+    net: Net, tmp_path: Path
+) -> None:
+    net.answer = SONG[:-1]
+    async with AsyncClient(KEY, max_retries=0) as client:
+        with pytest.raises(
+            APIConnectionError, match="RemoteProtocolError: peer closed"
+        ):
+            await client.download(URL, tmp_path / "a.mp3")
+
+
+async def test_a_host_that_is_not_there_is_told(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise httpcore.ConnectError("nobody listens")
+
+    monkeypatch.setattr(Net, "connect_tcp", refuse)
+    async with AsyncClient(KEY, max_retries=0) as client:
+        with pytest.raises(APIConnectionError, match="ConnectError: nobody listens"):
+            await client.download(URL, tmp_path / "a.mp3")
+
+
+async def test_one_warning_does_for_calls_and_files(
+    net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncClient(KEY, verify=False) as client:
+        await client.download(URL, tmp_path / "a.mp3")
+        net.answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+        await client.health()
+    assert caplog.text.count("verify=False") == 1
+
+
+@pytest.mark.parametrize("location", ["ftp://other.example/b", "https://[", "/a.mp3"])
+async def test_a_file_that_moves_to_nowhere_is_told(net: Net, location: str) -> None:
+    net.answer = MOVED.replace(b"https://other.example/b.mp3", location.encode())
+    with pytest.raises(APIConnectionError, match=r"download from media\.example"):
+        await _fetch(_transport())
+
+
+def _transport() -> Transport:
+    return Transport(
+        pool=ClientPool(None),
+        base_url="https://service.example",
+        key=None,
+        timeout=as_timeout(30.0),
+    )
+
+
+async def _fetch(transport: Transport, url: str = URL) -> None:
+    async with transport.stream(url) as media:
+        while await media.next_chunk() is not None:
+            pass
+
+
+def kept(pool: ClientPool) -> list[Any]:
+    """The connections that the next request may take."""
+    pools = [lent.client._transport._pool for lent in pool._open]
+    assert not any(pool._requests for pool in pools)
+    return [connection for pool in pools for connection in pool.connections]
+
+
+@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("way", ["new", "used before", "moved"])
+def test_cancelled_at_every_step_a_download_loses_no_connection(
+    net: Net, means: StepMeans, way: str
+) -> None:
+    async def main(struck: Any) -> None:
+        net.opened.clear()
+        net.answer = SONG
+        transport = _transport()
+        if way == "used before":
+            await _fetch(transport)
+        if way == "moved":
+            net.answer = MOVED
+            net.next = [SONG]
+        await struck(partial(_fetch, transport))
+        left = kept(transport.pool)
+        assert all(connection.is_idle() for connection in left)
+        assert len(net.open()) == len(left)
+        net.answer, net.next = SONG, []
+        await _fetch(transport)
+        await transport.pool.aclose()
+        assert not net.open()
+
+    step = 1
+    while strike(means, step, main):
+        step += 1
+    assert step > 5

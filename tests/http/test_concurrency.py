@@ -1,0 +1,179 @@
+"""How many requests of an account are on the wire at a time; the rest wait outside.
+
+Hung reads block no create, a thousand accounts are not one queue, and views of a client
+share their places.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import APITimeoutError, AsyncClient
+from finetuning_async._http._concurrency import CREATES, READS
+from finetuning_async._http._delivery import NoResponse
+from tests._in_memory_network import STEP
+from tests._in_memory_transport import GET, KEY, KINDS, POST, Wire, is_whole, wired
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finetuning_async._api._messages import Call
+
+UP = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+CREATED = (
+    b"HTTP/1.1 202 Accepted\r\nContent-Length: 46\r\n\r\n"
+    b'{"data": {"id": "gen_1", "status": "pending"}}'
+)
+
+
+@pytest.fixture(params=KINDS)
+def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return wired(request.param, monkeypatch)
+
+
+@pytest.fixture
+def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return wired("our own", monkeypatch)
+
+
+async def test_hung_reads_block_no_create_and_hung_creates_no_read(wire: Wire) -> None:
+    for hung, other, most in ((GET, POST, wire.reads), (POST, GET, CREATES)):
+        net, transport = wire.net, wire.transport(httpx.Timeout(None))
+        net.pause = inf
+        async with anyio.create_task_group() as group:
+            for _ in range(most + 5):
+                group.start_soon(transport.send, hung)
+            await anyio.sleep(10 * STEP)
+            net.pause, began = STEP, anyio.current_time()
+            assert (await transport.send(other)).status == 200
+            assert anyio.current_time() - began < 10 * STEP
+            heads = net.sent().count(hung.method.encode() + b" ")
+            assert heads == most
+            group.cancel_scope.cancel()
+        assert is_whole(transport)
+        await wire.close(transport)
+        net.opened.clear()
+
+
+async def test_those_who_wait_for_a_place_come_in_their_order(wire: Wire) -> None:
+    net, transport = wire.net, wire.transport()
+    ends: list[int] = []
+
+    async def one(number: int) -> None:
+        await transport.send(GET)
+        ends.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(3 * wire.reads):
+            group.start_soon(one, number)
+            await anyio.sleep(STEP / wire.reads)
+    assert ends == list(range(3 * wire.reads))
+    assert len(net.opened) <= wire.reads
+    await wire.close(transport)
+
+
+@pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
+async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
+    wire: Wire, call: Call
+) -> None:
+    most = wire.reads if call is GET else CREATES
+    transport = wire.transport(httpx.Timeout(30, pool=STEP))
+    async with anyio.create_task_group() as group:
+        for _ in range(most):
+            group.start_soon(transport.send, call)
+        await anyio.sleep(STEP / 2)
+        with pytest.raises(
+            NoResponse, match=r"no other request .* within 0\.1 s"
+        ) as it:
+            await transport.send(call)
+    assert (it.value.evidence, it.value.timed_out) == ("not_sent", True)
+    assert wire.net.sent().count(call.method.encode() + b" ") == most
+    assert is_whole(transport)
+    await wire.close(transport)
+
+
+async def test_500_reads_at_once_need_no_more_connections_than_places(
+    wire: Wire,
+) -> None:
+    transport = wire.transport()
+    async with anyio.create_task_group() as group:
+        for _ in range(500):
+            group.start_soon(transport.send, GET)
+    assert wire.net.most_open <= wire.reads
+    if not wire.given:  # of the caller's, 20 are kept, and more may be opened again
+        assert len(wire.net.opened) == wire.net.most_open
+    assert wire.net.sent().count(b"GET ") == 500
+    await wire.close(transport)
+    assert not wire.net.open()
+
+
+async def test_a_thousand_accounts_are_not_one_queue(our_wire: Wire) -> None:
+    """Each account hangs in the places of its own; those of the next are free."""
+    our_wire.net.answer = UP
+    async with AsyncClient(KEY, rate_limits=None) as client:
+        accounts = [
+            client.with_options(api_key=f"ft_live_{number:032}")
+            for number in range(1000)
+        ]
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for account in accounts:
+                group.start_soon(account.health)
+        assert anyio.current_time() - began < 20 * STEP
+    assert not our_wire.net.open()
+
+
+async def test_reads_of_one_account_that_hang_are_nothing_to_another(
+    our_wire: Wire,
+) -> None:
+    net = our_wire.net
+    net.answer, net.pause = UP, inf
+    options = httpx.Timeout(None)
+    async with AsyncClient(KEY, rate_limits=None, request_timeout=options) as client:
+        view = client.with_options(headers={"X-View": "1"})
+        other = client.with_options(api_key=KEY[::-1])
+        async with anyio.create_task_group() as group:
+            await _hang(group.start_soon, client.health, READS - 1)
+            net.pause = STEP
+            await view.health()  # the last place of the account
+            net.pause = inf
+            await _hang(group.start_soon, view.health, 1)
+            net.pause = STEP
+            await other.health()
+            for one in (client, view):
+                with pytest.raises(APITimeoutError):
+                    await one.health(timeout=5)
+            group.cancel_scope.cancel()
+        await client.health()
+        await view.health()
+    assert not net.open()
+
+
+async def _hang(
+    start: Callable[..., object], call: Callable[[], Awaitable[object]], number: int
+) -> None:
+    for _ in range(number):
+        start(call)
+    await anyio.sleep(10 * STEP)
+
+
+async def test_a_create_goes_out_past_the_hung_reads_of_the_client(
+    our_wire: Wire,
+) -> None:
+    net = our_wire.net
+    net.pause = inf
+    options = httpx.Timeout(None)
+    async with AsyncClient(KEY, rate_limits=None, request_timeout=options) as client:
+        async with anyio.create_task_group() as group:
+            await _hang(group.start_soon, client.health, READS + 3)
+            net.answer, net.pause = CREATED, STEP
+            began = anyio.current_time()
+            track = await client.generations.create("x")
+            assert track.id == "gen_1"
+            assert anyio.current_time() - began < 20 * STEP
+            group.cancel_scope.cancel()

@@ -1,0 +1,359 @@
+"""The journal's rules under a crash at every commit, against a small model service.
+
+The runner here does one thing at a time, and may die between any two: after an intent
+and before the POST, while the POST is on the wire (the service may commit it minutes
+later), after the answer and before its commit. What it decides, it decides with the
+real `step`, `match`, `verdict` and `Balance`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from hypothesis import Phase, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from finetuning_async import GenerationRequest
+from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._matching import (
+    SETTLE,
+    AbsenceEvidence,
+    ListedRow,
+    match,
+    verdict,
+)
+from finetuning_async.batch._reconciler import doubt_of
+from finetuning_async.journal._records import Item, Keys, Row
+from finetuning_async.journal._state_machine import (
+    Absent,
+    Accepted,
+    Ended,
+    Event,
+    Found,
+    Held,
+    Lost,
+    NotSent,
+    Released,
+    Restarted,
+    Saved,
+    Sending,
+    step,
+)
+from tests.journal._journal_stores import POSTGRES, opener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async.journal._store import JournalStore
+
+LATEST = SETTLE - 10
+"""Seconds after which the model service commits nothing any more."""
+
+
+@attrs.define
+class Track:
+    """A track of the model service; listed from its creation on."""
+
+    id: str
+    seq: int
+    seed: int
+    prompt: str
+    created_at: float
+
+
+@attrs.define
+class Post:
+    """A create on its way.
+
+    Attributes:
+        seed: What it carries.
+        fate: ``accept``, ``refuse`` or ``nothing``: what the service does with it.
+        commits_at: When.
+        is_answered: Whether the runner hears of it.
+    """
+
+    seed: int
+    fate: str
+    commits_at: float
+    is_answered: bool
+
+
+class Crashes(RuleBasedStateMachine):
+    """A runner that dies now and then.
+
+    Args:
+        open_store: Gives an empty journal.
+    """
+
+    def __init__(self, open_store: Callable[[], JournalStore]) -> None:
+        super().__init__()
+        self.open = open_store
+
+    @initialize(count=st.integers(1, 6), shared=st.booleans())
+    def begin(self, count: int, shared: bool) -> None:
+        self.store = self.open()
+        keys = Keys()
+        self.store.add(
+            keys.item(
+                Row(request=GenerationRequest(f"{n % 3}", seed=7 if shared else None))
+            )
+            for n in range(count)
+        )
+        self.shared = shared
+        self.now = 1_000_000.0
+        self.credits = 1000
+        self.seeds = 0
+        self.tracks: list[Track] = []
+        self.on_way: list[tuple[int, Post]] = []
+        self.posts: dict[int, Post] = {}
+        self.balance = Balance()
+        self.rebase()
+
+    # The service.
+
+    def settle_posts(self) -> None:
+        for seq, post in list(self.on_way):
+            if post.commits_at <= self.now:
+                self.on_way.remove((seq, post))
+                if post.fate == "accept":
+                    self.accept(seq, post)
+
+    def accept(self, seq: int, post: Post) -> None:
+        self.credits -= 1
+        prompt = self.item(seq).request.prompt
+        track_id = f"t{len(self.tracks)}"
+        self.tracks.append(Track(track_id, seq, post.seed, prompt, self.now))
+
+    # The runner.
+
+    def item(self, seq: int) -> Item:
+        return next(item for item in self.store.rows() if item.seq == seq)
+
+    def items(self, *states: Any) -> list[Item]:
+        return list(self.store.rows(*states))
+
+    def record(self, item: Item, event: Event) -> Item:
+        entry, _ = step(item.entry, event)
+        return self.store.record(item, entry)
+
+    def rebase(self) -> None:
+        if not self.items("intent", "unknown"):
+            self.balance = self.balance.read(self.reading())
+
+    def reading(self) -> Reading:
+        summary = self.store.summary()
+        return Reading(
+            credits=self.credits, accepts=summary.accepts, fails=summary.fails
+        )
+
+    def may_send(self, item: Item) -> bool:
+        """Those whose tracks look alike go one by one."""
+        return not self.shared or not any(
+            other.request.prompt == item.request.prompt
+            for other in self.items("intent", "unknown")
+        )
+
+    def sendable(self) -> list[Item]:
+        return [item for item in self.items("planned") if self.may_send(item)]
+
+    @precondition(lambda self: self.sendable())
+    @rule()
+    def intend(self) -> None:
+        item = self.sendable()[0]
+        self.seeds += 1
+        seed = 7 if self.shared else item.entry.seed or 100 + self.seeds
+        self.record(item, Sending(seed, self.now))
+
+    def unsent(self) -> list[Item]:
+        return [item for item in self.items("intent") if item.seq not in self.posts]
+
+    @precondition(lambda self: self.unsent())
+    @rule(
+        fate=st.sampled_from(["accept", "accept", "refuse", "nothing"]),
+        delay=st.sampled_from([0.0, 0.0, 1.0, LATEST]),
+        is_answered=st.booleans(),
+    )
+    def post(self, fate: str, delay: float, is_answered: bool) -> None:
+        item = self.unsent()[0]
+        if fate == "nothing" or delay == LATEST:
+            is_answered = False
+        post = Post(item.entry.seed or 0, fate, self.now + delay, is_answered)
+        self.posts[item.seq] = post
+        self.on_way.append((item.seq, post))
+        self.settle_posts()
+
+    @precondition(lambda self: self.posts)
+    @rule()
+    def hear(self) -> None:
+        seq = next(iter(self.posts))
+        post = self.posts.pop(seq)
+        self.now = max(self.now, post.commits_at if post.is_answered else self.now + 1)
+        before = len(self.tracks)
+        self.settle_posts()
+        item = self.item(seq)
+        if not post.is_answered:
+            self.record(item, Lost(self.now, "silence"))
+        elif post.fate == "accept":
+            found = [t for t in self.tracks if t.seq == seq]
+            assert found, before
+            self.record(item, Accepted(found[-1].id))
+        else:
+            self.record(item, NotSent())
+
+    @rule()
+    def crash(self) -> None:
+        self.posts.clear()
+        for item in self.store.pending():
+            self.record(item, Restarted(self.now))
+        self.look()
+        self.rebase()
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, SETTLE]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.settle_posts()
+
+    @rule()
+    def look(self) -> None:
+        doubts = self.items("unknown", "held")
+        taken = self.store.tracks()
+        rivals = self.items("intent")
+        seen = [
+            ListedRow(
+                id=t.id,
+                kind="music",
+                prompt=t.prompt,
+                seed=t.seed,
+                created_at=float(int(t.created_at)),
+            )
+            for t in self.tracks
+        ]
+        found = match(map(doubt_of, [*doubts, *rivals]), seen, taken)
+        for item in doubts:
+            if item.seq in found:
+                self.record(item, Found(found[item.seq]))
+        for item in self.items("unknown"):
+            self.judge(item, seen)
+
+    def judge(self, item: Item, seen: list[ListedRow]) -> None:
+        lost_at = item.entry.lost_at or self.now
+        ours = self.store.tracks()
+        word = verdict(
+            AbsenceEvidence(
+                age=self.now - lost_at,
+                settle=SETTLE,
+                later_is_listed=any(
+                    row.id in ours and (row.created_at or 0) > lost_at for row in seen
+                ),
+                seeds_are_echoed=True,
+                credits_clear=self.balance.is_clear(
+                    self.reading(), self.store.summary().in_doubt
+                )
+                if not self.items("intent")
+                else None,
+                more_to_come=bool(self.sendable() or self.items("intent")),
+            )
+        )
+        if word == "absent":
+            self.record(item, Absent())
+        elif word != "wait":
+            self.record(item, Held(word))
+
+    @precondition(lambda self: self.items("accepted", "completed"))
+    @rule()
+    def go_on(self) -> None:
+        item = self.items("accepted", "completed")[0]
+        is_running = item.entry.state == "accepted"
+        self.record(item, Ended(failed=False) if is_running else Saved())
+
+    # What holds.
+
+    @invariant()
+    def nothing_is_paid_twice(self) -> None:
+        for item in self.items():
+            made = sum(track.seq == item.seq for track in self.tracks)
+            if not self.shared:
+                assert made <= 1, item
+        accepts = self.store.summary().accepts
+        in_doubt = len(self.items("intent", "unknown", "held"))
+        assert accepts <= len(self.tracks) <= accepts + in_doubt
+        assert 1000 - self.credits == len(self.tracks)
+
+    @invariant()
+    def no_track_has_two_owners(self) -> None:
+        ids = [i.entry.track_id for i in self.items() if i.entry.track_id]
+        assert len(ids) == len(set(ids))
+        prompts = {track.id: track.prompt for track in self.tracks}
+        for item in self.items("accepted", "completed", "downloaded"):
+            assert prompts[str(item.entry.track_id)] == item.request.prompt
+
+    def teardown(self) -> None:
+        """Let it come to its end: every item once, and a person frees what is held."""
+        if not hasattr(self, "store"):
+            return
+        for _ in range(200):
+            if len(self.items("downloaded")) == self.store.summary().total:
+                break
+            self.work_on()
+        assert len(self.items("downloaded")) == self.store.summary().total
+        self.nothing_is_paid_twice()
+        assert self.store.summary().accepts == len(self.tracks)
+
+    def work_on(self) -> None:
+        self.crash()
+        for item in self.items("held"):
+            self.now += SETTLE
+            self.settle_posts()
+            self.record(item, Released())
+        if self.sendable():
+            self.intend()
+        if self.unsent():
+            self.post("accept", 0.0, is_answered=True)
+            self.hear()
+        while self.items("accepted", "completed"):
+            self.go_on()
+        self.now += 60
+        self.settle_posts()
+        self.look()
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [
+        ("memory", 100),
+        ("sqlite", 10),
+        pytest.param("postgres", 10, marks=POSTGRES.marks),
+    ],
+)
+def test_no_crash_pays_twice_or_loses_an_item(
+    request: pytest.FixtureRequest, kind: str, examples: int
+) -> None:
+    opened: list[JournalStore] = []
+
+    def open_store() -> JournalStore:
+        while opened:
+            opened.pop().close()
+        opened.append(opener(kind, request)())
+        return opened[-1]
+
+    run_state_machine_as_test(
+        lambda: Crashes(open_store),  # type: ignore[arg-type] # it only calls it
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate, *([Phase.shrink] if kind == "memory" else [])],
+        ),
+    )
+    while opened:
+        opened.pop().close()

@@ -1,0 +1,168 @@
+"""What something between here and the service says ends no wait, until it lasts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import (
+    APIResponseError,
+    APIStatusError,
+    AuthenticationError,
+    FinetuningError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from finetuning_async._polling._failure_tracker import LASTS
+from tests._scripted_service import assert_nothing_left, open_studio, refusal
+from tests.polling.test_poller import wait_for_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests._scripted_service import Studio
+
+HTML = "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>"
+
+
+def html(status: int) -> httpx.Response:
+    return httpx.Response(status, html=HTML)
+
+
+WORDS: dict[str, tuple[type[FinetuningError], Callable[[], httpx.Response]]] = {
+    "403 html": (PermissionDeniedError, lambda: html(403)),
+    "401 html": (AuthenticationError, lambda: html(401)),
+    "404 html": (NotFoundError, lambda: html(404)),
+    "403 empty": (PermissionDeniedError, lambda: httpx.Response(403)),
+    "403 amazon": (
+        PermissionDeniedError,
+        lambda: httpx.Response(403, json={"message": "Forbidden"}),
+    ),
+    "403 google": (
+        PermissionDeniedError,
+        lambda: httpx.Response(
+            403, json={"error": {"code": 403, "status": "PERMISSION_DENIED"}}
+        ),
+    ),
+    "403 cloudflare": (
+        PermissionDeniedError,
+        lambda: httpx.Response(403, json={"errors": [{"code": 1020}]}),
+    ),
+    "451": (APIStatusError, lambda: httpx.Response(451, text="not in your country")),
+    "421": (APIStatusError, lambda: httpx.Response(421)),
+    "302": (
+        APIStatusError,
+        lambda: httpx.Response(302, headers={"Location": "https://login.test/"}),
+    ),
+    "captive portal": (APIResponseError, lambda: html(200)),
+}
+
+
+def between(
+    studio: Studio, answer: Callable[[], httpx.Response], begin: float, end: float
+) -> None:
+    """Let something else answer within a span."""
+
+    async def meddle(request: httpx.Request) -> httpx.Response | None:
+        return answer() if begin <= anyio.current_time() < end else None
+
+    studio.meddle = meddle
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("word", WORDS)
+async def test_what_a_gateway_says_for_a_minute_ends_no_wait(
+    word: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 100.0).id for n in range(count)]
+        between(studio, WORDS[word][1], 10, 70)
+        states = await wait_for_all(client, *ids)
+        assert {state.status for state in states} == {"completed"}
+        warning, end = caplog.messages
+        assert "may be a gateway" in warning
+        assert "can be looked at again" in end
+
+
+async def test_a_single_word_of_a_gateway_is_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 60.0).id for n in range(5)]
+        calls = 0
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            nonlocal calls
+            calls += 1
+            return html(403) if calls % 4 == 0 else None
+
+        studio.meddle = meddle
+        states = await wait_for_all(client, *ids)
+        assert {state.status for state in states} == {"completed"}
+        assert len(caplog.messages) == 1
+        assert "403" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_when_it_lasts_it_ends_all_waits(word: str) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 500.0).id for n in range(5)]
+        kind, answer = WORDS[word]
+        between(studio, answer, 10, 10_000)
+        errors = await wait_for_all(client, *ids)
+        assert {type(error) for error in errors} == {kind}
+        assert {error.generation_id for error in errors} == set(ids)
+        assert 10 + LASTS <= anyio.current_time() < 10 + LASTS + 30
+        assert_nothing_left(client)
+
+
+async def test_what_lasts_for_one_track_ends_its_wait_alone() -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 150.0, is_listed=False).id for n in range(3)]
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            return html(403) if request.url.path.endswith("t0") else None
+
+        studio.meddle = meddle
+        blocked, *states = await wait_for_all(client, *ids)
+        assert isinstance(blocked, PermissionDeniedError)
+        assert {state.status for state in states} == {"completed"}
+
+
+async def test_errors_of_the_service_itself_are_passing_however_long() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 400.0)
+        between(studio, lambda: html(502), 10, 390)
+        done = await client.wait_for_completion("a", timeout=None)
+        assert done.status == "completed"
+
+
+async def test_a_list_that_a_gateway_blocks_is_done_without(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 60.0).id for n in range(4)]
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            return html(403) if "limit" in request.url.params else None
+
+        studio.meddle = meddle
+        states = await wait_for_all(client, *ids)
+        assert {state.status for state in states} == {"completed"}
+        assert len(studio.pages) <= 6
+        assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("code", ["INVALID_API_KEY", "ACCOUNT_SUSPENDED"])
+async def test_the_service_s_own_word_ends_all_at_once(code: str) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 500.0).id for n in range(5)]
+        between(studio, lambda: refusal(403, code), 10, 10_000)
+        errors = await wait_for_all(client, *ids)
+        assert {type(error) for error in errors} == {PermissionDeniedError}
+        assert anyio.current_time() < 13

@@ -1,0 +1,250 @@
+"""The wheel of the poll loop: handed on whenever and however its driver leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+import sniffio
+
+from finetuning_async._polling._watch_list import Watcher
+from tests._scripted_service import assert_nothing_left, open_studio, poller_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from finetuning_async import AsyncClient
+    from tests._scripted_service import Studio
+
+
+class Waits:
+    """Waits that can be cancelled one by one, natively or by anyio."""
+
+    def __init__(self, client: AsyncClient, *, native: bool) -> None:
+        self._client = client
+        self._native = native
+        self._cancels: dict[int, Callable[[], object]] = {}
+        self.ended: dict[int, float] = {}
+
+    async def run(self, number: int, track_id: str) -> None:
+        """Wait; a cancellation ends it in silence."""
+        if self._native:
+            task = asyncio.ensure_future(self._wait(number, track_id))
+            self._cancels[number] = task.cancel
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+            return
+        with anyio.CancelScope() as scope:
+            self._cancels[number] = scope.cancel
+            await self._wait(number, track_id)
+
+    async def _wait(self, number: int, track_id: str) -> None:
+        await self._client.wait_for_completion(track_id, timeout=None)
+        self.ended[number] = anyio.current_time()
+
+    def cancel(self, number: int) -> None:
+        """Cancel a wait, unless it has not begun."""
+        if number in self._cancels:
+            self._cancels[number]()
+
+
+def skip_native_on_trio(*, native: bool) -> None:
+    if native and sniffio.current_async_library() != "asyncio":
+        pytest.skip("trio has no cancellation but its scopes")
+
+
+def tune(studio: Studio) -> None:
+    """Tracks that need their own reads, so that drivers differ in what they read."""
+    for number in range(8):
+        studio.add(f"t{number}", 60.0 + 10 * number, is_listed=number % 2 == 0)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
+@pytest.mark.parametrize("seed", range(12))
+async def test_whoever_is_cancelled_whenever_the_others_are_served(
+    seed: int, *, native: bool
+) -> None:
+    skip_native_on_trio(native=native)
+    rng = random.Random(seed)
+    async with open_studio() as (studio, client):
+        tune(studio)
+        studio.delay = rng.choice([0.0, 0.05, 0.7])
+        waits = Waits(client, native=native)
+        survivors = set(range(0, 80, 10))
+        async with anyio.create_task_group() as group:
+            for number in range(80):
+                group.start_soon(waits.run, number, f"t{number % 8}")
+            for number in rng.sample(range(80), 80):
+                await anyio.sleep(rng.choice([0.0, rng.expovariate(2.0)]))
+                if number not in survivors:
+                    waits.cancel(number)
+        for number in survivors:
+            end = studio.tracks[f"t{number % 8}"].ends_at
+            # Four tracks need a read each, after the page: five turns and a round trip.
+            assert waits.ended[number] - end < 5 * 1.43 + 3 * studio.delay + 0.1
+        assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
+@pytest.mark.parametrize("gone", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
+async def test_the_wheel_is_not_lost_with_whoever_was_to_take_it(
+    gone: tuple[int, ...], *, native: bool
+) -> None:
+    skip_native_on_trio(native=native)
+    async with open_studio() as (studio, client):
+        studio.add("a", 30.0)
+        waits = Waits(client, native=native)
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(waits.run, number, "a")
+                await anyio.sleep(0.3)
+            await anyio.sleep(5)
+            for number in gone:  # all in one step: the driver, and the next in line
+                waits.cancel(number)
+        assert set(waits.ended) == set(range(4)) - set(gone)
+        assert max(waits.ended.values()) < 32.0
+
+
+async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
+    """Reads in 25 minutes in which `count` drivers were cancelled in mid-read."""
+    # An account of its own, which has not learned yet how long tracks take.
+    base_url = f"https://studio-{count}.test"
+    async with open_studio(base_url=base_url) as (studio, client):
+        for number in range(20):
+            studio.add(f"t{number}", 1500.0)
+        waits = Waits(client, native=native)
+        numbers = iter(range(20, 20 + count))
+
+        async with anyio.create_task_group() as group:
+
+            async def meddle(request: httpx.Request) -> httpx.Response | None:
+                number = next(numbers, None)
+                if number is not None:
+                    driver = poller_of(client)._driver
+                    assert isinstance(driver, Watcher)
+                    waits.cancel(running[driver.track_id])
+                    running[driver.track_id] = number
+                    group.start_soon(waits.run, number, driver.track_id)
+                return None
+
+            running = {f"t{number}": number for number in range(20)}
+            studio.meddle = meddle
+            for track_id, number in running.items():
+                group.start_soon(waits.run, number, track_id)
+        assert next(numbers, None) is None
+        assert len(waits.ended) == 20
+        assert_nothing_left(client)
+        late = max(waits.ended.values()) - studio.tracks["t0"].ends_at
+        return len(studio.log), late
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
+async def test_a_thousand_drivers_cancelled_in_mid_read_waste_no_reads(
+    *, native: bool
+) -> None:
+    skip_native_on_trio(native=native)
+    without, _ = await cancelled_drivers(0, native=native)
+    with_them, late = await cancelled_drivers(1000, native=native)
+    assert with_them <= 1.1 * without
+    assert late < 2.0
+
+
+@pytest.mark.parametrize("how", ["timeout", "wait_for", "task group"])
+async def test_asyncio_s_own_ways_of_giving_up_hand_the_wheel_on(how: str) -> None:
+    skip_native_on_trio(native=True)
+    async with open_studio() as (studio, client):
+        studio.add("a", 30.0)
+
+        async def give_up() -> None:
+            if how == "timeout":
+                async with asyncio.timeout(10.03):  # the request is on its way
+                    await client.wait_for_completion("a")
+            elif how == "wait_for":
+                await asyncio.wait_for(client.wait_for_completion("a"), 10.03)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(client.wait_for_completion("a"))
+                    await asyncio.sleep(10.03)
+                    raise TimeoutError
+
+        first = asyncio.ensure_future(give_up())
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(client.wait_for_completion("a"))
+        assert (await second).status == "completed"
+        assert anyio.current_time() < 32.0
+        with pytest.raises((TimeoutError, BaseExceptionGroup)):
+            await first
+        assert_nothing_left(client)
+
+
+async def test_a_read_that_hangs_is_given_up_soon_after_its_last_waiter_left() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 30.0)
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            await anyio.sleep_forever()
+            return None
+
+        studio.meddle = meddle
+        with anyio.move_on_after(5):
+            await client.wait_for_completion("a")
+        assert anyio.current_time() == pytest.approx(7.0, abs=0.001)
+        assert_nothing_left(client)
+
+
+async def test_a_wait_that_waits_for_a_turn_leaves_at_once_and_sends_nothing() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 300.0)
+        for _ in range(60):
+            await client.generations.get("a")
+        began, sent = anyio.current_time(), len(studio.log)
+        with anyio.move_on_after(5):
+            await client.wait_for_completion("a")
+        assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
+        assert len(studio.log) == sent
+        assert_nothing_left(client)
+
+
+async def test_a_wait_that_is_cancelled_before_it_begins_sends_nothing() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 300.0)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.wait_for_completion("a")
+        assert studio.log == []
+        assert client.rate_limit_status().reads.available == 60
+        assert_nothing_left(client)
+
+
+async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 30.0)
+        poller = poller_of(client)
+        async for state in client.watch("a"):
+            assert poller._driver is None, state
+
+        async def on_update(_: object) -> None:
+            assert poller._driver is None
+
+        studio.add("b", 30.0)
+        await client.wait_for_completion("b", on_update=on_update)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_with_the_last_waiter_the_loop_is_gone(count: int) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 500.0).id for n in range(3)]
+        with anyio.move_on_after(30):
+            async with anyio.create_task_group() as group:
+                for track_id in ids[:count]:
+                    group.start_soon(client.wait_for_completion, track_id)
+        assert_nothing_left(client)
+        sent = len(studio.log)
+        await anyio.sleep(600)
+        assert len(studio.log) == sent

@@ -1,0 +1,163 @@
+"""Reads that hang hold up nobody, and a slow service is heard without a storm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+
+from finetuning_async import WaitTimeoutError
+from finetuning_async._polling._reads_in_flight import (
+    HANGS_AFTER,
+    LATE_AFTER,
+    MOST,
+    ReadInFlight,
+    ReadsInFlight,
+)
+from finetuning_async._polling._watch_list import Watcher
+from tests._scripted_service import assert_nothing_left, open_studio
+from tests.polling.test_poller import wait_for_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async import AsyncClient
+    from tests._scripted_service import Studio
+
+
+def hang(studio: Studio, which: Callable[[int], bool], seconds: float = 40.0) -> None:
+    """Let requests, by their numbers from 1, be answered late or never."""
+    calls = 0
+
+    async def meddle(request: httpx.Request) -> httpx.Response | None:
+        nonlocal calls
+        calls += 1
+        if which(calls):
+            await anyio.sleep(seconds)
+            raise httpx.ReadTimeout("no answer")
+        return None
+
+    studio.meddle = meddle
+
+
+async def late(client: AsyncClient, studio: Studio, *ids: str) -> float:
+    """Wait for tracks; by how much the last one's end was noticed too late."""
+    most = 0.0
+
+    async def wait(track_id: str) -> None:
+        nonlocal most
+        await client.wait_for_completion(track_id)
+        most = max(most, anyio.current_time() - studio.tracks[track_id].ends_at)
+
+    async with anyio.create_task_group() as group:
+        for track_id in ids:
+            group.start_soon(wait, track_id)
+    return most
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("number", [1, 2, 7])
+async def test_one_read_that_is_never_answered_holds_nobody_up(
+    number: int, count: int
+) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 12.0 + n).id for n in range(count)]
+        hang(studio, lambda call: call == number)
+        assert await late(client, studio, *ids) < HANGS_AFTER + 2
+        assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("nth", [2, 4])
+async def test_every_second_or_fourth_that_hangs_delays_by_ten_seconds_at_most(
+    nth: int,
+) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 30.0 + 7 * n).id for n in range(6)]
+        hang(studio, lambda call: call % nth == 0, seconds=12.0)
+        assert await late(client, studio, *ids) < 2 * HANGS_AFTER
+
+
+async def test_where_none_is_answered_few_are_asked() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 1000.0)
+        hang(studio, lambda _: True, seconds=30.0)
+        with pytest.raises(WaitTimeoutError, match="no answer came"):
+            await client.wait_for_completion("a", timeout=300)
+        assert len(studio.log) <= 33
+        assert 300 < anyio.current_time() <= 301.01
+        assert_nothing_left(client)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 8.0, 14.0])
+async def test_a_slow_service_is_heard_and_not_asked_more_often(seconds: float) -> None:
+    async with open_studio() as (studio, client):
+        ids = [studio.add(f"t{n}", 60.0).id for n in range(5)]
+        studio.delay = seconds / 2
+        states = await wait_for_all(client, *ids)
+        assert {state.status for state in states} == {"completed"}
+        assert anyio.current_time() < 60 + 2 * seconds + HANGS_AFTER
+        assert len(studio.log) <= anyio.current_time() / min(seconds, HANGS_AFTER) + 6
+
+
+async def test_the_answer_to_an_earlier_read_is_no_news() -> None:
+    async with open_studio() as (studio, client):
+        track = studio.add("a", 60.0, running="pending")
+        seen: list[str] = []
+        calls = 0
+
+        async def meddle(request: httpx.Request) -> httpx.Response | None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                old = studio._answer(request)
+                await anyio.sleep(8)
+                return old
+            if calls == 3:
+                track.running = "processing"
+            return None
+
+        studio.meddle = meddle
+        seen.extend([state.status async for state in client.watch("a")])
+        assert seen == ["pending", "processing", "completed"]
+
+
+async def test_a_driver_that_leaves_takes_along_what_hangs_and_nobody_waits() -> None:
+    async with open_studio() as (studio, client):
+        studio.add("a", 500.0)
+        hang(studio, lambda call: call > 1)
+        over: list[float] = []
+
+        async def wait(timeout: float) -> None:
+            with pytest.raises(WaitTimeoutError):
+                await client.wait_for_completion("a", timeout=timeout)
+            over.append(anyio.current_time() - timeout)
+
+        async with anyio.create_task_group() as group:
+            for timeout in (9.0, 10.0, 11.0, 12.0):
+                group.start_soon(wait, timeout)
+        assert max(over) <= 1.01
+        assert_nothing_left(client)
+
+
+def flight(sent_at: float | None = None) -> ReadInFlight:
+    reader = Watcher.__new__(Watcher)
+    made = ReadInFlight(reader)
+    if sent_at is not None:
+        made.sent_at = sent_at
+    return made
+
+
+def test_when_another_may_begin() -> None:
+    flights = ReadsInFlight()
+    assert flights.next_may_begin(10.0, is_last_look=False) < 0
+    flights.add(flight(7.0))
+    assert flights.next_may_begin(10.0, is_last_look=False) == 7.0 + HANGS_AFTER
+    assert flights.next_may_begin(10.0, is_last_look=True) == 7.0 + LATE_AFTER
+    flights.add(flight())
+    assert flights.next_may_begin(10.0, is_last_look=False) == 10.0 + HANGS_AFTER
+    for _ in range(MOST - 2):
+        flights.add(flight(8.0))
+    assert flights.next_may_begin(10.0, is_last_look=False) == float("inf")
+    assert flights.next_may_begin(10.0, is_last_look=True) == 10.0 + LATE_AFTER

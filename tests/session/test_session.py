@@ -1,0 +1,142 @@
+"""A client in its loop: its open calls, its time limits, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+from finetuning_async import (
+    APITimeoutError,
+    ClientClosedError,
+    FinetuningError,
+    Generation,
+)
+from finetuning_async._http._http_clients import ClientPool
+from finetuning_async._session._session import OpenCalls
+from finetuning_async.emulator import Emulator, Fault
+from tests._cancellations import MEANS, Means, play
+from tests._emulated_client import emulated
+
+
+async def test_closing_ends_calls_that_wait_for_a_turn() -> None:
+    async with emulated(Emulator(creates_per_minute=1)) as (emulator, client):
+        await client.generations.create("first")
+        errors: list[ClientClosedError] = []
+
+        async def create() -> None:
+            with pytest.raises(ClientClosedError) as caught:
+                await client.generations.create("second")
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(create)
+            await anyio.sleep(1)
+            await client.aclose()
+        assert len(errors) == 3
+        assert len(emulator.tracks) == 1
+        with pytest.raises(ClientClosedError):
+            await client.me()
+        await client.aclose()
+
+
+async def test_closing_waits_for_a_create_on_the_wire_but_not_for_ever() -> None:
+    async with emulated() as (emulator, client):
+        emulator.add_fault(Fault("slow_answer", "/v1/generations", seconds=20))
+        async with anyio.create_task_group() as group:
+
+            async def create() -> None:
+                with pytest.raises(FinetuningError, match="it may be paid"):
+                    await client.generations.create("x")
+
+            group.start_soon(create)
+            await anyio.sleep(1)
+            await client.aclose()
+            assert 5.9 < anyio.current_time() < 7.1
+
+
+async def test_time_over_in_a_read_names_the_call() -> None:
+    async with emulated() as (emulator, client):
+        emulator.add_fault(Fault("slow_answer", "/v1/me", seconds=20, times=None))
+        with pytest.raises(APITimeoutError, match="GET /v1/me") as caught:
+            await client.me(timeout=3)
+        assert caught.value.safe_to_retry
+        assert 2.9 < anyio.current_time() < 3.1
+
+
+async def test_a_call_that_ended_is_not_waited_for() -> None:
+    calls = OpenCalls()
+    with calls.one():
+        pass
+    await calls.close(ClientPool(None))
+    with pytest.raises(ClientClosedError), calls.one():
+        pass
+
+
+async def test_closing_from_within_a_call_does_not_wait_for_itself() -> None:
+    calls = OpenCalls()
+    with calls.one() as scope:
+        await calls.close(ClientPool(None))
+        assert scope.cancel_called
+    assert anyio.current_time() < 0.1
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_closing_is_carried_to_its_end_however_it_is_cancelled(means: Means) -> None:
+    async def main() -> None:
+        async with emulated() as (emulator, client):
+            emulator.add_fault(Fault("slow_answer", "/v1/generations", seconds=3))
+            created: list[Generation] = []
+
+            async def create() -> None:
+                created.append(await client.generations.create("x"))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(create)
+                await anyio.sleep(1)
+                assert await means.run(client.aclose, 0.5)
+            assert [track.id for track in created] == list(emulator.tracks)
+            assert client._pool.is_closed
+
+    play(means.loop, main)
+
+
+async def test_closing_twice_at_once_is_closing_once() -> None:
+    async with emulated() as (_, client):
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.aclose)
+            group.start_soon(client.aclose)
+    assert client.is_closed
+
+
+def test_a_client_of_a_loop_that_lives_is_refused_in_another() -> None:
+    async def main() -> None:
+        async with emulated() as (_, client):
+            await client.me()
+            caught: list[BaseException] = []
+
+            def elsewhere() -> None:
+                try:
+                    asyncio.run(client.me())
+                except FinetuningError as error:
+                    caught.append(error)
+
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            assert "another event loop" in str(caught[0])
+
+    play("asyncio", main)
+
+
+async def test_a_limiter_that_comes_too_late_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with emulated() as (_, client):
+        await client.health()
+        late = client.with_options(rate_limiter="shared")
+        await late.health()
+        assert "not kept by SharedRateLimiter" in caplog.text

@@ -1,0 +1,127 @@
+"""A submission's hook, awaited with the turn in hand and before the first byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from finetuning_async import APITimeoutError, AsyncClient, GenerationRequest
+from finetuning_async.emulator import Emulator
+from tests._emulated_client import emulated
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from finetuning_async._session._session import Session
+    from finetuning_async._submission._submission import Submission
+
+
+class JournalBrokenError(Exception):
+    """What a hook of the caller's raises."""
+
+
+def order_of(
+    client: AsyncClient, before_send: Callable[[], Awaitable[None]], **options: Any
+) -> tuple[Session, Submission]:
+    session = client._session()
+    request = GenerationRequest(tags="rain")
+    order = session.order(request, validate=True, before_send=before_send, **options)
+    return session, order
+
+
+def creates_left(client: AsyncClient) -> int | None:
+    return client.rate_limit_status().creates.available
+
+
+async def test_it_is_awaited_with_the_turn_in_hand_and_before_the_first_byte() -> None:
+    async with emulated() as (emulator, client):
+        seen: list[tuple[int, float]] = []
+
+        async def before_send() -> None:
+            await anyio.sleep(1)
+            in_hand = client.rate_limit_status().creates.next_free_in
+            seen.append((emulator.count(method="POST"), in_hand))
+
+        session, order = order_of(client, before_send)
+        await session.submit(order, None)
+        assert len(seen) == 1
+        assert seen[0][0] == 0
+        assert seen[0][1] > 0  # the first of a fresh account goes alone: it holds it
+
+
+async def test_it_is_awaited_for_each_attempt_again() -> None:
+    service = Emulator(creates_per_minute=1)
+    async with emulated(service, rate_limits=None) as (emulator, client):
+        await client.generations.create("uses the minute up")
+        posts: list[int] = []
+
+        async def before_send() -> None:
+            posts.append(emulator.count(method="POST"))
+
+        session, order = order_of(client, before_send)
+        await session.submit(order, None)
+        assert posts == [1, 2]
+
+
+async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
+    async with emulated() as (emulator, client):
+        await client.generations.create("the first")
+        left = creates_left(client)
+
+        async def before_send() -> None:
+            assert creates_left(client) == left - 1 if left else False
+            raise JournalBrokenError
+
+        session, order = order_of(client, before_send)
+        with pytest.raises(JournalBrokenError):
+            await session.submit(order, None)
+        assert creates_left(client) == left
+        assert emulator.count(method="POST") == 1
+        assert order.in_doubt_since is None
+        assert list(session.account.inflight.under_way) == list(emulator.tracks)
+
+
+async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() -> None:
+    async with emulated() as (emulator, client):
+        await client.generations.create("the first")
+        left = creates_left(client)
+        session, order = order_of(client, anyio.sleep_forever)
+        with anyio.move_on_after(2) as scope:
+            await session.submit(order, None)
+        assert scope.cancelled_caught
+        assert creates_left(client) == left
+        assert emulator.count(method="POST") == 1
+        assert session.in_doubt(order, "it was cancelled") is None
+
+
+async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:
+    async with emulated() as (emulator, client):
+        await client.generations.create("the first")
+        left = creates_left(client)
+        session, order = order_of(client, anyio.sleep_forever)
+        with pytest.raises(APITimeoutError) as caught:
+            await session.submit(order, 3)
+        assert caught.value.safe_to_retry
+        assert "nothing was sent" in str(caught.value)
+        assert creates_left(client) == left
+        assert emulator.count(method="POST") == 1
+
+
+async def test_a_caller_who_left_while_it_ran_to_its_end_sends_nothing() -> None:
+    async with emulated() as (emulator, client):
+        scope = anyio.CancelScope()
+
+        async def before_send() -> None:
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+
+        session, order = order_of(client, before_send)
+        with scope:
+            await session.submit(order, None)
+        assert scope.cancelled_caught
+        assert emulator.count(method="POST") == 0
+        assert creates_left(client) is not None
+        await client.generations.create("the turn is there for the next")

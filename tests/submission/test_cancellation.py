@@ -1,0 +1,352 @@
+"""A create that is cancelled: at every step, at every stage, in every way.
+
+Never two POSTs that count, never an id lost, no turn or place lost, nothing left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+import httpx
+import pytest
+
+from finetuning_async import AsyncClient, Generation
+from finetuning_async.emulator import Emulator, Fault
+from tests._cancellations import MEANS, STEPS, Means, StepMeans, play, strike
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+CREATE = "/v1/generations"
+LATENCY = 0.25
+"""Seconds each way: a create leaves at once and is answered after twice this."""
+
+
+class Log(logging.Handler):
+    """What the package said."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage() + "\n"
+
+
+@attrs.define(eq=False)
+class Stage:
+    """An emulator, a client of it, and all that is said."""
+
+    emulator: Emulator
+    client: AsyncClient
+    log: Log
+    told: list[Generation] = attrs.field(factory=list)
+    returned: list[Generation] = attrs.field(factory=list)
+    posts_before: int = 0
+    tracks_before: int = 0
+
+    async def create(self, **options: Any) -> None:
+        async def on_submitted(track: Generation) -> None:
+            self.told.append(track)
+            await anyio.sleep(0.2)
+
+        options.setdefault("tags", "a song")
+        track = await self.client.generations.create(
+            on_submitted=on_submitted, **options
+        )
+        self.returned.append(track)
+
+    def emulators_own(self) -> set[asyncio.Task[Any]]:
+        """The tasks in which the service works."""
+        return {t for t in asyncio.all_tasks() if "_handle" in t.get_name()}
+
+    def begin(self) -> None:
+        """What happened up to now was preparation."""
+        self.posts_before = self._posts()
+        self.tracks_before = len(self.emulator.tracks)
+
+    def _posts(self) -> int:
+        return sum(
+            r.method == "POST" and r.path == CREATE and r.status != 429
+            for r in self.emulator.requests
+        )
+
+    async def check(self) -> None:
+        """One POST at most, its track named, and everything whole."""
+        await anyio.sleep(1)  # what is on the wire arrives
+        posts = self._posts() - self.posts_before
+        created = list(self.emulator.tracks)[self.tracks_before :]
+        assert posts <= 1
+        assert len(created) <= 1
+        assert len(self.emulator.ledger) == len(self.emulator.tracks)
+        for track_id in created:
+            assert self.named(track_id), self.log.text
+        if "again, whose answer was lost" in self.log.text:
+            assert self.told, "found, and the caller does not know of it"
+        self.check_register()
+        await self.check_the_rest()
+
+    def named(self, track_id: str) -> bool:
+        """Whether the id was told and logged, or at least the doubt was."""
+        told = [track.id for track in self.told + self.returned]
+        if track_id in told:
+            return f"accepted music {track_id}" in self.log.text
+        return "it may be paid" in self.log.text
+
+    def check_register(self) -> None:
+        account = self.client._session().account
+        assert account.inflight._gate.entering == 0
+        assert not account.inflight._line
+        assert not account.inflight._open_seeds
+        assert not account.one_by_one._waiting
+        status = self.client.rate_limit_status()
+        assert status.creates.waiting == status.reads.waiting == 0
+
+    async def check_the_rest(self) -> None:
+        """All turns are there again after a minute, and a create goes through."""
+        self.emulator.clear_faults()
+        await anyio.sleep(200)
+        free = self.client.rate_limit_status()
+        assert free.creates.available == self.emulator.creates_per_minute
+        with anyio.fail_after(130):
+            again = await self.client.generations.create("after")
+        assert again.id in self.emulator.tracks
+
+
+@asynccontextmanager
+async def stage(**settings: Any) -> AsyncGenerator[Stage]:
+    log = Log()
+    logger = logging.getLogger("finetuning_async")
+    logger.addHandler(log)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    settings.setdefault("latency", (LATENCY, LATENCY))
+    try:
+        async with (
+            Emulator(generation_time=(30, 60), **settings) as emulator,
+            httpx.AsyncClient(transport=emulator.transport()) as http,
+            AsyncClient(
+                emulator.api_key,
+                base_url=emulator.base_url,
+                http_client=http,
+                rate_limits=emulator.rate_limits,
+            ) as client,
+        ):
+            yield Stage(emulator, client, log)
+    finally:
+        logger.removeHandler(log)
+        logger.setLevel(level)
+
+
+async def nothing(_: Stage) -> None:
+    """A create that has all it needs."""
+
+
+async def a_full_queue(at: Stage) -> None:
+    """Parked behind QUEUE_FULL."""
+    for number in range(2):
+        await at.client.generations.create(f"before {number}")
+    with anyio.move_on_after(2):
+        await at.client.generations.create("one too many")
+
+
+async def no_turn_left(at: Stage) -> None:
+    """Waiting for the rate."""
+    for number in range(2):
+        await at.client.generations.create(f"before {number}")
+
+
+async def a_lost_answer(at: Stage) -> None:
+    """Created, charged, and the answer lost: looked up."""
+    await at.client.me()
+    at.emulator.add_fault(
+        Fault("lost_after_commit", CREATE, method="POST", commit=False)
+    )
+    at.emulator.add_fault(Fault("slow_answer", CREATE, method="GET", seconds=1))
+
+
+async def a_slow_answer(at: Stage) -> None:
+    """Created at once, answered after 3 s."""
+    at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=3))
+
+
+async def an_endless_answer(at: Stage) -> None:
+    """Created at once, answered when the grace is long over."""
+    at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=25))
+
+
+async def a_hanging_connection(at: Stage) -> None:
+    """No byte leaves for 5 s, then the next attempt goes through."""
+    at.emulator.add_fault(Fault("connect_hangs", CREATE, method="POST"))
+
+
+STAGES: dict[str, tuple[Any, dict[str, Any], tuple[float, ...]]] = {
+    "sending": (nothing, {}, (0.1, 0.3, 0.45, 0.55, 0.65)),
+    "queue gate": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
+    "rate turn": (no_turn_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
+    "lookup": (a_lost_answer, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
+    "slow answer": (a_slow_answer, {}, (0.3, 2.0, 3.4)),
+    "endless answer": (an_endless_answer, {}, (0.3, 3.0)),
+    "connecting": (a_hanging_connection, {}, (0.2, 3.0, 5.2)),
+}
+CELLS = [
+    pytest.param(name, after, means, id=f"{name}-{after}-{means}")
+    for name, (_, _, moments) in STAGES.items()
+    for after in moments
+    for means in MEANS
+]
+
+
+@pytest.mark.parametrize(("name", "after", "means"), CELLS)
+def test_a_create_cancelled_at_any_stage(name: str, after: float, means: Means) -> None:
+    prepare, settings, _ = STAGES[name]
+
+    async def main() -> None:
+        async with stage(**settings) as at:
+            await prepare(at)
+            at.begin()
+            started = anyio.current_time()
+            cancelled = await means.run(at.create, after)
+            if cancelled:
+                assert anyio.current_time() - started < after + 5.3
+            await at.check()
+
+    play(means.loop, main)
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_a_create_behind_its_twin_is_cancelled_alone(means: Means) -> None:
+    async def main() -> None:
+        async with stage(creates_per_minute=10) as at:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: at.create(tags="twin", seed=7))
+                await anyio.sleep(0.1)
+                at.begin()
+                assert await means.run(lambda: at.create(tags="twin", seed=7), 0.2)
+            assert len(at.emulator.tracks) == 1
+            assert at.returned[0].id in at.emulator.tracks
+            at.check_register()
+            await at.check_the_rest()
+
+    play(means.loop, main)
+
+
+@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("name", ["sending", "lookup", "rate turn", "queue gate"])
+def test_a_create_cancelled_at_every_step(name: str, means: StepMeans) -> None:
+    prepare, settings, _ = STAGES[name]
+    step, reached = 0, True
+    while reached:
+        step += 1 if name in ("sending", "lookup") or step < 40 else 7
+
+        async def main(struck: Any) -> None:
+            async with stage(**settings) as at:
+                await prepare(at)
+                at.begin()
+                outcome = await struck(at.create)
+                assert outcome.cancelled or at.returned
+                await at.check()
+
+        reached = strike(means, step, main)
+    assert step >= 8
+
+
+@pytest.mark.parametrize("means", MEANS, ids=str)
+def test_a_cancelled_connection_sends_nothing_later(means: Means) -> None:
+    """The caller left before the first byte; when the line is up, none follows."""
+
+    async def main() -> None:
+        async with stage() as at:
+            slow = _SlowConnection(at.client._pool.lend().client)
+            at.begin()
+            assert await means.run(at.create, 1)
+            await anyio.sleep(10)
+            assert at._posts() == 0
+            assert slow.connected == 1
+            await at.check()
+
+    play(means.loop, main)
+
+
+class _SlowConnection:
+    """Makes an in-process transport take 3 s to connect its first request."""
+
+    def __init__(self, client: Any) -> None:
+        self.connected = 0
+        transport = client._transport
+        connect = transport._connect
+
+        async def slowly(request: httpx.Request) -> None:
+            if not self.connected:
+                await anyio.sleep(3)
+                self.connected += 1
+            await connect(request)
+
+        transport._connect = slowly
+
+
+def test_closing_the_client_lets_a_create_on_the_wire_through() -> None:
+    async def main() -> None:
+        async with stage() as at:
+            async with anyio.create_task_group() as group:
+                group.start_soon(at.create)
+                await anyio.sleep(0.1)
+                await at.client.aclose()
+            assert [t.id for t in at.returned] == list(at.emulator.tracks)
+
+    for loop in ("asyncio", "trio"):
+        play(loop, main)
+
+
+def test_a_callback_may_close_the_client() -> None:
+    async def main() -> None:
+        async with stage() as at:
+            started = anyio.current_time()
+
+            async def close(_: Generation) -> None:
+                await at.client.aclose()
+
+            track = await at.client.generations.create("last", on_submitted=close)
+            assert anyio.current_time() - started < 1
+            assert list(at.emulator.tracks) == [track.id]
+
+    for loop in ("asyncio", "trio"):
+        play(loop, main)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
+def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -> None:
+    """The create's own child task is cancelled, too; the id is looked up in time."""
+
+    async def main() -> None:
+        async with stage() as at:
+            await at.client.me()
+            at.begin()
+            call = asyncio.ensure_future(at.create())
+            mine = asyncio.all_tasks() - {call}
+            await asyncio.sleep(after)
+            for task in asyncio.all_tasks() - mine - at.emulators_own():
+                task.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
+            await at.check()
+            assert len(at.told) == len(at.emulator.tracks) - 1
+
+    play("asyncio", main)
+
+
+def test_every_task_is_gone_afterwards() -> None:
+    async def main() -> None:
+        async with stage() as at:
+            before = asyncio.all_tasks()
+            for after in (0.0, 0.1, 0.3, 0.6):
+                with anyio.move_on_after(after):
+                    await at.create()
+                assert asyncio.all_tasks() == before
+
+    play("asyncio", main)
