@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async._downloads import replace
+from finetuning_async._downloads import place_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,7 @@ class Outputs:
                 if target is not None:
                     files[target].write(line_of(item))
         for target in files:
-            replace(self._unfinished(target), target)
+            place_now(self._unfinished(target), target)
 
     def set_aside(self) -> None:
         """Keep what stands in their place under another name; it is none of ours."""

@@ -22,7 +22,7 @@ from finetuning_async import (
 )
 from finetuning_async._downloads import _atomic_file
 from finetuning_async._downloads._atomic_file import AtomicFile, check_target
-from finetuning_async._downloads._download import BATCH
+from finetuning_async._downloads._download import BATCH_SIZE as BATCH
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 

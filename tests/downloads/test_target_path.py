@@ -16,7 +16,7 @@ from finetuning_async import AsyncClient, InvalidRequestError
 from finetuning_async._downloads import _placement, _target_path
 from finetuning_async._downloads._atomic_file import check_target
 from finetuning_async._downloads._placement import Placement
-from finetuning_async._downloads._target_path import look, new_part
+from finetuning_async._downloads._target_path import create_part_file, inspect_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ async def test_who_may_not_read_a_file_may_not_read_its_successor(
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o600)
-    part, file = new_part(look(path))
+    part, file = create_part_file(inspect_target(path))
     file.close()
     assert mode_of(part) == 0o600
 
@@ -186,7 +186,7 @@ def refused(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     yield tmp_path / ("x" * 256), "too long"
     yield tmp_path / "a\0b", "null"
     (tmp_path / "file").write_bytes(b"")
-    yield tmp_path / "file" / "a" / "b.mp3", "in the way"
+    yield tmp_path / "file" / "a" / "b.mp3", "a part of the path is a file"
 
 
 async def test_what_takes_no_file_is_refused_and_stays(tmp_path: Path) -> None:
@@ -247,8 +247,8 @@ async def test_a_file_that_this_process_only_reads_is_refused() -> None:
     [
         ([(os, "chown")], errno.EPERM),
         ([(Path, "replace")], errno.EBUSY),
-        ([(_target_path, "beside"), (Path, "replace")], errno.EACCES),
-        ([(_placement, "beside"), (Path, "replace")], errno.EXDEV),
+        ([(_target_path, "create_beside"), (Path, "replace")], errno.EACCES),
+        ([(_placement, "create_beside"), (Path, "replace")], errno.EXDEV),
     ],
 )
 async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
@@ -273,7 +273,7 @@ async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-@pytest.mark.parametrize("step", ["replace", "beside"])
+@pytest.mark.parametrize("step", ["replace", "create_beside"])
 async def test_an_old_file_outlives_a_full_disk(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,9 +301,9 @@ def test_a_part_of_another_file_system_is_brought_over(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o600)
-    delivery = Placement(part, look(path))
-    assert delivery.go_on() is None
-    delivery.close()
+    placement = Placement(part, inspect_target(path))
+    assert placement.step() is None
+    placement.close()
     assert path.read_bytes() == SONG
     assert mode_of(path) == 0o600
     assert not part.exists()

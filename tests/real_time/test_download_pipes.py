@@ -149,7 +149,7 @@ async def test_a_reader_that_goes_away_is_told(pipe: Path) -> None:
     reader = Reader(pipe, most=100_000)
     reader.start()
     with pytest.raises(
-        BrokenPipeError, match=r"nobody reads it any more, after \d+ of"
+        BrokenPipeError, match=r"its reader closed the pipe after \d+ of"
     ):
         await save(pipe)
     assert SONG.startswith(await reader.end())
