@@ -45,7 +45,7 @@ class Create:
         accepted: Callable[[Generation], Awaitable[None]],
     ) -> None:
         self._session = session_of(client)
-        self._order = self._session.order(
+        self._order = self._session.new_submission(
             request,
             validate=False,
             on_submitted=accepted,

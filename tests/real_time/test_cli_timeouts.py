@@ -118,7 +118,7 @@ def test_what_is_accepted_is_named_when_time_is_over(
     took, code, said = timed("wait", busy[1], env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{busy[1]} still runs: it did not end within 2 s" in said
+    assert f"{busy[1]} still runs: it did not end within 2.0 s" in said
     assert f"To go on: finetuning wait {busy[1]}\n" in said
 
 

@@ -103,7 +103,7 @@ class Stage:
         assert account.inflight._gate.entering == 0
         assert not account.inflight._line
         assert not account.inflight._open_seeds
-        assert not account.one_by_one._waiting
+        assert not account.create_lock._waiting
         status = self.client.rate_limit_status()
         assert status.creates.waiting == status.reads.waiting == 0
 
