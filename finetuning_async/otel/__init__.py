@@ -21,7 +21,7 @@ Retries, waits for the rate limit, 429s and lost responses are events of the spa
 they delay. The metrics:
 
     finetuning.refusals                  responses with status 429, by code
-    finetuning.turn.wait                 seconds waited for the rate limit, by budget;
+    finetuning.rate_limit.wait           seconds waited for the rate limit, by budget;
                                          `queue` is the service's own queue
     finetuning.generation.duration       seconds from acceptance to the end, by status
     finetuning.credits.used              one for each accepted music or instrumental

@@ -34,7 +34,7 @@ class Metrics:
             description="Responses with status 429.",
         )
         self._waits = meter.create_histogram(
-            "finetuning.turn.wait",
+            "finetuning.rate_limit.wait",
             unit="s",
             description="Time that requests waited for the rate limit.",
             explicit_bucket_boundaries_advisory=SECONDS,

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 SPAN_EVENTS: Final = {
     RetryScheduled: "finetuning.retry_scheduled",
-    RateLimitWaited: "finetuning.turn_awaited",
-    RateLimited: "finetuning.gate_closed",
-    SubmissionUnknown: "finetuning.create_unknown",
+    RateLimitWaited: "finetuning.rate_limit_waited",
+    RateLimited: "finetuning.rate_limited",
+    SubmissionUnknown: "finetuning.submission_unknown",
 }
 """The events that explain a delay, and their names in the span of the delayed call."""
 

@@ -189,7 +189,7 @@ async def test_a_failed_track_and_a_lost_create_are_errors() -> None:
     assert waited.status.status_code is StatusCode.ERROR
     (failed,) = {_facts(s)["finetuning.generation.id"] for s in (whole, first, waited)}
     assert emulator.status(failed) == "failed"
-    assert [event.name for event in lost.events] == ["finetuning.create_unknown"] * 2
+    assert [event.name for event in lost.events] == ["finetuning.submission_unknown"] * 2
     assert "secret words" not in telemetry.everything()
 
 
@@ -224,13 +224,13 @@ async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
         await client.me()  # has no span, and is no event of another
     first, second = telemetry.spans("create")
     assert [event.name.partition(".")[2] for event in first.events] == [
-        "gate_closed",
+        "rate_limited",
         "retry_scheduled",
-        "turn_awaited",
+        "rate_limit_waited",
     ]
     assert [event.name.partition(".")[2] for event in second.events] == [
-        "gate_closed",
-        "turn_awaited",
+        "rate_limited",
+        "rate_limit_waited",
     ]
     closed = dict(first.events[0].attributes or {})
     assert closed["finetuning.code"] == code
@@ -255,7 +255,7 @@ async def test_metrics_count_refusals_waits_ends_and_credits() -> None:
         left = (await client.me()).total_remaining
     (refused,) = telemetry.points("finetuning.refusals")
     assert (refused.value, dict(refused.attributes)) == (1, {"finetuning.code": code})
-    (wait,) = telemetry.points("finetuning.turn.wait")
+    (wait,) = telemetry.points("finetuning.rate_limit.wait")
     assert dict(wait.attributes) == {"finetuning.budget": "creates"}
     assert 7 <= wait.sum < 8
     ends = telemetry.points("finetuning.generation.duration")
