@@ -189,7 +189,9 @@ async def test_a_failed_track_and_a_lost_create_are_errors() -> None:
     assert waited.status.status_code is StatusCode.ERROR
     (failed,) = {_facts(s)["finetuning.generation.id"] for s in (whole, first, waited)}
     assert emulator.status(failed) == "failed"
-    assert [event.name for event in lost.events] == ["finetuning.submission_unknown"] * 2
+    assert [event.name for event in lost.events] == [
+        "finetuning.submission_unknown"
+    ] * 2
     assert "secret words" not in telemetry.everything()
 
 
