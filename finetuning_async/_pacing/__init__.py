@@ -65,7 +65,7 @@ else:
                 "SeedMark",
                 "TrackInProgress",
             ),
-            "._limiter": ("Leases", "Limiter", "LocalRateLimiter"),
+            "._limiter": ("Limiter", "LocalRateLimiter"),
             "._limits": (
                 "BudgetStatus",
                 "DEFAULT_LIMITS",
