@@ -23,7 +23,7 @@ from benchmarks.polling._waiting_processes import waiting_processes
 from benchmarks.polling.noticing import quantile
 from benchmarks.shared._worker import limiter_of
 from finetuning_async import AsyncClient
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     WatchedTrack,
@@ -34,7 +34,7 @@ from tests import _postgres_server as _postgres, _redis_server as _redis
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._poll_messages import PollCoordinator
     from finetuning_async._coordination._shared_limiter import StoreLimiter
 
 STORES: Final = ("file", "redis", "postgres")

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from finetuning_async import RateLimits
-from finetuning_async._coordination._exchange import LedgerStore
+from finetuning_async._coordination._exchange import LedgerExchanger
 from finetuning_async._coordination._exchange_messages import (
+    ExchangeRequest,
     PermitRequest,
-    WaitingRequest,
 )
 from finetuning_async.redis._store import RedisStore
 
@@ -35,8 +35,8 @@ RATE: Final = 4.0
 async def main(url: str, number: str, seconds: str, news: str) -> None:
     rng = random.Random(int(number))
     async with Redis.from_url(url) as client:
-        store = LedgerStore(RedisStore(client, "crowd", rng), rng)
-        ask = PermitRequest(id=f"waits {number}", budget="creates")
+        store = LedgerExchanger(RedisStore(client, "crowd", rng), rng)
+        permit_request = PermitRequest(id=f"waits {number}", budget="creates")
         await client.ping()
         print("ready", flush=True)
         sys.stdin.readline()
@@ -45,13 +45,13 @@ async def main(url: str, number: str, seconds: str, news: str) -> None:
         due = begun + rng.random() / RATE
         for turn in range(1, int(float(seconds) * RATE) + 1):
             await asyncio.sleep(due - time.perf_counter())
-            request = WaitingRequest(
+            request = ExchangeRequest(
                 process=number,
                 number=turn,
                 limits=RateLimits(),
                 timeout=60.0,
-                asks=(ask,),
-                under_way=turn % 2 * int(news),
+                permit_requests=(permit_request,),
+                tracks_in_progress=turn % 2 * int(news),
             )
             exchanges.append(await _timed(store.exchange(request)))
             await asyncio.sleep(max(due + 0.5 / RATE - time.perf_counter(), 0))

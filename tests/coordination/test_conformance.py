@@ -331,8 +331,8 @@ async def test_a_process_that_died_in_the_line_holds_nobody_up(
     async with anyio.create_task_group() as group:
         group.start_soon(dead.acquire, "creates")
         await anyio.sleep(10)
-        assert dead._link is not None
-        dead._link._leave = lambda place: None  # type: ignore[method-assign]  # killed: it says no more
+        assert dead._store_client is not None
+        dead._store_client._leave = lambda waiter: None  # type: ignore[method-assign]  # killed: it says no more
         group.cancel_scope.cancel()
     assert await acquired_after(alive) <= LEASE - 10 + 2 * SOON
 

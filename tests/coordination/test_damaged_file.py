@@ -16,7 +16,7 @@ import pytest
 
 from finetuning_async import RateLimitError, RateLimits, ResponseFacts
 from finetuning_async._coordination._exchange import apply_exchange
-from finetuning_async._coordination._exchange_messages import WaitingRequest
+from finetuning_async._coordination._exchange_messages import ExchangeRequest
 from finetuning_async.shared import SharedRateLimiter
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ async def test_a_later_process_makes_a_damaged_file_anew_with_one_warning(
         later = limiter_of(tmp_path)
         await turn(later)
         assert later.status().creates.limit == LIMITS.creates.limit
-    assert told(caplog, "is made anew") == 1
-    assert told(caplog, "is gone") == 0
+    assert told(caplog, "was deleted and replaced") == 1
+    assert told(caplog, "is unavailable") == 0
 
 
 @pytest.mark.parametrize("damage", [garbage, empty, None])
@@ -173,8 +173,8 @@ async def test_a_file_that_is_only_locked_is_left_as_it_is(
         await turn(limiter_of(tmp_path))
     finally:
         holder.close()
-    assert told(caplog, "is made anew") == 0
-    assert told(caplog, "is gone (OperationalError: database is locked)") == 1
+    assert told(caplog, "was deleted and replaced") == 0
+    assert told(caplog, "is unavailable (OperationalError: database is locked)") == 1
     assert path.stat().st_ino == number
 
 
@@ -187,11 +187,11 @@ async def test_a_folder_with_something_in_it_is_nobodys_to_delete(
     (path / "theirs").touch()
     await turn(limiter_of(tmp_path))
     assert (path / "theirs").exists()
-    assert told(caplog, "is gone") == 1
+    assert told(caplog, "is unavailable") == 1
     shutil.rmtree(path)
 
 
-REQUEST = WaitingRequest(process="p", number=1, limits=LIMITS, timeout=60.0)
+REQUEST = ExchangeRequest(process="p", number=1, limits=LIMITS, timeout=60.0)
 
 
 def page(text: str | None, now: float) -> str:
@@ -216,9 +216,9 @@ def test_a_text_that_is_no_book_begins_anew_with_one_warning(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     anew = page(text, 6.0)
-    assert told(caplog, "begins anew") == 1
+    assert told(caplog, "starting with an empty ledger") == 1
     page(anew, 7.0)
-    assert told(caplog, "begins anew") == 1
+    assert told(caplog, "starting with an empty ledger") == 1
 
 
 async def test_a_gate_of_an_hour_is_believed_by_all(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from finetuning_async._coordination import _poll_ledger
+from finetuning_async._coordination._poll_coordinator import apply_sync
 from finetuning_async._coordination._poll_ledger import (
-    GONE_AFTER,
-    LEAD,
-    MARGIN,
-    NEWS_AGE,
+    EVENT_TTL,
+    LEAD_MARGIN,
+    LEAD_TTL,
+    MEMBER_TTL,
     PollCursor,
     PollLedger,
-    sync_state,
 )
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     PollUpdate,
@@ -74,7 +74,9 @@ class Process:
         return self.cursor.process
 
     def next_report(self) -> PollReport:
-        self.cursor = attrs.evolve(self.cursor, report=self.cursor.report + 1)
+        self.cursor = attrs.evolve(
+            self.cursor, report_number=self.cursor.report_number + 1
+        )
         known = set() if self.said is None else self.said
         if not self.wants:
             self.reads_until = -inf
@@ -161,7 +163,7 @@ class Ledgers(RuleBasedStateMachine):
         for process, some in zip(self.processes, wants, strict=True):
             process.wants = some
 
-    @rule(seconds=st.sampled_from([PAUSE, PAUSE, LEAD, NEWS_AGE, GONE_AFTER]))
+    @rule(seconds=st.sampled_from([PAUSE, PAUSE, LEAD_TTL, EVENT_TTL, MEMBER_TTL]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -235,21 +237,21 @@ class Ledgers(RuleBasedStateMachine):
         self, process: Process, cursor: PollCursor, report: PollReport
     ) -> tuple[PollCursor, PollUpdate]:
         holds = process is self.holder and self.now < self.held_until
-        self.text, told = sync_state(self.text, cursor, report, self.now)
-        again = sync_state(self.text, cursor, report, self.now)
+        self.text, told = apply_sync(self.text, cursor, report, self.now)
+        again = apply_sync(self.text, cursor, report, self.now)
         assert again == (self.text, told), "said again it has no other effect"
         update = told[1]
         self.note_what_is_waited_for(process, report, update)
         reads = {seen.row["read"]: seen.row["id"] for seen in report.seen}
         if update.is_new_lead or not holds:
             self.banned |= reads.keys() - self.taken
-        elif told[0].report not in self.heard_of.setdefault(process.name, set()):
+        elif told[0].report_number not in self.heard_of.setdefault(process.name, set()):
             self.taken |= reads.keys()
             self.note_what_others_are_owed(process, reads)
-        self.heard_of.setdefault(process.name, set()).add(cursor.report)
+        self.heard_of.setdefault(process.name, set()).add(cursor.report_number)
         if update.leads_for > 0:
             self.holder = process
-            self.held_until = self.now + update.leads_for + MARGIN
+            self.held_until = self.now + update.leads_for + LEAD_MARGIN
         elif holds:
             self.held_until = -inf
         return told
@@ -301,7 +303,7 @@ class Ledgers(RuleBasedStateMachine):
         if self.text is not None and self.text.startswith("{"):
             ledger = PollLedger.from_state(self.text)
             ledger._tracks  # noqa: B018 - so that it is written anew
-            ledger._changes()
+            ledger._mark_changed()
             assert ledger.to_state() == self.text
 
     def teardown(self) -> None:
@@ -323,15 +325,17 @@ def joined(name: str, text: str | None, *ids: str) -> tuple[str, PollCursor]:
     report = PollReport(
         added=[WatchedTrack(id=i, kind="music") for i in ids], is_complete=True
     )
-    text, (cursor, _) = sync_state(text, PollCursor(process=name, report=1), report, 0)
+    text, (cursor, _) = apply_sync(
+        text, PollCursor(process=name, report_number=1), report, 0
+    )
     return text, cursor
 
 
 def said_next(
     text: str, cursor: PollCursor, report: PollReport, now: float
 ) -> tuple[str, PollCursor, PollUpdate]:
-    cursor = attrs.evolve(cursor, report=cursor.report + 1)
-    text, (cursor, update) = sync_state(text, cursor, report, now)
+    cursor = attrs.evolve(cursor, report_number=cursor.report_number + 1)
+    text, (cursor, update) = apply_sync(text, cursor, report, now)
     return text, cursor, update
 
 
@@ -350,7 +354,7 @@ def test_who_says_nothing_and_hears_nothing_new_writes_nothing() -> None:
 def test_more_news_than_are_kept_makes_who_missed_them_declare_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_poll_ledger, "NEWS_KEPT", 3)
+    monkeypatch.setattr(_poll_ledger, "MAX_EVENTS", 3)
     text, first = joined("first", None, "a")
     text, second = joined("second", text, "a")
     for number, hears in ((3, True), (4, False)):
@@ -390,8 +394,8 @@ def test_one_that_joins_twice_hears_what_was_said_between() -> None:
     text, leader, _ = said_next(text, leader, seen_by("a"), 0)
     wanted = [WatchedTrack(id="a", kind="music")]
     report = PollReport(added=wanted, is_complete=True)
-    _, (_, update) = sync_state(
-        text, PollCursor(process="other", report=1), report, now=0
+    _, (_, update) = apply_sync(
+        text, PollCursor(process="other", report_number=1), report, now=0
     )
     assert [seen.row["id"] for seen in update.seen] == ["a"]
 
@@ -400,7 +404,7 @@ def test_the_leader_hears_when_one_is_gone_and_goes_on_leading() -> None:
     text, leader = joined("leader", None)
     text, _ = joined("other", text, "a")
     heard = []
-    for step in range(1, 2 * int(GONE_AFTER) + 2):
+    for step in range(1, 2 * int(MEMBER_TTL) + 2):
         text, leader, update = said_next(text, leader, PollReport(), step * 0.5)
         assert update.leads_for > 0
         if update.others is not None:
@@ -423,9 +427,9 @@ def test_one_that_has_missed_news_waits_for_nothing_until_it_says_so() -> None:
     text, leader = joined("leader", None)
     text, other = joined("other", text, "a")
     text, leader, _ = said_next(text, leader, seen_by("a"), 1)
-    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE - LEAD)
-    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
-    text, other, update = said_next(text, other, PollReport(), 1 + NEWS_AGE)
+    text, leader, _ = said_next(text, leader, PollReport(), 1 + EVENT_TTL - LEAD_TTL)
+    text, leader, _ = said_next(text, leader, PollReport(), 1 + EVENT_TTL)
+    text, other, update = said_next(text, other, PollReport(), 1 + EVENT_TTL)
     assert update.must_declare
-    _, _, update = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
+    _, _, update = said_next(text, leader, PollReport(), 1 + EVENT_TTL)
     assert update.others == []

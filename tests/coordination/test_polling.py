@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._coordination._poll_ledger import GONE_AFTER, LEAD, NEWS_AGE
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_ledger import EVENT_TTL, LEAD_TTL, MEMBER_TTL
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     PollUpdate,
@@ -16,7 +16,7 @@ from finetuning_async._coordination._poll_protocol import (
 )
 
 if TYPE_CHECKING:
-    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._poll_messages import PollCoordinator
     from tests.coordination._store_setups import Processes
 
 TRACK = WatchedTrack(id="t1", kind="music", age=3.0, length=60.0)
@@ -91,7 +91,7 @@ async def test_one_that_lost_the_lead_is_not_listened_to(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
-    await anyio.sleep(LEAD)
+    await anyio.sleep(LEAD_TTL)
     assert (await joins(second, TRACK)).leads_for > 1
     assert (await first.sync(PollReport(seen=[ROW]))).leads_for == 0
     assert not (await second.sync(PollReport())).seen
@@ -102,7 +102,7 @@ async def test_nor_is_one_that_leads_again_with_what_it_read_before(
 ) -> None:
     await joins(first)
     await joins(second, TRACK)
-    await anyio.sleep(LEAD)
+    await anyio.sleep(LEAD_TTL)
     update = await first.sync(PollReport(seen=[ROW]))
     assert update.is_new_lead
     assert not (await second.sync(PollReport())).seen
@@ -145,7 +145,7 @@ async def test_what_the_dead_waited_for_is_forgotten(
 ) -> None:
     await joins(first, TRACK)
     assert len((await joins(second)).others or ()) == 0, "the first leads"
-    await anyio.sleep(GONE_AFTER - 11)
+    await anyio.sleep(MEMBER_TTL - 11)
     assert len((await second.sync(PollReport())).others or ()) == 1
     await anyio.sleep(11)
     assert (await second.sync(PollReport())).others == []
@@ -156,7 +156,7 @@ async def test_one_that_was_silent_for_long_declares_all_anew(
 ) -> None:
     await joins(first, TRACK)
     assert not (await first.sync(PollReport())).must_declare
-    await anyio.sleep(GONE_AFTER)
+    await anyio.sleep(MEMBER_TTL)
     await joins(second)
     assert (await first.sync(PollReport())).must_declare
     await joins(first, TRACK)
@@ -169,7 +169,7 @@ async def test_one_that_missed_news_declares_anew_and_the_leader_reads_again(
     await joins(first)
     await joins(second, TRACK)
     await first.sync(PollReport(seen=[ROW]))
-    await anyio.sleep(NEWS_AGE)
+    await anyio.sleep(EVENT_TTL)
     assert len((await first.sync(PollReport())).others or ()) == 1
     update = await second.sync(PollReport())
     assert update.must_declare
@@ -186,7 +186,7 @@ async def test_a_store_that_forgot_all_asks_for_everything_again(
     limiter = processes.process()
     process = limiter.new_coordinator()
     await joins(process, TRACK)
-    await limiter._states_here().update("polling", lambda _, __: (left, None))
+    await limiter._store_of_loop().update("polling", lambda _, __: (left, None))
     update = await process.sync(PollReport(seen=[ROW]))
     assert update.must_declare
     assert update.is_new_lead, "and nothing that was read before is taken"

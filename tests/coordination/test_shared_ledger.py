@@ -11,9 +11,9 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._exchange import apply_exchange
 from finetuning_async._coordination._exchange_messages import (
     ExchangeReply,
+    ExchangeRequest,
     PermitRequest,
     Report,
-    WaitingRequest,
 )
 from finetuning_async._coordination._shared_ledger import SLACK
 from finetuning_async._pacing._limits import RateLimit, RateLimits
@@ -31,7 +31,7 @@ class Page:
         self._rng = random.Random(2)
 
     def say(self, process: str, number: int, **said: Any) -> ExchangeReply:
-        request = WaitingRequest(
+        request = ExchangeRequest(
             process=process, number=number, limits=LIMITS, timeout=20.0, **said
         )
         self.text, reply = apply_exchange(
@@ -40,8 +40,8 @@ class Page:
         return reply
 
     def ask(self, process: str, number: int, *names: str) -> frozenset[str]:
-        asks = tuple(PermitRequest(id=name, budget="creates") for name in names)
-        return self.say(process, number, asks=asks).granted
+        requests = tuple(PermitRequest(id=name, budget="creates") for name in names)
+        return self.say(process, number, permit_requests=requests).granted
 
 
 def note(
@@ -56,18 +56,18 @@ def page() -> Page:
     made = Page()
     assert made.ask("a", 1, "a0") == {"a0"}
     made.now += 0.5
-    made.say("a", 2, notes=(note(1, "a0", "answered", ROOM),))
+    made.say("a", 2, reports=(note(1, "a0", "answered", ROOM),))
     return made
 
 
 def test_a_note_that_is_told_twice_is_taken_once(page: Page) -> None:
-    page.say("a", 3, notes=(note(1, "a0", "answered", ROOM),))
-    page.say("a", 4, notes=(note(1, "a0", "answered", ROOM),))
+    page.say("a", 3, reports=(note(1, "a0", "answered", ROOM),))
+    page.say("a", 4, reports=(note(1, "a0", "answered", ROOM),))
     assert page.ask("b", 1, "b1") == {"b1"}, "the token of a0 alone is charged"
 
 
 def test_a_request_that_comes_late_is_not_acted_on(page: Page) -> None:
-    page.say("a", 9, under_way=1)
+    page.say("a", 9, tracks_in_progress=1)
     assert page.ask("a", 5, "a1") == frozenset()
     assert page.ask("b", 1, "b1") == {"b1"}
 
@@ -82,7 +82,7 @@ def test_a_turn_that_its_owner_does_not_fetch_goes_to_the_next(page: Page) -> No
     assert page.ask("a", 3, "a1") == {"a1"}
     assert page.ask("dead", 1, "d1") == frozenset()
     assert page.ask("b", 1, "b1") == frozenset()
-    page.say("a", 4, notes=(note(2, "a1", "unsent"),))  # now d1 has its turn
+    page.say("a", 4, reports=(note(2, "a1", "unsent"),))  # now d1 has its turn
     page.now += 0.1
     assert page.ask("b", 2, "b1") == frozenset()
     page.now += 2 * SLACK + 1
@@ -96,5 +96,5 @@ def test_who_died_in_the_line_is_passed_over(page: Page) -> None:
     for number in range(2, 6):
         page.now += 2.0
         assert page.ask("b", number, "b1") == frozenset()
-    page.say("a", 4, notes=(note(2, "a1", "unsent"),))
+    page.say("a", 4, reports=(note(2, "a1", "unsent"),))
     assert page.ask("b", 6, "b1") == {"b1"}

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, RateLimits
-from finetuning_async._coordination._poll_ledger import LEAD
+from finetuning_async._coordination._poll_ledger import LEAD_TTL
 from finetuning_async._coordination._shared_limiter import StoreLimiter
 from finetuning_async._polling._shared_polling import ALONE
 from finetuning_async.emulator import Emulator
@@ -182,8 +182,10 @@ async def test_one_that_is_cut_off_from_the_store_reads_for_itself(
         await anyio.sleep(1)
         seen.processes[0].store.is_cut = True
     cut_off, *others = seen.processes
-    assert max(seen.late(others)) < LEAD + 4
-    assert "share of one in 3" in caplog.text, "and knows of those who read nothing"
+    assert max(seen.late(others)) < LEAD_TTL + 4
+    assert "using 1/3 of the limits" in caplog.text, (
+        "and knows of those who read nothing"
+    )
     assert cut_off.network.reads > 3
     assert sum(process.network.reads > 3 for process in others) == 1
 
@@ -193,7 +195,7 @@ async def test_answers_of_the_store_that_are_lost_end_no_wait(seed: int) -> None
     rng = random.Random(seed)
     async with scene() as seen:
         seen.store.fails = lambda: rng.random() < 0.1
-    assert statistics.mean(seen.late()) < ALONE + LEAD
+    assert statistics.mean(seen.late()) < ALONE + LEAD_TTL
 
 
 @pytest.mark.parametrize("delay", [0.3, 0.9, 1.5])
@@ -213,7 +215,7 @@ async def test_a_store_that_is_emptied_again_and_again_ends_no_wait() -> None:
         async with scene() as seen:
             group.start_soon(empty, seen.store)
         group.cancel_scope.cancel()
-    assert statistics.mean(seen.late()) < 2 * LEAD
+    assert statistics.mean(seen.late()) < 2 * LEAD_TTL
 
 
 async def test_what_the_leader_may_not_see_is_read_by_each_that_waits_for_it() -> None:

@@ -55,7 +55,7 @@ async def test_a_store_that_was_never_there_stops_nobody(
     assert service.refused == 0
     assert len(spoken(caplog)) == 2, "one line for each process"
     assert all(
-        "gone (ConnectionError: nobody there)" in line for line in spoken(caplog)
+        "unavailable (ConnectionError: nobody there)" in line for line in spoken(caplog)
     )
 
 
@@ -85,7 +85,7 @@ async def test_those_who_wait_go_on_with_a_share_and_come_back(
     assert anyio.current_time() < 9 * LEASE
     lines = spoken(caplog)
     assert [line.split("(")[0] for line in lines].count(
-        "the store of the rate limits is gone "
+        "the store of the rate limits is unavailable "
     ) == 2
     assert len(lines) in {3, 4}, "back once, for each process that needs it"
 

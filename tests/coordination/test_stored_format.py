@@ -17,8 +17,8 @@ import pytest
 
 from finetuning_async._coordination._exchange import apply_exchange
 from finetuning_async._coordination._exchange_messages import (
+    ExchangeRequest,
     PermitRequest,
-    WaitingRequest,
 )
 from finetuning_async._coordination._shared_ledger import VERSION, SharedLedger
 from finetuning_async._pacing._limits import RateLimits
@@ -58,20 +58,20 @@ def test_no_field_is_passed_over() -> None:
 
 def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    request = WaitingRequest(
+    request = ExchangeRequest(
         process="b",
         number=10,
         limits=RateLimits(),
         timeout=60.0,
         epoch="dcf4bb99f4bea973",
-        asks=(
+        permit_requests=(
             PermitRequest(id="b1", budget="creates"),
             PermitRequest(id="r1", budget="reads"),
         ),
     )
     text, reply = apply_exchange(STORED, request, now=NOW, rng=random.Random(1))
     assert reply.granted == {"r1"}, "its turn came while it was away"
-    creates = reply.budgets["creates"].status
+    creates = reply.snapshots["creates"].status
     assert (creates.limit, creates.service_remaining, creates.waiting) == (9, 5, 2)
     assert creates.closed_for == 0.5
     assert json.loads(text)["members"]["b"]["number"] == 10
@@ -82,23 +82,25 @@ def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     later = STORED.replace(f'"version": {VERSION}', '"version": 999')
-    request = WaitingRequest(process="b", number=1, limits=RateLimits(), timeout=60.0)
+    request = ExchangeRequest(process="b", number=1, limits=RateLimits(), timeout=60.0)
     text, _ = apply_exchange(later, request, now=NOW, rng=random.Random(1))
     assert json.loads(text)["version"] == VERSION
-    assert "version 999 of a book is not known" in caplog.text
+    assert "version must be 3, got 999" in caplog.text
 
 
 def test_waiting_without_news_writes_nothing_for_a_while() -> None:
-    request = WaitingRequest(
+    request = ExchangeRequest(
         process="b",
         number=1,
         limits=RateLimits(),
         timeout=60.0,
-        asks=(PermitRequest(id="b1", budget="creates"),),
+        permit_requests=(PermitRequest(id="b1", budget="creates"),),
     )
     rng = random.Random(1)
     first = attrs.evolve(
-        request, process="a", asks=(PermitRequest(id="a1", budget="creates"),)
+        request,
+        process="a",
+        permit_requests=(PermitRequest(id="a1", budget="creates"),),
     )
     text, _ = apply_exchange(None, first, now=NOW, rng=rng)
     text, _ = apply_exchange(text, request, now=NOW, rng=rng)

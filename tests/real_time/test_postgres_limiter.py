@@ -64,8 +64,8 @@ def tell(processes: list[int], number: signal.Signals) -> None:
 
 
 def is_up(limiter: PostgresRateLimiter) -> bool:
-    assert limiter._link is not None
-    return limiter._link.is_up
+    assert limiter._store_client is not None
+    return limiter._store_client.is_up
 
 
 async def test_a_database_that_hangs_or_dies_stops_nobody(mortal: str) -> None:

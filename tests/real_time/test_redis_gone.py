@@ -128,13 +128,13 @@ async def test_reads_and_creates_go_on_without_redis_and_with_it_again(
                 for _ in range(CREATES):
                     group.start_soon(done.create, client)
         with anyio.move_on_after(5):
-            while len(told(caplog, "is back")) < 2:  # noqa: ASYNC110 - a log sets none
+            while len(told(caplog, "is available again")) < 2:  # noqa: ASYNC110 - a log sets none
                 await anyio.sleep(0.1)
         readers.cancel_scope.cancel()
         assert len(done.ids) == len(emulator.ledger) == 2 * CREATES
         assert emulator.count(status=429) <= 2
-    assert len(told(caplog, "is gone")) == 2
-    assert len(told(caplog, "is back")) == 2
+    assert len(told(caplog, "is unavailable")) == 2
+    assert len(told(caplog, "is available again")) == 2
 
 
 PAUSED = 2.5
