@@ -234,11 +234,11 @@ class SharedLedger:
     def _leave_queue(self, facts: ResponseFacts | None, at: float) -> None:
         """A create has entered the service's queue, or not."""
         if facts is not None and is_queue_full(facts.status, facts.code):
-            self.queue.refused(at, self._under_way(), facts.retry_after or 0.0)
+            self.queue.on_refused(at, self._under_way(), facts.retry_after or 0.0)
         elif facts is not None and facts.status < 300:
-            self.queue.accepted(self._under_way())
+            self.queue.on_accepted(self._under_way())
         else:
-            self.queue.left()
+            self.queue.on_other_outcome()
 
     def _keep_places(self, request: WaitingRequest) -> None:
         """The places of a process are those it asks for; others are given up."""
@@ -291,7 +291,7 @@ class SharedLedger:
 
     def _drop_entering(self, lease: LeaseEntry) -> None:
         if lease.budget == "creates":
-            self.queue.left()
+            self.queue.on_other_outcome()
 
     # Who goes next.
 
@@ -313,14 +313,14 @@ class SharedLedger:
 
     def _send(self, budget: Route, now: float) -> Reservation:
         if budget == "creates":
-            self.queue.entered()
+            self.queue.on_sent()
         return self.budgets[budget].send(now)
 
     def _turn(self, budget: Route, now: float) -> float:
         """When the first of a line may go: `now` or later."""
         turn = max(self.budgets[budget].earliest(now + TOLERANCE), self.held_until)
         if budget == "creates":
-            turn = max(turn, self.queue.opens(self._under_way()))
+            turn = max(turn, self.queue.opens_at(self._under_way()))
         return turn
 
     def _under_way(self) -> int:
