@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from finetuning_async._coordination._process_memory import Common, Key, Seat
     from finetuning_async._pacing import (
         BudgetStatus,
-        Leases,
         QueuedRequest,
         RateLimits,
         Reservation,
+        Reservations,
         WaitQueue,
     )
 
@@ -75,7 +75,7 @@ class ProcessWaitQueue(LocalWaitQueue):
     def rank(self) -> tuple[bool, int]:
         """Whose head comes first: the lowest; to be asked where somebody waits."""
         head = self._head()
-        return (not self._again, -1 if head is None else head.number)
+        return (not self._retries, -1 if head is None else head.arrival)
 
     @property
     def opens_at(self) -> float:
@@ -83,36 +83,36 @@ class ProcessWaitQueue(LocalWaitQueue):
         with LOCK:
             now = self._seat.loop.now()
             at = self._seat.time(now)
-            return now + (self.budget.opens_at - at)
+            return now + (self.rate_budget.opens_at - at)
 
     def earliest(self, now: float) -> float:
         """When a newcomer could have a token, if those who wait do send."""
         with LOCK:
             at = self._seat.time(now)
-            return now + (self.budget.earliest_behind(at, len(self)) - at)
+            return now + (self.rate_budget.earliest_behind(at, len(self)) - at)
 
     def status(self, now: float) -> BudgetStatus:
         """The snapshot that people look at."""
         with LOCK:
             at = self._seat.time(now)
-            return self.budget.status(at, len(self))
+            return self.rate_budget.status(at, len(self))
 
     def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
         """Take a token if one is there and nobody is ahead, in any loop."""
         with LOCK:
             at = self._seat.time(now)
-            if self._again or (self._queue and not first):
+            if self._retries or (self._newcomers and not first):
                 return None
             ahead = self.common.first() if self.common.lines else None
             if ahead is not None and not (first and ahead.rank()[0]):
                 return None
             soon = at + TOLERANCE
-            return None if self.budget.earliest(soon) > soon else self._send(at)
+            return None if self.rate_budget.earliest(soon) > soon else self._send(at)
 
     def _send(self, at: float) -> Reservation:
         seat = self._seat
         seat.used_at = at
-        ticket = self.budget.send(at)
+        ticket = self.rate_budget.send(at)
         seat.out[ticket] = self._name
         self.common.taken += 1
         return ticket
@@ -138,11 +138,11 @@ class ProcessWaitQueue(LocalWaitQueue):
     def move(self, common: Common) -> None:
         """Wait for the tokens of another budget, or of another's rules."""
         self.stand_aside()
-        self.common, self.budget = common, common.budget
+        self.common, self.rate_budget = common, common.budget
         if self.own_length():
             common.lines.append(self)
 
-    def _look(
+    def _take_if_first(
         self, waiter: QueuedRequest, now: float
     ) -> tuple[Reservation | None, float]:
         with LOCK:
@@ -152,10 +152,10 @@ class ProcessWaitQueue(LocalWaitQueue):
             if self not in self.common.lines:  # it was busy, and passed over
                 self.common.lines.append(self)
             soon = at + TOLERANCE
-            turn = self.budget.earliest(soon)
+            turn = self.rate_budget.earliest(soon)
             if turn == inf and len(self._seat.shared.seats) > 1:
                 self._seat.shared.sweep()
-                turn = min(self.budget.earliest(soon), at + RECHECK)
+                turn = min(self.rate_budget.earliest(soon), at + RECHECK)
             if turn <= soon:
                 self._pass_over_the_late(at)
             is_first = self.common.first() is self
@@ -199,43 +199,43 @@ class ProcessWaitQueue(LocalWaitQueue):
         at = self._seat.used_at = self._seat.time(self._seat.loop.now())
         return None if self._seat.out.pop(ticket, None) is None else at
 
-    def answered(
+    def on_response(
         self, ticket: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
-        """As `RateBudget.answered`."""
+        """As `RateBudget.on_response`."""
         with LOCK:
             at = self._ends(ticket)
             if at is not None:
-                self.budget.answered(ticket, at, facts)
+                self.rate_budget.on_response(ticket, at, facts)
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """As `RateBudget.unsent`."""
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
+        """As `RateBudget.on_unsent`."""
         with LOCK:
             at = self._ends(ticket)
             if at is not None:
-                self.budget.unsent(ticket, at)
+                self.rate_budget.on_unsent(ticket, at)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """As `RateBudget.abandoned`."""
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+        """As `RateBudget.on_abandoned`."""
         with LOCK:
             at = self._ends(ticket)
             if at is not None:
-                self.budget.abandoned(ticket, at, linger)
+                self.rate_budget.on_abandoned(ticket, at, linger)
 
-    def refused(
+    def on_refused(
         self, now: float, retry_after: float | None, ticket: Reservation | None
     ) -> None:
-        """As `RateBudget.refused`; those who will not wait that long leave."""
+        """As `RateBudget.on_refused`; those who will not wait that long leave."""
         with LOCK:
             at = self._seat.time(now)
-            self.budget.refused(at, retry_after, ticket)
+            self.rate_budget.on_refused(at, retry_after, ticket)
             for line in self.common.lines:
                 line.call_the_unwilling()
 
     def call_the_unwilling(self) -> None:
         """Wake those who will not wait for the gate, from whatever loop."""
         loop = self._seat.loop  # anyio tells no time where no task runs
-        loop.call(lambda: self._wake_the_unwilling(self.opens_at - loop.now()))
+        loop.call(lambda: self._wake_impatient(self.opens_at - loop.now()))
 
 
 class ProcessLimiter(Limiter):
@@ -255,15 +255,17 @@ class ProcessLimiter(Limiter):
         super().__init__(limits, rng=rng)
         self._key = key
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
+    def _new_queues(self) -> dict[Route, WaitQueue]:
         seat = enter(self._key, self._limits, self._rng, ProcessWaitQueue)
         if seat is None:
-            self._settled, self._now = {}, anyio.current_time
-            return super()._new_lines()
-        self._settled, self._now = seat.shared.settled, seat.loop.now
+            self._learned_budgets, self._now = {}, anyio.current_time
+            return super()._new_queues()
+        self._learned_budgets, self._now = seat.shared.settled, seat.loop.now
         return cast("dict[Route, WaitQueue]", seat.lines)
 
-    def _settle(self, route: Route, leases: Leases, facts: ResponseFacts) -> None:
-        """As `Limiter._settle`, in one step: none sends between a 429 and its gate."""
+    def _on_response(
+        self, route: Route, reservations: Reservations, facts: ResponseFacts
+    ) -> None:
+        """As `Limiter`, in one step: none sends between a 429 and its gate."""
         with LOCK:
-            super()._settle(route, leases, facts)
+            super()._on_response(route, reservations, facts)

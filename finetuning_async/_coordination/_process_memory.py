@@ -157,7 +157,7 @@ class Seat:
         """Take it that what is out will not be answered."""
         out, self.out = self.out, {}
         for ticket, name in out.items():
-            self.shared.budgets[name].budget.abandoned(ticket, now, LINGER)
+            self.shared.budgets[name].budget.on_abandoned(ticket, now, LINGER)
 
     def move(self, shared: Shared) -> None:
         """Take its lines, with those who wait in them, to other budgets."""
@@ -261,7 +261,7 @@ class Shared:
     def _take_back(self, seat: Seat) -> None:
         now = machine_now()
         for ticket, name in seat.out.items():
-            self.budgets[name].budget.unsent(ticket, now)
+            self.budgets[name].budget.on_unsent(ticket, now)
         seat.out.clear()
 
     def _put_back(self, name: str, budget: RateBudget) -> None:

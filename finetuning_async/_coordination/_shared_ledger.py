@@ -168,7 +168,7 @@ class SharedLedger:
         if self.is_paused and self.held_until <= now:
             self.is_paused = False
             for budget in self.budgets.values():
-                budget.begin_anew()
+                budget.forget_observations()
 
     def _is_after_silence(self, request: WaitingRequest, now: float) -> bool:
         """Whether nobody came for long, although another one waits."""
@@ -207,7 +207,7 @@ class SharedLedger:
         budget, at = self.budgets[note.budget], now - max(note.ago, 0.0)
         key = (note.id, note.budget)
         if note.event == "refused":
-            budget.refused(at, note.retry_after, ended.get(key))
+            budget.on_refused(at, note.retry_after, ended.get(key))
             return
         lease = self.leases.get(note.id)
         if lease is None:
@@ -223,11 +223,11 @@ class SharedLedger:
         lease = self.leases.pop(lease_id)
         budget = self.budgets[lease.budget]
         if note.event == "answered":
-            budget.answered(lease.ticket, at, note.facts)
+            budget.on_response(lease.ticket, at, note.facts)
         elif note.event == "unsent":
-            budget.unsent(lease.ticket, at)
+            budget.on_unsent(lease.ticket, at)
         else:
-            budget.abandoned(lease.ticket, at, note.linger)
+            budget.on_abandoned(lease.ticket, at, note.linger)
         if lease.budget == "creates":
             self._leave_queue(note.facts, at)
 
@@ -275,7 +275,7 @@ class SharedLedger:
         for name, lease in list(self.leases.items()):
             if lease.is_known and lease.until <= now:
                 del self.leases[name]
-                self.budgets[lease.budget].abandoned(lease.ticket, lease.until, 0.0)
+                self.budgets[lease.budget].on_abandoned(lease.ticket, lease.until, 0.0)
                 self._drop_entering(lease)
 
     def _unfetched(self, process: str) -> Iterator[tuple[str, LeaseEntry]]:
@@ -286,7 +286,7 @@ class SharedLedger:
     def _take_back(self, name: str, lease: LeaseEntry) -> None:
         """Its owner does not want it, or is gone, and never knew of it."""
         del self.leases[name]
-        self.budgets[lease.budget].unsent(lease.ticket, lease.ticket.sent_at)
+        self.budgets[lease.budget].on_unsent(lease.ticket, lease.ticket.sent_at)
         self._drop_entering(lease)
 
     def _drop_entering(self, lease: LeaseEntry) -> None:

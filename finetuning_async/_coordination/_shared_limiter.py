@@ -83,9 +83,9 @@ class StoreWaitQueue:
         return self._link.waiting(self._name) + len(self._local)
 
     @property
-    def budget(self) -> RateBudget:
+    def rate_budget(self) -> RateBudget:
         """The books of this process."""
-        return self._local.budget
+        return self._local.rate_budget
 
     @property
     def opens_at(self) -> float:
@@ -113,7 +113,9 @@ class StoreWaitQueue:
                     self._name, first=first, max_pause=max_pause
                 )
                 if name is not None:
-                    return Lease(name, self._local.budget.send(anyio.current_time()))
+                    return Lease(
+                        name, self._local.rate_budget.send(anyio.current_time())
+                    )
             lease = await self._alone(again, max_pause)
             if lease is not None:
                 return lease
@@ -139,46 +141,50 @@ class StoreWaitQueue:
         """
         if self._limit is None:
             return
-        now, link, budget = anyio.current_time(), self._link, self._local.budget
+        now, link, budget = anyio.current_time(), self._link, self._local.rate_budget
         share = max(self._limit.limit // link.processes, 1)
         if self._lost_at != link.lost_at:
             self._lost_at, self._left = link.lost_at, self._left_over(share, now)
-            budget.ask_anew()
+            budget.forget_credit()
         is_early = now < self._lost_at + self._limit.per
-        budget.keep_to(min(share, self._left) if is_early else share)
+        budget.cap_tokens(min(share, self._left) if is_early else share)
 
     def _left_over(self, share: int, now: float) -> int:
         """Tokens for the first period without the store."""
         told = self._link.told.get(self._name)
         if told is None or self._link.told_at < self._link.lost_at - FRESH:
             return share  # nobody knows; so one request asks
-        return self._local.budget.charged(now) + told.free // self._link.processes
+        return self._local.rate_budget.charged(now) + told.free // self._link.processes
 
     def _alone_with(self, ticket: Reservation) -> Lease:
         lease = Lease(self._link.new_name(), ticket)
         self._link.note("sent", lease.id, self._name)
         return lease
 
-    def answered(self, ticket: Lease, now: float, facts: ResponseFacts | None) -> None:
+    def on_response(
+        self, ticket: Lease, now: float, facts: ResponseFacts | None
+    ) -> None:
         """A request was answered."""
-        self._local.answered(ticket.ticket, now, facts)
+        self._local.on_response(ticket.ticket, now, facts)
         self._link.note("answered", ticket.id, self._name, facts=facts)
 
-    def unsent(self, ticket: Lease, now: float) -> None:
+    def on_unsent(self, ticket: Lease, now: float) -> None:
         """No byte of a request left."""
-        self._local.unsent(ticket.ticket, now)
+        self._local.on_unsent(ticket.ticket, now)
         self._link.note("unsent", ticket.id, self._name)
 
-    def abandoned(self, ticket: Lease, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Lease, now: float, linger: float) -> None:
         """The answer of a request will not be read."""
-        self._local.abandoned(ticket.ticket, now, linger)
+        self._local.on_abandoned(ticket.ticket, now, linger)
         self._link.note("abandoned", ticket.id, self._name, linger=linger)
 
-    def refused(
+    def on_refused(
         self, now: float, retry_after: float | None, ticket: Lease | None
     ) -> None:
         """A 429 of this budget arrived."""
-        self._local.refused(now, retry_after, None if ticket is None else ticket.ticket)
+        self._local.on_refused(
+            now, retry_after, None if ticket is None else ticket.ticket
+        )
         name = "" if ticket is None else ticket.id
         self._link.note("refused", name, self._name, retry_after=retry_after)
 
@@ -281,7 +287,7 @@ class StoreLimiter(Limiter):
         if self._link is not None:
             await self._link.flush()
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
+    def _new_queues(self) -> dict[Route, WaitQueue]:
         limits = self._limits
         self._link = link = StoreClient(
             LedgerStore(self._states_here(), self._rng),
