@@ -23,12 +23,12 @@ NO_CODE: Final = "HTTP_429"
 _BUDGETS: Final = {code: budget for budget, code in CODES.items()}
 
 
-def budget_of(code: str | None) -> str | None:
+def rate_budget_of(code: str | None) -> str | None:
     """The budget whose gate a code closes; `None` if it closes none."""
     return _BUDGETS.get(code or "")
 
 
-def is_rate_refusal(status: int, code: str | None) -> bool:
+def is_rate_limited(status: int, code: str | None) -> bool:
     """Whether too many requests were sent, so that waiting mends it.
 
     Args:
@@ -43,7 +43,7 @@ def is_queue_full(status: int, code: str | None) -> bool:
     return status == 429 and code == QUEUE_FULL
 
 
-def is_free(status: int, code: str | None) -> bool:
+def is_uncharged(status: int, code: str | None) -> bool:
     """Whether it is the service that refused, so that nothing was charged.
 
     Args:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.limiter.simulation import Client, Send, Setting
     from finetuning_async._api._messages import Route
-    from finetuning_async._pacing._rate_budget import _Pace
+    from finetuning_async._pacing._rate_budget import _Rules
     from finetuning_async._pacing._reservation import Reservation
 
 
@@ -67,8 +67,8 @@ class Ours(Through):
 class _SentNotAnswered(TokenBucket):
     """Tokens that come back one period after the request was sent."""
 
-    def answered(self, ticket: Reservation, now: float) -> None:
-        super().answered(ticket, ticket.sent_at)
+    def on_response(self, ticket: Reservation, now: float) -> None:
+        super().on_response(ticket, ticket.sent_at)
 
 
 class _AlwaysCredit(RemainingCredit):
@@ -84,7 +84,7 @@ class _AlwaysCredit(RemainingCredit):
 class _NeverWary(RemainingCredit):
     """Somebody else on the account is forgotten after a few answers."""
 
-    def answered(
+    def on_response(
         self,
         ticket: Reservation,
         now: float,
@@ -92,7 +92,7 @@ class _NeverWary(RemainingCredit):
         *,
         wary: bool = False,
     ) -> None:
-        super().answered(ticket, now, remaining)
+        super().on_response(ticket, now, remaining)
 
 
 class _NoCounter(SlidingWindowCounter):
@@ -112,33 +112,33 @@ class _Nobody(ForeignUsage):
         pass
 
 
-def _no_leases(pace: _Pace) -> None:
-    pace.bucket = _SentNotAnswered(pace.limit, pace.bucket.per)
+def _no_leases(rules: _Rules) -> None:
+    rules.bucket = _SentNotAnswered(rules.limit, rules.bucket.per)
 
 
-def _no_first_news(pace: _Pace) -> None:
-    pace.news = _AlwaysCredit(pace.counter.per)
+def _no_first_news(rules: _Rules) -> None:
+    rules.news = _AlwaysCredit(rules.counter.per)
 
 
-def _never_wary(pace: _Pace) -> None:
-    pace.news = _NeverWary(pace.counter.per)
+def _never_wary(rules: _Rules) -> None:
+    rules.news = _NeverWary(rules.counter.per)
 
 
-def _no_counter(pace: _Pace) -> None:
-    pace.counter = _NoCounter(pace.limit, pace.counter.per)
+def _no_counter(rules: _Rules) -> None:
+    rules.counter = _NoCounter(rules.limit, rules.counter.per)
 
 
-def _nobody_else(pace: _Pace) -> None:
-    pace.others = _Nobody(pace.counter.per)
+def _nobody_else(rules: _Rules) -> None:
+    rules.others = _Nobody(rules.counter.per)
 
 
-def _lacking(remove: Callable[[_Pace], None]) -> Callable[[Setting], Client]:
+def _lacking(remove: Callable[[_Rules], None]) -> Callable[[Setting], Client]:
     def make(setting: Setting) -> Client:
         client = Ours(setting)
-        creates, _ = client.limiter._all_lines()  # noqa: SLF001 - as above
-        pace = creates.budget._pace  # noqa: SLF001 - as above
-        assert pace is not None
-        remove(pace)
+        creates, _ = client.limiter._all_queues()  # noqa: SLF001 - as above
+        rules = creates.rate_budget._rules  # noqa: SLF001 - as above
+        assert rules is not None
+        remove(rules)
         return client
 
     return make

@@ -124,7 +124,7 @@ async def sync(store: str, *, by_all: bool, seed: int) -> Synced:
                 for coordinator in coordinators:
                     group.start_soon(_sync_again, coordinator, ids, seen, rng.random())
         seen.cpu = (time.process_time() - before) / len(seen.took)
-        seen.size = await limiters[0]._states_here().update("polling", _size)  # noqa: SLF001 - to see its size
+        seen.size = await limiters[0]._store_of_loop().update("polling", _size)  # noqa: SLF001 - to see its size
     return seen
 
 

@@ -61,7 +61,7 @@ async def ours(count: int, tracks: int) -> Cost:
                 "music", None, shortest=290.0, longest=290.0
             )
         for number in range(tracks):
-            account.inflight.accepted(
+            account.inflight.on_accepted(
                 f"track-{number}",
                 TrackInProgress(kind="music", accepted_at=now, duration=None),
             )

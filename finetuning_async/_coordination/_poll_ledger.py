@@ -6,7 +6,7 @@ PollLedger   the members, what each waits for, which one leads, and recent event
 The lead is a lease with a token that is higher than any before. What a process read
 under an older token is discarded. Events (observed states, refusals, hints) have
 numbers, and each process knows the last one that it received. A limited number of them
-is kept. A process that has missed one is removed with all that it waits for and declares
+is kept. A process that has missed one is removed with all that it waits for, declares
 it again, and the leader reads it again.
 
 Every sync can be repeated, because its reply may get lost and a store may apply it

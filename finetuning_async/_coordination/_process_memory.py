@@ -118,7 +118,7 @@ class AttachedLoop:
             nothing had been sent.
         queues: Where it waits, by budget.
         in_flight: Its requests in flight, and the names of their budgets.
-        has_own_clock: Whether its clock is not the machine's, so that it shares nothing.
+        has_own_clock: Whether its clock is not the machine's; then it shares nothing.
         is_detached: Whether it counted as ended.
     """
 

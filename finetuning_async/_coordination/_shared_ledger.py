@@ -4,8 +4,8 @@ A request is granted its permit as soon as it is first in its queue and the budg
 allows it, in the exchange of whichever process comes next; its owner claims the permit
 with its own next exchange. So a sleeping process holds up nobody else, and a process
 that died loses its queue entries shortly after it was expected back. A permit that a
-dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds later,
-and its token comes back a period after that.
+dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds
+later, and its token comes back a period after that.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class SharedLedger:
     """What is known of an account, and which requests may go out.
 
     A ledger that replaces a lost one, or that no process could reach for a while,
-    grants no permits for `REPORT_WINDOW` seconds, until all live processes have reported
-    what they sent. Then it starts as a new process does: with a single request.
+    grants no permits for `REPORT_WINDOW` seconds, until all live processes have
+    reported what they sent. Then it starts as a new process does, with one request.
 
     Args:
         limits: Those of the process that exchanges; `None` if only the gates of 429s
@@ -116,8 +116,8 @@ class SharedLedger:
         knew_another = request.epoch not in (None, self.epoch)
         self._detect_outage(request, knew_another, now)
         member = self.members.setdefault(request.process, Member(now))
-        # The process has given up on this exchange and sent a later one. Requests that
-        # it withdrew there must not come back, and a permit claimed here reaches no one.
+        # The process has given up on this exchange and sent a later one. What it
+        # withdrew there must not return, and a permit claimed here would reach no one.
         is_outdated = request.number < member.number
         if not is_outdated:
             self._apply_reports(request, member, now)
@@ -321,8 +321,8 @@ class SharedLedger:
         for lease_id, lease in list(self.leases.items()):
             if lease.is_claimed and lease.expires_at <= now:
                 del self.leases[lease_id]
-                budget = self.budgets[lease.budget]
-                budget.on_abandoned(lease.reservation, lease.expires_at, 0.0)
+                rate_budget = self.budgets[lease.budget]
+                rate_budget.on_abandoned(lease.reservation, lease.expires_at, 0.0)
                 self._release_queue_place(lease)
 
     def _unclaimed(self, process: str) -> Iterator[tuple[str, LeaseEntry]]:

@@ -159,8 +159,8 @@ class StoreWaitQueue:
         client = self._store_client
         snapshot = client.snapshots.get(self._name)
         if snapshot is None or client.snapshots_at < client.down_since - FRESH:
-            # How many are free is not known. `forget_credit` lets one request go first, and
-            # its response says what is left.
+            # How many are free is not known. `forget_credit` lets one request go first,
+            # and its response says what is left.
             return share
         charged = self._local.rate_budget.charged(now)
         return charged + snapshot.free // client.processes

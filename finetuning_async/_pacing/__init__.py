@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         TrackInProgress as TrackInProgress,
     )
     from finetuning_async._pacing._limiter import (
-        Leases as Leases,
         Limiter as Limiter,
         LocalRateLimiter as LocalRateLimiter,
+        Reservations as Reservations,
     )
     from finetuning_async._pacing._limits import (
         DEFAULT_LIMITS as DEFAULT_LIMITS,
@@ -65,7 +65,7 @@ else:
                 "SeedMark",
                 "TrackInProgress",
             ),
-            "._limiter": ("Leases", "Limiter", "LocalRateLimiter"),
+            "._limiter": ("Reservations", "Limiter", "LocalRateLimiter"),
             "._limits": (
                 "BudgetStatus",
                 "DEFAULT_LIMITS",

@@ -106,33 +106,33 @@ class InFlight:
     """What one account has under way, as far as this process knows.
 
     Attributes:
-        under_way: The accepted tracks by id, oldest first.
+        tracks: The accepted tracks by id, oldest first.
         seeds_are_echoed: Whether every create so far was answered with the seed it
             sent. Once not, a seed proves nothing and no lookup adopts a track any more.
         echoing: The kinds of which a create was answered with the seed it sent.
     """
 
     def __init__(self) -> None:
-        self.under_way: dict[str, TrackInProgress] = {}
+        self.tracks: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
-        self._gate = QueueCapacity()
-        self._line: deque[QueueSlot] = deque()
+        self._capacity = QueueCapacity()
+        self._waiting: deque[QueueSlot] = deque()
         self._claims: OrderedDict[str, Claim | None] = OrderedDict()
         self._listed: OrderedDict[str, float] = OrderedDict()
         self._ends: OrderedDict[str, None] = OrderedDict()
-        self._open_seeds: dict[tuple[Kind, int], list[SeedMark]] = {}
+        self._seeds_in_flight: dict[tuple[Kind, int], list[SeedMark]] = {}
 
     def __repr__(self) -> str:
         return (
-            f"<InFlight under_way={len(self.under_way)} parked={len(self._line)}"
-            f" {self._gate!r}>"
+            f"<InFlight under_way={len(self.tracks)} parked={len(self._waiting)}"
+            f" {self._capacity!r}>"
         )
 
     @property
     def queue_capacity(self) -> int | None:
         """How many tracks fit into the service's queue, if a refusal has told."""
-        return self._gate.capacity
+        return self._capacity.capacity
 
     def claim(self, track_id: str, how: Claim | None = None) -> None:
         """Say that an id belongs to a create of this process, and how it was sent."""
@@ -148,7 +148,7 @@ class InFlight:
         """How the creates of all claimed tracks were sent, as far as that is known."""
         return {i: how for i, how in self._claims.items() if how is not None}
 
-    def listed(self, track_ids: Iterable[str]) -> None:
+    def mark_listed(self, track_ids: Iterable[str]) -> None:
         """Note that a list shows these tracks."""
         now = anyio.current_time()
         for track_id in track_ids:
@@ -161,13 +161,13 @@ class InFlight:
         return self._listed.get(track_id, inf)
 
     @contextmanager
-    def open_seed(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
+    def seed_in_flight(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
         """Note that a create with this seed is on its way, until the block ends."""
         mark = SeedMark()
         if seed is None:
             yield mark
             return
-        marks = self._open_seeds.setdefault((kind, seed), [])
+        marks = self._seeds_in_flight.setdefault((kind, seed), [])
         marks.append(mark)
         if len(marks) > 1:
             for each in marks:
@@ -177,81 +177,81 @@ class InFlight:
         finally:
             marks.remove(mark)
             if not marks:
-                del self._open_seeds[kind, seed]
+                del self._seeds_in_flight[kind, seed]
 
-    def is_open(self, kind: Kind, seed: int | None) -> bool:
+    def is_seed_in_flight(self, kind: Kind, seed: int | None) -> bool:
         """Whether a create with this seed is on its way."""
-        return seed is not None and (kind, seed) in self._open_seeds
+        return seed is not None and (kind, seed) in self._seeds_in_flight
 
-    def stand_in_line(self, ticket: QueueSlot, *, first: bool = False) -> None:
+    def request_slot(self, ticket: QueueSlot, *, first: bool = False) -> None:
         """Queue for the gate; one that was refused goes first."""
         if first:
-            self._line.appendleft(ticket)
+            self._waiting.appendleft(ticket)
         else:
-            self._line.append(ticket)
+            self._waiting.append(ticket)
 
-    def opens(self, ticket: QueueSlot) -> float:
+    def slot_opens_at(self, ticket: QueueSlot) -> float:
         """When a ticket may enter: ``-inf`` for now, or a time of the loop's clock.
 
         ``inf`` means that only an answer, an end or a departure can tell.
         """
-        if self._line[0] is not ticket:
+        if self._waiting[0] is not ticket:
             return inf
-        return self._gate.opens(len(self.under_way))
+        return self._capacity.opens_at(len(self.tracks))
 
-    def has(self, track_id: str) -> bool:
+    def is_in_progress(self, track_id: str) -> bool:
         """Whether a track of ours is under way."""
-        return track_id in self.under_way
+        return track_id in self.tracks
 
-    def next_try(self) -> float:
+    def next_retry_at(self) -> float:
         """When a queue full of somebody else's is tried again, on the loop's clock.
 
         ``-inf`` while something of ours is under way, whose end may come at any time.
         """
-        opens = self._gate.opens(0)
-        return -inf if self.under_way or opens == inf else opens
+        opens = self._capacity.opens_at(0)
+        return -inf if self.tracks or opens == inf else opens
 
-    def enter(self, ticket: QueueSlot) -> None:
-        """Pass the gate; end it with `accepted`, `refused` or `not_entered`."""
-        self._line.remove(ticket)
-        self._gate.entered()
+    def take_slot(self, ticket: QueueSlot) -> None:
+        """Pass; end with `on_accepted`, `on_queue_full` or `on_not_accepted`."""
+        self._waiting.remove(ticket)
+        self._capacity.on_sent()
         self._wake_next()
 
-    def leave_line(self, ticket: QueueSlot) -> None:
+    def cancel_slot(self, ticket: QueueSlot) -> None:
         """Give the place up; the next in line moves on."""
-        self._line.remove(ticket)
+        self._waiting.remove(ticket)
         self._wake_next()
 
-    def accepted(self, track_id: str, track: TrackInProgress) -> None:
+    def on_accepted(self, track_id: str, track: TrackInProgress) -> None:
         """A create was taken: its id is claimed and under way."""
         self._forget_before(track.accepted_at - LONGEST_TRACK)
-        self.adopted(track_id, track)
-        self._gate.accepted(len(self.under_way))
+        self.adopt(track_id, track)
+        self._capacity.on_accepted(len(self.tracks))
         self._wake_next()
 
-    def adopted(self, track_id: str, track: TrackInProgress) -> None:
+    def adopt(self, track_id: str, track: TrackInProgress) -> None:
         """A lost create was found again; it left the gate when it was lost."""
         self.claim(track_id, track.claim)
-        self.under_way[track_id] = track
+        self.tracks[track_id] = track
 
-    def refused(self, retry_after: float | None = None) -> None:
+    def on_queue_full(self, retry_after: float | None = None) -> None:
         """A create was answered with ``QUEUE_FULL``.
 
         Args:
             retry_after: Seconds, if it names any.
         """
         now = anyio.current_time()
-        self._gate.refused(now, len(self.under_way), retry_after or 0.0)
+        self._capacity.on_refused(now, len(self.tracks), retry_after or 0.0)
         self._wake_next()
 
-    def not_entered(self) -> None:
+    def on_not_accepted(self) -> None:
         """A create that had passed the gate ended in another way."""
-        self._gate.left()
+        self._capacity.on_other_outcome()
         self._wake_next()
 
-    def ended(self, track_id: str) -> None:
+    def remove(self, track_id: str) -> None:
         """A track was seen to be gone. Unknown ids are ignored."""
-        if self.under_way.pop(track_id, None) is not None:
+        if self.tracks.pop(track_id, None) is not None:
             self._wake_next()
 
     def observe_final(
@@ -263,8 +263,8 @@ class InFlight:
             track: Its final state.
             watchers: Whom those who wait for it want to be told, beside its creator's.
         """
-        entry = self.under_way.get(track.id)
-        self.ended(track.id)
+        entry = self.tracks.get(track.id)
+        self.remove(track.id)
         if track.id in self._ends:
             return
         self._ends[track.id] = None
@@ -278,15 +278,15 @@ class InFlight:
 
     def _forget_before(self, moment: float) -> None:
         """Take out what was accepted before a moment; the oldest stand first."""
-        while self.under_way:
-            oldest = next(iter(self.under_way))
-            if self.under_way[oldest].accepted_at >= moment:
+        while self.tracks:
+            oldest = next(iter(self.tracks))
+            if self.tracks[oldest].accepted_at >= moment:
                 return
-            del self.under_way[oldest]
+            del self.tracks[oldest]
 
     def _wake_next(self) -> None:
-        if self._line:
-            self._line[0].wake()
+        if self._waiting:
+            self._waiting[0].wake()
 
 
 def _tell_the_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:

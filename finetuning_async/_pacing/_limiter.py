@@ -19,7 +19,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._pacing._limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 from finetuning_async._pacing._rate_budget import RateBudget
 from finetuning_async._pacing._wait_queue import LocalWaitQueue
-from finetuning_async._rate_codes import budget_of, is_rate_refusal
+from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._wait_queue import WaitQueue
 
-    Leases: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
+    Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
 
 BUDGETS: Final = ("creates", "reads")
 
@@ -43,34 +43,34 @@ class Permit:
     further calls do nothing, so that a ``finally`` may call `abandoned` always.
     """
 
-    __slots__ = ("_leases", "_route", "_settle")
+    __slots__ = ("_on_response", "_reservations", "_route")
 
     def __init__(
         self,
         route: Route,
-        leases: Leases,
-        settle: Callable[[Route, Leases, ResponseFacts], None],
+        reservations: Reservations,
+        settle: Callable[[Route, Reservations, ResponseFacts], None],
     ) -> None:
-        self._settle = settle
+        self._on_response = settle
         self._route = route
-        self._leases = leases
+        self._reservations = reservations
 
     def __repr__(self) -> str:
-        state = "out" if self._leases else "ended"
+        state = "out" if self._reservations else "ended"
         return f"<Permit {self._route}: {state}>"
 
     def answered(self, facts: ResponseFacts) -> None:
         """The response was read to its end; it arrived now."""
-        leases, self._leases = self._leases, ()
-        if leases:
-            self._settle(self._route, leases, facts)
+        reservations, self._reservations = self._reservations, ()
+        if reservations:
+            self._on_response(self._route, reservations, facts)
 
     def unsent(self) -> None:
         """Nothing of the request left: its token is back at once."""
-        leases, self._leases = self._leases, ()
-        for line, ticket in leases:
-            line.unsent(ticket, anyio.current_time())
-            line.wake()
+        reservations, self._reservations = self._reservations, ()
+        for queue, reservation in reservations:
+            queue.on_unsent(reservation, anyio.current_time())
+            queue.wake()
 
     def abandoned(self, linger: float = LINGER) -> None:
         """Bytes may have left, and no answer will be read.
@@ -79,10 +79,10 @@ class Permit:
             linger: Seconds, at least 0, for which they may still arrive; the lease runs
                 that much longer, from now.
         """
-        leases, self._leases = self._leases, ()
-        for line, ticket in leases:
-            line.abandoned(ticket, anyio.current_time(), linger)
-            line.wake()
+        reservations, self._reservations = self._reservations, ()
+        for queue, reservation in reservations:
+            queue.on_abandoned(reservation, anyio.current_time(), linger)
+            queue.wake()
 
 
 class Limiter:
@@ -108,14 +108,14 @@ class Limiter:
         self._limits = limits
         self._rng = rng
         self._max_pause = max_pause
-        self._settled: dict[Route, Route] = {}
+        self._learned_budgets: dict[Route, Route] = {}
         self._loop: object = None
         self._now: Callable[[], float] = anyio.current_time
-        self._lines: dict[Route, WaitQueue] = {}
+        self._queues: dict[Route, WaitQueue] = {}
 
     def __repr__(self) -> str:
-        lines = ", ".join(f"{name}: {line!r}" for name, line in self._lines.items())
-        return f"<Limiter {lines or 'not used yet'}>"
+        queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
+        return f"<Limiter {queues or 'not used yet'}>"
 
     def try_acquire(self, route: Route) -> Permit | None:
         """Take a turn if there is one at this moment and nobody waits for it.
@@ -127,16 +127,16 @@ class Limiter:
         return self._try(route, first=False)
 
     def _try(self, route: Route, *, first: bool) -> Permit | None:
-        lines = self._lines_of(route)
+        queues = self._queues_of(route)
         now = self._now()
-        leases: list[tuple[WaitQueue, Any]] = []
-        for line in lines:
-            ticket = line.try_take(now, first=first)
-            if ticket is None:
-                _give_back(leases, now)
+        reservations: list[tuple[WaitQueue, Any]] = []
+        for queue in queues:
+            reservation = queue.try_take(now, first=first)
+            if reservation is None:
+                _give_back(reservations, now)
                 return None
-            leases.append((line, ticket))
-        return Permit(route, tuple(leases), self._settle)
+            reservations.append((queue, reservation))
+        return Permit(route, tuple(reservations), self._on_response)
 
     async def acquire(
         self, route: Route, *, first: bool = False, max_pause: float | None = None
@@ -144,8 +144,7 @@ class Limiter:
         """Wait for a turn; first come, first served.
 
         It does not yield to the event loop if there is a turn at once. A request of
-        both budgets waits in the line of the creates, then, with that token in hand, in
-        the line of the reads.
+        both budgets waits in the queue of the creates, then in that of the reads.
 
         Args:
             route: As for `try_acquire`.
@@ -160,15 +159,15 @@ class Limiter:
         if permit is not None:
             return permit
         pause = self._max_pause if max_pause is None else max_pause
-        leases: list[tuple[WaitQueue, Any]] = []
+        reservations: list[tuple[WaitQueue, Any]] = []
         try:
-            for line in self._lines_of(route):
-                ticket = await line.take(first=first, max_pause=pause)
-                leases.append((line, ticket))
+            for queue in self._queues_of(route):
+                reservation = await queue.take(first=first, max_pause=pause)
+                reservations.append((queue, reservation))
         except BaseException:
-            _give_back(leases, anyio.current_time())
+            _give_back(reservations, anyio.current_time())
             raise
-        return Permit(route, tuple(leases), self._settle)
+        return Permit(route, tuple(reservations), self._on_response)
 
     def earliest(self, route: Route) -> float:
         """When a newcomer could have its turn, in seconds of the loop's clock.
@@ -180,8 +179,8 @@ class Limiter:
             route: As for `try_acquire`.
         """
         now = anyio.current_time()
-        lines = self._lines_of(route)
-        return max(line.earliest(now) for line in lines)
+        queues = self._queues_of(route)
+        return max(queue.earliest(now) for queue in queues)
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of a 429 opens, likewise; in the past if none is closed.
@@ -189,12 +188,12 @@ class Limiter:
         Args:
             route: As for `try_acquire`.
         """
-        return max(line.opens_at for line in self._lines_of(route))
+        return max(queue.opens_at for queue in self._queues_of(route))
 
     def status(self) -> RateLimitStatus:
         """Both budgets at this moment."""
         now = anyio.current_time()
-        creates, reads = self._all_lines()
+        creates, reads = self._all_queues()
         return RateLimitStatus(
             creates=creates.status(now),
             reads=reads.status(now),
@@ -203,31 +202,31 @@ class Limiter:
     async def flush(self) -> None:
         """Nobody else is to be told."""
 
-    def _settle(
+    def _on_response(
         self,
         route: Route,
-        leases: Leases,
+        reservations: Reservations,
         facts: ResponseFacts,
     ) -> None:
         """Book an answer that arrived now; `Permit.answered` calls this."""
         now = self._now()
         budget = self._learn_budget(route, facts)
-        for line, ticket in leases:
+        for queue, reservation in reservations:
             if budget is None:
-                line.answered(ticket, now, None)
-            elif line is self._lines[budget] or len(leases) == 1:
-                line.answered(ticket, now, facts)
+                queue.on_response(reservation, now, None)
+            elif queue is self._queues[budget] or len(reservations) == 1:
+                queue.on_response(reservation, now, facts)
             else:
-                line.unsent(ticket, now)
-        if is_rate_refusal(facts.status, facts.code):
-            self._close_gates(route, leases, facts)
-        for line, _ in leases:
-            line.wake()
+                queue.on_unsent(reservation, now)
+        if is_rate_limited(facts.status, facts.code):
+            self._close_gates(route, reservations, facts)
+        for queue, _ in reservations:
+            queue.wake()
 
     def _close_gates(
         self,
         route: Route,
-        leases: Leases,
+        reservations: Reservations,
         facts: ResponseFacts,
     ) -> None:
         """Close the gate of the budget that the code names, and those of the route.
@@ -236,27 +235,31 @@ class Limiter:
         whatever it means by it, that create must wait as well.
         """
         now = self._now()
-        tickets: dict[WaitQueue, Any] = dict.fromkeys(self._lines_of(route))
-        named = budget_of(facts.code)
+        closing: dict[WaitQueue, Any] = dict.fromkeys(self._queues_of(route))
+        named = rate_budget_of(facts.code)
         if named is not None:
-            tickets[self._lines[named]] = None
-        tickets.update((line, ticket) for line, ticket in leases if line in tickets)
-        for line, ticket in tickets.items():
-            line.refused(now, facts.retry_after, ticket)
+            closing[self._queues[named]] = None
+        closing.update(
+            (queue, reservation)
+            for queue, reservation in reservations
+            if queue in closing
+        )
+        for queue, reservation in closing.items():
+            queue.on_refused(now, facts.retry_after, reservation)
 
     def _learn_budget(self, route: Route, facts: ResponseFacts) -> Route | None:
         """Which budget a route takes from, now that an answer may have told."""
         if route in BUDGETS:
             return route
-        if route not in self._settled:
+        if route not in self._learned_budgets:
             told = self._told(facts)
             if told is not None:
-                self._settled[route] = told
-        return self._settled.get(route)
+                self._learned_budgets[route] = told
+        return self._learned_budgets.get(route)
 
     def _told(self, facts: ResponseFacts) -> Route | None:
-        named = budget_of(facts.code)
-        if named is not None and is_rate_refusal(facts.status, facts.code):
+        named = rate_budget_of(facts.code)
+        if named is not None and is_rate_limited(facts.status, facts.code):
             return named
         if self._limits is None or facts.limit is None:
             return None
@@ -264,22 +267,22 @@ class Limiter:
         fitting = [name for name in BUDGETS if limits[name] == facts.limit]
         return fitting[0] if len(fitting) == 1 else None
 
-    def _lines_of(self, route: Route) -> tuple[WaitQueue, ...]:
-        creates, reads = self._all_lines()
-        budget = self._settled.get(route, route)
+    def _queues_of(self, route: Route) -> tuple[WaitQueue, ...]:
+        creates, reads = self._all_queues()
+        budget = self._learned_budgets.get(route, route)
         if budget == "creates":
             return (creates,)
         return (reads,) if budget == "reads" else (creates, reads)
 
-    def _all_lines(self) -> tuple[WaitQueue, WaitQueue]:
+    def _all_queues(self) -> tuple[WaitQueue, WaitQueue]:
         loop = current_token()
         if loop != self._loop:
-            self._lines = self._new_lines()
+            self._queues = self._new_queues()
             self._loop = loop  # not before: a limiter may refuse an event loop
-        return self._lines["creates"], self._lines["reads"]
+        return self._queues["creates"], self._queues["reads"]
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
-        """A line for each of `BUDGETS`, in a new event loop."""
+    def _new_queues(self) -> dict[Route, WaitQueue]:
+        """A queue for each of `BUDGETS`, in a new event loop."""
         limits = self._limits
         creates = None if limits is None else limits.creates
         reads = None if limits is None else limits.reads
@@ -311,8 +314,8 @@ class LocalRateLimiter(Limiter):
         super().__init__(RateLimits.of(limits), rng=random.SystemRandom())
 
 
-def _give_back(leases: list[tuple[WaitQueue, Any]], now: float) -> None:
+def _give_back(reservations: list[tuple[WaitQueue, Any]], now: float) -> None:
     """Return tokens that were taken and will not be used."""
-    for line, ticket in leases:
-        line.unsent(ticket, now)
-        line.wake()
+    for queue, reservation in reservations:
+        queue.on_unsent(reservation, now)
+        queue.wake()

@@ -33,25 +33,25 @@ class QueueCapacity:
 
     Attributes:
         capacity: How many fit; `None` while no refusal has told.
-        entering: Creates let through that have no answer yet.
+        pending: Creates let through that have no answer yet.
     """
 
     def __init__(self) -> None:
         self.capacity: int | None = None
-        self.entering = 0
+        self.pending = 0
         self._seen_to_fit = 0
         self._refused_at = -inf
         self._asked_pause = 0.0
         self._foreign_refusals = 0
 
     def __repr__(self) -> str:
-        return f"QueueGate(capacity={self.capacity}, entering={self.entering})"
+        return f"QueueGate(capacity={self.capacity}, pending={self.pending})"
 
     def to_state(self) -> dict[str, Any]:
         """What it remembers, as JSON; see `from_state`."""
         return {
             "capacity": self.capacity,
-            "entering": self.entering,
+            "entering": self.pending,
             "seen_to_fit": self._seen_to_fit,
             "refused_at": self._refused_at,
             "asked_pause": self._asked_pause,
@@ -62,27 +62,27 @@ class QueueCapacity:
     def from_state(cls, state: dict[str, Any]) -> Self:
         """One that remembers what `to_state` told."""
         made = cls()
-        made.capacity, made.entering = state["capacity"], state["entering"]
+        made.capacity, made.pending = state["capacity"], state["entering"]
         made._seen_to_fit = state["seen_to_fit"]
         made._refused_at = state["refused_at"]
         made._asked_pause = state["asked_pause"]
         made._foreign_refusals = state["foreign_refusals"]
         return made
 
-    def opens(self, under_way: int) -> float:
+    def opens_at(self, under_way: int) -> float:
         """When the next create may go out.
 
         Returns:
             ``-inf`` for now, a time, or ``inf`` if that only depends on an answer or on
             the end of a track.
         """
-        taken = under_way + self.entering
+        taken = under_way + self.pending
         if self.capacity is None:
-            cautious = self.entering < CAUTION or taken < self._seen_to_fit
+            cautious = self.pending < CAUTION or taken < self._seen_to_fit
             return -inf if cautious else inf
         if taken < self.capacity:
             return -inf
-        if self.entering:  # one at a time beyond the capacity
+        if self.pending:  # one at a time beyond the capacity
             return inf
         return self._refused_at + self._pause(under_way)
 
@@ -96,13 +96,13 @@ class QueueCapacity:
             return 0.0
         return FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
 
-    def entered(self) -> None:
-        """A create goes out. End it with `accepted`, `refused` or `left`."""
-        self.entering += 1
+    def on_sent(self) -> None:
+        """A create goes out; one of the methods below ends it."""
+        self.pending += 1
 
-    def accepted(self, under_way: int) -> None:
+    def on_accepted(self, under_way: int) -> None:
         """It was taken; `under_way` counts it."""
-        self.entering -= 1
+        self.pending -= 1
         self._seen_to_fit = max(self._seen_to_fit, under_way)
         self._foreign_refusals = 0
         if self.capacity is not None and under_way > self.capacity:
@@ -110,7 +110,7 @@ class QueueCapacity:
             # what we saw then says nothing about what fits now.
             self.capacity = under_way if self.capacity else None
 
-    def refused(self, now: float, under_way: int, asked_pause: float = 0.0) -> None:
+    def on_refused(self, now: float, under_way: int, asked_pause: float = 0.0) -> None:
         """It was answered with ``QUEUE_FULL``.
 
         Args:
@@ -119,7 +119,7 @@ class QueueCapacity:
             asked_pause: Seconds that the answer asks for. An end of a track of ours
                 comes first; while none is under way, they hold.
         """
-        self.entering -= 1
+        self.pending -= 1
         # What went out together is one try, however many of it were refused.
         if not under_way and now >= self._refused_at + self._foreign_pause():
             self._foreign_refusals += 1
@@ -129,6 +129,6 @@ class QueueCapacity:
         if self.capacity is None or under_way < self.capacity:
             self.capacity = under_way
 
-    def left(self) -> None:
+    def on_other_outcome(self) -> None:
         """It ended in another way; nothing is learned."""
-        self.entering -= 1
+        self.pending -= 1

@@ -36,7 +36,7 @@ MOST_BELIEVED = 10**9
 """Requests left; a header that says more is not worth the arithmetic."""
 
 
-class _Pace:
+class _Rules:
     """The rules that need to know the limit."""
 
     __slots__ = ("bucket", "counter", "limit", "most", "news", "others", "reserved")
@@ -107,39 +107,39 @@ class _Pace:
             return max(tested, ask)  # what others sent is not in the test
         return tested if self.counter.is_on else min(tested, self.news.next_probe(now))
 
-    def sent(self, ticket: Reservation) -> None:
+    def on_sent(self, ticket: Reservation) -> None:
         """A request goes out."""
-        self.bucket.sent(ticket)
-        self.counter.sent(ticket)
-        self.news.sent(ticket)
+        self.bucket.on_sent(ticket)
+        self.counter.on_sent(ticket)
+        self.news.on_sent(ticket)
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
-        self.bucket.unsent(ticket, now)
-        self.counter.unsent(ticket, now)
-        self.news.unsent(ticket, now)
+        self.bucket.on_unsent(ticket, now)
+        self.counter.on_unsent(ticket, now)
+        self.news.on_unsent(ticket, now)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Its answer will not be read."""
-        self.bucket.abandoned(ticket, now, linger)
-        self.counter.abandoned(ticket, now, linger)
-        self.news.abandoned(ticket, now)
+        self.bucket.on_abandoned(ticket, now, linger)
+        self.counter.on_abandoned(ticket, now, linger)
+        self.news.on_abandoned(ticket, now)
 
-    def answered(
+    def on_response(
         self, ticket: Reservation, now: float, facts: ResponseFacts, sent_since: int
     ) -> None:
         """Its answer is in, and may say what the service has counted."""
-        self.bucket.answered(ticket, now)
-        self.counter.answered(ticket, now)
+        self.bucket.on_response(ticket, now)
+        self.counter.on_response(ticket, now)
         if facts.limit is not None:
             self.adopt(facts.limit)
         if facts.remaining is None:
-            self.news.answered(ticket, now, None, wary=self._is_wary(now))
+            self.news.on_response(ticket, now, None, wary=self._is_wary(now))
             if facts.status < 400:
                 self.counter.served(ticket)
             return
         remaining = min(facts.remaining, MOST_BELIEVED)
-        self.news.answered(ticket, now, remaining)
+        self.news.on_response(ticket, now, remaining)
         # What was refused is not among those that are used.
         itself = 0 if facts.status == 429 else 1
         used = self.bucket.limit - remaining + 1 - itself
@@ -148,13 +148,13 @@ class _Pace:
     def adopt(self, limit: int) -> None:
         """The service named a limit; a lower one than ours holds."""
         self.bucket.limit = self.counter.limit = min(self.limit, limit)
-        self.keep_to(self.most)
+        self.cap_tokens(self.most)
 
-    def keep_to(self, most: int) -> None:
+    def cap_tokens(self, most: int) -> None:
         """Leave what is above to other processes."""
         self.most, self.reserved = most, max(self.bucket.limit - most, 0)
 
-    def refused(self, ticket: Reservation, now: float, sent_since: int) -> None:
+    def on_refused(self, ticket: Reservation, now: float, sent_since: int) -> None:
         """It was refused, although the leases said that it would not be.
 
         That says as much as an answer with nothing remaining, header or not.
@@ -205,7 +205,7 @@ class RateBudget:
         "_gate",
         "_in_flight",
         "_limit",
-        "_pace",
+        "_rules",
         "_sent",
         "_told_at",
         "_told_limit",
@@ -215,7 +215,7 @@ class RateBudget:
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
         self._limit = limit
         self._gate = RetryAfterGate(_period(limit), rng)
-        self._pace = None if limit is None else _Pace(limit)
+        self._rules = None if limit is None else _Rules(limit)
         self._sent = 0
         self._in_flight = 0
         self._told_limit: int | None = None  # by the service, and when that was
@@ -223,13 +223,13 @@ class RateBudget:
         self._told_at = -inf
 
     def __repr__(self) -> str:
-        return f"{self._gate!r} {self._pace or 'not paced'!r}"
+        return f"{self._gate!r} {self._rules or 'not paced'!r}"
 
     def to_state(self) -> dict[str, Any]:
         """What it remembers, as JSON with infinities; see `from_state`."""
         return {
             "gate": self._gate.to_state(),
-            "pace": None if self._pace is None else self._pace.to_state(),
+            "pace": None if self._rules is None else self._rules.to_state(),
             "sent": self._sent,
             "in_flight": self._in_flight,
             "told_limit": self._told_limit,
@@ -257,9 +257,9 @@ class RateBudget:
         made._told_remaining = state["told_remaining"]
         made._told_at = state["told_at"]
         if limit is not None and state["pace"] is not None:
-            made._pace = _Pace.from_state(state["pace"], limit)
+            made._rules = _Rules.from_state(state["pace"], limit)
             if made._told_limit is not None:
-                made._pace.adopt(made._told_limit)
+                made._rules.adopt(made._told_limit)
         return made
 
     @property
@@ -267,33 +267,33 @@ class RateBudget:
         """When the gate of the last 429 opens; in the past if none holds."""
         return self._gate.opens_at
 
-    def keep_to(self, most: int) -> None:
+    def cap_tokens(self, most: int) -> None:
         """Use no more than so many tokens at a time; at least 0."""
-        if self._pace is not None:
-            self._pace.keep_to(most)
+        if self._rules is not None:
+            self._rules.cap_tokens(most)
 
-    def ask_anew(self) -> None:
+    def forget_credit(self) -> None:
         """Others may have sent what nobody told of: one request goes first."""
-        if self._pace is not None:
-            self._pace.news.forget()
+        if self._rules is not None:
+            self._rules.news.forget()
 
-    def begin_anew(self) -> None:
+    def forget_observations(self) -> None:
         """Likewise, and what was taken for somebody else's may have been theirs."""
-        if self._pace is not None:
-            self.ask_anew()
-            self._pace.others.forget()
+        if self._rules is not None:
+            self.forget_credit()
+            self._rules.others.forget()
 
     def free(self, now: float) -> int:
         """Tokens that are neither ours nor somebody else's; at least 0."""
-        if self._pace is None:
+        if self._rules is None:
             return 0
-        return max(self._pace.bucket.free(now) - self._pace.others.taken(now), 0)
+        return max(self._rules.bucket.free(now) - self._rules.others.taken(now), 0)
 
     def charged(self, now: float) -> int:
         """Tokens that are out, or coming back."""
-        if self._pace is None:
+        if self._rules is None:
             return 0
-        return self._pace.bucket.limit - self._pace.bucket.free(now)
+        return self._rules.bucket.limit - self._rules.bucket.free(now)
 
     def earliest(self, now: float) -> float:
         """When the next request may go out, unless something is learned before.
@@ -302,39 +302,39 @@ class RateBudget:
             `now` or later; `inf` if that depends on an answer still out.
         """
         gate = self._gate.earliest(now)
-        if self._pace is None or gate > now:
+        if self._rules is None or gate > now:
             return gate
-        return self._pace.earliest(now)
+        return self._rules.earliest(now)
 
     def earliest_behind(self, now: float, ahead: int) -> float:
         """A lower bound of when a newcomer may go out behind `ahead` others."""
         gate = self._gate.earliest(now)
-        if self._pace is None:
+        if self._rules is None:
             return gate
-        return max(gate, self._pace.bucket.earliest_behind(now, ahead))
+        return max(gate, self._rules.bucket.earliest_behind(now, ahead))
 
     def send(self, now: float) -> Reservation:
         """Let a request go; `earliest` must have said `now`."""
         self._sent += 1
         ticket = Reservation(self._sent, now, self._in_flight)
         self._in_flight += 1
-        if self._pace is not None:
-            self._pace.sent(ticket)
+        if self._rules is not None:
+            self._rules.on_sent(ticket)
         return ticket
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
-        if self._pace is not None:
-            self._pace.unsent(ticket, now)
+        if self._rules is not None:
+            self._rules.on_unsent(ticket, now)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Nobody waits for its answer; its bytes may arrive for `linger` seconds."""
         self._in_flight -= 1
-        if self._pace is not None:
-            self._pace.abandoned(ticket, now, linger)
+        if self._rules is not None:
+            self._rules.on_abandoned(ticket, now, linger)
 
-    def answered(
+    def on_response(
         self, ticket: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
         """Its answer is in.
@@ -345,7 +345,7 @@ class RateBudget:
             facts: What the answer says; `None` if it may speak of another budget.
         """
         if facts is None:
-            self.abandoned(ticket, now, 0.0)
+            self.on_abandoned(ticket, now, 0.0)
             return
         self._in_flight -= 1
         if facts.status != 429:
@@ -353,10 +353,10 @@ class RateBudget:
         if facts.limit is not None or facts.remaining is not None:
             self._told_limit, self._told_remaining = facts.limit, facts.remaining
             self._told_at = now
-        if self._pace is not None:
-            self._pace.answered(ticket, now, facts, self._sent_since(ticket))
+        if self._rules is not None:
+            self._rules.on_response(ticket, now, facts, self._sent_since(ticket))
 
-    def refused(
+    def on_refused(
         self, now: float, retry_after: float | None, ticket: Reservation | None = None
     ) -> None:
         """A 429 of this budget arrived.
@@ -366,15 +366,15 @@ class RateBudget:
             retry_after: The seconds it asks for, if any.
             ticket: Of the refused request, if it took from this budget.
         """
-        self._gate.refused(now, retry_after)
-        if self._pace is not None:
-            self._pace.news.refused(ticket)
+        self._gate.on_refused(now, retry_after)
+        if self._rules is not None:
+            self._rules.news.on_refused(ticket)
             if ticket is not None:
-                self._pace.refused(ticket, now, self._sent_since(ticket))
+                self._rules.on_refused(ticket, now, self._sent_since(ticket))
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
         """The snapshot that people look at."""
-        pace, spoke_ago = self._pace, now - self._told_at
+        pace, spoke_ago = self._rules, now - self._told_at
         earliest = self.earliest(now)
         return BudgetStatus(
             limit=None if pace is None else pace.bucket.limit,
@@ -394,6 +394,6 @@ class RateBudget:
     def _available(self, now: float, earliest: float) -> int | None:
         if earliest > now:
             return 0
-        if self._pace is None:
+        if self._rules is None:
             return None
         return max(self.free(now), 1)

@@ -106,7 +106,7 @@ class RemainingCredit:
         """Whether answers say what is left."""
         return self._hears
 
-    def sent(self, ticket: Reservation) -> None:
+    def on_sent(self, ticket: Reservation) -> None:
         """A request goes out."""
         self._in_flight += 1
         ticket.on_credit = 1 <= self.credit(ticket.sent_at) < inf
@@ -114,15 +114,15 @@ class RemainingCredit:
         self._last_number, self._last_sent_at = ticket.number, ticket.sent_at
         self.was_refused = False
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
 
-    def abandoned(self, ticket: Reservation, now: float) -> None:
+    def on_abandoned(self, ticket: Reservation, now: float) -> None:
         """Its answer will not be read."""
         self._in_flight -= 1
 
-    def answered(
+    def on_response(
         self,
         ticket: Reservation,
         now: float,
@@ -152,7 +152,7 @@ class RemainingCredit:
         self._credit = max(self._credit, self._proved(ticket, remaining))
         self._expires = max(self._expires, ticket.sent_at + self._per)
 
-    def refused(self, ticket: Reservation | None = None) -> None:
+    def on_refused(self, ticket: Reservation | None = None) -> None:
         """A 429 says that there was no room at all.
 
         Args:
@@ -191,4 +191,4 @@ class RemainingCredit:
         if self._was_misled:
             return 0.0
         sent_since = max(self._last_number - ticket.number, 0)
-        return remaining - ticket.alongside - sent_since
+        return remaining - ticket.others_in_flight - sent_since

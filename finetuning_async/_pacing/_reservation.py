@@ -14,13 +14,13 @@ class Reservation:
     Attributes:
         number: Its place in the order of sending within its budget, from 1.
         sent_at: When it was let go, in seconds of the loop's clock.
-        alongside: Other requests of the budget that were unanswered at that moment.
+        others_in_flight: Other requests of the rate budget in flight then.
         on_credit: Whether an answer had said that there was room for it.
     """
 
     number: int
     sent_at: float
-    alongside: int
+    others_in_flight: int
     on_credit: bool = False
 
     def to_state(self) -> dict[str, Any]:
@@ -28,7 +28,7 @@ class Reservation:
         return {
             "number": self.number,
             "sent_at": self.sent_at,
-            "alongside": self.alongside,
+            "alongside": self.others_in_flight,
             "on_credit": self.on_credit,
         }
 
@@ -38,6 +38,6 @@ class Reservation:
         return cls(
             number=state["number"],
             sent_at=state["sent_at"],
-            alongside=state["alongside"],
+            others_in_flight=state["alongside"],
             on_credit=state["on_credit"],
         )

@@ -50,7 +50,7 @@ class RetryAfterGate:
         made.opens_at, made._refusals = state["opens_at"], state["refusals"]
         return made
 
-    def refused(self, now: float, retry_after: float | None) -> None:
+    def on_refused(self, now: float, retry_after: float | None) -> None:
         """A 429 arrived.
 
         Args:

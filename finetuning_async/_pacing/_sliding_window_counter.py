@@ -94,15 +94,15 @@ class SlidingWindowCounter:
         """
         return not self.is_on and self._served < TRIALS * self.limit
 
-    def sent(self, ticket: Reservation) -> None:
+    def on_sent(self, ticket: Reservation) -> None:
         """A request goes out and weighs 1."""
         self._in_flight += 1
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Reservation, now: float) -> None:
+    def on_response(self, ticket: Reservation, now: float) -> None:
         """Its answer is in: it was counted by now."""
         self._in_flight -= 1
         insort(self._answers, now)
@@ -110,9 +110,9 @@ class SlidingWindowCounter:
         if self._answers[0] < now - 8 * self.per:
             del self._answers[: bisect_left(self._answers, now - 4 * self.per)]
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Its bytes may be counted for `linger` more seconds."""
-        self.answered(ticket, now + linger)
+        self.on_response(ticket, now + linger)
 
     def served(self, ticket: Reservation) -> None:
         """The request answered last was counted, and no header says what is left.
@@ -129,12 +129,14 @@ class SlidingWindowCounter:
 
     def _might_be_refused(self, ticket: Reservation) -> bool:
         begin = bisect_left(self._answers, ticket.sent_at - 2 * self.per)
-        most = ticket.alongside + 1 + len(self._answers) - begin  # no weight is above 1
+        most = (
+            ticket.others_in_flight + 1 + len(self._answers) - begin
+        )  # no weight is above 1
         return most > self.limit and self.load_at(ticket) > self.limit
 
     def leased_at(self, ticket: Reservation) -> int:
         """Requests that a count of `per` seconds could hold when `ticket` was sent."""
-        return ticket.alongside + 1 + self._answered(ticket, self.per)
+        return ticket.others_in_flight + 1 + self._answered(ticket, self.per)
 
     def surely_at(self, ticket: Reservation) -> int:
         """Requests that a log of `per` seconds must have held then, and `ticket`.
@@ -152,7 +154,7 @@ class SlidingWindowCounter:
         """What a sliding counter of any phase could hold when `ticket` was sent."""
         until = bisect_right(self._answers, ticket.sent_at)
         answers = self._answers[:until]
-        return ticket.alongside + 1 + self._largest(ticket.sent_at, answers)
+        return ticket.others_in_flight + 1 + self._largest(ticket.sent_at, answers)
 
     def load(self, now: float) -> float:
         """What it could hold now; requests, at least 0."""

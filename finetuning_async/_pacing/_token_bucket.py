@@ -67,15 +67,15 @@ class TokenBucket:
         made._returns.extend(state["returns"])
         return made
 
-    def sent(self, ticket: Reservation) -> None:
+    def on_sent(self, ticket: Reservation) -> None:
         """A request goes out and takes a token."""
         self._in_flight += 1
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
         """No byte of it left: its token is back at once."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Reservation, now: float) -> None:
+    def on_response(self, ticket: Reservation, now: float) -> None:
         """Its answer is in: its token comes back `per` seconds from now."""
         self._in_flight -= 1
         back = now + self.per
@@ -84,12 +84,12 @@ class TokenBucket:
         else:
             self._returns.append(back)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
         """Nobody waits for its answer any more.
 
         Its bytes may still arrive, for `linger` seconds (at least 0) as we assume.
         """
-        self.answered(ticket, now + linger)
+        self.on_response(ticket, now + linger)
 
     def earliest(self, now: float, taken: int = 0) -> float:
         """When the next request may go out.

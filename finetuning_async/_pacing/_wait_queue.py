@@ -33,7 +33,7 @@ TOLERANCE: Final = 1e-6
 margin of a lease."""
 
 
-SEATS: Final = 16
+GROUP_SIZE: Final = 16
 """Neighbours in a line that are woken together: an event for each would be half of the
 memory of a waiter, and only the head of the line does anything when woken."""
 
@@ -47,7 +47,7 @@ class WaitQueue(Protocol):
     """
 
     @property
-    def budget(self) -> RateBudget:
+    def rate_budget(self) -> RateBudget:
         """The books of this process."""
 
     def __len__(self) -> int:
@@ -67,16 +67,16 @@ class WaitQueue(Protocol):
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
 
-    def answered(self, ticket: Any, now: float, facts: ResponseFacts | None) -> None:
+    def on_response(self, ticket: Any, now: float, facts: ResponseFacts | None) -> None:
         """A request was answered; `None` if the facts may be of another budget."""
 
-    def unsent(self, ticket: Any, now: float) -> None:
+    def on_unsent(self, ticket: Any, now: float) -> None:
         """No byte of a request left."""
 
-    def abandoned(self, ticket: Any, now: float, linger: float) -> None:
+    def on_abandoned(self, ticket: Any, now: float, linger: float) -> None:
         """The answer of a request will not be read."""
 
-    def refused(self, now: float, retry_after: float | None, ticket: Any) -> None:
+    def on_refused(self, now: float, retry_after: float | None, ticket: Any) -> None:
         """A 429 of this budget arrived; for `ticket`, if it took from this budget."""
 
     def earliest(self, now: float) -> float:
@@ -138,13 +138,13 @@ class QueuedRequest:
 
     Attributes:
         max_pause: Seconds that it waits for the gate of a 429.
-        bench: Where.
-        number: Its place among all who ever waited, in any line.
+        group: Where.
+        arrival: Its place among all who ever waited, in any line.
     """
 
     max_pause: float
-    bench: WakeupGroup
-    number: int = attrs.field(factory=_numbers.__next__)
+    group: WakeupGroup
+    arrival: int = attrs.field(factory=_numbers.__next__)
 
 
 class LocalWaitQueue:
@@ -155,43 +155,43 @@ class LocalWaitQueue:
         budget: Its rules.
     """
 
-    __slots__ = ("_again", "_name", "_queue", "budget")
+    __slots__ = ("_name", "_newcomers", "_retries", "rate_budget")
 
     def __init__(self, name: Route, budget: RateBudget) -> None:
-        self.budget: RateBudget = budget
+        self.rate_budget: RateBudget = budget
         self._name = name
-        self._again: deque[QueuedRequest] = (
+        self._retries: deque[QueuedRequest] = (
             deque()
         )  # were refused once, go before the others
-        self._queue: deque[QueuedRequest] = deque()
+        self._newcomers: deque[QueuedRequest] = deque()
 
     def __repr__(self) -> str:
-        return f"{self.budget!r}, {len(self)} waiting"
+        return f"{self.rate_budget!r}, {len(self)} waiting"
 
     def __len__(self) -> int:
-        return len(self._again) + len(self._queue)
+        return len(self._retries) + len(self._newcomers)
 
     @property
     def opens_at(self) -> float:
         """When the gate of the last 429 opens; in the past if none holds."""
-        return self.budget.opens_at
+        return self.rate_budget.opens_at
 
     def earliest(self, now: float) -> float:
         """When a newcomer could have a token, if those who wait do send."""
-        return self.budget.earliest_behind(now, len(self))
+        return self.rate_budget.earliest_behind(now, len(self))
 
     def status(self, now: float) -> BudgetStatus:
         """The snapshot that people look at."""
-        return self.budget.status(now, len(self))
+        return self.rate_budget.status(now, len(self))
 
     def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
         """Take a token if one is there and nobody is ahead."""
-        if self._again or (self._queue and not first):
+        if self._retries or (self._newcomers and not first):
             return None
         soon = now + TOLERANCE
-        if self.budget.earliest(soon) > soon:
+        if self.rate_budget.earliest(soon) > soon:
             return None
-        return self.budget.send(now)
+        return self.rate_budget.send(now)
 
     async def take(self, *, first: bool, max_pause: float) -> Reservation:
         """Wait for a token.
@@ -199,16 +199,16 @@ class LocalWaitQueue:
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        queue = self._again if first else self._queue
+        queue = self._retries if first else self._newcomers
         waiter = self._join(queue, max_pause)
         try:
             while True:
                 now = anyio.current_time()
                 check_pause(self._name, self.opens_at, now, waiter.max_pause)
-                ticket, look_at = self._look(waiter, now)
+                ticket, look_at = self._take_if_first(waiter, now)
                 if ticket is not None:
                     return ticket
-                event = waiter.bench.event()
+                event = waiter.group.event()
                 if look_at == inf:
                     await event.wait()
                 else:
@@ -228,58 +228,58 @@ class LocalWaitQueue:
         if was_head:
             self.wake()
 
-    def _look(
+    def _take_if_first(
         self, waiter: QueuedRequest, now: float
     ) -> tuple[Reservation | None, float]:
         """Take a token, if it is the waiter's turn; else when it looks again."""
         if self._head() is not waiter:
             return None, inf
         soon = now + TOLERANCE
-        turn = self.budget.earliest(soon)
-        return (None, turn) if turn > soon else (self.budget.send(now), now)
+        turn = self.rate_budget.earliest(soon)
+        return (None, turn) if turn > soon else (self.rate_budget.send(now), now)
 
     def wake(self) -> None:
         """Something changed: the head looks again."""
         head = self._head()
         if head is not None:
-            head.bench.wake()
+            head.group.wake()
 
-    def answered(
+    def on_response(
         self, ticket: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
-        """As `RateBudget.answered`."""
-        self.budget.answered(ticket, now, facts)
+        """As `RateBudget.on_response`."""
+        self.rate_budget.on_response(ticket, now, facts)
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """As `RateBudget.unsent`."""
-        self.budget.unsent(ticket, now)
+    def on_unsent(self, ticket: Reservation, now: float) -> None:
+        """As `RateBudget.on_unsent`."""
+        self.rate_budget.on_unsent(ticket, now)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """As `RateBudget.abandoned`."""
-        self.budget.abandoned(ticket, now, linger)
+    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+        """As `RateBudget.on_abandoned`."""
+        self.rate_budget.on_abandoned(ticket, now, linger)
 
-    def refused(
+    def on_refused(
         self, now: float, retry_after: float | None, ticket: Reservation | None
     ) -> None:
-        """As `RateBudget.refused`; those who will not wait that long leave."""
-        self.budget.refused(now, retry_after, ticket)
-        self._wake_the_unwilling(self.budget.opens_at - now)
+        """As `RateBudget.on_refused`; those who will not wait that long leave."""
+        self.rate_budget.on_refused(now, retry_after, ticket)
+        self._wake_impatient(self.rate_budget.opens_at - now)
 
-    def _wake_the_unwilling(self, pause: float) -> None:
-        for queue in (self._again, self._queue):
+    def _wake_impatient(self, pause: float) -> None:
+        for queue in (self._retries, self._newcomers):
             for waiter in queue:
                 if waiter.max_pause < pause:
-                    waiter.bench.wake()
+                    waiter.group.wake()
 
     def _head(self) -> QueuedRequest | None:
-        queue = self._again or self._queue
+        queue = self._retries or self._newcomers
         return queue[0] if queue else None
 
 
 def _seat(queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
     """A waiter beside the last of the queue, if there is a seat."""
-    bench = queue[-1].bench if queue else WakeupGroup()
-    if bench.seated >= SEATS:
-        bench = WakeupGroup()
-    bench.seated += 1
-    return QueuedRequest(max_pause, bench)
+    group = queue[-1].group if queue else WakeupGroup()
+    if group.seated >= GROUP_SIZE:
+        group = WakeupGroup()
+    group.seated += 1
+    return QueuedRequest(max_pause, group)

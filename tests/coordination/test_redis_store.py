@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async.redis._store import LOCKED, PATIENCE, RedisStore
+from finetuning_async.redis._store import LOCK_TTL, QUEUE_TIMEOUT, RedisStore
 from tests.coordination._store_setups import WaitingRedis
 from tests.coordination.test_states import added
 
@@ -67,7 +67,7 @@ async def test_a_dead_holder_of_the_lock_and_dead_ones_in_the_line_hold_up_for_a
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
     _, lock, line = store.keys_of("limits")
-    redis_connection.set(lock, "dead", px=round(LOCKED * 1000))
+    redis_connection.set(lock, "dead", px=round(LOCK_TTL * 1000))
     over, due = (round((time.time() + s) * 1000) for s in (-1, 60))
     redis_connection.rpush(line, f"{over}:gave up", f"{due}:died")
     begun = time.monotonic()
@@ -76,11 +76,11 @@ async def test_a_dead_holder_of_the_lock_and_dead_ones_in_the_line_hold_up_for_a
             for _ in range(3):
                 group.start_soon(store.update, "limits", added)
                 await anyio.sleep(0.001)
-            while time.monotonic() < begun + LOCKED + 0.05:  # the server's clock
+            while time.monotonic() < begun + LOCK_TTL + 0.05:  # the server's clock
                 time.sleep(0.01)  # noqa: ASYNC251 - the loop's jumps meanwhile
                 await anyio.sleep(0.01)
     assert await store.update("limits", added) == 4
-    assert time.monotonic() - begun < 3 * PATIENCE + 1
+    assert time.monotonic() - begun < 3 * QUEUE_TIMEOUT + 1
 
 
 async def test_a_clock_that_is_set_back_goes_on_from_where_it_was(

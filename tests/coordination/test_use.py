@@ -22,7 +22,7 @@ from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.procrastinate import Batches
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
-from finetuning_async.shared._limiter import _states
+from finetuning_async.shared._limiter import _state_directory
 from tests._emulated_client import emulated
 from tests.coordination._store_setups import LoopClock
 
@@ -64,7 +64,7 @@ def test_the_shared_file_is_where_all_programs_of_the_user_look(
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", "states")  # elsewhere for each program
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _states() == tmp_path / ".local/state/finetuning"
+    assert _state_directory() == tmp_path / ".local/state/finetuning"
 
     def homeless() -> Path:
         raise RuntimeError

@@ -44,7 +44,7 @@ async def use_up(limiter: Limiter, route: str = "creates") -> int:
 
 def tokens(limiter: Limiter, budget: str) -> int:
     """How many tokens are there, whatever the other rules say."""
-    pace = limiter._lines[budget].budget._pace
+    pace = limiter._queues[budget].rate_budget._rules
     assert pace is not None
     return pace.bucket.free(anyio.current_time())
 
@@ -279,7 +279,7 @@ async def test_a_timers_tolerance_skips_no_rule() -> None:
     limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
     started = anyio.current_time()
     (await limiter.acquire("creates")).answered(OK)
-    pace = limiter._lines["creates"].budget._pace
+    pace = limiter._queues["creates"].rate_budget._rules
     assert pace is not None
     pace.counter.is_on = True
     await anyio.sleep(LEASE - 5e-7)

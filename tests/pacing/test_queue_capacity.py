@@ -97,9 +97,9 @@ async def _somebody_else(client: Any, emulator: Emulator, number: int) -> None:
     """Fill the queue in a way that this client's register does not know of."""
     for each in range(number):
         await client.generations.create(f"theirs {each}")
-    client._session().account.inflight.under_way.clear()
+    client._session().account.inflight.tracks.clear()
     gate = client._session().account.inflight
-    gate._gate = QueueCapacity()
+    gate._capacity = QueueCapacity()
     assert emulator.account.in_progress == number
 
 
@@ -140,37 +140,37 @@ async def test_the_log_says_nothing_alarming(caplog: pytest.LogCaptureFixture) -
 def test_before_anything_is_known_few_are_without_an_answer() -> None:
     gate = QueueCapacity()
     for _ in range(CAUTION):
-        assert gate.opens(0) == -inf
-        gate.entered()
-    assert gate.opens(0) == inf
-    gate.accepted(1)
-    assert gate.opens(1) == -inf
+        assert gate.opens_at(0) == -inf
+        gate.on_sent()
+    assert gate.opens_at(0) == inf
+    gate.on_accepted(1)
+    assert gate.opens_at(1) == -inf
 
 
 def test_what_was_seen_to_fit_goes_out_at_once() -> None:
     gate = QueueCapacity()
     for number in range(1, 6):
-        gate.entered()
-        gate.accepted(number)
+        gate.on_sent()
+        gate.on_accepted(number)
     for _ in range(5):
-        assert gate.opens(0) == -inf
-        gate.entered()
+        assert gate.opens_at(0) == -inf
+        gate.on_sent()
 
 
 def test_foreign_pauses_grow_and_end_with_an_acceptance() -> None:
     gate = QueueCapacity()
     now = 0.0
     for pause in (*FOREIGN_PAUSES, FOREIGN_PAUSES[-1]):
-        gate.entered()
-        gate.refused(now, 0)
-        assert gate.opens(0) == now + pause
+        gate.on_sent()
+        gate.on_refused(now, 0)
+        assert gate.opens_at(0) == now + pause
         now += pause
-    gate.entered()
-    gate.accepted(1)
+    gate.on_sent()
+    gate.on_accepted(1)
     assert gate.capacity is None
-    gate.entered()
-    gate.refused(now, 0)
-    assert gate.opens(0) == now + FOREIGN_PAUSES[0]
+    gate.on_sent()
+    gate.on_refused(now, 0)
+    assert gate.opens_at(0) == now + FOREIGN_PAUSES[0]
 
 
 @given(
@@ -185,24 +185,24 @@ def test_any_course_of_events_leaves_the_gate_whole(
     """A model of the queue, with answers that come in any order."""
     gate, now, under_way, entering = QueueCapacity(), 0.0, 0, 0
     for move in [*moves, *["answer"] * len(moves)]:
-        if move == "enter" and gate.opens(under_way) <= now:
-            gate.entered()
+        if move == "enter" and gate.opens_at(under_way) <= now:
+            gate.on_sent()
             entering += 1
         elif move == "leave" and entering:
-            gate.left()
+            gate.on_other_outcome()
             entering -= 1
         elif move == "answer" and entering:
             entering -= 1
             if under_way + foreign < size:
                 under_way += 1
-                gate.accepted(under_way)
+                gate.on_accepted(under_way)
             else:
-                gate.refused(now, under_way)
+                gate.on_refused(now, under_way)
         elif move == "end":
             under_way = max(under_way - 1, 0)
         elif move == "wait":
             now += 7
-        assert gate.entering == entering >= 0
+        assert gate.pending == entering >= 0
         assert gate.capacity is None or 0 <= gate.capacity <= size
     # Whatever was learned, it does not stay shut for ever.
-    assert gate.opens(0) < inf
+    assert gate.opens_at(0) < inf

@@ -82,9 +82,9 @@ class Run:
             heapq.heappush(self._events, answer)
             return False
         self.spans.append((ticket.sent_at, now))
-        self.budget.answered(ticket, now, facts)
+        self.budget.on_response(ticket, now, facts)
         if facts.status == 429:
-            self.budget.refused(now, facts.retry_after, ticket)
+            self.budget.on_refused(now, facts.retry_after, ticket)
         return facts.status != 429
 
     def _ask(self, now: float) -> ResponseFacts:
@@ -168,8 +168,8 @@ def test_once_known_a_sliding_counter_refuses_nothing(
     kind: str, seed: int, limit: int, headers: bool
 ) -> None:
     run = run_of(kind, seed, limit=limit, headers=headers)
-    assert run.budget._pace is not None
-    run.budget._pace.counter.is_on = True
+    assert run.budget._rules is not None
+    run.budget._rules.counter.is_on = True
     run.until_served(5 * limit)
     assert not run.refused
 
@@ -260,25 +260,25 @@ def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     ticket = budget.send(0.0)
     facts = ResponseFacts(status=429, limit=10, remaining=0, retry_after=30.0)
-    budget.answered(ticket, 0.4, facts)
-    budget.refused(0.4, 30.0, ticket)
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_on
+    budget.on_response(ticket, 0.4, facts)
+    budget.on_refused(0.4, 30.0, ticket)
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_on
     assert 30.4 <= budget.earliest(1.0) <= 31
-    assert budget._pace.others.taken(1.0) == 10
+    assert budget._rules.others.taken(1.0) == 10
 
 
 def test_after_a_gate_one_goes_first_even_without_headers() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    budget.answered(budget.send(0.0), 0.4, ResponseFacts(status=200))
+    budget.on_response(budget.send(0.0), 0.4, ResponseFacts(status=200))
     ticket = budget.send(0.4)
     facts = ResponseFacts(status=429, retry_after=9.0)
-    budget.answered(ticket, 1.0, facts)
-    budget.refused(1.0, 9.0, ticket)
+    budget.on_response(ticket, 1.0, facts)
+    budget.on_refused(1.0, 9.0, ticket)
     assert budget.earliest(11.0) == 11.0
     probe = budget.send(11.0)
     assert budget.earliest(11.1) == 61.05  # when what others hold is free again
-    budget.answered(probe, 11.4, ResponseFacts(status=200))
+    budget.on_response(probe, 11.4, ResponseFacts(status=200))
     assert budget.earliest(11.5) == 61.05
     assert budget.earliest(61.05) == 61.05
     budget.send(61.05)
@@ -289,18 +289,18 @@ def one_served(budget: RateBudget, now: float) -> None:
     assert budget.earliest(now) == now
     ticket = budget.send(now)
     assert budget.earliest(now + 0.1) > now + 0.1
-    budget.answered(ticket, now + 0.2, ResponseFacts(status=200))
+    budget.on_response(ticket, now + 0.2, ResponseFacts(status=200))
 
 
 def test_who_met_others_goes_singly_until_no_sliding_counter_can_be_meant() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     ticket = budget.send(0.0)
-    budget.answered(ticket, 0.4, ResponseFacts(status=429, retry_after=1.0))
-    budget.refused(0.4, 1.0, ticket)
+    budget.on_response(ticket, 0.4, ResponseFacts(status=429, retry_after=1.0))
+    budget.on_refused(0.4, 1.0, ticket)
     for number in range(40):  # 30 that some counter would refuse
         one_served(budget, 60.5 + 60.3 * (number // 10) + number % 10 * 0.3)
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_undecided
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_undecided
     budget.send(302.0)
     assert budget.earliest(302.1) == 302.1
 
@@ -310,7 +310,7 @@ def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
     for number in range(10):
         sent_at = 30.0 * (number == 9)
         ticket = budget.send(sent_at)
-        budget.answered(ticket, sent_at + 0.1, ResponseFacts(status=200))
+        budget.on_response(ticket, sent_at + 0.1, ResponseFacts(status=200))
     assert budget.earliest(61.0) == 61.0
     budget.send(61.0)
     assert budget.earliest(61.1) == 66.0
@@ -318,13 +318,13 @@ def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
 
 def test_the_other_budgets_code_closes_the_gate_but_teaches_nothing() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    budget.refused(1.0, 5.0)
+    budget.on_refused(1.0, 5.0)
     assert budget.earliest(1.0) >= 6
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_on
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_on
 
 
 def test_leases_scale_with_the_period() -> None:
     budget = RateBudget(RateLimit(1, per=2.0), random.Random(1))
-    budget.answered(budget.send(0.0), 0.1, ResponseFacts(status=200))
+    budget.on_response(budget.send(0.0), 0.1, ResponseFacts(status=200))
     assert 2.1 < budget.earliest(0.1) <= 2.106

@@ -23,7 +23,7 @@ def sent(
     rule: RemainingCredit | SlidingWindowCounter, number: int, now: float = 0.0
 ) -> Reservation:
     ticket = Reservation(number, now, rule._in_flight)
-    rule.sent(ticket)
+    rule.on_sent(ticket)
     return ticket
 
 
@@ -39,7 +39,7 @@ def test_a_gate_opens_never_early_and_little_later(
     per: float, asked: float, seed: int
 ) -> None:
     gate = RetryAfterGate(per, random.Random(seed))
-    gate.refused(100.0, asked)
+    gate.on_refused(100.0, asked)
     assert (
         100 + asked <= gate.earliest(100.0) <= 100 + asked + min(per / 120, asked / 10)
     )
@@ -47,8 +47,8 @@ def test_a_gate_opens_never_early_and_little_later(
 
 def test_a_later_429_never_opens_a_gate_sooner() -> None:
     gate = RetryAfterGate(PER, random.Random(1))
-    gate.refused(0.0, 50)
-    gate.refused(1.0, 2)
+    gate.on_refused(0.0, 50)
+    gate.on_refused(1.0, 2)
     assert gate.earliest(2.0) >= 50
 
 
@@ -57,13 +57,13 @@ def test_unnamed_pauses_double_up_to_a_period(asked: float | None) -> None:
     gate = RetryAfterGate(PER, random.Random(1))
     now, pauses = 0.0, []
     for _ in range(12):
-        gate.refused(now, asked)
+        gate.on_refused(now, asked)
         pauses.append(gate.earliest(now) - now)
         now = gate.earliest(now)
     expected = [5.0, 10.0, 20.0, 40.0, *[60.0] * 8]
     assert pauses == pytest.approx(expected, abs=0.5)
     gate.let_through()
-    gate.refused(now, asked)
+    gate.on_refused(now, asked)
     assert gate.earliest(now) - now <= 5.5
 
 
@@ -85,9 +85,9 @@ def test_credit_counts_only_what_could_have_been_counted_after_it() -> None:
     first = sent(news, 1)
     sent(news, 2)
     third = sent(news, 3)
-    news.answered(first, 1.0, 9)
+    news.on_response(first, 1.0, 9)
     assert news.credit(1.0) == 7  # two were sent since
-    news.answered(third, 1.0, 7)
+    news.on_response(third, 1.0, 7)
     assert news.credit(1.0) == 7  # two were out beside it: no better proof
     sent(news, 4, 1.0)
     assert news.credit(1.0) == 6
@@ -96,15 +96,15 @@ def test_credit_counts_only_what_could_have_been_counted_after_it() -> None:
 def test_the_best_proof_holds_though_answers_overtake_each_other() -> None:
     news = RemainingCredit(PER)
     first, second = sent(news, 1), sent(news, 2)
-    news.answered(second, 1.0, 8)
+    news.on_response(second, 1.0, 8)
     assert news.credit(1.0) == 7
-    news.answered(first, 1.5, 9)
+    news.on_response(first, 1.5, 9)
     assert news.credit(1.5) == 8
 
 
 def test_news_is_as_old_as_its_request() -> None:
     news = RemainingCredit(PER)
-    news.answered(sent(news, 1), 50.0, 9)
+    news.on_response(sent(news, 1), 50.0, 9)
     assert news.is_fresh(59.9)
     assert not news.is_fresh(60.0)
     assert news.credit(60.0) == 0
@@ -112,15 +112,15 @@ def test_news_is_as_old_as_its_request() -> None:
 
 def test_stale_credit_does_not_help_new_news() -> None:
     news = RemainingCredit(PER)
-    news.answered(sent(news, 1), 1.0, 9)
-    news.answered(sent(news, 2, 100.0), 101.0, 2)
+    news.on_response(sent(news, 1), 1.0, 9)
+    news.on_response(sent(news, 2, 100.0), 101.0, 2)
     assert news.credit(101.0) == 2
 
 
 def test_after_a_refusal_one_asks_again() -> None:
     news = RemainingCredit(PER)
-    news.answered(sent(news, 1), 1.0, 9)
-    news.refused()
+    news.on_response(sent(news, 1), 1.0, 9)
+    news.on_refused()
     assert news.credit(1.0) == 0
     assert not news.is_fresh(1.0)
     assert news.earliest(1.0) == 1.0
@@ -134,10 +134,10 @@ def test_without_headers_four_go_one_by_one() -> None:
         assert news.credit(float(number)) == 0
         ticket = sent(news, number, float(number))
         assert news.earliest(number + 0.1) > number + 0.1
-        news.answered(ticket, number + 0.4, None)
+        news.on_response(ticket, number + 0.4, None)
     assert news.credit(4.4) == inf
-    news.refused()
-    news.answered(sent(news, 5, 9.0), 9.4, None)
+    news.on_refused()
+    news.on_response(sent(news, 5, 9.0), 9.4, None)
     assert news.credit(9.4) == 0
 
 
@@ -145,26 +145,26 @@ def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> N
     news = RemainingCredit(PER)
     for number in range(1, 8):
         ticket = sent(news, number, float(number))
-        news.answered(ticket, number + 0.4, None, wary=True)
+        news.on_response(ticket, number + 0.4, None, wary=True)
         assert news.credit(number + 0.4) == 0
-    news.answered(sent(news, 8, 8.0), 8.4, None)
+    news.on_response(sent(news, 8, 8.0), 8.4, None)
     assert news.credit(8.4) == inf
 
 
 def test_who_hears_need_not_be_wary() -> None:
     news = RemainingCredit(PER)
     assert not news.has_headers
-    news.answered(sent(news, 1), 1.0, 9, wary=True)
+    news.on_response(sent(news, 1), 1.0, 9, wary=True)
     assert news.credit(1.0) == 9
     assert news.has_headers
 
 
 def test_a_header_that_misled_once_gives_no_more_credit() -> None:
     news = RemainingCredit(PER)
-    news.answered(sent(news, 1), 1.0, 9)
+    news.on_response(sent(news, 1), 1.0, 9)
     misled = sent(news, 2, 1.0)
-    news.refused(misled)
-    news.answered(sent(news, 3, 20.0), 21.0, 9)
+    news.on_refused(misled)
+    news.on_response(sent(news, 3, 20.0), 21.0, 9)
     assert news.credit(21.0) == 0
     assert news.is_fresh(21.0)
 
@@ -172,7 +172,7 @@ def test_a_header_that_misled_once_gives_no_more_credit() -> None:
 def test_what_goes_first_after_a_refusal_is_told() -> None:
     news = RemainingCredit(PER)
     assert not news.was_refused
-    news.refused()
+    news.on_refused()
     assert news.was_refused
     sent(news, 1)
     assert not news.was_refused
@@ -180,12 +180,12 @@ def test_what_goes_first_after_a_refusal_is_told() -> None:
 
 def test_an_answer_from_in_front_of_the_service_is_no_news() -> None:
     news = RemainingCredit(PER)
-    news.answered(sent(news, 1), 1.0, 1)
-    news.answered(sent(news, 2, 1.0), 2.0, None)
+    news.on_response(sent(news, 1), 1.0, 1)
+    news.on_response(sent(news, 2, 1.0), 2.0, None)
     assert news.credit(2.0) == 0
 
 
-@pytest.mark.parametrize("end", ["unsent", "abandoned"])
+@pytest.mark.parametrize("end", ["on_unsent", "on_abandoned"])
 def test_a_probe_without_an_answer_lets_the_next_ask(end: str) -> None:
     news = RemainingCredit(PER)
     getattr(news, end)(sent(news, 1), 1.0)
@@ -214,7 +214,7 @@ def test_the_load_is_the_largest_estimate_over_all_windows(
     counter = SlidingWindowCounter(10, PER)
     answers = sorted(200 - age for age in ages)
     for number, time in enumerate(answers):
-        counter.answered(sent(counter, number), time)
+        counter.on_response(sent(counter, number), time)
     for number in range(out):
         sent(counter, 100 + number)
     found = counter.load(200.0) - out
@@ -228,7 +228,7 @@ def test_the_load_is_the_largest_estimate_over_all_windows(
 def test_the_next_turn_is_the_first_that_passes_the_test(ages: list[float]) -> None:
     counter = SlidingWindowCounter(4, PER)
     for number, time in enumerate(sorted(200 - age for age in ages)):
-        counter.answered(sent(counter, number), time)
+        counter.on_response(sent(counter, number), time)
     turn = counter.earliest(200.0)
     assert counter.load(turn) <= 3 + 1e-5
     assert turn == 200.0 or counter.load(turn - 0.01) > 3
@@ -238,14 +238,14 @@ def test_as_many_unanswered_as_the_limit_wait_for_an_answer() -> None:
     counter = SlidingWindowCounter(2, PER)
     tickets = [sent(counter, number) for number in range(2)]
     assert counter.earliest(10.0) == inf
-    counter.unsent(tickets[0], 10.0)
+    counter.on_unsent(tickets[0], 10.0)
     assert counter.earliest(10.0) == 10.0
 
 
 def test_a_minute_later_ten_requests_still_weigh_nearly_ten() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(10):
-        counter.answered(sent(counter, number), 0.0)
+        counter.on_response(sent(counter, number), 0.0)
     assert counter.load(61.0) == pytest.approx(10 * (1 - 1 / 60))
     assert counter.load(121.0) == 0
     assert counter.earliest(61.0) == pytest.approx(66, abs=0.01)
@@ -255,12 +255,12 @@ def test_a_minute_later_ten_requests_still_weigh_nearly_ten() -> None:
 def test_what_it_could_hold_is_told_for_the_moment_of_sending() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(4):
-        counter.answered(sent(counter, number), 0.0)
-    counter.answered(sent(counter, 5, 30.0), 31.0)
+        counter.on_response(sent(counter, number), 0.0)
+    counter.on_response(sent(counter, 5, 30.0), 31.0)
     beside = sent(counter, 6, 70.0)
     late = sent(counter, 7, 70.0)
     for ticket in (beside, late):
-        counter.answered(ticket, 75.0)
+        counter.on_response(ticket, 75.0)
     assert counter.leased_at(late) == 3  # itself, the one beside it, that of 31 s
     assert counter.load_at(late) == pytest.approx(2 + 5 * (1 - 10 / 60))
 
@@ -268,14 +268,14 @@ def test_what_it_could_hold_is_told_for_the_moment_of_sending() -> None:
 def test_long_past_answers_are_forgotten() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(1000):
-        counter.answered(sent(counter, number), number * 6.0)
+        counter.on_response(sent(counter, number), number * 6.0)
     assert len(counter._answers) <= 90
 
 
 def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(10):
-        counter.answered(sent(counter, number), 0.0)
+        counter.on_response(sent(counter, number), 0.0)
     widths, number = [], 10
     for _ in range(4):
         batch: list[Reservation] = []
@@ -284,7 +284,7 @@ def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
             number += 1
         widths.append(len(batch))
         for ticket in batch:
-            counter.answered(ticket, 61.5)
+            counter.on_response(ticket, 61.5)
             counter.served(ticket)
     assert widths == [1, 2, 4, 8]
     counter.is_on = True

@@ -41,27 +41,27 @@ class LeasesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.bucket.earliest(self.now) <= self.now)
     @rule()
     def send(self) -> None:
-        self.bucket.sent(ticket_at(self.now))
+        self.bucket.on_sent(ticket_at(self.now))
         self.out.append(self.now)
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 2))
     def answer(self, which: int) -> None:
         sent = self.out.pop(which % len(self.out))
-        self.bucket.answered(ticket_at(sent), self.now)
+        self.bucket.on_response(ticket_at(sent), self.now)
         self.spans.append((sent, self.now))
 
     @precondition(lambda self: self.out)
     @rule(linger=st.floats(0, 10))
     def abandon(self, linger: float) -> None:
         sent = self.out.pop()
-        self.bucket.abandoned(ticket_at(sent), self.now, linger)
+        self.bucket.on_abandoned(ticket_at(sent), self.now, linger)
         self.spans.append((sent, self.now + linger))
 
     @precondition(lambda self: self.out)
     @rule()
     def not_sent_after_all(self) -> None:
-        self.bucket.unsent(ticket_at(self.out.pop()), self.now)
+        self.bucket.on_unsent(ticket_at(self.out.pop()), self.now)
 
     @invariant()
     def no_window_of_the_service_holds_more_than_the_limit(self) -> None:
@@ -84,9 +84,9 @@ TestLeases.settings = settings(max_examples=60, stateful_step_count=40, deadline
 
 def test_a_token_stays_away_for_a_period_after_the_answer() -> None:
     bucket = TokenBucket(1, PER)
-    bucket.sent(ticket_at(0))
+    bucket.on_sent(ticket_at(0))
     assert bucket.earliest(1) == inf
-    bucket.answered(ticket_at(0), 8.0)
+    bucket.on_response(ticket_at(0), 8.0)
     assert bucket.earliest(9) == 68.0
     assert bucket.earliest(68) == 68.0
 
@@ -94,9 +94,9 @@ def test_a_token_stays_away_for_a_period_after_the_answer() -> None:
 def test_an_answer_that_overtakes_a_long_lease_is_served_first() -> None:
     bucket = TokenBucket(2, PER)
     for _ in range(2):
-        bucket.sent(ticket_at(0))
-    bucket.abandoned(ticket_at(0), 1.0, 30.0)
-    bucket.answered(ticket_at(0), 2.0)
+        bucket.on_sent(ticket_at(0))
+    bucket.on_abandoned(ticket_at(0), 1.0, 30.0)
+    bucket.on_response(ticket_at(0), 2.0)
     assert bucket.earliest(2) == 62.0
     assert bucket.earliest_behind(2, ahead=1) == 91.0
 
@@ -104,8 +104,8 @@ def test_an_answer_that_overtakes_a_long_lease_is_served_first() -> None:
 def test_a_lowered_limit_waits_until_enough_tokens_are_back() -> None:
     bucket = TokenBucket(3, PER)
     for second in range(3):
-        bucket.sent(ticket_at(0))
-        bucket.answered(ticket_at(0), float(second))
+        bucket.on_sent(ticket_at(0))
+        bucket.on_response(ticket_at(0), float(second))
     bucket.limit = 1
     assert bucket.free(2) == -2
     assert bucket.earliest(2) == 62.0
@@ -113,8 +113,8 @@ def test_a_lowered_limit_waits_until_enough_tokens_are_back() -> None:
 
 def test_tokens_that_somebody_else_holds_are_not_there() -> None:
     bucket = TokenBucket(3, PER)
-    bucket.sent(ticket_at(0))
-    bucket.answered(ticket_at(0), 5.0)
+    bucket.on_sent(ticket_at(0))
+    bucket.on_response(ticket_at(0), 5.0)
     assert bucket.earliest(6, taken=1) == 6
     assert bucket.earliest(6, taken=2) == 65.0
     assert bucket.earliest(6, taken=3) == inf
@@ -126,8 +126,8 @@ def test_behind_others_each_further_limit_takes_a_period(
 ) -> None:
     bucket = TokenBucket(limit, PER)
     for _ in range(min(used, limit)):
-        bucket.sent(ticket_at(0))
-        bucket.answered(ticket_at(0), 0.0)
+        bucket.on_sent(ticket_at(0))
+        bucket.on_response(ticket_at(0), 0.0)
     free = limit - min(used, limit)
     turns = [10.0] * free + [PER] * (limit - free)
     expected = turns[ahead] if ahead < limit else 10.0 + PER * (ahead // limit)
