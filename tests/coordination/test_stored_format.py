@@ -1,7 +1,7 @@
-"""What a store keeps is read by every version that has its number.
+"""A stored ledger can be read by every release that has its `VERSION`.
 
-`stored_limits.json` is a book as an earlier process wrote it, with a value of its own
-in each field. Whoever changes how it is read or written changes `VERSION` with it.
+`stored_limits.json` is a ledger as an earlier process wrote it, with a distinct value
+in each field. A change to how it is read or written needs a new `VERSION`.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ def names_in(state: Any) -> Iterator[str]:
             yield from names_in(each)
 
 
-def test_what_was_stored_is_read_and_written_as_it_was() -> None:
+def test_a_stored_ledger_is_read_and_written_unchanged() -> None:
     assert json.loads(STORED)["version"] == VERSION
     assert read(STORED).to_state() == json.loads(STORED)
 
 
-def test_no_field_is_passed_over() -> None:
+def test_every_field_is_read() -> None:
     known = json.loads(STORED)
     for name in set(names_in(known)) - {"a", "b", "a1", "r1"}:
         with pytest.raises(KeyError):
             read(STORED.replace(f'"{name}":', '"another":'))
 
 
-def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stored_ledger_decides_what_is_granted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
     request = ExchangeRequest(
         process="b",
@@ -70,7 +72,7 @@ def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> N
         ),
     )
     text, reply = apply_exchange(STORED, request, now=NOW, rng=random.Random(1))
-    assert reply.granted == {"r1"}, "its turn came while it was away"
+    assert reply.granted == {"r1"}, "it was granted while its process was away"
     creates = reply.snapshots["creates"].status
     assert (creates.limit, creates.service_remaining, creates.waiting) == (9, 5, 2)
     assert creates.closed_for == 0.5
@@ -78,7 +80,7 @@ def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records
 
 
-def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
+def test_an_unknown_version_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     later = STORED.replace(f'"version": {VERSION}', '"version": 999')
@@ -88,7 +90,7 @@ def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
     assert "version must be 3, got 999" in caplog.text
 
 
-def test_waiting_without_news_writes_nothing_for_a_while() -> None:
+def test_a_waiting_process_without_reports_rarely_writes() -> None:
     request = ExchangeRequest(
         process="b",
         number=1,
@@ -108,4 +110,6 @@ def test_waiting_without_news_writes_nothing_for_a_while() -> None:
     later, reply = apply_exchange(text, again, now=NOW + 0.25, rng=rng)
     assert later == text
     assert not reply.granted
-    assert apply_exchange(text, again, now=NOW + 1, rng=rng)[0] != text, "it lives"
+    assert apply_exchange(text, again, now=NOW + 1, rng=rng)[0] != text, (
+        "its visit is recorded again"
+    )
