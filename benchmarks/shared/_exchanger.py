@@ -1,9 +1,9 @@
-"""One of forty processes: it waits for a line, and exchanges at even intervals.
+"""One of forty processes: waits for a line of input, then exchanges at even intervals.
 
-    python -m benchmarks.shared._exchanger URL NUMBER SECONDS NEWS
+    python -m benchmarks.shared._exchanger URL NUMBER SECONDS WRITING
 
-It says how long each exchange took, and each bare round trip that it made in between.
-With NEWS, 1 and not 0, it has something to tell each time, so that all of them write.
+It prints how long each exchange took, and each bare round trip in between. If WRITING
+is 1 and not 0, each exchange changes the ledger, so that all processes write.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RATE: Final = 4.0
 """Exchanges a second."""
 
 
-async def main(url: str, number: str, seconds: str, news: str) -> None:
+async def main(url: str, number: str, seconds: str, writing: str) -> None:
     rng = random.Random(int(number))
     async with Redis.from_url(url) as client:
         store = LedgerExchanger(RedisStore(client, "crowd", rng), rng)
@@ -43,15 +43,15 @@ async def main(url: str, number: str, seconds: str, news: str) -> None:
         exchanges, trips = [], []
         begun = time.perf_counter()
         due = begun + rng.random() / RATE
-        for turn in range(1, int(float(seconds) * RATE) + 1):
+        for round_ in range(1, int(float(seconds) * RATE) + 1):
             await asyncio.sleep(due - time.perf_counter())
             request = ExchangeRequest(
                 process=number,
-                number=turn,
+                number=round_,
                 limits=RateLimits(),
                 timeout=60.0,
                 permit_requests=(permit_request,),
-                tracks_in_progress=turn % 2 * int(news),
+                tracks_in_progress=round_ % 2 * int(writing),
             )
             exchanges.append(await _timed(store.exchange(request)))
             await asyncio.sleep(max(due + 0.5 / RATE - time.perf_counter(), 0))

@@ -7,10 +7,10 @@
 
 First come, first served holds over all loops: of the heads of their queues, the one
 that came first takes the next token. Whichever loop changes something wakes the head
-that is now first, in that head's own loop. (Looking every quarter of a second would do,
-too, but would cost eight loops up to 8 % of their time at a period of three seconds.)
-If that loop is busy or does not run, the next head goes ahead a quarter of a second
-later, and the busy loop is not waited for again until it looks.
+that is now first, in that head's own loop. (Polling every quarter of a second would
+also work, but would cost eight loops up to 8 % of their time at a period of three
+seconds.) If that loop is busy or does not run, the next head goes ahead a quarter of a
+second later, and the busy loop is not waited for again until it looks.
 """
 
 from __future__ import annotations
@@ -219,35 +219,35 @@ class ProcessWaitQueue(LocalWaitQueue):
         return None if loop.in_flight.pop(reservation, None) is None else at
 
     def on_response(
-        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+        self, reservation: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
         """As `RateBudget.on_response`."""
         with LOCK:
-            at = self._end(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.rate_budget.on_response(ticket, at, facts)
+                self.rate_budget.on_response(reservation, at, facts)
 
-    def on_unsent(self, ticket: Reservation, now: float) -> None:
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
         """As `RateBudget.on_unsent`."""
         with LOCK:
-            at = self._end(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.rate_budget.on_unsent(ticket, at)
+                self.rate_budget.on_unsent(reservation, at)
 
-    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
         """As `RateBudget.on_abandoned`."""
         with LOCK:
-            at = self._end(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.rate_budget.on_abandoned(ticket, at, linger)
+                self.rate_budget.on_abandoned(reservation, at, linger)
 
     def on_refused(
-        self, now: float, retry_after: float | None, ticket: Reservation | None
+        self, now: float, retry_after: float | None, reservation: Reservation | None
     ) -> None:
         """As `RateBudget.on_refused`; requests that will not wait that long fail."""
         with LOCK:
             at = self._loop.machine_time(now)
-            self.rate_budget.on_refused(at, retry_after, ticket)
+            self.rate_budget.on_refused(at, retry_after, reservation)
             for queue in self.process_budget.queues:
                 queue.wake_impatient()
 

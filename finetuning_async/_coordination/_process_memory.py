@@ -185,7 +185,7 @@ class ProcessAccount:
         rng: Where jitter comes from.
 
     Attributes:
-        learned_budgets: Which budget a route takes from, where a response told.
+        learned_budgets: Which budget a route takes from, where a response showed it.
         budgets: By name.
         loops: The loops that use it.
     """
@@ -249,11 +249,11 @@ class ProcessAccount:
     def separate(self, loop: AttachedLoop) -> None:
         """Detach a loop whose clock is not the machine's, as if it had never come.
 
-        A clock that jumps cannot be told from a real one before its first jump, so a
-        test's loop may have used the account by then. What it sent was not real and
-        goes with it. If other loops have used the account since it came, the two cannot
-        be told apart: then its requests in flight are taken back, and the rest stays
-        for as long as such things matter.
+        A clock that jumps looks like a real one until its first jump, so a test's loop
+        may have used the account by then. What it sent was not real and goes with it.
+        If other loops have used the account since it came, their requests cannot be
+        separated from its own. Then those in flight are taken back, and the rest counts
+        for as long as real ones do.
         """
         if loop in self.loops:
             self.loops.remove(loop)
@@ -346,8 +346,8 @@ def attach_loop(
         loop.queues = {name: new_queue(name, loop) for name in account.budgets}
     if account.limits != limits:  # logged without the lock: a handler may use a client
         logger.warning(
-            "rate_limits=%s is ignored: another client with this API key set %s first;"
-            " pass the same limits to both",
+            "rate_limits=%s is ignored: another client with this API key already uses"
+            " %s in this process; give both clients the same limits",
             limits,
             account.limits,
         )

@@ -140,7 +140,7 @@ class StoreClient:
         self._must_exchange = False
         self._next_exchange_at = -inf
         self._outbox: deque[tuple[float, Report]] = deque()
-        # Requests in flight and recently ended: what a new ledger has to be told.
+        # Requests in flight and recently ended: what to report to a new ledger.
         self._in_flight: dict[str, tuple[Route, float]] = {}
         self._ended: deque[tuple[str, Route, float]] = deque()
         self._degraded: dict[anyio.CancelScope, None] = {}

@@ -94,7 +94,7 @@ class PostgresStore:
         self._opened_by = 0  # the id of the process
         # A cancelled update leaves its thread behind, which may still be using its
         # connection when the next update opens another. So there can be several, each
-        # is closed by whoever is done with it last, and `_connections_lock` guards
+        # is closed by the last that uses it, and `_connections_lock` guards
         # which that is.
         self._in_use: set[psycopg.Connection] = set()
         self._connections_lock = Lock()

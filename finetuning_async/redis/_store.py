@@ -175,7 +175,7 @@ class RedisStore:
             if content is None:  # another update holds the lock, and we are queued
                 has_lock = True
                 content = await self._await_lock(keys, me)
-            if content is None:  # whoever was to hand it on is dead: start again
+            if content is None:  # it was not handed on in time: start again
                 continue
             snapshot = self._parse(content)
             after, result = step(snapshot.state, snapshot.now)

@@ -204,7 +204,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _file_at(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one that takes its place.
+    """Return the identity of a file, to notice another one in its place.
 
     The inode number of a deleted file may be used again, but not while the file is open
     here.
