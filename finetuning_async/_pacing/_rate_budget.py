@@ -349,7 +349,7 @@ class RateBudget:
             return
         self._in_flight -= 1
         if facts.status != 429:
-            self._gate.let_through()
+            self._gate.reset_backoff()
         if facts.limit is not None or facts.remaining is not None:
             self._told_limit, self._told_remaining = facts.limit, facts.remaining
             self._told_at = now

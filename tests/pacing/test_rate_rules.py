@@ -62,7 +62,7 @@ def test_unnamed_pauses_double_up_to_a_period(asked: float | None) -> None:
         now = gate.earliest(now)
     expected = [5.0, 10.0, 20.0, 40.0, *[60.0] * 8]
     assert pauses == pytest.approx(expected, abs=0.5)
-    gate.let_through()
+    gate.reset_backoff()
     gate.on_refused(now, asked)
     assert gate.earliest(now) - now <= 5.5
 
