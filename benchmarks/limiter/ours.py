@@ -90,7 +90,7 @@ class _NeverWary(RemainingCredit):
         now: float,
         remaining: int | None,
         *,
-        wary: bool = False,
+        one_at_a_time: bool = False,
     ) -> None:
         super().on_response(ticket, now, remaining)
 
@@ -98,7 +98,7 @@ class _NeverWary(RemainingCredit):
 class _NoCounter(SlidingWindowCounter):
     """Services are never sliding counters."""
 
-    def may_be_tried(self) -> bool:
+    def allows_trial(self) -> bool:
         return True
 
     def earliest(self, now: float, taken: int = 0) -> float:
@@ -108,7 +108,7 @@ class _NoCounter(SlidingWindowCounter):
 class _Nobody(ForeignUsage):
     """The account is ours alone."""
 
-    def seen(self, now: float, used: int, least: int, most: int) -> None:
+    def observe(self, now: float, used: int, own_min: int, own_max: int) -> None:
         pass
 
 
@@ -117,11 +117,11 @@ def _no_leases(rules: _Rules) -> None:
 
 
 def _no_first_news(rules: _Rules) -> None:
-    rules.news = _AlwaysCredit(rules.counter.per)
+    rules.credit = _AlwaysCredit(rules.counter.per)
 
 
 def _never_wary(rules: _Rules) -> None:
-    rules.news = _NeverWary(rules.counter.per)
+    rules.credit = _NeverWary(rules.counter.per)
 
 
 def _no_counter(rules: _Rules) -> None:
@@ -129,7 +129,7 @@ def _no_counter(rules: _Rules) -> None:
 
 
 def _nobody_else(rules: _Rules) -> None:
-    rules.others = _Nobody(rules.counter.per)
+    rules.foreign = _Nobody(rules.counter.per)
 
 
 def _lacking(remove: Callable[[_Rules], None]) -> Callable[[Setting], Client]:

@@ -1,9 +1,12 @@
-"""One budget: the rules put together, still without a clock of its own.
+"""One rate budget: all rules together, still without a clock of their own.
 
-Each rule is asked when the next request may go out; the latest answer holds. No rule
-knows another, so each can be taken out, at the cost of its row in the benchmarks. What
-one needs of another (how many tokens somebody else holds, whether there is credit while
-the test for sliding counters is on) is passed here.
+Each rule says when the next request may go out; the latest of these times holds. No
+rule knows another one, so each can be removed, at the cost of its row in the
+benchmarks. What one rule needs of another is passed in here: how many tokens other
+clients hold, and whether there is credit while the test for sliding counters is on.
+
+_Rules       the rules that need the limit; absent where requests are not paced
+RateBudget   these rules, the gate of 429s, and what the service last reported
 """
 
 from __future__ import annotations
@@ -25,180 +28,250 @@ if TYPE_CHECKING:
     from finetuning_async._api import ResponseFacts
     from finetuning_async._pacing._limits import RateLimit
 
-MARGIN = 0.05 / 60
-"""Share of a period by which leases are longer than it, for timers, rounding and drift:
-50 ms of a minute, and never less than `LEAST_MARGIN`."""
+LEASE_MARGIN = 0.05 / 60
+"""How much longer than the period a lease is, as a share of it, for timers, rounding
+and drift: 50 ms of a minute, and never less than `MIN_LEASE_MARGIN`."""
 
-LEAST_MARGIN = 0.005
+MIN_LEASE_MARGIN = 0.005
 """Seconds."""
 
-MOST_BELIEVED = 10**9
+MAX_REMAINING = 10**9
 """Requests left; a header that says more is not worth the arithmetic."""
 
 
 class _Rules:
-    """The rules that need to know the limit."""
+    """The rules that need to know the limit.
 
-    __slots__ = ("bucket", "counter", "limit", "most", "news", "others", "reserved")
+    Attributes:
+        limit: The limit as the caller stated it; the service may name a lower one.
+        token_cap: Tokens that this process may use; fewer than `limit` while other
+            processes of the account hold the rest.
+        withheld: Tokens left to those other processes.
+    """
+
+    __slots__ = (
+        "bucket",
+        "counter",
+        "credit",
+        "foreign",
+        "limit",
+        "token_cap",
+        "withheld",
+    )
 
     def __init__(self, limit: RateLimit) -> None:
-        held = _held(limit)
+        lease = _lease_of(limit)
         self.limit = limit.limit
-        self.most = limit.limit  # of the tokens; fewer while others have theirs
-        self.reserved = 0
-        self.bucket = TokenBucket(limit.limit, held)
-        self.counter = SlidingWindowCounter(limit.limit, held)
-        self.news = RemainingCredit(limit.per)
-        self.others = ForeignUsage(held)
+        self.token_cap = limit.limit
+        self.withheld = 0
+        self.bucket = TokenBucket(limit.limit, lease)
+        self.counter = SlidingWindowCounter(limit.limit, lease)
+        self.credit = RemainingCredit(limit.per)
+        self.foreign = ForeignUsage(lease)
 
     def __repr__(self) -> str:
-        return f"{self.bucket!r} {self.counter!r} {self.news!r} {self.others!r}"
+        return f"{self.bucket!r} {self.counter!r} {self.credit!r} {self.foreign!r}"
 
     def to_state(self) -> dict[str, Any]:
-        """What the rules remember, as JSON; see `from_state`."""
+        """Return what the rules remember as JSON; see `from_state`."""
         return {
             "bucket": self.bucket.to_state(),
             "counter": self.counter.to_state(),
-            "news": self.news.to_state(),
-            "others": self.others.to_state(),
+            "news": self.credit.to_state(),
+            "others": self.foreign.to_state(),
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any], limit: RateLimit) -> Self:
-        """Rules that remember what `to_state` told."""
-        made, held = cls(limit), _held(limit)
-        made.bucket = TokenBucket.from_state(state["bucket"], limit.limit, held)
+        """Restore what `to_state` returned."""
+        made, lease = cls(limit), _lease_of(limit)
+        made.bucket = TokenBucket.from_state(state["bucket"], limit.limit, lease)
         made.counter = SlidingWindowCounter.from_state(
-            state["counter"], limit.limit, held
+            state["counter"], limit.limit, lease
         )
-        made.news = RemainingCredit.from_state(state["news"], limit.per)
-        made.others = ForeignUsage.from_state(state["others"], held)
+        made.credit = RemainingCredit.from_state(state["news"], limit.per)
+        made.foreign = ForeignUsage.from_state(state["others"], lease)
         return made
 
     def earliest(self, now: float) -> float:
         """When the next request may go out."""
-        turn = self._token(now)
-        return turn if turn > now else self._proof(now)
+        token_at = self._token_at(now)
+        return token_at if token_at > now else self._room_at(now)
 
-    def _token(self, now: float) -> float:
-        """When a token is there that is neither ours nor somebody else's."""
-        reserved = self.reserved
-        turn = self.bucket.earliest(now, reserved)
-        taken = max(self.others.taken(now), reserved)
-        if taken == reserved or self.news.was_refused:
-            return turn  # the time that a refusal names is promised to one of us
-        if not self.news.has_headers:
-            return max(turn, self.others.until)  # how many they are is a guess
-        return max(turn, min(self.others.until, self.bucket.earliest(now, taken)))
+    def _token_at(self, now: float) -> float:
+        """When a token is free that neither we nor another client holds."""
+        withheld = self.withheld
+        own = self.bucket.earliest(now, withheld)
+        # What the header shows as foreign may be the very processes for which tokens
+        # are withheld, so the larger of both counts, not their sum.
+        taken = max(self.foreign.count(now), withheld)
+        if taken == withheld:
+            return own
+        # The gate of the refusal has opened by now, and the service named that time
+        # for one request to be served: we may use it, whatever others seem to hold.
+        if self.credit.was_refused:
+            return own
+        # Without headers, foreign usage was inferred from a refusal. How much it is
+        # stays a guess, so all of it must have expired.
+        if not self.credit.has_headers:
+            return max(own, self.foreign.until)
+        # With headers the number is known: go when theirs has expired, or when so many
+        # of our own tokens are back that both fit, whichever comes first.
+        return max(own, min(self.foreign.until, self.bucket.earliest(now, taken)))
 
-    def _proof(self, now: float) -> float:
-        """When the service is known to take it, or may be asked."""
-        credit, ask = self.news.credit(now), self.news.earliest(now)
+    def _room_at(self, now: float) -> float:
+        """When the service is known to have room for one more, or may be probed.
+
+        A free token proves this only for a service that counts fixed windows or keeps a
+        log, and only if no other client uses the account. Otherwise it takes evidence:
+        a header, the test for sliding counters, or the response to a probe.
+        """
+        credit, probe_at = self.credit.credit(now), self.credit.earliest(now)
+        # A header has proved room, by whatever rule the service counts.
         if 1 <= credit < inf:
             return now
         if not self.counter.is_on:
-            if credit == inf and self.counter.may_be_tried():
+            # No headers, but the first single probes were all accepted. On a sliding
+            # counter that proves nothing for the next window, so bursts that such a
+            # counter could refuse start with one request, and double.
+            if credit == inf and self.counter.allows_trial():
                 return now
-            if credit < 1 and ask <= now:
+            # Nothing is proved, and no probe is in flight, or the last one has been
+            # for long enough. The worst that this one can earn is a single 429.
+            if credit < 1 and probe_at <= now:
                 return now
-        taken = max(self.others.taken(now), self.reserved)
-        tested = self.counter.earliest(now, taken)
-        if not self.news.is_fresh(now) or self.others.were_there(now):
-            return max(tested, ask)  # what others sent is not in the test
-        return tested if self.counter.is_on else min(tested, self.news.next_probe(now))
+        # Here either the service is a sliding counter, or it may be one and a trial is
+        # in flight, or a probe is. The test says when no phase of it could refuse.
+        taken = max(self.foreign.count(now), self.withheld)
+        tested_at = self.counter.earliest(now, taken)
+        # The test knows our own requests only. If nothing was learned within the last
+        # period, or other clients were seen so lately that a sliding counter still
+        # counts them, the request must be allowed as a probe too.
+        if not self.credit.is_fresh(now) or self.foreign.may_still_weigh(now):
+            return max(tested_at, probe_at)
+        # On a sliding counter the test is the whole rule. Elsewhere it is a shortcut:
+        # what passes it needs no probe, and a probe without a response is followed by
+        # the next one in time.
+        if self.counter.is_on:
+            return tested_at
+        return min(tested_at, self.credit.next_probe(now))
 
-    def on_sent(self, ticket: Reservation) -> None:
-        """A request goes out."""
-        self.bucket.on_sent(ticket)
-        self.counter.on_sent(ticket)
-        self.news.on_sent(ticket)
+    def on_sent(self, reservation: Reservation) -> None:
+        """A request is sent."""
+        self.bucket.on_sent(reservation)
+        self.counter.on_sent(reservation)
+        self.credit.on_sent(reservation)
 
-    def on_unsent(self, ticket: Reservation, now: float) -> None:
-        """No byte of it left."""
-        self.bucket.on_unsent(ticket, now)
-        self.counter.on_unsent(ticket, now)
-        self.news.on_unsent(ticket, now)
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """No byte of it was sent."""
+        self.bucket.on_unsent(reservation, now)
+        self.counter.on_unsent(reservation, now)
+        self.credit.on_unsent(reservation, now)
 
-    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """Its answer will not be read."""
-        self.bucket.on_abandoned(ticket, now, linger)
-        self.counter.on_abandoned(ticket, now, linger)
-        self.news.on_abandoned(ticket, now)
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
+        """Its response will not be read."""
+        self.bucket.on_abandoned(reservation, now, linger)
+        self.counter.on_abandoned(reservation, now, linger)
+        self.credit.on_abandoned(reservation, now)
 
     def on_response(
-        self, ticket: Reservation, now: float, facts: ResponseFacts, sent_since: int
+        self,
+        reservation: Reservation,
+        now: float,
+        facts: ResponseFacts,
+        sent_since: int,
     ) -> None:
-        """Its answer is in, and may say what the service has counted."""
-        self.bucket.on_response(ticket, now)
-        self.counter.on_response(ticket, now)
+        """Its response arrived, and may say what the service has counted."""
+        self.bucket.on_response(reservation, now)
+        self.counter.on_response(reservation, now)
         if facts.limit is not None:
-            self.adopt(facts.limit)
+            self.adopt_limit(facts.limit)
         if facts.remaining is None:
-            self.news.on_response(ticket, now, None, wary=self._is_wary(now))
+            one_at_a_time = self._must_go_singly(now)
+            self.credit.on_response(reservation, now, None, one_at_a_time=one_at_a_time)
             if facts.status < 400:
-                self.counter.served(ticket)
+                self.counter.on_served(reservation)
             return
-        remaining = min(facts.remaining, MOST_BELIEVED)
-        self.news.on_response(ticket, now, remaining)
-        # What was refused is not among those that are used.
-        itself = 0 if facts.status == 429 else 1
-        used = self.bucket.limit - remaining + 1 - itself
-        self._explain(ticket, now, used, sent_since)
+        remaining = min(facts.remaining, MAX_REMAINING)
+        self.credit.on_response(reservation, now, remaining)
+        # The requests used, this one included: an accepted one is among those that the
+        # header counts, a refused one comes on top of them.
+        used = self.bucket.limit - remaining + (1 if facts.status == 429 else 0)
+        self._attribute_usage(reservation, now, used, sent_since)
 
-    def adopt(self, limit: int) -> None:
-        """The service named a limit; a lower one than ours holds."""
+    def adopt_limit(self, limit: int) -> None:
+        """Use the limit that the service named, if it is lower than the caller's."""
         self.bucket.limit = self.counter.limit = min(self.limit, limit)
-        self.cap_tokens(self.most)
+        self.cap_tokens(self.token_cap)
 
-    def cap_tokens(self, most: int) -> None:
-        """Leave what is above to other processes."""
-        self.most, self.reserved = most, max(self.bucket.limit - most, 0)
+    def cap_tokens(self, token_cap: int) -> None:
+        """Leave all tokens above the cap to other processes."""
+        self.token_cap = token_cap
+        self.withheld = max(self.bucket.limit - token_cap, 0)
 
-    def on_refused(self, ticket: Reservation, now: float, sent_since: int) -> None:
-        """It was refused, although the leases said that it would not be.
+    def on_refused(self, reservation: Reservation, now: float, sent_since: int) -> None:
+        """A request was refused, although the leases promised that it would not be.
 
-        That says as much as an answer with nothing remaining, header or not.
+        That proves as much as a response with nothing remaining, header or not.
         """
-        load = self.counter.load_at(ticket) + sent_since
+        # Leases exclude a refusal by a fixed window or a log. If a sliding counter of
+        # some phase could have held more than the limit, the service is one. If not,
+        # another client must have used the rest.
+        load = self.counter.load_at(reservation) + sent_since
         self.counter.is_on = self.counter.is_on or load > self.bucket.limit
-        self._explain(ticket, now, self.bucket.limit + 1, sent_since)
+        self._attribute_usage(reservation, now, self.bucket.limit + 1, sent_since)
 
-    def _is_wary(self, now: float) -> bool:
-        """Whether somebody else may weigh where no header tells."""
-        others = self.others
-        maybe = others.were_ever and self.counter.is_undecided
-        return maybe or others.were_there(now)
+    def _must_go_singly(self, now: float) -> bool:
+        """Whether other clients may still be counted where no header shows them."""
+        foreign = self.foreign
+        may_be_counted = foreign.ever_seen and self.counter.is_undecided
+        return may_be_counted or foreign.may_still_weigh(now)
 
-    def _explain(
-        self, ticket: Reservation, now: float, used: int, sent_since: int
+    def _attribute_usage(
+        self, reservation: Reservation, now: float, used: int, sent_since: int
     ) -> None:
-        """Whose are the `used` requests: ours, a sliding counter's memory, others'."""
-        most = self.counter.leased_at(ticket) + sent_since
-        if used > most:
-            weighed = ceil(self.counter.load_at(ticket)) + sent_since
-            if most < used <= weighed and not self.others.taken(now):
+        """Say whose the `used` requests are: ours, a sliding counter's, or foreign.
+
+        All numbers are as of the moment at which the service counted the request of
+        `reservation`, and include it.
+        """
+        # The most that can be ours under a count of one period: those in flight when
+        # the request was sent, those answered within a period before, and those sent
+        # since, which may have overtaken it.
+        own_max = self.counter.max_counted_at(reservation) + sent_since
+        if used > own_max:
+            # There are more than that. Either the service is a sliding counter, which
+            # still counts part of our requests of the window before, or another client
+            # sent the rest. `weighed` is the most that our own can weigh on such a
+            # counter, rounded up as the service may do.
+            weighed = ceil(self.counter.load_at(reservation)) + sent_since
+            # Our own weights explain the number, and no other client is known of:
+            # conclude that it is a sliding counter. A wrong guess costs speed only,
+            # whereas a sliding counter taken for another client may earn 429s.
+            if own_max < used <= weighed and not self.foreign.count(now):
                 self.counter.is_on = True
             if self.counter.is_on:
-                most = weighed
-        self.others.seen(now, used, self.counter.surely_at(ticket), most)
+                own_max = weighed
+        own_min = self.counter.min_counted_at(reservation)
+        self.foreign.observe(now, used, own_min, own_max)
 
 
-def _period(limit: RateLimit | None) -> float:
-    """Seconds; a minute, where nothing is paced."""
+def _period_of(limit: RateLimit | None) -> float:
+    """Seconds; a minute where requests are not paced."""
     return 60.0 if limit is None else limit.per
 
 
-def _held(limit: RateLimit) -> float:
-    """Seconds for which a token stays away after its answer."""
-    return limit.per + max(limit.per * MARGIN, LEAST_MARGIN)
+def _lease_of(limit: RateLimit) -> float:
+    """Seconds from a response until its token is back."""
+    return limit.per + max(limit.per * LEASE_MARGIN, MIN_LEASE_MARGIN)
 
 
 class RateBudget:
-    """What one budget of the account allows.
+    """What one rate budget of the account allows.
 
     Args:
-        limit: The limit; `None` if only the gate of a 429 holds anything.
-        rng: Where jitter comes from.
+        limit: The limit; `None` if only the gate of a 429 holds requests back.
+        rng: Source of jitter.
     """
 
     __slots__ = (
@@ -207,90 +280,92 @@ class RateBudget:
         "_limit",
         "_rules",
         "_sent",
-        "_told_at",
-        "_told_limit",
-        "_told_remaining",
+        "_service_limit",
+        "_service_remaining",
+        "_service_seen_at",
     )
 
     def __init__(self, limit: RateLimit | None, rng: random.Random) -> None:
         self._limit = limit
-        self._gate = RetryAfterGate(_period(limit), rng)
+        self._gate = RetryAfterGate(_period_of(limit), rng)
         self._rules = None if limit is None else _Rules(limit)
         self._sent = 0
         self._in_flight = 0
-        self._told_limit: int | None = None  # by the service, and when that was
-        self._told_remaining: int | None = None
-        self._told_at = -inf
+        # The headers of the service, and when they last arrived.
+        self._service_limit: int | None = None
+        self._service_remaining: int | None = None
+        self._service_seen_at = -inf
 
     def __repr__(self) -> str:
         return f"{self._gate!r} {self._rules or 'not paced'!r}"
 
     def to_state(self) -> dict[str, Any]:
-        """What it remembers, as JSON with infinities; see `from_state`."""
+        """Return what it remembers as JSON with infinities; see `from_state`."""
         return {
             "gate": self._gate.to_state(),
             "pace": None if self._rules is None else self._rules.to_state(),
             "sent": self._sent,
             "in_flight": self._in_flight,
-            "told_limit": self._told_limit,
-            "told_remaining": self._told_remaining,
-            "told_at": self._told_at,
+            "told_limit": self._service_limit,
+            "told_remaining": self._service_remaining,
+            "told_at": self._service_seen_at,
         }
 
     @classmethod
     def from_state(
         cls, state: dict[str, Any], limit: RateLimit | None, rng: random.Random
     ) -> Self:
-        """One that remembers what `to_state` told, and holds the service's limit.
+        """Restore what `to_state` returned, and adopt the service's limit.
 
-        Of two processes only one may be paced; then the rules of the other are new.
+        The process that stored the state may not have been paced; then the rules start
+        afresh here.
 
         Raises:
             LookupError: It is no such state.
-            TypeError: Likewise.
-            ValueError: Likewise.
+            TypeError: It is no such state.
+            ValueError: It is no such state.
         """
         made = cls(limit, rng)
-        made._gate = RetryAfterGate.from_state(state["gate"], _period(limit), rng)
+        made._gate = RetryAfterGate.from_state(state["gate"], _period_of(limit), rng)
         made._sent, made._in_flight = state["sent"], state["in_flight"]
-        made._told_limit = state["told_limit"]
-        made._told_remaining = state["told_remaining"]
-        made._told_at = state["told_at"]
+        made._service_limit = state["told_limit"]
+        made._service_remaining = state["told_remaining"]
+        made._service_seen_at = state["told_at"]
         if limit is not None and state["pace"] is not None:
             made._rules = _Rules.from_state(state["pace"], limit)
-            if made._told_limit is not None:
-                made._rules.adopt(made._told_limit)
+            if made._service_limit is not None:
+                made._rules.adopt_limit(made._service_limit)
         return made
 
     @property
     def opens_at(self) -> float:
-        """When the gate of the last 429 opens; in the past if none holds."""
+        """When the gate of the last 429 opens; a time in the past if it is open."""
         return self._gate.opens_at
 
-    def cap_tokens(self, most: int) -> None:
-        """Use no more than so many tokens at a time; at least 0."""
+    def cap_tokens(self, token_cap: int) -> None:
+        """Use at most this many tokens at a time, at least 0; others hold the rest."""
         if self._rules is not None:
-            self._rules.cap_tokens(most)
+            self._rules.cap_tokens(token_cap)
 
     def forget_credit(self) -> None:
-        """Others may have sent what nobody told of: one request goes first."""
+        """Send one request as a probe first: others may have sent unreported ones."""
         if self._rules is not None:
-            self._rules.news.forget()
+            self._rules.credit.forget()
 
     def forget_observations(self) -> None:
-        """Likewise, and what was taken for somebody else's may have been theirs."""
+        """Forget credit, and foreign usage, which may have been that of our own."""
         if self._rules is not None:
             self.forget_credit()
-            self._rules.others.forget()
+            self._rules.foreign.forget()
 
     def free(self, now: float) -> int:
-        """Tokens that are neither ours nor somebody else's; at least 0."""
+        """Number of tokens that neither we nor other clients hold, at least 0."""
         if self._rules is None:
             return 0
-        return max(self._rules.bucket.free(now) - self._rules.others.taken(now), 0)
+        return max(self._rules.bucket.free(now) - self._rules.foreign.count(now), 0)
 
     def charged(self, now: float) -> int:
-        """Tokens that are out, or coming back."""
+        """Number of tokens that are leased: in flight, or not back yet."""
         if self._rules is None:
             return 0
         return self._rules.bucket.limit - self._rules.bucket.free(now)
@@ -299,7 +374,7 @@ class RateBudget:
         """When the next request may go out, unless something is learned before.
 
         Returns:
-            `now` or later; `inf` if that depends on an answer still out.
+            `now` or later; `inf` if that depends on a response still in flight.
         """
         gate = self._gate.earliest(now)
         if self._rules is None or gate > now:
@@ -307,89 +382,97 @@ class RateBudget:
         return self._rules.earliest(now)
 
     def earliest_behind(self, now: float, ahead: int) -> float:
-        """A lower bound of when a newcomer may go out behind `ahead` others."""
+        """A lower bound of when a new request may go out behind `ahead` others."""
         gate = self._gate.earliest(now)
         if self._rules is None:
             return gate
         return max(gate, self._rules.bucket.earliest_behind(now, ahead))
 
     def send(self, now: float) -> Reservation:
-        """Let a request go; `earliest` must have said `now`."""
+        """Allow one request to be sent; `earliest` must have returned `now`."""
         self._sent += 1
-        ticket = Reservation(self._sent, now, self._in_flight)
+        reservation = Reservation(self._sent, now, self._in_flight)
         self._in_flight += 1
         if self._rules is not None:
-            self._rules.on_sent(ticket)
-        return ticket
+            self._rules.on_sent(reservation)
+        return reservation
 
-    def on_unsent(self, ticket: Reservation, now: float) -> None:
-        """No byte of it left."""
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """No byte of a request was sent."""
         self._in_flight -= 1
         if self._rules is not None:
-            self._rules.on_unsent(ticket, now)
+            self._rules.on_unsent(reservation, now)
 
-    def on_abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """Nobody waits for its answer; its bytes may arrive for `linger` seconds."""
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
+        """Its response will not be read; its bytes may arrive for `linger` seconds."""
         self._in_flight -= 1
         if self._rules is not None:
-            self._rules.on_abandoned(ticket, now, linger)
+            self._rules.on_abandoned(reservation, now, linger)
 
     def on_response(
-        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+        self, reservation: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
-        """Its answer is in.
+        """The response to a request arrived.
 
         Args:
-            ticket: Of the request.
+            reservation: Of the request.
             now: Seconds.
-            facts: What the answer says; `None` if it may speak of another budget.
+            facts: What the response says; `None` if it may be about another rate
+                budget.
         """
         if facts is None:
-            self.on_abandoned(ticket, now, 0.0)
+            self.on_abandoned(reservation, now, 0.0)
             return
         self._in_flight -= 1
         if facts.status != 429:
             self._gate.reset_backoff()
         if facts.limit is not None or facts.remaining is not None:
-            self._told_limit, self._told_remaining = facts.limit, facts.remaining
-            self._told_at = now
+            self._service_limit = facts.limit
+            self._service_remaining = facts.remaining
+            self._service_seen_at = now
         if self._rules is not None:
-            self._rules.on_response(ticket, now, facts, self._sent_since(ticket))
+            sent_since = self._sent_since(reservation)
+            self._rules.on_response(reservation, now, facts, sent_since)
 
     def on_refused(
-        self, now: float, retry_after: float | None, ticket: Reservation | None = None
+        self,
+        now: float,
+        retry_after: float | None,
+        reservation: Reservation | None = None,
     ) -> None:
-        """A 429 of this budget arrived.
+        """A 429 of this rate budget arrived.
 
         Args:
             now: Seconds.
-            retry_after: The seconds it asks for, if any.
-            ticket: Of the refused request, if it took from this budget.
+            retry_after: Pause in seconds that it asks for; `None` if it names none.
+            reservation: Of the refused request, if it took from this rate budget.
         """
         self._gate.on_refused(now, retry_after)
         if self._rules is not None:
-            self._rules.news.on_refused(ticket)
-            if ticket is not None:
-                self._rules.on_refused(ticket, now, self._sent_since(ticket))
+            self._rules.credit.on_refused(reservation)
+            if reservation is not None:
+                sent_since = self._sent_since(reservation)
+                self._rules.on_refused(reservation, now, sent_since)
 
     def status(self, now: float, waiting: int) -> BudgetStatus:
-        """The snapshot that people look at."""
-        pace, spoke_ago = self._rules, now - self._told_at
+        """The public snapshot."""
+        rules, seen_ago = self._rules, now - self._service_seen_at
         earliest = self.earliest(now)
         return BudgetStatus(
-            limit=None if pace is None else pace.bucket.limit,
+            limit=None if rules is None else rules.bucket.limit,
             per=None if self._limit is None else self._limit.per,
             available=self._available(now, earliest),
             next_free_in=earliest - now,
             waiting=waiting,
             closed_for=max(self._gate.opens_at - now, 0.0),
-            service_limit=self._told_limit,
-            service_remaining=self._told_remaining,
-            service_spoke_ago=spoke_ago if spoke_ago < inf else None,
+            service_limit=self._service_limit,
+            service_remaining=self._service_remaining,
+            service_spoke_ago=seen_ago if seen_ago < inf else None,
         )
 
-    def _sent_since(self, ticket: Reservation) -> int:
-        return self._sent - ticket.number
+    def _sent_since(self, reservation: Reservation) -> int:
+        """Requests sent after one; the service may have counted them before it."""
+        return self._sent - reservation.number
 
     def _available(self, now: float, earliest: float) -> int | None:
         if earliest > now:

@@ -265,7 +265,7 @@ def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
     assert budget._rules is not None
     assert not budget._rules.counter.is_on
     assert 30.4 <= budget.earliest(1.0) <= 31
-    assert budget._rules.others.taken(1.0) == 10
+    assert budget._rules.foreign.count(1.0) == 10
 
 
 def test_after_a_gate_one_goes_first_even_without_headers() -> None:

@@ -145,7 +145,7 @@ def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> N
     news = RemainingCredit(PER)
     for number in range(1, 8):
         ticket = sent(news, number, float(number))
-        news.on_response(ticket, number + 0.4, None, wary=True)
+        news.on_response(ticket, number + 0.4, None, one_at_a_time=True)
         assert news.credit(number + 0.4) == 0
     news.on_response(sent(news, 8, 8.0), 8.4, None)
     assert news.credit(8.4) == inf
@@ -154,7 +154,7 @@ def test_who_is_wary_sends_one_by_one_and_then_no_more_than_others_had_to() -> N
 def test_who_hears_need_not_be_wary() -> None:
     news = RemainingCredit(PER)
     assert not news.has_headers
-    news.on_response(sent(news, 1), 1.0, 9, wary=True)
+    news.on_response(sent(news, 1), 1.0, 9, one_at_a_time=True)
     assert news.credit(1.0) == 9
     assert news.has_headers
 
@@ -261,7 +261,7 @@ def test_what_it_could_hold_is_told_for_the_moment_of_sending() -> None:
     late = sent(counter, 7, 70.0)
     for ticket in (beside, late):
         counter.on_response(ticket, 75.0)
-    assert counter.leased_at(late) == 3  # itself, the one beside it, that of 31 s
+    assert counter.max_counted_at(late) == 3  # itself, the one beside it, that of 31 s
     assert counter.load_at(late) == pytest.approx(2 + 5 * (1 - 10 / 60))
 
 
@@ -269,7 +269,7 @@ def test_long_past_answers_are_forgotten() -> None:
     counter = SlidingWindowCounter(10, PER)
     for number in range(1000):
         counter.on_response(sent(counter, number), number * 6.0)
-    assert len(counter._answers) <= 90
+    assert len(counter._responses) <= 90
 
 
 def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
@@ -279,43 +279,43 @@ def test_where_no_header_tells_it_is_tried_one_then_two_then_four() -> None:
     widths, number = [], 10
     for _ in range(4):
         batch: list[Reservation] = []
-        while counter.may_be_tried() and len(batch) < 20:
+        while counter.allows_trial() and len(batch) < 20:
             batch.append(sent(counter, number, 61.0))
             number += 1
         widths.append(len(batch))
         for ticket in batch:
             counter.on_response(ticket, 61.5)
-            counter.served(ticket)
+            counter.on_served(ticket)
     assert widths == [1, 2, 4, 8]
     counter.is_on = True
-    assert not counter.may_be_tried()
+    assert not counter.allows_trial()
 
 
 # somebody else
 
 
 def test_what_we_cannot_explain_is_somebody_elses_for_a_period() -> None:
-    others = ForeignUsage(PER)
-    others.seen(10.0, used=8, least=1, most=1)
-    assert others.taken(69.9) == 7
-    assert others.taken(70.0) == 0
+    foreign = ForeignUsage(PER)
+    foreign.observe(10.0, used=8, own_min=1, own_max=1)
+    assert foreign.count(69.9) == 7
+    assert foreign.count(70.0) == 0
 
 
 def test_an_answer_that_rules_them_out_frees_their_share() -> None:
-    others = ForeignUsage(PER)
-    others.seen(0.0, used=8, least=1, most=1)
-    others.seen(5.0, used=4, least=3, most=4)
-    assert others.taken(5.0) == 1
-    others.seen(6.0, used=3, least=3, most=4)
-    assert others.taken(6.0) == 0
+    foreign = ForeignUsage(PER)
+    foreign.observe(0.0, used=8, own_min=1, own_max=1)
+    foreign.observe(5.0, used=4, own_min=3, own_max=4)
+    assert foreign.count(5.0) == 1
+    foreign.observe(6.0, used=3, own_min=3, own_max=4)
+    assert foreign.count(6.0) == 0
 
 
 def test_a_vague_answer_does_not_shrink_what_a_clear_one_showed() -> None:
-    others = ForeignUsage(PER)
-    others.seen(0.0, used=8, least=1, most=1)
-    others.seen(1.0, used=9, least=1, most=8)
-    assert others.taken(1.0) == 7
-    assert others.until == 61.0
+    foreign = ForeignUsage(PER)
+    foreign.observe(0.0, used=8, own_min=1, own_max=1)
+    foreign.observe(1.0, used=9, own_min=1, own_max=8)
+    assert foreign.count(1.0) == 7
+    assert foreign.until == 61.0
 
 
 @given(
@@ -327,10 +327,10 @@ def test_a_vague_answer_does_not_shrink_what_a_clear_one_showed() -> None:
 def test_no_header_makes_it_negative_or_more_than_the_limit(
     numbers: list[tuple[int, int, int]],
 ) -> None:
-    others = ForeignUsage(PER)
+    foreign = ForeignUsage(PER)
     for now, (used, least, most) in enumerate(numbers):
-        others.seen(float(now), used, min(least, most), most)
-        assert 0 <= others.taken(float(now)) <= 15
+        foreign.observe(float(now), used, min(least, most), most)
+        assert 0 <= foreign.count(float(now)) <= 15
 
 
 # the limits as a caller states them
