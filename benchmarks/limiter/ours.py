@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from benchmarks.limiter.simulation import Client, Send, Setting
     from finetuning_async._api._messages import Route
-    from finetuning_async._pacing._rate_budget import _Rules
     from finetuning_async._pacing._reservation import Reservation
+    from finetuning_async._pacing._rule_set import RuleSet
 
 
 class Through:
@@ -112,27 +112,27 @@ class _Nobody(ForeignUsage):
         pass
 
 
-def _no_leases(rules: _Rules) -> None:
+def _no_leases(rules: RuleSet) -> None:
     rules.bucket = _SentNotAnswered(rules.limit, rules.bucket.per)
 
 
-def _no_first_news(rules: _Rules) -> None:
+def _no_first_news(rules: RuleSet) -> None:
     rules.credit = _AlwaysCredit(rules.counter.per)
 
 
-def _never_wary(rules: _Rules) -> None:
+def _never_wary(rules: RuleSet) -> None:
     rules.credit = _NeverWary(rules.counter.per)
 
 
-def _no_counter(rules: _Rules) -> None:
+def _no_counter(rules: RuleSet) -> None:
     rules.counter = _NoCounter(rules.limit, rules.counter.per)
 
 
-def _nobody_else(rules: _Rules) -> None:
+def _nobody_else(rules: RuleSet) -> None:
     rules.foreign = _Nobody(rules.counter.per)
 
 
-def _lacking(remove: Callable[[_Rules], None]) -> Callable[[Setting], Client]:
+def _lacking(remove: Callable[[RuleSet], None]) -> Callable[[Setting], Client]:
     def make(setting: Setting) -> Client:
         client = Ours(setting)
         creates, _ = client.limiter._all_queues()  # noqa: SLF001 - as above
