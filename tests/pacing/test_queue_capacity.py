@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 
 from finetuning_async import QueueFullError
 from finetuning_async._pacing._queue_capacity import (
-    CAUTION,
     FOREIGN_PAUSES,
+    MAX_PROBES,
     QueueCapacity,
 )
 from finetuning_async.emulator import Emulator
@@ -65,8 +65,8 @@ async def test_refusals_of_creates_that_went_together_are_one_try() -> None:
         posts = [r for r in emulator.requests if r.method == "POST"]
         refused = [r.at - started for r in posts if r.code == "QUEUE_FULL"]
         together = [at for at in refused if at < 2]
-        assert len(together) == CAUTION
-        tries = [together[-1], *refused[CAUTION:]]
+        assert len(together) == MAX_PROBES
+        tries = [together[-1], *refused[MAX_PROBES:]]
         pauses = [b - a for a, b in pairwise(tries)]
         assert pauses[:3] == pytest.approx([5, 10, 20], abs=1)
 
@@ -139,7 +139,7 @@ async def test_the_log_says_nothing_alarming(caplog: pytest.LogCaptureFixture) -
 
 def test_before_anything_is_known_few_are_without_an_answer() -> None:
     gate = QueueCapacity()
-    for _ in range(CAUTION):
+    for _ in range(MAX_PROBES):
         assert gate.opens_at(0) == -inf
         gate.on_sent()
     assert gate.opens_at(0) == inf
