@@ -36,7 +36,7 @@ refuses nine of them. It also counts from the moment of sending, but the service
 a request when it arrives, somewhere between its sending and its response. So a token is
 leased: it comes back 60 s after the *response*. No window of 60 s on the service can
 then hold an eleventh request, whatever the network delay; `_token_bucket` has the
-proof. The price is one round trip after a minute of silence.
+proof. The price: ten requests take a minute and one round trip, instead of a minute.
 """
 
 from typing import TYPE_CHECKING
