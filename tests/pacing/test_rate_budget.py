@@ -92,7 +92,7 @@ class Run:
         return facts.status != 429
 
     def _ask(self, now: float) -> ResponseFacts:
-        verdict = self.server.ask(now)
+        verdict = self.server.receive(now)
         if not verdict.accepted:
             self.refused.append(now)
         remaining = self.rng.choice(self.lies) if self.lies else verdict.remaining
@@ -200,7 +200,7 @@ def test_a_restart_in_a_used_up_minute_earns_one_refusal_per_window(
 ) -> None:
     run = run_of(kind, seed, longest=0.4)
     for _ in range(counted):
-        run.server.ask(START - 0.5)
+        run.server.receive(START - 0.5)
     run.until_served(30)
     for time in run.refused:
         assert sum(time <= other < time + PER for other in run.refused) <= 1
@@ -228,8 +228,8 @@ def test_headers_that_lie_cause_neither_a_burst_nor_a_hang(
 class ReportsCurrentWindow(SlidingWindowCounter):
     """A sliding counter whose header reports the current window only."""
 
-    def ask(self, now: float) -> Verdict:
-        verdict = super().ask(now)
+    def receive(self, now: float) -> Verdict:
+        verdict = super().receive(now)
         window = floor((now - self.phase) / self.per)
         left = self.limit - self.counts.get(window, 0)
         return verdict._replace(remaining=left) if verdict.accepted else verdict
@@ -251,11 +251,11 @@ def test_a_foreign_client_that_uses_half_leaves_us_the_other_half() -> None:
     class Shared:
         """The same log, of which another program uses one request every 12 s."""
 
-        def ask(self, now: float) -> Verdict:
+        def receive(self, now: float) -> Verdict:
             while not taken or taken[-1] + 12 <= now:
                 taken.append(taken[-1] + 12 if taken else START - 60)
-                log.ask(taken[-1])
-            return log.ask(now)
+                log.receive(taken[-1])
+            return log.receive(now)
 
     run.server = Shared()
     run.until_served(60)
