@@ -101,7 +101,7 @@ class RuleSet:
         if taken == withheld:
             return own
         # The gate of the refusal has opened by now, and the service named that time
-        # for one request to be served: we may use it, whatever others seem to hold.
+        # for a request to be served: one of ours may use it, whatever others hold.
         if self.credit.was_refused:
             return own
         # Without headers, foreign usage was inferred from a refusal. How much it is
