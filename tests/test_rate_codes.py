@@ -1,4 +1,4 @@
-"""What a 429 means is decided in one place, for all who ask."""
+"""What a 429 means is decided in one module."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_other_module_spells_a_code_of_a_429() -> None:
     assert [path.name for path in ours if code.search(path.read_text())] == []
 
 
-async def test_a_proxys_429_that_calls_itself_http_429_is_waited_out() -> None:
+async def test_a_429_of_a_proxy_with_code_http_429_is_waited_out() -> None:
     asked: list[float] = []
 
     async def proxy(_: httpx.Request) -> httpx.Response:
