@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,8 @@ import anyio
 from finetuning_async._errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable
+    from types import TracebackType
 
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import Poller
@@ -26,6 +28,38 @@ _own_scopes: ContextVar[frozenset[anyio.CancelScope]] = ContextVar(
 """The calls that the running code is part of: a callback of a create is part of one."""
 
 
+class _CallScope:
+    """The cancel scope of one call, registered until its block ends.
+
+    A class, because a generator-based context manager would cost every call more.
+    """
+
+    __slots__ = ("_remove", "_scope", "_token")
+
+    def __init__(self, scope: anyio.CancelScope, remove: Callable[[], None]) -> None:
+        self._scope = scope
+        self._remove = remove
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._scope.__enter__()
+        self._token = _own_scopes.set(_own_scopes.get() | {self._scope})
+        return self._scope
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        # `reset` fails in another context, as when the garbage collector closes the
+        # caller's generator. Then the variable dies with its own context, so there is
+        # nothing to restore.
+        with suppress(ValueError):
+            _own_scopes.reset(self._token)
+        self._remove()
+        return self._scope.__exit__(kind, error, trace)
+
+
 class OpenCalls:
     """The calls in progress of a client and its views."""
 
@@ -36,10 +70,7 @@ class OpenCalls:
         self.is_closing: bool = False
         self.is_closed: bool = False
 
-    @contextmanager
-    def scope(
-        self, deadline: float = inf, *, spends: bool = False
-    ) -> Generator[anyio.CancelScope]:
+    def scope(self, deadline: float = inf, *, spends: bool = False) -> _CallScope:
         """Run one call; it is cancelled at its deadline, or when the client closes.
 
         Args:
@@ -51,20 +82,14 @@ class OpenCalls:
         """
         if self.is_closing:
             raise ClientClosedError("the client is closed; make a new AsyncClient")
-        with anyio.CancelScope(deadline=deadline) as scope:
-            self._spends_by_scope[scope] = spends
-            token = _own_scopes.set(_own_scopes.get() | {scope})
-            try:
-                yield scope
-            finally:
-                # `reset` fails in another context, as when the garbage collector
-                # closes the caller's generator. Then the variable dies with its own
-                # context, so there is nothing to restore.
-                with suppress(ValueError):
-                    _own_scopes.reset(token)
-                self._spends_by_scope.pop(scope, None)
-                if self._call_ended is not None:
-                    self._call_ended.set()
+        scope = anyio.CancelScope(deadline=deadline)
+        self._spends_by_scope[scope] = spends
+        return _CallScope(scope, partial(self._remove, scope))
+
+    def _remove(self, scope: anyio.CancelScope) -> None:
+        del self._spends_by_scope[scope]
+        if self._call_ended is not None:
+            self._call_ended.set()
 
     def add_poller(self, poller: Poller) -> None:
         """Add a poll loop that serves waits of this client; closing ends them."""

@@ -118,25 +118,27 @@ class Waits:
         waiter = Waiter(self._pipeline)
         slot = QueueSlot(waiter.make_ready)
         # A create that was already refused with QUEUE_FULL goes before new ones.
-        self._inflight.stand_in_line(slot, first=submission.attempts > 0)
-        if self._inflight.opens(slot) == -inf:  # the queue is not full, so far as known
-            self._inflight.enter(slot)
+        self._inflight.request_slot(slot, first=submission.attempts > 0)
+        if (
+            self._inflight.slot_opens_at(slot) == -inf
+        ):  # the queue is not full, so far as known
+            self._inflight.take_slot(slot)
             return
         try:
             with self._watching_all(waiter):
                 await self._until_open(waiter, slot)
         except BaseException:
             # Also when cancelled: a dead slot at the head would block all behind it.
-            self._inflight.leave_line(slot)
+            self._inflight.cancel_slot(slot)
             raise
 
     async def _until_open(self, waiter: Waiter, slot: QueueSlot) -> None:
         while True:
             # Reset before the look: what happens after it must wake this waiter again.
             waiter.ready = False
-            opens = self._inflight.opens(slot)
+            opens = self._inflight.slot_opens_at(slot)
             if opens <= anyio.current_time():
-                self._inflight.enter(slot)
+                self._inflight.take_slot(slot)
                 return
             self._poller.set_alarm(waiter, opens)
             await self._poller.wait(waiter)

@@ -13,7 +13,7 @@ from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
 from tests._cancellations import STEPS, StepMeans, strike
 from tests._in_memory_network import Net
-from tests.downloads.test_connections import kept
+from tests.downloads.test_connections import idle_connections
 
 READ = Call(method="GET", path="/v1/me")
 CREATE = Call(
@@ -41,7 +41,7 @@ def test_cancelled_at_every_step_a_call_loses_no_connection(
             timeout=as_timeout(30.0),
         )
         await struck(partial(transport.send, call))
-        left = kept(transport.pool)
+        left = idle_connections(transport.pool)
         assert all(connection.is_idle() for connection in left)
         assert len(net.open()) == len(left)
         await transport.pool.aclose()
