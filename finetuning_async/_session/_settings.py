@@ -122,7 +122,7 @@ class Settings:
             if CONNECTION_OPTIONS.intersection(unknown):
                 hint = "; the connections are shared by all views: set theirs on the"
                 hint += " AsyncClient"
-            allowed = f"called with options of {sorted(names)}{hint}"
+            allowed = f"given options among {sorted(names)}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
 
@@ -154,14 +154,13 @@ def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     is one of them.
     """
     if given is not None and not isinstance(given, str):
-        return None, "the API key must be a string"
+        return None, "a string"
     text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
     problem = key_problem(text)
     if problem is not None:
         return None, problem
     if not looks_documented(text):
         logger.warning(
-            "the API key does not have the documented form, ft_live_ and 32 characters;"
-            " check that it was copied whole"
+            "the API key does not have the documented form: ft_live_ and 32 characters"
         )
     return ApiKey(text), ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PARAMETER: Final = "token"
 NONCE_BYTES: Final = 16
 SHORTEST_SECRET: Final = 32
-"""Characters. HMAC-SHA256 needs a key of at least 256 bits (RFC 2104, section 3)."""
+"""Characters; a key of HMAC-SHA256 should have 256 bits (RFC 2104, section 3)."""
 
 LONGEST_URL: Final = 2048
 """Characters, by the service's page "Webhooks"."""
