@@ -100,8 +100,8 @@ MUTANTS: Final = (
     Mutant(
         "shields nothing",
         "_runtime/_shielding.py",
-        "anyio.CancelScope(shield=True, deadline=self._until)",
-        "anyio.CancelScope(shield=False, deadline=self._until)",
+        "anyio.CancelScope(shield=True, deadline=self._grace_deadline)",
+        "anyio.CancelScope(shield=False, deadline=self._grace_deadline)",
         "tests/runtime/test_shielding.py::test_what_is_held_is_carried_to_its_end",
     ),
     Mutant(
@@ -180,8 +180,8 @@ MUTANTS: Final = (
     Mutant(
         "lets twins go at once",
         "_runtime/_keyed_lock.py",
-        "            self._waiting[identity] = deque()\n            return\n",
-        "            self._waiting[identity] = deque()\n            return\n"
+        "            self._waiting[key] = deque()\n            return\n",
+        "            self._waiting[key] = deque()\n            return\n"
         "        return\n",
         "tests/submission/test_recovery.py"
         "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
@@ -337,7 +337,8 @@ MUTANTS: Final = (
     Mutant(
         "does not shield a create from its first byte on",
         "_runtime/_shielding.py",
-        "        if self._part is not None:\n            self._part.shield = True\n",
+        "        if self._shield is not None:\n"
+        "            self._shield.shield = True\n",
         "        return\n",
         "tests/real_time/test_pool.py"
         "::test_cancelled_creates_are_told_of_and_paid_once",

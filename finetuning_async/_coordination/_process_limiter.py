@@ -189,7 +189,7 @@ class ProcessWaitQueue(LocalWaitQueue):
 
     def call_head(self) -> bool:
         """Wake the head from another loop; whether this one still runs."""
-        return self._seat.loop.call(super().wake)
+        return self._seat.loop.call_soon(super().wake)
 
     def _ends(self, ticket: Reservation) -> float | None:
         """The time at which a request ends here; `None` if it was given up already.
@@ -235,7 +235,7 @@ class ProcessWaitQueue(LocalWaitQueue):
     def call_the_unwilling(self) -> None:
         """Wake those who will not wait for the gate, from whatever loop."""
         loop = self._seat.loop  # anyio tells no time where no task runs
-        loop.call(lambda: self._wake_the_unwilling(self.opens_at - loop.now()))
+        loop.call_soon(lambda: self._wake_the_unwilling(self.opens_at - loop.now()))
 
 
 class ProcessLimiter(Limiter):

@@ -313,7 +313,7 @@ def enter(
     Returns:
         `None` if the loop's clock is not the machine's.
     """
-    loop = LoopHandle.of_this_loop()
+    loop = LoopHandle.current()
     if loop.offset is None or loop.has_jumped(loop.now()):
         return None
     with LOCK:

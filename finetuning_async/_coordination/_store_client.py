@@ -222,7 +222,7 @@ class StoreClient:
                 if self._has_news or anyio.current_time() >= self._ask_at:
                     await self._exchange()
                 else:
-                    await driver.parked_until(self._ask_at)
+                    await driver.wait_until(self._ask_at)
         finally:
             driver.cancel_timer()
             self._driver = None

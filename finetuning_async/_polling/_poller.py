@@ -300,7 +300,7 @@ class Poller:
 
     def _sleep(self, driver: Waiter, moment: float) -> Awaitable[None]:
         self._sleeping_until = moment
-        return driver.parked_until(moment)
+        return driver.wait_until(moment)
 
     def _stir(self, moment: float) -> None:
         """Wake a driver that would sleep over what has just been registered.
@@ -348,7 +348,7 @@ class Poller:
     def _look(self, driver: Waiter, reads: ShieldedGroup) -> None:
         flight = ReadInFlight(driver)
         flight.work = ShieldedCall(
-            partial(self._read, flight), grace=GRACE_OF_A_READ, place=driver
+            partial(self._read, flight), grace=GRACE_OF_A_READ, wakeup=driver
         )
         self._flights.add(flight)
         reads.start(flight.work)

@@ -112,11 +112,11 @@ class Submitter:
             order.began_at = anyio.current_time()
         if order.identity is None:
             return await self._with_mark(order)
-        await self._one_by_one.enter(order.identity)
+        await self._one_by_one.acquire(order.identity)
         try:
             return await self._with_mark(order)
         finally:
-            self._one_by_one.leave(order.identity)
+            self._one_by_one.release(order.identity)
 
     async def _with_mark(self, order: Submission) -> Created:
         with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
@@ -252,7 +252,9 @@ class Submitter:
                 permit,
                 number=order.attempts,
                 trace=SendTracker(
-                    lambda: not guarded.caller_cancelled, guarded.release, guarded.hold
+                    lambda: not guarded.caller_cancelled,
+                    guarded.unshield,
+                    guarded.reshield,
                 ),
                 on_unsent=order.did_not_leave,
             )

@@ -20,7 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import psycopg
 
-from finetuning_async._runtime import clock_jumps
+from finetuning_async._runtime import has_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ class PostgresStore:
             psycopg.Error: The database cannot be used, or the row was not free in time.
         """
         async with self._turn:
-            if clock_jumps():
+            if has_virtual_clock():
                 await anyio.lowlevel.checkpoint()
                 return self._update(name, step)
             try:

@@ -408,7 +408,7 @@ def test_first_come_first_served_holds_over_loops(key: Key) -> None:
     order: list[int] = []
 
     async def main(number: int, came: threading.Event) -> None:
-        LoopHandle.of_this_loop().call(came.set)
+        LoopHandle.current().call_soon(came.set)
         permit = await limiter_of(key, one).acquire("creates")
         order.append(number)
         permit.answered(ResponseFacts(status=200))

@@ -115,40 +115,40 @@ def test_a_seed_is_shared_from_the_moment_two_are_on_their_way() -> None:
 
 
 async def test_twins_go_one_by_one_and_others_do_not() -> None:
-    lines, done = KeyedLock(), list[str]()
+    locks, done = KeyedLock(), list[str]()
 
     async def stay(name: str) -> None:
-        await lines.enter((name[0],))
+        await locks.acquire((name[0],))
         done.append(name)
         await anyio.sleep(1)
-        lines.leave((name[0],))
+        locks.release((name[0],))
 
     async with anyio.create_task_group() as group:
         for name in ("a1", "b1", "a2", "a3"):
             group.start_soon(stay, name)
             await anyio.sleep(0.01)
         assert done == ["a1", "b1"]
-        assert repr(lines) == "<OneByOne busy=2>"
+        assert repr(locks) == "<KeyedLock held=2>"
     assert done == ["a1", "b1", "a2", "a3"]
-    assert not lines._waiting
+    assert not locks._waiting
 
 
 async def test_a_twin_that_is_cancelled_lets_the_next_one_in() -> None:
-    lines, twin = KeyedLock(), ("a",)
+    locks, twin = KeyedLock(), ("a",)
     done: list[str] = []
 
     async def wait_for_it(scope: anyio.CancelScope) -> None:
         with scope:
-            await lines.enter(twin)
-            lines.leave(twin)  # it came in before it heard that it was cancelled
+            await locks.acquire(twin)
+            locks.release(twin)  # it came in before it heard that it was cancelled
 
     async def follow() -> None:
-        await lines.enter(twin)
+        await locks.acquire(twin)
         done.append("next")
-        lines.leave(twin)
+        locks.release(twin)
 
     for is_its_turn in (False, True):
-        await lines.enter(twin)
+        await locks.acquire(twin)
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
             group.start_soon(wait_for_it, scope)
@@ -156,10 +156,10 @@ async def test_a_twin_that_is_cancelled_lets_the_next_one_in() -> None:
             group.start_soon(follow)
             await anyio.sleep(0.01)
             if is_its_turn:  # it was called, and has not come in yet
-                lines.leave(twin)
+                locks.release(twin)
             scope.cancel()
             await anyio.sleep(0.01)
             if not is_its_turn:
-                lines.leave(twin)
+                locks.release(twin)
     assert done == ["next", "next"]
-    assert not lines._waiting
+    assert not locks._waiting

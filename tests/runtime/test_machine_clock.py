@@ -11,7 +11,11 @@ import trio
 from trio.testing import MockClock
 
 from finetuning_async._runtime._loop_handle import LoopHandle
-from finetuning_async._runtime._machine_clock import AHEAD, has_jumped, offset_of
+from finetuning_async._runtime._machine_clock import (
+    JUMP_THRESHOLD,
+    has_jumped,
+    measure_offset,
+)
 from finetuning_async.testing import JumpingEventLoop, jumping_backend
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ class Skips(asyncio.SelectorEventLoop):
 
 
 async def handle() -> LoopHandle:
-    return LoopHandle.of_this_loop()
+    return LoopHandle.current()
 
 
 def on_asyncio(loop: Callable[[], asyncio.AbstractEventLoop]) -> LoopHandle:
@@ -53,7 +57,7 @@ def test_asyncios_clock_is_the_machines() -> None:
 
 def test_trios_shows_another_number_and_goes_in_step() -> None:
     async def main() -> tuple[float | None, float]:
-        offset = LoopHandle.of_this_loop().offset
+        offset = LoopHandle.current().offset
         return offset, trio.current_time() - time.monotonic()
 
     offset, shown = trio.run(main)
@@ -66,7 +70,7 @@ def test_uvloops_stands_still_within_a_turn_and_is_the_machines_all_the_same() -
 
     async def main() -> float | None:
         time.sleep(0.3)  # noqa: ASYNC251 - its clock is as old as the turn
-        return LoopHandle.of_this_loop().offset
+        return LoopHandle.current().offset
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()) == 0
@@ -98,7 +102,7 @@ def test_trios_mock_clock_is_not(rate: float) -> None:
 
 def test_one_that_begins_at_the_machines_time_shows_itself_when_it_jumps() -> None:
     async def main() -> tuple[bool, bool]:
-        loop = LoopHandle.of_this_loop()
+        loop = LoopHandle.current()
         assert loop.offset == 0  # nothing tells it from uvloop's yet
         before = loop.has_jumped(loop.now())
         await asyncio.sleep(1)
@@ -111,7 +115,7 @@ def test_one_that_begins_at_the_machines_time_shows_itself_when_it_jumps() -> No
 def test_one_that_is_set_forward_shows_itself_even_after_its_loop_has_ended() -> None:
     async def main() -> LoopHandle:
         await asyncio.sleep(0)
-        loop = LoopHandle.of_this_loop()
+        loop = LoopHandle.current()
         assert not loop.has_jumped(loop.now())
         running = asyncio.get_running_loop()
         assert isinstance(running, Skips)
@@ -127,8 +131,8 @@ def test_one_that_is_set_forward_shows_itself_even_after_its_loop_has_ended() ->
 def test_a_clock_that_lags_has_not_jumped_nor_one_that_is_coarse() -> None:
     now = time.monotonic()
     assert not has_jumped(now - 5, 0.0, now)
-    assert not has_jumped(now + AHEAD / 2, 0.0, now)
-    assert has_jumped(now + 3 * AHEAD, 0.0, now)
+    assert not has_jumped(now + JUMP_THRESHOLD / 2, 0.0, now)
+    assert has_jumped(now + 3 * JUMP_THRESHOLD, 0.0, now)
 
 
 def test_a_reading_that_is_held_up_makes_no_clock_another() -> None:
@@ -138,6 +142,6 @@ def test_a_reading_that_is_held_up_makes_no_clock_another() -> None:
         time.sleep(0.01)
         return shown
 
-    assert offset_of(slow) == pytest.approx(
+    assert measure_offset(slow) == pytest.approx(
         time.perf_counter() + 5000 - time.monotonic(), abs=0.02
     )

@@ -38,7 +38,7 @@ def test_works_outlive_their_caller_by_their_grace_each(means: Means) -> None:
         place = Wakeup()
         async with ShieldedGroup(place) as group:
             works = [
-                ShieldedCall(lasting(seconds, ended), grace=grace, place=place)
+                ShieldedCall(lasting(seconds, ended), grace=grace, wakeup=place)
                 for seconds, grace in ((3.0, 5.0), (1000.0, 4.0))
             ]
             for work in works:
@@ -60,7 +60,7 @@ async def test_the_caller_goes_on_beside_them_and_is_woken_as_they_end() -> None
     place, ended = Wakeup(), list[float]()
     async with ShieldedGroup(place) as group:
         for seconds in (2.0, 1.0):
-            group.start(ShieldedCall(lasting(seconds, ended), place=place))
+            group.start(ShieldedCall(lasting(seconds, ended), wakeup=place))
         for _ in range(2):
             await place.wait()
             group.reap()
@@ -77,8 +77,8 @@ async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
     async def call() -> None:
         place = Wakeup()
         async with ShieldedGroup(place) as group:
-            group.start(ShieldedCall(lasting(3.0, ended), place=place))
-            group.start(ShieldedCall(broken, place=place))
+            group.start(ShieldedCall(lasting(3.0, ended), wakeup=place))
+            group.start(ShieldedCall(broken, wakeup=place))
             await place.wait()
             group.reap()
 
@@ -90,7 +90,7 @@ async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
 async def test_without_grace_a_work_ends_at_once() -> None:
     place, ended = Wakeup(), list[float]()
     async with ShieldedGroup(place) as group:
-        work = ShieldedCall(lasting(1000.0, ended), grace=100.0, place=place)
+        work = ShieldedCall(lasting(1000.0, ended), grace=100.0, wakeup=place)
         group.start(work)
         await anyio.sleep(1)
         work.cancel_after_grace(0.0)

@@ -283,7 +283,7 @@ async def test_released_work_may_be_cancelled_at_once() -> None:
     async def work(guarded: ShieldedCall[None]) -> None:
         with guarded.shielded():
             await anyio.sleep(1)
-            guarded.release()
+            guarded.unshield()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(2):
@@ -296,7 +296,7 @@ async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -
         with guarded.shielded():
             await anyio.sleep(1)
             assert guarded.caller_cancelled
-            guarded.release()
+            guarded.unshield()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(0.5):

@@ -50,7 +50,7 @@ async def test_who_is_parked_until_a_moment_goes_on_at_the_latest_then(
     parking, began = Wakeup(), anyio.current_time()
 
     async def wait() -> None:
-        await parking.parked_until(began + 5)
+        await parking.wait_until(began + 5)
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
@@ -64,7 +64,7 @@ async def test_without_a_moment_only_a_wake_ends_it() -> None:
     parking, began = Wakeup(), anyio.current_time()
 
     async def wait() -> None:
-        await parking.parked_until(inf)
+        await parking.wait_until(inf)
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
@@ -75,17 +75,17 @@ async def test_without_a_moment_only_a_wake_ends_it() -> None:
 
 async def test_a_moment_that_has_passed_ends_it_at_once() -> None:
     began = anyio.current_time()
-    await Wakeup().parked_until(began - 1)
+    await Wakeup().wait_until(began - 1)
     assert anyio.current_time() == pytest.approx(began, abs=0.001)
 
 
 async def test_an_alarm_ends_every_wait_that_asks_for_it() -> None:
     parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
-        await parking.parked_until(began + 5)
-    await parking.parked_until(began + 5)
+        await parking.wait_until(began + 5)
+    await parking.wait_until(began + 5)
     assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
-    await parking.parked_until(began + 5)  # it rang, and would not again
+    await parking.wait_until(began + 5)  # it rang, and would not again
     assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
     parking.cancel_timer()
 
@@ -94,18 +94,18 @@ async def test_an_alarm_ends_every_wait_that_asks_for_it() -> None:
 async def test_the_alarm_asked_for_last_holds(moment: float) -> None:
     parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
-        await parking.parked_until(began + 5)
-    await parking.parked_until(began + moment)
+        await parking.wait_until(began + 5)
+    await parking.wait_until(began + moment)
     assert anyio.current_time() == pytest.approx(began + moment, abs=0.001)
     with anyio.move_on_after(20) as scope:
-        await parking.parked_until(inf)
+        await parking.wait_until(inf)
     assert scope.cancelled_caught
 
 
 async def test_an_alarm_that_is_dropped_wakes_nobody() -> None:
     parking, began = Wakeup(), anyio.current_time()
     with anyio.move_on_after(1):
-        await parking.parked_until(began + 5)
+        await parking.wait_until(began + 5)
     parking.cancel_timer()
     with anyio.move_on_after(10) as scope:
         await parking.wait()
@@ -118,7 +118,7 @@ async def test_who_has_an_alarm_can_be_woken_before() -> None:
     async with anyio.create_task_group() as group:
 
         async def wait() -> None:
-            await parking.parked_until(began + 5)
+            await parking.wait_until(began + 5)
             parking.cancel_timer()
 
         group.start_soon(wait)
