@@ -34,7 +34,7 @@ TOLERANCE: Final = SAMPLE_GAP / 10
 """Seconds that a reading may be off."""
 
 MAX_LAG: Final = 1.0
-"""Seconds that a loop's clock may be late: an iteration of the loop may take so long."""
+"""Seconds that a loop's clock may be late, as an iteration of the loop may be slow."""
 
 JUMP_THRESHOLD: Final = 0.05
 """Seconds that a clock must be ahead to have jumped, since it may be read in coarse
