@@ -115,7 +115,7 @@ MUTANTS: Final = (
     Mutant(
         "sends for a caller that left",
         "_http/_delivery.py",
-        "        if not self._still_wanted():\n",
+        "        if not self._may_send():\n",
         "        if False:\n",
         "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
@@ -203,22 +203,21 @@ MUTANTS: Final = (
     Mutant(
         "takes all for sent of which no trace was seen to begin",
         "_http/_delivery.py",
-        '        return "not_sent" if self.seen or proves_unsent',
+        '        return "not_sent" if was_watched or proves_unsent',
         '        return "not_sent" if proves_unsent',
         "tests/http/test_transport.py::test_a_traced_failure_proves_by_what_left",
     ),
     Mutant(
         "does not hear that bytes leave",
         "_http/_delivery.py",
-        "        self.left, self.opened = True, None\n",
-        "        self.opened = None\n",
+        "        self.first_byte_sent, self.open_stream = True, None\n",
+        "        self.open_stream = None\n",
         "tests/http/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
     ),
     Mutant(
         "takes the request for a tunnel for the create",
         "_http/_delivery.py",
-        '            if request is None or request.method != b"CONNECT":'
-        "  # asks for a tunnel\n",
+        '            if request is None or request.method != b"CONNECT":\n',
         "            if True:\n",
         "tests/real_time/test_seen_calls.py"
         "::test_a_create_that_the_tunnel_is_refused_was_not_sent",
@@ -226,7 +225,7 @@ MUTANTS: Final = (
     Mutant(
         "lets an answer drip",
         "_http/_transport.py",
-        "            with anyio.CancelScope(deadline=trace.until):\n",
+        "            with anyio.CancelScope(deadline=tracker.deadline):\n",
         "            with anyio.CancelScope():\n",
         "tests/http/test_connections.py"
         "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
@@ -234,23 +233,23 @@ MUTANTS: Final = (
     Mutant(
         "cuts connecting off before the library does",
         "_http/_delivery.py",
-        "        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)\n",
-        "        left = 2 * max(self.until - anyio.current_time(), 0.0)\n",
+        "left = CONNECT_SHARE * max(",
+        "left = 2 * max(",
         "tests/http/test_cancelled_requests.py"
         "::test_connecting_that_takes_all_the_time_there_is_retires_nothing",
     ),
     Mutant(
         "does not retire what was cancelled while connecting",
         "_http/_http_clients.py",
-        "        self.retire(lent)\n        if trace.opened",
-        "        if trace.opened",
+        "        self.retire(pooled)\n        if tracker.open_stream",
+        "        if tracker.open_stream",
         "tests/http/test_cancelled_requests.py"
         "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
     ),
     Mutant(
         "retires at every cancellation",
         "_http/_transport.py",
-        "            if not trace.is_given_back:\n",
+        "            if not tracker.connection_released:\n",
         "            if True:\n",
         "tests/http/test_cancelled_requests.py"
         "::test_a_request_that_is_cancelled_later_retires_nothing",
@@ -258,15 +257,15 @@ MUTANTS: Final = (
     Mutant(
         "retires at every time that is over",
         "_http/_transport.py",
-        "            if isinstance(error, TimeoutError) and not trace.left:\n",
-        "            if not trace.left:\n",
+        "if isinstance(error, TimeoutError) and not tracker.first_byte_sent:\n",
+        "if not tracker.first_byte_sent:\n",
         "tests/http/test_cancelled_requests.py"
         "::test_connecting_that_takes_too_long_retires_nothing",
     ),
     Mutant(
         "retires a client of the caller's",
         "_http/_http_clients.py",
-        "        if not self.is_given:\n            old =",
+        "        if not self.is_external:\n            old =",
         "        if True:\n            old =",
         "tests/http/test_cancelled_requests.py"
         "::test_a_client_of_the_callers_is_neither_retired_nor_closed",
@@ -274,8 +273,8 @@ MUTANTS: Final = (
     Mutant(
         "closes what is retired under the requests that use it",
         "_http/_http_clients.py",
-        "        over = [lent for lent in self._retired if not lent.users]\n",
-        "        over = self._retired\n",
+        "        idle = [pooled for pooled in self._retired if not pooled.users]\n",
+        "        idle = self._retired\n",
         "tests/http/test_cancelled_requests.py"
         "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
     ),
@@ -290,16 +289,16 @@ MUTANTS: Final = (
     Mutant(
         "leaves open what a cancelled handshake opened",
         "_http/_http_clients.py",
-        "                await trace.opened.aclose()\n",
+        "                await tracker.open_stream.aclose()\n",
         "                pass\n",
         "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
         "keeps the place of a request that is cancelled",
         "_http/_transport.py",
-        "        finally:\n            place.give_back()\n",
-        "        finally:\n            if lent and lent.users < 2:\n"
-        "                place.give_back()\n",
+        "        finally:\n            slots.release()\n",
+        "        finally:\n            if pooled and pooled.users < 2:\n"
+        "                slots.release()\n",
         "tests/http/test_concurrency.py"
         "::test_hung_reads_block_no_create_and_hung_creates_no_read",
     ),
@@ -314,8 +313,8 @@ MUTANTS: Final = (
     Mutant(
         "does not say that a cancelled request was not sent",
         "_http/_transport.py",
-        '            if trace.evidence(tells=self.pool.is_traced) == "not_sent":\n',
-        "            if False:\n",
+        'if tracker.evidence(is_traced=self.pool.is_traced) == "not_sent":\n',
+        "if False:\n",
         "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
     ),
     Mutant(
@@ -329,7 +328,7 @@ MUTANTS: Final = (
     Mutant(
         "lets a client of httpx that was given close each connection",
         "_http/_http_clients.py",
-        "        self.keeps_few: bool = self.is_given and library is HTTPX\n",
+        "        self.keeps_few: bool = self.is_external and library is HTTPX\n",
         "        self.keeps_few: bool = False\n",
         "tests/http/test_concurrency.py"
         "::test_500_reads_at_once_need_no_more_connections_than_places",
@@ -348,8 +347,8 @@ MUTANTS: Final = (
         "_http/_http_clients.py",
         "        self.is_closed = True\n        self.retire()\n"
         "        await self.close_retired()\n",
-        "        self.is_closed = True\n        for lent in self._open:\n"
-        "            await lent.client.aclose()\n",
+        "        self.is_closed = True\n        for pooled in self._open:\n"
+        "            await pooled.client.aclose()\n",
         "tests/http/test_connections.py"
         "::test_a_client_that_closes_meanwhile_keeps_no_connection",
     ),
@@ -371,8 +370,8 @@ MUTANTS: Final = (
     Mutant(
         "makes the transport of its client beside the mocks",
         "_http/_connection_config.py",
-        "        return new(**options)  # it makes its transport itself, as mocks"
-        " expect\n",
+        "        return new(**options)  # makes its own transport, which mocks"
+        " replace\n",
         "        transport = httpx.AsyncHTTPTransport(**options)\n"
         "        return new(transport=transport)\n",
         "tests/real_time/test_mocks.py"
@@ -381,7 +380,7 @@ MUTANTS: Final = (
     Mutant(
         "shows the key in the frames of the HTTP library",
         "_http/_transport.py",
-        "            forget_frames(cancelled)\n",
+        "            clear_tracebacks(cancelled)\n",
         "            pass\n",
         "tests/test_secrets_canary.py"
         "::test_frames_of_a_transport_that_hold_the_key_are_not_kept",

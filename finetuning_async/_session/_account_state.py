@@ -44,7 +44,7 @@ class AccountState:
         self.limits = limits
         self.limiter: RateLimiter = limiter
         self.clock: ServerClock = ServerClock()
-        self.doubts: HeaderWarnings = HeaderWarnings()
+        self.header_warnings: HeaderWarnings = HeaderWarnings()
         self.inflight: InFlight = InFlight()
         self.one_by_one: KeyedLock = KeyedLock()
         self.concurrency: Concurrency = Concurrency()

@@ -165,11 +165,11 @@ class Submitter:
         except RetryableFailure as failure:
             first = failure
         call, hook = order.call, self._pipeline.hook
-        return await order.retry.again(
+        return await order.retry.run(
             first,
             lambda: self._attempt(order),
             deadline=order.deadline,
-            on_retry=request_events.retries(hook, call.method, call.path),
+            on_retry=request_events.retry_callback(hook, call.method, call.path),
         )
 
     async def _attempt(self, order: Submission) -> Created:
@@ -230,7 +230,7 @@ class Submitter:
         self, order: Submission, guarded: ShieldedCall[Created]
     ) -> RatePermit:
         order.attempts += 1
-        permit = await self._pipeline.turn(
+        permit = await self._pipeline.acquire_permit(
             order.call, deadline=order.deadline, number=order.attempts
         )
         try:
@@ -251,7 +251,7 @@ class Submitter:
                 order.call,
                 permit,
                 number=order.attempts,
-                trace=SendTracker(
+                tracker=SendTracker(
                     lambda: not guarded.caller_cancelled,
                     guarded.unshield,
                     guarded.reshield,
@@ -284,7 +284,7 @@ class Submitter:
         if failure.evidence == "not_sent":
             order.sent_at = None
             error = failure.as_error(order.call)
-            return error if failure.lasts else RetryableFailure(error)
+            return error if failure.is_permanent else RetryableFailure(error)
         return self._lost(order, failure.reason)
 
     def _lost(
@@ -317,7 +317,7 @@ class Submitter:
         if not is_refusal(answer, error):
             raise self._lost(order, str(error), error)
         order.sent_at = None
-        self._pipeline.check(order.call, answer)
+        self._pipeline.raise_for_status(order.call, answer)
         raise error
 
     def _refused_by_the_queue(self, order: Submission, error: QueueFullError) -> None:
@@ -337,7 +337,7 @@ class Submitter:
             strange = self._not_ours(order, track)
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
-                self._pipeline.transport.pool.tracks.add(track.id)
+                self._pipeline.transport.pool.recent_ids.add(track.id)
                 entry = self._entry(order, answer.received_at)
                 self._inflight.accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)

@@ -103,7 +103,7 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
 
 def kept(pool: ClientPool) -> list[Any]:
     """The connections that the next request may take."""
-    pools = [lent.client._transport._pool for lent in pool._open]
+    pools = [pooled.client._transport._pool for pooled in pool._open]
     assert not any(pool._requests for pool in pools)
     return [connection for pool in pools for connection in pool.connections]
 

@@ -102,7 +102,7 @@ async def test_a_far_retry_after_is_told_once(caplog: pytest.LogCaptureFixture) 
     with pytest.raises(RateLimitError):
         await client.me(timeout=None)
     assert len(service.asked) == 4
-    assert len(warnings(caplog, "3600 s are believed")) == 1
+    assert len(warnings(caplog, "waits 3600 s at most")) == 1
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_a_full_queue_and_an_unwell_service_ask_for_an_hour_at_most(
     with pytest.raises(InternalServerError) as unavailable:
         await unwell.me()
     assert unavailable.value.retry_after == HOUR
-    assert len(warnings(caplog, "3600 s are believed")) == 1  # they are one account
+    assert len(warnings(caplog, "waits 3600 s at most")) == 1  # they are one account
 
 
 async def test_a_create_behind_a_full_queue_waits_an_hour_at_most() -> None:
@@ -205,4 +205,4 @@ async def test_an_answer_that_is_no_refusal_may_say_what_it_likes(
     service = Service((404, {"Retry-After": FAR[0]}, refusal("NOT_FOUND")))
     with pytest.raises(APIStatusError):
         await client_of(service).me()
-    assert not warnings(caplog, "believed")
+    assert not warnings(caplog, "asked to wait")

@@ -242,7 +242,7 @@ async def test_a_create_is_told_of_as_it_connects_and_as_it_leaves(wire: Wire) -
     trace = SendTracker(
         lambda: True, partial(note, "connecting"), partial(note, "leaves")
     )
-    await wire.transport().send(POST, trace=trace)
+    await wire.transport().send(POST, tracker=trace)
     assert [word for word, *_ in told] == ["connecting", "connecting", "leaves"]
     assert told[-1][1] == pytest.approx(2 * STEP, abs=0.001)
     assert told[-1][2] == b""

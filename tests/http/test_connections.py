@@ -119,7 +119,7 @@ async def test_an_answer_that_drips_has_as_long_as_the_longest_step(
     wire.net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
     wire.net.pause = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="not complete within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
@@ -131,7 +131,7 @@ async def test_a_head_that_drips_has_as_long_too(wire: Wire) -> None:
     wire.net.answer = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000
     wire.net.pause = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="not complete within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
@@ -234,7 +234,7 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed(wire: Wire) -> None
 async def test_a_create_that_is_not_wanted_any_more_does_not_leave(wire: Wire) -> None:
     transport = wire.transport()
     with pytest.raises(NoResponse) as caught:
-        await transport.send(POST, trace=SendTracker(lambda: False))
+        await transport.send(POST, tracker=SendTracker(lambda: False))
     assert caught.value.evidence == "not_sent"
     assert wire.net.sent() == b""
     assert is_whole(transport)

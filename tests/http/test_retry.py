@@ -45,7 +45,7 @@ async def test_pauses_double_up_to_eight_seconds() -> None:
     made, attempt = failing(5)
     started = anyio.current_time()
     first = RetryableFailure(APIConnectionError("down"))
-    assert await policy().again(first, attempt) == "done"
+    assert await policy().run(first, attempt) == "done"
     moments = [started, *made]
     pauses = [b - a for a, b in itertools.pairwise(moments)]
     for pause, nominal in zip(pauses, (0.5, 1, 2, 4, 8), strict=True):
@@ -55,7 +55,7 @@ async def test_pauses_double_up_to_eight_seconds() -> None:
 async def test_so_many_repetitions_and_no_more() -> None:
     made, attempt = failing(100)
     with pytest.raises(APIConnectionError):
-        await policy(max_retries=3).again(
+        await policy(max_retries=3).run(
             RetryableFailure(APIConnectionError("down")), attempt
         )
     assert len(made) == 3
@@ -65,7 +65,7 @@ async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
-        await policy(max_retries=0).again(
+        await policy(max_retries=0).run(
             RetryableFailure(APIConnectionError("down")), attempt
         )
     assert made == []
@@ -76,7 +76,7 @@ async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
     made, attempt = failing(100)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
-        await policy().again(
+        await policy().run(
             RetryableFailure(APIConnectionError("down")), attempt, deadline=started + 3
         )
     assert anyio.current_time() < started + 3
@@ -87,7 +87,7 @@ async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     busy = RetryableFailure(APIConnectionError("busy", retry_after=30))
-    await policy().again(busy, attempt)
+    await policy().run(busy, attempt)
     assert made[0] >= started + 30
 
 
@@ -95,9 +95,7 @@ async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
     made, attempt = failing(1)
     slow = RateLimitError("wait", status_code=429, retry_after=61)
     with pytest.raises(RateLimitError):
-        await policy(max_retry_wait=60).again(
-            RetryableFailure(slow, paced=True), attempt
-        )
+        await policy(max_retry_wait=60).run(RetryableFailure(slow, paced=True), attempt)
     assert made == []
 
 
@@ -109,14 +107,14 @@ async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
+        await policy().run(RetryableFailure(APIConnectionError("down")), attempt)
     assert len(made) == 1
 
 
 async def test_a_cancellation_is_never_retried() -> None:
     made, attempt = failing(100)
     with anyio.move_on_after(0.1) as scope:
-        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
+        await policy().run(RetryableFailure(APIConnectionError("down")), attempt)
     assert scope.cancelled_caught
     assert made == []
 

@@ -14,7 +14,7 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 def hear(clock: ServerClock, at: float, ahead: float = 0.0) -> None:
     """An answer at a moment, from a machine whose clock is ahead."""
     date = (NOON + timedelta(seconds=at + ahead)).replace(microsecond=0)
-    clock.seen(date, sent_at=at, received_at=at + 0.1)
+    clock.observe(date, sent_at=at, received_at=at + 0.1)
 
 
 def error_of(clock: ServerClock, at: float) -> float:

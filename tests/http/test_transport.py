@@ -222,7 +222,7 @@ async def test_nothing_is_sent_for_a_caller_that_left() -> None:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
             with pytest.raises(NoResponse) as caught:
-                await transport.send(POST, trace=SendTracker(lambda: False))
+                await transport.send(POST, tracker=SendTracker(lambda: False))
         assert caught.value.evidence == "not_sent"
         assert not emulator.requests
 

@@ -262,7 +262,7 @@ def test_a_cancelled_connection_sends_nothing_later(means: Means) -> None:
 
     async def main() -> None:
         async with stage() as at:
-            slow = _SlowConnection(at.client._pool.lend().client)
+            slow = _SlowConnection(at.client._pool.acquire().client)
             at.begin()
             assert await means.run(at.create, 1)
             await anyio.sleep(10)
