@@ -168,7 +168,7 @@ class ClientPool:
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
         self._checked: set[str] = set()
-        self._merged: dict[int, tuple[Any, Any]] = {}
+        self._headers: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self.is_closed: bool = False
         self.is_traced: bool = False
         self.recent_ids: RecentIds = RecentIds(RECENT_IDS)
@@ -207,18 +207,27 @@ class ClientPool:
         self._open.append(pooled)
         return pooled
 
-    def merged_headers(self, theirs: Any, ours: Any) -> Any:
-        """The headers of the caller's client, overridden by ours.
+    def headers(self, client: Any, method: str, base_url: str, ours: Any) -> Any:
+        """The headers of a request, without the secret ones.
 
-        The last result is kept: they rarely change between calls, and a merge would
-        cost more than the comparison.
+        Ours override those of a caller's client. The result is cached: apart from the
+        length of the content, headers rarely change between calls, and making them
+        costs more than comparing them.
+
+        Args:
+            client: The client that sends the request.
+            method: The HTTP method.
+            base_url: The base URL of the API, which the ``Host`` header names.
+            ours: `Library.plain_headers` or `Library.json_headers`.
         """
-        raw = theirs.raw
-        last = self._merged.get(id(ours))
+        raw = client.headers.raw if self.is_external else ()
+        key = (method, base_url, id(ours))
+        last = self._headers.get(key)
         if last is None or last[0] != raw:
-            merged = theirs.copy()
+            merged = self.library.Headers(raw)
             merged.update(ours)
-            last = self._merged[id(ours)] = raw, merged
+            made = self.library.Request(method, base_url, headers=merged)
+            last = self._headers[key] = raw, made.headers
         return last[1]
 
     async def release(self, pooled: PooledClient) -> None:

@@ -42,6 +42,7 @@ class Library:
         plain_headers: Headers of our requests without a body, without the secret ones.
         json_headers: The same, of our requests with a body.
         Request: Its request class.
+        Headers: Its class of headers.
         build_request: Its clients' method of that name, before any patch or subclass.
         BytesBody: A body class for its requests.
         url: Parses a URL into its class; cached, since the same few URLs come again
@@ -61,6 +62,7 @@ class Library:
         python = ".".join(map(str, sys.version_info[:3]))
         self.user_agent: str = f"finetuning-async/{__version__} python/{python} {name}"
         self.Request: Any = module.Request
+        self.Headers: Any = module.Headers
         plain = {
             "Accept": "application/json",
             # Not zstd or brotli: a few bytes of those may expand to megabytes.

@@ -1,7 +1,7 @@
 """From a file's URL to the response that carries it, redirect by redirect.
 
-Each URL on the way is checked like the first. Otherwise a media host, or whoever
-controls it, could make this program fetch from inside the network that it runs in.
+Each URL on the way is checked like the first. Otherwise a media host, or an
+attacker who controls it, could make this program fetch from inside its own network.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Pipeline:
         now = anyio.current_time()
         earliest = self.limiter.earliest(call.route)
         # Fail now rather than at the deadline. But if a 429 has closed the gate beyond
-        # it, `acquire` raises that error, which tells more than a timeout.
+        # it, `acquire` raises that error, which says more than a timeout.
         if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:
             raise APITimeoutError(
                 f"{call.method} {call.path} was not sent: the rate limit allows it in"
@@ -185,7 +185,7 @@ class Pipeline:
         tracker: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send a call and settle its permit, whatever happens.
+        """Send a call, and settle its permit in any case.
 
         Args:
             call: The request.
@@ -228,15 +228,7 @@ class Pipeline:
                 permit.abandoned()
             _request_events.request_failed(self.hook, call, error, number, now)
             raise
-        try:
-            self._record(call, response, permit, number)
-        except Exception:  # a caller's own limiter may raise anything
-            if call.repeatable:
-                raise
-            # A create was paid for, and its response holds the id of the track.
-            logger.exception("recording a response failed")
-            with contained("returning a permit"):
-                permit.abandoned()
+        self._record(call, response, permit, number)
         await self._reject_foreign(call, response)
         return response
 
@@ -261,7 +253,24 @@ class Pipeline:
     def _record(
         self, call: Call, response: Response, permit: RatePermit, number: int
     ) -> None:
-        """Settle the permit, learn from the response, and report it."""
+        """Settle the permit of a call that got a response, and learn from that.
+
+        Raises:
+            Exception: What a caller's own limiter raised, unless the call is a create.
+        """
+        try:
+            self._learn(call, response, permit, number)
+        except Exception:
+            if call.repeatable:
+                raise
+            # The create is paid for, and only its response holds the id of the track.
+            logger.exception("recording a response failed")
+            with contained("returning a permit"):
+                permit.abandoned()
+
+    def _learn(
+        self, call: Call, response: Response, permit: RatePermit, number: int
+    ) -> None:
         facts = parsing.response_facts(response)
         is_refused = is_rate_refusal(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf

@@ -178,8 +178,7 @@ class Transport:
             request.headers = self._with_secrets(without_secrets, call)
             with anyio.CancelScope(deadline=tracker.deadline):
                 response = await self._response(client, request)
-                body = await _body_of(response)
-                return response.status_code, _headers_of(response), body
+                return await _read(response)
         finally:
             # The library's errors refer to the request.
             request.headers = without_secrets
@@ -190,32 +189,37 @@ class Transport:
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
         library = self.pool.library
-        headers, content = library.plain_headers, b""
-        if call.body is not None:
-            headers, content = library.json_headers, json.dumps(call.body).encode()
-        url = self.base_url + call.path
+        content = b"" if call.body is None else json.dumps(call.body).encode()
+        text = self.base_url + call.path
         if call.query:
-            url += f"?{urlencode(call.query)}"
-        make = library.Request
-        if self.pool.is_external:
-            if _adds_more_than_headers(client, library):
-                make = client.build_request
-            else:
-                headers = self.pool.merged_headers(client.headers, headers)
-        request = make(
+            text += f"?{urlencode(call.query)}"
+        url, extensions = library.url(text), {"timeout": timeout, "trace": tracker}
+        ours = library.json_headers if content else library.plain_headers
+        if self.pool.is_external and _adds_more_than_headers(client, library):
+            return client.build_request(
+                call.method,
+                url,
+                content=content or None,
+                headers=ours,
+                extensions=extensions,
+            )
+        headers = self.pool.headers(client, call.method, self.base_url, ours)
+        request = library.Request(
             call.method,
-            library.url(url),
-            content=content or None,
+            url,
             headers=headers,
-            extensions={"timeout": timeout, "trace": tracker},
+            stream=library.BytesBody(content),
+            extensions=extensions,
         )
-        if make is library.Request:
-            request.stream = library.BytesBody(content)
+        if "Content-Length" in headers:
+            request.headers["Content-Length"] = str(len(content))
+        # Hooks can use `request.content`, as with requests that the library makes.
+        request.read()
         return request
 
     def _with_secrets(self, headers: Any, call: Call) -> Any:
         """A copy of the headers of a request, with the key and the caller's own."""
-        headers = headers.copy()
+        headers = type(headers)(headers)
         if call.needs_key and self.key is not None:
             headers[KEY_HEADER] = self.key.reveal()
         if self.headers is not None:
@@ -343,15 +347,18 @@ def _text(raw: bytes) -> str:
         return raw.decode("iso-8859-1")
 
 
-async def _body_of(response: Any) -> Body:
-    """Read the body of a response, and close the response in any case."""
+async def _read(response: Any) -> _Received:
+    """Read a response whole, and close it in any case."""
     try:
+        headers = _headers_of(response)
         if response.is_stream_consumed:  # by a hook, or a caller's transport
-            return as_body(await response.aread())
-        if response.is_closed:  # a hook raised before it was read
-            return as_body(b"")
-        coding = response.headers.get("content-encoding")
-        return await read_body(response.stream, coding)
+            body = as_body(await response.aread())
+        elif response.is_closed:  # a hook raised before it was read
+            body = as_body(b"")
+        else:
+            coding = headers.get("content-encoding")
+            body = await read_body(response.stream, coding)
+        return response.status_code, headers, body
     finally:
         await response.aclose()
 

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds that shielded work may go on once its caller is cancelled: long enough for a
-response that is on its way, short enough for somebody who pressed Ctrl-C."""
+response that is on its way, short enough after a Ctrl-C."""
 
 
 class ShieldedCall(Generic[T]):
@@ -193,8 +193,9 @@ class ShieldedCall(Generic[T]):
 
     def start_task(self) -> asyncio.Task[None]:
         """Start the work in a new asyncio task; the running task is the caller."""
-        if anyio.current_effective_deadline() <= anyio.current_time():
-            # A scope is cancelled already, but tells the task only at its next await.
+        deadline = anyio.current_effective_deadline()
+        if deadline < inf and deadline <= anyio.current_time():
+            # A scope is cancelled already, but reaches the task only at its next await.
             self.cancel_after_grace()
         self._caller = running_task()
         self._cancel_count = self._caller.cancelling()
@@ -218,7 +219,7 @@ class ShieldedCall(Generic[T]):
                     # replaces the cancellation of a scope: that scope would swallow
                     # both, and the task would go on as if it were not cancelled.
                     cancelled = again
-        self._error = None  # nobody sees it, and its traceback refers to itself
+        self._error = None  # it is never raised, and its traceback refers to it
         return cancelled
 
     async def run_in_group(
@@ -245,7 +246,7 @@ class ShieldedCall(Generic[T]):
                     self.cancel_after_grace()
                     raise
         except BaseException:
-            self._error = None  # nobody sees it, and its traceback refers to itself
+            self._error = None  # it is never raised, and its traceback refers to it
             raise
         return self.result()
 
