@@ -35,7 +35,7 @@ from finetuning_async._pacing._wait_queue import SEATS
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
-from tests.runtime.test_machine_clock import BeginsNow, Skips
+from tests.runtime.test_machine_clock import StartsNow, SetForward
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -186,7 +186,7 @@ def test_a_clock_that_jumps_later_goes_on_by_itself_and_leaves_nothing(
         assert limiter.gate_opens("creates") > anyio.current_time() + 2900
 
     use(key, used)
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert sent_within_a_minute(times) == 3
     assert left(key) == 3 - used
@@ -201,7 +201,7 @@ def test_nor_does_one_whose_jump_nobody_saw_before_it_ended(key: Key) -> None:
         permit.answered(REFUSED)
         await anyio.sleep(3600)
 
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert left(key) == 3
 
@@ -216,12 +216,12 @@ def test_one_that_jumps_beside_a_real_loop_takes_what_it_has_out_along(
         assert permit is not None
         await anyio.to_thread.run_sync(use, key)
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, Skips)
+        assert isinstance(loop, SetForward)
         loop.skipped += 100
         assert limiter.status().creates.available == 3  # its own from here on
         permit.answered(REFUSED)  # of another time, and heard by nobody
 
-    with asyncio.Runner(loop_factory=Skips) as runner:
+    with asyncio.Runner(loop_factory=SetForward) as runner:
         runner.run(main())
     assert left(key) == 1
 
@@ -364,7 +364,7 @@ def test_what_ended_beside_a_clock_that_jumps_is_given_up_for_good(key: Key) -> 
 
     ends = asyncio.new_event_loop()
     ends.run_until_complete(take())
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert 50 < asyncio.run(then()) < 70
 

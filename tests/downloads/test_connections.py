@@ -12,7 +12,7 @@ from finetuning_async import APIConnectionError, AsyncClient
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
-from tests._cancellations import STEPS, StepMeans, strike
+from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import Net
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def kept(pool: ClientPool) -> list[Any]:
     return [connection for pool in pools for connection in pool.connections]
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("way", ["new", "used before", "moved"])
 def test_cancelled_at_every_step_a_download_loses_no_connection(
-    net: Net, means: StepMeans, way: str
+    net: Net, canceller: StepCanceller, way: str
 ) -> None:
-    async def main(struck: Any) -> None:
+    async def main(run_cancelled: Any) -> None:
         net.opened.clear()
         net.answer = SONG
         transport = _transport()
@@ -122,7 +122,7 @@ def test_cancelled_at_every_step_a_download_loses_no_connection(
         if way == "moved":
             net.answer = MOVED
             net.next = [SONG]
-        await struck(partial(_fetch, transport))
+        await run_cancelled(partial(_fetch, transport))
         left = kept(transport.pool)
         assert all(connection.is_idle() for connection in left)
         assert len(net.open()) == len(left)
@@ -132,6 +132,6 @@ def test_cancelled_at_every_step_a_download_loses_no_connection(
         assert not net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5

@@ -68,7 +68,7 @@ def warnings(log: pytest.LogCaptureFixture, part: str) -> list[str]:
 
 
 @pytest.mark.parametrize("far", FAR)
-async def test_of_a_far_retry_after_an_hour_is_believed(far: str) -> None:
+async def test_a_far_retry_after_counts_as_an_hour(far: str) -> None:
     service = Service((429, {"Retry-After": far}, refusal()), (200, {}, ME))
     client = client_of(service, max_retry_wait=inf)
     await client.me(timeout=None)
@@ -77,7 +77,7 @@ async def test_of_a_far_retry_after_an_hour_is_believed(far: str) -> None:
 
 
 @pytest.mark.parametrize("far", [1e12, 10**400, "1e30", "9" * 40])
-async def test_of_a_far_retry_after_in_the_body_an_hour_is_believed(far: Any) -> None:
+async def test_a_far_retry_after_in_the_body_counts_as_an_hour(far: Any) -> None:
     service = Service((429, {}, refusal(retryAfter=far)), (200, {}, ME))
     client = client_of(service, max_retry_wait=inf)
     await client.me(timeout=None)
@@ -85,7 +85,7 @@ async def test_of_a_far_retry_after_in_the_body_an_hour_is_believed(far: Any) ->
     assert HOUR <= second - first <= HOUR + 1
 
 
-async def test_longer_than_max_retry_wait_it_is_raised_and_says_an_hour() -> None:
+async def test_a_far_retry_after_above_max_retry_wait_is_raised_as_an_hour() -> None:
     service = Service((429, {"Retry-After": FAR[0]}, refusal()))
     client = client_of(service)
     for _ in range(3):
@@ -96,7 +96,9 @@ async def test_longer_than_max_retry_wait_it_is_raised_and_says_an_hour() -> Non
     assert len(service.asked) == 1
 
 
-async def test_a_far_retry_after_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_far_retry_after_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     service = Service((429, {"Retry-After": FAR[0]}, refusal()))
     client = client_of(service, max_retry_wait=inf, max_retries=3)
     with pytest.raises(RateLimitError):
@@ -108,14 +110,14 @@ async def test_a_far_retry_after_is_told_once(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize(
     "near", ["-5", "nan", "-inf", "inf", "Sat, 28 Nov 1970 12:00:00 GMT", "soon", ""]
 )
-async def test_what_is_no_time_to_come_is_none_that_was_asked_for(near: str) -> None:
+async def test_a_retry_after_that_is_no_future_time_is_ignored(near: str) -> None:
     service = Service((429, {"Retry-After": near}, refusal()), (200, {}, ME))
     await client_of(service).me()
     first, second = service.asked
     assert 5 <= second - first <= 6
 
 
-async def test_a_full_queue_and_an_unwell_service_ask_for_an_hour_at_most(
+async def test_queue_full_and_503_ask_for_an_hour_at_most(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     far = {"Retry-After": FAR[0]}
@@ -141,7 +143,7 @@ async def test_a_create_behind_a_full_queue_waits_an_hour_at_most() -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1", "0.5", "00"])
 @pytest.mark.parametrize("remaining", ["0", None])
-async def test_a_limit_of_nothing_stops_no_reads(
+async def test_a_limit_of_zero_is_ignored(
     limit: str, remaining: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = {"X-RateLimit-Limit": limit}
@@ -156,9 +158,7 @@ async def test_a_limit_of_nothing_stops_no_reads(
     assert client.rate_limit_status().reads.limit == 60
 
 
-async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds() -> (
-    None
-):
+async def test_facts_that_a_program_passes_have_the_same_bounds() -> None:
     facts = ResponseFacts(
         status=429, code="RATE_LIMITED", limit=0, remaining=-1, retry_after=1e300
     )
@@ -173,7 +173,7 @@ async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds()
 TOO_LONG = b" " * 17 * 2**20
 
 
-async def test_a_body_that_was_read_elsewhere_is_bounded_too() -> None:
+async def test_a_body_that_a_transport_read_is_bounded() -> None:
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda _: httpx.Response(200, content=TOO_LONG))
     )
@@ -182,7 +182,7 @@ async def test_a_body_that_was_read_elsewhere_is_bounded_too() -> None:
 
 
 @pytest.mark.parametrize("status", [202, 400, 500])
-async def test_a_create_whose_answer_is_too_long_is_looked_up(status: int) -> None:
+async def test_a_create_whose_response_is_too_long_is_looked_up(status: int) -> None:
     creates: list[dict[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -199,7 +199,7 @@ async def test_a_create_whose_answer_is_too_long_is_looked_up(status: int) -> No
     assert len(creates) == 1
 
 
-async def test_an_answer_that_is_no_refusal_may_say_what_it_likes(
+async def test_a_far_retry_after_on_a_404_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = Service((404, {"Retry-After": FAR[0]}, refusal("NOT_FOUND")))

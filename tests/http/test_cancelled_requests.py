@@ -17,7 +17,7 @@ import pytest
 
 from finetuning_async._http._concurrency import Concurrency, Slots
 from finetuning_async._http._delivery import NoResponse, SendTracker
-from tests._cancellations import STEPS, StepMeans, strike
+from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import STEP
 from tests._in_memory_transport import GET, KINDS, POST, Wire, is_whole, wired
 
@@ -45,13 +45,13 @@ def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return wired("our own", monkeypatch)
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("warm", [False, True], ids=["new", "used before"])
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-def test_cancelled_at_every_step_it_loses_nothing(
-    wire: Wire, means: StepMeans, call: Call, *, warm: bool
+def test_a_request_cancelled_at_any_step_loses_nothing(
+    wire: Wire, canceller: StepCanceller, call: Call, *, warm: bool
 ) -> None:
-    async def main(struck: Any) -> None:
+    async def main(run_cancelled: Any) -> None:
         wire.net.opened.clear()
         transport = wire.transport()
         if warm:
@@ -63,7 +63,7 @@ def test_cancelled_at_every_step_it_loses_nothing(
             told.append("begun")
             await transport.send(call, on_unsent=lambda: told.append("unsent"))
 
-        outcome = await struck(work)
+        outcome = await run_cancelled(work)
         if "begun" in told:  # else it was cancelled before its first step
             has_left = len(wire.net.sent()) > sent
             is_known = transport.pool.is_traced  # not of the first one, at first
@@ -76,17 +76,17 @@ def test_cancelled_at_every_step_it_loses_nothing(
         assert not wire.net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
-    our_wire: Wire, means: StepMeans, call: Call
+def test_a_request_cancelled_at_any_step_of_its_wait_takes_no_slot(
+    our_wire: Wire, canceller: StepCanceller, call: Call
 ) -> None:
-    async def main(struck: Any) -> None:
+    async def main(run_cancelled: Any) -> None:
         our_wire.net.opened.clear()
         places = Concurrency()
         places.reads = places.creates = Slots(1)
@@ -100,7 +100,7 @@ def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
         async with anyio.create_task_group() as group:
             group.start_soon(transport.send, call)
             await anyio.sleep(STEP / 2)
-            outcome = await struck(work)
+            outcome = await run_cancelled(work)
         heads = our_wire.net.sent().count(call.method.encode())
         if "begun" in told:
             assert told[1:] == ["unsent"] * (outcome.cancelled and heads == 1)
@@ -110,12 +110,12 @@ def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
         assert not our_wire.net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5
 
 
-async def test_after_a_cancelled_connect_requests_go_over_fresh_connections(
+async def test_a_cancelled_connect_retires_the_client(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -137,7 +137,7 @@ async def test_after_a_cancelled_connect_requests_go_over_fresh_connections(
     assert not net.open()
 
 
-async def test_a_connection_that_waits_is_closed_at_once_when_its_client_is_retired(
+async def test_retiring_a_client_closes_its_idle_connections(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -154,7 +154,7 @@ async def test_a_connection_that_waits_is_closed_at_once_when_its_client_is_reti
     await our_wire.close(transport)
 
 
-async def test_connecting_that_takes_too_long_retires_nothing(wire: Wire) -> None:
+async def test_a_connect_timeout_retires_nothing(wire: Wire) -> None:
     net, transport = wire.net, wire.transport(httpx.Timeout(30, connect=1))
     async with anyio.create_task_group() as group:
         group.start_soon(transport.send, GET)
@@ -169,7 +169,7 @@ async def test_connecting_that_takes_too_long_retires_nothing(wire: Wire) -> Non
     await wire.close(transport)
 
 
-async def test_connecting_that_takes_all_the_time_there_is_retires_nothing(
+async def test_connecting_for_the_whole_timeout_retires_nothing(
     our_wire: Wire,
 ) -> None:
     """The library's own time is over a little earlier, and it closes what it has."""
@@ -186,7 +186,7 @@ async def test_connecting_that_takes_all_the_time_there_is_retires_nothing(
     await our_wire.close(transport)
 
 
-async def test_a_request_that_is_cancelled_later_retires_nothing(
+async def test_a_request_cancelled_after_it_was_sent_retires_nothing(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -201,7 +201,7 @@ async def test_a_request_that_is_cancelled_later_retires_nothing(
     await our_wire.close(transport)
 
 
-async def test_an_answer_that_is_not_ours_retires_what_it_came_over(
+async def test_retire_replaces_all_connections(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -217,7 +217,7 @@ async def test_an_answer_that_is_not_ours_retires_what_it_came_over(
     assert not net.open()
 
 
-async def test_a_client_of_the_callers_is_neither_retired_nor_closed(
+async def test_a_callers_client_is_neither_retired_nor_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for kind in KINDS[1:]:
@@ -232,7 +232,9 @@ async def test_a_client_of_the_callers_is_neither_retired_nor_closed(
         assert not wire.net.open()
 
 
-async def test_a_create_is_told_of_as_it_connects_and_as_it_leaves(wire: Wire) -> None:
+async def test_a_tracker_is_called_when_connecting_and_before_the_first_byte(
+    wire: Wire,
+) -> None:
     told: list[tuple[str, float, bytes]] = []
 
     def note(word: str) -> None:
@@ -249,7 +251,7 @@ async def test_a_create_is_told_of_as_it_connects_and_as_it_leaves(wire: Wire) -
 
 
 @pytest.mark.parametrize("moment", ["tcp", "tls"])
-async def test_what_was_opened_for_a_cancelled_request_is_closed_before_it_ends(
+async def test_the_stream_of_a_request_cancelled_while_connecting_is_closed(
     wire: Wire, moment: str
 ) -> None:
     transport = wire.transport()

@@ -41,7 +41,9 @@ def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return wired("our own", monkeypatch)
 
 
-async def test_hung_reads_block_no_create_and_hung_creates_no_read(wire: Wire) -> None:
+async def test_hung_reads_do_not_block_creates_nor_hung_creates_reads(
+    wire: Wire,
+) -> None:
     for hung, other, most in ((GET, POST, wire.reads), (POST, GET, CREATES)):
         net, transport = wire.net, wire.transport(httpx.Timeout(None))
         net.pause = inf
@@ -60,7 +62,7 @@ async def test_hung_reads_block_no_create_and_hung_creates_no_read(wire: Wire) -
         net.opened.clear()
 
 
-async def test_those_who_wait_for_a_place_come_in_their_order(wire: Wire) -> None:
+async def test_slots_are_given_in_order(wire: Wire) -> None:
     net, transport = wire.net, wire.transport()
     ends: list[int] = []
 
@@ -78,7 +80,7 @@ async def test_those_who_wait_for_a_place_come_in_their_order(wire: Wire) -> Non
 
 
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
+async def test_a_timeout_while_waiting_for_a_slot_sends_nothing(
     wire: Wire, call: Call
 ) -> None:
     most = wire.reads if call is GET else CREATES
@@ -97,7 +99,7 @@ async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
     await wire.close(transport)
 
 
-async def test_500_reads_at_once_need_no_more_connections_than_places(
+async def test_500_concurrent_reads_need_no_more_connections_than_slots(
     wire: Wire,
 ) -> None:
     transport = wire.transport()
@@ -112,7 +114,7 @@ async def test_500_reads_at_once_need_no_more_connections_than_places(
     assert not wire.net.open()
 
 
-async def test_a_thousand_accounts_are_not_one_queue(our_wire: Wire) -> None:
+async def test_each_account_has_its_own_slots(our_wire: Wire) -> None:
     """Each account hangs in the places of its own; those of the next are free."""
     our_wire.net.answer = UP
     async with AsyncClient(KEY, rate_limits=None) as client:
@@ -128,7 +130,7 @@ async def test_a_thousand_accounts_are_not_one_queue(our_wire: Wire) -> None:
     assert not our_wire.net.open()
 
 
-async def test_reads_of_one_account_that_hang_are_nothing_to_another(
+async def test_hung_reads_of_one_account_do_not_block_another(
     our_wire: Wire,
 ) -> None:
     net = our_wire.net
@@ -162,7 +164,7 @@ async def _hang(
     await anyio.sleep(10 * STEP)
 
 
-async def test_a_create_goes_out_past_the_hung_reads_of_the_client(
+async def test_hung_reads_of_a_client_do_not_block_its_create(
     our_wire: Wire,
 ) -> None:
     net = our_wire.net

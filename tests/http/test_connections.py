@@ -34,7 +34,7 @@ def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return wired("our own", monkeypatch)
 
 
-async def test_what_goes_out_and_what_comes_back(wire: Wire) -> None:
+async def test_the_bytes_of_a_request_and_its_response(wire: Wire) -> None:
     wire.net.answer = (
         b"HTTP/1.1 202 Accepted\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 2\r\n\r\n{}"
     )
@@ -61,7 +61,7 @@ async def test_a_body_goes_out_as_json(wire: Wire) -> None:
     assert body == rb'{"a": "\u00fc"}'
 
 
-async def test_a_request_says_what_it_stands_on(wire: Wire) -> None:
+async def test_the_user_agent_names_package_python_and_library(wire: Wire) -> None:
     await wire.transport().send(GET)
     library = "httpx2" if wire.kind == "httpx2" else "httpx"
     line = next(
@@ -71,12 +71,12 @@ async def test_a_request_says_what_it_stands_on(wire: Wire) -> None:
     assert "finetuning-async/" in line
 
 
-async def test_a_call_without_key_shows_none(wire: Wire) -> None:
+async def test_a_call_that_needs_no_key_sends_none(wire: Wire) -> None:
     await wire.transport().send(Call(method="GET", path="/health", needs_key=False))
     assert KEY.encode() not in wire.net.sent()
 
 
-async def test_an_answer_that_was_packed_is_unpacked(wire: Wire) -> None:
+async def test_a_compressed_response_is_decompressed(wire: Wire) -> None:
     packed = gzip.compress(b'{"a": 1}')
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     wire.net.answer = head % len(packed) + packed
@@ -84,7 +84,7 @@ async def test_an_answer_that_was_packed_is_unpacked(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("tls", [15.0, inf], ids=["slow", "hangs"])
-async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
+async def test_connecting_for_the_whole_timeout_sends_nothing(
     wire: Wire, tls: float
 ) -> None:
     wire.net.handshake, wire.net.tls = 18.0, tls
@@ -99,7 +99,7 @@ async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
     assert is_whole(transport)
 
 
-async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(
+async def test_a_hanging_write_ends_with_the_whole_timeout(
     wire: Wire,
 ) -> None:
     wire.net.handshake, wire.net.writing = 9.0, inf
@@ -113,7 +113,7 @@ async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(
     assert is_whole(transport)
 
 
-async def test_an_answer_that_drips_has_as_long_as_the_longest_step(
+async def test_a_slow_body_ends_with_the_longest_step_timeout(
     wire: Wire,
 ) -> None:
     wire.net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
@@ -127,7 +127,7 @@ async def test_an_answer_that_drips_has_as_long_as_the_longest_step(
     assert is_whole(transport)
 
 
-async def test_a_head_that_drips_has_as_long_too(wire: Wire) -> None:
+async def test_slow_headers_end_with_the_longest_step_timeout(wire: Wire) -> None:
     wire.net.answer = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000
     wire.net.pause = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
@@ -138,7 +138,7 @@ async def test_a_head_that_drips_has_as_long_too(wire: Wire) -> None:
     assert not wire.net.open()
 
 
-async def test_a_silence_ends_with_its_own_step(wire: Wire) -> None:
+async def test_silence_ends_with_the_read_timeout(wire: Wire) -> None:
     wire.net.pause = 11.0
     transport = wire.transport(httpx.Timeout(10.0, write=20.0))
     began = anyio.current_time()
@@ -148,7 +148,7 @@ async def test_a_silence_ends_with_its_own_step(wire: Wire) -> None:
     assert 10 < anyio.current_time() - began < 11
 
 
-async def test_connections_are_used_again(wire: Wire) -> None:
+async def test_connections_are_reused(wire: Wire) -> None:
     transport = wire.transport()
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -161,7 +161,7 @@ async def test_connections_are_used_again(wire: Wire) -> None:
     assert not wire.net.open()
 
 
-async def test_a_connection_that_the_service_closed_is_not_used(wire: Wire) -> None:
+async def test_a_connection_that_the_service_closed_is_not_reused(wire: Wire) -> None:
     transport = wire.transport()
     await transport.send(GET)
     wire.net.hung_up = True
@@ -171,7 +171,7 @@ async def test_a_connection_that_the_service_closed_is_not_used(wire: Wire) -> N
     await wire.close(transport)
 
 
-async def test_a_connection_is_not_kept_for_as_long_as_servers_keep_it(
+async def test_idle_connections_are_closed_before_servers_close_them(
     our_wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _connection_config.KEPT < 5
@@ -195,7 +195,7 @@ async def test_a_connection_is_not_kept_for_as_long_as_servers_keep_it(
     ],
     ids=["cut short", "no HTTP", "nothing"],
 )
-async def test_an_answer_that_is_none_closes_the_connection(
+async def test_an_invalid_response_closes_the_connection(
     wire: Wire, answer: bytes, name: str
 ) -> None:
     wire.net.answer = answer
@@ -207,7 +207,7 @@ async def test_an_answer_that_is_none_closes_the_connection(
     assert is_whole(transport)
 
 
-async def test_an_answer_that_came_before_all_was_written_is_read(
+async def test_a_response_before_the_request_was_written_is_read(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def write(stream: Any, *_: Any, **__: Any) -> None:
@@ -221,7 +221,7 @@ async def test_an_answer_that_came_before_all_was_written_is_read(
     await wire.close(transport)
 
 
-async def test_a_connection_that_is_not_to_be_kept_is_closed(wire: Wire) -> None:
+async def test_connection_close_closes_the_connection(wire: Wire) -> None:
     wire.net.answer = (
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     )
@@ -231,7 +231,7 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed(wire: Wire) -> None
     assert is_whole(transport)
 
 
-async def test_a_create_that_is_not_wanted_any_more_does_not_leave(wire: Wire) -> None:
+async def test_a_tracker_can_stop_a_create_before_its_first_byte(wire: Wire) -> None:
     transport = wire.transport()
     with pytest.raises(NoResponse) as caught:
         await transport.send(POST, tracker=SendTracker(lambda: False))
@@ -241,7 +241,7 @@ async def test_a_create_that_is_not_wanted_any_more_does_not_leave(wire: Wire) -
 
 
 @pytest.mark.parametrize("step", ["connect_tcp", "start_tls"])
-async def test_connecting_that_fails_has_sent_nothing(
+async def test_a_failed_connect_sends_nothing(
     wire: Wire, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
@@ -257,7 +257,7 @@ async def test_connecting_that_fails_has_sent_nothing(
     assert is_whole(transport)
 
 
-async def test_a_client_that_closes_meanwhile_keeps_no_connection(
+async def test_closing_during_a_request_leaves_no_connection(
     our_wire: Wire,
 ) -> None:
     transport = our_wire.transport()
@@ -274,7 +274,7 @@ async def test_a_client_that_closes_meanwhile_keeps_no_connection(
     assert not our_wire.net.open()
 
 
-async def test_who_answers_must_show_a_certificate(
+async def test_certificates_and_host_names_are_checked(
     our_wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts: list[Any] = []

@@ -52,7 +52,7 @@ async def test_pauses_double_up_to_eight_seconds() -> None:
         assert 0.75 * nominal <= pause <= nominal
 
 
-async def test_so_many_repetitions_and_no_more() -> None:
+async def test_the_number_of_retries_is_bounded() -> None:
     made, attempt = failing(100)
     with pytest.raises(APIConnectionError):
         await policy(max_retries=3).run(
@@ -61,7 +61,7 @@ async def test_so_many_repetitions_and_no_more() -> None:
     assert len(made) == 3
 
 
-async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
+async def test_without_retries_the_first_error_is_raised_at_once() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
@@ -72,7 +72,7 @@ async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
     assert anyio.current_time() == pytest.approx(started, abs=0.001)
 
 
-async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
+async def test_a_pause_that_would_end_after_the_deadline_is_not_begun() -> None:
     made, attempt = failing(100)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
@@ -83,7 +83,7 @@ async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
     assert len(made) == 2
 
 
-async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
+async def test_retry_after_is_never_cut_short() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     busy = RetryableFailure(APIConnectionError("busy", retry_after=30))
@@ -91,7 +91,7 @@ async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
     assert made[0] >= started + 30
 
 
-async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
+async def test_a_retry_after_above_max_retry_wait_raises_at_once() -> None:
     made, attempt = failing(1)
     slow = RateLimitError("wait", status_code=429, retry_after=61)
     with pytest.raises(RateLimitError):
@@ -99,7 +99,7 @@ async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
     assert made == []
 
 
-async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
+async def test_another_error_ends_the_retries() -> None:
     made: list[None] = []
 
     async def attempt() -> None:
@@ -119,7 +119,7 @@ async def test_a_cancellation_is_never_retried() -> None:
     assert made == []
 
 
-async def test_a_call_that_succeeds_at_once_never_enters_tenacity(
+async def test_a_call_that_succeeds_does_not_use_tenacity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def entered(*args: object, **options: object) -> None:

@@ -24,7 +24,7 @@ def error_of(clock: ServerClock, at: float) -> float:
 
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
-def test_one_answer_by_another_clock_changes_nothing(ahead: float) -> None:
+def test_one_response_with_another_clock_changes_nothing(ahead: float) -> None:
     clock = ServerClock()
     for at in (0.0, 1.3, 2.6):
         hear(clock, at)
@@ -35,7 +35,7 @@ def test_one_answer_by_another_clock_changes_nothing(ahead: float) -> None:
     assert error_of(clock, 7.0) == pytest.approx(0.0, abs=1.2)
 
 
-def test_a_clock_that_was_set_is_believed_at_the_second_answer() -> None:
+def test_a_clock_that_was_set_is_believed_at_the_second_response() -> None:
     clock = ServerClock()
     hear(clock, 0.0)
     for at in (10.0, 20.0):
@@ -43,7 +43,7 @@ def test_a_clock_that_was_set_is_believed_at_the_second_answer() -> None:
     assert error_of(clock, 21.0) == pytest.approx(3600.0, abs=1.2)
 
 
-def test_a_first_answer_that_was_wrong_is_corrected_by_the_next_two() -> None:
+def test_a_wrong_first_response_is_corrected_by_the_next_two() -> None:
     clock = ServerClock()
     hear(clock, 0.0, 3600.0)
     for at in (10.0, 20.0):

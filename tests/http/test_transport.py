@@ -120,7 +120,7 @@ def test_the_exceptions_of_httpx2_are_those_of_httpx() -> None:
 
 @pytest.mark.parametrize("name", sorted(kind.__name__ for kind in CLASSES))
 @pytest.mark.parametrize("told", ["nothing", "connecting", "sent"])
-async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
+async def test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx(
     name: str, told: str
 ) -> None:
     async def handler(request: httpx2.Request) -> httpx2.Response:
@@ -144,7 +144,9 @@ async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-async def test_an_untraced_failure_proves_by_its_class(kind: type[Exception]) -> None:
+async def test_an_untraced_failure_is_judged_by_its_class(
+    kind: type[Exception],
+) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         raise _make(kind)
 
@@ -156,7 +158,7 @@ async def test_an_untraced_failure_proves_by_its_class(kind: type[Exception]) ->
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("left", [True, False])
-async def test_a_traced_failure_proves_by_what_left(
+async def test_a_traced_failure_is_judged_by_the_first_byte(
     kind: type[Exception], *, left: bool
 ) -> None:
     async def handler(request: httpx.Request) -> httpx.Response:
@@ -170,7 +172,7 @@ async def test_a_traced_failure_proves_by_what_left(
     assert failure.evidence == ("unknown" if left else "not_sent")
 
 
-async def test_an_http2_request_is_traced_alike() -> None:
+async def test_an_http2_request_is_traced() -> None:
     async def handler(request: httpx.Request) -> httpx.Response:
         await request.extensions["trace"]("http2.send_request_headers.started", {})
         raise httpx.ConnectError("not what it seems")
@@ -188,7 +190,7 @@ async def test_a_bug_in_a_transport_leaves_a_create_unknown(
     assert (await _failure(handler)).evidence == "unknown"
 
 
-async def test_a_bug_in_a_transport_shows_itself_on_a_read() -> None:
+async def test_a_bug_in_a_transport_is_raised_on_a_read() -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         raise ValueError("a bug")
 
@@ -207,7 +209,9 @@ async def test_a_bug_in_a_transport_shows_itself_on_a_read() -> None:
         ("late_commit", "unknown"),
     ],
 )
-async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
+async def test_the_evidence_of_the_in_process_emulator(
+    action: Any, evidence: str
+) -> None:
     async with Emulator() as emulator:
         emulator.add_fault(Fault(action, "/v1/generations"))
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
@@ -217,7 +221,7 @@ async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
     assert caught.value.evidence == evidence
 
 
-async def test_nothing_is_sent_for_a_caller_that_left() -> None:
+async def test_nothing_is_sent_for_a_cancelled_caller() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
@@ -227,7 +231,7 @@ async def test_nothing_is_sent_for_a_caller_that_left() -> None:
         assert not emulator.requests
 
 
-async def test_an_answer_that_drips_comes_to_an_end() -> None:
+async def test_a_slow_response_ends() -> None:
     class Drip(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:
             while True:
@@ -244,7 +248,7 @@ async def test_an_answer_that_drips_comes_to_an_end() -> None:
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectTimeout, httpx.PoolTimeout])
-async def test_proof_that_nothing_left_holds_when_time_is_over(error: Any) -> None:
+async def test_a_timeout_before_the_first_byte_proves_not_sent(error: Any) -> None:
     async def handler(_: httpx.Request) -> httpx.Response:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(35)
@@ -255,7 +259,7 @@ async def test_proof_that_nothing_left_holds_when_time_is_over(error: Any) -> No
     assert "too late" in failure.reason
 
 
-async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> None:
+async def test_the_key_is_on_the_request_only_while_it_is_sent() -> None:
     seen: list[httpx.Request] = []
     keys: list[str | None] = []
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-import anyio
-
 from finetuning_async._pacing import _in_flight
 from finetuning_async._pacing._in_flight import (
     LONGEST_TRACK,
@@ -14,7 +12,6 @@ from finetuning_async._pacing._in_flight import (
     QueueSlot,
     TrackInProgress,
 )
-from finetuning_async._runtime._keyed_lock import KeyedLock
 
 if TYPE_CHECKING:
     import pytest
@@ -112,54 +109,3 @@ def test_a_seed_is_shared_from_the_moment_two_are_on_their_way() -> None:
     assert not register._open_seeds
     with register.open_seed("sound_effect", None) as none:
         assert not none.is_shared
-
-
-async def test_twins_go_one_by_one_and_others_do_not() -> None:
-    locks, done = KeyedLock(), list[str]()
-
-    async def stay(name: str) -> None:
-        await locks.acquire((name[0],))
-        done.append(name)
-        await anyio.sleep(1)
-        locks.release((name[0],))
-
-    async with anyio.create_task_group() as group:
-        for name in ("a1", "b1", "a2", "a3"):
-            group.start_soon(stay, name)
-            await anyio.sleep(0.01)
-        assert done == ["a1", "b1"]
-        assert repr(locks) == "<KeyedLock held=2>"
-    assert done == ["a1", "b1", "a2", "a3"]
-    assert not locks._waiting
-
-
-async def test_a_twin_that_is_cancelled_lets_the_next_one_in() -> None:
-    locks, twin = KeyedLock(), ("a",)
-    done: list[str] = []
-
-    async def wait_for_it(scope: anyio.CancelScope) -> None:
-        with scope:
-            await locks.acquire(twin)
-            locks.release(twin)  # it came in before it heard that it was cancelled
-
-    async def follow() -> None:
-        await locks.acquire(twin)
-        done.append("next")
-        locks.release(twin)
-
-    for is_its_turn in (False, True):
-        await locks.acquire(twin)
-        scope = anyio.CancelScope()
-        async with anyio.create_task_group() as group:
-            group.start_soon(wait_for_it, scope)
-            await anyio.sleep(0.01)
-            group.start_soon(follow)
-            await anyio.sleep(0.01)
-            if is_its_turn:  # it was called, and has not come in yet
-                locks.release(twin)
-            scope.cancel()
-            await anyio.sleep(0.01)
-            if not is_its_turn:
-                locks.release(twin)
-    assert done == ["next", "next"]
-    assert not locks._waiting
