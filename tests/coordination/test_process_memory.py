@@ -35,7 +35,7 @@ from finetuning_async._pacing._wait_queue import SEATS
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
-from tests.runtime.test_machine_clock import StartsNow, SetForward
+from tests.runtime.test_machine_clock import SetForward, StartsNow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

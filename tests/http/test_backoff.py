@@ -1,4 +1,4 @@
-"""The backoff's formula, its range, and its end."""
+"""`Backoff`: formula, range and cap."""
 
 from __future__ import annotations
 

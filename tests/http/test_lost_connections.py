@@ -1,4 +1,4 @@
-"""A call that is cancelled at any step loses no connection of the library's pool."""
+"""A call that is cancelled at any step loses no connection of httpcore's pool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_call_cancelled_at_any_step_loses_no_connection(
     monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", net)
 
     async def main(run_cancelled: Any) -> None:
-        net.opened.clear()
+        net.streams.clear()
         transport = Transport(
             pool=ClientPool(None),
             base_url="https://service.example",
@@ -41,9 +41,9 @@ def test_a_call_cancelled_at_any_step_loses_no_connection(
             timeout=as_timeout(30.0),
         )
         await run_cancelled(partial(transport.send, call))
-        left = kept(transport.pool)
-        assert all(connection.is_idle() for connection in left)
-        assert len(net.open()) == len(left)
+        connections = kept(transport.pool)
+        assert all(connection.is_idle() for connection in connections)
+        assert len(net.open()) == len(connections)
         await transport.pool.aclose()
         assert not net.open()
 

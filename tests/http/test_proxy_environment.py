@@ -1,4 +1,4 @@
-"""Proxies of the environment: what curl and urllib take; and errors that name them."""
+"""Proxies of the environment: read as by curl and urllib; errors name the variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetuning_async.cli._messages import explain
 from tests._secret_canary import KEY as BIRD, assert_clean, everything_of
 
 KEY = "ft_live_" + "0" * 32
-SECRET = BIRD[8:]  # what the canary looks for
+SECRET = BIRD[8:]  # the part that the canary test looks for
 SERVICE = "https://pub.finetuning.ai/v1/me"
 NAMES = ("http", "https", "all", "no")
 
@@ -83,7 +83,7 @@ def test_no_proxy_does_not_match(entry: str, environment: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("entry", "host", "is_covered"),
+    ("entry", "host", "matches"),
     [
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
@@ -104,11 +104,11 @@ def test_no_proxy_does_not_match(entry: str, environment: pytest.MonkeyPatch) ->
     ],
 )
 def test_no_proxy_matches_addresses_networks_and_ports(
-    entry: str, host: str, *, is_covered: bool, environment: pytest.MonkeyPatch
+    entry: str, host: str, *, matches: bool, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("ALL_PROXY", "http://proxy.example:3128")
     environment.setenv("NO_PROXY", entry)
-    assert (proxy_for(f"https://{host}/v1/me") is None) == is_covered
+    assert (proxy_for(f"https://{host}/v1/me") is None) == matches
 
 
 @pytest.mark.parametrize(

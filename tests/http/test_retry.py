@@ -1,4 +1,4 @@
-"""Repeating: how often, how long, and never when it cannot fit."""
+"""Retries: how often, after which pauses, and never beyond the deadline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def policy(max_retries: int = 5, max_retry_wait: float = 300.0) -> RetryPolicy:
 
 
 def failing(times: int) -> tuple[list[float], Callable[[], Awaitable[str]]]:
-    """An attempt that fails so often; and when it was made."""
+    """An attempt that succeeds at the given call; and the times of its calls."""
     made: list[float] = []
 
     async def attempt() -> str:
@@ -46,8 +46,8 @@ async def test_pauses_double_up_to_eight_seconds() -> None:
     started = anyio.current_time()
     first = RetryableFailure(APIConnectionError("down"))
     assert await policy().run(first, attempt) == "done"
-    moments = [started, *made]
-    pauses = [b - a for a, b in itertools.pairwise(moments)]
+    times = [started, *made]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
     for pause, nominal in zip(pauses, (0.5, 1, 2, 4, 8), strict=True):
         assert 0.75 * nominal <= pause <= nominal
 

@@ -1,4 +1,4 @@
-"""What a failed request proves: one row per exception class, traced and not."""
+"""The evidence of a failed request: one row per exception class, traced and not."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ UNTRACED: dict[type[Exception], Evidence] = {
     httpx.WriteError: "unknown",
     httpx.WriteTimeout: "unknown",
 }
-"""Without a trace only what httpcore raises before it has a connection proves
-anything."""
+"""Without a trace only errors from before there is a connection prove anything."""
 
 CLASSES = sorted(UNTRACED, key=lambda kind: kind.__name__)
 
@@ -101,7 +100,7 @@ def test_every_exception_class_of_httpx_has_a_row() -> None:
         for _, kind in inspect.getmembers(httpx, inspect.isclass)
         if issubclass(kind, Exception)
     }
-    # What a hook of the caller's makes of an answer is no failure.
+    # `raise_for_status` in a caller's hook is not a failure.
     assert public == {*UNTRACED, httpx.HTTPStatusError}
 
 
@@ -119,15 +118,15 @@ def test_the_exceptions_of_httpx2_are_those_of_httpx() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(kind.__name__ for kind in CLASSES))
-@pytest.mark.parametrize("told", ["nothing", "connecting", "sent"])
+@pytest.mark.parametrize("traced", ["nothing", "connecting", "sent"])
 async def test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx(
-    name: str, told: str
+    name: str, traced: str
 ) -> None:
     async def handler(request: httpx2.Request) -> httpx2.Response:
         trace = request.extensions["trace"]
-        if told != "nothing":
+        if traced != "nothing":
             await trace("connection.connect_tcp.started", {})
-        if told == "sent":
+        if traced == "sent":
             await trace("http11.send_request_headers.started", {})
         raise _make(getattr(httpx2, name))
 
@@ -136,7 +135,7 @@ async def test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx(
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(handler)) as http:
         with pytest.raises(NoResponse) as caught:
             await _transport(http).send(POST)
-    assert caught.value.evidence == expected[told]
+    assert caught.value.evidence == expected[traced]
     assert caught.value.reason.startswith(name)
     assert caught.value.timed_out == issubclass(
         getattr(httpx2, name), httpx2.TimeoutException
@@ -157,19 +156,19 @@ async def test_an_untraced_failure_is_judged_by_its_class(
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("sent", [True, False])
 async def test_a_traced_failure_is_judged_by_the_first_byte(
-    kind: type[Exception], *, left: bool
+    kind: type[Exception], *, sent: bool
 ) -> None:
     async def handler(request: httpx.Request) -> httpx.Response:
         trace = request.extensions["trace"]
         await trace("connection.connect_tcp.started", {})
-        if left:
+        if sent:
             await trace("http11.send_request_headers.started", {})
         raise _make(kind)
 
     failure = await _failure(handler)
-    assert failure.evidence == ("unknown" if left else "not_sent")
+    assert failure.evidence == ("unknown" if sent else "not_sent")
 
 
 async def test_an_http2_request_is_traced() -> None:
@@ -267,7 +266,7 @@ async def test_the_key_is_on_the_request_only_while_it_is_sent() -> None:
         seen.append(request)
         keys.append(request.headers.get(KEY_HEADER))
         if len(seen) > 1:
-            raise httpx.ReadError("gone", request=request)
+            raise httpx.ReadError("lost", request=request)
         return httpx.Response(200)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
