@@ -100,11 +100,11 @@ class Download:
             try:
                 await self._attempt(target)
             except RetryableFailure as first:
-                await self._retry.again(
+                await self._retry.run(
                     first,
                     lambda: self._attempt(target),
                     deadline=deadline,
-                    on_retry=request_events.retries(
+                    on_retry=request_events.retry_callback(
                         self._hook, "GET", host_of(self._url)
                     ),
                 )
@@ -176,7 +176,7 @@ class Download:
         # the stream was not longer than announced: then none of it can be trusted.
         size = media.version.size
         is_too_long = size is not None and reader.received > size
-        self.offset = reader.received if media.can_go_on and not is_too_long else 0
+        self.offset = reader.received if media.is_resumable and not is_too_long else 0
         return broken
 
 

@@ -92,7 +92,7 @@ class AccountState:
             has_own_http_client: Whether the HTTP client is the caller's.
         """
         # Kept by the loop, so it ends with the loop.
-        kept = LoopHandle.of_this_loop().kept
+        kept = LoopHandle.current().storage
         accounts: dict[_AccountKey, AccountState] = kept.setdefault("accounts", {})
         account_key = (base_url, key.digest, limits is None)
         account = accounts.get(account_key)

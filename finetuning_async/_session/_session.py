@@ -92,7 +92,7 @@ class Session:
             settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
-            has_own_http_client=pool.is_given,
+            has_own_http_client=pool.is_external,
         )
         pipeline = _new_pipeline(settings, pool, account)
         calls.add_poller(account.poller)
@@ -176,7 +176,7 @@ class Session:
         if type(request) not in SELF_CHECKING_REQUESTS:
             _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
-        retry = self.pipeline.retry.limited_to(max_retries)
+        retry = self.pipeline.retry.with_max_retries(max_retries)
         return Submission(
             request=request,
             call=call,
@@ -355,7 +355,7 @@ def _new_pipeline(
         ),
         clock=account.clock,
         hook=settings.on_event,
-        doubts=account.header_warnings,
+        header_warnings=account.header_warnings,
     )
 
 

@@ -105,7 +105,7 @@ class Waits:
             deadline=anyio.current_time() + longest,
             # A read in flight at the deadline may still finish. `timeout=0` asks for
             # one look, so that read has all the time that a request may take.
-            overtime=OVERTIME if longest else self._pipeline.transport.longest_read,
+            overtime=OVERTIME if longest else self._pipeline.transport.max_read_time,
         )
         return RegisteredWait(self._poller, watcher, kind, longest)
 
@@ -119,9 +119,7 @@ class Waits:
         slot = QueueSlot(waiter.make_ready)
         # A create that was already refused with QUEUE_FULL goes before new ones.
         self._inflight.request_slot(slot, first=submission.attempts > 0)
-        if (
-            self._inflight.slot_opens_at(slot) == -inf
-        ):  # the queue is not full, so far as known
+        if self._inflight.slot_opens_at(slot) == -inf:  # the queue is not full
             self._inflight.take_slot(slot)
             return
         try:

@@ -230,7 +230,7 @@ async def test_our_own_client_follows_no_private_redirect_and_keeps_no_cookie(
 ) -> None:
     async with AsyncClient(KEY) as client:
         for place in ("http://127.0.0.1:8080/x", "https://[::1]/", "ftp://b.example/"):
-            net.answer = (
+            net.response = (
                 b"HTTP/1.1 302 Found\r\nLocation: %b\r\nSet-Cookie: a=1\r\n"
                 b"Content-Length: 0\r\n\r\n" % place.encode()
             )
