@@ -47,7 +47,7 @@ class Host:
     """
 
     def __init__(self, first: dict[str, str], *then: NewResponse) -> None:
-        self.responses = [answer(200, first, OLD[:CUT], breaks=True), *then]
+        self.responses = [new_response(200, first, OLD[:CUT], breaks=True), *then]
         self.asked: list[tuple[str | None, str | None]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -65,23 +65,23 @@ class Host:
             assert names_in(folder) in ([], ["a.mp3"])
 
 
-def answer(
+def new_response(
     status: int, headers: dict[str, str], content: bytes = b"", *, breaks: bool = False
 ) -> NewResponse:
-    """Creates a response for each call, because a body can be read only once."""
+    """A function that creates the response anew: a body can be read only once."""
     return lambda: httpx.Response(
         status, headers=headers, stream=Body(content, breaks=breaks)
     )
 
 
 def whole(content: bytes, **headers: str) -> NewResponse:
-    return answer(200, headers, content)
+    return new_response(200, headers, content)
 
 
 def rest(content: bytes, *, total: str = str(SIZE), **headers: str) -> NewResponse:
     headers_sent = {"content-range": f"bytes {CUT}-{SIZE - 1}/{total}"}
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return answer(206, headers_sent | given, content[CUT:])
+    return new_response(206, headers_sent | given, content[CUT:])
 
 
 LENGTH = {"content-length": str(SIZE)}
@@ -122,9 +122,9 @@ TAGGED = LENGTH | {"etag": '"1"'}
             TAGGED,
             rest(NEW, etag='"1"', content_type="multipart/byteranges; boundary=a"),
         ),
-        (TAGGED, answer(206, {"etag": '"1"'}, NEW[CUT:])),
-        (TAGGED, answer(416, {"content-range": f"bytes */{SIZE}"})),
-        (TAGGED, answer(416, {})),
+        (TAGGED, new_response(206, {"etag": '"1"'}, NEW[CUT:])),
+        (TAGGED, new_response(416, {"content-range": f"bytes */{SIZE}"})),
+        (TAGGED, new_response(416, {})),
         (LENGTH | DATED, rest(NEW, last_modified=TUESDAY, date=WEDNESDAY)),
         (LENGTH | DATED, rest(NEW, date=WEDNESDAY)),
         (LENGTH | DATED, rest(NEW, etag='"1"', last_modified=MONDAY, date=WEDNESDAY)),
@@ -168,14 +168,14 @@ async def test_a_416_at_the_end_of_the_same_version_completes_the_file(
     tmp_path: Path,
 ) -> None:
     headers_sent = {"content-range": f"bytes */{CUT}", "content-type": "text/html"}
-    end = answer(416, headers_sent, b"<h1>Range Not Satisfiable</h1>")
+    end = new_response(416, headers_sent, b"<h1>Range Not Satisfiable</h1>")
     assert await Host({"etag": '"1"'}, end).download(tmp_path) == OLD[:CUT]
 
 
 @pytest.mark.parametrize("size", [CUT, SIZE])
 async def test_a_416_of_another_version_starts_again(size: int, tmp_path: Path) -> None:
     headers_sent = {"content-range": f"bytes */{size}", "etag": '"2"'}
-    host = Host({"etag": '"1"'}, answer(416, headers_sent), whole(NEW))
+    host = Host({"etag": '"1"'}, new_response(416, headers_sent), whole(NEW))
     assert await host.download(tmp_path) == NEW
 
 
@@ -191,7 +191,10 @@ async def test_a_compressed_stream_is_not_resumed(tmp_path: Path) -> None:
     code = gzip.compress(OLD)
     headers_sent = {"content-encoding": "gzip", "etag": '"1"'}
     host = Host({})
-    host.responses = [answer(200, headers_sent, code[:-20], breaks=True), whole(NEW)]
+    host.responses = [
+        new_response(200, headers_sent, code[:-20], breaks=True),
+        whole(NEW),
+    ]
     assert await host.download(tmp_path) == NEW
     assert host.asked == [(None, None)] * 2
 
@@ -200,7 +203,7 @@ async def test_a_truncated_compressed_file_is_read_again(tmp_path: Path) -> None
     code = gzip.compress(OLD)
     headers_sent = {"content-encoding": "gzip", "content-length": str(len(code))}
     host = Host({})
-    host.responses = [answer(200, headers_sent, code[:-20])]
+    host.responses = [new_response(200, headers_sent, code[:-20])]
     assert await host.download(tmp_path) == OLD
     assert len(host.asked) == 2
 
@@ -237,7 +240,7 @@ async def test_the_error_of_a_page_names_the_host_that_redirected_to_it(
 ) -> None:
     host = Host({})
     host.responses = [
-        answer(302, {"location": "https://portal.example/login"}),
+        new_response(302, {"location": "https://portal.example/login"}),
         whole(b"<html>Log in", **{"content-type": "text/html"}),
     ]
     expected = r"portal\.example sent text/html .* redirect from media\.example"
@@ -259,7 +262,7 @@ async def test_a_host_that_always_changes_its_file_is_given_up(tmp_path: Path) -
     host = Host({"etag": '"0"'})
     for number in range(1, 9):
         now = {"etag": f'"{number}"'}
-        breaking = answer(200, now, OLD[:CUT], breaks=True)
+        breaking = new_response(200, now, OLD[:CUT], breaks=True)
         host.responses += [rest(NEW, **now), breaking]
     with pytest.raises(APIConnectionError, match="reset"):
         await host.download(tmp_path, max_retries=3)

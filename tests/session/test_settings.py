@@ -41,14 +41,14 @@ MEDIA = "https://media.finetuning.ai/a.mp3"
 def _listening(
     seen: list[httpx.Request], **options: Any
 ) -> tuple[httpx.AsyncClient, AsyncClient]:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         # A copy: the client removes its headers from the request afterwards.
         seen.append(httpx.Request("GET", request.url, headers=request.headers))
         if request.url.host == "media.finetuning.ai":
             return httpx.Response(200, content=b"mp3")
         return httpx.Response(200, json={"status": "ok"})
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     return http, AsyncClient(KEY, http_client=http, **options)
 
 
