@@ -37,7 +37,7 @@ from finetuning_async._http._server_clock import ServerClock
 from finetuning_async._http._transport import Transport
 from finetuning_async._logging import contained
 from finetuning_async._pacing import RateLimiter
-from finetuning_async._rate_codes import is_rate_refusal
+from finetuning_async._rate_codes import is_rate_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -272,7 +272,7 @@ class Pipeline:
         self, call: Call, response: Response, permit: RatePermit, number: int
     ) -> None:
         facts = parsing.response_facts(response)
-        is_refused = is_rate_refusal(facts.status, facts.code)
+        is_refused = is_rate_limited(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
         _capture(call, response)
@@ -310,7 +310,7 @@ class Pipeline:
         error = parsing.status_error(
             response, idempotent=call.repeatable, generation_id=call.track_id
         )
-        if is_rate_refusal(error.status_code, error.code):
+        if is_rate_limited(error.status_code, error.code):
             raise RetryableFailure(error, paced=True)
         if call.repeatable and isinstance(error, InternalServerError):
             raise RetryableFailure(error)
