@@ -2,7 +2,7 @@
 
 A request is granted its permit as soon as it is first in its queue and the budget
 allows it, in the exchange of whichever process comes next; its owner claims the permit
-with its own next exchange. So a sleeping process holds up nobody else, and a process
+with its own next exchange. So a sleeping process delays no other, and a process
 that died loses its queue entries shortly after it was expected back. A permit that a
 dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds
 later, and its token comes back a period after that.
