@@ -89,7 +89,7 @@ else:
                 "SeedMark",
                 "TrackInProgress",
             ),
-            "._limiter": ("Reservations", "Limiter", "LocalRateLimiter"),
+            "._limiter": ("Limiter", "LocalRateLimiter"),
             "._limits": (
                 "BudgetStatus",
                 "DEFAULT_LIMITS",

@@ -49,7 +49,7 @@ def _checked_per(value: object) -> float:
     seconds = number(value)
     if seconds is not None and seconds > 0:
         return float(seconds)
-    raise InvalidRequestError("per", value, "a finite number of seconds above 0")
+    raise InvalidRequestError("per", value, "a number of seconds, above 0 and finite")
 
 
 @attrs.frozen
