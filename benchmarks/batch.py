@@ -19,7 +19,7 @@ import httpx
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, read_rows
 from finetuning_async.emulator import Emulator
-from finetuning_async.journal._records import Keys, Row
+from finetuning_async.journal._records import ItemFactory, Row
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import (
     Accepted,
@@ -114,11 +114,12 @@ async def _run(emulator: Emulator, folder: Path, items: int) -> float:
 
 def journal_work(items: int) -> float:
     """Seconds of journal work for each item: four commits, synced to the disk."""
-    keys = Keys()
+    factory = ItemFactory()
     with tempfile.TemporaryDirectory() as folder:
         store = SQLiteStore(Path(folder) / "journal.db")
         store.add(
-            keys.item(Row(request=GenerationRequest(f"song {n}"))) for n in range(items)
+            factory.item(Row(request=GenerationRequest(f"song {n}")))
+            for n in range(items)
         )
         claimed = store.claim(0, items)
         began = time.perf_counter()
@@ -150,9 +151,9 @@ def import_rows(rows: int = ROWS) -> tuple[float, float]:
                     "custom_id": f"{n}",
                 }
                 file.write(json.dumps(row) + "\n")
-        store, keys = SQLiteStore(Path(folder) / "journal.db"), Keys()
+        store, factory = SQLiteStore(Path(folder) / "journal.db"), ItemFactory()
         began = time.perf_counter()
-        added = store.add(keys.item(row) for row in read_rows(path))
+        added = store.add(factory.item(row) for row in read_rows(path))
         seconds = time.perf_counter() - began
         store.close()
     assert added.new == rows

@@ -13,8 +13,9 @@ first served, and one of them polls for all. When the database is gone or hangs,
 goes on with its share. It runs on asyncio and trio; it needs psycopg (``pip install
 'finetuning-async[postgres]'``).
 
-    _limiter    PostgresRateLimiter
-    _store      the states of an account in rows, one program at a time
+    _limiter         PostgresRateLimiter
+    _store           the states of an account in rows, one program at a time
+    _journal_store   PostgresStore: the journal of batches (see `journal`)
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from finetuning_async.batch._binding import ACCOUNT
 from finetuning_async.batch._folder import Folder
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step
 from finetuning_async.journal._store import MemoryStore
@@ -90,7 +90,7 @@ async def test_a_404_in_the_middle_ends_no_item(tmp_path: Path, times: int) -> N
 async def test_a_worker_ends_no_item_for_a_404_either() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         store = MemoryStore()
-        store.add([Keys().item(Row(request=songs(1)[0]))])
+        store.add([ItemFactory().item(Row(request=songs(1)[0]))])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Worker(client, store).process_item, 1)
             await anyio.sleep(12)
@@ -125,7 +125,7 @@ async def test_another_accounts_key_is_refused_and_changes_nothing(
         assert other.id in str(caught.value)
         assert list(journal(tmp_path).rows()) == before
         async with Batch(stranger, tmp_path) as batch:
-            with pytest.raises(BatchError, match="was made by the account"):
+            with pytest.raises(BatchError, match="was made by account"):
                 [item async for item in batch.run()]
         assert list(journal(tmp_path).rows()) == before
         assert service.count(method="POST") == 3
@@ -182,13 +182,13 @@ async def test_a_journal_without_an_account_is_bound_if_its_tracks_are_seen(
 async def test_a_worker_with_another_accounts_key_changes_nothing() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         service.add_account(OTHER)
-        store, keys = MemoryStore(), Keys()
-        store.add([keys.item(Row(request=request)) for request in songs(2)])
+        store, factory = MemoryStore(), ItemFactory()
+        store.add([factory.item(Row(request=request)) for request in songs(2)])
         await Worker(client, store).process_item(1)
         item = store.get(2)
         for event in (Sending(5, 1.0), Accepted("a track of the first account")):
             item = store.record(item, step(item.entry, event)[0])
-        with pytest.raises(BatchError, match="was made by the account"):
+        with pytest.raises(BatchError, match="was made by account"):
             await Worker(
                 client.with_options(api_key=OTHER), store, options=Options()
             ).process_item(2)

@@ -209,7 +209,7 @@ def test_a_second_runner_stops_at_once_with_a_clear_word(
     finally:
         first.close()
     assert ran.exit_code == 1
-    assert "another runner works in album" in ran.stderr
+    assert "another runner is working in album" in ran.stderr
 
 
 def test_a_network_file_system_is_told(
@@ -272,8 +272,8 @@ def test_the_key_of_another_account_is_refused(
     world.account = "another account"
     ran = finetuning("run", songs, "--out", "album", *more)
     assert ran.exit_code == 1
-    assert "was made by the account the account of all runs" in ran.stderr
-    assert "this key is of the account another account" in ran.stderr
+    assert "was made by account the account of all runs" in ran.stderr
+    assert "this API key belongs to account another account" in ran.stderr
 
 
 def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(

@@ -12,7 +12,7 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, BatchError, Row, read_summary
-from finetuning_async.batch._folder import HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
@@ -66,7 +66,7 @@ async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
     """A finished batch in a new folder, its journal left behind."""
     old, new = folder / "old", folder / "new"
     await run(client, old, songs(20))
-    shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
     shutil.rmtree(old)
     return new
 
@@ -77,7 +77,13 @@ async def test_without_the_journal_nothing_is_paid_again(tmp_path: Path) -> None
         before = names(new)
         with pytest.raises(BatchError) as caught:
             await run(client, new, songs(20))
-        for word in ("20 of these rows", HOME, "--adopt", "--anew", "nothing was sent"):
+        for word in (
+            "20 of these rows",
+            JOURNAL_FOLDER,
+            "--adopt",
+            "--anew",
+            "nothing was sent",
+        ):
             assert word in str(caught.value)
         assert names(new) == before  # so the journal can still be brought there
         assert spent(service) == 20
@@ -190,7 +196,7 @@ async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> 
         service.add_fault(Fault("fail", "/v1/generations", method="POST"))
         old, new = tmp_path / "old", tmp_path / "new"
         await run(client, old, songs(2))
-        shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+        shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
         before = lines(new / "errors.jsonl")
         assert {line["state"] for line in before} == {"failed", "held"}
         with pytest.raises(BatchError, match="2 of these rows"):
@@ -207,10 +213,10 @@ async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         async with Batch(client, album) as batch:
             await batch.add(songs(4))
-        shutil.copytree(album / HOME, backup)
+        shutil.copytree(album / JOURNAL_FOLDER, backup)
         await run(client, album, songs(4))
-        shutil.rmtree(album / HOME)
-        shutil.copytree(backup, album / HOME)
+        shutil.rmtree(album / JOURNAL_FOLDER)
+        shutil.copytree(backup, album / JOURNAL_FOLDER)
         with pytest.raises(BatchError, match="4 of these rows"):
             await run(client, album, songs(4))
         assert await run(client, album, songs(4), existing="adopt") == []
@@ -228,7 +234,12 @@ async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> 
         (again,) = await run(client, tmp_path, rows("rain"), tags=tags)
         assert again.path == item.path
         assert item.path.read_bytes() == whole
-        assert names(tmp_path) == [HOME, "errors.jsonl", "rain.mp3", "results.jsonl"]
+        assert names(tmp_path) == [
+            JOURNAL_FOLDER,
+            "errors.jsonl",
+            "rain.mp3",
+            "results.jsonl",
+        ]
         assert spent(service) == 1
 
 

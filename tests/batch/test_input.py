@@ -95,7 +95,7 @@ def test_custom_ids_are_unique_and_harmless() -> None:
         '{"tags": "z", "custom_id": "a\\nb"}\n'
     )
     found = problems(text)
-    assert "was used in line 1" in found[0]
+    assert "is already used in line 1" in found[0]
     assert len(found) == 4
 
 
@@ -104,9 +104,9 @@ def test_equal_rows_are_legal() -> None:
 
 
 def test_a_csv_that_is_none_is_told() -> None:
-    assert "more than 1 cells" in problems("tags\nx,y\n", format="csv")[0]
-    assert "twice" in problems("tags,tags\nx,y\n", format="csv")[0]
-    assert "no CSV" in problems('tags\n"x\n', format="csv")[0]
+    assert "a row has 2 cells, the header 1" in problems("tags\nx,y\n", format="csv")[0]
+    assert "same name" in problems("tags,tags\nx,y\n", format="csv")[0]
+    assert "invalid CSV" in problems('tags\n"x\n', format="csv")[0]
     assert "bpm='fast'" in problems("tags,bpm\nx,fast\n")[0]
 
 
@@ -122,10 +122,10 @@ def test_a_webhooks_secret_is_in_no_problem() -> None:
 def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(BatchInputError) as caught:
         list(read_rows(tmp_path / "nothing.jsonl"))
-    told = f"{tmp_path / 'nothing.jsonl'}: No such file or directory"
-    assert caught.value.problems == (told,)
+    message = f"{tmp_path / 'nothing.jsonl'} cannot be read: No such file or directory"
+    assert caught.value.problems == (message,)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00tags")
-    with pytest.raises(BatchInputError, match=r"binary\.csv: no UTF-8: .* byte 0"):
+    with pytest.raises(BatchInputError, match=r"binary\.csv is not UTF-8: .* byte 0"):
         list(read_rows(tmp_path / "binary.csv"))
 
 

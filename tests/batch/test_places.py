@@ -20,7 +20,7 @@ from finetuning_async.batch import (
     read_summary,
     retry_failed,
 )
-from finetuning_async.batch._folder import FORMER, HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER, OLD_JOURNAL_FOLDER
 from finetuning_async.emulator import Emulator
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from tests._emulated_client import emulated
@@ -59,8 +59,8 @@ def move_what_is_seen(old: Path, new: Path) -> None:
 
 def as_an_older_version(folder: Path) -> None:
     """Turn a folder's journal into one of version 0.1.0."""
-    (folder / HOME).rename(folder / FORMER)
-    db = sqlite3.connect(folder / FORMER / "journal.db")
+    (folder / JOURNAL_FOLDER).rename(folder / OLD_JOURNAL_FOLDER)
+    db = sqlite3.connect(folder / OLD_JOURNAL_FOLDER / "journal.db")
     db.execute("PRAGMA user_version = 1")
     db.execute("DELETE FROM note")
     db.commit()
@@ -88,7 +88,7 @@ async def test_what_a_kill_leaves_moves_along(tmp_path: Path) -> None:
             await anyio.sleep(5)
             # As the disk is when the program is killed here: what is not in the file
             # yet is beside it.
-            assert (old / HOME / "journal.db-wal").stat().st_size
+            assert (old / JOURNAL_FOLDER / "journal.db-wal").stat().st_size
             shutil.copytree(old, tmp_path / "killed")
         shutil.rmtree(old)
         move_what_is_seen(tmp_path / "killed", new)
@@ -103,28 +103,28 @@ async def test_the_journal_of_an_older_version_is_moved_and_used(
         await accept(client, tmp_path)
         as_an_older_version(tmp_path)
         assert read_summary(tmp_path).states["accepted"] == 3
-        assert (tmp_path / FORMER).exists()  # a look changes nothing
+        assert (tmp_path / OLD_JOURNAL_FOLDER).exists()  # a look changes nothing
         ends = await run(client, tmp_path)
         assert {item.state for item in ends} == {"downloaded"}
         assert len(service.ledger) == 3
-        assert not (tmp_path / FORMER).exists()
-        assert (tmp_path / HOME).is_dir()
+        assert not (tmp_path / OLD_JOURNAL_FOLDER).exists()
+        assert (tmp_path / JOURNAL_FOLDER).is_dir()
 
 
 async def test_an_older_version_at_work_is_not_disturbed(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         await accept(client, tmp_path)
         as_an_older_version(tmp_path)
-        with FileLock(tmp_path / FORMER / "lock"):
+        with FileLock(tmp_path / OLD_JOURNAL_FOLDER / "lock"):
             with pytest.raises(BatchLockedError):
                 await run(client, tmp_path)
-        assert (tmp_path / FORMER / "journal.db").exists()
+        assert (tmp_path / OLD_JOURNAL_FOLDER / "journal.db").exists()
 
 
 async def test_two_journals_are_refused(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         await accept(client, tmp_path)
-        shutil.copytree(tmp_path / HOME, tmp_path / FORMER)
+        shutil.copytree(tmp_path / JOURNAL_FOLDER, tmp_path / OLD_JOURNAL_FOLDER)
         with pytest.raises(BatchError, match="two journals"):
             await run(client, tmp_path)
 
@@ -134,7 +134,7 @@ async def test_an_item_that_an_older_version_gave_up_at_a_404_is_waited_for(
 ) -> None:
     async with emulated(emulator()) as (service, client):
         await accept(client, tmp_path)
-        store = SQLiteStore(tmp_path / HOME / "journal.db")
+        store = SQLiteStore(tmp_path / JOURNAL_FOLDER / "journal.db")
         for item in list(store.rows("accepted")):
             gone = attrs.evolve(item.entry, state="failed", code="NOT_FOUND", fails=1)
             store.record(item, gone)
@@ -149,7 +149,7 @@ async def test_an_item_that_an_older_version_gave_up_at_a_404_is_waited_for(
 async def test_the_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         await accept(client, tmp_path)
-        db = sqlite3.connect(tmp_path / HOME / "journal.db")
+        db = sqlite3.connect(tmp_path / JOURNAL_FOLDER / "journal.db")
         db.execute("PRAGMA user_version = 99")
         db.close()
         with pytest.raises(JournalError, match="newer version"):
@@ -205,11 +205,15 @@ async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 async def test_a_damaged_journal_is_told_and_left_as_it_is(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         await run(client, tmp_path)
-        (tmp_path / HOME / "journal.db").write_bytes(b"no database " * 1000)
+        (tmp_path / JOURNAL_FOLDER / "journal.db").write_bytes(b"no database " * 1000)
         with pytest.raises(JournalError, match=r"is damaged.*--adopt"):
             await run(client, tmp_path)
-        assert (tmp_path / HOME / "journal.db").read_bytes().startswith(b"no database")
-        (tmp_path / HOME).rename(tmp_path / "damaged")
+        assert (
+            (tmp_path / JOURNAL_FOLDER / "journal.db")
+            .read_bytes()
+            .startswith(b"no database")
+        )
+        (tmp_path / JOURNAL_FOLDER).rename(tmp_path / "damaged")
         async with Batch(client, tmp_path, existing="adopt") as batch:
             await batch.add(GenerationRequest(f"song {n}") for n in range(3))
             assert [item async for item in batch.run()] == []

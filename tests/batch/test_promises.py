@@ -12,7 +12,7 @@ import httpx
 from benchmarks.batch import pace
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, Row
-from finetuning_async.batch._folder import HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
 
@@ -47,7 +47,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
         emulator.add_fault(
             Fault("status", "/v1/generations", method="POST", status=429, retry_after=9)
         )
-        spy = Spy(emulator.transport(), tmp_path / HOME / "journal.db")
+        spy = Spy(emulator.transport(), tmp_path / JOURNAL_FOLDER / "journal.db")
         async with (
             httpx.AsyncClient(transport=spy) as http,
             AsyncClient(
@@ -96,7 +96,7 @@ async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
             assert all("s3cret" not in repr(item) for item in ends)
     for path in (tmp_path / "results.jsonl", tmp_path / "errors.jsonl"):
         assert "s3cret" not in path.read_text()
-    mode = stat.S_IMODE((tmp_path / HOME).stat().st_mode)
+    mode = stat.S_IMODE((tmp_path / JOURNAL_FOLDER).stat().st_mode)
     assert mode == 0o700  # the journal must know it, to send it
 
 

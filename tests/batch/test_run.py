@@ -359,7 +359,7 @@ async def test_leaving_at_once_loses_nothing(tmp_path: Path) -> None:
 async def test_a_second_runner_is_refused_at_once(tmp_path: Path) -> None:
     async with begun(tmp_path) as (_, client, _):
         before = anyio.current_time()
-        with pytest.raises(BatchLockedError, match="another runner"):
+        with pytest.raises(BatchLockedError, match="another runner is working"):
             async with Batch(client, tmp_path):
                 pass
         assert anyio.current_time() - before < 1
@@ -385,7 +385,7 @@ async def test_a_custom_id_stands_for_one_content(tmp_path: Path) -> None:
     async with begun(tmp_path) as (_, _, batch):
         first, second = songs(2)
         await batch.add([Row(request=first, custom_id="a")])
-        with pytest.raises(JournalError, match="another content"):
+        with pytest.raises(JournalError, match="different content"):
             await batch.add([Row(request=second, custom_id="a")])
 
 

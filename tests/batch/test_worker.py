@@ -13,7 +13,7 @@ from finetuning_async import AuthenticationError, GenerationRequest
 from finetuning_async.batch import BatchItem, Options, Row
 from finetuning_async.batch._worker import Worker, into
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.journal._store import JournalStore, MemoryStore
 from tests._emulated_client import emulated
@@ -28,8 +28,8 @@ CREATES = "/v1/generations"
 
 
 def filled(store: JournalStore, *requests: GenerationRequest) -> JournalStore:
-    keys = Keys()
-    store.add(keys.item(Row(request=request)) for request in requests)
+    factory = ItemFactory()
+    store.add(factory.item(Row(request=request)) for request in requests)
     return store
 
 

@@ -14,7 +14,7 @@ from finetuning_async import GenerationRequest
 from finetuning_async.batch import Row
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
 from tests._emulated_client import emulated
@@ -103,9 +103,9 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
 
 
 def fill(store: JournalStore) -> None:
-    keys = Keys()
+    factory = ItemFactory()
     requests = (GenerationRequest(f"song {n}") for n in range(ITEMS))
-    store.add(keys.item(Row(request=request)) for request in requests)
+    store.add(factory.item(Row(request=request)) for request in requests)
 
 
 async def work(client: AsyncClient, store: Any) -> None:

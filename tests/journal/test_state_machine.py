@@ -3,7 +3,7 @@
 The runner here does one thing at a time, and may die between any two: after an intent
 and before the POST, while the POST is on the wire (the service may commit it minutes
 later), after the answer and before its commit. What it decides, it decides with the
-real `step`, `match`, `verdict` and `Balance`.
+real `step`, `match`, `verdict` and `CreditBaseline`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._matching import (
     SETTLE,
     AbsenceEvidence,
@@ -32,7 +32,7 @@ from finetuning_async.batch._matching import (
     verdict,
 )
 from finetuning_async.batch._reconciler import doubt_of
-from finetuning_async.journal._records import Item, Keys, Row
+from finetuning_async.journal._records import Item, ItemFactory, Row
 from finetuning_async.journal._state_machine import (
     Absent,
     Accepted,
@@ -101,9 +101,9 @@ class Crashes(RuleBasedStateMachine):
     @initialize(count=st.integers(1, 6), shared=st.booleans())
     def begin(self, count: int, shared: bool) -> None:
         self.store = self.open()
-        keys = Keys()
+        factory = ItemFactory()
         self.store.add(
-            keys.item(
+            factory.item(
                 Row(request=GenerationRequest(f"{n % 3}", seed=7 if shared else None))
             )
             for n in range(count)
@@ -115,8 +115,8 @@ class Crashes(RuleBasedStateMachine):
         self.tracks: list[Track] = []
         self.on_way: list[tuple[int, Post]] = []
         self.posts: dict[int, Post] = {}
-        self.balance = Balance()
-        self.rebase()
+        self.baseline = CreditBaseline()
+        self.advance_baseline()
 
     # The service.
 
@@ -145,13 +145,13 @@ class Crashes(RuleBasedStateMachine):
         entry, _ = step(item.entry, event)
         return self.store.record(item, entry)
 
-    def rebase(self) -> None:
+    def advance_baseline(self) -> None:
         if not self.items("intent", "unknown"):
-            self.balance = self.balance.read(self.reading())
+            self.baseline = self.baseline.advance(self.reading())
 
-    def reading(self) -> Reading:
+    def reading(self) -> CreditReading:
         summary = self.store.summary()
-        return Reading(
+        return CreditReading(
             credits=self.credits, accepts=summary.accepts, fails=summary.fails
         )
 
@@ -215,7 +215,7 @@ class Crashes(RuleBasedStateMachine):
         for item in self.store.pending():
             self.record(item, Restarted(self.now))
         self.look()
-        self.rebase()
+        self.advance_baseline()
 
     @rule(seconds=st.sampled_from([1.0, 60.0, SETTLE]))
     def pass_time(self, seconds: float) -> None:
@@ -255,7 +255,7 @@ class Crashes(RuleBasedStateMachine):
                     row.id in ours and (row.created_at or 0) > lost_at for row in seen
                 ),
                 seeds_are_echoed=True,
-                credits_clear=self.balance.is_clear(
+                no_charge=self.baseline.rules_out_charge(
                     self.reading(), self.store.summary().in_doubt
                 )
                 if not self.items("intent")

@@ -15,7 +15,7 @@ import pytest
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
-from finetuning_async.journal._records import Item, Keys, NewItem, Request
+from finetuning_async.journal._records import Item, ItemFactory, NewItem, Request
 from finetuning_async.journal._sqlite_store import VERSION, SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.postgres._journal_store import PostgresStore
@@ -36,9 +36,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[JournalStore]:
 
 
 def items(count: int, custom: bool = False) -> list[NewItem]:
-    keys = Keys()
+    factory = ItemFactory()
     return [
-        keys.item(
+        factory.item(
             Row(
                 request=GenerationRequest(f"song {n}", bpm=90),
                 custom_id=f"id{n}" if custom else None,
@@ -77,8 +77,8 @@ def test_every_parameter_survives(store: JournalStore) -> None:
         InstrumentalRequest("x", duration=30, enhance=False, seed=2**31 - 1),
         InstrumentalRequest("x"),
     ]
-    keys = Keys()
-    store.add(keys.item(Row(request=request)) for request in requests)
+    factory = ItemFactory()
+    store.add(factory.item(Row(request=request)) for request in requests)
     assert [item.request for item in store.rows()] == requests
 
 
@@ -94,7 +94,7 @@ def test_known_keys_stay_as_they_are(store: JournalStore) -> None:
 def test_a_custom_id_with_another_content_takes_nothing_in(store: JournalStore) -> None:
     store.add(items(2, custom=True))
     changed = [attrs.evolve(items(9, custom=True)[1], body='{"tags": "other"}')]
-    with pytest.raises(JournalError, match=r"line 2: id1 .* another content"):
+    with pytest.raises(JournalError, match=r"line 2: id1 .* different content"):
         store.add([*items(9, custom=True)[5:], *changed])
     assert store.summary().total == 2
 
@@ -136,7 +136,7 @@ def test_a_record_from_an_older_state_is_refused(store: JournalStore) -> None:
     store.add(items(1))
     old = store.claim(0, 1)[0]
     store.record(old, Entry(state="intent"))
-    with pytest.raises(StaleItemError, match="not planned any more"):
+    with pytest.raises(StaleItemError, match="no longer planned"):
         store.record(old, Entry(state="intent"))
     assert store.get(1).entry == Entry(state="intent")
 
@@ -323,9 +323,9 @@ def test_journals_and_batches_are_told_apart(postgres_cluster: str) -> None:
     first = PostgresStore(postgres_cluster, journal="first")
     second = PostgresStore(postgres_cluster, journal="second")
     for batch in ("a", "a.b"):
-        keys = Keys(batch)
+        factory = ItemFactory(batch)
         first.add(
-            keys.item(Row(request=GenerationRequest("x"), custom_id=name))
+            factory.item(Row(request=GenerationRequest("x"), custom_id=name))
             for name in ("one", None)
         )
     assert second.summary().total == 0
@@ -389,12 +389,12 @@ def as_version_1(store: JournalStore) -> None:
 def test_names_that_differ_in_case_only_get_different_files(
     store: JournalStore,
 ) -> None:
-    keys = Keys()
+    factory = ItemFactory()
     rows = [
         Row(request=GenerationRequest("x"), custom_id=name) for name in ("Rain", "rain")
     ]
-    store.add([keys.item(rows[0])])
-    store.add([keys.item(row) for row in rows])
+    store.add([factory.item(rows[0])])
+    store.add([factory.item(row) for row in rows])
     first, second = (item.file for item in store.rows())
     assert first == "Rain.mp3"
     assert second.casefold() != "rain.mp3"

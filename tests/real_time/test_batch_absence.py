@@ -55,6 +55,6 @@ async def test_a_404_in_the_middle_ends_no_item_and_no_other_account_comes_in(
             AsyncClient(OTHER, base_url=url, rate_limits=LIMITS) as stranger,
             Batch(stranger, tmp_path) as batch,
         ):
-            with pytest.raises(BatchError, match="was made by the account"):
+            with pytest.raises(BatchError, match="was made by account"):
                 await batch.add([GenerationRequest("wind")])
         assert len(emulator.ledger) == 1

@@ -76,7 +76,7 @@ async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
             db.execute("ALTER TABLE away RENAME TO procrastinate_jobs")
         assert (await batches.summary()).total == 0
         assert jobs(postgres) == []
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match="must be 1 to 100 letters"):
             await batches.defer("../album", songs(1))
 
 
