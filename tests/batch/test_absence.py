@@ -72,7 +72,7 @@ async def states_of(
 
 @WORDS
 @pytest.mark.parametrize("skew", [-4.0, -600.0, -8 * HOUR, 8 * HOUR])
-async def test_dates_by_another_clock_hide_no_row(
+async def test_dates_by_a_wrong_clock_hide_no_row(
     tmp_path: Path, skew: float, word: str
 ) -> None:
     async with strange(10, skew=skew) as (service, client):
@@ -83,7 +83,7 @@ async def test_dates_by_another_clock_hide_no_row(
 
 @WORDS
 @pytest.mark.parametrize("field", [f for f in FIELDS if f != "no parameters"])
-async def test_rows_that_lack_or_respell_fields_are_known_by_their_seed(
+async def test_rows_with_missing_or_respelled_fields_match_by_their_seed(
     tmp_path: Path, field: str, word: str
 ) -> None:
     async with strange(10, fields=(field,)) as (service, client):
@@ -108,7 +108,7 @@ async def test_rows_without_seeds_prove_nothing(tmp_path: Path, word: str) -> No
     "paging",
     ["no more, too early", "offset ignored", "first page for ever", "more for ever"],
 )
-async def test_pages_that_do_not_fit_together_prove_nothing(
+async def test_pages_that_do_not_join_prove_nothing(
     tmp_path: Path, paging: str, word: str
 ) -> None:
     async with strange(2, paging=paging, page=3) as (service, client):
@@ -122,7 +122,7 @@ async def test_pages_that_do_not_fit_together_prove_nothing(
 
 
 @WORDS
-async def test_pages_that_fit_together_prove_absence(tmp_path: Path, word: str) -> None:
+async def test_pages_that_join_prove_absence(tmp_path: Path, word: str) -> None:
     async with strange(2, page=3, newest_first=False) as (service, client):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST", skip=1))
         assert await states_of(client, tmp_path, word, 20) == {"downloaded": 20}
@@ -130,7 +130,7 @@ async def test_pages_that_fit_together_prove_absence(tmp_path: Path, word: str) 
 
 
 @WORDS
-async def test_what_the_service_says_was_not_queued_is_not_sent_again_on_its_word(
+async def test_a_create_that_the_service_calls_not_queued_is_not_sent_again_for_that(
     tmp_path: Path, word: str
 ) -> None:
     """It was queued, and the list lags."""
@@ -152,7 +152,9 @@ async def test_what_the_service_says_was_not_queued_is_not_sent_again_on_its_wor
 @pytest.mark.parametrize(
     "odd", [{"skew": -8 * HOUR}, {"fields": ("no type", "no date")}, {"lag": 60.0}]
 )
-async def test_workers_of_a_shared_journal_match_alike(odd: Any, word: Any) -> None:
+async def test_workers_of_a_shared_journal_match_the_same_way(
+    odd: Any, word: Any
+) -> None:
     async with strange(10, **odd) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
         store = MemoryStore()
@@ -181,7 +183,7 @@ class Gateway(httpx.AsyncBaseTransport):
         return await self._behind.handle_async_request(request)
 
 
-async def test_what_a_gateway_says_to_a_look_ends_no_batch(tmp_path: Path) -> None:
+async def test_a_403_from_a_gateway_to_a_listing_ends_no_batch(tmp_path: Path) -> None:
     emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
     async with emulator:
         losses: tuple[Action, ...] = ("lost_before_commit", "lost_after_commit")

@@ -73,7 +73,7 @@ def gone(times: int) -> Fault:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_404_in_the_middle_ends_no_item(tmp_path: Path, times: int) -> None:
+async def test_one_404_ends_no_item(tmp_path: Path, times: int) -> None:
     service = emulator(generation_time=(20, 20))
     async with emulated(service) as (service, client):
         async with Batch(client, tmp_path) as batch:
@@ -87,7 +87,7 @@ async def test_a_404_in_the_middle_ends_no_item(tmp_path: Path, times: int) -> N
         assert len(service.ledger) == 1
 
 
-async def test_a_worker_ends_no_item_for_a_404_either() -> None:
+async def test_one_404_ends_no_item_of_a_worker() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         store = MemoryStore()
         store.add([ItemFactory().item(Row(request=songs(1)[0]))])
@@ -100,7 +100,7 @@ async def test_a_worker_ends_no_item_for_a_404_either() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_a_track_that_is_gone_for_good_ends_its_item(tmp_path: Path) -> None:
+async def test_a_deleted_track_ends_its_item(tmp_path: Path) -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         await accept(client, tmp_path, 2)
         deleted = next(iter(service.tracks))
@@ -134,7 +134,7 @@ async def test_another_accounts_key_is_refused_and_changes_nothing(
         assert len(service.ledger) == 3
 
 
-async def test_a_new_key_of_the_same_account_goes_on(tmp_path: Path) -> None:
+async def test_a_new_key_of_the_same_account_can_resume(tmp_path: Path) -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         await accept(client, tmp_path, 3)
         service.add_key(ROTATED, service.account)
@@ -195,7 +195,7 @@ async def test_a_worker_with_another_accounts_key_changes_nothing() -> None:
         assert store.get(2) == item
 
 
-async def test_a_create_that_meets_a_404_is_tried_again(tmp_path: Path) -> None:
+async def test_a_create_refused_with_a_404_is_tried_again(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(
             Fault(

@@ -92,7 +92,7 @@ def data(result: Result) -> Any:
     return json.loads(result.stdout)["data"]
 
 
-def test_a_batch_is_made_and_ends_with_zero(
+def test_a_batch_is_made_and_exits_with_zero(
     finetuning: Run, world: World, songs: str, tmp_path: Path
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--json")
@@ -105,7 +105,7 @@ def test_a_batch_is_made_and_ends_with_zero(
     assert (status.exit_code, data(status)) == (0, data(ran))
 
 
-def test_rows_may_come_from_stdin_and_tags_go_into_the_files(
+def test_rows_can_come_from_stdin_and_tags_are_written(
     finetuning: Run, tmp_path: Path
 ) -> None:
     ran = finetuning(
@@ -117,7 +117,9 @@ def test_rows_may_come_from_stdin_and_tags_go_into_the_files(
     assert "n\u00e4chte".encode("utf-16") in content
 
 
-def test_wrong_rows_are_told_and_nothing_is_sent(finetuning: Run, world: World) -> None:
+def test_invalid_rows_are_reported_and_nothing_is_sent(
+    finetuning: Run, world: World
+) -> None:
     wrong = '{"tags": "x"}\n{"tags": "x", "bpm": 1}\n{"tag": "x"}\n'
     ran = finetuning("run", "-", "--out", "album", stdin=wrong)
     assert ran.exit_code == 2, (ran.stderr, ran.exception)
@@ -138,7 +140,7 @@ def test_a_dry_run_counts_and_creates_nothing(
     assert not (tmp_path / "album").exists()
 
 
-def test_some_failed_is_done_in_part_until_they_are_retried(
+def test_failed_rows_exit_as_partly_done_until_retried(
     finetuning: Run, world: World, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
@@ -152,7 +154,7 @@ def test_some_failed_is_done_in_part_until_they_are_retried(
     assert (ran.exit_code, data(ran)["credits_spent"]) == (0, 7)
 
 
-def test_held_is_code_three_until_it_is_released(
+def test_held_rows_exit_with_three_until_released(
     finetuning: Run, world: World, songs: str
 ) -> None:
     world.faults = [
@@ -169,7 +171,7 @@ def test_held_is_code_three_until_it_is_released(
     assert finetuning("run", "--out", "album").exit_code == 0
 
 
-def test_max_credits_leaves_it_done_in_part(
+def test_max_credits_exits_as_partly_done(
     finetuning: Run, world: World, songs: str
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
@@ -179,14 +181,14 @@ def test_max_credits_leaves_it_done_in_part(
     assert world.spent == 2
 
 
-def test_a_batch_of_which_nothing_is_done_has_failed(
+def test_a_batch_without_any_download_exits_as_failed(
     finetuning: Run, world: World, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=99)]
     assert finetuning("run", songs, "--out", "album").exit_code == 1
 
 
-def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:
+def test_a_folder_without_a_batch_is_refused(finetuning: Run, songs: str) -> None:
     assert finetuning("run", "--out", "nowhere").exit_code == 2
     assert "holds no batch" in finetuning("status", "nowhere").stderr
     assert finetuning("status", "nowhere").exit_code == 1
@@ -194,12 +196,12 @@ def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:
     assert (ran.exit_code, "--speed is for an emulator" in ran.stderr) == (2, True)
 
 
-def test_quiet_says_nothing(finetuning: Run, songs: str) -> None:
+def test_quiet_prints_nothing(finetuning: Run, songs: str) -> None:
     ran = finetuning("run", songs, "--out", "album", "--quiet")
     assert (ran.exit_code, ran.stderr) == (0, "")
 
 
-def test_a_second_runner_stops_at_once_with_a_clear_word(
+def test_a_second_runner_stops_at_once_with_a_clear_error(
     finetuning: Run, songs: str, tmp_path: Path
 ) -> None:
     first = Folder(tmp_path / "album")
@@ -212,7 +214,7 @@ def test_a_second_runner_stops_at_once_with_a_clear_word(
     assert "another runner is working in album" in ran.stderr
 
 
-def test_a_network_file_system_is_told(
+def test_a_network_file_system_is_warned_of(
     finetuning: Run,
     songs: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -223,13 +225,13 @@ def test_a_network_file_system_is_told(
     assert "network file system (nfs4)" in caplog.text
 
 
-def test_a_line_says_how_far_it_is(finetuning: Run, world: World, songs: str) -> None:
+def test_a_line_shows_the_progress(finetuning: Run, world: World, songs: str) -> None:
     world.settings = {"generation_time": (100.0, 100.0)}
     ran = finetuning("run", songs, "--out", "album")
     assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
 
 
-def test_while_the_queue_is_full_it_says_what_the_next_create_waits_for(
+def test_a_full_queue_is_shown_as_what_the_next_create_waits_for(
     finetuning: Run, world: World, songs: str
 ) -> None:
     world.settings = {"generation_time": (100.0, 100.0), "queue_size": 2}
@@ -238,7 +240,7 @@ def test_while_the_queue_is_full_it_says_what_the_next_create_waits_for(
     assert "next create in 0.0 s" not in ran.stderr
 
 
-def test_files_without_a_journal_are_told_and_adopted_or_made_anew(
+def test_files_without_a_journal_are_reported_then_adopted_or_made_again(
     finetuning: Run, world: World, songs: str, tmp_path: Path
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
@@ -276,7 +278,7 @@ def test_the_key_of_another_account_is_refused(
     assert "this API key belongs to account another account" in ran.stderr
 
 
-def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(
     finetuning: Run,
     world: World,
     songs: str,
@@ -295,7 +297,7 @@ def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(
     assert world.spent == 0
 
 
-def test_on_a_terminal_a_table_stays_below_the_lines(
+def test_on_a_terminal_the_table_stays_below_the_lines(
     finetuning: Run, songs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_batch_run, "is_terminal", lambda _: True)

@@ -71,7 +71,7 @@ async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
     return new
 
 
-async def test_without_the_journal_nothing_is_paid_again(tmp_path: Path) -> None:
+async def test_rows_with_results_but_no_journal_are_refused(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = names(new)
@@ -89,7 +89,7 @@ async def test_without_the_journal_nothing_is_paid_again(tmp_path: Path) -> None
         assert spent(service) == 20
 
 
-async def test_they_can_be_adopted_as_done(tmp_path: Path) -> None:
+async def test_existing_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = lines(new / "results.jsonl")
@@ -101,7 +101,7 @@ async def test_they_can_be_adopted_as_done(tmp_path: Path) -> None:
         assert spent(service) == 21
 
 
-async def test_a_file_that_is_gone_or_cut_short_is_fetched_and_not_paid(
+async def test_a_missing_or_truncated_file_is_downloaded_and_not_paid_again(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -115,7 +115,7 @@ async def test_a_file_that_is_gone_or_cut_short_is_fetched_and_not_paid(
         assert spent(service) == 20
 
 
-async def test_files_without_results_can_be_adopted_too(tmp_path: Path) -> None:
+async def test_files_without_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         (new / "results.jsonl").unlink()
@@ -138,7 +138,7 @@ async def test_results_of_another_account_are_not_adopted(tmp_path: Path) -> Non
         assert spent(service) == 20
 
 
-async def test_a_track_that_can_not_be_fetched_is_not_adopted(tmp_path: Path) -> None:
+async def test_a_deleted_track_without_its_file_is_not_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         line = lines(new / "results.jsonl")[3]
@@ -170,7 +170,7 @@ async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 20)])
-async def test_rows_that_are_added_again_are_known(
+async def test_rows_added_again_are_known(
     tmp_path: Path, existing: Any, cost: int
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -188,7 +188,7 @@ async def test_rows_that_are_added_again_are_known(
         assert spent(service) == 20 + cost + 1
 
 
-async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> None:
+async def test_held_and_failed_rows_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(
             Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
@@ -208,7 +208,7 @@ async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> 
         assert len(service.ledger) == 1
 
 
-async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
+async def test_an_outdated_journal_is_noticed(tmp_path: Path) -> None:
     album, backup = tmp_path / "album", tmp_path / "backup"
     async with emulated(emulator()) as (service, client):
         async with Batch(client, album) as batch:
@@ -225,7 +225,7 @@ async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [False, True])
-async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> None:
+async def test_a_truncated_file_is_downloaded_again(tmp_path: Path, tags: bool) -> None:
     async with emulated(emulator()) as (service, client):
         (item,) = await run(client, tmp_path, rows("rain"), tags=tags)
         assert item.path is not None
@@ -243,7 +243,7 @@ async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> 
         assert spent(service) == 1
 
 
-async def test_a_file_that_was_edited_is_not_replaced(tmp_path: Path) -> None:
+async def test_an_edited_file_is_not_replaced(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         (item,) = await run(client, tmp_path, rows("rain"))
         assert item.path is not None
@@ -258,7 +258,7 @@ async def test_a_file_that_was_edited_is_not_replaced(tmp_path: Path) -> None:
         assert spent(service) == 1
 
 
-async def test_a_file_that_appears_while_it_is_made_is_not_replaced(
+async def test_a_file_that_appears_during_the_run_is_not_replaced(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -278,7 +278,7 @@ async def test_a_file_that_appears_while_it_is_made_is_not_replaced(
         assert spent(service) == 1
 
 
-async def test_a_file_of_somebody_else_is_told_before_anything_is_paid(
+async def test_a_foreign_file_is_reported_before_anything_is_paid(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "Rain.mp3").write_bytes(MINE)
@@ -291,7 +291,7 @@ async def test_a_file_of_somebody_else_is_told_before_anything_is_paid(
         assert item.file.casefold() != "rain.mp3"
 
 
-async def test_names_that_differ_in_case_only_do_not_collide(tmp_path: Path) -> None:
+async def test_names_that_differ_only_in_case_do_not_collide(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         await run(client, tmp_path, rows("Rain"))
         await run(client, tmp_path, rows("rain", "RAIN"))
@@ -302,7 +302,7 @@ async def test_names_that_differ_in_case_only_do_not_collide(tmp_path: Path) -> 
         assert spent(service) == 3
 
 
-async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> None:
+async def test_foreign_results_are_kept(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text('{"score": 3}\n')
     (tmp_path / "errors.jsonl").write_text("see the notebook\n")
     async with emulated(emulator()) as (_, client):
@@ -312,7 +312,7 @@ async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> Non
     assert len(lines(tmp_path / "results.jsonl")) == 2
 
 
-async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> None:
+async def test_a_folder_named_like_the_results_is_kept(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").mkdir()
     async with emulated(emulator()) as (_, client):
         await run(client, tmp_path, songs(2))
@@ -321,7 +321,7 @@ async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["append", "rewrite"])
-async def test_outputs_that_cannot_be_written_lose_no_track(
+async def test_unwritable_outputs_lose_no_track(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     def full(*_: object) -> None:
@@ -343,7 +343,7 @@ async def test_outputs_that_cannot_be_written_lose_no_track(
         assert spent(service) == 2
 
 
-async def test_lines_of_rows_that_are_not_asked_for_are_kept(tmp_path: Path) -> None:
+async def test_lines_of_other_rows_are_kept(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = (new / "results.jsonl").read_text()

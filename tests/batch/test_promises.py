@@ -63,7 +63,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
         assert set(spy.states) == {"intent"}
 
 
-async def test_what_waits_in_line_has_no_intent(tmp_path: Path) -> None:
+async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
     async with Emulator(audio=b"ID3", queue_size=2) as emulator:
         async with (
             httpx.AsyncClient(transport=emulator.transport()) as http,
@@ -79,7 +79,7 @@ async def test_what_waits_in_line_has_no_intent(tmp_path: Path) -> None:
             assert (states["accepted"], states["intent"]) == (2, 0)
 
 
-async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
+async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:
     hook = "https://hooks.example.org/x?token=s3cret"
     async with Emulator(audio=b"ID3", failure_rate=0.5) as emulator:
         async with (
@@ -100,7 +100,7 @@ async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
     assert mode == 0o700  # the journal must know it, to send it
 
 
-def test_a_batch_keeps_to_the_limits_within_one_and_a_half_percent() -> None:
+def test_a_batch_takes_at_most_1_5_percent_longer_than_the_limits_allow() -> None:
     found = pace(100)
     assert found.refused == 0
     assert found.excess < 0.015

@@ -84,7 +84,7 @@ async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
         assert service.count(status=429) == 0
 
 
-async def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+async def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
     async with world(*songs(1)) as (_, client, store):
         mine = tmp_path / store.get(1).file
         mine.write_bytes(b"mine")
@@ -116,7 +116,7 @@ async def test_an_item_that_has_ended_costs_nothing_more() -> None:
         assert len(service.requests) == requests
 
 
-async def test_an_item_in_doubt_gives_its_place_back_and_is_found() -> None:
+async def test_an_item_in_doubt_is_given_back_and_found_later() -> None:
     async with world(*songs(4)) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=120))
         worker = Worker(client, store)
@@ -141,7 +141,7 @@ async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> 
         assert len(service.ledger) == 4
 
 
-async def test_what_cannot_be_proved_is_held_and_released_by_a_person() -> None:
+async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
     async with world(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store)
@@ -154,7 +154,7 @@ async def test_what_cannot_be_proved_is_held_and_released_by_a_person() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_with_resubmit_a_lone_create_is_not_sent_again_either() -> None:
+async def test_resubmit_does_not_send_a_lone_create_again() -> None:
     async with world(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store, options=Options(on_unknown="resubmit"))
@@ -163,7 +163,7 @@ async def test_with_resubmit_a_lone_create_is_not_sent_again_either() -> None:
         assert len(service.ledger) == 0
 
 
-async def test_an_item_that_came_to_two_workers_at_once_is_paid_once() -> None:
+async def test_an_item_given_to_two_workers_at_once_is_paid_once() -> None:
     async with world(*songs(6)) as (service, client, store):
         workers = [Worker(client, store) for _ in range(2)]
         async with anyio.create_task_group() as tasks:
@@ -173,7 +173,7 @@ async def test_an_item_that_came_to_two_workers_at_once_is_paid_once() -> None:
         assert len(service.ledger) == 6
 
 
-async def test_a_twin_waits_for_one_in_doubt() -> None:
+async def test_an_item_waits_for_its_lookalike_in_doubt() -> None:
     twins = [GenerationRequest("twin", seed=7)] * 2
     async with world(*twins) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=90))
@@ -195,21 +195,21 @@ async def test_a_failed_track_ends_its_item() -> None:
         assert end.error
 
 
-async def test_what_the_service_will_never_take_ends_as_failed() -> None:
+async def test_a_rejected_request_ends_as_failed() -> None:
     async with world(GenerationRequest("x" * 800)) as (service, client, store):
         (end,) = await drive(Worker(client, store), seqs=range(1, 2))
         assert end.state == "failed"
         assert service.ledger == []
 
 
-async def test_without_credits_an_item_comes_back_later() -> None:
+async def test_an_item_without_credits_is_tried_again_later() -> None:
     async with world(*songs(1), credits=0) as (_, client, store):
         progress = await Worker(client, store).process_item(1)
         assert progress.item.state == "planned"
         assert progress.again_in == 600
 
 
-async def test_all_workers_together_spend_no_more_than_they_may() -> None:
+async def test_all_workers_together_keep_to_max_credits() -> None:
     async with world(*songs(9)) as (service, client, store):
         options = Options(max_credits=4)
         workers = [Worker(client, store, options=options) for _ in range(3)]
@@ -230,7 +230,7 @@ async def test_all_workers_together_spend_no_more_than_they_may() -> None:
         assert (states["downloaded"], states["planned"]) == (4, 5)
 
 
-async def test_a_key_that_does_not_hold_is_told_to_the_queue() -> None:
+async def test_an_invalid_key_is_raised_to_the_queue() -> None:
     async with world(*songs(1)) as (_, client, store):
         stranger = client.with_options(api_key="ft_live_" + "0" * 32)
         with pytest.raises(AuthenticationError):
@@ -238,7 +238,7 @@ async def test_a_key_that_does_not_hold_is_told_to_the_queue() -> None:
         assert store.get(1).entry.state == "planned"
 
 
-async def test_a_track_that_was_not_saved_is_saved_later() -> None:
+async def test_an_unsaved_track_is_saved_later() -> None:
     async with world(*songs(1)) as (service, client, store):
         calls: list[str] = []
 
@@ -256,7 +256,7 @@ async def test_a_track_that_was_not_saved_is_saved_later() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_one_cancelled_in_the_line_has_sent_nothing() -> None:
+async def test_a_create_cancelled_while_waiting_has_sent_nothing() -> None:
     async with world(*songs(12)) as (service, client, store):
         worker = Worker(client, store)
         async with anyio.create_task_group() as tasks:

@@ -26,7 +26,7 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn knows no other loop
 
 
-async def test_a_404_in_the_middle_ends_no_item_and_no_other_account_comes_in(
+async def test_one_404_ends_no_item_and_another_account_is_refused(
     tmp_path: Path,
 ) -> None:
     emulator = Emulator(speed=SPEED, audio=b"ID3", generation_time=(20, 20))

@@ -17,7 +17,7 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn knows no other loop
 
 
-async def test_a_batch_survives_kills_and_its_books_balance(tmp_path: Path) -> None:
+async def test_a_batch_survives_kills_and_its_ledger_balances(tmp_path: Path) -> None:
     tally = await prove(tmp_path, items=8, kills=5, seed=4)
     assert tally.troubles == []
     assert tally.kills >= 1

@@ -62,7 +62,7 @@ async def output(process: Process) -> str:
     return "".join([part.decode() async for part in process.stderr])
 
 
-async def test_one_ctrl_c_finishes_what_runs_and_two_leave_at_once(
+async def test_one_ctrl_c_completes_running_tracks_and_two_exit_at_once(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)

@@ -127,7 +127,7 @@ async def test_the_table_fits_and_says_what_it_waits_for(terminal: Terminal) -> 
     assert not any("…" in line or "in 0.0 s" in line for line in lines)
 
 
-async def test_a_signal_is_answered_at_once_and_the_answer_stays(
+async def test_a_signal_is_acknowledged_at_once_and_the_message_stays(
     terminal: Terminal,
 ) -> None:
     await terminal.until("when a track ends")

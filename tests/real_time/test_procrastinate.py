@@ -65,7 +65,7 @@ async def test_items_and_jobs_are_committed_together(postgres: str) -> None:
         assert (await batches.summary()).total == 8
 
 
-async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
+async def test_a_failed_defer_leaves_no_job(postgres: str) -> None:
     async with opened(postgres) as (_, batches):
         with pytest.raises(BatchInputError):
             await batches.defer("album", [*songs(3), GenerationRequest("x", bpm=1)])
@@ -80,7 +80,9 @@ async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
             await batches.defer("../album", songs(1))
 
 
-async def test_twins_share_a_lock_that_keeps_their_jobs_apart(postgres: str) -> None:
+async def test_lookalikes_share_a_lock_that_serializes_their_jobs(
+    postgres: str,
+) -> None:
     async with opened(postgres) as (_, batches):
         twins = [GenerationRequest("twin", seed=7)] * 2
         await batches.defer("album", [*twins, *songs(1)])
@@ -126,7 +128,7 @@ async def ended(batches: Batches, batch: str, count: int) -> list[BatchItem]:
             await anyio.sleep(0.05)
 
 
-async def test_a_worker_makes_a_batch_and_what_failed_again(
+async def test_a_worker_makes_a_batch_and_retries_what_failed(
     postgres: str, tmp_path: Path
 ) -> None:
     async with service() as (emulator, client):

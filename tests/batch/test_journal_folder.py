@@ -67,7 +67,7 @@ def as_an_older_version(folder: Path) -> None:
     db.close()
 
 
-async def test_what_is_seen_is_all_there_is_to_move(tmp_path: Path) -> None:
+async def test_moving_the_visible_files_moves_the_batch(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     async with emulated(emulator()) as (service, client):
         await accept(client, old)
@@ -79,7 +79,7 @@ async def test_what_is_seen_is_all_there_is_to_move(tmp_path: Path) -> None:
         assert len(service.ledger) == 3
 
 
-async def test_what_a_kill_leaves_moves_along(tmp_path: Path) -> None:
+async def test_a_killed_batch_can_be_moved(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     async with emulated(emulator()) as (service, client):
         async with Batch(client, old) as batch:
@@ -111,7 +111,7 @@ async def test_the_journal_of_an_older_version_is_moved_and_used(
         assert (tmp_path / JOURNAL_FOLDER).is_dir()
 
 
-async def test_an_older_version_at_work_is_not_disturbed(tmp_path: Path) -> None:
+async def test_a_running_older_version_is_not_disturbed(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         await accept(client, tmp_path)
         as_an_older_version(tmp_path)
@@ -129,7 +129,7 @@ async def test_two_journals_are_refused(tmp_path: Path) -> None:
             await run(client, tmp_path)
 
 
-async def test_an_item_that_an_older_version_gave_up_at_a_404_is_waited_for(
+async def test_an_item_that_an_older_version_failed_at_a_404_is_revived(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -156,7 +156,7 @@ async def test_the_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None
             await run(client, tmp_path)
 
 
-async def test_a_copy_is_refused_while_its_original_is_there(tmp_path: Path) -> None:
+async def test_a_copy_is_refused_while_its_original_exists(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     async with emulated(emulator()) as (service, client):
         async with Batch(client, one) as batch:
@@ -170,7 +170,7 @@ async def test_a_copy_is_refused_while_its_original_is_there(tmp_path: Path) -> 
         assert len(service.ledger) == 3
 
 
-async def test_a_copy_of_what_is_finished_goes_its_own_way(tmp_path: Path) -> None:
+async def test_a_copy_of_a_finished_batch_is_independent(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     async with emulated(emulator()) as (service, client):
         await run(client, one)
@@ -180,7 +180,7 @@ async def test_a_copy_of_what_is_finished_goes_its_own_way(tmp_path: Path) -> No
         assert len(service.ledger) == 5
 
 
-async def test_a_copy_takes_the_place_of_an_original_that_is_gone(
+async def test_a_copy_replaces_a_deleted_original(
     tmp_path: Path,
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -202,7 +202,7 @@ async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-async def test_a_damaged_journal_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_damaged_journal_is_reported_and_left_alone(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         await run(client, tmp_path)
         (tmp_path / JOURNAL_FOLDER / "journal.db").write_bytes(b"no database " * 1000)

@@ -35,7 +35,7 @@ async def run(folder: Path, *, again: Callable[[], object] | None = None) -> Non
                 assert batch.summary.states["downloaded"] == 1
 
 
-async def test_a_link_stays_and_what_it_leads_to_is_mended(tmp_path: Path) -> None:
+async def test_a_link_stays_and_its_target_is_repaired(tmp_path: Path) -> None:
     file, real = tmp_path / "album" / "a.mp3", tmp_path / "real.mp3"
 
     def move_and_cut() -> None:
@@ -50,7 +50,7 @@ async def test_a_link_stays_and_what_it_leads_to_is_mended(tmp_path: Path) -> No
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
-async def test_a_link_to_nothing_stays_and_leads_to_the_file(tmp_path: Path) -> None:
+async def test_a_dangling_link_stays_and_gets_its_target(tmp_path: Path) -> None:
     folder = tmp_path / "album"
     folder.mkdir()
     (folder / "a.mp3").symlink_to(tmp_path / "far" / "real.mp3")
