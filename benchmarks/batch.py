@@ -1,4 +1,4 @@
-"""A batch in numbers: how close to the limits, what the journal costs, how fast in.
+"""A batch in numbers: how close to the limits, the cost of the journal, the import.
 
 ``python -m benchmarks batch [ITEMS]``. The first two run in virtual time against the
 emulator in this process; delays are 20 to 400 ms, half of it each way.
@@ -39,13 +39,13 @@ ROWS: Final = 50_000
 
 @attrs.frozen
 class Pace:
-    """How a batch kept to the limits.
+    """How close a batch came to the rate limit.
 
     Attributes:
         items: Tracks made.
         seconds: From the first create to the last, in virtual time.
         ideal: The same at the limit: full bursts, a minute apart.
-        refused: Answers 429.
+        refused: Responses with status 429.
         real: Seconds of real time.
     """
 
@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def excess(self) -> float:
-        """How much longer it took than the limits allow, as a share."""
+        """How much longer it took than at the limit, as a fraction."""
         return self.seconds / self.ideal - 1
 
 
@@ -138,7 +138,7 @@ def journal_work(items: int) -> float:
 
 
 def import_rows(rows: int = ROWS) -> tuple[float, float]:
-    """Seconds to check and take in rows; the most memory of this process, in MiB."""
+    """Seconds to check and add rows, and the peak memory of this process, in MiB."""
     from resource import RUSAGE_SELF, getrusage  # Windows lacks it
 
     with tempfile.TemporaryDirectory() as folder:
@@ -170,5 +170,5 @@ def main(arguments: list[str]) -> None:
     print(
         f"{found.items} items at 20-400 ms: {found.seconds:.0f} s of virtual time,"
         f" {found.ideal:.0f} s at the limits ({found.excess:+.2%});"
-        f" {found.refused} answers 429; {found.real:.0f} s of real time"
+        f" {found.refused} responses 429; {found.real:.0f} s of real time"
     )

@@ -122,6 +122,7 @@ class Batch:
     async def __aenter__(self) -> Self:
         await in_thread(self._open)
         self._journal = Journal(self._store)
+        # From here on the lock is held, so any failure must release it.
         try:
             await self._journal.refresh_counts()
         except BaseException:
@@ -159,6 +160,8 @@ class Batch:
         traceback: TracebackType | None,
     ) -> None:
         """Leave: creates in flight get a few seconds; the next run does the rest."""
+        # An error of the block is not passed on to the task group: it is raised as it
+        # is, and not within an exception group.
         self._tasks.cancel_scope.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
@@ -205,6 +208,8 @@ class Batch:
 
     async def _unknown_results(self) -> Existing:
         """What the folder held at first that the journal does not know."""
+        # Read before the first row is added: later, the folder also holds files that
+        # this batch has made.
         if self._existing is None:
             existing = await in_thread(Existing.read, self._folder)
             self._existing = await self._journal.call(
@@ -220,6 +225,8 @@ class Batch:
         """
         add = self._store.add
         items: Iterable[NewItem] = map(self._factory.item, rows)
+        # In an empty folder, rows go into the journal as they are read. A large input
+        # is then never in memory as a whole.
         if not (existing.lines or existing.files):
             return await self._journal.call(add, items)
         items = await in_thread(list, items)
@@ -236,6 +243,8 @@ class Batch:
             return await self._journal.call(add, items, entries)
         if outcomes:
             await in_thread(self._outputs.set_aside)
+        # Items get names that no file there has: the names of the outputs and messages
+        # are then the names on the disk.
         used = UsedNames(name for name, _ in existing.files.values())
         items = (with_free_name(item, used) for item in items)
         return await self._journal.call(add, items)

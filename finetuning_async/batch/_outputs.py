@@ -52,6 +52,7 @@ class Outputs:
                 target = self._target(item)
                 if target is not None:
                     files[target].write(line_of(item))
+        # Both are complete before one of them is replaced.
         for target in files:
             replace(self._unfinished(target), target)
 
@@ -74,6 +75,7 @@ class Outputs:
         if file is None:
             file = self._open[target] = target.open("a", encoding="utf-8")
         file.write(line_of(item))
+        # Flushed for readers, not synced: after a power cut the next run writes it.
         file.flush()
 
     def close(self) -> None:

@@ -112,6 +112,7 @@ class RunContext:
 
     def notify(self) -> None:
         """Wake all that wait for a change."""
+        # An event is set only once: those that wait now hold the old one.
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -115,8 +115,8 @@ class SQLiteStore:
                 f"{path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 timeout=_BUSY,
-                isolation_level=None,
-                check_same_thread=False,
+                isolation_level=None,  # each statement commits, outside `_transaction`
+                check_same_thread=False,  # one call at a time, from any worker thread
             )
             try:
                 self._prepare(path, read_only=read_only)
@@ -153,6 +153,7 @@ class SQLiteStore:
             yield
             self._db.execute("COMMIT")
         except BaseException:
+            # SQLite itself has rolled back after some errors, such as a full disk.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -190,6 +191,7 @@ class SQLiteStore:
         return Added(new, given - new)
 
     def _insert(self, chunk: list[NewItem]) -> None:
+        # Known keys are not inserted. Only then is it worth comparing contents.
         before = self._db.total_changes
         self._db.executemany(_INSERT, map(new_values, chunk))
         if self._db.total_changes - before < len(chunk):
@@ -235,6 +237,8 @@ class SQLiteStore:
         wanted = states or STATES
         marks = ", ".join("?" * len(wanted))
         where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
+        # No cursor stays open between chunks, so an iteration that takes long, or is
+        # given up, holds no read lock that would keep the WAL from being checkpointed.
         after = 0
         while chunk := self._items(where, after, *wanted):
             yield from chunk

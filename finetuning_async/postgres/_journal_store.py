@@ -166,6 +166,8 @@ class PostgresStore:
             self._opened_by = os.getpid()
             self._closer.detach()
             self._closer = weakref.finalize(self, _close, db, self._opened_by)
+            # An intent that a crash of the database can undo would not be an intent.
+            # Stricter settings, as for replicas, are kept.
             db.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
@@ -272,6 +274,7 @@ class PostgresStore:
 
     def _insert(self, chunk: list[NewItem]) -> list[Item]:
         """Insert the new items; `seq` goes on from the highest, as `add` is serial."""
+        # `seq` is not a sequence: each journal counts from 1, without gaps.
         keys = [item.key for item in chunk]
         known = {item.key: item for item in self._items("AND key = ANY(%s)", keys)}
         ((last,),) = self._rows(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_DEFERRED: Final = 1000
 """Items without a job that get one in one sweep."""
 
+# A job that is to be done, or is being done, will bring its item to an end. One that
+# has failed or was deleted will not.
 _MISSING: Final = """
 SELECT seq FROM finetuning_item AS item
 WHERE journal = %s AND state NOT IN ('downloaded', 'failed', 'held') AND NOT EXISTS (

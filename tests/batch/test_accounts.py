@@ -1,4 +1,4 @@
-"""A batch belongs to the account that made it; and what a single 404 does not end."""
+"""A batch belongs to the account that made it; one 404 does not end an item."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def run(client: AsyncClient, folder: Path, count: int) -> list[BatchItem]:
 
 
 async def accept(client: AsyncClient, folder: Path, count: int) -> None:
-    """Let creates be accepted, and leave."""
+    """Leave a batch after its creates were accepted."""
     async with Batch(client, folder) as batch:
         await batch.add(songs(count))
         batch.run()
@@ -61,7 +61,7 @@ def states(folder: Path) -> dict[str, int]:
     return {str(k): n for k, n in read_summary(folder).states.items() if n}
 
 
-def gone(times: int) -> Fault:
+def not_found(times: int) -> Fault:
     return Fault(
         "status",
         CREATES + "/*",
@@ -80,7 +80,7 @@ async def test_one_404_ends_no_item(tmp_path: Path, times: int) -> None:
             await batch.add(songs(1))
             results = batch.run()
             await anyio.sleep(12)
-            fault = service.add_fault(gone(times))
+            fault = service.add_fault(not_found(times))
             (item,) = [item async for item in results]
         assert fault.hits
         assert item.state == "downloaded", item.error
@@ -94,7 +94,7 @@ async def test_one_404_ends_no_item_of_a_worker() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Worker(client, store).process_item, 1)
             await anyio.sleep(12)
-            fault = service.add_fault(gone(1))
+            fault = service.add_fault(not_found(1))
         assert fault.hits
         assert store.get(1).entry.state == "downloaded"
         assert len(service.ledger) == 1

@@ -1,4 +1,4 @@
-"""``finetuning batch`` with an emulator behind it, under a clock that jumps."""
+"""``finetuning batch`` against an emulator, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SONG = b"ID3" + bytes(100)
 
 
-class World:
-    """What the emulator of the next run is, and what it was."""
+class RunEmulator:
+    """The emulator of the next run, and what the last runs have spent."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -57,8 +57,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    world = World()
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunEmulator:
+    world = RunEmulator()
     monkeypatch.setattr(_batch_run, "_connected", world.connected)
     backend = {
         "backend": "asyncio",
@@ -73,9 +73,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def finetuning(world: World) -> Run:
-    def run(*words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(program, ["batch", *words], input=stdin)
+def finetuning(world: RunEmulator) -> Run:
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(program, ["batch", *arguments], input=stdin)
 
     return run
 
@@ -93,7 +93,7 @@ def data(result: Result) -> Any:
 
 
 def test_a_batch_is_made_and_exits_with_zero(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--json")
     assert ran.exit_code == 0, ran.stderr
@@ -118,7 +118,7 @@ def test_rows_can_come_from_stdin_and_tags_are_written(
 
 
 def test_invalid_rows_are_reported_and_nothing_is_sent(
-    finetuning: Run, world: World
+    finetuning: Run, world: RunEmulator
 ) -> None:
     wrong = '{"tags": "x"}\n{"tags": "x", "bpm": 1}\n{"tag": "x"}\n'
     ran = finetuning("run", "-", "--out", "album", stdin=wrong)
@@ -129,7 +129,7 @@ def test_invalid_rows_are_reported_and_nothing_is_sent(
 
 
 def test_a_dry_run_counts_and_creates_nothing(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     world.settings = {"credits": 3}
     ran = finetuning("run", songs, "--out", "album", "--dry-run", "--json")
@@ -141,7 +141,7 @@ def test_a_dry_run_counts_and_creates_nothing(
 
 
 def test_failed_rows_exit_as_partly_done_until_retried(
-    finetuning: Run, world: World, songs: str
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
     ran = finetuning("run", songs, "--out", "album")
@@ -155,7 +155,7 @@ def test_failed_rows_exit_as_partly_done_until_retried(
 
 
 def test_held_rows_exit_with_three_until_released(
-    finetuning: Run, world: World, songs: str
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [
         Fault("lost_before_commit", "/v1/generations", method="POST", skip=4)
@@ -172,7 +172,7 @@ def test_held_rows_exit_with_three_until_released(
 
 
 def test_max_credits_exits_as_partly_done(
-    finetuning: Run, world: World, songs: str
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
     assert ran.exit_code == PARTLY
@@ -182,7 +182,7 @@ def test_max_credits_exits_as_partly_done(
 
 
 def test_a_batch_without_any_download_exits_as_failed(
-    finetuning: Run, world: World, songs: str
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=99)]
     assert finetuning("run", songs, "--out", "album").exit_code == 1
@@ -225,14 +225,16 @@ def test_a_network_file_system_is_warned_of(
     assert "network file system (nfs4)" in caplog.text
 
 
-def test_a_line_shows_the_progress(finetuning: Run, world: World, songs: str) -> None:
+def test_a_line_shows_the_progress(
+    finetuning: Run, world: RunEmulator, songs: str
+) -> None:
     world.settings = {"generation_time": (100.0, 100.0)}
     ran = finetuning("run", songs, "--out", "album")
     assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
 
 
 def test_a_full_queue_is_shown_as_what_the_next_create_waits_for(
-    finetuning: Run, world: World, songs: str
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.settings = {"generation_time": (100.0, 100.0), "queue_size": 2}
     ran = finetuning("run", songs, "--out", "album")
@@ -241,20 +243,20 @@ def test_a_full_queue_is_shown_as_what_the_next_create_waits_for(
 
 
 def test_files_without_a_journal_are_reported_then_adopted_or_made_again(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     shutil.rmtree(tmp_path / "album" / "batch-journal")
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code != 0
-    for word in ("5 of these rows", "batch-journal", "--adopt", "--anew"):
-        assert word in ran.stderr
+    for part in ("5 of these rows", "batch-journal", "--adopt", "--anew"):
+        assert part in ran.stderr
     assert finetuning("run", songs, "--out", "album", "--dry-run").exit_code != 0
-    words = ("run", songs, "--out", "album", "--dry-run", "--json")
-    assert data(finetuning(*words, "--adopt"))["credits_needed"] == 0
-    assert data(finetuning(*words, "--anew"))["credits_needed"] == 5
+    dry_run = ("run", songs, "--out", "album", "--dry-run", "--json")
+    assert data(finetuning(*dry_run, "--adopt"))["credits_needed"] == 0
+    assert data(finetuning(*dry_run, "--anew"))["credits_needed"] == 5
     assert world.spent == 5
-    (tmp_path / "album" / "results.jsonl").unlink()  # each run's emulator is a new one
+    (tmp_path / "album" / "results.jsonl").unlink()  # each run has a new emulator
     ran = finetuning("run", songs, "--out", "album", "--adopt")
     assert ran.exit_code == 0, ran.stderr
     assert world.spent == 5
@@ -268,7 +270,7 @@ def test_files_without_a_journal_are_reported_then_adopted_or_made_again(
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_the_key_of_another_account_is_refused(
-    finetuning: Run, world: World, songs: str, more: tuple[str, ...]
+    finetuning: Run, world: RunEmulator, songs: str, more: tuple[str, ...]
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     world.account = "another account"
@@ -280,7 +282,7 @@ def test_the_key_of_another_account_is_refused(
 
 def test_a_full_disk_is_reported_and_nothing_is_left_behind(
     finetuning: Run,
-    world: World,
+    world: RunEmulator,
     songs: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,7 +303,7 @@ def test_on_a_terminal_the_table_stays_below_the_lines(
     finetuning: Run, songs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_batch_run, "is_terminal", lambda _: True)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich looks for itself, too
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich checks by itself too
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code == 0
     assert "downloaded s3: s3.mp3" in ran.stderr

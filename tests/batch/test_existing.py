@@ -1,4 +1,4 @@
-"""Files and results that the journal does not know: neither paid again nor replaced."""
+"""Files and results unknown to the journal are neither paid again nor replaced."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def spent(service: Emulator) -> int:
 
 
 async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
-    """A finished batch in a new folder, its journal left behind."""
+    """A finished batch in a new folder, without its journal."""
     old, new = folder / "old", folder / "new"
     await run(client, old, songs(20))
     shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
@@ -77,15 +77,15 @@ async def test_rows_with_results_but_no_journal_are_refused(tmp_path: Path) -> N
         before = names(new)
         with pytest.raises(BatchError) as caught:
             await run(client, new, songs(20))
-        for word in (
+        for part in (
             "20 of these rows",
             JOURNAL_FOLDER,
             "--adopt",
             "--anew",
             "nothing was sent",
         ):
-            assert word in str(caught.value)
-        assert names(new) == before  # so the journal can still be brought there
+            assert part in str(caught.value)
+        assert names(new) == before  # so the journal can still be moved there
         assert spent(service) == 20
 
 

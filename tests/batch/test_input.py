@@ -1,4 +1,4 @@
-"""Rows from JSONL and CSV, and all that is wrong with them."""
+"""Rows from JSONL and CSV, and their problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def problems(text: str, **options: str) -> list[str]:
     with pytest.raises(BatchInputError) as caught:
-        list(read_rows(text.splitlines(keepends=True), **options))  # type: ignore[arg-type]  # formats by name
+        list(read_rows(text.splitlines(keepends=True), **options))  # type: ignore[arg-type]  # the formats are literals
     return list(caught.value.problems)
 
 

@@ -1,4 +1,4 @@
-"""Where the journal stands: in sight, moved with the rest, and in one place only."""
+"""The journal's folder is visible, moves with the batch, and is not used twice."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def accept(client: AsyncClient, folder: Path, count: int = 3) -> None:
         await anyio.sleep(5)
 
 
-def move_what_is_seen(old: Path, new: Path) -> None:
-    """``mv old/* new/``, as a shell does it."""
+def move_visible_files(old: Path, new: Path) -> None:
+    """As a shell does for ``mv old/* new/``."""
     new.mkdir()
     for path in old.iterdir():
         if not path.name.startswith("."):
@@ -71,7 +71,7 @@ async def test_moving_the_visible_files_moves_the_batch(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     async with emulated(emulator()) as (service, client):
         await accept(client, old)
-        move_what_is_seen(old, new)
+        move_visible_files(old, new)
         assert list(old.iterdir()) == []
         ends = await run(client, new)
         assert {item.state for item in ends} == {"downloaded"}
@@ -86,12 +86,12 @@ async def test_a_killed_batch_can_be_moved(tmp_path: Path) -> None:
             await batch.add(GenerationRequest(f"song {n}") for n in range(3))
             batch.run()
             await anyio.sleep(5)
-            # As the disk is when the program is killed here: what is not in the file
-            # yet is beside it.
+            # The disk as a kill leaves it here: part of the journal is still in the
+            # file beside it.
             assert (old / JOURNAL_FOLDER / "journal.db-wal").stat().st_size
             shutil.copytree(old, tmp_path / "killed")
         shutil.rmtree(old)
-        move_what_is_seen(tmp_path / "killed", new)
+        move_visible_files(tmp_path / "killed", new)
         await run(client, new)
         assert len(service.ledger) == 3
 
@@ -103,7 +103,7 @@ async def test_the_journal_of_an_older_version_is_moved_and_used(
         await accept(client, tmp_path)
         as_an_older_version(tmp_path)
         assert read_summary(tmp_path).states["accepted"] == 3
-        assert (tmp_path / OLD_JOURNAL_FOLDER).exists()  # a look changes nothing
+        assert (tmp_path / OLD_JOURNAL_FOLDER).exists()  # reading changes nothing
         ends = await run(client, tmp_path)
         assert {item.state for item in ends} == {"downloaded"}
         assert len(service.ledger) == 3
@@ -140,7 +140,7 @@ async def test_an_item_that_an_older_version_failed_at_a_404_is_revived(
             store.record(item, gone)
         store.close()
         as_an_older_version(tmp_path)
-        assert retry_failed(tmp_path) == 0  # or it would be paid again
+        assert retry_failed(tmp_path) == 0  # otherwise it would be paid again
         ends = await run(client, tmp_path)
         assert [item.state for item in ends] == ["downloaded"] * 3
         assert len(service.ledger) == 3

@@ -1,4 +1,4 @@
-"""What stands in a batch's folder under the name of a track keeps what it is."""
+"""Links and pipes under the names of a batch's files stay what they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def run(folder: Path, *, again: Callable[[], object] | None = None) -> None:
-    """Run a batch of one track, whose file is a.mp3, and once more after something."""
+    """Run a batch of one track, a.mp3; and once more after `again`, if it is given."""
     row = Row(request=GenerationRequest("rain"), custom_id="a")
     async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
         for prepare in (lambda: None, again):
@@ -83,7 +83,7 @@ async def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    await run(tmp_path, again=lambda: None)  # then there is nobody to read it
+    await run(tmp_path, again=lambda: None)  # by then nothing reads it
     await anyio.to_thread.run_sync(thread.join, 10)
     assert bytes(came).startswith(b"ID3")
-    assert stat.S_ISFIFO(os.stat(pipe).st_mode)  # noqa: PTH116 - it is no regular file
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)  # noqa: PTH116 - it is not a regular file

@@ -1,4 +1,4 @@
-"""What a batch rests on: intents before first bytes, the pace, what is private."""
+"""What a batch promises: intents before first bytes, its pace, no leaked secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Spy(httpx.AsyncBaseTransport):
-    """Looks into the journal whenever a create leaves."""
+    """Reads the journal whenever a create leaves."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, journal: Path) -> None:
         self._inner = inner
@@ -97,7 +97,7 @@ async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:
     for path in (tmp_path / "results.jsonl", tmp_path / "errors.jsonl"):
         assert "s3cret" not in path.read_text()
     mode = stat.S_IMODE((tmp_path / JOURNAL_FOLDER).stat().st_mode)
-    assert mode == 0o700  # the journal must know it, to send it
+    assert mode == 0o700  # the journal holds the URL, in order to send it
 
 
 def test_a_batch_takes_at_most_1_5_percent_longer_than_the_limits_allow() -> None:

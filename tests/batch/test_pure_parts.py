@@ -1,4 +1,4 @@
-"""Matching, balance, names, tags, mounts: the arithmetic of a batch."""
+"""The pure parts of a batch: matching, credits, names, tags, mounts."""
 
 from __future__ import annotations
 
@@ -173,10 +173,10 @@ def test_credits_show_a_charge_and_refunds() -> None:
 def test_unknown_refunds_may_hide_a_charge() -> None:
     balance = CreditBaseline().advance(reading(100))
     assert not balance.rules_out_charge(reading(97, accepts=3, fails=1), 1)
-    assert balance.rules_out_charge(reading(98, accepts=3, fails=1), 1)  # it came back
+    assert balance.rules_out_charge(reading(98, accepts=3, fails=1), 1)  # refunded
     assert balance.rules_out_charge(
         reading(97, accepts=3, fails=2), 1
-    )  # one hides not two
+    )  # one charge cannot hide two refunds
     assert not balance.rules_out_charge(reading(97, accepts=3, fails=2), 2)
 
 

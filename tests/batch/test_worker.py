@@ -42,7 +42,7 @@ def songs(count: int) -> list[GenerationRequest]:
 
 
 @asynccontextmanager
-async def world(
+async def running(
     *requests: GenerationRequest, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, JournalStore]]:
     options = {"queue_size": 20, "credits": 100} | options
@@ -56,17 +56,17 @@ async def drive_all(worker: Worker, seqs: range) -> None:
 
 
 async def drive(*workers: Worker, seqs: range) -> list[BatchItem]:
-    """A queue of the simplest kind: each item by one worker after another."""
+    """The simplest queue: the workers take turns with each item."""
     ends: list[BatchItem] = []
 
     async def drive_one(seq: int) -> None:
-        for turn in range(1000):
-            progress = await workers[(seq + turn) % len(workers)].process_item(seq)
+        for attempt in range(1000):
+            progress = await workers[(seq + attempt) % len(workers)].process_item(seq)
             if progress.again_in is None:
                 ends.append(progress.item)
                 return
             await anyio.sleep(progress.again_in)
-        raise AssertionError(f"{seq} does not end")
+        raise AssertionError(f"item {seq} has not ended")
 
     async with anyio.create_task_group() as tasks:
         for seq in seqs:
@@ -75,7 +75,7 @@ async def drive(*workers: Worker, seqs: range) -> list[BatchItem]:
 
 
 async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
-    async with world(*songs(12)) as (service, client, store):
+    async with running(*songs(12)) as (service, client, store):
         workers = [Worker(client, store, save=into(tmp_path)) for _ in range(2)]
         ends = await drive(*workers, seqs=range(1, 13))
         assert [item.state for item in ends] == ["downloaded"] * 12
@@ -85,7 +85,7 @@ async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
 
 
 async def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
-    async with world(*songs(1)) as (_, client, store):
+    async with running(*songs(1)) as (_, client, store):
         mine = tmp_path / store.get(1).file
         mine.write_bytes(b"mine")
         await drive(Worker(client, store, save=into(tmp_path)), seqs=range(1, 2))
@@ -96,7 +96,7 @@ async def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
 async def test_a_file_that_a_worker_saved_before_it_died_is_replaced(
     tmp_path: Path,
 ) -> None:
-    async with world(*songs(1)) as (_, client, store):
+    async with running(*songs(1)) as (_, client, store):
         worker = Worker(client, store, save=into(tmp_path))
         await drive(worker, seqs=range(1, 2))
         item = store.get(1)
@@ -106,7 +106,7 @@ async def test_a_file_that_a_worker_saved_before_it_died_is_replaced(
 
 
 async def test_an_item_that_has_ended_costs_nothing_more() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         worker = Worker(client, store)
         await drive(worker, seqs=range(1, 2))
         requests = len(service.requests)
@@ -117,7 +117,7 @@ async def test_an_item_that_has_ended_costs_nothing_more() -> None:
 
 
 async def test_an_item_in_doubt_is_given_back_and_found_later() -> None:
-    async with world(*songs(4)) as (service, client, store):
+    async with running(*songs(4)) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=120))
         worker = Worker(client, store)
         first = await worker.process_item(1)
@@ -129,7 +129,7 @@ async def test_an_item_in_doubt_is_given_back_and_found_later() -> None:
 
 
 async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> None:
-    async with world(*songs(3)) as (service, client, store):
+    async with running(*songs(3)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store)
         assert (await worker.process_item(1)).item.state == "unknown"
@@ -142,7 +142,7 @@ async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> 
 
 
 async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store)
         (end,) = await drive(worker, seqs=range(1, 2))
@@ -155,7 +155,7 @@ async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
 
 
 async def test_resubmit_does_not_send_a_lone_create_again() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store, options=Options(on_unknown="resubmit"))
         (end,) = await drive(worker, seqs=range(1, 2))
@@ -164,7 +164,7 @@ async def test_resubmit_does_not_send_a_lone_create_again() -> None:
 
 
 async def test_an_item_given_to_two_workers_at_once_is_paid_once() -> None:
-    async with world(*songs(6)) as (service, client, store):
+    async with running(*songs(6)) as (service, client, store):
         workers = [Worker(client, store) for _ in range(2)]
         async with anyio.create_task_group() as tasks:
             for worker in workers:
@@ -174,8 +174,8 @@ async def test_an_item_given_to_two_workers_at_once_is_paid_once() -> None:
 
 
 async def test_an_item_waits_for_its_lookalike_in_doubt() -> None:
-    twins = [GenerationRequest("twin", seed=7)] * 2
-    async with world(*twins) as (service, client, store):
+    lookalikes = [GenerationRequest("lookalike", seed=7)] * 2
+    async with running(*lookalikes) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=90))
         worker = Worker(client, store)
         assert (await worker.process_item(1)).item.state == "unknown"
@@ -188,7 +188,7 @@ async def test_an_item_waits_for_its_lookalike_in_doubt() -> None:
 
 
 async def test_a_failed_track_ends_its_item() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("fail", CREATES, method="POST"))
         (end,) = await drive(Worker(client, store), seqs=range(1, 2))
         assert end.state == "failed"
@@ -196,21 +196,21 @@ async def test_a_failed_track_ends_its_item() -> None:
 
 
 async def test_a_rejected_request_ends_as_failed() -> None:
-    async with world(GenerationRequest("x" * 800)) as (service, client, store):
+    async with running(GenerationRequest("x" * 800)) as (service, client, store):
         (end,) = await drive(Worker(client, store), seqs=range(1, 2))
         assert end.state == "failed"
         assert service.ledger == []
 
 
 async def test_an_item_without_credits_is_tried_again_later() -> None:
-    async with world(*songs(1), credits=0) as (_, client, store):
+    async with running(*songs(1), credits=0) as (_, client, store):
         progress = await Worker(client, store).process_item(1)
         assert progress.item.state == "planned"
         assert progress.again_in == 600
 
 
 async def test_all_workers_together_keep_to_max_credits() -> None:
-    async with world(*songs(9)) as (service, client, store):
+    async with running(*songs(9)) as (service, client, store):
         options = Options(max_credits=4)
         workers = [Worker(client, store, options=options) for _ in range(3)]
         pauses: list[float | None] = []
@@ -231,7 +231,7 @@ async def test_all_workers_together_keep_to_max_credits() -> None:
 
 
 async def test_an_invalid_key_is_raised_to_the_queue() -> None:
-    async with world(*songs(1)) as (_, client, store):
+    async with running(*songs(1)) as (_, client, store):
         stranger = client.with_options(api_key="ft_live_" + "0" * 32)
         with pytest.raises(AuthenticationError):
             await Worker(stranger, store).process_item(1)
@@ -239,13 +239,13 @@ async def test_an_invalid_key_is_raised_to_the_queue() -> None:
 
 
 async def test_an_unsaved_track_is_saved_later() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         calls: list[str] = []
 
         async def save(_: AsyncClient, item: BatchItem) -> None:
             calls.append(item.state)
             if len(calls) == 1:
-                raise OSError("the disk is away")
+                raise OSError("the disk is unavailable")
 
         worker = Worker(client, store, save=save)
         first = await worker.process_item(1)
@@ -257,7 +257,7 @@ async def test_an_unsaved_track_is_saved_later() -> None:
 
 
 async def test_a_create_cancelled_while_waiting_has_sent_nothing() -> None:
-    async with world(*songs(12)) as (service, client, store):
+    async with running(*songs(12)) as (service, client, store):
         worker = Worker(client, store)
         async with anyio.create_task_group() as tasks:
             for seq in range(1, 13):

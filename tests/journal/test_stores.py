@@ -1,4 +1,4 @@
-"""One suite for every store; a new one is added to `_stores`."""
+"""One suite for every store; a new store is added to `_journal_stores`."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_notes_are_kept_and_replaced(store: JournalStore) -> None:
 
 
 def test_rows_can_be_changed_during_iteration(store: JournalStore) -> None:
-    store.add(items(600))  # more than is read at a time
+    store.add(items(600))  # more than one chunk
     for item in store.rows("planned"):
         store.record(item, Entry(state="downloaded"))
     assert store.summary().states["downloaded"] == 600

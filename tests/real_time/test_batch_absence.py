@@ -23,7 +23,7 @@ OTHER = "ft_live_" + 32 * "b"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
 async def test_one_404_ends_no_item_and_another_account_is_refused(

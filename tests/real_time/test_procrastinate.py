@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # procrastinate knows no other loop
+    return "asyncio"  # procrastinate runs on asyncio only
 
 
 @asynccontextmanager
@@ -84,8 +84,8 @@ async def test_lookalikes_share_a_lock_that_serializes_their_jobs(
     postgres: str,
 ) -> None:
     async with opened(postgres) as (_, batches):
-        twins = [GenerationRequest("twin", seed=7)] * 2
-        await batches.defer("album", [*twins, *songs(1)])
+        lookalikes = [GenerationRequest("song", seed=7)] * 2
+        await batches.defer("album", [*lookalikes, *songs(1)])
         first, second, other = (lock for _, _, lock in jobs(postgres))
         assert first == second is not None
         assert other is None
@@ -93,7 +93,7 @@ async def test_lookalikes_share_a_lock_that_serializes_their_jobs(
 
 @asynccontextmanager
 async def service(**settings: Any) -> AsyncGenerator[tuple[Emulator, Any]]:
-    """An emulator on a port, and what makes a client of it."""
+    """An emulator on a port, and a function that makes a client of it."""
     emulator = Emulator(speed=60, audio=b"ID3", credits=100, **settings)
     async with emulator, serve(emulator) as url:
 
@@ -180,7 +180,7 @@ async def test_items_end_once_while_workers_are_killed(
         faults=quick_faults(),
     )
     tally = await harness.run()
-    assert tally.troubles == []
+    assert tally.failures == []
     assert tally.kills >= 1
 
 
