@@ -361,7 +361,7 @@ class Batch:
 
 
 class Results:
-    """The items of a run as they end.
+    """An async iterator over the items of a run, as they end.
 
     Attributes:
         error: What ended the run early; raised at the end of the iteration.

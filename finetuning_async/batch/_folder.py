@@ -57,10 +57,10 @@ class Folder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.results = path / "results.jsonl"
-        self.errors = path / "errors.jsonl"
-        self.unfinished = path / JOURNAL_FOLDER / "unfinished"
+        self.path: Path = path
+        self.results: Path = path / "results.jsonl"
+        self.errors: Path = path / "errors.jsonl"
+        self.unfinished: Path = path / JOURNAL_FOLDER / "unfinished"
         # Taken and released in whichever worker thread comes first.
         self._lock = FileLock(path / JOURNAL_FOLDER / "lock", thread_local=False)
         self._is_new = False

@@ -58,7 +58,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def begun(
+async def opened(
     path: Path, service: Emulator | None = None, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, Batch]]:
     async with emulated(service or emulator()) as (service, client):
@@ -67,7 +67,7 @@ async def begun(
 
 
 async def test_every_request_becomes_a_file_and_a_result(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         added = await batch.add(songs(12))
         ends = await finish(batch)
         assert (added.new, added.known) == (12, 0)
@@ -92,7 +92,7 @@ async def test_the_same_rows_again_cost_nothing(tmp_path: Path) -> None:
 
 
 async def test_equal_rows_are_separate_tracks(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         await batch.add([GenerationRequest("waltz", duration=30)] * 3)
         ends = await finish(batch)
         assert len({item.path for item in ends}) == 3
@@ -151,7 +151,7 @@ async def test_a_truncated_line_is_repaired_at_the_next_start(tmp_path: Path) ->
 async def test_creates_with_lost_responses_are_found_and_paid_once(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         fault = Fault("lost_after_commit", CREATES, method="POST", times=4)
         service.add_fault(fault)
         await batch.add(songs(15))
@@ -163,7 +163,7 @@ async def test_creates_with_lost_responses_are_found_and_paid_once(
 async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         await batch.add(songs(80))
         ends = await finish(batch)
@@ -175,7 +175,7 @@ async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
 async def test_a_create_accepted_after_four_minutes_is_paid_once(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         late = Fault("late_commit", CREATES, method="POST", seconds=240)
         service.add_fault(late)
         await batch.add(songs(80))
@@ -240,7 +240,7 @@ async def test_a_doubt_of_an_earlier_run_is_resolved_by_its_later_creates(
 async def test_resubmit_sends_nothing_again_without_a_later_create(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path, on_unknown="resubmit") as (service, _, batch):
+    async with opened(tmp_path, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         await batch.add(songs(1))
         (end,) = await finish(batch)
@@ -252,7 +252,7 @@ async def test_resubmit_needs_no_credits_where_they_cannot_be_compared(
     tmp_path: Path,
 ) -> None:
     service = emulator(creates_per_minute=2)
-    async with begun(tmp_path, service, on_unknown="resubmit") as (service, _, batch):
+    async with opened(tmp_path, service, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         service.add_fault(Fault("status", "/v1/me", status=503, skip=1, times=None))
         await batch.add(songs(20))
@@ -264,7 +264,7 @@ async def test_resubmit_needs_no_credits_where_they_cannot_be_compared(
 async def test_nothing_is_sent_twice_to_a_service_that_ignores_seeds(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
+    async with opened(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
         fault = Fault("lost_before_commit", CREATES, method="POST", skip=2)
         service.add_fault(fault)
         await batch.add(songs(80))
@@ -277,7 +277,7 @@ async def test_failures_and_refunds_do_not_hide_a_charge(
     tmp_path: Path, refund: bool
 ) -> None:
     service = emulator(failure_rate=0.1, refund_failed=refund)
-    async with begun(tmp_path, service) as (service, _, batch):
+    async with opened(tmp_path, service) as (service, _, batch):
         faults = [
             Fault("lost_before_commit", CREATES, method="POST", skip=20, times=2),
             Fault("hide", CREATES, method="POST", skip=30, seconds=800),
@@ -319,7 +319,7 @@ async def test_max_credits_holds_over_all_runs(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_stops_before_anything_is_paid(tmp_path: Path) -> None:
-    async with begun(tmp_path, free_bytes=10**18) as (service, _, batch):
+    async with opened(tmp_path, free_bytes=10**18) as (service, _, batch):
         await batch.add(songs(3))
         assert await finish(batch) == []
         assert batch.paused is not None
@@ -339,7 +339,7 @@ async def test_an_invalid_key_stops_the_run(tmp_path: Path) -> None:
 async def test_stop_completes_running_tracks_and_creates_no_more(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         await batch.add(songs(30))
         ends = []
         async for item in batch.run():
@@ -365,7 +365,7 @@ async def test_leaving_during_a_run_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_second_runner_is_refused_at_once(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, client, _):
+    async with opened(tmp_path) as (_, client, _):
         before = anyio.current_time()
         with pytest.raises(BatchLockedError, match="another runner is working"):
             async with Batch(client, tmp_path):
@@ -374,7 +374,7 @@ async def test_a_second_runner_is_refused_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_batch_has_one_run_at_a_time(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+    async with opened(tmp_path) as (_, _, batch):
         batch.run()
         with pytest.raises(BatchError, match="already"):
             batch.run()
@@ -383,7 +383,7 @@ async def test_a_batch_has_one_run_at_a_time(tmp_path: Path) -> None:
 async def test_invalid_requests_are_all_reported_and_none_is_added(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+    async with opened(tmp_path) as (_, _, batch):
         wrong = [*songs(3), GenerationRequest("x", bpm=1), GenerationRequest("")]
         with pytest.raises(BatchInputError) as caught:
             await batch.add(wrong)
@@ -392,7 +392,7 @@ async def test_invalid_requests_are_all_reported_and_none_is_added(
 
 
 async def test_a_custom_id_has_one_content(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+    async with opened(tmp_path) as (_, _, batch):
         first, second = songs(2)
         await batch.add([Row(request=first, custom_id="a")])
         with pytest.raises(JournalError, match="different content"):
@@ -401,7 +401,7 @@ async def test_a_custom_id_has_one_content(tmp_path: Path) -> None:
 
 async def test_a_queue_of_five_is_filled_without_doubts(tmp_path: Path) -> None:
     service = emulator(queue_size=5, latency=(0.02, 0.4))
-    async with begun(tmp_path, service) as (service, _, batch):
+    async with opened(tmp_path, service) as (service, _, batch):
         await batch.add(songs(40))
         ends = await finish(batch)
         assert {item.state for item in ends} == {"downloaded"}
@@ -410,7 +410,7 @@ async def test_a_queue_of_five_is_filled_without_doubts(tmp_path: Path) -> None:
 
 
 async def test_rows_that_share_a_seed_get_their_own_tracks(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         fault = Fault(
             "lost_after_commit", CREATES, method="POST", probability=0.3, times=None
         )
