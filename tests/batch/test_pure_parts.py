@@ -137,7 +137,7 @@ def evidence(**values: object) -> AbsenceEvidence:
 
 def test_absence_needs_all_proofs() -> None:
     assert "t1, t2" in verdict(evidence(candidates=("t1", "t2")))
-    assert "whole" in verdict(evidence(is_complete=False))
+    assert "completely" in verdict(evidence(is_complete=False))
     assert verdict(evidence(no_charge=None, needs_credits=False)) == "absent"
     assert "paid" in verdict(evidence(no_charge=False, needs_credits=False))
     assert verdict(evidence()) == "absent"
