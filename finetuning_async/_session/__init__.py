@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         BoundLoop as BoundLoop,
         OpenCalls as OpenCalls,
         Session as Session,
+        session_of as session_of,
     )
     from finetuning_async._session._settings import (
         Settings as Settings,
@@ -28,7 +29,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._session": ("BoundLoop", "OpenCalls", "Session"),
+            "._session": ("BoundLoop", "OpenCalls", "Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),
             "._waits": ("check_callback", "check_timeout"),
         },

@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import attrs
@@ -510,3 +510,12 @@ def _is_alive(token: EventLoopToken) -> bool:
     except RuntimeError:  # trio.RunFinishedError is one
         return False
     return True
+
+
+class _HasSession(Protocol):
+    def _session(self) -> Session: ...
+
+
+def session_of(client: _HasSession) -> Session:
+    """The session of a client, for wings that need more than its public methods."""
+    return client._session()  # noqa: SLF001 - the client's is private to its callers

@@ -23,8 +23,8 @@ from finetuning_async.batch import (
     Format,
     Options,
     check_account,
+    existing_error,
     read_rows,
-    refusal,
 )
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import LiveView, View
@@ -48,7 +48,7 @@ from finetuning_async.cli._output import (
     print_json,
     say,
 )
-from finetuning_async.journal import Keys, SQLiteStore
+from finetuning_async.journal import ItemFactory, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -202,8 +202,8 @@ async def _watch(batch: Batch, scope: anyio.CancelScope, stopped: list[int]) -> 
 
 async def _dry_run(plan: Plan) -> int:
     account_note, known = _looked_at(plan.out)
-    keys = Keys()
-    items = [keys.item(row) for row in plan.rows()]
+    factory = ItemFactory()
+    items = [factory.item(row) for row in plan.rows()]
     done = {item.key for item in known if item.entry.state != "planned"}
     done |= _adopted(plan, items, known)
     rows = [item.key for item in items]
@@ -254,7 +254,7 @@ def _adopted(plan: Plan, items: list[NewItem], known: list[Item]) -> set[str]:
     """
     if not plan.out.is_dir():
         return set()
-    told = Existing.read(Folder(plan.out)).beyond(known).told(items)
+    told = Existing.read(Folder(plan.out)).without(known).outcomes(items)
     if told and plan.options.existing == "refuse":
-        raise refusal(plan.out, told)
+        raise existing_error(plan.out, told)
     return {item.key for item, _ in told} if plan.options.existing == "adopt" else set()
