@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from finetuning_async._secrets import ApiKey
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 KEY = "ft_live_0123456789abcdef0123456789abcdef"
@@ -189,8 +189,8 @@ def emulator(
     service = LastingEmulator(audio=AUDIO)
 
     @asynccontextmanager
-    async def connected(
-        common: Common, url: str, key: ApiKey, retries: int
+    async def service_client(
+        common: CommonOptions, url: str, key: ApiKey, retries: int
     ) -> AsyncGenerator[finetuning_async.AsyncClient]:
         del common
         async with (
@@ -202,6 +202,6 @@ def emulator(
         ):
             yield client
 
-    monkeypatch.setattr(_connect, "connected", connected)
+    monkeypatch.setattr(_connect, "service_client", service_client)
     monkeypatch.setenv("FINETUNING_API_KEY", service.api_key)
     return service

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async.cli._exit_codes import FAILED, PARTLY
+from finetuning_async.cli._exit_codes import FAILURE, PARTIAL
 from finetuning_async.cli.commands import delete
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_what_is_deleted_is_gone(finetuning: Run, emulator: Any) -> None:
 def test_each_failure_is_a_warning(finetuning: Run, emulator: Any) -> None:
     (made,) = _made(finetuning)
     ran = finetuning(["delete", "-y", made, "lost", "lost"])
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert ran.stderr == f"warning: lost: {NOT_THERE}\n1 of 2 deleted\n"
 
 
@@ -53,7 +53,7 @@ def test_json_is_the_merged_result_with_the_same_exit_code(
     finetuning: Run, emulator: Any
 ) -> None:
     ran = finetuning(["delete", "-y", "lost", "--json"])
-    assert (ran.exit_code, ran.stderr) == (FAILED, "")
+    assert (ran.exit_code, ran.stderr) == (FAILURE, "")
     assert ran.stdout.startswith('{\n  "data": {\n    "deleted": []')
     assert json.loads(ran.stdout)["data"]["errors"] == [
         {"id": "lost", "error": NOT_THERE}
@@ -76,7 +76,7 @@ def test_long_lists_go_in_hundreds(finetuning: Run, emulator: Any) -> None:
 def test_without_a_terminal_deleting_needs_yes(finetuning: Run, service: Any) -> None:
     ran = finetuning(["delete", "a"], input="y\n")
     assert ran.exit_code == 2
-    assert "--yes is needed" in ran.stderr
+    assert "add --yes" in ran.stderr
     assert not service.requests
 
 
@@ -88,7 +88,7 @@ def test_no_is_no_failure(
     ran = finetuning(["delete", "a", "b"], input=answer)
     assert ran.exit_code == 0
     assert ran.stdout.strip() in ("", "n")  # before 8.4 click's runner echoes the input
-    assert "Delete 2 tracks for good? [y/N]:" in ran.stderr
+    assert "Permanently delete these 2 tracks? [y/N]:" in ran.stderr
     assert ran.stderr.endswith("Nothing was deleted.\n")
     assert not service.requests
 
@@ -99,7 +99,7 @@ def test_yes_deletes(
     _on_a_terminal(monkeypatch)
     (made,) = _made(finetuning)
     ran = finetuning(["delete", made], input="y\n")
-    assert "Delete this track for good?" in ran.stderr
+    assert "Permanently delete this track?" in ran.stderr
     assert ran.stderr.endswith("1 of 1 deleted\n")
 
 
@@ -139,7 +139,7 @@ def test_a_playlist_with_tracks_is_shown_and_printed(
 def test_a_name_that_nobody_has_is_an_error(finetuning: Run, emulator: Any) -> None:
     ran = finetuning(["playlist", "show", "beds"])
     assert ran.exit_code == 1
-    assert "no playlist is called 'beds'" in ran.stderr
+    assert "no playlist is named 'beds'" in ran.stderr
     assert "finetuning playlists" in ran.stderr
 
 
@@ -168,7 +168,7 @@ def test_what_is_added_twice_or_lost_is_a_warning(
     one, two = _made(finetuning, 2)
     finetuning(["playlist", "add", "beds", one])
     ran = finetuning(["playlist", "add", "beds", one, two, "lost"])
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert ran.stderr.splitlines() == [
         f"warning: {one}: Track already in playlist",
         "warning: lost: Track not found",
@@ -190,7 +190,7 @@ def test_done_in_part_is_one_code_everywhere(
         ["delete", "-y"],
     ):
         ran = finetuning([*words, *made, "lost", *form])
-        assert (words, ran.exit_code) == (words, PARTLY)
+        assert (words, ran.exit_code) == (words, PARTIAL)
 
 
 @pytest.mark.parametrize(

@@ -198,14 +198,14 @@ def test_time_over_says_how_to_go_on(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", "choir", "--timeout", "30", "-o", "my song.mp3"])
     assert ran.exit_code == 1
     assert "did not end within 30 s" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o 'my song.mp3'" in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o 'my song.mp3'" in ran.stderr
 
 
 def test_a_download_that_fails_says_how_to_go_on(finetuning: Run, service: Any) -> None:
     service.answer(f"GET /audio/{ID}.mp3", b"gone", status=404)
     ran = finetuning(["generate", "choir"])
     assert ran.exit_code == 1
-    assert f"To go on: finetuning wait {ID} -o ." in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o ." in ran.stderr
     assert not list(Path().iterdir())
 
 
@@ -216,7 +216,7 @@ def test_a_full_disk_says_how_to_go_on_even_when_quiet(
     ran = finetuning(["-q", "generate", "choir", "-o", "/dev/full"])
     assert ran.exit_code == 1
     assert "No space left" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o /dev/full" in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o /dev/full" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,8 @@ def test_an_interrupted_wait_says_the_id_and_how_to_go_on(
     service.on_request = interrupt
     ran = finetuning(["generate", "choir", "-o", "a.mp3"])
     assert ran.exit_code == code
-    assert f"{ID} goes on at the service and stays paid" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o a.mp3" in ran.stderr
+    assert f"{ID} continues at the service; its credit is spent." in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o a.mp3" in ran.stderr
 
 
 def test_an_interrupted_create_still_tells_its_id(
@@ -249,7 +249,7 @@ def test_an_interrupted_create_still_tells_its_id(
 def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) -> None:
     service.answer(CREATE, "error_generation_rate_limited", status=429)
     ran = finetuning(["generate", "choir", "--no-wait"])
-    assert "not accepted yet: the service asks to wait" in ran.stderr
+    assert "not accepted yet: rate limited; the service allows" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,9 @@ def test_bytes_that_are_no_text_are_refused(finetuning: Run, asked: Any) -> None
 def test_a_closed_stdin_holds_no_key(
     finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_keys, "_first_line", lambda: "")
+    monkeypatch.setattr(_keys, "_read_first_line", lambda: "")
     ran = finetuning(["auth", "login"])
-    assert "no key on stdin" in ran.stderr
+    assert "no API key on stdin" in ran.stderr
 
 
 def test_at_a_terminal_it_prompts_and_shows_nothing(
@@ -150,7 +150,7 @@ def test_at_a_terminal_it_prompts_and_shows_nothing(
         monkeypatch.setattr(module, "is_terminal", lambda _: True)
     ran = finetuning(["auth", "login"], input=KEY + "\n")
     assert ran.exit_code == 0
-    assert ran.stderr.startswith("Keys are made under Profile > API")
+    assert ran.stderr.startswith("Create a key under Profile > API")
     assert "API key:" in ran.stderr
     assert KEY not in ran.output
 
@@ -162,7 +162,7 @@ def test_login_asks_the_service_that_the_option_names(
     ran = finetuning(words, input="any-key")
     assert ran.exit_code == 0
     assert asked.requests[0].url.host == "127.0.0.1"
-    assert "only with --base-url" in ran.stderr
+    assert "is used only with --base-url" in ran.stderr
 
 
 def test_login_and_logout_say_that_the_environment_goes_first(
@@ -212,7 +212,7 @@ def test_a_write_that_fails_leaves_the_older_key_and_no_rest(
     monkeypatch.setattr(os, "fsync", full)
     ran = finetuning(["auth", "login"], input=KEY)
     assert ran.exit_code == 1
-    assert "the key cannot be stored" in ran.stderr
+    assert "cannot store the key" in ran.stderr
     assert _file().read_text() == OTHER
     assert len(list(_file().parent.iterdir())) == 1
 
@@ -233,7 +233,7 @@ def test_a_key_file_that_others_can_open_is_not_used(
 def test_a_folder_or_a_pipe_in_its_place_is_no_key(finetuning: Run, asked: Any) -> None:
     _file().parent.mkdir()
     os.mkfifo(_file(), 0o600)
-    assert "is not a file" in finetuning(["me"]).stderr
+    assert "is not a regular file" in finetuning(["me"]).stderr
     _file().unlink()
     _file().mkdir()
     assert finetuning(["me"]).exit_code == 2
@@ -276,7 +276,7 @@ def test_login_prefers_the_keyring_and_removes_the_file(
 ) -> None:
     _store(OTHER)
     ran = finetuning(["auth", "login"], input=KEY)
-    assert ran.stderr.endswith("The key is stored: OS keyring\n")
+    assert ran.stderr.endswith("Key stored in: OS keyring\n")
     assert keyring.kept == KEY
     assert not _file().exists()
     assert "ft_live_0123**** (OS keyring)" in finetuning(["doctor"]).stdout
@@ -373,7 +373,7 @@ def test_broken_settings_are_an_error(finetuning: Run, service: Any, text: str) 
 def test_settings_that_are_named_must_exist(finetuning: Run, service: Any) -> None:
     ran = finetuning(["me", "--config", "nowhere.json"])
     assert ran.exit_code == 2
-    assert "--config nowhere.json cannot be read: No such file" in ran.stderr
+    assert "cannot read --config nowhere.json: No such file" in ran.stderr
 
 
 @pytest.mark.parametrize("folder", [os.devnull, "~nobody-has-this-name"])
@@ -386,7 +386,7 @@ def test_a_folder_that_cannot_be_is_no_settings(
     assert "no API key" in finetuning(["me"]).stderr
     assert finetuning(["auth", "logout"]).exit_code == 0
     ran = finetuning(["auth", "login"], input=KEY)
-    assert (ran.exit_code, "the key cannot be stored" in ran.stderr) == (1, True)
+    assert (ran.exit_code, "cannot store the key" in ran.stderr) == (1, True)
 
 
 def test_settings_of_somebody_else_are_passed_over(

@@ -84,7 +84,7 @@ def test_an_effect_is_made_and_saved(
     ran = finetuning(words)
     assert (ran.exit_code, ran.stdout) == (0, "")
     first, second, *_, last = ran.stderr.splitlines()
-    assert first.endswith(" · 99 more today")
+    assert first.endswith(" · 99 left today")
     assert second == "note: the service changed duration from 2.2 to 2"
     (made,) = emulator.tracks
     assert last.startswith(f"Saved wooden-crate-{made[:8]}.mp3 (2.0 s")
@@ -173,8 +173,11 @@ def test_an_interrupted_effect_says_how_to_go_on(finetuning: Run, service: Any) 
     ran = finetuning(["sfx", "gen", "crate", "--config", "c.json"])
     made = "2f6b90d4-7c1e-4a83-b0f5-d94e37a1c682"
     assert ran.exit_code == 130
-    assert f"{made} goes on at the service and counts today." in ran.stderr
-    assert f"To go on: finetuning sfx wait {made} -o . --config c.json" in ran.stderr
+    assert (
+        f"{made} continues at the service; it counts toward the daily limit."
+        in ran.stderr
+    )
+    assert f"To resume: finetuning sfx wait {made} -o . --config c.json" in ran.stderr
 
 
 def test_the_days_last_effect_is_told_at_once(

@@ -178,8 +178,8 @@ def test_a_bar_grows_and_is_never_full(a: float, b: float, expected: float) -> N
 def test_a_bar_shows_time_first_and_bytes_later() -> None:
     task = Task(0, "x", None, 0, _get_time=lambda: 35.0)  # type: ignore[arg-type]  # ids are ints
     task.start_time = 0.0
-    assert _progress_bar._part(task) is None
+    assert _progress_bar._fraction_done(task) is None
     task.fields["expected"] = 70.0
-    assert _progress_bar._part(task) == pytest.approx(0.4)
+    assert _progress_bar._fraction_done(task) == pytest.approx(0.4)
     task.total, task.completed = 200, 50
-    assert _progress_bar._part(task) == 0.25
+    assert _progress_bar._fraction_done(task) == 0.25

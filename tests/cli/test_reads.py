@@ -187,7 +187,7 @@ def test_doctor_without_a_key_still_asks_for_health(
     assert ran.exit_code == 1
     assert "health   ok" in ran.stdout
     assert "no API key" in ran.stdout
-    assert "on finetuning.ai. Without a key, `finetuning" in ran.stdout
+    assert "on finetuning.ai. To try it without a key, run" in ran.stdout
 
 
 def test_doctor_keeps_its_sentences_apart(finetuning: Run, service: Any) -> None:

@@ -35,8 +35,8 @@ def test_without_a_key_it_says_where_keys_are_made(finetuning: Run) -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("ft_live_0123", "40 characters, this one has 12"),
-        ("sk_test_" + 32 * "0", "begins with ft_live_"),
+        ("ft_live_0123", "it must have 40 characters, got 12"),
+        ("sk_test_" + 32 * "0", "it must begin with ft_live_"),
         (KEY[:-1] + "ä", "non-ASCII"),
     ],
 )
@@ -107,12 +107,12 @@ def test_a_folder_without_permission_is_found_as_well(
     [
         (["--duration", "500"], "--duration 500 is not valid: a number from 5 to 210"),
         (["--duration", "nan"], "--duration nan is not valid"),
-        (["--duration", "long"], "'long' is not a number"),
+        (["--duration", "long"], "must be a number, got 'long'"),
         (["--time-sig", "9"], "--time-sig '9' is not valid: beats per bar from 2 to 7"),
         (["--key", "H"], "--key 'H' is not valid: one of C C# D"),
         (["--webhook", "http://a.example/?s3cr3t"], "--webhook is not valid: a URL"),
         (["--bpn", "60"], "No such option"),
-        (["--timeout", "-1"], "'--timeout': -1 is not a number from 0 on"),
+        (["--timeout", "-1"], "'--timeout': must be a number of at least 0, got -1"),
     ],
 )
 def test_a_wrong_value_names_the_option_and_sends_nothing(
@@ -244,14 +244,17 @@ def test_without_the_emulators_libraries_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("generate choir --emulator --speed -1", "'--speed': -1 is not a number above"),
-        ("generate choir --emulator --speed inf", "'--speed': inf is not a number"),
-        ("emulator --speed 0", "'--speed': 0 is not a number above 0."),
-        ("emulator --failure-rate 2", "2 is not a number from 0 to 1."),
+        ("generate choir --emulator --speed -1", "must be a number above 0, got -1."),
+        ("generate choir --emulator --speed inf", "must be a number above 0, got inf."),
+        ("emulator --speed 0", "'--speed': must be a number above 0, got 0."),
+        ("emulator --failure-rate 2", "must be a number from 0 to 1, got 2."),
         ("emulator --queue-size 0", "'--queue-size': 0 is not in the range"),
         ("emulator --credits -3", "'--credits': -3 is not in the range"),
-        ("demo --speed nan", "'--speed': nan is not a number above 0."),
-        ("batch run songs.csv --out album --speed 0", "0 is not a number above 0."),
+        ("demo --speed nan", "'--speed': must be a number above 0, got nan."),
+        (
+            "batch run songs.csv --out album --speed 0",
+            "must be a number above 0, got 0.",
+        ),
     ],
 )
 def test_an_emulator_setting_out_of_range_is_refused_by_its_option(
@@ -269,4 +272,4 @@ def test_an_address_that_is_not_ours_is_told_apart_from_a_port_that_is_taken(
     ran = finetuning([command, "--host", "192.0.2.1", "--port", "0"])
     assert ran.exit_code == 1
     assert "cannot listen on 192.0.2.1:0: Cannot assign requested" in ran.stderr
-    assert "Choose another with --host" in ran.stderr
+    assert "with --host" in ran.stderr

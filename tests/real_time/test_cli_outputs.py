@@ -102,4 +102,4 @@ def test_a_paid_track_that_no_one_reads_to_its_end_is_named(
     code, told = shell(line, service, tmp_path)
     assert code == 1
     assert "nobody reads it any more" in told
-    assert "To go on: finetuning wait" in told
+    assert "To resume: finetuning wait" in told

@@ -83,7 +83,7 @@ def test_the_emulator_ends_well_when_told_to(number: int) -> None:
     assert (process.returncode, out) == (0, "")
     assert "not the service" in err
     assert "RateLimits(creates=RateLimit(10, per=3), reads=RateLimit(60, per=3))" in err
-    assert err.endswith("The emulator has ended, and its tracks.\n")
+    assert err.endswith("The emulator has stopped; its tracks are lost.\n")
 
 
 def test_the_settings_of_an_emulator_on_all_addresses_are_usable_here() -> None:
@@ -127,9 +127,9 @@ def test_an_effect_is_made_on_a_port(service: Mapping[str, str]) -> None:
 
 def test_deleting_at_a_terminal_asks(service: Mapping[str, str]) -> None:
     made = run("generate", "choir", "--no-wait", env=service).stdout.strip()
-    code, shown = _typed(["delete", made], "good? [y/N]: ", "n\r", service)
+    code, shown = _typed(["delete", made], "track? [y/N]: ", "n\r", service)
     assert (code, "Nothing was deleted." in shown) == (0, True)
-    code, shown = _typed(["delete", made], "good? [y/N]: ", "y\r", service)
+    code, shown = _typed(["delete", made], "track? [y/N]: ", "y\r", service)
     assert (code, "1 of 1 deleted" in shown) == (0, True)
 
 
@@ -182,12 +182,12 @@ def test_a_second_ctrl_c_does_not_wait_for_the_answer() -> None:
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
-            assert any("Ctrl-C leaves at once" in line for line in lines)
+            assert any("Ctrl-C again to quit now" in line for line in lines)
             process.send_signal(signal.SIGINT)
             rest = "".join(lines)
         connection.close()
     assert process.returncode == 130
-    assert "Interrupted. Nothing was accepted so far" in rest
+    assert "Interrupted. A request was sent, but no response came" in rest
     assert "Traceback" not in rest
 
 

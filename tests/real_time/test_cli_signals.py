@@ -35,7 +35,7 @@ def count(event, args):
             for _ in range(times):
                 os.kill(os.getpid(), signal.SIGINT)
 
-from finetuning_async.cli import main, _leaving
+from finetuning_async.cli import main, _signals
 sys.argv[1:] = ["generate", "choir"]
 sys.addaudithook(count)
 sys.exit(main())
@@ -57,7 +57,7 @@ def tell(event, args):
     if event == "import" and not told:
         told.append(os.write(1, b"begun\\n"))
 
-from finetuning_async.cli import main, _leaving
+from finetuning_async.cli import main, _signals
 sys.addaudithook(tell)
 sys.exit(main())
 """
@@ -140,7 +140,7 @@ def test_a_key_pressed_twice_is_one_wish_and_the_id_is_told() -> None:
             _, err = process.communicate(timeout=10)
         connection.close()
     assert process.returncode == 130
-    assert "To go on: finetuning wait gen_1" in err
+    assert "To resume: finetuning wait gen_1" in err
     assert "Traceback" not in err
 
 
@@ -158,7 +158,7 @@ def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
             shown += os.read(master, 4096)
         time.sleep(0.5)  # the request is on the wire
         process.send_signal(signal.SIGINT)
-        while b"leaves at once" not in shown:
+        while b"to quit now" not in shown:
             shown += os.read(master, 4096)
         process.send_signal(signal.SIGINT)
         while chunk := _read(master):

@@ -96,7 +96,7 @@ def test_a_create_ends_though_the_queue_is_full(
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert "QUEUE_FULL" in said
-    assert "Nothing was paid." in said
+    assert "Nothing was charged." in said
 
 
 @pytest.mark.parametrize("words", WAITS)
@@ -109,7 +109,7 @@ def test_a_wait_ends_and_says_a_command_that_can_be_typed(
     took, code, said = timed(*words.split(), "gen_1", "--base-url", url, env=env)
     assert took < TIMEOUT + 1 + STARTING
     assert code == 1
-    assert said.endswith(f"To go on: finetuning {words} gen_1 --base-url {url}\n")
+    assert said.endswith(f"To resume: finetuning {words} gen_1 --base-url {url}\n")
 
 
 def test_what_is_accepted_is_named_when_time_is_over(
@@ -119,7 +119,7 @@ def test_what_is_accepted_is_named_when_time_is_over(
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert f"{busy[1]} still runs: it did not end within 2 s" in said
-    assert f"To go on: finetuning wait {busy[1]}\n" in said
+    assert f"To resume: finetuning wait {busy[1]}\n" in said
 
 
 def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
@@ -132,4 +132,4 @@ def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert f"{made} still runs: it did not end within" in said
-    assert f"To go on: finetuning wait {made} -o .\n" in said
+    assert f"To resume: finetuning wait {made} -o .\n" in said
