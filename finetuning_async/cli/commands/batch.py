@@ -62,9 +62,9 @@ def command() -> None:
     type=click.Choice(["hold", "resubmit"]),
     default="hold",
     show_default=True,
-    help="What to do if the response to a create is lost and no track is found: hold the"
-    " row for you to check; resubmit sends it again where everything but the credits"
-    " proves that it made no track.",
+    help="What to do if the response to a create is lost and no track is found: hold"
+    " the row for you to check; resubmit sends it again where everything but the"
+    " credits proves that it made no track.",
 )
 @click.option(
     "--adopt",
