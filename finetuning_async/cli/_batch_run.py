@@ -47,6 +47,7 @@ from finetuning_async.cli._output import (
     print_fields,
     print_json,
     say,
+    yes_or_no,
 )
 from finetuning_async.journal import Keys, SQLiteStore
 
@@ -158,7 +159,7 @@ async def _connected(settings: RunSettings) -> AsyncGenerator[AsyncClient]:
 
 async def _run(settings: RunSettings) -> int:
     stopped: list[int] = []
-    ends: list[Summary] = []
+    ends: list[Summary] = []  # stays empty if the second signal cancels the scope
     with anyio.CancelScope() as scope:
         async with (
             _connected(settings) as client,
@@ -221,27 +222,29 @@ async def _dry_run(settings: RunSettings) -> int:
     async with _connected(settings) as client:
         account = await client.me()
     check_account(account_note, account, settings.url, str(settings.out))
+    # A full burst goes out at once, the rest at the rate limit. The last one sent then
+    # has to be completed.
     limit = settings.limits.creates
     seconds = (
         max(new - limit.limit, 0) / limit.limit * limit.per
         + TRACK_SECONDS / settings.speed
     )
     left = account.total_remaining
+    enough = None if left is None else left >= new
     facts = {
         "rows": len(rows),
         "known": len(rows) - new,
         "credits_needed": new,
         "credits_left": left,
-        "enough": None if left is None else left >= new,
+        "enough": enough,
         "seconds": round(seconds, 1),
     }
     if settings.as_json:
         print_json(facts)
     else:
-        word = None if left is None else "yes" if left >= new else "no"
         print_fields(
             {"rows": len(rows), "known": facts["known"], "credits needed": new}
-            | {"credits left": left, "enough": word}
+            | {"credits left": left, "enough": yes_or_no(enough) or None}
             | {"takes about": duration_text(seconds)}
         )
     return 0

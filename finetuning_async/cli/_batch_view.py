@@ -127,8 +127,10 @@ class BatchView:
     def _remaining_seconds(self, summary: Summary) -> float:
         limits = self._client.rate_limit_status().creates
         pace = (limits.per or 0.0) / (limits.limit or 1)
+        # Creates of earlier runs say nothing about the pace of this one.
         done = summary.accepts - self._accepts_before
         if done >= MIN_SAMPLES:
+            # The queue may make it slower than the rate limit, never faster.
             pace = max(pace, (time.monotonic() - self._began) / done)
         return summary.states["planned"] * pace + TRACK_SECONDS
 
@@ -149,6 +151,7 @@ class LiveView(BatchView):
             redirect_stdout=False,
         )
         self._live.start()
+        # Entered by hand: this class is itself the context manager.
         self._redirect = redirect_messages(self._print)
         self._redirect.__enter__()
         return self

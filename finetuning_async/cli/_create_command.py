@@ -239,7 +239,8 @@ class CreateRun:
 
         def on_event(event: Event) -> None:
             delay(event)
-            # Later events, of the wait, must not replace the hint of the acceptance.
+            # Some events of the create come after its acceptance; they must not
+            # replace the hint set there.
             if not is_accepted:
                 self._set_pending_hint(may_be=delay.may_be_accepted)
 
@@ -250,6 +251,7 @@ class CreateRun:
             reporter.accepted(track)
 
         self._set_pending_hint(may_be=False)
+        # A view of the client, so that only this create's events arrive here.
         view = client.with_options(on_event=on_event)
         async with background_task(partial(_explain_delay, client, delay, reporter)):
             return await create(

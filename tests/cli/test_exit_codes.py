@@ -1,4 +1,4 @@
-"""The exit codes are the documented ones, whatever is printed."""
+"""The exit codes are the documented ones, in every output format."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ TABLES = {
 
 @pytest.mark.parametrize("where", TABLES)
 def test_every_code_is_in_every_table(where: str) -> None:
-    told = set(map(int, re.findall(r"^ +(\d+)  ", TABLES[where], re.MULTILINE)))
-    assert told == {SUCCESS, FAILURE, INVALID_INPUT, PARTIAL, 130}
+    documented = set(map(int, re.findall(r"^ +(\d+)  ", TABLES[where], re.MULTILINE)))
+    assert documented == {SUCCESS, FAILURE, INVALID_INPUT, PARTIAL, 130}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,6 @@ def test_json_changes_no_code(
         "none": {"data": {"deleted": [], "errors": error}},
         "all": {"data": {"deleted": ["x"]}},
     }
-    service.answer(request_, known.get(answer, answer), status=status)
+    service.respond(request_, known.get(answer, answer), status=status)
     assert finetuning(words.split()).exit_code == code
     assert finetuning([*words.split(), "--json"]).exit_code == code

@@ -1,6 +1,6 @@
-"""Ctrl-C at any moment of the program's life, as a process of its own: no traceback.
+"""Ctrl-C at any moment of a process's life never shows a traceback.
 
-What Python does before the first line of ours is left out: nobody can catch it there.
+Before the first line of the program only Python runs: there no handler can help.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ sys.exit(main())
 
 BEGUN = """
 import os, sys
-told = []
+reported = []
 
-def tell(event, args):
-    if event == "import" and not told:
-        told.append(os.write(1, b"begun\\n"))
+def report(event, args):
+    if event == "import" and not reported:
+        reported.append(os.write(1, b"begun\\n"))
 
 from finetuning_async.cli import main, _signals
-sys.addaudithook(tell)
+sys.addaudithook(report)
 sys.exit(main())
 """
 
 
 @pytest.fixture
 def silent() -> Iterator[dict[str, str]]:
-    """The environment of a client of a service that never answers."""
+    """The environment for a service that never responds."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
         yield {**BARE, "FINETUNING_API_KEY": KEY, "FINETUNING_BASE_URL": url}
@@ -73,7 +73,7 @@ def silent() -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("nth", [1, 3, 30, 90, 150])
-def test_ctrl_c_while_modules_load_is_a_word_and_a_code(nth: int, times: int) -> None:
+def test_ctrl_c_during_imports_prints_one_line(nth: int, times: int) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", AT_AN_IMPORT, str(nth), str(times)],
         capture_output=True,
@@ -84,7 +84,7 @@ def test_ctrl_c_while_modules_load_is_a_word_and_a_code(nth: int, times: int) ->
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "Interrupted.\n")
 
 
-def test_ctrl_c_while_the_interpreter_ends_changes_nothing() -> None:
+def test_ctrl_c_during_shutdown_changes_nothing() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", AT_THE_END],
         capture_output=True,
@@ -119,8 +119,8 @@ def test_ctrl_c_soon_after_the_start_once_or_twice_shows_no_traceback(
     assert (process.returncode, err) == (130, "Interrupted.\n")
 
 
-def test_a_key_pressed_twice_is_one_wish_and_the_id_is_told() -> None:
-    """The second press within half a second does not give up what may be paid."""
+def test_two_quick_ctrl_c_count_as_one_and_the_id_is_printed() -> None:
+    """A second press within half a second does not give up a paid track."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
         env = {**BARE, "FINETUNING_API_KEY": "x", "FINETUNING_BASE_URL": url}
@@ -144,7 +144,7 @@ def test_a_key_pressed_twice_is_one_wish_and_the_id_is_told() -> None:
     assert "Traceback" not in err
 
 
-def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
+def test_exiting_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, "generate", "choir"],
@@ -172,5 +172,5 @@ def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # how Linux says that the other side has closed
+    except OSError:  # Linux raises it once the other side has closed
         return b""
