@@ -112,14 +112,16 @@ class Submitter:
             order.began_at = anyio.current_time()
         if order.identity is None:
             return await self._with_mark(order)
-        await self._one_by_one.enter(order.identity)
+        await self._one_by_one.acquire(order.identity)
         try:
             return await self._with_mark(order)
         finally:
-            self._one_by_one.leave(order.identity)
+            self._one_by_one.release(order.identity)
 
     async def _with_mark(self, order: Submission) -> Created:
-        with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
+        with self._inflight.seed_in_flight(
+            order.request.kind, order.seed
+        ) as order.mark:
             track = await self._until_known(order)
         if order.callback_error is not None:
             raise order.callback_error
@@ -165,11 +167,11 @@ class Submitter:
         except RetryableFailure as failure:
             first = failure
         call, hook = order.call, self._pipeline.hook
-        return await order.retry.again(
+        return await order.retry.run(
             first,
             lambda: self._attempt(order),
             deadline=order.deadline,
-            on_retry=request_events.retries(hook, call.method, call.path),
+            on_retry=request_events.retry_callback(hook, call.method, call.path),
         )
 
     async def _attempt(self, order: Submission) -> Created:
@@ -204,13 +206,13 @@ class Submitter:
         return (
             order.retry.max_retries > 0
             and (error.retry_after or 0) <= order.retry.max_retry_wait
-            and self._inflight.next_try() <= order.deadline
+            and self._inflight.next_retry_at() <= order.deadline
         )
 
     def _give_the_place_back(self, order: Submission) -> None:
         if order.has_place:
             order.has_place = False
-            self._inflight.not_entered()
+            self._inflight.on_not_accepted()
 
     async def _once(self, order: Submission, guarded: ShieldedCall[Created]) -> Created:
         permit = await self._turn(order, guarded)
@@ -230,7 +232,7 @@ class Submitter:
         self, order: Submission, guarded: ShieldedCall[Created]
     ) -> RatePermit:
         order.attempts += 1
-        permit = await self._pipeline.turn(
+        permit = await self._pipeline.acquire_permit(
             order.call, deadline=order.deadline, number=order.attempts
         )
         try:
@@ -251,8 +253,10 @@ class Submitter:
                 order.call,
                 permit,
                 number=order.attempts,
-                trace=SendTracker(
-                    lambda: not guarded.caller_cancelled, guarded.release, guarded.hold
+                tracker=SendTracker(
+                    lambda: not guarded.caller_cancelled,
+                    guarded.unshield,
+                    guarded.reshield,
                 ),
                 on_unsent=order.did_not_leave,
             )
@@ -275,14 +279,14 @@ class Submitter:
         unknown = OutcomeUnknown("its task was cancelled from outside")
         finding = await self._find(order, unknown)
         if finding.track is not None:
-            self._inflight.adopted(finding.track.id, self._entry(order))
+            self._inflight.adopt(finding.track.id, self._entry(order))
             await self._tell(order, finding.track, adopted=True)
 
     def _without_answer(self, order: Submission, failure: NoResponse) -> Exception:
         if failure.evidence == "not_sent":
             order.sent_at = None
             error = failure.as_error(order.call)
-            return error if failure.lasts else RetryableFailure(error)
+            return error if failure.is_permanent else RetryableFailure(error)
         return self._lost(order, failure.reason)
 
     def _lost(
@@ -315,14 +319,14 @@ class Submitter:
         if not is_refusal(answer, error):
             raise self._lost(order, str(error), error)
         order.sent_at = None
-        self._pipeline.check(order.call, answer)
+        self._pipeline.raise_for_status(order.call, answer)
         raise error
 
     def _refused_by_the_queue(self, order: Submission, error: QueueFullError) -> None:
         order.sent_at = None
         order.has_place = False
         was_known = self._inflight.queue_capacity is not None
-        self._inflight.refused(error.retry_after)
+        self._inflight.on_queue_full(error.retry_after)
         _create_events.queue_full(self._pipeline.hook, error, was_known=was_known)
 
     async def _accept(self, order: Submission, answer: Response) -> Created:
@@ -335,9 +339,9 @@ class Submitter:
             strange = self._not_ours(order, track)
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
-                self._pipeline.transport.pool.tracks.add(track.id)
+                self._pipeline.transport.pool.recent_ids.add(track.id)
                 entry = self._entry(order, answer.received_at)
-                self._inflight.accepted(track.id, entry)
+                self._inflight.on_accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
@@ -366,7 +370,8 @@ class Submitter:
         known = SentRequest(
             seed=order.seed,
             is_claimed=register.is_claimed(track.id),
-            is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
+            is_open_elsewhere=shown != order.seed
+            and register.is_seed_in_flight(kind, shown),
             echoes=kind in register.echoing,
         )
         return not_ours(order.request, track, known)
@@ -461,7 +466,7 @@ class Submitter:
         raise self._unknown_error(order, unknown, finding) from unknown.error
 
     async def _adopt(self, order: Submission, track: Generation) -> Created:
-        self._inflight.adopted(track.id, self._entry(order))
+        self._inflight.adopt(track.id, self._entry(order))
         logger.warning("found %s again, whose answer was lost", track.id)
 
         async def tell(guarded: ShieldedCall[None]) -> None:
