@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from finetuning_async.batch import _folder
 from finetuning_async.batch._folder import Folder
 from finetuning_async.cli import _batch_run, _event_loop
-from finetuning_async.cli._exit_codes import PARTLY
+from finetuning_async.cli._exit_codes import PARTIAL
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
@@ -145,9 +145,9 @@ def test_failed_rows_exit_as_partly_done_until_retried(
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
     ran = finetuning("run", songs, "--out", "album")
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert "failed s" in ran.stderr
-    assert finetuning("status", "album", "--json").exit_code == PARTLY
+    assert finetuning("status", "album", "--json").exit_code == PARTIAL
     world.faults = []
     assert "2 planned again" in finetuning("retry-failed", "album").stderr
     ran = finetuning("run", "--out", "album", "--json")
@@ -175,9 +175,9 @@ def test_max_credits_exits_as_partly_done(
     finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert "Paused: 2 credits are spent" in ran.stderr
-    assert "A higher --max-credits goes on." in ran.stderr
+    assert "To continue, raise --max-credits." in ran.stderr
     assert world.spent == 2
 
 
@@ -193,7 +193,7 @@ def test_a_folder_without_a_batch_is_refused(finetuning: Run, songs: str) -> Non
     assert "holds no batch" in finetuning("status", "nowhere").stderr
     assert finetuning("status", "nowhere").exit_code == 1
     ran = finetuning("run", songs, "--out", "album", "--speed", "60")
-    assert (ran.exit_code, "--speed is for an emulator" in ran.stderr) == (2, True)
+    assert (ran.exit_code, "--speed 60 requires an emulator" in ran.stderr) == (2, True)
 
 
 def test_quiet_prints_nothing(finetuning: Run, songs: str) -> None:
