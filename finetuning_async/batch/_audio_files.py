@@ -9,7 +9,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from finetuning_async._downloads import put
+from finetuning_async._downloads import place_file
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
@@ -40,7 +40,7 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     url = item.result.get("audio_url")
     await fetch(client, item.entry.track_id or "", url, part)
     name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
-    await in_thread(_sync_folder, await put(part, folder.path / name))
+    await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
 
 

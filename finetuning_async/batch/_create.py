@@ -64,7 +64,7 @@ class Create:
         on_accepted: Callable[[Generation], Awaitable[None]],
     ) -> None:
         self._session = session_of(client)
-        self._submission = self._session.order(
+        self._submission = self._session.new_submission(
             request,
             validate=False,  # `add` has checked it
             on_submitted=on_accepted,

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async._downloads import replace
+from finetuning_async._downloads import place_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ class Outputs:
                     files[target].write(line_of(item))
         # Both are complete before one of them is replaced.
         for target in files:
-            replace(self._unfinished(target), target)
+            place_now(self._unfinished(target), target)
 
     def set_aside(self) -> None:
         """Rename what has their names and is not empty; it is not of this batch."""
