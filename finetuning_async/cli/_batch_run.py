@@ -23,8 +23,8 @@ from finetuning_async.batch import (
     Format,
     Options,
     check_account,
+    existing_error,
     read_rows,
-    refusal,
 )
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import BatchView, LiveView
@@ -49,7 +49,7 @@ from finetuning_async.cli._output import (
     say,
     yes_or_no,
 )
-from finetuning_async.journal import Keys, SQLiteStore
+from finetuning_async.journal import ItemFactory, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -213,8 +213,8 @@ async def _stop_on_signal(
 
 async def _dry_run(settings: RunSettings) -> int:
     account_note, known = _read_existing_batch(settings.out)
-    keys = Keys()
-    items = [keys.item(row) for row in settings.rows()]
+    factory = ItemFactory()
+    items = [factory.item(row) for row in settings.rows()]
     done = {item.key for item in known if item.entry.state != "planned"}
     done |= _adoptable_keys(settings, items, known)
     rows = [item.key for item in items]
@@ -272,11 +272,11 @@ def _adoptable_keys(
     """
     if not settings.out.is_dir():
         return set()
-    told = Existing.read(Folder(settings.out)).beyond(known).told(items)
-    if told and settings.options.existing == "refuse":
-        raise refusal(settings.out, told)
+    found = Existing.read(Folder(settings.out)).without(known).outcomes(items)
+    if found and settings.options.existing == "refuse":
+        raise existing_error(settings.out, found)
     return (
-        {item.key for item, _ in told}
+        {item.key for item, _ in found}
         if settings.options.existing == "adopt"
         else set()
     )

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetuning_async.batch import queue_is_full
+from finetuning_async._session import session_of
 from finetuning_async.cli._output import (
     duration_text,
     printable,
@@ -118,7 +118,7 @@ class BatchView:
         return [f"next create {self._next_create()}", f"expected end in {left}"]
 
     def _next_create(self) -> str:
-        if queue_is_full(self._client):
+        if session_of(self._client).account.queue_is_full:
             running = self._batch.summary.states["accepted"]
             return "when a track ends" if running else "when the queue has room"
         wait = self._client.rate_limit_status().creates.next_free_in

@@ -86,7 +86,9 @@ def test_an_unwritable_output_is_found_before_the_credit_is_spent(
     ran = finetuning(["generate", "choir", "-o", output])
     assert ran.exit_code == 2
     assert "-o/--output" in ran.stderr
-    assert "(a file is in the way)" in ran.stderr or "(it is a dir" in ran.stderr
+    assert (
+        "(a part of the path is a file)" in ran.stderr or "(it is a dir" in ran.stderr
+    )
     assert not service.requests
 
 

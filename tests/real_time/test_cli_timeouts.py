@@ -118,7 +118,7 @@ def test_a_wait_that_times_out_prints_the_id(
     took, code, said = timed("wait", busy[1], env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{busy[1]} still runs: it did not end within 2 s" in said
+    assert f"{busy[1]} still runs: it did not end within 2.0 s" in said
     assert f"To resume: finetuning wait {busy[1]}\n" in said
 
 
