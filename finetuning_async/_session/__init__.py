@@ -20,7 +20,10 @@ from finetuning_async._lazy import lazy_exports
 if TYPE_CHECKING:
     from finetuning_async._session._bound_loop import BoundLoop as BoundLoop
     from finetuning_async._session._open_calls import OpenCalls as OpenCalls
-    from finetuning_async._session._session import Session as Session
+    from finetuning_async._session._session import (
+        Session as Session,
+        session_of as session_of,
+    )
     from finetuning_async._session._settings import (
         Settings as Settings,
         read_secrets as read_secrets,
@@ -35,7 +38,7 @@ else:
         {
             "._bound_loop": ("BoundLoop",),
             "._open_calls": ("OpenCalls",),
-            "._session": ("Session",),
+            "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),
             "._waits": ("check_callback", "check_timeout"),
         },

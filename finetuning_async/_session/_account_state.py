@@ -14,6 +14,8 @@ import logging
 import random
 from typing import TYPE_CHECKING, TypeAlias
 
+import anyio
+
 from finetuning_async._coordination import ProcessLimiter
 from finetuning_async._http import Concurrency, HeaderWarnings, ServerClock
 from finetuning_async._pacing import InFlight, Limiter, RateLimits
@@ -70,6 +72,20 @@ class AccountState:
         if isinstance(limiter, StoreLimiter):
             limiter.bind(name, self.limits, lambda: len(self.inflight.tracks))
             self.poller.share(limiter.new_coordinator())
+
+    def service_time(self) -> float | None:
+        """The earliest that the service's clock can show now, in seconds since 1970.
+
+        `None` before the first response.
+        """
+        moment = self.clock.not_before(anyio.current_time())
+        return None if moment is None else moment.timestamp()
+
+    @property
+    def queue_is_full(self) -> bool:
+        """Whether creates wait for the service's queue, not for the rate limit."""
+        capacity = self.inflight.queue_capacity
+        return capacity is not None and len(self.inflight.tracks) >= capacity
 
     @classmethod
     def get_or_create(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import attrs
@@ -400,3 +400,12 @@ def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosed
         " a new AsyncClient",
         generation_id=track if isinstance(track, str) else getattr(track, "id", None),
     )
+
+
+class _HasSession(Protocol):
+    def _session(self) -> Session: ...
+
+
+def session_of(client: _HasSession) -> Session:
+    """The session of a client, for wings that need more than its public methods."""
+    return client._session()  # noqa: SLF001 - the client's is private to its callers

@@ -1,4 +1,4 @@
-"""What a shell is told, and that it takes it."""
+"""Shell completion: the script, and what it offers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     Run = Callable[..., Result]
 
 
-def _completed(finetuning: Run, *words: str) -> list[str]:
-    """What bash would be offered behind these words; the last may be begun."""
+def _completed(finetuning: Run, *args: str) -> list[str]:
+    """What bash would offer after these words; the last one may be incomplete."""
     variables = {
         "_FINETUNING_COMPLETE": "bash_complete",
-        "COMP_WORDS": " ".join(("finetuning", *words)),
-        "COMP_CWORD": str(len(words)),
+        "COMP_WORDS": " ".join(("finetuning", *args)),
+        "COMP_CWORD": str(len(args)),
     }
     ran = finetuning([], env=variables, prog_name="finetuning")
     return [line.removeprefix("plain,") for line in ran.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_the_one_that_click_makes(finetuning: Run, shell: str) -> None:
+def test_the_script_is_the_one_click_makes(finetuning: Run, shell: str) -> None:
     ran = finetuning(["completion", shell])
     assert ran.exit_code == 0
     assert f"_FINETUNING_COMPLETE={shell}_complete" in ran.stdout
@@ -40,12 +40,12 @@ def test_the_script_is_the_one_that_click_makes(finetuning: Run, shell: str) -> 
     assert clicks.rstrip() == ran.stdout.rstrip()
 
 
-def test_another_shell_is_refused(finetuning: Run) -> None:
+def test_an_unknown_shell_is_rejected(finetuning: Run) -> None:
     assert finetuning(["completion", "tcsh"]).exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("args", "offered"),
     [
         (["pl"], ["playlists", "playlist"]),
         (["auth", ""], ["login", "logout", "whoami"]),
@@ -57,12 +57,12 @@ def test_another_shell_is_refused(finetuning: Run) -> None:
     ],
 )
 def test_commands_and_options_are_completed(
-    finetuning: Run, words: list[str], offered: list[str]
+    finetuning: Run, args: list[str], offered: list[str]
 ) -> None:
-    assert _completed(finetuning, *words) == offered
+    assert _completed(finetuning, *args) == offered
 
 
-def test_a_bash_completes_with_it(tmp_path: Path) -> None:
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("there is no bash")

@@ -280,7 +280,7 @@ async def test_a_download_goes_through_the_proxy(
             f"GET {server.url}/moved.mp3",
             f"GET {server.url}/a.mp3",
         ]
-        assert proxy.was_told_the_login()
+        assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("way", WHOSE)
@@ -299,7 +299,7 @@ async def test_a_download_goes_through_a_tunnel_of_https_proxy(
             path = await client.download(f"{url}/a.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
     assert proxy.asked == [f"CONNECT {url.removeprefix('https://')}"]
-    assert proxy.was_told_the_login()
+    assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("way", WHOSE)
