@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import Family, Kind
 
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-TURN = 1.5
+INTERVAL = 1.5
 WHOLE: ListKind = ("generations", False)
 COMPLETED: ListKind = ("generations", True)
 
@@ -34,18 +34,18 @@ class DispatchHarness:
     def __init__(self) -> None:
         self.start = anyio.current_time()
         self.inflight = InFlight()
-        self.outlook = DurationEstimator()
-        self.list = WatchList(self.inflight, self.outlook, scale=1.0)
-        self.lists = ListingHealth(scale=1.0)
+        self.estimator = DurationEstimator()
+        self.watch_list = WatchList(self.inflight, self.estimator, scale=1.0)
+        self.listings = ListingHealth(scale=1.0)
         self.clock = ServerClock()
-        self.news = StateDispatcher(
-            self.list,
-            self.lists,
+        self.dispatcher = StateDispatcher(
+            self.watch_list,
+            self.listings,
             self.inflight,
-            self.outlook,
+            self.estimator,
             self.clock,
             scale=1.0,
-            turn=TURN,
+            interval=INTERVAL,
         )
 
     def set_clock(self) -> None:
@@ -62,7 +62,7 @@ class DispatchHarness:
     def watch(self, track_id: str) -> tuple[Watched, Watcher]:
         pipeline = cast("Any", SimpleNamespace(hook=None))
         watcher = Watcher(pipeline, track_id, None)
-        return self.list.add(watcher, "music", anyio.current_time()), watcher
+        return self.watch_list.add(watcher, "music", anyio.current_time()), watcher
 
     def page(
         self,
@@ -76,16 +76,16 @@ class DispatchHarness:
         name = "generations" if family == "generations" else "soundEffects"
         data = {name: rows, "hasMore": has_more, "nextOffset": offset + 99}
         read = Read(family, tracks, offset, is_filtered=is_filtered)
-        self.news.take(read, reply(data))
+        self.dispatcher.dispatch(read, reply(data))
 
     def refused(self, read: Read, error: Exception) -> None:
-        self.news.refused(read, error, anyio.current_time())
+        self.dispatcher.read_refused(read, error, anyio.current_time())
 
     def failed(self, read: Read, error: Exception) -> None:
-        self.news.failed(read, error, anyio.current_time())
+        self.dispatcher.read_failed(read, error, anyio.current_time())
 
     def get(self, track: Watched, row: dict[str, Any]) -> None:
-        self.news.take(Read(track.family, [track]), reply(row))
+        self.dispatcher.dispatch(Read(track.family, [track]), reply(row))
 
 
 def reply(data: Any) -> Response:

@@ -166,7 +166,7 @@ def assert_nothing_left(client: AsyncClient) -> None:
     """Nobody waits, nothing is watched, no alarm is set."""
     poller = poller_of(client)
     assert poller._driver is None
-    assert len(poller._flights) == 0
-    assert not poller._idle
-    assert len(poller._list) == 0
-    assert len(poller._list._alarms) == 0
+    assert len(poller._reads) == 0
+    assert not poller._idle_waiters
+    assert len(poller._watch_list) == 0
+    assert len(poller._watch_list._deadlines) == 0

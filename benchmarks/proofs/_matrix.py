@@ -166,15 +166,24 @@ def _book(
 @contextmanager
 def scaled_lookup() -> Iterator[None]:
     """A lookup that takes a second instead of thirty."""
-    before = _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG
-    _recovery.SETTLE /= SCALE  # type: ignore[misc] # in real time, for these runs
+    before = (
+        _recovery.SETTLE_TIME,
+        _recovery.PAUSES,
+        _recovery.LATER_PAUSE,
+        _recovery.LAG_ALLOWANCE,
+    )
+    _recovery.SETTLE_TIME /= SCALE  # type: ignore[misc] # in real time, for these runs
     _recovery.PAUSES = tuple(p / SCALE for p in _recovery.PAUSES)  # type: ignore[misc,assignment] # as above
-    _recovery.LATER /= SCALE  # type: ignore[misc] # as above
-    _recovery.LAG /= SCALE  # type: ignore[misc] # as above
+    _recovery.LATER_PAUSE /= SCALE  # type: ignore[misc] # as above
+    _recovery.LAG_ALLOWANCE /= SCALE  # type: ignore[misc] # as above
     try:
         yield
     finally:
-        _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG = before  # type: ignore[misc] # as above
+        settle, pauses, later, lag = before
+        _recovery.SETTLE_TIME = settle  # type: ignore[misc] # as above
+        _recovery.PAUSES = pauses  # type: ignore[misc] # as above
+        _recovery.LATER_PAUSE = later  # type: ignore[misc] # as above
+        _recovery.LAG_ALLOWANCE = lag  # type: ignore[misc] # as above
 
 
 async def play_on_a_port(

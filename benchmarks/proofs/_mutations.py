@@ -10,14 +10,14 @@ MUTANTS: Final = (
     Mutant(
         "resends on 502",
         "_submission/_submitter.py",
-        "            raise self._lost(order, str(error), error)\n",
-        "            raise Repeatable(error)\n",
+        "            raise self._mark_lost(submission, str(error), error)\n",
+        "            raise RetryableFailure(error)\n",
         "tests/submission/test_submitter.py::test_a_create_that_came_to_nothing_is_not_sent_again",
     ),
     Mutant(
         "takes a proxy's 4xx for the service's",
         "_submission/_acceptance.py",
-        '        and error.code != f"HTTP_{answer.status}"\n',
+        '        and error.code != f"HTTP_{response.status}"\n',
         "",
         "tests/submission/test_submitter.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
     ),
@@ -39,7 +39,7 @@ MUTANTS: Final = (
     Mutant(
         "takes a shared seed for its own",
         "_submission/_matching.py",
-        "    if is_sure and is_shared and not sought.is_ours:\n",
+        "    if is_sure and is_shared and not criteria.is_ours:\n",
         "    if False:\n",
         "tests/submission/test_recovery.py"
         "::test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart",
@@ -47,8 +47,8 @@ MUTANTS: Final = (
     Mutant(
         "does not let the service settle",
         "_submission/_recovery.py",
-        "SETTLE: Final = 30.0",
-        "SETTLE: Final = 0.0",
+        "SETTLE_TIME: Final = 30.0",
+        "SETTLE_TIME: Final = 0.0",
         "tests/submission/test_recovery.py::test_a_late_commit_is_found_within_the_settle_time",
     ),
     Mutant(
@@ -61,8 +61,8 @@ MUTANTS: Final = (
     Mutant(
         "looks for a seed of ours by its date",
         "_submission/_matching.py",
-        "    if sought.is_ours:\n        return Fit.EXACT\n",
-        "    if sought.is_ours and not _is_early(sought, row):\n"
+        "    if criteria.is_ours:\n        return Fit.EXACT\n",
+        "    if criteria.is_ours and not _is_early(criteria, row):\n"
         "        return Fit.EXACT\n",
         "tests/submission/test_lost_creates.py"
         "::test_a_seed_of_ours_is_found_whatever_else_its_row_says",
@@ -77,7 +77,7 @@ MUTANTS: Final = (
     Mutant(
         "gives a list that lags no time to come as far",
         "_submission/_recovery.py",
-        "        until = self._lost.lost_at + SETTLE\n",
+        "        until = self._lost.lost_at + SETTLE_TIME\n",
         "        until = 0.0\n",
         "tests/submission/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
     ),
@@ -122,7 +122,7 @@ MUTANTS: Final = (
     Mutant(
         "resubmits without a word",
         "_submission/_submitter.py",
-        '            order.on_unknown == "resubmit"\n',
+        '            submission.on_unknown == "resubmit"\n',
         "            True\n",
         "tests/submission/test_lost_creates.py"
         "::test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent",
@@ -130,7 +130,7 @@ MUTANTS: Final = (
     Mutant(
         "forgets the first of two lost attempts",
         "_submission/_submitter.py",
-        "        if order.lost_since is None:\n",
+        "        if submission.first_lost_sent_at is None:\n",
         "        if True:\n",
         "tests/submission/test_submitter.py"
         "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
@@ -138,7 +138,7 @@ MUTANTS: Final = (
     Mutant(
         "takes a callback's error for the service's",
         "_submission/_acceptance.py",
-        "        order.callback_error = error\n",
+        "        submission.callback_error = error\n",
         "        raise\n",
         "tests/submission/test_submitter.py"
         "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
@@ -155,7 +155,7 @@ MUTANTS: Final = (
     Mutant(
         "loses a place at the queue gate",
         "_submission/_submitter.py",
-        "                self._give_the_place_back(order)\n",
+        "                self._leave_queue(submission)\n",
         "                pass\n",
         "tests/submission/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
@@ -170,10 +170,10 @@ MUTANTS: Final = (
         "claims after the callback",
         "_submission/_submitter.py",
         "                self._inflight.accepted(track.id, entry)\n"
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n",
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n"
+        "                await self._publish"
+        "(submission, track, request_id=response.request_id)\n",
+        "                await self._publish"
+        "(submission, track, request_id=response.request_id)\n"
         "                self._inflight.accepted(track.id, entry)\n",
         "tests/submission/test_recovery.py::test_an_id_is_claimed_before_anybody_is_told",
     ),

@@ -98,7 +98,7 @@ class StrangeLists(httpx.AsyncBaseTransport):
 
     Args:
         emulator: The service.
-        oddities: What to do to its lists.
+        oddities: What to do to its listings.
         seed: Of all chance in it.
     """
 

@@ -2,7 +2,7 @@
 
 A ``GET`` that says 404 may be wrong: a replica that lags behind a create, a blip. So it
 is believed only when the whole list has not shown the track either, and when both have
-said so `ROUNDS` times, `ROUND_EVERY` seconds apart. A single 404 costs one page and is
+said so `ROUNDS` times, `ROUND_INTERVAL` seconds apart. A single 404 costs one page and is
 nobody's business; where no whole list is to be had, nothing is proved.
 
     Absence  what was said about one track that its ``GET`` does not show
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 ROUNDS: Final = 3
 """How often ``GET`` and a complete list must have said that a track is not there."""
 
-ROUND_EVERY: Final = 15.0
+ROUND_INTERVAL: Final = 15.0
 """Seconds from one such round to the next; three of them span 30 s."""
 
-ASK_AGAIN: Final = 5.0
+RETRY_GET_AFTER: Final = 5.0
 """Seconds until the ``GET`` of a track that was not there is made again."""
 
 
@@ -48,50 +48,50 @@ class Absence:
     Attributes:
         families: Likewise.
         since: When the first 404 came.
-        heard_at: When the last 404 came.
+        last_404_at: When the last 404 came.
         rounds: How often ``GET`` and complete lists have both said so.
         steps: What is to be asked next, in this order.
     """
 
-    __slots__ = ("families", "heard_at", "rounds", "since", "steps")
+    __slots__ = ("families", "last_404_at", "rounds", "since", "steps")
 
     def __init__(self, now: float, families: Sequence[Family]) -> None:
         self.families = families
-        self.since = self.heard_at = now
+        self.since = self.last_404_at = now
         self.rounds = 0
         self.steps: deque[Step] = deque()
-        self.begin(now)
+        self.begin_round(now)
 
-    def begin(self, now: float) -> float:
+    def begin_round(self, now: float) -> float:
         """Ask anew.
 
         Returns:
             When: at the latest when the lists are due as well.
         """
         self.steps.extend(("get", family) for family in self.families)
-        due = self.since + ROUND_EVERY * self.rounds
-        return min(now + ASK_AGAIN, due) if now < due else now + ASK_AGAIN
+        due = self.since + ROUND_INTERVAL * self.rounds
+        return min(now + RETRY_GET_AFTER, due) if now < due else now + RETRY_GET_AFTER
 
-    def asks(self, step: Step) -> bool:
+    def expects(self, step: Step) -> bool:
         """Whether that is to be asked next."""
         return bool(self.steps) and self.steps[0] == step
 
-    def said_404(self, family: Family, now: float) -> None:
+    def on_404(self, family: Family, now: float) -> None:
         """A ``GET`` was answered with a 404; if a round is due, the lists are next."""
-        self.heard_at = now
-        if self.asks(("get", family)):
+        self.last_404_at = now
+        if self.expects(("get", family)):
             self.steps.popleft()
-        is_due = now >= self.since + ROUND_EVERY * self.rounds
+        is_due = now >= self.since + ROUND_INTERVAL * self.rounds
         if not self.steps and is_due:
             self.steps.extend(("list", family) for family in self.families)
 
     def not_listed(self, family: Family) -> None:
         """A complete list does not show it."""
-        if self.asks(("list", family)):
+        if self.expects(("list", family)):
             self.steps.popleft()
             self.rounds += not self.steps
 
-    def is_silent(self) -> None:
+    def abandon_round(self) -> None:
         """A list cannot be had whole: this round does not count."""
         self.steps.clear()
 
@@ -117,20 +117,20 @@ class Sweeps:
     """The whole lists as they are read page by page, from the first to the last."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Family, _Sweep] = {}
+        self._in_progress: dict[Family, _Sweep] = {}
 
-    def offset(self, family: Family) -> int:
+    def next_offset(self, family: Family) -> int:
         """Which page of a list is to be read next."""
-        sweep = self._under_way.get(family)
+        sweep = self._in_progress.get(family)
         return 0 if sweep is None else sweep.offset
 
-    def read(
+    def add_page(
         self,
         family: Family,
         offset: int,
         page: Page[Generation | SoundEffect],
         sent_at: float,
-    ) -> tuple[Literal["more", "whole", "useless"], float]:
+    ) -> tuple[Literal["more", "whole", "unusable"], float]:
         """Take a page.
 
         Args:
@@ -142,22 +142,22 @@ class Sweeps:
         Returns:
             What that makes of the list, and when its first page was asked for.
         """
-        sweep = self._under_way.get(family)
+        sweep = self._in_progress.get(family)
         if sweep is None and offset == 0:
-            sweep = self._under_way[family] = _Sweep(sent_at)
+            sweep = self._in_progress[family] = _Sweep(sent_at)
         if sweep is None or sweep.offset != offset:
             return "more", -inf
         if page.raw.get("hasMore") is False:
-            self.stop(family)
+            self.discard(family)
             return "whole", sweep.began_at
         ids = {row.id for row in page.items}
         if ids <= sweep.ids:  # it pages in circles, or does not say that it has ended
-            self.stop(family)
-            return "useless", sweep.began_at
+            self.discard(family)
+            return "unusable", sweep.began_at
         sweep.ids |= ids
         sweep.offset = offset + len(page.items)
         return "more", sweep.began_at
 
-    def stop(self, family: Family) -> None:
+    def discard(self, family: Family) -> None:
         """Nobody asks any more, or what came is of no use: begin anew."""
-        self._under_way.pop(family, None)
+        self._in_progress.pop(family, None)

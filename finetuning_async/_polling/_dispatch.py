@@ -14,13 +14,13 @@ import anyio
 from finetuning_async._api import parsing
 from finetuning_async._errors import InternalServerError, NotFoundError
 from finetuning_async._polling._failure_tracker import (
-    ENOUGH,
-    LASTS,
+    BELIEVED_AFTER,
+    BELIEVED_COUNT,
     is_refusal,
     is_unclear,
 )
 from finetuning_async._polling._missing_tracks import MissingTracks
-from finetuning_async._polling._read_planner import missing
+from finetuning_async._polling._read_planner import relocate_missing
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from finetuning_async._polling._watch_list import AnyTrack, Watched, WatchList
     from finetuning_async._types import Kind
 
-LONGEST_PAUSE: Final = 8
+MAX_PAUSE: Final = 8
 """Turns until a track whose own read failed is looked at again, at most."""
 
 CREATED_AT_STEP: Final = 1.0
@@ -48,15 +48,15 @@ class StateDispatcher:
 
     Args:
         watched: The tracks under watch.
-        lists: What is known of the lists.
+        listings: What is known of the listings.
         inflight: The account's register.
-        outlook: Learns how long tracks take.
+        estimator: Learns how long tracks take.
         clock: The service's.
         scale: Seconds per read of the budget.
-        turn: Seconds between two turns of the poll loop.
+        interval: Seconds between two turns of the poll loop.
 
     Attributes:
-        absentees: The tracks that are not there.
+        missing_tracks: The tracks that are not there.
         on_state: Told of each state that is read, and when it was asked for.
         on_refusal: Told of a track that the service will not show.
     """
@@ -64,111 +64,117 @@ class StateDispatcher:
     def __init__(
         self,
         watched: WatchList,
-        lists: ListingHealth,
+        listings: ListingHealth,
         inflight: InFlight,
-        outlook: DurationEstimator,
+        estimator: DurationEstimator,
         clock: ServerClock,
         *,
         scale: float,
-        turn: float,
+        interval: float,
     ) -> None:
-        self._list = watched
-        self._lists = lists
+        self._watch_list = watched
+        self._listings = listings
         self._inflight = inflight
-        self._outlook = outlook
+        self._estimator = estimator
         self._clock = clock
         self._scale = scale
-        self._turn = turn
-        self.absentees = MissingTracks(watched, lists)
-        self.on_state: Callable[[AnyTrack, float], None] = _nobody
-        self.on_refusal: Callable[[str], None] = _nobody
+        self._interval = interval
+        self.missing_tracks = MissingTracks(watched, listings)
+        self.on_state: Callable[[AnyTrack, float], None] = _ignore
+        self.on_refusal: Callable[[str], None] = _ignore
 
-    def heard(self, state: AnyTrack, answer: Response) -> None:
+    def dispatch_shared(self, state: AnyTrack, answer: Response) -> None:
         """Give out what another process read."""
-        track = self._list.get(state.id)
+        track = self._watch_list.get(state.id)
         if state.is_final and (track is not None or self._inflight.has(state.id)):
             self._inflight.observe_final(state, () if track is None else _hooks(track))
         if track is not None:
-            self._seen(track, state, answer)
+            self._deliver(track, state, answer)
 
-    def take(self, read: Read, answer: Response) -> None:
+    def dispatch(self, read: Read, answer: Response) -> None:
         """Give out what a read showed.
 
         Raises:
             APIResponseError: It cannot be read.
         """
         if read.offset is not None:
-            self._take_page(read, read.offset, answer)
+            self._dispatch_page(read, read.offset, answer)
         else:
-            self._take_track(read, answer)
-        self._lists.another_worked(answer.sent_at, anyio.current_time())
+            self._dispatch_track(read, answer)
+        self._listings.other_read_worked(answer.sent_at, anyio.current_time())
 
-    def _take_track(self, read: Read, answer: Response) -> None:
+    def _dispatch_track(self, read: Read, answer: Response) -> None:
         (track,) = read.tracks
         if read.family == "generations":
-            self._seen(track, parsing.generation(answer), answer)
+            self._deliver(track, parsing.generation(answer), answer)
         else:
-            self._seen(track, parsing.sound_effect(answer), answer)
+            self._deliver(track, parsing.sound_effect(answer), answer)
 
-    def _take_page(self, read: Read, offset: int, answer: Response) -> None:
+    def _dispatch_page(self, read: Read, offset: int, answer: Response) -> None:
         page: Page[AnyTrack]
         if read.family == "generations":
             page = parsing.generation_page(answer, offset=offset, known=self)
         else:
             page = parsing.sound_effect_page(answer, offset=offset, known=self)
-        self._lists.worked(read.listing)
+        self._listings.page_worked(read.listing)
         self._inflight.listed(row.id for row in page.items)
         for row in page.items:
-            track = self._list.get(row.id)
+            track = self._watch_list.get(row.id)
             if row.is_final and (track is not None or self._inflight.has(row.id)):
                 self._inflight.observe_final(
                     row, () if track is None else _hooks(track)
                 )
             if track is not None:
-                self._place(track, read, row)
-                self._seen_in_list(track, row, answer)
+                self._note_position(track, read, row)
+                self._deliver_row(track, row, answer)
         if read.is_filtered:
-            self._take_absence(read, page, answer)
+            self._note_not_completed(read, page, answer)
         else:
-            self._look_further(read, page)
-            for track, gone in self.absentees.read(read, offset, page, answer.sent_at):
-                self._give_up(track, gone)
+            self._schedule_missing(read, page)
+            for track, gone in self.missing_tracks.on_page(
+                read, offset, page, answer.sent_at
+            ):
+                self._fail_waits(track, gone)
 
     def last(self, track_id: str) -> AnyTrack | None:
         """What was last seen of a track."""
-        track = self._list.get(track_id)
+        track = self._watch_list.get(track_id)
         return None if track is None else track.latest
 
     def wants(self, track_id: str) -> bool:
         """Whether anybody wants to know of a track."""
-        return self._list.get(track_id) is not None or self._inflight.has(track_id)
+        return self._watch_list.get(track_id) is not None or self._inflight.has(
+            track_id
+        )
 
-    def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
+    def _note_position(self, track: Watched, read: Read, row: AnyTrack) -> None:
         """Note what the whole list says about a track."""
         if not read.is_filtered:
             track.offset = read.offset
             if row.status == "completed":
-                self._lists.has_completed(track)
+                self._listings.note_completed(track)
 
-    def _look_further(self, read: Read, page: Page[AnyTrack]) -> None:
+    def _schedule_missing(self, read: Read, page: Page[AnyTrack]) -> None:
         """Look soon for the tracks that a page of the whole list does not show."""
         now = anyio.current_time()
         reach = self._reach(page, now)
         if read.offset == 0:
-            self._lists.first_page_spans(read.family, now - reach, now)
-        for track in missing(read, page, reach=reach):
-            if track.show_by == -inf:  # it was urgent, and is
-                self._list.hasten(track)
+            self._listings.set_first_page_span(read.family, now - reach, now)
+        for track in relocate_missing(read, page, reach=reach):
+            if track.status_due_by == -inf:  # it was urgent, and is
+                self._watch_list.schedule_now(track)
             else:
-                self._list.look_at(track, now)
+                self._watch_list.schedule_look(track, now)
 
-    def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Response) -> None:
+    def _note_not_completed(
+        self, read: Read, page: Page[AnyTrack], answer: Response
+    ) -> None:
         """Take what a page of completed tracks says about those it does not show."""
         now = anyio.current_time()
         reach = self._reach(page, now)
-        for track in self._lists.not_completed(read.tracks, page, reach, now):
-            track.ran_at = answer.sent_at
-            self._list.plan_unseen(track, now)
+        for track in self._listings.not_completed(read.tracks, page, reach, now):
+            track.seen_running_at = answer.sent_at
+            self._watch_list.plan_unseen(track, now)
 
     def _reach(self, page: Page[AnyTrack], now: float) -> float:
         """When the oldest row of a page was created, on the loop's clock.
@@ -181,17 +187,17 @@ class StateDispatcher:
         age = self._age(min(dates), now) if dates else None
         return inf if age is None else now - age
 
-    def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Response) -> None:
+    def _deliver_row(self, track: Watched, row: AnyTrack, answer: Response) -> None:
         """Take a row; one that lacks what its end should tell gets one read more."""
         if track.watchers and _is_cut_short(row):
-            track.row = row
-            self._list.hasten(track)
+            track.partial_row = row
+            self._watch_list.schedule_now(track)
         else:
-            self._seen(track, row, answer)
+            self._deliver(track, row, answer)
 
-    def _seen(self, track: Watched, state: AnyTrack, answer: Response) -> None:
+    def _deliver(self, track: Watched, state: AnyTrack, answer: Response) -> None:
         """Give a state to everybody who waits for it."""
-        if answer.sent_at < track.ran_at and not state.is_final:
+        if answer.sent_at < track.seen_running_at and not state.is_final:
             return  # the answer to a later read was faster
         if track.absence is not None:
             track.kind, track.absence = cast("Kind", state.kind), None
@@ -203,25 +209,25 @@ class StateDispatcher:
         for watcher in list(track.watchers):
             watcher.update(state, answer.sent_at)
         if state.is_final:
-            self._learn(track, state, answer.received_at)
+            self._learn_duration(track, state, answer.received_at)
             self._inflight.observe_final(state, _hooks(track))
-            self._ended(track)
+            self._remove(track)
             return
-        track.row = None
-        track.ran_at = answer.sent_at
-        self.date(track, state, answer.received_at)
+        track.partial_row = None
+        track.seen_running_at = answer.sent_at
+        self.learn_age(track, state, answer.received_at)
         if not track.is_urgent:
-            self._list.plan(track, anyio.current_time())
+            self._watch_list.plan(track, anyio.current_time())
         track.end_overtime(answer.sent_at)
 
-    def _ended(self, track: Watched) -> None:
+    def _remove(self, track: Watched) -> None:
         if track.has_webhook:
-            announced = track.noticed_at > -inf
-            self._list.hints.ended(track.track_id, announced=announced)
+            announced = track.hinted_at > -inf
+            self._watch_list.hints.record_end(track.track_id, announced=announced)
         self._inflight.ended(track.track_id)
-        self._list.drop(track.track_id)
+        self._watch_list.drop(track.track_id)
 
-    def date(self, track: Watched, state: AnyTrack | None, now: float) -> None:
+    def learn_age(self, track: Watched, state: AnyTrack | None, now: float) -> None:
         """Learn the age of a track that somebody else created."""
         if track.accepted_at is not None or state is None or state.created_at is None:
             return
@@ -236,23 +242,25 @@ class StateDispatcher:
             return None
         return max((server_now - created_at).total_seconds(), 0.0)
 
-    def _learn(self, track: Watched, state: AnyTrack, now: float) -> None:
+    def _learn_duration(self, track: Watched, state: AnyTrack, now: float) -> None:
         """Learn that tracks fail, or how long one took, as far as that is known."""
         if state.status == "failed":
-            self._outlook.saw_failure(now)
+            self._estimator.record_failure(now)
         if state.status != "completed":
             return
-        least, most = _times_told(state)
-        if track.accepted_at is not None and track.ran_at > -inf:
-            least = max(least, track.ran_at - track.accepted_at)
+        least, most = _dated_duration(state)
+        if track.accepted_at is not None and track.seen_running_at > -inf:
+            least = max(least, track.seen_running_at - track.accepted_at)
             most = min(most, now - track.accepted_at)
         rendering = getattr(state, "generation_time", None)
         if rendering is not None:
             least = rendering
         if 0 < most < inf:
-            self._outlook.learn(track.kind, track.length, shortest=least, longest=most)
+            self._estimator.learn(
+                track.kind, track.length, shortest=least, longest=most
+            )
 
-    def refused(self, read: Read, error: Exception, sent_at: float) -> None:
+    def read_refused(self, read: Read, error: Exception, sent_at: float) -> None:
         """The service will not show what was asked for.
 
         Args:
@@ -262,34 +270,34 @@ class StateDispatcher:
         """
         if read.offset is not None:
             if is_refusal(error):
-                self._lists.refused(read.listing, anyio.current_time())
-            self._page_failed(read, sent_at)
+                self._listings.page_refused(read.listing, anyio.current_time())
+            self._on_page_failed(read, sent_at)
             return
         (track,) = read.tracks
-        if track.row is not None:
-            self._end_with_row(track, track.row)
+        if track.partial_row is not None:
+            self._end_with_row(track, track.partial_row)
         elif isinstance(error, NotFoundError) or read.is_guess:
-            self._not_there(track, read, sent_at)
+            self._on_404(track, read, sent_at)
         else:
-            self._give_up(track, error)
+            self._fail_waits(track, error)
 
-    def _give_up(self, track: Watched, error: Exception) -> None:
+    def _fail_waits(self, track: Watched, error: Exception) -> None:
         for watcher in track.watchers:
             watcher.fail(error)
-        self._ended(track)
+        self._remove(track)
         self.on_refusal(track.track_id)
 
-    def _not_there(self, track: Watched, read: Read, sent_at: float) -> None:
+    def _on_404(self, track: Watched, read: Read, sent_at: float) -> None:
         """A ``GET`` was answered with a 404."""
-        if not track.watchers and track.track_id in self._list.foreign:
-            self._ended(track)
+        if not track.watchers and track.track_id in self._watch_list.foreign_ids:
+            self._remove(track)
             self.on_refusal(track.track_id)  # who waits for it looks for itself
             return
-        gone = self.absentees.said_404(track, read.family, sent_at)
+        gone = self.missing_tracks.on_404(track, read.family, sent_at)
         if gone is not None:
-            self._give_up(track, gone)
+            self._fail_waits(track, gone)
 
-    def failed(self, read: Read, error: Exception, sent_at: float) -> None:
+    def read_failed(self, read: Read, error: Exception, sent_at: float) -> None:
         """A read failed for a reason that may pass.
 
         Args:
@@ -302,39 +310,42 @@ class StateDispatcher:
             track.failure = error
         if read.offset is not None:
             if isinstance(error, InternalServerError) or is_unclear(error):
-                self._lists.failed(read.listing, now)
-            self._page_failed(read, sent_at)
+                self._listings.page_failed(read.listing, now)
+            self._on_page_failed(read, sent_at)
             return
-        self._lists.another_failed(sent_at)
+        self._listings.other_read_failed(sent_at)
         (track,) = read.tracks
         track.end_overtime(sent_at)
         track.failures += 1
-        pause = self._turn * min(2**track.failures, LONGEST_PAUSE)
+        pause = self._interval * min(2**track.failures, MAX_PAUSE)
         if not track.is_urgent:
-            self._list.look_at(track, now + pause)
-        if track.row is not None:
-            self._end_with_row(track, track.row)
+            self._watch_list.schedule_look(track, now + pause)
+        if track.partial_row is not None:
+            self._end_with_row(track, track.partial_row)
         elif is_unclear(error):
             track.unclear_since = min(track.unclear_since, now)
-            if track.failures >= ENOUGH and now >= track.unclear_since + LASTS:
-                self._give_up(track, error)
+            if (
+                track.failures >= BELIEVED_COUNT
+                and now >= track.unclear_since + BELIEVED_AFTER
+            ):
+                self._fail_waits(track, error)
 
-    def _page_failed(self, read: Read, sent_at: float) -> None:
-        self._lists.got_none(read.listing, sent_at, anyio.current_time())
+    def _on_page_failed(self, read: Read, sent_at: float) -> None:
+        self._listings.page_unanswered(read.listing, sent_at, anyio.current_time())
         for track in read.tracks:
             track.end_overtime(sent_at)
-        for track, gone in self.absentees.failed(read, sent_at):
-            self._give_up(track, gone)
+        for track, gone in self.missing_tracks.on_page_failed(read, sent_at):
+            self._fail_waits(track, gone)
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
         """Its end is known, if not all about it: the wait does not go on for that."""
         self.on_state(row, track.looked_at)
         for watcher in track.watchers:
             watcher.update(row, track.looked_at)
-        self._ended(track)
+        self._remove(track)
 
 
-def _nobody(*_: object) -> None:
+def _ignore(*_: object) -> None:
     """Nobody else wants to know."""
 
 
@@ -350,7 +361,7 @@ def _is_cut_short(row: AnyTrack) -> bool:
     return row.status == "completed" and row.audio_url is None
 
 
-def _times_told(state: AnyTrack) -> tuple[float, float]:
+def _dated_duration(state: AnyTrack) -> tuple[float, float]:
     """Between which seconds the service's own dates say that a track took."""
     if state.created_at is None or state.completed_at is None:
         return 0.0, inf

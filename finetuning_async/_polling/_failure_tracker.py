@@ -6,7 +6,7 @@ do not end, once, and again when it is over.
 
 A refusal that is not in the service's own form was said by something in between: the
 challenge page of a firewall, a login of the network. That passes as a rule, so it ends
-no wait until nothing else has come for `LASTS` seconds.
+no wait until nothing else has come for `BELIEVED_AFTER` seconds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from finetuning_async._errors import APIResponseError, APIStatusError
 
 logger = logging.getLogger("finetuning_async")
 
-LONGEST_PAUSE: Final = 8
+MAX_SKIPPED: Final = 8
 """Turns passed over after a failure, at most."""
 
-TOLD_AFTER: Final = 30.0
+WARN_AFTER: Final = 30.0
 """Seconds of failures after which a warning is due, at a period of a minute."""
 
-LASTS: Final = 90.0
+BELIEVED_AFTER: Final = 90.0
 """Seconds of nothing but refusals that are not the service's, until they are believed:
 longer than a restart or a challenge takes."""
 
-ENOUGH: Final = 3
+BELIEVED_COUNT: Final = 3
 """Such refusals that it takes at least."""
 
-TOLD_AGAIN: Final = 600.0
+WARN_AGAIN_AFTER: Final = 600.0
 """Seconds until the next warning about such refusals, if there was a success between
 them."""
 
@@ -75,12 +75,12 @@ class FailureTracker:
     """
 
     __slots__ = (
-        "_is_told",
+        "_has_warned",
         "_scale",
         "_since",
-        "_told_at",
         "_unclear",
         "_unclear_since",
+        "_unclear_warned_at",
         "failures",
         "last",
     )
@@ -88,60 +88,60 @@ class FailureTracker:
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
         self._since = inf
-        self._is_told = False
-        self._told_at = -inf
+        self._has_warned = False
+        self._unclear_warned_at = -inf
         self._unclear = 0
         self._unclear_since = inf
         self.failures = 0
         self.last: Exception | None = None
 
-    def failed(self, now: float, error: Exception) -> int:
+    def on_failure(self, now: float, error: Exception) -> int:
         """Count a failure; how many turns to pass over before the next read."""
         self._since = min(self._since, now)
         self.failures += 1
         self.last = error
         logger.debug("polling goes on after: %s", error)
         if is_unclear(error):
-            self._is_unclear(now, error)
-        if not self._is_told and now >= self._since + TOLD_AFTER * self._scale:
-            self._is_told = True
+            self._on_unclear(now, error)
+        if not self._has_warned and now >= self._since + WARN_AFTER * self._scale:
+            self._has_warned = True
             logger.warning(
                 "no track could be looked at for %.0f s; trying on after: %s",
                 now - self._since,
                 error,
             )
-        doubled = (1 << min(self.failures, LONGEST_PAUSE)) - 1
-        return min(doubled, LONGEST_PAUSE)
+        doubled = (1 << min(self.failures, MAX_SKIPPED)) - 1
+        return min(doubled, MAX_SKIPPED)
 
-    def _is_unclear(self, now: float, error: Exception) -> None:
+    def _on_unclear(self, now: float, error: Exception) -> None:
         self._unclear += 1
         self._unclear_since = min(self._unclear_since, now)
-        if now >= self._told_at + TOLD_AGAIN:
-            self._told_at, self._is_told = now, True
+        if now >= self._unclear_warned_at + WARN_AGAIN_AFTER:
+            self._unclear_warned_at, self._has_warned = now, True
             logger.warning(
                 "a look at a track was answered by what may be a gateway, and not by"
                 " the service, whose errors are JSON with a code: %.300s. Waits go on,"
                 " and end with this error when nothing else has come for %.0f s",
                 error,
-                LASTS,
+                BELIEVED_AFTER,
             )
 
-    def lasts(self, now: float) -> bool:
+    def persists(self, now: float) -> bool:
         """Whether nothing but refusals from in between has come for too long."""
         is_last = self.last is not None and is_unclear(self.last)
-        is_long = now >= self._unclear_since + LASTS
-        return is_last and is_long and self._unclear >= ENOUGH
+        is_long = now >= self._unclear_since + BELIEVED_AFTER
+        return is_last and is_long and self._unclear >= BELIEVED_COUNT
 
-    def over(self, now: float) -> None:
+    def on_success(self, now: float) -> None:
         """A read has worked."""
-        if self._is_told and now >= self._since + TOLD_AFTER * self._scale:
+        if self._has_warned and now >= self._since + WARN_AFTER * self._scale:
             logger.warning(
                 "tracks can be looked at again, after %.0f s", now - self._since
             )
-        self.rest()
+        self.reset()
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         """Nobody waits any more; the time until somebody does is no trouble."""
-        self._since, self._is_told = inf, False
+        self._since, self._has_warned = inf, False
         self._unclear, self._unclear_since = 0, inf
         self.failures, self.last = 0, None

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 ListKind: TypeAlias = tuple[Family, bool]
 """A list: whose, and whether only of those completed."""
 
-ENOUGH_FAILURES: Final = 3
+MAX_FAILURES: Final = 3
 """Pages in a row that could not be used, until the list is given up for a while."""
 
-WORTH_A_DOUBT: Final = 2
+SUSPECT_AFTER: Final = 2
 """Pages in a row without an answer, until another read is tried."""
 
-REST_AT_FIRST: Final = 15.0
+FIRST_PAUSE: Final = 15.0
 """Seconds without a list that was outdone once, at 60 reads a minute."""
 
-REST_AFTER_FAILURES: Final = 60.0
-REST_AFTER_REFUSAL: Final = 600.0
+PAUSE_AFTER_FAILURES: Final = 60.0
+PAUSE_AFTER_REFUSAL: Final = 600.0
 """Seconds without a list after failures, and after a 4xx, at 60 reads a minute."""
 
 REACH_SLACK: Final = 5.0
@@ -58,94 +58,97 @@ class ListingHealth:
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
         self._failures: dict[ListKind, int] = {}
-        self._resting: dict[ListKind, float] = {}
-        self._awaited: dict[ListKind, float] = {}
-        self._in_doubt: dict[ListKind, float] = {}
+        self._paused_until: dict[ListKind, float] = {}
+        self._pending_since: dict[ListKind, float] = {}
+        self._suspect_since: dict[ListKind, float] = {}
         self._unanswered: dict[ListKind, int] = {}
-        self._outdone: set[ListKind] = set()
-        self._passed_over: dict[ListKind, float] = {}
+        self._bypassed: set[ListKind] = set()
+        self._bypassed_until: dict[ListKind, float] = {}
         self._reach: dict[Family, float] = {}
         self._span: dict[Family, tuple[float, float]] = {}
         self._witness: dict[Family, tuple[str, float | None]] = {}
 
     # Which can be used: not one that was refused, or that fails and fails.
 
-    def are_usable(self, listing: ListKind, now: float) -> bool:
+    def is_usable(self, listing: ListKind, now: float) -> bool:
         """Whether a list may be asked."""
-        rests = self._resting.get(listing, now), self._passed_over.get(listing, now)
+        rests = (
+            self._paused_until.get(listing, now),
+            self._bypassed_until.get(listing, now),
+        )
         return max(rests) <= now
 
-    def worked(self, listing: ListKind) -> None:
+    def page_worked(self, listing: ListKind) -> None:
         """A page was read."""
         self._failures.pop(listing, None)
-        self._awaited.pop(listing, None)
+        self._pending_since.pop(listing, None)
         self._unanswered.pop(listing, None)
-        self._in_doubt.pop(listing, None)
-        self._passed_over.pop(listing, None)
-        self._outdone.discard(listing)
+        self._suspect_since.pop(listing, None)
+        self._bypassed_until.pop(listing, None)
+        self._bypassed.discard(listing)
 
-    def failed(self, listing: ListKind, now: float) -> None:
+    def page_failed(self, listing: ListKind, now: float) -> None:
         """A page came as an error of the service, or could not be read."""
         failures = self._failures.get(listing, 0) + 1
-        self._failures[listing] = failures % ENOUGH_FAILURES
-        if failures == ENOUGH_FAILURES:
-            self._resting[listing] = now + REST_AFTER_FAILURES * self._scale
+        self._failures[listing] = failures % MAX_FAILURES
+        if failures == MAX_FAILURES:
+            self._paused_until[listing] = now + PAUSE_AFTER_FAILURES * self._scale
 
-    def refused(self, listing: ListKind, now: float) -> None:
+    def page_refused(self, listing: ListKind, now: float) -> None:
         """A page was answered with a 4xx, or with what was not asked for."""
-        self._resting[listing] = now + REST_AFTER_REFUSAL * self._scale
+        self._paused_until[listing] = now + PAUSE_AFTER_REFUSAL * self._scale
 
     # Nor one that gets no answer where others do.
 
-    def asked(self, listing: ListKind, sent_at: float) -> None:
+    def page_sent(self, listing: ListKind, sent_at: float) -> None:
         """A page is asked for."""
-        self._awaited[listing] = sent_at
+        self._pending_since[listing] = sent_at
 
-    def got_none(self, listing: ListKind, sent_at: float, now: float) -> None:
+    def page_unanswered(self, listing: ListKind, sent_at: float, now: float) -> None:
         """A page failed or hangs.
 
         Only the one that was sent last counts, and once; but a list that was outdone is
         not asked while any hangs, which would use up the reads that may be out.
         """
         unanswered = self._unanswered.get(listing, 0)
-        if self.given_up(listing, sent_at):
+        if self.forget_page(listing, sent_at):
             unanswered = self._unanswered[listing] = unanswered + 1
-        if unanswered >= WORTH_A_DOUBT or listing in self._outdone:
-            self._in_doubt.setdefault(listing, now)
+        if unanswered >= SUSPECT_AFTER or listing in self._bypassed:
+            self._suspect_since.setdefault(listing, now)
 
-    def given_up(self, listing: ListKind, sent_at: float) -> bool:
+    def forget_page(self, listing: ListKind, sent_at: float) -> bool:
         """Nobody waits any more for a page; whether anybody did."""
-        is_awaited = self._awaited.get(listing) == sent_at
+        is_awaited = self._pending_since.get(listing) == sent_at
         if is_awaited:
-            del self._awaited[listing]
+            del self._pending_since[listing]
         return is_awaited
 
-    def is_in_doubt(self, listing: ListKind) -> bool:
+    def is_suspect(self, listing: ListKind) -> bool:
         """Whether another read is to be made before the next page."""
-        return listing in self._in_doubt
+        return listing in self._suspect_since
 
-    def another_worked(self, sent_at: float, now: float) -> None:
+    def other_read_worked(self, sent_at: float, now: float) -> None:
         """A read was answered: it outdoes the pages that had failed by `sent_at`."""
         for listing in self._settle(sent_at):
-            again = listing in self._outdone
-            rest = REST_AFTER_FAILURES if again else REST_AT_FIRST
-            self._passed_over[listing] = now + rest * self._scale
-            self._outdone.add(listing)
+            again = listing in self._bypassed
+            rest = PAUSE_AFTER_FAILURES if again else FIRST_PAUSE
+            self._bypassed_until[listing] = now + rest * self._scale
+            self._bypassed.add(listing)
 
-    def another_failed(self, sent_at: float) -> None:
-        """A read of a track failed or hangs as well: so it was not the lists."""
+    def other_read_failed(self, sent_at: float) -> None:
+        """A read of a track failed or hangs as well: so it was not the listings."""
         self._settle(sent_at)
 
     def _settle(self, sent_at: float) -> list[ListKind]:
-        settled = [of for of, since in self._in_doubt.items() if since <= sent_at]
+        settled = [of for of, since in self._suspect_since.items() if since <= sent_at]
         for listing in settled:
-            del self._in_doubt[listing]
+            del self._suspect_since[listing]
             self._unanswered.pop(listing, None)
         return settled
 
     # The whole list.
 
-    def first_page_spans(self, family: Family, seconds: float, now: float) -> None:
+    def set_first_page_span(self, family: Family, seconds: float, now: float) -> None:
         """The first page was read.
 
         Args:
@@ -166,18 +169,18 @@ class ListingHealth:
         ages = [now - t.accepted_at for t in tracks if t.accepted_at is not None]
         return max(ages, default=0.0) <= span and all(t.offset == 0 for t in tracks)
 
-    def has_completed(self, track: Watched) -> None:
+    def note_completed(self, track: Watched) -> None:
         """The whole list shows a track as completed: so must the list of those."""
         self._witness[track.family] = track.track_id, track.accepted_at
 
     # The list of completed tracks.
 
-    def tell_end(self, track: Watched, now: float) -> bool:
+    def can_use_completed_list(self, track: Watched, now: float) -> bool:
         """Whether the list of completed tracks is to be asked for one."""
         listing = track.family, True
-        usable = self.are_usable(listing, now) and not self.is_in_doubt(listing)
+        usable = self.is_usable(listing, now) and not self.is_suspect(listing)
         within = self._is_within(track.family, track.accepted_at)
-        return usable and within and now < track.show_by
+        return usable and within and now < track.status_due_by
 
     def _is_within(self, family: Family, accepted_at: float | None) -> bool:
         """Whether the first page goes back to before a track, as far as is known."""
@@ -202,7 +205,7 @@ class ListingHealth:
         witness, accepted_at = self._witness.pop(family, ("", None))
         hides = witness not in shown and self._is_within(family, accepted_at)
         if hides or any(row.status != "completed" for row in page.items):
-            self.refused((family, True), now)
+            self.page_refused((family, True), now)
             return []
         absent = [track for track in tracks if track.track_id not in shown]
         return [t for t in absent if self._is_within(family, t.accepted_at)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from finetuning_async._errors import NotFoundError
-from finetuning_async._polling._absence import ASK_AGAIN, ROUNDS, Absence, Sweeps
+from finetuning_async._polling._absence import RETRY_GET_AFTER, ROUNDS, Absence, Sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +27,18 @@ class MissingTracks:
 
     Args:
         watched: The tracks under watch.
-        lists: What is known of the lists.
+        listings: What is known of the listings.
 
     Attributes:
         sweeps: The whole lists, as they are read for them.
     """
 
-    def __init__(self, watched: WatchList, lists: ListingHealth) -> None:
-        self._list = watched
-        self._lists = lists
+    def __init__(self, watched: WatchList, listings: ListingHealth) -> None:
+        self._watch_list = watched
+        self._listings = listings
         self.sweeps = Sweeps()
 
-    def said_404(
+    def on_404(
         self, track: Watched, family: Family, sent_at: float
     ) -> NotFoundError | None:
         """A ``GET`` was answered with a 404.
@@ -54,10 +54,10 @@ class MissingTracks:
         now = anyio.current_time()
         if track.absence is None:
             track.absence = Absence(now, _families(track))
-        track.absence.said_404(family, now)
-        return self._go_on(track, track.absence, sent_at)
+        track.absence.on_404(family, now)
+        return self._advance(track, track.absence, sent_at)
 
-    def read(
+    def on_page(
         self, read: Read, offset: int, page: Page[AnyTrack], sent_at: float
     ) -> list[tuple[Watched, NotFoundError]]:
         """Take a page of a whole list, after its rows were given out.
@@ -72,65 +72,67 @@ class MissingTracks:
             The tracks that are gone, and what ends their waits.
         """
         family = read.family
-        asked = [t for t in self._list.absent() if _asks_for_list(t, family)]
+        asked = [t for t in self._watch_list.absent() if _expects_list(t, family)]
         if not asked:
-            self.sweeps.stop(family)
+            self.sweeps.discard(family)
             return []
-        outcome, began_at = self.sweeps.read(family, offset, page, sent_at)
+        outcome, began_at = self.sweeps.add_page(family, offset, page, sent_at)
         gone = []
         for track in asked:
             absence = track.absence
-            assert absence is not None  # noqa: S101 - `_asks_for_list` says so
-            if outcome == "whole" and began_at >= absence.heard_at:
+            assert absence is not None  # noqa: S101 - `_expects_list` says so
+            if outcome == "whole" and began_at >= absence.last_404_at:
                 absence.not_listed(family)
-            elif outcome == "useless":
-                absence.is_silent()
-            error = self._go_on(track, absence, sent_at)
+            elif outcome == "unusable":
+                absence.abandon_round()
+            error = self._advance(track, absence, sent_at)
             if error is not None:
                 gone.append((track, error))
         return gone
 
-    def failed(self, read: Read, sent_at: float) -> list[tuple[Watched, NotFoundError]]:
+    def on_page_failed(
+        self, read: Read, sent_at: float
+    ) -> list[tuple[Watched, NotFoundError]]:
         """A page of a list did not come; the same otherwise."""
         gone = []
         for track in read.tracks:
             absence = track.absence
-            if absence is None or not absence.asks(("list", read.family)):
+            if absence is None or not absence.expects(("list", read.family)):
                 continue
             if read.is_guess:
                 absence.not_listed(read.family)  # there may be no such list
-            error = self._go_on(track, absence, sent_at, pause=ASK_AGAIN)
+            error = self._advance(track, absence, sent_at, pause=RETRY_GET_AFTER)
             if error is not None:
                 gone.append((track, error))
         return gone
 
-    def _go_on(
+    def _advance(
         self, track: Watched, absence: Absence, sent_at: float, *, pause: float = 0.0
     ) -> NotFoundError | None:
         """Take the next step, after a pause, or say that it is gone."""
         now = anyio.current_time()
-        self._skip_lists(absence, now)
+        self._skip_unusable_lists(absence, now)
         if absence.is_proved:
             return _gone(track, absence, now)
         if absence.steps and absence.steps[0][0] == "get":
-            self._list.hasten(track)  # one look may take two reads
+            self._watch_list.schedule_now(track)  # one look may take two reads
             return None
         track.end_overtime(sent_at)
-        look = now + pause if absence.steps else absence.begin(now)
+        look = now + pause if absence.steps else absence.begin_round(now)
         if not track.is_urgent:
-            self._list.look_at(track, look)
+            self._watch_list.schedule_look(track, look)
         return None
 
-    def _skip_lists(self, absence: Absence, now: float) -> None:
+    def _skip_unusable_lists(self, absence: Absence, now: float) -> None:
         """Pass over the lists that cannot be had."""
         while absence.steps and absence.steps[0][0] == "list":
             family = absence.steps[0][1]
-            if self._lists.are_usable((family, False), now):
+            if self._listings.is_usable((family, False), now):
                 return
             if absence.is_guess and family == "sound_effects":
                 absence.not_listed(family)  # an account may have no effects at all
             else:
-                absence.is_silent()
+                absence.abandon_round()
 
 
 def _families(track: Watched) -> Sequence[Family]:
@@ -141,8 +143,8 @@ def _families(track: Watched) -> Sequence[Family]:
     return ("generations", "sound_effects")
 
 
-def _asks_for_list(track: Watched, family: Family) -> bool:
-    return track.absence is not None and track.absence.asks(("list", family))
+def _expects_list(track: Watched, family: Family) -> bool:
+    return track.absence is not None and track.absence.expects(("list", family))
 
 
 def _gone(track: Watched, absence: Absence, now: float) -> NotFoundError:

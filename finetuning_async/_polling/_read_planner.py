@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PAGE_SIZE: Final = 99
 """The largest page that every published source allows."""
 
-WORTH_A_PAGE: Final = 2
+MIN_FOR_PAGE: Final = 2
 """From so many tracks on, a page is cheaper than a read for each."""
 
 PATHS: Final[dict[Family, str]] = {
@@ -90,14 +90,14 @@ class Read:
 
 
 def choose(
-    due: Sequence[Watched], *, now: float, lists: ListingHealth, sweeps: Sweeps
+    due: Sequence[Watched], *, now: float, listings: ListingHealth, sweeps: Sweeps
 ) -> Read:
     """The read for the first of the tracks that are due.
 
     Args:
         due: At least one track, the most urgent first.
         now: On the loop's clock.
-        lists: What is known of the lists.
+        listings: What is known of the listings.
         sweeps: Which pages are to be read for tracks that are not there.
     """
     first = due[0]
@@ -105,16 +105,16 @@ def choose(
         return _next_step(first.absence.steps[0], due, sweeps)
     family, offset = first.family, first.offset
     whole = family, False
-    usable = lists.are_usable(whole, now) and not lists.is_in_doubt(whole)
+    usable = listings.is_usable(whole, now) and not listings.is_suspect(whole)
     if not usable or not _is_listed(first):
         return Read(family, [first])
     listed = [t for t in due if t.family == family and _is_listed(t)]
-    if lists.tell_end(first, now):
-        told = [t for t in listed if lists.tell_end(t, now)]
-        if len(told) >= WORTH_A_PAGE and not lists.on_first_page(told, now):
+    if listings.can_use_completed_list(first, now):
+        told = [t for t in listed if listings.can_use_completed_list(t, now)]
+        if len(told) >= MIN_FOR_PAGE and not listings.on_first_page(told, now):
             return Read(family, told, 0, is_filtered=True)
     peers = [t for t in listed if t.offset == offset]
-    if len(peers) >= WORTH_A_PAGE:
+    if len(peers) >= MIN_FOR_PAGE:
         return Read(family, peers, offset)
     return Read(family, [first])
 
@@ -124,8 +124,8 @@ def _next_step(step: Step, due: Sequence[Watched], sweeps: Sweeps) -> Read:
     how, family = step
     if how == "get":
         return Read(family, [due[0]])
-    offset = sweeps.offset(family)
-    asked = [t for t in due if t.absence is not None and t.absence.asks(step)]
+    offset = sweeps.next_offset(family)
+    asked = [t for t in due if t.absence is not None and t.absence.expects(step)]
     peers = [t for t in due if t.family == family and t.offset == offset]
     return Read(family, asked + [t for t in peers if _is_listed(t)], offset)
 
@@ -133,10 +133,12 @@ def _next_step(step: Step, due: Sequence[Watched], sweeps: Sweeps) -> Read:
 def _is_listed(track: Watched) -> bool:
     """Whether a page may say all that is to be known of a track."""
     is_there = track.absence is None
-    return track.offset is not None and track.row is None and is_there
+    return track.offset is not None and track.partial_row is None and is_there
 
 
-def missing(read: Read, page: Page[AnyTrack], *, reach: float = -inf) -> list[Watched]:
+def relocate_missing(
+    read: Read, page: Page[AnyTrack], *, reach: float = -inf
+) -> list[Watched]:
     """The tracks that a page should have shown; they are told where to be looked for.
 
     Args:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 HANGS_AFTER: Final = 5.0
 """Seconds on the wire after which the next read does not wait for an answer."""
 
-LATE_AFTER: Final = 0.5
+LAST_LOOK_HANGS_AFTER: Final = 0.5
 """The same for the last look before a wait has to end."""
 
-MOST: Final = 3
+MAX_IN_FLIGHT: Final = 3
 """Reads under way at once; a service that answers none is not asked ever more."""
 
 
@@ -35,13 +35,13 @@ class ReadInFlight:
 
     Attributes:
         reader: Who began it, with whose client.
-        work: It, in its task.
+        shielded_call: It, in its task.
         read: What it asks for; `None` while it waits for its turn.
         sent_at: When it was sent, on the loop's clock; `inf` until then.
     """
 
     reader: Waiter
-    work: ShieldedCall[None] = attrs.field(init=False)
+    shielded_call: ShieldedCall[None] = attrs.field(init=False)
     read: Read | None = None
     sent_at: float = inf
 
@@ -60,28 +60,34 @@ class ReadsInFlight:
     def __len__(self) -> int:
         return len(self._all)
 
-    def of(self, reader: Waiter) -> list[ReadInFlight]:
+    def started_by(self, reader: Waiter) -> list[ReadInFlight]:
         """Those that one waiter has begun."""
-        return [flight for flight in self._all if flight.reader is reader]
+        return [in_flight for in_flight in self._all if in_flight.reader is reader]
 
-    def add(self, flight: ReadInFlight) -> None:
+    def add(self, in_flight: ReadInFlight) -> None:
         """A read begins."""
-        self._all[flight] = None
+        self._all[in_flight] = None
 
-    def discard(self, flight: ReadInFlight) -> None:
+    def discard(self, in_flight: ReadInFlight) -> None:
         """A read has ended; known or not."""
-        self._all.pop(flight, None)
+        self._all.pop(in_flight, None)
 
     def hanging(self, now: float) -> list[ReadInFlight]:
         """Those that have not been answered for long."""
-        return [flight for flight in self._all if now >= flight.sent_at + HANGS_AFTER]
+        return [
+            in_flight
+            for in_flight in self._all
+            if now >= in_flight.sent_at + HANGS_AFTER
+        ]
 
-    def asked_at(self, track: Watched) -> float:
+    def pending_since(self, track: Watched) -> float:
         """Since when an answer about a track is awaited; `inf` if none is."""
-        sent = (flight.sent_at for flight in self._all if track in flight.tracks)
+        sent = (
+            in_flight.sent_at for in_flight in self._all if track in in_flight.tracks
+        )
         return min(sent, default=inf)
 
-    def next_may_begin(self, now: float, *, is_last_look: bool) -> float:
+    def next_allowed_at(self, now: float, *, is_last_look: bool) -> float:
         """When another read may begin beside those under way.
 
         Args:
@@ -94,8 +100,8 @@ class ReadsInFlight:
         """
         if not self._all:
             return -inf
-        if len(self._all) >= MOST + is_last_look:
+        if len(self._all) >= MAX_IN_FLIGHT + is_last_look:
             return inf
-        patience = LATE_AFTER if is_last_look else HANGS_AFTER
-        newest = max(flight.sent_at for flight in self._all)
+        patience = LAST_LOOK_HANGS_AFTER if is_last_look else HANGS_AFTER
+        newest = max(in_flight.sent_at for in_flight in self._all)
         return (now if newest == inf else newest) + patience

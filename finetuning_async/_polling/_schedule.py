@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
     _Key: TypeAlias = tuple[Kind, int | None]
 
-HOOK_PAUSE: Final = 15.0
+WEBHOOK_PAUSE: Final = 15.0
 """Seconds between looks at a track whose end a webhook will tell, at 60 reads a
 minute."""
 
-HOOK_GRACE: Final = 30.0
+WEBHOOK_GRACE: Final = 30.0
 """Seconds after the expected end, likewise, from which that webhook is taken for lost:
 there is no second delivery ("Webhooks" page)."""
 
-SHARE: Final = 0.7
+POLLING_SHARE: Final = 0.7
 """The part of the read budget that polling may use; the rest is the caller's."""
 
-LOAN: Final = 2
+MAX_BORROWED: Final = 2
 """Turns that an urgent read may take ahead of time; they are paid back by waiting."""
 
-OUT_OF_TURN: Final = 0.25
+RESERVED_SHARE: Final = 0.25
 """The part of the read budget that last looks may use out of turn. It is of the
 caller's share: who waits for a moment asks for a read as by ``get``."""
 
@@ -78,10 +78,10 @@ FAILURE_REMEMBERED: Final = 300.0
 class ReadPacer:
     """The rhythm of the reads: one every `interval` seconds on the long run.
 
-    An urgent read, such as after a webhook, may come up to `LOAN` turns early; the next
+    An urgent read, such as after a webhook, may come up to `MAX_BORROWED` turns early; the next
     ones then come later. So no ``per`` seconds hold more than
-    ``SHARE * limit + 1 + LOAN`` reads: 45 at 60 a minute. The last look of a wait may
-    come out of turn besides, ``OUT_OF_TURN * limit`` times in ``per`` seconds.
+    ``POLLING_SHARE * limit + 1 + MAX_BORROWED`` reads: 45 at 60 a minute. The last look of a wait may
+    come out of turn besides, ``RESERVED_SHARE * limit`` times in ``per`` seconds.
 
     Args:
         limit: Reads allowed in `per` seconds, at least 1.
@@ -91,43 +91,45 @@ class ReadPacer:
     def __init__(self, *, limit: int, per: float) -> None:
         self._limit = limit
         self._per = per
-        self.interval = per / (limit * SHARE)
+        self.interval = per / (limit * POLLING_SHARE)
         self.scale = per / limit
         self._next = -inf
-        self._out_of_turn: deque[float] = deque()
+        self._reserved_used: deque[float] = deque()
 
-    def keep_to(self, limit: int) -> None:
+    def lower_limit(self, limit: int) -> None:
         """Take the limit that is really used, which may be lower than the one given."""
-        self.interval = self._per / (min(limit, self._limit) * SHARE)
+        self.interval = self._per / (min(limit, self._limit) * POLLING_SHARE)
 
-    def next_turn(self, *, urgent: bool = False, last_look: bool = False) -> float:
+    def next_slot(self, *, urgent: bool = False, last_look: bool = False) -> float:
         """The earliest time of the next read.
 
         Args:
             urgent: Whether it may come ahead of time.
             last_look: Whether it may come out of turn.
         """
-        turn = self._next - LOAN * self.interval if urgent else self._next
+        turn = self._next - MAX_BORROWED * self.interval if urgent else self._next
         if not last_look:
             return turn
-        taken = self._out_of_turn
-        return min(turn, -inf if len(taken) < self._most else taken[0] + self._per)
+        taken = self._reserved_used
+        return min(
+            turn, -inf if len(taken) < self._max_reserved else taken[0] + self._per
+        )
 
     @property
-    def _most(self) -> int:
-        return max(int(self._limit * OUT_OF_TURN), 1)
+    def _max_reserved(self) -> int:
+        return max(int(self._limit * RESERVED_SHARE), 1)
 
-    def spent(self, now: float, turns: int = 1, *, last_look: bool = False) -> None:
+    def use_slots(self, now: float, turns: int = 1, *, last_look: bool = False) -> None:
         """A read went out at `now`, or `turns` are passed over."""
-        if last_look and self._goes_out_of_turn(now):
-            self._out_of_turn.append(now)
+        if last_look and self._takes_reserved_slot(now):
+            self._reserved_used.append(now)
             return
         self._next = max(self._next, now) + self.interval * turns
 
-    def _goes_out_of_turn(self, now: float) -> bool:
-        while self._out_of_turn and self._out_of_turn[0] <= now - self._per:
-            self._out_of_turn.popleft()
-        return now < self._next and len(self._out_of_turn) < self._most
+    def _takes_reserved_slot(self, now: float) -> bool:
+        while self._reserved_used and self._reserved_used[0] <= now - self._per:
+            self._reserved_used.popleft()
+        return now < self._next and len(self._reserved_used) < self._max_reserved
 
 
 @attrs.frozen
@@ -185,11 +187,11 @@ class DurationEstimator:
         slack = (2 * (high - low) + high) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
 
-    def saw_failure(self, now: float) -> None:
+    def record_failure(self, now: float) -> None:
         """A track has failed."""
         self._failed_at = now
 
-    def show_by(self, look: float, *, end: float, now: float) -> float:
+    def status_due_by(self, look: float, *, end: float, now: float) -> float:
         """From when on only a read will do that shows a track whatever its status.
 
         Args:
@@ -228,12 +230,12 @@ class DurationEstimator:
             expectation: When it may be done.
             age: Seconds since its acceptance.
         """
-        lost_at = expectation.latest + HOOK_GRACE * self._scale
+        lost_at = expectation.latest + WEBHOOK_GRACE * self._scale
         pause = self.pause(Expectation(expectation.earliest, lost_at), age=age)
         left = lost_at - age
         if not 0 < left < inf:
             return pause
-        return max(pause, min(HOOK_PAUSE * self._scale, left))
+        return max(pause, min(WEBHOOK_PAUSE * self._scale, left))
 
 
 def _key(kind: Kind, length: float | None) -> _Key:

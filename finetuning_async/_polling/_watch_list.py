@@ -42,7 +42,7 @@ class Waiter(Wakeup):
         pipeline: How this waiter's client reads.
         deadline: When it wakes at the latest, on the loop's clock.
         alarm: The number of its entry among the alarms; 0 if it has none.
-        ready: Whether there is something for it: news, an error, or its deadline.
+        ready: Whether there is something for it: dispatcher, an error, or its deadline.
         error: What ended the watch, if something did.
     """
 
@@ -77,19 +77,19 @@ class Watcher(Waiter):
         latest: The last state seen, or the one the caller brought.
         overtime: Seconds after its deadline for which its last look is heard.
         seen_at: When the last state seen was asked for, on the loop's clock.
-        asked_at: Since when an answer about its track was awaited when its time was
+        pending_since: Since when an answer about its track was awaited when its time was
             over, likewise; `inf` if none was.
         in_overtime: Whether its deadline has passed and one last look is under way.
-        is_over: Whether that has been, too.
+        timed_out: Whether that has been, too.
     """
 
     __slots__ = (
-        "asked_at",
         "in_overtime",
-        "is_over",
         "latest",
         "overtime",
+        "pending_since",
         "seen_at",
+        "timed_out",
         "track_id",
     )
 
@@ -107,13 +107,13 @@ class Watcher(Waiter):
         self.latest = latest
         self.overtime: float = overtime
         self.seen_at: float = NEVER
-        self.asked_at: float = inf
+        self.pending_since: float = inf
         self.in_overtime: bool = False
-        self.is_over: bool = False
+        self.timed_out: bool = False
 
-    def end(self) -> None:
+    def time_out(self) -> None:
         """Its time is over."""
-        self.is_over = True
+        self.timed_out = True
         self.make_ready()
 
     def update(self, track: AnyTrack, seen_at: float) -> None:
@@ -135,12 +135,12 @@ class Watched:
         accepted_at: On the loop's clock; `None` if nobody here knows.
         watchers: Who waits for it; may be empty while creates wait for any to end.
         latest: The last state read.
-        row: A final row of a list that lacks what the end should tell.
+        partial_row: A final row of a list that lacks what the end should tell.
         next_look: When to look next, on the loop's clock.
-        show_by: From when on only a read will do that shows it whatever its status,
+        status_due_by: From when on only a read will do that shows it whatever its status,
             likewise.
         looked_at: When the last look began, on the loop's clock.
-        ran_at: When it was last known to run, likewise.
+        seen_running_at: When it was last known to run, likewise.
         offset: Where the page of the list begins that should show it; `None` if it is
             on none.
         is_urgent: Whether it shall be looked at before its turn.
@@ -150,7 +150,7 @@ class Watched:
             on the loop's clock; `inf` if they are not.
         absence: What was said of it since its ``GET`` was answered with a 404.
         has_webhook: Whether a create of this process gave it one.
-        noticed_at: When there was a hint about it, on the loop's clock.
+        hinted_at: When there was a hint about it, on the loop's clock.
     """
 
     __slots__ = (
@@ -159,17 +159,17 @@ class Watched:
         "failure",
         "failures",
         "has_webhook",
+        "hinted_at",
         "is_urgent",
         "kind",
         "latest",
         "length",
         "looked_at",
         "next_look",
-        "noticed_at",
         "offset",
-        "ran_at",
-        "row",
-        "show_by",
+        "partial_row",
+        "seen_running_at",
+        "status_due_by",
         "track_id",
         "unclear_since",
         "watchers",
@@ -182,11 +182,11 @@ class Watched:
         self.accepted_at: float | None = None
         self.watchers: dict[Watcher, None] = {}
         self.latest: AnyTrack | None = None
-        self.row: AnyTrack | None = None
+        self.partial_row: AnyTrack | None = None
         self.next_look = NEVER
-        self.show_by = NEVER
+        self.status_due_by = NEVER
         self.looked_at = NEVER
-        self.ran_at = NEVER
+        self.seen_running_at = NEVER
         self.offset: int | None = 0
         self.is_urgent = False
         self.failures = 0
@@ -194,7 +194,7 @@ class Watched:
         self.unclear_since = inf
         self.absence: Absence | None = None
         self.has_webhook = False
-        self.noticed_at = NEVER
+        self.hinted_at = NEVER
 
     @property
     def family(self) -> Family:
@@ -212,7 +212,7 @@ class Watched:
             another = self.is_urgent or self.looked_at >= watcher.deadline
             is_last = began_at >= watcher.deadline or not another
             if watcher.in_overtime and is_last:
-                watcher.end()
+                watcher.time_out()
 
 
 class WatchList:
@@ -220,27 +220,27 @@ class WatchList:
 
     Args:
         inflight: The account's register; what it knows of a track is used.
-        outlook: How long tracks take.
+        estimator: How long tracks take.
         scale: Seconds per read of the budget.
 
     Attributes:
         hints: What was said about tracks, watched or not.
-        foreign: Those that only other processes wait for.
+        foreign_ids: Those that only other processes wait for.
     """
 
     def __init__(
-        self, inflight: InFlight, outlook: DurationEstimator, *, scale: float
+        self, inflight: InFlight, estimator: DurationEstimator, *, scale: float
     ) -> None:
         self._inflight = inflight
-        self._outlook = outlook
+        self._estimator = estimator
         self._scale = scale
         self._tracks: dict[str, Watched] = {}
         self._watching_all = 0
         self._soonest = inf
-        self._alarms: TimerHeap[Waiter] = TimerHeap()
+        self._deadlines: TimerHeap[Waiter] = TimerHeap()
         self._last_looks: list[Watched] = []
         self.hints = WebhookHints()
-        self.foreign: set[str] = set()
+        self.foreign_ids: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -263,14 +263,14 @@ class WatchList:
         if track is None:
             track = self._start(watcher.track_id, kind, now)
         track.watchers[watcher] = None
-        self._alarms.set(watcher, watcher.deadline)
+        self._deadlines.set(watcher, watcher.deadline)
         if track.latest is not None:
-            watcher.update(track.latest, track.ran_at)
+            watcher.update(track.latest, track.seen_running_at)
         return track
 
     def discard(self, watcher: Watcher) -> None:
         """Stop watching for somebody; a track that nobody needs is dropped."""
-        self._alarms.drop(watcher)
+        self._deadlines.drop(watcher)
         track = self._tracks.get(watcher.track_id)
         if track is not None:
             track.watchers.pop(watcher, None)
@@ -293,15 +293,15 @@ class WatchList:
                 if track_id not in self._tracks:
                     self._start(track_id, under_way.kind, now)
 
-    def release_all(self) -> None:
+    def unwatch_all(self) -> None:
         """One of those who watched all has left."""
         self._watching_all -= 1
         for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
             del self._tracks[track.track_id]
 
-    def follow(self, foreign: Mapping[str, WatchedTrack], now: float) -> None:
+    def follow_foreign(self, foreign: Mapping[str, WatchedTrack], now: float) -> None:
         """Watch what other processes wait for, and nothing else of theirs."""
-        self.foreign = set(foreign)
+        self.foreign_ids = set(foreign)
         for track in [t for t in self._tracks.values() if not self._is_needed(t)]:
             del self._tracks[track.track_id]
         for track_id, wanted in foreign.items():
@@ -311,12 +311,12 @@ class WatchList:
                     track.accepted_at, track.length = now - wanted.age, wanted.length
                     self.plan(track, now)
 
-    def wanted(self) -> Iterator[Watched]:
+    def own_tracks(self) -> Iterator[Watched]:
         """The tracks that this process waits for itself."""
         return (track for track in self._tracks.values() if self._is_ours(track))
 
     def _is_needed(self, track: Watched) -> bool:
-        return self._is_ours(track) or track.track_id in self.foreign
+        return self._is_ours(track) or track.track_id in self.foreign_ids
 
     def _is_ours(self, track: Watched) -> bool:
         ours = track.track_id in self._inflight.under_way
@@ -339,54 +339,54 @@ class WatchList:
         """There was a hint; remembered for a while if nobody watches the track."""
         track = self._tracks.get(track_id)
         if track is None:
-            self.hints.unknown(track_id, now)
+            self.hints.remember(track_id, now)
         else:
             self.mark_changed(track, now)
         return track
 
     def mark_changed(self, track: Watched, now: float) -> None:
         """Look at a track soon, since there was a hint; once a second is enough."""
-        again = track.noticed_at + self._scale
+        again = track.hinted_at + self._scale
         if now >= again:
-            track.noticed_at = now
-            self.hasten(track)
+            track.hinted_at = now
+            self.schedule_now(track)
         elif again < track.next_look:
-            self.look_at(track, again)
+            self.schedule_look(track, again)
 
     def plan(self, track: Watched, now: float) -> None:
         """Decide when a track that was seen to run is looked at next, and by what."""
         pause, end = 0.0, inf
         if track.accepted_at is not None:
-            expected = self._outlook.expect(track.kind, track.length)
+            expected = self._estimator.expect(track.kind, track.length)
             end = track.accepted_at + expected.latest
-            pauses = self._outlook.pause
+            pauses = self._estimator.pause
             if self._awaits_hook(track):
-                pauses = self._outlook.pause_for_hook
+                pauses = self._estimator.pause_for_hook
             pause = pauses(expected, age=now - track.accepted_at)
         look = now + pause
-        self.look_at(track, look)
-        track.show_by = self._outlook.show_by(look, end=end, now=now)
+        self.schedule_look(track, look)
+        track.status_due_by = self._estimator.status_due_by(look, end=end, now=now)
 
     def plan_unseen(self, track: Watched, now: float) -> None:
         """The same for one of which is known only that it has not completed."""
-        show_by = track.show_by
+        status_due_by = track.status_due_by
         self.plan(track, now)
-        track.show_by = min(show_by, track.show_by)
+        track.status_due_by = min(status_due_by, track.status_due_by)
 
     def _awaits_hook(self, track: Watched) -> bool:
-        noticed = track.noticed_at > -inf
+        noticed = track.hinted_at > -inf
         return track.has_webhook and self.hints.hooks_arrive and not noticed
 
-    def look_at(self, track: Watched, moment: float) -> None:
+    def schedule_look(self, track: Watched, moment: float) -> None:
         """Look at a track at a time of the loop's clock."""
         track.next_look = moment
         self._soonest = min(self._soonest, moment)
 
-    def hasten(self, track: Watched) -> None:
+    def schedule_now(self, track: Watched) -> None:
         """Look at a track as soon as can be."""
         track.is_urgent = True
-        track.show_by = -inf
-        self.look_at(track, -inf)
+        track.status_due_by = -inf
+        self.schedule_look(track, -inf)
 
     def due(self, now: float, *, soon: float = 0.0) -> list[Watched]:
         """The tracks worth a look now; if there is one, those of the next `soon` s too.
@@ -404,78 +404,82 @@ class WatchList:
         """When the first of them is worth a look, or earlier; `due` makes it exact."""
         return self._soonest
 
-    def set_alarm(self, waiter: Waiter, at: float) -> None:
+    def set_deadline(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time; the last one given holds."""
         waiter.deadline = at
-        self._alarms.set(waiter, at)
+        self._deadlines.set(waiter, at)
 
-    def cancel_timer(self, waiter: Waiter) -> None:
+    def cancel_deadline(self, waiter: Waiter) -> None:
         """Void the alarm of a waiter that leaves."""
-        self._alarms.drop(waiter)
+        self._deadlines.drop(waiter)
 
-    def next_alarm(self) -> float:
+    def next_deadline(self) -> float:
         """The first deadline."""
-        return self._alarms.first()
+        return self._deadlines.first()
 
     @property
-    def awaits_last_look(self) -> bool:
+    def has_pending_last_look(self) -> bool:
         """Whether a wait has to end unless its track is looked at now."""
         if self._last_looks:
-            self._last_looks = [t for t in self._last_looks if self._is_pressing(t)]
+            self._last_looks = [
+                t for t in self._last_looks if self._is_pending_last_look(t)
+            ]
         return bool(self._last_looks)
 
     def is_last_look(self, track: Watched) -> bool:
         """Whether that would be one for a track."""
-        return track in self._last_looks and self._is_pressing(track)
+        return track in self._last_looks and self._is_pending_last_look(track)
 
-    def _is_pressing(self, track: Watched) -> bool:
+    def _is_pending_last_look(self, track: Watched) -> bool:
         return track.is_urgent and self._tracks.get(track.track_id) is track
 
     def expire_deadlines(
         self,
         now: float,
         *,
-        may_look: Callable[[Watcher], bool],
-        asked_at: Callable[[Watched], float],
+        can_look: Callable[[Watcher], bool],
+        pending_since: Callable[[Watched], float],
     ) -> None:
         """Make everybody ready whose deadline has come, or has a last look to wait for.
 
         Args:
             now: On the loop's clock.
-            may_look: Whether there can be a look in time for a watcher.
-            asked_at: Says since when an answer about a track is awaited; `inf` if none
+            can_look: Whether there can be a look in time for a watcher.
+            pending_since: Says since when an answer about a track is awaited; `inf` if none
                 is.
         """
-        for waiter in self._alarms.expire_deadlines(now):
+        for waiter in self._deadlines.expire_deadlines(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
-            elif not self._looks_once_more(waiter, now, may_look, asked_at):
-                self._end(waiter, asked_at)
+            elif not self._grant_last_look(waiter, now, can_look, pending_since):
+                self._time_out(waiter, pending_since)
 
-    def _end(self, watcher: Watcher, asked_at: Callable[[Watched], float]) -> None:
+    def _time_out(
+        self, watcher: Watcher, pending_since: Callable[[Watched], float]
+    ) -> None:
         """Its time is over; if the end of its track is known, it is told that first."""
         track = self._tracks.get(watcher.track_id)
         if track is not None:
-            watcher.asked_at = asked_at(track)
-            if track.row is not None:
-                watcher.update(track.row, track.looked_at)
-        watcher.end()
+            watcher.pending_since = pending_since(track)
+            if track.partial_row is not None:
+                watcher.update(track.partial_row, track.looked_at)
+        watcher.time_out()
 
-    def _looks_once_more(
+    def _grant_last_look(
         self,
         watcher: Watcher,
         now: float,
-        may_look: Callable[[Watcher], bool],
-        asked_at: Callable[[Watched], float],
+        can_look: Callable[[Watcher], bool],
+        pending_since: Callable[[Watched], float],
     ) -> bool:
         track = self._tracks.get(watcher.track_id)
         if watcher.in_overtime or track is None:
             return False
-        if may_look(watcher):
-            self.hasten(track)
+        if can_look(watcher):
+            self.schedule_now(track)
             self._last_looks.append(track)
-        elif asked_at(track) == inf:
+        elif pending_since(track) == inf:
             return False
         watcher.in_overtime = True
-        self._alarms.set(watcher, now + watcher.overtime)
+        self._deadlines.set(watcher, now + watcher.overtime)
         return True

@@ -38,7 +38,7 @@ class WebhookHints:
         """Whether webhooks are seen to come to this process."""
         return len(self._ends) == TRUSTED_AFTER and all(self._ends.values())
 
-    def unknown(self, track_id: str, now: float) -> None:
+    def remember(self, track_id: str, now: float) -> None:
         """There was one about a track that is not watched, or not any more."""
         if track_id in self._ends:
             self._ends[track_id] = True  # polling was only a little faster
@@ -52,7 +52,7 @@ class WebhookHints:
         """Whether there was one of late about a track that is watched from now on."""
         return now - self._early.pop(track_id, -inf) <= REMEMBERED
 
-    def ended(self, track_id: str, *, announced: bool) -> None:
+    def record_end(self, track_id: str, *, announced: bool) -> None:
         """A track with a webhook has ended.
 
         Args:

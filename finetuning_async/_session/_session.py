@@ -332,11 +332,11 @@ class Session:
             return None
         reason = f"{why} while it was on the wire or being looked up"
         if self.pipeline.hook is not None:
-            create_events.unknown(self.pipeline.hook, order, reason, given_up=True)
+            create_events.emit_unknown(self.pipeline.hook, order, reason, given_up=True)
         where = f"seed={order.seed} in generations.list()"
         if order.seed is None:
             where = "its prompt in sound_effects.list()"
-        said = f" ({order.doubt})" if order.doubt else ""
+        said = f" ({order.unknown_reason})" if order.unknown_reason else ""
         return SubmissionUnknownError(
             f"the fate of a create is not known: {reason}{said}; it may be paid: look"
             f" for {where} before creating it again",

@@ -132,7 +132,7 @@ class Waiting:
             if opens <= anyio.current_time():
                 self._inflight.enter(ticket)
                 return
-            self._poller.set_alarm(waiter, opens)
+            self._poller.set_deadline(waiter, opens)
             await self._poller.wait(waiter)
             if waiter.error is not None:
                 raise copy.copy(waiter.error)
@@ -197,7 +197,7 @@ class Watch:
             return latest
         if watcher.error is not None:
             raise _about(watcher.error, watcher.track_id)
-        if watcher.is_over:
+        if watcher.timed_out:
             raise self._time_over()
         return None
 
@@ -225,7 +225,7 @@ class Watch:
                 f"still runs: it did not end {within}; its last status is"
                 f" {latest.status!r}. It goes on and"
             ), None
-        why, pause = self._poller.obstacle(watcher)
+        why, pause = self._poller.no_update_reason(watcher)
         if latest is None or seen_at == -inf:
             return f"could not be looked at {within}: {why}. If it is there, it", pause
         ago = anyio.current_time() - seen_at

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from finetuning_async._submission._matching import (
         Fit as Fit,
         ListedRow as ListedRow,
-        Sought as Sought,
-        are_alike as are_alike,
+        SearchCriteria as SearchCriteria,
         choose as choose,
+        echoes_seeds as echoes_seeds,
         fit as fit,
-        may_be as may_be,
-        seen as seen,
-        shows_seeds as shows_seeds,
+        listed_row as listed_row,
+        possible_matches as possible_matches,
+        prompts_match as prompts_match,
     )
     from finetuning_async._submission._submission import Submission as Submission
     from finetuning_async._submission._submitter import Submitter as Submitter
@@ -41,13 +41,13 @@ else:
             "._matching": (
                 "Fit",
                 "ListedRow",
-                "Sought",
-                "are_alike",
+                "SearchCriteria",
+                "prompts_match",
                 "choose",
                 "fit",
-                "may_be",
-                "seen",
-                "shows_seeds",
+                "possible_matches",
+                "listed_row",
+                "echoes_seeds",
             ),
             "._submission": ("Submission",),
             "._submitter": ("Submitter",),

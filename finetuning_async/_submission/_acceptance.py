@@ -13,43 +13,45 @@ if TYPE_CHECKING:
     from finetuning_async._errors import APIStatusError
     from finetuning_async._submission._submission import Created, Submission
 
-NOT_OURS: Final = frozenset({408, 499})
+PROXY_STATUSES: Final = frozenset({408, 499})
 """4xx that a proxy sends after the service may have begun to work: its own timeout
 (RFC 9110, section 15.5.9), and nginx's "client closed request"."""
 
 
-def is_refusal(answer: Response, error: APIStatusError) -> bool:
+def proves_refusal(response: Response, error: APIStatusError) -> bool:
     """Whether it is a well-formed 4xx: the service's own word that nothing was done."""
     return (
-        400 <= answer.status < 500
-        and answer.status not in NOT_OURS
-        and error.code != f"HTTP_{answer.status}"
+        400 <= response.status < 500
+        and response.status not in PROXY_STATUSES
+        and error.code != f"HTTP_{response.status}"
     )
 
 
-def read_acceptance(order: Submission, answer: Response) -> Created:
+def read_acceptance(submission: Submission, response: Response) -> Created:
     """The accepted state: all of it, or at least the id.
 
     Raises:
         APIResponseError: There is no id to be found in it.
     """
     try:
-        if order.request.kind == "sound_effect":
-            return parsing.sound_effect(answer)
-        return parsing.generation(answer, kind=order.request.kind)
+        if submission.request.kind == "sound_effect":
+            return parsing.sound_effect(response)
+        return parsing.generation(response, kind=submission.request.kind)
     except Exception as error:  # whatever is wrong with the rest, the id counts
-        track_id = parsing.accepted_id(answer)
+        track_id = parsing.accepted_id(response)
         if track_id is None and isinstance(error, APIResponseError):
             raise
     if track_id is None:
-        raise parsing.unreadable(answer, "no id")
-    if order.request.kind == "sound_effect":
-        return SoundEffect(id=track_id, status="pending", prompt=order.request.prompt)
+        raise parsing.unreadable(response, "no id")
+    if submission.request.kind == "sound_effect":
+        return SoundEffect(
+            id=track_id, status="pending", prompt=submission.request.prompt
+        )
     return Generation(
         id=track_id,
         status="pending",
-        kind=order.request.kind,
-        prompt=order.request.prompt,
+        kind=submission.request.kind,
+        prompt=submission.request.prompt,
     )
 
 
@@ -58,21 +60,21 @@ def seed_of(track: Created) -> int | None:
     return track.parameters.seed if isinstance(track, Generation) else None
 
 
-def accepted_by(order: Submission) -> Created:
-    """The accepted state of an order that has one."""
-    assert order.accepted is not None  # noqa: S101 - `_tell` has set it
-    return order.accepted
+def accepted_state(submission: Submission) -> Created:
+    """The accepted state of an submission that has one."""
+    assert submission.accepted is not None  # noqa: S101 - `_tell` has set it
+    return submission.accepted
 
 
-async def hand_over(order: Submission) -> None:
+async def call_on_submitted(submission: Submission) -> None:
     """Call `on_submitted`; what it raises is its caller's to see."""
-    if order.on_submitted is None:
+    if submission.on_submitted is None:
         return
-    track = accepted_by(order)
+    track = accepted_state(submission)
     try:
-        told = order.on_submitted(track)
+        told = submission.on_submitted(track)
         if inspect.isawaitable(told):
             await told
     except Exception as error:  # not to be taken for one of ours
         error.add_note(f"raised by on_submitted; {track.id} was accepted")
-        order.callback_error = error
+        submission.callback_error = error

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 
-def accepted(
+def emit_accepted(
     hook: Hook,
-    order: Submission,
+    submission: Submission,
     track: Created,
     *,
     adopted: bool,
@@ -35,10 +35,10 @@ def accepted(
         GenerationAccepted(
             at=now,
             generation_id=track.id,
-            kind=order.request.kind,
-            seed=order.seed,
-            attempts=order.attempts,
-            duration=now - order.began_at,
+            kind=submission.request.kind,
+            seed=submission.seed,
+            attempts=submission.attempts,
+            duration=now - submission.started_at,
             adopted=adopted,
             changed=tuple(sorted(track.changed_by_service)),
             credits_remaining=getattr(track, "credits_remaining", None),
@@ -47,9 +47,9 @@ def accepted(
     )
 
 
-def unknown(
+def emit_unknown(
     hook: Hook,
-    order: Submission,
+    submission: Submission,
     reason: str,
     *,
     given_up: bool,
@@ -59,8 +59,8 @@ def unknown(
     hook(
         SubmissionUnknown(
             at=anyio.current_time(),
-            kind=order.request.kind,
-            seed=order.seed,
+            kind=submission.request.kind,
+            seed=submission.seed,
             reason=reason,
             given_up=given_up,
             candidates=tuple(candidates),
@@ -70,7 +70,7 @@ def unknown(
 
 def unknown_error(
     hook: Hook | None,
-    order: Submission,
+    submission: Submission,
     reason: str,
     found: str,
     *,
@@ -81,28 +81,30 @@ def unknown_error(
 
     Args:
         hook: Who is told; `None` for nobody.
-        order: It.
-        reason: What was seen instead of an answer.
+        submission: It.
+        reason: What was seen instead of an response.
         found: What the lookup saw, in words.
         sent_at: When it left, by the service's clock, if that is known.
         candidates: Ids that may be it.
     """
     if hook is not None:
-        unknown(hook, order, reason, given_up=True, candidates=candidates)
-    mark = "its prompt" if order.seed is None else f"seed={order.seed}"
-    effects = order.request.kind == "sound_effect"
+        emit_unknown(hook, submission, reason, given_up=True, candidates=candidates)
+    mark = "its prompt" if submission.seed is None else f"seed={submission.seed}"
+    effects = submission.request.kind == "sound_effect"
     where = "sound_effects.list()" if effects else "generations.list()"
     return SubmissionUnknownError(
         f"a create was sent and its fate is not known ({reason}); {found}. It may be"
         f" paid: look for {mark} in {where} before creating it again",
-        prompt=order.request.prompt,
-        seed=order.seed,
+        prompt=submission.request.prompt,
+        seed=submission.seed,
         sent_at=sent_at,
         candidates=candidates,
     )
 
 
-def queue_full(hook: Hook | None, error: QueueFullError, *, was_known: bool) -> None:
+def report_queue_full(
+    hook: Hook | None, error: QueueFullError, *, was_known: bool
+) -> None:
     """The service's queue is full; later times are a test of whether it has grown."""
     logger.log(
         logging.DEBUG if was_known else logging.INFO,

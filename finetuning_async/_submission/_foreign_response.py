@@ -49,7 +49,7 @@ date."""
 
 @attrs.frozen(kw_only=True)
 class SentRequest:
-    """What is known beside the answer.
+    """What is known beside the response.
 
     Attributes:
         seed: The seed sent; `None` for a sound effect, which has none.
@@ -65,7 +65,9 @@ class SentRequest:
     echoes: bool = False
 
 
-def not_ours(request: AnyRequest, track: Created, known: SentRequest) -> str | None:
+def foreign_reason(
+    request: AnyRequest, track: Created, known: SentRequest
+) -> str | None:
     """Say why an answer cannot be that to a create of ours; `None` if it can.
 
     Args:

@@ -44,17 +44,17 @@ class CompleteListing:
 async def read_list(
     read: Read,
     *,
-    most: int,
-    to_the_end: bool,
+    max_pages: int,
+    verify_end: bool,
     since: float | None = None,
 ) -> CompleteListing | None:
     """Read a list, page by page.
 
     Args:
         read: Reads the page at an offset; `None` if that fails.
-        most: Pages read at most.
-        to_the_end: Whether to look behind the page that says it is the last.
-        since: In seconds since 1970: if not `None`, pages that by their order and their
+        max_pages: Pages read at most.
+        verify_end: Whether to look behind the page that says it is the last.
+        since: In seconds since 1970: if not `None`, pages that by their submission and their
             dates are well past this moment may be left out.
 
     Returns:
@@ -62,7 +62,7 @@ async def read_list(
     """
     rows: list[Row] = []
     offset, is_sound, says_more = 0, True, True
-    for _ in range(most):
+    for _ in range(max_pages):
         page = await read(offset)
         if page is None and not says_more:  # some refuse to look behind the end
             return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
@@ -79,7 +79,7 @@ async def read_list(
         rows += new
         if since is not None and _is_past(page.items, since):
             return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
-        if not says_more and not to_the_end:
+        if not says_more and not verify_end:
             return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
         # Its last row comes again, if there is more, to show that the pages meet.
         offset += len(page.items) - (says_more and len(page.items) > 1)

@@ -1,4 +1,4 @@
-"""Which row of a list is the track of a create that got no answer. Pure.
+"""Which row of a list is the track of a create that got no response. Pure.
 
 A random seed of ours proves a row by itself, whatever else the row says of kind, date
 and words, or leaves out. Where the caller gave the seed, others may have used it too:
@@ -47,8 +47,8 @@ class Fit(IntEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Sought:
-    """A create that got no answer.
+class SearchCriteria:
+    """A create that got no response.
 
     Attributes:
         kind: What it makes.
@@ -85,7 +85,7 @@ class ListedRow:
     created_at: float | None
 
 
-def seen(row: Generation | SoundEffect) -> ListedRow:
+def listed_row(row: Generation | SoundEffect) -> ListedRow:
     """A row as what it says."""
     created = row.created_at
     is_track = isinstance(row, Generation)
@@ -99,45 +99,45 @@ def seen(row: Generation | SoundEffect) -> ListedRow:
     )
 
 
-def fit(sought: Sought, row: ListedRow) -> Fit:
+def fit(criteria: SearchCriteria, row: ListedRow) -> Fit:
     """How a row fits a create."""
-    if sought.seed is None:
-        return _fit_by_words(sought, row)
+    if criteria.seed is None:
+        return _fit_by_words(criteria, row)
     if row.seed is None:
-        may_be = row.prompt == "" or are_alike(sought.prompt, row.prompt)
-        return Fit.NEAR if may_be and not _is_far(sought, row) else Fit.OTHER
-    if row.seed != sought.seed:
+        may_be = row.prompt == "" or prompts_match(criteria.prompt, row.prompt)
+        return Fit.NEAR if may_be and not _is_far(criteria, row) else Fit.OTHER
+    if row.seed != criteria.seed:
         return Fit.OTHER
-    if sought.is_ours:
+    if criteria.is_ours:
         return Fit.EXACT
-    if _is_far(sought, row):
+    if _is_far(criteria, row):
         return Fit.OTHER
-    if row.kind not in (None, sought.kind) or _is_early(sought, row):
+    if row.kind not in (None, criteria.kind) or _is_early(criteria, row):
         return Fit.NEAR
-    says_all = None not in (sought.since, row.created_at, row.kind)
-    is_exact = says_all and are_alike(sought.prompt, row.prompt)
+    says_all = None not in (criteria.since, row.created_at, row.kind)
+    is_exact = says_all and prompts_match(criteria.prompt, row.prompt)
     return Fit.EXACT if is_exact else Fit.VAGUE
 
 
-def _fit_by_words(sought: Sought, row: ListedRow) -> Fit:
-    if row.prompt != sought.prompt or _is_far(sought, row):
+def _fit_by_words(criteria: SearchCriteria, row: ListedRow) -> Fit:
+    if row.prompt != criteria.prompt or _is_far(criteria, row):
         return Fit.OTHER
-    return Fit.NEAR if _is_early(sought, row) else Fit.VAGUE
+    return Fit.NEAR if _is_early(criteria, row) else Fit.VAGUE
 
 
-def _is_early(sought: Sought, row: ListedRow) -> bool:
-    if sought.since is None or row.created_at is None:
+def _is_early(criteria: SearchCriteria, row: ListedRow) -> bool:
+    if criteria.since is None or row.created_at is None:
         return False
-    return row.created_at < sought.since
+    return row.created_at < criteria.since
 
 
-def _is_far(sought: Sought, row: ListedRow) -> bool:
-    if sought.since is None or row.created_at is None:
+def _is_far(criteria: SearchCriteria, row: ListedRow) -> bool:
+    if criteria.since is None or row.created_at is None:
         return False
-    return row.created_at < sought.since - FAR
+    return row.created_at < criteria.since - FAR
 
 
-def are_alike(sent: str, listed: str) -> bool:
+def prompts_match(sent: str, listed: str) -> bool:
     """Whether words are those sent, as a service may spell them.
 
     In another case, cut short, or with more behind them.
@@ -151,7 +151,7 @@ def _plain(text: str) -> str:
 
 
 def choose(
-    sought: Sought,
+    criteria: SearchCriteria,
     rows: Iterable[ListedRow],
     *,
     is_shared: bool = False,
@@ -160,7 +160,7 @@ def choose(
     """Find the track of one create.
 
     Args:
-        sought: The create.
+        criteria: The create.
         rows: The list, without what is known to be another's.
         is_shared: Whether other creates with this seed were on their way meanwhile.
         differs: Whether a row shows other parameters than were sent.
@@ -168,20 +168,20 @@ def choose(
     Returns:
         The track that is beyond doubt, if there is one; else those that may be it.
     """
-    fits = [(fit(sought, row), row) for row in rows]
+    fits = [(fit(criteria, row), row) for row in rows]
     good = [row for how, row in fits if how >= Fit.VAGUE]
-    if not sought.is_ours:
-        good = [row for row in good if row.prompt == sought.prompt] or good
+    if not criteria.is_ours:
+        good = [row for row in good if row.prompt == criteria.prompt] or good
         good = [row for row in good if not differs(row)] or good
-    is_sure = len(good) == 1 and fit(sought, good[0]) is Fit.EXACT
-    if is_sure and is_shared and not sought.is_ours:
-        is_sure = good[0].prompt == sought.prompt
+    is_sure = len(good) == 1 and fit(criteria, good[0]) is Fit.EXACT
+    if is_sure and is_shared and not criteria.is_ours:
+        is_sure = good[0].prompt == criteria.prompt
     if is_sure:
         return good[0], ()
     return None, tuple(good or [row for how, row in fits if how is Fit.NEAR])
 
 
-def shows_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) -> bool:
+def echoes_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) -> bool:
     """Whether all tracks of ours in a list show the seed that they were sent with.
 
     Args:
@@ -192,18 +192,21 @@ def shows_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) ->
     return all(seed is None or seed == listed for listed, seed in pairs)
 
 
-def may_be(sought: Sought, rows: Iterable[ListedRow]) -> tuple[str, ...]:
+def possible_matches(
+    criteria: SearchCriteria, rows: Iterable[ListedRow]
+) -> tuple[str, ...]:
     """The ids of rows beside which a create does not count as absent.
 
     Those that show its seed, be they dated long before it: a date may be nonsense. And
     those that show none, so that they may be any create's.
 
     Args:
-        sought: The create.
+        criteria: The create.
         rows: The list, without what is known to be another's.
     """
     return tuple(
         row.id
         for row in rows
-        if row.seed == sought.seed or (row.seed is None and not _is_far(sought, row))
+        if row.seed == criteria.seed
+        or (row.seed is None and not _is_far(criteria, row))
     )

@@ -27,7 +27,7 @@ class OutcomeUnknown(Exception):  # noqa: N818 - a fate on its way to a lookup
     """A create may have been accepted, and its answer is lost.
 
     Attributes:
-        reason: What was seen instead of an answer.
+        reason: What was seen instead of an response.
         error: The service's own error, if it sent one.
     """
 
@@ -86,18 +86,18 @@ class Submission:
             attempt. If it raises or is cancelled, nothing is sent and the turn is back
             at once.
         deadline: For all attempts together, on the loop's clock.
-        began_at: When the call began, on the loop's clock, if anybody wants to know.
+        started_at: When the call began, on the loop's clock, if anybody wants to know.
         attempts: How many were made.
         resubmissions: How often it was sent again although its fate was not known.
-        has_place: Whether it holds a place that it took at the queue gate.
-        mark: Tells whether others with this seed are on their way.
+        holds_queue_slot: Whether it holds a place that it took at the queue gate.
+        seed_mark: Tells whether others with this seed are on their way.
         sent_at: When the attempt under way went out, on the loop's clock; `None` while
             nothing of it can have been accepted.
-        lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
-        lost_last: The same of the last one.
-        doubt: What was seen instead of a usable answer, if one was lost.
+        first_lost_sent_at: `sent_at` of the first attempt whose answer was lost, if one was.
+        last_lost_sent_at: The same of the last one.
+        unknown_reason: What was seen instead of a usable response, if one was lost.
         accepted: The accepted state, once there is one.
-        complaint: What `on_submitted` raised.
+        callback_error: What `on_submitted` raised.
     """
 
     request: AnyRequest
@@ -109,26 +109,28 @@ class Submission:
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     deadline: float = inf
-    began_at: float = 0.0
+    started_at: float = 0.0
     attempts: int = 0
     resubmissions: int = 0
-    has_place: bool = False
-    mark: SeedMark | None = None
+    holds_queue_slot: bool = False
+    seed_mark: SeedMark | None = None
     sent_at: float | None = None
-    lost_since: float | None = None
-    lost_last: float | None = None
-    doubt: str | None = None
+    first_lost_sent_at: float | None = None
+    last_lost_sent_at: float | None = None
+    unknown_reason: str | None = None
     accepted: Created | None = None
     callback_error: Exception | None = None
 
-    def did_not_leave(self) -> None:
+    def mark_unsent(self) -> None:
         """The attempt under way was given up before its first byte left."""
         self.sent_at = None
 
     @property
     def in_doubt_since(self) -> float | None:
         """Since when something of it may have been accepted, as far as known."""
-        return self.sent_at if self.lost_since is None else self.lost_since
+        return (
+            self.sent_at if self.first_lost_sent_at is None else self.first_lost_sent_at
+        )
 
     @property
     def claim(self) -> Claim | None:
@@ -136,7 +138,9 @@ class Submission:
         sent_at = self.in_doubt_since
         return None if sent_at is None else Claim(self.seed, sent_at)
 
-    def under_way(self, accepted_at: float, hook: Hook | None) -> TrackInProgress:
+    def to_track_in_progress(
+        self, accepted_at: float, hook: Hook | None
+    ) -> TrackInProgress:
         """What the register keeps of it once it is accepted."""
         return TrackInProgress(
             kind=self.request.kind,
@@ -153,7 +157,7 @@ class Submission:
         return getattr(self.request, "seed", None) is None
 
     @property
-    def identity(self) -> tuple[object, ...] | None:
+    def lock_key(self) -> tuple[object, ...] | None:
         """What creates that look alike in a list share; those go one by one."""
         if self.seed is None or self.seed_is_ours:
             return None

@@ -46,13 +46,13 @@ from finetuning_async._logging import contained
 from finetuning_async._runtime import GRACE, ShieldedCall
 from finetuning_async._submission import _create_events
 from finetuning_async._submission._acceptance import (
-    accepted_by,
-    hand_over,
-    is_refusal,
+    accepted_state,
+    call_on_submitted,
+    proves_refusal,
     read_acceptance,
     seed_of,
 )
-from finetuning_async._submission._foreign_response import SentRequest, not_ours
+from finetuning_async._submission._foreign_response import SentRequest, foreign_reason
 from finetuning_async._submission._recovery import LostCreate, Recovery, RecoveryResult
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
 
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-ONE_LOOK: Final = 10.0
+CHECK_TIMEOUT: Final = 10.0
 """Seconds for a look that is to tell at once, a turn for it included."""
 
 
@@ -79,7 +79,7 @@ class Submitter:
     Args:
         pipeline: Turns, sending and checking.
         inflight: The account's register.
-        park: Waits until an order may enter the service's queue, and enters it.
+        park: Waits until an submission may enter the service's queue, and enters it.
         one_by_one: The locks of orders that look alike, shared by the account.
     """
 
@@ -96,11 +96,11 @@ class Submitter:
         self._park = park
         self._one_by_one = one_by_one
 
-    async def submit(self, order: Submission) -> Created:
+    async def submit(self, submission: Submission) -> Created:
         """Create, and return the accepted state.
 
         Cancelled before a byte left, nothing was sent and no turn is lost. Cancelled
-        later, the attempt may take `GRACE` seconds more; `order.accepted` then tells.
+        later, the attempt may take `GRACE` seconds more; `submission.accepted` then tells.
 
         Raises:
             SubmissionUnknownError: It may be paid, and could not be found.
@@ -109,276 +109,296 @@ class Submitter:
             Exception: What `on_submitted` raised; a note names the accepted track.
         """
         if self._pipeline.hook is not None:
-            order.began_at = anyio.current_time()
-        if order.identity is None:
-            return await self._with_mark(order)
-        await self._one_by_one.enter(order.identity)
+            submission.started_at = anyio.current_time()
+        if submission.lock_key is None:
+            return await self._with_open_seed(submission)
+        await self._one_by_one.enter(submission.lock_key)
         try:
-            return await self._with_mark(order)
+            return await self._with_open_seed(submission)
         finally:
-            self._one_by_one.leave(order.identity)
+            self._one_by_one.leave(submission.lock_key)
 
-    async def _with_mark(self, order: Submission) -> Created:
-        with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
-            track = await self._until_known(order)
-        if order.callback_error is not None:
-            raise order.callback_error
+    async def _with_open_seed(self, submission: Submission) -> Created:
+        with self._inflight.open_seed(
+            submission.request.kind, submission.seed
+        ) as submission.seed_mark:
+            track = await self._until_known(submission)
+        if submission.callback_error is not None:
+            raise submission.callback_error
         return track
 
-    async def _until_known(self, order: Submission) -> Created:
+    async def _until_known(self, submission: Submission) -> Created:
         while True:
             try:
-                return await self._until_answered(order)
+                return await self._with_retries(submission)
             except OutcomeUnknown as fate:
                 unknown = fate
             if unknown.is_throttled:
-                return await self._look_once(order, unknown)
-            found = await self._look_up(order, unknown)
+                return await self._check_list_once(submission, unknown)
+            found = await self._recover(submission, unknown)
             if found is not None:
                 return found
-            order.resubmissions += 1
+            submission.resubmissions += 1
             logger.warning(
-                "sending seed=%s again: its create was not found", order.seed
+                "sending seed=%s again: its create was not found", submission.seed
             )
 
-    async def _look_once(self, order: Submission, unknown: OutcomeUnknown) -> Created:
+    async def _check_list_once(
+        self, submission: Submission, unknown: OutcomeUnknown
+    ) -> Created:
         """Look whether a create came through that a proxy says it has stopped.
 
         Raises:
             RateLimitError: The list does not show it, or cannot be read now.
             SubmissionUnknownError: The list shows what may be it.
         """
-        finding = RecoveryResult()
-        with anyio.move_on_after(ONE_LOOK):
-            finding = await self._find(order, unknown)
-        if finding.track is not None:
-            return await self._adopt(order, finding.track)
-        if finding.candidates or unknown.error is None:
-            raise self._unknown_error(order, unknown, finding) from unknown.error
-        seen = "shows nothing" if finding.is_unlisted else "could not be read at once"
+        result = RecoveryResult()
+        with anyio.move_on_after(CHECK_TIMEOUT):
+            result = await self._search(submission, unknown)
+        if result.track is not None:
+            return await self._adopt(submission, result.track)
+        if result.candidates or unknown.error is None:
+            raise self._unknown_error(submission, unknown, result) from unknown.error
+        seen = "shows nothing" if result.is_unlisted else "could not be read at once"
         unknown.error.add_note(f"the create was not sent again; the list {seen}")
         raise unknown.error
 
-    async def _until_answered(self, order: Submission) -> Created:
+    async def _with_retries(self, submission: Submission) -> Created:
         try:
-            return await self._attempt(order)
+            return await self._through_queue(submission)
         except RetryableFailure as failure:
             first = failure
-        call, hook = order.call, self._pipeline.hook
-        return await order.retry.again(
+        call, hook = submission.call, self._pipeline.hook
+        return await submission.retry.again(
             first,
-            lambda: self._attempt(order),
-            deadline=order.deadline,
+            lambda: self._through_queue(submission),
+            deadline=submission.deadline,
             on_retry=request_events.retries(hook, call.method, call.path),
         )
 
-    async def _attempt(self, order: Submission) -> Created:
+    async def _through_queue(self, submission: Submission) -> Created:
         while True:
-            await self._take_a_place(order)
+            await self._enter_queue(submission)
             try:
                 attempt: ShieldedCall[Created] = ShieldedCall(
-                    lambda own: self._once(order, own)
+                    lambda own: self._send_once(submission, own)
                 )
                 return await attempt.run()
             except QueueFullError as full:
                 error = full
             finally:  # here and not in the child, which a stranger may cancel
-                self._give_the_place_back(order)
-            if not self._may_wait(order, error):
+                self._leave_queue(submission)
+            if not self._may_queue_again(submission, error):
                 raise error
 
-    async def _take_a_place(self, order: Submission) -> None:
+    async def _enter_queue(self, submission: Submission) -> None:
         """Enter the service's queue, as soon as it takes one more."""
-        if order.before_wait is not None:
-            await order.before_wait()
+        if submission.before_wait is not None:
+            await submission.before_wait()
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        await self._park(order)
-        order.has_place = True
+        await self._park(submission)
+        submission.holds_queue_slot = True
         if hook is not None and since is not None:
-            number = order.attempts + 1
-            request_events.rate_limit_waited(hook, order.call, number, since, "queue")
+            number = submission.attempts + 1
+            request_events.rate_limit_waited(
+                hook, submission.call, number, since, "queue"
+            )
 
-    def _may_wait(self, order: Submission, error: QueueFullError) -> bool:
+    def _may_queue_again(self, submission: Submission, error: QueueFullError) -> bool:
         """Whether a create that met a full queue stands in line again."""
         return (
-            order.retry.max_retries > 0
-            and (error.retry_after or 0) <= order.retry.max_retry_wait
-            and self._inflight.next_try() <= order.deadline
+            submission.retry.max_retries > 0
+            and (error.retry_after or 0) <= submission.retry.max_retry_wait
+            and self._inflight.next_try() <= submission.deadline
         )
 
-    def _give_the_place_back(self, order: Submission) -> None:
-        if order.has_place:
-            order.has_place = False
+    def _leave_queue(self, submission: Submission) -> None:
+        if submission.holds_queue_slot:
+            submission.holds_queue_slot = False
             self._inflight.not_entered()
 
-    async def _once(self, order: Submission, guarded: ShieldedCall[Created]) -> Created:
-        permit = await self._turn(order, guarded)
-        with guarded.shielded():
+    async def _send_once(
+        self, submission: Submission, shielded: ShieldedCall[Created]
+    ) -> Created:
+        permit = await self._take_permit(submission, shielded)
+        with shielded.shielded():
             try:
-                answer = await self._send(order, permit, guarded)
+                response = await self._send(submission, permit, shielded)
             except anyio.get_cancelled_exc_class():
-                if not guarded.grace_expired and order.in_doubt_since is not None:
-                    await self._rescue(order)
+                if not shielded.grace_expired and submission.in_doubt_since is not None:
+                    await self._rescue(submission)
                 raise
-            return await self._judge(order, answer)
-        if order.accepted is not None:  # only `on_submitted` was given up
-            return order.accepted
+            return await self._classify(submission, response)
+        if submission.accepted is not None:  # only `on_submitted` was given up
+            return submission.accepted
         raise OutcomeUnknown(f"given up {GRACE:g} s after the call was cancelled")
 
-    async def _turn(
-        self, order: Submission, guarded: ShieldedCall[Created]
+    async def _take_permit(
+        self, submission: Submission, shielded: ShieldedCall[Created]
     ) -> RatePermit:
-        order.attempts += 1
+        submission.attempts += 1
         permit = await self._pipeline.turn(
-            order.call, deadline=order.deadline, number=order.attempts
+            submission.call, deadline=submission.deadline, number=submission.attempts
         )
         try:
-            if order.before_send is not None:
-                await order.before_send()
-            await guarded.checkpoint()
+            if submission.before_send is not None:
+                await submission.before_send()
+            await shielded.checkpoint()
         except BaseException:
             permit.unsent()
             raise
         return permit
 
     async def _send(
-        self, order: Submission, permit: RatePermit, guarded: ShieldedCall[Created]
+        self,
+        submission: Submission,
+        permit: RatePermit,
+        shielded: ShieldedCall[Created],
     ) -> Response:
-        order.sent_at = anyio.current_time()
+        submission.sent_at = anyio.current_time()
         try:
             return await self._pipeline.send(
-                order.call,
+                submission.call,
                 permit,
-                number=order.attempts,
+                number=submission.attempts,
                 trace=SendTracker(
-                    lambda: not guarded.caller_cancelled, guarded.release, guarded.hold
+                    lambda: not shielded.caller_cancelled,
+                    shielded.release,
+                    shielded.hold,
                 ),
-                on_unsent=order.did_not_leave,
+                on_unsent=submission.mark_unsent,
             )
         except NoResponse as failure:
-            fate = self._without_answer(order, failure)
+            fate = self._on_no_response(submission, failure)
         except ClientClosedError:
-            order.sent_at = None
+            submission.sent_at = None
             raise
         except BaseException:  # the grace is over, or a stranger cancelled the child
-            if order.sent_at is not None:  # else it was still connecting
-                self._lost(order, "given up on the wire")
+            if submission.sent_at is not None:  # else it was still connecting
+                self._mark_lost(submission, "given up on the wire")
             raise
         raise fate
 
-    async def _rescue(self, order: Submission) -> None:
+    async def _rescue(self, submission: Submission) -> None:
         """Find the id of a create whose task a stranger cancelled, within the grace.
 
         asyncio only: `asyncio.run` cancels every task that is left when it ends.
         """
         unknown = OutcomeUnknown("its task was cancelled from outside")
-        finding = await self._find(order, unknown)
-        if finding.track is not None:
-            self._inflight.adopted(finding.track.id, self._entry(order))
-            await self._tell(order, finding.track, adopted=True)
+        result = await self._search(submission, unknown)
+        if result.track is not None:
+            self._inflight.adopted(result.track.id, self._entry(submission))
+            await self._publish(submission, result.track, adopted=True)
 
-    def _without_answer(self, order: Submission, failure: NoResponse) -> Exception:
+    def _on_no_response(self, submission: Submission, failure: NoResponse) -> Exception:
         if failure.evidence == "not_sent":
-            order.sent_at = None
-            error = failure.as_error(order.call)
+            submission.sent_at = None
+            error = failure.as_error(submission.call)
             return error if failure.lasts else RetryableFailure(error)
-        return self._lost(order, failure.reason)
+        return self._mark_lost(submission, failure.reason)
 
-    def _lost(
-        self, order: Submission, reason: str, error: APIStatusError | None = None
+    def _mark_lost(
+        self, submission: Submission, reason: str, error: APIStatusError | None = None
     ) -> OutcomeUnknown:
         """Note that it may be paid, at once: the lookup may never come."""
-        if order.lost_since is None:
-            order.lost_since = order.sent_at
-        order.lost_last = order.sent_at
-        order.sent_at, order.doubt = None, reason
+        if submission.first_lost_sent_at is None:
+            submission.first_lost_sent_at = submission.sent_at
+        submission.last_lost_sent_at = submission.sent_at
+        submission.sent_at, submission.unknown_reason = None, reason
         logger.warning(
             "a create got no usable answer (%s); it may be paid, its seed is %s",
             reason,
-            order.seed,
+            submission.seed,
         )
         if self._pipeline.hook is not None:
-            _create_events.unknown(self._pipeline.hook, order, reason, given_up=False)
+            _create_events.emit_unknown(
+                self._pipeline.hook, submission, reason, given_up=False
+            )
         return OutcomeUnknown(reason, error)
 
-    async def _judge(self, order: Submission, answer: Response) -> Created:
-        if answer.is_success:
-            return await self._accept(order, answer)
-        error = parsing.status_error(answer, idempotent=False)
+    async def _classify(self, submission: Submission, response: Response) -> Created:
+        if response.is_success:
+            return await self._accept(submission, response)
+        error = parsing.status_error(response, idempotent=False)
         if isinstance(error, QueueFullError):
-            self._refused_by_the_queue(order, error)
+            self._on_queue_full(submission, error)
             raise error
-        if answer.is_redirect:  # nothing is behind it that a lookup could find
-            self._lost(order, str(error))
+        if response.is_redirect:  # nothing is behind it that a lookup could find
+            self._mark_lost(submission, str(error))
             raise error
-        if not is_refusal(answer, error):
-            raise self._lost(order, str(error), error)
-        order.sent_at = None
-        self._pipeline.check(order.call, answer)
+        if not proves_refusal(response, error):
+            raise self._mark_lost(submission, str(error), error)
+        submission.sent_at = None
+        self._pipeline.check(submission.call, response)
         raise error
 
-    def _refused_by_the_queue(self, order: Submission, error: QueueFullError) -> None:
-        order.sent_at = None
-        order.has_place = False
+    def _on_queue_full(self, submission: Submission, error: QueueFullError) -> None:
+        submission.sent_at = None
+        submission.holds_queue_slot = False
         was_known = self._inflight.queue_capacity is not None
         self._inflight.refused(error.retry_after)
-        _create_events.queue_full(self._pipeline.hook, error, was_known=was_known)
+        _create_events.report_queue_full(
+            self._pipeline.hook, error, was_known=was_known
+        )
 
-    async def _accept(self, order: Submission, answer: Response) -> Created:
+    async def _accept(self, submission: Submission, response: Response) -> Created:
         """Enter what was accepted, before anything else can happen."""
         try:
-            track = read_acceptance(order, answer)
+            track = read_acceptance(submission, response)
         except APIResponseError as error:
             reason = error.message
         else:
-            strange = self._not_ours(order, track)
-            if strange is None or await self._is_ours_all_the_same(order, track):
-                order.has_place = False
+            strange = self._not_ours(submission, track)
+            if strange is None or await self._is_reused_id(submission, track):
+                submission.holds_queue_slot = False
                 self._pipeline.transport.pool.tracks.add(track.id)
-                entry = self._entry(order, answer.received_at)
+                entry = self._entry(submission, response.received_at)
                 self._inflight.accepted(track.id, entry)
-                await self._tell(order, track, request_id=answer.request_id)
-                return accepted_by(order)
+                await self._publish(submission, track, request_id=response.request_id)
+                return accepted_state(submission)
             reason = f"that is the answer to another request: {strange}"
             await self._pipeline.transport.retire()
-        raise self._lost(order, reason)
+        raise self._mark_lost(submission, reason)
 
-    async def _is_ours_all_the_same(self, order: Submission, track: Created) -> bool:
+    async def _is_reused_id(self, submission: Submission, track: Created) -> bool:
         """Whether a claimed id has become that of this create: ids began anew.
 
         An emulator that was started again gives them out once more. Then the track
         itself has the seed that was drawn for this create.
         """
-        if not (order.seed_is_ours and seed_of(track) == order.seed):
+        if not (submission.seed_is_ours and seed_of(track) == submission.seed):
             return False
-        path = f"{order.call.path}/{quote(track.id, safe='')}"
+        path = f"{submission.call.path}/{quote(track.id, safe='')}"
         call = Call(method="GET", path=path, shows=track.id)
-        with anyio.move_on_after(ONE_LOOK), suppress(FinetuningError):
-            answer = await self._pipeline.request(call, max_retries=0)
-            return seed_of(parsing.generation(answer)) == order.seed
+        with anyio.move_on_after(CHECK_TIMEOUT), suppress(FinetuningError):
+            response = await self._pipeline.request(call, max_retries=0)
+            return seed_of(parsing.generation(response)) == submission.seed
         return False
 
-    def _not_ours(self, order: Submission, track: Created) -> str | None:
+    def _not_ours(self, submission: Submission, track: Created) -> str | None:
         """Say why an answer is not that to this create; `None` if it may be."""
-        register, kind = self._inflight, order.request.kind
+        register, kind = self._inflight, submission.request.kind
         shown = seed_of(track)
         known = SentRequest(
-            seed=order.seed,
+            seed=submission.seed,
             is_claimed=register.is_claimed(track.id),
-            is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
+            is_open_elsewhere=shown != submission.seed
+            and register.is_open(kind, shown),
             echoes=kind in register.echoing,
         )
-        return not_ours(order.request, track, known)
+        return foreign_reason(submission.request, track, known)
 
     def _entry(
-        self, order: Submission, accepted_at: float | None = None
+        self, submission: Submission, accepted_at: float | None = None
     ) -> TrackInProgress:
-        return order.under_way(accepted_at or anyio.current_time(), self._pipeline.hook)
+        return submission.to_track_in_progress(
+            accepted_at or anyio.current_time(), self._pipeline.hook
+        )
 
-    async def _tell(
+    async def _publish(
         self,
-        order: Submission,
+        submission: Submission,
         track: Created,
         *,
         adopted: bool = False,
@@ -388,33 +408,35 @@ class Submitter:
 
         What fails here cannot take the track back, and ends no call.
         """
-        order.sent_at, order.accepted = None, track
+        submission.sent_at, submission.accepted = None, track
         changed: dict[str, tuple[Any, Any]] = {}
         with contained("comparing what was accepted"):
-            changed = changes(order.request, track, seed=order.seed)
+            changed = changes(submission.request, track, seed=submission.seed)
             if changed:
-                order.accepted = attrs.evolve(track, changed_by_service=changed)
+                submission.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
-            await hand_over(order)
+            await call_on_submitted(submission)
         finally:
             with contained("telling what was accepted"):
-                self._announce(order, changed, adopted=adopted, request_id=request_id)
+                self._announce(
+                    submission, changed, adopted=adopted, request_id=request_id
+                )
 
     def _announce(
         self,
-        order: Submission,
+        submission: Submission,
         changed: dict[str, tuple[Any, Any]],
         *,
         adopted: bool,
         request_id: str | None,
     ) -> None:
-        track = accepted_by(order)
+        track = accepted_state(submission)
         logger.info("accepted %s %s", track.kind, track.id)
-        self._learn(order, track, changed)
+        self._learn(submission, track, changed)
         if self._pipeline.hook is not None:
-            _create_events.accepted(
+            _create_events.emit_accepted(
                 self._pipeline.hook,
-                order,
+                submission,
                 track,
                 adopted=adopted,
                 request_id=request_id,
@@ -423,13 +445,16 @@ class Submitter:
             self._inflight.observe_final(track)
 
     def _learn(
-        self, order: Submission, track: Created, changed: dict[str, tuple[Any, Any]]
+        self,
+        submission: Submission,
+        track: Created,
+        changed: dict[str, tuple[Any, Any]],
     ) -> None:
         """Note what the service changed; a changed seed ends all adoption."""
-        if order.seed is not None and seed_of(track) == order.seed:
-            self._inflight.echoing.add(order.request.kind)
+        if submission.seed is not None and seed_of(track) == submission.seed:
+            self._inflight.echoing.add(submission.request.kind)
         # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
-        seed_is_lost = "seed" in changed and order.seed != 0
+        seed_is_lost = "seed" in changed and submission.seed != 0
         if seed_is_lost and self._inflight.seeds_are_echoed:
             self._inflight.seeds_are_echoed = False
             logger.warning(
@@ -440,8 +465,8 @@ class Submitter:
         elif changed:
             logger.warning("the service changed %s of %s", sorted(changed), track.id)
 
-    async def _look_up(
-        self, order: Submission, unknown: OutcomeUnknown
+    async def _recover(
+        self, submission: Submission, unknown: OutcomeUnknown
     ) -> Created | None:
         """Find a lost create; `None` if it may be sent again.
 
@@ -449,61 +474,65 @@ class Submitter:
             SubmissionUnknownError: It was not found.
             APIStatusError: The service said that it failed, and it is not there.
         """
-        may_resubmit = self._may_resubmit(order)
-        finding = await self._find(order, unknown, prove=may_resubmit)
-        if finding.track is not None:
-            return await self._adopt(order, finding.track)
-        if finding.is_absent and may_resubmit:
+        may_resubmit = self._may_resubmit(submission)
+        result = await self._search(submission, unknown, prove=may_resubmit)
+        if result.track is not None:
+            return await self._adopt(submission, result.track)
+        if result.is_absent and may_resubmit:
             return None
         error = unknown.error_if_absent
-        if finding.is_unlisted and error is not None:
+        if result.is_unlisted and error is not None:
             raise error
-        raise self._unknown_error(order, unknown, finding) from unknown.error
+        raise self._unknown_error(submission, unknown, result) from unknown.error
 
-    async def _adopt(self, order: Submission, track: Generation) -> Created:
-        self._inflight.adopted(track.id, self._entry(order))
+    async def _adopt(self, submission: Submission, track: Generation) -> Created:
+        self._inflight.adopted(track.id, self._entry(submission))
         logger.warning("found %s again, whose answer was lost", track.id)
 
-        async def tell(guarded: ShieldedCall[None]) -> None:
-            with guarded.shielded():
-                await self._tell(order, track, adopted=True)
+        async def tell(shielded: ShieldedCall[None]) -> None:
+            with shielded.shielded():
+                await self._publish(submission, track, adopted=True)
 
         await ShieldedCall[None](tell).run()
-        return accepted_by(order)
+        return accepted_state(submission)
 
-    def _may_resubmit(self, order: Submission) -> bool:
+    def _may_resubmit(self, submission: Submission) -> bool:
         return (
-            order.on_unknown == "resubmit"
-            and order.seed is not None
-            and order.resubmissions < max(order.retry.max_retries, 1)
+            submission.on_unknown == "resubmit"
+            and submission.seed is not None
+            and submission.resubmissions < max(submission.retry.max_retries, 1)
         )
 
-    async def _find(
-        self, order: Submission, unknown: OutcomeUnknown, *, prove: bool = False
+    async def _search(
+        self, submission: Submission, unknown: OutcomeUnknown, *, prove: bool = False
     ) -> RecoveryResult:
         now = anyio.current_time()
         lost = LostCreate(
-            request=order.request,
-            seed=order.seed,
-            seed_is_ours=order.seed_is_ours,
-            mark=order.mark,
-            sent_at=now if order.lost_since is None else order.lost_since,
-            last_sent_at=now if order.lost_last is None else order.lost_last,
+            request=submission.request,
+            seed=submission.seed,
+            seed_is_ours=submission.seed_is_ours,
+            seed_mark=submission.seed_mark,
+            sent_at=now
+            if submission.first_lost_sent_at is None
+            else submission.first_lost_sent_at,
+            last_sent_at=now
+            if submission.last_lost_sent_at is None
+            else submission.last_lost_sent_at,
             lost_at=now,
         )
-        lookup = Recovery(self._pipeline, self._inflight, lost, prove=prove)
+        recovery = Recovery(self._pipeline, self._inflight, lost, prove=prove)
         # What may be sent again takes more than the service's word and one listing.
-        return await lookup.find(settle=prove or not unknown.is_settled)
+        return await recovery.find(settle=prove or not unknown.is_settled)
 
     def _unknown_error(
-        self, order: Submission, unknown: OutcomeUnknown, finding: RecoveryResult
+        self, submission: Submission, unknown: OutcomeUnknown, result: RecoveryResult
     ) -> SubmissionUnknownError:
-        since = order.in_doubt_since
+        since = submission.in_doubt_since
         return _create_events.unknown_error(
             self._pipeline.hook,
-            order,
+            submission,
             unknown.reason,
-            finding.words,
+            result.summary,
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
-            candidates=finding.candidates,
+            candidates=result.candidates,
         )

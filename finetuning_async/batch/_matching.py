@@ -18,10 +18,10 @@ import attrs
 from finetuning_async._submission import (
     Fit,
     ListedRow as ListedRow,
-    Sought,
-    are_alike,
+    SearchCriteria,
     choose,
     fit,
+    prompts_match,
 )
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class Doubt:
     slack: float | None = SLACK
 
     @property
-    def sought(self) -> Sought:
+    def sought(self) -> SearchCriteria:
         """What to look for."""
-        return Sought(
+        return SearchCriteria(
             kind=self.kind,
             prompt=self.prompt,
             seed=self.seed,
@@ -132,7 +132,7 @@ def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
         alike = [doubt for doubt in group if doubt.body == body]
         one = min(alike, key=lambda doubt: doubt.sent_at)
         rivals = [d for d in group if d.body != body]
-        if any(are_alike(one.prompt, rival.prompt) for rival in rivals):
+        if any(prompts_match(one.prompt, rival.prompt) for rival in rivals):
             continue
         fits = [row for row in rows if fit(one.sought, row) >= Fit.VAGUE]
         if rivals:
@@ -142,7 +142,7 @@ def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
 
 
 def _alike(
-    doubts: list[Doubt], sought: Sought, rows: list[ListedRow]
+    doubts: list[Doubt], sought: SearchCriteria, rows: list[ListedRow]
 ) -> dict[int, str]:
     """Any of the creates may own any of the tracks; the earliest takes the oldest."""
     if len(doubts) == 1:

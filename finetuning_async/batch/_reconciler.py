@@ -11,10 +11,10 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._submission import (
     PAGE_SIZE,
     ListedRow,
-    may_be,
+    echoes_seeds,
+    listed_row,
+    possible_matches,
     read_list,
-    seen,
-    shows_seeds,
 )
 from finetuning_async.batch._credit_check import Balance, Reading
 from finetuning_async.batch._matching import (
@@ -138,12 +138,15 @@ class Reconciler:
             PermissionDeniedError: Likewise.
         """
         listing = await read_list(
-            self._page, most=PAGES, to_the_end=whole, since=None if whole else since
+            self._page,
+            max_pages=PAGES,
+            verify_end=whole,
+            since=None if whole else since,
         )
         if listing is None:
             return None
         failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        return Look([seen(row) for row in listing.rows], failed, listing.is_whole)
+        return Look([listed_row(row) for row in listing.rows], failed, listing.is_whole)
 
     async def _page(self, offset: int) -> Page[Generation] | None:
         try:
@@ -264,7 +267,7 @@ class Reconciler:
                 or (look.is_whole and self._goes_back(item, look)),
                 later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
                 seeds_are_echoed=self._seeds_are_echoed
-                and shows_seeds(look.seen, self.tracks.get),
+                and echoes_seeds(look.seen, self.tracks.get),
                 credits_clear=credits_clear,
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
@@ -285,7 +288,9 @@ class Reconciler:
     def _candidates(self, item: Item, look: Look) -> tuple[str, ...]:
         """Tracks of nobody's in a list beside which an item is not absent."""
         strange = [row for row in look.seen if row.id not in self.tracks]
-        return self._near.get(item.seq, ()) or may_be(doubt_of(item).sought, strange)
+        return self._near.get(item.seq, ()) or possible_matches(
+            doubt_of(item).sought, strange
+        )
 
 
 def doubt_of(item: Item) -> Doubt:

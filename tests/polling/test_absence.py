@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from finetuning_async import Generation, NotFoundError, Page, WaitTimeoutError
-from finetuning_async._polling._absence import ROUND_EVERY, Absence, Sweeps
+from finetuning_async._polling._absence import ROUND_INTERVAL, Absence, Sweeps
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 from tests._scripted_service import assert_nothing_left, open_studio, refusal, reply
@@ -30,42 +30,44 @@ def page(*ids: str, more: bool | None = False) -> Page[Any]:
 def test_three_rounds_of_get_and_list_over_30_s_are_the_proof() -> None:
     absence = Absence(100.0, ["generations"])
     for number, at in enumerate((100.0, 115.0, 130.0)):
-        absence.said_404("generations", at)
+        absence.on_404("generations", at)
         assert list(absence.steps) == [LIST]
         assert not absence.is_proved
         absence.not_listed("generations")
         assert absence.rounds == number + 1
-        absence.begin(at)
+        absence.begin_round(at)
     assert absence.is_proved
 
 
 def test_between_the_rounds_the_get_alone_is_asked() -> None:
     absence = Absence(0.0, ["generations"])
-    absence.said_404("generations", 0.0)
+    absence.on_404("generations", 0.0)
     absence.not_listed("generations")
-    assert absence.begin(0.1) == pytest.approx(5.1)
-    absence.said_404("generations", 5.1)
+    assert absence.begin_round(0.1) == pytest.approx(5.1)
+    absence.on_404("generations", 5.1)
     assert not absence.steps
-    assert absence.begin(12.0) == ROUND_EVERY
+    assert absence.begin_round(12.0) == ROUND_INTERVAL
     assert absence.rounds == 1
 
 
 def test_a_list_that_cannot_be_had_counts_for_nothing() -> None:
     absence = Absence(0.0, ["generations"])
     for number in range(20):
-        absence.said_404("generations", 15.0 * number)
-        absence.is_silent()
-        absence.begin(15.0 * number)
+        absence.on_404("generations", 15.0 * number)
+        absence.abandon_round()
+        absence.begin_round(15.0 * number)
     assert absence.rounds == 0
 
 
 def test_a_list_is_whole_when_its_last_page_says_that_it_is_the_last() -> None:
     sweeps = Sweeps()
-    assert sweeps.read("generations", 0, page("a", "b", more=True), 1.0)[0] == "more"
-    assert sweeps.offset("generations") == 2
-    assert sweeps.read("generations", 99, page("x"), 2.0)[0] == "more", "another's"
-    assert sweeps.read("generations", 2, page("c"), 3.0) == ("whole", 1.0)
-    assert sweeps.offset("generations") == 0
+    assert (
+        sweeps.add_page("generations", 0, page("a", "b", more=True), 1.0)[0] == "more"
+    )
+    assert sweeps.next_offset("generations") == 2
+    assert sweeps.add_page("generations", 99, page("x"), 2.0)[0] == "more", "another's"
+    assert sweeps.add_page("generations", 2, page("c"), 3.0) == ("whole", 1.0)
+    assert sweeps.next_offset("generations") == 0
 
 
 @pytest.mark.parametrize("more", [True, None])
@@ -73,9 +75,9 @@ def test_a_list_that_goes_in_circles_or_never_says_so_is_no_whole_list(
     more: bool | None,
 ) -> None:
     sweeps = Sweeps()
-    assert sweeps.read("generations", 0, page("a", more=more), 1.0)[0] == "more"
-    assert sweeps.read("generations", 1, page("a", more=more), 2.0)[0] == "useless"
-    assert sweeps.offset("generations") == 0
+    assert sweeps.add_page("generations", 0, page("a", more=more), 1.0)[0] == "more"
+    assert sweeps.add_page("generations", 1, page("a", more=more), 2.0)[0] == "unusable"
+    assert sweeps.next_offset("generations") == 0
 
 
 async def lag(studio: Studio, *spans: tuple[float, float]) -> None:

@@ -17,7 +17,7 @@ from finetuning_async import (
     NotFoundError,
     PermissionDeniedError,
 )
-from finetuning_async._polling._failure_tracker import LASTS
+from finetuning_async._polling._failure_tracker import BELIEVED_AFTER
 from tests._scripted_service import assert_nothing_left, open_studio, refusal
 from tests.polling.test_poller import wait_for_all
 
@@ -116,7 +116,7 @@ async def test_when_it_lasts_it_ends_all_waits(word: str) -> None:
         errors = await wait_for_all(client, *ids)
         assert {type(error) for error in errors} == {kind}
         assert {error.generation_id for error in errors} == set(ids)
-        assert 10 + LASTS <= anyio.current_time() < 10 + LASTS + 30
+        assert 10 + BELIEVED_AFTER <= anyio.current_time() < 10 + BELIEVED_AFTER + 30
         assert_nothing_left(client)
 
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from finetuning_async._polling._listing_health import (
-    REST_AFTER_FAILURES,
-    REST_AT_FIRST,
+    FIRST_PAUSE,
+    PAUSE_AFTER_FAILURES,
     ListingHealth,
 )
 from tests._dispatch_harness import WHOLE
@@ -82,40 +82,40 @@ async def test_a_network_that_is_down_says_nothing_of_the_list() -> None:
 
 
 def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
-    lists = ListingHealth(scale=0.1)
-    for now, rest in ((0.0, REST_AT_FIRST), (100.0, REST_AFTER_FAILURES)):
-        while not lists.is_in_doubt(WHOLE):
-            lists.asked(WHOLE, now)
-            lists.got_none(WHOLE, now, now + 5)
-            lists.got_none(WHOLE, now, now + 30)  # it is known already
-        lists.another_worked(now + 4, now + 6)  # it was sent before
-        assert lists.is_in_doubt(WHOLE)
-        lists.another_worked(now + 5, now + 6)
-        assert not lists.is_in_doubt(WHOLE)
+    listings = ListingHealth(scale=0.1)
+    for now, rest in ((0.0, FIRST_PAUSE), (100.0, PAUSE_AFTER_FAILURES)):
+        while not listings.is_suspect(WHOLE):
+            listings.page_sent(WHOLE, now)
+            listings.page_unanswered(WHOLE, now, now + 5)
+            listings.page_unanswered(WHOLE, now, now + 30)  # it is known already
+        listings.other_read_worked(now + 4, now + 6)  # it was sent before
+        assert listings.is_suspect(WHOLE)
+        listings.other_read_worked(now + 5, now + 6)
+        assert not listings.is_suspect(WHOLE)
         end = now + 6 + rest / 10
-        assert not lists.are_usable(WHOLE, end - 0.1)
-        assert lists.are_usable(WHOLE, end)
-    lists.worked(WHOLE)
-    assert lists.are_usable(WHOLE, 106.0)
+        assert not listings.is_usable(WHOLE, end - 0.1)
+        assert listings.is_usable(WHOLE, end)
+    listings.page_worked(WHOLE)
+    assert listings.is_usable(WHOLE, 106.0)
 
 
 def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() -> None:
-    lists = ListingHealth(scale=1.0)
+    listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0):
-        assert not lists.is_in_doubt(WHOLE)
-        lists.asked(WHOLE, now)
-        lists.got_none(WHOLE, now, now)
-    assert lists.is_in_doubt(WHOLE)
-    lists.another_failed(20.0)
-    lists.another_worked(30.0, 30.0)
-    assert lists.are_usable(WHOLE, 30.0)
-    assert not lists.is_in_doubt(WHOLE)
+        assert not listings.is_suspect(WHOLE)
+        listings.page_sent(WHOLE, now)
+        listings.page_unanswered(WHOLE, now, now)
+    assert listings.is_suspect(WHOLE)
+    listings.other_read_failed(20.0)
+    listings.other_read_worked(30.0, 30.0)
+    assert listings.is_usable(WHOLE, 30.0)
+    assert not listings.is_suspect(WHOLE)
 
 
 def test_a_page_that_was_given_up_counts_for_nothing() -> None:
-    lists = ListingHealth(scale=1.0)
+    listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0, 20.0):
-        lists.asked(WHOLE, now)
-        assert lists.given_up(WHOLE, now)
-        lists.got_none(WHOLE, now, now + 5)
-    assert not lists.is_in_doubt(WHOLE)
+        listings.page_sent(WHOLE, now)
+        assert listings.forget_page(WHOLE, now)
+        listings.page_unanswered(WHOLE, now, now + 5)
+    assert not listings.is_suspect(WHOLE)

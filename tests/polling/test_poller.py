@@ -614,7 +614,7 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
         poller = account.poller
         for seconds in (20.0, 100.0):
             for _ in range(4):
-                poller._news._outlook.learn(
+                poller._dispatcher._estimator.learn(
                     "music", seconds, shortest=seconds, longest=seconds
                 )
 
@@ -629,10 +629,10 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
         async def park() -> None:
             poller.watch_all()
             while "short" not in account.inflight.under_way:
-                poller.set_alarm(parked, float("inf"))
+                poller.set_deadline(parked, float("inf"))
                 await poller.wait(parked)
                 parked.ready = False
-            poller.set_alarm(parked, float("inf"))
+            poller.set_deadline(parked, float("inf"))
             with anyio.move_on_after(50):
                 await poller.wait(parked)
             poller.unwatch_all(parked)
@@ -658,7 +658,7 @@ async def test_a_track_that_nobody_needs_any_more_is_not_read_for_parked_creates
         poller.watch_all()
         with anyio.move_on_after(5):
             await client.wait_for_completion("foreign")
-        assert len(poller._list) == 0
+        assert len(poller._watch_list) == 0
 
 
 async def test_waits_go_on_through_faults_of_every_kind() -> None:

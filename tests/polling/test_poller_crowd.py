@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FIRST_PAGE = "/v1/generations?limit=99&offset=0"
 COMPLETED = f"{FIRST_PAGE}&status=completed"
-TURN = 60 / 42
+INTERVAL = 60 / 42
 LIMITS = RateLimits(creates=RateLimit(100_000), reads=RateLimit(60))
 
 
@@ -144,8 +144,8 @@ async def test_failures_in_a_crowd_are_noticed_now_and_then_and_then_sooner() ->
         await crowd.gather(*fails)
         late = [crowd.late[k] for k, s in crowd.states.items() if s.status == "failed"]
         assert len(late) == 12
-        assert max(late) < SHOWN_EVERY + 4 * TURN  # each has a read of its own, too
-        assert statistics.mean(late[6:]) < SHOWN_SOONER + 2 * TURN
+        assert max(late) < SHOWN_EVERY + 4 * INTERVAL  # each has a read of its own, too
+        assert statistics.mean(late[6:]) < SHOWN_SOONER + 2 * INTERVAL
         messages = {s.error_message for s in crowd.states.values()}
         assert messages == {"out of time", None}
 
@@ -162,7 +162,7 @@ async def test_what_the_page_of_completed_ones_never_shows_is_found_all_the_same
             {"seconds": 200.0},
         )
         assert {state.status for state in crowd.states.values()} == {"completed"}
-        assert max(crowd.late.values()) < SHOWN_EVERY + 2 * TURN
+        assert max(crowd.late.values()) < SHOWN_EVERY + 2 * INTERVAL
 
 
 async def test_a_last_look_in_a_crowd_shows_a_failure() -> None:
@@ -190,7 +190,7 @@ async def test_a_hint_in_a_crowd_is_followed_by_a_read_that_shows_a_failure() ->
             track.end, track.ends_at = "failed", anyio.current_time()
             client.mark_changed(track.id)
         assert crowd.states[track.id].status == "failed"
-        assert crowd.late[track.id] < 3 * TURN
+        assert crowd.late[track.id] < 3 * INTERVAL
 
 
 async def test_who_asks_after_a_page_of_completed_ones_is_not_told_an_old_state() -> (

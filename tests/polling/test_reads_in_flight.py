@@ -11,8 +11,8 @@ import pytest
 from finetuning_async import WaitTimeoutError
 from finetuning_async._polling._reads_in_flight import (
     HANGS_AFTER,
-    LATE_AFTER,
-    MOST,
+    LAST_LOOK_HANGS_AFTER,
+    MAX_IN_FLIGHT,
     ReadInFlight,
     ReadsInFlight,
 )
@@ -141,7 +141,7 @@ async def test_a_driver_that_leaves_takes_along_what_hangs_and_nobody_waits() ->
         assert_nothing_left(client)
 
 
-def flight(sent_at: float | None = None) -> ReadInFlight:
+def in_flight(sent_at: float | None = None) -> ReadInFlight:
     reader = Watcher.__new__(Watcher)
     made = ReadInFlight(reader)
     if sent_at is not None:
@@ -151,13 +151,17 @@ def flight(sent_at: float | None = None) -> ReadInFlight:
 
 def test_when_another_may_begin() -> None:
     flights = ReadsInFlight()
-    assert flights.next_may_begin(10.0, is_last_look=False) < 0
-    flights.add(flight(7.0))
-    assert flights.next_may_begin(10.0, is_last_look=False) == 7.0 + HANGS_AFTER
-    assert flights.next_may_begin(10.0, is_last_look=True) == 7.0 + LATE_AFTER
-    flights.add(flight())
-    assert flights.next_may_begin(10.0, is_last_look=False) == 10.0 + HANGS_AFTER
-    for _ in range(MOST - 2):
-        flights.add(flight(8.0))
-    assert flights.next_may_begin(10.0, is_last_look=False) == float("inf")
-    assert flights.next_may_begin(10.0, is_last_look=True) == 10.0 + LATE_AFTER
+    assert flights.next_allowed_at(10.0, is_last_look=False) < 0
+    flights.add(in_flight(7.0))
+    assert flights.next_allowed_at(10.0, is_last_look=False) == 7.0 + HANGS_AFTER
+    assert (
+        flights.next_allowed_at(10.0, is_last_look=True) == 7.0 + LAST_LOOK_HANGS_AFTER
+    )
+    flights.add(in_flight())
+    assert flights.next_allowed_at(10.0, is_last_look=False) == 10.0 + HANGS_AFTER
+    for _ in range(MAX_IN_FLIGHT - 2):
+        flights.add(in_flight(8.0))
+    assert flights.next_allowed_at(10.0, is_last_look=False) == float("inf")
+    assert (
+        flights.next_allowed_at(10.0, is_last_look=True) == 10.0 + LAST_LOOK_HANGS_AFTER
+    )

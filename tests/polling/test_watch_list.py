@@ -37,13 +37,13 @@ def watcher(
 
 
 def watch_list(
-    *under_way: str, outlook: DurationEstimator | None = None
+    *under_way: str, estimator: DurationEstimator | None = None
 ) -> tuple[WatchList, InFlight]:
     inflight = InFlight()
     for track_id in under_way:
         accepted = TrackInProgress(kind="music", accepted_at=0.0, duration=None)
         inflight.under_way[track_id] = accepted
-    return WatchList(inflight, outlook or DurationEstimator(), scale=1.0), inflight
+    return WatchList(inflight, estimator or DurationEstimator(), scale=1.0), inflight
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
@@ -134,10 +134,10 @@ def test_all_that_is_under_way_is_watched_while_somebody_asks_for_it() -> None:
     assert len(tracks) == 2
     inflight.under_way["c"] = inflight.under_way["a"]
     tracks.follow_inflight(1.0)
-    tracks.release_all()
+    tracks.unwatch_all()
     assert len(tracks) == 3
     tracks.add(watcher("b"), "music", 1.0)
-    tracks.release_all()
+    tracks.unwatch_all()
     assert len(tracks) == 1
 
 
@@ -145,12 +145,12 @@ def test_those_due_soon_come_along_but_only_with_one_that_is_due() -> None:
     tracks, _ = watch_list("a", "b")
     a = tracks.add(watcher("a"), "music", 0.0)
     b = tracks.add(watcher("b"), "music", 0.0)
-    tracks.look_at(a, 10.0)
-    tracks.look_at(b, 11.0)
+    tracks.schedule_look(a, 10.0)
+    tracks.schedule_look(b, 11.0)
     assert tracks.due(9.9, soon=2.0) == []
     assert tracks.next_look() == 10.0
     assert tracks.due(10.0, soon=2.0) == [a, b]
-    tracks.hasten(b)
+    tracks.schedule_now(b)
     assert tracks.due(10.0, soon=2.0) == [b, a]
     assert tracks.next_look() == -inf
 
@@ -165,9 +165,9 @@ def no_look(*_: object) -> bool:
 
 def flying(*tracks: Watched, sent_at: float) -> ReadsInFlight:
     """One read on the wire."""
-    flight = ReadInFlight(watcher("reader"), Read("generations", tracks), sent_at)
+    in_flight = ReadInFlight(watcher("reader"), Read("generations", tracks), sent_at)
     flights = ReadsInFlight()
-    flights.add(flight)
+    flights.add(in_flight)
     return flights
 
 
@@ -176,24 +176,28 @@ def test_at_a_deadline_there_is_one_look_however_fresh_the_last_one_is() -> None
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
     track.looked_at = 29.9
-    tracks.look_at(track, 100.0)
-    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
+    tracks.schedule_look(track, 100.0)
+    tracks.expire_deadlines(
+        30.0, can_look=look, pending_since=ReadsInFlight().pending_since
+    )
     assert not waits.ready
     assert track.next_look == -inf
     assert tracks.is_last_look(track)
-    assert tracks.next_alarm() == 30.0 + OVERTIME
+    assert tracks.next_deadline() == 30.0 + OVERTIME
     tracks.expire_deadlines(
-        30.0 + OVERTIME, may_look=look, asked_at=ReadsInFlight().asked_at
+        30.0 + OVERTIME, can_look=look, pending_since=ReadsInFlight().pending_since
     )
-    assert waits.is_over
+    assert waits.timed_out
 
 
 def test_a_late_alarm_is_followed_by_a_look_all_the_same() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
-    tracks.expire_deadlines(500.0, may_look=look, asked_at=ReadsInFlight().asked_at)
-    assert tracks.next_alarm() == 500.0 + OVERTIME
+    tracks.expire_deadlines(
+        500.0, can_look=look, pending_since=ReadsInFlight().pending_since
+    )
+    assert tracks.next_deadline() == 500.0 + OVERTIME
 
 
 def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
@@ -202,13 +206,13 @@ def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
     track = tracks.add(waits, "music", 0.0)
     tracks.add(other, "music", 0.0)
     tracks.expire_deadlines(
-        30.0, may_look=no_look, asked_at=flying(track, sent_at=29.6).asked_at
+        30.0, can_look=no_look, pending_since=flying(track, sent_at=29.6).pending_since
     )
-    assert (waits.ready, other.is_over) == (False, True)
+    assert (waits.ready, other.timed_out) == (False, True)
     assert not track.is_urgent
-    assert tracks.next_alarm() == 30.0 + OVERTIME
+    assert tracks.next_deadline() == 30.0 + OVERTIME
     track.end_overtime(29.6)
-    assert waits.is_over, "no other look is to come"
+    assert waits.timed_out, "no other look is to come"
 
 
 def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
@@ -216,21 +220,23 @@ def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
     tracks.expire_deadlines(
-        30.0, may_look=look, asked_at=flying(track, sent_at=29.9).asked_at
+        30.0, can_look=look, pending_since=flying(track, sent_at=29.9).pending_since
     )
     track.end_overtime(29.9)
-    assert not waits.is_over
+    assert not waits.timed_out
     track.is_urgent = False  # it goes out
     track.end_overtime(30.1)
-    assert waits.is_over
+    assert waits.timed_out
 
 
 def test_the_look_of_a_wait_without_time_is_heard_to_its_end() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0, overtime=12.0)
     tracks.add(waits, "music", 30.0)
-    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
-    assert tracks.next_alarm() == 42.0
+    tracks.expire_deadlines(
+        30.0, can_look=look, pending_since=ReadsInFlight().pending_since
+    )
+    assert tracks.next_deadline() == 42.0
 
 
 def test_a_look_ends_overtime_and_nothing_else() -> None:
@@ -238,63 +244,74 @@ def test_a_look_ends_overtime_and_nothing_else() -> None:
     over, waits = watcher("a", deadline=30.0), watcher("a")
     track = tracks.add(over, "music", 0.0)
     tracks.add(waits, "music", 0.0)
-    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
+    tracks.expire_deadlines(
+        30.0, can_look=look, pending_since=ReadsInFlight().pending_since
+    )
     track.end_overtime(30.0)
-    assert (over.is_over, waits.is_over, waits.ready) == (True, False, False)
+    assert (over.timed_out, waits.timed_out, waits.ready) == (True, False, False)
 
 
 def test_no_overtime_where_no_look_can_be_had() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
-    tracks.expire_deadlines(30.0, may_look=no_look, asked_at=ReadsInFlight().asked_at)
-    assert waits.is_over
-    assert not tracks.awaits_last_look
+    tracks.expire_deadlines(
+        30.0, can_look=no_look, pending_since=ReadsInFlight().pending_since
+    )
+    assert waits.timed_out
+    assert not tracks.has_pending_last_look
 
 
 def test_a_last_look_is_forgotten_once_it_has_gone_out_or_nobody_waits() -> None:
     tracks, _ = watch_list()
     waits = [watcher(name, deadline=30.0) for name in ("a", "b")]
     a, _ = (tracks.add(each, "music", 0.0) for each in waits)
-    tracks.expire_deadlines(30.0, may_look=look, asked_at=ReadsInFlight().asked_at)
+    tracks.expire_deadlines(
+        30.0, can_look=look, pending_since=ReadsInFlight().pending_since
+    )
     a.is_urgent = False
-    assert tracks.awaits_last_look
+    assert tracks.has_pending_last_look
     tracks.discard(waits[1])
-    assert not tracks.awaits_last_look
+    assert not tracks.has_pending_last_look
 
 
 def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
-    track.row = Generation(id="a", status="failed")
-    tracks.expire_deadlines(30.0, may_look=no_look, asked_at=ReadsInFlight().asked_at)
-    assert waits.is_over
-    assert waits.latest is track.row
+    track.partial_row = Generation(id="a", status="failed")
+    tracks.expire_deadlines(
+        30.0, can_look=no_look, pending_since=ReadsInFlight().pending_since
+    )
+    assert waits.timed_out
+    assert waits.latest is track.partial_row
 
 
 def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> None:
     tracks, _ = watch_list("a")
     track = tracks.add(watcher("a"), "music", 0.0)
-    assert (track.next_look, track.show_by) == (FIRST_LOOK, FIRST_LOOK + SHOWN_EVERY)
+    assert (track.next_look, track.status_due_by) == (
+        FIRST_LOOK,
+        FIRST_LOOK + SHOWN_EVERY,
+    )
     tracks.plan_unseen(track, 10.0)
-    assert (track.next_look, track.show_by) == (10.0, FIRST_LOOK + SHOWN_EVERY)
+    assert (track.next_look, track.status_due_by) == (10.0, FIRST_LOOK + SHOWN_EVERY)
     tracks.plan(track, 20.0)
-    assert track.show_by == 20.0 + SHOWN_EVERY
-    tracks.hasten(track)
-    assert track.show_by == -inf
+    assert track.status_due_by == 20.0 + SHOWN_EVERY
+    tracks.schedule_now(track)
+    assert track.status_due_by == -inf
 
 
 def test_an_overdue_track_is_shown_sooner() -> None:
-    outlook = DurationEstimator()
+    estimator = DurationEstimator()
     for _ in range(100):
-        outlook.learn("music", None, shortest=20.0, longest=20.0)
-    tracks, _ = watch_list("a", outlook=outlook)
+        estimator.learn("music", None, shortest=20.0, longest=20.0)
+    tracks, _ = watch_list("a", estimator=estimator)
     track = tracks.add(watcher("a"), "music", 0.0)
     tracks.plan(track, 19.0)
-    assert track.show_by == 19.0 + SHOWN_SOONER
+    assert track.status_due_by == 19.0 + SHOWN_SOONER
     tracks.plan(track, 1.0)
-    assert track.show_by == track.next_look + SHOWN_SOONER
+    assert track.status_due_by == track.next_look + SHOWN_SOONER
 
 
 def test_an_update_is_news_only_if_the_status_changes() -> None:
@@ -323,7 +340,7 @@ def test_due_agrees_with_the_next_look_whatever_happens() -> None:
         elif rng.random() < 0.2:
             tracks.discard(one)
         else:
-            tracks.look_at(track, now + rng.uniform(0, 20))
+            tracks.schedule_look(track, now + rng.uniform(0, 20))
         first = min(
             (t.next_look for t in map(tracks.get, map(str, range(30))) if t),
             default=inf,
