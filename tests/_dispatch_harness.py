@@ -17,7 +17,8 @@ from finetuning_async._polling._dispatch import StateDispatcher
 from finetuning_async._polling._listing_health import ListingHealth, ListKind
 from finetuning_async._polling._read_planner import Read
 from finetuning_async._polling._schedule import DurationEstimator
-from finetuning_async._polling._watch_list import Watched, Watcher, WatchList
+from finetuning_async._polling._waiters import Watcher
+from finetuning_async._polling._watch_list import Watched, WatchList
 
 if TYPE_CHECKING:
     from finetuning_async._types import Family, Kind

@@ -259,8 +259,9 @@ class _Schedule:
                 "creates": len(creates),
                 "tracks": sum(made[c.prompt] for c in creates),
                 "lost": said["it may be paid, its seed is"],
-                "found": said["whose answer was lost"],
-                "sent again": said["its create was not found"]
+                "found": said["whose response was lost"]
+                + said["whose answer was lost"],
+                "sent again": said["sending it again with seed="]
                 + said["it is sent again"],
                 "unknown": sum(c.outcome == "SubmissionUnknownError" for c in creates)
                 + said["is held: "],
@@ -283,8 +284,9 @@ async def _run(
 
 WORDS: Final = (
     "it may be paid, its seed is",
+    "whose response was lost",
     "whose answer was lost",
-    "its create was not found",
+    "sending it again with seed=",
     "it is sent again",
     "is held: ",
 )

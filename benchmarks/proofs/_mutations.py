@@ -10,7 +10,7 @@ MUTANTS: Final = (
     Mutant(
         "resends on 502",
         "_submission/_submitter.py",
-        "            raise self._mark_lost(submission, str(error), error)\n",
+        "            raise self._response_lost(submission, str(error), error)\n",
         "            raise RetryableFailure(error)\n",
         "tests/submission/test_submitter.py::test_a_create_that_came_to_nothing_is_not_sent_again",
     ),
@@ -61,7 +61,8 @@ MUTANTS: Final = (
     Mutant(
         "looks for a seed of ours by its date",
         "_submission/_matching.py",
-        "    if criteria.is_ours:\n        return Fit.EXACT\n",
+        "    if criteria.is_ours:  # one in 2**31: no other create has it\n"
+        "        return Fit.EXACT\n",
         "    if criteria.is_ours and not _is_early(criteria, row):\n"
         "        return Fit.EXACT\n",
         "tests/submission/test_lost_creates.py"
@@ -129,8 +130,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "forgets the first of two lost attempts",
-        "_submission/_submitter.py",
-        "        if submission.first_lost_sent_at is None:\n",
+        "_submission/_submission.py",
+        "        if self.first_lost_sent_at is None:\n",
         "        if True:\n",
         "tests/submission/test_submitter.py"
         "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
@@ -155,7 +156,7 @@ MUTANTS: Final = (
     Mutant(
         "loses a place at the queue gate",
         "_submission/_submitter.py",
-        "                self._leave_queue(submission)\n",
+        "                self._return_queue_slot(submission)\n",
         "                pass\n",
         "tests/submission/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
@@ -168,11 +169,11 @@ MUTANTS: Final = (
     ),
     Mutant(
         "claims after the callback",
-        "_submission/_submitter.py",
+        "_submission/_acceptance.py",
         "                self._inflight.accepted(track.id, entry)\n"
-        "                await self._publish"
+        "                await self.publish"
         "(submission, track, request_id=response.request_id)\n",
-        "                await self._publish"
+        "                await self.publish"
         "(submission, track, request_id=response.request_id)\n"
         "                self._inflight.accepted(track.id, entry)\n",
         "tests/submission/test_recovery.py::test_an_id_is_claimed_before_anybody_is_told",

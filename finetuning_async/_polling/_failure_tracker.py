@@ -1,12 +1,12 @@
-"""Reads that fail one after another: when to try again, when to say so, when to end.
+"""Reads that fail in a row: when to retry, when to warn, when to end the waits.
 
-A single failure is nobody's business: the next read makes up for it. When none has
-worked for half a minute, whoever looks after the program wants to know why its tracks
-do not end, once, and again when it is over.
+A single failure is not worth a line in the log: the next read makes up for it. If none
+has worked for half a minute, one warning says why no track ends, and another one that
+reads work again.
 
-A refusal that is not in the service's own form was said by something in between: the
-challenge page of a firewall, a login of the network. That passes as a rule, so it ends
-no wait until nothing else has come for `BELIEVED_AFTER` seconds.
+A refusal that is not in the service's own form comes from something in between: the
+challenge page of a firewall, the login page of a network. As a rule that passes, so it
+ends no wait until nothing else has arrived for `BELIEVED_AFTER` seconds.
 """
 
 from __future__ import annotations
@@ -21,28 +21,27 @@ from finetuning_async._errors import APIResponseError, APIStatusError
 logger = logging.getLogger("finetuning_async")
 
 MAX_SKIPPED: Final = 8
-"""Turns passed over after a failure, at most."""
+"""Slots skipped after a failure, at most."""
 
 WARN_AFTER: Final = 30.0
-"""Seconds of failures after which a warning is due, at a period of a minute."""
+"""Seconds of failures after which a warning is logged, at 60 reads a minute."""
 
 BELIEVED_AFTER: Final = 90.0
-"""Seconds of nothing but refusals that are not the service's, until they are believed:
-longer than a restart or a challenge takes."""
+"""Seconds of nothing but refusals that may not be the service's, until they end the
+waits: longer than a restart or a challenge takes."""
 
 BELIEVED_COUNT: Final = 3
-"""Such refusals that it takes at least."""
+"""The least number of such refusals until they end the waits."""
 
 WARN_AGAIN_AFTER: Final = 600.0
-"""Seconds until the next warning about such refusals, if there was a success between
-them."""
+"""Seconds until the next warning about such refusals, if reads worked in between."""
 
 PASSING_STATUSES: Final = frozenset({408, 425, 429})
-"""The 4xx that say nothing about what was asked for."""
+"""The 4xx that say nothing about what was read."""
 
 
 def is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
-    """Whether the service itself says no: it would be said again."""
+    """Whether the service itself refused, and would refuse a repetition as well."""
     return (
         isinstance(error, APIStatusError)
         and 400 <= error.status_code < 500
@@ -52,7 +51,7 @@ def is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
 
 
 def is_unclear(error: Exception) -> bool:
-    """Whether something in between may have said no, and not the service."""
+    """Whether something in between may have refused, and not the service."""
     if isinstance(error, APIResponseError):
         return True
     return (
@@ -67,11 +66,11 @@ class FailureTracker:
     """The failures since the last read that worked.
 
     Args:
-        scale: The period of the reads, in minutes.
+        scale: Seconds per read of the budget.
 
     Attributes:
-        failures: How many, one after another.
-        last: The last of them; `None` since a read has worked.
+        failures: How many in a row.
+        last: The last of them; `None` if the last read worked.
     """
 
     __slots__ = (
@@ -96,17 +95,17 @@ class FailureTracker:
         self.last: Exception | None = None
 
     def on_failure(self, now: float, error: Exception) -> int:
-        """Count a failure; how many turns to pass over before the next read."""
+        """Count a failure; return how many slots to skip before the next read."""
         self._since = min(self._since, now)
         self.failures += 1
         self.last = error
-        logger.debug("polling goes on after: %s", error)
+        logger.debug("a read of the poll loop failed: %s", error)
         if is_unclear(error):
             self._on_unclear(now, error)
         if not self._has_warned and now >= self._since + WARN_AFTER * self._scale:
             self._has_warned = True
             logger.warning(
-                "no track could be looked at for %.0f s; trying on after: %s",
+                "reading tracks has failed for %.0f s and is being retried: %s",
                 now - self._since,
                 error,
             )
@@ -119,29 +118,30 @@ class FailureTracker:
         if now >= self._unclear_warned_at + WARN_AGAIN_AFTER:
             self._unclear_warned_at, self._has_warned = now, True
             logger.warning(
-                "a look at a track was answered by what may be a gateway, and not by"
-                " the service, whose errors are JSON with a code: %.300s. Waits go on,"
-                " and end with this error when nothing else has come for %.0f s",
+                "a gateway may have responded in place of the service, whose errors are"
+                " JSON with a code: %.300s. Waits go on; they end with this error if no"
+                " other response arrives for %.0f s",
                 error,
                 BELIEVED_AFTER,
             )
 
     def persists(self, now: float) -> bool:
-        """Whether nothing but refusals from in between has come for too long."""
+        """Whether such refusals are all that has arrived for too long."""
         is_last = self.last is not None and is_unclear(self.last)
         is_long = now >= self._unclear_since + BELIEVED_AFTER
         return is_last and is_long and self._unclear >= BELIEVED_COUNT
 
     def on_success(self, now: float) -> None:
-        """A read has worked."""
+        """Note that a read worked."""
         if self._has_warned and now >= self._since + WARN_AFTER * self._scale:
             logger.warning(
-                "tracks can be looked at again, after %.0f s", now - self._since
+                "reading tracks works again, after %.0f s of failures",
+                now - self._since,
             )
         self.reset()
 
     def reset(self) -> None:
-        """Nobody waits any more; the time until somebody does is no trouble."""
+        """Start over: a read worked, or the last waiter left and none will be sent."""
         self._since, self._has_warned = inf, False
         self._unclear, self._unclear_since = 0, inf
         self.failures, self.last = 0, None

@@ -1,8 +1,9 @@
-"""One process polls for all: this one's part in it.
+"""One process polls for all that share an account: the part of this process.
 
-At each sync a process says what it waits for and what it read, and is told whether it
-leads and what was read elsewhere. The lead is a lease of seconds: whoever does not come
-back loses it to the next who comes. A process that cannot sync reads for itself.
+At each sync a process reports what it waits for and what it read. In return it learns
+whether it is the leader, which reads for all, and what was read elsewhere. The lead is
+a lease of seconds: a process that does not sync again loses it to the next one that
+does. A process that cannot sync reads for itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from finetuning_async._coordination import PollCoordinator, PollUpdate
     from finetuning_async._polling._dispatch import StateDispatcher
     from finetuning_async._polling._failure_tracker import FailureTracker
-    from finetuning_async._polling._watch_list import AnyTrack, Watched, WatchList
+    from finetuning_async._polling._waiters import AnyTrack
+    from finetuning_async._polling._watch_list import Watched, WatchList
     from finetuning_async._types import Kind
 
 logger = logging.getLogger("finetuning_async")
@@ -35,38 +37,38 @@ SYNC_INTERVAL: Final = 0.5
 
 MIN_SYNC_INTERVAL: Final = 0.1
 MAX_SYNC_INTERVAL: Final = 1.0
-"""Seconds, however many reads are allowed; a lead lasts longer than that."""
+"""Seconds, however many reads are allowed; a lease of the lead is longer than that."""
 
 SYNC_TIMEOUT: Final = 1.0
 """Seconds that a sync may take."""
 
 STANDALONE_FOR: Final = 5.0
-"""Seconds for which a process reads for itself after a sync that failed."""
+"""Seconds for which a process reads for itself after a failed sync."""
 
 YIELD_LEAD_AFTER: Final = 3
-"""Reads of a leader that failed, one after another, after which it lets another try:
-it may be the only one that cannot reach the service. And after each further one."""
+"""Reads of a leader that failed in a row, after which it lets another process lead, and
+again after each further one: it may be the only one that cannot reach the service."""
 
 YIELD_LEAD_FOR: Final = 5.0
-"""Seconds for which it does; by then its own next read is hardly due."""
+"""Seconds for which it does not lead then; its own next read is hardly due earlier."""
 
 MAX_PER_REPORT: Final = 250
-"""States, and hints, in one report; the rest follow in the next ones. A ledger keeps
-some of them only until all have heard them."""
+"""States, and hints, in one report; the rest go into the next reports. A ledger keeps
+some of them only until all processes have read them."""
 
 
 class SharedPolling:
-    """What one event loop of a process shares of its poll loop.
+    """Shares the poll loop of one event loop with other processes.
 
     Args:
-        coordinator: Where it meets the others.
-        watched: The tracks under watch.
-        dispatcher: Gives out what is read.
-        trouble: The reads that fail here.
+        coordinator: Exchanges reports through the store.
+        watched: The watched tracks.
+        dispatcher: Dispatches what is read.
+        failures: The reads that failed here in a row.
         scale: Seconds per read of the budget.
 
     Attributes:
-        next_sync: On the loop's clock.
+        next_sync: When the next sync is due, on the loop's clock.
     """
 
     def __init__(
@@ -86,20 +88,24 @@ class SharedPolling:
             max(SYNC_INTERVAL * scale, MIN_SYNC_INTERVAL), MAX_SYNC_INTERVAL
         )
         self._lock = anyio.Lock()
-        self._reads_until = -inf
-        self._leads_since = inf
+        # Who reads. Times are on the loop's clock.
+        self._reads_until = -inf  # the end of our lease, or of reading alone
+        self._leads_since = inf  # `inf`: another process leads
         self._standalone_until = -inf
         self._yielding_until = -inf
         self._failures_seen = 0
-        self._is_complete = True
+        self._read_here: set[str] = set()  # what the leader cannot read for us
+        # What the others know of us.
+        self._is_complete = True  # the next report lists all, not only changes
         self._declared: set[str] = set()
-        self._reported: dict[str, str] = {}
+        self._reported: dict[str, str] = {}  # the last status of each track
+        # What the next report says.
         self._unreported: dict[str, ObservedState] = {}
         self._refused: dict[str, None] = {}
         self._hints: dict[str, None] = {}
-        self._read_here: set[str] = set()
+        # What we cannot read for the others.
         self._refused_foreign: set[str] = set()
-        self._is_dispatching = False
+        self._is_dispatching = False  # a state of another process, not to be reported
         self.next_sync: float = -inf
         dispatcher.on_state = self._record_state
         dispatcher.on_refusal = self._record_refusal
@@ -109,7 +115,7 @@ class SharedPolling:
         return f"<SharedPolling declared={len(self._declared)} leads={leads}>"
 
     def may_read(self, now: float, track: Watched | None = None) -> bool:
-        """Whether this process reads: as the leader, or what the leader could not."""
+        """Whether this process reads: as the leader, or what the leader cannot."""
         if now < self._reads_until:
             return True
         return (
@@ -119,7 +125,7 @@ class SharedPolling:
         )
 
     def hint(self, track_id: str) -> None:
-        """Something was heard here about a track; the others hear it next."""
+        """Pass a hint about a track to the other processes."""
         self._hints[track_id] = None
         self._sync_soon()
 
@@ -128,7 +134,11 @@ class SharedPolling:
             self.next_sync = -inf
 
     def _record_state(self, state: AnyTrack, asked_at: float) -> None:
-        """A state was read here; what was asked for under an older lead stays here."""
+        """Note a state that was read here, to be reported.
+
+        If its read was sent before this process became the leader, it is not reported:
+        the leader of that time may have reported a newer one since.
+        """
         is_old = asked_at < self._leads_since
         if (
             self._is_dispatching
@@ -150,7 +160,7 @@ class SharedPolling:
             self._sync_soon()
 
     async def leave(self) -> None:
-        """If nobody waits here any more, let another lead, and say what was read."""
+        """If no waiter is left here, give up the lead and report what was read."""
         if (
             self._leads_since < inf
             and next(self._watch_list.own_tracks(), None) is None
@@ -158,24 +168,25 @@ class SharedPolling:
             await self.sync()
 
     async def publish(self) -> None:
-        """Say what is to be said without waiting for the next sync."""
+        """Report now what is not reported yet, without waiting for the next sync."""
         if self._hints or self._unreported:
             await self.sync()
 
     async def sync(self) -> None:
-        """Say and be told. Cancelled, what was to be said is said again."""
+        """Exchange reports; if it is cancelled, the next one repeats the same."""
         async with self._lock:
             asked_at = anyio.current_time()
             self.next_sync = inf
             report = self._report(asked_at)
             if not report.may_lead and self._leads_since < inf:
-                # Another may lead before this one hears of it.
+                # Another process may become the leader by this report, and read
+                # before this one gets the reply: two leaders would read twice as much.
                 self._reads_until = min(self._reads_until, asked_at)
             try:
                 with anyio.fail_after(SYNC_TIMEOUT):
                     update = await self._coordinator.sync(report)
-            except Exception as error:  # whatever its library raises
-                logger.debug("polling alone for a while after: %r", error)
+            except Exception as error:  # whatever the library of the store raises
+                logger.debug("this process polls alone for a while after: %r", error)
                 self._go_standalone()
             else:
                 self._confirm_reported(report)
@@ -200,7 +211,7 @@ class SharedPolling:
         )
 
     def _yields_lead(self, now: float) -> bool:
-        """Whether another shall lead, since the reads of this one fail."""
+        """Whether another process should lead, since the reads of this one fail."""
         failures, before = self._failures.failures, self._failures_seen
         self._failures_seen = failures
         if self._leads_since < inf and failures > max(before, YIELD_LEAD_AFTER - 1):
@@ -223,7 +234,7 @@ class SharedPolling:
             self._hints.pop(hint, None)
 
     def _go_standalone(self) -> None:
-        """Read what this process waits for, and nothing of others."""
+        """Read what this process waits for, and nothing for others."""
         now = anyio.current_time()
         self._is_complete = True
         self._drop_lead()
@@ -259,7 +270,7 @@ class SharedPolling:
             self._dispatch_state(seen, now)
 
     def _follow(self, others: Sequence[WatchedTrack], now: float) -> None:
-        """Read for the others, and tell who is new among them what is known."""
+        """Read for the other processes, and report what is known to new ones."""
         self._refused_foreign.intersection_update(track.id for track in others)
         self._watch_list.follow_foreign(
             {
@@ -293,7 +304,7 @@ class SharedPolling:
             else:
                 self._dispatcher.dispatch_shared(parsing.generation(answer), answer)
         except APIResponseError as error:
-            logger.debug("a state that another process read is not clear: %s", error)
+            logger.debug("a state that another process read is invalid: %s", error)
         finally:
             self._is_dispatching = False
 

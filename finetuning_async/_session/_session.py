@@ -185,8 +185,8 @@ class Session:
         submitter = Submitter(
             pipeline,
             account.inflight,
-            park=waiting.for_a_place,
-            one_by_one=account.one_by_one,
+            wait_for_slot=waiting.for_a_place,
+            locks=account.one_by_one,
         )
         return cls(
             settings=settings,

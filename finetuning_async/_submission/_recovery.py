@@ -1,22 +1,29 @@
-"""Finding a create whose answer was lost.
+"""Looking up a create whose response was lost.
 
-The service has no idempotency key, but it echoes the seed, and every create of ours
-carries one. `_matching` says which row of the list is the lost track, and `_listing`
-whether all of the list was read.
+The service has no idempotency key, but it echoes the seed, and every create of ours has
+one. `_matching` says which row of the list is the lost track, and `_listing` whether
+the list was read completely.
 
-That a track is in no list proves nothing by itself: the list may lag, and the service
-may commit after we stopped waiting. It counts as *absent* after `SETTLE_TIME` seconds and
-`MIN_LISTINGS` whole listings, and only if the last one shows, with its seed, a create of
-ours that was sent later, and has had the time since to come as far as the lost one.
+That no list shows a track proves nothing by itself: the list may be stale, and the
+service may commit the create after we stopped waiting. A create counts as *absent* only
+if all of these hold (P2: a second create would be paid as well):
 
-Sound effects have no seed: those that may be the lost one are named, none is adopted.
+    time      `SETTLE_TIME` seconds have passed since its response was lost;
+    listings  `MIN_LISTINGS` complete listings do not show it, nor a row that may be it;
+    evidence  the last of them shows, with its seed, a create of ours that was sent
+              later. So the list is not merely older than the lost create. That later
+              create must have been listed for as long as the lost one has had to get
+              there, see `Recovery._proved_at`.
+
+Sound effects have no seed: rows that may be the lost one are named in the error, and
+none is adopted.
 """
 
 from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import anyio
 import attrs
@@ -54,6 +61,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import Page
     from finetuning_async._http import Pipeline
     from finetuning_async._pacing import InFlight
+    from finetuning_async._submission._submission import Submission
 
     AnyTrack: TypeAlias = Generation | SoundEffect
     AnyPage: TypeAlias = Page[Generation] | Page[SoundEffect]
@@ -61,54 +69,54 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 SETTLE_TIME: Final = 30.0
-"""Seconds after the answer was lost in which the service may still commit."""
+"""Seconds after the response was lost in which the service may still commit."""
 
 MIN_LISTINGS: Final = 3
-"""Listings without the track before that is said of it."""
+"""Listings that must not show a track before it counts as not listed."""
 
 PAUSES: Final = (0.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds before each listing; 30 in all. Then `LATER_PAUSE`, while listings fail."""
+"""Seconds before each listing, 30 in all; then `LATER_PAUSE`."""
 
 LATER_PAUSE: Final = 15.0
+"""Seconds before each further listing, while listings fail or a proof may come."""
 
 LAG_ALLOWANCE: Final = 60.0
-"""Seconds after the answer was lost for which a list that does not show a later create
-of ours yet is waited for, if that can prove something."""
+"""Seconds after the response was lost in which a list may lag so far behind that it
+does not show a later create of ours yet; another listing may still bring the proof."""
 
 GIVE_UP_AFTER: Final = 300.0
-"""Seconds after which nothing more is to be hoped for."""
+"""Seconds after the response was lost at which the search ends in any case."""
 
 MAX_UNREADABLE: Final = 3
-"""Listings in a row that are no list of tracks, after which it is given up: something
-else answers there."""
+"""Responses in a row that are not a list of tracks, after which the search ends: then
+something else than the service responds."""
 
 REFUSALS: Final = (AuthenticationError, PermissionDeniedError, NotFoundError)
-"""What the service itself would say again to the same list."""
+"""Errors that the service itself would send again for the same list."""
 
 MAX_PAGES: Final = 20
-"""Pages read at most to find a track; one that knows the service's time needs one or
-two, and reads on only the last time."""
+"""Pages read at most to find a track. With the service's clock known it takes one or
+two, and only the last listing reads further."""
 
 MAX_PROOF_PAGES: Final = 300
-"""Pages read at most to prove that a track is in none of them; the list of a busy year
-fits in."""
+"""Pages read at most to prove that none of them shows a track; enough for the tracks of
+a busy year."""
 
 
 @attrs.frozen(kw_only=True)
 class LostCreate:
-    """A create without an response.
+    """A create whose response was lost. Times are seconds of the loop's clock.
 
     Attributes:
         request: What was asked for.
         seed: The seed sent; `None` for a sound effect, which has none.
-        seed_is_ours: Whether it was drawn here, at random, and so tells the track apart
-            from all others; one that the caller chose may have been used before.
-        mark: Says whether other creates with this seed were on their way; one may set
-            out while this one is looked for.
-        sent_at: When the first byte left of its first attempt whose answer was lost, in
-            seconds of the loop's clock.
-        last_sent_at: The same of its last attempt.
-        lost_at: When that was given up, likewise.
+        seed_is_ours: Whether it was drawn here at random, so that no other track has
+            it; one that the caller chose may have been used before.
+        seed_mark: Says whether another create with this seed is or was in flight; one
+            may start during the search.
+        sent_at: When the first attempt whose response was lost was sent.
+        last_sent_at: When the last such attempt was sent.
+        lost_at: When the response was given up.
     """
 
     request: AnyRequest
@@ -119,18 +127,32 @@ class LostCreate:
     last_sent_at: float
     lost_at: float
 
+    @classmethod
+    def of(cls, submission: Submission, now: float) -> Self:
+        """The lost create of a submission that is given up now."""
+        first, last = submission.first_lost_sent_at, submission.last_lost_sent_at
+        return cls(
+            request=submission.request,
+            seed=submission.seed,
+            seed_is_ours=submission.seed_is_ours,
+            seed_mark=submission.seed_mark,
+            sent_at=now if first is None else first,
+            last_sent_at=now if last is None else last,
+            lost_at=now,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class RecoveryResult:
-    """What a lookup found.
+    """What a search found.
 
     Attributes:
         track: The lost track; `None` if it was not found.
-        is_absent: Whether it is proved not to exist.
-        is_unlisted: Whether a list that was read to its end does not show it; that
-            proves nothing.
-        candidates: Ids that may be it, where several or none can be told apart.
-        summary: What was looked at, and what it showed.
+        is_absent: Whether it is proved that the create was not accepted.
+        is_unlisted: Whether a list that was read to its end does not show the track;
+            that alone proves nothing.
+        candidates: Ids of tracks that may be it, none of them beyond doubt.
+        summary: What was read and what it showed, for the error message.
     """
 
     track: Generation | None = None
@@ -140,18 +162,18 @@ class RecoveryResult:
     summary: str = "the list was not read"
 
 
-class _ListUnusable(Exception):  # noqa: N818 - ends a lookup, and is no error of its own
+class _ListUnusable(Exception):  # noqa: N818 - ends a search, is not an error itself
     """The list cannot be read, and waiting will not change that."""
 
 
 class Recovery:
-    """Looks for one lost create.
+    """The search for one lost create.
 
     Args:
-        pipeline: How to read.
-        inflight: Who has claimed what.
-        lost: What to look for.
-        prove: Whether its absence is to be proved, if need be and if it can be.
+        pipeline: Sends the reads.
+        inflight: The register, which knows the claimed ids.
+        lost: What to search for.
+        prove: Whether to prove its absence if it is not found.
     """
 
     def __init__(
@@ -172,10 +194,10 @@ class Recovery:
         self._last_failure: str | None = None
 
     async def find(self, *, settle: bool = True) -> RecoveryResult:
-        """List until the track is found, or was not to be found for long enough.
+        """Read the list until it shows the track, or long enough did not.
 
         Args:
-            settle: Whether the service may still commit it; if not, one listing
+            settle: Whether the service may still commit the create; if not, one listing
                 decides.
         """
         try:
@@ -192,9 +214,9 @@ class Recovery:
             pause = PAUSES[number] if number < len(PAUSES) else LATER_PAUSE
             listing = await self._read_list(settle=settle)
             if listing is None:
-                result = attrs.evolve(
-                    result, summary=self._last_failure or result.summary
-                )
+                # A failed listing says nothing. It counts neither for nor against.
+                summary = self._last_failure or result.summary
+                result = attrs.evolve(result, summary=summary)
                 continue
             result, proved_at = self._evaluate(listing)
             if result.track is not None or not settle:
@@ -206,11 +228,13 @@ class Recovery:
         return result
 
     def _needs_another_listing(self, result: RecoveryResult, proved_at: float) -> bool:
-        """Whether another listing may tell more than this one has."""
+        """Whether another listing may show more than this one did."""
         if result.is_absent:
             return False
         if self._listings_read < MIN_LISTINGS or not self._has_settled:
             return True
+        # From here on only a proof of absence is worth waiting for. It needs a later
+        # create of ours: without one, no number of listings proves anything.
         if not self._prove or result.candidates or not self._later_creates():
             return False
         return proved_at != inf or self._seconds_since_lost() < LAG_ALLOWANCE
@@ -221,7 +245,7 @@ class Recovery:
 
     @property
     def _seed_identifies(self) -> bool:
-        """Whether a track would show our seed, if it has one."""
+        """Whether the lost track would show a seed by which it is recognized."""
         return self._lost.seed is not None and self._inflight.seeds_are_echoed
 
     def _seconds_since_lost(self) -> float:
@@ -230,7 +254,7 @@ class Recovery:
     # What a listing shows.
 
     def _evaluate(self, listing: CompleteListing) -> tuple[RecoveryResult, float]:
-        """What a listing says, and when one like it would prove absence."""
+        """The result of a listing, and when one like it would prove absence."""
         self._listings_read += 1
         criteria = self._criteria()
         tracks = {
@@ -248,7 +272,8 @@ class Recovery:
         )
         found = None if one is None else tracks[one.id]
         if isinstance(found, Generation):
-            # Claimed before anybody else can look: there is no await in between.
+            # Claimed in the same step in which it was chosen, without an await: two
+            # lost creates must not both adopt it.
             self._inflight.claim(found.id)
             return RecoveryResult(track=found), inf
         self._whole_listings += listing.is_whole
@@ -275,7 +300,7 @@ class Recovery:
         )
 
     def _belongs_to_another(self, row: AnyTrack, criteria: SearchCriteria) -> bool:
-        """Whether a row belongs to another create, or was there before this one."""
+        """Whether a row is the track of another create, or older than this one."""
         if self._inflight.is_claimed(row.id):
             return True
         was_there = self._inflight.listed_at(row.id) < self._lost.sent_at
@@ -287,10 +312,10 @@ class Recovery:
     def _result(
         self, listing: CompleteListing, candidates: tuple[str, ...], *, is_absent: bool
     ) -> RecoveryResult:
-        tells = self._lost.seed is None or self._seed_identifies
+        is_recognizable = self._lost.seed is None or self._seed_identifies
         return RecoveryResult(
             is_absent=is_absent,
-            is_unlisted=listing.reached_end and not candidates and tells,
+            is_unlisted=listing.reached_end and not candidates and is_recognizable,
             candidates=candidates,
             summary=self._summary(listing, candidates),
         )
@@ -298,7 +323,8 @@ class Recovery:
     def _summary(self, listing: CompleteListing, candidates: tuple[str, ...]) -> str:
         if candidates:
             return f"candidates: {', '.join(candidates)}"
-        times = "once" if self._listings_read == 1 else f"{self._listings_read} times"
+        number = self._listings_read
+        times = "once" if number == 1 else f"{number} times"
         which = "all" if listing.reached_end else "the first"
         read = f"the list was read {times}, the last time {which} {len(listing.rows)}"
         if self._lost.seed is not None and not self._seed_identifies:
@@ -307,8 +333,8 @@ class Recovery:
         if not self._prove:
             return summary
         return (
-            f"{summary}; that is no proof, and so it was not sent again, without a"
-            " complete list that shows a later create of this client"
+            f"{summary}; it was not sent again, since only a complete list that shows a"
+            " later create of this client proves that it was not accepted"
         )
 
     @property
@@ -320,16 +346,17 @@ class Recovery:
     # What proves absence.
 
     def _later_creates(self) -> dict[str, Claim]:
-        """The creates of ours that were sent after the lost one."""
+        """The creates of ours that were sent after the lost one, by track id."""
         claims = self._inflight.claims()
         return {i: c for i, c in claims.items() if c.sent_at > self._lost.last_sent_at}
 
     def _proved_at(self, listing: CompleteListing) -> float:
-        """When a listing that looks like this one proves absence, on the loop's clock.
+        """When a listing like this one proves absence, on the loop's clock.
 
-        A list that first showed a later create at some moment was as far as that one
-        then; it is as far as the lost one when it has had as much time more as lies
-        between the two.
+        A list that first showed a later create at time `t` contained, at `t`, what the
+        service had taken in by the time that create was sent. The lost create may have
+        been committed up to `SETTLE_TIME` after its response was lost. So the list is
+        given, from `t` on, as much more time as lies between the two.
         """
         rows = {row.id: listed_row(row) for row in listing.rows}
         if not (listing.is_whole and self._is_faithful(rows)):
@@ -351,6 +378,7 @@ class Recovery:
         earlier = [
             i for i, c in claims.items() if c.sent_at < sent and c.seed is not None
         ]
+        # A list that shows none of our earlier tracks may end before the lost one.
         goes_back = not earlier or any(i in rows for i in earlier)
         return goes_back and echoes_seeds(
             rows.values(), lambda i: claims[i].seed if i in claims else None
@@ -359,11 +387,13 @@ class Recovery:
     # Reading.
 
     async def _read_list(self, *, settle: bool) -> CompleteListing | None:
-        """Read the list as far as it may tell something; `None` if that failed."""
+        """Read as much of the list as can matter; `None` if that failed."""
         if self._prove and self._later_creates():
             return await read_list(
                 self._read_page, max_pages=MAX_PROOF_PAGES, verify_end=True
             )
+        # Earlier listings stop at pages that are older than the create. The last one
+        # does not rely on dates: the service's clock may be wrong.
         is_last = self._listings_read >= MIN_LISTINGS - 1 and self._has_settled
         since = self._criteria().since if settle and not is_last else None
         return await read_list(
@@ -380,9 +410,9 @@ class Recovery:
             path="/v1/sound-effects" if effects else "/v1/generations",
             query={"limit": PAGE_SIZE, "offset": offset},
         )
-        read = parsing.sound_effect_page if effects else parsing.generation_page
+        parse = parsing.sound_effect_page if effects else parsing.generation_page
         try:
-            page = read(await self._pipeline.request(call), offset=offset)
+            page = parse(await self._pipeline.request(call), offset=offset)
         except FinetuningError as error:
             self._on_read_failed(error, is_first=offset == 0)
             return None
@@ -394,16 +424,16 @@ class Recovery:
         return page
 
     def _on_read_failed(self, error: FinetuningError, *, is_first: bool) -> None:
-        """Go on after a passing failure.
+        """Note a failed read; the search goes on if it may pass.
 
         Raises:
             _ListUnusable: It will not pass.
         """
         self._last_failure = f"the list could not be read ({error})"
-        logger.debug("a lookup goes on after: %s", error)
+        logger.debug("looking for a lost create; a read failed: %s", error)
         is_final = isinstance(error, REFUSALS)
         is_ours = isinstance(error, APIStatusError) and is_in_own_form(error)
-        # A gateway's word passes as a rule, so one alone ends nothing.
+        # What a gateway says passes as a rule, so one such response ends nothing.
         is_foreign = isinstance(error, APIResponseError) or (is_final and not is_ours)
         self._unreadable_in_a_row += is_foreign
         is_refused = is_final and is_ours and is_first

@@ -1,38 +1,34 @@
-"""Creating a track, paid once.
+"""Sends a create, so that it is paid at most once.
 
-What became of a create is one of five, by evidence and not by exception class:
+The outcome of an attempt is one of five. What decides is evidence, not the class of an
+exception:
 
-    not sent   no byte left                        sent again
-    refused    a well-formed 4xx                   a rate or queue 429 waits and is sent
-                                                   again, others are raised
-    turned     a redirect; a 429 that is not the   never sent again; raised, the 429
-    away       service's own                       after one look at the list
-    accepted   2xx with an id, whatever else       returned
-    unknown    bytes left, then silence; 5xx;      looked up, never sent again on
-               2xx without an id; a 4xx that       a guess
-               is not the service's own
+    not sent     no byte left                        sent again
+    refused      a well-formed 4xx of the service    a rate or queue 429 waits and is
+                                                     sent again, others are raised
+    turned away  a redirect; a 429 that is not the   never sent again; raised, the 429
+                 service's own                       after one check of the list
+    accepted     2xx with an id, whatever else       returned
+    unknown      bytes left, then no response; a     looked up in the list, never sent
+                 5xx; a 2xx without an id; a 4xx     again on a guess
+                 that is not the service's own
 
-Each attempt runs in a child task. Cancelled while its bytes are on the way, it gets a
-few seconds more, so that the id is not lost: it reaches the register, the log and
-`on_submitted` before the cancellation goes on. Cancelled before the first byte, it is
-withdrawn.
+Each attempt runs in a child task. If the call is cancelled while bytes are on the wire,
+the attempt gets a few seconds more, so that its id is not lost: the id reaches the
+register, the log and `on_submitted` before the cancellation goes on. If it is cancelled
+before the first byte, nothing is sent.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
-import attrs
 
-from finetuning_async._api import Call, changes, parsing
+from finetuning_async._api import parsing
 from finetuning_async._errors import (
-    APIResponseError,
     ClientClosedError,
-    FinetuningError,
     QueueFullError,
     SubmissionUnknownError,
 )
@@ -42,17 +38,14 @@ from finetuning_async._http import (
     SendTracker,
     request_events,
 )
-from finetuning_async._logging import contained
 from finetuning_async._runtime import GRACE, ShieldedCall
 from finetuning_async._submission import _create_events
 from finetuning_async._submission._acceptance import (
+    CHECK_TIMEOUT,
+    AcceptanceHandler,
     accepted_state,
-    call_on_submitted,
     proves_refusal,
-    read_acceptance,
-    seed_of,
 )
-from finetuning_async._submission._foreign_response import SentRequest, foreign_reason
 from finetuning_async._submission._recovery import LostCreate, Recovery, RecoveryResult
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
 
@@ -62,25 +55,22 @@ if TYPE_CHECKING:
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
     from finetuning_async._http import Pipeline
-    from finetuning_async._pacing import InFlight, RatePermit, TrackInProgress
+    from finetuning_async._pacing import InFlight, RatePermit
     from finetuning_async._runtime import KeyedLock
 
-    Park: TypeAlias = Callable[[Submission], Awaitable[None]]
+    WaitForSlot: TypeAlias = Callable[[Submission], Awaitable[None]]
 
 logger = logging.getLogger("finetuning_async")
-
-CHECK_TIMEOUT: Final = 10.0
-"""Seconds for a look that is to tell at once, a turn for it included."""
 
 
 class Submitter:
     """Sends creates for one client.
 
     Args:
-        pipeline: Turns, sending and checking.
+        pipeline: Sends this client's requests.
         inflight: The account's register.
-        park: Waits until an submission may enter the service's queue, and enters it.
-        one_by_one: The locks of orders that look alike, shared by the account.
+        wait_for_slot: Waits until the service's queue takes one more, and takes a slot.
+        locks: The locks of creates that look alike, shared by the account.
     """
 
     def __init__(
@@ -88,22 +78,24 @@ class Submitter:
         pipeline: Pipeline,
         inflight: InFlight,
         *,
-        park: Park,
-        one_by_one: KeyedLock,
+        wait_for_slot: WaitForSlot,
+        locks: KeyedLock,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
-        self._park = park
-        self._one_by_one = one_by_one
+        self._wait_for_slot = wait_for_slot
+        self._locks = locks
+        self._acceptance = AcceptanceHandler(pipeline, inflight)
 
     async def submit(self, submission: Submission) -> Created:
         """Create, and return the accepted state.
 
-        Cancelled before a byte left, nothing was sent and no turn is lost. Cancelled
-        later, the attempt may take `GRACE` seconds more; `submission.accepted` then tells.
+        If it is cancelled before a byte left, nothing was sent and no permit is lost.
+        If it is cancelled later, the attempt may take `GRACE` seconds more;
+        `submission.accepted` then says whether it was accepted.
 
         Raises:
-            SubmissionUnknownError: It may be paid, and could not be found.
+            SubmissionUnknownError: It may be paid, and its track could not be found.
             APIStatusError: The service refused it.
             APIConnectionError: It could not be sent.
             Exception: What `on_submitted` raised; a note names the accepted track.
@@ -112,16 +104,15 @@ class Submitter:
             submission.started_at = anyio.current_time()
         if submission.lock_key is None:
             return await self._with_open_seed(submission)
-        await self._one_by_one.enter(submission.lock_key)
+        await self._locks.enter(submission.lock_key)
         try:
             return await self._with_open_seed(submission)
         finally:
-            self._one_by_one.leave(submission.lock_key)
+            self._locks.leave(submission.lock_key)
 
     async def _with_open_seed(self, submission: Submission) -> Created:
-        with self._inflight.open_seed(
-            submission.request.kind, submission.seed
-        ) as submission.seed_mark:
+        kind, seed = submission.request.kind, submission.seed
+        with self._inflight.open_seed(kind, seed) as submission.seed_mark:
             track = await self._until_known(submission)
         if submission.callback_error is not None:
             raise submission.callback_error
@@ -131,43 +122,27 @@ class Submitter:
         while True:
             try:
                 return await self._with_retries(submission)
-            except OutcomeUnknown as fate:
-                unknown = fate
+            except OutcomeUnknown as lost:
+                unknown = lost
             if unknown.is_throttled:
                 return await self._check_list_once(submission, unknown)
             found = await self._recover(submission, unknown)
             if found is not None:
                 return found
+            # Its absence is proved. The seed stays the same: should the lost create
+            # appear after all, the two can still be recognized as one request.
             submission.resubmissions += 1
             logger.warning(
-                "sending seed=%s again: its create was not found", submission.seed
+                "a lost create was not accepted; sending it again with seed=%s",
+                submission.seed,
             )
-
-    async def _check_list_once(
-        self, submission: Submission, unknown: OutcomeUnknown
-    ) -> Created:
-        """Look whether a create came through that a proxy says it has stopped.
-
-        Raises:
-            RateLimitError: The list does not show it, or cannot be read now.
-            SubmissionUnknownError: The list shows what may be it.
-        """
-        result = RecoveryResult()
-        with anyio.move_on_after(CHECK_TIMEOUT):
-            result = await self._search(submission, unknown)
-        if result.track is not None:
-            return await self._adopt(submission, result.track)
-        if result.candidates or unknown.error is None:
-            raise self._unknown_error(submission, unknown, result) from unknown.error
-        seen = "shows nothing" if result.is_unlisted else "could not be read at once"
-        unknown.error.add_note(f"the create was not sent again; the list {seen}")
-        raise unknown.error
 
     async def _with_retries(self, submission: Submission) -> Created:
         try:
             return await self._through_queue(submission)
         except RetryableFailure as failure:
             first = failure
+        # Outside the `except`, or each later error would have the first as its context.
         call, hook = submission.call, self._pipeline.hook
         return await submission.retry.again(
             first,
@@ -176,28 +151,32 @@ class Submitter:
             on_retry=request_events.retries(hook, call.method, call.path),
         )
 
+    # One attempt: a slot in the service's queue, a permit, the request.
+
     async def _through_queue(self, submission: Submission) -> Created:
         while True:
-            await self._enter_queue(submission)
+            await self._take_queue_slot(submission)
             try:
                 attempt: ShieldedCall[Created] = ShieldedCall(
-                    lambda own: self._send_once(submission, own)
+                    lambda attempt: self._send_once(submission, attempt)
                 )
                 return await attempt.run()
             except QueueFullError as full:
                 error = full
-            finally:  # here and not in the child, which a stranger may cancel
-                self._leave_queue(submission)
+            finally:
+                # Here and not in the child: code outside of the library may cancel all
+                # tasks, and the child may not get a single step.
+                self._return_queue_slot(submission)
             if not self._may_queue_again(submission, error):
                 raise error
 
-    async def _enter_queue(self, submission: Submission) -> None:
-        """Enter the service's queue, as soon as it takes one more."""
+    async def _take_queue_slot(self, submission: Submission) -> None:
+        """Wait until the service's queue takes one more, and take a slot in it."""
         if submission.before_wait is not None:
             await submission.before_wait()
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        await self._park(submission)
+        await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:
             number = submission.attempts + 1
@@ -206,36 +185,38 @@ class Submitter:
             )
 
     def _may_queue_again(self, submission: Submission, error: QueueFullError) -> bool:
-        """Whether a create that met a full queue stands in line again."""
+        """Whether a create that met a full queue waits for a slot again."""
         return (
             submission.retry.max_retries > 0
             and (error.retry_after or 0) <= submission.retry.max_retry_wait
             and self._inflight.next_try() <= submission.deadline
         )
 
-    def _leave_queue(self, submission: Submission) -> None:
+    def _return_queue_slot(self, submission: Submission) -> None:
+        """Return the slot, unless the service accepted or refused the create."""
         if submission.holds_queue_slot:
             submission.holds_queue_slot = False
             self._inflight.not_entered()
 
     async def _send_once(
-        self, submission: Submission, shielded: ShieldedCall[Created]
+        self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> Created:
-        permit = await self._take_permit(submission, shielded)
-        with shielded.shielded():
+        permit = await self._take_permit(submission, attempt)
+        with attempt.shielded():
             try:
-                response = await self._send(submission, permit, shielded)
+                response = await self._send(submission, permit, attempt)
             except anyio.get_cancelled_exc_class():
-                if not shielded.grace_expired and submission.in_doubt_since is not None:
+                if not attempt.grace_expired and submission.in_doubt_since is not None:
                     await self._rescue(submission)
                 raise
             return await self._classify(submission, response)
-        if submission.accepted is not None:  # only `on_submitted` was given up
+        # The shielded block was left without a `return`, so its grace is over.
+        if submission.accepted is not None:  # only `on_submitted` was cut off
             return submission.accepted
         raise OutcomeUnknown(f"given up {GRACE:g} s after the call was cancelled")
 
     async def _take_permit(
-        self, submission: Submission, shielded: ShieldedCall[Created]
+        self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
         permit = await self._pipeline.turn(
@@ -244,18 +225,17 @@ class Submitter:
         try:
             if submission.before_send is not None:
                 await submission.before_send()
-            await shielded.checkpoint()
+            await attempt.checkpoint()
         except BaseException:
             permit.unsent()
             raise
         return permit
 
     async def _send(
-        self,
-        submission: Submission,
-        permit: RatePermit,
-        shielded: ShieldedCall[Created],
+        self, submission: Submission, permit: RatePermit, attempt: ShieldedCall[Created]
     ) -> Response:
+        # Until the first byte leaves the attempt is not shielded: a cancellation while
+        # it connects ends it at once. The tracker switches at the first byte.
         submission.sent_at = anyio.current_time()
         try:
             return await self._pipeline.send(
@@ -263,72 +243,46 @@ class Submitter:
                 permit,
                 number=submission.attempts,
                 trace=SendTracker(
-                    lambda: not shielded.caller_cancelled,
-                    shielded.release,
-                    shielded.hold,
+                    lambda: not attempt.caller_cancelled, attempt.release, attempt.hold
                 ),
                 on_unsent=submission.mark_unsent,
             )
         except NoResponse as failure:
-            fate = self._on_no_response(submission, failure)
+            error = self._on_no_response(submission, failure)
         except ClientClosedError:
             submission.sent_at = None
             raise
-        except BaseException:  # the grace is over, or a stranger cancelled the child
+        except BaseException:  # the grace is over, or all tasks are cancelled
             if submission.sent_at is not None:  # else it was still connecting
-                self._mark_lost(submission, "given up on the wire")
+                self._response_lost(submission, "given up on the wire")
             raise
-        raise fate
-
-    async def _rescue(self, submission: Submission) -> None:
-        """Find the id of a create whose task a stranger cancelled, within the grace.
-
-        asyncio only: `asyncio.run` cancels every task that is left when it ends.
-        """
-        unknown = OutcomeUnknown("its task was cancelled from outside")
-        result = await self._search(submission, unknown)
-        if result.track is not None:
-            self._inflight.adopted(result.track.id, self._entry(submission))
-            await self._publish(submission, result.track, adopted=True)
+        raise error
 
     def _on_no_response(self, submission: Submission, failure: NoResponse) -> Exception:
         if failure.evidence == "not_sent":
             submission.sent_at = None
             error = failure.as_error(submission.call)
             return error if failure.lasts else RetryableFailure(error)
-        return self._mark_lost(submission, failure.reason)
+        return self._response_lost(submission, failure.reason)
 
-    def _mark_lost(
+    def _response_lost(
         self, submission: Submission, reason: str, error: APIStatusError | None = None
     ) -> OutcomeUnknown:
-        """Note that it may be paid, at once: the lookup may never come."""
-        if submission.first_lost_sent_at is None:
-            submission.first_lost_sent_at = submission.sent_at
-        submission.last_lost_sent_at = submission.sent_at
-        submission.sent_at, submission.unknown_reason = None, reason
-        logger.warning(
-            "a create got no usable answer (%s); it may be paid, its seed is %s",
-            reason,
-            submission.seed,
-        )
-        if self._pipeline.hook is not None:
-            _create_events.emit_unknown(
-                self._pipeline.hook, submission, reason, given_up=False
-            )
-        return OutcomeUnknown(reason, error)
+        hook = self._pipeline.hook
+        return _create_events.response_lost(hook, submission, reason, error)
 
     async def _classify(self, submission: Submission, response: Response) -> Created:
         if response.is_success:
-            return await self._accept(submission, response)
+            return await self._acceptance.accept(submission, response)
         error = parsing.status_error(response, idempotent=False)
         if isinstance(error, QueueFullError):
             self._on_queue_full(submission, error)
             raise error
-        if response.is_redirect:  # nothing is behind it that a lookup could find
-            self._mark_lost(submission, str(error))
+        if response.is_redirect:  # the service did not get it: no need to recover
+            self._response_lost(submission, str(error))
             raise error
         if not proves_refusal(response, error):
-            raise self._mark_lost(submission, str(error), error)
+            raise self._response_lost(submission, str(error), error)
         submission.sent_at = None
         self._pipeline.check(submission.call, response)
         raise error
@@ -342,137 +296,17 @@ class Submitter:
             self._pipeline.hook, error, was_known=was_known
         )
 
-    async def _accept(self, submission: Submission, response: Response) -> Created:
-        """Enter what was accepted, before anything else can happen."""
-        try:
-            track = read_acceptance(submission, response)
-        except APIResponseError as error:
-            reason = error.message
-        else:
-            strange = self._not_ours(submission, track)
-            if strange is None or await self._is_reused_id(submission, track):
-                submission.holds_queue_slot = False
-                self._pipeline.transport.pool.tracks.add(track.id)
-                entry = self._entry(submission, response.received_at)
-                self._inflight.accepted(track.id, entry)
-                await self._publish(submission, track, request_id=response.request_id)
-                return accepted_state(submission)
-            reason = f"that is the answer to another request: {strange}"
-            await self._pipeline.transport.retire()
-        raise self._mark_lost(submission, reason)
-
-    async def _is_reused_id(self, submission: Submission, track: Created) -> bool:
-        """Whether a claimed id has become that of this create: ids began anew.
-
-        An emulator that was started again gives them out once more. Then the track
-        itself has the seed that was drawn for this create.
-        """
-        if not (submission.seed_is_ours and seed_of(track) == submission.seed):
-            return False
-        path = f"{submission.call.path}/{quote(track.id, safe='')}"
-        call = Call(method="GET", path=path, shows=track.id)
-        with anyio.move_on_after(CHECK_TIMEOUT), suppress(FinetuningError):
-            response = await self._pipeline.request(call, max_retries=0)
-            return seed_of(parsing.generation(response)) == submission.seed
-        return False
-
-    def _not_ours(self, submission: Submission, track: Created) -> str | None:
-        """Say why an answer is not that to this create; `None` if it may be."""
-        register, kind = self._inflight, submission.request.kind
-        shown = seed_of(track)
-        known = SentRequest(
-            seed=submission.seed,
-            is_claimed=register.is_claimed(track.id),
-            is_open_elsewhere=shown != submission.seed
-            and register.is_open(kind, shown),
-            echoes=kind in register.echoing,
-        )
-        return foreign_reason(submission.request, track, known)
-
-    def _entry(
-        self, submission: Submission, accepted_at: float | None = None
-    ) -> TrackInProgress:
-        return submission.to_track_in_progress(
-            accepted_at or anyio.current_time(), self._pipeline.hook
-        )
-
-    async def _publish(
-        self,
-        submission: Submission,
-        track: Created,
-        *,
-        adopted: bool = False,
-        request_id: str | None = None,
-    ) -> None:
-        """Tell of an accepted track: first its creator, then whoever else listens.
-
-        What fails here cannot take the track back, and ends no call.
-        """
-        submission.sent_at, submission.accepted = None, track
-        changed: dict[str, tuple[Any, Any]] = {}
-        with contained("comparing what was accepted"):
-            changed = changes(submission.request, track, seed=submission.seed)
-            if changed:
-                submission.accepted = attrs.evolve(track, changed_by_service=changed)
-        try:
-            await call_on_submitted(submission)
-        finally:
-            with contained("telling what was accepted"):
-                self._announce(
-                    submission, changed, adopted=adopted, request_id=request_id
-                )
-
-    def _announce(
-        self,
-        submission: Submission,
-        changed: dict[str, tuple[Any, Any]],
-        *,
-        adopted: bool,
-        request_id: str | None,
-    ) -> None:
-        track = accepted_state(submission)
-        logger.info("accepted %s %s", track.kind, track.id)
-        self._learn(submission, track, changed)
-        if self._pipeline.hook is not None:
-            _create_events.emit_accepted(
-                self._pipeline.hook,
-                submission,
-                track,
-                adopted=adopted,
-                request_id=request_id,
-            )
-        if track.is_final:
-            self._inflight.observe_final(track)
-
-    def _learn(
-        self,
-        submission: Submission,
-        track: Created,
-        changed: dict[str, tuple[Any, Any]],
-    ) -> None:
-        """Note what the service changed; a changed seed ends all adoption."""
-        if submission.seed is not None and seed_of(track) == submission.seed:
-            self._inflight.echoing.add(submission.request.kind)
-        # A seed of 0 may mean that the service picks one (Q27); that proves nothing.
-        seed_is_lost = "seed" in changed and submission.seed != 0
-        if seed_is_lost and self._inflight.seeds_are_echoed:
-            self._inflight.seeds_are_echoed = False
-            logger.warning(
-                "the service changed the seed of %s; lost creates of this account can"
-                " no longer be told apart and will not be adopted",
-                track.id,
-            )
-        elif changed:
-            logger.warning("the service changed %s of %s", sorted(changed), track.id)
+    # A lost response: look for the track in the list.
 
     async def _recover(
         self, submission: Submission, unknown: OutcomeUnknown
     ) -> Created | None:
-        """Find a lost create; `None` if it may be sent again.
+        """Find the track of a lost create; `None` if it may be sent again.
 
         Raises:
             SubmissionUnknownError: It was not found.
-            APIStatusError: The service said that it failed, and it is not there.
+            APIStatusError: The service reported a failure, and the list does not show
+                the track.
         """
         may_resubmit = self._may_resubmit(submission)
         result = await self._search(submission, unknown, prove=may_resubmit)
@@ -485,15 +319,48 @@ class Submitter:
             raise error
         raise self._unknown_error(submission, unknown, result) from unknown.error
 
+    async def _check_list_once(
+        self, submission: Submission, unknown: OutcomeUnknown
+    ) -> Created:
+        """Check that a create did not come through that a proxy refused with a 429.
+
+        Raises:
+            RateLimitError: The list does not show it, or cannot be read now.
+            SubmissionUnknownError: The list shows tracks that may be of it.
+        """
+        result = RecoveryResult()
+        with anyio.move_on_after(CHECK_TIMEOUT):
+            result = await self._search(submission, unknown)
+        if result.track is not None:
+            return await self._adopt(submission, result.track)
+        if result.candidates or unknown.error is None:
+            raise self._unknown_error(submission, unknown, result) from unknown.error
+        seen = "does not show it" if result.is_unlisted else "could not be read at once"
+        unknown.error.add_note(f"the create was not sent again; the list {seen}")
+        raise unknown.error
+
+    async def _rescue(self, submission: Submission) -> None:
+        """Find the id of a create whose task was cancelled directly, within the grace.
+
+        asyncio only: `asyncio.run` cancels every task that is left when it ends.
+        """
+        unknown = OutcomeUnknown("its task was cancelled from outside")
+        result = await self._search(submission, unknown)
+        if result.track is not None:
+            self._acceptance.claim_found(submission, result.track)
+            await self._acceptance.publish(submission, result.track, adopted=True)
+
     async def _adopt(self, submission: Submission, track: Generation) -> Created:
-        self._inflight.adopted(track.id, self._entry(submission))
-        logger.warning("found %s again, whose answer was lost", track.id)
+        self._acceptance.claim_found(submission, track)
+        logger.warning(
+            "%s is the track of a create whose response was lost; it is used", track.id
+        )
 
-        async def tell(shielded: ShieldedCall[None]) -> None:
-            with shielded.shielded():
-                await self._publish(submission, track, adopted=True)
+        async def publish(shielded_call: ShieldedCall[None]) -> None:
+            with shielded_call.shielded():
+                await self._acceptance.publish(submission, track, adopted=True)
 
-        await ShieldedCall[None](tell).run()
+        await ShieldedCall[None](publish).run()
         return accepted_state(submission)
 
     def _may_resubmit(self, submission: Submission) -> bool:
@@ -506,22 +373,10 @@ class Submitter:
     async def _search(
         self, submission: Submission, unknown: OutcomeUnknown, *, prove: bool = False
     ) -> RecoveryResult:
-        now = anyio.current_time()
-        lost = LostCreate(
-            request=submission.request,
-            seed=submission.seed,
-            seed_is_ours=submission.seed_is_ours,
-            seed_mark=submission.seed_mark,
-            sent_at=now
-            if submission.first_lost_sent_at is None
-            else submission.first_lost_sent_at,
-            last_sent_at=now
-            if submission.last_lost_sent_at is None
-            else submission.last_lost_sent_at,
-            lost_at=now,
-        )
+        lost = LostCreate.of(submission, anyio.current_time())
         recovery = Recovery(self._pipeline, self._inflight, lost, prove=prove)
-        # What may be sent again takes more than the service's word and one listing.
+        # To send it again takes more proof than the service's own report of a failure
+        # and one listing.
         return await recovery.find(settle=prove or not unknown.is_settled)
 
     def _unknown_error(

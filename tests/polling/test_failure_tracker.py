@@ -43,9 +43,11 @@ async def test_an_outage_is_told_once_and_its_end_too(
         await outage(studio, client, (50, 200))
         first, second = caplog.messages
         assert re.fullmatch(
-            r"no track could be looked at for 3\d s; trying on after: .*503.*", first
+            r"reading tracks has failed for 3\d s and is being retried: .*503.*", first
         )
-        assert re.fullmatch(r"tracks can be looked at again, after 1[56]\d s", second)
+        assert re.fullmatch(
+            r"reading tracks works again, after 1[56]\d s of failures", second
+        )
 
 
 async def test_short_outages_and_those_that_nobody_waits_in_are_not_told(

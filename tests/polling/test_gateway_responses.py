@@ -85,7 +85,7 @@ async def test_what_a_gateway_says_for_a_minute_ends_no_wait(
         assert {state.status for state in states} == {"completed"}
         warning, end = caplog.messages
         assert "may be a gateway" in warning
-        assert "can be looked at again" in end
+        assert "reading tracks works again" in end
 
 
 async def test_a_single_word_of_a_gateway_is_one_warning(

@@ -87,7 +87,7 @@ async def test_a_slow_answer_is_waited_for_if_it_is_the_only_look(
             assert (await client.wait_for_completion("a", timeout=timeout)).is_final
             assert anyio.current_time() == pytest.approx(4.0, abs=0.01)
         else:
-            assert "no answer came" in await said(client, timeout)
+            assert "has had no response" in await said(client, timeout)
             assert anyio.current_time() == pytest.approx(1.3, abs=0.01)
 
 
@@ -118,7 +118,9 @@ async def test_with_no_read_left_it_ends_at_once_and_says_when_there_is_one() ->
         for _ in range(5):
             await client.generations.get("a")
         began = anyio.current_time()
-        with pytest.raises(WaitTimeoutError, match="reads are used up") as caught:
+        with pytest.raises(
+            WaitTimeoutError, match="rate limit allows the next read"
+        ) as caught:
             await client.wait_for_completion("a", timeout=0)
         assert anyio.current_time() - began < 0.01
         assert "still runs" not in str(caught.value)
@@ -182,7 +184,7 @@ async def test_many_that_could_not_be_looked_at_are_told_why_each() -> None:
             return refusal(503, "INTERNAL_ERROR")
 
         async def wait(name: str) -> None:
-            with pytest.raises(WaitTimeoutError, match=r"last look failed.*503"):
+            with pytest.raises(WaitTimeoutError, match=r"last read failed.*503"):
                 await client.wait_for_completion(name, timeout=5)
 
         studio.meddle = meddle

@@ -20,7 +20,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async._pacing._in_flight import TrackInProgress
-from finetuning_async._polling._watch_list import OVERTIME, Waiter
+from finetuning_async._polling._waiters import OVERTIME, Waiter
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 from tests._scripted_service import (

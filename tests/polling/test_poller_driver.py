@@ -10,7 +10,7 @@ import anyio
 import pytest
 import sniffio
 
-from finetuning_async._polling._watch_list import Watcher
+from finetuning_async._polling._waiters import Watcher
 from tests._scripted_service import assert_nothing_left, open_studio, poller_of
 
 if TYPE_CHECKING:

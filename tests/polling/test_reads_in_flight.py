@@ -16,7 +16,7 @@ from finetuning_async._polling._reads_in_flight import (
     ReadInFlight,
     ReadsInFlight,
 )
-from finetuning_async._polling._watch_list import Watcher
+from finetuning_async._polling._waiters import Watcher
 from tests._scripted_service import assert_nothing_left, open_studio
 from tests.polling.test_poller import wait_for_all
 
@@ -83,7 +83,7 @@ async def test_where_none_is_answered_few_are_asked() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 1000.0)
         hang(studio, lambda _: True, seconds=30.0)
-        with pytest.raises(WaitTimeoutError, match="no answer came"):
+        with pytest.raises(WaitTimeoutError, match="has had no response"):
             await client.wait_for_completion("a", timeout=300)
         assert len(studio.log) <= 33
         assert 300 < anyio.current_time() <= 301.01

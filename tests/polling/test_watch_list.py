@@ -19,7 +19,8 @@ from finetuning_async._polling._schedule import (
     SHOWN_SOONER,
     DurationEstimator,
 )
-from finetuning_async._polling._watch_list import OVERTIME, Watched, Watcher, WatchList
+from finetuning_async._polling._waiters import OVERTIME, Watcher
+from finetuning_async._polling._watch_list import Watched, WatchList
 from finetuning_async._runtime._timer_heap import VOID_KEPT, TimerHeap
 
 

@@ -22,7 +22,7 @@ from finetuning_async import (
     RateLimits,
     _logging,
 )
-from finetuning_async._submission import _submitter
+from finetuning_async._submission import _acceptance
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -165,7 +165,7 @@ async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
 
     async with emulated() as (emulator, client):
         with monkeypatch.context() as patch:
-            patch.setattr(f"{_submitter.__name__}.{where}", break_down)
+            patch.setattr(f"{_acceptance.__name__}.{where}", break_down)
             track = await client.generations.create("x")
     assert list(emulator.tracks) == [track.id]
     assert emulator.count(method="GET") == 0

@@ -86,7 +86,7 @@ class Stage:
         assert len(self.emulator.ledger) == len(self.emulator.tracks)
         for track_id in created:
             assert self.named(track_id), self.log.text
-        if "again, whose answer was lost" in self.log.text:
+        if "whose response was lost" in self.log.text:
             assert self.told, "found, and the caller does not know of it"
         self.check_register()
         await self.check_the_rest()
