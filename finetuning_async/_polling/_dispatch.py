@@ -132,10 +132,10 @@ class StateDispatcher:
             self._note_not_completed(read, page, response)
         else:
             self._schedule_missing(read, page)
-            for track, gone in self.missing_tracks.on_page(
+            for track, error in self.missing_tracks.on_page(
                 read, offset, page, response.sent_at
             ):
-                self._fail_waits(track, gone)
+                self._fail_waits(track, error)
 
     def last(self, track_id: str) -> AnyTrack | None:
         """The last state of a track; for the parser, which reuses an equal one."""
@@ -302,9 +302,9 @@ class StateDispatcher:
             # waits can end with an error.
             self.on_refusal(track.track_id)
             return
-        gone = self.missing_tracks.on_404(track, read.family, sent_at)
-        if gone is not None:
-            self._fail_waits(track, gone)
+        error = self.missing_tracks.on_404(track, read.family, sent_at)
+        if error is not None:
+            self._fail_waits(track, error)
 
     def read_failed(self, read: Read, error: Exception, sent_at: float) -> None:
         """Handle a read that failed for a reason that may pass.
@@ -343,8 +343,8 @@ class StateDispatcher:
         self._listings.page_unanswered(read.listing, sent_at, anyio.current_time())
         for track in read.tracks:
             track.end_overtime(sent_at)
-        for track, gone in self.missing_tracks.on_page_failed(read, sent_at):
-            self._fail_waits(track, gone)
+        for track, error in self.missing_tracks.on_page_failed(read, sent_at):
+            self._fail_waits(track, error)
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
         """End the waits with an incomplete row, since its track could not be read."""

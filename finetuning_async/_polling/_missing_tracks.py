@@ -79,7 +79,7 @@ class MissingTracks:
             self.sweeps.discard(family)
             return []
         outcome, began_at = self.sweeps.add_page(family, offset, page, sent_at)
-        gone = []
+        proved = []
         for track in expecting:
             absence = track.absence
             assert absence is not None  # noqa: S101 - `_expects_list` says so
@@ -91,14 +91,14 @@ class MissingTracks:
                 absence.abandon_round()
             error = self._advance(track, absence, sent_at)
             if error is not None:
-                gone.append((track, error))
-        return gone
+                proved.append((track, error))
+        return proved
 
     def on_page_failed(
         self, read: Read, sent_at: float
     ) -> list[tuple[Watched, NotFoundError]]:
         """Take the failure of a page; arguments and result as for `on_page`."""
-        gone = []
+        proved = []
         for track in read.tracks:
             absence = track.absence
             if absence is None or not absence.expects(("list", read.family)):
@@ -107,8 +107,8 @@ class MissingTracks:
                 absence.not_listed(read.family)  # there may be no such list
             error = self._advance(track, absence, sent_at, pause=RETRY_GET_AFTER)
             if error is not None:
-                gone.append((track, error))
-        return gone
+                proved.append((track, error))
+        return proved
 
     def _advance(
         self, track: Watched, absence: Absence, sent_at: float, *, pause: float = 0.0

@@ -249,12 +249,12 @@ class Poller:
         if driver.ready:
             left = max(driver.deadline + OVERTIME - now, 0.0)
             longest = min(longest, left) if self._idle_waiters else 0.0
-        under_way = self._reads.started_by(driver)
-        if under_way:
+        in_flight = self._reads.started_by(driver)
+        if in_flight:
             self._release_role(driver)
-        for in_flight in under_way:
-            hangs = driver.ready and now > in_flight.sent_at + HANGS_AFTER
-            in_flight.shielded_call.cancel_after_grace(0.0 if hangs else longest)
+        for read in in_flight:
+            hangs = driver.ready and now > read.sent_at + HANGS_AFTER
+            read.shielded_call.cancel_after_grace(0.0 if hangs else longest)
 
     def _release_role(self, driver: Waiter) -> None:
         """Give up the role and promote another waiter; may be called twice."""
@@ -264,7 +264,7 @@ class Poller:
             self._promote_next()
 
     def _promote_next(self) -> None:
-        """Wake the waiter that shall drive next, if the role is free."""
+        """Wake the waiter that is to drive next, if the role is free."""
         if self._driver is not None:
             return
         if self._idle_waiters:
@@ -314,8 +314,8 @@ class Poller:
             # `next_look` may be too early, for a track that is not watched any more.
             self._watch_list.due(now)
             look = self._watch_list.next_look()
-        turn = self._pacer.next_slot(urgent=look == -inf, last_look=last)
-        return max(look, turn, free)
+        slot = self._pacer.next_slot(urgent=look == -inf, last_look=last)
+        return max(look, slot, free)
 
     def may_read(self, now: float, track: Watched | None = None) -> bool:
         return self._shared_polling is None or self._shared_polling.may_read(now, track)
@@ -342,10 +342,10 @@ class Poller:
         # so compare with a fresh time, not with `now`.
         permit = driver.pipeline.limiter.earliest(ANY_READ.route)
         has_one = permit <= anyio.current_time() + OVERTIME
-        turn = self._pacer.next_slot(urgent=True, last_look=True)
+        slot = self._pacer.next_slot(urgent=True, last_look=True)
         self._watch_list.expire_deadlines(
             now,
-            can_look=lambda watcher: has_one and turn <= now + watcher.overtime,
+            can_look=lambda watcher: has_one and slot <= now + watcher.overtime,
             pending_since=self._reads.pending_since,
         )
 

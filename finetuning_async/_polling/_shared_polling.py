@@ -294,15 +294,17 @@ class SharedPolling:
 
     def _dispatch_state(self, seen: ObservedState, now: float) -> None:
         content = json.dumps({"data": dict(seen.row)}).encode()
-        answer = Response(
+        response = Response(
             status=200, headers={}, content=content, sent_at=now, received_at=now
         )
         self._is_dispatching = True
         try:
             if seen.kind == "sound_effect":
-                self._dispatcher.dispatch_shared(parsing.sound_effect(answer), answer)
+                self._dispatcher.dispatch_shared(
+                    parsing.sound_effect(response), response
+                )
             else:
-                self._dispatcher.dispatch_shared(parsing.generation(answer), answer)
+                self._dispatcher.dispatch_shared(parsing.generation(response), response)
         except APIResponseError as error:
             logger.debug("a state that another process read is invalid: %s", error)
         finally:

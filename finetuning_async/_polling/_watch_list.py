@@ -186,7 +186,10 @@ class WatchList:
         self._tracks.pop(track_id, None)
 
     def watch_all(self, now: float) -> None:
-        """Watch every track of ours that is under way, until `release_all`."""
+        """Watch every accepted track of ours, until `unwatch_all`.
+
+        Calls may nest: each create that waits for a queue slot makes one.
+        """
         self._watching_all += 1
         self.follow_inflight(now)
 

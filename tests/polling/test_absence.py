@@ -27,7 +27,7 @@ def page(*ids: str, more: bool | None = False) -> Page[Any]:
     return Page(items=rows, has_more=bool(more), next_offset=0, raw=raw)
 
 
-def test_three_rounds_of_get_and_list_over_30_s_are_the_proof() -> None:
+def test_three_rounds_of_get_and_list_over_30_s_are_proof() -> None:
     absence = Absence(100.0, ["generations"])
     for number, at in enumerate((100.0, 115.0, 130.0)):
         absence.on_404("generations", at)
@@ -39,7 +39,7 @@ def test_three_rounds_of_get_and_list_over_30_s_are_the_proof() -> None:
     assert absence.is_proved
 
 
-def test_between_the_rounds_the_get_alone_is_asked() -> None:
+def test_between_rounds_only_the_get_is_repeated() -> None:
     absence = Absence(0.0, ["generations"])
     absence.on_404("generations", 0.0)
     absence.not_listed("generations")
@@ -50,7 +50,7 @@ def test_between_the_rounds_the_get_alone_is_asked() -> None:
     assert absence.rounds == 1
 
 
-def test_a_list_that_cannot_be_had_counts_for_nothing() -> None:
+def test_a_round_without_a_usable_list_does_not_count() -> None:
     absence = Absence(0.0, ["generations"])
     for number in range(20):
         absence.on_404("generations", 15.0 * number)
@@ -59,7 +59,7 @@ def test_a_list_that_cannot_be_had_counts_for_nothing() -> None:
     assert absence.rounds == 0
 
 
-def test_a_list_is_whole_when_its_last_page_says_that_it_is_the_last() -> None:
+def test_a_list_is_whole_once_a_page_says_that_it_is_the_last() -> None:
     sweeps = Sweeps()
     assert (
         sweeps.add_page("generations", 0, page("a", "b", more=True), 1.0)[0] == "more"
@@ -71,7 +71,7 @@ def test_a_list_is_whole_when_its_last_page_says_that_it_is_the_last() -> None:
 
 
 @pytest.mark.parametrize("more", [True, None])
-def test_a_list_that_goes_in_circles_or_never_says_so_is_no_whole_list(
+def test_a_list_that_repeats_or_never_ends_is_not_whole(
     more: bool | None,
 ) -> None:
     sweeps = Sweeps()
@@ -92,7 +92,7 @@ async def lag(studio: Studio, *spans: tuple[float, float]) -> None:
     studio.meddle = meddle
 
 
-async def test_a_single_404_is_nobody_s_business(
+async def test_a_single_404_goes_unnoticed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = Emulator(generation_time=(20.0, 20.0))
@@ -116,7 +116,7 @@ async def test_a_single_404_is_nobody_s_business(
 
 
 @pytest.mark.parametrize("span", [(0.0, 25.0), (5.0, 100.0)])
-async def test_a_track_that_only_the_list_shows_lives(
+async def test_a_track_that_only_the_list_shows_exists(
     span: tuple[float, float],
 ) -> None:
     async with open_studio() as (studio, client):
@@ -128,7 +128,7 @@ async def test_a_track_that_only_the_list_shows_lives(
         assert_nothing_left(client)
 
 
-async def test_a_track_that_is_gone_is_not_found_after_30_s() -> None:
+async def test_a_deleted_track_is_not_found_after_30_s() -> None:
     async with open_studio() as (studio, client):
         accepted = await client.generations.create("x")
         for n in range(250):
@@ -146,7 +146,7 @@ async def test_a_track_that_is_gone_is_not_found_after_30_s() -> None:
         assert_nothing_left(client)
 
 
-async def test_many_that_are_gone_share_the_lists() -> None:
+async def test_many_deleted_tracks_share_the_lists() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 200.0)
         errors: list[NotFoundError] = []
@@ -165,7 +165,7 @@ async def test_many_that_are_gone_share_the_lists() -> None:
         assert len(studio.log) < 20 * 2 * 4 + 20
 
 
-async def test_the_others_are_noticed_in_time_beside_one_that_is_gone() -> None:
+async def test_other_tracks_are_noticed_in_time_beside_a_deleted_one() -> None:
     async with open_studio() as (studio, client):
         for n in range(500):
             studio.add(f"old{n}", 0.0)
@@ -211,7 +211,7 @@ async def test_without_a_whole_list_a_404_ends_nothing(wrong: str) -> None:
         assert_nothing_left(client)
 
 
-async def test_where_the_service_has_no_list_a_get_alone_proves_nothing() -> None:
+async def test_without_a_list_a_get_alone_proves_nothing() -> None:
     async with open_studio() as (studio, client):
         studio.meddle = lambda _: _not_found()
         with pytest.raises(WaitTimeoutError, match="no such track"):
@@ -224,7 +224,7 @@ async def _not_found() -> httpx.Response:
 
 
 @pytest.mark.parametrize("timeout", [0, 3, 25])
-async def test_a_short_wait_for_what_is_not_there_says_that_it_is_unknown(
+async def test_a_short_wait_for_a_missing_track_reports_the_404(
     timeout: float,
 ) -> None:
     async with open_studio() as (studio, client):
@@ -238,7 +238,7 @@ async def test_a_short_wait_for_what_is_not_there_says_that_it_is_unknown(
         assert len(studio.singles) >= 2, "as a track, and as an effect"
 
 
-async def test_an_effect_that_lags_is_found_by_its_id_all_the_same(
+async def test_an_effect_that_lags_is_found_by_its_id(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -253,7 +253,7 @@ async def test_an_effect_that_lags_is_found_by_its_id_all_the_same(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-async def test_what_the_effects_answer_ends_no_wait_for_a_track(status: int) -> None:
+async def test_responses_of_the_effects_end_no_wait_for_a_track(status: int) -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 30.0)
 

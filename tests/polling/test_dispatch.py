@@ -23,7 +23,7 @@ from finetuning_async._polling._webhook_hints import TRUSTED_AFTER
 from tests._dispatch_harness import INTERVAL, DispatchHarness, at, not_found, row
 
 
-async def test_each_family_is_read_in_its_own_form() -> None:
+async def test_each_family_is_parsed_as_its_own_model() -> None:
     harness = DispatchHarness()
     for name in ("a", "b"):
         harness.accept(name, "sound_effect")
@@ -40,7 +40,7 @@ async def test_each_family_is_read_in_its_own_form() -> None:
     assert len(harness.watch_list) == 0
 
 
-async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
+async def test_an_end_without_watchers_needs_no_details() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     harness.watch_list.watch_all(anyio.current_time())
@@ -51,7 +51,7 @@ async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "completed"])
-async def test_an_end_without_details_gets_one_read_more(status: str) -> None:
+async def test_an_end_without_details_gets_one_more_read(status: str) -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -65,7 +65,7 @@ async def test_an_end_without_details_gets_one_read_more(status: str) -> None:
     assert len(harness.watch_list) == 0
 
 
-async def test_a_track_that_runs_again_is_no_longer_taken_to_have_ended() -> None:
+async def test_a_track_that_runs_again_drops_its_partial_row() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -76,7 +76,7 @@ async def test_a_track_that_runs_again_is_no_longer_taken_to_have_ended() -> Non
     assert a.next_look >= anyio.current_time()
 
 
-async def test_a_look_is_as_old_as_its_request() -> None:
+async def test_a_look_is_dated_by_its_request() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -89,7 +89,7 @@ async def test_a_look_is_as_old_as_its_request() -> None:
     assert a.looked_at == sent_at + 1.0
 
 
-async def test_the_age_of_a_stranger_s_track_is_learned_once() -> None:
+async def test_the_age_of_a_foreign_track_is_learned_once() -> None:
     harness = DispatchHarness()
     a, _ = harness.watch("a")
     await anyio.sleep(100)
@@ -136,7 +136,7 @@ async def learned(**told: Any) -> tuple[float, float]:
         ({"generationTime": 5, "createdAt": at(0), "completedAt": at(25)}, 5, 25),
     ],
 )
-async def test_times_are_learned_from_what_is_told_and_what_was_seen(
+async def test_durations_are_learned_from_dates_and_observations(
     told: dict[str, Any], earliest: float, latest: float
 ) -> None:
     low, high = await learned(**told)
@@ -146,13 +146,13 @@ async def test_times_are_learned_from_what_is_told_and_what_was_seen(
 
 
 @pytest.mark.parametrize("told", [{"status": "failed"}, {"status": "processing"}])
-async def test_a_track_that_has_not_completed_teaches_no_time(
+async def test_a_track_that_has_not_completed_teaches_no_duration(
     told: dict[str, Any],
 ) -> None:
     assert await learned(**told) == (FIRST_LOOK, inf)
 
 
-async def test_nothing_is_learned_where_nothing_is_known() -> None:
+async def test_without_dates_no_duration_is_learned() -> None:
     harness = DispatchHarness()
     dates = {"createdAt": at(30), "completedAt": at(30)}
     for n, told in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
@@ -171,7 +171,7 @@ async def test_nothing_is_learned_where_nothing_is_known() -> None:
     assert harness.estimator.expect("music", None) == Expectation(FIRST_LOOK, inf)
 
 
-async def test_a_failure_makes_others_be_shown_sooner() -> None:
+async def test_after_a_failure_statuses_are_read_sooner() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     harness.accept("b")
@@ -190,7 +190,7 @@ async def test_a_failure_makes_others_be_shown_sooner() -> None:
     assert b.status_due_by == b.next_look + SHOWN_EVERY
 
 
-async def test_a_404_is_asked_for_again_whatever_was_seen_before() -> None:
+async def test_a_404_is_checked_even_if_the_track_was_seen_before() -> None:
     harness = DispatchHarness()
     for name in ("a", "b"):
         harness.accept(name)
@@ -210,7 +210,7 @@ async def test_a_404_is_asked_for_again_whatever_was_seen_before() -> None:
     assert set(harness.inflight.under_way) == {"a", "b"}
 
 
-async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
+async def test_with_only_an_id_a_404_may_mean_an_effect() -> None:
     harness = DispatchHarness()
     track, watcher = harness.watch("d")
     harness.refused(Read("generations", [track]), not_found())
@@ -223,7 +223,7 @@ async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
     assert track.absence.steps[0] == ("list", "generations")
 
 
-async def test_any_other_refusal_ends_its_wait_at_once() -> None:
+async def test_any_other_refusal_ends_the_wait_at_once() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -233,7 +233,7 @@ async def test_any_other_refusal_ends_its_wait_at_once() -> None:
     assert not harness.inflight.under_way
 
 
-async def test_a_refusal_too_early_ends_overtime() -> None:
+async def test_a_404_ends_overtime() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -243,7 +243,9 @@ async def test_a_refusal_too_early_ends_overtime() -> None:
 
 
 @pytest.mark.parametrize("way", ["refused", "failed"])
-async def test_an_end_whose_details_cannot_be_read_is_told_as_it_is(way: str) -> None:
+async def test_an_end_whose_details_cannot_be_read_is_delivered_as_it_is(
+    way: str,
+) -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -255,7 +257,7 @@ async def test_an_end_whose_details_cannot_be_read_is_told_as_it_is(way: str) ->
     assert len(harness.watch_list) == 0
 
 
-async def test_one_that_cannot_be_read_is_looked_at_ever_more_rarely() -> None:
+async def test_a_track_whose_reads_fail_is_read_less_and_less_often() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -277,7 +279,7 @@ async def test_one_that_cannot_be_read_is_looked_at_ever_more_rarely() -> None:
     assert waits.timed_out
 
 
-async def test_a_look_ends_overtime_and_leaves_a_new_hint_be() -> None:
+async def test_a_look_ends_overtime_and_keeps_a_new_hint() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, waits = harness.watch("a")
@@ -289,7 +291,7 @@ async def test_a_look_ends_overtime_and_leaves_a_new_hint_be() -> None:
     assert a.next_look == -inf
 
 
-async def test_after_its_end_a_track_is_not_looked_at() -> None:
+async def test_after_its_end_a_track_is_not_read() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -302,7 +304,7 @@ async def test_after_its_end_a_track_is_not_looked_at() -> None:
 
 @pytest.mark.parametrize("has_webhook", [True, False])
 @pytest.mark.parametrize("noticed", [True, False])
-async def test_webhooks_arrive_if_tracks_that_have_one_were_announced(
+async def test_webhooks_arrive_if_all_tracks_with_one_were_announced(
     *, has_webhook: bool, noticed: bool
 ) -> None:
     harness = DispatchHarness()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import Family
 
 
-async def test_completed_ones_are_tested_by_what_the_whole_list_shows_only() -> None:
+async def test_the_completed_list_is_checked_by_the_whole_list_only() -> None:
     for is_filtered in (False, True):
         harness = DispatchHarness()
         for name in ("a", "b", "c"):
@@ -39,7 +39,7 @@ async def test_completed_ones_are_tested_by_what_the_whole_list_shows_only() -> 
         assert usable is is_filtered
 
 
-async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
+async def test_the_completed_list_sets_no_offsets() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -51,7 +51,7 @@ async def test_a_page_of_completed_ones_says_nothing_about_places() -> None:
 
 
 @pytest.mark.parametrize("family", ["generations", "sound_effects"])
-async def test_a_page_that_does_not_name_the_next_is_followed_by_the_next_rows(
+async def test_a_page_without_a_next_offset_is_followed_by_the_next_rows(
     family: Family,
 ) -> None:
     harness = DispatchHarness()
@@ -64,7 +64,7 @@ async def test_a_page_that_does_not_name_the_next_is_followed_by_the_next_rows(
     assert (a.offset, b.offset) == (101, 99)
 
 
-async def test_only_the_first_page_says_how_far_it_reaches() -> None:
+async def test_only_the_first_page_sets_the_span() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -85,7 +85,7 @@ async def test_only_the_first_page_says_how_far_it_reaches() -> None:
 
 
 @pytest.mark.parametrize("knows", ["all", "no time", "no dates"])
-async def test_without_dates_a_page_reaches_nowhere(knows: str) -> None:
+async def test_without_dates_the_reach_of_a_page_is_unknown(knows: str) -> None:
     harness = DispatchHarness()
     await anyio.sleep(50)
     harness.accept("a")
@@ -104,7 +104,7 @@ async def test_without_dates_a_page_reaches_nowhere(knows: str) -> None:
 
 
 @pytest.mark.parametrize("is_filtered", [False, True])
-async def test_only_what_the_service_does_wrong_counts_against_a_list(
+async def test_only_errors_of_the_service_count_against_a_list(
     *, is_filtered: bool
 ) -> None:
     harness = DispatchHarness()
@@ -129,7 +129,7 @@ async def test_only_what_the_service_does_wrong_counts_against_a_list(
     assert waits.error is None
 
 
-async def test_a_page_that_can_be_read_clears_its_list() -> None:
+async def test_a_page_that_works_clears_the_failures_of_its_list() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")
@@ -140,7 +140,7 @@ async def test_a_page_that_can_be_read_clears_its_list() -> None:
     assert harness.listings.is_usable(WHOLE, anyio.current_time())
 
 
-async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
+async def test_a_page_removes_all_ended_tracks_from_the_register() -> None:
     harness = DispatchHarness()
     for name in ("a", "b", "c"):
         harness.accept(name)
@@ -150,7 +150,7 @@ async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
     assert set(harness.inflight._ends) == {"b"}  # nobody here knows of "x"
 
 
-async def test_what_still_runs_is_no_test_of_the_completed_ones() -> None:
+async def test_a_running_track_is_no_witness_against_the_completed_list() -> None:
     harness = DispatchHarness()
     harness.accept("a")
     a, _ = harness.watch("a")

@@ -34,7 +34,7 @@ async def outage(
     return anyio.current_time() - began
 
 
-async def test_an_outage_is_told_once_and_its_end_too(
+async def test_an_outage_and_its_end_are_logged_once_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, logger="finetuning_async")
@@ -50,7 +50,7 @@ async def test_an_outage_is_told_once_and_its_end_too(
         )
 
 
-async def test_short_outages_and_those_that_nobody_waits_in_are_not_told(
+async def test_short_outages_and_outages_without_waiters_are_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, logger="finetuning_async")

@@ -75,7 +75,7 @@ def between(
 
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("word", WORDS)
-async def test_what_a_gateway_says_for_a_minute_ends_no_wait(
+async def test_gateway_responses_for_a_minute_end_no_wait(
     word: str, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_studio() as (studio, client):
@@ -84,11 +84,11 @@ async def test_what_a_gateway_says_for_a_minute_ends_no_wait(
         states = await wait_for_all(client, *ids)
         assert {state.status for state in states} == {"completed"}
         warning, end = caplog.messages
-        assert "may be a gateway" in warning
+        assert "a gateway may have responded" in warning
         assert "reading tracks works again" in end
 
 
-async def test_a_single_word_of_a_gateway_is_one_warning(
+async def test_a_single_gateway_response_is_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_studio() as (studio, client):
@@ -108,7 +108,7 @@ async def test_a_single_word_of_a_gateway_is_one_warning(
 
 
 @pytest.mark.parametrize("word", WORDS)
-async def test_when_it_lasts_it_ends_all_waits(word: str) -> None:
+async def test_lasting_gateway_responses_end_all_waits(word: str) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 500.0).id for n in range(5)]
         kind, answer = WORDS[word]
@@ -120,7 +120,7 @@ async def test_when_it_lasts_it_ends_all_waits(word: str) -> None:
         assert_nothing_left(client)
 
 
-async def test_what_lasts_for_one_track_ends_its_wait_alone() -> None:
+async def test_lasting_gateway_responses_for_one_track_end_its_wait_only() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 150.0, is_listed=False).id for n in range(3)]
 
@@ -133,7 +133,7 @@ async def test_what_lasts_for_one_track_ends_its_wait_alone() -> None:
         assert {state.status for state in states} == {"completed"}
 
 
-async def test_errors_of_the_service_itself_are_passing_however_long() -> None:
+async def test_errors_of_the_service_itself_never_end_a_wait() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 400.0)
         between(studio, lambda: html(502), 10, 390)
@@ -141,7 +141,7 @@ async def test_errors_of_the_service_itself_are_passing_however_long() -> None:
         assert done.status == "completed"
 
 
-async def test_a_list_that_a_gateway_blocks_is_done_without(
+async def test_a_list_that_a_gateway_blocks_is_replaced_by_gets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -159,7 +159,9 @@ async def test_a_list_that_a_gateway_blocks_is_done_without(
 
 
 @pytest.mark.parametrize("code", ["INVALID_API_KEY", "ACCOUNT_SUSPENDED"])
-async def test_the_service_s_own_word_ends_all_at_once(code: str) -> None:
+async def test_a_refusal_of_the_service_itself_ends_all_waits_at_once(
+    code: str,
+) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 500.0).id for n in range(5)]
         between(studio, lambda: refusal(403, code), 10, 10_000)

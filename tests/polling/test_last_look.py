@@ -41,7 +41,9 @@ async def said(client: AsyncClient, timeout: float) -> str:
 
 
 @pytest.mark.parametrize("before", [0.0, 0.001, 0.05, 0.25, 0.5, 0.9])
-async def test_what_ended_before_the_deadline_is_returned(before: float) -> None:
+async def test_a_track_that_ended_before_the_deadline_is_returned(
+    before: float,
+) -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 30.0 - before)
         done = await client.wait_for_completion("a", timeout=30)
@@ -77,7 +79,7 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look(
 
 
 @pytest.mark.parametrize(("timeout", "heard"), [(0, True), (0.3, False)])
-async def test_a_slow_answer_is_waited_for_if_it_is_the_only_look(
+async def test_a_slow_response_is_waited_for_if_it_is_the_only_look(
     timeout: float, *, heard: bool
 ) -> None:
     async with open_studio() as (studio, client):
@@ -91,7 +93,7 @@ async def test_a_slow_answer_is_waited_for_if_it_is_the_only_look(
             assert anyio.current_time() == pytest.approx(1.3, abs=0.01)
 
 
-async def test_twelve_short_waits_in_a_row_look_each() -> None:
+async def test_twelve_short_waits_in_a_row_get_a_look_each() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 1000.0)
         for number in range(12):
@@ -101,7 +103,7 @@ async def test_twelve_short_waits_in_a_row_look_each() -> None:
         assert client.rate_limit_status().reads.available is not None
 
 
-async def test_waits_without_time_take_their_turn_when_they_are_very_many() -> None:
+async def test_very_many_waits_with_a_timeout_of_0_keep_to_the_budget() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 1000.0)
         for _ in range(100):
@@ -111,7 +113,7 @@ async def test_waits_without_time_take_their_turn_when_they_are_very_many() -> N
         assert max(sum(at <= x < at + 60 for x in moments) for at in moments) <= 60
 
 
-async def test_with_no_read_left_it_ends_at_once_and_says_when_there_is_one() -> None:
+async def test_with_no_permit_left_it_ends_at_once_and_says_when_there_is_one() -> None:
     limits = RateLimits(reads=RateLimit(5, per=300.0))
     async with open_studio(rate_limits=limits) as (studio, client):
         studio.add("a", 1000.0)
@@ -127,7 +129,7 @@ async def test_with_no_read_left_it_ends_at_once_and_says_when_there_is_one() ->
         assert caught.value.retry_after == pytest.approx(300, abs=2)
 
 
-async def test_it_says_how_long_ago_it_was_seen_and_why_not_since() -> None:
+async def test_the_error_says_how_old_the_last_state_is_and_why() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 1000.0)
 
@@ -142,7 +144,7 @@ async def test_it_says_how_long_ago_it_was_seen_and_why_not_since() -> None:
         assert "503" in text
 
 
-async def test_the_state_that_the_caller_brought_is_not_taken_for_a_look() -> None:
+async def test_the_state_that_the_caller_passed_does_not_count_as_a_look() -> None:
     async with open_studio() as (studio, client):
         track = await client.generations.create("x")
 
@@ -164,7 +166,7 @@ class Follower:
         return PollUpdate(leads_for=0.0)
 
 
-async def test_who_lets_another_process_read_looks_itself_at_a_deadline() -> None:
+async def test_a_process_that_does_not_lead_reads_at_a_deadline() -> None:
     async with open_studio() as (studio, client):
         poller_of(client).share(Follower())
         studio.add("a", 25.0)
@@ -175,7 +177,7 @@ async def test_who_lets_another_process_read_looks_itself_at_a_deadline() -> Non
         assert_nothing_left(client)
 
 
-async def test_many_that_could_not_be_looked_at_are_told_why_each() -> None:
+async def test_each_of_many_waits_without_a_look_says_why() -> None:
     async with open_studio() as (studio, client):
         for name in ("a", "b", "c"):
             studio.add(name, 1000.0)

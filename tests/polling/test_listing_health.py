@@ -40,7 +40,7 @@ def completed(*ids: str, has_more: bool = False) -> Page[Generation]:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_a_list_that_fails_and_fails_rests_and_is_tried_again(scale: float) -> None:
+def test_a_list_that_keeps_failing_is_paused_and_tried_again(scale: float) -> None:
     listings = ListingHealth(scale=scale)
     for _ in range(MAX_FAILURES):
         assert listings.is_usable(WHOLE, 0.0)
@@ -59,7 +59,7 @@ def test_one_page_that_works_clears_its_list() -> None:
     assert listings.is_usable(WHOLE, 0.0)
 
 
-def test_a_refused_list_rests_for_longer() -> None:
+def test_a_refused_list_is_paused_for_longer() -> None:
     listings = ListingHealth(scale=0.1)
     listings.page_refused(("sound_effects", False), 0.0)
     assert listings.is_usable(WHOLE, 0.0)
@@ -68,7 +68,7 @@ def test_a_refused_list_rests_for_longer() -> None:
     assert listings.is_usable(("sound_effects", False), rest)
 
 
-def test_a_page_is_the_first_until_something_is_known() -> None:
+def test_tracks_count_as_on_the_first_page_until_its_span_is_known() -> None:
     listings = ListingHealth(scale=1.0)
     a, b = track("a", 0.0), track("b", None)
     assert listings.on_first_page([a, b], 1000.0)
@@ -76,7 +76,7 @@ def test_a_page_is_the_first_until_something_is_known() -> None:
     assert not listings.on_first_page([a, b], 1000.0)
 
 
-def test_what_is_older_than_the_first_page_is_not_on_it() -> None:
+def test_a_track_older_than_the_first_page_is_not_on_it() -> None:
     listings = ListingHealth(scale=0.1)
     listings.set_first_page_span("generations", 10.0, 100.0)
     assert listings.on_first_page([track("a", 91.0), track("b", None)], 100.0)
@@ -86,7 +86,7 @@ def test_what_is_older_than_the_first_page_is_not_on_it() -> None:
     assert listings.on_first_page([track("a", 0.0)], 100.1 + SHOWN_EVERY / 10)
 
 
-def test_completed_ones_are_not_asked_for_what_must_be_shown() -> None:
+def test_the_completed_list_is_not_read_once_a_status_is_due() -> None:
     listings = ListingHealth(scale=1.0)
     assert listings.can_use_completed_list(track("a", status_due_by=10.0), 9.9)
     assert not listings.can_use_completed_list(track("a", status_due_by=10.0), 10.0)
@@ -95,9 +95,7 @@ def test_completed_ones_are_not_asked_for_what_must_be_shown() -> None:
     assert not listings.can_use_completed_list(track("a"), 0.0)
 
 
-def test_what_completed_ones_do_not_show_has_not_completed_if_they_reach_so_far() -> (
-    None
-):
+def test_a_track_within_reach_but_not_on_the_completed_list_has_not_completed() -> None:
     listings = ListingHealth(scale=1.0)
     old, new = track("old", 50 + REACH_SLACK), track("new", 50.1 + REACH_SLACK)
     done = track("done", 60.0)
@@ -114,7 +112,7 @@ def test_what_completed_ones_do_not_show_has_not_completed_if_they_reach_so_far(
 
 
 @pytest.mark.parametrize("status", ["processing", "failed", "queued"])
-def test_a_service_that_does_not_filter_is_noticed(status: str) -> None:
+def test_a_service_that_does_not_filter_is_detected(status: str) -> None:
     listings = ListingHealth(scale=1.0)
     rows = (
         Generation(id="x", status="completed"),
@@ -127,7 +125,7 @@ def test_a_service_that_does_not_filter_is_noticed(status: str) -> None:
     assert listings.is_usable(WHOLE, 0.0)
 
 
-def test_a_list_that_hides_what_has_completed_is_noticed() -> None:
+def test_a_list_that_hides_completed_tracks_is_detected() -> None:
     listings = ListingHealth(scale=1.0)
     listings.note_completed(track("a", 60.0))
     assert listings.not_completed([track("b")], completed("c"), -inf, 0.0) == []
@@ -139,7 +137,7 @@ def test_a_list_that_hides_what_has_completed_is_noticed() -> None:
     [("a", 60.0), ("c", 40.0), ("c", None)],
     ids=["shown", "too old", "of unknown age"],
 )
-def test_a_list_that_shows_all_it_should_is_believed(
+def test_a_list_that_shows_its_witness_is_believed(
     shown: str, accepted_at: float | None
 ) -> None:
     listings = ListingHealth(scale=1.0)
@@ -158,7 +156,7 @@ def test_a_list_that_shows_all_it_should_is_believed(
     answered=st.lists(st.floats(0.0, REACH_SLACK - 1.1), min_size=60, max_size=60),
     size=st.integers(1, 30),
 )
-def test_no_track_that_has_completed_is_taken_to_run(
+def test_no_completed_track_is_taken_to_run(
     created: list[float], ended: set[int], answered: list[float], size: int
 ) -> None:
     now = 310.0

@@ -40,7 +40,7 @@ def spoil_lists(
 
 @pytest.mark.parametrize("ends_in", [3.0, 40.0])
 @pytest.mark.parametrize("how", ["hangs", "resets", "500"])
-async def test_where_only_the_list_gets_no_answer_each_track_is_asked_for(
+async def test_if_only_the_list_gets_no_response_each_track_is_read(
     how: str, ends_in: float
 ) -> None:
     async with open_studio() as (studio, client):
@@ -50,7 +50,7 @@ async def test_where_only_the_list_gets_no_answer_each_track_is_asked_for(
         assert_nothing_left(client)
 
 
-async def test_a_list_that_got_no_answer_is_tried_again() -> None:
+async def test_a_list_that_got_no_response_is_tried_again() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 120.0).id for n in range(4)]
         spoil_lists(studio, "resets", until=40.0)
@@ -60,14 +60,14 @@ async def test_a_list_that_got_no_answer_is_tried_again() -> None:
         assert len([at for at in pages if at > 100]) > 8
 
 
-async def test_old_pages_that_hang_do_not_use_up_the_reads_that_may_be_out() -> None:
+async def test_old_pages_that_hang_do_not_use_up_the_reads_in_flight() -> None:
     async with open_studio(request_timeout=300) as (studio, client):
         ids = [studio.add(f"t{n}", 200.0).id for n in range(4)]
         spoil_lists(studio, "hangs", seconds=250)
         assert await late(client, studio, *ids) < 10
 
 
-async def test_a_network_that_is_down_says_nothing_of_the_list() -> None:
+async def test_a_network_outage_does_not_bypass_the_list() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 100.0).id for n in range(30)]
 
@@ -81,7 +81,7 @@ async def test_a_network_that_is_down_says_nothing_of_the_list() -> None:
         assert len(studio.singles) < 20
 
 
-def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
+def test_two_failed_pages_and_another_read_that_works_bypass_the_list() -> None:
     listings = ListingHealth(scale=0.1)
     for now, rest in ((0.0, FIRST_PAUSE), (100.0, PAUSE_AFTER_FAILURES)):
         while not listings.is_suspect(WHOLE):
@@ -99,7 +99,7 @@ def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
     assert listings.is_usable(WHOLE, 106.0)
 
 
-def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() -> None:
+def test_a_list_is_not_suspect_after_one_failed_page_or_if_other_reads_fail() -> None:
     listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0):
         assert not listings.is_suspect(WHOLE)
@@ -112,7 +112,7 @@ def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() 
     assert not listings.is_suspect(WHOLE)
 
 
-def test_a_page_that_was_given_up_counts_for_nothing() -> None:
+def test_an_abandoned_page_does_not_count() -> None:
     listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0, 20.0):
         listings.page_sent(WHOLE, now)

@@ -83,7 +83,7 @@ async def test_several_tracks_are_read_by_one_page() -> None:
         assert len(studio.pages) < 17
 
 
-async def test_a_row_deeper_than_a_page_gets_its_own_get() -> None:
+async def test_a_row_beyond_the_first_page_gets_its_own_get() -> None:
     async with open_studio() as (studio, client):
         studio.add("deep", 20.0)
         for n in range(150):
@@ -131,7 +131,7 @@ async def test_rows_shifted_by_new_tracks_are_found() -> None:
         assert {state.status for state in states} == {"completed"}
 
 
-async def test_no_track_is_read_twice_in_one_sweep() -> None:
+async def test_no_track_is_read_twice_in_one_round() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 60.0).id for n in range(30)]
         hidden = [studio.add(f"h{n}", 60.0, is_listed=False).id for n in range(5)]
@@ -153,7 +153,7 @@ async def test_a_failed_row_gets_one_get_for_its_message() -> None:
         assert len(reads) == 5
 
 
-async def test_a_failed_row_whose_get_fails_is_told_as_it_is() -> None:
+async def test_a_failed_row_whose_get_fails_is_delivered_as_it_is() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 20.0, end="failed")
         studio.add("b", 40.0)
@@ -169,7 +169,7 @@ async def test_a_failed_row_whose_get_fails_is_told_as_it_is() -> None:
         assert (a.status, a.error_message) == ("failed", None)
 
 
-async def test_a_stranger_s_row_says_nothing() -> None:
+async def test_a_row_of_a_foreign_track_is_ignored() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 20.0)
         for n in range(3):
@@ -269,7 +269,7 @@ async def test_one_track_that_cannot_be_read_does_not_hide_the_others() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, AuthenticationError), (403, PermissionDeniedError)]
 )
-async def test_a_key_that_does_not_hold_ends_all_waits_at_once(
+async def test_an_invalid_key_ends_all_waits_at_once(
     status: int, kind: type[Exception]
 ) -> None:
     async with open_studio() as (studio, client):
@@ -296,7 +296,7 @@ async def test_an_unknown_id_is_not_found() -> None:
         assert_nothing_left(client)
 
 
-async def test_a_404_straight_after_the_create_is_given_a_grace() -> None:
+async def test_a_404_right_after_the_create_ends_nothing() -> None:
     async with open_studio() as (studio, client):
         accepted = await client.generations.create("x")
 
@@ -308,7 +308,7 @@ async def test_a_404_straight_after_the_create_is_given_a_grace() -> None:
         assert (await client.wait_for_completion(accepted)).status == "completed"
 
 
-async def test_a_404_after_a_create_of_another_process_is_given_one_too() -> None:
+async def test_a_404_right_after_a_create_of_another_process_ends_nothing() -> None:
     service = Emulator(latency=(0.1, 0.1), generation_time=(20, 20))
     async with emulated(service) as (emulator, client):
         accepted = await client.generations.create("x")
@@ -319,9 +319,7 @@ async def test_a_404_after_a_create_of_another_process_is_given_one_too() -> Non
         assert done.status == "completed"
 
 
-async def test_a_404_of_the_track_and_of_every_list_ends_no_wait_before_its_time() -> (
-    None
-):
+async def test_a_404_of_the_track_and_of_every_list_ends_no_wait_early() -> None:
     async with open_studio() as (studio, client):
         accepted = await client.generations.create("x")
 
@@ -365,7 +363,7 @@ async def test_an_id_that_is_refused_ends_its_own_wait() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-async def test_a_list_that_is_refused_is_done_without(status: int) -> None:
+async def test_a_refused_list_is_replaced_by_gets(status: int) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 20.0).id for n in range(4)]
 
@@ -379,7 +377,7 @@ async def test_a_list_that_is_refused_is_done_without(status: int) -> None:
         assert len(studio.pages) <= 3
 
 
-async def test_a_garbled_row_does_not_hide_the_others() -> None:
+async def test_an_invalid_row_does_not_hide_the_others() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 30.0).id for n in range(4)]
 
@@ -393,7 +391,7 @@ async def test_a_garbled_row_does_not_hide_the_others() -> None:
         assert {state.status for state in states} == {"completed"}
 
 
-async def test_a_client_closed_under_the_loop_ends_only_its_own_waits() -> None:
+async def test_closing_a_client_ends_only_its_own_waits() -> None:
     async with open_studio() as (studio, first):
         studio.add("a", 30.0)
         async with open_studio() as (other, second):
@@ -413,7 +411,7 @@ async def test_a_client_closed_under_the_loop_ends_only_its_own_waits() -> None:
         assert states[1].status == "completed"
 
 
-async def test_a_bug_in_the_transport_leaves_nobody_hanging() -> None:
+async def test_a_bug_in_the_transport_leaves_no_waiter_hanging() -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 20.0).id for n in range(3)]
         calls = 0
@@ -436,7 +434,7 @@ async def test_a_bug_in_the_transport_leaves_nobody_hanging() -> None:
         assert_nothing_left(client)
 
 
-async def test_notice_brings_a_look_at_once() -> None:
+async def test_mark_changed_brings_a_look_at_once() -> None:
     async with emulated(Emulator(generation_time=(200.0, 200.0))) as (emulator, client):
         await learn(client, 6)
         accepted = await client.generations.create("x", duration=5)
@@ -456,7 +454,7 @@ async def test_notice_brings_a_look_at_once() -> None:
         assert ends == [pytest.approx(30.0, abs=0.01)]
 
 
-async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
+async def test_mark_changed_of_a_running_track_costs_one_read() -> None:
     async with emulated(Emulator(generation_time=(200.0, 200.0))) as (emulator, client):
         await learn(client, 6)
         accepted = await client.generations.create("x", duration=5)
@@ -469,7 +467,7 @@ async def test_notice_of_a_track_that_goes_on_costs_one_read() -> None:
             assert emulator.count(method="GET") == before + 1
 
 
-async def test_notice_during_a_read_is_not_lost() -> None:
+async def test_mark_changed_during_a_read_is_not_lost() -> None:
     async with emulated(
         Emulator(generation_time=(200.0, 200.0), latency=(2.0, 2.0))
     ) as (emulator, client):
@@ -493,7 +491,9 @@ async def learn(client: AsyncClient, count: int) -> None:
             group.start_soon(lambda: client.generate("x", duration=5))
 
 
-async def test_no_read_before_a_track_can_be_done_once_times_are_known() -> None:
+async def test_once_durations_are_known_no_read_comes_before_a_track_can_be_done() -> (
+    None
+):
     async with emulated(Emulator(generation_time=(44.0, 46.0))) as (emulator, client):
         await learn(client, 24)
         before = emulator.count(method="GET")
@@ -502,7 +502,7 @@ async def test_no_read_before_a_track_can_be_done_once_times_are_known() -> None
         assert (emulator.count(method="GET") - before) / 10 < 5
 
 
-async def test_the_loop_leaves_the_caller_a_part_of_the_reads() -> None:
+async def test_the_loop_leaves_reads_to_the_caller() -> None:
     async with emulated(Emulator(queue_size=50)) as (emulator, client):
         async with anyio.create_task_group() as group:
             for n in range(30):
@@ -513,7 +513,7 @@ async def test_the_loop_leaves_the_caller_a_part_of_the_reads() -> None:
         assert emulator.count(status=429) == 0
 
 
-async def test_a_lower_limit_that_the_service_names_leaves_the_caller_a_part() -> None:
+async def test_the_loop_leaves_reads_to_the_caller_under_a_lower_limit() -> None:
     limits = RateLimits(creates=RateLimit(100), reads=RateLimit(60))
     async with emulated(
         Emulator(queue_size=50, reads_per_minute=20, creates_per_minute=100),
@@ -527,7 +527,7 @@ async def test_a_lower_limit_that_the_service_names_leaves_the_caller_a_part() -
         assert emulator.count(status=429) == 0
 
 
-async def test_deadlines_are_kept_while_the_reads_are_spent() -> None:
+async def test_deadlines_are_kept_while_the_reads_are_used_up() -> None:
     limits = RateLimits(reads=RateLimit(5, per=300.0))
     async with open_studio(rate_limits=limits) as (studio, client):
         studio.add("a", 1000.0)
@@ -595,7 +595,7 @@ async def test_a_wait_that_joins_a_sleeping_driver_is_served() -> None:
         assert sorted(ends)[1] < 110
 
 
-async def test_parked_creates_drive_the_loop_and_go_out_when_a_track_ends() -> None:
+async def test_queued_creates_drive_the_loop_and_are_sent_when_a_track_ends() -> None:
     async with emulated(Emulator(queue_size=2, generation_time=(30.0, 30.0))) as (
         emulator,
         client,
@@ -608,7 +608,7 @@ async def test_parked_creates_drive_the_loop_and_go_out_when_a_track_ends() -> N
         assert_nothing_left(client)
 
 
-async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> None:
+async def test_a_queued_create_sees_the_end_of_a_track_accepted_after_it() -> None:
     async with open_studio() as (studio, client):
         account = client._session().account
         poller = account.poller
@@ -649,7 +649,7 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
             assert set(account.inflight.under_way) == {"long"}
 
 
-async def test_a_track_that_nobody_needs_any_more_is_not_read_for_parked_creates() -> (
+async def test_a_track_that_is_not_needed_any_more_is_not_read_for_queued_creates() -> (
     None
 ):
     async with open_studio() as (studio, client):

@@ -66,7 +66,7 @@ def reads(studio: Studio, first: float, last: float) -> list[str]:
     return [path for path in made if not path.endswith("/v1/generations")]
 
 
-async def test_a_crowd_is_noticed_by_pages_of_completed_ones() -> None:
+async def test_many_ends_are_noticed_by_the_completed_list() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
         await crowd.gather()
@@ -77,7 +77,7 @@ async def test_a_crowd_is_noticed_by_pages_of_completed_ones() -> None:
         assert_nothing_left(client)
 
 
-async def test_a_service_that_does_not_filter_is_asked_once() -> None:
+async def test_a_service_that_does_not_filter_is_tried_once() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         studio.filters = False
         crowd = Crowd(studio, client)
@@ -87,7 +87,7 @@ async def test_a_service_that_does_not_filter_is_asked_once() -> None:
         assert max(crowd.late.values()) < 8
 
 
-async def test_a_service_that_refuses_to_filter_is_asked_once() -> None:
+async def test_a_service_that_refuses_to_filter_is_tried_once() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
 
         async def meddle(request: httpx.Request) -> httpx.Response | None:
@@ -102,7 +102,7 @@ async def test_a_service_that_refuses_to_filter_is_asked_once() -> None:
         assert studio.pages.count(FIRST_PAGE) > 20  # the whole list was not given up
 
 
-async def test_a_list_that_hides_what_has_completed_is_given_up() -> None:
+async def test_a_list_that_hides_completed_tracks_is_abandoned() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
 
         async def meddle(request: httpx.Request) -> httpx.Response | None:
@@ -119,7 +119,7 @@ async def test_a_list_that_hides_what_has_completed_is_given_up() -> None:
         assert last < 60 + SHOWN_EVERY + 5
 
 
-async def test_pages_without_dates_are_not_taken_to_reach_anywhere() -> None:
+async def test_pages_without_dates_prove_no_reach() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         for n in range(150):
             studio.add(f"old{n}", 0.0)
@@ -137,7 +137,7 @@ async def test_pages_without_dates_are_not_taken_to_reach_anywhere() -> None:
         assert studio.pages.count(COMPLETED) == 1
 
 
-async def test_failures_in_a_crowd_are_noticed_now_and_then_and_then_sooner() -> None:
+async def test_failures_among_many_tracks_are_noticed_and_then_sooner() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
         fails = ({"end": "failed", "seconds": 30.0 + 5 * n} for n in range(12))
@@ -150,9 +150,7 @@ async def test_failures_in_a_crowd_are_noticed_now_and_then_and_then_sooner() ->
         assert messages == {"out of time", None}
 
 
-async def test_what_the_page_of_completed_ones_never_shows_is_found_all_the_same() -> (
-    None
-):
+async def test_an_end_that_the_completed_list_never_shows_is_found() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
         await crowd.gather(
@@ -165,7 +163,7 @@ async def test_what_the_page_of_completed_ones_never_shows_is_found_all_the_same
         assert max(crowd.late.values()) < SHOWN_EVERY + 2 * INTERVAL
 
 
-async def test_a_last_look_in_a_crowd_shows_a_failure() -> None:
+async def test_a_last_look_among_many_tracks_shows_a_failure() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
         async with anyio.create_task_group() as group:
@@ -179,7 +177,7 @@ async def test_a_last_look_in_a_crowd_shows_a_failure() -> None:
         assert state.status == "failed"
 
 
-async def test_a_hint_in_a_crowd_is_followed_by_a_read_that_shows_a_failure() -> None:
+async def test_a_hint_among_many_tracks_leads_to_a_read_that_shows_a_failure() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
 
@@ -193,9 +191,7 @@ async def test_a_hint_in_a_crowd_is_followed_by_a_read_that_shows_a_failure() ->
         assert crowd.late[track.id] < 3 * INTERVAL
 
 
-async def test_who_asks_after_a_page_of_completed_ones_is_not_told_an_old_state() -> (
-    None
-):
+async def test_a_wait_after_a_page_of_the_completed_list_gets_no_old_state() -> None:
     async with open_studio(rate_limits=LIMITS) as (studio, client):
         crowd = Crowd(studio, client)
         async with anyio.create_task_group() as group:
@@ -216,7 +212,7 @@ async def test_who_asks_after_a_page_of_completed_ones_is_not_told_an_old_state(
         assert state.status == "failed"
 
 
-async def test_99_kept_in_flight_are_noticed_within_about_a_second() -> None:
+async def test_99_tracks_in_flight_are_noticed_within_about_a_second() -> None:
     emulator = Emulator(
         seed=3,
         latency=(0.02, 0.2),

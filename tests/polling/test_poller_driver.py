@@ -67,7 +67,7 @@ def tune(studio: Studio) -> None:
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_whoever_is_cancelled_whenever_the_others_are_served(
+async def test_whichever_waiter_is_cancelled_the_others_are_served(
     seed: int, *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
@@ -93,7 +93,7 @@ async def test_whoever_is_cancelled_whenever_the_others_are_served(
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
 @pytest.mark.parametrize("gone", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
-async def test_the_wheel_is_not_lost_with_whoever_was_to_take_it(
+async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(
     gone: tuple[int, ...], *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
@@ -156,7 +156,7 @@ async def test_a_thousand_drivers_cancelled_in_mid_read_waste_no_reads(
 
 
 @pytest.mark.parametrize("how", ["timeout", "wait_for", "task group"])
-async def test_asyncio_s_own_ways_of_giving_up_hand_the_wheel_on(how: str) -> None:
+async def test_each_cancellation_of_asyncio_promotes_another_driver(how: str) -> None:
     skip_native_on_trio(native=True)
     async with open_studio() as (studio, client):
         studio.add("a", 30.0)
@@ -183,7 +183,7 @@ async def test_asyncio_s_own_ways_of_giving_up_hand_the_wheel_on(how: str) -> No
         assert_nothing_left(client)
 
 
-async def test_a_read_that_hangs_is_given_up_soon_after_its_last_waiter_left() -> None:
+async def test_a_read_that_hangs_is_abandoned_soon_after_its_last_waiter_left() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 30.0)
 
@@ -198,7 +198,7 @@ async def test_a_read_that_hangs_is_given_up_soon_after_its_last_waiter_left() -
         assert_nothing_left(client)
 
 
-async def test_a_wait_that_waits_for_a_turn_leaves_at_once_and_sends_nothing() -> None:
+async def test_a_wait_for_a_permit_is_cancelled_at_once_and_sends_nothing() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 300.0)
         for _ in range(60):
@@ -211,7 +211,7 @@ async def test_a_wait_that_waits_for_a_turn_leaves_at_once_and_sends_nothing() -
         assert_nothing_left(client)
 
 
-async def test_a_wait_that_is_cancelled_before_it_begins_sends_nothing() -> None:
+async def test_a_wait_cancelled_before_it_begins_sends_nothing() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 300.0)
         with anyio.CancelScope() as scope:
@@ -222,7 +222,7 @@ async def test_a_wait_that_is_cancelled_before_it_begins_sends_nothing() -> None
         assert_nothing_left(client)
 
 
-async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
+async def test_the_role_is_not_held_while_the_caller_s_code_runs() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 30.0)
         poller = poller_of(client)
@@ -237,7 +237,7 @@ async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_with_the_last_waiter_the_loop_is_gone(count: int) -> None:
+async def test_after_the_last_waiter_no_loop_is_left(count: int) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 500.0).id for n in range(3)]
         with anyio.move_on_after(30):

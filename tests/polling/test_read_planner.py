@@ -51,13 +51,13 @@ def page(*ids: str, has_more: bool = False, next_offset: int = 99) -> Page[Gener
     return Page(items=rows, has_more=has_more, next_offset=next_offset)
 
 
-def test_one_track_is_read_by_itself() -> None:
+def test_one_track_is_read_by_its_own_get_alone() -> None:
     call = chosen(tracks("a/b ?")).call
     assert (call.method, call.path) == ("GET", "/v1/generations/a%2Fb%20%3F")
     assert not call.query
 
 
-def test_several_are_read_by_a_page() -> None:
+def test_several_tracks_are_read_by_a_page() -> None:
     call = chosen(tracks("a", "b")).call
     assert call.path == "/v1/generations"
     assert call.query == {"limit": PAGE_SIZE, "offset": 0}
@@ -79,7 +79,7 @@ def test_the_most_urgent_track_decides() -> None:
     assert chosen(due).offset == 99
 
 
-def test_without_its_list_each_is_read_by_itself() -> None:
+def test_without_a_usable_list_each_track_gets_its_own_get() -> None:
     listings = ListingHealth(scale=1.0)
     listings.page_refused(("generations", False), 0.0)
     assert chosen(tracks("a", "b"), listings).offset is None
@@ -87,7 +87,7 @@ def test_without_its_list_each_is_read_by_itself() -> None:
     assert chosen(effects, listings).offset == 0
 
 
-def test_a_row_that_was_cut_short_is_read_by_itself() -> None:
+def test_a_partial_row_gets_its_own_get() -> None:
     due = tracks("a", "b", "c")
     due[0].partial_row = Generation(id="a", status="failed")
     assert chosen(due).call.path == "/v1/generations/a"
@@ -107,13 +107,13 @@ def test_a_missing_row_is_looked_for_on_the_next_page() -> None:
 @pytest.mark.parametrize(
     "shown", [page("a"), page("other", has_more=True)], ids=["last page", "none found"]
 )
-def test_a_row_that_is_nowhere_gets_its_own_read(shown: Page[Generation]) -> None:
+def test_a_row_on_no_page_gets_its_own_get(shown: Page[Generation]) -> None:
     due = tracks("b", "c")
     absent = relocate_missing(Read("generations", due, 0), shown)
     assert [track.offset for track in absent] == [None, None]
 
 
-def test_those_on_several_pages_are_read_by_the_page_of_completed_ones() -> None:
+def test_tracks_on_several_pages_are_read_by_the_completed_list() -> None:
     early = tracks("a", "b", offset=99, accepted_at=0.0, status_due_by=50.0)
     late = tracks("c", "d", accepted_at=20.0, status_due_by=50.0)
     read = chosen([*early, *late], now=40.0)
@@ -127,17 +127,17 @@ def test_those_on_several_pages_are_read_by_the_page_of_completed_ones() -> None
     assert read.listing == ("generations", True)
 
 
-def test_those_on_the_first_page_are_read_by_it() -> None:
+def test_tracks_on_the_first_page_are_read_by_that_page() -> None:
     due = tracks("a", "b", accepted_at=0.0, status_due_by=50.0)
     assert not chosen(due, now=40.0).is_filtered
 
 
-def test_one_on_another_page_is_read_by_itself() -> None:
+def test_one_track_on_another_page_gets_its_own_get() -> None:
     (due,) = tracks("a", offset=99, accepted_at=0.0, status_due_by=50.0)
     assert chosen([due], now=40.0).offset is None
 
 
-def test_whatever_must_be_shown_is_not_left_to_the_page_of_completed_ones() -> None:
+def test_a_status_that_is_due_is_not_left_to_the_completed_list() -> None:
     stale = tracks("a", "b", offset=99, accepted_at=0.0, status_due_by=40.0)
     fresh = tracks("c", "d", accepted_at=0.0, status_due_by=50.0)
     fresh += tracks("e", offset=99, accepted_at=0.0, status_due_by=50.0)
@@ -150,7 +150,7 @@ def test_whatever_must_be_shown_is_not_left_to_the_page_of_completed_ones() -> N
     assert read.tracks == fresh
 
 
-def test_what_no_list_shows_and_what_is_cut_short_is_read_by_itself() -> None:
+def test_unlisted_tracks_and_partial_rows_get_their_own_get() -> None:
     fresh = tracks("c", accepted_at=0.0, status_due_by=50.0)
     fresh += tracks("d", offset=99, accepted_at=0.0, status_due_by=50.0)
     unlisted = tracks("a", offset=None, accepted_at=0.0, status_due_by=50.0)
@@ -161,7 +161,7 @@ def test_what_no_list_shows_and_what_is_cut_short_is_read_by_itself() -> None:
         assert chosen([*fresh, *special], now=40.0).tracks == fresh
 
 
-def test_what_is_older_than_a_page_is_looked_for_on_the_next() -> None:
+def test_a_track_older_than_a_page_is_looked_for_on_the_next() -> None:
     for ages, expected in (
         ((5.0, 5.0), [99, 99]),
         ((5.0, 15.0), [99, None]),
@@ -176,7 +176,7 @@ def test_what_is_older_than_a_page_is_looked_for_on_the_next() -> None:
 
 
 @pytest.mark.parametrize(("count", "offset"), [(1, None), (2, None), (3, 198)])
-def test_no_more_pages_are_tried_than_reads_of_each_would_cost(
+def test_no_more_pages_are_tried_than_gets_would_cost(
     count: int, offset: int | None
 ) -> None:
     due = tracks(*map(str, range(count)), offset=99, accepted_at=0.0)
@@ -185,7 +185,7 @@ def test_no_more_pages_are_tried_than_reads_of_each_would_cost(
     assert {track.offset for track in due} == {offset}
 
 
-def test_on_the_last_page_it_is_over() -> None:
+def test_after_the_last_page_a_track_gets_its_own_get() -> None:
     due = tracks("a", "b", "c", accepted_at=0.0)
     relocate_missing(
         Read("generations", due, 0), page("other", next_offset=99), reach=10.0
@@ -197,7 +197,7 @@ def test_on_the_last_page_it_is_over() -> None:
     listed=st.lists(st.integers(0, 400), unique=True, max_size=400),
     watched=st.sets(st.integers(0, 400), min_size=1, max_size=60),
 )
-def test_whatever_the_list_shows_every_track_is_read_within_few_reads(
+def test_every_track_is_read_within_few_reads_whatever_the_list_shows(
     listed: list[int], watched: set[int]
 ) -> None:
     waiting = {str(n): Watched(str(n), "music") for n in sorted(watched)}

@@ -59,7 +59,7 @@ async def late(client: AsyncClient, studio: Studio, *ids: str) -> float:
 
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("number", [1, 2, 7])
-async def test_one_read_that_is_never_answered_holds_nobody_up(
+async def test_one_read_without_a_response_delays_no_waiter(
     number: int, count: int
 ) -> None:
     async with open_studio() as (studio, client):
@@ -70,7 +70,7 @@ async def test_one_read_that_is_never_answered_holds_nobody_up(
 
 
 @pytest.mark.parametrize("nth", [2, 4])
-async def test_every_second_or_fourth_that_hangs_delays_by_ten_seconds_at_most(
+async def test_if_every_second_or_fourth_read_hangs_the_delay_is_ten_seconds_at_most(
     nth: int,
 ) -> None:
     async with open_studio() as (studio, client):
@@ -79,7 +79,7 @@ async def test_every_second_or_fourth_that_hangs_delays_by_ten_seconds_at_most(
         assert await late(client, studio, *ids) < 2 * HANGS_AFTER
 
 
-async def test_where_none_is_answered_few_are_asked() -> None:
+async def test_if_no_read_gets_a_response_few_are_sent() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 1000.0)
         hang(studio, lambda _: True, seconds=30.0)
@@ -91,7 +91,7 @@ async def test_where_none_is_answered_few_are_asked() -> None:
 
 
 @pytest.mark.parametrize("seconds", [3.0, 8.0, 14.0])
-async def test_a_slow_service_is_heard_and_not_asked_more_often(seconds: float) -> None:
+async def test_slow_responses_count_and_cause_no_more_reads(seconds: float) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 60.0).id for n in range(5)]
         studio.delay = seconds / 2
@@ -101,7 +101,7 @@ async def test_a_slow_service_is_heard_and_not_asked_more_often(seconds: float) 
         assert len(studio.log) <= anyio.current_time() / min(seconds, HANGS_AFTER) + 6
 
 
-async def test_the_answer_to_an_earlier_read_is_no_news() -> None:
+async def test_the_response_to_an_earlier_read_does_not_replace_a_newer_state() -> None:
     async with open_studio() as (studio, client):
         track = studio.add("a", 60.0, running="pending")
         seen: list[str] = []
@@ -123,7 +123,7 @@ async def test_the_answer_to_an_earlier_read_is_no_news() -> None:
         assert seen == ["pending", "processing", "completed"]
 
 
-async def test_a_driver_that_leaves_takes_along_what_hangs_and_nobody_waits() -> None:
+async def test_a_driver_that_leaves_cancels_its_hanging_reads_without_delay() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 500.0)
         hang(studio, lambda call: call > 1)
@@ -149,7 +149,7 @@ def in_flight(sent_at: float | None = None) -> ReadInFlight:
     return made
 
 
-def test_when_another_may_begin() -> None:
+def test_when_another_read_may_be_sent() -> None:
     flights = ReadsInFlight()
     assert flights.next_allowed_at(10.0, is_last_look=False) < 0
     flights.add(in_flight(7.0))

@@ -37,7 +37,7 @@ def test_seven_tenths_of_the_reads_are_for_polling() -> None:
     assert ReadPacer(limit=10, per=2.0).scale == pytest.approx(0.2)
 
 
-def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
+def test_the_first_slot_is_now_and_idle_time_saves_no_slots() -> None:
     pace = ReadPacer(limit=60, per=60.0)
     assert pace.next_slot() == -inf
     pace.use_slots(0.0)
@@ -45,7 +45,7 @@ def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
     assert pace.next_slot() == 1000.0 + pace.interval
 
 
-def test_an_urgent_read_is_a_loan() -> None:
+def test_an_urgent_read_borrows_a_slot() -> None:
     pace = ReadPacer(limit=60, per=60.0)
     pace.use_slots(0.0)
     assert pace.next_slot(urgent=True) <= 0.0
@@ -75,7 +75,7 @@ def test_no_minute_holds_more_than_45_reads(
         max_size=300,
     )
 )
-def test_last_looks_out_of_turn_leave_the_rhythm_and_the_limit_alone(
+def test_reserved_slots_keep_the_spacing_and_the_limit(
     wishes: list[tuple[float, str]],
 ) -> None:
     pace = ReadPacer(limit=60, per=60.0)
@@ -102,7 +102,7 @@ def test_a_last_look_goes_at_once_whatever_was_read_before() -> None:
     assert pace.next_slot(last_look=True) <= 60.0
 
 
-def test_until_enough_is_known_it_looks_from_two_seconds_on() -> None:
+def test_until_enough_is_learned_looks_begin_after_two_seconds() -> None:
     estimator = learned([30.0] * (SAMPLES_NEEDED - 1))
     expected = estimator.expect("music", 60.0)
     assert expected == Expectation(FIRST_LOOK, inf)
@@ -110,7 +110,7 @@ def test_until_enough_is_known_it_looks_from_two_seconds_on() -> None:
     assert estimator.pause(expected, age=1000.0) == 0.0
 
 
-def test_kinds_and_lengths_are_learned_apart() -> None:
+def test_kinds_and_lengths_are_learned_separately() -> None:
     estimator = learned([30.0] * 8)
     assert estimator.expect("music", 60.0).earliest > 25
     assert estimator.expect("music", 61.0).earliest > 25  # much the same
@@ -118,20 +118,20 @@ def test_kinds_and_lengths_are_learned_apart() -> None:
         assert estimator.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
 
 
-def test_times_that_never_vary_are_known_ever_better() -> None:
+def test_durations_that_never_vary_are_expected_more_and_more_exactly() -> None:
     assert learned([45.0] * 4).expect("music", 60.0) == Expectation(32.75, 57.25)
     assert learned([45.0] * 9).expect("music", 60.0) == Expectation(39.0, 51.0)
     assert learned([45.0] * 45).expect("music", 60.0) == Expectation(43.0, 47.0)
 
 
 @given(st.lists(TIMES, min_size=SAMPLES_NEEDED, max_size=100))
-def test_what_was_seen_is_expected(times: list[float]) -> None:
+def test_observed_durations_are_expected(times: list[float]) -> None:
     expected = learned(times).expect("music", 60.0)
     assert all(expected.earliest <= seconds <= expected.latest for seconds in times)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
+def test_few_evenly_spread_durations_fall_outside(seed: int) -> None:
     rng = random.Random(seed)
     estimator = DurationEstimator()
     outside = 0
@@ -144,7 +144,7 @@ def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
     assert outside < 10
 
 
-def test_a_batch_that_ends_in_the_order_of_its_times_misleads_nobody() -> None:
+def test_a_batch_that_ends_in_the_order_of_its_durations_does_not_mislead() -> None:
     estimator = DurationEstimator()
     for _ in range(3):
         for number in range(99):
@@ -154,14 +154,14 @@ def test_a_batch_that_ends_in_the_order_of_its_times_misleads_nobody() -> None:
     assert estimator.expect("music", 60.0).earliest <= 20.0
 
 
-def test_a_service_that_becomes_faster_is_noticed_at_its_first_track() -> None:
+def test_a_service_that_becomes_faster_is_learned_from_its_first_track() -> None:
     estimator = learned([60.0] * 100)
     estimator.learn("music", 60.0, shortest=20.0, longest=60.0)
     assert estimator.expect("music", 60.0).earliest <= 20.0
 
 
 @given(age=st.floats(0.0, 5000.0), times=st.lists(TIMES, min_size=4, max_size=20))
-def test_a_pause_is_never_long_once_a_track_can_be_done(
+def test_pauses_are_short_once_a_track_can_be_done(
     age: float, times: list[float]
 ) -> None:
     estimator = learned(times)
@@ -174,7 +174,7 @@ def test_a_pause_is_never_long_once_a_track_can_be_done(
         assert pause <= min(SLOWEST_LOOK, overdue * STRAGGLER_SHARE)
 
 
-def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
+def test_all_times_scale_with_the_limit() -> None:
     expected = DurationEstimator(scale=0.1).expect("music", None)
     assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
     assert (
@@ -184,7 +184,7 @@ def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_a_track_is_shown_sooner_while_tracks_fail_or_once_it_is_overdue(
+def test_a_status_is_due_sooner_while_tracks_fail_or_once_it_is_overdue(
     scale: float,
 ) -> None:
     estimator = DurationEstimator(scale=scale)

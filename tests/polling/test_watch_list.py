@@ -48,7 +48,7 @@ def watch_list(
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
-def test_alarms_ring_in_order_each_waiter_s_last_one_only(
+def test_deadlines_expire_in_order_the_last_one_of_each_waiter_only(
     settings: list[tuple[int, float | None]],
 ) -> None:
     alarms: TimerHeap[Sleeper] = TimerHeap()
@@ -71,7 +71,7 @@ def test_alarms_ring_in_order_each_waiter_s_last_one_only(
     assert alarms.first() > 50.0
 
 
-def test_void_alarms_are_cleared_away() -> None:
+def test_replaced_deadlines_are_cleared() -> None:
     alarms: TimerHeap[Sleeper] = TimerHeap()
     keeper = Sleeper(0)
     alarms.set(keeper, 1e9)
@@ -83,13 +83,13 @@ def test_void_alarms_are_cleared_away() -> None:
     assert alarms.first() == 1e9
 
 
-def test_no_alarm_is_set_for_ever() -> None:
+def test_an_infinite_deadline_takes_no_timer() -> None:
     alarms: TimerHeap[Sleeper] = TimerHeap()
     alarms.set(Sleeper(0), inf)
     assert (len(alarms), alarms.first()) == (0, inf)
 
 
-def test_a_track_is_watched_as_long_as_somebody_watches_it() -> None:
+def test_a_track_is_watched_as_long_as_it_has_a_watcher() -> None:
     tracks, _ = watch_list()
     first, second = watcher("a"), watcher("a")
     tracks.add(first, "music", 0.0)
@@ -102,7 +102,7 @@ def test_a_track_is_watched_as_long_as_somebody_watches_it() -> None:
     assert len(tracks) == 0
 
 
-def test_whoever_joins_is_told_the_last_state_at_once() -> None:
+def test_a_watcher_that_joins_gets_the_last_state_at_once() -> None:
     tracks, _ = watch_list()
     track = tracks.add(watcher("a"), "music", 0.0)
     track.latest = Generation(id="a", status="processing")
@@ -112,7 +112,7 @@ def test_whoever_joins_is_told_the_last_state_at_once() -> None:
     assert late.latest is track.latest
 
 
-def test_what_the_register_knows_of_a_track_counts() -> None:
+def test_what_the_register_knows_of_a_track_is_used() -> None:
     tracks, inflight = watch_list()
     inflight.under_way["fx"] = TrackInProgress(
         kind="sound_effect", accepted_at=7.0, duration=4.0
@@ -122,13 +122,13 @@ def test_what_the_register_knows_of_a_track_counts() -> None:
     assert (track.accepted_at, track.length) == (7.0, 4.0)
 
 
-def test_a_track_of_unknown_age_is_looked_at_at_once() -> None:
+def test_a_track_of_unknown_age_is_due_at_once() -> None:
     tracks, _ = watch_list()
     track = tracks.add(watcher("a"), "music", 3.0)
     assert tracks.due(3.0) == [track]
 
 
-def test_all_that_is_under_way_is_watched_while_somebody_asks_for_it() -> None:
+def test_all_accepted_tracks_are_watched_between_watch_all_and_unwatch_all() -> None:
     tracks, inflight = watch_list("a", "b")
     tracks.watch_all(0.0)
     tracks.watch_all(0.0)
@@ -142,7 +142,7 @@ def test_all_that_is_under_way_is_watched_while_somebody_asks_for_it() -> None:
     assert len(tracks) == 1
 
 
-def test_those_due_soon_come_along_but_only_with_one_that_is_due() -> None:
+def test_tracks_due_soon_come_along_only_with_one_that_is_due() -> None:
     tracks, _ = watch_list("a", "b")
     a = tracks.add(watcher("a"), "music", 0.0)
     b = tracks.add(watcher("b"), "music", 0.0)
@@ -172,7 +172,7 @@ def flying(*tracks: Watched, sent_at: float) -> ReadsInFlight:
     return flights
 
 
-def test_at_a_deadline_there_is_one_look_however_fresh_the_last_one_is() -> None:
+def test_at_a_deadline_there_is_one_look_however_recent_the_last_one_is() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
@@ -191,7 +191,7 @@ def test_at_a_deadline_there_is_one_look_however_fresh_the_last_one_is() -> None
     assert waits.timed_out
 
 
-def test_a_late_alarm_is_followed_by_a_look_all_the_same() -> None:
+def test_a_deadline_that_expires_late_still_gets_a_look() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
@@ -201,7 +201,7 @@ def test_a_late_alarm_is_followed_by_a_look_all_the_same() -> None:
     assert tracks.next_deadline() == 500.0 + OVERTIME
 
 
-def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
+def test_a_deadline_during_a_look_waits_for_its_response() -> None:
     tracks, _ = watch_list()
     waits, other = watcher("a", deadline=30.0), watcher("b", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
@@ -216,7 +216,7 @@ def test_a_deadline_in_the_middle_of_a_look_waits_for_what_it_shows() -> None:
     assert waits.timed_out, "no other look is to come"
 
 
-def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
+def test_a_look_sent_before_the_deadline_does_not_end_the_wait() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
@@ -230,7 +230,7 @@ def test_what_a_look_before_the_deadline_shows_is_not_the_last_word() -> None:
     assert waits.timed_out
 
 
-def test_the_look_of_a_wait_without_time_is_heard_to_its_end() -> None:
+def test_a_timeout_of_0_waits_for_its_one_look() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0, overtime=12.0)
     tracks.add(waits, "music", 30.0)
@@ -252,7 +252,7 @@ def test_a_look_ends_overtime_and_nothing_else() -> None:
     assert (over.timed_out, waits.timed_out, waits.ready) == (True, False, False)
 
 
-def test_no_overtime_where_no_look_can_be_had() -> None:
+def test_without_a_possible_look_there_is_no_overtime() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     tracks.add(waits, "music", 0.0)
@@ -263,7 +263,7 @@ def test_no_overtime_where_no_look_can_be_had() -> None:
     assert not tracks.has_pending_last_look
 
 
-def test_a_last_look_is_forgotten_once_it_has_gone_out_or_nobody_waits() -> None:
+def test_a_last_look_is_forgotten_once_it_is_sent_or_its_watcher_left() -> None:
     tracks, _ = watch_list()
     waits = [watcher(name, deadline=30.0) for name in ("a", "b")]
     a, _ = (tracks.add(each, "music", 0.0) for each in waits)
@@ -276,7 +276,7 @@ def test_a_last_look_is_forgotten_once_it_has_gone_out_or_nobody_waits() -> None
     assert not tracks.has_pending_last_look
 
 
-def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
+def test_a_partial_row_is_delivered_at_the_deadline() -> None:
     tracks, _ = watch_list()
     waits = watcher("a", deadline=30.0)
     track = tracks.add(waits, "music", 0.0)
@@ -288,7 +288,7 @@ def test_an_end_of_which_not_all_is_known_is_told_at_the_deadline() -> None:
     assert waits.latest is track.partial_row
 
 
-def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> None:
+def test_the_status_of_a_due_track_is_read_within_a_while() -> None:
     tracks, _ = watch_list("a")
     track = tracks.add(watcher("a"), "music", 0.0)
     assert (track.next_look, track.status_due_by) == (
@@ -303,7 +303,7 @@ def test_a_track_that_is_due_is_shown_within_a_while_whatever_its_status() -> No
     assert track.status_due_by == -inf
 
 
-def test_an_overdue_track_is_shown_sooner() -> None:
+def test_the_status_of_an_overdue_track_is_read_sooner() -> None:
     estimator = DurationEstimator()
     for _ in range(100):
         estimator.learn("music", None, shortest=20.0, longest=20.0)
@@ -315,7 +315,7 @@ def test_an_overdue_track_is_shown_sooner() -> None:
     assert track.status_due_by == track.next_look + SHOWN_SOONER
 
 
-def test_an_update_is_news_only_if_the_status_changes() -> None:
+def test_an_update_wakes_only_if_the_status_changes() -> None:
     waits = watcher("a")
     for status, is_news in (
         ("pending", True),
@@ -328,7 +328,7 @@ def test_an_update_is_news_only_if_the_status_changes() -> None:
         assert waits.ready is is_news
 
 
-def test_due_agrees_with_the_next_look_whatever_happens() -> None:
+def test_due_agrees_with_next_look_whatever_happens() -> None:
     rng = random.Random(1)
     tracks, _ = watch_list()
     waits = [watcher(str(n)) for n in range(30)]

@@ -101,7 +101,7 @@ async def test_an_id_that_is_claimed_is_no_acceptance(library: Any) -> None:
         assert was_kept == (library is not None)
 
 
-async def test_two_claimed_ids_of_effects_are_told_apart() -> None:
+async def test_two_claimed_ids_of_effects_are_distinguished() -> None:
     """They have no seed: the second is in doubt, not the first one once more."""
     service = Service()
     first: list[bytes] = []
@@ -126,7 +126,7 @@ async def test_two_claimed_ids_of_effects_are_told_apart() -> None:
 FOREIGN = {"prompt": "somebody else's", "parameters": {"seed": 5}, "id": "gen_99"}
 
 
-async def test_anothers_seed_and_prompt_are_no_acceptance() -> None:
+async def test_a_foreign_seed_and_prompt_are_no_acceptance() -> None:
     service = Service()
 
     async def answer(asked: Asked) -> bytes:
@@ -169,7 +169,7 @@ ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_what_a_service_changes_is_still_accepted(odd: str) -> None:
+async def test_changes_of_the_service_are_still_accepted(odd: str) -> None:
     service = Service()
 
     async def answer(asked: Asked) -> bytes:
@@ -187,7 +187,7 @@ async def test_what_a_service_changes_is_still_accepted(odd: str) -> None:
         assert track.id == "gen_1"
 
 
-async def test_an_enhanced_prompt_is_no_reason_for_doubt() -> None:
+async def test_an_enhanced_prompt_is_accepted() -> None:
     service = Service()
 
     async def answer(asked: Asked) -> bytes:
@@ -203,7 +203,7 @@ async def test_an_enhanced_prompt_is_no_reason_for_doubt() -> None:
         assert track.id == "gen_1"
 
 
-async def test_another_account_is_no_track() -> None:
+async def test_an_account_is_not_taken_for_a_track() -> None:
     service = Service()
     me = {"id": "usr_1", "email": "a@b.example", "tier": "pro", "limits": {}}
 
@@ -232,7 +232,7 @@ async def test_an_id_alone_is_an_acceptance() -> None:
 
 
 @pytest.mark.parametrize("how", ["get", "wait"])
-async def test_another_tracks_state_is_not_taken(how: str) -> None:
+async def test_the_state_of_another_track_is_not_taken(how: str) -> None:
     asked_for = 0
     seen: list[Asked] = []
 
@@ -258,7 +258,7 @@ async def test_another_tracks_state_is_not_taken(how: str) -> None:
         assert seen[1].connection != seen[2].connection
 
 
-async def test_another_tracks_state_is_an_error_when_it_stays() -> None:
+async def test_the_state_of_another_track_is_an_error_if_it_persists() -> None:
     async def answer(asked: Asked) -> bytes:
         return response(200, {"data": {"id": "gen_2", "status": "completed"}})
 
@@ -274,7 +274,7 @@ async def test_another_tracks_state_is_an_error_when_it_stays() -> None:
 
 
 @pytest.mark.parametrize("spelled", ["GEN_1", "1", "b81f4d36"])
-async def test_an_id_may_be_spelled_in_another_way(spelled: str) -> None:
+async def test_an_id_may_be_spelled_differently(spelled: str) -> None:
     async def answer(asked: Asked) -> bytes:
         return response(200, {"data": {"id": spelled, "status": "completed"}})
 
@@ -285,7 +285,7 @@ async def test_an_id_may_be_spelled_in_another_way(spelled: str) -> None:
         assert (await client.generations.get("gen_1")).status == "completed"
 
 
-async def test_a_connection_is_not_used_when_it_may_be_about_to_end() -> None:
+async def test_a_connection_that_may_be_about_to_close_is_not_used() -> None:
     """Servers close it after 5 s of their own, which are a round trip shorter here."""
     service = Service()
 
@@ -303,7 +303,7 @@ async def test_a_connection_is_not_used_when_it_may_be_about_to_end() -> None:
         assert [asked.connection for asked in server.creates] == [0, 0, 1]
 
 
-async def test_ids_that_begin_anew_are_accepted() -> None:
+async def test_ids_that_start_over_are_accepted() -> None:
     """As of an emulator that was started again, while the program goes on."""
     service = Service()
 
@@ -322,9 +322,7 @@ async def test_ids_that_begin_anew_are_accepted() -> None:
         assert len(server.creates) == 2
 
 
-async def test_an_id_that_is_given_twice_is_no_acceptance_though_the_seed_is_ours() -> (
-    None
-):
+async def test_an_id_given_twice_is_no_acceptance_even_with_our_seed() -> None:
     service = Service()
 
     async def answer(asked: Asked) -> bytes:

@@ -101,7 +101,7 @@ async def timed_out(client: AsyncClient, timeout: float) -> tuple[str, float]:
     return str(caught.value), anyio.current_time() - began
 
 
-async def test_no_time_at_all_is_one_look() -> None:
+async def test_a_timeout_of_0_is_one_look() -> None:
     async with served() as (server, client):
         said, took = await timed_out(client, 0)
         assert "still runs" in said
@@ -111,7 +111,7 @@ async def test_no_time_at_all_is_one_look() -> None:
         assert took < 0.5
 
 
-async def test_short_waits_in_a_row_all_look() -> None:
+async def test_short_waits_in_a_row_get_a_look_each() -> None:
     async with served() as (server, client):
         for number in range(10):
             said, took = await timed_out(client, 0.1)
@@ -132,9 +132,7 @@ async def test_a_track_that_ends_just_before_the_deadline_is_returned(
 
 
 @pytest.mark.parametrize("drips", [False, True])
-async def test_a_look_at_the_deadline_is_heard_for_a_second_and_no_longer(
-    *, drips: bool
-) -> None:
+async def test_a_look_at_the_deadline_gets_one_second(*, drips: bool) -> None:
     async with served() as (server, client):
         server.drips = drips
         server.hangs = set() if drips else {1, 2, 3, 4}
@@ -144,7 +142,7 @@ async def test_a_look_at_the_deadline_is_heard_for_a_second_and_no_longer(
         assert 1.2 < took < 1.7
 
 
-async def test_the_one_look_is_heard_for_as_long_as_a_request_may_take() -> None:
+async def test_the_one_look_gets_the_whole_request_timeout() -> None:
     async with served(request_timeout=1.5) as (server, client):
         server.hangs = {1, 2, 3}
         said, took = await timed_out(client, 0)
@@ -152,7 +150,7 @@ async def test_the_one_look_is_heard_for_as_long_as_a_request_may_take() -> None
         assert 1.3 < took < 2.2
 
 
-async def test_one_look_that_is_never_answered_holds_nobody_up() -> None:
+async def test_one_look_without_a_response_delays_no_other_wait() -> None:
     async with served() as (server, client):
         server.hangs = {2}
         began = anyio.current_time()
@@ -174,7 +172,7 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look() -> None:
             assert (await client.wait_for_completion("a", timeout=1.0)).is_final
 
 
-async def test_where_nobody_could_look_it_says_so() -> None:
+async def test_a_wait_without_a_look_says_why() -> None:
     with_none = AsyncClient(KEY, base_url="http://127.0.0.1:9", max_retries=0)
     async with with_none as client:
         said, _ = await timed_out(client, 0.2)

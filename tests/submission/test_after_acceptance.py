@@ -80,7 +80,7 @@ def _nothing_said_yet() -> None:
         ("filter", "httpx"),
     ],
 )
-async def test_a_log_that_raises_ends_no_create(
+async def test_a_log_handler_that_raises_does_not_end_a_create(
     how: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told: list[str] = []
@@ -95,7 +95,7 @@ async def test_a_log_that_raises_ends_no_create(
     assert said.count("Traceback") == said.count("RuntimeError: ") == 1
 
 
-async def test_a_log_that_raises_ends_no_lookup() -> None:
+async def test_a_log_handler_that_raises_does_not_end_a_recovery() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", "/v1/generations", method="POST"))
         with broken_log("handler", "finetuning_async"):
@@ -103,13 +103,13 @@ async def test_a_log_that_raises_ends_no_lookup() -> None:
     assert list(emulator.tracks) == [track.id]
 
 
-def test_a_log_of_others_that_raises_is_left_alone() -> None:
+def test_a_foreign_log_handler_that_raises_is_left_alone() -> None:
     AsyncClient(KEY)
     with broken_log("handler", "httpx"), pytest.raises(RuntimeError):
         logging.getLogger("httpx").info("no request of ours")
 
 
-async def test_an_event_callback_that_raises_ends_no_create() -> None:
+async def test_an_event_callback_that_raises_does_not_end_a_create() -> None:
     def break_down(event: object) -> None:
         raise MemoryError(event)
 
@@ -118,7 +118,7 @@ async def test_an_event_callback_that_raises_ends_no_create() -> None:
     assert list(emulator.tracks) == [track.id]
 
 
-async def test_on_submitted_hears_of_it_before_anybody_else() -> None:
+async def test_on_submitted_is_called_before_the_log_and_the_events() -> None:
     heard: list[str] = []
 
     def note(word: str) -> Callable[[object], None]:
@@ -142,7 +142,7 @@ async def test_on_submitted_hears_of_it_before_anybody_else() -> None:
     assert after == ["told Generation", "log", "event GenerationAccepted"]
 
 
-async def test_a_limiter_that_raises_ends_no_create(
+async def test_a_limiter_that_raises_does_not_end_a_create(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Frail(LocalRateLimiter):
@@ -157,7 +157,7 @@ async def test_a_limiter_that_raises_ends_no_create(
 
 @pytest.mark.parametrize("where", ["changes", "parsing.generation"])
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError])
-async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
+async def test_an_acceptance_counts_even_if_parts_of_it_cannot_be_parsed(
     where: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(*_: Any, **__: Any) -> Any:
@@ -184,7 +184,7 @@ ODD_HEADERS = [
 @pytest.mark.parametrize(
     "header", ODD_HEADERS, ids=lambda header: f"{header[0]} {header[1][:9]}"
 )
-async def test_headers_that_make_no_sense_lose_nothing(header: tuple[str, str]) -> None:
+async def test_invalid_headers_lose_no_track(header: tuple[str, str]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         row = {"id": "gen_1", "status": "processing"}
         return httpx.Response(202, json={"data": row}, headers=[header])
@@ -204,7 +204,7 @@ ODD_FIELDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("odd", ODD_FIELDS, ids=lambda odd: next(iter(odd)))
-async def test_fields_that_make_no_sense_lose_nothing(odd: dict[str, Any]) -> None:
+async def test_invalid_fields_lose_no_track(odd: dict[str, Any]) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(202, json={"data": {"id": "gen_1", **odd}})
 
@@ -213,7 +213,7 @@ async def test_fields_that_make_no_sense_lose_nothing(odd: dict[str, Any]) -> No
             assert (await client.generations.create("x")).id == "gen_1"
 
 
-async def test_a_hook_of_the_callers_client_that_raises_costs_one_look() -> None:
+async def test_a_hook_of_the_callers_client_that_raises_costs_one_recovery() -> None:
     async def break_down(response: httpx.Response) -> None:
         if response.request.method == "POST":
             raise RuntimeError("a hook of httpx")
@@ -251,7 +251,7 @@ async def test_a_hook_that_raises_for_errors_hides_no_status() -> None:
     assert not emulator.tracks
 
 
-async def test_a_client_that_closes_after_acceptance_tells_the_id() -> None:
+async def test_a_client_closed_after_acceptance_reports_the_id() -> None:
     async with emulated() as (emulator, client):
         told: list[Generation] = []
         async with anyio.create_task_group() as tasks:

@@ -35,7 +35,7 @@ def creates_left(client: AsyncClient) -> int | None:
     return client.rate_limit_status().creates.available
 
 
-async def test_it_is_awaited_with_the_turn_in_hand_and_before_the_first_byte() -> None:
+async def test_it_is_awaited_with_the_permit_held_before_the_first_byte() -> None:
     async with emulated() as (emulator, client):
         seen: list[tuple[int, float]] = []
 
@@ -51,7 +51,7 @@ async def test_it_is_awaited_with_the_turn_in_hand_and_before_the_first_byte() -
         assert seen[0][1] > 0  # the first of a fresh account goes alone: it holds it
 
 
-async def test_it_is_awaited_for_each_attempt_again() -> None:
+async def test_it_is_awaited_for_each_attempt() -> None:
     service = Emulator(creates_per_minute=1)
     async with emulated(service, rate_limits=None) as (emulator, client):
         await client.generations.create("uses the minute up")
@@ -65,7 +65,7 @@ async def test_it_is_awaited_for_each_attempt_again() -> None:
         assert posts == [1, 2]
 
 
-async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
+async def test_if_it_raises_nothing_is_sent_and_the_permit_is_returned() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -83,7 +83,7 @@ async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
         assert list(session.account.inflight.under_way) == list(emulator.tracks)
 
 
-async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() -> None:
+async def test_cancelled_in_it_nothing_is_sent_and_the_permit_is_returned() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -96,7 +96,7 @@ async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() ->
         assert session.in_doubt(order, "it was cancelled") is None
 
 
-async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:
+async def test_a_timeout_in_it_is_an_error_that_is_safe_to_retry() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -109,7 +109,7 @@ async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:
         assert emulator.count(method="POST") == 1
 
 
-async def test_a_caller_who_left_while_it_ran_to_its_end_sends_nothing() -> None:
+async def test_a_caller_cancelled_while_it_finished_sends_nothing() -> None:
     async with emulated() as (emulator, client):
         scope = anyio.CancelScope()
 

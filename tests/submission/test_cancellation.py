@@ -220,7 +220,7 @@ def test_a_create_cancelled_at_any_stage(name: str, after: float, means: Means) 
 
 
 @pytest.mark.parametrize("means", MEANS, ids=str)
-def test_a_create_behind_its_twin_is_cancelled_alone(means: Means) -> None:
+def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(means: Means) -> None:
     async def main() -> None:
         async with stage(creates_per_minute=10) as at:
             async with anyio.create_task_group() as group:
@@ -290,7 +290,7 @@ class _SlowConnection:
         transport._connect = slowly
 
 
-def test_closing_the_client_lets_a_create_on_the_wire_through() -> None:
+def test_closing_the_client_lets_a_create_on_the_wire_finish() -> None:
     async def main() -> None:
         async with stage() as at:
             async with anyio.create_task_group() as group:
@@ -320,7 +320,7 @@ def test_a_callback_may_close_the_client() -> None:
 
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
-def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -> None:
+def test_all_tasks_of_the_loop_are_cancelled_as_by_asyncio_run(after: float) -> None:
     """The create's own child task is cancelled, too; the id is looked up in time."""
 
     async def main() -> None:
@@ -340,7 +340,7 @@ def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -
     play("asyncio", main)
 
 
-def test_every_task_is_gone_afterwards() -> None:
+def test_no_task_is_left_afterwards() -> None:
     async def main() -> None:
         async with stage() as at:
             before = asyncio.all_tasks()

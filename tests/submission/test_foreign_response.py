@@ -81,7 +81,7 @@ def test_an_enhanced_prompt_counts_once_seeds_are_known_to_be_echoed(
 
 
 @pytest.mark.parametrize("fact", ["is_claimed", "is_open_elsewhere"])
-def test_what_is_another_creates_is_not_ours_whatever_else_it_shows(fact: str) -> None:
+def test_a_response_with_another_creates_id_or_seed_is_foreign(fact: str) -> None:
     request = GenerationRequest(PROMPT)
     assert foreign_reason(request, _music(PROMPT, 7), known(**{fact: True})) is not None
 
@@ -114,7 +114,7 @@ def test_an_effect_needs_a_foreign_length_and_a_foreign_prompt(
         ({"id": "pl_1", "name": "best of", "trackCount": 3}, False),
     ],
 )
-def test_what_has_nothing_of_a_track_is_none(
+def test_a_body_without_a_field_of_a_track_is_foreign(
     raw: dict[str, Any], is_track: bool
 ) -> None:
     track = Generation(id=raw["id"], status="unknown", raw=raw)

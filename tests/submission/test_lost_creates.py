@@ -139,7 +139,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("word", ["raise", "resubmit"])
-async def test_a_seed_of_ours_is_found_whatever_else_its_row_says(
+async def test_a_random_seed_is_found_whatever_else_its_row_says(
     change: Callable[[dict[str, Any]], Any], word: Any
 ) -> None:
     service = Service(change=change, others=3)
@@ -150,7 +150,7 @@ async def test_a_seed_of_ours_is_found_whatever_else_its_row_says(
 
 
 @pytest.mark.parametrize("kind", ["no type", "8 h behind"])
-async def test_an_instrumental_is_found_likewise(kind: str) -> None:
+async def test_an_instrumental_is_found_by_its_random_seed(kind: str) -> None:
     service = Service(change=CHANGES[kind])
     service.create = partial(_as_music, service.create)  # type: ignore[method-assign] # its body has a prompt
     async with service.client() as client:
@@ -164,7 +164,7 @@ def _as_music(create: Any, body: Any, headers: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("place", ["at the end", "oldest first", "on page two"])
-async def test_a_seed_of_ours_is_found_wherever_it_stands(place: str) -> None:
+async def test_a_random_seed_is_found_anywhere_in_the_list(place: str) -> None:
     def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
         ours, others = rows[:1], rows[1:]
         turned = {
@@ -182,7 +182,7 @@ async def test_a_seed_of_ours_is_found_wherever_it_stands(place: str) -> None:
 
 
 @pytest.mark.parametrize("page", [no_more, with_gaps], ids=lambda page: page.__name__)
-async def test_a_list_that_pages_wrongly_hides_nothing_it_shows(page: Any) -> None:
+async def test_a_list_with_wrong_paging_hides_no_track(page: Any) -> None:
     service = Service(page=page, others=3)
     service.rows = [row(f"other {n}", 5, 0.0) for n in range(2)]
     service.change = lambda r: {**r, "createdAt": "1970-01-01 00:00:00"}
@@ -193,7 +193,7 @@ async def test_a_list_that_pages_wrongly_hides_nothing_it_shows(page: Any) -> No
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("word", ["raise", "resubmit"])
-async def test_a_callers_seed_is_adopted_where_all_fits_and_else_a_candidate(
+async def test_a_row_with_the_callers_seed_is_adopted_only_if_all_fields_match(
     name: str, word: Any
 ) -> None:
     service = Service(change=CHANGES[name], lose={1})
@@ -219,7 +219,7 @@ async def test_a_callers_seed_is_adopted_where_all_fits_and_else_a_candidate(
         assert outcome[0].candidates == ("gen_1",)
 
 
-async def test_a_row_that_was_listed_before_the_create_is_another() -> None:
+async def test_a_row_listed_before_the_create_is_not_its_track() -> None:
     service = Service(commit=False)
     service.rows = [row("before", 42, -30.0)]
     async with service.client() as client:
@@ -245,9 +245,7 @@ PAGINGS = [first_page, one_page, with_gaps]
 
 @pytest.mark.parametrize("page", PAGINGS, ids=lambda page: page.__name__)
 @pytest.mark.parametrize("commit", [True, False])
-async def test_a_list_that_cannot_be_read_as_a_whole_proves_no_absence(
-    page: Any, *, commit: bool
-) -> None:
+async def test_an_incomplete_list_proves_no_absence(page: Any, *, commit: bool) -> None:
     service = Service(page=page, others=3, commit=commit)
     _, posts = await _resubmit(service)
     assert posts == 3
@@ -273,7 +271,7 @@ async def _resubmit(service: Service, word: Any = "resubmit") -> tuple[Any, int]
 
 
 @pytest.mark.parametrize("page", [right_page, no_more], ids=lambda page: page.__name__)
-async def test_with_a_later_create_in_the_whole_list_it_is_sent_again(
+async def test_it_is_sent_again_if_the_complete_list_shows_a_later_create(
     page: Any,
 ) -> None:
     service = Service(page=page, others=3, commit=False)
@@ -283,9 +281,7 @@ async def test_with_a_later_create_in_the_whole_list_it_is_sent_again(
     assert service.posts[0] == service.posts[-1]
 
 
-async def test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent() -> (
-    None
-):
+async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
     error, posts = await _resubmit(Service(others=3, commit=False), "raise")
     assert isinstance(error, SubmissionUnknownError)
     assert posts == 3
@@ -315,7 +311,7 @@ async def test_a_later_create_without_its_seed_proves_no_absence() -> None:
     assert posts == 3
 
 
-async def test_a_row_without_a_seed_may_be_any_create() -> None:
+async def test_a_row_without_a_seed_may_belong_to_any_create() -> None:
     """The lost one, with its words changed and its parameters left out."""
     service = Service(
         change=lambda r: {**r, "parameters": None, "prompt": "A Waltz, Remastered"}
@@ -325,7 +321,7 @@ async def test_a_row_without_a_seed_may_be_any_create() -> None:
     assert posts == 3
 
 
-async def test_a_list_that_lags_is_given_the_time_to_come_as_far() -> None:
+async def test_a_stale_list_gets_time_to_catch_up() -> None:
     """The lost one is done 25 s later, and the list is 20 s behind."""
     service = Service(commit=False)
 
@@ -360,7 +356,7 @@ class Dated(list[Any]):
         super().append({"at": anyio.current_time(), **made})
 
 
-async def test_the_message_says_what_was_looked_at() -> None:
+async def test_the_message_says_what_was_read() -> None:
     service = Service(commit=False, others=3)
     async with service.client() as client:
         with pytest.raises(SubmissionUnknownError) as caught:
@@ -377,7 +373,7 @@ async def test_the_message_does_not_claim_more_than_was_read() -> None:
             await client.generations.create("x")
 
 
-async def test_a_long_list_is_read_whole_only_the_last_time() -> None:
+async def test_a_long_list_is_read_completely_only_the_last_time() -> None:
     service = Service(commit=False, others=900)
     async with service.client(rate_limits=None) as client:
         with pytest.raises(SubmissionUnknownError, match="all 900 tracks"):
