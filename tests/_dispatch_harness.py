@@ -1,4 +1,4 @@
-"""A poll loop's news without the loop: a test says what was read."""
+"""The dispatcher of a poll loop without the loop: a test says what was read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMPLETED: ListKind = ("generations", True)
 
 
 class DispatchHarness:
-    """A poll loop's news without the loop: a test says what was read."""
+    """The dispatcher of a poll loop without the loop: a test says what was read."""
 
     def __init__(self) -> None:
         self.start = anyio.current_time()
@@ -50,7 +50,7 @@ class DispatchHarness:
         )
 
     def set_clock(self) -> None:
-        """The service's clock shows `EPOCH` at the beginning."""
+        """Let the service's clock show `EPOCH` at the start."""
         now = anyio.current_time()
         date = EPOCH + timedelta(seconds=now - self.start)
         self.clock.seen(date, sent_at=now, received_at=now)

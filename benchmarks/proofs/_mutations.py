@@ -42,7 +42,7 @@ MUTANTS: Final = (
         "    if is_sure and is_shared and not criteria.is_ours:\n",
         "    if False:\n",
         "tests/submission/test_recovery.py"
-        "::test_a_prompt_that_is_a_prefix_of_another_with_its_seed_is_distinguished",
+        "::test_a_prompt_that_is_a_prefix_of_anothers_is_distinguished",
     ),
     Mutant(
         "does not let the service settle",

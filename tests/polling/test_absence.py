@@ -1,4 +1,4 @@
-"""A 404 ends a wait when ``GET`` and the whole list have said so, and not before."""
+"""A 404 ends a wait only after three rounds of ``GET`` and the whole list."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from finetuning_async import Generation, NotFoundError, Page, WaitTimeoutError
 from finetuning_async._polling._absence import ROUND_INTERVAL, Absence, Sweeps
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
-from tests._scripted_service import assert_nothing_left, open_studio, refusal, reply
+from tests._scripted_service import (
+    assert_nothing_left,
+    refusal,
+    reply,
+    scripted_service,
+)
 
 if TYPE_CHECKING:
-    from tests._scripted_service import Studio
+    from tests._scripted_service import ScriptedService
 
 GET, LIST = ("get", "generations"), ("list", "generations")
 
@@ -80,16 +85,16 @@ def test_a_list_that_repeats_or_never_ends_is_not_whole(
     assert sweeps.next_offset("generations") == 0
 
 
-async def lag(studio: Studio, *spans: tuple[float, float]) -> None:
-    """Let ``GET`` of one track answer with a 404 within these spans."""
+async def lag(service: ScriptedService, *spans: tuple[float, float]) -> None:
+    """Let the ``GET`` of one track respond 404 within these spans."""
 
-    async def meddle(request: httpx.Request) -> httpx.Response | None:
+    async def intercept(request: httpx.Request) -> httpx.Response | None:
         now = anyio.current_time()
         is_get = "limit" not in request.url.params
         lags = any(begin <= now < end for begin, end in spans)
         return refusal(404, "NOT_FOUND") if is_get and lags else None
 
-    studio.meddle = meddle
+    service.intercept = intercept
 
 
 async def test_a_single_404_goes_unnoticed(
@@ -119,9 +124,9 @@ async def test_a_single_404_goes_unnoticed(
 async def test_a_track_that_only_the_list_shows_exists(
     span: tuple[float, float],
 ) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 60.0)
-        await lag(studio, span)
+    async with scripted_service() as (service, client):
+        service.add("a", 60.0)
+        await lag(service, span)
         done = await client.wait_for_completion("a")
         assert done.status == "completed"
         assert anyio.current_time() < 64
@@ -129,26 +134,26 @@ async def test_a_track_that_only_the_list_shows_exists(
 
 
 async def test_a_deleted_track_is_not_found_after_30_s() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         accepted = await client.generations.create("x")
         for n in range(250):
-            studio.add(f"old{n}", 0.0)
+            service.add(f"old{n}", 0.0)
         await anyio.sleep(5)
         began = anyio.current_time()
-        del studio.tracks[accepted.id]
+        del service.tracks[accepted.id]
         with pytest.raises(NotFoundError, match=accepted.id) as caught:
             await client.wait_for_completion(accepted)
         assert caught.value.generation_id == accepted.id
         assert 30 <= anyio.current_time() - began < 40
-        assert studio.singles.count(accepted.id) >= 3
-        ends = [path for path in studio.pages if path.endswith("offset=198")]
+        assert service.singles.count(accepted.id) >= 3
+        ends = [path for path in service.pages if path.endswith("offset=198")]
         assert len(ends) == 3, "the list was read to its end each time"
         assert_nothing_left(client)
 
 
 async def test_many_deleted_tracks_share_the_lists() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 200.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 200.0)
         errors: list[NotFoundError] = []
 
         async def wait(name: str) -> None:
@@ -162,14 +167,14 @@ async def test_many_deleted_tracks_share_the_lists() -> None:
         assert {error.generation_id for error in errors} == {
             f"gone{n}" for n in range(20)
         }
-        assert len(studio.log) < 20 * 2 * 4 + 20
+        assert len(service.log) < 20 * 2 * 4 + 20
 
 
 async def test_other_tracks_are_noticed_in_time_beside_a_deleted_one() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         for n in range(500):
-            studio.add(f"old{n}", 0.0)
-        ends = [studio.add(f"t{n}", 20.0 + 3 * n).ends_at for n in range(5)]
+            service.add(f"old{n}", 0.0)
+        ends = [service.add(f"t{n}", 20.0 + 3 * n).ends_at for n in range(5)]
         late: list[float] = []
 
         async def wait(number: int) -> None:
@@ -189,14 +194,14 @@ async def test_other_tracks_are_noticed_in_time_beside_a_deleted_one() -> None:
 
 @pytest.mark.parametrize("wrong", ["500", "no hasMore", "circles", "html"])
 async def test_without_a_whole_list_a_404_ends_nothing(wrong: str) -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         for n in range(5):
-            studio.add(f"old{n}", 0.0)
+            service.add(f"old{n}", 0.0)
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             if "limit" not in request.url.params:
                 return None
-            rows = [track.row() for track in studio.tracks.values()]
+            rows = [track.row() for track in service.tracks.values()]
             if wrong == "500":
                 return refusal(500, "INTERNAL_ERROR")
             if wrong == "html":
@@ -204,19 +209,19 @@ async def test_without_a_whole_list_a_404_ends_nothing(wrong: str) -> None:
             more = {"hasMore": True} if wrong == "circles" else {}
             return reply({"generations": rows, "soundEffects": rows, **more})
 
-        studio.meddle = meddle
+        service.intercept = intercept
         with pytest.raises(WaitTimeoutError, match="no such track"):
             await client.wait_for_completion("gone", timeout=250)
-        assert len(studio.log) < 250
+        assert len(service.log) < 250
         assert_nothing_left(client)
 
 
 async def test_without_a_list_a_get_alone_proves_nothing() -> None:
-    async with open_studio() as (studio, client):
-        studio.meddle = lambda _: _not_found()
+    async with scripted_service() as (service, client):
+        service.intercept = lambda _: _not_found()
         with pytest.raises(WaitTimeoutError, match="no such track"):
             await client.wait_for_completion("gone", timeout=1000)
-        assert len(studio.log) < 1000
+        assert len(service.log) < 1000
 
 
 async def _not_found() -> httpx.Response:
@@ -227,15 +232,15 @@ async def _not_found() -> httpx.Response:
 async def test_a_short_wait_for_a_missing_track_reports_the_404(
     timeout: float,
 ) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0)
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for_completion("gone", timeout=timeout)
         assert "there is no such track (404)" in str(caught.value)
         assert "still runs" not in str(caught.value)
         assert caught.value.generation is None
         assert anyio.current_time() <= timeout + 1.1
-        assert len(studio.singles) >= 2, "as a track, and as an effect"
+        assert len(service.singles) >= 2, "as a track, and as an effect"
 
 
 async def test_an_effect_that_lags_is_found_by_its_id(
@@ -254,14 +259,14 @@ async def test_an_effect_that_lags_is_found_by_its_id(
 
 @pytest.mark.parametrize("status", [400, 403, 404])
 async def test_responses_of_the_effects_end_no_wait_for_a_track(status: int) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0)
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             if "sound-effects" in request.url.path:
                 return refusal(status, "PRO_PLAN_REQUIRED")
             lags = anyio.current_time() < 4 and "limit" not in request.url.params
             return refusal(404, "NOT_FOUND") if lags else None
 
-        studio.meddle = meddle
+        service.intercept = intercept
         assert (await client.wait_for_completion("a")).status == "completed"

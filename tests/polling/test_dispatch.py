@@ -1,4 +1,4 @@
-"""What the reads of the poll loop tell of a track, one at a time."""
+"""What the poll loop does with the state of one track."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_look_is_dated_by_its_request() -> None:
     harness.get(a, row("a"))
     sent_at = anyio.current_time() - 0.1
     assert a.looked_at == a.seen_running_at == pytest.approx(sent_at, abs=0.01)
-    a.looked_at = sent_at + 1.0  # another one has begun
+    a.looked_at = sent_at + 1.0  # another one was sent
     harness.get(a, row("a"))
     assert a.looked_at == sent_at + 1.0
 
@@ -108,7 +108,7 @@ async def test_the_age_of_a_foreign_track_is_learned_once() -> None:
 
 
 async def learned(**told: Any) -> tuple[float, float]:
-    """What is expected after tracks that were seen to run at 20 s and ended at 30 s."""
+    """The expectation after tracks that were running at 20 s and ended at 30 s."""
     harness = DispatchHarness()
     for n in range(SAMPLES_NEEDED * 100):
         harness.accept(str(n))

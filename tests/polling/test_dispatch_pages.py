@@ -1,4 +1,4 @@
-"""What a page tells of the listings, and of the tracks it does not show."""
+"""What a page says about the lists, and about tracks that it does not show."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_the_completed_list_is_checked_by_the_whole_list_only() -> None:
         await anyio.sleep(30)
         harness.page([a, b], row("a", "completed"), row("b"), is_filtered=is_filtered)
         harness.listings._paused_until.clear()
-        harness.page([b, c], is_filtered=True)  # the first one was deleted, perhaps
+        harness.page([b, c], is_filtered=True)  # the first one may have been deleted
         usable = harness.listings.is_usable(("generations", True), anyio.current_time())
         assert usable is is_filtered
 
@@ -99,7 +99,7 @@ async def test_without_dates_the_reach_of_a_page_is_unknown(knows: str) -> None:
     is_known = knows == "all"
     assert (a.seen_running_at > 0) is is_known
     assert harness.listings.can_use_completed_list(a, before[0] - 1) is is_known
-    assert a.status_due_by == before[0]  # it has not been shown
+    assert a.status_due_by == before[0]  # its status was not shown
     assert (a.next_look == before[1]) is not is_known
 
 
@@ -147,7 +147,7 @@ async def test_a_page_removes_all_ended_tracks_from_the_register() -> None:
     a, _ = harness.watch("a")
     harness.page([a], row("a"), row("b", "completed"), row("c"), row("x", "failed"))
     assert set(harness.inflight.under_way) == {"a", "c"}
-    assert set(harness.inflight._ends) == {"b"}  # nobody here knows of "x"
+    assert set(harness.inflight._ends) == {"b"}  # "x" is not known here
 
 
 async def test_a_running_track_is_no_witness_against_the_completed_list() -> None:

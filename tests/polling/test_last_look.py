@@ -1,4 +1,4 @@
-"""The look at a deadline: that there is one, what it costs, and what is said of it."""
+"""The look at a deadline: that there is one, what it costs, what the error says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import sniffio
 from finetuning_async import RateLimit, RateLimits, WaitTimeoutError
 from finetuning_async._coordination._poll_protocol import PollUpdate
 from finetuning_async.testing import JumpingEventLoop
-from tests._scripted_service import assert_nothing_left, open_studio, poller_of, refusal
+from tests._scripted_service import (
+    assert_nothing_left,
+    poller_of,
+    refusal,
+    scripted_service,
+)
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def jump(seconds: float) -> None:
-    """Let the clock go on, as after a sleep of the machine."""
+    """Advance the clock, as after a sleep of the machine."""
     if sniffio.current_async_library() == "asyncio":
         loop = asyncio.get_running_loop()
         assert isinstance(loop, JumpingEventLoop)
@@ -44,8 +49,8 @@ async def said(client: AsyncClient, timeout: float) -> str:
 async def test_a_track_that_ended_before_the_deadline_is_returned(
     before: float,
 ) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0 - before)
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0 - before)
         done = await client.wait_for_completion("a", timeout=30)
         assert done.status == "completed"
         assert_nothing_left(client)
@@ -56,11 +61,11 @@ async def test_a_track_that_ended_before_the_deadline_is_returned(
 async def test_after_a_sleep_past_the_deadline_there_is_one_look(
     slept: float, *, during_a_read: bool
 ) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 21.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 21.0)
         slept_at = 20.02 if during_a_read else 20.7
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             if during_a_read and slept_at - 1 < anyio.current_time() < slept_at + 1:
                 await anyio.sleep(30)  # its connection did not outlive the sleep
                 raise httpx.ReadError("reset")
@@ -70,7 +75,7 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look(
             await anyio.sleep_until(slept_at)
             jump(slept)
 
-        studio.meddle = meddle
+        service.intercept = intercept
         async with anyio.create_task_group() as group:
             group.start_soon(sleep)
             done = await client.wait_for_completion("a", timeout=30)
@@ -82,9 +87,9 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look(
 async def test_a_slow_response_is_waited_for_if_it_is_the_only_look(
     timeout: float, *, heard: bool
 ) -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 0.0)
-        studio.delay = 2.0
+    async with scripted_service() as (service, client):
+        service.add("a", 0.0)
+        service.delay = 2.0
         if heard:
             assert (await client.wait_for_completion("a", timeout=timeout)).is_final
             assert anyio.current_time() == pytest.approx(4.0, abs=0.01)
@@ -94,29 +99,29 @@ async def test_a_slow_response_is_waited_for_if_it_is_the_only_look(
 
 
 async def test_twelve_short_waits_in_a_row_get_a_look_each() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 1000.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 1000.0)
         for number in range(12):
             assert "still runs" in await said(client, 0.3)
-            assert len(studio.log) > number
+            assert len(service.log) > number
         assert anyio.current_time() < 12 * 0.5
         assert client.rate_limit_status().reads.available is not None
 
 
 async def test_very_many_waits_with_a_timeout_of_0_keep_to_the_budget() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 1000.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 1000.0)
         for _ in range(100):
             assert "still runs" in await said(client, 0)
-        moments = [at for at, _ in studio.log]
+        moments = [at for at, _ in service.log]
         assert len(moments) == 100
         assert max(sum(at <= x < at + 60 for x in moments) for at in moments) <= 60
 
 
 async def test_with_no_permit_left_it_ends_at_once_and_says_when_there_is_one() -> None:
     limits = RateLimits(reads=RateLimit(5, per=300.0))
-    async with open_studio(rate_limits=limits) as (studio, client):
-        studio.add("a", 1000.0)
+    async with scripted_service(rate_limits=limits) as (service, client):
+        service.add("a", 1000.0)
         for _ in range(5):
             await client.generations.get("a")
         began = anyio.current_time()
@@ -130,14 +135,14 @@ async def test_with_no_permit_left_it_ends_at_once_and_says_when_there_is_one() 
 
 
 async def test_the_error_says_how_old_the_last_state_is_and_why() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 1000.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 1000.0)
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             down = anyio.current_time() > 10
             return refusal(503, "INTERNAL_ERROR") if down else None
 
-        studio.meddle = meddle
+        service.intercept = intercept
         text = await said(client, 30)
         assert "still runs" not in text
         assert "it was 'processing' 2" in text
@@ -145,13 +150,13 @@ async def test_the_error_says_how_old_the_last_state_is_and_why() -> None:
 
 
 async def test_the_state_that_the_caller_passed_does_not_count_as_a_look() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         track = await client.generations.create("x")
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             return refusal(503, "INTERNAL_ERROR")
 
-        studio.meddle = meddle
+        service.intercept = intercept
         with pytest.raises(WaitTimeoutError, match="could not be looked at") as caught:
             await client.wait_for_completion(track, timeout=5)
         assert "still runs" not in str(caught.value)
@@ -159,7 +164,7 @@ async def test_the_state_that_the_caller_passed_does_not_count_as_a_look() -> No
 
 
 class Follower:
-    """Where another process leads, and tells nothing."""
+    """Polling in which another process leads and reports nothing."""
 
     async def sync(self, report: PollReport) -> PollUpdate:
         del report
@@ -167,29 +172,29 @@ class Follower:
 
 
 async def test_a_process_that_does_not_lead_reads_at_a_deadline() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         poller_of(client).share(Follower())
-        studio.add("a", 25.0)
+        service.add("a", 25.0)
         assert "still runs" in await said(client, 20)
-        assert len(studio.log) == 1
+        assert len(service.log) == 1
         await anyio.sleep(10)
         assert (await client.wait_for_completion("a", timeout=0)).is_final
         assert_nothing_left(client)
 
 
 async def test_each_of_many_waits_without_a_look_says_why() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         for name in ("a", "b", "c"):
-            studio.add(name, 1000.0)
+            service.add(name, 1000.0)
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             return refusal(503, "INTERNAL_ERROR")
 
         async def wait(name: str) -> None:
             with pytest.raises(WaitTimeoutError, match=r"last read failed.*503"):
                 await client.wait_for_completion(name, timeout=5)
 
-        studio.meddle = meddle
+        service.intercept = intercept
         async with anyio.create_task_group() as group:
             for name in ("a", "b", "c"):
                 group.start_soon(wait, name)

@@ -1,4 +1,4 @@
-"""What is known of the lists; pure."""
+"""Which lists can be used; pure."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_list_that_shows_its_witness_is_believed(
     page = completed(shown, has_more=True)
     assert listings.not_completed([b], page, 50.0, 80.0) == [b]
     assert listings.is_usable(COMPLETED, 80.0)
-    # It has been heard, and is not asked again.
+    # The witness is used up, and does not count again.
     assert listings.not_completed([b], completed("d", has_more=True), 50.0, 80.0) == [b]
 
 
@@ -179,5 +179,5 @@ def test_no_completed_track_is_taken_to_run(
 
 
 def _seconds(moment: float) -> datetime:
-    """A date as lists show it: in whole seconds."""
+    """A date as lists show it, in whole seconds."""
     return EPOCH + timedelta(seconds=int(moment))

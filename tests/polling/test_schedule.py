@@ -1,4 +1,4 @@
-"""When to look: the rhythm of the reads, and what is learned of the tracks' times."""
+"""When to look: the spacing of the reads, and the durations that are learned."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_until_enough_is_learned_looks_begin_after_two_seconds() -> None:
 def test_kinds_and_lengths_are_learned_separately() -> None:
     estimator = learned([30.0] * 8)
     assert estimator.expect("music", 60.0).earliest > 25
-    assert estimator.expect("music", 61.0).earliest > 25  # much the same
+    assert estimator.expect("music", 61.0).earliest > 25  # rounded to the same length
     for kind, length in (("music", 120.0), ("instrumental", 60.0), ("music", None)):
         assert estimator.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
 

@@ -1,4 +1,4 @@
-"""The watch list and its alarms, without a loop."""
+"""The watch list and its deadlines, without a loop."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_the_register_knows_of_a_track_is_used() -> None:
     inflight.under_way["fx"] = TrackInProgress(
         kind="sound_effect", accepted_at=7.0, duration=4.0
     )
-    track = tracks.add(watcher("fx"), "music", 8.0)  # an id says nothing of its kind
+    track = tracks.add(watcher("fx"), "music", 8.0)  # an id does not show its kind
     assert track.family == "sound_effects"
     assert (track.accepted_at, track.length) == (7.0, 4.0)
 
@@ -225,7 +225,7 @@ def test_a_look_sent_before_the_deadline_does_not_end_the_wait() -> None:
     )
     track.end_overtime(29.9)
     assert not waits.timed_out
-    track.is_urgent = False  # it goes out
+    track.is_urgent = False  # it is sent
     track.end_overtime(30.1)
     assert waits.timed_out
 

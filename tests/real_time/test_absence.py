@@ -14,7 +14,7 @@ CREATE = "/v1/generations"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on no other loop
 
 
 @pytest.mark.parametrize("hangs", [True, False])

@@ -13,7 +13,7 @@ KEY = "ft_live_" + "0" * 32
 
 
 async def serve(stream: SocketStream) -> None:
-    """Answer whoever asks for one track; hang up on who asks for the list."""
+    """Respond to a read of one track; close the connection on a read of the list."""
     async with stream:
         while True:
             request = b""

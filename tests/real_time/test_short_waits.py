@@ -22,14 +22,14 @@ KEY = "ft_live_" + "0" * 32
 
 
 class Server:
-    """Answers ``GET`` of a track; it ends at a time of the test's choice.
+    """Responds to ``GET`` of a track, which ends at a time of the test's choice.
 
     Attributes:
         ends_at: On the loop's clock.
-        asked: When each request came.
-        hangs: The numbers of the requests, from 1, that are never answered.
-        drips: Whether an answer comes a byte every 0.1 s.
-        refusals: What the next requests are answered with instead, status and body.
+        asked: When each request arrived.
+        hangs: The numbers of the requests, from 1, that get no response.
+        drips: Whether a response arrives one byte every 0.1 s.
+        refusals: The next responses instead, status and body.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Server:
         async with stream:
             try:
                 while True:
-                    await self._answer(stream)
+                    await self._respond(stream)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
 
-    async def _answer(self, stream: SocketStream) -> None:
+    async def _respond(self, stream: SocketStream) -> None:
         request = b""
         while b"\r\n\r\n" not in request:
             request += await stream.receive()
@@ -69,11 +69,11 @@ class Server:
         data = {"generations": [track], "hasMore": False} if is_list else track
         body = json.dumps({"data": data}).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-        answer = head + b"content-length: %d\r\n\r\n" % len(body) + body
+        response = head + b"content-length: %d\r\n\r\n" % len(body) + body
         if not self.drips:
-            await stream.send(answer)
+            await stream.send(response)
             return
-        for byte in answer:
+        for byte in response:
             await stream.send(bytes([byte]))
             await anyio.sleep(0.1)
 
@@ -94,7 +94,7 @@ async def served(**options: Any) -> AsyncGenerator[tuple[Server, AsyncClient]]:
 
 
 async def timed_out(client: AsyncClient, timeout: float) -> tuple[str, float]:
-    """What a wait says that ends without the track, and how long it took."""
+    """The error of a wait that ends without the track, and how long it took."""
     began = anyio.current_time()
     with pytest.raises(WaitTimeoutError) as caught:
         await client.wait_for_completion("a", timeout=timeout)

@@ -22,7 +22,7 @@ def test_a_schedule_is_reproducible() -> None:
 
 
 def test_some_schedules_resend_and_some_do_not() -> None:
-    """Else the proof would hold for a client that does nothing."""
+    """Otherwise the proof would also hold for a client that does nothing."""
     tally = run(range(1000, 1040))
     assert sum(tally.counts[case]["found"] for case in CASES) > 10
     assert sum(tally.counts[case]["unknown"] for case in CASES) > 0

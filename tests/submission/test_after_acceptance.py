@@ -1,4 +1,4 @@
-"""Between a 2xx and the return nothing loses the id, whatever fails meanwhile."""
+"""Between a 2xx and the return no failure loses the id."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OURS = logging.getLogger("finetuning_async")
 
 
 class Broken(logging.Handler):
-    """A handler, or a filter, that raises."""
+    """A log handler, or a filter, that raises."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise RuntimeError("the log is gone")
@@ -49,7 +49,7 @@ def _refuse(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def broken_log(how: str, name: str) -> Generator[None]:
-    """A logger with something on it that raises at each record of ours."""
+    """A logger with a handler or filter that raises for each record of ours."""
     logger, handler = logging.getLogger(name), Broken()
     before = logger.level
     logger.setLevel(logging.DEBUG)
@@ -185,11 +185,11 @@ ODD_HEADERS = [
     "header", ODD_HEADERS, ids=lambda header: f"{header[0]} {header[1][:9]}"
 )
 async def test_invalid_headers_lose_no_track(header: tuple[str, str]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def response(request: httpx.Request) -> httpx.Response:
         row = {"id": "gen_1", "status": "processing"}
         return httpx.Response(202, json={"data": row}, headers=[header])
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(response)) as http:
         async with AsyncClient(KEY, http_client=http) as client:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -205,10 +205,10 @@ ODD_FIELDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("odd", ODD_FIELDS, ids=lambda odd: next(iter(odd)))
 async def test_invalid_fields_lose_no_track(odd: dict[str, Any]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def response(request: httpx.Request) -> httpx.Response:
         return httpx.Response(202, json={"data": {"id": "gen_1", **odd}})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(response)) as http:
         async with AsyncClient(KEY, http_client=http) as client:
             assert (await client.generations.create("x")).id == "gen_1"
 
@@ -233,7 +233,7 @@ async def _raise_for_status(response: httpx.Response) -> None:
 
 
 async def test_a_hook_that_raises_for_errors_hides_no_status() -> None:
-    """It is what httpx's own documentation proposes."""
+    """This hook is the one that httpx's own documentation shows."""
     async with Emulator() as emulator:
         http = httpx.AsyncClient(
             transport=emulator.transport(),

@@ -1,4 +1,4 @@
-"""A submission's hook, awaited with the turn in hand and before the first byte."""
+"""`before_send`: awaited with the permit held, before the first byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class JournalBrokenError(Exception):
-    """What a hook of the caller's raises."""
+    """An exception of the hook."""
 
 
 def order_of(

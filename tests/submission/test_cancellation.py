@@ -1,6 +1,6 @@
 """A create that is cancelled: at every step, at every stage, in every way.
 
-Never two POSTs that count, never an id lost, no turn or place lost, nothing left.
+It never sends two POSTs that count, and loses no id, no permit and no queue slot.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 CREATE = "/v1/generations"
 LATENCY = 0.25
-"""Seconds each way: a create leaves at once and is answered after twice this."""
+"""Seconds each way: a create is sent at once and gets its response after twice this."""
 
 
 class Log(logging.Handler):
-    """What the package said."""
+    """What the package logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -40,7 +40,7 @@ class Log(logging.Handler):
 
 @attrs.define(eq=False)
 class Stage:
-    """An emulator, a client of it, and all that is said."""
+    """An emulator, a client of it, and its log."""
 
     emulator: Emulator
     client: AsyncClient
@@ -62,11 +62,11 @@ class Stage:
         self.returned.append(track)
 
     def emulators_own(self) -> set[asyncio.Task[Any]]:
-        """The tasks in which the service works."""
+        """The tasks that belong to the service."""
         return {t for t in asyncio.all_tasks() if "_handle" in t.get_name()}
 
     def begin(self) -> None:
-        """What happened up to now was preparation."""
+        """Begin: what happened up to now was preparation."""
         self.posts_before = self._posts()
         self.tracks_before = len(self.emulator.tracks)
 
@@ -77,8 +77,8 @@ class Stage:
         )
 
     async def check(self) -> None:
-        """One POST at most, its track named, and everything whole."""
-        await anyio.sleep(1)  # what is on the wire arrives
+        """Check: one POST at most, its track reported, and nothing lost."""
+        await anyio.sleep(1)  # let what is on the wire arrive
         posts = self._posts() - self.posts_before
         created = list(self.emulator.tracks)[self.tracks_before :]
         assert posts <= 1
@@ -92,7 +92,7 @@ class Stage:
         await self.check_the_rest()
 
     def named(self, track_id: str) -> bool:
-        """Whether the id was told and logged, or at least the doubt was."""
+        """Whether the id was reported and logged, or at least the doubt was."""
         told = [track.id for track in self.told + self.returned]
         if track_id in told:
             return f"accepted music {track_id}" in self.log.text
@@ -108,7 +108,7 @@ class Stage:
         assert status.creates.waiting == status.reads.waiting == 0
 
     async def check_the_rest(self) -> None:
-        """All turns are there again after a minute, and a create goes through."""
+        """Check that all permits are back after a minute, and that a create works."""
         self.emulator.clear_faults()
         await anyio.sleep(200)
         free = self.client.rate_limit_status()
@@ -144,11 +144,11 @@ async def stage(**settings: Any) -> AsyncGenerator[Stage]:
 
 
 async def nothing(_: Stage) -> None:
-    """A create that has all it needs."""
+    """A create that does not have to wait."""
 
 
 async def a_full_queue(at: Stage) -> None:
-    """Parked behind QUEUE_FULL."""
+    """Waiting for a queue slot after QUEUE_FULL."""
     for number in range(2):
         await at.client.generations.create(f"before {number}")
     with anyio.move_on_after(2):
@@ -156,13 +156,13 @@ async def a_full_queue(at: Stage) -> None:
 
 
 async def no_turn_left(at: Stage) -> None:
-    """Waiting for the rate."""
+    """Waiting for a permit."""
     for number in range(2):
         await at.client.generations.create(f"before {number}")
 
 
 async def a_lost_answer(at: Stage) -> None:
-    """Created, charged, and the answer lost: looked up."""
+    """Created, charged, and the response lost: looked up."""
     await at.client.me()
     at.emulator.add_fault(
         Fault("lost_after_commit", CREATE, method="POST", commit=False)
@@ -171,17 +171,17 @@ async def a_lost_answer(at: Stage) -> None:
 
 
 async def a_slow_answer(at: Stage) -> None:
-    """Created at once, answered after 3 s."""
+    """Created at once, the response comes after 3 s."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=3))
 
 
 async def an_endless_answer(at: Stage) -> None:
-    """Created at once, answered when the grace is long over."""
+    """Created at once, the response comes long after the grace."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=25))
 
 
 async def a_hanging_connection(at: Stage) -> None:
-    """No byte leaves for 5 s, then the next attempt goes through."""
+    """No byte leaves for 5 s, then the next attempt works."""
     at.emulator.add_fault(Fault("connect_hangs", CREATE, method="POST"))
 
 
@@ -190,8 +190,8 @@ STAGES: dict[str, tuple[Any, dict[str, Any], tuple[float, ...]]] = {
     "queue gate": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
     "rate turn": (no_turn_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
     "lookup": (a_lost_answer, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
-    "slow answer": (a_slow_answer, {}, (0.3, 2.0, 3.4)),
-    "endless answer": (an_endless_answer, {}, (0.3, 3.0)),
+    "slow response": (a_slow_answer, {}, (0.3, 2.0, 3.4)),
+    "endless response": (an_endless_answer, {}, (0.3, 3.0)),
     "connecting": (a_hanging_connection, {}, (0.2, 3.0, 5.2)),
 }
 CELLS = [
@@ -258,7 +258,7 @@ def test_a_create_cancelled_at_every_step(name: str, means: StepMeans) -> None:
 
 @pytest.mark.parametrize("means", MEANS, ids=str)
 def test_a_cancelled_connection_sends_nothing_later(means: Means) -> None:
-    """The caller left before the first byte; when the line is up, none follows."""
+    """The caller is cancelled before the first byte; none is sent once it connects."""
 
     async def main() -> None:
         async with stage() as at:
@@ -321,7 +321,7 @@ def test_a_callback_may_close_the_client() -> None:
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
 def test_all_tasks_of_the_loop_are_cancelled_as_by_asyncio_run(after: float) -> None:
-    """The create's own child task is cancelled, too; the id is looked up in time."""
+    """The create's own child task is cancelled too; its id is looked up in time."""
 
     async def main() -> None:
         async with stage() as at:

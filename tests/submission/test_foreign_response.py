@@ -1,4 +1,4 @@
-"""What proves that an answer is another request's, and what does not."""
+"""What proves that a response belongs to another request, and what does not."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_response_with_another_creates_id_or_seed_is_foreign(fact: str) -> Non
     ("prompt", "seconds", "enhance", "is_foreign"),
     [
         ("wind", 9.0, False, True),
-        ("wind", 4.5, False, False),  # it was snapped
+        ("wind", 4.5, False, False),  # the service rounded it
         ("wind", None, False, False),
         (PROMPT, 9.0, False, False),
         ("wind", 9.0, True, False),

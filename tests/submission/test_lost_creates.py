@@ -1,4 +1,4 @@
-"""A lost create is found by its seed wherever it stands; absence takes a proof."""
+"""A lost create is found by its seed anywhere in the list; absence takes a proof."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ OTHERS = 250
 
 
 class Service:
-    """A service that loses the answers it is told to, and lists rows as it is told.
+    """A service that loses chosen responses and lists rows as a test decides.
 
     Attributes:
-        lose: Numbers of the creates, from 1, whose answer is lost.
-        commit: Whether those are done.
+        lose: Numbers of the creates, from 1, whose response is lost.
+        commit: Whether those are committed.
         change: Applied to each row of ours before it is listed.
         page: Makes a page of all rows, newest first.
-        others: How many older rows there are of others.
+        others: How many older rows of other creates there are.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -95,23 +95,23 @@ def right_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
 
 
 def no_more(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """Twenty rows at most, and never a word of more."""
+    """Twenty rows at most, and ``hasMore`` never says that there are more."""
     end = offset + min(limit, 20)
     return {"generations": rows[offset:end], "hasMore": False, "nextOffset": None}
 
 
 def first_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """The same page for ever."""
+    """The same page every time."""
     return {"generations": rows[:2], "hasMore": True, "nextOffset": offset + 2}
 
 
 def one_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """Whatever is asked for, the first two rows, as if that were all."""
+    """The first two rows at any offset, as if there were no others."""
     return {"generations": rows[:2], "hasMore": False, "nextOffset": None}
 
 
 def with_gaps(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """The row after each page is gone when the next one is asked for."""
+    """The row after each page is deleted before the next one is read."""
     start = offset + 1 if offset else 0
     end = start + 2
     more = end < len(rows)
@@ -289,7 +289,7 @@ async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
 
 @pytest.mark.parametrize("others", [3, OTHERS])
 async def test_a_list_without_a_later_create_proves_no_absence(others: int) -> None:
-    """It lags: what we know to be there is not shown."""
+    """A stale list: it does not show what we know to be there."""
     service = Service(commit=True, others=others)
     service.page = lambda rows, limit, offset: right_page(rows[3:], limit, offset)
     error, posts = await _resubmit(service)
@@ -312,7 +312,7 @@ async def test_a_later_create_without_its_seed_proves_no_absence() -> None:
 
 
 async def test_a_row_without_a_seed_may_belong_to_any_create() -> None:
-    """The lost one, with its words changed and its parameters left out."""
+    """The lost track, with another prompt and no parameters."""
     service = Service(
         change=lambda r: {**r, "parameters": None, "prompt": "A Waltz, Remastered"}
     )
@@ -322,7 +322,7 @@ async def test_a_row_without_a_seed_may_belong_to_any_create() -> None:
 
 
 async def test_a_stale_list_gets_time_to_catch_up() -> None:
-    """The lost one is done 25 s later, and the list is 20 s behind."""
+    """The lost create is committed 25 s later, and the list is 20 s behind."""
     service = Service(commit=False)
 
     def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
@@ -350,7 +350,7 @@ async def test_a_stale_list_gets_time_to_catch_up() -> None:
 
 
 class Dated(list[Any]):
-    """Rows that remember when they came."""
+    """Rows with the time at which each was added."""
 
     def append(self, made: Any) -> None:
         super().append({"at": anyio.current_time(), **made})

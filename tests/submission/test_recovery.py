@@ -1,4 +1,4 @@
-"""A create whose answer is lost is looked for by its seed, and taken by nobody else."""
+"""A create whose response is lost is found by its seed, and adopted only once."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_a_recent_track_that_is_claimed_is_not_adopted() -> None:
 
 
 async def test_an_id_is_claimed_before_the_callback_and_the_log() -> None:
-    """A callback may be slow; meanwhile another create with this seed is lost."""
+    """The callback is slow; meanwhile another create with this seed is lost."""
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_before_commit", skip=1))
         errors: list[SubmissionUnknownError] = []
@@ -166,7 +166,7 @@ def _forget_claims(client: AsyncClient) -> None:
 
 @pytest.mark.parametrize("lost", list(itertools.product([True, False], repeat=2)))
 async def test_two_lost_creates_do_not_adopt_one_track(lost: tuple[bool, bool]) -> None:
-    """Each was committed or not; random seeds tell them apart."""
+    """Each was committed or not; random seeds distinguish them."""
     async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
@@ -213,9 +213,7 @@ async def test_two_prompts_with_one_seed_are_distinguished_or_not_adopted(
             assert found[0].prompt == "b"
 
 
-async def test_a_prompt_that_is_a_prefix_of_another_with_its_seed_is_distinguished() -> (
-    None
-):
+async def test_a_prompt_that_is_a_prefix_of_anothers_is_distinguished() -> None:
     async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         emulator.add_fault(post("lost_after_commit"))
@@ -281,7 +279,7 @@ async def test_without_echoed_seeds_absence_is_not_proved() -> None:
 
 
 async def test_several_matches_are_candidates() -> None:
-    """Another process made the same at the same time."""
+    """Another process created the same at the same time."""
     async with emulated() as (emulator, client):
         await client.me()
         await client.generations.create("x", seed=5)
@@ -302,7 +300,7 @@ async def test_a_lost_instrumental_is_found_among_its_kind() -> None:
 
 
 class Effects:
-    """A service of sound effects whose creates are done, or not, and get a 5xx."""
+    """A service whose creates of effects get a 5xx, committed or not."""
 
     def __init__(self, *, commit: bool, code: str) -> None:
         self.commit = commit
@@ -382,7 +380,7 @@ async def test_a_found_track_is_in_flight_like_any_other() -> None:
         inflight = client._session().account.inflight
         assert list(inflight.under_way) == [track.id]
         assert inflight.is_claimed(track.id)
-        await client.generations.create("y")  # parked until the first has ended
+        await client.generations.create("y")  # waits until the first has ended
         assert emulator.status(track.id) == "completed"
 
 

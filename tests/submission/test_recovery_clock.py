@@ -1,4 +1,4 @@
-"""A lookup without a ``Date``, with a wrong one, and with rows that are not dated."""
+"""Recovery without a ``Date``, with a wrong one, and with rows without dates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """A service that loses the answer of every create, at a `Date` of one's choice."""
+    """A service that loses the response to every create, with a `Date` of choice."""
 
     def __init__(self, date: Callable[[], str | None]) -> None:
         self.date = date

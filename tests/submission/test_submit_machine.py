@@ -1,4 +1,4 @@
-"""A state machine: creates, faults, cancellations and the end, in any order."""
+"""A state machine: creates, faults, cancellations and the close, in any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Creates(RuleBasedStateMachine):
-    """A client against the emulator, in an asyncio loop that is driven by hand."""
+    """A client of the emulator, in an asyncio loop that the test drives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Creates(RuleBasedStateMachine):
         await self.up.wait()
 
     async def _host(self) -> None:
-        """Holds what must be entered and left in one task."""
+        """Keeps open what must be entered and left in one task."""
         async with (
             self.emulator,
             httpx.AsyncClient(transport=self.emulator.transport()) as http,
@@ -144,7 +144,7 @@ class Creates(RuleBasedStateMachine):
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks)
-        await asyncio.sleep(100)  # whatever is late arrives
+        await asyncio.sleep(100)  # let everything that is late arrive
         wrong = balance(self.emulator, self.creates, self.log)
         wrong += leftovers(self.client)
         self.stop.set()

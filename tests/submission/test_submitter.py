@@ -1,4 +1,4 @@
-"""A create is paid once: what was not sent, refused, accepted, or is not known."""
+"""A create is paid once: not sent, refused, accepted, or of unknown outcome."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_a_429_with_another_code_is_raised_at_once() -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 404, 408, 409, 422, 429, 499])
 async def test_a_4xx_that_is_not_the_services_own_is_looked_up(status: int) -> None:
-    """A proxy may answer so after the service has done its work."""
+    """A proxy may send this after the service has done its work."""
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=status, code=None, commit=True))
         track = await client.generations.create("x")
@@ -376,7 +376,7 @@ async def test_a_lone_create_is_not_sent_again_even_with_resubmit(
 async def test_a_lost_resubmission_is_looked_up_from_the_first_attempt(
     seed: int | None,
 ) -> None:
-    """The first shows up in the list when the second is out; then both are named."""
+    """The first is listed once the second is sent; then both are named."""
     async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         emulator.add_fault(post("late_commit", seconds=5, skip=1))
@@ -469,7 +469,7 @@ async def test_a_closed_client_reports_the_create_it_abandons() -> None:
             await client.aclose()
 
 
-# Nothing is taken for what cannot be sent.
+# No permit is taken for what cannot be sent.
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: object()}])
