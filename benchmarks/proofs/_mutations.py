@@ -29,7 +29,7 @@ MUTANTS: Final = (
         "tests/submission/test_recovery.py::test_a_recent_track_that_is_claimed_is_not_adopted",
     ),
     Mutant(
-        "looks back for weeks",
+        "adopts tracks that are weeks old",
         "_submission/_matching.py",
         "SLACK: Final = 2.0",
         "SLACK: Final = 30 * 86_400.0",
@@ -59,7 +59,7 @@ MUTANTS: Final = (
         "tests/submission/test_recovery.py::test_failed_listings_do_not_count",
     ),
     Mutant(
-        "looks for a seed of ours by its date",
+        "requires a date for a random seed",
         "_submission/_matching.py",
         "    if criteria.is_ours:  # one in 2**31: no other create has it\n"
         "        return Fit.EXACT\n",
@@ -69,21 +69,21 @@ MUTANTS: Final = (
         "::test_a_random_seed_is_found_whatever_else_its_row_says",
     ),
     Mutant(
-        "takes a list for up to date that shows no later create",
+        "believes a list that shows no later create",
         "_submission/_recovery.py",
         "            and proved_at <= anyio.current_time()\n",
         "",
         "tests/submission/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
     ),
     Mutant(
-        "gives a list that lags no time to come as far",
+        "gives a stale list no time to catch up",
         "_submission/_recovery.py",
         "        until = self._lost.lost_at + SETTLE_TIME\n",
         "        until = 0.0\n",
         "tests/submission/test_lost_creates.py::test_a_stale_list_gets_time_to_catch_up",
     ),
     Mutant(
-        "takes pages that do not meet for a whole list",
+        "takes pages with a gap for a whole list",
         "_submission/_listing.py",
         "        is_sound = is_sound and _joins(rows, page.items, new)\n",
         "",
@@ -91,7 +91,7 @@ MUTANTS: Final = (
         "::test_an_incomplete_list_proves_no_absence",
     ),
     Mutant(
-        "sends a row of a batch again without a later one",
+        "sends an item of a batch again without a later create",
         "batch/_matching.py",
         "    if not evidence.later_is_listed:\n",
         "    if False:\n",
@@ -121,7 +121,7 @@ MUTANTS: Final = (
         "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
     Mutant(
-        "resubmits without a word",
+        "resubmits although the caller did not allow it",
         "_submission/_submitter.py",
         '            submission.on_unknown == "resubmit"\n',
         "            True\n",
@@ -137,7 +137,7 @@ MUTANTS: Final = (
         "::test_a_lost_resubmission_is_looked_up_from_the_first_attempt",
     ),
     Mutant(
-        "takes a callback's error for the service's",
+        "takes an error of the callback for the service's",
         "_submission/_acceptance.py",
         "        submission.callback_error = error\n",
         "        raise\n",
@@ -154,7 +154,7 @@ MUTANTS: Final = (
         "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_is_logged",
     ),
     Mutant(
-        "loses a place at the queue gate",
+        "loses a queue slot",
         "_submission/_submitter.py",
         "                self._return_queue_slot(submission)\n",
         "                pass\n",
@@ -179,7 +179,7 @@ MUTANTS: Final = (
         "tests/submission/test_recovery.py::test_an_id_is_claimed_before_the_callback_and_the_log",
     ),
     Mutant(
-        "lets twins go at once",
+        "lets look-alikes run at once",
         "_runtime/_keyed_lock.py",
         "            self._waiting[identity] = deque()\n            return\n",
         "            self._waiting[identity] = deque()\n            return\n"

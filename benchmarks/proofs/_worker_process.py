@@ -1,6 +1,6 @@
 """One worker of the proof `workers`, a process that may be killed at any moment.
 
-It is told by environment variables: ``DATABASE_URL``, ``FINETUNING_API_KEY``,
+It is configured by environment variables: ``DATABASE_URL``, ``FINETUNING_API_KEY``,
 ``FINETUNING_BASE_URL``, ``ALBUM`` and ``SPEED``.
 """
 
@@ -54,7 +54,7 @@ def build(conninfo: str, album: str, speed: float) -> tuple[procrastinate.App, B
 
 
 async def main() -> None:
-    """Work until told to stop."""
+    """Work until it is stopped."""
     app, batches = build(
         os.environ["DATABASE_URL"], os.environ["ALBUM"], float(os.environ["SPEED"])
     )
@@ -73,5 +73,5 @@ async def main() -> None:
 
 
 def run() -> None:
-    """Run it; the app must not be made in a main module, says procrastinate."""
+    """Run it; procrastinate does not allow an app to be made in a main module."""
     asyncio.run(main())

@@ -1,8 +1,8 @@
-"""The real program is killed at random, again and again; the books must balance.
+"""The real program is killed at random, again and again; credits must match tracks.
 
 ``finetuning batch run`` works against an emulator on a real port, with faults on the
 network, and gets SIGKILL at a random moment after its first request, many times. Then
-it may finish. What is held at the end is released, as a person would who has looked.
+it may finish. What is held at the end is released, as by a person who has checked.
 
     every item ends once         one line in results.jsonl or errors.jsonl
     credits spent equal items    ledger, tracks and journal agree
@@ -56,7 +56,7 @@ class Tally:
         in_doubt: Items in doubt just after a kill, in all.
         busy: Kills that left at least one item in doubt.
         held: Items that were held, before they were released.
-        reasons: How often each reason for that was told.
+        reasons: How often each reason for that was given.
         codes: Exit codes of the runs that ended by themselves.
         troubles: What did not balance; empty if the proof holds.
     """
@@ -99,7 +99,7 @@ class Harness:
         )
 
     async def run(self) -> Tally:
-        """Kill, let it finish, look at the books."""
+        """Kill, let it finish, check that everything balances."""
         async with self.emulator, serve(self.emulator) as url:
             for fault in faults():
                 self.emulator.add_fault(fault)

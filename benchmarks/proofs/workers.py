@@ -1,9 +1,9 @@
-"""Workers on one PostgreSQL are killed, one every few seconds; the books must balance.
+"""Workers on one PostgreSQL are killed every few seconds; credits must match tracks.
 
 Three processes work on one batch by procrastinate, against an emulator on a real port
 with faults on the network. Now and then one gets SIGKILL, and a new one takes its
 place; or SIGSTOP until the others believe it dead and have taken its items, and then it
-goes on. What is held at the end is released, as a person would who has looked.
+goes on. What is held at the end is released, as by a person who has checked.
 
     every item ends once         each is downloaded or failed in the journal
     credits spent equal items    the emulator's ledger, its tracks and the journal agree
@@ -46,7 +46,7 @@ SONG: Final = b"ID3" + bytes(range(256)) * 400
 CREATES: Final = "/v1/generations"
 BATCH: Final = "proof"
 PATIENCE: Final = 180.0
-"""Seconds within which what is left ends once nobody is killed any more."""
+"""Seconds within which the rest ends once no more workers are killed."""
 
 
 @attrs.define
@@ -58,7 +58,7 @@ class Tally:
         sleeps: Workers that were stopped, believed dead, and went on.
         busy: How many of those killed left at least one create in doubt.
         held: Items that were held, before they were released.
-        refusals: Answers 429 from the service.
+        refusals: Responses 429 of the service.
         troubles: What did not balance; empty if the proof holds.
     """
 
@@ -113,7 +113,7 @@ class Harness:
         self._faults, self._sleepy = faults, sleepy
 
     async def run(self) -> Tally:
-        """Kill, let it finish, look at the books."""
+        """Kill, let it finish, check that everything balances."""
         app, self._batches = build(self._conninfo, str(self._album), SPEED)
         async with app.open_async(), self.emulator, serve(self.emulator) as url:
             for fault in self._faults:

@@ -155,13 +155,13 @@ async def a_full_queue(at: Stage) -> None:
         await at.client.generations.create("one too many")
 
 
-async def no_turn_left(at: Stage) -> None:
+async def no_permit_left(at: Stage) -> None:
     """Waiting for a permit."""
     for number in range(2):
         await at.client.generations.create(f"before {number}")
 
 
-async def a_lost_answer(at: Stage) -> None:
+async def a_lost_response(at: Stage) -> None:
     """Created, charged, and the response lost: looked up."""
     await at.client.me()
     at.emulator.add_fault(
@@ -170,12 +170,12 @@ async def a_lost_answer(at: Stage) -> None:
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="GET", seconds=1))
 
 
-async def a_slow_answer(at: Stage) -> None:
+async def a_slow_response(at: Stage) -> None:
     """Created at once, the response comes after 3 s."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=3))
 
 
-async def an_endless_answer(at: Stage) -> None:
+async def an_endless_response(at: Stage) -> None:
     """Created at once, the response comes long after the grace."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=25))
 
@@ -187,11 +187,11 @@ async def a_hanging_connection(at: Stage) -> None:
 
 STAGES: dict[str, tuple[Any, dict[str, Any], tuple[float, ...]]] = {
     "sending": (nothing, {}, (0.1, 0.3, 0.45, 0.55, 0.65)),
-    "queue gate": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
-    "rate turn": (no_turn_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
-    "lookup": (a_lost_answer, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
-    "slow response": (a_slow_answer, {}, (0.3, 2.0, 3.4)),
-    "endless response": (an_endless_answer, {}, (0.3, 3.0)),
+    "queue slot": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
+    "permit": (no_permit_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
+    "recovery": (a_lost_response, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
+    "slow response": (a_slow_response, {}, (0.3, 2.0, 3.4)),
+    "endless response": (an_endless_response, {}, (0.3, 3.0)),
     "connecting": (a_hanging_connection, {}, (0.2, 3.0, 5.2)),
 }
 CELLS = [
@@ -237,12 +237,12 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(means: Means) -
 
 
 @pytest.mark.parametrize("means", STEPS)
-@pytest.mark.parametrize("name", ["sending", "lookup", "rate turn", "queue gate"])
+@pytest.mark.parametrize("name", ["sending", "recovery", "permit", "queue slot"])
 def test_a_create_cancelled_at_every_step(name: str, means: StepMeans) -> None:
     prepare, settings, _ = STAGES[name]
     step, reached = 0, True
     while reached:
-        step += 1 if name in ("sending", "lookup") or step < 40 else 7
+        step += 1 if name in ("sending", "recovery") or step < 40 else 7
 
         async def main(struck: Any) -> None:
             async with stage(**settings) as at:

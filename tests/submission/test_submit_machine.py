@@ -9,7 +9,7 @@ import httpx
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._audit import Create, Log, balance, leftovers
 from benchmarks.proofs._schedule import CREATE, GET_FAULTS, POST_FAULTS, START
 from finetuning_async import AsyncClient, FinetuningError, Generation
 from finetuning_async.emulator import Emulator, Fault

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import finetuning_async
-from benchmarks.proofs._books import Create, Log, balance
+from benchmarks.proofs._audit import Create, Log, balance
 from benchmarks.proofs._libraries import LIBRARIES
 from benchmarks.proofs._matrix import cells_in_process, play_in_process
 from benchmarks.proofs._mutations import MUTANTS
