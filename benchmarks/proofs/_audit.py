@@ -60,14 +60,14 @@ class Create:
     Attributes:
         prompt: Identifies its tracks at the service.
         resubmits: Whether its caller chose ``resubmit``.
-        told: What `on_submitted` was called with.
+        reported: What `on_submitted` was called with.
         returned: What it returned, if it did.
         error: What it raised, if it did.
     """
 
     prompt: str
     resubmits: bool = False
-    told: list[Generation] = attrs.field(factory=list)
+    reported: list[Generation] = attrs.field(factory=list)
     returned: Generation | None = None
     error: BaseException | None = None
 
@@ -112,7 +112,7 @@ def _check(create: Create, tracks: dict[str, Any], log: Log) -> list[str]:
 
 
 def _is_named(create: Create, job: Any, log: Log) -> bool:
-    known = [*create.told, *([create.returned] if create.returned else [])]
+    known = [*create.reported, *([create.returned] if create.returned else [])]
     if job.id in {track.id for track in known}:
         return any(f"accepted music {job.id}" in line for line in log.lines)
     seed = job.parameters["seed"]

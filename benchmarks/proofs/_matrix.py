@@ -130,7 +130,7 @@ async def _cancelled(
     client: AsyncClient, create: Create, moment: float | None, **options: Any
 ) -> None:
     async def on_submitted(track: Generation) -> None:
-        create.told.append(track)
+        create.reported.append(track)
 
     with anyio.CancelScope() as scope:
         if moment is not None:

@@ -222,7 +222,7 @@ class _Schedule:
         slow = self._rng.random() < 0.3
 
         async def on_submitted(track: Generation) -> None:
-            create.told.append(track)
+            create.reported.append(track)
             if slow:
                 await anyio.sleep(1)
 

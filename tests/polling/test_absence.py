@@ -163,9 +163,9 @@ async def test_many_deleted_tracks_share_the_lists() -> None:
 
         async with anyio.create_task_group() as group:
             for n in range(20):
-                group.start_soon(wait, f"gone{n}")
+                group.start_soon(wait, f"deleted{n}")
         assert {error.generation_id for error in errors} == {
-            f"gone{n}" for n in range(20)
+            f"deleted{n}" for n in range(20)
         }
         assert len(service.log) < 20 * 2 * 4 + 20
 
@@ -181,12 +181,12 @@ async def test_other_tracks_are_noticed_in_time_beside_a_deleted_one() -> None:
             await client.wait_for_completion(f"t{number}")
             late.append(anyio.current_time() - ends[number])
 
-        async def gone() -> None:
+        async def wait_for_deleted() -> None:
             with pytest.raises(NotFoundError):
-                await client.wait_for_completion("gone")
+                await client.wait_for_completion("deleted")
 
         async with anyio.create_task_group() as group:
-            group.start_soon(gone)
+            group.start_soon(wait_for_deleted)
             for number in range(5):
                 group.start_soon(wait, number)
         assert max(late) < 5
@@ -211,7 +211,7 @@ async def test_without_a_whole_list_a_404_ends_nothing(wrong: str) -> None:
 
         service.intercept = intercept
         with pytest.raises(WaitTimeoutError, match="no such track"):
-            await client.wait_for_completion("gone", timeout=250)
+            await client.wait_for_completion("deleted", timeout=250)
         assert len(service.log) < 250
         assert_nothing_left(client)
 
@@ -220,7 +220,7 @@ async def test_without_a_list_a_get_alone_proves_nothing() -> None:
     async with scripted_service() as (service, client):
         service.intercept = lambda _: _not_found()
         with pytest.raises(WaitTimeoutError, match="no such track"):
-            await client.wait_for_completion("gone", timeout=1000)
+            await client.wait_for_completion("deleted", timeout=1000)
         assert len(service.log) < 1000
 
 
@@ -235,7 +235,7 @@ async def test_a_short_wait_for_a_missing_track_reports_the_404(
     async with scripted_service() as (service, client):
         service.add("a", 20.0)
         with pytest.raises(WaitTimeoutError) as caught:
-            await client.wait_for_completion("gone", timeout=timeout)
+            await client.wait_for_completion("deleted", timeout=timeout)
         assert "there is no such track (404)" in str(caught.value)
         assert "still runs" not in str(caught.value)
         assert caught.value.generation is None

@@ -107,7 +107,7 @@ async def test_the_age_of_a_foreign_track_is_learned_once() -> None:
     assert b.accepted_at == pytest.approx(anyio.current_time(), abs=0.01)
 
 
-async def learned(**told: Any) -> tuple[float, float]:
+async def learned(**fields: Any) -> tuple[float, float]:
     """The expectation after tracks that were running at 20 s and ended at 30 s."""
     harness = DispatchHarness()
     for n in range(SAMPLES_NEEDED * 100):
@@ -120,13 +120,13 @@ async def learned(**told: Any) -> tuple[float, float]:
         harness.get(track, row(track.track_id))
     await anyio.sleep(9.9)
     for track in tracks:
-        harness.get(track, row(track.track_id, **{"status": "completed", **told}))
+        harness.get(track, row(track.track_id, **{"status": "completed", **fields}))
     expected = harness.estimator.expect("music", None)
     return expected.earliest, expected.latest
 
 
 @pytest.mark.parametrize(
-    ("told", "earliest", "latest"),
+    ("fields", "earliest", "latest"),
     [
         ({}, 20, 30),
         ({"createdAt": at(0), "completedAt": at(25)}, 24, 25),
@@ -137,27 +137,27 @@ async def learned(**told: Any) -> tuple[float, float]:
     ],
 )
 async def test_durations_are_learned_from_dates_and_observations(
-    told: dict[str, Any], earliest: float, latest: float
+    fields: dict[str, Any], earliest: float, latest: float
 ) -> None:
-    low, high = await learned(**told)
+    low, high = await learned(**fields)
     slack = (2 * (latest - earliest) + latest) / (SAMPLES_NEEDED * 100) + 1.0
     assert low == pytest.approx(earliest - slack, abs=0.01)
     assert high == pytest.approx(latest + slack, abs=0.01)
 
 
-@pytest.mark.parametrize("told", [{"status": "failed"}, {"status": "processing"}])
+@pytest.mark.parametrize("fields", [{"status": "failed"}, {"status": "processing"}])
 async def test_a_track_that_has_not_completed_teaches_no_duration(
-    told: dict[str, Any],
+    fields: dict[str, Any],
 ) -> None:
-    assert await learned(**told) == (FIRST_LOOK, inf)
+    assert await learned(**fields) == (FIRST_LOOK, inf)
 
 
 async def test_without_dates_no_duration_is_learned() -> None:
     harness = DispatchHarness()
     dates = {"createdAt": at(30), "completedAt": at(30)}
-    for n, told in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
+    for n, fields in enumerate(({}, dates) * 2 * SAMPLES_NEEDED):
         track, _ = harness.watch(str(n))
-        harness.get(track, row(str(n), "completed", **told))
+        harness.get(track, row(str(n), "completed", **fields))
     for n in range(SAMPLES_NEEDED):  # accepted here, and not seen to run
         harness.accept(f"accepted {n}")
         track, _ = harness.watch(f"accepted {n}")
@@ -250,8 +250,8 @@ async def test_an_end_whose_details_cannot_be_read_is_delivered_as_it_is(
     harness.accept("a")
     a, waits = harness.watch("a")
     harness.page([a], row("a", "failed"))
-    tell = harness.refused if way == "refused" else harness.failed
-    tell(Read("generations", [a]), not_found())
+    fail = harness.refused if way == "refused" else harness.failed
+    fail(Read("generations", [a]), not_found())
     assert waits.error is None
     assert waits.latest is a.partial_row is not None
     assert len(harness.watch_list) == 0

@@ -33,7 +33,7 @@ def html(status: int) -> httpx.Response:
     return httpx.Response(status, html=HTML)
 
 
-WORDS: dict[str, tuple[type[FinetuningError], Callable[[], httpx.Response]]] = {
+RESPONSES: dict[str, tuple[type[FinetuningError], Callable[[], httpx.Response]]] = {
     "403 html": (PermissionDeniedError, lambda: html(403)),
     "401 html": (AuthenticationError, lambda: html(401)),
     "404 html": (NotFoundError, lambda: html(404)),
@@ -77,13 +77,13 @@ def between(
 
 
 @pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("name", RESPONSES)
 async def test_gateway_responses_for_a_minute_end_no_wait(
-    word: str, count: int, caplog: pytest.LogCaptureFixture
+    name: str, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with scripted_service() as (service, client):
         ids = [service.add(f"t{n}", 100.0).id for n in range(count)]
-        between(service, WORDS[word][1], 10, 70)
+        between(service, RESPONSES[name][1], 10, 70)
         states = await wait_for_all(client, *ids)
         assert {state.status for state in states} == {"completed"}
         warning, end = caplog.messages
@@ -110,11 +110,11 @@ async def test_a_single_gateway_response_is_one_warning(
         assert "403" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("word", WORDS)
-async def test_lasting_gateway_responses_end_all_waits(word: str) -> None:
+@pytest.mark.parametrize("name", RESPONSES)
+async def test_lasting_gateway_responses_end_all_waits(name: str) -> None:
     async with scripted_service() as (service, client):
         ids = [service.add(f"t{n}", 500.0).id for n in range(5)]
-        kind, response = WORDS[word]
+        kind, response = RESPONSES[name]
         between(service, response, 10, 10_000)
         errors = await wait_for_all(client, *ids)
         assert {type(error) for error in errors} == {kind}

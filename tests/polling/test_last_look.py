@@ -39,7 +39,7 @@ def jump(seconds: float) -> None:
     clock.jump(seconds)
 
 
-async def said(client: AsyncClient, timeout: float) -> str:
+async def timeout_text(client: AsyncClient, timeout: float) -> str:
     with pytest.raises(WaitTimeoutError) as caught:
         await client.wait_for_completion("a", timeout=timeout)
     return str(caught.value)
@@ -83,18 +83,18 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look(
         assert anyio.current_time() < slept_at + slept + 1.1
 
 
-@pytest.mark.parametrize(("timeout", "heard"), [(0, True), (0.3, False)])
+@pytest.mark.parametrize(("timeout", "gets_response"), [(0, True), (0.3, False)])
 async def test_a_slow_response_is_waited_for_if_it_is_the_only_look(
-    timeout: float, *, heard: bool
+    timeout: float, *, gets_response: bool
 ) -> None:
     async with scripted_service() as (service, client):
         service.add("a", 0.0)
         service.delay = 2.0
-        if heard:
+        if gets_response:
             assert (await client.wait_for_completion("a", timeout=timeout)).is_final
             assert anyio.current_time() == pytest.approx(4.0, abs=0.01)
         else:
-            assert "has had no response" in await said(client, timeout)
+            assert "has had no response" in await timeout_text(client, timeout)
             assert anyio.current_time() == pytest.approx(1.3, abs=0.01)
 
 
@@ -102,7 +102,7 @@ async def test_twelve_short_waits_in_a_row_get_a_look_each() -> None:
     async with scripted_service() as (service, client):
         service.add("a", 1000.0)
         for number in range(12):
-            assert "still runs" in await said(client, 0.3)
+            assert "still runs" in await timeout_text(client, 0.3)
             assert len(service.log) > number
         assert anyio.current_time() < 12 * 0.5
         assert client.rate_limit_status().reads.available is not None
@@ -112,7 +112,7 @@ async def test_very_many_waits_with_a_timeout_of_0_keep_to_the_budget() -> None:
     async with scripted_service() as (service, client):
         service.add("a", 1000.0)
         for _ in range(100):
-            assert "still runs" in await said(client, 0)
+            assert "still runs" in await timeout_text(client, 0)
         moments = [at for at, _ in service.log]
         assert len(moments) == 100
         assert max(sum(at <= x < at + 60 for x in moments) for at in moments) <= 60
@@ -143,7 +143,7 @@ async def test_the_error_says_how_old_the_last_state_is_and_why() -> None:
             return refusal(503, "INTERNAL_ERROR") if down else None
 
         service.intercept = intercept
-        text = await said(client, 30)
+        text = await timeout_text(client, 30)
         assert "still runs" not in text
         assert "it was 'processing' 2" in text
         assert "503" in text
@@ -175,7 +175,7 @@ async def test_a_process_that_does_not_lead_reads_at_a_deadline() -> None:
     async with scripted_service() as (service, client):
         poller_of(client).share(Follower())
         service.add("a", 25.0)
-        assert "still runs" in await said(client, 20)
+        assert "still runs" in await timeout_text(client, 20)
         assert len(service.log) == 1
         await anyio.sleep(10)
         assert (await client.wait_for_completion("a", timeout=0)).is_final

@@ -153,11 +153,11 @@ def test_a_list_that_shows_its_witness_is_believed(
 @given(
     created=st.lists(st.floats(0.0, 300.0), min_size=1, max_size=60, unique=True),
     ended=st.sets(st.integers(0, 59)),
-    answered=st.lists(st.floats(0.0, REACH_SLACK - 1.1), min_size=60, max_size=60),
+    delays=st.lists(st.floats(0.0, REACH_SLACK - 1.1), min_size=60, max_size=60),
     size=st.integers(1, 30),
 )
 def test_no_completed_track_is_taken_to_run(
-    created: list[float], ended: set[int], answered: list[float], size: int
+    created: list[float], ended: set[int], delays: list[float], size: int
 ) -> None:
     now = 310.0
     rows = [
@@ -170,7 +170,7 @@ def test_no_completed_track_is_taken_to_run(
     page = Page(items=tuple(shown), has_more=has_more, next_offset=size)
     dates = [row.created_at.timestamp() for row in shown if row.created_at]
     reach = min(dates) - EPOCH.timestamp() if has_more else -inf
-    watched = [track(str(n), moment + answered[n]) for n, moment in enumerate(created)]
+    watched = [track(str(n), moment + delays[n]) for n, moment in enumerate(created)]
     listings = ListingHealth(scale=1.0)
     out = listings.not_completed(watched, page, reach, now)
     assert not {t.track_id for t in out} & {str(n) for n in ended}

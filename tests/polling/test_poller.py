@@ -160,8 +160,8 @@ async def test_a_failed_row_whose_get_fails_is_delivered_as_it_is() -> None:
 
         async def intercept(request: httpx.Request) -> httpx.Response | None:
             is_single = "limit" not in request.url.params
-            gone = anyio.current_time() > 20 and is_single
-            return refusal(503, "INTERNAL_ERROR") if gone else None
+            is_down = anyio.current_time() > 20 and is_single
+            return refusal(503, "INTERNAL_ERROR") if is_down else None
 
         service.intercept = intercept
         with anyio.move_on_after(30):
@@ -452,7 +452,7 @@ async def test_mark_changed_brings_a_look_at_once() -> None:
             await anyio.sleep(30)
             emulator.tracks[accepted.id].ends_at = anyio.current_time()
             client.mark_changed(accepted.id)
-            client.mark_changed("nobody waits for this one")
+            client.mark_changed("a track without a watcher")
         assert ends == [pytest.approx(30.0, abs=0.01)]
 
 
@@ -626,27 +626,27 @@ async def test_a_queued_create_sees_the_end_of_a_track_accepted_after_it() -> No
             entry = TrackInProgress(kind="music", accepted_at=now, duration=seconds)
             account.inflight.accepted(track_id, entry)
 
-        parked = Waiter(client._session().pipeline)
+        queued = Waiter(client._session().pipeline)
 
-        async def park() -> None:
+        async def wait_for_slot() -> None:
             poller.watch_all()
             while "short" not in account.inflight.under_way:
-                poller.set_deadline(parked, float("inf"))
-                await poller.wait(parked)
-                parked.ready = False
-            poller.set_deadline(parked, float("inf"))
+                poller.set_deadline(queued, float("inf"))
+                await poller.wait(queued)
+                queued.ready = False
+            poller.set_deadline(queued, float("inf"))
             with anyio.move_on_after(50):
-                await poller.wait(parked)
-            poller.unwatch_all(parked)
+                await poller.wait(queued)
+            poller.unwatch_all(queued)
 
         async with anyio.create_task_group() as group:
             accept("long", 100.0)
             group.start_soon(client.wait_for_completion, "long")
             await anyio.sleep(1)  # it drives, and sleeps until about 99 s
-            group.start_soon(park)
+            group.start_soon(wait_for_slot)
             await anyio.sleep(1)
             accept("short", 20.0)
-            parked.make_ready()
+            queued.make_ready()
             await anyio.sleep(23)
             assert set(account.inflight.under_way) == {"long"}
 

@@ -92,9 +92,9 @@ async def test_whichever_waiter_is_cancelled_the_others_are_served(
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
-@pytest.mark.parametrize("gone", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
+@pytest.mark.parametrize("cancelled", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
 async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(
-    gone: tuple[int, ...], *, native: bool
+    cancelled: tuple[int, ...], *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
     async with scripted_service() as (service, client):
@@ -107,9 +107,9 @@ async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(
             await anyio.sleep(5)
             for (
                 number
-            ) in gone:  # all in one step: the driver, and the one to be promoted
+            ) in cancelled:  # all in one step: the driver, and the one to be promoted
                 waits.cancel(number)
-        assert set(waits.ended) == set(range(4)) - set(gone)
+        assert set(waits.ended) == set(range(4)) - set(cancelled)
         assert max(waits.ended.values()) < 32.0
 
 

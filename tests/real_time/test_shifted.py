@@ -52,12 +52,12 @@ async def test_a_response_written_twice_is_taken_once(gap: float) -> None:
     async def respond(asked: Asked) -> bytes:
         if not asked.is_create:
             return service.read(asked)
-        said = created(service.make(asked))
+        body = created(service.make(asked))
         if gap:
-            await asked.stream.send(said)
+            await asked.stream.send(body)
             await anyio.sleep(gap)
-            return said
-        return said + said
+            return body
+        return body + body
 
     async with (
         serving(respond) as server,
@@ -76,9 +76,9 @@ async def _shift(service: Service, asked: Asked, held: list[bytes]) -> bytes:
     """From the second on, the responses of a connection come one request late."""
     if not asked.is_create:
         return service.read(asked)
-    said = created(service.make(asked))
-    held.append(said)
-    return held[0] if len(held) == 2 else said
+    body = created(service.make(asked))
+    held.append(body)
+    return held[0] if len(held) == 2 else body
 
 
 @pytest.mark.parametrize("library", [None, httpx, httpx2], ids=["ours", "1", "2"])
@@ -123,7 +123,7 @@ async def test_two_claimed_ids_of_effects_are_distinguished() -> None:
         assert len(server.creates) == 2
 
 
-FOREIGN = {"prompt": "somebody else's", "parameters": {"seed": 5}, "id": "gen_99"}
+FOREIGN = {"prompt": "another client's", "parameters": {"seed": 5}, "id": "gen_99"}
 
 
 async def test_a_foreign_seed_and_prompt_are_no_acceptance() -> None:

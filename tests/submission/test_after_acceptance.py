@@ -37,7 +37,7 @@ class Broken(logging.Handler):
     """A log handler, or a filter, that raises."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        raise RuntimeError("the log is gone")
+        raise RuntimeError("the log handler failed")
 
     def filter(self, record: logging.LogRecord) -> bool:
         return True
@@ -83,16 +83,16 @@ def _nothing_said_yet() -> None:
 async def test_a_log_handler_that_raises_does_not_end_a_create(
     how: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     async with emulated() as (emulator, client):
         with broken_log(how, name):
             track = await client.generate(
-                "x", on_submitted=lambda track: told.append(track.id)
+                "x", on_submitted=lambda track: reported.append(track.id)
             )
-    assert list(emulator.tracks) == told == [track.id]
+    assert list(emulator.tracks) == reported == [track.id]
     assert emulator.count(method="POST", path="/v1/generations") == 1
-    said = capsys.readouterr().err
-    assert said.count("Traceback") == said.count("RuntimeError: ") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.count("Traceback") == stderr.count("RuntimeError: ") == 1
 
 
 async def test_a_log_handler_that_raises_does_not_end_a_recovery() -> None:
@@ -119,14 +119,14 @@ async def test_an_event_callback_that_raises_does_not_end_a_create() -> None:
 
 
 async def test_on_submitted_is_called_before_the_log_and_the_events() -> None:
-    heard: list[str] = []
+    order: list[str] = []
 
-    def note(word: str) -> Callable[[object], None]:
-        return lambda event: heard.append(f"{word} {type(event).__name__}")
+    def note(label: str) -> Callable[[object], None]:
+        return lambda event: order.append(f"{label} {type(event).__name__}")
 
     class Noting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append("log")
+            order.append("log")
 
     handler = Noting(logging.INFO)
     OURS.addHandler(handler)
@@ -134,12 +134,12 @@ async def test_on_submitted_is_called_before_the_log_and_the_events() -> None:
     OURS.setLevel(logging.INFO)
     try:
         async with emulated(on_event=note("event")) as (_, client):
-            await client.generations.create("x", on_submitted=note("told"))
+            await client.generations.create("x", on_submitted=note("callback"))
     finally:
         OURS.removeHandler(handler)
         OURS.setLevel(before)
-    after = heard[heard.index("event ResponseReceived") + 1 :]
-    assert after == ["told Generation", "log", "event GenerationAccepted"]
+    after = order[order.index("event ResponseReceived") + 1 :]
+    assert after == ["callback Generation", "log", "event GenerationAccepted"]
 
 
 async def test_a_limiter_that_raises_does_not_end_a_create(
@@ -253,13 +253,13 @@ async def test_a_hook_that_raises_for_errors_hides_no_status() -> None:
 
 async def test_a_client_closed_after_acceptance_reports_the_id() -> None:
     async with emulated() as (emulator, client):
-        told: list[Generation] = []
+        reported: list[Generation] = []
         async with anyio.create_task_group() as tasks:
 
             async def generate() -> None:
                 with pytest.raises(ClientClosedError) as caught:
-                    await client.generate("x", on_submitted=told.append)
-                assert caught.value.generation_id == told[0].id
+                    await client.generate("x", on_submitted=reported.append)
+                assert caught.value.generation_id == reported[0].id
                 assert json.dumps(caught.value.generation_id)
 
             tasks.start_soon(generate)

@@ -124,4 +124,4 @@ async def test_a_caller_cancelled_while_it_finished_sends_nothing() -> None:
         assert scope.cancelled_caught
         assert emulator.count(method="POST") == 0
         assert creates_left(client) is not None
-        await client.generations.create("the turn is there for the next")
+        await client.generations.create("the permit is there for the next")

@@ -45,14 +45,14 @@ class Stage:
     emulator: Emulator
     client: AsyncClient
     log: Log
-    told: list[Generation] = attrs.field(factory=list)
+    reported: list[Generation] = attrs.field(factory=list)
     returned: list[Generation] = attrs.field(factory=list)
     posts_before: int = 0
     tracks_before: int = 0
 
     async def create(self, **options: Any) -> None:
         async def on_submitted(track: Generation) -> None:
-            self.told.append(track)
+            self.reported.append(track)
             await anyio.sleep(0.2)
 
         options.setdefault("tags", "a song")
@@ -87,14 +87,14 @@ class Stage:
         for track_id in created:
             assert self.named(track_id), self.log.text
         if "whose response was lost" in self.log.text:
-            assert self.told, "found, and the caller does not know of it"
+            assert self.reported, "found, but not reported to the caller"
         self.check_register()
         await self.check_the_rest()
 
     def named(self, track_id: str) -> bool:
         """Whether the id was reported and logged, or at least the doubt was."""
-        told = [track.id for track in self.told + self.returned]
-        if track_id in told:
+        ids = [track.id for track in self.reported + self.returned]
+        if track_id in ids:
             return f"accepted music {track_id}" in self.log.text
         return "it may be paid" in self.log.text
 
@@ -224,10 +224,12 @@ def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(means: Means) -
     async def main() -> None:
         async with stage(creates_per_minute=10) as at:
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda: at.create(tags="twin", seed=7))
+                group.start_soon(lambda: at.create(tags="look-alike", seed=7))
                 await anyio.sleep(0.1)
                 at.begin()
-                assert await means.run(lambda: at.create(tags="twin", seed=7), 0.2)
+                assert await means.run(
+                    lambda: at.create(tags="look-alike", seed=7), 0.2
+                )
             assert len(at.emulator.tracks) == 1
             assert at.returned[0].id in at.emulator.tracks
             at.check_register()
@@ -335,7 +337,7 @@ def test_all_tasks_of_the_loop_are_cancelled_as_by_asyncio_run(after: float) -> 
             await asyncio.wait([call])
             assert call.cancelled()
             await at.check()
-            assert len(at.told) == len(at.emulator.tracks) - 1
+            assert len(at.reported) == len(at.emulator.tracks) - 1
 
     play("asyncio", main)
 

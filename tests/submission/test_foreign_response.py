@@ -62,8 +62,8 @@ def known(**more: Any) -> SentRequest:
 def test_music_needs_a_foreign_seed_and_a_foreign_prompt(
     prompt: str, seed: int | None, is_foreign: bool
 ) -> None:
-    said = foreign_reason(GenerationRequest(PROMPT), _music(prompt, seed), known())
-    assert (said is not None) == is_foreign
+    reason = foreign_reason(GenerationRequest(PROMPT), _music(prompt, seed), known())
+    assert (reason is not None) == is_foreign
 
 
 def test_a_seed_of_zero_may_be_picked_by_the_service() -> None:
@@ -76,8 +76,8 @@ def test_an_enhanced_prompt_counts_once_seeds_are_known_to_be_echoed(
     echoes: bool,
 ) -> None:
     request = InstrumentalRequest(PROMPT)
-    said = foreign_reason(request, _music("a vast pad", 8), known(echoes=echoes))
-    assert (said is not None) == echoes
+    reason = foreign_reason(request, _music("a vast pad", 8), known(echoes=echoes))
+    assert (reason is not None) == echoes
 
 
 @pytest.mark.parametrize("fact", ["is_claimed", "is_open_elsewhere"])
@@ -100,8 +100,8 @@ def test_an_effect_needs_a_foreign_length_and_a_foreign_prompt(
     prompt: str, seconds: float | None, enhance: bool, is_foreign: bool
 ) -> None:
     request = SoundEffectRequest(PROMPT, duration=4, enhance=enhance)
-    said = foreign_reason(request, _effect(prompt, seconds), known(seed=None))
-    assert (said is not None) == is_foreign
+    reason = foreign_reason(request, _effect(prompt, seconds), known(seed=None))
+    assert (reason is not None) == is_foreign
 
 
 @pytest.mark.parametrize(

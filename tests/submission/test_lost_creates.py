@@ -138,13 +138,13 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("word", ["raise", "resubmit"])
+@pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
 async def test_a_random_seed_is_found_whatever_else_its_row_says(
-    change: Callable[[dict[str, Any]], Any], word: Any
+    change: Callable[[dict[str, Any]], Any], on_unknown: Any
 ) -> None:
     service = Service(change=change, others=3)
     async with service.client() as client:
-        track = await client.generations.create("x", on_unknown=word)
+        track = await client.generations.create("x", on_unknown=on_unknown)
     assert track.id == "gen_1"
     assert len(service.posts) == 1
 
@@ -192,9 +192,9 @@ async def test_a_list_with_wrong_paging_hides_no_track(page: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("word", ["raise", "resubmit"])
+@pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
 async def test_a_row_with_the_callers_seed_is_adopted_only_if_all_fields_match(
-    name: str, word: Any
+    name: str, on_unknown: Any
 ) -> None:
     service = Service(change=CHANGES[name], lose={1})
     async with service.client() as client, anyio.create_task_group() as group:
@@ -203,7 +203,7 @@ async def test_a_row_with_the_callers_seed_is_adopted_only_if_all_fields_match(
         async def create() -> None:
             try:
                 create_ = client.generations.create
-                outcome.append(await create_("x", seed=42, on_unknown=word))
+                outcome.append(await create_("x", seed=42, on_unknown=on_unknown))
             except SubmissionUnknownError as error:
                 outcome.append(error)
 
@@ -252,14 +252,16 @@ async def test_an_incomplete_list_proves_no_absence(page: Any, *, commit: bool) 
     assert service.lists < 200
 
 
-async def _resubmit(service: Service, word: Any = "resubmit") -> tuple[Any, int]:
+async def _resubmit(service: Service, on_unknown: Any = "resubmit") -> tuple[Any, int]:
     """Lose a create that may be sent again, while two others follow."""
     outcome: list[Any] = []
     async with service.client() as client, anyio.create_task_group() as group:
 
         async def create() -> None:
             try:
-                outcome.append(await client.generations.create("x", on_unknown=word))
+                outcome.append(
+                    await client.generations.create("x", on_unknown=on_unknown)
+                )
             except SubmissionUnknownError as error:
                 outcome.append(error)
 

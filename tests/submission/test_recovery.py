@@ -186,7 +186,7 @@ async def test_look_alikes_with_the_callers_seed_run_one_at_a_time(
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
             emulator.add_fault(post(kind))
-        found, unknown = await _both(client, ("twin", 7), ("twin", 7))
+        found, unknown = await _both(client, ("look-alike", 7), ("look-alike", 7))
         assert len(found) == sum(lost)
         assert {t.id for t in found} == set(emulator.tracks)
         at = [r.at for r in emulator.requests if r.method == "POST"]

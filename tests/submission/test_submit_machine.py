@@ -79,13 +79,13 @@ class Creates(RuleBasedStateMachine):
     ) -> None:
         create = Create(f"song {len(self.creates)}.", resubmits)
         self.creates.append(create)
-        word = "resubmit" if resubmits else "raise"
-        call = self._create(create, seed=seed, timeout=timeout, on_unknown=word)
+        on_unknown = "resubmit" if resubmits else "raise"
+        call = self._create(create, seed=seed, timeout=timeout, on_unknown=on_unknown)
         self.tasks.append(self.runner.get_loop().create_task(call))
 
     async def _create(self, create: Create, **options: Any) -> None:
         async def on_submitted(track: Generation) -> None:
-            create.told.append(track)
+            create.reported.append(track)
             await asyncio.sleep(0.1)
 
         try:

@@ -74,7 +74,7 @@ async def test_the_audit_detects_mistakes() -> None:
     async with emulated() as (emulator, client):
         with Log() as log:
             track = await client.generations.create("song")
-        known = Create("song", told=[track], returned=track)
+        known = Create("song", reported=[track], returned=track)
         assert balance(emulator, [known], log) == []
         assert "returned twice" in balance(emulator, [known, known], log)[0]
         assert "neither" in balance(emulator, [Create("song")], log)[0]

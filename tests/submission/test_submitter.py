@@ -172,10 +172,10 @@ async def test_an_accepted_create_is_reported_logged_and_returned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
-    told: list[Generation] = []
+    reported: list[Generation] = []
     async with emulated() as (emulator, client):
-        track = await client.generations.create("x", on_submitted=told.append)
-    assert told == [track]
+        track = await client.generations.create("x", on_submitted=reported.append)
+    assert reported == [track]
     assert f"accepted music {track.id}" in caplog.text
     assert list(emulator.tracks) == [track.id]
 
@@ -311,13 +311,13 @@ async def test_a_create_whose_response_is_lost_is_found(
     fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
-    told: list[Generation] = []
+    reported: list[Generation] = []
     async with emulated() as (emulator, client):
         emulator.add_fault(fault)
-        track = await client.generations.create("x", on_submitted=told.append)
+        track = await client.generations.create("x", on_submitted=reported.append)
         assert list(emulator.tracks) == [track.id]
         assert posts(emulator) == 1
-        assert [t.id for t in told] == [track.id]
+        assert [t.id for t in reported] == [track.id]
         assert f"accepted music {track.id}" in caplog.text
         await client.wait_for_completion(track)
 
