@@ -206,6 +206,7 @@ class StateDispatcher:
             # later read. An older state must not replace a newer one, unless it is
             # final: an end stays an end.
             return
+        # It exists after all. If only its id was known, its kind is known now as well.
         if track.absence is not None:
             track.kind, track.absence = cast("Kind", state.kind), None
         track.unclear_since = inf
@@ -223,6 +224,7 @@ class StateDispatcher:
         track.partial_row = None
         track.seen_running_at = response.sent_at
         self.learn_age(track, state, response.received_at)
+        # A hint that arrived during this read is about a later state: keep its look.
         if not track.is_urgent:
             self._watch_list.plan(track, anyio.current_time())
         track.end_overtime(response.sent_at)
@@ -259,6 +261,8 @@ class StateDispatcher:
         if track.accepted_at is not None and track.seen_running_at > -inf:
             least = max(least, track.seen_running_at - track.accepted_at)
             most = min(most, now - track.accepted_at)
+        # The service's own measure leaves out its queue, so it is the least that the
+        # next track may take.
         rendering = getattr(state, "generation_time", None)
         if rendering is not None:
             least = rendering
@@ -281,6 +285,7 @@ class StateDispatcher:
             self._on_page_failed(read, sent_at)
             return
         (track,) = read.tracks
+        # The list has shown that it ended; what failed is only the read for details.
         if track.partial_row is not None:
             self._end_with_row(track, track.partial_row)
         elif isinstance(error, NotFoundError) or read.is_guess:

@@ -225,6 +225,7 @@ class SharedPolling:
         self._declared -= set(report.dropped)
         self._declared.update(wanted.id for wanted in report.added)
         self._read_here &= self._declared
+        # A newer state that was read during the exchange stays for the next report.
         for seen in report.seen:
             if self._unreported.get(seen.row["id"]) is seen:
                 del self._unreported[seen.row["id"]]
@@ -253,6 +254,8 @@ class SharedPolling:
         if update.must_declare:
             self._is_complete = True
             self.next_sync = now
+        # Counted from before the exchange, so that it ends here first: another process
+        # gets the lead only after this one has stopped reading.
         self._reads_until = asked_at + update.leads_for
         if update.leads_for <= 0:
             self._drop_lead()

@@ -140,7 +140,7 @@ class WatchList:
         self._scale = scale
         self._tracks: dict[str, Watched] = {}
         self._watching_all = 0
-        self._soonest = inf
+        self._soonest = inf  # of all `next_look`, or earlier than that
         self._deadlines: TimerHeap[Waiter] = TimerHeap()
         self._last_looks: list[Watched] = []
         self.hints = WebhookHints()
@@ -196,9 +196,9 @@ class WatchList:
     def follow_inflight(self, now: float) -> None:
         """Watch newly accepted tracks, if all are watched."""
         if self._watching_all:
-            for track_id, under_way in self._inflight.under_way.items():
+            for track_id, in_progress in self._inflight.under_way.items():
                 if track_id not in self._tracks:
-                    self._start(track_id, under_way.kind, now)
+                    self._start(track_id, in_progress.kind, now)
 
     def unwatch_all(self) -> None:
         """End one `watch_all`."""
@@ -279,13 +279,15 @@ class WatchList:
 
     def plan_unseen(self, track: Watched, now: float) -> None:
         """As `plan`, for a track of which only is known that it has not completed."""
+        # The completed list does not show failures, so such a read must not put off the
+        # one that does.
         status_due_by = track.status_due_by
         self.plan(track, now)
         track.status_due_by = min(status_due_by, track.status_due_by)
 
     def _awaits_hook(self, track: Watched) -> bool:
-        noticed = track.hinted_at > -inf
-        return track.has_webhook and self.hints.hooks_arrive and not noticed
+        was_hinted = track.hinted_at > -inf
+        return track.has_webhook and self.hints.hooks_arrive and not was_hinted
 
     def schedule_look(self, track: Watched, moment: float) -> None:
         """Schedule a look at a track, at a time of the loop's clock."""
@@ -303,6 +305,7 @@ class WatchList:
 
         Urgent tracks come first, then the one that has been due longest.
         """
+        # `_soonest` may be too early: its track may have been removed, or put off.
         moments = [track.next_look for track in self._tracks.values()]
         self._soonest = min(moments, default=inf)
         if self._soonest > now:
