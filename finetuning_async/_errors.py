@@ -321,9 +321,9 @@ class RateLimitError(APIStatusError):
     def budget(self) -> str | None:
         """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
         # Not before: with the client's name alone few modules come.
-        from finetuning_async._rate_codes import budget_of
+        from finetuning_async._rate_codes import rate_budget_of
 
-        return budget_of(self.code)
+        return rate_budget_of(self.code)
 
     def __str__(self) -> str:
         wait = self.retry_after

@@ -53,12 +53,12 @@ class DispatchHarness:
         """Let the service's clock show `EPOCH` at the start."""
         now = anyio.current_time()
         date = EPOCH + timedelta(seconds=now - self.start)
-        self.clock.seen(date, sent_at=now, received_at=now)
+        self.clock.observe(date, sent_at=now, received_at=now)
 
     def accept(self, track_id: str, kind: Kind = "music") -> None:
         now = anyio.current_time()
         entry = TrackInProgress(kind=kind, accepted_at=now, duration=None)
-        self.inflight.under_way[track_id] = entry
+        self.inflight.tracks[track_id] = entry
 
     def watch(self, track_id: str) -> tuple[Watched, Watcher]:
         pipeline = cast("Any", SimpleNamespace(hook=None))

@@ -83,9 +83,9 @@ async def test_debug_is_one_line_per_request_and_silences_httpx_about_it(
         await client.me()
         said = lines()
     assert len(said) == 3
-    assert "GET /v1/me: no answer after " in said[0]
+    assert "GET /v1/me: no response after " in said[0]
     assert "(attempt 1): ConnectError" in said[0]
-    assert "attempt 2 begins in " in said[1]
+    assert "attempt 2 starts in " in said[1]
     assert "GET /v1/me: 200 in " in said[2]
     assert said[2].endswith(" ms (attempt 2, 59 reads left)")
 

@@ -87,7 +87,9 @@ class StateDispatcher:
     def dispatch_shared(self, state: AnyTrack, response: Response) -> None:
         """Dispatch a state that another process read."""
         track = self._watch_list.get(state.id)
-        if state.is_final and (track is not None or self._inflight.has(state.id)):
+        if state.is_final and (
+            track is not None or self._inflight.is_in_progress(state.id)
+        ):
             self._inflight.observe_final(state, () if track is None else _hooks(track))
         if track is not None:
             self._deliver(track, state, response)
@@ -118,10 +120,12 @@ class StateDispatcher:
         else:
             page = parsing.sound_effect_page(response, offset=offset, known=self)
         self._listings.page_worked(read.listing)
-        self._inflight.listed(row.id for row in page.items)
+        self._inflight.mark_listed(row.id for row in page.items)
         for row in page.items:
             track = self._watch_list.get(row.id)
-            if row.is_final and (track is not None or self._inflight.has(row.id)):
+            if row.is_final and (
+                track is not None or self._inflight.is_in_progress(row.id)
+            ):
                 self._inflight.observe_final(
                     row, () if track is None else _hooks(track)
                 )
@@ -144,9 +148,9 @@ class StateDispatcher:
 
     def wants(self, track_id: str) -> bool:
         """Whether a track is watched or in the register; for the parser."""
-        return self._watch_list.get(track_id) is not None or self._inflight.has(
+        return self._watch_list.get(
             track_id
-        )
+        ) is not None or self._inflight.is_in_progress(track_id)
 
     def _note_position(self, track: Watched, read: Read, row: AnyTrack) -> None:
         """Note where the whole list shows a track, and whether it has completed."""
@@ -233,7 +237,7 @@ class StateDispatcher:
         if track.has_webhook:
             announced = track.hinted_at > -inf
             self._watch_list.hints.record_end(track.track_id, announced=announced)
-        self._inflight.ended(track.track_id)
+        self._inflight.remove(track.track_id)
         self._watch_list.drop(track.track_id)
 
     def learn_age(self, track: Watched, state: AnyTrack | None, now: float) -> None:

@@ -322,7 +322,7 @@ class Poller:
 
     def _sleep(self, driver: Waiter, moment: float) -> Awaitable[None]:
         self._sleeping_until = moment
-        return driver.parked_until(moment)
+        return driver.wait_until(moment)
 
     def _wake_driver_before(self, moment: float) -> None:
         """Wake the driver if it would sleep past this moment."""

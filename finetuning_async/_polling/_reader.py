@@ -98,7 +98,7 @@ class Reader:
         """Start a read in a child task of the driver."""
         in_flight = ReadInFlight(driver)
         in_flight.shielded_call = ShieldedCall(
-            partial(self._run, in_flight), grace=READ_GRACE, place=driver
+            partial(self._run, in_flight), grace=READ_GRACE, wakeup=driver
         )
         self._reads.add(in_flight)
         group.start(in_flight.shielded_call)
@@ -107,7 +107,7 @@ class Reader:
         """Take a permit, then read what is due at that moment. Runs in a child task."""
         pipeline = in_flight.reader.pipeline
         try:
-            permit = await pipeline.turn(ANY_READ)
+            permit = await pipeline.acquire_permit(ANY_READ)
             try:
                 await shielded.checkpoint()
                 read = self._choose_read(in_flight)
@@ -117,7 +117,7 @@ class Reader:
             if read is not None:
                 with shielded.shielded():
                     response = await pipeline.send(read.call, permit)
-                    pipeline.check(read.call, response)
+                    pipeline.raise_for_status(read.call, response)
                     self._dispatcher.dispatch(read, response)
                     self._last_success_at = anyio.current_time()
                     self._failures.on_success(self._last_success_at)
@@ -195,7 +195,7 @@ class Reader:
         error = failure.error if isinstance(failure, RetryableFailure) else failure
         cannot_work = False
         if isinstance(error, NoResponse):
-            cannot_work = error.lasts and self._last_success_at == -inf
+            cannot_work = error.is_permanent and self._last_success_at == -inf
             error = error.as_error(ANY_READ if read is None else read.call)
         if isinstance(error, ClientClosedError):
             self._loop.close(in_flight.reader.pipeline.transport.pool)

@@ -31,18 +31,18 @@ class Waiter(Wakeup):
     Attributes:
         pipeline: How this waiter's client sends reads.
         deadline: When it wakes at the latest, on the loop's clock.
-        alarm: The number of its timer in the heap of deadlines; 0 if it has none.
+        timer_id: The number of its timer in the heap of deadlines; 0 if it has none.
         ready: Whether it has something to do: a new state, an error, its deadline.
         error: What ended the wait, if an error did.
     """
 
-    __slots__ = ("alarm", "deadline", "error", "pipeline", "ready")
+    __slots__ = ("deadline", "error", "pipeline", "ready", "timer_id")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
         super().__init__()
         self.pipeline: Pipeline = pipeline
         self.deadline: float = deadline
-        self.alarm: int = 0
+        self.timer_id: int = 0
         self.ready: bool = False
         self.error: Exception | None = None
 

@@ -167,14 +167,14 @@ class WatchList:
         if track is None:
             track = self._start(watcher.track_id, kind, now)
         track.watchers[watcher] = None
-        self._deadlines.set(watcher, watcher.deadline)
+        self._deadlines.schedule(watcher, watcher.deadline)
         if track.latest is not None:
             watcher.update(track.latest, track.seen_running_at)
         return track
 
     def discard(self, watcher: Watcher) -> None:
         """Stop watching for a watcher; a track that is not needed is removed."""
-        self._deadlines.drop(watcher)
+        self._deadlines.cancel(watcher)
         track = self._tracks.get(watcher.track_id)
         if track is not None:
             track.watchers.pop(watcher, None)
@@ -196,7 +196,7 @@ class WatchList:
     def follow_inflight(self, now: float) -> None:
         """Watch newly accepted tracks, if all are watched."""
         if self._watching_all:
-            for track_id, in_progress in self._inflight.under_way.items():
+            for track_id, in_progress in self._inflight.tracks.items():
                 if track_id not in self._tracks:
                     self._start(track_id, in_progress.kind, now)
 
@@ -226,11 +226,11 @@ class WatchList:
         return self._is_ours(track) or track.track_id in self.foreign_ids
 
     def _is_ours(self, track: Watched) -> bool:
-        ours = track.track_id in self._inflight.under_way
+        ours = track.track_id in self._inflight.tracks
         return bool(track.watchers) or (self._watching_all > 0 and ours)
 
     def _start(self, track_id: str, kind: Kind, now: float) -> Watched:
-        known = self._inflight.under_way.get(track_id)
+        known = self._inflight.tracks.get(track_id)
         track = Watched(track_id, kind if known is None else known.kind)
         self._tracks[track_id] = track
         if known is not None:
@@ -320,15 +320,15 @@ class WatchList:
     def set_deadline(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time, which replaces its earlier deadline."""
         waiter.deadline = at
-        self._deadlines.set(waiter, at)
+        self._deadlines.schedule(waiter, at)
 
     def cancel_deadline(self, waiter: Waiter) -> None:
         """Remove the deadline of a waiter that leaves."""
-        self._deadlines.drop(waiter)
+        self._deadlines.cancel(waiter)
 
     def next_deadline(self) -> float:
         """The first deadline."""
-        return self._deadlines.first()
+        return self._deadlines.next_deadline()
 
     @property
     def has_pending_last_look(self) -> bool:
@@ -361,7 +361,7 @@ class WatchList:
             pending_since: Says when the oldest read of a track was sent that is in
                 flight; `inf` if there is none.
         """
-        for waiter in self._deadlines.expire_deadlines(now):
+        for waiter in self._deadlines.pop_expired(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
             elif not self._grant_last_look(waiter, now, can_look, pending_since):
@@ -395,5 +395,5 @@ class WatchList:
         elif pending_since(track) == inf:  # no read now, and none in flight
             return False
         watcher.in_overtime = True
-        self._deadlines.set(watcher, now + watcher.overtime)
+        self._deadlines.schedule(watcher, now + watcher.overtime)
         return True

@@ -188,7 +188,7 @@ class Session:
             settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
-            is_given=pool.is_given,
+            is_given=pool.is_external,
         )
         pipeline = Pipeline(
             transport=Transport(
@@ -207,7 +207,7 @@ class Session:
             ),
             clock=account.clock,
             hook=settings.on_event,
-            doubts=account.doubts,
+            header_warnings=account.header_warnings,
         )
         calls.polled_by(account.poller)
         waiting = Waiting(pipeline, account.inflight, account.poller)
@@ -285,7 +285,7 @@ class Session:
         if type(request) not in CHECKED:
             _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
-        retry = self.pipeline.retry.limited_to(max_retries)
+        retry = self.pipeline.retry.with_max_retries(max_retries)
         return Submission(
             request=request,
             call=call,
@@ -347,7 +347,7 @@ class Session:
 
     def saw(self, track: AnyTrack) -> None:
         """A caller's own read showed a track; it may have been waited for to end."""
-        if track.is_final and self.account.inflight.has(track.id):
+        if track.is_final and self.account.inflight.is_in_progress(track.id):
             self.account.inflight.observe_final(track)
 
     def in_doubt(self, order: Submission, why: str) -> SubmissionUnknownError | None:

@@ -73,11 +73,11 @@ class AcceptanceHandler:
             foreign = self._foreign_reason(submission, track)
             if foreign is None or await self._is_reused_id(submission, track):
                 submission.holds_queue_slot = False
-                self._pipeline.transport.pool.tracks.add(track.id)
+                self._pipeline.transport.pool.recent_ids.add(track.id)
                 entry = self._entry(submission, response.received_at)
                 # No await since the verdict: had another task run in between, its
                 # recovery could have adopted this track, or a waiter missed its end.
-                self._inflight.accepted(track.id, entry)
+                self._inflight.on_accepted(track.id, entry)
                 await self.publish(submission, track, request_id=response.request_id)
                 return accepted_state(submission)
             reason = f"the response belongs to another request: {foreign}"
@@ -87,7 +87,7 @@ class AcceptanceHandler:
 
     def claim_found(self, submission: Submission, track: Generation) -> None:
         """Register a track that a recovery found as that of its create."""
-        self._inflight.adopted(track.id, self._entry(submission))
+        self._inflight.adopt(track.id, self._entry(submission))
 
     def _entry(
         self, submission: Submission, accepted_at: float | None = None
@@ -106,7 +106,7 @@ class AcceptanceHandler:
             seed=submission.seed,
             is_claimed=register.is_claimed(track.id),
             is_open_elsewhere=shown != submission.seed
-            and register.is_open(kind, shown),
+            and register.is_seed_in_flight(kind, shown),
             echoes=kind in register.echoing,
         )
         return foreign_reason(submission.request, track, known)

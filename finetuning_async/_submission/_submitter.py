@@ -104,15 +104,15 @@ class Submitter:
             submission.started_at = anyio.current_time()
         if submission.lock_key is None:
             return await self._with_open_seed(submission)
-        await self._locks.enter(submission.lock_key)
+        await self._locks.acquire(submission.lock_key)
         try:
             return await self._with_open_seed(submission)
         finally:
-            self._locks.leave(submission.lock_key)
+            self._locks.release(submission.lock_key)
 
     async def _with_open_seed(self, submission: Submission) -> Created:
         kind, seed = submission.request.kind, submission.seed
-        with self._inflight.open_seed(kind, seed) as submission.seed_mark:
+        with self._inflight.seed_in_flight(kind, seed) as submission.seed_mark:
             track = await self._until_known(submission)
         if submission.callback_error is not None:
             raise submission.callback_error
@@ -144,11 +144,11 @@ class Submitter:
             first = failure
         # Outside the `except`, or each later error would have the first as its context.
         call, hook = submission.call, self._pipeline.hook
-        return await submission.retry.again(
+        return await submission.retry.run(
             first,
             lambda: self._through_queue(submission),
             deadline=submission.deadline,
-            on_retry=request_events.retries(hook, call.method, call.path),
+            on_retry=request_events.retry_callback(hook, call.method, call.path),
         )
 
     # One attempt: a slot in the service's queue, a permit, the request.
@@ -189,14 +189,14 @@ class Submitter:
         return (
             submission.retry.max_retries > 0
             and (error.retry_after or 0) <= submission.retry.max_retry_wait
-            and self._inflight.next_try() <= submission.deadline
+            and self._inflight.next_retry_at() <= submission.deadline
         )
 
     def _return_queue_slot(self, submission: Submission) -> None:
         """Return the slot, unless the service accepted or refused the create."""
         if submission.holds_queue_slot:
             submission.holds_queue_slot = False
-            self._inflight.not_entered()
+            self._inflight.on_not_accepted()
 
     async def _send_once(
         self, submission: Submission, attempt: ShieldedCall[Created]
@@ -219,7 +219,7 @@ class Submitter:
         self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
-        permit = await self._pipeline.turn(
+        permit = await self._pipeline.acquire_permit(
             submission.call, deadline=submission.deadline, number=submission.attempts
         )
         try:
@@ -242,8 +242,10 @@ class Submitter:
                 submission.call,
                 permit,
                 number=submission.attempts,
-                trace=SendTracker(
-                    lambda: not attempt.caller_cancelled, attempt.release, attempt.hold
+                tracker=SendTracker(
+                    lambda: not attempt.caller_cancelled,
+                    attempt.unshield,
+                    attempt.reshield,
                 ),
                 on_unsent=submission.mark_unsent,
             )
@@ -262,7 +264,7 @@ class Submitter:
         if failure.evidence == "not_sent":
             submission.sent_at = None
             error = failure.as_error(submission.call)
-            return error if failure.lasts else RetryableFailure(error)
+            return error if failure.is_permanent else RetryableFailure(error)
         return self._response_lost(submission, failure.reason)
 
     def _response_lost(
@@ -284,14 +286,14 @@ class Submitter:
         if not proves_refusal(response, error):
             raise self._response_lost(submission, str(error), error)
         submission.sent_at = None
-        self._pipeline.check(submission.call, response)
+        self._pipeline.raise_for_status(submission.call, response)
         raise error
 
     def _on_queue_full(self, submission: Submission, error: QueueFullError) -> None:
         submission.sent_at = None
         submission.holds_queue_slot = False
         was_known = self._inflight.queue_capacity is not None
-        self._inflight.refused(error.retry_after)
+        self._inflight.on_queue_full(error.retry_after)
         _create_events.report_queue_full(
             self._pipeline.hook, error, was_known=was_known
         )

@@ -47,7 +47,7 @@ async def test_an_end_without_watchers_needs_no_details() -> None:
     (a,) = harness.watch_list.due(inf)
     harness.page([a], row("a", "failed"))
     assert len(harness.watch_list) == 0
-    assert not harness.inflight.under_way
+    assert not harness.inflight.tracks
 
 
 @pytest.mark.parametrize("status", ["failed", "completed"])
@@ -112,9 +112,7 @@ async def learned(**fields: Any) -> tuple[float, float]:
     harness = DispatchHarness()
     for n in range(SAMPLES_NEEDED * 100):
         harness.accept(str(n))
-    tracks = [
-        harness.watch(track_id)[0] for track_id in list(harness.inflight.under_way)
-    ]
+    tracks = [harness.watch(track_id)[0] for track_id in list(harness.inflight.tracks)]
     await anyio.sleep(20.1)
     for track in tracks:
         harness.get(track, row(track.track_id))
@@ -207,7 +205,7 @@ async def test_a_404_is_checked_even_if_the_track_was_seen_before() -> None:
     assert a.absence is None
     assert b.absence is not None
     assert b.absence.rounds == 1
-    assert set(harness.inflight.under_way) == {"a", "b"}
+    assert set(harness.inflight.tracks) == {"a", "b"}
 
 
 async def test_with_only_an_id_a_404_may_mean_an_effect() -> None:
@@ -230,7 +228,7 @@ async def test_any_other_refusal_ends_the_wait_at_once() -> None:
     error = BadRequestError("no", status_code=400, code="VALIDATION_ERROR")
     harness.refused(Read("generations", [a]), error)
     assert waits.error is error
-    assert not harness.inflight.under_way
+    assert not harness.inflight.tracks
 
 
 async def test_a_404_ends_overtime() -> None:
@@ -311,7 +309,7 @@ async def test_webhooks_arrive_if_all_tracks_with_one_were_announced(
     await anyio.sleep(10)
     for n in range(TRUSTED_AFTER):
         track_id, now = str(n), anyio.current_time()
-        harness.inflight.under_way[track_id] = TrackInProgress(
+        harness.inflight.tracks[track_id] = TrackInProgress(
             kind="music", accepted_at=now, duration=None, has_webhook=has_webhook
         )
         track, _ = harness.watch(track_id)

@@ -146,7 +146,7 @@ async def test_a_page_removes_all_ended_tracks_from_the_register() -> None:
         harness.accept(name)
     a, _ = harness.watch("a")
     harness.page([a], row("a"), row("b", "completed"), row("c"), row("x", "failed"))
-    assert set(harness.inflight.under_way) == {"a", "c"}
+    assert set(harness.inflight.tracks) == {"a", "c"}
     assert set(harness.inflight._ends) == {"b"}  # "x" is not known here
 
 

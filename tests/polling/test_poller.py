@@ -624,13 +624,13 @@ async def test_a_queued_create_sees_the_end_of_a_track_accepted_after_it() -> No
             service.add(track_id, seconds)
             now = anyio.current_time()
             entry = TrackInProgress(kind="music", accepted_at=now, duration=seconds)
-            account.inflight.accepted(track_id, entry)
+            account.inflight.on_accepted(track_id, entry)
 
         queued = Waiter(client._session().pipeline)
 
         async def wait_for_slot() -> None:
             poller.watch_all()
-            while "short" not in account.inflight.under_way:
+            while "short" not in account.inflight.tracks:
                 poller.set_deadline(queued, float("inf"))
                 await poller.wait(queued)
                 queued.ready = False
@@ -648,7 +648,7 @@ async def test_a_queued_create_sees_the_end_of_a_track_accepted_after_it() -> No
             accept("short", 20.0)
             queued.make_ready()
             await anyio.sleep(23)
-            assert set(account.inflight.under_way) == {"long"}
+            assert set(account.inflight.tracks) == {"long"}
 
 
 async def test_a_track_that_is_not_needed_any_more_is_not_read_for_queued_creates() -> (

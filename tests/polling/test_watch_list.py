@@ -6,9 +6,6 @@ import random
 from math import inf
 from typing import Any, cast
 
-import attrs
-from hypothesis import given, strategies as st
-
 from finetuning_async._api._models import Generation
 from finetuning_async._pacing._in_flight import InFlight, TrackInProgress
 from finetuning_async._polling._read_planner import Read
@@ -21,13 +18,6 @@ from finetuning_async._polling._schedule import (
 )
 from finetuning_async._polling._waiters import OVERTIME, Watcher
 from finetuning_async._polling._watch_list import Watched, WatchList
-from finetuning_async._runtime._timer_heap import VOID_KEPT, TimerHeap
-
-
-@attrs.define(eq=False)
-class Sleeper:
-    name: int
-    alarm: int = 0
 
 
 def watcher(
@@ -43,50 +33,8 @@ def watch_list(
     inflight = InFlight()
     for track_id in under_way:
         accepted = TrackInProgress(kind="music", accepted_at=0.0, duration=None)
-        inflight.under_way[track_id] = accepted
+        inflight.tracks[track_id] = accepted
     return WatchList(inflight, estimator or DurationEstimator(), scale=1.0), inflight
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
-def test_deadlines_expire_in_order_the_last_one_of_each_waiter_only(
-    settings: list[tuple[int, float | None]],
-) -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    sleepers = [Sleeper(n) for n in range(21)]
-    expected: dict[int, float] = {}
-    for number, at in settings:
-        expected.pop(number, None)
-        if at is None:
-            alarms.drop(sleepers[number])
-        else:
-            alarms.set(sleepers[number], at)
-            expected[number] = at
-        assert len(alarms) == len(expected)
-        assert alarms.first() == min(expected.values(), default=inf)
-    rung = [sleeper.name for sleeper in alarms.expire_deadlines(50.0)]
-    assert [expected[n] for n in rung] == sorted(
-        t for t in expected.values() if t <= 50
-    )
-    assert {sleeper.alarm for sleeper in map(sleepers.__getitem__, rung)} <= {0}
-    assert alarms.first() > 50.0
-
-
-def test_replaced_deadlines_are_cleared() -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    keeper = Sleeper(0)
-    alarms.set(keeper, 1e9)
-    for number in range(10_000):
-        sleeper = Sleeper(number)
-        alarms.set(sleeper, 1e6 + number)
-        alarms.drop(sleeper)
-        assert len(alarms._heap) <= 2 + VOID_KEPT + 1
-    assert alarms.first() == 1e9
-
-
-def test_an_infinite_deadline_takes_no_timer() -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    alarms.set(Sleeper(0), inf)
-    assert (len(alarms), alarms.first()) == (0, inf)
 
 
 def test_a_track_is_watched_as_long_as_it_has_a_watcher() -> None:
@@ -114,7 +62,7 @@ def test_a_watcher_that_joins_gets_the_last_state_at_once() -> None:
 
 def test_what_the_register_knows_of_a_track_is_used() -> None:
     tracks, inflight = watch_list()
-    inflight.under_way["fx"] = TrackInProgress(
+    inflight.tracks["fx"] = TrackInProgress(
         kind="sound_effect", accepted_at=7.0, duration=4.0
     )
     track = tracks.add(watcher("fx"), "music", 8.0)  # an id does not show its kind
@@ -133,7 +81,7 @@ def test_all_accepted_tracks_are_watched_between_watch_all_and_unwatch_all() -> 
     tracks.watch_all(0.0)
     tracks.watch_all(0.0)
     assert len(tracks) == 2
-    inflight.under_way["c"] = inflight.under_way["a"]
+    inflight.tracks["c"] = inflight.tracks["a"]
     tracks.follow_inflight(1.0)
     tracks.unwatch_all()
     assert len(tracks) == 3

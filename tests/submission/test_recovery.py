@@ -378,7 +378,7 @@ async def test_a_found_track_is_in_flight_like_any_other() -> None:
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x")
         inflight = client._session().account.inflight
-        assert list(inflight.under_way) == [track.id]
+        assert list(inflight.tracks) == [track.id]
         assert inflight.is_claimed(track.id)
         await client.generations.create("y")  # waits until the first has ended
         assert emulator.status(track.id) == "completed"
