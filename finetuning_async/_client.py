@@ -180,7 +180,7 @@ class AsyncClient(TrackMethods):
             from finetuning_async._session import Session
 
             self._pool.enter_loop(self._settings.base_url)
-            self._bound = Session.begin(self._settings, self._pool, self._calls)
+            self._bound = Session.bind(self._settings, self._pool, self._calls)
         return self._bound
 
     async def __aenter__(self) -> Self:
@@ -215,7 +215,7 @@ class AsyncClient(TrackMethods):
         Args:
             patience: Seconds that reads under way may still take.
         """
-        self._calls.end(self._pool, patience=patience)
+        self._calls.begin_closing(self._pool, grace=patience)
 
     async def _close(self) -> None:
         await self._calls.close(self._pool)
@@ -244,7 +244,7 @@ class AsyncClient(TrackMethods):
         if wrong is not None:
             raise InvalidRequestError.hidden(*wrong)
         view = copy.copy(self)
-        view._begin(self._settings.changed(overrides))  # noqa: SLF001 - it is one of us
+        view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - it is one of us
         return view
 
     async def me(
@@ -263,7 +263,7 @@ class AsyncClient(TrackMethods):
         """
         from finetuning_async._api import Call, parsing
 
-        answer = await self._session().ask(
+        answer = await self._session().request(
             Call(method="GET", path="/v1/me"), timeout, max_retries
         )
         return parsing.account(answer)
@@ -284,7 +284,7 @@ class AsyncClient(TrackMethods):
         from finetuning_async._api import Call, parsing
 
         call = Call(method="GET", path="/health", route="health", needs_key=False)
-        return parsing.health(await self._session().ask(call, timeout, max_retries))
+        return parsing.health(await self._session().request(call, timeout, max_retries))
 
     def mark_changed(self, generation_id: str) -> None:
         """Say that something happened to a track: the poll loop looks at it soon.

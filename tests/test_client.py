@@ -453,11 +453,11 @@ def test_a_refused_key_of_a_view_is_in_no_local_of_ours() -> None:
         assert not any("not a key" in str(frame.locals) for frame in ours)
 
 
-def test_a_client_in_a_second_living_loop_says_so() -> None:
+def test_a_client_in_a_second_live_loop_raises() -> None:
     client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=_always_well()))
     with asyncio.Runner() as first, asyncio.Runner() as second:
         first.run(client.health())
-        with pytest.raises(FinetuningError, match="one client per loop"):
+        with pytest.raises(FinetuningError, match="one client per event loop"):
             second.run(client.health())
 
 

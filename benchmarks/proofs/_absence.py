@@ -266,7 +266,7 @@ class _Schedule:
                 "tracks": sum(made[c.prompt] for c in creates),
                 "lost": counted["it may be paid, its seed is"],
                 "found": counted["whose response was lost"]
-                + counted["whose answer was lost"],
+                + counted["though the response was lost"],
                 "sent again": counted["sending it again with seed="]
                 + counted["it is sent again"],
                 "unknown": sum(c.outcome == "SubmissionUnknownError" for c in creates)
@@ -291,7 +291,7 @@ async def _run(
 COUNTED_LINES: Final = (
     "it may be paid, its seed is",
     "whose response was lost",
-    "whose answer was lost",
+    "though the response was lost",
     "sending it again with seed=",
     "it is sent again",
     "is held: ",

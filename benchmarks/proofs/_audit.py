@@ -132,7 +132,7 @@ def leftovers(client: AsyncClient) -> list[str]:
         "queue slots": register._capacity.pending,  # noqa: SLF001 - as above
         "creates that wait for a queue slot": len(register._waiting),  # noqa: SLF001 - as above
         "open seeds": len(register._seeds_in_flight),  # noqa: SLF001 - as above
-        "waiting look-alikes": len(account.one_by_one._waiting),  # noqa: SLF001 - as above
+        "waiting look-alikes": len(account.create_lock._waiting),  # noqa: SLF001 - as above
         "creates that wait for a permit": status.creates.waiting,
         "reads that wait for a permit": status.reads.waiting,
     }

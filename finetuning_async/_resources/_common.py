@@ -190,7 +190,7 @@ class Bulk:
         body = {self.field: list(ids), **self.more}
         call = Call(method="POST", path=self.path, body=body)
         try:
-            answer = await session.ask(call, timeout, max_retries)
+            answer = await session.request(call, timeout, max_retries)
         except BadRequestError as error:
             return parsing.folded(error, ids)
         return parsing.bulk_result(answer, self.done, ids=ids)

@@ -234,7 +234,9 @@ class Outcomes(AsyncIterator[Outcome]):
         order: Submission | None = None
         try:
             task_status.started()  # first here, first in line
-            order = self._session.order(request, on_submitted=note, **self._order)
+            order = self._session.new_submission(
+                request, on_submitted=note, **self._order
+            )
             return await self._session.submit(order, self._timeout)
         except anyio.get_cancelled_exc_class():
             if order is not None:
@@ -245,7 +247,7 @@ class Outcomes(AsyncIterator[Outcome]):
 
     def _leave_in_doubt(self, request: AnyRequest, order: Submission) -> None:
         """Keep what the block was left with, if it may be paid."""
-        error = self._session.in_doubt(order, "generate_many was left")
+        error = self._session.unknown_error(order, "generate_many was left")
         if error is not None:
             outcome = Outcome(request=request, generation=None, error=error)
             self._in_doubt.append(outcome)

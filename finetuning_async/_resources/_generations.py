@@ -113,7 +113,7 @@ class Generations:
         # Its query is a secret, and a traceback may show the locals of this frame.
         del webhook
         session = self._session()
-        order = session.order(
+        order = session.new_submission(
             request,
             validate=validate,
             on_unknown=on_unknown,
@@ -147,8 +147,8 @@ class Generations:
         call = Call(
             method="GET", path=path, track_id=generation_id, shows=generation_id
         )
-        track = parsing.generation(await session.ask(call, timeout, max_retries))
-        session.saw(track)
+        track = parsing.generation(await session.request(call, timeout, max_retries))
+        session.observe(track)
         return track
 
     def list(
@@ -185,11 +185,11 @@ class Generations:
                 method="GET", path="/v1/generations", query={**query, "offset": start}
             )
             session = self._session()
-            answer = await session.ask(call, timeout, max_retries)
+            answer = await session.request(call, timeout, max_retries)
             page = parsing.generation_page(answer, offset=start)
             session.account.inflight.mark_listed(track.id for track in page.items)
             for track in page.items:
-                session.saw(track)
+                session.observe(track)
             return page
 
         return Listing(fetch, offset)

@@ -69,7 +69,7 @@ class Instrumentals:
         # Its query is a secret, and a traceback may show the locals of this frame.
         del webhook
         session = self._session()
-        order = session.order(
+        order = session.new_submission(
             request,
             validate=validate,
             on_unknown=on_unknown,

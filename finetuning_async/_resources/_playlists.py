@@ -55,7 +55,7 @@ class Playlists:
         async def fetch(offset: int) -> Page[Playlist]:
             call = Call(method="GET", path="/v1/playlists")
             found = parsing.playlists(
-                await self._session().ask(call, timeout, max_retries)
+                await self._session().request(call, timeout, max_retries)
             )
             return Page(items=found, has_more=False, next_offset=offset + len(found))
 
@@ -81,7 +81,7 @@ class Playlists:
             FinetuningError: It could not be read.
         """
         path = f"/v1/playlists/{segment(playlist_id, 'playlist_id')}"
-        answer = await self._session().ask(
+        answer = await self._session().request(
             Call(method="GET", path=path, shows=playlist_id), timeout, max_retries
         )
         return parsing.playlist(answer)

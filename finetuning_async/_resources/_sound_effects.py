@@ -74,7 +74,7 @@ class SoundEffects:
         # Its query is a secret, and a traceback may show the locals of this frame.
         del webhook
         session = self._session()
-        order = session.order(
+        order = session.new_submission(
             request,
             validate=validate,
             on_submitted=on_submitted,
@@ -106,8 +106,8 @@ class SoundEffects:
         call = Call(
             method="GET", path=path, track_id=sound_effect_id, shows=sound_effect_id
         )
-        effect = parsing.sound_effect(await session.ask(call, timeout, max_retries))
-        session.saw(effect)
+        effect = parsing.sound_effect(await session.request(call, timeout, max_retries))
+        session.observe(effect)
         return effect
 
     def list(
@@ -141,10 +141,10 @@ class SoundEffects:
                 query={**query, "offset": start},
             )
             session = self._session()
-            answer = await session.ask(call, timeout, max_retries)
+            answer = await session.request(call, timeout, max_retries)
             page = parsing.sound_effect_page(answer, offset=start)
             for effect in page.items:
-                session.saw(effect)
+                session.observe(effect)
             return page
 
         return Listing(fetch, offset)

@@ -118,14 +118,14 @@ class TrackMethods(ABC):
             check_timeout(wait_timeout, "wait_timeout")
         check_callback(on_update, "on_update")
         session = self._session()
-        order = session.order(
+        order = session.new_submission(
             request,
             validate=validate,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
             max_retries=max_retries,
         )
-        with session.generating(order) as tell:
+        with session.generate_operation(order) as tell:
             accepted: Generation = await session.submit(order, timeout)
             longest = inf if wait_timeout is None else wait_timeout
             left = min(deadline - anyio.current_time(), longest)
@@ -358,7 +358,7 @@ class TrackMethods(ABC):
             OSError: It could not be written; the disk may be full, or nobody reads the
                 pipe any more.
         """
-        from finetuning_async._downloads import Download, audio_url, target_of
+        from finetuning_async._downloads import Download, audio_url, resolve_target
         from finetuning_async._session import check_callback
 
         check_callback(on_progress, "on_progress")
@@ -371,10 +371,10 @@ class TrackMethods(ABC):
             on_progress,
             session.pipeline.hook,
         )
-        around = session.downloading(generation_or_url)
-        with session.calls.one(deadline), around:
+        around = session.download_operation(generation_or_url)
+        with session.calls.scope(deadline), around:
             async with session.account.concurrency.downloads:
-                target = target_of(generation_or_url, Path(path))
+                target = resolve_target(generation_or_url, Path(path))
                 return await download.to(target, deadline=deadline)
         if session.calls.is_closing:
             raise ClientClosedError("the client was closed while this download ran")

@@ -157,7 +157,7 @@ async def test_the_state_that_the_caller_passed_does_not_count_as_a_look() -> No
             return refusal(503, "INTERNAL_ERROR")
 
         service.intercept = intercept
-        with pytest.raises(WaitTimeoutError, match="could not be looked at") as caught:
+        with pytest.raises(WaitTimeoutError, match="could not be read") as caught:
             await client.wait_for_completion(track, timeout=5)
         assert "still runs" not in str(caught.value)
         assert caught.value.generation == track

@@ -177,7 +177,7 @@ async def test_a_wait_without_a_look_says_why() -> None:
     async with with_none as client:
         text, _ = await timed_out(client, 0.2)
         assert "still runs" not in text
-        assert "could not be looked at" in text
+        assert "could not be read" in text
         assert "last read failed" in text
 
 

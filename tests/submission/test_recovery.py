@@ -369,7 +369,7 @@ async def test_a_sound_effect_that_the_service_reports_as_failed_raises_that() -
 async def _submit(client: AsyncClient, request: Any, **options: Any) -> Any:
     session: Session = client._session()
     return await session.submit(
-        session.order(request, validate=True, **options), timeout=None
+        session.new_submission(request, validate=True, **options), timeout=None
     )
 
 
