@@ -180,8 +180,8 @@ def as_hook(value: object) -> Hook | None:
     raise InvalidRequestError(
         "on_event",
         value,
-        "a plain function of one event; an async one is not awaited: let a plain one"
-        " put events into a queue",
+        "a plain function of one event; an async one would not be awaited: put the"
+        " events into a queue, and read that from a task",
     )
 
 

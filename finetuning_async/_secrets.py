@@ -44,16 +44,16 @@ class ApiKey:
 
 
 def key_problem(text: str | None) -> str | None:
-    """Say what is wrong with a key, without repeating it; `None` if it can be sent.
+    """Say what a key must be, without quoting it; `None` if it can be sent.
 
-    Only what cannot be put into an HTTP header is a problem; the documented form
-    (``ft_live_`` and 32 hexadecimal digits, 40 characters) is left to the service,
-    since two published sources differ on it.
+    Only what cannot be put into an HTTP header is a problem. The documented form
+    (``ft_live_`` and 32 hexadecimal digits, 40 characters) is not checked, since two
+    published sources differ on it.
     """
     if not text:
-        return "no API key: pass api_key=, or set FINETUNING_API_KEY"
+        return "given; there is no API key: pass api_key=, or set FINETUNING_API_KEY"
     if not text.isascii() or not text.isprintable() or " " in text:
-        return "the API key holds a space, a line break or a non-ASCII character"
+        return "printable ASCII without spaces and line breaks"
     return None
 
 

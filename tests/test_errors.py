@@ -123,7 +123,7 @@ def test_the_tree_in_the_first_lines_names_every_class() -> None:
 
 def test_an_invalid_request_names_field_value_and_range() -> None:
     error = InvalidRequestError("bpm", 300, "a number from 60 to 200")
-    assert str(error) == "bpm=300 is not valid: a number from 60 to 200"
+    assert str(error) == "bpm must be a number from 60 to 200, got 300"
     assert (error.field, error.value) == ("bpm", 300)
 
 
@@ -144,7 +144,7 @@ def test_whatever_was_given_the_error_is_short_and_pickles(value: object) -> Non
 
 def test_a_hidden_value_is_neither_shown_nor_kept() -> None:
     error = InvalidRequestError.hidden("webhook", "a URL that begins with https://")
-    assert str(error) == "webhook is not valid: a URL that begins with https://"
+    assert str(error) == "webhook must be a URL that begins with https://"
     assert error.value is None
     assert back(error) == error
 
@@ -164,8 +164,8 @@ def test_an_error_about_a_track_does_not_pass_its_webhooks_secret_on(
         ("AuthenticationError", "Profile > API"),
         ("InsufficientCreditsError", "monthly reset"),
         ("PermissionDeniedError", "Pro and Lifetime"),
-        ("RateLimitError", "wait 17 s"),
-        ("QueueFullError", "when one of them ends"),
+        ("RateLimitError", "retry in 17 s"),
+        ("QueueFullError", "one of the tracks in progress ends"),
     ],
 )
 def test_a_status_error_says_what_can_be_done(name: str, advice: str) -> None:

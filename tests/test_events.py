@@ -277,9 +277,9 @@ class _Callable:
 
 @pytest.mark.parametrize("callback", [_async, _Callable(), AsyncMock(), 7, "print"])
 def test_what_cannot_be_a_callback_is_refused(callback: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="on_event="):
+    with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY, on_event=callback)
-    with pytest.raises(InvalidRequestError, match="on_event="):
+    with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY).with_options(on_event=callback)
 
 

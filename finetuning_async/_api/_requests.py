@@ -127,8 +127,8 @@ class GenerationRequest(_Request):
 
     def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
-            check.words("tags", self.tags, most=check.MOST_TAGS),
-            check.characters("lyrics", self.lyrics, most=check.MOST_LYRICS),
+            check.words("tags", self.tags, most=check.MAX_TAGS),
+            check.characters("lyrics", self.lyrics, most=check.MAX_LYRICS),
             check.between("duration", self.duration, 5, 210, unit="seconds"),
             check.between("bpm", self.bpm, 60, 200, unit="beats per minute"),
             check.one_of("language", self.language, check.LANGUAGES),

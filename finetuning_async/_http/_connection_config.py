@@ -228,9 +228,12 @@ def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
     if not isinstance(proxy, httpx.Proxy) or not proxy.url.host:
         return None, _A_PROXY
     if proxy.url.port is not None and not 0 < proxy.url.port <= _LAST_PORT:
-        return None, f"the port of a proxy is 1 to {_LAST_PORT}"
+        return None, f"a URL whose port is from 1 to {_LAST_PORT}"
     if proxy.url.scheme.startswith("socks") and not _has_socksio():
-        return None, "a socks proxy needs the package socksio: pip install httpx[socks]"
+        return (
+            None,
+            "http:// or https://; socks needs socksio: pip install httpx[socks]",
+        )
     return proxy, ""
 
 

@@ -78,7 +78,7 @@ def read_headers(given: object) -> tuple[Headers | None, str]:
     for name, value in given.items():
         problem = _problem(name, value)
         if problem is None and name.lower() in seen:
-            problem = f"{name!r} is there twice"
+            problem = f"given once by name, in any case; {name!r} is given twice"
         if problem is not None:
             return None, problem
         seen.add(name.lower())
@@ -87,13 +87,13 @@ def read_headers(given: object) -> tuple[Headers | None, str]:
 
 def _problem(name: object, value: object) -> str | None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return "a name is not one of a header: letters, digits and hyphens"
+        return "a mapping whose keys are header names: letters, digits and hyphens"
     if name.lower() in NOT_YOURS:
         hint = "; pass api_key=" if name.lower() == "x-api-key" else ""
-        return f"{name!r} is set by the library alone{hint}"
+        return f"without {name!r}, which the client sets itself{hint}"
     if not isinstance(value, str) or not _VALUE.fullmatch(value):
         return (
-            f"the value of {name!r} must be printable ASCII, without line breaks and"
-            " without space at its ends"
+            "printable ASCII without line breaks and without space at the ends;"
+            f" the value of {name!r} is not"
         )
     return None

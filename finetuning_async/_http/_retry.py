@@ -41,7 +41,7 @@ def check_retries(value: object) -> int:
     given = whole_number(value)
     if given is not None and given >= 0:
         return given
-    raise InvalidRequestError("max_retries", value, "a whole number, at least 0")
+    raise InvalidRequestError("max_retries", value, "a whole number of at least 0")
 
 
 class RetryableFailure(Exception):  # noqa: N818 - an error on its way to a second attempt

@@ -106,11 +106,13 @@ def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str 
     """
     rows, passed = whole_number(limit), whole_number(offset)
     if rows is None or not 1 <= rows <= LARGEST_PAGE:
-        raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
+        raise InvalidRequestError(
+            "limit", limit, f"a whole number of rows from 1 to {LARGEST_PAGE}"
+        )
     if passed is None or passed < 0:
-        raise InvalidRequestError("offset", offset, "a whole number, at least 0")
+        raise InvalidRequestError("offset", offset, "a whole number of at least 0")
     for name, value in filters.items():
-        problem = validation.characters(name, value, most=validation.MOST_WORD)
+        problem = validation.characters(name, value, most=validation.MAX_WORD)
         if problem is not None:
             raise problem
     given = {name: value for name, value in filters.items() if value is not None}

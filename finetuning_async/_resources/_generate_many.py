@@ -275,9 +275,7 @@ async def _each(requests: Requests) -> AsyncGenerator[AnyRequest]:
 def _check(request: object) -> None:
     known = GenerationRequest | InstrumentalRequest | SoundEffectRequest
     if not isinstance(request, known):
-        allowed = (
-            "each one of GenerationRequest, InstrumentalRequest, SoundEffectRequest"
-        )
+        allowed = "GenerationRequest, InstrumentalRequest or SoundEffectRequest objects"
         raise InvalidRequestError("requests", request, allowed)
 
 

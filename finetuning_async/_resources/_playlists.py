@@ -170,7 +170,9 @@ class Playlists:
         """
         source = segment(source_id, "source_id")
         if segment(target_id, "target_id") == source:
-            raise InvalidRequestError("target_id", target_id, "another than source_id")
+            raise InvalidRequestError(
+                "target_id", target_id, "another playlist than source_id"
+            )
         bulk = Bulk(
             path=f"/v1/playlists/{source}/tracks/move",
             field="trackIds",

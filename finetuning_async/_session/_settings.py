@@ -119,7 +119,7 @@ class Settings:
         if unknown:
             shared = sorted(SHARED.intersection(unknown))
             hint = "; the connections are shared by all views" if shared else ""
-            allowed = f"of {sorted(names)}{hint}"
+            allowed = f"given options among {sorted(names)}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
 
@@ -148,13 +148,13 @@ def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     key.
     """
     if given is not None and not isinstance(given, str):
-        return None, "the API key is no text"
+        return None, "a string"
     text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
     problem = key_problem(text)
     if problem is not None:
         return None, problem
     if not looks_documented(text):
         logger.warning(
-            "the API key has not the documented form, ft_live_ and 32 characters"
+            "the API key does not have the documented form: ft_live_ and 32 characters"
         )
     return ApiKey(text), ""

@@ -256,7 +256,7 @@ def check_timeout(timeout: float, name: str = "timeout") -> float:
     if seconds is not None and seconds >= 0:
         return _as_float(seconds)
     raise InvalidRequestError(
-        name, timeout, "seconds, at least 0, or None for no limit"
+        name, timeout, "a number of seconds, at least 0, or None for no limit"
     )
 
 
@@ -275,9 +275,7 @@ def check_callback(callback: object, name: str) -> None:
         InvalidRequestError: It cannot be called.
     """
     if callback is not None and not callable(callback):
-        raise InvalidRequestError(
-            name, callback, "a function, plain or async, or None for none"
-        )
+        raise InvalidRequestError(name, callback, "a function, plain or async, or None")
 
 
 def _about(error: Exception, track_id: str) -> Exception:

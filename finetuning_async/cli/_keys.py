@@ -83,15 +83,15 @@ def check_key(found: Found, url: str) -> None:
         problem = _misshapen(text)
     if problem is not None:
         raise Refused(
-            f"the key is not usable ({found.origin}): {problem}. Nothing was sent.\n"
+            f"the key ({found.origin}) must be {problem}. Nothing was sent.\n"
             f"{WHERE_KEYS_ARE_MADE}"
         )
 
 
 def _misshapen(text: str) -> str:
     if not text.startswith(KEY_PREFIX):
-        return f"a key begins with {KEY_PREFIX}, this one does not"
-    return f"a key has {KEY_LENGTH} characters, this one has {len(text)}"
+        return f"a string that begins with {KEY_PREFIX}"
+    return f"{KEY_LENGTH} characters long, but it has {len(text)}"
 
 
 def read_key() -> ApiKey:

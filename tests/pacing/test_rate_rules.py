@@ -338,13 +338,13 @@ def test_no_header_makes_it_negative_or_more_than_the_limit(
 
 @pytest.mark.parametrize("limit", [0, -1, True, 2.5, "10", None, float("nan")])
 def test_a_limit_is_a_whole_number_of_at_least_one(limit: object) -> None:
-    with pytest.raises(InvalidRequestError, match=r"limit=.*at least 1"):
+    with pytest.raises(InvalidRequestError, match=r"limit must be .*at least 1"):
         RateLimit(limit)
 
 
 @pytest.mark.parametrize("per", [0, -1.0, True, "60", None, float("nan"), inf, 10**400])
 def test_a_period_is_a_number_of_seconds(per: object) -> None:
-    with pytest.raises(InvalidRequestError, match=r"per=.*above 0 and finite"):
+    with pytest.raises(InvalidRequestError, match=r"per must be .*above 0 and finite"):
         RateLimit(1, per=per)
 
 
@@ -371,5 +371,5 @@ def test_any_object_of_that_shape_will_do() -> None:
 def test_other_objects_are_refused_by_name(value: object) -> None:
     with pytest.raises(InvalidRequestError, match=r"\.creates and \.reads"):
         RateLimits.of(value)
-    with pytest.raises(InvalidRequestError, match=r"reads=.*RateLimit"):
+    with pytest.raises(InvalidRequestError, match=r"reads must be .*RateLimit"):
         RateLimits(reads=value)

@@ -238,7 +238,9 @@ async def test_what_the_source_raises_comes_after_the_ends_before_it() -> None:
 async def test_what_is_no_request_is_refused_and_named() -> None:
     async with emulated() as (emulator, client):
         requests: Any = ["lofi"]
-        with pytest.raises(InvalidRequestError, match="requests='lofi'"):
+        with pytest.raises(
+            InvalidRequestError, match=r"requests must be .* got 'lofi'"
+        ):
             await all_of(client, requests)
         assert emulator.requests == []
 

@@ -86,10 +86,10 @@ async def test_headers_of_the_callers_go_to_the_service_and_not_to_the_media_hos
     ("headers", "why"),
     [
         ({"X-API-Key": SECRET}, "pass api_key="),
-        ({"content-type": "text/plain"}, "set by the library"),
-        ({"Content-Length": "7"}, "set by the library"),
-        ({"Host": "far.example"}, "set by the library"),
-        ({"Transfer-Encoding": "chunked"}, "set by the library"),
+        ({"content-type": "text/plain"}, "client sets itself"),
+        ({"Content-Length": "7"}, "client sets itself"),
+        ({"Host": "far.example"}, "client sets itself"),
+        ({"Transfer-Encoding": "chunked"}, "client sets itself"),
         ({"X-A": f"{SECRET}\r\nX-API-Key: mine"}, "line breaks"),
         ({"X-A": f"{SECRET}\n"}, "line breaks"),
         ({"X-A": f"{SECRET}\0"}, "printable"),
@@ -98,9 +98,9 @@ async def test_headers_of_the_callers_go_to_the_service_and_not_to_the_media_hos
         ({"X-A": ""}, "printable"),
         ({"X-A": 7}, "printable"),
         ({"X-A": SECRET.encode()}, "printable"),
-        ({f"X-A: {SECRET}\r\nB": "c"}, "a name"),
-        ({"": SECRET}, "a name"),
-        ({7: SECRET}, "a name"),
+        ({f"X-A: {SECRET}\r\nB": "c"}, "header names"),
+        ({"": SECRET}, "header names"),
+        ({7: SECRET}, "header names"),
         ({"X-A": "a", "x-a": SECRET}, "twice"),
         ([("X-A", SECRET)], "a mapping"),
         (SECRET, "a mapping"),
@@ -131,7 +131,7 @@ def test_headers_that_cannot_be_sent_are_refused_without_being_shown(
     ],
 )
 def test_what_is_no_proxy_is_refused_without_being_shown(proxy: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="proxy is not valid") as caught:
+    with pytest.raises(InvalidRequestError, match="proxy must be") as caught:
         AsyncClient(KEY, proxy=proxy)
     assert_clean("the error", *everything_of(caught.value))
 
@@ -279,7 +279,7 @@ async def test_every_call_takes_retries_and_a_timeout_of_its_own(
                 await call(max_retries=retries)
             assert fault.hits == retries + 1
             emulator.clear_faults()
-        with pytest.raises(InvalidRequestError, match="max_retries=-1"):
+        with pytest.raises(InvalidRequestError, match=r"max_retries .* got -1"):
             await call(max_retries=-1)
         emulator.add_fault(Fault("connect_hangs", times=None, seconds=900))
         begun = anyio.current_time()
@@ -288,7 +288,7 @@ async def test_every_call_takes_retries_and_a_timeout_of_its_own(
         # A create that connects is given up when that has failed.
         assert 2.4 < anyio.current_time() - begun < 5.1
         assert caught.value.safe_to_retry
-        with pytest.raises(InvalidRequestError, match="timeout=-1"):
+        with pytest.raises(InvalidRequestError, match=r"timeout .* got -1"):
             await call(timeout=-1)
 
 
