@@ -14,7 +14,7 @@
     │   ├── RateLimitError                 429
     │   │   └── QueueFullError             429 QUEUE_FULL
     │   └── InternalServerError            5xx
-    ├── SubmissionUnknownError             a create that may or may not have been accepted
+    ├── SubmissionUnknownError             a create whose outcome is unknown
     ├── GenerationFailedError              the track ended as failed
     ├── WaitTimeoutError (TimeoutError)    the track is still in progress
     ├── ClientClosedError                  the client was closed while a call waited

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
         _parsing as parsing,  # noqa: F401 - exported
         _validation as validation,  # noqa: F401 - exported
     )
+    from finetuning_async._api._arguments import (
+        check_callback as check_callback,
+        check_retries as check_retries,
+        check_timeout as check_timeout,
+    )
     from finetuning_async._api._coercion import http_date as http_date
     from finetuning_async._api._messages import (
         LONGEST_BODY as LONGEST_BODY,
@@ -65,6 +70,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._arguments": ("check_callback", "check_retries", "check_timeout"),
             "._coercion": ("http_date",),
             "._messages": (
                 "Call",

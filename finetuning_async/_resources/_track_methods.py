@@ -96,8 +96,11 @@ class TrackMethods(ABC):
                 again.
             FinetuningError: As `Generations.create`.
         """
-        from finetuning_async._api import GenerationRequest
-        from finetuning_async._session import check_callback, check_timeout
+        from finetuning_async._api import (
+            GenerationRequest,
+            check_callback,
+            check_timeout,
+        )
 
         request = GenerationRequest(
             tags,
@@ -258,9 +261,8 @@ class TrackMethods(ABC):
         Raises:
             InvalidRequestError: A number is out of its range, or a callback is none.
         """
-        from finetuning_async._http import check_retries
+        from finetuning_async._api import check_callback, check_retries, check_timeout
         from finetuning_async._resources._generate_many import Outcomes
-        from finetuning_async._session import check_callback, check_timeout
 
         check_callback(on_submitted, "on_submitted")
         check_callback(on_update, "on_update")
@@ -358,8 +360,8 @@ class TrackMethods(ABC):
             OSError: It could not be written; the disk may be full, or nobody reads the
                 pipe any more.
         """
+        from finetuning_async._api import check_callback
         from finetuning_async._downloads import Download, audio_url, target_of
-        from finetuning_async._session import check_callback
 
         check_callback(on_progress, "on_progress")
         deadline = _deadline(timeout)
@@ -390,7 +392,7 @@ def _deadline(timeout: float | None) -> float:
     Raises:
         InvalidRequestError: The timeout is no number of seconds.
     """
-    from finetuning_async._session import check_timeout
+    from finetuning_async._api import check_timeout
 
     if timeout is None:
         return inf

@@ -19,7 +19,7 @@ import anyio
 import attrs
 from anyio.lowlevel import EventLoopToken, current_token
 
-from finetuning_async._api import Call
+from finetuning_async._api import Call, check_callback, check_timeout
 from finetuning_async._errors import (
     APITimeoutError,
     ClientClosedError,
@@ -32,7 +32,7 @@ from finetuning_async._http import ClientPool, Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import contained
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._settings import Settings
-from finetuning_async._session._waits import Waiting, check_callback, check_timeout
+from finetuning_async._session._waits import Waiting
 from finetuning_async._submission import Submission, Submitter, create_events
 
 if TYPE_CHECKING:
