@@ -27,7 +27,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
-from finetuning_async._event_hook import NOTHING
+from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import ClientPool, Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import contained
 from finetuning_async._session._account_state import AccountState, rng
@@ -280,7 +280,7 @@ class Session:
             FinetuningError: As `Submitter.submit`.
         """
         hook = self.pipeline.hook
-        if hook is None or not hook.wants_operations:
+        if hook is None or not hook.traces_operations:
             return self._submit(order, timeout)
         return self._submit_told(order, timeout, hook)
 
@@ -357,7 +357,7 @@ class Session:
             raise _closed(track)
         # Not awaited here: with thousands of waiters each frame counts.
         hook = self.pipeline.hook
-        if hook is None or not hook.wants_operations:
+        if hook is None or not hook.traces_operations:
             return self.waiting.for_completion(track, **options)
         return self._wait_told(track, options, hook)
 
@@ -379,7 +379,7 @@ class Session:
         """What is around the create and the wait of one call, for the hook."""
         hook = self.pipeline.hook
         if hook is None:
-            return NOTHING
+            return NO_OPERATION
         return hook.operation("generate", **_facts(order))
 
     def downloading(
@@ -388,7 +388,7 @@ class Session:
         """What is around a download, for the hook."""
         hook = self.pipeline.hook
         if hook is None:
-            return NOTHING
+            return NO_OPERATION
         return hook.operation("download", track_id=getattr(track, "id", None))
 
     def states(
