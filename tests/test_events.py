@@ -283,7 +283,7 @@ def test_what_cannot_be_a_callback_is_refused(callback: Any) -> None:
         AsyncClient(KEY).with_options(on_event=callback)
 
 
-def test_a_coroutine_from_a_plain_callback_is_closed_and_complained_of(
+def test_a_coroutine_from_a_plain_callback_is_closed_and_reported_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     hook = Hook(lambda event: _async(event))
@@ -327,8 +327,8 @@ def test_events_are_frozen_and_public() -> None:
         assert all(field.kw_only for field in attrs.fields(kind))
 
 
-async def test_no_event_is_made_for_nobody() -> None:
-    """Counted: calls of anything that makes or tells an event, but for one no-op."""
+async def test_no_event_is_made_without_a_callback() -> None:
+    """Counts the calls of all that makes or passes on an event, except one no-op."""
     made: list[str] = []
     ours = tuple(
         sys.modules[f"finetuning_async.{name}"].__file__
@@ -342,8 +342,8 @@ async def test_no_event_is_made_for_nobody() -> None:
 
     def note(frame: Any, event: str, _: object) -> None:
         code = frame.f_code
-        is_told = code.co_filename in ours and code.co_name != "_forget"
-        if event == "call" and (code in kinds or is_told):
+        is_event_code = code.co_filename in ours and code.co_name != "_ignore"
+        if event == "call" and (code in kinds or is_event_code):
             made.append(code.co_name)
 
     async with emulated(Emulator(queue_size=1)) as (_, client):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient
-from finetuning_async._logging import set_up_logging, tame
+from finetuning_async._logging import filter_httpx_record, set_up_logging
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -29,7 +29,7 @@ def _left_as_it_was() -> Iterator[None]:
     LOGGER.setLevel(level)
     LOGGER.handlers[:] = handlers
     set_up_logging.cache_clear()
-    logging.getLogger("httpx").removeFilter(tame)
+    logging.getLogger("httpx").removeFilter(filter_httpx_record)
     set_up_logging()
 
 
@@ -138,7 +138,12 @@ def test_a_level_that_is_none_is_said(
     LOGGER.addHandler(caplog.handler)
     AsyncClient("ft_live_" + 32 * "0")
     AsyncClient("ft_live_" + 32 * "0")
-    assert caplog.text.count("FINETUNING_LOG='loud' is none of debug, info") == 1
+    assert (
+        caplog.text.count(
+            "FINETUNING_LOG must be one of debug, info, warning, error, got 'loud'"
+        )
+        == 1
+    )
 
 
 def test_nothing_is_said_twice_beside_a_handler_of_the_applications(

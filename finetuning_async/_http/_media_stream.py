@@ -26,7 +26,7 @@ from finetuning_async._http._byte_ranges import (
 )
 from finetuning_async._http._exception_map import lasting_problem
 from finetuning_async._http._media_redirects import arrived, check_media_url
-from finetuning_async._logging import told_by_us
+from finetuning_async._logging import own_requests
 from finetuning_async._secrets import mask_query, scrub
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def open_media(
     async with AsyncExitStack() as stack:
         begun_at = anyio.current_time()
         try:
-            with told_by_us():
+            with own_requests():
                 lent = await stack.enter_async_context(pool.using())
                 request = lent.client.build_request(
                     "GET",

@@ -28,7 +28,7 @@ from finetuning_async._http._header_warnings import HeaderWarnings
 from finetuning_async._http._retry import RetryableFailure, RetryPolicy
 from finetuning_async._http._server_clock import ServerClock
 from finetuning_async._http._transport import Transport
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import RateLimiter
 from finetuning_async._rate_codes import is_rate_refusal
 
@@ -214,7 +214,7 @@ class Pipeline:
             if call.repeatable:
                 raise
             logger.exception("an answer was not booked")  # nothing may lose the id
-            with contained("giving back a turn"):
+            with log_exceptions("returning a permit"):
                 permit.abandoned()
         await self._check_whose(call, answer)
         return answer

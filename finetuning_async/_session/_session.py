@@ -29,7 +29,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import ClientPool, Pipeline, RetryPolicy, Transport
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._settings import Settings
 from finetuning_async._session._waits import Waiting
@@ -299,7 +299,7 @@ class Session:
             try:
                 return await self.submitter.submit(order)
             finally:
-                with contained("telling the limiter of a create"):
+                with log_exceptions("reporting a create to the rate limiter"):
                     await self.pipeline.limiter.flush()
         await self.pipeline.limiter.flush()
         if order.accepted is not None:

@@ -42,7 +42,7 @@ from finetuning_async._http import (
     SendTracker,
     request_events,
 )
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._runtime import GRACE, ShieldedCall
 from finetuning_async._submission import _create_events
 from finetuning_async._submission._acceptance import (
@@ -390,14 +390,14 @@ class Submitter:
         """
         order.sent_at, order.accepted = None, track
         changed: dict[str, tuple[Any, Any]] = {}
-        with contained("comparing what was accepted"):
+        with log_exceptions("comparing the accepted track with the request"):
             changed = changes(order.request, track, seed=order.seed)
             if changed:
                 order.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
             await hand_over(order)
         finally:
-            with contained("telling what was accepted"):
+            with log_exceptions("reporting the accepted track"):
                 self._announce(order, changed, adopted=adopted, request_id=request_id)
 
     def _announce(

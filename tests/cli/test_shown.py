@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finetuning_async import _secrets
-from finetuning_async._logging import _Line
+from finetuning_async._logging import _OneLineFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,10 @@ def test_json_is_the_same_text_and_harmless(finetuning: Run, service: Any) -> No
 
 def test_a_line_of_the_log_stays_one() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "say %s", (EVIL,), None)
-    assert _Line("%(levelname)s %(message)s").format(record) == f"INFO say {AS_SHOWN}"
+    assert (
+        _OneLineFormatter("%(levelname)s %(message)s").format(record)
+        == f"INFO say {AS_SHOWN}"
+    )
 
 
 @given(st.text())
