@@ -1,6 +1,6 @@
 """Calls the caller's `on_event` callback so that its failures cannot end a call.
 
-A callback that is an `OperationCallback`, such as that of `finetuning_async.otel`, also
+A callback that is an `TakesOperations`, such as that of `finetuning_async.otel`, also
 provides a context manager for each generate, create, wait and download, which is
 entered in the task that makes the call.
 """
@@ -47,7 +47,7 @@ class Operation:
     track_id: str | None = None
 
 
-class OperationCallback(ABC):
+class TakesOperations(ABC):
     """A callback that also traces where calls begin and end.
 
     It must subclass this: a check for a method `operation` would take any mock for one.
@@ -72,7 +72,7 @@ class Hook:
     def __init__(self, callback: Callable[[Event], object]) -> None:
         self._callback = callback
         self._operations = (
-            callback.operation if isinstance(callback, OperationCallback) else None
+            callback.operation if isinstance(callback, TakesOperations) else None
         )
         self._has_failed = False
 

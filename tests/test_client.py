@@ -210,7 +210,7 @@ async def test_errors_of_the_service_have_their_classes() -> None:
 async def test_a_server_that_answers_html_is_named_as_such() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("html", status=200, times=None))
-        with pytest.raises(APIResponseError, match="no JSON"):
+        with pytest.raises(APIResponseError, match="expected JSON"):
             await client.me()
 
 

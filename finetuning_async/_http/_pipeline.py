@@ -228,7 +228,7 @@ class Pipeline:
         if call.shows is None or not answer.is_success:
             return
         earlier = self.transport.pool.tracks
-        error = parsing.not_about(answer, call.shows, earlier)
+        error = parsing.mismatch_error(answer, call.shows, earlier)
         earlier.add(call.shows)
         if error is not None:
             await self.transport.retire()
@@ -273,7 +273,7 @@ class Pipeline:
         if answer.is_success:
             return
         if answer.is_cut:
-            raise parsing.too_long(answer)
+            raise parsing.too_long_error(answer)
         error = parsing.status_error(
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )

@@ -202,5 +202,5 @@ class Bulk:
             response = await session.ask(call, timeout, max_retries)
         except BadRequestError as error:
             # Some bulk endpoints respond with 400 if no id succeeded (Q13).
-            return parsing.folded(error, ids)
+            return parsing.all_failed(error, ids)
         return parsing.bulk_result(response, self.done, ids=ids)

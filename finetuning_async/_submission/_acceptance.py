@@ -42,7 +42,7 @@ def read_acceptance(order: Submission, answer: Response) -> Created:
         if track_id is None and isinstance(error, APIResponseError):
             raise
     if track_id is None:
-        raise parsing.unreadable(answer, "no id")
+        raise parsing.parse_error(answer, "an id")
     if order.request.kind == "sound_effect":
         return SoundEffect(id=track_id, status="pending", prompt=order.request.prompt)
     return Generation(

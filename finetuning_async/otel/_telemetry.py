@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
 
-from finetuning_async._event_hook import OperationCallback
+from finetuning_async._event_hook import TakesOperations
 from finetuning_async._version import __version__
 from finetuning_async.otel._metrics import Metrics
 from finetuning_async.otel._spans import Spans
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCOPE = "finetuning_async"
 
 
-class OpenTelemetry(OperationCallback):
+class OpenTelemetry(TakesOperations):
     """Spans and metrics of a client: its `on_event` callback.
 
     Args:

@@ -181,14 +181,14 @@ def test_no_error_repeats_a_secret_that_an_answer_repeated(secret: str) -> None:
 def test_no_hint_shows_a_secret_however_it_is_cut(secret: str, cut: int) -> None:
     for body in (secret.encode(), json.dumps({"webhook": secret}).encode()):
         came = answer(body[: len(body) - cut])
-        error = _responses.unreadable(came, "no id", "$.data.id")
+        error = _responses.parse_error(came, "an id", "$.data.id")
         assert CANARY[:12] not in str(error) + repr(vars(error))
 
 
 def test_a_hint_is_short_and_printable() -> None:
     came = answer(b"<!doctype html>\r\n\x1b[31m" + b"x " * 5000)
     with pytest.raises(APIResponseError) as caught:
-        _responses.json_of(came)
+        _responses.parsed_body(came)
     assert len(str(caught.value)) < 180
     assert str(caught.value).isprintable()
     assert "<!doctype html>" in str(caught.value)

@@ -26,7 +26,7 @@ from finetuning_async import (
     SubmissionUnknownError,
     __version__,
 )
-from finetuning_async._event_hook import Hook, OperationCallback
+from finetuning_async._event_hook import Hook, TakesOperations
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.otel import OpenTelemetry
 from tests._emulated_client import emulated
@@ -281,7 +281,7 @@ async def test_prompts_are_recorded_if_asked_for_and_secrets_never() -> None:
 async def test_a_callback_whose_spans_fail_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Broken(OperationCallback):
+    class Broken(TakesOperations):
         def __call__(self, event: object) -> None:
             pass
 
