@@ -8,17 +8,17 @@ The package, from the top down; arrows between layers point down only:
 
     cli, demo                 the program `finetuning`; a page to make and hear music on
     fastapi                   for backends that await tracks
-    testing                   what a suite of your own needs
+    testing                   fixtures and clocks for the tests of an application
     emulator                  the service, on your machine; imports nothing of the rest
-    batch, webhooks           durable batches; hints that a track has ended
-    shared, redis, ...        one account's turns for several processes, or machines
+    batch, webhooks           durable batches; webhook hints that a track has ended
+    shared, redis, ...        one account's rate limits for several processes or machines
     otel                      spans and metrics
     _client                   AsyncClient
     _resources, _session      its methods; a client bound to its event loop
-    _waiting, _account        composes what follows; what clients of one key share
+    _waiting, _account        waits; what the clients of one key share
     _poller, _submit, _download
     _pipeline                 retry( gate( limit( send ) ) )
-    _store_limiter            turns from a store, and a local share while it is gone
+    _store_limiter            permits from a store; a local share while it is unavailable
     _transport, _limiter, _inflight, _retry
     _parsing, _token_bucket, _poll_schedule, ...   arithmetic: no clock, no network
     _models, _requests, _errors

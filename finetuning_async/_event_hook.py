@@ -1,6 +1,6 @@
 """Calls the caller's `on_event` callback so that its failures cannot end a call.
 
-A callback that is an `TakesOperations`, such as that of `finetuning_async.otel`, also
+A callback that is a `TakesOperations`, such as that of `finetuning_async.otel`, also
 provides a context manager for each generate, create, wait and download, which is
 entered in the task that makes the call.
 """
