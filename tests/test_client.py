@@ -68,6 +68,28 @@ async def test_create_sends_only_what_was_set_and_a_seed() -> None:
     assert 1 <= second["seed"] <= 2**31 - 1
 
 
+async def test_what_a_callers_client_adds_to_its_headers_goes_with_the_next_call() -> (
+    None
+):
+    seen: list[httpx.Headers] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        row = {"id": f"gen_{len(seen)}", "status": "pending"}
+        return httpx.Response(202, json={"data": row})
+
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(service), headers={"Host": "front.example"}
+    ) as http:
+        client = AsyncClient(KEY, http_client=http)
+        await client.generations.create("waltz", seed=7)
+        http.headers["X-Team"] = "blue"
+        await client.generations.create("a longer waltz", seed=7)
+    assert [each["Host"] for each in seen] == ["front.example"] * 2
+    assert [each.get("X-Team") for each in seen] == [None, "blue"]
+    assert [each["Content-Length"] for each in seen] == ["28", "37"]
+
+
 async def test_me_health_get_and_list_read_the_service() -> None:
     async with emulated() as (_, client):
         assert (await client.health()).status == "ok"

@@ -157,7 +157,7 @@ class ClientPool:
         self._context: ssl.SSLContext | None = None
         self._loop: object = None
         self._checked: set[str] = set()
-        self._merged: dict[int, tuple[Any, Any]] = {}
+        self._headers: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self.is_closed: bool = False
         self.is_traced: bool = False
         self.tracks: Recent = Recent(REMEMBERED)
@@ -196,17 +196,20 @@ class ClientPool:
         self._open.append(lent)
         return lent
 
-    def over(self, theirs: Any, ours: Any) -> Any:
-        """The headers of the caller's client, with ours in the place of the same.
+    def headers(self, client: Any, method: str, base_url: str, ours: Any) -> Any:
+        """The headers of a request by a client that was lent, but for what is secret.
 
-        They are mostly what they were at the last call.
+        Ours stand in the place of those of the caller's client. They are mostly what
+        they were at the last call, the length of the content aside.
         """
-        raw = theirs.raw
-        last = self._merged.get(id(ours))
+        raw = client.headers.raw if self.is_given else ()
+        key = (method, base_url, id(ours))
+        last = self._headers.get(key)
         if last is None or last[0] != raw:
-            merged = theirs.copy()
+            merged = self.library.Headers(raw)
             merged.update(ours)
-            last = self._merged[id(ours)] = raw, merged
+            made = self.library.Request(method, base_url, headers=merged)
+            last = self._headers[key] = raw, made.headers
         return last[1]
 
     async def take_back(self, lent: Lent) -> None:

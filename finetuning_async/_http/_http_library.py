@@ -42,6 +42,7 @@ class Library:
         plain: The headers of our requests without a body, but for what is secret.
         of_json: Those of our requests with one.
         Request: Its class of requests.
+        Headers: Its class of headers.
         build: How its clients make a request, as its authors wrote it.
         OnePiece: A body for its requests.
         url: Makes one of its URLs of a text; the last few are kept, for the same tracks
@@ -61,6 +62,7 @@ class Library:
         python = ".".join(map(str, sys.version_info[:3]))
         self.user_agent: str = f"finetuning-async/{__version__} python/{python} {name}"
         self.Request: Any = module.Request
+        self.Headers: Any = module.Headers
         plain = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps

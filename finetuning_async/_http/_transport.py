@@ -172,8 +172,7 @@ class Transport:
             request.headers = self._signed(without_secrets, call)
             with anyio.CancelScope(deadline=trace.until):
                 response = await self._response(client, request)
-                body = await _body_of(response)
-                return response.status_code, _headers_of(response), body
+                return await _read(response)
         finally:
             request.headers = without_secrets
         raise TimeoutError
@@ -183,32 +182,36 @@ class Transport:
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
         library = self.pool.library
-        headers, content = library.plain, b""
-        if call.body is not None:
-            headers, content = library.of_json, json.dumps(call.body).encode()
-        url = self.base_url + call.path
+        content = b"" if call.body is None else json.dumps(call.body).encode()
+        text = self.base_url + call.path
         if call.query:
-            url += f"?{urlencode(call.query)}"
-        make = library.Request
-        if self.pool.is_given:
-            if _adds_more_than_headers(client, library):
-                make = client.build_request
-            else:
-                headers = self.pool.over(client.headers, headers)
-        request = make(
+            text += f"?{urlencode(call.query)}"
+        url, extensions = library.url(text), {"timeout": timeout, "trace": trace}
+        ours = library.of_json if content else library.plain
+        if self.pool.is_given and _adds_more_than_headers(client, library):
+            return client.build_request(
+                call.method,
+                url,
+                content=content or None,
+                headers=ours,
+                extensions=extensions,
+            )
+        headers = self.pool.headers(client, call.method, self.base_url, ours)
+        request = library.Request(
             call.method,
-            library.url(url),
-            content=content or None,
+            url,
             headers=headers,
-            extensions={"timeout": timeout, "trace": trace},
+            stream=library.OnePiece(content),
+            extensions=extensions,
         )
-        if make is library.Request:
-            request.stream = library.OnePiece(content)
+        if "Content-Length" in headers:
+            request.headers["Content-Length"] = str(len(content))
+        request.read()  # so hooks find its content, as in one that the library makes
         return request
 
     def _signed(self, headers: Any, call: Call) -> Any:
         """A copy of the headers of a request, with all that is secret in them."""
-        headers = headers.copy()
+        headers = type(headers)(headers)
         if call.needs_key and self.key is not None:
             headers[KEY_HEADER] = self.key.reveal()
         if self.headers is not None:
@@ -332,15 +335,18 @@ def _text(raw: bytes) -> str:
         return raw.decode("iso-8859-1")
 
 
-async def _body_of(response: Any) -> Body:
+async def _read(response: Any) -> _Reply:
     """What an answer holds; closed, whatever happens."""
     try:
+        headers = _headers_of(response)
         if response.is_stream_consumed:  # by a hook, or a transport of the caller's
-            return as_body(await response.aread())
-        if response.is_closed:  # by the error of a hook, before it was read
-            return as_body(b"")
-        coding = response.headers.get("content-encoding")
-        return await read_body(response.stream, coding)
+            body = as_body(await response.aread())
+        elif response.is_closed:  # by the error of a hook, before it was read
+            body = as_body(b"")
+        else:
+            coding = headers.get("content-encoding")
+            body = await read_body(response.stream, coding)
+        return response.status_code, headers, body
     finally:
         await response.aclose()
 

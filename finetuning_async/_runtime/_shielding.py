@@ -172,7 +172,8 @@ class ShieldedCall(Generic[T]):
 
     def begin_task(self) -> asyncio.Task[None]:
         """Start the work in a task, on asyncio, for the caller's task."""
-        if anyio.current_effective_deadline() <= anyio.current_time():
+        deadline = anyio.current_effective_deadline()
+        if deadline < inf and deadline <= anyio.current_time():
             self.cancel_after_grace()
         self._caller = running_task()
         self._cancelling = self._caller.cancelling()

@@ -1,4 +1,4 @@
-"""A stand-in for the whole finetuning.ai service, which costs nothing.
+"""An emulator of the whole finetuning.ai service, which costs nothing.
 
     import httpx
     from finetuning_async.emulator import Emulator
@@ -8,13 +8,24 @@
             client = AsyncClient(emulator.api_key, http_client=http)
             await client.generate("lofi chill piano night")
 
-Answers come from a Starlette app, in-process by a transport for httpx or on a port by
-uvicorn; MP3s are rendered in the tempo, key and length that were asked for. It imports
-nothing else of this package, so it can bear witness against it. Map: `_emulator` is
-what people hold, `_front` the network around the app, `_app` the routes, `_service` the
-state and the checks, `_windows` the rate limits, `_music` the audio.
+A Starlette app responds, in-process through an httpx transport or on a port with
+uvicorn; MP3s are rendered in the requested tempo, key and length. It imports nothing
+else of this package, so that it can testify against it.
 
-How far to trust it (numbers are those of the specification's quirks Q and unknowns U):
+    _serve           the emulator on a port
+    _emulator        Emulator: what callers hold
+    _transport       the in-process network for httpx; _in_process: one request
+    _webhooks        one delivery when a job ends
+    _middleware      network delays, faults, the request log
+    _app             routes; handlers: _generations, _sound_effects, _playlists, _media
+    _service         the state, and the checks of every request
+    _rate_limiters   six ways to count requests
+    _faults          what may go wrong
+    _audio           MP3s; _synthesizer makes the music, _mp3 encodes it
+    _payloads        records as JSON; _records, _validation, _errors, _clock
+    _settings        EmulatorSettings
+
+How far to trust it (Q and U are the quirks and unknowns of the specification):
 
 ================================  ============  =====================================
 Behaviour                         Known from    Here
@@ -51,7 +62,7 @@ Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if delet
 Generation time                   our choice    20 to 120 s, evenly spread
 Wrong path or method              our choice    404 NOT_FOUND (U34)
 Bodies over 64 KiB                our choice    413 (U35)
-X-Emulator: 1 on every answer     our choice    so that nobody mistakes it
+X-Emulator: 1 on every response   our choice    so that it is not mistaken for real
 ================================  ============  =====================================
 """
 

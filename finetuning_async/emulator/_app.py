@@ -1,4 +1,4 @@
-"""The Starlette app: routes, and how checks and handlers become answers."""
+"""The Starlette app: routes, and responses made of checks and handlers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def build_app(service: Service) -> Starlette:
-    """All routes of the service, without the network around them."""
+    """Build the app with all routes, without the network around it."""
 
     def route(method: str, path: str, handler: Handler, bucket: Bucket) -> Route:
         endpoint = _endpoint(service, handler, bucket)
@@ -89,7 +89,7 @@ async def _call(service: Service, request: Request) -> Call:
 
 
 def _media_base(service: Service, request: Request) -> str:
-    """Where this client finds audio: the media host, or a path on the same port."""
+    """Base URL of this client's audio: the media host, or a path on the same port."""
     public = service.settings.base_url.rstrip("/")
     if str(request.base_url).rstrip("/") == public:
         return service.settings.media_url.rstrip("/")

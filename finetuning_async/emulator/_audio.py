@@ -1,4 +1,4 @@
-"""The MP3 of a job, made when it is first asked for and kept for a while."""
+"""The MP3 of a job, rendered on first request and cached."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ KEPT = 16
 
 
 class AudioStore:
-    """Renders tracks; the last few stay in memory."""
+    """Renders tracks; caches the last few."""
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
 
     def get(self, job: Job) -> bytes | None:
-        """The file if it is at hand without rendering."""
+        """The file, if it need not be rendered."""
         if self._settings.audio is not None:
             return self._settings.audio
         return self._kept.get(_recipe(job))
 
     def render(self, job: Job) -> bytes:
-        """Make the file; the same parameters give the same bytes."""
+        """Render the file; the same parameters give the same bytes."""
         audio = _tags(job) + _mp3.encode(_samples(job))
         self._kept[_recipe(job)] = audio
         while len(self._kept) > KEPT:
@@ -41,7 +41,7 @@ class AudioStore:
 
 
 def file_size(settings: EmulatorSettings, job: Job) -> int:
-    """Bytes of a job's file, without rendering it."""
+    """Size of a job's file in bytes, computed without rendering it."""
     if settings.audio is not None:
         return len(settings.audio)
     return len(_tags(job)) + _mp3.audio_size(job.parameters["duration"])
@@ -60,17 +60,17 @@ def _samples(job: Job) -> _synthesizer.Samples:
 
 def _score(job: Job) -> _synthesizer.Score:
     """What a track plays; an instrumental's tempo and key follow from its seed."""
-    wish = job.parameters
-    rng = random.Random(wish["seed"])  # noqa: S311 - must repeat, need not be secret
+    wanted = job.parameters
+    rng = random.Random(wanted["seed"])  # noqa: S311 - must repeat, need not be secret
     key, scale = rng.choice(KEYS), rng.choice(SCALES)
-    key, _, scale = wish.get("keyscale", f"{key} {scale}").partition(" ")
+    key, _, scale = wanted.get("keyscale", f"{key} {scale}").partition(" ")
     return _synthesizer.Score(
-        seconds=wish["duration"],
-        bpm=wish.get("bpm", rng.randint(70, 140)),
-        beats=wish.get("timesignature", 4),
+        seconds=wanted["duration"],
+        bpm=wanted.get("bpm", rng.randint(70, 140)),
+        beats=wanted.get("timesignature", 4),
         tonic=KEYS.index(key),
         scale=scale,
-        seed=wish["seed"],
+        seed=wanted["seed"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Wall time laid over the loop's clock, and the three ways the service writes it."""
+"""Wall time derived from the loop's clock, in the service's three formats."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class WallClock:
         return format_datetime(self.at(now).replace(microsecond=0), usegmt=True)
 
     def iso_seconds(self, now: float) -> str:
-        """``2026-03-02T18:04:09Z``, as the create answers write it."""
+        """``2026-03-02T18:04:09Z``, the format of create responses."""
         return f"{self.at(now):%Y-%m-%dT%H:%M:%S}Z"
 
     def iso_millis(self, now: float) -> str:
-        """``2026-03-02T18:04:09.118Z``, as ``completedAt`` and webhooks write it."""
+        """``2026-03-02T18:04:09.118Z``, the format of ``completedAt`` and webhooks."""
         moment = self.at(now)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
     def plain(self, now: float) -> str:
-        """``2026-03-02 18:04:09`` without a zone, as ``createdAt`` of reads."""
+        """``2026-03-02 18:04:09``, no zone: the format of ``createdAt`` in reads."""
         return f"{self.at(now):%Y-%m-%d %H:%M:%S}"

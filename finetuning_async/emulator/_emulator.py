@@ -1,4 +1,4 @@
-"""The `Emulator`: a service to be entered, reached by transport or port, and read."""
+"""The `Emulator`: enter it, reach it by transport or port, inspect what happened."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ class Emulator(EmulatorSettings):
                 await client.generate("rain")
 
     Settings are keyword arguments and attributes; `EmulatorSettings` describes them.
-    Everything that waits goes by the loop's clock. On leaving, work that is under way
-    is dropped.
+    All waiting uses the event loop's clock. Leaving the block cancels work in progress.
 
     Raises:
         ValueError: A setting is out of range.
@@ -98,21 +97,21 @@ class Emulator(EmulatorSettings):
         tasks.cancel_scope.cancel()
         return await tasks.__aexit__(kind, error, traceback)
 
-    # How to reach it.
+    # Reaching it.
 
     @property
     def api_key(self) -> str:
-        """The first account's key: of the documented form, known to everybody."""
+        """The first account's key, in the documented form. It is no secret."""
         return API_KEY
 
     @property
     def creates_limit(self) -> tuple[int, float]:
-        """Creates per seconds, at this speed."""
+        """Creates allowed, and in how many seconds, at this speed."""
         return self.creates_per_minute, 60.0 / self.speed
 
     @property
     def reads_limit(self) -> tuple[int, float]:
-        """Other requests per seconds, at this speed."""
+        """Other requests allowed, and in how many seconds, at this speed."""
         return self.reads_per_minute, 60.0 / self.speed
 
     @property
@@ -123,27 +122,27 @@ class Emulator(EmulatorSettings):
         return self._front
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """A network between an `httpx.AsyncClient` and this emulator."""
+        """A transport that connects an `httpx.AsyncClient` to this emulator."""
         return EmulatorTransport(self)
 
     def add_account(
         self, api_key: str, *, tier: str = "pro", credits: int = 2000, pack: int = 0
     ) -> Account:
-        """Open a further account.
+        """Add an account.
 
         Args:
-            api_key: Reaches it.
-            tier: Its plan; ``pro`` and ``lifetime`` may use the API.
+            api_key: The key that authenticates it.
+            tier: Its plan; only ``pro`` and ``lifetime`` may use the API.
             credits: Its monthly allowance.
             pack: Credits bought in addition.
         """
         return self._state().add_account(api_key, tier, credits, pack)
 
     def add_key(self, api_key: str, account: Account | None = None) -> None:
-        """Let a further `api_key` reach an account, by default the first."""
+        """Add an API key to an account, by default to the first one."""
         self._state().add_key(api_key, account or self.account)
 
-    # What people do in the web app.
+    # What users do in the web app.
 
     def add_playlist(
         self,
@@ -154,20 +153,20 @@ class Emulator(EmulatorSettings):
         public: bool = False,
         account: Account | None = None,
     ) -> str:
-        """Make a playlist of existing tracks. The API cannot make one.
+        """Create a playlist of existing tracks, which the API cannot do.
 
         Args:
-            name: To show.
-            tracks: Ids.
-            description: To show.
-            public: Whether others see it; then it takes public tracks only.
-            account: Whose it is; by default the first account's.
+            name: Its name.
+            tracks: Ids of its tracks.
+            description: Its description.
+            public: Whether others see it; a public one accepts public tracks only.
+            account: Its owner, by default the first account.
 
         Returns:
             Its id.
 
         Raises:
-            KeyError: There is no such track.
+            KeyError: No track has this id.
         """
         state, now = self._state(), anyio.current_time()
         jobs = [state.jobs[track_id] for track_id in tracks]
@@ -185,18 +184,18 @@ class Emulator(EmulatorSettings):
         return entry.id
 
     def set_public(self, track_id: str, *, public: bool = True) -> None:
-        """Change a track's visibility. The API cannot.
+        """Change a track's visibility, which the API cannot do.
 
         Args:
-            track_id: Which track.
+            track_id: Its id.
             public: Whether others see it.
 
         Raises:
-            KeyError: There is no such track.
+            KeyError: No track has this id.
         """
         self._state().jobs[track_id].is_public = public
 
-    # What happened to it.
+    # What happened.
 
     @property
     def account(self) -> Account:
@@ -210,7 +209,7 @@ class Emulator(EmulatorSettings):
 
     @property
     def ledger(self) -> list[LedgerEntry]:
-        """Every movement of credits up to now."""
+        """Every credit charged or refunded so far."""
         self._state().settle(anyio.current_time())
         return self._state().ledger
 
@@ -231,12 +230,12 @@ class Emulator(EmulatorSettings):
             track_id: Its id.
 
         Raises:
-            KeyError: There is no such track.
+            KeyError: No track has this id.
         """
         return self.tracks[track_id].status_at(anyio.current_time())
 
     def count(self, **wanted: Any) -> int:
-        """How many requests have these values, as in ``count(status=429)``.
+        """Count the requests that have these values, as in ``count(status=429)``.
 
         Args:
             wanted: Attributes of `RequestRecord`, and their values.
@@ -246,24 +245,27 @@ class Emulator(EmulatorSettings):
             for record in self.requests
         )
 
-    # What shall go wrong.
+    # Faults.
 
     def add_fault(self, fault: Fault) -> Fault:
-        """Let something happen to requests from now on; gives the fault as counted."""
+        """Add a fault for future requests; returns the copy that counts its hits."""
         fault = copy.copy(fault)
         self._state().faults.add(fault)
         return fault
 
     def clear_faults(self) -> None:
-        """Let everything go well again."""
+        """Remove all faults."""
         self._state().faults.clear()
 
     def fault_at_connect(self, method: str, path: str) -> Fault | None:
-        """The fault that keeps a connection from being made, if one strikes."""
+        """The fault that prevents this connection, if there is one."""
         return self._state().faults.pick(method, path, connecting=True)
 
     def start_exchange(self, scope: dict[str, Any], exchange: Exchange) -> None:
-        """Handle one request in the emulator's own task group."""
+        """Handle one request in the emulator's own task group.
+
+        So a client that hangs up does not stop the service, as on a real socket.
+        """
         self._running().start_soon(self._handle, scope, exchange)
 
     def _start_webhook(self, job: Job) -> None:
@@ -277,12 +279,14 @@ class Emulator(EmulatorSettings):
 
     def _state(self) -> Service:
         if self._service is None:
-            raise RuntimeError("enter the emulator first: async with Emulator() as ...")
+            raise RuntimeError(
+                "the emulator is not entered: use `async with Emulator() as emulator:`"
+            )
         return self._service
 
     def _running(self) -> TaskGroup:
         if self._tasks is None:
             raise RuntimeError(
-                "the emulator does not run: async with Emulator() as ..."
+                "the emulator is not running: use `async with Emulator() as emulator:`"
             )
         return self._tasks

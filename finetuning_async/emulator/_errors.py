@@ -1,6 +1,6 @@
-"""The service's error answers: code, status, message (section 4 of the specification).
+"""The service's error responses: code, status, message (section 4).
 
-Messages are invented by this project, except the fixed texts of single bulk items.
+The messages are this project's own, except the fixed texts of single bulk items.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MESSAGES = {
 
 @attrs.define
 class ApiError(Exception):
-    """An answer other than 2xx; raised by checks, rendered by the app."""
+    """A response other than 2xx; raised by checks, rendered by the app."""
 
     status: int
     code: str
@@ -47,7 +47,7 @@ class ApiError(Exception):
 
 
 def refusal(code: str) -> ApiError:
-    """The standard answer of a code in `MESSAGES`."""
+    """The standard response for a code in `MESSAGES`."""
     status, message = MESSAGES[code]
     return ApiError(status, code, message)
 

@@ -1,4 +1,4 @@
-"""Faults by request: which one, how often, how likely, and what happens to it."""
+"""Faults: which requests they hit, how often, how likely, and what they do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Action = Literal[
     "fail",
     "hide",
 ]
-"""What a `Fault` does to a request, which says what each of them means.
+"""What a `Fault` does to a request; `Fault` describes each action.
 
 Example:
     from finetuning_async.emulator import Action, Fault
@@ -61,40 +61,41 @@ AT_CONNECT = ("connect_refused", "connect_hangs")
 
 @attrs.define(eq=False)
 class Fault:
-    """A rule for requests that match; the first rule that matches and is not used up.
+    """A fault for matching requests. The first one that matches and has hits left acts.
 
     Attributes:
         action: What happens.
 
             - ``connect_refused``, ``connect_hangs``: no connection; in-process only.
             - ``lost_before_commit``: reset before the service does anything.
-            - ``lost_after_commit``: done and charged, then reset instead of an answer.
+            - ``lost_after_commit``: done and charged, then reset instead of a response.
             - ``late_commit``: done after ``seconds``, then reset.
             - ``delay``: done and answered after ``seconds``.
             - ``slow_answer``: done at once, answered after ``seconds``.
             - ``status``: answered with ``status`` instead of being done; with
               ``commit`` done first.
-            - ``html``, ``truncated_json``, ``empty``: done, the answer's body spoiled.
+            - ``html``, ``truncated_json``, ``empty``: done, the response body damaged.
             - ``broken_download``: the connection breaks after ``after_bytes`` of body.
             - ``slow_download``: ``seconds`` before each 64 KiB of audio.
             - ``stick``: the created track never ends.
             - ``fail``: the created track ends as failed.
-            - ``hide``: the created track is in lists only after ``seconds``.
+            - ``hide``: lists show the created track only after ``seconds``.
         path: Pattern (`fnmatch.fnmatchcase`) for the path; media paths begin with
             ``/audio/``.
         method: The method, or ``*``.
-        times: How many requests it happens to; ``None`` is all.
-        skip: How many matching requests pass first.
-        probability: Share of matching requests it happens to, by the emulator's seed.
+        times: How many requests it hits; ``None`` means all.
+        skip: How many matching requests pass before the first hit.
+        probability: Share of matching requests that it hits, drawn by the emulator's
+            seed.
         seconds: See the actions; not divided by the emulator's speed.
-        status: Of the answer, for ``status`` and ``html``.
-        code: Error code of a ``status`` answer; ``None`` gives a body that is no JSON.
-        retry_after: Whole seconds in header and body of a ``status`` answer.
-        headers: Further headers of a ``status`` answer.
-        commit: Whether ``status`` comes after the request was done.
+        status: Status of the response, for ``status`` and ``html``.
+        code: Error code of a ``status`` response; with ``None`` its body is not JSON.
+        retry_after: Whole seconds, in header and body of a ``status`` response.
+        headers: Additional headers of a ``status`` response.
+        commit: Whether the request is done before ``status`` is sent.
         after_bytes: See ``broken_download``.
-        close: Break by an orderly close instead of a reset; in-process only.
-        hits: How many requests it happened to.
+        close: Close the connection in order instead of a reset; in-process only.
+        hits: How many requests it has hit.
 
     Example:
         import httpx
@@ -126,8 +127,8 @@ class Fault:
     close: bool = attrs.field(default=False, kw_only=True)
     hits: int = attrs.field(default=0, init=False)
 
-    def strikes(self, method: str, path: str, rng: random.Random) -> bool:
-        """Whether this request is one of those it happens to; counts it if so."""
+    def hits_request(self, method: str, path: str, rng: random.Random) -> bool:
+        """Whether it hits this request; counts the hit."""
         if self.times is not None and self.hits >= self.times:
             return False
         if self.method not in ("*", method) or not fnmatchcase(path, self.path):
@@ -142,25 +143,25 @@ class Fault:
 
 
 class FaultBook:
-    """The faults that were added, in that order."""
+    """The faults, in the order in which they were added."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Put a fault behind the others."""
+        """Append a fault."""
         self._faults.append(fault)
 
     def clear(self) -> None:
-        """Forget all faults."""
+        """Remove all faults."""
         self._faults.clear()
 
     def pick(self, method: str, path: str, *, connecting: bool) -> Fault | None:
-        """The first fault that strikes a request, of those for this stage of it."""
+        """The first fault that hits a request, while connecting or after."""
         for fault in self._faults:
             if (fault.action in AT_CONNECT) is not connecting:
                 continue
-            if fault.strikes(method, path, self._rng):
+            if fault.hits_request(method, path, self._rng):
                 return fault
         return None

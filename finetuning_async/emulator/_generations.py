@@ -1,4 +1,4 @@
-"""Handlers of tracks: account, create, instrumental, list, get, bulk delete."""
+"""Handlers of tracks: me, create, instrumental, list, get, bulk delete."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def bulk_delete(service: Service, call: Call, account: Account) -> Reply:
 
 
 def listed(jobs: list[Job], call: Call, account: Account) -> list[Job]:
-    """Those of ``jobs`` that the caller may see in a list, filtered by status."""
+    """The ``jobs`` that this account's lists show, filtered by status."""
     status = _validation.choice(call.query, "status", _validation.STATUSES)
     return [
         job

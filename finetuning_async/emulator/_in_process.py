@@ -1,8 +1,8 @@
-"""One request in-process: the service's end (ASGI) and the client's end of a line.
+"""One in-process request: the service's end (ASGI) and the client's end.
 
-The two run in different tasks. The client may hang up at any time; the service then
-goes on and its answer is dropped, as on a socket. A slow client holds the service up
-after a few chunks.
+The two run in different tasks. When the client disconnects, the service goes on and its
+response is dropped, as on a socket. A slow client blocks the service after a few
+chunks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNKS_ON_THE_WAY = 4
 
 
 class Exchange:
-    """A request body on its way in, ASGI messages on their way out."""
+    """Carries a request body in, and ASGI messages out."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -44,41 +44,41 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI ``send``; drops what a client that hung up will not read."""
+        """ASGI ``send``; drops the message if the client has disconnected."""
         while len(self._messages) >= CHUNKS_ON_THE_WAY and not self.hung_up:
             await self._changed.wait()
         if not self.hung_up:
             self._messages.append(message)
-            self._tell()
+            self._notify()
 
     def break_off(self, *, reset: bool) -> None:
-        """Break the line from the service's side."""
+        """Break the connection from the service's side."""
         self.was_reset = reset
         self.end()
 
     def end(self) -> None:
-        """Nothing more will be sent."""
+        """End the response: nothing more will be sent."""
         self.ended = True
-        self._tell()
+        self._notify()
 
     # The client's end.
 
     async def next_message(self) -> Message | None:
-        """The next message, or ``None`` when the line ended."""
+        """The next message, or ``None`` at the end of the response."""
         while not self._messages:
             if self.ended:
                 return None
             await self._changed.wait()
         message = self._messages.popleft()
-        self._tell()
+        self._notify()
         return message
 
     def hang_up(self) -> None:
-        """Stop listening; the service is not stopped by it."""
+        """Disconnect; the service goes on."""
         self.hung_up = True
         self._messages.clear()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()

@@ -38,7 +38,7 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[Response]]:
         if content is None:
             content = await _render(store, job, inline=_inline(request))
         job.downloads += 1
-        return _answer(request, content)
+        return _respond(request, content)
 
     return audio
 
@@ -55,12 +55,12 @@ def _inline(request: Request) -> bool:
 
 
 async def _render(store: AudioStore, job: Job, *, inline: bool) -> bytes:
-    if inline:  # a clock that jumps need not wait for a thread
+    if inline:  # under virtual time a thread would only add real waiting
         return store.render(job)
     return await anyio.to_thread.run_sync(store.render, job)
 
 
-def _answer(request: Request, content: bytes) -> Response:
+def _respond(request: Request, content: bytes) -> Response:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"Accept-Ranges": "bytes", "ETag": etag}
     span = _span(request, etag, len(content))
@@ -75,10 +75,10 @@ def _answer(request: Request, content: bytes) -> Response:
 
 
 class _Chunked(Response):
-    """A body handed over in chunks; Starlette's own would listen for a disconnect."""
+    """A body sent in chunks; Starlette's own would wait for a disconnect."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         del scope, receive
         start = {"type": "http.response.start", "status": self.status_code}
         await send(start | {"headers": self.raw_headers})
@@ -90,7 +90,7 @@ class _Chunked(Response):
 
 
 def _span(request: Request, etag: str, size: int) -> range | None:
-    """The bytes asked for: ``None`` is all, an empty range cannot be served."""
+    """The requested bytes: ``None`` is all, an empty range cannot be served."""
     match = _RANGE.fullmatch(request.headers.get("range", ""))
     if match is None or request.headers.get("if-range", etag) != etag:
         return None

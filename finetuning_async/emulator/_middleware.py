@@ -1,9 +1,9 @@
 """The outermost ASGI layer: network delays, faults, the request log, common headers.
 
-It reads the body, writes the request down, lets the app answer, and hands the answer
-out late, spoiled or not at all when a fault says so. What the app did is done either
-way. The server below passes an `ASGI extension`_ named ``emulator`` with ``break_off``
-(cut the connection) and ``inline`` (no threads, please).
+It reads the body, logs the request, lets the app handle it, and sends the response on:
+late, damaged or not at all when a fault says so. What the app did stays done. The
+server below passes an `ASGI extension`_ named ``emulator`` with ``break_off`` (cut the
+connection) and ``inline`` (use no threads).
 
 .. _ASGI extension: https://asgi.readthedocs.io/en/latest/extensions.html
 """
@@ -39,58 +39,60 @@ HTML = b"<!doctype html><title>502</title><h1>Bad gateway</h1>"
 
 
 class Front:
-    """The app that a server runs: everything the network does around the service."""
+    """The app that a server runs: the service, and the network around it."""
 
     def __init__(self, service: Service, app: App) -> None:
         self._service, self._app = service, app
         self._media_host = urlsplit(service.settings.media_url).netloc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection; anything but HTTP is the inner app's affair."""
+        """Handle one ASGI connection; all but HTTP goes straight to the inner app."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         body = await _read(receive)
         await self._travel()
-        record = self._write_down(scope)
+        record = self._log_request(scope)
         scope["emulator.record"] = record
-        await self._handle(scope, _Line(self, scope, send, record), body)
+        await self._handle(scope, _Connection(self, scope, send, record), body)
 
-    async def _handle(self, scope: Scope, line: _Line, body: bytes | None) -> None:
-        fault = line.record.fault
+    async def _handle(
+        self, scope: Scope, connection: _Connection, body: bytes | None
+    ) -> None:
+        fault = connection.record.fault
         action = fault.action if fault else None
         if action == "lost_before_commit":
-            await line.break_off()
+            await connection.break_off()
             return
         if fault and action in ("delay", "late_commit"):
             await anyio.sleep(fault.seconds)
         if body is None:
-            await line.answer(413, _error_body(413, "VALIDATION_ERROR", None))
+            await connection.send_json(413, _error_body(413, "VALIDATION_ERROR", None))
         elif fault and action == "status" and not fault.commit:
-            line.note_fault(fault)
-            await line.answer_fault(fault)
+            connection.note_fault(fault)
+            await connection.respond_to_fault(fault)
         else:
-            await self._run(scope, line, body)
+            await self._run(scope, connection, body)
 
-    async def _run(self, scope: Scope, line: _Line, body: bytes) -> None:
-        fault = line.record.fault
+    async def _run(self, scope: Scope, connection: _Connection, body: bytes) -> None:
+        fault = connection.record.fault
         if scope["path"].startswith("/audio/"):
-            await self._app(scope, _once(body), line.stream)
+            await self._app(scope, _once(body), connection.stream)
             return
-        answer = _Answer()
-        await self._app(scope, _once(body), answer.send)
-        line.record.status = answer.status
+        response = _BufferedResponse()
+        await self._app(scope, _once(body), response.send)
+        connection.record.status = response.status
         if fault is None:
-            await line.send(answer.status, answer.headers, answer.body)
+            await connection.send(response.status, response.headers, response.body)
         else:
-            await line.send_spoiled(answer, fault)
+            await connection.send_damaged(response, fault)
 
     async def travel_back(self) -> None:
-        """The delay of an answer on its way to the client."""
+        """Wait for as long as a response takes to the client."""
         await self._travel()
 
     def date(self) -> bytes:
-        """The ``Date`` of an answer that leaves now."""
+        """The ``Date`` header of a response sent now."""
         return self._service.wall.http_date(anyio.current_time()).encode()
 
     async def _travel(self) -> None:
@@ -98,7 +100,7 @@ class Front:
         if high > 0:
             await anyio.sleep(self._service.network.uniform(low, high))
 
-    def _write_down(self, scope: Scope) -> RequestRecord:
+    def _log_request(self, scope: Scope) -> RequestRecord:
         path = self._audio_path(scope)
         if path is not None:
             scope["path"] = path
@@ -110,7 +112,7 @@ class Front:
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
-            headers=_headers_of_interest(scope),
+            headers=_logged_headers(scope),
         )
         record.fault = self._service.faults.pick(
             record.method, record.path, connecting=False
@@ -129,8 +131,8 @@ class Front:
         return None
 
 
-class _Line:
-    """The way back to the client."""
+class _Connection:
+    """Sends one response to the client."""
 
     def __init__(
         self, front: Front, scope: Scope, send: Send, record: RequestRecord
@@ -144,36 +146,36 @@ class _Line:
     async def send(
         self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> None:
-        """One whole answer."""
+        """Send a whole response."""
         await self._front.travel_back()
         await self._start(status, headers)
         await self._send({"type": "http.response.body", "body": body})
         self.record.delivered = True
 
-    async def answer(self, status: int, body: bytes, **headers: str) -> None:
-        """One whole JSON answer."""
+    async def send_json(self, status: int, body: bytes, **headers: str) -> None:
+        """Send a whole JSON response."""
         pairs = [(k.encode(), v.encode()) for k, v in headers.items()]
         kind = (b"content-type", b"application/json")
         size = (b"content-length", b"%d" % len(body))
         self.record.status = status
         await self.send(status, [kind, size, *pairs], body)
 
-    async def answer_fault(self, fault: Fault) -> None:
-        """What a ``status`` fault answers."""
+    async def respond_to_fault(self, fault: Fault) -> None:
+        """Send the response of a ``status`` fault."""
         headers = dict(fault.headers)
         if fault.retry_after is not None:
             headers["retry-after"] = str(fault.retry_after)
         body = HTML
         if fault.code is not None:
             body = _error_body(fault.status, fault.code, fault.retry_after)
-        await self.answer(fault.status, body, **headers)
+        await self.send_json(fault.status, body, **headers)
 
     def note_fault(self, fault: Fault) -> None:
-        """Write down the code of a ``status`` fault."""
+        """Record the code of a ``status`` fault."""
         self.record.code = fault.code
 
-    async def send_spoiled(self, answer: _Answer, fault: Fault) -> None:
-        """An answer of the app, changed or lost on its way."""
+    async def send_damaged(self, response: _BufferedResponse, fault: Fault) -> None:
+        """Send a response of the app, damaged or lost on the way."""
         match fault.action:
             case "lost_after_commit" | "late_commit":
                 await self.break_off()
@@ -181,17 +183,17 @@ class _Line:
             case "slow_answer":
                 await anyio.sleep(fault.seconds)
             case "status":
-                await self.answer_fault(fault)
+                await self.respond_to_fault(fault)
                 return
             case "html":
-                answer.replace(b"text/html", HTML)
+                response.replace(b"text/html", HTML)
             case "truncated_json":
-                answer.replace(
-                    b"application/json", answer.body[: len(answer.body) // 2]
+                response.replace(
+                    b"application/json", response.body[: len(response.body) // 2]
                 )
             case "empty":
-                answer.replace(b"application/json", b"")
-        await self.send(answer.status, answer.headers, answer.body)
+                response.replace(b"application/json", b"")
+        await self.send(response.status, response.headers, response.body)
 
     async def stream(self, message: Message) -> None:
         """ASGI ``send`` for audio, chunk by chunk."""
@@ -222,10 +224,12 @@ class _Line:
         self.record.delivered = not message.get("more_body", False)
 
     async def break_off(self) -> None:
-        """Cut the connection, as a peer that resets it."""
+        """Cut the connection, as a peer that resets it does."""
         self._broken = True
         if self._break_off is None:
-            raise RuntimeError("this server cannot break connections: use serve()")
+            raise RuntimeError(
+                "this server cannot break a connection: run the emulator with serve()"
+            )
         fault = self.record.fault
         await self._break_off(reset=not (fault and fault.close))
 
@@ -240,8 +244,8 @@ class _Line:
         )
 
 
-class _Answer:
-    """An answer of the app, held back until it is whole."""
+class _BufferedResponse:
+    """A response of the app, buffered until it is complete."""
 
     def __init__(self) -> None:
         self.status, self.body = 0, b""
@@ -255,16 +259,16 @@ class _Answer:
             self.body += message.get("body", b"")
 
     def replace(self, content_type: bytes, body: bytes) -> None:
-        """Another body of another type."""
-        spoiled = (b"content-type", b"content-length")
-        kept = [(k, v) for k, v in self.headers if k.lower() not in spoiled]
+        """Replace the body and its type."""
+        replaced = (b"content-type", b"content-length")
+        kept = [(k, v) for k, v in self.headers if k.lower() not in replaced]
         size = (b"content-length", b"%d" % len(body))
         self.headers = [*kept, (b"content-type", content_type), size]
         self.body = body
 
 
 def extension(scope: Scope) -> dict[str, Any]:
-    """What the server below can do for the emulator; empty for a foreign server."""
+    """What the server below can do for the emulator; empty if it is not ours."""
     found: dict[str, Any] = (scope.get("extensions") or {}).get("emulator", {})
     return found
 
@@ -288,7 +292,7 @@ def _once(body: bytes) -> Receive:
     return receive
 
 
-def _headers_of_interest(scope: Scope) -> dict[str, str]:
+def _logged_headers(scope: Scope) -> dict[str, str]:
     found = {}
     for name, value in scope["headers"]:
         if name in _LOGGED:
@@ -299,7 +303,7 @@ def _headers_of_interest(scope: Scope) -> dict[str, str]:
 
 
 def _error_body(status: int, code: str, retry_after: int | None) -> bytes:
-    message = f"The emulator was told to answer {status}"
+    message = f"A fault of the emulator responds with {status}"
     if status == 413:
         message = f"body is larger than {LARGEST_BODY} bytes"
     error = ApiError(status, code, message, retry_after=retry_after)

@@ -1,8 +1,8 @@
 """MP3 by LAME: mono, 24 kHz, 64 kbit/s constant, so every frame is 192 bytes.
 
 LAME puts `DELAY` samples of its own in front of the music and pads the end; the
-music is cut by as much, so that the file is as long as was asked for, to one frame
-(24 ms). The tags in front are ID3v2.3, written by hand.
+music is shortened by as much, so that the file has the requested length, to one frame
+(24 ms). The ID3v2.3 tags in front are written by hand.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def encode(samples: array[int]) -> bytes:
 
 
 def tags(title: str, *, bpm: float | None, key: str | None) -> bytes:
-    """An ID3v2.3 tag: title, tempo, initial key (``F#m``), and where it comes from."""
+    """An ID3v2.3 tag: title, tempo, initial key (``F#m``), and the encoder's name."""
     frames = _text_frame("TIT2", title) + _text_frame("TENC", "finetuning emulator")
     if bpm is not None:
         frames += _text_frame("TBPM", f"{bpm:.0f}")

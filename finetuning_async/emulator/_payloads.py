@@ -1,4 +1,4 @@
-"""How the service writes what it keeps: every success body of sections 3 and 6."""
+"""Records as JSON: every success body of sections 3 and 6."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def created(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
 
 
 def row(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
-    """One row of the list; it lacks some members of `detail`."""
+    """One row of the list; `detail` has more members."""
     ended = now >= job.ends_at
     done = ended and not job.fails
     return {
@@ -87,7 +87,7 @@ def detail(
 
 
 def read_parameters(job: Job) -> dict[str, Any]:
-    """Parameters without ``language``, which reads never show (quirk Q23)."""
+    """The parameters without ``language``, which reads never show (quirk Q23)."""
     return {k: v for k, v in job.parameters.items() if k != "language"}
 
 
@@ -141,7 +141,7 @@ def playlist_track(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
 
 
 def webhook(job: Job, wall: WallClock) -> dict[str, Any]:
-    """The bare object that is delivered when a job ends (section 6, U21)."""
+    """The webhook's body: the bare object, without an envelope (section 6, U21)."""
     if job.kind == "effect":
         return effect(job, wall, job.ends_at)
     length = None if job.fails else float(job.parameters["duration"])

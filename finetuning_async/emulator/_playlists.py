@@ -1,7 +1,7 @@
 """Handlers of playlists (sections 3.8 to 3.12).
 
 The service keeps two rules: a public playlist holds public tracks only, a private one
-holds its owner's tracks only. Each id of a batch is judged alone.
+holds its owner's tracks only. Each id of a bulk request is checked alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def list_playlists(service: Service, call: Call, account: Account) -> Reply:
 
 
 def get(service: Service, call: Call, account: Account) -> Reply:
-    """``GET /v1/playlists/:id``: the caller's own, and public ones of others (U26)."""
+    """``GET /v1/playlists/:id``: one of the account's own, or a public one (U26)."""
     entry = service.playlists.get(call.path["id"])
     if entry is None or not (entry.is_public or entry.owner is account):
         raise refusal("NOT_FOUND")
@@ -85,7 +85,7 @@ def move(service: Service, call: Call, account: Account) -> Reply:
 
 
 class _ItemError(Exception):
-    """One id of a batch failed; the text is the service's."""
+    """One id of a bulk request failed; the text is the service's."""
 
 
 def _batch(
@@ -95,7 +95,7 @@ def _batch(
     *,
     nothing: str | None,
 ) -> Reply:
-    """Do each id; ``nothing`` is the code of the 400 when none could be done."""
+    """Apply ``do`` to each id; ``nothing`` is the code of the 400 if all failed."""
     done: list[str] = []
     errors: list[dict[str, str]] = []
     for track_id in ids:

@@ -1,4 +1,4 @@
-"""How the emulated service counts requests: six kinds of window, all pure.
+"""How the service limits requests: six kinds of rate limiter, all pure.
 
 Each window counts for one account and one bucket. ``now`` is the loop's clock in
 seconds and never goes back. `make_window` builds one by name.
@@ -22,20 +22,20 @@ Example:
 
 
 class Window(Protocol):
-    """What the service asks of a window."""
+    """The interface of a rate limiter."""
 
     def remaining(self, now: float) -> int:
-        """How many requests would be admitted if all of them came at ``now``."""
+        """How many requests would be admitted if they all arrived at ``now``."""
 
     def retry_after(self, now: float) -> float:
-        """Seconds until one request is admitted if none is counted before; 0 is now."""
+        """Seconds until a request is admitted if none comes before it; 0 means now."""
 
     def count(self, now: float) -> None:
         """Count one request, admitted or not."""
 
 
 class FixedWindow:
-    """Windows of ``per`` seconds that begin at ``phase``, whoever asks."""
+    """Windows of ``per`` seconds on a fixed grid that begins at ``phase``."""
 
     def __init__(self, limit: int, per: float, phase: float) -> None:
         self._limit, self._per, self._phase = limit, per, phase
@@ -43,7 +43,7 @@ class FixedWindow:
 
     def remaining(self, now: float) -> int:
         """What the current window has left."""
-        self._turn(now)
+        self._advance(now)
         return max(0, self._limit - self._counted)
 
     def retry_after(self, now: float) -> float:
@@ -54,17 +54,17 @@ class FixedWindow:
 
     def count(self, now: float) -> None:
         """Count one request in the current window."""
-        self._turn(now)
+        self._advance(now)
         self._counted += 1
 
-    def _turn(self, now: float) -> None:
+    def _advance(self, now: float) -> None:
         index = math.floor((now - self._phase) / self._per)
         if index != self._index:
             self._index, self._counted = index, 0
 
 
 class FirstRequestWindow:
-    """A window of ``per`` seconds that the first request after the last one opens."""
+    """A window of ``per`` seconds that opens with the first request after the last."""
 
     def __init__(self, limit: int, per: float) -> None:
         self._limit, self._per = limit, per
@@ -104,7 +104,7 @@ class LogWindow:
         return self._arrivals[-self._limit] + self._per - now
 
     def count(self, now: float) -> None:
-        """Write one arrival down."""
+        """Log one arrival."""
         self._forget(now)
         self._arrivals.append(now)
 
@@ -114,7 +114,7 @@ class LogWindow:
 
 
 class CounterWindow:
-    """A sliding counter: the last window's count fades while the current one runs.
+    """A sliding window counter: the previous window's count fades out linearly.
 
     The estimate is ``previous * (1 - elapsed share) + current``; a request is admitted
     while the estimate plus one stays within the limit. ``rounded`` rounds the faded
@@ -128,11 +128,11 @@ class CounterWindow:
 
     def remaining(self, now: float) -> int:
         """The limit less the estimate, rounded down."""
-        self._turn(now)
+        self._advance(now)
         return max(0, math.floor(self._limit - self._estimate(now) + 1e-9))
 
     def retry_after(self, now: float) -> float:
-        """Seconds until the estimate has room for one, by the arithmetic of fading."""
+        """Seconds until the estimate leaves room for one request."""
         if self.remaining(now) > 0:
             return 0.0
         start = self._phase + self._index * self._per
@@ -142,7 +142,7 @@ class CounterWindow:
 
     def count(self, now: float) -> None:
         """Count one request in the current window."""
-        self._turn(now)
+        self._advance(now)
         self._current += 1
 
     def _estimate(self, now: float) -> float:
@@ -158,7 +158,7 @@ class CounterWindow:
         share = 1 - (room + (1 if self._rounded else 0)) / previous
         return max(0.0, share) * self._per + 1e-6 * self._per
 
-    def _turn(self, now: float) -> None:
+    def _advance(self, now: float) -> None:
         index = math.floor((now - self._phase) / self._per)
         if index != self._index:
             self._previous = self._current if index == self._index + 1 else 0
@@ -178,7 +178,7 @@ class BucketWindow:
         return max(0, math.floor(self._tokens + 1e-9))
 
     def retry_after(self, now: float) -> float:
-        """Seconds until one whole token is there."""
+        """Seconds until there is one whole token."""
         if self.remaining(now) > 0:
             return 0.0
         return (1 - self._tokens) * self._per / self._limit
@@ -202,7 +202,7 @@ def make_window(kind: WindowKind, limit: int, per: float, phase: float) -> Windo
         kind: Which arithmetic.
         limit: Requests per window, at least 1.
         per: Length of the window in seconds, above 0.
-        phase: Where windows begin on the loop's clock, for those that have a grid.
+        phase: When a window begins on the loop's clock, for kinds with a fixed grid.
 
     Returns:
         An empty window.

@@ -1,4 +1,4 @@
-"""What the emulator keeps: accounts, tracks, sound effects, playlists, ledger, log."""
+"""The emulator's records: accounts, tracks, playlists, ledger, requests, webhooks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RateLimit:
 
 @attrs.frozen
 class RateLimits:
-    """What a client of this emulator must be given, its speed included.
+    """The limits to give a client of this emulator, scaled by its speed.
 
     Example:
         import httpx
@@ -51,7 +51,7 @@ class RateLimits:
 
 @attrs.define(eq=False)
 class Account:
-    """One user of the service. Several keys share its budgets.
+    """One account of the service. All its keys share its limits.
 
     Example:
         from finetuning_async.emulator import Emulator
@@ -77,7 +77,7 @@ class Account:
 
     @property
     def remaining(self) -> int:
-        """Credits left: the month's rest plus the pack."""
+        """Credits left: the rest of the month's plus the pack."""
         return max(0, self.monthly - self.used) + self.pack
 
 
@@ -85,8 +85,8 @@ class Account:
 class Job:
     """A track or a sound effect. Times are on the loop's clock, in seconds.
 
-    ``ends_at`` is infinite for a job that sticks. ``listed_from`` is when lists begin
-    to show it.
+    ``ends_at`` is infinite for a job that never ends. Lists show a job from
+    ``listed_from`` on.
 
     Example:
         import httpx
@@ -126,18 +126,18 @@ class Job:
 
     @property
     def title(self) -> str:
-        """The prompt's beginning; the service names tracks so."""
+        """The beginning of the prompt, as the service titles tracks."""
         return self.prompt[:80]
 
     @property
     def audio_url(self) -> str:
-        """Where the MP3 is, once there is one."""
+        """The URL of the MP3, once it exists."""
         return f"{self.media}/audio/{self.id}.mp3"
 
 
 @attrs.define(eq=False)
 class Playlist:
-    """Tracks in an order. A public one holds public tracks only."""
+    """An ordered list of tracks. A public one holds public tracks only."""
 
     id: str
     owner: Account = attrs.field(repr=False)
@@ -151,7 +151,7 @@ class Playlist:
 
 @attrs.frozen
 class LedgerEntry:
-    """One movement of credits: -1 for a track, +1 for a refund.
+    """One change of the balance: -1 for a track, +1 for a refund.
 
     ``request`` is the number of the request that paid; 0 for a refund.
 
@@ -182,13 +182,13 @@ class RequestRecord:
         method: As sent.
         path: Without the query; media paths begin with ``/audio/``.
         query: As sent, percent-encoded.
-        headers: The few that tests ask for; keys are masked.
-        fault: What happened to it, if anything was told to.
-        bucket: Whose budget it took from, or would have.
-        counted: Whether it took from that budget.
-        status: What the service answered; 0 while it has not.
-        code: The error code of that answer.
-        delivered: Whether the whole answer was handed to the network.
+        headers: The few that tests need; keys are masked.
+        fault: The fault that hit it, if any.
+        bucket: The rate limit it counts against, if it was counted.
+        counted: Whether it was counted.
+        status: Status of the response; 0 until there is one.
+        code: Its error code.
+        delivered: Whether the whole response was sent.
 
     Example:
         import httpx
@@ -217,7 +217,7 @@ class RequestRecord:
 
 @attrs.define(eq=False)
 class WebhookRecord:
-    """One delivery: what was sent where, and the status that came back (0: none).
+    """One webhook delivery: URL, body, and the status of the response (0: none).
 
     Example:
         import httpx

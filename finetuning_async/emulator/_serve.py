@@ -1,4 +1,4 @@
-"""The emulator on a real port: uvicorn's server inside the running asyncio loop."""
+"""The emulator on a real port: a uvicorn server inside the running asyncio loop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 async def serve(
     emulator: Emulator, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[str]:
-    """Serve an entered emulator on a port for the length of the block.
+    """Serve an entered emulator on a port while the block runs.
 
-    No signal handler is installed. Open connections get 1 s at the end.
+    Installs no signal handlers. At the end open connections get 1 s to finish.
 
     Args:
-        emulator: Entered already.
+        emulator: It must be entered.
         host: An IPv4 address or a name that has one.
-        port: 0 takes a free one.
+        port: 0 chooses a free one.
 
     Yields:
         The base URL, such as ``http://127.0.0.1:8000``.
@@ -52,7 +52,7 @@ async def serve(
     if sniffio.current_async_library() != "asyncio":
         raise RuntimeError("serve() runs on asyncio only, because uvicorn does")
     with _listen(host, port) as listener:
-        server = _Server(_Line(emulator), listener)
+        server = _Server(_ResettingApp(emulator), listener)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.run_here)
             try:
@@ -63,7 +63,7 @@ async def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. With IPPROTO_TCP, or asyncio would leave Nagle's delay on."""
+    """A listening socket. asyncio sets TCP_NODELAY only with IPPROTO_TCP given."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,8 +75,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Line:
-    """The app with the ``emulator`` extension: it can reset a client's connection."""
+class _ResettingApp:
+    """The app with the ``emulator`` extension, which can reset a connection."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._app = emulator.app
@@ -86,26 +86,26 @@ class _Line:
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> None:
         async def break_off(*, reset: bool) -> None:
-            del reset  # a socket that is aborted always resets
+            del reset  # aborting a socket always resets the connection
             # What was sent before the break must be on the wire first.
             await anyio.sleep(0.05)
             transport = self.transports.get(tuple(scope["client"]))
             if transport is not None:
                 _reset(transport)
-            await anyio.sleep(0.05)  # uvicorn must notice, or it would answer 500
+            await anyio.sleep(0.05)  # until uvicorn notices; else it would send a 500
 
         scope["extensions"] = {"emulator": {"break_off": break_off}}
         await self._app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without signal handlers; tells when it listens."""
+    """uvicorn's server without signal handlers; ``ready`` is set once it listens."""
 
-    def __init__(self, line: _Line, listener: socket.socket) -> None:
+    def __init__(self, app: _ResettingApp, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
-                line,
-                http=_protocol(line),
+                app,
+                http=_protocol(app),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -122,34 +122,34 @@ class _Server(uvicorn.Server):
         await self.serve(sockets=[self._listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then set ``ready``."""
         await super().startup(sockets)
         self.ready.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the program around."""
+        """Leave signals to the program."""
         yield
 
 
-def _protocol(line: _Line) -> type[asyncio.Protocol]:
-    """The h11 protocol of uvicorn; it notes its transport by the client's address."""
+def _protocol(app: _ResettingApp) -> type[asyncio.Protocol]:
+    """Uvicorn's h11 protocol; it registers its transport by the client's address."""
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
             self._address = transport.get_extra_info("peername")[:2]
-            line.transports[self._address] = transport
+            app.transports[self._address] = transport
 
         def connection_lost(self, exc: Exception | None) -> None:
-            line.transports.pop(self._address, None)
+            app.transports.pop(self._address, None)
             super().connection_lost(exc)
 
     return Protocol
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close with RST instead of FIN, as a peer that crashes."""
+    """Close with RST instead of FIN, as a peer that crashes does."""
     found = transport.get_extra_info("socket")
     linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # on, 0 s
     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -1,7 +1,7 @@
-"""The service itself: its state, and what every request goes through.
+"""The service itself: its state, and the checks of every request.
 
-Nothing here waits: a request is checked, counted, paid and stored in one step, so no
-other request can come between. The loop's clock is passed in as ``now``.
+Nothing here awaits: a request is checked, counted, charged and stored in one step, so
+no other request can come in between. The loop's clock is passed in as ``now``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _KEY_SHAPE = re.compile(r"ft_live_[0-9a-f]{32}")
 
 @attrs.define(eq=False)
 class Call:
-    """One request to the API, its body read, on its way through the service."""
+    """One API request with its body, as the handlers receive it."""
 
     record: RequestRecord
     now: float
@@ -58,7 +58,7 @@ class Call:
 
 @attrs.frozen
 class Reply:
-    """A success: its ``data`` and status."""
+    """A successful response: its ``data`` and status."""
 
     data: Any
     status: int = 200
@@ -89,7 +89,7 @@ class Service:
         )
 
     def add_account(self, key: str, tier: str, monthly: int, pack: int) -> Account:
-        """Open an account that is reached by ``key``."""
+        """Add an account with the API key ``key``."""
         limits = self.settings.rate_limits
         windows: dict[Bucket, Window] = {
             "creates": self._window(limits.creates),
@@ -100,20 +100,20 @@ class Service:
         return account
 
     def add_key(self, key: str, account: Account) -> None:
-        """Let a further key reach an account."""
+        """Add an API key to an account."""
         self._accounts[key] = account
 
     def new_id(self) -> str:
-        """A UUID that follows from the seed."""
+        """A UUID, determined by the seed."""
         return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
 
-    # What every request goes through (U10: auth, plan, rate, then the handler's own).
+    # The checks of every request (U10: key, plan, rate, then those of the handler).
 
     def admit(self, call: Call, bucket: Bucket) -> tuple[Account, dict[str, str]]:
         """Check key, plan and rate; count the request.
 
         Returns:
-            The account, and the rate limit headers of the answer.
+            The account, and the rate limit headers of the response.
         """
         self.settle(call.now)
         account = self.authenticate(call)
@@ -122,7 +122,7 @@ class Service:
         return account, headers
 
     def authenticate(self, call: Call) -> Account:
-        """The account behind the request's key."""
+        """The account of the request's API key."""
         if not call.key:
             raise refusal("MISSING_API_KEY")
         account = self._accounts.get(call.key)
@@ -166,7 +166,7 @@ class Service:
     # Jobs and credits.
 
     def settle(self, now: float) -> None:
-        """Book what ended up to ``now``: free its place, refund it if so set."""
+        """Free the queue slots of jobs that ended by ``now``; refund if enabled."""
         while self._due and self._due[0][0] <= now:
             ends_at, _, job = heapq.heappop(self._due)
             if job.settled:
@@ -176,19 +176,19 @@ class Service:
                 self._refund(job, ends_at)
 
     def roll_month(self, account: Account, now: float) -> None:
-        """Begin the monthly allowance anew on the first of a month, UTC (U31)."""
+        """Reset the monthly allowance on the first of a month, UTC (U31)."""
         moment = self.wall.at(now)
         if account.month != (moment.year, moment.month):
             account.month, account.used = (moment.year, moment.month), 0
 
     def check_credits(self, account: Account, now: float) -> None:
-        """Refuse when no credit is left."""
+        """Refuse the request if no credit is left."""
         self.roll_month(account, now)
         if account.remaining < 1:
             raise refusal("MONTHLY_LIMIT_REACHED")
 
     def check_queue(self, account: Account) -> None:
-        """Refuse when the account has as many jobs in progress as it may."""
+        """Refuse the request if the account's queue is full."""
         if account.in_progress < self.settings.queue_size:
             return
         error = refusal("QUEUE_FULL")
@@ -206,7 +206,7 @@ class Service:
         parameters: dict[str, Any],
         webhook: str | None,
     ) -> Job:
-        """Store a job that was checked and paid; decide when and how it ends."""
+        """Store a job that was checked and charged; decide when and how it ends."""
         effect = kind == "effect"
         span = self.settings.effect_time if effect else self.settings.generation_time
         starts_at = call.now + self._duration(self.settings.pending_time)
@@ -234,7 +234,7 @@ class Service:
         return job
 
     def charge(self, call: Call, job: Job) -> None:
-        """Take the credit that a job costs, monthly ones first (U32)."""
+        """Charge a job's credit: monthly credits first, then the pack (U32)."""
         account = job.owner
         if account.used < account.monthly:
             account.used += 1
@@ -245,7 +245,7 @@ class Service:
         self.ledger.append(LedgerEntry(call.now, number, job.id, -1, left))
 
     def delete(self, job: Job) -> None:
-        """Remove a job from everywhere; one in progress frees its place (U23)."""
+        """Delete a job everywhere; one in progress frees its queue slot (U23)."""
         job.deleted = True
         del self.jobs[job.id]
         for playlist in self.playlists.values():
@@ -255,7 +255,7 @@ class Service:
             self._leave_queue(job)
 
     def effects_left(self, account: Account, now: float) -> int:
-        """Sound effects left of the UTC day."""
+        """Sound effects left today (UTC)."""
         moment = self.wall.at(now)
         today = (moment.year, moment.month, moment.day)
         if account.effects_on != today:

@@ -1,7 +1,7 @@
-"""Every choice the emulator leaves open, with its default.
+"""Every setting of the emulator, with its default.
 
-A default is what section 10 of the API specification chooses for a thing that nobody
-documents (``U4`` and so on name its rows).
+Where the service's behaviour is not documented, the default is what section 10 of the
+API specification assumes (``U4`` and so on are its rows).
 """
 
 from __future__ import annotations
@@ -35,44 +35,44 @@ def _is_range(
 
 @attrs.define(kw_only=True, eq=False, slots=False, on_setattr=attrs.setters.frozen)
 class EmulatorSettings:
-    """What an `Emulator` is told. Times are seconds of a service that is not sped up.
+    """The settings of an `Emulator`. Times are seconds at speed 1.
 
     Attributes:
         speed: The service's own times (generation, rate windows) are divided by it.
             ``Retry-After`` stays in whole real seconds, 1 at least.
-        seed: Ids, chosen seeds, times and probabilities follow from it.
+        seed: Determines ids, seeds that the service chooses, times and probabilities.
         window: How requests are counted (U4).
         window_phase: Where fixed windows begin, in seconds of the loop's clock after
             the start; ``None`` draws it from ``seed``.
-        creates_per_minute: Budget of ``POST /v1/generations``.
-        reads_per_minute: Budget of everything else.
+        creates_per_minute: Limit of ``POST /v1/generations``.
+        reads_per_minute: Limit of all other requests.
         count_rejected: Whether a refused request counts too (U5).
         rate_limit_headers: Whether ``X-RateLimit-*`` are sent.
-        retry_after_in: Where a rate limit says how long to wait (U7).
-        other_creates: Budget of instrumentals and sound effects (U8).
+        retry_after_in: Where a rate limit 429 states how long to wait (U7).
+        other_creates: The limit of instrumentals and sound effects (U8).
         queue_size: Jobs of one account in progress before ``QUEUE_FULL`` (U6).
         queue_full_retry_after: Whole seconds that ``QUEUE_FULL`` names, if any (U6).
         generation_time: Range of the time a track takes.
         effect_time: Range of the time a sound effect takes.
         pending_time: Range of the time a track is ``pending`` before it is
             ``processing``; part of neither range above.
-        failure_rate: Share of tracks that end as ``failed``, 0 to 1.
-        refund_failed: Whether a failed track gives its credit back (U1).
+        failure_rate: Share of tracks that fail, 0 to 1.
+        refund_failed: Whether the credit of a failed track is refunded (U1).
         credits: Monthly allowance of the first account.
         pack_credits: Bought credits, used after the monthly ones (U32).
         tier: Plan of the first account; only ``pro`` and ``lifetime`` may use the API.
         daily_effects: Sound effects per UTC day and account.
-        daily_limit_status: Status of the answer beyond that (U9).
-        clamp_out_of_range: Put numbers into range instead of refusing them (quirk Q6).
-        rewrite_prompts: Echo another prompt than the one sent.
-        ignore_seeds: Use and echo a seed of the service's own.
+        daily_limit_status: Status of the response above that (U9).
+        clamp_out_of_range: Clamp numbers to their range instead of refusing them (Q6).
+        rewrite_prompts: Echo a different prompt from the one sent.
+        ignore_seeds: Use and echo a seed that the service chose.
         loopback_webhooks: Whether a webhook may point to this machine (U20).
         webhook_timeout: Seconds for one delivery, not divided by ``speed`` (U20).
         webhook_sender: Called with URL, headers and body instead of a POST by httpx;
-            gives the status.
+            returns the status.
         latency: Range of the network's delay, each way; not divided by ``speed``.
-        base_url: Where the in-process transport finds the API.
-        media_url: Where the in-process transport finds the audio.
+        base_url: The URL at which the in-process transport serves the API.
+        media_url: The URL at which the in-process transport serves audio.
         start_time: Wall time at the start; ``None`` is now. It goes on with the loop's
             clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.

@@ -1,6 +1,6 @@
 """Handlers of sound effects: known only from the vendor's CLI (sections 3.13 to 3.15).
 
-Effects cost no credit but count against a cap per UTC day, and take a place in the
+Effects cost no credit, but count against a daily cap (UTC), and take a slot in the
 queue like any job.
 """
 

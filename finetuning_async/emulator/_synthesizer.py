@@ -1,13 +1,13 @@
-"""A short piece of music in a tempo and a key, from a seed, without numpy.
+"""Renders a short piece of music in a given tempo and key from a seed, without numpy.
 
-A loop of at most a dozen seconds is rendered once and tiled. Four layers:
+A loop of at most twelve seconds is rendered once and repeated. Four layers:
 
-- a drum on every beat, a brush and a thump, so that the tempo is plain;
+- a drum on every beat, a brush and a thump, so that the tempo is clear;
 - a bass that stays on the tonic;
 - a pad that moves through chords which all hold the tonic (major: I vi IV I, minor:
   i VI iv i), so that the tonic is the strongest pitch class of the whole;
 - a soft note on each beat, drawn from the chord and the seed. Nothing begins between
-  beats, so that whoever measures the tempo finds the one asked for.
+  beats, so that tempo detection finds the requested tempo.
 
 All are lists of floats from -1 to 1 at `SAMPLE_RATE`.
 """
@@ -51,7 +51,7 @@ class Score:
 
     @property
     def bars(self) -> int:
-        """Bars of the loop: as many of 4, 2, 1 as keep it short."""
+        """Bars of the loop: the most of 4, 2, 1 that keep it short."""
         bar = self.beats * 60 / self.bpm
         return next((n for n in (4, 2) if n * bar <= LONGEST_LOOP), 1)
 
@@ -164,7 +164,7 @@ def _note(
 
 def _drum(root: float) -> list[float]:
     """A brush and a short thump that falls to the tonic an octave down."""
-    rng = random.Random(0)  # noqa: S311 - the same drum for everybody
+    rng = random.Random(0)  # noqa: S311 - every track has the same drum
     turn = 2 * pi * (root / 2) / SAMPLE_RATE
     sound, brush = [], 0.0
     for i in range(3600):
@@ -175,7 +175,7 @@ def _drum(root: float) -> list[float]:
 
 
 def _mix_in(mix: list[float], sound: list[float], start: int) -> None:
-    """Add a sound; what runs over the loop's end goes on at its beginning."""
+    """Add a sound; what exceeds the loop's end wraps to its beginning."""
     head = sound[: len(mix) - start]
     mix[start : start + len(head)] = map(add, mix[start : start + len(head)], head)
     if len(head) < len(sound):

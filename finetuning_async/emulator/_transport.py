@@ -1,10 +1,10 @@
-"""The in-process network: an httpx transport whose far end is the emulator.
+"""The in-process network: an httpx transport that ends in the emulator.
 
-Unlike `httpx.ASGITransport` it behaves as a socket does. The service works in the
-emulator's task group, so a caller that is cancelled or times out leaves it working.
-Timeouts are honoured on the loop's clock. Bodies arrive in chunks. Trace events have
-httpcore's names, so that a caller can tell whether bytes began to leave. There is no
-connection pool: every request is traced as one on a new connection.
+Unlike `httpx.ASGITransport` it behaves like a socket. The service runs in the
+emulator's task group, so it goes on when a caller is cancelled or times out. Timeouts
+use the loop's clock. Bodies arrive in chunks. Trace events have httpcore's names, so
+that a caller knows whether any byte was sent. There is no connection pool: every
+request is traced as the first on a new connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finetuning_async.emulator._in_process import Exchange
 from finetuning_async.emulator._validation import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from finetuning_async.emulator._faults import Fault
 
@@ -29,20 +29,20 @@ _Outcome = dict[str, Any]
 
 
 class Host(Protocol):
-    """What answers: an `Emulator`."""
+    """The side of an `Emulator` that a transport needs."""
 
     base_url: str
     media_url: str
 
     def fault_at_connect(self, method: str, path: str) -> Fault | None:
-        """The fault that keeps a connection from being made, if one strikes."""
+        """The fault that prevents this connection, if there is one."""
 
     def start_exchange(self, scope: dict[str, Any], exchange: Exchange) -> None:
-        """Handle one request, beside the caller."""
+        """Handle one request in a task of the emulator."""
 
 
 class EmulatorTransport(httpx.AsyncBaseTransport):
-    """Carries requests for the API's and the media host to an `Emulator`."""
+    """Carries requests for the API host and the media host to an `Emulator`."""
 
     def __init__(self, emulator: Host) -> None:
         self._emulator = emulator
@@ -53,8 +53,8 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
         """Send one request.
 
         Raises:
-            httpx.ConnectError: The host is neither of the two, or a fault says so.
-            httpx.TimeoutException: A timeout of the request ran out.
+            httpx.ConnectError: The host is another one, or a fault prevents it.
+            httpx.TimeoutException: A timeout of the request expired.
             httpx.ReadError: The connection was reset.
             httpx.RemoteProtocolError: The connection was closed.
         """
@@ -75,7 +75,7 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
             path = request.url.path
             fault = self._emulator.fault_at_connect(request.method, path)
             if fault is not None and fault.action == "connect_hangs":
-                await _patience(request, "connect", anyio.sleep_forever)
+                await _within_timeout(request, "connect", anyio.sleep_forever)
             if fault is not None:
                 raise httpx.ConnectError("connection refused, as a fault says")
 
@@ -91,7 +91,7 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
         self, request: httpx.Request, exchange: Exchange
     ) -> httpx.Response:
         async with _step(request, "http11.receive_response_headers") as outcome:
-            start = await _patience(request, "read", exchange.next_message)
+            start = await _within_timeout(request, "read", exchange.next_message)
             if start is None:
                 raise _broken(exchange, "without sending a response")
             status, headers = start["status"], start["headers"]
@@ -117,7 +117,7 @@ class _Body(httpx.AsyncByteStream):
             more = True
             while more:
                 read = self._exchange.next_message
-                message = await _patience(self._request, "read", read)
+                message = await _within_timeout(self._request, "read", read)
                 if message is None:
                     raise _broken(self._exchange, "without sending the whole body")
                 more = message.get("more_body", False)
@@ -125,7 +125,7 @@ class _Body(httpx.AsyncByteStream):
                     yield message["body"]
 
     async def aclose(self) -> None:
-        """Hang up; the service is not stopped by it."""
+        """Disconnect; the service goes on."""
         self._exchange.hang_up()
 
 
@@ -157,7 +157,7 @@ def _broken(exchange: Exchange, how: str) -> httpx.TransportError:
     return httpx.RemoteProtocolError(f"server disconnected {how}")
 
 
-async def _patience(request: httpx.Request, which: str, wait: Any) -> Any:
+async def _within_timeout(request: httpx.Request, which: str, wait: Any) -> Any:
     """Await ``wait()`` for as long as the request's timeout of that kind allows."""
     seconds = request.extensions.get("timeout", {}).get(which)
     if seconds is None:
@@ -165,7 +165,7 @@ async def _patience(request: httpx.Request, which: str, wait: Any) -> Any:
     with anyio.move_on_after(seconds):
         return await wait()
     timed_out = httpx.ConnectTimeout if which == "connect" else httpx.ReadTimeout
-    raise timed_out(f"no answer within {seconds} s")
+    raise timed_out(f"no response within {seconds:g} s")
 
 
 @asynccontextmanager
@@ -183,13 +183,3 @@ async def _step(request: httpx.Request, name: str) -> AsyncIterator[_Outcome]:
         await trace(f"{name}.failed", {"exception": error})
         raise
     await trace(f"{name}.complete", outcome)
-
-
-async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Send a webhook over a real network; gives the status, 0 for no answer."""
-    try:
-        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - the caller limits it
-            answer = await client.post(url, content=body, headers=headers)
-    except httpx.HTTPError:
-        return 0
-    return answer.status_code

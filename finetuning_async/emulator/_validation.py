@@ -1,6 +1,6 @@
 """What the service accepts in a body or a query (section 3, U11, U14 to U17).
 
-Each check takes the raw JSON value and gives the value to use, or raises `ApiError`
+Each check takes the raw JSON value and returns the value to use, or raises `ApiError`
 with ``VALIDATION_ERROR`` and a message that names the field. Null counts as absent.
 """
 
@@ -55,7 +55,7 @@ def text(body: Mapping[str, Any], field: str, most: int) -> str | None:
 
 
 def required_text(body: Mapping[str, Any], field: str, most: int) -> str:
-    """A string that must be there and hold more than spaces."""
+    """A required string that is not blank."""
     value = text(body, field, most)
     if value is None or not value.strip():
         raise invalid(f"{field} is required")
@@ -100,7 +100,7 @@ def flag(body: Mapping[str, Any], field: str) -> bool:
 
 
 def choice(values: Mapping[str, Any], field: str, allowed: Sequence[str]) -> str | None:
-    """An optional string out of ``allowed``; empty counts as absent (U15)."""
+    """An optional string, one of ``allowed``; empty counts as absent (U15)."""
     value = values.get(field)
     if value is None or value == "":
         return None

@@ -1,4 +1,4 @@
-"""Webhooks: one delivery when a job ends, never a second (section 6)."""
+"""Webhooks: one delivery when a job ends, never a second one (section 6)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
+import httpx
 
 from finetuning_async.emulator import _payloads
 from finetuning_async.emulator._records import WebhookRecord
-from finetuning_async.emulator._transport import post
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from finetuning_async.emulator._records import Job
     from finetuning_async.emulator._service import Service
 
@@ -24,9 +26,9 @@ HEADERS = {
 
 
 async def deliver(service: Service, job: Job) -> None:
-    """Wait for a job's end, then send its webhook once, whatever the receiver says.
+    """Wait for a job's end, then send its webhook once, whatever the receiver responds.
 
-    A job that sticks has no end; one deleted meanwhile is not announced (U22).
+    A stuck job never ends; a job deleted before its end sends none (U22).
     """
     if job.webhook is None or math.isinf(job.ends_at):
         return
@@ -43,4 +45,14 @@ async def deliver(service: Service, job: Job) -> None:
 async def _send(service: Service, url: str, body: bytes) -> int:
     if service.settings.webhook_sender is not None:
         return await service.settings.webhook_sender(url, HEADERS, body)
-    return await post(url, HEADERS, body)
+    return await _post(url, HEADERS, body)
+
+
+async def _post(url: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Send a webhook over the real network; returns the status, or 0 without one."""
+    try:
+        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - the caller limits it
+            response = await client.post(url, content=body, headers=headers)
+    except httpx.HTTPError:
+        return 0
+    return response.status_code
