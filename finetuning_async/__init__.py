@@ -11,14 +11,14 @@ The package, from the top down; arrows between layers point down only:
     testing                   fixtures and clocks for the tests of an application
     emulator                  the service, on your machine; imports nothing of the rest
     batch, webhooks           durable batches; webhook hints that a track has ended
-    shared, redis, ...        one account's rate limits for several processes or machines
+    shared, redis, ...        rate limits shared by several processes or machines
     otel                      spans and metrics
     _client                   AsyncClient
     _resources, _session      its methods; a client bound to its event loop
     _waiting, _account        waits; what the clients of one key share
     _poller, _submit, _download
     _pipeline                 retry( gate( limit( send ) ) )
-    _store_limiter            permits from a store; a local share while it is unavailable
+    _store_limiter            permits from a store, or a local share without it
     _transport, _limiter, _inflight, _retry
     _parsing, _token_bucket, _poll_schedule, ...   arithmetic: no clock, no network
     _models, _requests, _errors
