@@ -1,4 +1,4 @@
-"""What `on_event` is told: typed, in order, without secrets; unset, it is free."""
+"""The events of `on_event`: typed, in order, without secrets; free if it is unset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _of(kind: type, seen: list[Event]) -> list[Any]:
     return [event for event in seen if isinstance(event, kind)]
 
 
-async def test_a_track_is_told_from_its_request_to_its_end() -> None:
+async def test_a_track_has_events_from_its_request_to_its_end() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (_, client):
         track = await client.generate("x", webhook="https://me.example/hook")
@@ -54,7 +54,7 @@ async def test_a_track_is_told_from_its_request_to_its_end() -> None:
     sent, received = seen[0], seen[1]
     assert isinstance(sent, RequestSent)
     assert (sent.method, sent.path, sent.attempt) == ("POST", CREATE, 1)
-    # The first goes alone, until its answer has told how the service counts.
+    # The first create goes alone: its response shows how the service counts.
     assert (sent.budget, sent.available) == ("creates", 0)
     assert isinstance(received, ResponseReceived)
     assert (received.status, received.code, received.remaining) == (202, None, 9)
@@ -95,7 +95,7 @@ async def _crowd(client: AsyncClient, track_id: str) -> None:
 
 
 @pytest.mark.parametrize("look", [_poll, _get, _list, _crowd])
-async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
+async def test_an_end_is_one_event_however_it_is_seen(
     look: Callable[[AsyncClient, str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
@@ -118,7 +118,7 @@ async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
     assert ends[0].startswith(f"completed music {track.id} ")
 
 
-async def test_whoever_waits_is_told_beside_whoever_created() -> None:
+async def test_a_waiting_client_gets_the_end_as_well_as_the_creating_one() -> None:
     mine: list[Event] = []
     yours: list[Event] = []
     async with emulated(on_event=mine.append) as (_, client):
@@ -133,7 +133,7 @@ async def test_whoever_waits_is_told_beside_whoever_created() -> None:
     assert len(_of(GenerationAccepted, mine)) == 1
 
 
-async def test_attempts_and_what_is_between_them() -> None:
+async def test_the_events_of_attempts_and_retries() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (emulator, client):
         emulator.add_fault(Fault("connect_refused", "/v1/me"))
@@ -162,7 +162,7 @@ async def test_attempts_and_what_is_between_them() -> None:
     assert _of(RequestSent, seen)[1].at - first.at >= first.pause > 0
 
 
-async def test_a_download_that_is_taken_up_again_names_the_host_alone(
+async def test_the_retry_event_of_a_download_has_the_host_only(
     tmp_path: Path,
 ) -> None:
     seen: list[Event] = []
@@ -177,7 +177,7 @@ async def test_a_download_that_is_taken_up_again_names_the_host_alone(
     assert retry.path == httpx.URL(str(track.audio_url)).host
 
 
-async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
+async def test_the_events_of_waiting_for_a_rate_limit_a_429_and_the_queue() -> None:
     seen: list[Event] = []
     async with emulated(Emulator(queue_size=1), on_event=seen.append) as (
         emulator,
@@ -201,9 +201,7 @@ async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
     assert [turn.attempt for turn in turns] == [2, 2]
 
 
-async def test_a_create_in_doubt_is_told_when_it_is_and_when_it_is_not_any_more() -> (
-    None
-):
+async def test_a_create_in_doubt_has_an_event_at_its_begin_and_end() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", CREATE))
@@ -235,7 +233,7 @@ async def test_every_request_that_is_sent_is_followed_by_its_outcome() -> None:
     assert not any(event.not_sent for event in _of(RequestFailed, seen))
 
 
-async def test_what_the_callback_raises_is_logged_once_and_ends_nothing(
+async def test_an_exception_of_the_callback_is_logged_once_and_ends_no_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls = 0
@@ -255,7 +253,7 @@ async def test_what_the_callback_raises_is_logged_once_and_ends_nothing(
     assert "Traceback" in caplog.text
 
 
-async def test_a_mock_is_a_callback_like_another(
+async def test_a_mock_is_an_ordinary_callback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     callback = Mock()
@@ -276,14 +274,14 @@ class _Callable:
 
 
 @pytest.mark.parametrize("callback", [_async, _Callable(), AsyncMock(), 7, "print"])
-def test_what_cannot_be_a_callback_is_refused(callback: Any) -> None:
+def test_an_invalid_callback_is_rejected(callback: Any) -> None:
     with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY, on_event=callback)
     with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY).with_options(on_event=callback)
 
 
-def test_a_coroutine_from_a_plain_callback_is_closed_and_reported_of(
+def test_a_coroutine_from_a_plain_callback_is_closed_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     hook = Hook(lambda event: _async(event))

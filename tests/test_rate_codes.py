@@ -1,4 +1,4 @@
-"""What a 429 means is decided in one place, for all who ask."""
+"""What a 429 means is decided in one place."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_each_429_has_one_meaning(
     assert is_free(status, code) is free
 
 
-def test_no_other_module_spells_a_code_of_a_429() -> None:
+def test_no_other_module_contains_a_429_code() -> None:
     code = re.compile(f'"({"|".join([*CODES.values(), "QUEUE_FULL"])})"')
     ours = (
         path
@@ -63,7 +63,7 @@ def test_no_other_module_spells_a_code_of_a_429() -> None:
     assert [path.name for path in ours if code.search(path.read_text())] == []
 
 
-async def test_a_proxys_429_that_calls_itself_http_429_is_waited_out() -> None:
+async def test_a_proxys_429_with_the_code_http_429_is_waited_out() -> None:
     asked: list[float] = []
 
     async def proxy(_: httpx.Request) -> httpx.Response:
