@@ -1,10 +1,10 @@
 """``python -m benchmarks connections``: as many reads at once as 100 connections carry.
 
-The server, a process of its own, answers after 50 ms, so that 100 connections carry
+The server, a process of its own, responds after 50 ms, so that 100 connections carry
 2,000 reads a second, more than one core makes: the client is the bound. Counted are
 the connections that the server saw opened during the calls (over TLS each costs a
 handshake), and the CPU time per call, beside that of the same client's calls one after
-another on a server that answers at once. Each client has a fresh process.
+another on a server that responds at once. Each client has a fresh process.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def _waiting() -> None:
     waiting.table(count=10_000, loops=["asyncio"])
 
 
-def _turns() -> None:
+def _permits() -> None:
     from benchmarks.limiter import cost
 
     print("\n".join(f"- {line}" for line in cost.table().splitlines()))
@@ -42,7 +42,7 @@ def _journal() -> None:
 
 PARTS: dict[str, Callable[[], None]] = {
     "waiting": _waiting,
-    "turns": _turns,
+    "permits": _permits,
     "journal": _journal,
 }
 """Parts of other benchmarks."""
@@ -53,7 +53,7 @@ SECTIONS = {
     "Cancelled reads": ["proofs", "pool"],
     "Weight": ["weight"],
     "Waiting": ["readme", "waiting"],
-    "A turn of the limiter": ["readme", "turns"],
+    "A permit of the limiter": ["readme", "permits"],
     "Batches": ["readme", "journal"],
 }
 

@@ -4,24 +4,62 @@
         track = await client.generate("lofi chill piano night", duration=120)
         await client.download(track, "night.mp3")
 
-The package, from the top down; arrows between layers point down only:
+The package, from the top down. A line may import from the lines below it, and enters a
+folder through its `__init__`, whose docstring lists the files and explains the terms:
 
-    cli, demo                 the program `finetuning`; a page to make and hear music on
-    fastapi                   for backends that await tracks
-    testing                   fixtures and clocks for the tests of an application
-    emulator                  the service, on your machine; imports nothing of the rest
-    batch, webhooks           durable batches; webhook hints that a track has ended
-    shared, redis, ...        rate limits shared by several processes or machines
-    otel                      spans and metrics
+    cli, demo                 the program `finetuning`; a web page that makes music
+    fastapi, procrastinate    for backends that await tracks; batches on many machines
+    testing                   fixtures and virtual time for your own tests
+    emulator                  the whole service on your machine; imports nothing of ours
+    batch, webhooks, otel     durable batches; webhooks; spans and metrics
+    shared, redis, postgres   an account's limits for several processes or machines
     _client                   AsyncClient
-    _resources, _session      its methods; a client bound to its event loop
-    _waiting, _account        waits; what the clients of one key share
-    _poller, _submit, _download
-    _pipeline                 retry( gate( limit( send ) ) )
-    _store_limiter            permits from a store, or a local share without it
-    _transport, _limiter, _inflight, _retry
-    _parsing, _token_bucket, _poll_schedule, ...   arithmetic: no clock, no network
-    _models, _requests, _errors
+    _resources                its methods
+    _session                  a client bound to its event loop
+    journal                   what was asked for and what became of it, durable
+    _submission               creating a track, paid once
+    _polling                  watching tracks: one poll loop for all waiters
+    _downloads                fetching files
+    _http                     requests on the wire
+    _coordination             limits and polling that several processes share
+    _pacing                   when a request may go out
+    _api                      the service's messages as values
+    _runtime                  shielding, wakeups, threads, timers
+    _errors, _events, ...     what all of them use
+
+Where to read what happens, file by file:
+
+`generate`, from its arguments to the socket and back:
+    `_resources._track_methods` makes a request, `_session._session` checks it and draws
+    its seed, `_submission._submitter` sends it once. For that it takes a slot in the
+    service's queue (`_pacing._in_flight`), shields the attempt from cancellation
+    (`_runtime._shielding`) and calls `_http._pipeline`, which takes a permit
+    (`_pacing._limiter`) and sends by `_http._transport` over a client of
+    `_http._http_clients`. `_submission._acceptance` reads the id, which is claimed
+    (`_pacing._in_flight`) before anything else happens.
+
+`wait_for_completion`, from the id to the list page:
+    `_session._waits` registers a waiter in `_polling._poller`, whose driver is one of
+    the waiters. `_polling._watch_list` knows when a track is due (`_schedule`),
+    `_read_planner` chooses a page or a `GET`, `_http._pipeline` reads it, `_dispatch`
+    passes what it shows to the waiters.
+
+A 429:
+    `_http._pipeline` reports it to the permit; `_rate_codes` says which limit it means;
+    `_pacing._rate_budget` closes that limit's gate (`_retry_after_gate`);
+    `_http._retry` repeats the request, which waits in `_pacing._wait_queue` until the
+    gate opens.
+
+A lost response:
+    `_http._delivery` knows whether a byte left. If so, `_submission._submitter` raises
+    no retry but starts `_submission._recovery`, which reads lists (`_listing`) and
+    compares rows (`_matching`) until the track is found or proved absent.
+
+A permit from Redis:
+    `_coordination._shared_limiter` asks `_store_client`, which makes one exchange
+    (`_exchange`) for all requests of the process: `redis._store` replaces the account's
+    state by compare-and-set, `_shared_ledger` decides with the rules of
+    `_pacing._rate_budget`.
 """
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this

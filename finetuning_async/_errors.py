@@ -327,9 +327,9 @@ class RateLimitError(APIStatusError):
     def budget(self) -> str | None:
         """The exhausted rate budget: ``creates``, ``reads``, or `None` for neither."""
         # Imported here, so that importing the package's errors stays cheap.
-        from finetuning_async._rate_codes import budget_of
+        from finetuning_async._rate_codes import rate_budget_of
 
-        return budget_of(self.code)
+        return rate_budget_of(self.code)
 
     def __str__(self) -> str:
         wait = self.retry_after

@@ -1,11 +1,11 @@
-"""What a 429 means, by its code: the one place that knows. Pure.
+"""What each 429 means, by its code. Pure; no other module spells these codes.
 
-GENERATION_RATE_LIMITED   the budget of creates is spent   closes its gate
-RATE_LIMITED              that of all other requests       closes its gate
-QUEUE_FULL                too many tracks are under way    clears when one ends
-any other                 the day's effects, say           raised at once
-none that can be read     a proxy's own word               closes the gate of what
-was asked
+GENERATION_RATE_LIMITED   the rate budget of creates is used up    closes its gate
+RATE_LIMITED              that of all other requests is used up    closes its gate
+QUEUE_FULL                too many tracks are in progress          clears as one ends
+any other code            such as the daily cap of sound effects   raised at once
+no readable code          probably the response of a proxy         closes the gates of
+                                                                   the request's route
 """
 
 from __future__ import annotations
@@ -13,41 +13,44 @@ from __future__ import annotations
 from typing import Final
 
 CODES: Final = {"creates": "GENERATION_RATE_LIMITED", "reads": "RATE_LIMITED"}
-"""The code that closes the gate of each budget."""
+"""The code that closes the gate of each rate budget."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
 
 NO_CODE: Final = "HTTP_429"
-"""What stands for the code in an error whose answer has none."""
+"""The code of an error whose response has none."""
 
-_BUDGETS: Final = {code: budget for budget, code in CODES.items()}
-
-
-def budget_of(code: str | None) -> str | None:
-    """The budget whose gate a code closes; `None` if it closes none."""
-    return _BUDGETS.get(code or "")
+_RATE_BUDGETS: Final = {code: budget for budget, code in CODES.items()}
 
 
-def is_rate_refusal(status: int, code: str | None) -> bool:
-    """Whether too many requests were sent, so that waiting mends it.
+def rate_budget_of(code: str | None) -> str | None:
+    """The rate budget whose gate a code closes; `None` if it closes none."""
+    return _RATE_BUDGETS.get(code or "")
+
+
+def is_rate_limited(status: int, code: str | None) -> bool:
+    """Whether too many requests were sent, so that the same request succeeds later.
 
     Args:
-        status: Of the answer.
-        code: Of its error; `None` if none can be read.
+        status: HTTP status of the response.
+        code: Error code of the response; `None` if it has no readable one.
     """
-    return status == 429 and (code in (None, NO_CODE) or code in _BUDGETS)
+    return status == 429 and (code in (None, NO_CODE) or code in _RATE_BUDGETS)
 
 
 def is_queue_full(status: int, code: str | None) -> bool:
-    """Whether too many tracks are under way, so that the end of one mends it."""
+    """Whether too many tracks are in progress, so that a create must wait for one."""
     return status == 429 and code == QUEUE_FULL
 
 
-def is_free(status: int, code: str | None) -> bool:
-    """Whether it is the service that refused, so that nothing was charged.
+def is_uncharged(status: int, code: str | None) -> bool:
+    """Whether the service itself refused the request, so that it charged nothing.
+
+    A 429 without one of its codes may come from a proxy that had already passed the
+    request on, so it proves nothing.
 
     Args:
-        status: Of the answer.
-        code: Of its error; `None` if none can be read.
+        status: HTTP status of the response.
+        code: Error code of the response; `None` if it has no readable one.
     """
-    return status == 429 and (code in _BUDGETS or code == QUEUE_FULL)
+    return status == 429 and (code in _RATE_BUDGETS or code == QUEUE_FULL)

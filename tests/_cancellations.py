@@ -153,17 +153,17 @@ MEANS = (
 
 
 class _CountingLoop(JumpingEventLoop):
-    """Counts its turns, and calls back before a given one."""
+    """Counts its iterations, and calls back before a given one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.strike: Callable[[int], None] = lambda _: None
-        self.turns = 0
+        self.iterations = 0
 
     def _run_once(self) -> None:
-        self.turns += 1
-        self.strike(self.turns)
-        super()._run_once()  # type: ignore[misc] # the loop's own turn, not in typeshed
+        self.iterations += 1
+        self.strike(self.iterations)
+        super()._run_once()  # type: ignore[misc] # the loop's own iteration, not in typeshed
 
 
 class _CountingInstrument(trio.abc.Instrument):
@@ -171,11 +171,11 @@ class _CountingInstrument(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.strike: Callable[[int], None] = lambda _: None
-        self.turns = 0
+        self.iterations = 0
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.turns += 1
-        self.strike(self.turns)
+        self.iterations += 1
+        self.strike(self.iterations)
 
 
 StepMeans: TypeAlias = Literal[
@@ -234,16 +234,16 @@ def _strike_asyncio(
                 await work()
 
         task = asyncio.ensure_future(call())
-        begun = loop.turns
+        begun = loop.iterations
 
-        def hit(turn: int) -> None:
+        def hit(iteration: int) -> None:
             nonlocal reached
             if task.done():
                 return
-            if turn - begun == step:
+            if iteration - begun == step:
                 reached = True
                 scope.cancel() if means == "anyio scope" else task.cancel()
-            if turn - begun == step + 1 and means == "task.cancel twice":
+            if iteration - begun == step + 1 and means == "task.cancel twice":
                 task.cancel()
 
         loop.strike = hit
@@ -264,12 +264,12 @@ def _strike_trio(step: int, main: Callable[[Any], Awaitable[None]]) -> bool:
 
     async def struck(work: Work) -> Struck:
         nonlocal reached
-        begun = counter.turns
+        begun = counter.iterations
         with trio.CancelScope() as scope:
 
-            def hit(turn: int) -> None:
+            def hit(iteration: int) -> None:
                 nonlocal reached
-                if turn - begun == step:
+                if iteration - begun == step:
                     reached = True
                     scope.cancel()
 

@@ -57,7 +57,7 @@ class DispatchHarness:
     def accept(self, track_id: str, kind: Kind = "music") -> None:
         now = anyio.current_time()
         entry = TrackInProgress(kind=kind, accepted_at=now, duration=None)
-        self.inflight.under_way[track_id] = entry
+        self.inflight.tracks[track_id] = entry
 
     def watch(self, track_id: str) -> tuple[Watched, Watcher]:
         pipeline = cast("Any", SimpleNamespace(hook=None))

@@ -1,8 +1,8 @@
-"""A PostgreSQL of one's own, for as long as a proof or a test session lasts.
+"""Runs a PostgreSQL server for the duration of a proof or a test session.
 
-It is Debian's, in a folder under the system's temporary one, on a free port of the
-loopback, without ``fsync``: what is killed is the program, not the database. It refuses
-to run as root, so root lends it another user's name.
+It is the installed one, in a temporary folder, on a free port of the loopback
+interface, without ``fsync``: tests kill our program, not the machine. PostgreSQL
+refuses to run as root; under root it runs as another user.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ STARTS_WITHIN: Final = 20.0
 """Seconds."""
 
 USERS: Final = ("postgres", "nobody")
-"""Whose name root lends it: the first of them that there is."""
+"""The users to run it as under root: the first one that exists."""
 
 
 def programs() -> Path | None:
-    """The folder of ``initdb`` and ``postgres``; `None` if there is none."""
-    if not hasattr(os, "geteuid"):  # nobody's name could be lent
+    """Return the folder of ``initdb`` and ``postgres``; `None` if not installed."""
+    if not hasattr(os, "geteuid"):  # Windows
         return None
     found = shutil.which("initdb")
     if found is not None:
@@ -41,10 +41,10 @@ def programs() -> Path | None:
 
 
 def _user() -> str | None:
-    """Whose name it runs under; `None` for ours."""
+    """Return the user to run it as; `None` for the present one."""
     if os.geteuid() != 0:
         return None
-    from pwd import getpwall  # where there is no root, there is no such module
+    from pwd import getpwall  # there is no such module on Windows
 
     known = {entry.pw_name for entry in getpwall()}
     return next(name for name in USERS if name in known)
@@ -52,10 +52,10 @@ def _user() -> str | None:
 
 @contextlib.contextmanager
 def cluster() -> Generator[str]:
-    """Run a PostgreSQL; gives how to connect to it.
+    """Run a server; yields its connection string.
 
     Raises:
-        RuntimeError: There is none, or it does not start.
+        RuntimeError: None is installed, or it does not start.
     """
     where, user = programs(), _user()
     if where is None:
@@ -95,12 +95,12 @@ def _server(where: Path, data: str, port: int, user: str | None) -> Generator[No
         "shared_buffers": "16MB",
         "unix_socket_directories": "",
     }
-    told = [
+    options = [
         word for name, value in settings.items() for word in ("-c", f"{name}={value}")
     ]
     with Path(data, "log").open("w") as log:
         process = subprocess.Popen(
-            [str(where / "postgres"), "-D", data, *told],
+            [str(where / "postgres"), "-D", data, *options],
             user=user,
             cwd=data,
             stdout=log,
@@ -110,7 +110,7 @@ def _server(where: Path, data: str, port: int, user: str | None) -> Generator[No
         _await_port(process, port, Path(data, "log"))
         yield
     finally:
-        process.send_signal(signal.SIGQUIT)  # at once: what it holds is thrown away
+        process.send_signal(signal.SIGQUIT)  # at once: its content is not needed
         process.wait()
 
 
@@ -125,16 +125,16 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
         return port
 
 
 @contextlib.contextmanager
 def database(conninfo: str, name: str) -> Generator[str]:
-    """An empty database in a cluster; dropped at the end, whoever is connected."""
-    import psycopg  # only here: it belongs to an extra
+    """Create an empty database; dropped at the end, with open connections or not."""
+    import psycopg  # here, because it belongs to an extra
 
     with psycopg.connect(conninfo, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')

@@ -1,7 +1,7 @@
-"""A Redis of one's own, for as long as a benchmark or a test lasts.
+"""Runs a Redis server for the duration of a benchmark or a test.
 
-It is Debian's, on a free port of the loopback, and keeps nothing on a disk: whoever
-kills it starts an empty one.
+It is the installed one, on a free port of the loopback interface, and keeps nothing on
+disk: after a kill it starts empty.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ PROGRAMS: Final = ("redis-server", "valkey-server")
 
 
 def program() -> str | None:
-    """The server's program; `None` if there is none."""
+    """Return the path of the server program; `None` if none is installed."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class RedisServer:
-    """A server that can be killed, halted and started again, on one port.
+    """A server that can be killed, paused and started again, on one port.
 
     Attributes:
-        url: How to connect to it.
+        url: Its URL.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class RedisServer:
         """Start it, empty.
 
         Raises:
-            RuntimeError: There is none, or it does not start.
+            RuntimeError: None is installed, or it does not start.
         """
         found = program()
         if found is None:
@@ -56,37 +56,37 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._until_it_answers()
+        self._await_response()
 
-    def _until_it_answers(self) -> None:
+    def _await_response(self) -> None:
         deadline = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < deadline:
-            if self._answers():
+            if self._responds():
                 return
             time.sleep(0.02)
-        raise RuntimeError("redis-server does not answer")
+        raise RuntimeError("redis-server did not respond within 10 s")
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), 1) as wire:
-                wire.sendall(b"PING\r\n")
-                return wire.recv(7) == b"+PONG\r\n"
+            with socket.create_connection(("127.0.0.1", self._port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(7) == b"+PONG\r\n"
         except OSError:
             return False
 
     def kill(self) -> None:
-        """Kill it; all that it knew is lost."""
+        """Kill it; its content is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
-    def halt(self) -> None:
-        """Let it hang: connections stay, and nothing is answered."""
+    def pause(self) -> None:
+        """Stop the process: connections stay open, but it responds to nothing."""
         self._signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """End a `halt`."""
+    def resume(self) -> None:
+        """End a `pause`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -99,7 +99,7 @@ def running() -> Generator[RedisServer]:
     """Run a server.
 
     Raises:
-        RuntimeError: There is none, or it does not start.
+        RuntimeError: None is installed, or it does not start.
     """
     server = RedisServer()
     server.start()

@@ -1,4 +1,4 @@
-"""What a 429 means is decided in one place."""
+"""What a 429 means is decided in one module."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import finetuning_async
 from finetuning_async import AsyncClient
 from finetuning_async._rate_codes import (
     CODES,
-    budget_of,
-    is_free,
     is_queue_full,
-    is_rate_refusal,
+    is_rate_limited,
+    is_uncharged,
+    rate_budget_of,
 )
 
 KEY = "ft_live_" + "0" * 32
@@ -47,10 +47,10 @@ def test_each_429_has_one_meaning(
     queue: bool,
     free: bool,
 ) -> None:
-    assert budget_of(code) == budget
-    assert is_rate_refusal(status, code) is rate
+    assert rate_budget_of(code) == budget
+    assert is_rate_limited(status, code) is rate
     assert is_queue_full(status, code) is queue
-    assert is_free(status, code) is free
+    assert is_uncharged(status, code) is free
 
 
 def test_no_other_module_contains_a_429_code() -> None:
@@ -63,7 +63,7 @@ def test_no_other_module_contains_a_429_code() -> None:
     assert [path.name for path in ours if code.search(path.read_text())] == []
 
 
-async def test_a_proxys_429_with_the_code_http_429_is_waited_out() -> None:
+async def test_a_429_of_a_proxy_with_code_http_429_is_waited_out() -> None:
     asked: list[float] = []
 
     async def proxy(_: httpx.Request) -> httpx.Response:

@@ -1,13 +1,14 @@
 """``python -m benchmarks calls``: what one call costs, as a ratio to bare httpx.
 
 The bare library and a client ask the same server for the same path in one process, in
-turns of 250 calls; the figures are medians of the ratios of neighbouring turns. The
-limiter is on, and off its limit. The server is a process of its own that answers with
+rounds of 250 calls; the figures are medians of the ratios of neighbouring rounds. The
+limiter is on, and off its limit. The server is a process of its own that responds with
 bytes rendered beforehand, and each client has a fresh process, in which trio is hidden:
 it would bring httpx the package `sniffio`, which many do not have otherwise.
 
 ``--instructions`` counts the processor's instructions per call instead (valgrind must
-be installed), which tell 1.02 from 1.05 where times do not: 200 calls less 100 calls.
+be installed), which distinguish 1.02 from 1.05 where times cannot: 200 calls less 100
+calls.
 """
 
 from __future__ import annotations
@@ -30,29 +31,29 @@ from benchmarks.calls.peers import PEERS, Peer, instrument
 from benchmarks.calls.running import running
 
 if TYPE_CHECKING:
-    from benchmarks.calls.peers import Turn
+    from benchmarks.calls.peers import MakeCall
 
 CALLS: Final = 250
 COUNTED: Final = 100
 
 
-async def _measure(turn: Turn) -> tuple[float, float]:
-    """Wall and CPU microseconds per call of one turn."""
+async def _measure(call: MakeCall) -> tuple[float, float]:
+    """Wall and CPU microseconds per call of one round."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(CALLS):
-        await turn()
+        await call()
     return (
         (time.perf_counter() - wall) * 1e6 / CALLS,
         (time.process_time() - cpu) * 1e6 / CALLS,
     )
 
 
-async def _compare(peer: Peer, url: str, turns: int) -> str:
+async def _compare(peer: Peer, url: str, rounds: int) -> str:
     """A row: medians of both in us, and of the ratios of wall and CPU times."""
-    base, theirs = peer.bare(url), peer.turn(url)
+    base, theirs = peer.bare(url), peer.call(url)
     for warm in (base, theirs):
         await _measure(warm)
-    pairs = [(await _measure(base), await _measure(theirs)) for _ in range(turns)]
+    pairs = [(await _measure(base), await _measure(theirs)) for _ in range(rounds)]
     cells = (
         peer.name,
         f"{statistics.median(b[0] for b, _ in pairs):.0f}",
@@ -63,19 +64,19 @@ async def _compare(peer: Peer, url: str, turns: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-async def _repeat(turn: Turn, calls: int) -> None:
+async def _repeat(call: MakeCall, calls: int) -> None:
     for _ in range(calls):
-        await turn()
+        await call()
 
 
-def _times(url: str, turns: int) -> None:
+def _times(url: str, rounds: int) -> None:
     print("| call | bare us | this us | ratio | CPU ratio |")
     print("|---|---|---|---|---|", flush=True)
     for number, peer in enumerate(PEERS):
         if importlib.util.find_spec(peer.package) is None:
             print(f"| {peer.name} | not installed | | | |", flush=True)
             continue
-        _child(["--peer", str(number), f"--turns={turns}", url], [])
+        _child(["--peer", str(number), f"--rounds={rounds}", url], [])
 
 
 def _instructions(url: str) -> None:
@@ -118,18 +119,18 @@ def _be_a_child(options: argparse.Namespace) -> None:
     if peer.instrumented:
         instrument()
     if not options.count:
-        print(asyncio.run(_compare(peer, options.url, options.turns)), flush=True)
+        print(asyncio.run(_compare(peer, options.url, options.rounds)), flush=True)
         return
-    turn = peer.turn(options.url)
+    call = peer.call(options.url)
     if options.bare:
-        turn = peer.bare(options.url)
-    asyncio.run(_repeat(turn, options.count))
+        call = peer.bare(options.url)
+    asyncio.run(_repeat(call, options.count))
 
 
 def main(arguments: list[str]) -> None:
     """Start the server, and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks calls")
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--instructions", action="store_true")
     parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
@@ -144,4 +145,4 @@ def main(arguments: list[str]) -> None:
         if options.instructions:
             _instructions(url)
         else:
-            _times(url, options.turns)
+            _times(url, options.rounds)

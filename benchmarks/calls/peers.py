@@ -1,6 +1,6 @@
 """What is compared: the client, and other services' SDKs, each with a read by id.
 
-Each peer has an answer of its own kind, which the server gives below its path, and a
+Each peer has an response of its own kind, which the server gives below its path, and a
 function that makes its client and one call with it. Peers come by the extra `bench`;
 one that is not installed is left out.
 """
@@ -19,7 +19,7 @@ from finetuning_async import AsyncClient, RateLimit, RateLimits
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    Turn: TypeAlias = Callable[[], Awaitable[object]]
+    MakeCall: TypeAlias = Callable[[], Awaitable[object]]
 
 TRACK: Final = "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
 PROMPT: Final = "slow choir over tape hiss"
@@ -40,8 +40,8 @@ class Peer:
         name: What the table calls it.
         package: What must be installed.
         path: What it asks; the bare call asks the same.
-        answer: What the server says to that; `None` for the service's own.
-        turn: Makes the client for a base URL, and returns the call.
+        response: What the server responds; `None` for the service's own.
+        call: Makes the client for a base URL, and returns the call.
         method: What the bare call does.
         library: What the bare call is made with.
         instrumented: Whether OpenTelemetry watches both.
@@ -50,13 +50,13 @@ class Peer:
     name: str
     package: str
     path: str
-    answer: dict[str, Any] | None
-    turn: Callable[[str], Turn]
+    response: dict[str, Any] | None
+    call: Callable[[str], MakeCall]
     method: str = "GET"
     library: str = "httpx"
     instrumented: bool = False
 
-    def bare(self, url: str) -> Turn:
+    def bare(self, url: str) -> MakeCall:
         """The call that is the measure: the library as it comes, and `json`."""
         return _bare(url, self.method, self.path, self.library)
 
@@ -67,12 +67,12 @@ def _ours(url: str, library: str | None = None) -> AsyncClient:
     return AsyncClient(KEY, base_url=url, rate_limits=OFF_THE_LIMIT, http_client=given)
 
 
-def _get(url: str, library: str | None = None) -> Turn:
+def _get(url: str, library: str | None = None) -> MakeCall:
     client = _ours(url, library)
     return lambda: client.generations.get(TRACK)
 
 
-def _create(url: str, library: str | None = None) -> Turn:
+def _create(url: str, library: str | None = None) -> MakeCall:
     client = _ours(url, library)
     return lambda: client.generations.create(PROMPT, seed=7)
 
@@ -83,7 +83,7 @@ def instrument() -> None:
     module.HTTPXClientInstrumentor().instrument()
 
 
-def _bare(url: str, method: str, path: str, library: str) -> Turn:
+def _bare(url: str, method: str, path: str, library: str) -> MakeCall:
     client = importlib.import_module(library).AsyncClient(
         base_url=url, headers={"X-API-Key": KEY}
     )
@@ -97,30 +97,30 @@ def _bare(url: str, method: str, path: str, library: str) -> Turn:
     return post if method == "POST" else get
 
 
-def _replicate(url: str) -> Turn:
+def _replicate(url: str) -> MakeCall:
     client = importlib.import_module("replicate").Client(api_token="r8", base_url=url)  # noqa: S106 - no secret
     return lambda: client.predictions.async_get("p1")
 
 
-def _fal(url: str) -> Turn:
+def _fal(url: str) -> MakeCall:
     module: Any = importlib.import_module("fal_client.client")
     module.QUEUE_URL_FORMAT = f"{url}/"
     client = importlib.import_module("fal_client").AsyncClient(key="k")
     return lambda: client.status("fal-ai/music", "r1")
 
 
-def _openai(url: str) -> Turn:
+def _openai(url: str) -> MakeCall:
     client = importlib.import_module("openai").AsyncOpenAI(api_key="k", base_url=url)
     return lambda: client.models.retrieve("m1")
 
 
-def _anthropic(url: str) -> Turn:
+def _anthropic(url: str) -> MakeCall:
     anthropic = importlib.import_module("anthropic")
     client = anthropic.AsyncAnthropic(api_key="k", base_url=url)
     return lambda: client.models.retrieve("m1")
 
 
-def _stripe(url: str) -> Turn:
+def _stripe(url: str) -> MakeCall:
     stripe = importlib.import_module("stripe")
     client = stripe.StripeClient(
         "sk_test_1", base_addresses={"api": url}, http_client=stripe.HTTPXClient()
@@ -128,13 +128,13 @@ def _stripe(url: str) -> Turn:
     return lambda: client.v1.customers.retrieve_async("cus_1")
 
 
-def _runway(url: str) -> Turn:
+def _runway(url: str) -> MakeCall:
     runway = importlib.import_module("runwayml")
     client = runway.AsyncRunwayML(api_key="k", base_url=url)
     return lambda: client.tasks.retrieve("17f20503-6c24-4c16-946b-35dbbce2af2f")
 
 
-def _elevenlabs(url: str) -> Turn:
+def _elevenlabs(url: str) -> MakeCall:
     client = importlib.import_module("elevenlabs.client").AsyncElevenLabs(
         api_key="k", base_url=url
     )

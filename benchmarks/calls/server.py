@@ -1,4 +1,4 @@
-"""A server that does nothing but answer: bytes rendered beforehand, one process.
+"""A server that does nothing but respond: bytes rendered beforehand, one process.
 
     python -m benchmarks.calls.server [--delay SECONDS]
 
@@ -45,8 +45,8 @@ GENERATION: Final = {
 }
 
 
-def _render(status: str, answer: object = GENERATION) -> bytes:
-    body = json.dumps(answer).encode()
+def _render(status: str, response: object = GENERATION) -> bytes:
+    body = json.dumps(response).encode()
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
         "Date: Mon, 02 Mar 2026 18:05:00 GMT\r\n"
@@ -58,15 +58,15 @@ def _render(status: str, answer: object = GENERATION) -> bytes:
 
 READ: Final = _render("200 OK")
 OTHERS: Final = {
-    peer.path.encode(): _render("200 OK", peer.answer)
+    peer.path.encode(): _render("200 OK", peer.response)
     for peer in PEERS
-    if peer.answer is not None
+    if peer.response is not None
 }
 CREATED: Final = _render("202 Accepted")
 FIRST_ID: Final = TRACK.encode()
 
 
-class Answering(asyncio.Protocol):
+class Responding(asyncio.Protocol):
     """Answers each request of a connection once its head and body are there.
 
     Attributes:
@@ -84,7 +84,7 @@ class Answering(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._buffer = b""
-        Answering.connections += 1
+        Responding.connections += 1
 
     def data_received(self, data: bytes) -> None:
         """Answer what is complete."""
@@ -96,20 +96,20 @@ class Answering(asyncio.Protocol):
                 return
             self._buffer = rest[length:]
             if head.startswith(b"GET /connections "):
-                self._transport.write(_render("200 OK", Answering.connections))
+                self._transport.write(_render("200 OK", Responding.connections))
                 continue
-            answer = CREATED if head.startswith(b"POST") else READ
+            response = CREATED if head.startswith(b"POST") else READ
             if not head.startswith((b"GET /v1/generations", b"POST /v1/generations")):
                 path = head.split(b" ", 2)[1].partition(b"?")[0]
-                answer = OTHERS.get(path, READ)
-            if answer is CREATED:
-                Answering.creates += 1
-                answer = answer.replace(FIRST_ID, b"%036d" % Answering.creates)
-            if Answering.delay:
+                response = OTHERS.get(path, READ)
+            if response is CREATED:
+                Responding.creates += 1
+                response = response.replace(FIRST_ID, b"%036d" % Responding.creates)
+            if Responding.delay:
                 loop = asyncio.get_running_loop()
-                loop.call_later(Answering.delay, self._transport.write, answer)
+                loop.call_later(Responding.delay, self._transport.write, response)
             else:
-                self._transport.write(answer)
+                self._transport.write(response)
 
 
 def _content_length(head: bytes) -> int:
@@ -125,7 +125,7 @@ async def serve() -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, sock=listener)
+    server = await loop.create_server(Responding, sock=listener)
     print(listener.getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -133,5 +133,5 @@ async def serve() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
-    Answering.delay = parser.parse_args().delay
+    Responding.delay = parser.parse_args().delay
     asyncio.run(serve())

@@ -1,12 +1,13 @@
 """The limiter against every way in which the service may count.
 
-servers      how it may count
+report       prints the tables
 simulation   one client against one server, in virtual time
-ours         our limiter as a client
-clients      its peers, and one written from the vendor's text
-bound        the least time that asking first can cost
-cost         time and memory of a turn
-report       the table
+servers      the ways in which the service may count
+ours         our limiter as a client, whole and with one rule removed
+stores       our limiter in two processes that share a store
+clients      its peers, and one that follows the vendor's advice
+bound        the least time that sending single probes first can cost
+cost         time and memory of a permit
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the table; needs the extra ``bench``."""
-    # The suite imports `servers` without having the peers.
+    # The tests import `servers`, and may not have the peers installed.
     from benchmarks.limiter import report
 
     report.main(arguments)

@@ -1,10 +1,10 @@
-"""The least time that going one by one at first can cost.
+"""The least time that sending single probes first can cost.
 
-Where no header tells what others have sent, a client that will not be refused twice
-must know one answer before it sends the next request. And whatever the delays, it is
-refused by no window and no log only if each later request leaves a period after the
-answer that made room for it. So much follows for any client; here are no margins, no
-late timers and no other rule. `_first_news.SINGLY` is chosen by this table.
+Where no header shows what others have sent, a client that must not be refused twice has
+to wait for one response before it sends the next request. And whatever the delays, no
+window and no log refuses it only if each later request is sent a period after the
+response that made room for it. This holds for any client, without margins, late timers
+or other rules. `_remaining_credit.SINGLE_PROBES` is chosen by this table.
 """
 
 from __future__ import annotations
@@ -25,37 +25,40 @@ PHASES: Final = 100
 KINDS: Final = ("fixed", "first")
 
 
-def least_seconds(setting: Setting, singly: int, trip: Callable[[], float]) -> float:
-    """Until the last answer, if the first `singly` go one by one, the rest at once."""
+def least_seconds(setting: Setting, probes: int, trip: Callable[[], float]) -> float:
+    """Until the last response, if `probes` go one at a time and then all the rest."""
     now = 0.0
-    answers = []
-    for _ in range(singly):
+    responses = []
+    for _ in range(probes):
         now += trip()
-        answers.append(now)
-    answers += [now + trip() for _ in range(setting.limit - singly)]
+        responses.append(now)
+    responses += [now + trip() for _ in range(setting.limit - probes)]
     for _ in range(setting.count // setting.limit - 1):
-        answers = [answer + setting.per + trip() for answer in sorted(answers)]
-    return max(answers)
+        responses = [at + setting.per + trip() for at in sorted(responses)]
+    return max(responses)
 
 
-def ratios(setting: Setting, singly: int) -> list[float]:
-    """The mean least time, as a multiple of the clairvoyant client's, per kind."""
+def ratios(setting: Setting, probes: int) -> list[float]:
+    """The mean least time per kind, as a multiple of the clairvoyant client's."""
     rng = random.Random(1)
 
     def trip() -> float:
         return rng.uniform(*setting.delays) + rng.uniform(*setting.delays)
 
-    seconds = mean(least_seconds(setting, singly, trip) for _ in range(RUNS))
+    seconds = mean(least_seconds(setting, probes, trip) for _ in range(RUNS))
     return [seconds / _optimum(attrs.evolve(setting, kind=kind)) for kind in KINDS]
 
 
 def table() -> str:
-    """One row per number of single requests, in Markdown."""
-    lines = [f"| one by one | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    """One row per number of single probes, in Markdown."""
+    lines = [
+        f"| single probes | {' | '.join(KINDS)} |",
+        "|---" * (len(KINDS) + 1) + "|",
+    ]
     setting = Setting(kind="")
-    for singly in range(1, setting.limit + 1):
-        cells = " | ".join(f"{ratio:.4f}" for ratio in ratios(setting, singly))
-        lines.append(f"| {singly} | {cells} |")
+    for probes in range(1, setting.limit + 1):
+        cells = " | ".join(f"{ratio:.4f}" for ratio in ratios(setting, probes))
+        lines.append(f"| {probes} | {cells} |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""Other ways to pace requests: peers as their documentation says, the vendor's text.
+"""Other ways to pace requests: peers as they document it, and the vendor's advice.
 
-A peer knows nothing of answers: one that is refused waits out ``Retry-After`` and asks
-for another turn.
+A peer knows nothing of responses. A client that is refused waits for ``Retry-After``
+and acquires another permit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Vendor:
     """The specification's section 4.4: send, and on 429 wait and repeat.
 
     Three attempts; ``Retry-After``, else 1 s doubled per attempt and up to 1 s of
-    jitter, at most 30 s. The caller, who wants the track, calls again.
+    jitter, at most 30 s. The caller needs the track and so calls again.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -38,12 +38,12 @@ class Vendor:
         self.rng = random.Random(1)
 
     async def request(self, send: Send) -> None:
-        """Have one request served."""
+        """Send until one request is served."""
         while not await self.three_attempts(send):
             pass
 
     async def three_attempts(self, send: Send) -> bool:
-        """Whether one of them was served."""
+        """Send up to three times; return whether a request was served."""
         for attempt in range(3):
             response = await send()
             if response.status != 429:
@@ -53,23 +53,23 @@ class Vendor:
         return False
 
 
-class Turns(Protocol):
-    """What a peer offers: wait for a turn."""
+class PeerLimiter(Protocol):
+    """What a peer offers."""
 
-    async def turn(self) -> object:
-        """Wait for a turn."""
+    async def acquire(self) -> object:
+        """Wait for a permit."""
 
 
 class Peer:
-    """A limiter that knows nothing of answers."""
+    """A client of a limiter that knows nothing of responses."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
+    def __init__(self, limiter: PeerLimiter) -> None:
+        self.limiter = limiter
 
     async def request(self, send: Send) -> None:
-        """Have one request served."""
+        """Send until one request is served."""
         while True:
-            await self.turns.turn()
+            await self.limiter.acquire()
             response = await send()
             if response.status != 429:
                 return
@@ -83,8 +83,8 @@ class Aiolimiter:
         rate = (limit, per) if burst else (1, per / limit)
         self.limiter = aiolimiter.AsyncLimiter(*rate)
 
-    async def turn(self) -> object:
-        """Wait for a turn."""
+    async def acquire(self) -> object:
+        """Wait for a permit."""
         await self.limiter.acquire()
         return None
 
@@ -96,8 +96,8 @@ class LimitsMoving:
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
         self.rate = limits.RateLimitItemPerSecond(limit, int(per))
 
-    async def turn(self) -> object:
-        """Wait for a turn."""
+    async def acquire(self) -> object:
+        """Wait for a permit."""
         while not self.limiter.hit(self.rate, "creates"):
             reset = self.limiter.get_window_stats(self.rate, "creates").reset_time
             await asyncio.sleep(max(reset - time.time(), 0.01))
@@ -111,8 +111,8 @@ class Pyrate:
         rate = pyrate_limiter.Rate(limit, int(per * 1000))
         self.limiter = pyrate_limiter.Limiter(rate)
 
-    async def turn(self) -> object:
-        """Wait for a turn."""
+    async def acquire(self) -> object:
+        """Wait for a permit."""
         return await self.limiter.try_acquire_async("creates")
 
 
@@ -121,13 +121,13 @@ PEERS: Final[dict[str, Callable[[Setting], Client]]] = {
     "aiolimiter, no bursts": lambda s: Peer(Aiolimiter(s.limit, s.per, burst=False)),
     "limits, moving window": lambda s: Peer(LimitsMoving(s.limit, s.per)),
     "pyrate-limiter": lambda s: Peer(Pyrate(s.limit, s.per)),
-    "vendor's text": Vendor,
+    "vendor's advice": Vendor,
 }
 
 
 @contextmanager
-def processes_clock_is_the_loops() -> Generator[None]:
-    """Let peers that read the process's clock see the one that jumps."""
+def process_clock_follows_loop() -> Generator[None]:
+    """Let peers that read the process's clock see the virtual time of the loop."""
     epoch = 1e9
 
     def seconds() -> float:
@@ -137,7 +137,7 @@ def processes_clock_is_the_loops() -> Generator[None]:
     with (
         mock.patch("time.time", seconds),
         mock.patch.object(AbstractClock, "_get_monotonic_ms", clock),
-        # Threads that free memory; they would read the loop's clock from outside.
+        # Threads that free memory; they would read the loop's clock without a loop.
         mock.patch("limits.storage.memory.threading.Timer", mock.Mock()),
         mock.patch.object(pyrate_limiter.BucketFactory, "schedule_leak", mock.Mock()),
     ):

@@ -1,4 +1,4 @@
-"""What a turn costs: time where nobody waits, memory where thousands do."""
+"""What a permit costs: time without waiters, memory with thousands of them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _numbers = count()
 
 
 def limiter_of(limit: int) -> Limiter:
-    """A limiter as every client has, whose creates are limited to `limit` a minute."""
+    """A limiter as every client has it, with creates limited to `limit` a minute."""
     limits = RateLimits(creates=RateLimit(limit))
     key = ("https://service.example", f"account {next(_numbers)}", False)
     return ProcessLimiter(limits, rng=random.Random(1), key=key)
 
 
 async def uncontended() -> tuple[float, float]:
-    """Microseconds of an acquire, and of an acquire with its answer; best of 5."""
+    """Microseconds of an acquire, and of an acquire and its response; best of 5."""
     facts = ResponseFacts(status=200, limit=PLENTY, remaining=PLENTY)
     acquiring, both = [], []
     for _ in range(5):
@@ -52,7 +52,7 @@ async def uncontended() -> tuple[float, float]:
 
 
 async def memory_of_a_waiter() -> float:
-    """Bytes of one of 10,000 waiters, above a task that waits for a shared event."""
+    """Bytes of one of 10,000 waiters beyond those of a task that waits for an event."""
     event = asyncio.Event()
     limiter = limiter_of(1)
     (await limiter.acquire("creates")).answered(ResponseFacts(status=200))
@@ -80,12 +80,12 @@ async def _bytes_each(coroutines: list[Coroutine[object, object, None]]) -> floa
 
 
 def table() -> str:
-    """Both, in words."""
+    """Time and memory as text."""
     lines = []
     for backend in ("asyncio", "trio"):
         acquire, both = anyio.run(uncontended, backend=backend)
         lines.append(
-            f"{backend}: acquire {acquire:.1f} us, with its answer {both:.1f} us"
+            f"{backend}: acquire {acquire:.1f} us, with its response {both:.1f} us"
         )
-    lines.append(f"a waiter: {asyncio.run(memory_of_a_waiter()):.0f} B above a task")
+    lines.append(f"a waiter: {asyncio.run(memory_of_a_waiter()):.0f} B beyond a task")
     return "\n".join(lines)

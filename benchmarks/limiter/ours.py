@@ -1,4 +1,4 @@
-"""Our limiter, driven as the pipeline drives it; whole, and with one rule less."""
+"""Our limiter, driven as the pipeline drives it; whole, and with one rule removed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from benchmarks.limiter.simulation import Client, Send, Setting
     from finetuning_async._api._messages import Route
-    from finetuning_async._pacing._rate_budget import _Pace
     from finetuning_async._pacing._reservation import Reservation
+    from finetuning_async._pacing._rule_set import RuleSet
 
 
-class Through:
-    """A process that asks a limiter.
+class LimitedClient:
+    """A process that sends through a limiter.
 
     Args:
-        limiter: What it asks.
-        route: For which budget.
+        limiter: Where its permits come from.
+        route: Which rate budget they take from.
     """
 
     def __init__(self, limiter: Limiter, route: Route = "creates") -> None:
@@ -37,7 +37,7 @@ class Through:
         self.route = route
 
     async def request(self, send: Send) -> None:
-        """Have one request served."""
+        """Send until one request is served."""
         refused = False
         while True:
             permit = await self.limiter.acquire(self.route, first=refused)
@@ -56,7 +56,7 @@ class Through:
                 return
 
 
-class Ours(Through):
+class Ours(LimitedClient):
     """A `Limiter` and nothing else."""
 
     def __init__(self, setting: Setting) -> None:
@@ -64,15 +64,15 @@ class Ours(Through):
         super().__init__(Limiter(limits, rng=random.Random(1)))
 
 
-class _SentNotAnswered(TokenBucket):
-    """Tokens that come back one period after the request was sent."""
+class _LeasedFromSending(TokenBucket):
+    """Leases that run from the sending of the request."""
 
-    def answered(self, ticket: Reservation, now: float) -> None:
-        super().answered(ticket, ticket.sent_at)
+    def on_response(self, reservation: Reservation, now: float) -> None:
+        super().on_response(reservation, reservation.sent_at)
 
 
 class _AlwaysCredit(RemainingCredit):
-    """No question before a rush, and no header is read."""
+    """No probe before a burst, and no header is read."""
 
     def credit(self, now: float) -> float:
         return inf
@@ -81,75 +81,75 @@ class _AlwaysCredit(RemainingCredit):
         return True
 
 
-class _NeverWary(RemainingCredit):
-    """Somebody else on the account is forgotten after a few answers."""
+class _NeverSingly(RemainingCredit):
+    """After foreign usage, requests do not keep going one at a time."""
 
-    def answered(
+    def on_response(
         self,
-        ticket: Reservation,
+        reservation: Reservation,
         now: float,
         remaining: int | None,
         *,
-        wary: bool = False,
+        one_at_a_time: bool = False,
     ) -> None:
-        super().answered(ticket, now, remaining)
+        super().on_response(reservation, now, remaining)
 
 
 class _NoCounter(SlidingWindowCounter):
-    """Services are never sliding counters."""
+    """The service is never taken for a sliding counter."""
 
-    def may_be_tried(self) -> bool:
+    def allows_trial(self) -> bool:
         return True
 
     def earliest(self, now: float, taken: int = 0) -> float:
         return now
 
 
-class _Nobody(ForeignUsage):
-    """The account is ours alone."""
+class _NoForeignUsage(ForeignUsage):
+    """No other client is taken to use the account."""
 
-    def seen(self, now: float, used: int, least: int, most: int) -> None:
+    def observe(self, now: float, used: int, own_min: int, own_max: int) -> None:
         pass
 
 
-def _no_leases(pace: _Pace) -> None:
-    pace.bucket = _SentNotAnswered(pace.limit, pace.bucket.per)
+def _lease_from_sending(rules: RuleSet) -> None:
+    rules.bucket = _LeasedFromSending(rules.limit, rules.bucket.per)
 
 
-def _no_first_news(pace: _Pace) -> None:
-    pace.news = _AlwaysCredit(pace.counter.per)
+def _without_probes(rules: RuleSet) -> None:
+    rules.credit = _AlwaysCredit(rules.counter.per)
 
 
-def _never_wary(pace: _Pace) -> None:
-    pace.news = _NeverWary(pace.counter.per)
+def _never_singly(rules: RuleSet) -> None:
+    rules.credit = _NeverSingly(rules.counter.per)
 
 
-def _no_counter(pace: _Pace) -> None:
-    pace.counter = _NoCounter(pace.limit, pace.counter.per)
+def _without_counter(rules: RuleSet) -> None:
+    rules.counter = _NoCounter(rules.limit, rules.counter.per)
 
 
-def _nobody_else(pace: _Pace) -> None:
-    pace.others = _Nobody(pace.counter.per)
+def _without_foreign_usage(rules: RuleSet) -> None:
+    rules.foreign = _NoForeignUsage(rules.counter.per)
 
 
-def _lacking(remove: Callable[[_Pace], None]) -> Callable[[Setting], Client]:
+def _without(remove: Callable[[RuleSet], None]) -> Callable[[Setting], Client]:
     def make(setting: Setting) -> Client:
         client = Ours(setting)
-        creates, _ = client.limiter._all_lines()  # noqa: SLF001 - as above
-        pace = creates.budget._pace  # noqa: SLF001 - as above
-        assert pace is not None
-        remove(pace)
+        creates, _ = client.limiter._all_queues()  # noqa: SLF001 - as above
+        rules = creates.rate_budget._rules  # noqa: SLF001 - as above
+        assert rules is not None
+        remove(rules)
         return client
 
     return make
 
 
-ONE_RULE_LESS: Final[dict[str, Callable[[Setting], Client]]] = {
+ONE_RULE_REMOVED: Final[dict[str, Callable[[Setting], Client]]] = {
     "all rules": Ours,
-    "leases from sending on": _lacking(_no_leases),
-    "without first news": _lacking(_no_first_news),
-    "never wary": _lacking(_never_wary),
-    "without the sliding counter": _lacking(_no_counter),
-    "without somebody else": _lacking(_nobody_else),
+    "leases from sending": _without(_lease_from_sending),
+    "without probes": _without(_without_probes),
+    "never singly": _without(_never_singly),
+    "without the sliding counter": _without(_without_counter),
+    "without foreign usage": _without(_without_foreign_usage),
 }
-"""Name to a maker; each row shows what a rule is for."""
+"""Makers of clients by name; each row shows what one rule is for."""

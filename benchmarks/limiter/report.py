@@ -1,4 +1,4 @@
-"""The table: refusals and time of each client, against each kind of service."""
+"""The tables: refusals and time of each client against each kind of service."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from benchmarks.limiter import bound, cost, stores
-from benchmarks.limiter.clients import PEERS, processes_clock_is_the_loops
-from benchmarks.limiter.ours import ONE_RULE_LESS, Ours
+from benchmarks.limiter.clients import PEERS, process_clock_follows_loop
+from benchmarks.limiter.ours import ONE_RULE_REMOVED, Ours
 from benchmarks.limiter.servers import KINDS
 from benchmarks.limiter.simulation import Setting, Wire, run
 
@@ -45,7 +45,7 @@ BLOCKS: Final = (
         False,
     ),
 )
-"""Heading, setting, and whether the peers take part; they read no header."""
+"""Heading, setting, and whether the peers are run too; they read no headers."""
 
 RULES: Final = (
     ("60 creates, up to 3 s each way", Setting(kind="", delays=(0.02, 3.0))),
@@ -56,12 +56,12 @@ RULES: Final = (
         Setting(kind="", foreign=7, headers=False),
     ),
 )
-"""Where each rule earns its keep."""
+"""Settings in which each rule makes a difference."""
 
 
 @attrs.frozen
 class Cell:
-    """One client against one kind, over all seeds."""
+    """One client against one kind of service, over all seeds."""
 
     refusals: float
     most: int
@@ -71,7 +71,7 @@ class Cell:
 
     @property
     def ratio(self) -> float:
-        """Time, as a multiple of the clairvoyant client's."""
+        """Time as a multiple of the clairvoyant client's."""
         return self.seconds / self.optimum
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Cell:
 
 def measure(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> Cell:
     """Run one client with every seed; the phases are spread evenly over the seeds."""
-    with processes_clock_is_the_loops():
+    with process_clock_follows_loop():
         results = [run(setting, seed, seeds, make) for seed in range(seeds)]
     return Cell(
         mean(result.refusals for result in results),
@@ -95,7 +95,7 @@ def measure(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> 
 
 
 def row(setting: Setting, seeds: int, make: Callable[[Setting], Client]) -> list[Cell]:
-    """One client against all kinds."""
+    """One client against all kinds of service."""
     return [measure(attrs.evolve(setting, kind=kind), seeds, make) for kind in KINDS]
 
 
@@ -113,7 +113,7 @@ def block(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print everything."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(prog="benchmarks limiter", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="runs per cell; 20")
     parser.add_argument("--no-peers", action="store_true", help="only our own rows")
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str]) -> None:
             clients |= PEERS if peers and not (options.no_peers or shared) else {}
             _print(heading, setting, options.seeds, clients)
     if not shared:
-        _print_the_rest(options.seeds)
+        _print_rules_and_costs(options.seeds)
 
 
 def _print(
@@ -151,8 +151,10 @@ def _print(
     print(f"\n{heading}\n\n{block(setting, seeds, clients)}", flush=True)
 
 
-def _print_the_rest(seeds: int) -> None:
+def _print_rules_and_costs(seeds: int) -> None:
     for heading, setting in RULES:
-        _print(f"One rule less: {heading}", setting, seeds, ONE_RULE_LESS)
-    print(f"\nThe least that going one by one at first can cost\n\n{bound.table()}")
+        _print(f"One rule removed: {heading}", setting, seeds, ONE_RULE_REMOVED)
+    print(
+        f"\nThe least time that sending single probes first can cost\n\n{bound.table()}"
+    )
     print(f"\n{cost.table()}")

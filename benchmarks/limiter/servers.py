@@ -1,7 +1,8 @@
-"""How the service may count: one class per kind, independent of the client's code.
+"""The ways in which the service may count, independent of the client's code.
 
-Each answers one question, `ask(now)`: is a request that arrives now accepted, how many
-more would be, and if not, when again. Times never go backwards.
+Each class has one method, `receive(now)`, which says whether a request that arrives now
+is accepted, how many more would be, and if not, when the next one is. Times never go
+backwards.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOISE: Final = 1e-9
-"""What float arithmetic may add to a sum of a few requests."""
+"""Rounding error of a sum of a few requests."""
 
 
 class Verdict(NamedTuple):
-    """What the service says to one request.
+    """How the service responds to one request.
 
     Attributes:
         accepted: Whether it was served.
@@ -32,20 +33,20 @@ class Verdict(NamedTuple):
 
 
 class Server(Protocol):
-    """One budget of one account, as the service counts it."""
+    """One rate budget of one account, as the service counts it."""
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request that arrives at `now` seconds."""
 
 
 class FixedWindow:
-    """Windows that begin at `phase`, whoever asks."""
+    """Windows that begin at `phase`, independent of requests."""
 
     def __init__(self, limit: int, per: float, phase: float) -> None:
         self.limit, self.per, self.phase = limit, per, phase
         self.window, self.count = 0, 0
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request."""
         window = floor((now - self.phase) / self.per)
         if window != self.window:
@@ -65,7 +66,7 @@ class WindowAtFirst:
         self.limit, self.per = limit, per
         self.ends, self.count = float("-inf"), 0
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request."""
         if now >= self.ends:
             self.ends, self.count = now + self.per, 0
@@ -85,7 +86,7 @@ class Log:
         self.limit, self.per, self.rejects = limit, per, rejects
         self.times: deque[float] = deque()
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request."""
         while self.times and self.times[0] <= now - self.per:
             self.times.popleft()
@@ -99,7 +100,7 @@ class Log:
 
 
 class SlidingWindowCounter:
-    """The count of this window and a share of the one before; maybe rounded down."""
+    """The count of this window and a share of the last one; optionally rounded down."""
 
     def __init__(
         self, limit: int, per: float, phase: float, *, rounded: bool = False
@@ -108,13 +109,13 @@ class SlidingWindowCounter:
         self.counts: dict[int, int] = {}
 
     def estimate(self, now: float) -> float:
-        """What it takes the last `per` seconds to hold."""
+        """Its estimate of the requests in the last `per` seconds."""
         window, share = divmod((now - self.phase) / self.per, 1)
         before = self.counts.get(int(window) - 1, 0)
         total = before * (1 - share) + self.counts.get(int(window), 0)
         return floor(total + NOISE) if self.rounded else total
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request."""
         if self.estimate(now) + 1 > self.limit + NOISE:
             return Verdict(False, 0, self._retry_in(now))
@@ -141,7 +142,7 @@ class Bucket:
         self.limit, self.per = limit, per
         self.tokens, self.seen = float(limit), 0.0
 
-    def ask(self, now: float) -> Verdict:
+    def receive(self, now: float) -> Verdict:
         """Count a request."""
         refill = max(now - self.seen, 0.0) * self.limit / self.per
         self.tokens, self.seen = min(self.tokens + refill, float(self.limit)), now
@@ -162,14 +163,14 @@ KINDS: Final[dict[str, Callable[[int, float, float], Server]]] = {
     ),
     "bucket": Bucket,
 }
-"""Name to a maker of (limit, per, phase)."""
+"""Makers by name; their arguments are limit, per and phase."""
 
 
 def clairvoyant(server: Server, count: int, start: float) -> float:
-    """Seconds that a client without latency, which knows all, takes for `count`."""
+    """Seconds that a clairvoyant client without latency takes for `count`."""
     now, done = start, 0
     while done < count:
-        verdict = server.ask(now)
+        verdict = server.receive(now)
         done += verdict.accepted
         if not verdict.accepted:
             now += verdict.retry_in + 1e-6
@@ -177,5 +178,5 @@ def clairvoyant(server: Server, count: int, start: float) -> float:
 
 
 def whole_seconds(verdict: Verdict) -> float:
-    """What the service puts into ``Retry-After``: whole seconds, rounded up."""
+    """The ``Retry-After`` of the service: whole seconds, rounded up."""
     return float(ceil(verdict.retry_in - 1e-6))

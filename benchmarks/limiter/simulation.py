@@ -1,9 +1,9 @@
-"""Clients against servers, under a clock that jumps.
+"""Clients against servers, in virtual time.
 
-One run: `count` tasks each want one request served, all at once. Each request takes a
-random delay each way; a refused one waits out ``Retry-After`` (whole seconds, rounded
-up) and asks for its turn again. Counted are the refusals and the time until the last
-answer.
+In one run, `count` tasks start at once, and each of them needs one request served. A
+request takes a random delay each way. One that is refused waits for ``Retry-After``
+(whole seconds, rounded up) and acquires another permit. A run measures the refusals and
+the time until the last response.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TIMERS_LATE: Final = 0.0005
 
 @attrs.frozen(kw_only=True)
 class Setting:
-    """What a run is like.
+    """The parameters of a run.
 
     Attributes:
         kind: How the server counts; a key of `KINDS`.
-        count: Requests that are wanted.
-        delays: Seconds each way, from and to.
-        headers: Whether answers carry X-RateLimit headers.
-        foreign: Requests of somebody else, counted half a second before the start.
+        count: Requests that must be served.
+        delays: Range of the delay each way, in seconds.
+        headers: Whether responses have X-RateLimit headers.
+        foreign: Requests of another client, counted half a second before the start.
         limit: Requests per `per` seconds.
         per: Seconds.
     """
@@ -54,13 +54,13 @@ class Setting:
     per: float = 60.0
 
     @property
-    def given_up(self) -> float:
+    def timeout(self) -> float:
         """Seconds after which a run is over; some clients never finish."""
         return 4 * self.per * self.count / self.limit
 
 
 class Response(NamedTuple):
-    """What a client sees."""
+    """A response as the client sees it."""
 
     status: int
     limit: int | None
@@ -72,11 +72,11 @@ class Client(Protocol):
     """A way to pace requests."""
 
     async def request(self, send: Send) -> None:
-        """Have one request served; `send` makes one attempt."""
+        """Call `send`, which is one attempt, until a request is served."""
 
 
 class Result(NamedTuple):
-    """What came of a run."""
+    """What a run measured."""
 
     refusals: int
     seconds: float
@@ -85,7 +85,7 @@ class Result(NamedTuple):
 
 
 class TickingLoop(JumpingEventLoop):
-    """A clock that jumps, and moves a little whenever it is read, as a real one does.
+    """Virtual time that also advances a little whenever it is read, as real time does.
 
     A peer that sleeps for less than a rounding error would never wake otherwise.
     """
@@ -103,7 +103,7 @@ class TickingLoop(JumpingEventLoop):
 
 
 class Wire:
-    """The way to the server and back, and what happened on it."""
+    """The network and the server, and the refusals so far."""
 
     def __init__(self, setting: Setting, seed: int, seeds: int = 1) -> None:
         self.setting = setting
@@ -113,13 +113,13 @@ class Wire:
         self.server = KINDS[setting.kind](setting.limit, setting.per, phase)
         self.phase = phase
         for _ in range(setting.foreign):
-            self.server.ask(self.start - 0.5)
+            self.server.receive(self.start - 0.5)
         self.refused: list[float] = []
 
     async def send(self) -> Response:
-        """One request and its answer."""
+        """Send one request and return its response."""
         await asyncio.sleep(self._delay())
-        verdict = self.server.ask(self.start + asyncio.get_running_loop().time())
+        verdict = self.server.receive(self.start + asyncio.get_running_loop().time())
         if not verdict.accepted:
             self.refused.append(asyncio.get_running_loop().time())
         await asyncio.sleep(self._delay())
@@ -132,11 +132,11 @@ class Wire:
         )
 
     def optimum(self) -> float:
-        """Seconds that a clairvoyant client without latency would take."""
+        """Seconds that a clairvoyant client would take, without latency."""
         kind = self.setting.kind.removesuffix("+rejects")
         server: Server = KINDS[kind](self.setting.limit, self.setting.per, self.phase)
         for _ in range(self.setting.foreign):
-            server.ask(self.start - 0.5)
+            server.receive(self.start - 0.5)
         return clairvoyant(server, self.setting.count, self.start)
 
     def _delay(self) -> float:
@@ -150,30 +150,31 @@ def run(
     """Run one client once.
 
     Args:
-        setting: What the run is like.
-        seed: Of the delays, and which of `seeds` parts of a period the phase lies in.
+        setting: Parameters of the run.
+        seed: Seed of the delays, and the part of the period, out of `seeds` parts, in
+            which the phase of the windows lies.
         seeds: How many runs there are in all.
         make: Makes the client, inside the event loop.
     """
     wire = Wire(setting, seed, seeds)
 
-    async def all_of_them() -> float:
+    async def run_all() -> float:
         client = make(setting)
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(setting.given_up), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(setting.timeout), asyncio.TaskGroup() as group:
                 for _ in range(setting.count):
                     group.create_task(client.request(wire.send))
             return loop.time()
         return inf
 
     with asyncio.Runner(loop_factory=TickingLoop) as runner:
-        seconds = runner.run(all_of_them())
+        seconds = runner.run(run_all())
     return Result(len(wire.refused), seconds, _worst(wire.refused, setting.per))
 
 
 def _worst(times: list[float], per: float) -> int:
-    """Most of `times`, which ascend, within any `per` seconds."""
+    """The largest number of `times`, which are ascending, within any `per` seconds."""
     recent: deque[float] = deque()
     most = 0
     for time in times:

@@ -1,9 +1,8 @@
-"""Our limiter as two processes that share a store, whose clock is the one that jumps.
+"""Our limiter in two processes that share a store, in virtual time.
 
-Each request is one process's, in turn. They are reads: a store's creates have the
-caution of the service's queue beside the limits, as those of one process have in its
-client. The stores are the real ones: the file and the database work inline while the
-clock stands, and a connection to Redis waits.
+The processes send in turn. The requests are reads, since creates through a store also
+obey the capacity of the service's queue. The stores are the real ones: the file and the
+database work inline while the clock stands still, and a connection to Redis blocks.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 import anyio.lowlevel
 
-from benchmarks.limiter.ours import Through
+from benchmarks.limiter.ours import LimitedClient
 from finetuning_async._coordination._shared_limiter import TIMEOUT, StoreLimiter
 from finetuning_async._pacing._limits import RateLimit, RateLimits
 from finetuning_async.postgres._store import PostgresStore
@@ -40,7 +39,7 @@ PROCESSES: Final = 2
 NAMES: Final = ("memory", "file", "redis", "postgres")
 
 NUMBERS: Final = itertools.count(1)
-"""Of accounts: each run has one of its own."""
+"""Numbers of accounts; each run has its own account."""
 
 
 def _now() -> float:
@@ -48,7 +47,7 @@ def _now() -> float:
 
 
 class _Clock:
-    """The machine's, for the file."""
+    """The machine's clock, for the file."""
 
     name = "a boot"
 
@@ -57,7 +56,7 @@ class _Clock:
 
 
 class _Memory:
-    """A store that is nothing but its protocol."""
+    """The simplest store that implements the protocol."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
@@ -68,8 +67,8 @@ class _Memory:
         return result
 
 
-class WaitingRedis:
-    """A connection that waits, as nothing else may while the clock jumps."""
+class BlockingRedis:
+    """A blocking connection, since nothing may wait while the clock jumps."""
 
     def __init__(self, url: str) -> None:
         import redis
@@ -77,7 +76,7 @@ class WaitingRedis:
         self._server = redis.Redis.from_url(url)
 
     def register_script(self, script: str) -> Callable[..., Any]:
-        """As a `redis.asyncio.Redis` does."""
+        """Like `redis.asyncio.Redis.register_script`."""
         registered = self._server.register_script(script)
 
         async def run(keys: list[str], args: list[Any]) -> Any:
@@ -87,7 +86,7 @@ class WaitingRedis:
         return run
 
     async def blpop(self, keys: list[str], timeout: float) -> Any:
-        """As a `redis.asyncio.Redis` does, for one key."""
+        """Like `redis.asyncio.Redis.blpop`, for one key."""
         with anyio.move_on_after(timeout):
             while (found := self._server.lpop(keys[0])) is None:  # noqa: ASYNC110 - the server sets no event
                 await anyio.sleep(0.001)
@@ -96,7 +95,7 @@ class WaitingRedis:
 
 
 class TwoProcesses:
-    """Their limiters; a request is of the one whose turn it is."""
+    """Two limiters that send in turn."""
 
     def __init__(self, setting: Setting, connect: Callable[[], StateStore]) -> None:
         limits = RateLimits(reads=RateLimit(setting.limit, per=setting.per))
@@ -105,25 +104,25 @@ class TwoProcesses:
         )
 
     async def request(self, send: Send) -> None:
-        """Have one request served."""
+        """Send until one request is served."""
         await next(self._each).request(send)
 
 
 def _process(
     number: int, limits: RateLimits, connect: Callable[[], StateStore]
-) -> Through:
+) -> LimitedClient:
     rng = random.Random(number)
     limiter = StoreLimiter(lambda _: connect(), account="one", timeout=TIMEOUT, rng=rng)
     limiter.bind("one", limits, lambda: 0)
-    return Through(limiter, "reads")
+    return LimitedClient(limiter, "reads")
 
 
 def maker(name: str, stack: ExitStack) -> Callable[[Setting], Client]:
-    """How to make two processes that share a store.
+    """Make the maker of two processes that share a store.
 
     Args:
         name: One of `NAMES`.
-        stack: What it needs is closed with this.
+        stack: Closes what the store needs.
     """
     connect = _connecting(name, stack)
 
@@ -145,7 +144,7 @@ def _connecting(name: str, stack: ExitStack) -> Callable[[str], StateStore]:
         conninfo = stack.enter_context(_postgres.cluster())
         return lambda account: PostgresStore(conninfo, account, _now)
     if name == "redis":
-        client = WaitingRedis(stack.enter_context(_redis.running()).url)
+        client = BlockingRedis(stack.enter_context(_redis.running()).url)
         rng = random.Random(3)
         return lambda account: RedisStore(client, account, rng, _now)
     return lambda _: _Memory()

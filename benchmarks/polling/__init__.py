@@ -1,13 +1,13 @@
-"""Polling: how soon ends are noticed, for how many reads; and what waiting costs.
+"""Polling: how late ends are noticed, for how many reads, and what waiting costs.
 
 ``python -m benchmarks polling`` runs all parts, the first two under virtual time:
 
-    noticing   tracks in flight, ours beside the vendor's way
-    waiting    10,000 waiters, ours beside sleep loops
-    sharing    processes that share a store: one of them reads; takes five minutes
+    noticing   tracks in progress: this package compared with the vendor's way
+    waiting    10,000 waiters: this package compared with sleep loops
+    sharing    processes that share a store, of which one reads; takes five minutes
 
-``--minutes`` sets how long the service is watched for each row, ``--seed`` its chances,
-``--parts`` what is run.
+``--minutes`` sets how long the service is watched for each row, ``--seed`` its
+randomness, ``--parts`` what is run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks polling")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)

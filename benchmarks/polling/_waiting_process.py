@@ -1,9 +1,9 @@
-"""A process that waits for tracks, one of several that share a store.
+"""One of several processes that wait for tracks and share a store.
 
     python -m benchmarks.polling._waiting_process URL STORE KEY PER BACKEND
 
-STORE is as in `benchmarks.shared._worker`; PER are the seconds in which it may read 60
-times. It is told ``wait ID`` and ``hint ID``, a line each, and says ``read`` for each
+STORE is as in `benchmarks.shared._worker`; PER is the number of seconds in which it may
+read 60 times. It reads lines ``wait ID`` and ``hint ID``, and prints ``read`` for each
 read that it sends and ``ended ID STATUS`` for each wait, with the machine's time.
 """
 
@@ -19,25 +19,25 @@ from benchmarks.shared._worker import limiter_of
 from finetuning_async import AsyncClient, RateLimit, RateLimits, RequestSent
 
 
-def say(*words: str) -> None:
-    """Print a line, with the time."""
+def report(*words: str) -> None:
+    """Print a line with the time."""
     print(*words, time.monotonic(), flush=True)
 
 
 def on_event(event: object) -> None:
-    """Say that a read goes out."""
+    """Report that a read is sent."""
     if isinstance(event, RequestSent) and event.method == "GET":
-        say("read")
+        report("read")
 
 
 async def wait(client: AsyncClient, track_id: str) -> None:
-    """Wait for a track, and say how it ended."""
+    """Wait for a track, and report its final status."""
     track = await client.wait_for_completion(track_id)
-    say("ended", track_id, track.status)
+    report("ended", track_id, track.status)
 
 
 async def main(*arguments: str) -> None:
-    """Do as told until there is nobody to tell it."""
+    """Follow the lines of input until it ends."""
     url, store, key, per = arguments
     limits = RateLimits(
         creates=RateLimit(10, per=float(per)), reads=RateLimit(60, per=float(per))
@@ -53,7 +53,7 @@ async def main(*arguments: str) -> None:
                 on_event=on_event,
             )
         )
-        say("ready")
+        report("ready")
         async with anyio.create_task_group() as group:
             async for line in anyio.wrap_file(sys.stdin):
                 word, track_id = line.split()

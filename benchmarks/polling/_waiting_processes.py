@@ -1,4 +1,4 @@
-"""Starts processes that wait for tracks and share a store; reads what they say."""
+"""Starts processes that wait for tracks and share a store; reads their output."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class WaitingProcess:
     reads: list[float] = attrs.field(factory=list)
     _ready: anyio.Event = attrs.field(factory=anyio.Event)
 
-    async def listen(self) -> None:
-        """Take what it says, until it ends."""
+    async def read_output(self) -> None:
+        """Read its output until it ends."""
         assert self._process.stdout is not None
         rest = ""
         async for text in TextReceiveStream(self._process.stdout):
@@ -54,35 +54,35 @@ class WaitingProcess:
         else:
             self.ended[facts[0]] = facts[1], float(facts[2])
 
-    async def tell(self, word: str, track_id: str) -> None:
-        """Let it ``wait`` for a track, or give it a ``hint``."""
+    async def send(self, word: str, track_id: str) -> None:
+        """Make it ``wait`` for a track, or send it a ``hint``."""
         assert self._process.stdin is not None
         await self._process.stdin.send(f"{word} {track_id}\n".encode())
 
     async def until_ended(self, *track_ids: str) -> None:
-        """Return when it has seen them end."""
-        while not self.ended.keys() >= set(track_ids):  # noqa: ASYNC110 - it sets none
+        """Wait until it has noticed their ends."""
+        while not self.ended.keys() >= set(track_ids):  # noqa: ASYNC110 - no event
             await anyio.sleep(0.02)
 
     async def until_ready(self) -> None:
-        """Return when it can be told something."""
+        """Wait until it reads its input."""
         with anyio.fail_after(READY_WITHIN):
             await self._ready.wait()
 
     def kill(self) -> None:
-        """End it at once; it is left no time to say so."""
+        """Kill it, with no time to clean up."""
         self._process.kill()
 
-    def halt(self) -> None:
-        """Let it stand still."""
+    def pause(self) -> None:
+        """Stop it with SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Let it go on as if nothing had been."""
+    def resume(self) -> None:
+        """Continue it after `pause`."""
         self._process.send_signal(signal.SIGCONT)
 
     async def end(self) -> None:
-        """End it, in whatever state it is."""
+        """Kill it if it still runs, and close its pipes."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.aclose()
@@ -92,7 +92,7 @@ class WaitingProcess:
 async def waiting_processes(
     emulator: Emulator, store: str, count: int, *, backend: str = "asyncio"
 ) -> AsyncGenerator[list[WaitingProcess]]:
-    """So many processes of one account, each with a key of its own."""
+    """Start `count` processes of one account, each with its own key."""
     per = str(emulator.reads_limit[1])
     processes: list[WaitingProcess] = []
     async with serve(emulator) as url:
@@ -102,7 +102,7 @@ async def waiting_processes(
                     key = f"ft_live_{number:032x}"
                     emulator.add_key(key)
                     processes.append(await _started(url, store, key, per, backend))
-                    group.start_soon(processes[-1].listen)
+                    group.start_soon(processes[-1].read_output)
                 for process in processes:
                     await process.until_ready()
                 yield processes

@@ -1,14 +1,14 @@
-"""Tracks in flight: how late their ends are noticed, and what that costs in reads.
+"""Tracks in progress: how late their ends are noticed, and what that costs in reads.
 
-The service is the emulator, with 20 to 200 ms each way. So many tracks are created at
-once, and the next so many when all have ended; or, in the rows that say "kept", another
-one as soon as one is noticed. Kept, 99 tracks do not stand on one page of the list:
-those that have ended stand between them. Creates are not limited here, or 99 could not
-be in flight at a time; reads are, to 60 a minute. Beside the polling a caller reads a
-track every 5 s.
+The service is the emulator, with a latency of 20 to 200 ms each way. A number of tracks
+is created at once, and again when all have ended; in the rows that say "kept", another
+one is created as soon as the end of one is noticed. Then 99 tracks do not fit on one
+page of the list, because ended ones are between them. Creates are not limited here,
+otherwise 99 could not be in progress at a time; reads are, to 60 a minute. Beside the
+polling, a caller reads a track every 5 s.
 
-The vendor's way is one loop for each track: read it every 3 s; after a 429 wait as long
-as `Retry-After` says.
+The vendor's way is a loop for each track: read it every 3 s; after a 429, wait as long
+as `Retry-After` asks.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ IN_FLIGHT: Final = (
     (40, True),
     (99, True),
 )
-"""How many, and whether that number is kept up."""
+"""How many tracks, and whether that number is kept."""
 
 CROWDS: Final = (600, 1200)
-"""More at once than two or three pages show; ours only, for a third of the time."""
+"""More at once than fit on two or three pages; this package only, a third as long."""
 
 TIMES: Final = {"20-120 s": (20.0, 120.0), "45 ± 1 s": (44.0, 46.0)}
 LATENCY: Final = (0.02, 0.2)
@@ -56,7 +56,7 @@ START: Final = 60.0
 
 @attrs.define
 class Watched:
-    """What was seen of one way to poll."""
+    """What was measured of one way to poll."""
 
     late: list[float] = attrs.field(factory=list)
     caller: list[float] = attrs.field(factory=list)
@@ -65,8 +65,8 @@ class Watched:
 
 
 @attrs.frozen(eq=False)
-class World:
-    """One service, one way to reach it, and what is seen of it."""
+class Scene:
+    """A service, a client of it, and what was measured."""
 
     emulator: Emulator
     client: AsyncClient
@@ -74,73 +74,73 @@ class World:
     seen: Watched
 
     async def ours(self) -> str:
-        """Create a track and wait for it by the shared loop."""
+        """Create a track and wait for it with the shared poll loop."""
         return (await self.client.generate("x", duration=30, wait_timeout=None)).id
 
-    async def the_vendor_s(self) -> str:
-        """Create a track and wait for it by a loop of its own."""
+    async def vendors(self) -> str:
+        """Create a track and wait for it with a loop of its own."""
         created = await self.http.post("/v1/generations", json={"tags": "x"})
         track_id: str = created.json()["data"]["id"]
         while True:
             await anyio.sleep(VENDOR_EVERY)
-            answer = await self.http.get(f"/v1/generations/{track_id}")
-            if answer.status_code == 429:
-                await anyio.sleep(float(answer.headers["Retry-After"]))
-            elif answer.json()["data"]["status"] == "completed":
+            response = await self.http.get(f"/v1/generations/{track_id}")
+            if response.status_code == 429:
+                await anyio.sleep(float(response.headers["Retry-After"]))
+            elif response.json()["data"]["status"] == "completed":
                 return track_id
 
     async def our_caller(self, track_id: str) -> None:
-        """A read by the paced client."""
+        """Read a track with the paced client."""
         await self.client.generations.get(track_id)
 
-    async def a_vendor_s_caller(self, track_id: str) -> None:
-        """A read that waits when it is refused."""
+    async def vendors_caller(self, track_id: str) -> None:
+        """Read a track, and wait after a 429."""
         while True:
-            answer = await self.http.get(f"/v1/generations/{track_id}")
-            if answer.status_code != 429:
+            response = await self.http.get(f"/v1/generations/{track_id}")
+            if response.status_code != 429:
                 return
-            await anyio.sleep(float(answer.headers["Retry-After"]))
+            await anyio.sleep(float(response.headers["Retry-After"]))
 
 
-async def one(world: World, wait: Callable[[], Awaitable[str]]) -> None:
-    """Create a track, wait for it, and note how late its end was noticed."""
+async def one(scene: Scene, wait: Callable[[], Awaitable[str]]) -> None:
+    """Create a track, wait for it, and record how late its end was noticed."""
     track_id = await wait()
-    ended = world.emulator.tracks[track_id].ends_at
-    world.seen.late.append(anyio.current_time() - ended)
+    ended = scene.emulator.tracks[track_id].ends_at
+    scene.seen.late.append(anyio.current_time() - ended)
 
 
 async def batches(
-    world: World, wait: Callable[[], Awaitable[str]], in_flight: int
+    scene: Scene, wait: Callable[[], Awaitable[str]], in_flight: int
 ) -> None:
-    """So many at once, again and again."""
+    """Create `in_flight` tracks at once, again and again."""
     while True:
         async with anyio.create_task_group() as group:
             for _ in range(in_flight):
-                group.start_soon(one, world, wait)
+                group.start_soon(one, scene, wait)
 
 
 async def keep(
-    world: World, wait: Callable[[], Awaitable[str]], in_flight: int, rng: random.Random
+    scene: Scene, wait: Callable[[], Awaitable[str]], in_flight: int, rng: random.Random
 ) -> None:
-    """Keep so many in flight; the first ones are created within a minute."""
+    """Keep `in_flight` tracks in progress; the first are created within a minute."""
 
     async def again(first: float) -> None:
         await anyio.sleep_until(first)
         while True:
-            await one(world, wait)
+            await one(scene, wait)
 
     async with anyio.create_task_group() as group:
         for _ in range(in_flight):
             group.start_soon(again, rng.uniform(0, START))
 
 
-async def call(world: World, read: Callable[[str], Awaitable[None]]) -> None:
-    """Read a track every 5 s, as a caller may; begin when all are in flight."""
+async def call(scene: Scene, read: Callable[[str], Awaitable[None]]) -> None:
+    """Read a track every 5 s, as a caller may, once all are in progress."""
     for moment in itertools.count(START, CALLER_EVERY):
         await anyio.sleep_until(moment)
         began = anyio.current_time()
-        await read(next(reversed(world.emulator.tracks)))
-        world.seen.caller.append(anyio.current_time() - began)
+        await read(next(reversed(scene.emulator.tracks)))
+        scene.seen.caller.append(anyio.current_time() - began)
 
 
 async def watch(
@@ -152,7 +152,7 @@ async def watch(
     *,
     kept: bool,
 ) -> Watched:
-    """Let one way poll for so many minutes."""
+    """Measure one way to poll."""
     seen = Watched()
     emulator = Emulator(
         seed=seed,
@@ -177,26 +177,26 @@ async def watch(
             rate_limits=LIMITS,
         ) as client,
     ):
-        world = World(emulator, client, http, seen)
+        scene = Scene(emulator, client, http, seen)
         wait, read = (
-            (world.ours, world.our_caller)
+            (scene.ours, scene.our_caller)
             if way == "ours"
-            else (world.the_vendor_s, world.a_vendor_s_caller)
+            else (scene.vendors, scene.vendors_caller)
         )
         with anyio.move_on_after(minutes * 60):
             async with anyio.create_task_group() as group:
-                group.start_soon(call, world, read)
+                group.start_soon(call, scene, read)
                 if kept:
-                    await keep(world, wait, in_flight, random.Random(seed))
+                    await keep(scene, wait, in_flight, random.Random(seed))
                 else:
-                    await batches(world, wait, in_flight)
+                    await batches(scene, wait, in_flight)
     seen.reads = [r.at for r in emulator.requests if r.method == "GET"]
     seen.refused = emulator.count(status=429)
     return seen
 
 
 def per_minute(moments: Sequence[float], minutes: float) -> tuple[float, int]:
-    """The mean number in a minute, and the number in the busiest."""
+    """Return the mean number in a minute and the number in the busiest minute."""
     busiest, first = 0, 0
     for last, moment in enumerate(moments):
         while moments[first] <= moment - 60:
@@ -206,7 +206,7 @@ def per_minute(moments: Sequence[float], minutes: float) -> tuple[float, int]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that a share of them does not exceed."""
+    """Return the value that a share of them does not exceed."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
@@ -239,9 +239,9 @@ def table(*, minutes: float, seed: int) -> None:
 
 
 def row(count: str, times: str, way: str, seen: Watched, minutes: float) -> str:
-    """One line of the table; of our polls the caller's own reads are taken away."""
+    """Format one line; the caller's own reads are subtracted from our polls."""
     mean, busiest = per_minute(seen.reads, minutes)
-    if way == "ours":  # the others' refused reads hide which are the caller's
+    if way == "ours":  # in the other way 429s hide which reads are the caller's
         mean -= len(seen.caller) / minutes
         busiest -= round(60 / CALLER_EVERY)
     return (

@@ -1,8 +1,8 @@
 """Processes that share a store: how late each notices ends, and what a sync costs.
 
-Real stores, processes and time; the service is the emulator on a port. Every process
-waits for every track. Then one sync of a process, where 40 share 1,000 tracks, each of
-them waited for by one process or by all.
+Stores, processes and time are real; the service is the emulator on a port. First every
+process waits for every track. Then single syncs are measured while 40 processes share
+1,000 tracks, each of which one process waits for, or all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.polling._waiting_processes import waiting_processes
 from benchmarks.polling.noticing import quantile
 from benchmarks.shared._worker import limiter_of
 from finetuning_async import AsyncClient
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     WatchedTrack,
@@ -34,7 +34,7 @@ from tests import _postgres_server as _postgres, _redis_server as _redis
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._poll_messages import PollCoordinator
     from finetuning_async._coordination._shared_limiter import StoreLimiter
 
 STORES: Final = ("file", "redis", "postgres")
@@ -51,7 +51,7 @@ SECONDS: Final = 10.0
 
 @contextmanager
 def running(store: str) -> Generator[str]:
-    """A store of one's own; gives its name, as `limiter_of` takes it."""
+    """Run a store; yields its name as `limiter_of` takes it."""
     if store == "file":
         with tempfile.TemporaryDirectory() as folder:
             yield f"file:{Path(folder)}"
@@ -65,14 +65,14 @@ def running(store: str) -> Generator[str]:
 
 @attrs.define
 class Noticed:
-    """What was seen: how late, and how many reads each process sent."""
+    """How late ends were noticed, and how many reads each process sent."""
 
     late: list[float] = attrs.field(factory=list)
     reads: list[int] = attrs.field(factory=list)
 
 
-async def mark_changed(store: str, seed: int) -> Noticed:
-    """Let processes wait for the same tracks."""
+async def notice(store: str, seed: int) -> Noticed:
+    """Measure processes that wait for the same tracks."""
     seen = Noticed()
     async with (
         Emulator(seed=seed, generation_time=TIMES, queue_size=TRACKS) as emulator,
@@ -85,7 +85,7 @@ async def mark_changed(store: str, seed: int) -> Noticed:
         ids = [(await client.generations.create("x")).id for _ in range(TRACKS)]
         for process in processes:
             for track_id in ids:
-                await process.tell("wait", track_id)
+                await process.send("wait", track_id)
         for process in processes:
             await process.until_ended(*ids)
             seen.reads.append(len(process.reads))
@@ -98,7 +98,7 @@ async def mark_changed(store: str, seed: int) -> Noticed:
 
 @attrs.define
 class Synced:
-    """What syncs cost: seconds each, seconds of the processor each, bytes kept."""
+    """What syncs cost: seconds and CPU seconds each, and bytes stored."""
 
     took: list[float] = attrs.field(factory=list)
     cpu: float = 0.0
@@ -106,9 +106,9 @@ class Synced:
 
 
 async def sync(store: str, *, by_all: bool, seed: int) -> Synced:
-    """Let 40 processes sync twice a second, as far as the store can tell.
+    """Measure 40 coordinators that sync twice a second, like 40 processes.
 
-    The leader reports a state a second.
+    The leader reports one state a second.
     """
     seen, rng = Synced(), random.Random(seed)
     async with AsyncExitStack() as stack:
@@ -124,7 +124,7 @@ async def sync(store: str, *, by_all: bool, seed: int) -> Synced:
                 for coordinator in coordinators:
                     group.start_soon(_sync_again, coordinator, ids, seen, rng.random())
         seen.cpu = (time.process_time() - before) / len(seen.took)
-        seen.size = await limiters[0]._states_here().update("polling", _size)  # noqa: SLF001 - to see its size
+        seen.size = await limiters[0]._store_of_loop().update("polling", _size)  # noqa: SLF001 - to see its size
     return seen
 
 
@@ -146,10 +146,10 @@ async def _sync_again(
     coordinator: PollCoordinator, ids: list[str], seen: Synced, offset: float
 ) -> None:
     await anyio.sleep(offset * PAUSE)
-    leads, turn = False, 0
+    leads, round_ = False, 0
     while True:
-        turn += 1
-        states = [_state(ids[turn % len(ids)])] if leads and turn % 2 else []
+        round_ += 1
+        states = [_state(ids[round_ % len(ids)])] if leads and round_ % 2 else []
         began = time.perf_counter()
         update = await coordinator.sync(PollReport(seen=states))
         seen.took.append(time.perf_counter() - began)
@@ -158,7 +158,7 @@ async def _sync_again(
 
 
 def _state(track_id: str) -> ObservedState:
-    """One as long as the service's own."""
+    """Return a state as long as those of the service."""
     row = {"id": track_id, "status": "processing", "prompt": 900 * "x"}
     return ObservedState(kind="music", row=row)
 
@@ -174,7 +174,7 @@ def table(*, seed: int) -> None:
     print("|" + "---|" * 6)
     for store in STORES:
         with running(store) as name:
-            noticed = anyio.run(mark_changed, name, seed)
+            noticed = anyio.run(notice, name, seed)
         late, reads = noticed.late, ", ".join(map(str, noticed.reads))
         print(
             f"| {store} | {len(late)} | {statistics.mean(late):.2f}"

@@ -1,9 +1,9 @@
 """10,000 waiters: what one costs in memory, and all of them while nothing is due.
 
-Ours wait with the default timeout for tracks that cannot be done yet. Beside them are
-tasks that are parked on an event and nothing else, and the common way: a loop in each
-task that sleeps 3 s and looks. Under virtual time a minute of waiting takes no longer
-than the work in it, so the processor's share of a minute is that of real time.
+Ours wait with the default timeout for tracks that cannot be done yet. They are compared
+with tasks that only wait for an event, and with the common way: a loop in each task
+that sleeps 3 s and checks. Under virtual time a minute of waiting takes no longer than
+the work in it; the CPU share is that work divided by a minute.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ SLEEP: Final = 3.0
 
 @attrs.frozen
 class Cost:
-    """What so many waiters cost."""
+    """What the waiters cost."""
 
     bytes_each: float
     start_us: float
     share: float
 
 
-class _Nobody(httpx.AsyncBaseTransport):
-    """A service that must not be asked."""
+class _Unexpected(httpx.AsyncBaseTransport):
+    """A service that must receive no request."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         raise AssertionError(f"nothing was due, but {request.url} was read")
 
 
 async def ours(count: int, tracks: int) -> Cost:
-    """Waiters of the shared loop."""
-    http = httpx.AsyncClient(transport=_Nobody())
+    """Measure waiters of the shared poll loop."""
+    http = httpx.AsyncClient(transport=_Unexpected())
     async with http, AsyncClient("ft_live_" + "0" * 32, http_client=http) as client:
         account = client._session().account  # noqa: SLF001 - there is no service here
         now = anyio.current_time()
@@ -61,7 +61,7 @@ async def ours(count: int, tracks: int) -> Cost:
                 "music", None, shortest=290.0, longest=290.0
             )
         for number in range(tracks):
-            account.inflight.accepted(
+            account.inflight.on_accepted(
                 f"track-{number}",
                 TrackInProgress(kind="music", accepted_at=now, duration=None),
             )
@@ -74,25 +74,25 @@ async def ours(count: int, tracks: int) -> Cost:
 
 
 async def wait(number: int) -> None:
-    """A task that waits for an event of its own."""
+    """Wait for an event of its own."""
     await anyio.Event().wait()
 
 
 async def sleeps(number: int) -> None:
-    """A task that looks every 3 s."""
+    """Check every 3 s."""
     while True:  # noqa: ASYNC110 - the loop is what is measured
         await anyio.sleep(SLEEP)
 
 
 async def sleeps_with_a_deadline(number: int) -> None:
-    """The same under a timeout of its own."""
+    """Check every 3 s, under a timeout of its own."""
     with anyio.move_on_after(300):
         while True:  # noqa: ASYNC110 - the loop is what is measured
             await anyio.sleep(SLEEP)
 
 
 async def measure(wait: Wait, count: int) -> Cost:
-    """Start so many tasks, weigh them, and let time go by."""
+    """Start the tasks, measure their memory, and let time pass."""
     async with anyio.create_task_group() as group:
         gc.collect()
         tracemalloc.start()
@@ -101,17 +101,17 @@ async def measure(wait: Wait, count: int) -> Cost:
             group.start_soon(wait, number)
         await anyio.sleep(0.01)
         gc.collect()
-        weight = tracemalloc.get_traced_memory()[0] - before
+        size = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         began = time.process_time()
         await anyio.sleep(WATCHED)
         share = (time.process_time() - began) / WATCHED
         group.cancel_scope.cancel()
-    return Cost(weight / count, await start_time(wait, count), share)
+    return Cost(size / count, await start_time(wait, count), share)
 
 
 async def start_time(wait: Wait, count: int) -> float:
-    """Microseconds to start one, without the weighing."""
+    """Return the microseconds to start one, without tracing memory."""
     async with anyio.create_task_group() as group:
         began = time.process_time()
         for number in range(count):

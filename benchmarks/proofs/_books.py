@@ -129,9 +129,9 @@ def leftovers(client: AsyncClient) -> list[str]:
     register = account.inflight
     status = client.rate_limit_status()
     left = {
-        "places at the queue gate": register._gate.entering,  # noqa: SLF001 - as above
-        "parked creates": len(register._line),  # noqa: SLF001 - as above
-        "open seeds": len(register._open_seeds),  # noqa: SLF001 - as above
+        "places at the queue gate": register._capacity.pending,  # noqa: SLF001 - as above
+        "parked creates": len(register._waiting),  # noqa: SLF001 - as above
+        "open seeds": len(register._seeds_in_flight),  # noqa: SLF001 - as above
         "lines of twins": len(account.one_by_one._waiting),  # noqa: SLF001 - as above
         "creates that wait for a turn": status.creates.waiting,
         "reads that wait for a turn": status.reads.waiting,

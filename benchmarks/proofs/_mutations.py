@@ -169,12 +169,12 @@ MUTANTS: Final = (
     Mutant(
         "claims after the callback",
         "_submission/_submitter.py",
-        "                self._inflight.accepted(track.id, entry)\n"
+        "                self._inflight.on_accepted(track.id, entry)\n"
         "                await self._tell"
         "(order, track, request_id=answer.request_id)\n",
         "                await self._tell"
         "(order, track, request_id=answer.request_id)\n"
-        "                self._inflight.accepted(track.id, entry)\n",
+        "                self._inflight.on_accepted(track.id, entry)\n",
         "tests/submission/test_recovery.py::test_an_id_is_claimed_before_anybody_is_told",
     ),
     Mutant(

@@ -1,16 +1,17 @@
-"""Several processes, one account: what a server that counts for itself sees.
+"""Several processes, one account: what an independent server counts.
 
     python -m benchmarks shared [--processes 4] [--creates 200] [--stores NAMES]
 
-Each store in turn: the processes are started together, each wants to send its creates
-at once, in real time, with 10 allowed in any 2 s. Then forty processes exchange four
-times a second each with Redis, for 10 s: most with no news, and all with news.
+For each store, the processes start together and each tries to send all its creates at
+once, in real time, with 10 allowed in any 2 s. Then forty processes exchange four times
+a second each with Redis, for 10 s: first without reports, then with one each time, so
+that all of them write.
 
-    _server      counts, in a process of its own
+    _race        starts the server and the workers, and reads what was counted
+    _server      the server, in its own process
     _worker      one of the processes
-    _race        starts them and reads what was counted
-    _exchanger   one of forty processes, four exchanges a second each
-    _crowd       starts them
+    _crowd       starts forty processes
+    _exchanger   one of them, four exchanges a second
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests import _postgres_server as _postgres, _redis_server as _redis
 
 
 def main(argv: list[str]) -> None:
-    """Run all, and print a table."""
+    """Run all parts and print tables."""
     parser = argparse.ArgumentParser(prog="benchmarks shared")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--creates", type=int, default=200)
@@ -42,8 +43,8 @@ def main(argv: list[str]) -> None:
         print(_row(store, found))
     if "redis" in stores:
         print("\nforty processes, four exchanges a second each, through Redis")
-        for news in (False, True):
-            print(_crowd_row(news), flush=True)
+        for writing in (False, True):
+            print(_crowd_row(writing), flush=True)
 
 
 def _run(store: str, folder: Path, processes: int, creates: int) -> Race:
@@ -64,11 +65,12 @@ def _row(store: str, found: Race) -> str:
     )
 
 
-def _crowd_row(news: bool) -> str:
+def _crowd_row(writing: bool) -> str:
     with _redis.running() as server:
-        found = crowd(server.url, news=news)
+        found = crowd(server.url, writing=writing)
+    label = "with reports" if writing else "without reports"
     return (
-        f"{'news' if news else 'no news'}: {_percentiles(found.exchanges)}"
+        f"{label}: {_percentiles(found.exchanges)}"
         f"; a bare round trip beside it: {_percentiles(found.trips)}"
     )
 

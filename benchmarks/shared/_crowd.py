@@ -15,11 +15,11 @@ PROCESSES: Final = 40
 
 @attrs.frozen
 class Latencies:
-    """What was measured, in seconds.
+    """What was measured, in seconds, ascending.
 
     Attributes:
-        exchanges: How long each took, ascending.
-        trips: How long each bare round trip took, ascending.
+        exchanges: The time of each exchange.
+        trips: The time of each bare round trip.
     """
 
     exchanges: list[float]
@@ -27,10 +27,10 @@ class Latencies:
 
 
 def crowd(
-    url: str, *, news: bool, processes: int = PROCESSES, seconds: float = 10.0
+    url: str, *, writing: bool, processes: int = PROCESSES, seconds: float = 10.0
 ) -> Latencies:
-    """Run them all."""
-    workers = [_start(url, number, seconds, news) for number in range(processes)]
+    """Run all processes; `writing` makes each exchange change the ledger."""
+    workers = [_start(url, number, seconds, writing) for number in range(processes)]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -38,13 +38,15 @@ def crowd(
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    told = [json.loads(worker.communicate()[0]) for worker in workers]
-    exchanges, trips = (sorted(chain(*each)) for each in zip(*told, strict=True))
+    results = [json.loads(worker.communicate()[0]) for worker in workers]
+    exchanges, trips = (sorted(chain(*each)) for each in zip(*results, strict=True))
     return Latencies(exchanges, trips)
 
 
-def _start(url: str, number: int, seconds: float, news: bool) -> subprocess.Popen[str]:
-    arguments = [url, str(number), str(seconds), str(int(news))]
+def _start(
+    url: str, number: int, seconds: float, writing: bool
+) -> subprocess.Popen[str]:
+    arguments = [url, str(number), str(seconds), str(int(writing))]
     return subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", "benchmarks.shared._exchanger", *arguments],
         stdin=subprocess.PIPE,

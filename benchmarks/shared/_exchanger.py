@@ -1,9 +1,9 @@
-"""One of forty processes: it waits for a line, and exchanges at even intervals.
+"""One of forty processes: waits for a line of input, then exchanges at even intervals.
 
-    python -m benchmarks.shared._exchanger URL NUMBER SECONDS NEWS
+    python -m benchmarks.shared._exchanger URL NUMBER SECONDS WRITING
 
-It says how long each exchange took, and each bare round trip that it made in between.
-With NEWS, 1 and not 0, it has something to tell each time, so that all of them write.
+It prints how long each exchange took, and each bare round trip in between. If WRITING
+is 1 and not 0, each exchange changes the ledger, so that all processes write.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from finetuning_async import RateLimits
-from finetuning_async._coordination._exchange import LedgerStore
+from finetuning_async._coordination._exchange import LedgerExchanger
 from finetuning_async._coordination._exchange_messages import (
+    ExchangeRequest,
     PermitRequest,
-    WaitingRequest,
 )
 from finetuning_async.redis._store import RedisStore
 
@@ -32,26 +32,26 @@ RATE: Final = 4.0
 """Exchanges a second."""
 
 
-async def main(url: str, number: str, seconds: str, news: str) -> None:
+async def main(url: str, number: str, seconds: str, writing: str) -> None:
     rng = random.Random(int(number))
     async with Redis.from_url(url) as client:
-        store = LedgerStore(RedisStore(client, "crowd", rng), rng)
-        ask = PermitRequest(id=f"waits {number}", budget="creates")
+        store = LedgerExchanger(RedisStore(client, "crowd", rng), rng)
+        permit_request = PermitRequest(id=f"waits {number}", budget="creates")
         await client.ping()
         print("ready", flush=True)
         sys.stdin.readline()
         exchanges, trips = [], []
         begun = time.perf_counter()
         due = begun + rng.random() / RATE
-        for turn in range(1, int(float(seconds) * RATE) + 1):
+        for round_ in range(1, int(float(seconds) * RATE) + 1):
             await asyncio.sleep(due - time.perf_counter())
-            request = WaitingRequest(
+            request = ExchangeRequest(
                 process=number,
-                number=turn,
+                number=round_,
                 limits=RateLimits(),
                 timeout=60.0,
-                asks=(ask,),
-                under_way=turn % 2 * int(news),
+                permit_requests=(permit_request,),
+                tracks_in_progress=round_ % 2 * int(writing),
             )
             exchanges.append(await _timed(store.exchange(request)))
             await asyncio.sleep(max(due + 0.5 / RATE - time.perf_counter(), 0))

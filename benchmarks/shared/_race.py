@@ -1,4 +1,4 @@
-"""Starts the server and the processes, and reads what the server counted."""
+"""Starts the server and the workers, and reads what the server counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 
 LIMIT = 10
 PER = 2.0
-"""Requests, and seconds, of the server."""
+"""The limit of the server: requests in seconds."""
 
 
 @attrs.frozen
@@ -21,10 +21,12 @@ class Race:
 
     Attributes:
         worst_window: The most requests in any `PER` seconds.
-        refused: Requests that were too many.
-        time_over_limit: Seconds from the first to the last, over what the limit allows.
-        least_over_most: Of the shares of the processes, when the first of them ended.
-        cpu_seconds: Of the processor, for all processes.
+        refused: Requests above the limit.
+        time_over_limit: The time from the first to the last request, divided by the
+            shortest that the limit allows.
+        least_over_most: The smallest share of a process divided by the largest, when
+            the first of them had finished.
+        cpu_seconds: CPU time of all processes.
     """
 
     worst_window: int
@@ -49,7 +51,7 @@ def _line(stream: IO[str] | None) -> str:
 
 
 def race(store: str, *, processes: int, creates: int) -> Race:
-    """Let the processes send, and say what was seen."""
+    """Let the processes send, and return what the server saw."""
     server = _start("_server")
     url = f"http://127.0.0.1:{_line(server.stdout)}"
     workers = [

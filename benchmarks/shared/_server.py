@@ -1,7 +1,7 @@
-"""A server that takes creates, counts them, and says at the end what it saw.
+"""A server that counts creates by itself and prints at the end what it saw.
 
-It imports nothing of ours. It runs until its standard input ends, then prints a line of
-JSON: for each request when it came, from which key, and whether it was refused.
+It imports nothing of the package. It runs until its standard input ends, then prints a
+line of JSON: for each request its time, its key, and whether it was refused.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ seen: list[tuple[float, str, bool]] = []
 window: deque[float] = deque()
 
 
-def answer(head: str, body: bytes) -> bytes:
-    """Count a create, and say what is left; every track has ended by then."""
+def respond(head: str, body: bytes) -> bytes:
+    """Count a create, or list the tracks, all of which have ended."""
     if head.startswith("GET"):
         rows = [_track(number, "completed") for number in range(len(seen), 0, -1)]
         page = {"generations": rows[:99], "hasMore": False}
@@ -67,21 +67,21 @@ def _response(status: str, headers: str, value: dict[str, Any]) -> bytes:
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer the requests of one connection."""
+    """Serve the requests of one connection."""
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             low = head.lower()
             length = int(low.partition("content-length:")[2].split("\r\n")[0] or 0)
             body = await reader.readexactly(length)
-            writer.write(answer(head, body))
+            writer.write(respond(head, body))
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
 
 
 async def main() -> None:
-    """Say the port, serve until there is no more input, say what was seen."""
+    """Print the port, serve until input ends, print what was seen."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

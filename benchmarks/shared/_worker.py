@@ -1,9 +1,9 @@
-"""One process: sends its creates as fast as its turns come.
+"""One process: sends its creates as fast as it gets permits.
 
     python -m benchmarks.shared._worker URL STORE NUMBER CREATES
 
-STORE is ``file:FOLDER``, ``postgres:CONNINFO``, or the URL of a Redis. It says that it
-is ready, begins when a line comes, and says how many seconds of the processor it took.
+STORE is ``file:FOLDER``, ``postgres:CONNINFO``, or the URL of a Redis. It prints that
+it is ready, starts when it reads a line, and prints the CPU seconds that it took.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMITS = RateLimits(creates=RateLimit(10, per=2.0), reads=RateLimit(60, per=2.0)
 
 
 async def limiter_of(store: str, stack: AsyncExitStack) -> RateLimiter:
-    """The limiter of this process."""
+    """Return the limiter of this process."""
     if store.startswith("file:"):
         from finetuning_async.shared import SharedRateLimiter
 
@@ -35,7 +35,7 @@ async def limiter_of(store: str, stack: AsyncExitStack) -> RateLimiter:
 
 
 async def main(*args: str) -> None:
-    """Send all, and end."""
+    """Send all creates."""
     url, store, number, creates = args
     async with AsyncExitStack() as stack:
         limiter = await limiter_of(store, stack)

@@ -31,8 +31,8 @@ receiver = WebhookReceiver(client, secrets=[os.environ["SECRETS"]])
 app = FastAPI(lifespan=client_lifespan(lambda: client))
 
 
-async def told(scope: Scope, receive: Receive, send: Send) -> None:
-    """The receiver; its answer names the process."""
+async def receive_hook(scope: Scope, receive: Receive, send: Send) -> None:
+    """The receiver; its response names the process."""
 
     async def send_with_pid(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -47,7 +47,7 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(status_code=204)(scope, receive, send)
 
 
-app.mount("/hooks", told)
+app.mount("/hooks", receive_hook)
 app.mount("/bare", bare)
 
 

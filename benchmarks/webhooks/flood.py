@@ -1,7 +1,7 @@
 """Hooks with wrong tokens, a thousand a second, and right ones among them.
 
 Plain sockets with requests that are rendered beforehand, so that the sender is not what
-is measured. Sent by the clock, not by the answers: a slow server gets no fewer.
+is measured. Sent by the clock, not by the responses: a slow server gets no fewer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def request(path: str, body: bytes) -> bytes:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:
-    """The status of an answer without a body."""
+    """The status of an response without a body."""
     head = await reader.readuntil(b"\r\n\r\n")
     return int(head.split(b" ", 2)[1])
 

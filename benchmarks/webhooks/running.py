@@ -18,7 +18,7 @@ SECRET = "a secret of the benchmark, 32 or more"  # noqa: S105 - of the benchmar
 
 
 def free_port() -> int:
-    """A port that nobody has just now."""
+    """A port that is free now."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return int(unused.getsockname()[1])

@@ -1,7 +1,7 @@
 """A hook that lands in another worker process: how much later the end is noticed.
 
 uvicorn gives each connection to any of its workers, so with two of them about half of
-the hooks come where nobody waits. There polling finds the end.
+the hooks arrive at workers where no call waits. There polling finds the end.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ async def measure(
 
     async def deliver(url: str, headers: Mapping[str, str], body: bytes) -> int:
         async with httpx.AsyncClient() as fresh:  # a new connection, as a service has
-            answer = await fresh.post(url, headers=dict(headers), content=body)
-        landed[json.loads(body)["id"]] = int(answer.headers["x-pid"])
-        return answer.status_code
+            response = await fresh.post(url, headers=dict(headers), content=body)
+        landed[json.loads(body)["id"]] = int(response.headers["x-pid"])
+        return response.status_code
 
     emulator = Emulator(speed=speed, queue_size=tracks, webhook_sender=deliver)
     async with emulator, serve(emulator) as service:

@@ -28,7 +28,7 @@ KEY: Final = "ft_live_" + "0" * 32
 BASE_URL: Final = "http://localhost:9"
 PROMPT: Final = str(GENERATION["data"]["prompt"])
 ROUND_TRIP: Final = 0.05
-"""Seconds of the loop's clock between a request and its answer."""
+"""Seconds of the loop's clock between a request and its response."""
 
 TRACK_TAKES: Final = 31.0
 """Seconds of the loop's clock; five at a time stay below ten creates a minute."""
@@ -58,7 +58,7 @@ class _Account:
         return _row(track, "completed" if done else "processing", seed)
 
     def page(self, now: float) -> dict[str, Any]:
-        """All tracks; those that are told as completed need not be kept."""
+        """All tracks; those reported as completed need not be kept."""
         rows = [self.seen(track, now) for track in reversed(self.tracks)]
         self.tracks = {
             track: known
@@ -73,7 +73,7 @@ class Service:
     """The service; stands in for a backend of httpcore.
 
     Attributes:
-        delay: Seconds of the loop's clock that an answer takes.
+        delay: Seconds of the loop's clock that an response takes.
         requests: Answered so far.
         cpu: Seconds of the processor spent here, not in the client.
     """
@@ -88,7 +88,7 @@ class Service:
         """Connect."""
         return _Stream(self)
 
-    def answer(self, request: bytes) -> bytes:
+    def respond(self, request: bytes) -> bytes:
         """Answer a request whose head and body are there."""
         began = time.process_time()
         head, _, body = request.partition(b"\r\n\r\n")
@@ -130,7 +130,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         if self.sent:
             await anyio.sleep(self.service.delay)
             request, self.sent = self.sent, b""
-            self.to_come = self.service.answer(request)
+            self.to_come = self.service.respond(request)
         part, self.to_come = self.to_come[:max_bytes], self.to_come[max_bytes:]
         return part
 

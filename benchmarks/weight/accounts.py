@@ -1,6 +1,6 @@
 """Many accounts in one process: what one weighs, and whether more make each dearer.
 
-The second part runs in virtual time: each account keeps five tracks under way and
+The second part runs in virtual time: each account keeps five tracks in progress and
 creates another when one has ended. The processor's time is divided by the requests; the
 service's own is taken off. Beside it stands bare httpx, with a task for each track that
 sleeps and looks.
@@ -52,7 +52,7 @@ SLEEP: Final = 10.0
 """Seconds between two looks of a task that uses bare httpx."""
 
 THRESHOLD: Final = 10_000
-"""Objects made, less those that are gone, until the collector sets in; 700 as it is."""
+"""Objects made, less those freed, until the collector sets in; 700 as it is."""
 
 FEW: Final = 10
 MANY: Final = 2_000
@@ -121,11 +121,11 @@ async def bare_httpx(accounts: int, seconds: float, seed: int) -> Cost:
         async def track(account: int) -> None:
             headers = {"X-API-Key": _key(account)}
             url = "/v1/generations"
-            answer = (await http.post(url, json=body, headers=headers)).json()
-            while answer["data"]["status"] != "completed":
+            response = (await http.post(url, json=body, headers=headers)).json()
+            while response["data"]["status"] != "completed":
                 await anyio.sleep(SLEEP)
-                url = f"/v1/generations/{answer['data']['id']}"
-                answer = (await http.get(url, headers=headers)).json()
+                url = f"/v1/generations/{response['data']['id']}"
+                response = (await http.get(url, headers=headers)).json()
 
         return await _cost(service, track, accounts, seconds, seed)
 

@@ -1,10 +1,10 @@
 """10 MB from a media host to a file: how fast beside a plain loop, in what memory.
 
-The plain loop is what everybody writes: `AsyncClient.stream` of the HTTP library, and
+The plain loop is the usual one: `AsyncClient.stream` of the HTTP library, and
 `file.write` in the event loop. Neither syncs the file, and each writes one that is not
-there yet. In turns, medians of the ratios of neighbours: with our own client, and with
-one of either library that the caller gave. The longest time for which the event loop
-stood still is measured by a task that only sleeps.
+there yet. The two alternate; figures are medians of neighbours' ratios, with our own
+client and with one of either library that the caller gave. A task that only sleeps
+measures the longest time for which the event loop stood still.
 
 Client, server and the thread that writes share what processors there are: on two, the
 thread has to wait for one of the others.

@@ -18,7 +18,7 @@ ROWS = 99
 
 
 def microseconds() -> tuple[float, float]:
-    """Of one generation, and of a page of 99; JSON and models, medians of 15 turns."""
+    """Of one generation, and of a page of 99; JSON and models, medians of 15 rounds."""
     row = GENERATION["data"]
     rows = {"generations": [row] * ROWS, "hasMore": True, "nextOffset": ROWS}
     one, page = _answer(GENERATION), _answer({"data": rows})
@@ -39,10 +39,10 @@ def _answer(body: Any) -> Response:
 
 
 def _each(work: Callable[[], object], times: int) -> float:
-    turns = []
+    rounds = []
     for _ in range(15):
         began = time.process_time()
         for _ in range(times):
             work()
-        turns.append((time.process_time() - began) / times)
-    return statistics.median(turns) * 1e6
+        rounds.append((time.process_time() - began) / times)
+    return statistics.median(rounds) * 1e6

@@ -32,7 +32,7 @@ from finetuning_async._errors import (
     QueueFullError,
     RateLimitError,
 )
-from finetuning_async._rate_codes import is_free, is_queue_full
+from finetuning_async._rate_codes import is_queue_full, is_uncharged
 from finetuning_async._secrets import scrub, scrub_json
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _error_class(status: int, code: str | None) -> type[APIStatusError]:
 def _is_safe_to_retry(status: int, code: str | None, *, idempotent: bool) -> bool:
     """A rate or queue 429 charged nothing; a 5xx or a proxy's 429 may have."""
     if status == 429 and code is not None:
-        return is_free(status, code)
+        return is_uncharged(status, code)
     return idempotent and (status == 429 or status >= 500)
 
 

@@ -1,7 +1,7 @@
-"""An exchange with a book that is kept as a text.
+"""One exchange with the ledger of an account, which a store keeps as text.
 
-turn_page    from one text to the next; pure
-BookStore    exchanges with a store that keeps the text
+apply_exchange     from one text to the next; pure
+LedgerExchanger    does so in a store
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from finetuning_async._coordination._exchange_messages import (
         ExchangeReply,
-        WaitingRequest,
+        ExchangeRequest,
     )
     from finetuning_async._coordination._store_protocol import StateStore
 
 logger = logging.getLogger("finetuning_async")
 
 NAME: Final = "limits"
-"""Of the book, among the states of an account."""
+"""The name of the ledger among the states of an account."""
 
 UNREADABLE: Final = (
     LookupError,
@@ -34,73 +34,76 @@ UNREADABLE: Final = (
     ArithmeticError,
     RecursionError,
 )
-"""What a text raises that is no book."""
+"""What a text that is not a ledger raises."""
 
-MOST_SAID: Final = 200
-"""Characters of such an error, in the log."""
+MAX_ERROR_LENGTH: Final = 200
+"""Characters of such an error in the log."""
 
 
 def apply_exchange(
-    text: str | None, request: WaitingRequest, *, now: float, rng: random.Random
+    text: str | None, request: ExchangeRequest, *, now: float, rng: random.Random
 ) -> tuple[str, ExchangeReply]:
-    """One exchange with a book that is kept as a text.
+    """Apply one exchange to the text of a ledger.
 
     Args:
-        text: What was written last; `None` if nothing was. What cannot be read counts
-            as nothing.
-        request: What a process says.
-        now: Seconds of the store's own clock, which must not be another one next time.
-        rng: Where jitter and the name of a new book come from.
+        text: What was written last; `None` if nothing was. A text that cannot be read
+            counts as none.
+        request: What a process sends.
+        now: Seconds of the store's clock; each exchange has to use the same clock.
+        rng: Where jitter and the epoch of a new ledger come from.
 
     Returns:
-        The text to write, and what to answer.
+        The text to write, and the reply.
     """
     if text is not None:
         try:
-            book = SharedLedger.from_state(json.loads(text), request.limits, rng)
-            book.check_holds(now)
-            return _turned(text, book, request, now)
+            ledger = SharedLedger.from_state(json.loads(text), request.limits, rng)
+            ledger.check_holds(now)
+            # Within the `try`: a damaged value may raise only once it is used.
+            return _apply(text, ledger, request, now)
         except UNREADABLE as error:
             logger.warning(
-                "what was kept of the rate limits cannot be read (%s: %s); it begins"
-                " anew",
+                "the stored rate limits could not be read (%s: %s); starting with an"
+                " empty ledger",
                 type(error).__name__,
-                str(error)[:MOST_SAID],
+                str(error)[:MAX_ERROR_LENGTH],
             )
-    book = SharedLedger(request.limits, rng, f"{rng.getrandbits(64):016x}")
-    return _turned("", book, request, now)
+    ledger = SharedLedger(request.limits, rng, f"{rng.getrandbits(64):016x}")
+    return _apply("", ledger, request, now)
 
 
-def _turned(
-    text: str, book: SharedLedger, request: WaitingRequest, now: float
+def _apply(
+    text: str, ledger: SharedLedger, request: ExchangeRequest, now: float
 ) -> tuple[str, ExchangeReply]:
-    """The text it was, if nothing happened; of forty that wait few so write."""
-    reply = book.exchange(request, now)
-    is_quiet = not request.notes and book.is_announced(request, reply, now)
-    if is_quiet and _written(book) == text:
+    """Return the text unchanged if nothing happened, so that nothing is written."""
+    reply = ledger.exchange(request, now)
+    # The visit itself is written only when it has to be, about once a second. Of forty
+    # processes that wait, each exchanging four times a second, few then write.
+    is_quiet = not request.reports and ledger.is_visit_recorded(request, reply, now)
+    if is_quiet and _dump(ledger) == text:
         return text, reply
-    book.announce(request, reply, now)
-    return _written(book), reply
+    ledger.record_visit(request, reply, now)
+    return _dump(ledger), reply
 
 
-def _written(book: SharedLedger) -> str:
-    return json.dumps(book.to_state(), separators=(",", ":"))
+def _dump(ledger: SharedLedger) -> str:
+    return json.dumps(ledger.to_state(), separators=(",", ":"))
 
 
-class LedgerStore:
-    """The book of an account as a `Store`.
+class LedgerExchanger:
+    """The ledger of an account in a store, as an `Exchanger`.
 
     Args:
         states: Where its text is kept.
-        rng: Where jitter and the name of a new book come from.
+        rng: Where jitter and the epoch of a new ledger come from.
     """
 
     def __init__(self, states: StateStore, rng: random.Random) -> None:
         self._states = states
         self._rng = rng
 
-    async def exchange(self, request: WaitingRequest) -> ExchangeReply:
-        """As `Store.exchange`.
+    async def exchange(self, request: ExchangeRequest) -> ExchangeReply:
+        """As `Exchanger.exchange`.
 
         Raises:
             Exception: Any; see `StateStore.update`.

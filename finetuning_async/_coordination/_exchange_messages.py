@@ -1,8 +1,9 @@
-"""What a process and a store of turns say to each other. Plain values.
+"""What a process and the ledger send each other in one exchange. Plain values.
 
-One exchange does everything: a process says who of it waits and what became of what it
-sent, and is told who may go and when to ask again. Each word can be said twice with no
-harm, for an answer may be lost: places and notes have names and numbers.
+One exchange does everything: a process states which of its requests wait and what
+became of those that it sent, and learns which may go out and when to exchange again.
+Each message can be sent twice without harm, because a reply may get lost: permit
+requests have ids, and reports have numbers.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from finetuning_async._api import ResponseFacts, Route
 from finetuning_async._pacing import BudgetStatus, RateLimits
 
 RequestEvent: TypeAlias = Literal["sent", "answered", "refused", "unsent", "abandoned"]
-"""What a note tells. ``sent`` is told of what went out without the store's leave;
-``unsent`` gives up a place in the line, too."""
+"""What happened to a request. ``sent``: it went out without a permit of the store.
+``unsent``: no byte of it left, or it no longer waits."""
 
 
 @attrs.frozen(kw_only=True)
 class PermitRequest:
-    """One request that waits for a turn.
+    """One request that waits for a permit.
 
     Attributes:
-        id: Its name, from now until its end; random, so that no two processes share it.
+        id: Its id until its end; random, so that no two processes use the same.
         budget: ``creates`` or ``reads``.
-        first: Whether it goes before all who do not say so.
+        first: Whether it goes before all requests for which this is false.
     """
 
     id: str
@@ -37,17 +38,19 @@ class PermitRequest:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What became of a request.
+    """What happened to a request.
 
     Attributes:
-        serial: Of this process, ascending from 1. A note is taken once.
-        id: Which request.
+        serial: Its number among the reports of this process, ascending from 1. Each is
+            applied once.
+        id: The id of the request.
         budget: ``creates`` or ``reads``.
         event: What happened.
         ago: Seconds since then, at least 0.
-        facts: What the answer said, if it speaks of this budget for certain.
+        facts: What the response says about the limits, if it certainly speaks of this
+            budget.
         linger: For ``abandoned``: seconds for which its bytes may still arrive.
-        retry_after: For ``refused``: the seconds asked for, if any.
+        retry_after: For ``refused``: the seconds that the 429 asks for, if any.
     """
 
     serial: int
@@ -61,22 +64,24 @@ class Report:
 
 
 @attrs.frozen(kw_only=True)
-class WaitingRequest:
-    """What a process says.
+class ExchangeRequest:
+    """What a process sends.
 
     Attributes:
-        process: Its name; random.
-        number: Of the request, ascending from 1. An older one that arrives late is not
-            acted on.
-        epoch: `ExchangeReply.epoch` as this process knows it; `None` if it knows none.
-        limits: What this process holds itself to; `None` for the gates of 429s alone.
-        timeout: Seconds after which a turn given to a process that says no more of it
-            is taken as sent and over.
-        asks: All places in the lines that it wants, in order; others it had are given
-            up.
-        notes: What happened since.
-        under_way: Accepted tracks of this process that it has not seen to end.
-        alone: Seconds for which it has gone without the store; 0 if it has not.
+        process: Its id; random.
+        number: The number of the exchange, ascending from 1. One that arrives after a
+            higher number is not applied.
+        epoch: `ExchangeReply.epoch` of the last reply; `None` before the first.
+        limits: The limits of this process; `None` if only the gates of 429s hold.
+        timeout: Seconds after which a granted permit counts as sent and ended if this
+            process does not report its end.
+        permit_requests: All that wait, in order. Those that an earlier exchange had and
+            this one has not are withdrawn.
+        reports: What happened since.
+        tracks_in_progress: Accepted tracks of this process that have not ended, as far
+            as it knows.
+        degraded_for: Seconds for which it has worked without the store; 0 if it has
+            not.
     """
 
     process: str
@@ -84,20 +89,21 @@ class WaitingRequest:
     limits: RateLimits | None
     timeout: float
     epoch: str | None = None
-    asks: tuple[PermitRequest, ...] = ()
-    notes: tuple[Report, ...] = ()
-    under_way: int = 0
-    degraded: float = 0.0
+    permit_requests: tuple[PermitRequest, ...] = ()
+    reports: tuple[Report, ...] = ()
+    tracks_in_progress: int = 0
+    degraded_for: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
 class RateLimitSnapshot:
-    """What a store says of one budget.
+    """One budget of the ledger at the time of an exchange.
 
     Attributes:
-        status: The snapshot that people look at.
-        newcomer_in: Seconds until somebody who asks now can have a turn: a lower bound.
-        free: Tokens that nobody holds.
+        status: What `AsyncClient.rate_limit_status` shows.
+        newcomer_in: Seconds until a request that joins the queue now can have a permit:
+            a lower bound.
+        free: Tokens that no process holds.
     """
 
     status: BudgetStatus
@@ -107,35 +113,32 @@ class RateLimitSnapshot:
 
 @attrs.frozen(kw_only=True)
 class ExchangeReply:
-    """What a store answers.
+    """What a process receives.
 
     Attributes:
-        epoch: The name of its memory; another one means that it has forgotten all.
-        granted: The names of those who may go.
-        wait: Seconds until it is worth asking again, if nothing else happens.
-        budgets: What there is to say of each.
-        processes: How many it has seen lately, this one included.
+        epoch: The name of the ledger; a new one means that the old one was lost.
+        granted: The ids of the requests that may go out.
+        wait: Seconds until the next exchange is useful, if nothing happens here.
+        snapshots: Each budget.
+        processes: How many were seen lately, this one included.
     """
 
     epoch: str
     granted: frozenset[str]
     wait: float
-    budgets: Mapping[Route, RateLimitSnapshot]
+    snapshots: Mapping[Route, RateLimitSnapshot]
     processes: int
 
 
 class Exchanger(Protocol):
-    """Where the turns of an account are kept for several processes.
+    """The ledger of an account, as one event loop reaches it."""
 
-    It belongs to one event loop.
-    """
+    async def exchange(self, request: ExchangeRequest) -> ExchangeReply:
+        """Apply a request to the ledger, atomically for all processes.
 
-    async def exchange(self, request: WaitingRequest) -> ExchangeReply:
-        """Say and be told, in one step that others see whole or not at all.
-
-        Cancelled, or with an error, it may have been done or not; the caller then says
-        the same again.
+        After a cancellation or an error it may have been applied or not; the caller
+        then sends the same content again.
 
         Raises:
-            Exception: Any; the store is then taken as gone for a while.
+            Exception: Any; the store then counts as unavailable for a while.
         """

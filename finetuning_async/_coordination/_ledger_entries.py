@@ -1,4 +1,7 @@
-"""What the book of an account holds: who waits, who may go, who takes part. Pure."""
+"""What the ledger of an account holds: queue entries, leases, members. Pure.
+
+The keys of `to_state` are a stored format; they stay when an attribute is renamed.
+"""
 
 from __future__ import annotations
 
@@ -15,97 +18,98 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class QueueEntry:
-    """One that waits in a line."""
+    """A request that waits for a permit."""
 
     id: str
     process: str
     first: bool
 
     def to_state(self) -> dict[str, Any]:
-        """It, as JSON; see `from_state`."""
+        """Return it as JSON; see `from_state`."""
         return {"id": self.id, "process": self.process, "first": self.first}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """What `to_state` told."""
+        """Restore what `to_state` returned."""
         return cls(state["id"], state["process"], state["first"])
 
 
 @attrs.define(eq=False)
 class LeaseEntry:
-    """One that may go, or is out.
+    """A permit that was granted and has not ended.
 
     Attributes:
-        process: Whose.
-        budget: From which.
-        ticket: Of the budget.
-        until: When it is taken as sent and over.
-        is_known: Whether its owner was told.
+        process: Its owner.
+        budget: Where its token comes from.
+        reservation: In that budget.
+        expires_at: When the request counts as sent and ended.
+        is_claimed: Whether its owner was given the permit. Until then nothing can have
+            been sent, so the token can be taken back.
     """
 
     process: str
     budget: Route
-    ticket: Reservation
-    until: float
-    is_known: bool = False
+    reservation: Reservation
+    expires_at: float
+    is_claimed: bool = False
 
     def to_state(self) -> dict[str, Any]:
-        """It, as JSON; see `from_state`."""
+        """Return it as JSON; see `from_state`."""
         return {
             "process": self.process,
             "budget": self.budget,
-            "ticket": self.ticket.to_state(),
-            "until": self.until,
-            "is_known": self.is_known,
+            "ticket": self.reservation.to_state(),
+            "until": self.expires_at,
+            "is_known": self.is_claimed,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """What `to_state` told."""
+        """Restore what `to_state` returned."""
         return cls(
             process=state["process"],
             budget=state["budget"],
-            ticket=Reservation.from_state(state["ticket"]),
-            until=state["until"],
-            is_known=state["is_known"],
+            reservation=Reservation.from_state(state["ticket"]),
+            expires_at=state["until"],
+            is_claimed=state["is_known"],
         )
 
 
 @attrs.define(eq=False)
 class Member:
-    """A process.
+    """A process that shares the ledger.
 
     Attributes:
-        seen_at: When it last said something.
-        expected_by: When it will have said something, if it lives and has places.
-        number: Of its last request.
-        serial: Of its last note.
-        under_way: Tracks.
+        seen_at: When it last exchanged.
+        expected_by: When it will have exchanged again if it is alive and waits.
+        number: The number of its last exchange.
+        serial: The number of its last report.
+        tracks_in_progress: As it stated them last.
     """
 
     seen_at: float
     expected_by: float = -inf
     number: int = 0
     serial: int = 0
-    under_way: int = 0
+    tracks_in_progress: int = 0
 
     def to_state(self) -> dict[str, Any]:
-        """It, as JSON; see `from_state`."""
+        """Return it as JSON; see `from_state`."""
         return {
             "seen_at": self.seen_at,
             "expected_by": self.expected_by,
             "number": self.number,
             "serial": self.serial,
-            "under_way": self.under_way,
+            "under_way": self.tracks_in_progress,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """What `to_state` told."""
+        """Restore what `to_state` returned."""
         return cls(
             seen_at=state["seen_at"],
             expected_by=state["expected_by"],
             number=state["number"],
             serial=state["serial"],
-            under_way=state["under_way"],
+            tracks_in_progress=state["under_way"],
         )

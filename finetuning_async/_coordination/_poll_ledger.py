@@ -1,166 +1,168 @@
 """The ledger by which the processes of an account poll for each other. Pure.
 
-    PollCursor   what a process remembers from one sync to the next
-    PollLedger   who is here, what each waits for, who leads, what is new
-    sync_state   one sync, from the text of a ledger to its next one
+PollCursor   where a process stands, from one sync to the next
+PollLedger   the members, what each waits for, which one leads, and recent events
 
-The lead is a lease with a token that is higher than any before (a fence): what a
-process read under an older one is not taken. News have numbers, and each process knows
-the last one it heard. A few are kept; one that has missed some is forgotten with all
-that it waits for, declares it anew, and the leader reads it again.
+The lead is a lease with a token that is higher than any before. What a process read
+under an older token is discarded. Events (observed states, refusals, hints) have
+numbers, and each process knows the last one that it received. A limited number of them
+is kept. A process that has missed one is removed with all that it waits for, declares
+it again, and the leader reads it again.
 
-Every sync can be repeated, for its answer may be lost and a store may apply it twice:
-a report has a number, and is taken once.
+Every sync can be repeated, because its reply may get lost and a store may apply it
+twice: a report has a number and is applied once.
 
-The text has a line with the ledger's head, a line with the tracks, and one for each
-piece of news. Most syncs say nothing and need the first line only.
+The text has one line with the head of the ledger, one with the tracks, and one for each
+event. Most syncs change nothing and parse the first line only.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_entries import (
+    LeaderLease,
+    PollMember,
+    TrackEntry,
+)
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollUpdate,
     WatchedTrack,
 )
-from finetuning_async._coordination._poll_state import Lead, Member, Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from finetuning_async._coordination._poll_protocol import PollReport
-
-logger = logging.getLogger("finetuning_async")
+    from finetuning_async._coordination._poll_messages import PollReport
 
 VERSION: Final = 1
-"""Of the text; another one is not read, and the ledger begins anew."""
+"""Of the stored text. A text of another version is discarded."""
 
-LEAD: Final = 3.0
-"""Seconds without a word from the leader after which another one leads."""
+LEAD_TTL: Final = 3.0
+"""Seconds without a sync of the leader after which another process may lead."""
 
-MARGIN: Final = 0.5
-"""Seconds by which a leader ends its lead earlier than the ledger does."""
+LEAD_MARGIN: Final = 0.5
+"""Seconds by which a leader stops earlier than its lease in the ledger ends, so that it
+has stopped before the next one starts, even if their clocks drift."""
 
-RENEWED_AFTER: Final = 1.0
-"""Seconds after which a lead is written down anew; each time is a write."""
+LEAD_RENEWAL: Final = 1.0
+"""Seconds after which a lease is written again; each time costs a write."""
 
-GONE_AFTER: Final = 30.0
-"""Seconds without a word after which a process waits for nothing any more."""
+MEMBER_TTL: Final = 30.0
+"""Seconds without a sync after which a process counts as dead."""
 
-NOTED_AFTER: Final = 10.0
-"""Seconds after which it is written down anew that a process is here. So it may have
-been silent for that much less than `GONE_AFTER` when it is forgotten."""
+MEMBER_RENEWAL: Final = 10.0
+"""Seconds after which the presence of a process is written again. So it may have been
+silent for that much less than `MEMBER_TTL` when it is removed."""
 
-NEWS_KEPT: Final = 1000
-NEWS_AGE: Final = 10.0
-"""How much news is kept at most, and for how many seconds: processes come twice a
+MAX_EVENTS: Final = 1000
+EVENT_TTL: Final = 10.0
+"""How many events are kept at most, and for how many seconds: processes sync twice a
 second."""
-
-UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What a text raises that is no ledger."""
 
 
 @attrs.frozen(kw_only=True)
 class PollCursor:
-    """What a process remembers from one sync to the next.
+    """Where a process stands, from one sync to the next.
 
     Attributes:
-        process: Its name; random.
-        report: The number of its report; each has another, unless it is said again.
-        joined: The number of the report with which it became known.
-        token: Of its lead; 0 if it does not lead.
-        news: The number of the last news that it heard.
-        version: Of what all wait for, when it last heard of it.
+        process: Its id; random.
+        report_number: The number of its report; a repeated report keeps its number.
+        joined_with: The number of the report with which the ledger last took it in.
+        token: The token of its lease; 0 if it does not lead.
+        last_event: The number of the last event that it received.
+        version: The version of all tracks that it last received as the leader.
     """
 
     process: str
-    report: int = 0
-    joined: int = 0
+    report_number: int = 0
+    joined_with: int = 0
     token: int = 0
-    news: int = 0
+    last_event: int = 0
     version: int = 0
 
 
 class PollLedger:
-    """Who is here, what each waits for, who leads, and what is new."""
+    """The members, what each waits for, which one leads, and recent events."""
 
     def __init__(self) -> None:
-        self._text: str | None = None
+        self._text: str | None = None  # what was read, while nothing has changed
         self._token = 0
         self._version = 0
-        self._last_news = 0
-        self._lead: Lead | None = None
-        self._members: dict[str, Member] = {}
+        self._last_event = 0
+        self._lead: LeaderLease | None = None
+        self._members: dict[str, PollMember] = {}
         self._tracks_text = "{}"
-        self._tracks_read: dict[str, Track] | None = None
-        self._news: list[str] = []
+        self._parsed_tracks: dict[str, TrackEntry] | None = None
+        self._events: list[str] = []
 
     def __repr__(self) -> str:
         return (
             f"<PollLedger processes={len(self._members)} tracks={len(self._tracks)}"
-            f" news={len(self._news)} {self._lead}>"
+            f" events={len(self._events)} {self._lead}>"
         )
 
-    # As text.
+    # The stored form. Its keys stay when an attribute is renamed.
 
     @classmethod
     def from_state(cls, text: str) -> PollLedger:
-        """Read a ledger.
+        """Restore a ledger.
 
         Raises:
-            LookupError: It is none.
+            LookupError: The text is not a ledger.
             TypeError: Likewise.
             ValueError: Likewise.
         """
         ledger = cls()
-        first, ledger._tracks_text, *ledger._news = text.split("\n")
+        first, ledger._tracks_text, *ledger._events = text.split("\n")
         head = json.loads(first)
         if head["format"] != VERSION:
-            raise ValueError(f"it has the format {head['format']}")
+            raise ValueError(f"format must be {VERSION}, got {head['format']}")
         ledger._text = text
         ledger._token = head["token"]
         ledger._version = head["version"]
-        ledger._last_news = head["last_news"]
-        ledger._lead = Lead.from_state(head["lead"]) if "lead" in head else None
+        ledger._last_event = head["last_news"]
+        ledger._lead = LeaderLease.from_state(head["lead"]) if "lead" in head else None
         ledger._members = {
-            name: Member.from_state(state) for name, state in head["members"].items()
+            name: PollMember.from_state(state)
+            for name, state in head["members"].items()
         }
         return ledger
 
     def to_state(self) -> str:
-        """Write it; the same text that was read, if nothing has changed."""
+        """Return the text; the same one that was read if nothing has changed."""
         if self._text is not None:
             return self._text
         head = {
             "format": VERSION,
             "token": self._token,
             "version": self._version,
-            "last_news": self._last_news,
+            "last_news": self._last_event,
             "members": {name: m.to_state() for name, m in self._members.items()},
         }
         if self._lead is not None:
             head["lead"] = self._lead.to_state()
         tracks = self._tracks_text
-        if self._tracks_read is not None:
-            tracks = _json({id_: t.to_state() for id_, t in self._tracks_read.items()})
-        return "\n".join([_json(head), tracks, *self._news])
+        if self._parsed_tracks is not None:
+            states = {id_: t.to_state() for id_, t in self._parsed_tracks.items()}
+            tracks = _json(states)
+        return "\n".join([_json(head), tracks, *self._events])
 
     @property
-    def _tracks(self) -> dict[str, Track]:
-        if self._tracks_read is None:
+    def _tracks(self) -> dict[str, TrackEntry]:
+        """Parsed when first needed: a thousand tracks take milliseconds."""
+        if self._parsed_tracks is None:
             rows = json.loads(self._tracks_text)
-            self._tracks_read = {
-                id_: Track.from_state(row) for id_, row in rows.items()
+            self._parsed_tracks = {
+                id_: TrackEntry.from_state(row) for id_, row in rows.items()
             }
-        return self._tracks_read
+        return self._parsed_tracks
 
-    def _changes(self) -> None:
+    def _mark_changed(self) -> None:
         self._text = None
 
     # One sync.
@@ -168,109 +170,121 @@ class PollLedger:
     def sync(
         self, cursor: PollCursor, report: PollReport, now: float
     ) -> tuple[PollCursor, PollUpdate]:
-        """Take what a process says, and answer it.
+        """Apply the report of a process, and reply.
 
         Args:
-            cursor: What the process remembers.
-            report: What it says.
+            cursor: Where the process stands.
+            report: What it sends.
             now: Seconds, of a clock that all processes share.
 
         Returns:
-            What it is to remember, and what it is told.
+            Where it stands now, and the update.
         """
-        self._forget_the_silent(now)
-        self._forget_old_news(now)
+        self._remove_silent_members(now)
+        self._remove_old_events(now)
         member = self._member(cursor, now)
-        is_known = member.joined == cursor.joined
-        heard = cursor.news if is_known else member.since
-        # One that says all anew may have lost what it knew of its lead.
-        held = is_known and not report.is_complete and self._holds(cursor, now)
-        is_new = member.joined == cursor.report
-        if member.report != cursor.report and (is_new or report.changes_something):
-            member.report = cursor.report
-            self._changes()
+        is_known = member.joined_with == cursor.joined_with
+        last_event = cursor.last_event if is_known else member.joined_after
+        # A process that declares everything again may have failed in between and
+        # forgotten that it led. It has no right to report reads of that lead.
+        held_lead = is_known and not report.is_complete and self._leads(cursor, now)
+        joins_now = member.joined_with == cursor.report_number
+        # The same number a second time: the reply was lost, or the store repeats the
+        # step. The report is not applied again, but the update is the same.
+        if member.report_number != cursor.report_number and (
+            joins_now or report.changes_something
+        ):
+            member.report_number = cursor.report_number
+            self._mark_changed()
             self._declare(member, report, now)
-            self._take_news(member, report, now, as_leader=held)
-        lead = self._lead_of(cursor.process, report, now)
-        is_told = lead is not None and not (held and cursor.version == self._version)
-        since = cursor.version if held else -1
+            self._publish(member, report, now, as_leader=held_lead)
+        lead = self._renew_lead(cursor.process, report, now)
+        has_all_tracks = held_lead and cursor.version == self._version
+        since = cursor.version if held_lead else -1
+        others: list[WatchedTrack] | None = None
+        if lead is not None and not has_all_tracks:
+            others = list(self._others(member, since, now))
         update = PollUpdate(
-            leads_for=0.0 if lead is None else max(lead.until - now - MARGIN, 0.0),
-            is_new_lead=lead is not None and not held,
-            others=list(self._others(member, since, now)) if is_told else None,
+            leads_for=0.0 if lead is None else _seconds_left(lead, now),
+            is_new_lead=lead is not None and not held_lead,
+            others=others,
             must_declare=not (is_known or report.is_complete),
             processes=len(self._members),
-            **self._news_for(member, heard),
+            **self._events_for(member, last_event),
         )
         return attrs.evolve(
             cursor,
-            joined=member.joined,
+            joined_with=member.joined_with,
             token=0 if lead is None else lead.token,
-            news=self._last_news,
+            last_event=self._last_event,
             version=self._version,
         ), update
 
-    # Who is here.
+    # The members.
 
-    def _forget_the_silent(self, now: float) -> None:
+    def _remove_silent_members(self, now: float) -> None:
         for name, member in list(self._members.items()):
-            if now - member.seen_at >= GONE_AFTER:
+            if now - member.seen_at >= MEMBER_TTL:
                 self._drop_all(member)
                 del self._members[name]
-                self._changes()
+                self._mark_changed()
 
-    def _member(self, cursor: PollCursor, now: float) -> Member:
-        """The process; one that is not known, or has missed news, is made anew."""
+    def _member(self, cursor: PollCursor, now: float) -> PollMember:
+        """Return the process; one that is unknown or has missed events joins anew."""
         member = self._members.get(cursor.process)
-        if member is None or self._is_stale(member, cursor):
-            member = self._enrol(cursor, member, now)
-        elif now - member.seen_at >= NOTED_AFTER:
+        if member is None or self._must_rejoin(member, cursor):
+            member = self._join(cursor, member, now)
+        elif now - member.seen_at >= MEMBER_RENEWAL:
             member.seen_at = now
-            self._changes()
+            self._mark_changed()
         return member
 
-    def _is_stale(self, member: Member, cursor: PollCursor) -> bool:
-        if member.joined != cursor.joined:  # unless it is this report that joined
-            return member.report != cursor.report
-        return cursor.news < self._last_news - len(self._news)
+    def _must_rejoin(self, member: PollMember, cursor: PollCursor) -> bool:
+        if member.joined_with != cursor.joined_with:
+            # It does not know that it has joined: the reply was lost. Unless this is
+            # the same report again, what it declares now may differ.
+            return member.report_number != cursor.report_number
+        return cursor.last_event < self._last_event - len(self._events)
 
-    def _enrol(self, cursor: PollCursor, known: Member | None, now: float) -> Member:
+    def _join(
+        self, cursor: PollCursor, known: PollMember | None, now: float
+    ) -> PollMember:
         if known is not None:
             self._drop_all(known)
         others = (m for n, m in self._members.items() if n != cursor.process)
         taken = {member.slot for member in others}
-        self._members[cursor.process] = member = Member(
+        self._members[cursor.process] = member = PollMember(
             slot=next(slot for slot in range(len(taken) + 1) if slot not in taken),
             seen_at=now,
-            joined=cursor.report,
-            since=self._last_news,
-            report=0 if known is None else known.report,
+            joined_with=cursor.report_number,
+            joined_after=self._last_event,
+            report_number=0 if known is None else known.report_number,
         )
-        self._changes()
+        self._mark_changed()
         return member
 
-    # What each waits for.
+    # What each member waits for.
 
-    def _declare(self, member: Member, report: PollReport, now: float) -> None:
+    def _declare(self, member: PollMember, report: PollReport, now: float) -> None:
         if not (report.added or report.dropped or report.is_complete):
             return
         bit, added = 1 << member.slot, {track.id: track for track in report.added}
         dropped: Iterable[str] = report.dropped
         if report.is_complete:
             dropped = [id_ for id_ in self._waited_for_by(bit) if id_ not in added]
-        changes = self._drop(bit, dropped)
-        for wanted in added.values():
-            track = self._tracks.setdefault(wanted.id, Track(wanted.kind))
+        has_changed = self._drop(bit, dropped)
+        for watched in added.values():
+            track = self._tracks.setdefault(watched.id, TrackEntry(watched.kind))
             if not track.waiters & bit:
                 track.waiters |= bit
-                track.since = self._version + 1
-                changes = True
-            if track.accepted is None and wanted.age is not None:
-                track.accepted = now - wanted.age
-            track.length = wanted.length if track.length is None else track.length
-        self._version += changes
+                track.version = self._version + 1
+                has_changed = True
+            if track.accepted_at is None and watched.age is not None:
+                track.accepted_at = now - watched.age
+            track.length = watched.length if track.length is None else track.length
+        self._version += has_changed
 
-    def _drop_all(self, member: Member) -> None:
+    def _drop_all(self, member: PollMember) -> None:
         bit = 1 << member.slot
         self._version += self._drop(bit, self._waited_for_by(bit))
 
@@ -278,68 +292,75 @@ class PollLedger:
         return [id_ for id_, track in self._tracks.items() if track.waiters & bit]
 
     def _drop(self, bit: int, ids: Iterable[str]) -> bool:
-        """One no longer waits for some tracks; whether it had."""
-        changes = False
+        """Remove a member from some tracks; return whether it waited for any."""
+        has_changed = False
         for id_ in ids:
             track = self._tracks.get(id_)
             if track is not None and track.waiters & bit:
-                changes = True
+                has_changed = True
                 track.waiters &= ~bit
                 if not track.waiters:
                     del self._tracks[id_]
-        return changes
+        return has_changed
 
-    def _others(self, member: Member, since: int, now: float) -> Iterator[WatchedTrack]:
-        """What others than the leader wait for."""
+    def _others(
+        self, member: PollMember, since: int, now: float
+    ) -> Iterator[WatchedTrack]:
+        """Yield what other members than the leader wait for."""
         bit = 1 << member.slot
         for id_, track in self._tracks.items():
             if track.waiters & ~bit:
-                accepted = track.accepted
+                accepted_at = track.accepted_at
                 yield WatchedTrack(
                     id=id_,
                     kind=track.kind,
-                    age=None if accepted is None else max(now - accepted, 0.0),
+                    age=None if accepted_at is None else max(now - accepted_at, 0.0),
                     length=track.length,
-                    is_fresh=track.since > since,
+                    is_fresh=track.version > since,
                 )
 
-    # Who leads.
+    # The lead.
 
-    def _holds(self, cursor: PollCursor, now: float) -> bool:
-        """Whether a process leads under the token that it knows."""
+    def _leads(self, cursor: PollCursor, now: float) -> bool:
+        """Whether a process leads with the token that it knows."""
         lead = self._lead
         return (
             lead is not None
-            and now < lead.until
+            and now < lead.expires_at
             and (lead.process, lead.token) == (cursor.process, cursor.token)
         )
 
-    def _lead_of(self, process: str, report: PollReport, now: float) -> Lead | None:
-        """The lead of a process from now on; `None` if another has it, or nobody."""
+    def _renew_lead(
+        self, process: str, report: PollReport, now: float
+    ) -> LeaderLease | None:
+        """Give a process the lead if it is free; `None` if it does not lead."""
         lead = self._lead
-        if lead is None or now >= lead.until:
+        if lead is None or now >= lead.expires_at:
             if not report.may_lead:
                 return None
+            # A new token even for the leader of before: another process may have led
+            # in between and observed later states than it holds.
             self._token += 1
-            lead = Lead(process, self._token, now + LEAD)
+            lead = LeaderLease(process, self._token, now + LEAD_TTL)
         elif lead.process != process:
             return None
         elif not report.may_lead:
             self._lead = None
-            self._changes()
+            self._mark_changed()
             return None
-        elif now < lead.until - LEAD + RENEWED_AFTER:
+        elif now < lead.expires_at - LEAD_TTL + LEAD_RENEWAL:
             return lead
-        lead.until = now + LEAD
+        lead.expires_at = now + LEAD_TTL
         self._lead = lead
-        self._changes()
+        self._mark_changed()
         return lead
 
-    # What is new.
+    # Events.
 
-    def _take_news(
-        self, member: Member, report: PollReport, now: float, *, as_leader: bool
+    def _publish(
+        self, member: PollMember, report: PollReport, now: float, *, as_leader: bool
     ) -> None:
+        """Add hints, and if it holds the lead, what it read for other members."""
         entries: list[dict[str, Any]] = [{"hint": id_} for id_ in report.hints]
         if as_leader:
             entries += [
@@ -349,26 +370,26 @@ class PollLedger:
             ]
             refused = (i for i in report.refused if self._others_wait_for(i, member))
             entries += [{"refused": id_} for id_ in refused]
-        about = {"at": round(now, 3), "by": member.slot}
-        self._news += [_json(about | entry) for entry in entries]
-        self._last_news += len(entries)
-        del self._news[: max(len(self._news) - NEWS_KEPT, 0)]
+        head = {"at": round(now, 3), "by": member.slot}
+        self._events += [_json(head | entry) for entry in entries]
+        self._last_event += len(entries)
+        del self._events[: max(len(self._events) - MAX_EVENTS, 0)]
 
-    def _forget_old_news(self, now: float) -> None:
+    def _remove_old_events(self, now: float) -> None:
         old = 0
-        while old < len(self._news):
-            if now - json.loads(self._news[old])["at"] < NEWS_AGE:
+        while old < len(self._events):
+            if now - json.loads(self._events[old])["at"] < EVENT_TTL:
                 break
             old += 1
-        del self._news[:old]
+        del self._events[:old]
 
-    def _others_wait_for(self, track_id: str, member: Member) -> bool:
+    def _others_wait_for(self, track_id: str, member: PollMember) -> bool:
         track = self._tracks.get(track_id)
         return track is not None and bool(track.waiters & ~(1 << member.slot))
 
-    def _news_for(self, member: Member, heard: int) -> dict[str, Any]:
-        """What others said after the news with that number."""
-        kept = self._news[max(len(self._news) - (self._last_news - heard), 0) :]
+    def _events_for(self, member: PollMember, last: int) -> dict[str, Any]:
+        """Return the events of other members after the one with that number."""
+        kept = self._events[max(len(self._events) - (self._last_event - last), 0) :]
         entries = [json.loads(entry) for entry in kept]
         entries = [entry for entry in entries if entry["by"] != member.slot]
         return {
@@ -382,34 +403,8 @@ class PollLedger:
         }
 
 
-def sync_state(
-    text: str | None, cursor: PollCursor, report: PollReport, now: float
-) -> tuple[str, tuple[PollCursor, PollUpdate]]:
-    """One sync with a ledger that is kept as a text.
-
-    Args:
-        text: What was written last; `None` if nothing was. What cannot be read counts
-            as nothing: each process then declares all anew.
-        cursor: What the process remembers.
-        report: What it says.
-        now: Seconds, of a clock that all processes share.
-
-    Returns:
-        The text to keep, and what `PollLedger.sync` returns.
-    """
-    if text is not None:
-        try:
-            ledger = PollLedger.from_state(text)
-            told = ledger.sync(cursor, report, now)
-            return ledger.to_state(), told
-        except UNREADABLE as error:
-            logger.warning(
-                "the ledger of shared polling cannot be read (%s) and begins anew",
-                type(error).__name__,
-            )
-    ledger = PollLedger()
-    told = ledger.sync(cursor, report, now)
-    return ledger.to_state(), told
+def _seconds_left(lead: LeaderLease, now: float) -> float:
+    return max(lead.expires_at - now - LEAD_MARGIN, 0.0)
 
 
 def _json(value: Any) -> str:

@@ -1,14 +1,16 @@
-"""The turns of an account in one process, whichever of its event loops asks.
+"""The permits of an account in one process, for all of its event loops.
 
-    ProcessLimiter    as every client has, unless it or its HTTP client is the caller's
-    ProcessLine       the waiters of one budget in one loop, beside those of others
+    ProcessLimiter     what every client has, unless the caller passes a limiter or an
+                       HTTP client
+    ProcessWaitQueue   the requests of one loop that wait for one budget, beside those
+                       of other loops
 
-First come, first served holds over all loops: who came first of the heads of their
-lines takes the next token. Who becomes first is woken by whoever changed something, in
-its own loop, however far away: a look every quarter of a second would do, and would
-cost eight loops up to 8 % of their time at a period of three seconds. Should that loop
-be busy, or halted, the next one goes ahead a quarter of a second later, and the busy
-one is not waited for again until it looks.
+First come, first served holds over all loops: of the heads of their queues, the one
+that came first takes the next token. Whichever loop changes something wakes the head
+that is now first, in that head's own loop. (Polling every quarter of a second would
+also work, but would cost eight loops up to 8 % of their time at a period of three
+seconds.) If that loop is busy or does not run, the next head goes ahead a quarter of a
+second later, and the busy loop is not waited for again until it looks.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
-from finetuning_async._coordination._process_memory import LOCK, enter
+from finetuning_async._coordination._process_memory import LOCK, attach_loop
 from finetuning_async._pacing import TOLERANCE, Limiter, LocalWaitQueue
 
 if TYPE_CHECKING:
@@ -26,244 +28,265 @@ if TYPE_CHECKING:
     from collections import deque
 
     from finetuning_async._api import ResponseFacts, Route
-    from finetuning_async._coordination._process_memory import Common, Key, Seat
+    from finetuning_async._coordination._process_memory import (
+        AccountKey,
+        AttachedLoop,
+        ProcessBudget,
+    )
     from finetuning_async._pacing import (
         BudgetStatus,
-        Leases,
         QueuedRequest,
         RateLimits,
         Reservation,
+        Reservations,
         WaitQueue,
     )
 
 PATIENCE: Final = 0.25
-"""Seconds for which a token waits for the loop whose turn it is."""
+"""Seconds for which a free token waits for the loop whose request is first."""
 
 RECHECK: Final = 1.0
-"""Seconds after which who waits for an answer looks whether its loop has ended."""
+"""Seconds after which a request that waits for a response of another loop checks
+whether that loop has ended."""
 
 
 class ProcessWaitQueue(LocalWaitQueue):
-    """One loop's waiters for a budget of the process.
+    """The requests of one loop that wait for a budget of the process.
 
     Args:
         name: Of the budget.
-        seat: The loop's.
+        loop: The loop.
 
     Attributes:
-        common: The budget.
+        process_budget: The budget.
     """
 
-    __slots__ = ("_seat", "_seen", "_seen_at", "common")
+    __slots__ = ("_awaited", "_awaited_since", "_loop", "process_budget")
 
-    def __init__(self, name: Route, seat: Seat) -> None:
-        self.common: Common = seat.shared.budgets[name]
-        super().__init__(name, self.common.budget)
-        self._seat = seat
-        self._seen: object = None  # who was first, at how many tokens, and since when
-        self._seen_at = inf
+    def __init__(self, name: Route, loop: AttachedLoop) -> None:
+        self.process_budget: ProcessBudget = loop.account.budgets[name]
+        super().__init__(name, self.process_budget.rate_budget)
+        self._loop = loop
+        # The queue that was first when a token was free, after how many tokens, and
+        # since when: for `_pass_over_late_loop`.
+        self._awaited: object = None
+        self._awaited_since = inf
 
     def __len__(self) -> int:
-        """How many wait, in all loops."""
+        """Return how many requests wait, in all loops."""
         with LOCK:
-            return sum(line.own_length() for line in self.common.lines)
+            return sum(queue.own_length() for queue in self.process_budget.queues)
 
     def own_length(self) -> int:
-        """How many wait in this loop."""
+        """Return how many requests wait in this loop."""
         return super().__len__()
 
     def rank(self) -> tuple[bool, int]:
-        """Whose head comes first: the lowest; to be asked where somebody waits."""
+        """Return the rank of its head; the lowest goes first. It must not be empty."""
         head = self._head()
-        return (not self._again, -1 if head is None else head.number)
+        return (not self._retries, -1 if head is None else head.arrival)
 
     @property
     def opens_at(self) -> float:
         """When the gate of the last 429 opens, on the loop's clock."""
         with LOCK:
-            now = self._seat.loop.now()
-            at = self._seat.time(now)
-            return now + (self.budget.opens_at - at)
+            now = self._loop.handle.now()
+            at = self._loop.machine_time(now)
+            return now + (self.rate_budget.opens_at - at)
 
     def earliest(self, now: float) -> float:
-        """When a newcomer could have a token, if those who wait do send."""
+        """When a new request could have a token if those that wait are sent."""
         with LOCK:
-            at = self._seat.time(now)
-            return now + (self.budget.earliest_behind(at, len(self)) - at)
+            at = self._loop.machine_time(now)
+            return now + (self.rate_budget.earliest_behind(at, len(self)) - at)
 
     def status(self, now: float) -> BudgetStatus:
-        """The snapshot that people look at."""
+        """Return the snapshot for users."""
         with LOCK:
-            at = self._seat.time(now)
-            return self.budget.status(at, len(self))
+            at = self._loop.machine_time(now)
+            return self.rate_budget.status(at, len(self))
 
     def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
-        """Take a token if one is there and nobody is ahead, in any loop."""
+        """Take a token if one is free and no request of any loop is ahead."""
         with LOCK:
-            at = self._seat.time(now)
-            if self._again or (self._queue and not first):
+            at = self._loop.machine_time(now)
+            if self._retries or (self._newcomers and not first):
                 return None
-            ahead = self.common.first() if self.common.lines else None
+            queues = self.process_budget.queues
+            ahead = self.process_budget.first_queue() if queues else None
             if ahead is not None and not (first and ahead.rank()[0]):
                 return None
             soon = at + TOLERANCE
-            return None if self.budget.earliest(soon) > soon else self._send(at)
+            return None if self.rate_budget.earliest(soon) > soon else self._send(at)
 
     def _send(self, at: float) -> Reservation:
-        seat = self._seat
-        seat.used_at = at
-        ticket = self.budget.send(at)
-        seat.out[ticket] = self._name
-        self.common.taken += 1
-        return ticket
+        loop = self._loop
+        loop.used_at = at
+        reservation = self.rate_budget.send(at)
+        loop.in_flight[reservation] = self._name
+        self.process_budget.taken += 1
+        return reservation
 
     def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
         with LOCK:
             if not self.own_length():
-                self.common.lines.append(self)
+                self.process_budget.queues.append(self)
             return super()._join(queue, max_pause)
 
     def _leave(self, queue: deque[QueuedRequest], waiter: QueuedRequest) -> None:
         with LOCK:
             queue.remove(waiter)
             if not self.own_length():
-                self.stand_aside()
+                self.step_aside()
         self.wake()
 
-    def stand_aside(self) -> None:
-        """Let the other lines go ahead."""
-        if self in self.common.lines:
-            self.common.lines.remove(self)
+    def step_aside(self) -> None:
+        """Let the queues of other loops go first."""
+        if self in self.process_budget.queues:
+            self.process_budget.queues.remove(self)
 
-    def move(self, common: Common) -> None:
-        """Wait for the tokens of another budget, or of another's rules."""
-        self.stand_aside()
-        self.common, self.budget = common, common.budget
+    def move_to(self, process_budget: ProcessBudget) -> None:
+        """Wait for another budget from now on, or for one with other rules."""
+        self.step_aside()
+        self.process_budget = process_budget
+        self.rate_budget = process_budget.rate_budget
         if self.own_length():
-            common.lines.append(self)
+            process_budget.queues.append(self)
 
-    def _look(
+    def _take_if_first(
         self, waiter: QueuedRequest, now: float
     ) -> tuple[Reservation | None, float]:
         with LOCK:
-            at = self._seat.time(now)
+            at = self._loop.machine_time(now)
             if self._head() is not waiter:
                 return None, inf
-            if self not in self.common.lines:  # it was busy, and passed over
-                self.common.lines.append(self)
+            if self not in self.process_budget.queues:  # it was late and passed over
+                self.process_budget.queues.append(self)
             soon = at + TOLERANCE
-            turn = self.budget.earliest(soon)
-            if turn == inf and len(self._seat.shared.seats) > 1:
-                self._seat.shared.sweep()
-                turn = min(self.budget.earliest(soon), at + RECHECK)
-            if turn <= soon:
-                self._pass_over_the_late(at)
-            is_first = self.common.first() is self
-            if turn <= soon and is_first:
+            earliest = self.rate_budget.earliest(soon)
+            # It depends on a response. The loop that would read it may have ended
+            # without a word; abandoning its requests frees this one.
+            if earliest == inf and len(self._loop.account.loops) > 1:
+                self._loop.account.sweep()
+                earliest = min(self.rate_budget.earliest(soon), at + RECHECK)
+            if earliest <= soon:
+                self._pass_over_late_loop(at)
+            is_first = self.process_budget.first_queue() is self
+            if earliest <= soon and is_first:
                 return self._send(at), now
-            if not is_first:
-                turn = max(min(turn, at + RECHECK), at) + PATIENCE
-            return None, now + (turn - at)
+            if not is_first:  # look again in case the loop whose head is first is late
+                earliest = max(min(earliest, at + RECHECK), at) + PATIENCE
+            return None, now + (earliest - at)
 
-    def _pass_over_the_late(self, at: float) -> None:
-        """Put who is first aside, if a token has waited for it long enough."""
-        common, first = self.common, self.common.first()
+    def _pass_over_late_loop(self, at: float) -> None:
+        """Skip the loop whose head is first if a token has waited for it long enough.
+
+        It may be busy in a callback, or stopped in a debugger. The others must not wait
+        for it with a free token. `taken` starts the time again with each token.
+        """
+        budget, first = self.process_budget, self.process_budget.first_queue()
         if first is self or first is None:
             return
-        if self._seen != (first, common.taken):
-            self._seen, self._seen_at = (first, common.taken), at
-        elif at >= self._seen_at + PATIENCE - TOLERANCE:
-            first.stand_aside()
+        if self._awaited != (first, budget.taken):
+            self._awaited, self._awaited_since = (first, budget.taken), at
+        elif at >= self._awaited_since + PATIENCE - TOLERANCE:
+            first.step_aside()
 
     def wake(self) -> None:
-        """Something changed: who is first looks again."""
-        if not self.common.lines:  # who joins now looks after this change
+        """Let the request that is first, in any loop, look again."""
+        if not self.process_budget.queues:  # one that joins now looks after this change
             return
         with LOCK:
-            line = self.common.first()
-            if line is self:
+            queue = self.process_budget.first_queue()
+            if queue is self:
                 super().wake()
-            elif line is not None and not line.call_head():
-                self._seat.shared.sweep()  # that loop has ended: the next comes first
+            elif queue is not None and not queue.wake_head():
+                self._loop.account.sweep()  # that loop has ended: the next one is first
                 self.wake()
 
-    def call_head(self) -> bool:
-        """Wake the head from another loop; whether this one still runs."""
-        return self._seat.loop.call(super().wake)
+    def wake_head(self) -> bool:
+        """Wake the head from another loop; return whether this loop still exists."""
+        return self._loop.handle.call(super().wake)
 
-    def _ends(self, ticket: Reservation) -> float | None:
-        """The time at which a request ends here; `None` if it was given up already.
+    def _end(self, reservation: Reservation) -> float | None:
+        """Return the time at which a request ends; `None` if it was abandoned before.
 
-        By the loop's own clock: the garbage collector may call from another loop.
+        By the loop's own clock and not by the caller's: the garbage collector may call
+        from another loop.
         """
-        at = self._seat.used_at = self._seat.time(self._seat.loop.now())
-        return None if self._seat.out.pop(ticket, None) is None else at
+        loop = self._loop
+        at = loop.used_at = loop.machine_time(loop.handle.now())
+        return None if loop.in_flight.pop(reservation, None) is None else at
 
-    def answered(
-        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+    def on_response(
+        self, reservation: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
-        """As `RateBudget.answered`."""
+        """As `RateBudget.on_response`."""
         with LOCK:
-            at = self._ends(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.budget.answered(ticket, at, facts)
+                self.rate_budget.on_response(reservation, at, facts)
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """As `RateBudget.unsent`."""
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """As `RateBudget.on_unsent`."""
         with LOCK:
-            at = self._ends(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.budget.unsent(ticket, at)
+                self.rate_budget.on_unsent(reservation, at)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """As `RateBudget.abandoned`."""
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
+        """As `RateBudget.on_abandoned`."""
         with LOCK:
-            at = self._ends(ticket)
+            at = self._end(reservation)
             if at is not None:
-                self.budget.abandoned(ticket, at, linger)
+                self.rate_budget.on_abandoned(reservation, at, linger)
 
-    def refused(
-        self, now: float, retry_after: float | None, ticket: Reservation | None
+    def on_refused(
+        self, now: float, retry_after: float | None, reservation: Reservation | None
     ) -> None:
-        """As `RateBudget.refused`; those who will not wait that long leave."""
+        """As `RateBudget.on_refused`; requests that will not wait that long fail."""
         with LOCK:
-            at = self._seat.time(now)
-            self.budget.refused(at, retry_after, ticket)
-            for line in self.common.lines:
-                line.call_the_unwilling()
+            at = self._loop.machine_time(now)
+            self.rate_budget.on_refused(at, retry_after, reservation)
+            for queue in self.process_budget.queues:
+                queue.wake_impatient()
 
-    def call_the_unwilling(self) -> None:
-        """Wake those who will not wait for the gate, from whatever loop."""
-        loop = self._seat.loop  # anyio tells no time where no task runs
-        loop.call(lambda: self._wake_the_unwilling(self.opens_at - loop.now()))
+    def wake_impatient(self) -> None:
+        """Wake requests that will not wait for the gate, from any loop."""
+        # The loop's own clock is asked: `anyio.current_time` fails outside of a task.
+        handle = self._loop.handle
+        handle.call(lambda: self._wake_impatient(self.opens_at - handle.now()))
 
 
 class ProcessLimiter(Limiter):
-    """The turns of an account in one event loop, shared with the others of the process.
+    """The permits of an account in one event loop, shared with the process's others.
 
-    Those whose clock is not the machine's have limits of their own, as any `Limiter`.
+    A loop whose clock is not the machine's has limits of its own, as with `Limiter`.
 
     Args:
-        limits: The limits; `None` if only the gates of 429s hold anything.
+        limits: The limits; `None` if only the gates of 429s hold.
         rng: Where jitter comes from.
-        key: Whose turns these are.
+        key: Whose permits these are.
     """
 
     def __init__(
-        self, limits: RateLimits | None, *, rng: random.Random, key: Key
+        self, limits: RateLimits | None, *, rng: random.Random, key: AccountKey
     ) -> None:
         super().__init__(limits, rng=rng)
         self._key = key
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
-        seat = enter(self._key, self._limits, self._rng, ProcessWaitQueue)
-        if seat is None:
-            self._settled, self._now = {}, anyio.current_time
-            return super()._new_lines()
-        self._settled, self._now = seat.shared.settled, seat.loop.now
-        return cast("dict[Route, WaitQueue]", seat.lines)
+    def _new_queues(self) -> dict[Route, WaitQueue]:
+        loop = attach_loop(self._key, self._limits, self._rng, ProcessWaitQueue)
+        if loop is None:
+            self._learned_budgets, self._now = {}, anyio.current_time
+            return super()._new_queues()
+        self._learned_budgets = loop.account.learned_budgets
+        self._now = loop.handle.now
+        return cast("dict[Route, WaitQueue]", loop.queues)
 
-    def _settle(self, route: Route, leases: Leases, facts: ResponseFacts) -> None:
-        """As `Limiter._settle`, in one step: none sends between a 429 and its gate."""
+    def _on_response(
+        self, route: Route, reservations: Reservations, facts: ResponseFacts
+    ) -> None:
+        """As `Limiter`, in one step: none is sent between a 429 and its gate."""
         with LOCK:
-            super()._settle(route, leases, facts)
+            super()._on_response(route, reservations, facts)

@@ -1,17 +1,18 @@
-"""What this process remembers of an account's limits, whichever event loop runs.
+"""What this process remembers of an account's limits, for all of its event loops.
 
-    Common    one budget of an account, and the lines in which its loops wait
-    Shared    the budgets of one account
-    Seat      one event loop at an account: its clock, its lines, its requests out
+    ProcessAccount   the budgets of one account, and the event loops that use them
+    ProcessBudget    one budget, and the queues in which its loops wait
+    AttachedLoop     one event loop: its clock, its queues, its requests in flight
 
 All of it is kept in seconds of the machine's clock and changed under `LOCK`, in steps
-of microseconds. It is a lock that its holder may take again, for the garbage collector
-may close a coroutine, which ends its permit, at any moment.
+of microseconds. The lock is reentrant: the garbage collector may close a coroutine at
+any moment, also while its thread holds the lock, and that ends a permit.
 
-A loop may end, or be halted, with requests out: whoever waits for their answers gives
-them up for it. A loop whose clock turns out to be another than the machine's takes what
-it did away with it. A forked child keeps what was sent, for the service counts it, and
-nobody to wait for. An account is forgotten once nothing of it matters any more.
+An event loop may end, or stop running, with requests in flight; other loops that wait
+for their responses then abandon these requests for it. A loop whose clock turns out not
+to be the machine's is detached, and what it sent goes with it. A forked child keeps
+what was sent, because the service counts it, but has no loops. An account is forgotten
+once nothing of it matters any more.
 """
 
 from __future__ import annotations
@@ -35,139 +36,148 @@ if TYPE_CHECKING:
 
     from finetuning_async._pacing import RateLimits, Reservation
 
-    Key: TypeAlias = tuple[str, str, bool]
-    """Base URL, hash of the key, and whether it is not paced."""
+    AccountKey: TypeAlias = tuple[str, str, bool]
+    """Base URL, hash of the API key, and whether it is not paced."""
 
 logger = logging.getLogger("finetuning_async")
 
 LOCK: Final = RLock()
-"""One for all accounts: what it guards is short, and a fork has one to look after."""
+"""One for all accounts: what it guards is short, and a fork has only one to handle."""
 
 LINGER: Final = 5.0
-"""Seconds for which what a loop left on the wire may still arrive."""
+"""Seconds for which requests that an ended loop left on the wire may still arrive."""
 
-HALTED: Final = 60.0
-"""Seconds after which a loop that is halted, between two runs, is taken for ended."""
+STOPPED_AFTER: Final = 60.0
+"""Seconds after which a loop that does not run counts as ended; asyncio's can be
+between two runs."""
 
-AT_A_TIME: Final = 8
-"""Accounts that are looked at, whether they may be forgotten, as a loop comes."""
+ACCOUNTS_PER_SWEEP: Final = 8
+"""Accounts that are checked for being forgotten whenever a loop attaches itself."""
 
-_accounts: OrderedDict[Key, Shared] = OrderedDict()
+_accounts: OrderedDict[AccountKey, ProcessAccount] = OrderedDict()
 
 
-class WaitingLine(Protocol):
+class LoopQueue(Protocol):
     """Where one loop waits for one budget; see `ProcessWaitQueue`."""
 
     def own_length(self) -> int:
-        """How many wait in this loop."""
+        """Return how many requests wait in this loop."""
 
     def rank(self) -> tuple[bool, int]:
-        """Whose head comes first: the lowest; to be asked where somebody waits."""
+        """Return the rank of its head; the lowest goes first. It must not be empty."""
 
-    def call_head(self) -> bool:
-        """Wake the head from another loop; whether that one still runs."""
+    def wake_head(self) -> bool:
+        """Wake the head from another loop; return whether this loop still exists."""
 
-    def call_the_unwilling(self) -> None:
-        """Wake those who will not wait for the gate, from whatever loop."""
+    def wake_impatient(self) -> None:
+        """Wake requests that will not wait for the gate, from any loop."""
 
-    def stand_aside(self) -> None:
-        """Let the other lines go ahead."""
+    def step_aside(self) -> None:
+        """Let the queues of other loops go first."""
 
-    def move(self, common: Common) -> None:
-        """Wait for the tokens of another budget, or of another's rules."""
+    def move_to(self, process_budget: ProcessBudget) -> None:
+        """Wait for another budget from now on, or for one with other rules."""
 
 
-class Common:
+class ProcessBudget:
     """One budget of an account in this process.
 
     Attributes:
-        budget: Its rules, and what they know.
-        lines: Those in which somebody waits.
+        rate_budget: Its rules, and what they know.
+        queues: Those in which requests wait.
         taken: Tokens taken so far.
     """
 
-    __slots__ = ("budget", "lines", "taken")
+    __slots__ = ("queues", "rate_budget", "taken")
 
-    def __init__(self, budget: RateBudget) -> None:
-        self.budget = budget
-        self.lines: list[WaitingLine] = []
+    def __init__(self, rate_budget: RateBudget) -> None:
+        self.rate_budget = rate_budget
+        self.queues: list[LoopQueue] = []
         self.taken = 0
 
-    def first(self) -> WaitingLine | None:
-        """The line of whoever waits ahead of all."""
-        return min(self.lines, key=_rank, default=None)
+    def first_queue(self) -> LoopQueue | None:
+        """Return the queue whose head goes first."""
+        return min(self.queues, key=_rank, default=None)
 
 
-def _rank(line: WaitingLine) -> tuple[bool, int]:
-    return line.rank()
+def _rank(queue: LoopQueue) -> tuple[bool, int]:
+    return queue.rank()
 
 
 @attrs.define(eq=False, kw_only=True)
-class Seat:
-    """One event loop at an account.
+class AttachedLoop:
+    """One event loop that uses an account.
 
     Attributes:
-        shared: What it shares with other loops.
-        loop: Itself.
-        offset: What its clock shows more than the machine's, in seconds.
-        entered_at: When it came, on the machine's clock, as all times here.
-        used_at: When it last took or ended anything.
-        before: What the budgets held when it came, if they held anything.
-        lines: Where it waits, by budget.
-        out: Its requests that are out, and the names of their budgets.
-        is_apart: Whether its clock is another one, so that it shares nothing.
-        is_dismissed: Whether it was taken for ended.
+        account: The account.
+        handle: The loop.
+        offset: Seconds by which its clock is ahead of the machine's.
+        attached_at: On the machine's clock, as all times here.
+        used_at: When it last took or ended a permit.
+        budgets_before: The budgets as they were when it was attached; `None` if
+            nothing had been sent.
+        queues: Where it waits, by budget.
+        in_flight: Its requests in flight, and the names of their budgets.
+        has_own_clock: Whether its clock is not the machine's; then it shares nothing.
+        is_detached: Whether it counted as ended.
     """
 
-    shared: Shared
-    loop: LoopHandle
+    account: ProcessAccount
+    handle: LoopHandle
     offset: float
-    entered_at: float
+    attached_at: float
     used_at: float
-    before: dict[str, RateBudget] | None
-    lines: dict[str, WaitingLine] = attrs.field(factory=dict)
-    out: dict[Reservation, str] = attrs.field(factory=dict)
-    is_apart: bool = False
-    is_dismissed: bool = False
+    budgets_before: dict[str, RateBudget] | None
+    queues: dict[str, LoopQueue] = attrs.field(factory=dict)
+    in_flight: dict[Reservation, str] = attrs.field(factory=dict)
+    has_own_clock: bool = False
+    is_detached: bool = False
 
-    def time(self, shown: float) -> float:
-        """The time now, on the machine's clock, or on the loop's own if that is not it.
+    def machine_time(self, loop_time: float) -> float:
+        """Translate the present time of the loop's clock to the machine's.
 
-        To be asked first of all: it may lead to other budgets than those of before.
+        To be called before anything else is read: it may exchange the budgets.
 
         Args:
-            shown: What the loop's clock shows.
+            loop_time: What the loop's clock shows now.
+
+        Returns:
+            Seconds; of the loop's own clock if that is not the machine's.
         """
-        if self.is_dismissed:
-            self.shared.readmit(self)
-        if not self.is_apart:
+        if self.is_detached:
+            self.account.reattach(self)
+        if not self.has_own_clock:
             now = machine_now()
-            if shown - now <= self.offset or not self.loop.has_jumped(shown):
+            # The machine's clock is read, not computed: a loop shows the time of its
+            # last turn, which may be old. A clock that is not ahead of the machine's
+            # cannot have jumped, so the longer test is rarely needed.
+            if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):
                 return now
-            self.shared.part_with(self)
-        return shown - self.offset
+            self.account.separate(self)
+        return loop_time - self.offset
 
-    def is_over(self, now: float) -> bool:
-        """Whether nobody will settle what it has out."""
-        if self.loop.has_ended:
+    def has_ended(self, now: float) -> bool:
+        """Whether it will end none of its permits any more."""
+        if self.handle.has_ended:
             return True
-        return now > self.used_at + HALTED and not self.loop.is_running
+        return now > self.used_at + STOPPED_AFTER and not self.handle.is_running
 
-    def give_up(self, now: float) -> None:
-        """Take it that what is out will not be answered."""
-        out, self.out = self.out, {}
-        for ticket, name in out.items():
-            self.shared.budgets[name].budget.abandoned(ticket, now, LINGER)
+    def abandon_in_flight(self, now: float) -> None:
+        """Assume that no response of its requests will be read."""
+        in_flight, self.in_flight = self.in_flight, {}
+        for reservation, name in in_flight.items():
+            budget = self.account.budgets[name].rate_budget
+            budget.on_abandoned(reservation, now, LINGER)
 
-    def move(self, shared: Shared) -> None:
-        """Take its lines, with those who wait in them, to other budgets."""
-        self.shared = shared
-        for name, line in self.lines.items():
-            line.move(shared.budgets[name])
+    def move_to(self, account: ProcessAccount) -> None:
+        """Move its queues, with the requests that wait in them, to other budgets."""
+        self.account = account
+        for name, queue in self.queues.items():
+            queue.move_to(account.budgets[name])
 
 
-class Shared:
-    """The budgets of one account in this process.
+class ProcessAccount:
+    """The budgets of one account in this process, and the loops that use them.
 
     Args:
         key: Of the account.
@@ -175,185 +185,201 @@ class Shared:
         rng: Where jitter comes from.
 
     Attributes:
-        settled: Which budget a route takes from, where that had to be found out.
+        learned_budgets: Which budget a route takes from, where a response showed it.
         budgets: By name.
-        seats: The loops that use it.
+        loops: The loops that use it.
     """
 
-    def __init__(self, key: Key, limits: RateLimits | None, rng: random.Random) -> None:
+    def __init__(
+        self, key: AccountKey, limits: RateLimits | None, rng: random.Random
+    ) -> None:
         self.limits = limits
-        self.settled: dict[str, str] = {}
+        self.learned_budgets: dict[str, str] = {}
         self.budgets = {
-            name: Common(RateBudget(getattr(limits, name, None), rng))
+            name: ProcessBudget(RateBudget(getattr(limits, name, None), rng))
             for name in ("creates", "reads")
         }
-        self.seats: list[Seat] = []
+        self.loops: list[AttachedLoop] = []
         self._key = key
         self._rng = rng
         self._used_at = -inf  # by loops that have ended
 
     @property
     def used_at(self) -> float:
-        """When anything was last taken or ended; ``-inf`` if nothing ever was."""
-        return max([self._used_at, *(seat.used_at for seat in self.seats)])
+        """When a permit was last taken or ended; ``-inf`` if none ever was."""
+        return max([self._used_at, *(loop.used_at for loop in self.loops)])
 
-    def enter(self, loop: LoopHandle, offset: float, now: float) -> Seat:
-        """Give a loop its seat; its lines are the caller's to make."""
-        is_fresh = self.used_at == -inf
-        seat = Seat(
-            shared=self,
-            loop=loop,
+    def attach(self, handle: LoopHandle, offset: float, now: float) -> AttachedLoop:
+        """Attach a loop; its queues are the caller's to make."""
+        is_unused = self.used_at == -inf
+        loop = AttachedLoop(
+            account=self,
+            handle=handle,
             offset=offset,
-            entered_at=now,
+            attached_at=now,
             used_at=now,
-            before=None if is_fresh else self._copies(),
+            budgets_before=None if is_unused else self._copy_budgets(),
         )
-        self.seats.append(seat)
-        return seat
+        self.loops.append(loop)
+        return loop
 
-    def _copies(self) -> dict[str, RateBudget]:
+    def _copy_budgets(self) -> dict[str, RateBudget]:
         return {
-            name: deepcopy(common.budget, {id(self._rng): self._rng})
-            for name, common in self.budgets.items()
+            name: deepcopy(each.rate_budget, {id(self._rng): self._rng})
+            for name, each in self.budgets.items()
         }
 
     def sweep(self) -> None:
-        """Let go of the loops that have ended, and of those with another clock."""
+        """Detach the loops that have ended, and those with another clock."""
         now = machine_now()
-        for seat in self.seats.copy():
-            if seat.loop.has_jumped(seat.loop.now()):
-                self.part_with(seat)
-            elif seat.is_over(now):
-                self._dismiss(seat, now)
+        for loop in self.loops.copy():
+            if loop.handle.has_jumped(loop.handle.now()):
+                self.separate(loop)
+            elif loop.has_ended(now):
+                self._detach(loop, now)
 
-    def _dismiss(self, seat: Seat, now: float) -> None:
-        self._used_at = max(self._used_at, now if seat.out else seat.used_at)
-        self.seats.remove(seat)
-        seat.is_dismissed = True
-        for line in seat.lines.values():
-            line.stand_aside()
-        seat.give_up(now)
+    def _detach(self, loop: AttachedLoop, now: float) -> None:
+        self._used_at = max(self._used_at, now if loop.in_flight else loop.used_at)
+        self.loops.remove(loop)
+        loop.is_detached = True
+        for queue in loop.queues.values():
+            queue.step_aside()
+        loop.abandon_in_flight(now)
 
-    def part_with(self, seat: Seat) -> None:
-        """Let go of a loop whose clock is another one, as if it had never come.
+    def separate(self, loop: AttachedLoop) -> None:
+        """Detach a loop whose clock is not the machine's, as if it had never come.
 
-        What it did goes with it. Where others have used the account since it came, that
-        cannot be told apart: then what it has out is taken back, and the rest stays for
-        as long as such things matter.
+        A clock that jumps looks like a real one until its first jump, so a test's loop
+        may have used the account by then. What it sent was not real and goes with it.
+        If other loops have used the account since it came, their requests cannot be
+        separated from its own. Then those in flight are taken back, and the rest counts
+        for as long as real ones do.
         """
-        if seat in self.seats:
-            self.seats.remove(seat)
-        seat.is_apart, seat.is_dismissed = True, False
-        apart = Shared(self._key, self.limits, self._rng)
-        if self.used_at < seat.entered_at:
-            self._hand_over(seat, apart)
+        if loop in self.loops:
+            self.loops.remove(loop)
+        loop.has_own_clock, loop.is_detached = True, False
+        own = ProcessAccount(self._key, self.limits, self._rng)
+        if self.used_at < loop.attached_at:
+            self._hand_over(loop, own)
         else:
-            self._take_back(seat)
-        seat.move(apart)
+            self._take_back_in_flight(loop)
+        loop.move_to(own)
 
-    def _hand_over(self, seat: Seat, apart: Shared) -> None:
-        """Give a loop the budgets that it alone has used, and put back what was."""
-        for name, common in self.budgets.items():
-            fresh = apart.budgets[name].budget
-            apart.budgets[name].budget = common.budget
-            self._put_back(name, seat.before[name] if seat.before else fresh)
+    def _hand_over(self, loop: AttachedLoop, own: ProcessAccount) -> None:
+        """Give a loop the budgets that it alone has used, and restore those before."""
+        for name, process_budget in self.budgets.items():
+            unused = own.budgets[name].rate_budget
+            own.budgets[name].rate_budget = process_budget.rate_budget
+            before = loop.budgets_before
+            self._restore(name, before[name] if before else unused)
 
-    def _take_back(self, seat: Seat) -> None:
+    def _take_back_in_flight(self, loop: AttachedLoop) -> None:
         now = machine_now()
-        for ticket, name in seat.out.items():
-            self.budgets[name].budget.unsent(ticket, now)
-        seat.out.clear()
+        for reservation, name in loop.in_flight.items():
+            self.budgets[name].rate_budget.on_unsent(reservation, now)
+        loop.in_flight.clear()
 
-    def _put_back(self, name: str, budget: RateBudget) -> None:
-        common = self.budgets[name]
-        common.budget = budget
-        for seat in self.seats:
-            seat.lines[name].move(common)
+    def _restore(self, name: str, rate_budget: RateBudget) -> None:
+        process_budget = self.budgets[name]
+        process_budget.rate_budget = rate_budget
+        for loop in self.loops:
+            loop.queues[name].move_to(process_budget)
 
-    def readmit(self, seat: Seat) -> None:
-        """Take back a loop that ran on after it was taken for ended."""
-        shared = _accounts.setdefault(self._key, self)
-        shared.seats.append(seat)
-        seat.is_dismissed = False
-        seat.move(shared)
+    def reattach(self, loop: AttachedLoop) -> None:
+        """Attach a loop again that ran on after it had counted as ended."""
+        account = _accounts.setdefault(self._key, self)
+        account.loops.append(loop)
+        loop.is_detached = False
+        loop.move_to(account)
 
-    def lose_everybody(self, now: float) -> None:
-        """In a forked child: nobody is there who could settle or wait."""
-        for seat in self.seats.copy():
-            self._dismiss(seat, now)
+    def detach_all(self, now: float) -> None:
+        """Detach all loops, in a forked child, which has none of them."""
+        for loop in self.loops.copy():
+            self._detach(loop, now)
 
-    def matters(self, now: float) -> bool:
-        """Whether anybody is here, or anything that was sent or said still counts."""
-        if self.seats:
+    def is_needed(self, now: float) -> bool:
+        """Whether a loop uses it, or anything that was sent or learned still counts."""
+        if self.loops:
             return True
-        until = [common.budget.opens_at for common in self.budgets.values()]
-        return now < max(self._used_at + self._memory(), *until)
+        opens_at = [each.rate_budget.opens_at for each in self.budgets.values()]
+        return now < max(self._used_at + self._retention(), *opens_at)
 
-    def _memory(self) -> float:
-        """Seconds for which a request may weigh: two periods, with their margins."""
+    def _retention(self) -> float:
+        """Seconds for which a request may count: two periods, with their margins."""
         if self.limits is None:
             return 0.0
         return 2.1 * max(self.limits.creates.per, self.limits.reads.per) + LINGER
 
 
-def enter(
-    key: Key,
+def attach_loop(
+    key: AccountKey,
     limits: RateLimits | None,
     rng: random.Random,
-    new_line: Callable[[str, Seat], WaitingLine],
-) -> Seat | None:
-    """The seat of the running event loop at an account.
+    new_queue: Callable[[str, AttachedLoop], LoopQueue],
+) -> AttachedLoop | None:
+    """Attach the running event loop to an account.
 
     Args:
         key: Of the account.
-        limits: What it may send, if no other loop has said so before.
+        limits: What it may send, unless another loop has set that before.
         rng: Where jitter comes from.
-        new_line: Makes a line, given the name of its budget.
+        new_queue: Makes a queue, given the name of its budget.
 
     Returns:
         `None` if the loop's clock is not the machine's.
     """
-    loop = LoopHandle.of_this_loop()
-    if loop.offset is None or loop.has_jumped(loop.now()):
+    handle = LoopHandle.of_this_loop()
+    if handle.offset is None or handle.has_jumped(handle.now()):
         return None
     with LOCK:
-        _forget()
-        shared = _accounts.get(key)
-        if shared is not None:
-            shared.sweep()
+        _forget_accounts()
+        account = _accounts.get(key)
+        if account is not None:
+            account.sweep()
         now = machine_now()
-        # A clock that has gone back was no clock, but a test's patch.
-        if shared is None or not shared.used_at <= now or not shared.matters(now):
-            shared = Shared(key, limits, rng)
-        _accounts[key] = shared
+        # A machine clock that went back was not one, but patched by a test.
+        if account is None or not account.used_at <= now or not account.is_needed(now):
+            account = ProcessAccount(key, limits, rng)
+        _accounts[key] = account
         _accounts.move_to_end(key)
-        seat = shared.enter(loop, loop.offset, now)
-        seat.lines = {name: new_line(name, seat) for name in shared.budgets}
-    if shared.limits != limits:  # said without the lock: a log may come back to us
+        loop = account.attach(handle, handle.offset, now)
+        loop.queues = {name: new_queue(name, loop) for name in account.budgets}
+    if account.limits != limits:  # logged without the lock: a handler may use a client
         logger.warning(
-            "another client with this key set %s first; it holds for both",
-            shared.limits,
+            "rate_limits=%s is ignored: another client with this API key already uses"
+            " %s in this process; give both clients the same limits",
+            limits,
+            account.limits,
         )
-    return seat
+    return loop
 
 
-def _forget() -> None:
-    """Forget accounts that do not matter any more, beginning with the oldest."""
-    for _ in range(min(AT_A_TIME, len(_accounts))):
-        key, shared = _accounts.popitem(last=False)
-        shared.sweep()
-        if shared.matters(machine_now()):
-            _accounts[key] = shared
+def _forget_accounts() -> None:
+    """Forget accounts that are not needed any more, oldest first."""
+    for _ in range(min(ACCOUNTS_PER_SWEEP, len(_accounts))):
+        key, account = _accounts.popitem(last=False)
+        account.sweep()
+        if account.is_needed(machine_now()):
+            _accounts[key] = account
 
 
-def _in_child() -> None:
+def _after_fork_in_child() -> None:
+    """Detach all loops: their threads do not exist in the child.
+
+    Their requests in flight are the parent's. The child charges them as abandoned,
+    because the service counts them.
+    """
     now = machine_now()
-    for shared in _accounts.values():
-        shared.lose_everybody(now)
+    for account in _accounts.values():
+        account.detach_all(now)
     LOCK.release()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+# The lock is held while the process forks, so that the child never copies budgets that
+# another thread is changing, nor a lock that a thread holds which the child lacks.
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(
-        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=_in_child
+        before=LOCK.acquire,
+        after_in_parent=LOCK.release,
+        after_in_child=_after_fork_in_child,
     )

@@ -1,11 +1,11 @@
-"""The book of an account that several processes share. Pure: `now` is passed in.
+"""The ledger of an account that several processes share. Pure: `now` is passed in.
 
-A place in a line is granted as soon as it is the first and the budget allows it, by
-whichever process looks next; its owner fetches the turn when it asks again. So a
-process that sleeps holds nobody up, and one that died loses its places a little after
-the moment for which it had announced itself. A turn it had fetched counts as sent: it
-is taken as over `WaitingRequest.timeout` seconds later and comes back a period after
-that.
+A request is granted its permit as soon as it is first in its queue and the budget
+allows it, in the exchange of whichever process comes next; its owner claims the permit
+with its own next exchange. So a sleeping process holds up nobody else, and a process
+that died loses its queue entries shortly after it was expected back. A permit that a
+dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds
+later, and its token comes back a period after that.
 """
 
 from __future__ import annotations
@@ -31,38 +31,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from finetuning_async._api import ResponseFacts, Route
-    from finetuning_async._coordination._exchange_messages import Report, WaitingRequest
+    from finetuning_async._coordination._exchange_messages import (
+        ExchangeRequest,
+        Report,
+    )
     from finetuning_async._pacing import RateLimit, RateLimits, Reservation
 
 VERSION: Final = 3
-"""Of the text; another one is not read, and the book begins anew."""
+"""Of the stored text. A text of another version is discarded."""
 
 SLACK: Final = 2.0
-"""Seconds by which a process may be late before its places are given up."""
+"""Seconds by which a process may be late before its queue entries are dropped."""
 
-RENEWED: Final = 0.75
-"""Seconds after which one that waits is written down again, with or without news."""
+RENEWAL: Final = 0.75
+"""Seconds after which the visit of a waiting process is written again, even if nothing
+else has changed."""
 
-NOTICED: Final = 1.0
-"""Seconds in which one that has lost the store notices it."""
+NOTICED_WITHIN: Final = 1.0
+"""Seconds in which a process that cannot reach the store notices it."""
 
-SILENT: Final = 120.0
-"""Seconds after which a process that said nothing is not counted any more, nor are its
-tracks: the service makes one in a minute or two."""
+MEMBER_TTL: Final = 120.0
+"""Seconds without an exchange after which a process is no longer counted, nor are its
+tracks: the service makes a track in a minute or two."""
 
-REPORTING: Final = 2.0
-"""Seconds for which nobody has a turn after the store was emptied or paused: those who
-live say meanwhile what they have sent without it. Longer than `LONGEST_WAIT`, and than
-a process that goes alone takes to notice that the store is back."""
+REPORT_WINDOW: Final = 2.0
+"""Seconds for which no permit is granted after the store was emptied or unavailable, so
+that all live processes can report what they sent without it. Longer than `MAX_WAIT`,
+and than a degraded process takes to notice that the store is available again."""
 
-SILENCE: Final = 2.2
-"""Seconds without a word from anybody that mean a pause, if somebody waits; a little
-longer than `LONGEST_WAIT`."""
+OUTAGE_SILENCE: Final = 2.2
+"""Seconds without any exchange that mean an outage of the store if some request waits;
+slightly longer than `MAX_WAIT`."""
 
-LONGEST_WAIT: Final = 1.75
-SHORTEST_WAIT: Final = 0.25
-"""Seconds between two questions of one process, at a period of a minute: the longest,
-in case that others give up; and while it depends on an answer that others wait for."""
+MAX_WAIT: Final = 1.75
+MIN_WAIT: Final = 0.25
+"""Seconds from one exchange of a process to the next, at a period of a minute: at most,
+since others may leave the queue; and while it depends on a response that another
+process waits for."""
 
 TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
@@ -70,21 +75,22 @@ TOLERANCE: Final = 1e-6
 BUDGETS: Final[tuple[Route, ...]] = ("creates", "reads")
 
 
-class _Kept(Protocol):
+class _Stored(Protocol):
     def to_state(self) -> dict[str, Any]: ...
 
 
 class SharedLedger:
-    """What is known of an account, and what follows from it.
+    """What is known of an account, and which requests may go out.
 
-    One that takes the place of another which was lost, or that nobody could reach for a
-    while, gives no turns for `REPORTING` seconds, until those who live have said what
-    they had sent. Then it goes on as a fresh process does: one request first.
+    A ledger that replaces a lost one, or that no process could reach for a while,
+    grants no permits for `REPORT_WINDOW` seconds, until all live processes have
+    reported what they sent. Then it starts as a new process does, with one request.
 
     Args:
-        limits: Of the process that asks; `None` for the gates of 429s alone.
+        limits: Those of the process that exchanges; `None` if only the gates of 429s
+            hold.
         rng: Where jitter comes from.
-        epoch: The name of this memory.
+        epoch: The name of this ledger.
     """
 
     def __init__(
@@ -96,334 +102,384 @@ class SharedLedger:
         }
         self.per = {name: _period_of(limits, name) for name in BUDGETS}
         self.scale = max(1.0, *(per / 60 for per in self.per.values()))
-        self.lines: dict[Route, list[QueueEntry]] = {name: [] for name in BUDGETS}
+        self.queues: dict[Route, list[QueueEntry]] = {name: [] for name in BUDGETS}
         self.leases: dict[str, LeaseEntry] = {}
         self.members: dict[str, Member] = {}
-        self.queue = QueueCapacity()
+        self.queue_capacity = QueueCapacity()  # of the service's queue
         self.held_until = -inf
         self.held_since = -inf
-        self.silent_until = -inf
-        self.is_paused = False
+        self.silence_ended_at = -inf
+        self.is_after_outage = False
 
-    def exchange(self, request: WaitingRequest, now: float) -> ExchangeReply:
-        """Take what a process says, and answer; `announce` is to follow."""
-        is_stranger = request.epoch not in (None, self.epoch)
-        self._notice_a_loss(request, is_stranger, now)
+    def exchange(self, request: ExchangeRequest, now: float) -> ExchangeReply:
+        """Apply what a process sends, and reply; `record_visit` has to follow."""
+        knew_another = request.epoch not in (None, self.epoch)
+        self._detect_outage(request, knew_another, now)
         member = self.members.setdefault(request.process, Member(now))
-        is_late = request.number < member.number  # the same one: its answer was lost
-        if not is_late:
-            self._hear(request, member, now)
-        self._sweep(request.process, now)
-        self._go_on(now)
-        if not is_stranger:  # what it has sent of late is told next
-            self._advance(request.timeout, now)
-        granted = frozenset() if is_late else self._claim(request, now)
+        # The process has given up on this exchange and sent a later one. What it
+        # withdrew there must not return, and a permit claimed here would reach no one.
+        is_outdated = request.number < member.number
+        if not is_outdated:
+            self._apply_reports(request, member, now)
+        self._expire(request.process, now)
+        self._end_hold(now)
+        # A process that knew another ledger reports what it sent with its next exchange
+        # only; no permit may be granted on its account before that.
+        if not knew_another:
+            self._grant(request.timeout, now)
+        granted = frozenset() if is_outdated else self._claim(request, now)
         return ExchangeReply(
             epoch=self.epoch,
             granted=granted,
-            wait=self._wait(request.process, now),
-            budgets={name: self._told(name, now) for name in self.budgets},
+            wait=self._next_exchange_in(request.process, now),
+            snapshots={name: self._snapshot(name, now) for name in self.budgets},
             processes=len(self.members),
         )
 
-    def is_announced(
-        self, request: WaitingRequest, reply: ExchangeReply, now: float
+    def is_visit_recorded(
+        self, request: ExchangeRequest, reply: ExchangeReply, now: float
     ) -> bool:
-        """Whether its process will be missed late enough if nothing is written."""
+        """Whether the process is expected back late enough if nothing is written."""
         member = self.members[request.process]
-        return member.expected_by >= now + reply.wait + SLACK - RENEWED
+        return member.expected_by >= now + reply.wait + SLACK - RENEWAL
 
-    def announce(
-        self, request: WaitingRequest, reply: ExchangeReply, now: float
+    def record_visit(
+        self, request: ExchangeRequest, reply: ExchangeReply, now: float
     ) -> None:
-        """Write down that a process was here, and when it comes back."""
+        """Record that a process exchanged, and when it is expected back."""
         member = self.members[request.process]
         member.seen_at, member.expected_by = now, now + reply.wait + SLACK
         member.number = max(member.number, request.number)
 
-    # What others may have sent, and could not say.
+    # Outages: requests that other processes may have sent and could not report.
 
-    def _notice_a_loss(
-        self, request: WaitingRequest, is_stranger: bool, now: float
+    def _detect_outage(
+        self, request: ExchangeRequest, knew_another: bool, now: float
     ) -> None:
-        """Hold everybody, once, if some may have gone on without the store."""
-        if is_stranger:  # it was emptied, once for this book
+        """Hold all permits, once per outage, if processes may have worked without it.
+
+        During an outage each process sends its share of the limit. If the ledger
+        granted the full limit before they have reported that, the sum of both would
+        exceed it (P1).
+        """
+        if knew_another:  # the store was emptied; this ledger has held once for that
             if self.held_since == -inf:
                 self._hold(now)
             return
-        since = now - request.degraded
-        is_paused = self._is_after_silence(request, now)
-        if request.degraded and len(self.members) > 1:
-            is_paused = is_paused or self._was_paused(request, since)
-        if is_paused and (self.held_since < since or not request.degraded):
+        lost_at = now - request.degraded_for
+        is_outage = self._is_after_silence(request, now)
+        # A process may be cut off alone. Then the others kept exchanging, the ledger
+        # knows all that they sent, and holding them would only slow them down.
+        if request.degraded_for and len(self.members) > 1:
+            is_outage = is_outage or self._affected_all(request, lost_at)
+        # The processes come back one by one; a hold since `lost_at` covers them all.
+        if is_outage and (self.held_since < lost_at or not request.degraded_for):
             self._hold(now)
-            self.is_paused = True
+            self.is_after_outage = True
 
     def _hold(self, now: float) -> None:
         self.held_since = now
-        self.held_until = now + min(REPORTING * self.scale, LONGEST_PAUSE)
+        self.held_until = now + min(REPORT_WINDOW * self.scale, LONGEST_PAUSE)
 
-    def _go_on(self, now: float) -> None:
-        """All have told what they sent in a pause; it may pass for somebody else's."""
-        if self.is_paused and self.held_until <= now:
-            self.is_paused = False
+    def _end_hold(self, now: float) -> None:
+        """Start anew once all processes have had the time to report."""
+        if self.is_after_outage and self.held_until <= now:
+            self.is_after_outage = False
             for budget in self.budgets.values():
-                budget.begin_anew()
+                # What they sent in the outage looked like another client's usage when
+                # the service's headers counted it. Now it is charged as ours.
+                budget.forget_observations()
 
-    def _is_after_silence(self, request: WaitingRequest, now: float) -> bool:
-        """Whether nobody came for long, although another one waits."""
+    def _is_after_silence(self, request: ExchangeRequest, now: float) -> bool:
+        """Whether no process exchanged for long, although another one waits.
+
+        A process that waits exchanges at least every `MAX_WAIT` seconds. So silence
+        beside a foreign queue entry means that the store was down, or that this other
+        process died; the ledger cannot tell which, and holds in both cases. Silence
+        while no other process waits means nothing.
+        """
         last = max((m.seen_at for m in self.members.values()), default=now)
-        if last > now - SILENCE * self.scale:
+        if last > now - OUTAGE_SILENCE * self.scale:
             return False
-        self.silent_until = now
-        waiting = [place for line in self.lines.values() for place in line]
-        return any(place.process != request.process for place in waiting)
+        self.silence_ended_at = now
+        waiting = [entry for queue in self.queues.values() for entry in queue]
+        return any(entry.process != request.process for entry in waiting)
 
-    def _was_paused(self, request: WaitingRequest, since: float) -> bool:
-        """Whether nobody else had the store while one was without it."""
+    def _affected_all(self, request: ExchangeRequest, lost_at: float) -> bool:
+        """Whether no other process had the store while this one was without it.
+
+        An exchange within `NOTICED_WITHIN` seconds of `lost_at` may have been the last
+        before the outage. Later ones may come from processes that are back already;
+        `silence_ended_at` remembers the gap before the first of them.
+        """
         others = [m for n, m in self.members.items() if n != request.process]
-        came = any(m.seen_at > since + NOTICED for m in others)
-        return not came or self.silent_until > since
+        was_reached = any(m.seen_at > lost_at + NOTICED_WITHIN for m in others)
+        return not was_reached or self.silence_ended_at > lost_at
 
-    # What a process says.
+    # What a process sends.
 
-    def _hear(self, request: WaitingRequest, member: Member, now: float) -> None:
-        member.under_way = request.under_way
+    def _apply_reports(
+        self, request: ExchangeRequest, member: Member, now: float
+    ) -> None:
+        member.tracks_in_progress = request.tracks_in_progress
         ended: dict[tuple[str, Route], Reservation] = {}
-        for note in request.notes:
-            if note.serial > member.serial:
-                member.serial = note.serial
-                self._take(note, request, ended, now)
-        self._keep_places(request)
+        for report in request.reports:
+            if report.serial > member.serial:  # else it was applied before
+                member.serial = report.serial
+                self._apply_report(report, request, ended, now)
+        self._update_entries(request)
 
-    def _take(
+    def _apply_report(
         self,
-        note: Report,
-        request: WaitingRequest,
+        report: Report,
+        request: ExchangeRequest,
         ended: dict[tuple[str, Route], Reservation],
         now: float,
     ) -> None:
-        """Book a note; what the book has never heard of, or given up, is charged."""
-        budget, at = self.budgets[note.budget], now - max(note.ago, 0.0)
-        key = (note.id, note.budget)
-        if note.event == "refused":
-            budget.refused(at, note.retry_after, ended.get(key))
+        """Apply a report; a request without a lease here is charged now."""
+        budget, at = self.budgets[report.budget], now - max(report.ago, 0.0)
+        key = (report.id, report.budget)
+        if report.event == "refused":  # reported after "answered", of the same request
+            budget.on_refused(at, report.retry_after, ended.get(key))
             return
-        lease = self.leases.get(note.id)
+        lease = self.leases.get(report.id)
         if lease is None:
-            if note.event == "unsent":
+            # It was sent in an outage, or under a ledger that was lost, or its lease
+            # has expired. The service has counted it, so it is charged here, too.
+            if report.event == "unsent":
                 return
-            lease = self._let_go(note.id, note.budget, request, at)
-            lease.is_known = True
-        if note.event != "sent":
-            ended[key] = lease.ticket
-            self._end(note.id, note, max(at, lease.ticket.sent_at))
+            lease = self._charge(report.id, report.budget, request, at)
+            lease.is_claimed = True
+        if report.event != "sent":
+            ended[key] = lease.reservation
+            self._end_lease(report.id, report, max(at, lease.reservation.sent_at))
 
-    def _end(self, lease_id: str, note: Report, at: float) -> None:
+    def _end_lease(self, lease_id: str, report: Report, at: float) -> None:
         lease = self.leases.pop(lease_id)
         budget = self.budgets[lease.budget]
-        if note.event == "answered":
-            budget.answered(lease.ticket, at, note.facts)
-        elif note.event == "unsent":
-            budget.unsent(lease.ticket, at)
+        if report.event == "answered":
+            budget.on_response(lease.reservation, at, report.facts)
+        elif report.event == "unsent":
+            budget.on_unsent(lease.reservation, at)
         else:
-            budget.abandoned(lease.ticket, at, note.linger)
+            budget.on_abandoned(lease.reservation, at, report.linger)
         if lease.budget == "creates":
-            self._leave_queue(note.facts, at)
+            self._update_queue_capacity(report.facts, at)
 
-    def _leave_queue(self, facts: ResponseFacts | None, at: float) -> None:
-        """A create has entered the service's queue, or not."""
+    def _update_queue_capacity(self, facts: ResponseFacts | None, at: float) -> None:
+        """Note whether a create was accepted into the service's queue."""
+        tracks = self._tracks_in_progress()
         if facts is not None and is_queue_full(facts.status, facts.code):
-            self.queue.refused(at, self._under_way(), facts.retry_after or 0.0)
+            self.queue_capacity.on_refused(at, tracks, facts.retry_after or 0.0)
         elif facts is not None and facts.status < 300:
-            self.queue.accepted(self._under_way())
+            self.queue_capacity.on_accepted(tracks)
         else:
-            self.queue.left()
+            self.queue_capacity.on_other_outcome()
 
-    def _keep_places(self, request: WaitingRequest) -> None:
-        """The places of a process are those it asks for; others are given up."""
-        wanted = {ask.id for ask in request.asks}
-        for name, line in self.lines.items():
-            self.lines[name] = [
-                p for p in line if p.process != request.process or p.id in wanted
+    def _update_entries(self, request: ExchangeRequest) -> None:
+        """Make the queue entries of a process those that it requests now."""
+        requested = {each.id for each in request.permit_requests}
+        for name, queue in self.queues.items():
+            self.queues[name] = [
+                e for e in queue if e.process != request.process or e.id in requested
             ]
-        known = {place.id for line in self.lines.values() for place in line}
-        for ask in request.asks:
-            if ask.id not in known and ask.id not in self.leases:
-                self._stand(ask.budget, QueueEntry(ask.id, request.process, ask.first))
-        for name, lease in self._unfetched(request.process):
-            if name not in wanted:
-                self._take_back(name, lease)
+        known = {entry.id for queue in self.queues.values() for entry in queue}
+        for each in request.permit_requests:
+            if each.id not in known and each.id not in self.leases:
+                entry = QueueEntry(each.id, request.process, each.first)
+                self._enqueue(each.budget, entry)
+        # A permit that was granted and not claimed, for a request that no longer waits.
+        for lease_id, lease in self._unclaimed(request.process):
+            if lease_id not in requested:
+                self._revoke(lease_id, lease)
 
-    def _stand(self, budget: Route, place: QueueEntry) -> None:
-        line = self.lines[budget]
-        behind = sum(p.first for p in line) if place.first else len(line)
-        line.insert(behind, place)
+    def _enqueue(self, budget: Route, entry: QueueEntry) -> None:
+        queue = self.queues[budget]
+        behind = sum(each.first for each in queue) if entry.first else len(queue)
+        queue.insert(behind, entry)
 
-    # What time brings.
+    # What time does.
 
-    def _sweep(self, here: str, now: float) -> None:
-        """Give up what belongs to processes that are gone; one is `here`."""
-        gone = {n for n, m in self.members.items() if m.expected_by < now and n != here}
-        for budget, line in self.lines.items():
-            self.lines[budget] = [p for p in line if p.process not in gone]
-        for process in gone:
-            for name, lease in self._unfetched(process):
-                self._take_back(name, lease)
-            if self.members[process].seen_at < now - SILENT:
+    def _expire(self, present: str, now: float) -> None:
+        """Drop what belongs to processes that are overdue; `present` is not.
+
+        An overdue process may be alive: a suspended laptop, a long garbage collection.
+        It loses its place in the queues and unclaimed permits, and joins again. Claimed
+        permits may have been sent, so they stay until they expire.
+        """
+        members = self.members.items()
+        overdue = {n for n, m in members if m.expected_by < now and n != present}
+        for budget, queue in self.queues.items():
+            self.queues[budget] = [e for e in queue if e.process not in overdue]
+        for process in overdue:
+            for lease_id, lease in self._unclaimed(process):
+                self._revoke(lease_id, lease)
+            # It stays a member for longer: it may only have nothing to send, and its
+            # number and serial are what makes repeated messages harmless.
+            if self.members[process].seen_at < now - MEMBER_TTL:
                 del self.members[process]
-        for name, lease in list(self.leases.items()):
-            if lease.is_known and lease.until <= now:
-                del self.leases[name]
-                self.budgets[lease.budget].abandoned(lease.ticket, lease.until, 0.0)
-                self._drop_entering(lease)
+        for lease_id, lease in list(self.leases.items()):
+            if lease.is_claimed and lease.expires_at <= now:
+                del self.leases[lease_id]
+                rate_budget = self.budgets[lease.budget]
+                rate_budget.on_abandoned(lease.reservation, lease.expires_at, 0.0)
+                self._release_queue_place(lease)
 
-    def _unfetched(self, process: str) -> Iterator[tuple[str, LeaseEntry]]:
-        for name, lease in list(self.leases.items()):
-            if lease.process == process and not lease.is_known:
-                yield name, lease
+    def _unclaimed(self, process: str) -> Iterator[tuple[str, LeaseEntry]]:
+        for lease_id, lease in list(self.leases.items()):
+            if lease.process == process and not lease.is_claimed:
+                yield lease_id, lease
 
-    def _take_back(self, name: str, lease: LeaseEntry) -> None:
-        """Its owner does not want it, or is gone, and never knew of it."""
-        del self.leases[name]
-        self.budgets[lease.budget].unsent(lease.ticket, lease.ticket.sent_at)
-        self._drop_entering(lease)
+    def _revoke(self, lease_id: str, lease: LeaseEntry) -> None:
+        """Take back a permit whose owner was never given it, so never sent it."""
+        del self.leases[lease_id]
+        budget = self.budgets[lease.budget]
+        budget.on_unsent(lease.reservation, lease.reservation.sent_at)
+        self._release_queue_place(lease)
 
-    def _drop_entering(self, lease: LeaseEntry) -> None:
+    def _release_queue_place(self, lease: LeaseEntry) -> None:
         if lease.budget == "creates":
-            self.queue.left()
+            self.queue_capacity.on_other_outcome()
 
-    # Who goes next.
+    # Which requests may go out.
 
-    def _advance(self, timeout: float, now: float) -> None:
-        for name, line in self.lines.items():
-            while line and self._turn(name, now) <= now + TOLERANCE:
-                place = line.pop(0)
-                ticket = self._send(name, now)
-                until = now + timeout
-                self.leases[place.id] = LeaseEntry(place.process, name, ticket, until)
+    def _grant(self, timeout: float, now: float) -> None:
+        for name, queue in self.queues.items():
+            while queue and self._next_permit_at(name, now) <= now + TOLERANCE:
+                entry = queue.pop(0)
+                reservation = self._reserve(name, now)
+                self.leases[entry.id] = LeaseEntry(
+                    entry.process, name, reservation, now + timeout
+                )
 
-    def _let_go(
-        self, name: str, budget: Route, request: WaitingRequest, at: float
+    def _charge(
+        self, lease_id: str, budget: Route, request: ExchangeRequest, at: float
     ) -> LeaseEntry:
-        ticket = self._send(budget, at)
-        lease = LeaseEntry(request.process, budget, ticket, at + request.timeout)
-        self.leases[name] = lease
+        reservation = self._reserve(budget, at)
+        lease = LeaseEntry(request.process, budget, reservation, at + request.timeout)
+        self.leases[lease_id] = lease
         return lease
 
-    def _send(self, budget: Route, now: float) -> Reservation:
+    def _reserve(self, budget: Route, now: float) -> Reservation:
         if budget == "creates":
-            self.queue.entered()
+            self.queue_capacity.on_sent()
         return self.budgets[budget].send(now)
 
-    def _turn(self, budget: Route, now: float) -> float:
-        """When the first of a line may go: `now` or later."""
-        turn = max(self.budgets[budget].earliest(now + TOLERANCE), self.held_until)
+    def _next_permit_at(self, budget: Route, now: float) -> float:
+        """When the first of a queue may go out: `now` or later."""
+        at = max(self.budgets[budget].earliest(now + TOLERANCE), self.held_until)
         if budget == "creates":
-            turn = max(turn, self.queue.opens(self._under_way()))
-        return turn
+            at = max(at, self.queue_capacity.opens_at(self._tracks_in_progress()))
+        return at
 
-    def _under_way(self) -> int:
-        return sum(member.under_way for member in self.members.values())
+    def _tracks_in_progress(self) -> int:
+        return sum(member.tracks_in_progress for member in self.members.values())
 
-    # What it is told.
+    # The reply.
 
-    def _claim(self, request: WaitingRequest, now: float) -> frozenset[str]:
-        """The turns that a process fetches with this exchange."""
-        granted = [ask.id for ask in request.asks if ask.id in self.leases]
-        for name in granted:
-            lease = self.leases[name]
-            lease.is_known, lease.until = True, now + request.timeout
+    def _claim(self, request: ExchangeRequest, now: float) -> frozenset[str]:
+        """Mark the permits that a process receives with this reply.
+
+        Permits that it claimed before are among them: the reply may have been lost.
+        """
+        granted = [e.id for e in request.permit_requests if e.id in self.leases]
+        for lease_id in granted:
+            lease = self.leases[lease_id]
+            lease.is_claimed, lease.expires_at = True, now + request.timeout
         return frozenset(granted)
 
-    def _wait(self, process: str, now: float) -> float:
-        """Seconds until a process should ask again."""
-        waits = [LONGEST_WAIT]
-        for name, line in self.lines.items():
-            ahead = [p.process for p in line]
-            if process in ahead:
-                waits.append(self._wait_of(name, process, ahead.index(process), now))
+    def _next_exchange_in(self, process: str, now: float) -> float:
+        """Seconds until a process should exchange again."""
+        waits = [MAX_WAIT]
+        for name, queue in self.queues.items():
+            owners = [entry.process for entry in queue]
+            if process in owners:
+                waits.append(self._wait_in(name, process, owners.index(process), now))
         return min(waits)
 
-    def _wait_of(self, budget: Route, process: str, ahead: int, now: float) -> float:
+    def _wait_in(self, budget: Route, process: str, ahead: int, now: float) -> float:
         scale = self.per[budget] / 60
-        longest = LONGEST_WAIT
-        if self._others_are_out(budget, process):
-            longest = SHORTEST_WAIT  # what another hears may be news for this one
-        turn = self._turn(budget, now)
-        if ahead and turn < inf:
-            turn = max(turn, self.budgets[budget].earliest_behind(now, ahead))
-        if turn == inf:
-            return SHORTEST_WAIT * scale
-        return min(max(turn - now, 0.001 * scale), longest * scale)
+        longest = MAX_WAIT
+        if self._others_in_flight(budget, process):
+            # Their responses may open the budget here. No process can be called by
+            # another, so this one has to look.
+            longest = MIN_WAIT
+        at = self._next_permit_at(budget, now)
+        if ahead and at < inf:
+            at = max(at, self.budgets[budget].earliest_behind(now, ahead))
+        if at == inf:
+            return MIN_WAIT * scale
+        return min(max(at - now, 0.001 * scale), longest * scale)
 
-    def _others_are_out(self, budget: Route, process: str) -> bool:
+    def _others_in_flight(self, budget: Route, process: str) -> bool:
         leases = self.leases.values()
         return any(le.budget == budget and le.process != process for le in leases)
 
-    def _told(self, name: Route, now: float) -> RateLimitSnapshot:
-        budget, waiting = self.budgets[name], len(self.lines[name])
+    def _snapshot(self, name: Route, now: float) -> RateLimitSnapshot:
+        budget, waiting = self.budgets[name], len(self.queues[name])
         return RateLimitSnapshot(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
             free=budget.free(now),
         )
 
-    # As it is kept.
+    # The stored form. Its keys stay when an attribute is renamed.
 
     def to_state(self) -> dict[str, Any]:
-        """The book, as JSON with infinities; see `from_state`."""
+        """Return the ledger as JSON with infinities; see `from_state`."""
         return {
             "version": VERSION,
             "epoch": self.epoch,
             "budgets": _states(self.budgets),
-            "lines": {n: [p.to_state() for p in ln] for n, ln in self.lines.items()},
+            "lines": {n: [e.to_state() for e in q] for n, q in self.queues.items()},
             "leases": _states(self.leases),
             "members": _states(self.members),
-            "queue": self.queue.to_state(),
+            "queue": self.queue_capacity.to_state(),
             "held_until": self.held_until,
             "held_since": self.held_since,
-            "silent_until": self.silent_until,
-            "is_paused": self.is_paused,
+            "silent_until": self.silence_ended_at,
+            "is_paused": self.is_after_outage,
         }
 
     @classmethod
     def from_state(
         cls, state: dict[str, Any], limits: RateLimits | None, rng: random.Random
     ) -> Self:
-        """The book that `to_state` told, for the process that asks.
+        """Restore what `to_state` returned, for the process that exchanges.
 
         Raises:
-            Exception: It is no such state; one of `UNREADABLE`.
+            Exception: It is not such a state; one of `UNREADABLE`.
         """
         if state["version"] != VERSION:
-            raise ValueError(f"version {state['version']} of a book is not known")
-        book = cls(limits, rng, state["epoch"])
+            raise ValueError(f"version must be {VERSION}, got {state['version']}")
+        ledger = cls(limits, rng, state["epoch"])
         for name in BUDGETS:
-            budget, line = state["budgets"][name], state["lines"][name]
-            book.budgets[name] = RateBudget.from_state(
+            budget, queue = state["budgets"][name], state["lines"][name]
+            ledger.budgets[name] = RateBudget.from_state(
                 budget, _limit_of(limits, name), rng
             )
-            book.lines[name] = [QueueEntry.from_state(place) for place in line]
+            ledger.queues[name] = [QueueEntry.from_state(entry) for entry in queue]
         leases, members = state["leases"].items(), state["members"].items()
-        book.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
-        book.members = {name: Member.from_state(each) for name, each in members}
-        book.queue = QueueCapacity.from_state(state["queue"])
-        book.held_until = state["held_until"]
-        book.held_since = state["held_since"]
-        book.silent_until = state["silent_until"]
-        book.is_paused = state["is_paused"]
-        return book
+        ledger.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
+        ledger.members = {name: Member.from_state(each) for name, each in members}
+        ledger.queue_capacity = QueueCapacity.from_state(state["queue"])
+        ledger.held_until = state["held_until"]
+        ledger.held_since = state["held_since"]
+        ledger.silence_ended_at = state["silent_until"]
+        ledger.is_after_outage = state["is_paused"]
+        return ledger
 
     def check_holds(self, now: float) -> None:
-        """Check that nobody is held for longer than the rules ever hold.
+        """Check that no hold and no gate is longer than the rules ever make one.
+
+        A damaged number must not stop all processes for years.
 
         Raises:
-            ValueError: Somebody is, or for a time that is no number.
+            ValueError: One is, or its end is not a number.
         """
         holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
         if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):
-            raise ValueError(f"it holds everybody until {holds}, and it is {now}")
+            raise ValueError(f"permits are held until {holds}, and it is {now}")
 
 
 def _limit_of(limits: RateLimits | None, name: Route) -> RateLimit | None:
@@ -437,5 +493,5 @@ def _period_of(limits: RateLimits | None, name: Route) -> float:
     return 60.0 if limit is None else limit.per
 
 
-def _states(each: Mapping[str, _Kept]) -> dict[str, Any]:
-    return {name: kept.to_state() for name, kept in each.items()}
+def _states(each: Mapping[str, _Stored]) -> dict[str, Any]:
+    return {name: stored.to_state() for name, stored in each.items()}

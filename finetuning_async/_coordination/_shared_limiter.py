@@ -1,9 +1,10 @@
-"""Turns that several processes share, and the local share when their store is gone.
+"""Permits that several processes share, and a local share while the store is down.
 
-Each line has the rules of its budget beside it and books what this process sends, with
-the store or without. As long as the store answers, it alone decides. When it is gone,
-the local rules do, for a share of the limit: what the others send is somebody else's to
-them. What was sent meanwhile is told when the store is back.
+Each queue has the rules of its budget beside it and charges there what this process
+sends, with the store or without. While the store is available, it alone decides. While
+it is not, the local rules do, for a share of the limit: what the other processes send
+then counts as another client's usage. What was sent meanwhile is reported when the
+store is back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import anyio
 import attrs
 from anyio.lowlevel import current_token
 
-from finetuning_async._coordination._exchange import LedgerStore
+from finetuning_async._coordination._exchange import LedgerExchanger
 from finetuning_async._coordination._poll_coordinator import StorePollCoordinator
 from finetuning_async._coordination._store_client import StoreClient
 from finetuning_async._pacing import Limiter, LocalWaitQueue, RateBudget
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from finetuning_async._api import ResponseFacts, Route
-    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._poll_messages import PollCoordinator
     from finetuning_async._coordination._store_protocol import StateStore
     from finetuning_async._pacing import (
         BudgetStatus,
@@ -36,30 +37,29 @@ if TYPE_CHECKING:
     )
 
 TIMEOUT: Final = 60.0
-"""Seconds after which a request of a process that says no more is taken as over; longer
-than a request takes by default."""
-
+"""Seconds after which a request counts as ended if its process does not report its end;
+longer than a request takes by default."""
 
 FRESH: Final = 2.0
-"""Seconds for which the length of a line is taken to be what it was."""
+"""Seconds for which a snapshot of the store counts as up to date."""
 
 
 @attrs.define(eq=False)
 class Lease:
-    """A token: of the store, and in the local books."""
+    """A permit: its id in the store, and its reservation in the local budget."""
 
     id: str
-    ticket: Reservation
+    reservation: Reservation
 
 
 class StoreWaitQueue:
-    """The waiters of a budget that several processes share; see `WaitQueue`.
+    """The requests of this process that wait for a shared budget; see `WaitQueue`.
 
     Args:
         name: Of the budget.
         limit: `None` if it is not paced.
-        local: The books of this process.
-        link: To the store.
+        local: The budget as this process knows it.
+        store_client: Where permits come from.
     """
 
     def __init__(
@@ -67,159 +67,176 @@ class StoreWaitQueue:
         name: Route,
         limit: RateLimit | None,
         local: LocalWaitQueue,
-        link: StoreClient,
+        store_client: StoreClient,
     ) -> None:
         self._name = name
         self._limit = limit
         self._local = local
-        self._link = link
-        self._lost_at = -inf
-        self._left = 0  # of the tokens, when the store was lost
+        self._store_client = store_client
+        self._share_since = -inf  # `StoreClient.down_since` of the outage it is for
+        self._first_share = 0  # tokens of the first period of that outage
 
     def __repr__(self) -> str:
-        return f"{self._link!r} beside {self._local!r}"
+        return f"{self._store_client!r} beside {self._local!r}"
 
     def __len__(self) -> int:
-        return self._link.waiting(self._name) + len(self._local)
+        return self._store_client.waiting(self._name) + len(self._local)
 
     @property
-    def budget(self) -> RateBudget:
-        """The books of this process."""
-        return self._local.budget
+    def rate_budget(self) -> RateBudget:
+        """The budget as this process knows it."""
+        return self._local.rate_budget
 
     @property
     def opens_at(self) -> float:
-        """When the gate of the last 429 opens; in the past if none holds."""
-        return max(self._local.opens_at, self._link.opens_at(self._name))
+        """When the gate of the last 429 opens; in the past if it is open."""
+        return max(self._local.opens_at, self._store_client.opens_at(self._name))
 
     def try_take(self, now: float, *, first: bool = False) -> Lease | None:
-        """Take a token of the local share, if the store is gone; else wait for one."""
-        if self._link.is_up or now >= self._link.probe_at:
+        """Take a token of the local share if the store is down; else `None`."""
+        if self._store_client.is_up or now >= self._store_client.probe_at:
             return None
-        self._keep_to_the_share()
-        ticket = self._local.try_take(now, first=first)
-        return None if ticket is None else self._alone_with(ticket)
+        self._apply_share()
+        reservation = self._local.try_take(now, first=first)
+        return None if reservation is None else self._local_lease(reservation)
 
     async def take(self, *, first: bool, max_pause: float) -> Lease:
-        """Wait for a token, of the store or of the local share.
+        """Wait for a permit of the store, or for a token of the local share.
 
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        again = first
+        # After the first round this call has waited already. It goes before the calls
+        # that begin to wait without the store.
+        first_locally = first
         while True:
-            if self._link.is_up:
-                name = await self._link.ask(
+            if self._store_client.is_up:
+                permit_id = await self._store_client.acquire(
                     self._name, first=first, max_pause=max_pause
                 )
-                if name is not None:
-                    return Lease(name, self._local.budget.send(anyio.current_time()))
-            lease = await self._alone(again, max_pause)
+                if permit_id is not None:
+                    now = anyio.current_time()
+                    return Lease(permit_id, self._local.rate_budget.send(now))
+            lease = await self._take_local(first_locally, max_pause)
             if lease is not None:
                 return lease
-            again = True
+            first_locally = True
 
-    async def _alone(self, first: bool, max_pause: float) -> Lease | None:
-        """Wait without the store; `None` if it is back, or may be."""
-        await self._link.probe()
-        if self._link.is_up:
+    async def _take_local(self, first: bool, max_pause: float) -> Lease | None:
+        """Wait without the store; `None` if it is back, or is to be probed."""
+        await self._store_client.probe()
+        if self._store_client.is_up:
             return None
-        self._keep_to_the_share()
-        with self._link.degraded():
-            ticket = await self._local.take(first=first, max_pause=max_pause)
-            return self._alone_with(ticket)
+        self._apply_share()
+        with self._store_client.degraded():
+            reservation = await self._local.take(first=first, max_pause=max_pause)
+            return self._local_lease(reservation)
         return None
 
-    def _keep_to_the_share(self) -> None:
-        """Use what is this process's of the limit, however little the others know.
+    def _apply_share(self) -> None:
+        """Restrict the local budget to this process's share of the limit.
 
-        All together have the tokens that each held when the store was lost, and an
-        equal part of those that were free. A period later the first are back, and an
-        equal part of all is each one's.
+        In the first period of an outage, all processes together have the tokens that
+        each held when it lost the store, and an equal part of those that were free. A
+        period later the former are back, and each process has an equal part of all. So
+        the sum never exceeds the limit (P1), although no process knows what the others
+        do.
         """
         if self._limit is None:
             return
-        now, link, budget = anyio.current_time(), self._link, self._local.budget
-        share = max(self._limit.limit // link.processes, 1)
-        if self._lost_at != link.lost_at:
-            self._lost_at, self._left = link.lost_at, self._left_over(share, now)
-            budget.ask_anew()
-        is_early = now < self._lost_at + self._limit.per
-        budget.keep_to(min(share, self._left) if is_early else share)
+        now, client = anyio.current_time(), self._store_client
+        budget = self._local.rate_budget
+        share = max(self._limit.limit // client.processes, 1)
+        if self._share_since != client.down_since:
+            self._share_since = client.down_since
+            self._first_share = self._share_of_first_period(share, now)
+            budget.forget_credit()
+        is_first_period = now < self._share_since + self._limit.per
+        budget.cap_tokens(min(share, self._first_share) if is_first_period else share)
 
-    def _left_over(self, share: int, now: float) -> int:
-        """Tokens for the first period without the store."""
-        told = self._link.told.get(self._name)
-        if told is None or self._link.told_at < self._link.lost_at - FRESH:
-            return share  # nobody knows; so one request asks
-        return self._local.budget.charged(now) + told.free // self._link.processes
+    def _share_of_first_period(self, share: int, now: float) -> int:
+        """Return this process's tokens for the first period without the store."""
+        client = self._store_client
+        snapshot = client.snapshots.get(self._name)
+        if snapshot is None or client.snapshots_at < client.down_since - FRESH:
+            # How many are free is not known. `forget_credit` lets one request go first,
+            # and its response says what is left.
+            return share
+        charged = self._local.rate_budget.charged(now)
+        return charged + snapshot.free // client.processes
 
-    def _alone_with(self, ticket: Reservation) -> Lease:
-        lease = Lease(self._link.new_name(), ticket)
-        self._link.note("sent", lease.id, self._name)
+    def _local_lease(self, reservation: Reservation) -> Lease:
+        """Make a lease that the store will learn of when it is back."""
+        lease = Lease(self._store_client.new_id(), reservation)
+        self._store_client.report("sent", lease.id, self._name)
         return lease
 
-    def answered(self, ticket: Lease, now: float, facts: ResponseFacts | None) -> None:
-        """A request was answered."""
-        self._local.answered(ticket.ticket, now, facts)
-        self._link.note("answered", ticket.id, self._name, facts=facts)
+    def on_response(
+        self, lease: Lease, now: float, facts: ResponseFacts | None
+    ) -> None:
+        """The response of a request arrived."""
+        self._local.on_response(lease.reservation, now, facts)
+        self._store_client.report("answered", lease.id, self._name, facts=facts)
 
-    def unsent(self, ticket: Lease, now: float) -> None:
+    def on_unsent(self, lease: Lease, now: float) -> None:
         """No byte of a request left."""
-        self._local.unsent(ticket.ticket, now)
-        self._link.note("unsent", ticket.id, self._name)
+        self._local.on_unsent(lease.reservation, now)
+        self._store_client.report("unsent", lease.id, self._name)
 
-    def abandoned(self, ticket: Lease, now: float, linger: float) -> None:
-        """The answer of a request will not be read."""
-        self._local.abandoned(ticket.ticket, now, linger)
-        self._link.note("abandoned", ticket.id, self._name, linger=linger)
+    def on_abandoned(self, lease: Lease, now: float, linger: float) -> None:
+        """The response of a request will not be read."""
+        self._local.on_abandoned(lease.reservation, now, linger)
+        self._store_client.report("abandoned", lease.id, self._name, linger=linger)
 
-    def refused(
-        self, now: float, retry_after: float | None, ticket: Lease | None
+    def on_refused(
+        self, now: float, retry_after: float | None, lease: Lease | None
     ) -> None:
         """A 429 of this budget arrived."""
-        self._local.refused(now, retry_after, None if ticket is None else ticket.ticket)
-        name = "" if ticket is None else ticket.id
-        self._link.note("refused", name, self._name, retry_after=retry_after)
+        reservation = None if lease is None else lease.reservation
+        self._local.on_refused(now, retry_after, reservation)
+        request_id = "" if lease is None else lease.id
+        self._store_client.report(
+            "refused", request_id, self._name, retry_after=retry_after
+        )
 
     def earliest(self, now: float) -> float:
-        """When a newcomer could have a token, as far as was told of late."""
-        told = self._link.told.get(self._name)
-        if not self._link.is_up or told is None:
+        """When a new request could have a permit, as of the last exchange."""
+        snapshot = self._store_client.snapshots.get(self._name)
+        if not self._store_client.is_up or snapshot is None:
             return self._local.earliest(now)
-        if now > self._link.told_at + FRESH:
+        if now > self._store_client.snapshots_at + FRESH:
             return max(now, self.opens_at)
-        return max(now, self._link.told_at + told.newcomer_in)
+        return max(now, self._store_client.snapshots_at + snapshot.newcomer_in)
 
     def status(self, now: float) -> BudgetStatus:
-        """The snapshot that people look at: what was told last."""
-        told = self._link.told.get(self._name)
-        if not self._link.is_up or told is None:
+        """Return the snapshot for users, as of the last exchange."""
+        snapshot = self._store_client.snapshots.get(self._name)
+        if not self._store_client.is_up or snapshot is None:
             return self._local.status(now)
-        past = now - self._link.told_at
-        ago = told.status.service_spoke_ago
+        age = now - self._store_client.snapshots_at
+        spoke_ago = snapshot.status.service_spoke_ago
         return attrs.evolve(
-            told.status,
-            next_free_in=max(told.status.next_free_in - past, 0.0),
-            closed_for=max(told.status.closed_for - past, 0.0),
-            service_spoke_ago=None if ago is None else ago + past,
+            snapshot.status,
+            next_free_in=max(snapshot.status.next_free_in - age, 0.0),
+            closed_for=max(snapshot.status.closed_for - age, 0.0),
+            service_spoke_ago=None if spoke_ago is None else spoke_ago + age,
         )
 
     def wake(self) -> None:
-        """What was booked may change whose turn it is, here or elsewhere."""
+        """Let the first request look again, because something was charged or freed."""
         self._local.wake()
 
 
 class StoreLimiter(Limiter):
-    """The turns of an account, kept in a store.
+    """The permits of an account, kept in a store.
 
     Args:
         connect: Makes the store in the running event loop, given the name of the
-            account: a hash, never a key.
-        account: What the name is made of; by default the base URL and the key of the
-            first client.
+            account: never the key, at most its hash.
+        account: The name of the account; by default made of the base URL and the hash
+            of the first client's key.
         timeout: Seconds; see `TIMEOUT`.
-        rng: Where jitter and names come from.
+        rng: Where jitter and ids come from.
     """
 
     def __init__(
@@ -235,65 +252,65 @@ class StoreLimiter(Limiter):
         self._account = account
         self._timeout = timeout
         self._is_bound = False
-        self._bound_in: object = None
-        self._registers: list[Callable[[], int]] = []
+        self._bound_loop: object = None
+        self._track_counts: list[Callable[[], int]] = []
         self._coordinators: list[StorePollCoordinator] = []
-        self._link: StoreClient | None = None
-        self._states: StateStore | None = None
-        self._states_in: object = None
+        self._store_client: StoreClient | None = None
+        self._store: StateStore | None = None
+        self._store_loop: object = None
 
     def bind(
         self, account: str, limits: RateLimits | None, under_way: Callable[[], int]
     ) -> None:
-        """Learn whose turns these are; of several clients the first one's limits hold.
+        """Set whose permits these are; of several clients the first one's limits hold.
 
         Args:
-            account: What tells it from others; not a secret.
+            account: A name that tells the account from others; not a secret.
             limits: What it may send; `None` for no pacing.
-            under_way: Says how many tracks of a client are under way.
+            under_way: Returns how many tracks of a client are in progress.
         """
         loop = current_token()
-        if loop != self._bound_in:
-            self._bound_in = loop
-            self._registers.clear()
+        if loop != self._bound_loop:  # clients of an earlier event loop have ended
+            self._bound_loop = loop
+            self._track_counts.clear()
             self._coordinators.clear()
-        self._registers.append(under_way)
+        self._track_counts.append(under_way)
         if not self._is_bound:
             self._is_bound = True
             self._account = self._account or account
             self._limits = limits
 
     def new_coordinator(self) -> PollCoordinator:
-        """Where the processes of the account share their polling."""
-        coordinator = StorePollCoordinator(self._states_here(), self._rng)
+        """Return what lets the processes of the account share their polling."""
+        coordinator = StorePollCoordinator(self._store_of_loop(), self._rng)
         self._coordinators.append(coordinator)
         return coordinator
 
-    def _states_here(self) -> StateStore:
-        """The states of the account, as the running event loop reaches them."""
+    def _store_of_loop(self) -> StateStore:
+        """Return the store as the running event loop reaches it."""
         loop = current_token()
-        if self._states is None or self._states_in != loop:
-            self._states, self._states_in = self._connect(self._account or ""), loop
-        return self._states
+        if self._store is None or self._store_loop != loop:
+            self._store, self._store_loop = self._connect(self._account or ""), loop
+        return self._store
 
     async def flush(self) -> None:
-        """Tell the store what became of permits."""
-        if self._link is not None:
-            await self._link.flush()
+        """Report to the store what became of permits."""
+        if self._store_client is not None:
+            await self._store_client.flush()
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
+    def _new_queues(self) -> dict[Route, WaitQueue]:
         limits = self._limits
-        self._link = link = StoreClient(
-            LedgerStore(self._states_here(), self._rng),
+        self._store_client = store_client = StoreClient(
+            LedgerExchanger(self._store_of_loop(), self._rng),
             limits,
             timeout=self._timeout,
             rng=self._rng,
-            under_way=lambda: sum(count() for count in self._registers),
+            tracks_in_progress=lambda: sum(count() for count in self._track_counts),
             polling=lambda: max((c.processes for c in self._coordinators), default=0),
         )
-        lines: dict[Route, WaitQueue] = {}
+        queues: dict[Route, WaitQueue] = {}
         for name in ("creates", "reads"):
             limit = None if limits is None else getattr(limits, name)
             local = LocalWaitQueue(name, RateBudget(limit, self._rng))
-            lines[name] = StoreWaitQueue(name, limit, local, link)
-        return lines
+            queues[name] = StoreWaitQueue(name, limit, local, store_client)
+        return queues

@@ -1,13 +1,14 @@
-"""One process and its store: who asks when, what is still to be told, who is gone.
+"""One event loop of a process and its store: when it exchanges, and what it reports.
 
-There is no background task. Those who wait for a turn register; one of them drives: it
-says everything that there is to say, gives every waiter its news, and sleeps until the
-store has said that it is worth asking again. When it leaves, whether served or
-cancelled, it hands on to another. What became of requests is noted at once and told
-with the next exchange; a note is kept until the store has surely heard it.
+There is no background task. Calls that wait for a permit register here, and one of them
+drives: it sends all that there is to send, wakes every waiter whose permit came, and
+sleeps until the ledger has said that another exchange is useful. When it leaves, served
+or cancelled, it promotes another waiter. What happened to requests is put into an
+outbox at once and sent with the next exchange; a report stays there until the store has
+certainly received it.
 
-A store that fails, or takes longer than `PATIENCE`, is left alone for a while. Who
-waited for it is told so and goes on without it (see `_store_limiter`).
+A store that fails, or takes longer than `EXCHANGE_TIMEOUT`, is left alone for a while.
+The calls that waited for it are woken and continue without it (see `_shared_limiter`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import anyio
 import attrs
 
 from finetuning_async._coordination._exchange_messages import (
+    ExchangeRequest,
     PermitRequest,
     Report,
-    WaitingRequest,
 )
 from finetuning_async._pacing import check_pause
 from finetuning_async._runtime import Wakeup
@@ -45,70 +46,69 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-PATIENCE: Final = 1.0
+EXCHANGE_TIMEOUT: Final = 1.0
 """Seconds that an exchange may take."""
 
-PROBE: Final = 1.0
-"""Seconds until a store that is gone is asked again: all who go on without it are to
-know within `REPORTING` seconds that it is back."""
+PROBE_INTERVAL: Final = 1.0
+"""Seconds until an unavailable store is tried again: every process that works without
+it has to notice within `REPORT_WINDOW` seconds that it is available again."""
 
-PLACES: Final = 10
-"""Places of a process in the line of a budget at a time. So the lines stay short, and a
-process with many that wait takes turns with the others."""
+MAX_QUEUED: Final = 10
+"""Requests of a process in one queue of the ledger at a time. So the queues stay short,
+and a process where many wait alternates with the others."""
 
-UNSEEN: Final = 4
-"""Processes that are assumed while the store was never reached."""
+ASSUMED_PROCESSES: Final = 4
+"""Processes that are assumed while the store has never been reached."""
+
+MAX_ERROR_LENGTH: Final = 200
+"""Characters of the error of a failing store in the log."""
 
 
-MOST_SAID: Final = 200
-"""Characters of what a store that fails says, in the log."""
-
-
-class QueuePosition(Wakeup):
-    """One call that waits for a turn.
+class PermitWaiter(Wakeup):
+    """One call that waits for a permit of the store.
 
     Attributes:
-        ask: What it asks the store.
+        permit_request: What it sends.
         max_pause: Seconds that a 429 may ask for.
-        is_told: Whether the store may know of it.
-        is_granted: Whether it may go.
-        error: Why it will not.
+        is_sent: Whether the store may know of it.
+        is_granted: Whether it has its permit.
+        error: Why it will get none.
     """
 
-    __slots__ = ("ask", "error", "is_granted", "is_told", "max_pause")
+    __slots__ = ("error", "is_granted", "is_sent", "max_pause", "permit_request")
 
-    def __init__(self, ask: PermitRequest, max_pause: float) -> None:
+    def __init__(self, permit_request: PermitRequest, max_pause: float) -> None:
         super().__init__()
-        self.ask = ask
+        self.permit_request = permit_request
         self.max_pause = max_pause
-        self.is_told = False
+        self.is_sent = False
         self.is_granted = False
         self.error: Exception | None = None
 
     @property
     def is_done(self) -> bool:
-        """Whether there is something for it."""
+        """Whether it has a permit or an error."""
         return self.is_granted or self.error is not None
 
 
 class StoreClient:
-    """What one event loop of a process has with its store.
+    """The connection of one event loop to the ledger of its account.
 
     Args:
-        store: The store.
-        limits: What this process holds itself to.
-        timeout: As `WaitingRequest.timeout`.
-        rng: Where names come from.
-        under_way: Says how many tracks of this process are under way.
-        polling: Says how many processes share their polling: those that let another
-            read send nothing, and the store does not hear of them.
+        store: The ledger, in a store.
+        limits: The limits of this process.
+        timeout: As `ExchangeRequest.timeout`.
+        rng: Where ids come from.
+        tracks_in_progress: Returns how many tracks of this process are in progress.
+        polling: Returns how many processes share their polling: those for which another
+            one reads send no requests, so the ledger of the limits does not know them.
 
     Attributes:
-        is_up: Whether the store answered last time, or was not asked yet.
-        probe_at: When one that is gone is asked again, on the loop's clock.
-        lost_at: When it was asked for the first time in vain.
-        told: What it last said of each budget.
-        told_at: When it was asked that.
+        is_up: Whether the last exchange succeeded; true before the first.
+        probe_at: When an unavailable store is tried again, on the loop's clock.
+        down_since: When the first exchange began that failed.
+        snapshots: Each budget, as of the last reply.
+        snapshots_at: When that exchange began.
     """
 
     def __init__(
@@ -118,136 +118,145 @@ class StoreClient:
         *,
         timeout: float,
         rng: random.Random,
-        under_way: Callable[[], int],
+        tracks_in_progress: Callable[[], int],
         polling: Callable[[], int],
     ) -> None:
         self._store = store
         self._limits = limits
         self._timeout = timeout
         self._rng = rng
-        self._under_way = under_way
+        self._tracks_in_progress = tracks_in_progress
         self._polling = polling
         self._per = (
             60.0 if limits is None else max(limits.creates.per, limits.reads.per)
         )
-        self._process = self.new_name()
+        self._process = self.new_id()
         self._number = 0
         self._serial = 0
         self._epoch: str | None = None
         self._lock = anyio.Lock(fast_acquire=True)
-        self._driver: QueuePosition | None = None
-        self._places: dict[Route, list[QueuePosition]] = {"creates": [], "reads": []}
-        self._has_news = False
-        self._ask_at = -inf
+        self._driver: PermitWaiter | None = None
+        self._waiters: dict[Route, list[PermitWaiter]] = {"creates": [], "reads": []}
+        self._must_exchange = False
+        self._next_exchange_at = -inf
         self._outbox: deque[tuple[float, Report]] = deque()
-        self._out: dict[str, tuple[Route, float]] = {}
-        self._over: deque[tuple[str, Route, float]] = deque()
-        self._alone: dict[anyio.CancelScope, None] = {}
+        # Requests in flight and recently ended: what to report to a new ledger.
+        self._in_flight: dict[str, tuple[Route, float]] = {}
+        self._ended: deque[tuple[str, Route, float]] = deque()
+        self._degraded: dict[anyio.CancelScope, None] = {}
         self.is_up = True
         self.probe_at = -inf
-        self.lost_at = -inf
-        self._processes = UNSEEN
-        self.told: dict[Route, RateLimitSnapshot] = {}
-        self.told_at = -inf
+        self.down_since = -inf
+        self._processes = ASSUMED_PROCESSES
+        self.snapshots: dict[Route, RateLimitSnapshot] = {}
+        self.snapshots_at = -inf
 
     def __repr__(self) -> str:
-        state = "up" if self.is_up else "gone"
-        waiting = sum(map(len, self._places.values()))
-        return f"<Link {state}: {waiting} waiting, {len(self._outbox)} to tell>"
+        state = "up" if self.is_up else "down"
+        waiting = sum(map(len, self._waiters.values()))
+        return f"<StoreClient {state} waiting={waiting} outbox={len(self._outbox)}>"
 
-    def new_name(self) -> str:
-        """A name that no other process has given."""
+    def new_id(self) -> str:
+        """Return an id that no other process uses."""
         return f"{self._rng.getrandbits(80):020x}"
 
     @property
     def processes(self) -> int:
-        """How many share the store, as far as was heard."""
+        """How many processes share the store, as far as known."""
         return max(self._processes, self._polling())
 
     def waiting(self, budget: Route) -> int:
-        """How many of this process wait for it."""
-        return len(self._places[budget])
+        """Return how many calls of this loop wait for a permit of a budget."""
+        return len(self._waiters[budget])
 
-    # Turns of the store.
+    # Permits of the store.
 
-    async def ask(self, budget: Route, *, first: bool, max_pause: float) -> str | None:
-        """Wait for a turn; its name, or `None` if the store is gone.
+    async def acquire(
+        self, budget: Route, *, first: bool, max_pause: float
+    ) -> str | None:
+        """Wait for a permit; return its id, or `None` if the store is unavailable.
 
-        Cancelled, it leaves the line, and a turn that was there goes to the next.
+        A cancelled call leaves the queue, and a permit that it had goes to the next.
 
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        ask = PermitRequest(id=self.new_name(), budget=budget, first=first)
-        place = QueuePosition(ask, max_pause)
-        self._stand(place)
+        request = PermitRequest(id=self.new_id(), budget=budget, first=first)
+        waiter = PermitWaiter(request, max_pause)
+        self._enqueue(waiter)
         try:
-            while not place.is_done and self.is_up:
+            while not waiter.is_done and self.is_up:
                 if self._driver is None:
-                    await self._drive(place)
+                    await self._drive(waiter)
                 else:
-                    await place.wait()
+                    await waiter.wait()
         except BaseException:
-            self._leave(place)
+            self._leave(waiter)
             raise
-        if place.is_granted:
-            return ask.id
-        self._leave(place)
-        if place.error is not None:
-            raise place.error
+        if waiter.is_granted:
+            return request.id
+        self._leave(waiter)
+        if waiter.error is not None:
+            raise waiter.error
         return None
 
-    def _stand(self, place: QueuePosition) -> None:
-        places = self._places[place.ask.budget]
-        behind = sum(p.ask.first for p in places) if place.ask.first else len(places)
-        places.insert(behind, place)
-        if behind < PLACES:
-            self._stir()
+    def _enqueue(self, waiter: PermitWaiter) -> None:
+        waiters = self._waiters[waiter.permit_request.budget]
+        behind = len(waiters)
+        if waiter.permit_request.first:
+            behind = sum(each.permit_request.first for each in waiters)
+        waiters.insert(behind, waiter)
+        if behind < MAX_QUEUED:  # else it is sent once an earlier one has left
+            self._wake_driver()
 
-    def _leave(self, place: QueuePosition) -> None:
-        places = self._places[place.ask.budget]
-        if place in places:
-            places.remove(place)
-        if place.is_told:
-            self.note("unsent", place.ask.id, place.ask.budget)
-        self._stir()
-        self._hand_on()
+    def _leave(self, waiter: PermitWaiter) -> None:
+        request = waiter.permit_request
+        waiters = self._waiters[request.budget]
+        if waiter in waiters:
+            waiters.remove(waiter)
+        # The store may have granted it meanwhile, even if the reply was lost.
+        if waiter.is_sent:
+            self.report("unsent", request.id, request.budget)
+        self._wake_driver()
+        self._promote_next()
 
-    # The wheel.
+    # The driver.
 
-    async def _drive(self, driver: QueuePosition) -> None:
+    async def _drive(self, driver: PermitWaiter) -> None:
         self._driver = driver
         try:
             while not driver.is_done and self.is_up:
-                if self._has_news or anyio.current_time() >= self._ask_at:
+                now = anyio.current_time()
+                if self._must_exchange or now >= self._next_exchange_at:
                     await self._exchange()
                 else:
-                    await driver.parked_until(self._ask_at)
+                    await driver.parked_until(self._next_exchange_at)
         finally:
             driver.cancel_timer()
             self._driver = None
-            self._hand_on()
+            self._promote_next()
 
-    def _hand_on(self) -> None:
+    def _promote_next(self) -> None:
+        """Wake a waiter, which then finds that there is no driver."""
         if self._driver is None:
-            for places in self._places.values():
-                if places:
-                    places[0].wake()
+            for waiters in self._waiters.values():
+                if waiters:
+                    waiters[0].wake()
                     return
 
-    def _stir(self) -> None:
-        """There is something to say."""
-        self._has_news = True
+    def _wake_driver(self) -> None:
+        """Have the driver exchange now, because there is something to send."""
+        self._must_exchange = True
         if self._driver is not None:
             self._driver.wake()
 
     async def flush(self) -> None:
-        """Tell what was noted, unless a driver does, or the store is gone."""
+        """Send the reports, unless a driver does or the store is unavailable."""
         if self._outbox and not self.is_up:
             await self.probe()
         while self._outbox and self.is_up and not self._lock.locked():
             if self._driver is not None:
-                self._stir()
+                self._wake_driver()
                 return
             await self._exchange()
 
@@ -257,184 +266,211 @@ class StoreClient:
         async with self._lock:
             if not (self.is_up or probing):
                 return
-            request = self._request()
+            request = self._new_request()
             asked_at = anyio.current_time()
             try:
-                with anyio.fail_after(PATIENCE):
+                with anyio.fail_after(EXCHANGE_TIMEOUT):
                     reply = await self._store.exchange(request)
             except Exception as error:  # whatever a store's library raises
-                self._lost(error, asked_at)
-            except BaseException:  # cancelled, and nobody knows what was heard
-                self._has_news = True
+                self._on_failure(error, asked_at)
+            except BaseException:
+                # Cancelled: it may have been applied or not. The next driver exchanges
+                # at once and sends the same reports and permit requests, which the
+                # ledger applies once by their numbers and ids.
+                self._must_exchange = True
                 raise
             else:
-                self._learn(request, reply, asked_at)
+                self._on_reply(request, reply, asked_at)
 
-    def _request(self) -> WaitingRequest:
+    def _new_request(self) -> ExchangeRequest:
         now = anyio.current_time()
-        self._has_news = False
+        self._must_exchange = False
         self._number += 1
-        asking = [p for places in self._places.values() for p in places[:PLACES]]
-        for place in asking:
-            place.is_told = True
-        return WaitingRequest(
+        sent = [w for waiters in self._waiters.values() for w in waiters[:MAX_QUEUED]]
+        for waiter in sent:
+            waiter.is_sent = True
+        return ExchangeRequest(
             process=self._process,
             number=self._number,
             epoch=self._epoch,
             limits=self._limits,
             timeout=self._timeout,
-            asks=tuple(place.ask for place in asking),
-            notes=tuple(attrs.evolve(n, ago=now - at) for at, n in self._outbox),
-            under_way=self._under_way(),
-            degraded=0.0 if self.is_up else now - self.lost_at,
+            permit_requests=tuple(waiter.permit_request for waiter in sent),
+            reports=tuple(attrs.evolve(r, ago=now - at) for at, r in self._outbox),
+            tracks_in_progress=self._tracks_in_progress(),
+            degraded_for=0.0 if self.is_up else now - self.down_since,
         )
 
-    def _learn(
-        self, request: WaitingRequest, reply: ExchangeReply, asked_at: float
+    def _on_reply(
+        self, request: ExchangeRequest, reply: ExchangeReply, asked_at: float
     ) -> None:
-        last = request.notes[-1].serial if request.notes else 0
+        last = request.reports[-1].serial if request.reports else 0
         while self._outbox and self._outbox[0][1].serial <= last:
             self._outbox.popleft()
         if self._epoch not in (None, reply.epoch):
-            self._tell_again()
+            self._report_everything_again()
         self._epoch = reply.epoch
-        self.told, self.told_at = dict(reply.budgets), asked_at
+        self.snapshots, self.snapshots_at = dict(reply.snapshots), asked_at
         self._processes = max(reply.processes, 1)
-        self._ask_at = anyio.current_time() + reply.wait
-        self._found()
-        for places in self._places.values():
-            self._give_out(places, reply)
+        self._next_exchange_at = anyio.current_time() + reply.wait
+        self._on_recovery()
+        for waiters in self._waiters.values():
+            self._notify(waiters, reply)
 
-    def _give_out(self, places: list[QueuePosition], reply: ExchangeReply) -> None:
+    def _notify(self, waiters: list[PermitWaiter], reply: ExchangeReply) -> None:
         now = anyio.current_time()
-        for place in list(places):
-            if place.ask.id in reply.granted:
-                places.remove(place)
-                self._out[place.ask.id] = place.ask.budget, now
-                place.is_granted = True
-                place.wake()
+        for waiter in list(waiters):
+            request = waiter.permit_request
+            if request.id in reply.granted:
+                waiters.remove(waiter)
+                self._in_flight[request.id] = request.budget, now
+                waiter.is_granted = True
+                waiter.wake()
             else:
-                self._check_gate(place, now)
-        if not all(place.is_told for place in places[:PLACES]):
-            self._stir()
+                self._check_gate(waiter, now)
+        if not all(waiter.is_sent for waiter in waiters[:MAX_QUEUED]):
+            self._wake_driver()
 
-    def _check_gate(self, place: QueuePosition, now: float) -> None:
+    def _check_gate(self, waiter: PermitWaiter, now: float) -> None:
         try:
-            budget = place.ask.budget
-            check_pause(budget, self.opens_at(budget), now, place.max_pause)
-        except Exception as error:  # raised in the task that waits
-            place.error = error
-            place.wake()
+            budget = waiter.permit_request.budget
+            check_pause(budget, self.opens_at(budget), now, waiter.max_pause)
+        except Exception as error:  # raised again in the task that waits
+            waiter.error = error
+            waiter.wake()
 
     def opens_at(self, budget: Route) -> float:
-        """When the gate opens, as the store last said; in the past if none holds."""
-        told = self.told.get(budget)
-        if told is None or not told.status.closed_for:
+        """When the gate opens, as of the last reply; in the past if it is open."""
+        snapshot = self.snapshots.get(budget)
+        if snapshot is None or not snapshot.status.closed_for:
             return -inf
-        return self.told_at + told.status.closed_for
+        return self.snapshots_at + snapshot.status.closed_for
 
-    # What is to be told.
+    # Reports.
 
-    def note(
-        self, event: RequestEvent, name: str, budget: Route, **facts: object
+    def report(
+        self, event: RequestEvent, request_id: str, budget: Route, **facts: object
     ) -> None:
-        """Keep what became of a request until the store has heard it."""
+        """Keep what happened to a request until the store has received it."""
         now = anyio.current_time()
-        self._serial += 1
-        note = Report(serial=self._serial, id=name, budget=budget, event=event, **facts)  # type: ignore[arg-type]  # named by the callers below
-        self._outbox.append((now, note))
-        self._remember(event, name, budget, now)
+        report = Report(
+            serial=self._next_serial(),
+            id=request_id,
+            budget=budget,
+            event=event,
+            **facts,  # type: ignore[arg-type]  # fields of `Report`, named by callers
+        )
+        self._outbox.append((now, report))
+        self._remember(event, request_id, budget, now)
+        # A store can be unavailable for days. Older reports no longer matter: the lease
+        # has expired, and the service counts the request in no window any more.
         too_old = now - self._timeout - 2 * self._per
-        while self._outbox[0][0] < too_old:  # it would change nothing any more
+        while self._outbox[0][0] < too_old:
             self._outbox.popleft()
 
     def _remember(
-        self, event: RequestEvent, name: str, budget: Route, now: float
+        self, event: RequestEvent, request_id: str, budget: Route, now: float
     ) -> None:
         if event == "sent":
-            self._out[name] = budget, now
+            self._in_flight[request_id] = budget, now
         elif event != "refused":
-            known = self._out.pop(name, None)
+            known = self._in_flight.pop(request_id, None)
             if known is not None and event != "unsent":
-                self._over.append((name, budget, now))
-        while self._over and self._over[0][2] < now - 2 * self._per:
-            self._over.popleft()
+                self._ended.append((request_id, budget, now))
+        while self._ended and self._ended[0][2] < now - 2 * self._per:
+            self._ended.popleft()
 
-    def _tell_again(self) -> None:
-        """The store has forgotten all: say what this process has sent of late."""
-        told = [(at, "answered", name, budget) for name, budget, at in self._over]
-        out = [(at, "sent", name, budget) for name, (budget, at) in self._out.items()]
-        waiting, self._outbox = self._outbox, deque()
+    def _report_everything_again(self) -> None:
+        """Report to a new ledger all that this process has sent lately.
+
+        The old one was lost with what it knew. Without these reports the new one would
+        grant a full limit beside requests that the service still counts (P1). Reports
+        that were not sent yet follow under new serials, so that the order holds.
+        """
+        ended = [(at, "answered", name, budget) for name, budget, at in self._ended]
+        in_flight = [
+            (at, "sent", name, budget) for name, (budget, at) in self._in_flight.items()
+        ]
+        unsent, self._outbox = self._outbox, deque()
         self._outbox.extend(
-            (at, self._numbered(event, name, budget))
-            for at, event, name, budget in [*told, *out]
+            (at, self._new_report(event, name, budget))
+            for at, event, name, budget in [*ended, *in_flight]
         )
         self._outbox.extend(
-            (at, attrs.evolve(note, serial=self._next_serial())) for at, note in waiting
+            (at, attrs.evolve(report, serial=self._next_serial()))
+            for at, report in unsent
         )
-        self._stir()
+        self._wake_driver()
 
     def _next_serial(self) -> int:
         self._serial += 1
         return self._serial
 
-    def _numbered(self, event: str, name: str, budget: Route) -> Report:
+    def _new_report(self, event: str, request_id: str, budget: Route) -> Report:
         serial = self._next_serial()
-        return Report(serial=serial, id=name, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
+        return Report(serial=serial, id=request_id, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
 
     # Without the store.
 
-    def _lost(self, error: Exception, asked_at: float) -> None:
+    def _on_failure(self, error: Exception, asked_at: float) -> None:
         if self.is_up:
-            self.is_up, self.lost_at = False, asked_at
+            self.is_up, self.down_since = False, asked_at
             logger.warning(
-                "the store of the rate limits is gone (%s); going on with a share of"
-                " one in %d",
-                _in_words(error),
+                "the store of the rate limits is unavailable (%s); using 1/%d of the"
+                " limits until it is back",
+                _describe(error),
                 self.processes,
             )
-            for places in self._places.values():
-                for place in places:
-                    place.wake()
-        self.probe_at = anyio.current_time() + PROBE
-        self._appoint()
+            for waiters in self._waiters.values():
+                for waiter in waiters:
+                    waiter.wake()
+        self.probe_at = anyio.current_time() + PROBE_INTERVAL
+        self._schedule_probe()
 
-    def _found(self) -> None:
+    def _on_recovery(self) -> None:
         if not self.is_up:
             self.is_up = True
-            logger.warning("the store of the rate limits is back")
-            for scope in self._alone:
+            logger.warning(
+                "the store of the rate limits is available again; using the full limits"
+            )
+            # All that wait for the local share join the store's queue instead.
+            for scope in self._degraded:
                 scope.cancel()
 
     async def probe(self) -> None:
-        """Ask whether the store is back, if it is time to."""
+        """Try an unavailable store again if that is due."""
         now = anyio.current_time()
         if now >= self.probe_at and not self._lock.locked():
-            self.probe_at = now + PATIENCE + PROBE  # nobody else does
+            # Moved on first, so that no other task probes at the same time.
+            self.probe_at = now + EXCHANGE_TIMEOUT + PROBE_INTERVAL
             await self._exchange(probing=True)
 
     @contextmanager
     def degraded(self) -> Generator[None]:
-        """Wait without the store; left when it is back, or to ask whether it is."""
+        """Wait without the store; left early when it is back, or to probe it."""
         scope = anyio.CancelScope()
-        self._alone[scope] = None
-        self._appoint()
+        self._degraded[scope] = None
+        self._schedule_probe()
         try:
             with scope:
                 yield
         finally:
-            del self._alone[scope]
-            self._appoint()
+            del self._degraded[scope]
+            self._schedule_probe()
 
-    def _appoint(self) -> None:
-        """One of those who wait without the store looks after it."""
-        for scope in self._alone:
+    def _schedule_probe(self) -> None:
+        """Let the first of the calls that wait without the store probe it in time.
+
+        One is enough, and there is no background task that could do it. Its scope ends
+        at `probe_at`; it then probes before it waits again (see `_shared_limiter`).
+        """
+        for scope in self._degraded:
             scope.deadline = self.probe_at
             return
 
 
-def _in_words(error: Exception) -> str:
-    """The class and the first line of what it says: a wrong name or password, say."""
-    said = scrub(str(error).strip().partition("\n")[0])[:MOST_SAID]
+def _describe(error: Exception) -> str:
+    """Return the class of an error and its first line, without secrets."""
+    message = scrub(str(error).strip().partition("\n")[0])[:MAX_ERROR_LENGTH]
     name = type(error).__name__
-    return f"{name}: {said}" if said else name
+    return f"{name}: {message}" if message else name

@@ -30,7 +30,7 @@ from finetuning_async._http._server_clock import ServerClock
 from finetuning_async._http._transport import Transport
 from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import RateLimiter
-from finetuning_async._rate_codes import is_rate_refusal
+from finetuning_async._rate_codes import is_rate_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -240,7 +240,7 @@ class Pipeline:
     ) -> None:
         """Book an answer, learn from it, and tell of it."""
         facts = parsing.response_facts(answer)
-        is_refused = is_rate_refusal(facts.status, facts.code)
+        is_refused = is_rate_limited(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
         _capture(call, answer)
@@ -277,7 +277,7 @@ class Pipeline:
         error = parsing.status_error(
             answer, idempotent=call.repeatable, generation_id=call.track_id
         )
-        if is_rate_refusal(error.status_code, error.code):
+        if is_rate_limited(error.status_code, error.code):
             raise RetryableFailure(error, paced=True)
         if call.repeatable and isinstance(error, InternalServerError):
             raise RetryableFailure(error)

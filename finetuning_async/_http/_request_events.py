@@ -20,7 +20,7 @@ from finetuning_async._events import (
     RetryScheduled,
 )
 from finetuning_async._http._delivery import NoResponse
-from finetuning_async._rate_codes import budget_of
+from finetuning_async._rate_codes import rate_budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ def rate_limited(
     now = anyio.current_time()
     # A limiter shared with other machines may learn of it later.
     pause = max(opens_at - now, facts.retry_after or 0.0)
-    budget = budget_of(facts.code) or call.route
+    budget = rate_budget_of(facts.code) or call.route
     logger.warning(
         "%s %s was refused (%s): all %s wait for %.1f s",
         call.method,

@@ -1,18 +1,42 @@
-"""When a request may go out. Pure, but for its wait queue.
+"""When a request may go out. Pure, except for its queues.
 
-_limiter                  takes a permit for each request, and returns it
-_wait_queue               the requests that wait for a permit of one budget
-_rate_budget              one budget: all rules below together, without a clock
+_limiter                  grants a permit for each request, and takes it back
+_wait_queue               the requests that wait for a token of one rate budget
+_rate_budget              one rate budget: its rules, its gate, the last headers
+_rule_set                 the rules that need the limit, put together
 _token_bucket             the leased token bucket
-_retry_after_gate         after a 429 nothing goes out until its time is over
-_remaining_credit         what X-RateLimit-Remaining allows
-_sliding_window_counter   what a sliding counter on the server may still hold
+_sliding_window_counter   what a sliding counter of the service may still count
+_remaining_credit         what X-RateLimit-Remaining allows, and probes without it
 _foreign_usage            what other clients of the account use
-_reservation              one permit that is out
-_in_flight                tracks in progress: claims, and places in the queue
+_retry_after_gate         after a 429, nothing goes out for the time it names
+_reservation              one permit that is out, as the rate budget remembers it
+_in_flight                tracks in progress: claims, and slots in the service's queue
 _queue_capacity           how many tracks the service's queue takes
-_limits                   the limits as the caller states them, and their status
+_limits                   the limits as the caller states them, and their snapshots
 _protocols                what `rate_limiter=` takes
+
+Glossary:
+
+rate budget   requests allowed in any period: `creates` or `reads` ("budget" alone
+              means credits)
+route         what a request takes from: a rate budget, or an endpoint whose rate
+              budget no response has shown yet, which takes from both
+permit        permission to send one request now, until its outcome is known
+token         what a permit takes from a rate budget
+reservation   the token of one permit that is out
+lease         how long a token stays away: until the response, and a period after it
+gate          closed by a 429 for the time that it names; all requests wait for it
+probe         a request sent without proof of room, whose response is such a proof
+claim         an id that belongs to a create of this process
+queue slot    a place in the service's queue, which a create takes before it is sent
+
+Why a leased token bucket and not a textbook one: a textbook bucket of 10 tokens,
+refilled at 10 a minute, lets 19 requests through in the first minute, and the service
+refuses nine of them. It also counts from the moment of sending, but the service counts
+a request when it arrives, somewhere between its sending and its response. So a token is
+leased: it comes back 60 s after the *response*. No window of 60 s on the service can
+then hold an eleventh request, whatever the network delay; `_token_bucket` has the
+proof. The price: ten requests take a minute and one round trip, instead of a minute.
 """
 
 from typing import TYPE_CHECKING
@@ -28,9 +52,9 @@ if TYPE_CHECKING:
         TrackInProgress as TrackInProgress,
     )
     from finetuning_async._pacing._limiter import (
-        Leases as Leases,
         Limiter as Limiter,
         LocalRateLimiter as LocalRateLimiter,
+        Reservations as Reservations,
     )
     from finetuning_async._pacing._limits import (
         DEFAULT_LIMITS as DEFAULT_LIMITS,
@@ -65,7 +89,7 @@ else:
                 "SeedMark",
                 "TrackInProgress",
             ),
-            "._limiter": ("Leases", "Limiter", "LocalRateLimiter"),
+            "._limiter": ("Limiter", "LocalRateLimiter"),
             "._limits": (
                 "BudgetStatus",
                 "DEFAULT_LIMITS",

@@ -1,10 +1,11 @@
-"""Somebody else on the same account: what they hold is not ours.
+"""What other clients of the account use: their share of the limit is not ours.
 
-The service says how many are used (its limit less ``X-RateLimit-Remaining``). What our
-own requests cannot explain was sent by others: another program, a colleague, or this
-one before it was started again. They are taken as holding that much of the limit for
-one period after the last answer that showed it; without a header that says when a
-window ends, nothing better is known. So our share shrinks, and nobody is fought.
+The service reports how many requests are used (its limit less
+``X-RateLimit-Remaining``). Those that our own requests cannot explain were sent by
+another client: another program, a colleague, or this program before a restart. They are
+assumed to hold that much of the limit for one period after the last response that
+showed them; no header says when a window ends, so nothing better is known. Our share
+shrinks accordingly, instead of competing for theirs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any, Self
 
 
 class ForeignUsage:
-    """How much of the limit others hold.
+    """How much of the limit other clients of the account hold.
 
     Args:
-        per: Seconds, above 0, with the margin for timers.
+        per: Period in seconds, above 0, with the margin for timers.
+
+    Attributes:
+        until: When they are assumed to hold nothing any more, in seconds.
     """
 
     __slots__ = ("_count", "_per", "until")
@@ -28,47 +32,49 @@ class ForeignUsage:
         self.until = -inf
 
     def __repr__(self) -> str:
-        return f"<SomebodyElse: {self._count} until {self.until:.3f}>"
+        return f"<ForeignUsage {self._count} until {self.until:.3f}>"
 
     def to_state(self) -> dict[str, Any]:
-        """What it remembers, as JSON; see `from_state`."""
+        """Return what it remembers as JSON; see `from_state`."""
         return {"count": self._count, "until": self.until}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], per: float) -> Self:
-        """One that remembers what `to_state` told."""
+        """Restore what `to_state` returned."""
         made = cls(per)
         made._count, made.until = state["count"], state["until"]
         return made
 
     @property
-    def were_ever(self) -> bool:
-        """Whether others were shown at any time."""
+    def ever_seen(self) -> bool:
+        """Whether a response has ever shown other clients."""
         return self.until > -inf
 
     def forget(self) -> None:
-        """What was seen was somebody of ours."""
+        """Forget what was seen, because it was the usage of a process of ours."""
         self._count, self.until = 0, -inf
 
-    def seen(self, now: float, used: int, least: int, most: int) -> None:
-        """An answer says how many are used.
+    def observe(self, now: float, used: int, own_min: int, own_max: int) -> None:
+        """Learn from a response that reports the usage.
 
         Args:
             now: Seconds.
-            used: What it says; may be anything, headers can lie.
-            least: How many of our own it counted for certain; at least 1.
-            most: How many of our own it may have counted.
+            used: Requests that it says are used, in any range, since headers can lie.
+            own_min: Requests of our own that it has certainly counted, at least 1.
+            own_max: Requests of our own that it may have counted.
         """
-        # A larger number shown before stays, unless this answer rules it out.
-        count = max(used - most, min(self.taken(now), used - least), 0)
-        if count >= self.taken(now) and count:
+        # Of `used`, between `own_min` and `own_max` are ours, so others hold between
+        # used - own_max and used - own_min. Within that range, keep what an earlier
+        # response showed: a response that many of ours may explain is a vague one.
+        count = max(used - own_max, min(self.count(now), used - own_min), 0)
+        if count >= self.count(now) and count:
             self.until = now + self._per
         self._count = count
 
-    def were_there(self, now: float) -> bool:
-        """Whether others were shown so lately that a sliding counter knows of them."""
+    def may_still_weigh(self, now: float) -> bool:
+        """Whether a sliding counter may still count them: for one period more."""
         return now < self.until + self._per
 
-    def taken(self, now: float) -> int:
-        """Requests that others hold; at least 0."""
+    def count(self, now: float) -> int:
+        """Requests that others hold now, at least 0."""
         return self._count if now < self.until else 0

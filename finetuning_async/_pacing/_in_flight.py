@@ -1,10 +1,13 @@
-"""The register of an account's tracks under way: claims, and the line before the queue.
+"""The tracks of an account in progress: claims, and the creates that wait for a slot.
 
-A create enters its track here before it returns; the poll loop takes it out when the
-track has ended. Neither knows the other.
+A create registers its track here before it returns; the poll loop removes the track
+when it has ended. Neither knows the other.
 
-A *claim* says that an id belongs to a create of this process. A create whose answer was
-lost looks for its track in the list, and must not take one that is already claimed.
+A *claim* says that an id belongs to a create of this process. A create whose response
+was lost looks for its track in the listing, and must not adopt one that is claimed.
+
+A *queue slot* is a place in the service's queue of tracks. Creates wait here in one
+line, and the first one takes a slot when `QueueCapacity` expects one to be free.
 """
 
 from __future__ import annotations
@@ -34,11 +37,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 LONGEST_TRACK: Final = 3600.0
-"""Seconds after which a track that nobody looked at has surely ended; the service makes
-one in minutes. So a caller who never waits does not fill the register for ever."""
+"""Seconds after which a track is assumed to have ended although no read has shown it;
+the service makes one in minutes. Otherwise a caller that never waits for its tracks
+would fill the register."""
 
 CLAIMS_KEPT: Final = 20_000
-"""More than a day of creates at 10 a minute; a lookup goes back a few minutes."""
+"""More than a day of creates at 10 a minute; a recovery looks back a few minutes."""
 
 
 @attrs.frozen
@@ -47,8 +51,8 @@ class Claim:
 
     Attributes:
         seed: The seed it sent; `None` for a sound effect.
-        sent_at: When its first byte left, or that of its first attempt whose answer was
-            lost, in seconds of the loop's clock.
+        sent_at: When its first byte was sent, in seconds of the loop's clock; that of
+            its first attempt whose response was lost, if there was one.
     """
 
     seed: int | None
@@ -60,12 +64,12 @@ class TrackInProgress:
     """An accepted track that has not been seen to end.
 
     Attributes:
-        kind: What it is.
-        accepted_at: When its create was answered, in seconds of the loop's clock.
-        duration: The length asked for, in seconds, if any.
-        has_webhook: Whether the service will call when it ends.
-        hook: Whom its creator wants to be told of its end; `None` for nobody.
-        claim: How its create was sent, if that is known.
+        kind: Kind of the track.
+        accepted_at: When its create was accepted, in seconds of the loop's clock.
+        duration: Requested length in seconds; `None` if none was requested.
+        has_webhook: Whether the service will call a webhook when it ends.
+        hook: The event hook of its creator; `None` if it has none.
+        claim: How its create was sent; `None` if that is not known.
     """
 
     kind: Kind
@@ -77,10 +81,10 @@ class TrackInProgress:
 
 
 class QueueSlot:
-    """A place in the line before the queue gate.
+    """A create's request for a slot in the service's queue.
 
     Attributes:
-        wake: Called when it may be this ticket's turn.
+        wake: Called when the create is first in line and should look again.
     """
 
     __slots__ = ("wake",)
@@ -90,10 +94,10 @@ class QueueSlot:
 
 
 class SeedMark:
-    """Says whether a seed belongs to one create on its way.
+    """Shows whether the seed of a create in flight belongs to it alone.
 
     Attributes:
-        is_shared: Whether another create with it was on its way at the same time.
+        is_shared: Whether another create with the same seed was in flight meanwhile.
     """
 
     __slots__ = ("is_shared",)
@@ -103,39 +107,37 @@ class SeedMark:
 
 
 class InFlight:
-    """What one account has under way, as far as this process knows.
+    """What one account has in flight and in progress, as far as this process knows.
 
     Attributes:
-        under_way: The accepted tracks by id, oldest first.
-        seeds_are_echoed: Whether every create so far was answered with the seed it
-            sent. Once not, a seed proves nothing and no lookup adopts a track any more.
-        echoing: The kinds of which a create was answered with the seed it sent.
+        tracks: The accepted tracks in progress by id, oldest first.
+        seeds_are_echoed: Whether the response to every create so far had the seed that
+            was sent. Once one had not, a seed proves nothing, and no recovery adopts a
+            track any more.
+        echoing: The kinds of which a create's response had the seed that was sent.
     """
 
     def __init__(self) -> None:
-        self.under_way: dict[str, TrackInProgress] = {}
+        self.tracks: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
-        self._gate = QueueCapacity()
-        self._line: deque[QueueSlot] = deque()
+        self._capacity = QueueCapacity()
+        self._waiting: deque[QueueSlot] = deque()
         self._claims: OrderedDict[str, Claim | None] = OrderedDict()
         self._listed: OrderedDict[str, float] = OrderedDict()
         self._ends: OrderedDict[str, None] = OrderedDict()
-        self._open_seeds: dict[tuple[Kind, int], list[SeedMark]] = {}
+        self._seeds_in_flight: dict[tuple[Kind, int], list[SeedMark]] = {}
 
     def __repr__(self) -> str:
         return (
-            f"<InFlight under_way={len(self.under_way)} parked={len(self._line)}"
-            f" {self._gate!r}>"
+            f"<InFlight {len(self.tracks)} in progress, {len(self._waiting)} waiting"
+            f" for a slot, {self._capacity!r}>"
         )
 
-    @property
-    def queue_capacity(self) -> int | None:
-        """How many tracks fit into the service's queue, if a refusal has told."""
-        return self._gate.capacity
+    # Claims
 
     def claim(self, track_id: str, how: Claim | None = None) -> None:
-        """Say that an id belongs to a create of this process, and how it was sent."""
+        """Note that an id belongs to a create of this process, and how it was sent."""
         self._claims[track_id] = how
         if len(self._claims) > CLAIMS_KEPT:
             self._claims.popitem(last=False)
@@ -145,11 +147,11 @@ class InFlight:
         return track_id in self._claims
 
     def claims(self) -> dict[str, Claim]:
-        """How the creates of all claimed tracks were sent, as far as that is known."""
+        """How the creates of claimed tracks were sent, where that is known."""
         return {i: how for i, how in self._claims.items() if how is not None}
 
-    def listed(self, track_ids: Iterable[str]) -> None:
-        """Note that a list shows these tracks."""
+    def mark_listed(self, track_ids: Iterable[str]) -> None:
+        """Note that a listing shows these tracks."""
         now = anyio.current_time()
         for track_id in track_ids:
             self._listed.setdefault(track_id, now)
@@ -157,18 +159,22 @@ class InFlight:
             self._listed.popitem(last=False)
 
     def listed_at(self, track_id: str) -> float:
-        """When a list first showed a track, on the loop's clock; `inf` if none did."""
+        """When a listing first showed a track, on the loop's clock; `inf` if never."""
         return self._listed.get(track_id, inf)
 
+    # Seeds of creates in flight
+
     @contextmanager
-    def open_seed(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
-        """Note that a create with this seed is on its way, until the block ends."""
+    def seed_in_flight(self, kind: Kind, seed: int | None) -> Generator[SeedMark]:
+        """Note that a create with this seed is in flight, until the block ends."""
         mark = SeedMark()
         if seed is None:
             yield mark
             return
-        marks = self._open_seeds.setdefault((kind, seed), [])
+        marks = self._seeds_in_flight.setdefault((kind, seed), [])
         marks.append(mark)
+        # It stays shared after the other create has ended: a track with this seed that
+        # shows up later may be either's.
         if len(marks) > 1:
             for each in marks:
                 each.is_shared = True
@@ -177,94 +183,108 @@ class InFlight:
         finally:
             marks.remove(mark)
             if not marks:
-                del self._open_seeds[kind, seed]
+                del self._seeds_in_flight[kind, seed]
 
-    def is_open(self, kind: Kind, seed: int | None) -> bool:
-        """Whether a create with this seed is on its way."""
-        return seed is not None and (kind, seed) in self._open_seeds
+    def is_seed_in_flight(self, kind: Kind, seed: int | None) -> bool:
+        """Whether a create with this seed is in flight."""
+        return seed is not None and (kind, seed) in self._seeds_in_flight
 
-    def stand_in_line(self, ticket: QueueSlot, *, first: bool = False) -> None:
-        """Queue for the gate; one that was refused goes first."""
+    # Slots in the service's queue
+
+    @property
+    def queue_capacity(self) -> int | None:
+        """How many tracks fit into the service's queue; `None` if not yet known."""
+        return self._capacity.capacity
+
+    def request_slot(self, slot: QueueSlot, *, first: bool = False) -> None:
+        """Wait in line for a slot; a create that was refused goes `first`."""
         if first:
-            self._line.appendleft(ticket)
+            self._waiting.appendleft(slot)
         else:
-            self._line.append(ticket)
+            self._waiting.append(slot)
 
-    def opens(self, ticket: QueueSlot) -> float:
-        """When a ticket may enter: ``-inf`` for now, or a time of the loop's clock.
+    def slot_opens_at(self, slot: QueueSlot) -> float:
+        """When a slot may be taken: ``-inf`` for now, or a time of the loop's clock.
 
-        ``inf`` means that only an answer, an end or a departure can tell.
+        ``inf`` if that depends on a response, on the end of a track, or on the creates
+        ahead in the line.
         """
-        if self._line[0] is not ticket:
+        if self._waiting[0] is not slot:
             return inf
-        return self._gate.opens(len(self.under_way))
+        return self._capacity.opens_at(len(self.tracks))
 
-    def has(self, track_id: str) -> bool:
-        """Whether a track of ours is under way."""
-        return track_id in self.under_way
+    def take_slot(self, slot: QueueSlot) -> None:
+        """Leave the line to send the create.
 
-    def next_try(self) -> float:
-        """When a queue full of somebody else's is tried again, on the loop's clock.
-
-        ``-inf`` while something of ours is under way, whose end may come at any time.
+        Its outcome is `on_accepted`, `on_queue_full` or `on_not_accepted`.
         """
-        opens = self._gate.opens(0)
-        return -inf if self.under_way or opens == inf else opens
-
-    def enter(self, ticket: QueueSlot) -> None:
-        """Pass the gate; end it with `accepted`, `refused` or `not_entered`."""
-        self._line.remove(ticket)
-        self._gate.entered()
+        self._waiting.remove(slot)
+        self._capacity.on_sent()
         self._wake_next()
 
-    def leave_line(self, ticket: QueueSlot) -> None:
-        """Give the place up; the next in line moves on."""
-        self._line.remove(ticket)
+    def cancel_slot(self, slot: QueueSlot) -> None:
+        """Leave the line without sending; the next create moves up."""
+        self._waiting.remove(slot)
         self._wake_next()
 
-    def accepted(self, track_id: str, track: TrackInProgress) -> None:
-        """A create was taken: its id is claimed and under way."""
+    def next_retry_at(self) -> float:
+        """When a queue full of other clients' tracks is tried again (the loop's clock).
+
+        ``-inf`` while a track of ours is in progress, whose end may come at any time.
+        """
+        opens_at = self._capacity.opens_at(0)
+        return -inf if self.tracks or opens_at == inf else opens_at
+
+    def on_accepted(self, track_id: str, track: TrackInProgress) -> None:
+        """A create was accepted: its id is claimed, and its track is in progress."""
         self._forget_before(track.accepted_at - LONGEST_TRACK)
-        self.adopted(track_id, track)
-        self._gate.accepted(len(self.under_way))
+        self.adopt(track_id, track)
+        self._capacity.on_accepted(len(self.tracks))
         self._wake_next()
 
-    def adopted(self, track_id: str, track: TrackInProgress) -> None:
-        """A lost create was found again; it left the gate when it was lost."""
-        self.claim(track_id, track.claim)
-        self.under_way[track_id] = track
-
-    def refused(self, retry_after: float | None = None) -> None:
-        """A create was answered with ``QUEUE_FULL``.
+    def on_queue_full(self, retry_after: float | None = None) -> None:
+        """A create was refused with ``QUEUE_FULL``.
 
         Args:
-            retry_after: Seconds, if it names any.
+            retry_after: Pause in seconds that the response asks for; `None` if none.
         """
         now = anyio.current_time()
-        self._gate.refused(now, len(self.under_way), retry_after or 0.0)
+        self._capacity.on_refused(now, len(self.tracks), retry_after or 0.0)
         self._wake_next()
 
-    def not_entered(self) -> None:
-        """A create that had passed the gate ended in another way."""
-        self._gate.left()
+    def on_not_accepted(self) -> None:
+        """A create that had taken a slot ended in another way."""
+        self._capacity.on_other_outcome()
         self._wake_next()
 
-    def ended(self, track_id: str) -> None:
-        """A track was seen to be gone. Unknown ids are ignored."""
-        if self.under_way.pop(track_id, None) is not None:
+    # Tracks in progress
+
+    def adopt(self, track_id: str, track: TrackInProgress) -> None:
+        """Register the track of a lost create; its slot ended when it was lost."""
+        self.claim(track_id, track.claim)
+        self.tracks[track_id] = track
+
+    def is_in_progress(self, track_id: str) -> bool:
+        """Whether it is a track of ours in progress."""
+        return track_id in self.tracks
+
+    def remove(self, track_id: str) -> None:
+        """Take out a track that has ended or was deleted; unknown ids are ignored."""
+        if self.tracks.pop(track_id, None) is not None:
             self._wake_next()
 
     def observe_final(
         self, track: AnyTrack, watchers: Iterable[Hook | None] = ()
     ) -> None:
-        """A track was seen to have ended; that is told once.
+        """A track was seen to have ended; log it and call the event hooks, once.
 
         Args:
             track: Its final state.
-            watchers: Whom those who wait for it want to be told, beside its creator's.
+            watchers: Event hooks of the callers that wait for it; its creator's is
+                called too.
         """
-        entry = self.under_way.get(track.id)
-        self.ended(track.id)
+        entry = self.tracks.get(track.id)
+        self.remove(track.id)
         if track.id in self._ends:
             return
         self._ends[track.id] = None
@@ -274,22 +294,22 @@ class InFlight:
         hooks = {hook for hook in watchers if hook is not None}
         if entry is not None and entry.hook is not None:
             hooks.add(entry.hook)
-        _tell_the_end(track, since, hooks)
+        _report_end(track, since, hooks)
 
     def _forget_before(self, moment: float) -> None:
-        """Take out what was accepted before a moment; the oldest stand first."""
-        while self.under_way:
-            oldest = next(iter(self.under_way))
-            if self.under_way[oldest].accepted_at >= moment:
+        """Take out the tracks that were accepted before a moment."""
+        while self.tracks:
+            oldest = next(iter(self.tracks))
+            if self.tracks[oldest].accepted_at >= moment:
                 return
-            del self.under_way[oldest]
+            del self.tracks[oldest]
 
     def _wake_next(self) -> None:
-        if self._line:
-            self._line[0].wake()
+        if self._waiting:
+            self._waiting[0].wake()
 
 
-def _tell_the_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:
+def _report_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:
     now = anyio.current_time()
     took = None if since is None else now - since
     logger.info(

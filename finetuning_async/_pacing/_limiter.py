@@ -1,10 +1,12 @@
-"""Turns: who may send now, on either event loop.
+"""Permits: which requests may be sent now, on either event loop.
 
-    Limiter    the two budgets of an account, and which of them a request takes from
-    Permit     one request that may be sent, until one of its three ends
+Limiter            the two rate budgets of an account, and which of them a request uses
+Permit             one request that may be sent, until its outcome is known
+LocalRateLimiter   a `Limiter` that a caller makes
 
-What may be sent when is arithmetic and stands in `_rate_budget`; the waiting stands in
-`_line`. Here is which budget a request takes from, and what its answer says of it.
+The arithmetic of when a request may be sent is in `_rate_budget`, the waiting in
+`_wait_queue`. This module decides which rate budget a request takes from, and what its
+response says about that.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._pacing._limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 from finetuning_async._pacing._rate_budget import RateBudget
 from finetuning_async._pacing._wait_queue import LocalWaitQueue
-from finetuning_async._rate_codes import budget_of, is_rate_refusal
+from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,74 +30,75 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._wait_queue import WaitQueue
 
-    Leases: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
+    Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
+    """What a permit holds: one reservation for each rate budget that it took from."""
 
-BUDGETS: Final = ("creates", "reads")
+RATE_BUDGETS: Final = ("creates", "reads")
 
 LINGER: Final = 5.0
-"""Seconds for which the bytes of a request that was given up may still arrive."""
+"""Seconds for which the bytes of an abandoned request may still arrive."""
 
 
 class Permit:
-    """One request that may be sent now.
+    """The permission to send one request now.
 
-    Exactly one of `answered`, `unsent` and `abandoned` ends it, as soon as it is known;
-    further calls do nothing, so that a ``finally`` may call `abandoned` always.
+    Exactly one of `answered`, `unsent` and `abandoned` ends it, as soon as the outcome
+    is known; later calls do nothing, so that a ``finally`` may always call `abandoned`.
     """
 
-    __slots__ = ("_leases", "_route", "_settle")
+    __slots__ = ("_on_response", "_reservations", "_route")
 
     def __init__(
         self,
         route: Route,
-        leases: Leases,
-        settle: Callable[[Route, Leases, ResponseFacts], None],
+        reservations: Reservations,
+        on_response: Callable[[Route, Reservations, ResponseFacts], None],
     ) -> None:
-        self._settle = settle
+        self._on_response = on_response
         self._route = route
-        self._leases = leases
+        self._reservations = reservations
 
     def __repr__(self) -> str:
-        state = "out" if self._leases else "ended"
+        state = "out" if self._reservations else "ended"
         return f"<Permit {self._route}: {state}>"
 
     def answered(self, facts: ResponseFacts) -> None:
         """The response was read to its end; it arrived now."""
-        leases, self._leases = self._leases, ()
-        if leases:
-            self._settle(self._route, leases, facts)
+        reservations, self._reservations = self._reservations, ()
+        if reservations:
+            self._on_response(self._route, reservations, facts)
 
     def unsent(self) -> None:
-        """Nothing of the request left: its token is back at once."""
-        leases, self._leases = self._leases, ()
-        for line, ticket in leases:
-            line.unsent(ticket, anyio.current_time())
-            line.wake()
+        """No byte of the request was sent: its token is free again at once."""
+        reservations, self._reservations = self._reservations, ()
+        if reservations:
+            _return_unsent(reservations, anyio.current_time())
 
     def abandoned(self, linger: float = LINGER) -> None:
-        """Bytes may have left, and no answer will be read.
+        """Bytes may have been sent, and no response will be read.
 
         Args:
-            linger: Seconds, at least 0, for which they may still arrive; the lease runs
-                that much longer, from now.
+            linger: Seconds, at least 0, for which the bytes may still arrive; the lease
+                runs that much longer, from now.
         """
-        leases, self._leases = self._leases, ()
-        for line, ticket in leases:
-            line.abandoned(ticket, anyio.current_time(), linger)
-            line.wake()
+        reservations, self._reservations = self._reservations, ()
+        for queue, reservation in reservations:
+            queue.on_abandoned(reservation, anyio.current_time(), linger)
+            queue.wake()
 
 
 class Limiter:
-    """The turns of one account in one event loop.
+    """The permits of one account in one event loop.
 
-    Used in another loop after the first has ended, it starts with empty budgets, for
-    nothing of a loop outlives it; what the service still counts is found out again.
+    If it is used in another loop after the first one has ended, it starts with fresh
+    rate budgets, since nothing of a loop outlives it. The first responses show what the
+    service still counts.
 
     Args:
-        limits: The limits; `None` if only the gates of 429s hold anything.
-        rng: Where jitter comes from.
-        max_pause: Seconds; a 429 that asks for more fails the calls that wait. `inf`
-            for no limit.
+        limits: The limits; `None` if only the gates of 429s hold requests back.
+        rng: Source of jitter.
+        max_pause: Seconds; a 429 that asks for a longer pause fails the calls that
+            wait. `inf` for no limit.
     """
 
     def __init__(
@@ -108,178 +111,191 @@ class Limiter:
         self._limits = limits
         self._rng = rng
         self._max_pause = max_pause
-        self._settled: dict[Route, Route] = {}
+        self._learned_budgets: dict[Route, Route] = {}
         self._loop: object = None
         self._now: Callable[[], float] = anyio.current_time
-        self._lines: dict[Route, WaitQueue] = {}
+        self._queues: dict[Route, WaitQueue] = {}
 
     def __repr__(self) -> str:
-        lines = ", ".join(f"{name}: {line!r}" for name, line in self._lines.items())
-        return f"<Limiter {lines or 'not used yet'}>"
+        queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
+        return f"<Limiter {queues or 'not used yet'}>"
 
     def try_acquire(self, route: Route) -> Permit | None:
-        """Take a turn if there is one at this moment and nobody waits for it.
+        """Take a permit if one is free now and no call waits for it.
 
         Args:
-            route: ``creates``, ``reads``, or an endpoint whose budget is not known,
-                which takes from both until an answer tells.
+            route: ``creates``, ``reads``, or an endpoint whose rate budget is not
+                known; it takes from both until a response shows which one counts.
         """
         return self._try(route, first=False)
 
     def _try(self, route: Route, *, first: bool) -> Permit | None:
-        lines = self._lines_of(route)
+        queues = self._queues_of(route)
         now = self._now()
-        leases: list[tuple[WaitQueue, Any]] = []
-        for line in lines:
-            ticket = line.try_take(now, first=first)
-            if ticket is None:
-                _give_back(leases, now)
+        reservations: list[tuple[WaitQueue, Any]] = []
+        for queue in queues:
+            reservation = queue.try_take(now, first=first)
+            if reservation is None:
+                _return_unsent(reservations, now)
                 return None
-            leases.append((line, ticket))
-        return Permit(route, tuple(leases), self._settle)
+            reservations.append((queue, reservation))
+        return Permit(route, tuple(reservations), self._on_response)
 
     async def acquire(
         self, route: Route, *, first: bool = False, max_pause: float | None = None
     ) -> Permit:
-        """Wait for a turn; first come, first served.
+        """Wait for a permit; first come, first served.
 
-        It does not yield to the event loop if there is a turn at once. A request of
-        both budgets waits in the line of the creates, then, with that token in hand, in
-        the line of the reads.
+        It does not yield to the event loop if a permit is free at once. A request of
+        both rate budgets first waits for a token of the creates, holds that, and then
+        waits for one of the reads.
 
         Args:
             route: As for `try_acquire`.
-            first: Whether to wait before all who do not say so; for a request that had
-                its turn and was refused.
+            first: Whether to go ahead of all calls that do not set this; for a request
+                that was sent and refused.
             max_pause: Seconds, instead of the limiter's own.
 
         Raises:
-            RateLimitError: A 429, before or while this waits, asks for a longer pause.
+            RateLimitError: A 429, received before or while this waits, asks for a
+                longer pause.
         """
         permit = self._try(route, first=first)
         if permit is not None:
             return permit
         pause = self._max_pause if max_pause is None else max_pause
-        leases: list[tuple[WaitQueue, Any]] = []
+        reservations: list[tuple[WaitQueue, Any]] = []
         try:
-            for line in self._lines_of(route):
-                ticket = await line.take(first=first, max_pause=pause)
-                leases.append((line, ticket))
+            # Every call takes its tokens in the same order, so that no two calls can
+            # each hold the token that the other one waits for.
+            for queue in self._queues_of(route):
+                reservation = await queue.take(first=first, max_pause=pause)
+                reservations.append((queue, reservation))
         except BaseException:
-            _give_back(leases, anyio.current_time())
+            _return_unsent(reservations, anyio.current_time())
             raise
-        return Permit(route, tuple(leases), self._settle)
+        return Permit(route, tuple(reservations), self._on_response)
 
     def earliest(self, route: Route) -> float:
-        """When a newcomer could have its turn, in seconds of the loop's clock.
+        """When a new call could have a permit, in seconds of the loop's clock.
 
-        A lower bound, given that those who wait ahead do send; now, if that depends on
-        answers still out, any of which may turn out not to have been sent.
+        A lower bound that assumes that all requests ahead are sent. Now, if it depends
+        on requests in flight, since any of them may turn out not to have been sent.
 
         Args:
             route: As for `try_acquire`.
         """
         now = anyio.current_time()
-        lines = self._lines_of(route)
-        return max(line.earliest(now) for line in lines)
+        queues = self._queues_of(route)
+        return max(queue.earliest(now) for queue in queues)
 
     def gate_opens(self, route: Route) -> float:
-        """When the gate of a 429 opens, likewise; in the past if none is closed.
+        """When the gate of the last 429 opens, in seconds of the loop's clock.
+
+        A time in the past if it is open.
 
         Args:
             route: As for `try_acquire`.
         """
-        return max(line.opens_at for line in self._lines_of(route))
+        return max(queue.opens_at for queue in self._queues_of(route))
 
     def status(self) -> RateLimitStatus:
-        """Both budgets at this moment."""
+        """A snapshot of both rate budgets."""
         now = anyio.current_time()
-        creates, reads = self._all_lines()
+        creates, reads = self._all_queues()
         return RateLimitStatus(
             creates=creates.status(now),
             reads=reads.status(now),
         )
 
     async def flush(self) -> None:
-        """Nobody else is to be told."""
+        """Do nothing, since no other process shares these permits."""
 
-    def _settle(
+    def _on_response(
         self,
         route: Route,
-        leases: Leases,
+        reservations: Reservations,
         facts: ResponseFacts,
     ) -> None:
-        """Book an answer that arrived now; `Permit.answered` calls this."""
+        """Record a response that arrived now; `Permit.answered` calls this."""
         now = self._now()
-        budget = self._learn_budget(route, facts)
-        for line, ticket in leases:
-            if budget is None:
-                line.answered(ticket, now, None)
-            elif line is self._lines[budget] or len(leases) == 1:
-                line.answered(ticket, now, facts)
+        name = self._learn_rate_budget(route, facts)
+        for queue, reservation in reservations:
+            if name is None:
+                # Either rate budget may have counted it: both leases run on, and the
+                # headers of one must not be taken for the other's.
+                queue.on_response(reservation, now, None)
+            elif queue is self._queues[name] or len(reservations) == 1:
+                queue.on_response(reservation, now, facts)
             else:
-                line.unsent(ticket, now)
-        if is_rate_refusal(facts.status, facts.code):
-            self._close_gates(route, leases, facts)
-        for line, _ in leases:
-            line.wake()
+                # This response shows that the other rate budget counted the request.
+                queue.on_unsent(reservation, now)
+        if is_rate_limited(facts.status, facts.code):
+            self._close_gates(route, reservations, facts)
+        for queue, _ in reservations:
+            queue.wake()
 
     def _close_gates(
         self,
         route: Route,
-        leases: Leases,
+        reservations: Reservations,
         facts: ResponseFacts,
     ) -> None:
-        """Close the gate of the budget that the code names, and those of the route.
+        """Close the gate of the rate budget that the code names, and the route's.
 
-        Both, where they differ: the service lists ``RATE_LIMITED`` for creates too, and
-        whatever it means by it, that create must wait as well.
+        Both, where they differ: the service documents ``RATE_LIMITED`` for creates too.
+        Whatever it means by that, the create must wait as well.
         """
         now = self._now()
-        tickets: dict[WaitQueue, Any] = dict.fromkeys(self._lines_of(route))
-        named = budget_of(facts.code)
+        closing: dict[WaitQueue, Any] = dict.fromkeys(self._queues_of(route))
+        named = rate_budget_of(facts.code)
         if named is not None:
-            tickets[self._lines[named]] = None
-        tickets.update((line, ticket) for line, ticket in leases if line in tickets)
-        for line, ticket in tickets.items():
-            line.refused(now, facts.retry_after, ticket)
+            closing[self._queues[named]] = None
+        closing.update(
+            (queue, reservation)
+            for queue, reservation in reservations
+            if queue in closing
+        )
+        for queue, reservation in closing.items():
+            queue.on_refused(now, facts.retry_after, reservation)
 
-    def _learn_budget(self, route: Route, facts: ResponseFacts) -> Route | None:
-        """Which budget a route takes from, now that an answer may have told."""
-        if route in BUDGETS:
+    def _learn_rate_budget(self, route: Route, facts: ResponseFacts) -> Route | None:
+        """The rate budget of a route; a response may show it, once and for all."""
+        if route in RATE_BUDGETS:
             return route
-        if route not in self._settled:
-            told = self._told(facts)
-            if told is not None:
-                self._settled[route] = told
-        return self._settled.get(route)
+        if route not in self._learned_budgets:
+            shown = self._shown_rate_budget(facts)
+            if shown is not None:
+                self._learned_budgets[route] = shown
+        return self._learned_budgets.get(route)
 
-    def _told(self, facts: ResponseFacts) -> Route | None:
-        named = budget_of(facts.code)
-        if named is not None and is_rate_refusal(facts.status, facts.code):
+    def _shown_rate_budget(self, facts: ResponseFacts) -> Route | None:
+        """The rate budget that a response names by its code or by its limit header."""
+        named = rate_budget_of(facts.code)
+        if named is not None and is_rate_limited(facts.status, facts.code):
             return named
         if self._limits is None or facts.limit is None:
             return None
-        limits = {name: getattr(self._limits, name).limit for name in BUDGETS}
-        fitting = [name for name in BUDGETS if limits[name] == facts.limit]
+        limits = {name: getattr(self._limits, name).limit for name in RATE_BUDGETS}
+        fitting = [name for name in RATE_BUDGETS if limits[name] == facts.limit]
         return fitting[0] if len(fitting) == 1 else None
 
-    def _lines_of(self, route: Route) -> tuple[WaitQueue, ...]:
-        creates, reads = self._all_lines()
-        budget = self._settled.get(route, route)
-        if budget == "creates":
+    def _queues_of(self, route: Route) -> tuple[WaitQueue, ...]:
+        creates, reads = self._all_queues()
+        name = self._learned_budgets.get(route, route)
+        if name == "creates":
             return (creates,)
-        return (reads,) if budget == "reads" else (creates, reads)
+        return (reads,) if name == "reads" else (creates, reads)
 
-    def _all_lines(self) -> tuple[WaitQueue, WaitQueue]:
+    def _all_queues(self) -> tuple[WaitQueue, WaitQueue]:
         loop = current_token()
         if loop != self._loop:
-            self._lines = self._new_lines()
+            self._queues = self._new_queues()
             self._loop = loop  # not before: a limiter may refuse an event loop
-        return self._lines["creates"], self._lines["reads"]
+        return self._queues["creates"], self._queues["reads"]
 
-    def _new_lines(self) -> dict[Route, WaitQueue]:
-        """A line for each of `BUDGETS`, in a new event loop."""
+    def _new_queues(self) -> dict[Route, WaitQueue]:
+        """Make a queue for each of `RATE_BUDGETS`, in a new event loop."""
         limits = self._limits
         creates = None if limits is None else limits.creates
         reads = None if limits is None else limits.reads
@@ -290,11 +306,11 @@ class Limiter:
 
 
 class LocalRateLimiter(Limiter):
-    """The turns of an account in one event loop, for the clients they are given to.
+    """The permits of one account in one event loop, for the clients it is given to.
 
-    Clients without one share the turns of their key with all of the process; give the
-    same to two clients whose keys belong to one account. In another event loop it
-    begins anew.
+    Clients without a limiter of their own share the permits of their API key within the
+    process. Give the same limiter to two clients whose keys belong to one account. In
+    another event loop it starts afresh.
 
     Example:
         limiter = LocalRateLimiter()
@@ -311,8 +327,10 @@ class LocalRateLimiter(Limiter):
         super().__init__(RateLimits.of(limits), rng=random.SystemRandom())
 
 
-def _give_back(leases: list[tuple[WaitQueue, Any]], now: float) -> None:
-    """Return tokens that were taken and will not be used."""
-    for line, ticket in leases:
-        line.unsent(ticket, now)
-        line.wake()
+def _return_unsent(
+    reservations: Reservations | list[tuple[WaitQueue, Any]], now: float
+) -> None:
+    """Return the tokens of requests that are not sent."""
+    for queue, reservation in reservations:
+        queue.on_unsent(reservation, now)
+        queue.wake()

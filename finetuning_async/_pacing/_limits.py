@@ -1,4 +1,4 @@
-"""What an account may send, as the caller states it and as a snapshot shows it."""
+"""The rate limits of an account as the caller states them, and their snapshots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetuning_async._errors import InvalidRequestError
 
 
 class SupportsRateLimit(Protocol):
-    """Anything with a `limit` (requests) and a `per` (seconds)."""
+    """Any object with a `limit` (requests) and a `per` (seconds)."""
 
     @property
     def limit(self) -> int:
@@ -19,23 +19,23 @@ class SupportsRateLimit(Protocol):
 
     @property
     def per(self) -> float:
-        """Seconds."""
+        """Length of the period in seconds."""
 
 
 class SupportsRateLimits(Protocol):
-    """Anything with `creates` and `reads`; the emulator's limits are such a thing.
+    """Any object with `creates` and `reads`, such as the limits of the emulator.
 
-    `RateLimits` itself is one that pyright does not see as such, for its converters:
-    parameters name both.
+    Pyright does not accept `RateLimits` as one because of its converters, so that
+    parameters name both types.
     """
 
     @property
     def creates(self) -> SupportsRateLimit:
-        """The budget of the requests that start a track."""
+        """The limit of requests that start a track."""
 
     @property
     def reads(self) -> SupportsRateLimit:
-        """The budget of all other requests."""
+        """The limit of all other requests."""
 
 
 def _checked_limit(value: object) -> int:
@@ -49,16 +49,16 @@ def _checked_per(value: object) -> float:
     seconds = number(value)
     if seconds is not None and seconds > 0:
         return float(seconds)
-    raise InvalidRequestError("per", value, "seconds, above 0 and finite")
+    raise InvalidRequestError("per", value, "a number of seconds, above 0 and finite")
 
 
 @attrs.frozen
 class RateLimit:
-    """So many requests in any so many seconds.
+    """At most `limit` requests in any `per` seconds.
 
     Attributes:
-        limit: Requests; at least 1.
-        per: Seconds; above 0.
+        limit: Number of requests, at least 1.
+        per: Length of the period in seconds, above 0.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -72,10 +72,10 @@ class RateLimit:
 
     @classmethod
     def of(cls, field: str, value: object) -> RateLimit:
-        """Take a limit from anything that has `limit` and `per`.
+        """Convert any object that has `limit` and `per`.
 
         Raises:
-            InvalidRequestError: It has not, or a value is out of its range.
+            InvalidRequestError: An attribute is missing or out of its range.
         """
         if isinstance(value, RateLimit):
             return value
@@ -98,11 +98,11 @@ def _reads(value: object) -> RateLimit:
 
 @attrs.frozen(kw_only=True)
 class RateLimits:
-    """The two budgets of an account; the defaults are those the service documents.
+    """The two rate limits of an account; the defaults are the documented ones.
 
     Attributes:
-        creates: Requests that start a track.
-        reads: Every other request, bulk POSTs included.
+        creates: Limit of requests that start a track.
+        reads: Limit of all other requests, bulk POSTs included.
 
     Example:
         half = RateLimits(creates=RateLimit(5), reads=RateLimit(30))
@@ -114,10 +114,10 @@ class RateLimits:
 
     @classmethod
     def of(cls, value: object) -> RateLimits:
-        """Take limits from anything that has `creates` and `reads`.
+        """Convert any object that has `creates` and `reads`.
 
         Raises:
-            InvalidRequestError: It has not, or a value is out of its range.
+            InvalidRequestError: An attribute is missing or out of its range.
         """
         if isinstance(value, RateLimits):
             return value
@@ -127,7 +127,7 @@ class RateLimits:
             raise InvalidRequestError(
                 "rate_limits",
                 value,
-                "RateLimits, or an object with .creates and .reads",
+                "a RateLimits, or an object with .creates and .reads",
             ) from None
         return cls(creates=creates, reads=reads)
 
@@ -137,20 +137,23 @@ DEFAULT_LIMITS: Final = RateLimits()
 
 @attrs.frozen(kw_only=True)
 class BudgetStatus:
-    """One budget at one moment.
+    """A snapshot of one rate budget.
 
     Attributes:
-        limit: Requests allowed in any `per` seconds, as used now; `None` if not paced.
-        per: Seconds; `None` if not paced.
-        available: Requests that could go out at this moment; `None` if not paced and
-            not held.
-        next_free_in: Seconds until one could, at least 0; ``inf`` if that depends on an
-            answer which is still out.
-        waiting: Calls that wait for a turn.
-        closed_for: Seconds for which a 429 still holds everybody; 0 if none does.
-        service_limit: ``X-RateLimit-Limit`` as the service last sent it.
-        service_remaining: ``X-RateLimit-Remaining``, likewise.
-        service_spoke_ago: Seconds since that answer.
+        limit: Requests allowed in any `per` seconds, the limit in use now; `None` if
+            requests are not paced.
+        per: Length of the period in seconds; `None` if requests are not paced.
+        available: Requests that could go out now; `None` if requests are not paced and
+            no 429 blocks them.
+        next_free_in: Seconds until the next request could go out, at least 0; ``inf``
+            if that depends on a response that has not arrived yet.
+        waiting: Calls that wait for a permit.
+        closed_for: Seconds for which the last 429 still blocks all requests; 0 if none
+            does.
+        service_limit: The last ``X-RateLimit-Limit`` header.
+        service_remaining: The last ``X-RateLimit-Remaining`` header.
+        service_spoke_ago: Seconds since the response with those headers; `None` if no
+            response had any.
 
     Example:
         await client.me()
@@ -171,7 +174,11 @@ class BudgetStatus:
 
 @attrs.frozen(kw_only=True)
 class RateLimitStatus:
-    """Both budgets at one moment; `AsyncClient.rate_limit_status` makes it.
+    """A snapshot of both rate budgets; see `AsyncClient.rate_limit_status`.
+
+    Attributes:
+        creates: Of requests that start a track.
+        reads: Of all other requests.
 
     Example:
         await client.me()

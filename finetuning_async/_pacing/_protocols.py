@@ -1,4 +1,4 @@
-"""What `AsyncClient(rate_limiter=...)` takes: an account's turns, from anywhere."""
+"""The protocol of `AsyncClient(rate_limiter=...)`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class RatePermit(Protocol):
-    """One request that may be sent now.
+    """The permission to send one request now.
 
-    Exactly one of its methods ends it, as soon as it is known; further calls do
-    nothing. None of them waits: what has to be told to others is told by
+    Exactly one of its methods ends it, as soon as the outcome is known; later calls do
+    nothing. None of them waits: what other processes must know is sent by
     `RateLimiter.flush`.
 
     Example:
         permit = await LocalRateLimiter().acquire("reads")
         try:
-            print("here the request is made, and its answer read")
+            print("here the request is sent and its response read")
             permit.answered(ResponseFacts(status=200))
         finally:
             permit.abandoned()
@@ -33,23 +33,23 @@ class RatePermit(Protocol):
         """
 
     def unsent(self) -> None:
-        """Nothing of the request left: its token is back at once."""
+        """No byte of the request was sent: its token is free again at once."""
 
     def abandoned(self) -> None:
-        """Bytes may have left, and no answer will be read."""
+        """Bytes may have been sent, and no response will be read."""
 
 
 class RateLimiter(Protocol):
-    """The turns of one account.
+    """The permits of one account.
 
-    A route is ``creates``, ``reads``, or the name of an endpoint whose budget is not
-    known, which takes from both until an answer tells. Times are seconds of the event
-    loop's clock.
+    A route is ``creates``, ``reads``, or the name of an endpoint whose rate budget is
+    not known; such a request takes from both until a response shows which one counts.
+    Times are seconds of the event loop's clock.
 
     Example:
         class Patient(LocalRateLimiter):
             def try_acquire(self, route):
-                return None  # everybody stands in line
+                return None  # every request goes through the queue
 
         limiter: RateLimiter = Patient()
         print(limiter.earliest("creates"), limiter.gate_opens("creates"))
@@ -60,9 +60,9 @@ class RateLimiter(Protocol):
     """
 
     def try_acquire(self, route: Route) -> RatePermit | None:
-        """Take a turn if there is one at this moment and nobody waits for it.
+        """Take a permit if one is free now and no call waits for it.
 
-        It may always return `None`, where a turn cannot be had without waiting.
+        It may always return `None`, as where permits cannot be had without waiting.
 
         Args:
             route: See above.
@@ -71,41 +71,42 @@ class RateLimiter(Protocol):
     async def acquire(
         self, route: Route, *, first: bool = False, max_pause: float | None = None
     ) -> RatePermit:
-        """Wait for a turn; first come, first served.
+        """Wait for a permit; first come, first served.
 
-        Cancelled while it waits, it takes none.
+        A call that is cancelled while it waits takes no permit.
 
         Args:
             route: See above.
-            first: Whether to wait before all who do not say so; for a request that had
-                its turn and was refused.
-            max_pause: Seconds, at least 0, that a 429 may ask for; `None` for the
-                limiter's own.
+            first: Whether to go ahead of all calls that do not set this; for a request
+                that was sent and refused.
+            max_pause: Longest pause in seconds, at least 0, that a 429 may ask for;
+                `None` for the limiter's own.
 
         Raises:
-            RateLimitError: A 429, before or while this waits, asks for more.
+            RateLimitError: A 429, received before or while this waits, asks for a
+                longer pause.
         """
 
     def earliest(self, route: Route) -> float:
-        """When a newcomer could have its turn: a lower bound, as far as is known.
+        """When a new call could have a permit: a lower bound, as far as is known.
 
         Args:
             route: See above.
         """
 
     def gate_opens(self, route: Route) -> float:
-        """When the gate of the last 429 opens; in the past if none is closed.
+        """When the gate of the last 429 opens; a time in the past if it is open.
 
         Args:
             route: See above.
         """
 
     def status(self) -> RateLimitStatus:
-        """Both budgets, as last known."""
+        """The last known state of both rate budgets."""
 
     async def flush(self) -> None:
-        """Tell others what became of permits; called after each request.
+        """Report to other processes how permits ended; called after each request.
 
-        It does not raise. Cancelled, it loses nothing: what was not told is told with
-        the next `acquire` or `flush`.
+        It does not raise. If it is cancelled, nothing is lost: the next `acquire` or
+        `flush` sends what is left.
         """

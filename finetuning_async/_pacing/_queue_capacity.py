@@ -1,12 +1,12 @@
 """When a create may go out although the service's queue has an unknown length. Pure.
 
-The service answers ``QUEUE_FULL`` when too many tracks of the account are under way;
-the number is not published. It is learned from one refusal: what was under way then is
-the capacity. From there on a create goes out when a track ends.
+The service refuses a create with ``QUEUE_FULL`` when too many tracks of the account are
+in progress. It does not publish that number. One refusal shows it: what was in progress
+then is the capacity. From there on, a create goes out when a track ends.
 
-Before anything is known, creates go out in full but for one caution: beyond the number
-that has already been seen under way, at most `CAUTION` are without an answer at a time,
-so that learning costs at most that many refusals.
+Before anything is known, creates go out in full, with one caution: beyond the number
+that has already fit, at most `MAX_PROBES` may be without a response at a time, so that
+learning costs at most that many refusals.
 """
 
 from __future__ import annotations
@@ -14,121 +14,128 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Final, Self
 
-CAUTION: Final = 3
-"""Creates without an answer beyond what is known to fit; so many refusals teach it."""
+MAX_PROBES: Final = 3
+"""Creates without a response beyond what is known to fit; the most refusals that
+learning the capacity can cost."""
 
 FOREIGN_PAUSES: Final = (5.0, 10.0, 20.0, 30.0)
-"""Seconds between tries while the queue is full and none of it is ours."""
+"""Seconds between retries while the queue is full and no track in it is ours."""
 
 TRIAL_PAUSE: Final = 1800.0
-"""Seconds after a refusal until one more than the capacity is tried. Each that fits is
-followed by the next; one that does not costs a refusal every half hour."""
+"""Seconds after a refusal until one create more than the capacity is tried. If it fits,
+the next one follows at once; if not, it costs a refusal every half hour."""
 
 
 class QueueCapacity:
     """The capacity of the service's queue, as far as it is known.
 
-    Every method that takes `under_way` is told how many accepted tracks of ours have
+    Methods that take `in_progress` need the number of accepted tracks of ours that have
     not been seen to end. Times are seconds of one clock.
 
     Attributes:
-        capacity: How many fit; `None` while no refusal has told.
-        entering: Creates let through that have no answer yet.
+        capacity: How many tracks fit; `None` until a refusal has shown it.
+        pending: Creates that were sent and have no response yet.
     """
 
     def __init__(self) -> None:
         self.capacity: int | None = None
-        self.entering = 0
+        self.pending = 0
         self._seen_to_fit = 0
         self._refused_at = -inf
-        self._asked_pause = 0.0
-        self._foreign_refusals = 0
+        self._retry_after = 0.0
+        self._foreign_refusals = 0  # in a row, while none of our tracks was in progress
 
     def __repr__(self) -> str:
-        return f"QueueGate(capacity={self.capacity}, entering={self.entering})"
+        return f"<QueueCapacity {self.capacity}: {self.pending} pending>"
 
     def to_state(self) -> dict[str, Any]:
-        """What it remembers, as JSON; see `from_state`."""
+        """Return what it remembers as JSON; see `from_state`."""
         return {
             "capacity": self.capacity,
-            "entering": self.entering,
+            "entering": self.pending,
             "seen_to_fit": self._seen_to_fit,
             "refused_at": self._refused_at,
-            "asked_pause": self._asked_pause,
+            "asked_pause": self._retry_after,
             "foreign_refusals": self._foreign_refusals,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """One that remembers what `to_state` told."""
+        """Restore what `to_state` returned."""
         made = cls()
-        made.capacity, made.entering = state["capacity"], state["entering"]
+        made.capacity, made.pending = state["capacity"], state["entering"]
         made._seen_to_fit = state["seen_to_fit"]
         made._refused_at = state["refused_at"]
-        made._asked_pause = state["asked_pause"]
+        made._retry_after = state["asked_pause"]
         made._foreign_refusals = state["foreign_refusals"]
         return made
 
-    def opens(self, under_way: int) -> float:
+    def opens_at(self, in_progress: int) -> float:
         """When the next create may go out.
 
         Returns:
-            ``-inf`` for now, a time, or ``inf`` if that only depends on an answer or on
-            the end of a track.
+            ``-inf`` for now, a time, or ``inf`` if only a response or the end of a
+            track can make room.
         """
-        taken = under_way + self.entering
+        taken = in_progress + self.pending
         if self.capacity is None:
-            cautious = self.entering < CAUTION or taken < self._seen_to_fit
-            return -inf if cautious else inf
+            may_go = self.pending < MAX_PROBES or taken < self._seen_to_fit
+            return -inf if may_go else inf
         if taken < self.capacity:
             return -inf
-        if self.entering:  # one at a time beyond the capacity
+        if self.pending:  # beyond the capacity, one at a time
             return inf
-        return self._refused_at + self._pause(under_way)
+        return self._refused_at + self._pause(in_progress)
 
-    def _pause(self, under_way: int) -> float:
-        if under_way:
-            return TRIAL_PAUSE
-        return max(self._foreign_pause(), self._asked_pause)
+    def _pause(self, in_progress: int) -> float:
+        """Seconds to wait after a refusal before the full queue is tried again."""
+        if in_progress:
+            return TRIAL_PAUSE  # the end of one of ours makes room before that
+        return max(self._foreign_pause(), self._retry_after)
 
     def _foreign_pause(self) -> float:
         if not self._foreign_refusals:
             return 0.0
         return FOREIGN_PAUSES[min(self._foreign_refusals, len(FOREIGN_PAUSES)) - 1]
 
-    def entered(self) -> None:
-        """A create goes out. End it with `accepted`, `refused` or `left`."""
-        self.entering += 1
+    def on_sent(self) -> None:
+        """A create goes out; exactly one of the methods below ends it."""
+        self.pending += 1
 
-    def accepted(self, under_way: int) -> None:
-        """It was taken; `under_way` counts it."""
-        self.entering -= 1
-        self._seen_to_fit = max(self._seen_to_fit, under_way)
+    def on_accepted(self, in_progress: int) -> None:
+        """It was accepted; `in_progress` counts it."""
+        self.pending -= 1
+        self._seen_to_fit = max(self._seen_to_fit, in_progress)
         self._foreign_refusals = 0
-        if self.capacity is not None and under_way > self.capacity:
-            # None of ours was under way at the last refusal: somebody else's were, and
-            # what we saw then says nothing about what fits now.
-            self.capacity = under_way if self.capacity else None
+        if self.capacity is not None and in_progress > self.capacity:
+            # One more fits than was known. But a capacity of 0 was learned while other
+            # clients filled the queue, and says nothing about what fits now: it is
+            # unknown again, rather than 1.
+            self.capacity = in_progress if self.capacity else None
 
-    def refused(self, now: float, under_way: int, asked_pause: float = 0.0) -> None:
-        """It was answered with ``QUEUE_FULL``.
+    def on_refused(
+        self, now: float, in_progress: int, retry_after: float = 0.0
+    ) -> None:
+        """It was refused with ``QUEUE_FULL``.
 
         Args:
             now: Seconds.
-            under_way: See above.
-            asked_pause: Seconds that the answer asks for. An end of a track of ours
-                comes first; while none is under way, they hold.
+            in_progress: See above.
+            retry_after: Pause in seconds that the response asks for, 0 if none. It
+                counts only while no track of ours is in progress, since the end of one
+                makes room earlier.
         """
-        self.entering -= 1
-        # What went out together is one try, however many of it were refused.
-        if not under_way and now >= self._refused_at + self._foreign_pause():
+        self.pending -= 1
+        # Creates that went out together are one attempt, however many were refused; so
+        # only a refusal after the pause of the last one makes the next pause longer.
+        if not in_progress and now >= self._refused_at + self._foreign_pause():
             self._foreign_refusals += 1
         self._refused_at = now
-        self._asked_pause = asked_pause
-        self._seen_to_fit = min(self._seen_to_fit, under_way)
-        if self.capacity is None or under_way < self.capacity:
-            self.capacity = under_way
+        self._retry_after = retry_after
+        self._seen_to_fit = min(self._seen_to_fit, in_progress)
+        if self.capacity is None or in_progress < self.capacity:
+            self.capacity = in_progress
 
-    def left(self) -> None:
-        """It ended in another way; nothing is learned."""
-        self.entering -= 1
+    def on_other_outcome(self) -> None:
+        """It ended in another way, which shows nothing about the queue."""
+        self.pending -= 1

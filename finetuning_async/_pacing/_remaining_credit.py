@@ -1,24 +1,28 @@
-"""Ask before rushing: how many more the service is known to take.
+"""Probe before a burst: how many more requests the service is known to accept.
 
-An answer that says ``X-RateLimit-Remaining: r`` proves that r more were free when it
-was counted. Those that may have been counted after it are the ones that were unanswered
-when it was *sent*, and those sent since; the rest of r is credit, and each request
-spends one. Answers overtake each other, so each is such a proof of its own, and the
-best one holds: nobody but us takes from the budget, or `_somebody_else` notices.
+A response with ``X-RateLimit-Remaining: r`` proves that r more requests were free when
+it was counted. Those that the service may have counted after it are the requests that
+were in flight when it was *sent*, and those sent since. What is left of r is *credit*,
+and each request spends one. Responses overtake each other, so each of them is a proof
+of its own, and the one that proves most holds. This assumes that no other client uses
+the account; if one does, `_foreign_usage` notices.
 
-While there is no credit, one request goes out and the rest wait for what its answer
-says. After some seconds without one, one more goes, and so on. So a program that starts
-again within a used-up minute earns one 429 and not ten, and a burst leaves in full one
-round trip after the first of it. A credit lasts one period: after that, others may have
-come. Once a request that there was room for is refused, the header counts something
-else (a sliding counter may tell of its current window only) and gives no more credit.
+Without credit, one request goes out as a probe, and the rest wait for its response.
+If none arrives within some seconds, another probe goes, and so on. So a program that is
+restarted within a used-up minute earns one 429 instead of ten, and a burst leaves in
+full one round trip after its first request. Credit lasts one period; after that, other
+clients may have come. If a request that had credit is refused, the header counts
+something else (a sliding counter may report its current window only), and headers give
+no credit from then on.
 
-Where no such header is sent, an answer proves only itself. So the first `SINGLY` go one
-at a time, each after the answer of the one before; then the rest at once, with endless
-credit. After a refusal it begins anew. A restart in a minute of which 7 of 10 are used
-up thus earns one 429 and not seven, for three round trips; all ten would cost nine. Who
-has met somebody else so is wary: on a sliding counter those weigh for another minute,
-and nothing tells how much. Then all go one at a time, until that is settled.
+A service that sends no such header gives no number, and a response proves only that its
+own request was accepted. So the first `SINGLE_PROBES` requests go one at a time, each
+after the response to the one before; then all the rest go at once, with infinite
+credit. After a refusal this starts again. A restart in a minute of which 7 of 10 are
+used up thus earns one 429 instead of seven, at the price of three round trips; sending
+all ten singly would cost nine. A client that has seen foreign usage in this way keeps
+sending one at a time: on a sliding counter, those requests count for another minute,
+and nothing shows how much. It does so until the kind of the service is settled.
 """
 
 from __future__ import annotations
@@ -29,19 +33,20 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from finetuning_async._pacing._reservation import Reservation
 
-PATIENCE = 5 / 60
-"""Share of a period to wait for an answer before one more request asks: 5 s."""
+PROBE_TIMEOUT = 5 / 60
+"""How long to wait for a response before the next probe, as a share of the period: 5 s
+of a minute."""
 
-SINGLY = 4
-"""Answers without headers until the rest goes out at once. With a fifth, 60 requests
-take 13 % longer than they need on a fixed window, even without a margin."""
+SINGLE_PROBES = 4
+"""Responses without headers after which the rest goes at once. With a fifth, 60
+requests take 13 % longer than necessary on a fixed window, even without a margin."""
 
 
 class RemainingCredit:
-    """Credit, proved by answers.
+    """Credit that responses have proved.
 
     Args:
-        per: The period, in seconds; above 0.
+        per: Period in seconds, above 0.
 
     Attributes:
         was_refused: Whether nothing was sent since a refusal.
@@ -50,12 +55,12 @@ class RemainingCredit:
     __slots__ = (
         "_credit",
         "_expires",
-        "_hears",
+        "_has_headers",
+        "_headerless",
         "_in_flight",
         "_last_number",
         "_last_sent_at",
         "_per",
-        "_silent",
         "_was_misled",
         "was_refused",
     )
@@ -64,115 +69,120 @@ class RemainingCredit:
         self._per = per
         self._credit = 0.0
         self._expires = -inf
-        self._hears = False
+        self._has_headers = False
         self._in_flight = 0
         self._last_number = 0  # of the request sent last, and when that was
         self._last_sent_at = -inf
-        self._silent = 0  # answers without headers since the last refusal
-        self._was_misled = False
+        self._headerless = 0  # responses without headers since the last refusal
+        self._was_misled = False  # a request with credit was refused
         self.was_refused = False
 
     def __repr__(self) -> str:
-        return f"<FirstNews: credit {self._credit:g} until {self._expires:.3f}>"
+        return f"<RemainingCredit {self._credit:g} until {self._expires:.3f}>"
 
     def to_state(self) -> dict[str, Any]:
-        """What it remembers, as JSON; see `from_state`."""
+        """Return what it remembers as JSON; see `from_state`."""
         return {
             "credit": self._credit,
             "expires": self._expires,
-            "hears": self._hears,
+            "hears": self._has_headers,
             "in_flight": self._in_flight,
             "last_number": self._last_number,
             "last_sent_at": self._last_sent_at,
-            "silent": self._silent,
+            "silent": self._headerless,
             "was_misled": self._was_misled,
             "was_refused": self.was_refused,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any], per: float) -> Self:
-        """One that remembers what `to_state` told."""
+        """Restore what `to_state` returned."""
         made = cls(per)
         made._credit, made._expires = state["credit"], state["expires"]
-        made._hears, made._in_flight = state["hears"], state["in_flight"]
+        made._has_headers, made._in_flight = state["hears"], state["in_flight"]
         made._last_number = state["last_number"]
         made._last_sent_at = state["last_sent_at"]
-        made._silent, made._was_misled = state["silent"], state["was_misled"]
+        made._headerless, made._was_misled = state["silent"], state["was_misled"]
         made.was_refused = state["was_refused"]
         return made
 
     @property
     def has_headers(self) -> bool:
-        """Whether answers say what is left."""
-        return self._hears
+        """Whether responses say what is left."""
+        return self._has_headers
 
-    def sent(self, ticket: Reservation) -> None:
-        """A request goes out."""
+    def on_sent(self, reservation: Reservation) -> None:
+        """A request is sent and spends one credit."""
         self._in_flight += 1
-        ticket.on_credit = 1 <= self.credit(ticket.sent_at) < inf
+        reservation.on_credit = 1 <= self.credit(reservation.sent_at) < inf
         self._credit -= 1
-        self._last_number, self._last_sent_at = ticket.number, ticket.sent_at
+        self._last_number = reservation.number
+        self._last_sent_at = reservation.sent_at
         self.was_refused = False
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """No byte of it left."""
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """No byte of it was sent.
+
+        Its credit stays spent: a lower number than the truth only costs a probe.
+        """
         self._in_flight -= 1
 
-    def abandoned(self, ticket: Reservation, now: float) -> None:
-        """Its answer will not be read."""
+    def on_abandoned(self, reservation: Reservation, now: float) -> None:
+        """Its response will not be read."""
         self._in_flight -= 1
 
-    def answered(
+    def on_response(
         self,
-        ticket: Reservation,
+        reservation: Reservation,
         now: float,
         remaining: int | None,
         *,
-        wary: bool = False,
+        one_at_a_time: bool = False,
     ) -> None:
-        """Its answer is in.
+        """Its response arrived.
 
         Args:
-            ticket: Of the request.
+            reservation: Of the request.
             now: Seconds.
-            remaining: What it says is left, if it does.
-            wary: Whether an answer that does not say proves only itself, however many
-                there were.
+            remaining: How many more it says are free; `None` if it does not say.
+            one_at_a_time: Whether a response without a header gives no credit, however
+                many of them there were.
         """
         self._in_flight -= 1
-        if remaining is None and self._hears:
-            return  # some answer from in front of the service: no news
+        if remaining is None and self._has_headers:
+            return  # a response of something before the service, such as a proxy
         if remaining is None:
-            self._silent += 1
-            if wary or self._silent < SINGLY:
+            self._headerless += 1
+            if one_at_a_time or self._headerless < SINGLE_PROBES:
                 return
-        self._hears = remaining is not None
+        self._has_headers = remaining is not None
         if now >= self._expires:
-            self._credit = -inf
-        self._credit = max(self._credit, self._proved(ticket, remaining))
-        self._expires = max(self._expires, ticket.sent_at + self._per)
+            self._credit = -inf  # what was proved before is out of date
+        self._credit = max(self._credit, self._proven_credit(reservation, remaining))
+        # The proof is as old as the request: it may have been counted when it was sent.
+        self._expires = max(self._expires, reservation.sent_at + self._per)
 
-    def refused(self, ticket: Reservation | None = None) -> None:
-        """A 429 says that there was no room at all.
+    def on_refused(self, reservation: Reservation | None = None) -> None:
+        """A 429 shows that there was no room at all.
 
         Args:
-            ticket: Of what was refused, if it took from this budget.
+            reservation: Of the refused request, if it took from this rate budget.
         """
-        if ticket is not None and ticket.on_credit:
+        if reservation is not None and reservation.on_credit:
             self._was_misled = True
         self.forget()
         self.was_refused = True
 
     def forget(self) -> None:
-        """What was heard may be out of date: ask again before rushing."""
-        self._credit, self._expires, self._silent = 0.0, -inf, 0
+        """Forget all credit, which may be out of date: probe before the next burst."""
+        self._credit, self._expires, self._headerless = 0.0, -inf, 0
 
     def credit(self, now: float) -> float:
-        """How many more are known to be taken; may be negative or `inf`."""
+        """Requests that are known to be accepted; may be negative or `inf`."""
         return self._credit if now < self._expires else 0.0
 
     def is_fresh(self, now: float) -> bool:
-        """Whether something was heard within the last period."""
+        """Whether anything was learned within the last period."""
         return now < self._expires
 
     def earliest(self, now: float) -> float:
@@ -182,13 +192,15 @@ class RemainingCredit:
         return self.next_probe(now)
 
     def next_probe(self, now: float) -> float:
-        """When the last request has been waited for long enough: `now` or later."""
-        return max(now, self._last_sent_at + self._per * PATIENCE)
+        """When the last request has been in flight for long enough: `now` or later."""
+        return max(now, self._last_sent_at + self._per * PROBE_TIMEOUT)
 
-    def _proved(self, ticket: Reservation, remaining: int | None) -> float:
+    def _proven_credit(self, reservation: Reservation, remaining: int | None) -> float:
+        """How many more requests one response proves to be accepted."""
         if remaining is None:
             return inf
         if self._was_misled:
             return 0.0
-        sent_since = max(self._last_number - ticket.number, 0)
-        return remaining - ticket.alongside - sent_since
+        # The service may have counted all of these after it wrote the header.
+        sent_since = max(self._last_number - reservation.number, 0)
+        return remaining - reservation.others_in_flight - sent_since

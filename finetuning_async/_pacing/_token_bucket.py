@@ -1,25 +1,26 @@
-"""The leased token bucket: the one idea that keeps a limit under every window.
+"""The leased token bucket: the one idea that keeps every window below the limit.
 
-A bucket holds `limit` tokens. A request takes one when it is sent and gives it back
-`per` seconds after its *answer* arrived. In between it is *charged*.
+A bucket holds `limit` tokens. A request takes one when it is sent and returns it `per`
+seconds after its *response* arrived. In between, the token is *leased*.
 
-Why no window of `per` seconds can hold more than `limit` requests: the service counts
-request i at an instant s_i between its sending a_i and the arrival of its answer b_i;
-nothing else about s_i is known, nor needed. Take any window [t - per, t] of the
-service. A request counted in it has a_i <= s_i <= t, so it was sent by t. It has also
-b_i + per >= s_i + per >= t, so at t its token is not back. Hence every request of the
-window is charged at t, and at no time are more than `limit` charged.
+Why no window of `per` seconds holds more than `limit` requests: the service counts
+request i at an instant s_i between its sending a_i and the arrival of its response b_i.
+Nothing else about s_i is known, and nothing else is needed. Take any window
+[t - per, t] of the service. A request counted in it has a_i <= s_i <= t, so it was sent
+by t. It also has b_i + per >= s_i + per >= t, so at t its token is not back. Hence
+every request of the window holds a token at t, and there are only `limit` of them.
 
-So a log of the last `per` seconds refuses nothing; nor does a fixed window, at whatever
-instant it begins, for it is such a window. Since nothing is refused, a service that
-counts refusals as well sees the same. An interval of length d is covered by
-floor(d / per) + 1 windows and thus holds at most limit + limit * d / per requests,
-which is what a token bucket of `limit` refilled at `limit / per` allows. Only durations
-of the client's own clock are used, so no two clocks need agree.
+So a service that keeps a log of the last `per` seconds refuses nothing. Neither does
+one with fixed windows, whenever they begin, since each of them is such a window. As
+nothing is refused, a service that counts refused requests too sees the same. An
+interval of length d is covered by floor(d / per) + 1 windows and thus holds at most
+limit + limit * d / per requests, which is what a token bucket of `limit` refilled at
+`limit / per` allows. Only durations of the client's own clock are used, so that no two
+clocks need to agree.
 
-A textbook bucket, refilled from the moment of sending, lets 2 * limit - 1 through in
-one window. What this one does not cover is a sliding counter, which remembers
-2 * `per` seconds: see `_sliding_counter`.
+A textbook bucket, refilled from the moment of sending, lets 2 * limit - 1 requests
+through in one window. What the leased bucket does not cover is a sliding counter, which
+remembers 2 * `per` seconds: see `_sliding_window_counter`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class TokenBucket:
     """Tokens that are leased to requests.
 
     Args:
-        limit: Tokens; at least 1. May be changed while requests are out.
-        per: Seconds for which a token stays away after its answer; above 0.
+        limit: Number of tokens, at least 1. May be changed while requests are in
+            flight.
+        per: Seconds from a response until its token is back, above 0.
     """
 
     __slots__ = ("_in_flight", "_returns", "limit", "per")
@@ -56,69 +58,73 @@ class TokenBucket:
         )
 
     def to_state(self) -> dict[str, Any]:
-        """What it remembers, as JSON; see `from_state`."""
+        """Return what it remembers as JSON; see `from_state`."""
         return {"in_flight": self._in_flight, "returns": list(self._returns)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], limit: int, per: float) -> Self:
-        """One that remembers what `to_state` told."""
+        """Restore what `to_state` returned."""
         made = cls(limit, per)
         made._in_flight = state["in_flight"]
         made._returns.extend(state["returns"])
         return made
 
-    def sent(self, ticket: Reservation) -> None:
-        """A request goes out and takes a token."""
+    def on_sent(self, reservation: Reservation) -> None:
+        """A request is sent and takes a token."""
         self._in_flight += 1
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """No byte of it left: its token is back at once."""
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """No byte of it was sent: its token is back at once."""
         self._in_flight -= 1
 
-    def answered(self, ticket: Reservation, now: float) -> None:
-        """Its answer is in: its token comes back `per` seconds from now."""
+    def on_response(self, reservation: Reservation, now: float) -> None:
+        """Its response arrived: its token comes back `per` seconds from now."""
         self._in_flight -= 1
         back = now + self.per
-        if self._returns and self._returns[-1] > back:
+        if self._returns and self._returns[-1] > back:  # after a long `linger`
             insort(self._returns, back)
         else:
             self._returns.append(back)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """Nobody waits for its answer any more.
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
+        """Its response will not be read.
 
-        Its bytes may still arrive, for `linger` seconds (at least 0) as we assume.
+        The service may still count it for `linger` seconds (at least 0), as long as its
+        bytes may arrive.
         """
-        self.answered(ticket, now + linger)
+        self.on_response(reservation, now + linger)
 
     def earliest(self, now: float, taken: int = 0) -> float:
         """When the next request may go out.
 
         Args:
             now: Seconds.
-            taken: Tokens that somebody else holds; at least 0.
+            taken: Tokens that others hold; at least 0.
 
         Returns:
-            `now` or later; `inf` if that depends on an answer still out.
+            `now` or later; `inf` if that depends on a response still in flight.
         """
         self._collect(now)
+        # One token more than this must come back before the next request may go.
         missing = self._in_flight + len(self._returns) + taken - self.limit
         if missing < 0:
             return now
         return self._returns[missing] if missing < len(self._returns) else inf
 
     def free(self, now: float) -> int:
-        """How many tokens are there; negative after the limit was lowered."""
+        """Number of free tokens; negative after the limit was lowered."""
         self._collect(now)
         return self.limit - self._in_flight - len(self._returns)
 
     def earliest_behind(self, now: float, ahead: int) -> float:
-        """When a newcomer may go out behind `ahead` others who all send.
+        """When a new request may go out behind `ahead` others that are all sent.
 
-        A lower bound: a request in flight may turn out unsent, so its token may be back
-        at any moment; each further `limit` of them take `per` seconds.
+        A lower bound: a request in flight may turn out not to have been sent, so that
+        its token may be back at any moment. Each further `limit` requests take `per`
+        seconds.
         """
         self._collect(now)
+        # Place in the sequence of tokens that come back; below 0, one is free now.
         place = ahead - (self.limit - len(self._returns))
         if place < 0:
             return now

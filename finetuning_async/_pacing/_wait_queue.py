@@ -1,12 +1,12 @@
-"""The waiters of one budget, first come, first served.
+"""The requests that wait for a token of one rate budget, first come, first served.
 
-    Line         what the limiter asks of one budget: a token, and what becomes of it
-    LocalLine    a budget of this process alone
+WaitQueue        what the limiter needs of a queue: tokens, and how requests ended
+LocalWaitQueue   the queue of a rate budget that nothing else uses
 
-There is no background task: the waiter at the head of a line sleeps until its turn, the
-others sleep until they are the head. A waiter takes its token itself, in the step in
-which it wakes and returns; so one that is cancelled, in the line or at that very
-instant, holds nothing, and hands the head to the next.
+There is no background task. The request at the head sleeps until its token is due; the
+others sleep until they are at the head. A request takes its token itself, in the step
+in which it wakes and returns. So a request that is cancelled, in the queue or at that
+very instant, holds no token, and its departure wakes the next head.
 """
 
 from __future__ import annotations
@@ -29,83 +29,91 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._reservation import Reservation
 
 TOLERANCE: Final = 1e-6
-"""Seconds by which a timer may be early: float noise of the loop's clock, far below the
-margin of a lease."""
+"""Seconds by which a timer may fire early: float noise of the loop's clock, far below
+the margin of a lease."""
 
 
-SEATS: Final = 16
-"""Neighbours in a line that are woken together: an event for each would be half of the
-memory of a waiter, and only the head of the line does anything when woken."""
+GROUP_SIZE: Final = 16
+"""Neighbours in a queue that share an event. One event per request would be half of its
+memory, and only the head of the queue does anything when it wakes."""
 
-_numbers = count()
+_arrivals = count()
 
 
 class WaitQueue(Protocol):
-    """One budget, as the limiter uses it; a ticket is whatever `take` gave.
+    """The queue of one rate budget, as the limiter uses it.
 
-    Times are seconds of the loop's clock.
+    A reservation is whatever `take` returned. Times are seconds of the loop's clock.
     """
 
     @property
-    def budget(self) -> RateBudget:
-        """The books of this process."""
+    def rate_budget(self) -> RateBudget:
+        """What this process knows of the rate budget."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Number of requests that wait."""
 
     @property
     def opens_at(self) -> float:
-        """When the gate of the last 429 opens; in the past if none holds."""
+        """When the gate of the last 429 opens; a time in the past if it is open."""
 
     def try_take(self, now: float, *, first: bool = False) -> Any:
-        """Take a token if one is there and nobody is ahead; else `None`."""
+        """Take a token if one is free and no request is ahead; else `None`."""
 
     async def take(self, *, first: bool, max_pause: float) -> Any:
-        """Wait for a token; cancelled, it takes none.
+        """Wait for a token; a cancelled call takes none.
 
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
 
-    def answered(self, ticket: Any, now: float, facts: ResponseFacts | None) -> None:
-        """A request was answered; `None` if the facts may be of another budget."""
+    def on_response(
+        self, reservation: Any, now: float, facts: ResponseFacts | None
+    ) -> None:
+        """A response arrived; `None` if its facts may be of another rate budget."""
 
-    def unsent(self, ticket: Any, now: float) -> None:
-        """No byte of a request left."""
+    def on_unsent(self, reservation: Any, now: float) -> None:
+        """No byte of a request was sent."""
 
-    def abandoned(self, ticket: Any, now: float, linger: float) -> None:
-        """The answer of a request will not be read."""
+    def on_abandoned(self, reservation: Any, now: float, linger: float) -> None:
+        """The response to a request will not be read."""
 
-    def refused(self, now: float, retry_after: float | None, ticket: Any) -> None:
-        """A 429 of this budget arrived; for `ticket`, if it took from this budget."""
+    def on_refused(
+        self, now: float, retry_after: float | None, reservation: Any
+    ) -> None:
+        """A 429 of this rate budget arrived.
+
+        It belongs to `reservation`, which is `None` if the request took no token here.
+        """
 
     def earliest(self, now: float) -> float:
-        """When a newcomer could have a token: a lower bound."""
+        """When a new request could have a token: a lower bound."""
 
     def status(self, now: float) -> BudgetStatus:
-        """The snapshot that people look at."""
+        """The public snapshot."""
 
     def wake(self) -> None:
-        """What was booked may change whose turn it is."""
+        """Let the head of the queue look again, since something has changed."""
 
 
 def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> None:
-    """Check that a caller is willing to wait for the gate of a 429.
+    """Check that a call is willing to wait for the gate of a 429.
 
     Args:
-        name: Of the budget.
-        opens_at: When the gate opens, on the loop's clock.
+        name: Name of the rate budget.
+        opens_at: When the gate opens, in seconds of the loop's clock.
         now: Likewise.
-        max_pause: Seconds that the caller would wait.
+        max_pause: Longest pause, in seconds, that the call would wait.
 
     Raises:
-        RateLimitError: It is closed for longer than `max_pause` seconds.
+        RateLimitError: The gate is closed for longer than `max_pause` seconds.
     """
     pause = opens_at - now
     if pause > max_pause:
         raise RateLimitError(
-            f"the service asked to wait {pause:.0f} s, longer than the {max_pause:g} s"
-            " that max_retry_wait and the call's timeout leave",
+            f"rate limited: the service asked to wait {_rounded(pause)} s, longer than"
+            f" the {_rounded(max_pause)} s that max_retry_wait and the call's timeout"
+            " allow; retry later, or raise them",
             status_code=429,
             code=CODES[name],
             retry_after=pause,
@@ -113,15 +121,23 @@ def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> N
         )
 
 
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
+
+
 @attrs.define(eq=False, weakref_slot=False)
 class WakeupGroup:
-    """Neighbours in a line; their event wakes them to look again."""
+    """Neighbours in a queue that share an event, which lets them all look again.
 
-    seated: int = 0
+    Attributes:
+        members: How many requests joined it.
+    """
+
+    members: int = 0
     _event: anyio.Event | None = None
 
     def event(self) -> anyio.Event:
-        """What to wait for; the next `wake` sets it."""
+        """Return the event that the next `wake` sets."""
         if self._event is None:
             self._event = anyio.Event()
         return self._event
@@ -134,64 +150,63 @@ class WakeupGroup:
 
 @attrs.define(eq=False, weakref_slot=False)
 class QueuedRequest:
-    """One call that waits.
+    """One request that waits for a token.
 
     Attributes:
-        max_pause: Seconds that it waits for the gate of a 429.
-        bench: Where.
-        number: Its place among all who ever waited, in any line.
+        max_pause: Longest time in seconds that it waits for the gate of a 429.
+        group: Whose event wakes it.
+        arrival: Its place among all requests that ever waited, in any queue.
     """
 
     max_pause: float
-    bench: WakeupGroup
-    number: int = attrs.field(factory=_numbers.__next__)
+    group: WakeupGroup
+    arrival: int = attrs.field(factory=_arrivals.__next__)
 
 
 class LocalWaitQueue:
-    """The waiters of a budget of this process alone; see `WaitQueue`.
+    """The queue of a rate budget that nothing else uses; see `WaitQueue`.
 
     Args:
-        name: Of the budget, one of `CODES`.
-        budget: Its rules.
+        name: Name of the rate budget, a key of `CODES`.
+        rate_budget: Its rules.
     """
 
-    __slots__ = ("_again", "_name", "_queue", "budget")
+    __slots__ = ("_name", "_newcomers", "_retries", "rate_budget")
 
-    def __init__(self, name: Route, budget: RateBudget) -> None:
-        self.budget: RateBudget = budget
+    def __init__(self, name: Route, rate_budget: RateBudget) -> None:
+        self.rate_budget: RateBudget = rate_budget
         self._name = name
-        self._again: deque[QueuedRequest] = (
-            deque()
-        )  # were refused once, go before the others
-        self._queue: deque[QueuedRequest] = deque()
+        # Requests that were sent and refused go ahead of those that were never sent.
+        self._retries: deque[QueuedRequest] = deque()
+        self._newcomers: deque[QueuedRequest] = deque()
 
     def __repr__(self) -> str:
-        return f"{self.budget!r}, {len(self)} waiting"
+        return f"{self.rate_budget!r}, {len(self)} waiting"
 
     def __len__(self) -> int:
-        return len(self._again) + len(self._queue)
+        return len(self._retries) + len(self._newcomers)
 
     @property
     def opens_at(self) -> float:
-        """When the gate of the last 429 opens; in the past if none holds."""
-        return self.budget.opens_at
+        """When the gate of the last 429 opens; a time in the past if it is open."""
+        return self.rate_budget.opens_at
 
     def earliest(self, now: float) -> float:
-        """When a newcomer could have a token, if those who wait do send."""
-        return self.budget.earliest_behind(now, len(self))
+        """When a new request could have a token, if all that wait are sent."""
+        return self.rate_budget.earliest_behind(now, len(self))
 
     def status(self, now: float) -> BudgetStatus:
-        """The snapshot that people look at."""
-        return self.budget.status(now, len(self))
+        """The public snapshot."""
+        return self.rate_budget.status(now, len(self))
 
     def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
-        """Take a token if one is there and nobody is ahead."""
-        if self._again or (self._queue and not first):
+        """Take a token if one is free and no request is ahead."""
+        if self._retries or (self._newcomers and not first):
             return None
         soon = now + TOLERANCE
-        if self.budget.earliest(soon) > soon:
+        if self.rate_budget.earliest(soon) > soon:
             return None
-        return self.budget.send(now)
+        return self.rate_budget.send(now)
 
     async def take(self, *, first: bool, max_pause: float) -> Reservation:
         """Wait for a token.
@@ -199,87 +214,98 @@ class LocalWaitQueue:
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        queue = self._again if first else self._queue
-        waiter = self._join(queue, max_pause)
+        queue = self._retries if first else self._newcomers
+        request = self._join(queue, max_pause)
         try:
             while True:
                 now = anyio.current_time()
-                check_pause(self._name, self.opens_at, now, waiter.max_pause)
-                ticket, look_at = self._look(waiter, now)
-                if ticket is not None:
-                    return ticket
-                event = waiter.bench.event()
+                check_pause(self._name, self.opens_at, now, request.max_pause)
+                # No await lies between taking the token and returning it. So a
+                # cancellation finds the request either without a token, in one of the
+                # waits below, or back in its caller, which owns the token then.
+                reservation, look_at = self._take_if_first(request, now)
+                if reservation is not None:
+                    return reservation
+                # The event is fetched after the look and before any await: whatever
+                # changes from here on sets it.
+                event = request.group.event()
                 if look_at == inf:
                     await event.wait()
                 else:
                     with anyio.CancelScope(deadline=look_at):
                         await event.wait()
         finally:
-            self._leave(queue, waiter)
+            self._leave(queue, request)
 
     def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
-        waiter = _seat(queue, max_pause)
-        queue.append(waiter)
-        return waiter
+        request = _new_request(queue, max_pause)
+        queue.append(request)
+        return request
 
-    def _leave(self, queue: deque[QueuedRequest], waiter: QueuedRequest) -> None:
-        was_head = self._head() is waiter
-        queue.remove(waiter)
+    def _leave(self, queue: deque[QueuedRequest], request: QueuedRequest) -> None:
+        was_head = self._head() is request
+        queue.remove(request)
         if was_head:
-            self.wake()
+            self.wake()  # the new head sleeps without a timer
 
-    def _look(
-        self, waiter: QueuedRequest, now: float
+    def _take_if_first(
+        self, request: QueuedRequest, now: float
     ) -> tuple[Reservation | None, float]:
-        """Take a token, if it is the waiter's turn; else when it looks again."""
-        if self._head() is not waiter:
+        """Take a token if the request is the head and one is due.
+
+        Returns:
+            The reservation, or `None` and the time at which the request looks again;
+            `inf` if only a change can help it.
+        """
+        if self._head() is not request:
             return None, inf
         soon = now + TOLERANCE
-        turn = self.budget.earliest(soon)
-        return (None, turn) if turn > soon else (self.budget.send(now), now)
+        due = self.rate_budget.earliest(soon)
+        return (None, due) if due > soon else (self.rate_budget.send(now), now)
 
     def wake(self) -> None:
-        """Something changed: the head looks again."""
+        """Let the head of the queue look again, since something has changed."""
         head = self._head()
         if head is not None:
-            head.bench.wake()
+            head.group.wake()
 
-    def answered(
-        self, ticket: Reservation, now: float, facts: ResponseFacts | None
+    def on_response(
+        self, reservation: Reservation, now: float, facts: ResponseFacts | None
     ) -> None:
-        """As `RateBudget.answered`."""
-        self.budget.answered(ticket, now, facts)
+        """See `RateBudget.on_response`."""
+        self.rate_budget.on_response(reservation, now, facts)
 
-    def unsent(self, ticket: Reservation, now: float) -> None:
-        """As `RateBudget.unsent`."""
-        self.budget.unsent(ticket, now)
+    def on_unsent(self, reservation: Reservation, now: float) -> None:
+        """See `RateBudget.on_unsent`."""
+        self.rate_budget.on_unsent(reservation, now)
 
-    def abandoned(self, ticket: Reservation, now: float, linger: float) -> None:
-        """As `RateBudget.abandoned`."""
-        self.budget.abandoned(ticket, now, linger)
+    def on_abandoned(self, reservation: Reservation, now: float, linger: float) -> None:
+        """See `RateBudget.on_abandoned`."""
+        self.rate_budget.on_abandoned(reservation, now, linger)
 
-    def refused(
-        self, now: float, retry_after: float | None, ticket: Reservation | None
+    def on_refused(
+        self, now: float, retry_after: float | None, reservation: Reservation | None
     ) -> None:
-        """As `RateBudget.refused`; those who will not wait that long leave."""
-        self.budget.refused(now, retry_after, ticket)
-        self._wake_the_unwilling(self.budget.opens_at - now)
+        """See `RateBudget.on_refused`; requests that will not wait that long fail."""
+        self.rate_budget.on_refused(now, retry_after, reservation)
+        self._wake_impatient(self.rate_budget.opens_at - now)
 
-    def _wake_the_unwilling(self, pause: float) -> None:
-        for queue in (self._again, self._queue):
-            for waiter in queue:
-                if waiter.max_pause < pause:
-                    waiter.bench.wake()
+    def _wake_impatient(self, pause: float) -> None:
+        """Wake the requests that will not wait for the gate, so that they raise."""
+        for queue in (self._retries, self._newcomers):
+            for request in queue:
+                if request.max_pause < pause:
+                    request.group.wake()
 
     def _head(self) -> QueuedRequest | None:
-        queue = self._again or self._queue
+        queue = self._retries or self._newcomers
         return queue[0] if queue else None
 
 
-def _seat(queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
-    """A waiter beside the last of the queue, if there is a seat."""
-    bench = queue[-1].bench if queue else WakeupGroup()
-    if bench.seated >= SEATS:
-        bench = WakeupGroup()
-    bench.seated += 1
-    return QueuedRequest(max_pause, bench)
+def _new_request(queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
+    """A request for the end of the queue, in the group of the last one if it fits."""
+    group = queue[-1].group if queue else WakeupGroup()
+    if group.members >= GROUP_SIZE:
+        group = WakeupGroup()
+    group.members += 1
+    return QueuedRequest(max_pause, group)

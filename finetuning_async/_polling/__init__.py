@@ -31,6 +31,6 @@ else:
         __name__,
         {
             "._poller": ("Poller",),
-            "._watch_list": ("AnyTrack", "OVERTIME", "Waiter", "Watcher"),
+            "._watch_list": ("OVERTIME", "Waiter", "Watcher"),
         },
     )

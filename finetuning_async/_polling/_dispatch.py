@@ -86,7 +86,9 @@ class StateDispatcher:
     def heard(self, state: AnyTrack, answer: Response) -> None:
         """Give out what another process read."""
         track = self._list.get(state.id)
-        if state.is_final and (track is not None or self._inflight.has(state.id)):
+        if state.is_final and (
+            track is not None or self._inflight.is_in_progress(state.id)
+        ):
             self._inflight.observe_final(state, () if track is None else _hooks(track))
         if track is not None:
             self._seen(track, state, answer)
@@ -117,10 +119,12 @@ class StateDispatcher:
         else:
             page = parsing.sound_effect_page(answer, offset=offset, known=self)
         self._lists.worked(read.listing)
-        self._inflight.listed(row.id for row in page.items)
+        self._inflight.mark_listed(row.id for row in page.items)
         for row in page.items:
             track = self._list.get(row.id)
-            if row.is_final and (track is not None or self._inflight.has(row.id)):
+            if row.is_final and (
+                track is not None or self._inflight.is_in_progress(row.id)
+            ):
                 self._inflight.observe_final(
                     row, () if track is None else _hooks(track)
                 )
@@ -141,7 +145,9 @@ class StateDispatcher:
 
     def wants(self, track_id: str) -> bool:
         """Whether anybody wants to know of a track."""
-        return self._list.get(track_id) is not None or self._inflight.has(track_id)
+        return self._list.get(track_id) is not None or self._inflight.is_in_progress(
+            track_id
+        )
 
     def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
         """Note what the whole list says about a track."""
@@ -218,7 +224,7 @@ class StateDispatcher:
         if track.has_webhook:
             announced = track.noticed_at > -inf
             self._list.hints.ended(track.track_id, announced=announced)
-        self._inflight.ended(track.track_id)
+        self._inflight.remove(track.track_id)
         self._list.drop(track.track_id)
 
     def date(self, track: Watched, state: AnyTrack | None, now: float) -> None:

@@ -289,7 +289,7 @@ class WatchList:
     def follow_inflight(self, now: float) -> None:
         """Put newly accepted tracks under watch, if all are watched."""
         if self._watching_all:
-            for track_id, under_way in self._inflight.under_way.items():
+            for track_id, under_way in self._inflight.tracks.items():
                 if track_id not in self._tracks:
                     self._start(track_id, under_way.kind, now)
 
@@ -319,11 +319,11 @@ class WatchList:
         return self._is_ours(track) or track.track_id in self.foreign
 
     def _is_ours(self, track: Watched) -> bool:
-        ours = track.track_id in self._inflight.under_way
+        ours = track.track_id in self._inflight.tracks
         return bool(track.watchers) or (self._watching_all > 0 and ours)
 
     def _start(self, track_id: str, kind: Kind, now: float) -> Watched:
-        known = self._inflight.under_way.get(track_id)
+        known = self._inflight.tracks.get(track_id)
         track = Watched(track_id, kind if known is None else known.kind)
         self._tracks[track_id] = track
         if known is not None:

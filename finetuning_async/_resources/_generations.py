@@ -175,7 +175,7 @@ class Generations:
             session = self._session()
             response = await session.ask(call, timeout, max_retries)
             page = parsing.generation_page(response, offset=start)
-            session.account.inflight.listed(track.id for track in page.items)
+            session.account.inflight.mark_listed(track.id for track in page.items)
             for track in page.items:
                 session.saw(track)
             return page

@@ -59,7 +59,7 @@ class AccountState:
         from finetuning_async._coordination import StoreLimiter
 
         if isinstance(limiter, StoreLimiter):
-            limiter.bind(name, self.limits, lambda: len(self.inflight.under_way))
+            limiter.bind(name, self.limits, lambda: len(self.inflight.tracks))
             self.poller.share(limiter.new_coordinator())
 
     @classmethod

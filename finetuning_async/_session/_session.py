@@ -349,7 +349,7 @@ class Session:
 
     def saw(self, track: AnyTrack) -> None:
         """A caller's own read showed a track; it may have been waited for to end."""
-        if track.is_final and self.account.inflight.has(track.id):
+        if track.is_final and self.account.inflight.is_in_progress(track.id):
             self.account.inflight.observe_final(track)
 
     def in_doubt(self, order: Submission, why: str) -> SubmissionUnknownError | None:

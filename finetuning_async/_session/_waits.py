@@ -114,23 +114,23 @@ class Waiting:
         """
         waiter = Waiter(self._pipeline)
         ticket = QueueSlot(waiter.make_ready)
-        self._inflight.stand_in_line(ticket, first=order.attempts > 0)
-        if self._inflight.opens(ticket) == -inf:
-            self._inflight.enter(ticket)
+        self._inflight.request_slot(ticket, first=order.attempts > 0)
+        if self._inflight.slot_opens_at(ticket) == -inf:
+            self._inflight.take_slot(ticket)
             return
         try:
             with self._watching_all(waiter):
                 await self._until_open(waiter, ticket)
         except BaseException:
-            self._inflight.leave_line(ticket)
+            self._inflight.cancel_slot(ticket)
             raise
 
     async def _until_open(self, waiter: Waiter, ticket: QueueSlot) -> None:
         while True:
             waiter.ready = False
-            opens = self._inflight.opens(ticket)
+            opens = self._inflight.slot_opens_at(ticket)
             if opens <= anyio.current_time():
-                self._inflight.enter(ticket)
+                self._inflight.take_slot(ticket)
                 return
             self._poller.set_alarm(waiter, opens)
             await self._poller.wait(waiter)

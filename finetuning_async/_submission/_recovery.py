@@ -377,9 +377,9 @@ class Recovery:
             self._note(error, is_first=offset == 0)
             return None
         self._unreadable = 0
-        self._inflight.listed(row.id for row in page.items)
+        self._inflight.mark_listed(row.id for row in page.items)
         for row in page.items:
-            if row.is_final and self._inflight.has(row.id):
+            if row.is_final and self._inflight.is_in_progress(row.id):
                 self._inflight.observe_final(row)
         return page
 

@@ -119,7 +119,9 @@ class Submitter:
             self._one_by_one.leave(order.identity)
 
     async def _with_mark(self, order: Submission) -> Created:
-        with self._inflight.open_seed(order.request.kind, order.seed) as order.mark:
+        with self._inflight.seed_in_flight(
+            order.request.kind, order.seed
+        ) as order.mark:
             track = await self._until_known(order)
         if order.callback_error is not None:
             raise order.callback_error
@@ -204,13 +206,13 @@ class Submitter:
         return (
             order.retry.max_retries > 0
             and (error.retry_after or 0) <= order.retry.max_retry_wait
-            and self._inflight.next_try() <= order.deadline
+            and self._inflight.next_retry_at() <= order.deadline
         )
 
     def _give_the_place_back(self, order: Submission) -> None:
         if order.has_place:
             order.has_place = False
-            self._inflight.not_entered()
+            self._inflight.on_not_accepted()
 
     async def _once(self, order: Submission, guarded: ShieldedCall[Created]) -> Created:
         permit = await self._turn(order, guarded)
@@ -275,7 +277,7 @@ class Submitter:
         unknown = OutcomeUnknown("its task was cancelled from outside")
         finding = await self._find(order, unknown)
         if finding.track is not None:
-            self._inflight.adopted(finding.track.id, self._entry(order))
+            self._inflight.adopt(finding.track.id, self._entry(order))
             await self._tell(order, finding.track, adopted=True)
 
     def _without_answer(self, order: Submission, failure: NoResponse) -> Exception:
@@ -322,7 +324,7 @@ class Submitter:
         order.sent_at = None
         order.has_place = False
         was_known = self._inflight.queue_capacity is not None
-        self._inflight.refused(error.retry_after)
+        self._inflight.on_queue_full(error.retry_after)
         _create_events.queue_full(self._pipeline.hook, error, was_known=was_known)
 
     async def _accept(self, order: Submission, answer: Response) -> Created:
@@ -337,7 +339,7 @@ class Submitter:
                 order.has_place = False
                 self._pipeline.transport.pool.tracks.add(track.id)
                 entry = self._entry(order, answer.received_at)
-                self._inflight.accepted(track.id, entry)
+                self._inflight.on_accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)
                 return accepted_by(order)
             reason = f"that is the answer to another request: {strange}"
@@ -366,7 +368,8 @@ class Submitter:
         known = SentRequest(
             seed=order.seed,
             is_claimed=register.is_claimed(track.id),
-            is_open_elsewhere=shown != order.seed and register.is_open(kind, shown),
+            is_open_elsewhere=shown != order.seed
+            and register.is_seed_in_flight(kind, shown),
             echoes=kind in register.echoing,
         )
         return not_ours(order.request, track, known)
@@ -461,7 +464,7 @@ class Submitter:
         raise self._unknown_error(order, unknown, finding) from unknown.error
 
     async def _adopt(self, order: Submission, track: Generation) -> Created:
-        self._inflight.adopted(track.id, self._entry(order))
+        self._inflight.adopt(track.id, self._entry(order))
         logger.warning("found %s again, whose answer was lost", track.id)
 
         async def tell(guarded: ShieldedCall[None]) -> None:

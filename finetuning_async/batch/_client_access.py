@@ -101,7 +101,7 @@ def queue_is_full(client: AsyncClient) -> bool:
     """Whether creates wait for a place in the service's queue, not for their turn."""
     inflight = session_of(client).account.inflight
     capacity = inflight.queue_capacity
-    return capacity is not None and len(inflight.under_way) >= capacity
+    return capacity is not None and len(inflight.tracks) >= capacity
 
 
 def allows_http_webhook(client: AsyncClient) -> bool:

@@ -18,7 +18,7 @@ from finetuning_async._errors import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-from finetuning_async._rate_codes import budget_of
+from finetuning_async._rate_codes import rate_budget_of
 from finetuning_async._secrets import shown
 from finetuning_async.cli._exit_codes import FAILED, WRONG
 
@@ -107,7 +107,7 @@ def _as_option(error: InvalidRequestError) -> str:
 def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
-    if isinstance(error, QueueFullError) or budget_of(error.code) == "creates":
+    if isinstance(error, QueueFullError) or rate_budget_of(error.code) == "creates":
         return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
     if isinstance(error, NotFoundError):
         lists = "finetuning list; finetuning sfx list; finetuning playlists"

@@ -9,12 +9,13 @@
         print(client.rate_limit_status().creates.available)
 
 All programs that use the same database keep the account's limits together, first come,
-first served, and one of them polls for all. When the database is gone or hangs, each
-goes on with its share. It runs on asyncio and trio; it needs psycopg (``pip install
-'finetuning-async[postgres]'``).
+first served, and one of them polls for all. While the database is unavailable or does
+not respond, each continues with its share. It runs on asyncio and trio; it needs
+psycopg (``pip install 'finetuning-async[postgres]'``).
 
-    _limiter    PostgresRateLimiter
-    _store      the states of an account in rows, one program at a time
+    _limiter         PostgresRateLimiter: which database; the rest is `_coordination`'s
+    _store           the states of an account in rows, one program at a time
+    _journal_store   a journal in tables, for runners on many machines
 """
 
 from __future__ import annotations

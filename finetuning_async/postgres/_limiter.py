@@ -1,4 +1,4 @@
-"""`PostgresRateLimiter`: the turns of an account for all programs with one database."""
+"""`PostgresRateLimiter`: the permits of an account for all programs of one database."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from finetuning_async._errors import InvalidRequestError
 from finetuning_async.postgres._store import PostgresStore
 
 READABLE: Final = (
-    "as libpq takes it: postgresql://host/database or host=... dbname=...; empty for"
-    " PGHOST and so on"
+    "a connection string of libpq: postgresql://host/database or host=... dbname=...,"
+    " or empty for PGHOST and so on"
 )
 
 
 class PostgresRateLimiter(StoreLimiter):
-    """The turns of an account for all programs that use one database.
+    """The permits of an account for all programs that use one database.
 
-    Give it to every client of the account. A table of its own is made there. When the
-    database cannot be used, or does not answer within a second, a program goes on with
-    its share of the limits, and the log says so.
+    Pass it to every client of the account. It makes a table of its own. If the database
+    cannot be used or does not respond within a second, a program continues with its
+    share of the limits and logs a warning.
 
     Example:
         from finetuning_async.postgres import PostgresRateLimiter
@@ -36,14 +36,14 @@ class PostgresRateLimiter(StoreLimiter):
     Args:
         conninfo: How to connect, as libpq takes it: a URL or ``host=...``; empty for
             the environment's ``PGHOST`` and so on.
-        account: What its row is named after, hashed; by default the base URL and the
-            key of the first client. Two keys of one account share a budget by the same
-            name.
-        timeout: Seconds after which a request of a program that died is taken as over;
+        account: The name whose hash names its rows; by default the base URL and the key
+            of the first client. Two keys of one account share its limits if they pass
+            the same name.
+        timeout: Seconds after which a request of a program that died counts as ended;
             longer than any request takes.
 
     Raises:
-        InvalidRequestError: `conninfo` cannot be read; it is not shown.
+        InvalidRequestError: `conninfo` cannot be parsed; it is not shown.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class PostgresRateLimiter(StoreLimiter):
 
 
 def check_conninfo(conninfo: str) -> None:
-    """Check how to connect, before an error of the database quotes the password in it.
+    """Check how to connect, before an error of psycopg quotes the password in it.
 
     Raises:
-        InvalidRequestError: It cannot be read; it is not shown.
+        InvalidRequestError: It cannot be parsed; it is not shown.
     """
     if not _is_readable(conninfo):
         raise InvalidRequestError.hidden("conninfo", READABLE)
@@ -76,6 +76,6 @@ def check_conninfo(conninfo: str) -> None:
 def _is_readable(conninfo: str) -> bool:
     try:
         conninfo_to_dict(conninfo)
-    except (psycopg.Error, AttributeError):  # the latter for what is no text
+    except (psycopg.Error, AttributeError):  # the latter if it is not a string
         return False
     return True

@@ -1,9 +1,9 @@
 """The states of an account in rows of PostgreSQL, each locked by one program at a time.
 
-The database frees the lock when the connection of its owner ends, or when its owner
-sleeps with it. The table is not logged: a database that crashes has forgotten it all,
-and the programs tell it again what they know. The clock is the database's; where it is
-set back, that of a state goes on from where it was.
+The database releases the lock when the connection of its owner ends, or when its owner
+sleeps while it holds it. The table is unlogged: a database that crashes loses its
+content, and the programs report what they know again. The clock is the database's; if
+that is set back, the clock of a state goes on from where it was.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ SET lock_timeout = 500;
 SET idle_in_transaction_session_timeout = 1000;
 SET synchronous_commit = off;
 """
-"""Milliseconds to wait for a program that has the lock, which takes a few; and after
-which one that sleeps with it loses it."""
+"""Milliseconds: how long to wait for a program that holds the lock (an update takes a
+few), and after how long a program that sleeps while it holds it loses it."""
 
-CONNECTS_WITHIN: Final = 2
-"""Seconds; the least that libpq knows."""
+CONNECT_TIMEOUT: Final = 2
+"""Seconds; the shortest that libpq accepts."""
 
-TABLES: Final = 0x6674_7475
-"""Of the advisory lock under which the table is made; any number that is ours."""
+SCHEMA_LOCK: Final = 0x6674_7475
+"""The advisory lock under which the table is made; any number that is ours."""
 
 SCHEMA: Final = """
 CREATE UNLOGGED TABLE IF NOT EXISTS finetuning_states (
@@ -56,6 +56,8 @@ CREATE UNLOGGED TABLE IF NOT EXISTS finetuning_states (
 OPEN: Final = """
 INSERT INTO finetuning_states (account, name) VALUES (%s, %s) ON CONFLICT DO NOTHING
 """
+# The subquery comes first, so that the clock is read once the row is locked. The time
+# before the wait for the lock could be older than what was written meanwhile.
 READ: Final = """
 WITH found AS MATERIALIZED (
     SELECT * FROM finetuning_states WHERE account = %s AND name = %s FOR UPDATE
@@ -86,11 +88,16 @@ class PostgresStore:
         self._conninfo = conninfo
         self._account = account
         self._clock = clock
-        self._turn = anyio.Lock(fast_acquire=True)  # one transaction at a time
+        # One transaction at a time uses the connection.
+        self._transaction_lock = anyio.Lock(fast_acquire=True)
         self._opened: psycopg.Connection | None = None
-        self._opened_by = 0
+        self._opened_by = 0  # the id of the process
+        # A cancelled update leaves its thread behind, which may still be using its
+        # connection when the next update opens another. So there can be several, each
+        # is closed by the last that uses it, and `_connections_lock` guards
+        # which that is.
         self._in_use: set[psycopg.Connection] = set()
-        self._cutting = Lock()
+        self._connections_lock = Lock()
         self._closer = weakref.finalize(self, _close, None, 0)
 
     def __repr__(self) -> str:
@@ -100,9 +107,10 @@ class PostgresStore:
         """As `StateStore.update`, in a thread, which ends when this is cancelled.
 
         Raises:
-            psycopg.Error: The database cannot be used, or the row was not free in time.
+            psycopg.Error: The database cannot be used, or the row was not released in
+                time.
         """
-        async with self._turn:
+        async with self._transaction_lock:
             if clock_jumps():
                 await anyio.lowlevel.checkpoint()
                 return self._update(name, step)
@@ -115,29 +123,35 @@ class PostgresStore:
                 raise
 
     def _cut(self) -> None:
-        """Let a thread that waits for a database that hangs wait no more."""
-        with self._cutting:
+        """End the wait of a thread for a database that does not respond.
+
+        A blocking read in a thread cannot be cancelled, and `close` from another thread
+        would not wake it. Shutting the socket down does: the read then fails.
+        """
+        with self._connections_lock:
             opened, self._opened = self._opened, None
             if opened is None:
                 return
-            if opened not in self._in_use:  # the thread had just ended
+            if opened not in self._in_use:  # the thread has just ended
                 opened.close()
                 return
             with contextlib.suppress(OSError, psycopg.Error):
-                number = os.dup(opened.fileno())
-                with socket.socket(fileno=number) as line:
-                    line.shutdown(socket.SHUT_RDWR)
+                number = os.dup(opened.fileno())  # the original is libpq's
+                with socket.socket(fileno=number) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def _update(self, name: str, step: Step[T]) -> T:
         db = self._connection()
         try:
             with db.transaction():
                 return self._replace(db, name, step)
-        except psycopg.Error:  # perhaps another database answers, without the table
+        except psycopg.Error:
+            # Connect again next time: a failover may have led to a database without
+            # the table, which is made on connecting.
             db.close()
             raise
         finally:
-            with self._cutting:
+            with self._connections_lock:
                 self._in_use.discard(db)
                 if db is not self._opened:  # it was cut
                     db.close()
@@ -145,12 +159,12 @@ class PostgresStore:
     def _replace(self, db: psycopg.Connection, name: str, step: Step[T]) -> T:
         row = (self._account, name)
         found = db.execute(READ, row).fetchone()
-        if found is None:  # it is new, or the database crashed and has forgotten it
+        if found is None:  # it is new, or the database crashed and lost it
             db.execute(OPEN, row)
             found = db.execute(READ, row).fetchall()[0]
-        before, at, ahead, told = found
-        now = told + ahead if self._clock is None else self._clock()
-        if now < at:
+        before, at, ahead, database_time = found
+        now = database_time + ahead if self._clock is None else self._clock()
+        if now < at:  # the database's clock was set back
             ahead, now = ahead + at - now, at
         after, result = step(before, now)
         if after != before:
@@ -158,20 +172,21 @@ class PostgresStore:
         return result
 
     def _connection(self) -> psycopg.Connection:
-        """The connection of this process, now in use.
+        """Return the connection of this process, marked as in use.
 
-        A forked child has one of its own.
+        A forked child opens its own: two processes on one connection would mix their
+        messages.
         """
-        with self._cutting:
+        with self._connections_lock:
             opened, is_ours = self._opened, self._opened_by == os.getpid()
             if opened is not None and is_ours and not opened.closed:
                 self._in_use.add(opened)
                 return opened
-        return self._keep(self._connected())
+        return self._keep(self._connect())
 
-    def _connected(self) -> psycopg.Connection:
+    def _connect(self) -> psycopg.Connection:
         opened = psycopg.connect(
-            self._conninfo, autocommit=True, connect_timeout=CONNECTS_WITHIN
+            self._conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT
         )
         try:
             opened.execute(SESSION)
@@ -182,11 +197,12 @@ class PostgresStore:
         return opened
 
     def _keep(self, opened: psycopg.Connection) -> psycopg.Connection:
-        """Use it from here on; another one is closed, unless its thread will do so.
+        """Use a connection from here on, and close the one before if it is not in use.
 
-        There is another where a cancelled update was connecting as the next one began.
+        There is one before if a cancelled update was still connecting when the next
+        update began.
         """
-        with self._cutting:
+        with self._connections_lock:
             before, was_ours = self._opened, self._opened_by == os.getpid()
             self._opened, self._opened_by = opened, os.getpid()
             self._in_use.add(opened)
@@ -198,7 +214,7 @@ class PostgresStore:
 
 
 def _close(opened: psycopg.Connection | None, process: int) -> None:
-    """Close a connection of this process; that of a parent is the parent's."""
+    """Close a connection if this process opened it; else it is the parent's."""
     if opened is not None and process == os.getpid():
         opened.close()
 
@@ -207,6 +223,6 @@ def _make_table(db: psycopg.Connection) -> None:
     found = db.execute("SELECT to_regclass('finetuning_states')").fetchone()
     if found == (None,):
         with db.transaction():
-            # IF NOT EXISTS alone can fail where two programs begin at once.
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (TABLES,))
+            # IF NOT EXISTS alone can fail if two programs start at once.
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
             db.execute(SCHEMA)

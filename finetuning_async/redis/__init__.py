@@ -7,10 +7,10 @@
         async with limiter, AsyncClient(rate_limiter=limiter) as client:
             track = await client.generate("lofi chill piano night", duration=120)
 
-One of the processes that share it polls for all. It runs on asyncio only, like the
-library below it, and needs ``redis`` (``pip install 'finetuning-async[redis]'``).
+One of the processes that share it polls for all. It runs on asyncio only, as the
+library that it uses, and needs ``redis`` (``pip install 'finetuning-async[redis]'``).
 
-    _limiter    RedisRateLimiter
+    _limiter    RedisRateLimiter: which server, and the rest from ``_coordination``
     _store      the states of an account, replaced by compare-and-set
 """
 

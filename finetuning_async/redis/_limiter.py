@@ -1,4 +1,4 @@
-"""`RedisRateLimiter`: the turns of an account for processes on many machines."""
+"""`RedisRateLimiter`: the permits of an account for processes on many machines."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ READABLE: Final = "a URL that begins with redis://, rediss:// or unix://"
 
 
 class RedisRateLimiter(StoreLimiter):
-    """The turns of an account, kept in Redis (6 or newer) or Valkey.
+    """The permits of an account, kept in Redis (6 or newer) or Valkey.
 
-    When the server is gone or does not answer within a second, each process goes on
-    with its share of the limits, and the log says so; the calls do not fail.
+    If the server is unavailable or does not respond within a second, each process
+    continues with its share of the limits and logs a warning; calls do not fail.
 
     Example:
         from finetuning_async.redis import RedisRateLimiter
@@ -47,16 +47,16 @@ class RedisRateLimiter(StoreLimiter):
             await limiter.aclose()
 
     Args:
-        url: Of the server: ``redis://``, ``rediss://`` or ``unix://``, as `redis` reads
-            it. It may hold a password, and is never shown.
-        account: What the keys are named after, hashed; by default the base URL and the
-            key of the first client. Two keys of one account share a budget by the same
-            name.
-        timeout: Seconds after which a request of a process that died is taken as over;
+        url: The URL of the server: ``redis://``, ``rediss://`` or ``unix://``, as
+            `redis` reads it. It may contain a password and is never shown.
+        account: The name whose hash names the keys in Redis; by default the base URL
+            and the key of the first client. Two keys of one account share its limits if
+            they pass the same name.
+        timeout: Seconds after which a request of a process that died counts as ended;
             longer than any request takes.
 
     Raises:
-        InvalidRequestError: The URL cannot be read; it is not shown.
+        InvalidRequestError: The URL cannot be parsed; it is not shown.
         FinetuningError: It is used on another event loop than asyncio's.
     """
 
@@ -77,7 +77,7 @@ class RedisRateLimiter(StoreLimiter):
         )
 
     def _connected(self) -> Any:
-        """The connections of the running event loop."""
+        """Return the connections of the running event loop."""
         loop = current_token()
         if self._client is None or self._connected_in != loop:
             self._client, self._connected_in = self._new_client(), loop
@@ -86,14 +86,14 @@ class RedisRateLimiter(StoreLimiter):
     def _new_client(self) -> Any:
         if current_async_library() != "asyncio":
             raise FinetuningError(
-                "RedisRateLimiter runs on asyncio only, like the library below it; on"
-                ' trio, rate_limiter="shared" serves the programs of one machine'
+                "RedisRateLimiter runs on asyncio only, like the redis library; on trio"
+                ' use rate_limiter="shared" (one machine) or PostgresRateLimiter'
             )
-        # One repetition: a connection that the server closed is noticed when used.
+        # One retry: that the server closed an idle connection shows only on use.
         return Redis.from_url(self._url, retry=Retry(NoBackoff(), 1))
 
     async def aclose(self) -> None:
-        """Tell what is still to be told, and close the connections."""
+        """Send the remaining reports and close the connections."""
         client, self._client = self._client, None
         if client is not None:
             await self.flush()

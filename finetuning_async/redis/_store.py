@@ -1,14 +1,14 @@
 """The states of an account in Redis or Valkey, replaced by compare-and-set.
 
-A state is a hash: the text, a stamp that each write gives anew, and the clock. Reading
-takes one round trip, with the server's time; writing another, done by the server only
-if the stamp is still the one that was read.
+A state is a Redis hash: the text, a stamp that each write renews, and the clock. An
+update takes two round trips: one reads these with the server's time; the other writes,
+and the server does it only if the stamp is still the one that was read.
 
-Where many contend, most would lose that race. So whoever lost one takes a lock, a key
-that expires, for the next; and as long as there is a lock, whoever comes stands in a
-line, and is handed the lock with what was written last. The stamp fences: one that
-slept with the lock, and lost it, overwrites nothing. Of those in the line who die or
-give up each holds the rest up for `LOCKED` at most.
+Where many contend, most would lose that race again and again. So a process that lost
+one takes a lock, a key that expires, for its next attempt. While a lock exists, every
+process that comes queues, and is handed the lock together with what was written last.
+The stamp fences: a process that slept through the end of its lock overwrites nothing.
+Each queued process that dies or gives up delays the others by `LOCK_TTL` at most.
 """
 
 from __future__ import annotations
@@ -25,79 +25,100 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VERSION: Final = 2
-"""Of what is kept; another one has keys of its own."""
+"""Of the format; it is part of the keys, so versions do not meet."""
 
-LOCKED: Final = 0.2
-"""Seconds for which the lock is held at most; an update takes a few milliseconds."""
+LOCK_TTL: Final = 0.2
+"""Seconds after which a lock expires; an update takes a few milliseconds."""
 
-PATIENCE: Final = 0.3
-"""Seconds in the line after which one looks again; above `LOCKED`."""
+QUEUE_TIMEOUT: Final = 0.3
+"""Seconds in the queue after which a process reads again; above `LOCK_TTL`."""
 
-KEPT: Final = 86_400
-"""Seconds without a word after which all is forgotten: a day."""
+STATE_TTL: Final = 86_400
+"""Seconds without a write after which a state is deleted: a day."""
 
-_SHOW: Final = """
-local state, lock, line = KEYS[1], KEYS[2], KEYS[3]
+# `me` is the id of one update. It is the value of the lock while that update holds it,
+# and the stamp of the state once it has written.
+_COMMON: Final = """
+local state, lock, queue = KEYS[1], KEYS[2], KEYS[3]
 local me, clock = ARGV[1], redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function show()
+local function read()
   local kept = redis.call('HMGET', state, 'state', 'stamp', 'at', 'ahead')
   return cjson.encode({kept[1], kept[2], kept[3], kept[4], clock[1], clock[2]})
 end
-local function give(owner) redis.call('SET', lock, owner, 'PX', LOCKED_MS) end
+local function give_lock(owner)
+  redis.call('SET', lock, owner, 'PX', LOCK_TTL_MS)
+end
 """
 
-LOOK: Final = """
+READ: Final = """
 local owner = redis.call('GET', lock)
 if owner and owner ~= me then
-  redis.call('RPUSH', line, (now + PATIENCE_MS) .. ':' .. me)
-  redis.call('PEXPIRE', line, 2 * PATIENCE_MS)
+  redis.call('RPUSH', queue, (now + QUEUE_TIMEOUT_MS) .. ':' .. me)
+  redis.call('PEXPIRE', queue, 2 * QUEUE_TIMEOUT_MS)
   return false
 end
-if ARGV[2] == '1' then give(me) end
-return show()
+if ARGV[2] == '1' then give_lock(me) end
+return read()
 """
-"""What is kept, and the time; takes the lock, if asked to. Nothing, if another has it:
-then the caller stands in the line."""
+"""Returns the state and the time, and takes the lock if ``ARGV[2]`` is 1. Returns false
+if another update holds the lock: then this one is in the queue."""
 
+# First the fence: a stamp that is neither the one read nor one's own means that another
+# update wrote since. If it is one's own, this very write was done before and its reply
+# got lost: it is not done again, but the lock is still handed on.
+# Then the lock goes to the first update in the queue whose time is not over, with the
+# state, through a list of its own on which it waits with BLPOP. Both expire, so an
+# update that is not there any more delays the others by one lock only.
 WRITE: Final = """
 local stamp = redis.call('HGET', state, 'stamp') or ''
 if stamp ~= ARGV[2] and stamp ~= me then return 0 end
 if stamp ~= me then
   redis.call('HSET', state, 'stamp', me, 'state', ARGV[3], 'at', ARGV[4],
     'ahead', ARGV[5])
-  redis.call('EXPIRE', state, KEPT)
+  redis.call('EXPIRE', state, STATE_TTL)
 end
 if redis.call('GET', lock) ~= me then return 1 end
 redis.call('DEL', lock)
-local waits = redis.call('LPOP', line)
-while waits do
-  local until_ms, id = string.match(waits, '(%d+):(.+)')
+local entry = redis.call('LPOP', queue)
+while entry do
+  local until_ms, id = string.match(entry, '(%d+):(.+)')
   if tonumber(until_ms) > now then
-    give(id)
-    redis.call('RPUSH', lock .. ':' .. id, show())
-    redis.call('PEXPIRE', lock .. ':' .. id, LOCKED_MS)
+    give_lock(id)
+    redis.call('RPUSH', lock .. ':' .. id, read())
+    redis.call('PEXPIRE', lock .. ':' .. id, LOCK_TTL_MS)
     break
   end
-  waits = redis.call('LPOP', line)
+  entry = redis.call('LPOP', queue)
 end
 return 1
 """
-"""Whether it was written; hands the lock on. Said again, since its answer was lost, it
-says again that it was done."""
+"""Returns 1 if the state was written, and hands the lock on; 0 if another update wrote
+since the read. It can be repeated if its reply was lost."""
 
 
 def script(body: str) -> str:
-    """A whole one: what all have in common, with the numbers in it, and `body`."""
-    text = _SHOW + body
-    numbers = {"LOCKED_MS": LOCKED * 1000, "PATIENCE_MS": PATIENCE * 1000, "KEPT": KEPT}
+    """Return a whole script: the common part and `body`, with the numbers filled in."""
+    text = _COMMON + body
+    numbers = {
+        "LOCK_TTL_MS": LOCK_TTL * 1000,
+        "QUEUE_TIMEOUT_MS": QUEUE_TIMEOUT * 1000,
+        "STATE_TTL": STATE_TTL,
+    }
     for name, number in numbers.items():
         text = text.replace(name, f"{number:.0f}")
     return text
 
 
-class _Found(NamedTuple):
-    """What was read: the state, its stamp, and the clock, which never goes back."""
+class _Snapshot(NamedTuple):
+    """What was read.
+
+    Attributes:
+        state: The text; `None` if there is none.
+        stamp: Of the update that wrote it.
+        now: The state's clock in seconds; it never goes back.
+        ahead: Seconds by which that clock is ahead of the server's.
+    """
 
     state: str | None
     stamp: str
@@ -106,12 +127,12 @@ class _Found(NamedTuple):
 
 
 class RedisStore:
-    """The states of an account in one event loop.
+    """The states of an account, as one event loop reaches them.
 
     Args:
         client: A `redis.asyncio.Redis`.
         account: A hash, never the API key.
-        rng: Where stamps and pauses come from.
+        rng: Where the ids of updates come from.
         clock: Instead of the server's, for tests.
     """
 
@@ -123,7 +144,7 @@ class RedisStore:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._client = client
-        self._read = client.register_script(script(LOOK))
+        self._read = client.register_script(script(READ))
         self._write = client.register_script(script(WRITE))
         self._account = account
         self._rng = rng
@@ -133,7 +154,10 @@ class RedisStore:
         return f"<RedisStore {self._account}>"
 
     def keys_of(self, name: str) -> list[str]:
-        """Of a state, its lock and its line; one hash tag, one node of a cluster."""
+        """Return the keys of a state, its lock and its queue.
+
+        They have the same hash tag, so that a cluster keeps them on one node.
+        """
         key = f"finetuning:{VERSION}:{{{self._account}}}:{name}"
         return [key, f"{key}:lock", f"{key}:line"]
 
@@ -141,37 +165,43 @@ class RedisStore:
         """As `StateStore.update`.
 
         Raises:
-            redis.exceptions.RedisError: The server did not answer.
+            redis.exceptions.RedisError: The server did not respond.
         """
         keys, me = self.keys_of(name), f"{self._rng.getrandbits(80):020x}"
-        locks = False
+        # The first attempt is optimistic: without contention it takes no lock.
+        has_lock = False
         while True:
-            told = await self._read(keys=keys, args=[me, int(locks)])
-            if told is None:
-                locks = True
-                told = await self._handed(keys, me)
-            if told is None:
+            content = await self._read(keys=keys, args=[me, int(has_lock)])
+            if content is None:  # another update holds the lock, and we are queued
+                has_lock = True
+                content = await self._await_lock(keys, me)
+            if content is None:  # it was not handed on in time: start again
                 continue
-            found = self._found(told)
-            after, result = step(found.state, found.now)
-            if after == found.state and not locks:
+            snapshot = self._parse(content)
+            after, result = step(snapshot.state, snapshot.now)
+            # Without a lock an unchanged state needs no write. With one it does: the
+            # write also hands the lock on.
+            if after == snapshot.state and not has_lock:
                 return result
-            args = [me, found.stamp, after, repr(found.now), repr(found.ahead)]
+            clock = [repr(snapshot.now), repr(snapshot.ahead)]
+            args = [me, snapshot.stamp, after, *clock]
             if await self._write(keys=keys, args=args):
                 return result
-            locks = True
+            has_lock = True  # the race was lost: the next read takes the lock
 
-    async def _handed(self, keys: list[str], me: str) -> Any:
-        """Wait in the line; what was written last, `None` if it takes too long."""
-        got = await self._client.blpop([f"{keys[1]}:{me}"], timeout=PATIENCE)
-        return None if got is None else got[1]
+    async def _await_lock(self, keys: list[str], me: str) -> Any:
+        """Wait in the queue; return the state, `None` if it takes too long."""
+        item = await self._client.blpop([f"{keys[1]}:{me}"], timeout=QUEUE_TIMEOUT)
+        return None if item is None else item[1]
 
-    def _found(self, told: str | bytes) -> _Found:
-        state, stamp, at, ahead, seconds, micros = json.loads(told)
-        last, later = float(at or 0), float(ahead or 0)
-        now = int(seconds) + int(micros) / 1e6 + later
+    def _parse(self, content: str | bytes) -> _Snapshot:
+        state, stamp, at, ahead, seconds, micros = json.loads(content)
+        last, offset = float(at or 0), float(ahead or 0)
+        now = int(seconds) + int(micros) / 1e6 + offset
         if self._clock is not None:
             now = self._clock()
-        if now < last:  # the server's clock was set back
-            later, now = later + last - now, last
-        return _Found(None if state is False else state, stamp or "", now, later)
+        if now < last:
+            # The server's clock was set back, or another server took over. So that no
+            # lease lasts longer for it, the state's clock goes on from where it was.
+            offset, now = offset + last - now, last
+        return _Snapshot(None if state is False else state, stamp or "", now, offset)

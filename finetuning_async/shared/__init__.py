@@ -7,9 +7,9 @@ Workers of a server, a cron job and a shell of the same user keep the account's 
 together, first come, first served, and one of them polls for all. It runs on asyncio
 and trio; it needs ``filelock`` (``pip install 'finetuning-async[shared]'``).
 
-    _limiter    SharedRateLimiter
-    _file       the states of an account in a SQLite file, one process at a time
-    _clock      the machine's clock, and its name: the one place that reads it
+    _limiter    SharedRateLimiter: which file, and the rest from ``_coordination``
+    _store      the states of an account in a SQLite file, one process at a time
+    _clock      the machine's clock, and its name: the only place that reads it
 """
 
 from finetuning_async.shared._clock import Clock, SystemClock

@@ -1,7 +1,7 @@
 """The clock that all programs of a machine read: the system's monotonic one.
 
-It begins anew with each boot, so what was written before means nothing after; hence the
-name of the boot beside it.
+It starts again with each boot, so times that were written before mean nothing after.
+Hence the name of the boot beside them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final, Protocol
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 STEP: Final = 600.0
-"""Seconds to which the time of the boot is told where the system gives it no name."""
+"""Seconds to which the time of the boot is rounded where the system gives it no name:
+the wall clock may be corrected while programs run, and they must agree on the name."""
 
 
 class Clock(Protocol):
-    """A clock that all who share a file read; tests bring their own.
+    """A clock that all programs which share a file read; tests bring their own.
 
     Example:
         from finetuning_async.shared import SharedRateLimiter
@@ -32,10 +33,10 @@ class Clock(Protocol):
 
     @property
     def name(self) -> str:
-        """What `now` counts from; with another name, its numbers mean nothing."""
+        """What `now` counts from; times under another name mean nothing."""
 
     def now(self) -> float:
-        """Seconds; it never goes back."""
+        """Return the time in seconds; it never goes back."""
 
 
 class SystemClock:
@@ -49,12 +50,12 @@ class SystemClock:
 
     @property
     def name(self) -> str:
-        """The boot: as Linux names it, else roughly its time."""
+        """The boot: its id on Linux, else roughly its time."""
         try:
             return BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
             return f"{(time.time() - time.monotonic()) // STEP:.0f}"
 
     def now(self) -> float:
-        """Seconds."""
+        """Return the time in seconds."""
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""`SharedRateLimiter`: the turns of an account for all programs of one user."""
+"""`SharedRateLimiter`: the permits of an account for all programs of one user."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 
 
 class SharedRateLimiter(StoreLimiter):
-    """The turns of an account for all programs of one user on one machine.
+    """The permits of an account for all programs of one user on one machine.
 
-    Give it to every client of the account, or say ``rate_limiter="shared"``. When the
-    file cannot be used, or another process hangs with its lock, this one goes on with
-    its share of the limits, and the log says so. A damaged file is made anew.
+    Pass it to every client of the account, or pass ``rate_limiter="shared"``. If the
+    file cannot be used, or another process hangs while it holds the lock, this process
+    continues with its share of the limits and logs a warning. A damaged file is deleted
+    and replaced.
 
     Example:
         from finetuning_async.shared import SharedRateLimiter
 
-        limiter = SharedRateLimiter("turns", account="studio")
+        limiter = SharedRateLimiter("limits", account="studio")
         async with AsyncClient(rate_limiter=limiter) as client:
             print(client.rate_limit_status().creates.available)
 
     Args:
         folder: Where the file is kept, on a disk of this machine; by default the user's
-            folder of states (``XDG_STATE_HOME``, or ``~/.local/state``).
-        account: What the file is named after, hashed; by default the base URL and the
-            key of the first client. Two keys of one account share a budget by the same
-            name.
-        timeout: Seconds after which a request of a program that died is taken as over;
+            state directory (``XDG_STATE_HOME``, or ``~/.local/state``).
+        account: The name whose hash names the file; by default the base URL and the key
+            of the first client. Two keys of one account share its limits if they pass
+            the same name.
+        timeout: Seconds after which a request of a process that died counts as ended;
             longer than any request takes.
         clock: The clock of the machine.
 
     Raises:
-        InvalidRequestError: No folder is given, and the user has none.
+        InvalidRequestError: No folder is given, and the user has no home folder.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class SharedRateLimiter(StoreLimiter):
         clock: Clock | None = None,
     ) -> None:
         rng = random.SystemRandom()
-        place = _states() if folder is None else Path(folder)
-        ticks = SystemClock() if clock is None else clock
+        directory = _state_directory() if folder is None else Path(folder)
+        machine_clock = SystemClock() if clock is None else clock
 
         def connect(name: str) -> FileStore:
-            return FileStore(place / f"{_hashed(name)}.db", ticks)
+            return FileStore(directory / f"{_hashed(name)}.db", machine_clock)
 
         super().__init__(connect, account=account, timeout=timeout, rng=rng)
 
@@ -67,19 +68,21 @@ def _hashed(account: str) -> str:
     return hashlib.sha256(account.encode()).hexdigest()[:32]
 
 
-def _states() -> Path:
-    """The user's own folder: programs that start in different folders share it.
+def _state_directory() -> Path:
+    """Return the user's own folder: programs started in different folders share it.
 
     Raises:
-        InvalidRequestError: Nobody says where it is, as in some containers.
+        InvalidRequestError: The user has none, as in some containers.
     """
     for name in ("XDG_STATE_HOME", "LOCALAPPDATA"):
         given = Path(os.environ.get(name, ""))
-        if given.is_absolute():  # the XDG specification: else it is to be ignored
+        if given.is_absolute():  # else ignored, as the XDG specification demands
             return given / "finetuning"
     try:
         return Path.home() / ".local" / "state" / "finetuning"
     except RuntimeError:
         pass
-    allowed = "a folder, for there is no home: set XDG_STATE_HOME, or pass folder="
+    allowed = (
+        "given where the user has no home folder; set XDG_STATE_HOME, or pass folder="
+    )
     raise InvalidRequestError("folder", None, allowed)

@@ -1,12 +1,12 @@
-"""The states of an account in a SQLite file, opened by one process at a time.
+"""The states of an account in a SQLite file, used by one process at a time.
 
-The lock of the file is the kernel's, which frees it when its owner dies. WAL keeps
-the states whole if it dies while writing. Nothing is forced to the disk: after a power
-cut another boot begins, and other states.
+The lock of the file is the kernel's, which releases it when its owner dies. WAL keeps
+the states intact if a process dies while writing. Nothing is forced to the disk: after
+a power cut another boot begins, and the states of earlier boots are discarded anyway.
 
-The file is a cache. One that is damaged is deleted and made anew, by whoever finds it
-so while holding the lock; the others see at their next turn that another file stands
-in its place, as they do when somebody has deleted it.
+The file is a cache. A process that finds it damaged while it holds the lock deletes and
+replaces it. The others notice at their next update that another file is in its place,
+as they do when a user has deleted it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ logger = logging.getLogger("finetuning_async")
 T = TypeVar("T")
 
 LONGEST_LOCK: Final = 0.5
-"""Seconds to wait for a process that holds the lock; an exchange takes milliseconds."""
+"""Seconds to wait for a process that holds the lock; an update takes milliseconds."""
 
-POLL: Final = 0.001
-"""Seconds between two looks at the lock."""
+LOCK_POLL_INTERVAL: Final = 0.001
+"""Seconds between two attempts to take the lock."""
 
 SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS states (
@@ -57,8 +57,7 @@ WRITE: Final = """
     ON CONFLICT (boot, name) DO UPDATE SET state = excluded.state
 """
 
-
-NO_DAMAGE: Final = frozenset(
+NOT_DAMAGE: Final = frozenset(
     {
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_ABORT,
@@ -75,12 +74,12 @@ NO_DAMAGE: Final = frozenset(
         sqlite3.SQLITE_AUTH,
     }
 )
-"""What SQLite says of the machine and of others; all else says something of the file,
-for what it is asked to do never changes."""
+"""Error codes about the machine or other processes. All others mean a damaged file,
+because the statements never change."""
 
 
 class _Opened(NamedTuple):
-    """A connection, and to which file, in which process."""
+    """A connection, with the file and the process that it belongs to."""
 
     db: sqlite3.Connection
     file: tuple[int, int]
@@ -91,8 +90,8 @@ class FileStore:
     """A `StateStore` in a file of this machine.
 
     Args:
-        path: The file; its folder is made if need be.
-        clock: Of the machine.
+        path: The file; its folder is created if necessary.
+        clock: The clock of the machine.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -101,9 +100,8 @@ class FileStore:
         self._boot = clock.name
         self._opened: _Opened | None = None
         self._lock = FileLock(path.with_suffix(".lock"), mode=0o600, thread_local=False)
-        self._turn = anyio.Lock(
-            fast_acquire=True
-        )  # the one above lets in all threads of its owner
+        # The file lock is the process's: it does not exclude threads of this process.
+        self._thread_lock = anyio.Lock(fast_acquire=True)
 
     def __repr__(self) -> str:
         return f"<FileStore {self._path.name}>"
@@ -112,36 +110,39 @@ class FileStore:
         """As `StateStore.update`, in a thread.
 
         Raises:
-            OSError: The file cannot be used, or its lock was not free in time.
+            OSError: The file cannot be used, or its lock was not released in time.
             sqlite3.Error: Likewise.
         """
-        async with self._turn:
+        async with self._thread_lock:
             return await in_thread(self._update, name, step)
 
     def _update(self, name: str, step: Step[T]) -> T:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock.acquire(timeout=LONGEST_LOCK, poll_interval=POLL):
+        with self._lock.acquire(timeout=LONGEST_LOCK, poll_interval=LOCK_POLL_INTERVAL):
             try:
                 return self._replace(name, step)
             except (sqlite3.DatabaseError, IsADirectoryError) as error:
                 if not _is_damage(error):
                     raise
+                # Deleted while the lock is held, so that the others, which wait for
+                # it, find the new file and delete nothing.
                 self._delete(error)
             return self._replace(name, step)
 
     def _replace(self, name: str, step: Step[T]) -> T:
         db = self._connection()
-        found = db.execute(READ, (self._boot, name)).fetchone()
-        before = None if found is None else found[0]
+        row = db.execute(READ, (self._boot, name)).fetchone()
+        before = None if row is None else row[0]
         after, result = step(before, self._clock.now())
         if after != before:
             db.execute(WRITE, (self._boot, name, after))
         return result
 
     def _connection(self) -> sqlite3.Connection:
-        """The connection of this process to the file that stands there now.
+        """Return this process's connection to the file that is there now.
 
-        A forked child has one of its own.
+        A forked child opens its own: SQLite's locks do not survive a fork, and the
+        connection is the parent's to close.
         """
         opened = self._opened
         if opened is not None and opened.process == os.getpid():
@@ -149,6 +150,7 @@ class FileStore:
                 return opened.db
             opened.db.close()
         self._opened = None
+        # Created here, because SQLite would make it readable for other users.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(
             self._path,
@@ -172,10 +174,10 @@ class FileStore:
         db.execute("DELETE FROM states WHERE boot != ?", (self._boot,))
 
     def _delete(self, error: Exception) -> None:
-        """Make place for a new file.
+        """Delete a damaged file, so that a new one can be made.
 
         Raises:
-            OSError: A folder stands there, with something in it.
+            OSError: A folder is in its place, and it is not empty.
         """
         if self._opened is not None:
             self._opened.db.close()
@@ -185,8 +187,8 @@ class FileStore:
         for part in ("", "-wal", "-shm", "-journal"):
             self._path.with_name(self._path.name + part).unlink(missing_ok=True)
         logger.warning(
-            "the file of the shared rate limits was damaged (%s: %s) and is made anew:"
-            " %s",
+            "the file of the shared rate limits was damaged (%s: %s); it was deleted"
+            " and is replaced: %s",
             type(error).__name__,
             error,
             self._path,
@@ -194,21 +196,21 @@ class FileStore:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether an error is the file's own, and not of the machine, or of others."""
-    if isinstance(error, sqlite3.ProgrammingError):
+    """Whether an error means that the file itself is damaged."""
+    if isinstance(error, sqlite3.ProgrammingError):  # a mistake of this module
         return False
     code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF not in NO_DAMAGE
+    return code is None or code & 0xFF not in NOT_DAMAGE
 
 
 def _file_at(path: Path) -> tuple[int, int]:
-    """What tells a file from another that takes its place; it has to be there.
+    """Return the identity of a file, to notice another one in its place.
 
-    The number of a file that was deleted may be given to the next, but not while it is
-    open here.
+    The inode number of a deleted file may be used again, but not while the file is open
+    here.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return (0, 0)
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

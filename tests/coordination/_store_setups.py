@@ -1,4 +1,4 @@
-"""Stores of turns as the conformance suite uses them: each limiter is a process."""
+"""The stores, as the conformance suite uses them: each limiter stands for a process."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ T = TypeVar("T")
 LIMITS = RateLimits(creates=RateLimit(4), reads=RateLimit(6))
 ACCOUNTS = itertools.count(1)
 TIMEOUT = 20.0
-"""Seconds after which a request of a dead process is taken as over."""
+"""Seconds after which a request of a dead process counts as ended."""
 
 
 class Shop(Protocol):
-    """Where several processes get the turns of one account."""
+    """What makes the limiters of several processes of one account."""
 
     def process(self, limits: RateLimits | None = LIMITS) -> RateLimiter:
-        """The limiter of one more process."""
+        """Return the limiter of one more process."""
 
 
 class OneProcess:
-    """The default: all ask the same limiter."""
+    """The default: all use the same limiter."""
 
     def __init__(self) -> None:
         self._limiter: Limiter | None = None
@@ -53,7 +53,7 @@ class OneProcess:
 
 
 class Processes:
-    """Each process has its own link to one store.
+    """Each process has its own connection to one store.
 
     Attributes:
         connect: Makes the store of a process.
@@ -80,37 +80,37 @@ class Processes:
 
 
 class MemoryStore:
-    """States in this process, and faults to order.
+    """A store in this process that can fail on demand.
 
     Attributes:
-        states: By name; empty them to begin anew.
-        fails: Called at each update; whether its answer is lost, the work being done.
-        gone: Whether nobody answers.
+        states: By name; clear it to empty the store.
+        fails: Called after each update; whether its result is lost.
+        is_down: Whether updates fail.
         delay: Seconds that an update takes.
-        paused_until: When those who ask are answered again, on the loop's clock.
+        paused_until: Until when updates hang, on the loop's clock.
     """
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
         self.fails: Callable[[], bool] = lambda: False
-        self.gone = False
+        self.is_down = False
         self.delay = 0.0
         self.paused_until = 0.0
 
     async def update(self, name: str, step: Step[T]) -> T:
         await anyio.sleep(self.delay)
-        if self.gone:
-            raise ConnectionError("nobody there")
+        if self.is_down:
+            raise ConnectionError("connection refused")
         await anyio.sleep_until(self.paused_until)
         now = anyio.current_time() + 5000
         self.states[name], result = step(self.states.get(name), now)
         if self.fails():
-            raise ConnectionError("the answer was lost")
+            raise ConnectionError("the reply was lost")
         return result
 
 
 class WaitingRedis:
-    """A connection that waits, as nothing else may while the clock jumps."""
+    """A blocking connection: the clock must not jump while Redis works."""
 
     def __init__(self, server: redis.Redis) -> None:
         self._server = server
@@ -131,7 +131,7 @@ class WaitingRedis:
 
 
 class LoopClock:
-    """The loop's clock as that of the machine."""
+    """The loop's clock in place of the machine's."""
 
     name = "one boot"
 

@@ -44,11 +44,11 @@ def shop_of(request: pytest.FixtureRequest) -> Processes:
 
 @pytest.fixture(params=["in-process", *STORES])
 def shop(request: pytest.FixtureRequest) -> Shop:
-    """Every store, the default among them."""
+    """All stores and the default limiter."""
     return OneProcess() if request.param == "in-process" else shop_of(request)
 
 
 @pytest.fixture(params=STORES)
 def processes(request: pytest.FixtureRequest) -> Processes:
-    """The stores for several processes."""
+    """All stores, for several processes."""
     return shop_of(request)

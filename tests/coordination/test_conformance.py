@@ -1,7 +1,7 @@
-"""One suite for every store of turns; a new one is added to `conftest.STORES`.
+"""One suite for all stores of permits; a new store is added to `conftest.STORES`.
 
-Time is the jumping loop's: each store is given it as its clock. A limiter is a process;
-to kill one is to leave it alone for ever.
+Time is the jumping loop's: each store uses it as its clock. A limiter stands for a
+process; to kill one is to stop using it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OK = ResponseFacts(status=200)
 QUEUE_FULL = ResponseFacts(status=429, code="QUEUE_FULL")
 PER = 60.0
 LEASE = 60.05
-"""Seconds from an answer until its token is back: a period and its margin."""
+"""Seconds from a response until its token is back: a period and its margin."""
 
 SOON = 2.5
 """Seconds within which a process notices what another one did."""
@@ -34,23 +34,24 @@ SOON = 2.5
 
 @attrs.define(eq=False)
 class Service:
-    """The service, which counts for itself.
+    """The service, with a count of its own.
 
     Attributes:
         limit: Requests in any `PER` seconds.
-        lies: What it says is left, instead of the truth; nothing, if empty.
+        headers: Whether its responses have rate-limit headers.
+        false_remaining: What it claims is left, at random; the truth if empty.
         counted: When each request was counted.
-        refused: How many were too many.
+        refused: Requests above the limit.
     """
 
     limit: int = 4
     headers: bool = True
-    lies: list[int] = attrs.Factory(list)
+    false_remaining: list[int] = attrs.Factory(list)
     counted: list[float] = attrs.Factory(list)
     refused: int = 0
 
-    def ask(self, rng: random.Random) -> ResponseFacts:
-        """Count a request."""
+    def respond(self, rng: random.Random) -> ResponseFacts:
+        """Count a request and respond."""
         now = anyio.current_time()
         used = self.in_window(now)
         if used >= self.limit:
@@ -58,7 +59,11 @@ class Service:
             code = "GENERATION_RATE_LIMITED"
             return ResponseFacts(status=429, code=code, retry_after=PER)
         self.counted.append(now)
-        left = rng.choice(self.lies) if self.lies else self.limit - used - 1
+        left = (
+            rng.choice(self.false_remaining)
+            if self.false_remaining
+            else self.limit - used - 1
+        )
         if not self.headers:
             return OK
         return ResponseFacts(status=200, limit=self.limit, remaining=left)
@@ -73,12 +78,12 @@ class Service:
 async def request(
     limiter: RateLimiter, service: Service, rng: random.Random, longest: float = 1.0
 ) -> None:
-    """One create, repeated until it is served."""
+    """Send one create, and retry it until it is served."""
     refused = False
     while True:
         permit = await limiter.acquire("creates", first=refused)
         await anyio.sleep(rng.uniform(0, longest))
-        facts = service.ask(rng)
+        facts = service.respond(rng)
         await anyio.sleep(rng.uniform(0, longest))
         permit.answered(facts)
         await limiter.flush()
@@ -88,16 +93,16 @@ async def request(
 
 
 async def use_up(limiter: RateLimiter, count: int, route: str = "creates") -> None:
-    """Send so many, one after another, of which the service says what is left."""
+    """Send `count` requests, one after another; responses say what is left."""
     for number in range(count):
         left = max(3 - number, 0)
-        told = ResponseFacts(status=200, limit=4, remaining=left)
-        (await limiter.acquire(route)).answered(told if route == "creates" else OK)
+        facts = ResponseFacts(status=200, limit=4, remaining=left)
+        (await limiter.acquire(route)).answered(facts if route == "creates" else OK)
     await limiter.flush()
 
 
 async def served(limiter: RateLimiter, facts: ResponseFacts) -> None:
-    """Send one create that takes a moment."""
+    """Send one create that takes 0.1 s."""
     permit = await limiter.acquire("creates")
     await anyio.sleep(0.1)
     permit.answered(facts)
@@ -105,7 +110,7 @@ async def served(limiter: RateLimiter, facts: ResponseFacts) -> None:
 
 
 async def acquired_after(limiter: RateLimiter, route: str = "creates") -> float:
-    """How long a turn takes; it is given back."""
+    """Return how long a permit takes; it is returned unsent."""
     started = anyio.current_time()
     permit = await limiter.acquire(route)
     permit.unsent()
@@ -128,7 +133,7 @@ async def test_no_window_ever_holds_more_than_the_limit(
     assert anyio.current_time() - started < 3 * LEASE + 30
 
 
-async def test_turns_come_in_the_order_of_asking(shop: Shop) -> None:
+async def test_permits_are_granted_first_come_first_served(shop: Shop) -> None:
     limiters = [shop.process() for _ in range(3)]
     log: list[int] = []
 
@@ -146,7 +151,7 @@ async def test_turns_come_in_the_order_of_asking(shop: Shop) -> None:
     assert log == sorted(log)
 
 
-async def test_one_that_was_refused_goes_before_the_others(shop: Shop) -> None:
+async def test_a_retry_goes_before_new_requests(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     await use_up(first, 4)
     log: list[str] = []
@@ -164,7 +169,7 @@ async def test_one_that_was_refused_goes_before_the_others(shop: Shop) -> None:
     assert log == ["again", "new"]
 
 
-async def test_one_that_is_cancelled_in_the_line_loses_no_token(shop: Shop) -> None:
+async def test_a_request_cancelled_while_it_waits_loses_no_token(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     await use_up(first, 4)
     with anyio.move_on_after(30):
@@ -173,7 +178,7 @@ async def test_one_that_is_cancelled_in_the_line_loses_no_token(shop: Shop) -> N
         assert await acquired_after(second) < 31 + SOON
 
 
-async def test_one_that_is_cancelled_as_its_turn_comes_loses_none(shop: Shop) -> None:
+async def test_a_request_cancelled_as_it_is_granted_loses_no_token(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     for early in (-0.01, -1e-6, 0.0, 1e-6, 0.01):
         await use_up(first, 4)
@@ -191,7 +196,7 @@ async def test_one_that_is_cancelled_as_its_turn_comes_loses_none(shop: Shop) ->
         await anyio.sleep(LEASE)
 
 
-async def test_what_was_not_sent_is_back_at_once_for_another(shop: Shop) -> None:
+async def test_an_unsent_token_is_free_at_once_for_another_process(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     await use_up(first, 3)
     permit = await first.acquire("creates")
@@ -208,7 +213,7 @@ async def test_what_was_not_sent_is_back_at_once_for_another(shop: Shop) -> None
     assert 5 <= waited[0] <= 5 + SOON
 
 
-async def test_a_token_that_was_abandoned_lingers(shop: Shop) -> None:
+async def test_an_abandoned_token_comes_back_later(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     await use_up(first, 3)
     permit = await first.acquire("creates")
@@ -219,7 +224,7 @@ async def test_a_token_that_was_abandoned_lingers(shop: Shop) -> None:
     assert 5 - SOON <= await acquired_after(second) <= 5 + SOON
 
 
-async def test_the_gate_of_a_429_closes_for_all(shop: Shop) -> None:
+async def test_a_429_closes_the_gate_for_all_processes(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     waited: list[float] = []
 
@@ -243,7 +248,7 @@ async def test_the_gate_of_a_429_closes_for_all(shop: Shop) -> None:
     assert 90 <= waited[0] <= 92 + SOON
 
 
-async def test_a_far_pause_and_a_limit_of_nothing_are_not_believed(shop: Shop) -> None:
+async def test_a_huge_retry_after_and_a_limit_of_zero_are_bounded(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     await served(first, ResponseFacts(status=200, limit=0))
     assert await acquired_after(second) < 5
@@ -254,8 +259,8 @@ async def test_a_far_pause_and_a_limit_of_nothing_are_not_believed(shop: Shop) -
     assert caught.value.retry_after == pytest.approx(3600, abs=1)
 
 
-async def test_headers_that_lie_neither_hang_nor_burst(shop: Shop) -> None:
-    rng, service = random.Random(5), Service(lies=[0, 1, 3, 4, 9, 10**12])
+async def test_wrong_headers_cause_neither_a_hang_nor_a_burst(shop: Shop) -> None:
+    rng, service = random.Random(5), Service(false_remaining=[0, 1, 3, 4, 9, 10**12])
     limiters = [shop.process() for _ in range(2)]
     async with anyio.create_task_group() as group:
         for number in range(14):
@@ -264,7 +269,7 @@ async def test_headers_that_lie_neither_hang_nor_burst(shop: Shop) -> None:
     assert anyio.current_time() < 14 * LEASE
 
 
-async def test_a_lower_limit_of_the_service_holds_for_all(shop: Shop) -> None:
+async def test_a_lower_limit_of_the_service_holds_for_all_processes(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
     low = ResponseFacts(status=200, limit=2, remaining=1)
     await served(first, low)
@@ -273,14 +278,16 @@ async def test_a_lower_limit_of_the_service_holds_for_all(shop: Shop) -> None:
     assert first.status().creates.limit == 2
 
 
-async def test_what_a_stranger_used_is_left_to_him_by_all(shop: Shop) -> None:
+async def test_all_processes_leave_another_client_what_it_used(shop: Shop) -> None:
     first, second = shop.process(), shop.process()
-    told = ResponseFacts(status=200, limit=4, remaining=0)
-    await served(first, told)
+    facts = ResponseFacts(status=200, limit=4, remaining=0)
+    await served(first, facts)
     assert await acquired_after(second) > LEASE - 1
 
 
-async def test_an_endpoint_of_unknown_budget_takes_from_both(shop: Shop) -> None:
+async def test_an_endpoint_of_unknown_budget_takes_from_both_budgets(
+    shop: Shop,
+) -> None:
     first, second = shop.process(), shop.process()
     permits = [await first.acquire("health") for _ in range(3)]
     for permit in permits:
@@ -290,7 +297,7 @@ async def test_an_endpoint_of_unknown_budget_takes_from_both(shop: Shop) -> None
     assert await acquired_after(second) > LEASE - 10
 
 
-async def test_without_limits_only_the_gates_hold(shop: Shop) -> None:
+async def test_without_limits_only_gates_hold(shop: Shop) -> None:
     first, second = shop.process(limits=None), shop.process(limits=None)
     await use_up(first, 50)
     await use_up(second, 50)
@@ -301,7 +308,7 @@ async def test_without_limits_only_the_gates_hold(shop: Shop) -> None:
     assert 20 - SOON <= await acquired_after(second, "reads") <= 20 + SOON
 
 
-async def test_a_dead_process_gives_its_tokens_back(processes: Processes) -> None:
+async def test_tokens_of_a_dead_process_come_back(processes: Processes) -> None:
     dead, alive = processes.process(), processes.process()
     await served(dead, ResponseFacts(status=200, limit=4, remaining=3))
     permits = [await dead.acquire("creates") for _ in range(3)]
@@ -323,7 +330,7 @@ async def test_a_dead_process_gives_its_tokens_back(processes: Processes) -> Non
     assert max(taken[1:]) <= TIMEOUT + LEASE + SOON
 
 
-async def test_a_process_that_died_in_the_line_holds_nobody_up(
+async def test_a_process_that_died_while_waiting_delays_no_other(
     processes: Processes,
 ) -> None:
     dead, alive = processes.process(), processes.process()
@@ -331,13 +338,15 @@ async def test_a_process_that_died_in_the_line_holds_nobody_up(
     async with anyio.create_task_group() as group:
         group.start_soon(dead.acquire, "creates")
         await anyio.sleep(10)
-        assert dead._link is not None
-        dead._link._leave = lambda place: None  # type: ignore[method-assign]  # killed: it says no more
+        assert dead._store_client is not None
+        dead._store_client._leave = lambda waiter: None  # type: ignore[method-assign]  # killed: it reports nothing more
         group.cancel_scope.cancel()
     assert await acquired_after(alive) <= LEASE - 10 + 2 * SOON
 
 
-async def test_the_capacity_of_the_queue_is_shared(processes: Processes) -> None:
+async def test_the_capacity_of_the_service_queue_is_shared(
+    processes: Processes,
+) -> None:
     limits = RateLimits(creates=RateLimit(40), reads=RateLimit(60))
     tracks = [0, 0]
     first = processes.process(limits, under_way=lambda: tracks[0])
@@ -357,10 +366,10 @@ async def test_the_capacity_of_the_queue_is_shared(processes: Processes) -> None
     assert await acquired_after(second) < SOON
 
 
-async def test_creates_that_a_full_queue_refuses_together_are_one_refusal(
+async def test_creates_refused_together_by_a_full_queue_count_as_one_refusal(
     processes: Processes,
 ) -> None:
-    """As in one process: 5 s until the first try, with none of ours in the queue."""
+    """As in one process: the first retry comes after 5 s, with no track of ours."""
     first, second = processes.process(), processes.process()
     permits = [await limiter.acquire("creates") for limiter in (first, second, first)]
     await anyio.sleep(0.5)
@@ -371,7 +380,7 @@ async def test_creates_that_a_full_queue_refuses_together_are_one_refusal(
     assert 5 - SOON < await acquired_after(second) < 5 + SOON
 
 
-async def test_tracks_of_a_dead_process_do_not_fill_the_queue_for_ever(
+async def test_tracks_of_a_dead_process_stop_filling_the_queue(
     processes: Processes,
 ) -> None:
     dead = processes.process(under_way=lambda: 1)
@@ -381,12 +390,12 @@ async def test_tracks_of_a_dead_process_do_not_fill_the_queue_for_ever(
     assert await acquired_after(alive) < 130
 
 
-async def test_the_share_of_each_process_is_the_same(processes: Processes) -> None:
+async def test_all_processes_get_equal_shares(processes: Processes) -> None:
     rng, service = random.Random(9), Service()
     limiters = [processes.process() for _ in range(2)]
     served = [0, 0]
 
-    async def keep_asking(number: int) -> None:
+    async def keep_creating(number: int) -> None:
         while True:
             await request(limiters[number], service, rng, longest=0.2)
             served[number] += 1
@@ -395,6 +404,6 @@ async def test_the_share_of_each_process_is_the_same(processes: Processes) -> No
         async with anyio.create_task_group() as group:
             for number in range(2):
                 for _ in range(4):
-                    group.start_soon(keep_asking, number)
+                    group.start_soon(keep_creating, number)
     assert min(served) >= 0.8 * max(served)
     assert sum(served) >= 0.95 * 4 * 4

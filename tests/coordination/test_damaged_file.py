@@ -1,4 +1,4 @@
-"""The file of the shared limits is a cache: a damaged one is made anew, once."""
+"""The file of the shared limits is a cache: a damaged one is replaced, once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from finetuning_async import RateLimitError, RateLimits, ResponseFacts
 from finetuning_async._coordination._exchange import apply_exchange
-from finetuning_async._coordination._exchange_messages import WaitingRequest
+from finetuning_async._coordination._exchange_messages import ExchangeRequest
 from finetuning_async.shared import SharedRateLimiter
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def limiter_of(folder: Path) -> SharedRateLimiter:
     return limiter
 
 
-async def turn(limiter: SharedRateLimiter) -> None:
+async def take_permit(limiter: SharedRateLimiter) -> None:
     (await limiter.acquire("creates")).answered(OK)
     await limiter.flush()
 
@@ -74,18 +74,18 @@ def holes_in_it(path: Path) -> None:
 
 
 def another_table(path: Path) -> None:
-    with sqlite3.connect(path) as book:
-        book.executescript("DROP TABLE states; CREATE TABLE states (id INTEGER)")
-    book.close()
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE states; CREATE TABLE states (id INTEGER)")
+    db.close()
 
 
 def stricter_table(path: Path) -> None:
-    with sqlite3.connect(path) as book:
-        book.executescript(
+    with sqlite3.connect(path) as db:
+        db.executescript(
             "DROP TABLE states; CREATE TABLE states (boot TEXT, name TEXT, state TEXT,"
             " era TEXT NOT NULL, PRIMARY KEY (boot, name)) STRICT"
         )
-    book.close()
+    db.close()
 
 
 def folder(path: Path) -> None:
@@ -112,89 +112,89 @@ DAMAGES: list[Callable[[Path], None]] = [
 
 def no_log(path: Path) -> None:
     """As when the last process has closed it."""
-    with sqlite3.connect(path) as book:
-        book.execute("PRAGMA journal_mode = DELETE")
-    book.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+    db.close()
 
 
-def told(caplog: pytest.LogCaptureFixture, part: str) -> int:
+def logged(caplog: pytest.LogCaptureFixture, part: str) -> int:
     return sum(part in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-async def test_a_later_process_makes_a_damaged_file_anew_with_one_warning(
+async def test_a_later_process_replaces_a_damaged_file_with_one_warning(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     first = limiter_of(tmp_path)
-    await turn(first)
+    await take_permit(first)
     del first
     gc.collect()
     no_log(file_in(tmp_path))
     damage(file_in(tmp_path))
     for _ in range(3):
         later = limiter_of(tmp_path)
-        await turn(later)
+        await take_permit(later)
         assert later.status().creates.limit == LIMITS.creates.limit
-    assert told(caplog, "is made anew") == 1
-    assert told(caplog, "is gone") == 0
+    assert logged(caplog, "it was deleted") == 1
+    assert logged(caplog, "is unavailable") == 0
 
 
 @pytest.mark.parametrize("damage", [garbage, empty, None])
-async def test_processes_that_had_it_open_go_over_to_the_new_file(
+async def test_processes_that_had_the_file_open_use_the_new_one(
     tmp_path: Path, damage: Callable[[Path], None] | None
 ) -> None:
     old = limiter_of(tmp_path)
-    await turn(old)
+    await take_permit(old)
     path = file_in(tmp_path)
-    path.unlink()  # by hand, or by the one that found it damaged
+    path.unlink()  # by a user, or by a process that found it damaged
     if damage is not None:
         damage(path)
     young = limiter_of(tmp_path)
     for _ in range(4):
-        await turn(young)
-        await turn(old)
+        await take_permit(young)
+        await take_permit(old)
     waited = anyio.current_time()
     for _ in range(2):
-        await turn(young)
-    assert anyio.current_time() - waited > 30  # ten have gone out, by all together
+        await take_permit(young)
+    assert anyio.current_time() - waited > 30  # ten have been sent, by both together
 
 
-async def test_a_file_that_is_only_locked_is_left_as_it_is(
+async def test_a_file_that_is_only_locked_is_not_deleted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    await turn(limiter_of(tmp_path))
+    await take_permit(limiter_of(tmp_path))
     path = file_in(tmp_path)
     number = path.stat().st_ino
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        await turn(limiter_of(tmp_path))
+        await take_permit(limiter_of(tmp_path))
     finally:
         holder.close()
-    assert told(caplog, "is made anew") == 0
-    assert told(caplog, "is gone (OperationalError: database is locked)") == 1
+    assert logged(caplog, "it was deleted") == 0
+    assert logged(caplog, "is unavailable (OperationalError: database is locked)") == 1
     assert path.stat().st_ino == number
 
 
-async def test_a_folder_with_something_in_it_is_nobodys_to_delete(
+async def test_a_folder_that_is_not_empty_is_not_deleted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await turn(limiter_of(tmp_path))
+    await take_permit(limiter_of(tmp_path))
     path = file_in(tmp_path)
     folder(path)
     (path / "theirs").touch()
-    await turn(limiter_of(tmp_path))
+    await take_permit(limiter_of(tmp_path))
     assert (path / "theirs").exists()
-    assert told(caplog, "is gone") == 1
+    assert logged(caplog, "is unavailable") == 1
     shutil.rmtree(path)
 
 
-REQUEST = WaitingRequest(process="p", number=1, limits=LIMITS, timeout=60.0)
+REQUEST = ExchangeRequest(process="p", number=1, limits=LIMITS, timeout=60.0)
 
 
-def page(text: str | None, now: float) -> str:
+def exchanged(text: str | None, now: float) -> str:
     return apply_exchange(text, REQUEST, now=now, rng=random.Random(1))[0]
 
 
@@ -205,23 +205,25 @@ def page(text: str | None, now: float) -> str:
         "null",
         "[" * 100_000,
         '{"version": 3}',
-        page(None, 5.0).replace('"held_until":-Infinity', '"held_until":1e12'),
-        page(None, 5.0).replace('"opens_at":-Infinity', '"opens_at":NaN'),
-        page(None, 5.0).replace('"opens_at":-Infinity', '"opens_at":"soon"'),
-        page(None, 5.0).replace('"members":{', '"members":{"q":{"seen_at":"never"},'),
+        exchanged(None, 5.0).replace('"held_until":-Infinity', '"held_until":1e12'),
+        exchanged(None, 5.0).replace('"opens_at":-Infinity', '"opens_at":NaN'),
+        exchanged(None, 5.0).replace('"opens_at":-Infinity', '"opens_at":"soon"'),
+        exchanged(None, 5.0).replace(
+            '"members":{', '"members":{"q":{"seen_at":"never"},'
+        ),
     ],
     ids=range(8),
 )
-def test_a_text_that_is_no_book_begins_anew_with_one_warning(
+def test_an_unreadable_ledger_is_replaced_with_one_warning(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    anew = page(text, 6.0)
-    assert told(caplog, "begins anew") == 1
-    page(anew, 7.0)
-    assert told(caplog, "begins anew") == 1
+    after = exchanged(text, 6.0)
+    assert logged(caplog, "starting with an empty ledger") == 1
+    exchanged(after, 7.0)
+    assert logged(caplog, "starting with an empty ledger") == 1
 
 
-async def test_a_gate_of_an_hour_is_believed_by_all(tmp_path: Path) -> None:
+async def test_a_gate_of_an_hour_holds_for_all_processes(tmp_path: Path) -> None:
     limiter = limiter_of(tmp_path)
     refused = await limiter.acquire("reads")
     refused.answered(ResponseFacts(status=429, code="RATE_LIMITED", retry_after=inf))

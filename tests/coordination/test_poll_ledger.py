@@ -1,4 +1,4 @@
-"""What the ledger of shared polling promises, whatever happens to those who use it."""
+"""What the ledger of shared polling guarantees, whatever its processes do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from finetuning_async._coordination import _poll_ledger
+from finetuning_async._coordination._poll_coordinator import apply_sync
 from finetuning_async._coordination._poll_ledger import (
-    GONE_AFTER,
-    LEAD,
-    MARGIN,
-    NEWS_AGE,
+    EVENT_TTL,
+    LEAD_MARGIN,
+    LEAD_TTL,
+    MEMBER_TTL,
     PollCursor,
     PollLedger,
-    sync_state,
 )
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     PollUpdate,
@@ -42,17 +42,17 @@ numbers = st.integers(0, PROCESSES - 1)
 
 @attrs.define(eq=False)
 class Process:
-    """One that polls as `SharedPolling` does, of a service whose states are numbers.
+    """A process that polls as `SharedPolling` does; states are ascending numbers.
 
     Attributes:
         wants: What it waits for.
-        said: What it has declared; `None` if all is to be declared.
+        declared: What it has declared; `None` if it has to declare everything.
         others: What it reads for others.
-        leads_since: When it was told that it leads; `inf` if it was not.
-        reads_until: Until when it believes so.
-        known: The last state of each track that it read or heard.
-        told: What it reported under this lead.
-        unsaid: What it has read and not reported, with the number of the read.
+        leads_since: When it received the lead; `inf` if it does not lead.
+        reads_until: Until when it believes that it leads.
+        known: The last state of each track that it read or received.
+        reported: What it reported under this lead.
+        unreported: What it has read and not reported, with the number of the read.
         owed: Reads that others reported while this one waited for the track.
     """
 
@@ -60,13 +60,13 @@ class Process:
         factory=lambda: PollCursor(process=f"p{next(numbers_of_processes)}")
     )
     wants: set[str] = attrs.field(factory=set)
-    said: set[str] | None = None
+    declared: set[str] | None = None
     others: set[str] = attrs.field(factory=set)
     leads_since: float = inf
     reads_until: float = -inf
     known: dict[str, int] = attrs.field(factory=dict)
-    told: dict[str, int] = attrs.field(factory=dict)
-    unsaid: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    reported: dict[str, int] = attrs.field(factory=dict)
+    unreported: dict[str, tuple[int, int]] = attrs.field(factory=dict)
     owed: dict[int, str] = attrs.field(factory=dict)
 
     @property
@@ -74,70 +74,72 @@ class Process:
         return self.cursor.process
 
     def next_report(self) -> PollReport:
-        self.cursor = attrs.evolve(self.cursor, report=self.cursor.report + 1)
-        known = set() if self.said is None else self.said
+        self.cursor = attrs.evolve(
+            self.cursor, report_number=self.cursor.report_number + 1
+        )
+        known = set() if self.declared is None else self.declared
         if not self.wants:
             self.reads_until = -inf
         return PollReport(
             added=[WatchedTrack(id=t, kind="music") for t in self.wants - known],
             dropped=sorted(known - self.wants),
-            is_complete=self.said is None,
+            is_complete=self.declared is None,
             seen=[
                 ObservedState(kind="music", row={"id": t, "state": state, "read": read})
-                for t, (state, read) in self.unsaid.items()
+                for t, (state, read) in self.unreported.items()
             ],
             may_lead=bool(self.wants),
         )
 
-    def learns(self, track: str, state: int) -> None:
+    def learn(self, track: str, state: int) -> None:
         self.known[track] = max(state, self.known.get(track, 0))
 
-    def saw(self, track: str, state: int, read: int) -> None:
-        self.learns(track, state)
-        if self.told.get(track) != state:
-            self.told[track] = state
-            self.unsaid[track] = state, read
+    def on_read(self, track: str, state: int, read: int) -> None:
+        self.learn(track, state)
+        if self.reported.get(track) != state:
+            self.reported[track] = state
+            self.unreported[track] = state, read
 
-    def lost_lead(self) -> None:
+    def lose_lead(self) -> None:
         self.leads_since = inf
-        self.told.clear()
-        self.unsaid.clear()
+        self.reported.clear()
+        self.unreported.clear()
 
-    def failed(self) -> None:
-        self.lost_lead()
+    def on_failure(self) -> None:
+        self.lose_lead()
         self.others = set()
-        self.said, self.reads_until = None, -inf
+        self.declared, self.reads_until = None, -inf
 
-    def hears(self, update: PollUpdate, now: float) -> None:
-        self.said = None if update.must_declare else set(self.wants)
-        self.unsaid.clear()
+    def on_update(self, update: PollUpdate, now: float) -> None:
+        self.declared = None if update.must_declare else set(self.wants)
+        self.unreported.clear()
         self.reads_until = now + update.leads_for
         if update.leads_for <= 0:
-            self.lost_lead()
+            self.lose_lead()
             self.others = set()
         elif update.is_new_lead:
-            self.lost_lead()
+            self.lose_lead()
             self.leads_since = now
             assert all(track.is_fresh for track in update.others or ())
         if update.others is not None:
             self.others = {track.id for track in update.others}
             for track in update.others:
                 if track.is_fresh:
-                    self.told.pop(track.id, None)
+                    self.reported.pop(track.id, None)
         for seen in update.seen:
-            self.learns(seen.row["id"], seen.row["state"])
+            self.learn(seen.row["id"], seen.row["state"])
 
 
 class Ledgers(RuleBasedStateMachine):
-    """Processes that come, wait, are halted, killed and cut off, in any order.
+    """Processes that join, wait, stop, die and are cut off, in any order.
 
     Attributes:
-        holder: Who was given the lead last.
+        holder: The process that was given the lead last.
         held_until: Until when, on the ledger's clock.
-        declared: What the ledger was told that each process waits for.
-        heard_of: The numbers of the reports that it was given.
-        taken: Reads that were reported under a lead.
-        banned: Reads that were reported by one that had lost the lead.
+        declared: What each process has declared to the ledger.
+        received: The numbers of the reports that the ledger received.
+        valid: Reads that were reported under a lead.
+        invalid: Reads that were reported by a process that had lost the lead.
     """
 
     def __init__(self) -> None:
@@ -149,19 +151,19 @@ class Ledgers(RuleBasedStateMachine):
         self.holder: Process | None = None
         self.held_until = -inf
         self.declared: dict[str, set[str]] = {}
-        self.heard_of: dict[str, set[int]] = {}
-        self.taken: set[int] = set()
-        self.banned: set[int] = set()
+        self.received: dict[str, set[int]] = {}
+        self.valid: set[int] = set()
+        self.invalid: set[int] = set()
         self.numbers = itertools.count()
 
-    # What happens.
+    # Events.
 
     @initialize(wants=st.lists(st.sets(tracks), min_size=3, max_size=3))
     def begin(self, wants: list[set[str]]) -> None:
         for process, some in zip(self.processes, wants, strict=True):
             process.wants = some
 
-    @rule(seconds=st.sampled_from([PAUSE, PAUSE, LEAD, NEWS_AGE, GONE_AFTER]))
+    @rule(seconds=st.sampled_from([PAUSE, PAUSE, LEAD_TTL, EVENT_TTL, MEMBER_TTL]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -179,7 +181,7 @@ class Ledgers(RuleBasedStateMachine):
         process.owed = {i: owed for i, owed in process.owed.items() if owed != track}
 
     @rule(track=tracks)
-    def goes_on(self, track: str) -> None:
+    def progresses(self, track: str) -> None:
         self.truth[track] += 1
 
     @rule(number=numbers)
@@ -187,7 +189,7 @@ class Ledgers(RuleBasedStateMachine):
         process = self.processes[number]
         if self.leads(process):
             for track in process.wants | process.others:
-                process.saw(track, self.truth[track], next(self.numbers))
+                process.on_read(track, self.truth[track], next(self.numbers))
 
     @rule(number=numbers)
     def dies(self, number: int) -> None:
@@ -200,61 +202,61 @@ class Ledgers(RuleBasedStateMachine):
         self.held_until = -inf
         for process in self.processes:
             process.owed.clear()
-            process.reads_until = -inf  # two may read, until the older one hears of it
+            process.reads_until = -inf  # two may read until the older leader syncs
 
     @rule(number=numbers)
     def syncs(self, number: int) -> None:
         self.reads(number)
         process = self.processes[number]
         report = process.next_report()
-        self.take(process, self.says(process, process.cursor, report))
+        self.take(process, self.apply(process, process.cursor, report))
 
-    @rule(
-        number=numbers, becomes=st.sampled_from(["never arrives", "lost", "cancelled"])
-    )
-    def syncs_in_vain(self, number: int, becomes: str) -> None:
+    @rule(number=numbers, outcome=st.sampled_from(["never sent", "lost", "cancelled"]))
+    def fails_to_sync(self, number: int, outcome: str) -> None:
         process = self.processes[number]
         report = process.next_report()
-        if becomes != "never arrives":
-            self.says(process, process.cursor, report)
-        if becomes != "cancelled":
-            process.failed()
+        if outcome != "never sent":
+            self.apply(process, process.cursor, report)
+        if outcome != "cancelled":
+            process.on_failure()
 
     @rule(number=numbers, between=numbers)
     def syncs_twice_with_another_between(self, number: int, between: int) -> None:
         process = self.processes[number]
         report, cursor = process.next_report(), process.cursor
-        self.says(process, cursor, report)
+        self.apply(process, cursor, report)
         if between != number:
             self.syncs(between)
-        self.take(process, self.says(process, cursor, report))
+        self.take(process, self.apply(process, cursor, report))
 
-    # What the ledger makes of it.
+    # Syncs with the ledger.
 
-    def says(
+    def apply(
         self, process: Process, cursor: PollCursor, report: PollReport
     ) -> tuple[PollCursor, PollUpdate]:
         holds = process is self.holder and self.now < self.held_until
-        self.text, told = sync_state(self.text, cursor, report, self.now)
-        again = sync_state(self.text, cursor, report, self.now)
-        assert again == (self.text, told), "said again it has no other effect"
-        update = told[1]
-        self.note_what_is_waited_for(process, report, update)
+        self.text, result = apply_sync(self.text, cursor, report, self.now)
+        again = apply_sync(self.text, cursor, report, self.now)
+        assert again == (self.text, result), "repeating it has no further effect"
+        update = result[1]
+        self.note_declared(process, report, update)
         reads = {seen.row["read"]: seen.row["id"] for seen in report.seen}
         if update.is_new_lead or not holds:
-            self.banned |= reads.keys() - self.taken
-        elif told[0].report not in self.heard_of.setdefault(process.name, set()):
-            self.taken |= reads.keys()
-            self.note_what_others_are_owed(process, reads)
-        self.heard_of.setdefault(process.name, set()).add(cursor.report)
+            self.invalid |= reads.keys() - self.valid
+        elif result[0].report_number not in self.received.setdefault(
+            process.name, set()
+        ):
+            self.valid |= reads.keys()
+            self.note_owed(process, reads)
+        self.received.setdefault(process.name, set()).add(cursor.report_number)
         if update.leads_for > 0:
             self.holder = process
-            self.held_until = self.now + update.leads_for + MARGIN
+            self.held_until = self.now + update.leads_for + LEAD_MARGIN
         elif holds:
             self.held_until = -inf
-        return told
+        return result
 
-    def note_what_is_waited_for(
+    def note_declared(
         self, process: Process, report: PollReport, update: PollUpdate
     ) -> None:
         added = {track.id for track in report.added}
@@ -265,47 +267,47 @@ class Ledgers(RuleBasedStateMachine):
         members = json.loads((self.text or "").split("\n")[0])["members"]
         self.declared = {n: d for n, d in self.declared.items() if n in members}
 
-    def note_what_others_are_owed(
-        self, process: Process, reads: dict[int, str]
-    ) -> None:
+    def note_owed(self, process: Process, reads: dict[int, str]) -> None:
         for other in self.processes:
-            waits_for = self.declared.get(other.name, set()) & (other.said or set())
+            waits_for = self.declared.get(other.name, set()) & (other.declared or set())
             for read, track in reads.items():
                 if other is not process and track in waits_for:
                     other.owed[read] = track
 
-    def take(self, process: Process, told: tuple[PollCursor, PollUpdate]) -> None:
-        process.cursor, update = told
-        heard = {seen.row["read"] for seen in update.seen}
-        assert not heard & self.banned
+    def take(self, process: Process, result: tuple[PollCursor, PollUpdate]) -> None:
+        process.cursor, update = result
+        received = {seen.row["read"] for seen in update.seen}
+        assert not received & self.invalid
         assert (
-            update.must_declare or process.said is None or process.owed.keys() <= heard
+            update.must_declare
+            or process.declared is None
+            or process.owed.keys() <= received
         )
         process.owed.clear()
-        process.hears(update, self.now)
+        process.on_update(update, self.now)
         if update.leads_for > 0:
             others = (d for n, d in self.declared.items() if n != process.name)
             assert process.others == set().union(*others)
 
-    # What is promised at any moment.
+    # Invariants.
 
     def leads(self, process: Process) -> bool:
         return process.leads_since <= self.now < process.reads_until
 
     @invariant()
-    def never_two_lead(self) -> None:
+    def at_most_one_leads(self) -> None:
         assert sum(self.leads(process) for process in self.processes) <= 1
 
     @invariant()
-    def the_text_is_read_as_it_was_written(self) -> None:
+    def the_text_survives_a_round_trip(self) -> None:
         if self.text is not None and self.text.startswith("{"):
             ledger = PollLedger.from_state(self.text)
-            ledger._tracks  # noqa: B018 - so that it is written anew
-            ledger._changes()
+            ledger._tracks  # noqa: B018 - so that they are written again
+            ledger._mark_changed()
             assert ledger.to_state() == self.text
 
     def teardown(self) -> None:
-        """When all come again for a while, everybody knows all that it waits for."""
+        """Once all sync for a while, each knows the last state of what it waits for."""
         for _ in range(12):
             for number in range(PROCESSES):
                 self.syncs(number)
@@ -323,45 +325,49 @@ def joined(name: str, text: str | None, *ids: str) -> tuple[str, PollCursor]:
     report = PollReport(
         added=[WatchedTrack(id=i, kind="music") for i in ids], is_complete=True
     )
-    text, (cursor, _) = sync_state(text, PollCursor(process=name, report=1), report, 0)
+    text, (cursor, _) = apply_sync(
+        text, PollCursor(process=name, report_number=1), report, 0
+    )
     return text, cursor
 
 
-def said_next(
+def sync_next(
     text: str, cursor: PollCursor, report: PollReport, now: float
 ) -> tuple[str, PollCursor, PollUpdate]:
-    cursor = attrs.evolve(cursor, report=cursor.report + 1)
-    text, (cursor, update) = sync_state(text, cursor, report, now)
+    cursor = attrs.evolve(cursor, report_number=cursor.report_number + 1)
+    text, (cursor, update) = apply_sync(text, cursor, report, now)
     return text, cursor, update
 
 
-def test_who_says_nothing_and_hears_nothing_new_writes_nothing() -> None:
+def test_a_sync_without_content_writes_nothing() -> None:
     text, leader = joined("leader", None, "a")
     text, other = joined("other", text, "a")
     for step in range(1, 60):
         before, now = text, step * 0.5
-        text, leader, _ = said_next(text, leader, PollReport(), now)
+        text, leader, _ = sync_next(text, leader, PollReport(), now)
         assert (text != before) == (now % 1.0 == 0), "the lead is renewed each second"
         before = text
-        text, other, _ = said_next(text, other, PollReport(), now)
-        assert (text != before) == (now % 10.0 == 0), "it is here, every ten seconds"
+        text, other, _ = sync_next(text, other, PollReport(), now)
+        assert (text != before) == (now % 10.0 == 0), (
+            "its presence is renewed every ten seconds"
+        )
 
 
-def test_more_news_than_are_kept_makes_who_missed_them_declare_anew(
+def test_a_process_that_missed_events_has_to_declare_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_poll_ledger, "NEWS_KEPT", 3)
+    monkeypatch.setattr(_poll_ledger, "MAX_EVENTS", 3)
     text, first = joined("first", None, "a")
     text, second = joined("second", text, "a")
-    for number, hears in ((3, True), (4, False)):
+    for number, is_kept in ((3, True), (4, False)):
         hints = PollReport(hints=[str(n) for n in range(number)])
-        text, first, _ = said_next(text, first, hints, 1)
-        text, second, update = said_next(text, second, PollReport(), 1)
-        assert update.must_declare is not hears
-        assert len(update.hints) == (number if hears else 0)
+        text, first, _ = sync_next(text, first, hints, 1)
+        text, second, update = sync_next(text, second, PollReport(), 1)
+        assert update.must_declare is not is_kept
+        assert len(update.hints) == (number if is_kept else 0)
 
 
-def test_a_thousand_tracks_for_forty_processes_take_little_room() -> None:
+def test_a_thousand_tracks_for_forty_processes_stay_small() -> None:
     ids = [f"3f2b8c1e-0000-4000-8000-{n:012d}" for n in range(1000)]
     text = None
     for number in range(40):
@@ -374,58 +380,58 @@ def seen_by(*ids: str) -> PollReport:
     return PollReport(seen=[ObservedState(kind="music", row={"id": i}) for i in ids])
 
 
-def test_one_that_says_all_anew_waits_for_nothing_else() -> None:
+def test_a_complete_declaration_replaces_the_one_before() -> None:
     text, leader = joined("leader", None)
     text, other = joined("other", text, "a", "b")
-    text, leader, _ = said_next(text, leader, PollReport(), 1)
+    text, leader, _ = sync_next(text, leader, PollReport(), 1)
     again = PollReport(added=[WatchedTrack(id="b", kind="music")], is_complete=True)
-    text, other, _ = said_next(text, other, again, 1)
-    _, _, update = said_next(text, leader, PollReport(), 1)
+    text, other, _ = sync_next(text, other, again, 1)
+    _, _, update = sync_next(text, leader, PollReport(), 1)
     assert [track.id for track in update.others or ()] == ["b"]
 
 
-def test_one_that_joins_twice_hears_what_was_said_between() -> None:
+def test_a_process_that_joins_twice_receives_the_events_in_between() -> None:
     text, leader = joined("leader", None)
     text, _ = joined("other", text, "a")
-    text, leader, _ = said_next(text, leader, seen_by("a"), 0)
+    text, leader, _ = sync_next(text, leader, seen_by("a"), 0)
     wanted = [WatchedTrack(id="a", kind="music")]
     report = PollReport(added=wanted, is_complete=True)
-    _, (_, update) = sync_state(
-        text, PollCursor(process="other", report=1), report, now=0
+    _, (_, update) = apply_sync(
+        text, PollCursor(process="other", report_number=1), report, now=0
     )
     assert [seen.row["id"] for seen in update.seen] == ["a"]
 
 
-def test_the_leader_hears_when_one_is_gone_and_goes_on_leading() -> None:
+def test_the_leader_learns_that_a_process_died_and_keeps_the_lead() -> None:
     text, leader = joined("leader", None)
     text, _ = joined("other", text, "a")
-    heard = []
-    for step in range(1, 2 * int(GONE_AFTER) + 2):
-        text, leader, update = said_next(text, leader, PollReport(), step * 0.5)
+    others = []
+    for step in range(1, 2 * int(MEMBER_TTL) + 2):
+        text, leader, update = sync_next(text, leader, PollReport(), step * 0.5)
         assert update.leads_for > 0
         if update.others is not None:
-            heard.append([track.id for track in update.others])
-    assert heard == [["a"], []]
+            others.append([track.id for track in update.others])
+    assert others == [["a"], []]
 
 
-def test_nobody_hears_what_it_said_itself() -> None:
+def test_a_process_does_not_receive_its_own_events() -> None:
     text, leader = joined("leader", None, "a")
     text, other = joined("other", text, "a")
-    text, leader, update = said_next(text, leader, seen_by("a"), 1)
+    text, leader, update = sync_next(text, leader, seen_by("a"), 1)
     assert not update.seen
-    text, leader, update = said_next(text, leader, PollReport(hints=["b"]), 1)
+    text, leader, update = sync_next(text, leader, PollReport(hints=["b"]), 1)
     assert not update.hints
-    _, _, update = said_next(text, other, PollReport(), 1)
+    _, _, update = sync_next(text, other, PollReport(), 1)
     assert (len(update.seen), update.hints) == (1, ["b"])
 
 
-def test_one_that_has_missed_news_waits_for_nothing_until_it_says_so() -> None:
+def test_a_process_that_missed_events_waits_for_nothing_until_it_declares() -> None:
     text, leader = joined("leader", None)
     text, other = joined("other", text, "a")
-    text, leader, _ = said_next(text, leader, seen_by("a"), 1)
-    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE - LEAD)
-    text, leader, _ = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
-    text, other, update = said_next(text, other, PollReport(), 1 + NEWS_AGE)
+    text, leader, _ = sync_next(text, leader, seen_by("a"), 1)
+    text, leader, _ = sync_next(text, leader, PollReport(), 1 + EVENT_TTL - LEAD_TTL)
+    text, leader, _ = sync_next(text, leader, PollReport(), 1 + EVENT_TTL)
+    text, other, update = sync_next(text, other, PollReport(), 1 + EVENT_TTL)
     assert update.must_declare
-    _, _, update = said_next(text, leader, PollReport(), 1 + NEWS_AGE)
+    _, _, update = sync_next(text, leader, PollReport(), 1 + EVENT_TTL)
     assert update.others == []

@@ -1,4 +1,4 @@
-"""Who leads and who is told what, where processes poll for each other: every store."""
+"""Which process leads and what each receives, in every store."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async._coordination._poll_ledger import GONE_AFTER, LEAD, NEWS_AGE
-from finetuning_async._coordination._poll_protocol import (
+from finetuning_async._coordination._poll_ledger import EVENT_TTL, LEAD_TTL, MEMBER_TTL
+from finetuning_async._coordination._poll_messages import (
     ObservedState,
     PollReport,
     PollUpdate,
@@ -16,7 +16,7 @@ from finetuning_async._coordination._poll_protocol import (
 )
 
 if TYPE_CHECKING:
-    from finetuning_async._coordination._poll_protocol import PollCoordinator
+    from finetuning_async._coordination._poll_messages import PollCoordinator
     from tests.coordination._store_setups import Processes
 
 TRACK = WatchedTrack(id="t1", kind="music", age=3.0, length=60.0)
@@ -43,7 +43,7 @@ async def third(processes: Processes) -> PollCoordinator:
     return processes.process().new_coordinator()
 
 
-async def test_the_first_leads_and_hears_what_others_wait_for(
+async def test_the_first_process_leads_and_learns_what_others_wait_for(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     leads = await joins(first)
@@ -60,7 +60,7 @@ async def test_the_first_leads_and_hears_what_others_wait_for(
     assert (await first.sync(PollReport())).others is None, "nothing has changed"
 
 
-async def test_one_that_joins_those_who_wait_has_heard_no_state_yet(
+async def test_a_track_is_fresh_when_another_process_begins_to_wait_for_it(
     first: PollCoordinator, second: PollCoordinator, third: PollCoordinator
 ) -> None:
     await joins(first)
@@ -74,42 +74,42 @@ async def test_one_that_joins_those_who_wait_has_heard_no_state_yet(
     assert not track.is_fresh
 
 
-async def test_what_the_leader_saw_is_told_once_to_those_who_wait_for_it(
+async def test_an_observed_state_goes_once_to_each_process_that_waits_for_it(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
     await joins(second, TRACK)
     unknown = ObservedState(kind="music", row={"id": "t2", "status": "completed"})
-    said = PollReport(seen=[ROW, unknown], refused=["t1", "t3"])
-    assert not (await first.sync(said)).seen
+    report = PollReport(seen=[ROW, unknown], refused=["t1", "t3"])
+    assert not (await first.sync(report)).seen
     update = await second.sync(PollReport())
     assert (list(update.seen), list(update.refused)) == ([ROW], ["t1"])
     assert not (await second.sync(PollReport())).seen
 
 
-async def test_one_that_lost_the_lead_is_not_listened_to(
+async def test_reads_of_a_process_that_lost_the_lead_are_discarded(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
-    await anyio.sleep(LEAD)
+    await anyio.sleep(LEAD_TTL)
     assert (await joins(second, TRACK)).leads_for > 1
     assert (await first.sync(PollReport(seen=[ROW]))).leads_for == 0
     assert not (await second.sync(PollReport())).seen
 
 
-async def test_nor_is_one_that_leads_again_with_what_it_read_before(
+async def test_reads_from_before_a_new_lead_are_discarded(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
     await joins(second, TRACK)
-    await anyio.sleep(LEAD)
+    await anyio.sleep(LEAD_TTL)
     update = await first.sync(PollReport(seen=[ROW]))
     assert update.is_new_lead
     assert not (await second.sync(PollReport())).seen
     assert [track.is_fresh for track in update.others or ()] == [True]
 
 
-async def test_a_leader_that_comes_twice_a_second_keeps_the_lead(
+async def test_a_leader_that_syncs_twice_a_second_keeps_the_lead(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
@@ -120,7 +120,7 @@ async def test_a_leader_that_comes_twice_a_second_keeps_the_lead(
         assert (await second.sync(PollReport())).leads_for == 0
 
 
-async def test_hints_go_to_everybody_whoever_gives_them(
+async def test_hints_of_any_process_go_to_all_others(
     first: PollCoordinator, second: PollCoordinator, third: PollCoordinator
 ) -> None:
     await joins(first)
@@ -131,7 +131,7 @@ async def test_hints_go_to_everybody_whoever_gives_them(
     assert list((await second.sync(PollReport())).hints) == ["t9"]
 
 
-async def test_who_waits_for_nothing_does_not_lead(
+async def test_a_process_that_waits_for_nothing_does_not_lead(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     assert (await first.sync(PollReport(may_lead=False))).leads_for == 0
@@ -140,36 +140,36 @@ async def test_who_waits_for_nothing_does_not_lead(
     assert (await first.sync(PollReport())).leads_for > 1, "the lead was given up"
 
 
-async def test_what_the_dead_waited_for_is_forgotten(
+async def test_tracks_of_a_dead_process_are_dropped(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first, TRACK)
     assert len((await joins(second)).others or ()) == 0, "the first leads"
-    await anyio.sleep(GONE_AFTER - 11)
+    await anyio.sleep(MEMBER_TTL - 11)
     assert len((await second.sync(PollReport())).others or ()) == 1
     await anyio.sleep(11)
     assert (await second.sync(PollReport())).others == []
 
 
-async def test_one_that_was_silent_for_long_declares_all_anew(
+async def test_a_process_that_was_silent_for_long_declares_again(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first, TRACK)
     assert not (await first.sync(PollReport())).must_declare
-    await anyio.sleep(GONE_AFTER)
+    await anyio.sleep(MEMBER_TTL)
     await joins(second)
     assert (await first.sync(PollReport())).must_declare
     await joins(first, TRACK)
     assert len((await second.sync(PollReport())).others or ()) == 1
 
 
-async def test_one_that_missed_news_declares_anew_and_the_leader_reads_again(
+async def test_after_missed_events_a_track_is_fresh_for_the_leader_again(
     first: PollCoordinator, second: PollCoordinator
 ) -> None:
     await joins(first)
     await joins(second, TRACK)
     await first.sync(PollReport(seen=[ROW]))
-    await anyio.sleep(NEWS_AGE)
+    await anyio.sleep(EVENT_TTL)
     assert len((await first.sync(PollReport())).others or ()) == 1
     update = await second.sync(PollReport())
     assert update.must_declare
@@ -180,14 +180,14 @@ async def test_one_that_missed_news_declares_anew_and_the_leader_reads_again(
 
 
 @pytest.mark.parametrize("left", ["", "garbage", "[]\n{}", '{"format":1}\n{}'])
-async def test_a_store_that_forgot_all_asks_for_everything_again(
+async def test_an_emptied_or_damaged_store_asks_for_a_complete_report(
     processes: Processes, left: str
 ) -> None:
     limiter = processes.process()
     process = limiter.new_coordinator()
     await joins(process, TRACK)
-    await limiter._states_here().update("polling", lambda _, __: (left, None))
+    await limiter._store_of_loop().update("polling", lambda _, __: (left, None))
     update = await process.sync(PollReport(seen=[ROW]))
     assert update.must_declare
-    assert update.is_new_lead, "and nothing that was read before is taken"
+    assert update.is_new_lead, "what was read before is discarded"
     assert not (await joins(process, TRACK)).must_declare

@@ -1,4 +1,4 @@
-"""What is particular to states in PostgreSQL."""
+"""What only the store in PostgreSQL does."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ pytestmark = pytest.mark.xdist_group("postgres")
 KEY = "ft_live_" + "c" * 32
 
 
-def kept(state: str | None, now: float) -> tuple[str, float]:
+def with_time(state: str | None, now: float) -> tuple[str, float]:
     return f"{state or ''}.", now
 
 
 def write(store: PostgresStore) -> float:
-    return store._update("limits", kept)
+    return store._update("limits", with_time)
 
 
-def test_a_clock_that_is_set_back_goes_on_from_where_it_was(
+def test_a_database_clock_set_back_does_not_turn_back_the_states(
     postgres_cluster: str,
 ) -> None:
     store = PostgresStore(postgres_cluster, "set back")
@@ -39,7 +39,7 @@ def test_a_clock_that_is_set_back_goes_on_from_where_it_was(
     assert 980 < ahead <= 1000
 
 
-def test_a_state_that_the_database_lost_is_begun_anew(postgres_cluster: str) -> None:
+def test_a_state_that_the_database_lost_is_created_again(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, "lost")
     write(store)
     with psycopg.connect(postgres_cluster, autocommit=True) as db:
@@ -53,7 +53,7 @@ def test_a_state_that_the_database_lost_is_begun_anew(postgres_cluster: str) -> 
     assert ("lost",) in found
 
 
-async def test_the_key_is_nowhere_in_the_table(postgres_cluster: str) -> None:
+async def test_the_table_contains_no_key(postgres_cluster: str) -> None:
     limiter = PostgresRateLimiter(postgres_cluster)
     async with AsyncClient(KEY, rate_limiter=limiter) as client:
         session = client._session()
@@ -67,7 +67,7 @@ async def test_the_key_is_nowhere_in_the_table(postgres_cluster: str) -> None:
     assert KEY not in repr(limiter)
 
 
-def test_programs_that_begin_at_once_make_one_table(postgres: str) -> None:
+def test_programs_that_start_together_create_one_table(postgres: str) -> None:
     def begin(_: int) -> None:
         store = PostgresStore(postgres, "at once")
         write(store)

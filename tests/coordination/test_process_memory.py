@@ -1,4 +1,4 @@
-"""What an account sent in one event loop counts in every other of the process."""
+"""What an account sends in one event loop counts in all others of the process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination import _process_memory
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._coordination._process_memory import LOCK
-from finetuning_async._pacing._wait_queue import SEATS
+from finetuning_async._pacing._wait_queue import GROUP_SIZE
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
@@ -40,7 +40,7 @@ from tests.runtime.test_machine_clock import BeginsNow, Skips
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from finetuning_async._coordination._process_memory import Key
+    from finetuning_async._coordination._process_memory import AccountKey
     from finetuning_async._pacing._limiter import Permit
 
 KEY = "ft_live_" + "0" * 32
@@ -50,12 +50,12 @@ numbers = count()
 
 
 @pytest.fixture
-def key() -> Key:
-    """An account that no other test knows."""
+def key() -> AccountKey:
+    """An account that no other test uses."""
     return (f"https://{next(numbers)}.example", "hash", False)
 
 
-def limiter_of(key: Key, limits: RateLimits | None = LIMITS) -> ProcessLimiter:
+def limiter_of(key: AccountKey, limits: RateLimits | None = LIMITS) -> ProcessLimiter:
     return ProcessLimiter(limits, rng=random.Random(1), key=key)
 
 
@@ -66,23 +66,23 @@ def served(limiter: ProcessLimiter, times: int = 1) -> None:
         permit.answered(ResponseFacts(status=200, limit=3, remaining=3))
 
 
-def left(key: Key, limits: RateLimits | None = LIMITS) -> int | None:
-    """How many creates another loop could send now."""
+def left(key: AccountKey, limits: RateLimits | None = LIMITS) -> int | None:
+    """Return how many creates another loop could send now."""
     return asyncio.run(_left(key, limits))
 
 
-async def _left(key: Key, limits: RateLimits | None = LIMITS) -> int | None:
+async def _left(key: AccountKey, limits: RateLimits | None = LIMITS) -> int | None:
     return limiter_of(key, limits).status().creates.available
 
 
-def use(key: Key, times: int = 1) -> None:
+def use(key: AccountKey, times: int = 1) -> None:
     async def main() -> None:
         served(limiter_of(key), times)
 
     asyncio.run(main())
 
 
-def test_what_one_loop_sent_the_next_one_counts(key: Key) -> None:
+def test_a_later_loop_counts_what_an_earlier_one_sent(key: AccountKey) -> None:
     use(key, 2)
     assert left(key) == 1
     use(key)
@@ -90,7 +90,7 @@ def test_what_one_loop_sent_the_next_one_counts(key: Key) -> None:
     assert trio.run(_left, key) == 0
 
 
-def test_a_gate_that_one_loop_closed_is_closed_for_the_others(key: Key) -> None:
+def test_a_gate_closed_in_one_loop_holds_in_the_others(key: AccountKey) -> None:
     async def refused() -> None:
         permit = limiter_of(key).try_acquire("creates")
         assert permit is not None
@@ -107,8 +107,10 @@ def test_a_gate_that_one_loop_closed_is_closed_for_the_others(key: Key) -> None:
     assert trio.run(opens_in) == pytest.approx(3000, abs=1)
 
 
-def test_an_endpoint_whose_budget_was_found_out_is_known_to_all(key: Key) -> None:
-    async def told() -> None:
+def test_all_loops_know_the_budget_that_a_response_told(
+    key: AccountKey,
+) -> None:
+    async def learn() -> None:
         permit = limiter_of(key).try_acquire("instrumental")
         assert permit is not None
         permit.answered(ResponseFacts(status=200, limit=3, remaining=2))
@@ -118,28 +120,28 @@ def test_an_endpoint_whose_budget_was_found_out_is_known_to_all(key: Key) -> Non
         limiter.try_acquire("instrumental")
         return limiter.status().reads.available
 
-    asyncio.run(told())
+    asyncio.run(learn())
     assert asyncio.run(taken()) == 60  # it takes from the creates alone
 
 
-def test_accounts_and_clients_without_pacing_are_apart(key: Key) -> None:
+def test_accounts_and_clients_without_pacing_are_separate(key: AccountKey) -> None:
     use(key, 3)
     assert left((key[0], "another hash", False)) == 3
     assert left(("http://elsewhere.example", key[1], False)) == 3
     assert left((key[0], key[1], True), None) is None
 
 
-def test_of_two_limits_the_first_holds_and_that_is_said(
-    key: Key, caplog: pytest.LogCaptureFixture
+def test_of_two_limits_the_first_holds_and_the_other_is_logged(
+    key: AccountKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(key)
     more = RateLimits(creates=RateLimit(50))
     assert left(key, more) == 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "it holds for both" in caplog.text
+    assert "is ignored: another client" in caplog.text
 
 
-# clocks that are not the machine's
+# Clocks that are not the machine's.
 
 
 def jumping(main: Callable[[], Awaitable[Any]], backend: Any) -> Any:
@@ -148,8 +150,8 @@ def jumping(main: Callable[[], Awaitable[Any]], backend: Any) -> Any:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_loop_with_a_clock_for_tests_inherits_nothing_and_leaves_nothing(
-    key: Key, backend: str
+def test_a_loop_with_a_test_clock_inherits_and_leaves_nothing(
+    key: AccountKey, backend: str
 ) -> None:
     async def main() -> int | None:
         limiter = limiter_of(key)
@@ -170,8 +172,8 @@ def sent_within_a_minute(times: list[float]) -> int:
 
 
 @pytest.mark.parametrize("used", [0, 1])
-def test_a_clock_that_jumps_later_goes_on_by_itself_and_leaves_nothing(
-    key: Key, used: int
+def test_a_loop_whose_clock_jumps_later_continues_alone_and_leaves_nothing(
+    key: AccountKey, used: int
 ) -> None:
     times: list[float] = []
 
@@ -192,7 +194,7 @@ def test_a_clock_that_jumps_later_goes_on_by_itself_and_leaves_nothing(
     assert left(key) == 3 - used
 
 
-def test_nor_does_one_whose_jump_nobody_saw_before_it_ended(key: Key) -> None:
+def test_a_loop_whose_clock_jumped_unnoticed_leaves_nothing(key: AccountKey) -> None:
     async def main() -> None:
         limiter = limiter_of(key)
         served(limiter, 2)
@@ -206,8 +208,8 @@ def test_nor_does_one_whose_jump_nobody_saw_before_it_ended(key: Key) -> None:
     assert left(key) == 3
 
 
-def test_one_that_jumps_beside_a_real_loop_takes_what_it_has_out_along(
-    key: Key,
+def test_a_loop_that_jumps_beside_a_real_one_takes_back_what_is_in_flight(
+    key: AccountKey,
 ) -> None:
     async def main() -> None:
         limiter = limiter_of(key)
@@ -218,8 +220,8 @@ def test_one_that_jumps_beside_a_real_loop_takes_what_it_has_out_along(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Skips)
         loop.skipped += 100
-        assert limiter.status().creates.available == 3  # its own from here on
-        permit.answered(REFUSED)  # of another time, and heard by nobody
+        assert limiter.status().creates.available == 3  # its own from now on
+        permit.answered(REFUSED)  # from an earlier time; it closes no gate
 
     with asyncio.Runner(loop_factory=Skips) as runner:
         runner.run(main())
@@ -246,10 +248,12 @@ def test_a_client_with_the_callers_http_client_inherits_nothing() -> None:
     assert asyncio.run(left_of()) == 0
 
 
-# loops that end, or stand still
+# Loops that end or stop running.
 
 
-def test_what_an_ended_loop_had_out_is_given_up_and_counts(key: Key) -> None:
+def test_requests_in_flight_of_an_ended_loop_are_abandoned_and_count(
+    key: AccountKey,
+) -> None:
     async def main() -> None:
         assert limiter_of(key).try_acquire("creates") is not None
 
@@ -259,12 +263,12 @@ def test_what_an_ended_loop_had_out_is_given_up_and_counts(key: Key) -> None:
 
     asyncio.run(main())
     free_in, available = asyncio.run(then())
-    assert free_in == 0  # the question of who may go first is nobody's any more
+    assert free_in == 0  # no probe is in flight any more
     assert available == 2
 
 
-def test_who_waits_for_a_loop_that_ended_goes_on_in_time(
-    key: Key, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_waits_for_an_ended_loop_continues(
+    key: AccountKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_process_memory, "LINGER", 0.2)
     one = RateLimits(creates=RateLimit(1, per=0.3))
@@ -290,11 +294,11 @@ def test_who_waits_for_a_loop_that_ended_goes_on_in_time(
     assert 0.5 < done[0] < 3
 
 
-def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
+def test_a_loop_that_stopped_running_is_passed_over(key: AccountKey) -> None:
     one = RateLimits(creates=RateLimit(1, per=0.3))
     loop = asyncio.new_event_loop()
 
-    async def stand_in_line() -> asyncio.Task[Permit]:
+    async def wait_for_permit() -> asyncio.Task[Permit]:
         limiter = limiter_of(key, one)
         permit = limiter.try_acquire("creates")
         assert permit is not None
@@ -307,7 +311,7 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
         limiter = limiter_of(key, one)
         await anyio.sleep(0.4)
         assert limiter.status().creates.next_free_in == 0
-        assert limiter.try_acquire("creates") is None  # somebody is ahead
+        assert limiter.try_acquire("creates") is None  # another request is ahead
         with anyio.fail_after(3):
             (await limiter.acquire("creates")).unsent()
 
@@ -315,14 +319,14 @@ def test_a_loop_that_is_halted_is_passed_over(key: Key) -> None:
         with anyio.fail_after(3):
             (await task).unsent()
 
-    task = loop.run_until_complete(stand_in_line())
+    task = loop.run_until_complete(wait_for_permit())
     asyncio.run(other())
     loop.run_until_complete(let_it_end(task))
     loop.close()
 
 
-def test_a_loop_that_was_taken_for_ended_and_forgotten_counts_again(
-    key: Key, monkeypatch: pytest.MonkeyPatch
+def test_a_loop_that_counted_as_ended_and_goes_on_counts_again(
+    key: AccountKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def begin() -> ProcessLimiter:
         limiter = limiter_of(key)
@@ -345,7 +349,9 @@ def test_a_loop_that_was_taken_for_ended_and_forgotten_counts_again(
         runner.run(go_on(limiter))
 
 
-def test_what_ended_beside_a_clock_that_jumps_is_given_up_for_good(key: Key) -> None:
+def test_a_loop_that_ended_beside_a_jumping_clock_stays_abandoned(
+    key: AccountKey,
+) -> None:
     one = RateLimits(creates=RateLimit(1))
 
     async def take() -> None:
@@ -369,9 +375,9 @@ def test_what_ended_beside_a_clock_that_jumps_is_given_up_for_good(key: Key) -> 
     assert 50 < asyncio.run(then()) < 70
 
 
-def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
+def test_a_busy_loop_is_waited_for_once(key: AccountKey) -> None:
     one = RateLimits(creates=RateLimit(1, per=0.1))
-    is_in_line, may_go_on = threading.Event(), threading.Event()
+    is_waiting, may_continue = threading.Event(), threading.Event()
 
     async def waits(limiter: ProcessLimiter) -> None:
         (await limiter.acquire("creates")).unsent()
@@ -384,8 +390,8 @@ def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(waits, limiter)
             await anyio.wait_all_tasks_blocked()
-            is_in_line.set()
-            may_go_on.wait(5)  # all of the loop stands still
+            is_waiting.set()
+            may_continue.wait(5)  # it blocks the loop
 
     async def other() -> float:
         limiter, begun = limiter_of(key, one), anyio.current_time()
@@ -395,15 +401,15 @@ def test_a_loop_that_is_busy_is_waited_for_once_only(key: Key) -> None:
 
     thread = threading.Thread(target=lambda: anyio.run(busy))
     thread.start()
-    is_in_line.wait(5)
+    is_waiting.wait(5)
     took = asyncio.run(other())
-    may_go_on.set()
+    may_continue.set()
     thread.join(5)
     assert not thread.is_alive()
-    assert 0.6 < took < 1.2  # five periods, and a quarter of a second
+    assert 0.6 < took < 1.2  # five periods and a quarter of a second
 
 
-def test_first_come_first_served_holds_over_loops(key: Key) -> None:
+def test_first_come_first_served_holds_over_all_loops(key: AccountKey) -> None:
     one = RateLimits(creates=RateLimit(1, per=0.05))
     order: list[int] = []
 
@@ -433,8 +439,8 @@ def test_first_come_first_served_holds_over_loops(key: Key) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
-    key: Key, backend: str
+def test_a_429_in_one_loop_ends_waits_in_another_that_will_not_wait_that_long(
+    key: AccountKey, backend: str
 ) -> None:
     came = threading.Event()
     raised: list[BaseException] = []
@@ -449,7 +455,7 @@ def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
     async def other() -> None:
         limiter = limiter_of(key)
         async with anyio.create_task_group() as tasks:
-            for max_pause in [5000.0] * SEATS + [100.0]:  # not woken with the head
+            for max_pause in [5000.0] * GROUP_SIZE + [100.0]:  # not woken with the head
                 tasks.start_soon(waits, limiter, max_pause)
             await anyio.wait_all_tasks_blocked()
             came.set()
@@ -466,13 +472,13 @@ def test_a_429_in_one_loop_ends_the_waits_in_another_that_will_not_wait_so_long(
     asyncio.run(main())
     thread.join()
     kinds = [type(error) for error in raised]
-    assert kinds == [RateLimitError] + [TimeoutError] * SEATS
+    assert kinds == [RateLimitError] + [TimeoutError] * GROUP_SIZE
 
 
-# memory
+# Memory.
 
 
-def test_loops_and_accounts_leave_nothing_behind(key: Key) -> None:
+def test_loops_and_accounts_leave_nothing_behind(key: AccountKey) -> None:
     loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
     quick = RateLimits(creates=RateLimit(3, per=0.01), reads=RateLimit(3, per=0.01))
 
@@ -486,7 +492,7 @@ def test_loops_and_accounts_leave_nothing_behind(key: Key) -> None:
     try:
         for number in range(200):
             asyncio.run(main(number))
-        time.sleep(0.3)  # however quick the machine, what those sent is over now
+        time.sleep(0.3)  # even on a fast machine, what those sent no longer counts
         for number in range(200, 220):
             asyncio.run(main(number))
     finally:
@@ -494,11 +500,13 @@ def test_loops_and_accounts_leave_nothing_behind(key: Key) -> None:
     gc.collect()
     assert sum(loop() is not None for loop in loops) <= 30
     assert len(_process_memory._accounts) <= 30
-    assert all(len(shared.seats) <= 1 for shared in _process_memory._accounts.values())
+    assert all(
+        len(account.loops) <= 1 for account in _process_memory._accounts.values()
+    )
 
 
-def test_an_account_is_kept_as_long_as_anything_of_it_matters(
-    key: Key, monkeypatch: pytest.MonkeyPatch
+def test_an_account_is_kept_as_long_as_it_is_needed(
+    key: AccountKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(key)
     past = machine_now()
@@ -510,12 +518,14 @@ def test_an_account_is_kept_as_long_as_anything_of_it_matters(
     assert key not in _process_memory._accounts
 
 
-# fork
+# Forks.
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_counts_what_was_sent_and_waits_for_nobody(key: Key) -> None:
+def test_a_forked_child_counts_what_was_sent_and_has_no_waiters(
+    key: AccountKey,
+) -> None:
     stop = threading.Event()
 
     def busy() -> None:
@@ -546,8 +556,8 @@ def test_a_forked_child_counts_what_was_sent_and_waits_for_nobody(key: Key) -> N
     assert left(key) == 2
 
 
-def in_child(key: Key) -> int:
-    """0 if all is well in a child that was forked inside of a loop."""
+def in_child(key: AccountKey) -> int:
+    """Return 0 if a child that was forked inside a loop counts correctly."""
     found: list[Any] = []
 
     async def look() -> None:

@@ -1,4 +1,4 @@
-"""What is particular to states in Redis: races, the lock, the line, the clock."""
+"""What only the store in Redis does: races, the lock, its queue, the clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async.redis._store import LOCKED, PATIENCE, RedisStore
+from finetuning_async.redis._store import LOCK_TTL, QUEUE_TIMEOUT, RedisStore
 from tests.coordination._store_setups import WaitingRedis
 from tests.coordination.test_states import added
 
@@ -27,7 +27,7 @@ def store(redis_connection: redis.Redis) -> RedisStore:
     return RedisStore(WaitingRedis(redis_connection), account, random.Random(1))
 
 
-async def test_who_lost_a_race_begins_again_with_what_the_winner_wrote(
+async def test_an_update_that_lost_a_race_starts_again_with_what_the_winner_wrote(
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
     key, *_ = store.keys_of("limits")
@@ -44,7 +44,7 @@ async def test_who_lost_a_race_begins_again_with_what_the_winner_wrote(
     assert redis_connection.hget(key, "state") == b"theirs and mine"
 
 
-async def test_one_that_slept_with_the_lock_overwrites_nothing(
+async def test_an_update_that_slept_past_its_lock_overwrites_nothing(
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
     key, lock, _ = store.keys_of("limits")
@@ -63,41 +63,41 @@ async def test_one_that_slept_with_the_lock_overwrites_nothing(
     assert not redis_connection.exists(lock)
 
 
-async def test_a_dead_holder_of_the_lock_and_dead_ones_in_the_line_hold_up_for_a_moment(
+async def test_dead_updates_that_hold_the_lock_or_queue_for_it_delay_the_others_briefly(
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
-    _, lock, line = store.keys_of("limits")
-    redis_connection.set(lock, "dead", px=round(LOCKED * 1000))
+    _, lock, queue = store.keys_of("limits")
+    redis_connection.set(lock, "dead", px=round(LOCK_TTL * 1000))
     over, due = (round((time.time() + s) * 1000) for s in (-1, 60))
-    redis_connection.rpush(line, f"{over}:gave up", f"{due}:died")
+    redis_connection.rpush(queue, f"{over}:gave up", f"{due}:died")
     begun = time.monotonic()
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(store.update, "limits", added)
                 await anyio.sleep(0.001)
-            while time.monotonic() < begun + LOCKED + 0.05:  # the server's clock
+            while time.monotonic() < begun + LOCK_TTL + 0.05:  # the server's clock
                 time.sleep(0.01)  # noqa: ASYNC251 - the loop's jumps meanwhile
                 await anyio.sleep(0.01)
     assert await store.update("limits", added) == 4
-    assert time.monotonic() - begun < 3 * PATIENCE + 1
+    assert time.monotonic() - begun < 3 * QUEUE_TIMEOUT + 1
 
 
-async def test_a_clock_that_is_set_back_goes_on_from_where_it_was(
+async def test_a_server_clock_set_back_does_not_turn_back_the_states(
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
     key, *_ = store.keys_of("limits")
     await store.update("limits", added)
     ahead = float(redis_connection.hget(key, "at") or 0) + 1000
     redis_connection.hset(key, "at", ahead)
-    told = [
+    times = [
         await store.update("limits", lambda state, now: (f"{state}.", now))
         for _ in range(2)
     ]
-    assert ahead <= told[0] < told[1] < ahead + 20
+    assert ahead <= times[0] < times[1] < ahead + 20
 
 
-async def test_a_server_that_was_emptied_meanwhile_takes_no_old_write(
+async def test_a_server_emptied_during_an_update_accepts_no_old_write(
     store: RedisStore, redis_connection: redis.Redis
 ) -> None:
     key, *_ = store.keys_of("limits")

@@ -1,4 +1,4 @@
-"""Clients that poll for each other while their store, or one of them, has trouble."""
+"""Clients that poll for each other while their store or one of them fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, RateLimits
-from finetuning_async._coordination._poll_ledger import LEAD
+from finetuning_async._coordination._poll_ledger import LEAD_TTL
 from finetuning_async._coordination._shared_limiter import StoreLimiter
 from finetuning_async._polling._shared_polling import ALONE
 from finetuning_async.emulator import Emulator
@@ -32,8 +32,8 @@ PATIENCE = 200.0
 """Seconds in which every wait has to end; tracks take 120 at most."""
 
 
-class CutOff:
-    """One process's way to a store; it can be cut."""
+class StoreConnection:
+    """The connection of one process to a store; it can be cut."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -41,12 +41,12 @@ class CutOff:
 
     async def update(self, name: str, step: Step[T]) -> T:
         if self.is_cut:
-            raise ConnectionError("no way there")
+            raise ConnectionError("connection refused")
         return await self._store.update(name, step)
 
 
 class Network(httpx.AsyncBaseTransport):
-    """One process's way to the service; it counts reads, and can be cut."""
+    """The connection of one process to the service; it counts reads and can be cut."""
 
     def __init__(self, below: httpx.AsyncBaseTransport) -> None:
         self._below = below
@@ -56,17 +56,17 @@ class Network(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.reads += request.method == "GET"
         if self.is_cut:
-            raise httpx.ConnectError("no way there")
+            raise httpx.ConnectError("connection refused")
         return await self._below.handle_async_request(request)
 
 
 @attrs.define(eq=False)
 class Process:
-    """A client, its ways, and when it noticed the end of each track."""
+    """A client, its connections, and when it noticed the end of each track."""
 
     client: AsyncClient
     network: Network
-    store: CutOff
+    store: StoreConnection
     ends: dict[str, float] = attrs.field(factory=dict)
 
     async def wait(self, track_id: str) -> None:
@@ -85,7 +85,7 @@ class Scene:
     ids: list[str]
 
     def late(self, processes: list[Process] | None = None) -> list[float]:
-        """How late each process noticed each end; all have."""
+        """Return how late each process noticed each end; all have noticed all."""
         assert all(process.ends.keys() == set(self.ids) for process in self.processes)
         return [
             at - self.emulator.tracks[track_id].ends_at
@@ -94,14 +94,14 @@ class Scene:
         ]
 
 
-def limiter_of(way: CutOff, number: int) -> StoreLimiter:
+def limiter_of(connection: StoreConnection, number: int) -> StoreLimiter:
     rng = random.Random(number)
-    return StoreLimiter(lambda _: way, account="a", timeout=60.0, rng=rng)
+    return StoreLimiter(lambda _: connection, account="a", timeout=60.0, rng=rng)
 
 
 @asynccontextmanager
 async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
-    """All wait until the end of the block, and then until every wait has ended."""
+    """Let all processes wait for all tracks until these end, after the block."""
     store = MemoryStore()
     async with (
         Emulator(seed=3, queue_size=TRACKS, **settings) as emulator,
@@ -111,18 +111,19 @@ async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
         for number in range(count):
             key = f"ft_live_{number:032x}"
             emulator.add_key(key)
-            network, way = Network(emulator.transport()), CutOff(store)
+            network = Network(emulator.transport())
+            connection = StoreConnection(store)
             client = AsyncClient(
                 key,
                 base_url=emulator.base_url,
                 rate_limits=LIMITS,
-                rate_limiter=limiter_of(way, number),
+                rate_limiter=limiter_of(connection, number),
                 http_client=await stack.enter_async_context(
                     httpx.AsyncClient(transport=network)
                 ),
             )
             await stack.enter_async_context(client)
-            processes.append(Process(client, network, way))
+            processes.append(Process(client, network, connection))
         creator = processes[0].client
         ids = [(await creator.generations.create("x")).id for _ in range(TRACKS)]
         with anyio.fail_after(PATIENCE):
@@ -134,7 +135,7 @@ async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
                 yield Scene(emulator, store, processes, ids)
 
 
-async def test_one_reads_and_every_end_is_noticed_within_two_seconds() -> None:
+async def test_one_process_reads_and_all_notice_every_end_within_two_seconds() -> None:
     async with scene() as seen:
         pass
     assert statistics.mean(seen.late()) < 2
@@ -142,7 +143,7 @@ async def test_one_reads_and_every_end_is_noticed_within_two_seconds() -> None:
     assert seen.emulator.count(status=429) == 0
 
 
-async def test_a_leader_that_cannot_reach_the_service_lets_another_try() -> None:
+async def test_a_leader_that_cannot_reach_the_service_gives_up_the_lead() -> None:
     async with scene() as seen:
         await anyio.sleep(5)
         leader, *others = seen.processes
@@ -151,9 +152,7 @@ async def test_a_leader_that_cannot_reach_the_service_lets_another_try() -> None
     assert sum(process.network.reads > 3 for process in others) == 1
 
 
-async def test_where_nobody_reaches_the_service_for_a_while_all_is_noticed_later() -> (
-    None
-):
+async def test_after_an_outage_of_the_service_all_ends_are_noticed() -> None:
     async with scene() as seen:
         for process in seen.processes:
             process.network.is_cut = True
@@ -164,7 +163,7 @@ async def test_where_nobody_reaches_the_service_for_a_while_all_is_noticed_later
     assert max(at for process in seen.processes for at in process.ends.values()) < 160
 
 
-async def test_one_alone_whose_reads_fail_goes_on_trying() -> None:
+async def test_a_single_process_whose_reads_fail_keeps_trying() -> None:
     async with scene(1) as seen:
         (process,) = seen.processes
         process.network.is_cut = True
@@ -175,25 +174,27 @@ async def test_one_alone_whose_reads_fail_goes_on_trying() -> None:
     assert len(process.ends) == TRACKS
 
 
-async def test_one_that_is_cut_off_from_the_store_reads_for_itself(
+async def test_a_process_cut_off_from_the_store_reads_for_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with scene() as seen:
         await anyio.sleep(1)
         seen.processes[0].store.is_cut = True
     cut_off, *others = seen.processes
-    assert max(seen.late(others)) < LEAD + 4
-    assert "share of one in 3" in caplog.text, "and knows of those who read nothing"
+    assert max(seen.late(others)) < LEAD_TTL + 4
+    assert "using 1/3 of the limits" in caplog.text, (
+        "and knows of those who read nothing"
+    )
     assert cut_off.network.reads > 3
     assert sum(process.network.reads > 3 for process in others) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_answers_of_the_store_that_are_lost_end_no_wait(seed: int) -> None:
+async def test_lost_replies_of_the_store_end_no_wait(seed: int) -> None:
     rng = random.Random(seed)
     async with scene() as seen:
         seen.store.fails = lambda: rng.random() < 0.1
-    assert statistics.mean(seen.late()) < ALONE + LEAD
+    assert statistics.mean(seen.late()) < ALONE + LEAD_TTL
 
 
 @pytest.mark.parametrize("delay", [0.3, 0.9, 1.5])
@@ -203,7 +204,7 @@ async def test_a_slow_store_ends_no_wait(delay: float) -> None:
     assert statistics.mean(seen.late()) < 6
 
 
-async def test_a_store_that_is_emptied_again_and_again_ends_no_wait() -> None:
+async def test_a_store_that_is_emptied_repeatedly_ends_no_wait() -> None:
     async def empty(store: MemoryStore) -> None:
         while True:
             await anyio.sleep(3)
@@ -213,10 +214,12 @@ async def test_a_store_that_is_emptied_again_and_again_ends_no_wait() -> None:
         async with scene() as seen:
             group.start_soon(empty, seen.store)
         group.cancel_scope.cancel()
-    assert statistics.mean(seen.late()) < 2 * LEAD
+    assert statistics.mean(seen.late()) < 2 * LEAD_TTL
 
 
-async def test_what_the_leader_may_not_see_is_read_by_each_that_waits_for_it() -> None:
+async def test_a_track_hidden_from_the_leader_is_read_by_the_process_that_waits() -> (
+    None
+):
     async with scene() as seen:
         await anyio.sleep(1)
         async with anyio.create_task_group() as group:
@@ -228,17 +231,17 @@ async def test_what_the_leader_may_not_see_is_read_by_each_that_waits_for_it() -
             group.cancel_scope.cancel()
 
 
-async def test_a_leader_whose_last_waits_end_in_one_read_says_so_and_hands_on() -> None:
+async def test_a_leader_whose_last_waits_end_reports_and_gives_up_the_lead() -> None:
     async with scene(2, generation_time=(60.0, 60.0)) as seen:
         pass
     assert max(seen.late()) < 4.5
     assert [process.network.reads for process in seen.processes[1:]] == [0]
 
 
-async def test_one_that_joins_hears_at_once_what_the_leader_knows() -> None:
+async def test_a_process_that_joins_receives_the_known_state_at_once() -> None:
     async with scene(2, generation_time=(60.0, 60.0)) as seen:
         leader, other = seen.processes
-        await anyio.sleep(70)  # by now it is known when to look
+        await anyio.sleep(70)  # by now the poller has learned how long tracks take
         track = await other.client.generations.create("x")
         async with anyio.create_task_group() as group:
             group.start_soon(leader.wait, track.id)

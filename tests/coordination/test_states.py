@@ -1,4 +1,4 @@
-"""What every store of states keeps, whoever uses it."""
+"""What every store does with the states that it keeps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def added(state: str | None, now: float) -> tuple[str, int]:
-    """One more dot, and how many there are."""
+    """Add a dot, and return how many there are."""
     after = f"{state or ''}."
     return after, len(after)
 
 
-def left(state: str | None, now: float) -> tuple[str, float]:
+def unchanged(state: str | None, now: float) -> tuple[str, float]:
     return state or "", now
 
 
-async def test_nothing_is_there_at_first_and_then_what_was_given_last(
+async def test_a_state_is_none_at_first_and_then_the_last_one_written(
     processes: Processes,
 ) -> None:
     first, second = processes.connect(), processes.connect()
@@ -30,14 +30,14 @@ async def test_nothing_is_there_at_first_and_then_what_was_given_last(
     assert await first.update("limits", lambda state, _: ("two", state)) == "two"
 
 
-async def test_states_of_two_names_are_apart(processes: Processes) -> None:
+async def test_states_of_two_names_are_independent(processes: Processes) -> None:
     store = processes.connect()
     await store.update("limits", added)
     assert await store.update("polling", added) == 1
     assert await store.update("limits", added) == 2
 
 
-async def test_of_many_that_write_at_once_none_is_lost(processes: Processes) -> None:
+async def test_no_concurrent_write_is_lost(processes: Processes) -> None:
     stores = [processes.connect() for _ in range(8)]
     async with anyio.create_task_group() as group:
         for number in range(40):
@@ -45,7 +45,7 @@ async def test_of_many_that_write_at_once_none_is_lost(processes: Processes) -> 
     assert await stores[0].update("limits", added) == 41
 
 
-async def test_a_step_that_fails_leaves_all_as_it_was(processes: Processes) -> None:
+async def test_a_step_that_raises_changes_nothing(processes: Processes) -> None:
     def failing(state: str | None, now: float) -> tuple[str, None]:
         raise ValueError(state)
 
@@ -57,8 +57,10 @@ async def test_a_step_that_fails_leaves_all_as_it_was(processes: Processes) -> N
         assert await store.update("limits", added) == 2
 
 
-async def test_time_passes_as_the_stores_clock_says(processes: Processes) -> None:
+async def test_steps_are_given_the_stores_clock(processes: Processes) -> None:
     first, second = processes.connect(), processes.connect()
-    begun = await first.update("limits", left)
+    begun = await first.update("limits", unchanged)
     await anyio.sleep(10)
-    assert await second.update("limits", left) - begun == pytest.approx(10, abs=0.1)
+    assert await second.update("limits", unchanged) - begun == pytest.approx(
+        10, abs=0.1
+    )

@@ -1,4 +1,4 @@
-"""What holds when the store fails, hangs, is slow, forgets, or is not understood."""
+"""What holds when the store fails, hangs, is slow, loses its content or is damaged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-async def everybody(
+async def create_all(
     shop: Processes,
     service: Service,
     *,
@@ -33,7 +33,7 @@ async def everybody(
     processes: int = 2,
     limits: RateLimits = LIMITS,
 ) -> None:
-    """Have some processes send so many, and all of them served."""
+    """Have some processes send `count` creates in all, until all are served."""
     rng = random.Random(4)
     limiters = [shop.process(limits) for _ in range(processes)]
     async with anyio.create_task_group() as group:
@@ -41,58 +41,59 @@ async def everybody(
             group.start_soon(request, limiters[number % processes], service, rng)
 
 
-def spoken(caplog: pytest.LogCaptureFixture) -> list[str]:
+def store_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.message for r in caplog.records if "store of the rate" in r.message]
 
 
-async def test_a_store_that_was_never_there_stops_nobody(
+async def test_without_a_reachable_store_all_creates_go_out(
     store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.gone = True
+    store.is_down = True
     service = Service()
-    await everybody(memory_shop(store), service, count=8)
+    await create_all(memory_shop(store), service, count=8)
     assert len(service.counted) == 8
     assert service.refused == 0
-    assert len(spoken(caplog)) == 2, "one line for each process"
+    assert len(store_warnings(caplog)) == 2, "one line for each process"
     assert all(
-        "gone (ConnectionError: nobody there)" in line for line in spoken(caplog)
+        "unavailable (ConnectionError: connection refused)" in line
+        for line in store_warnings(caplog)
     )
 
 
-@pytest.mark.parametrize("trouble", ["gone", "hangs"])
-async def test_those_who_wait_go_on_with_a_share_and_come_back(
-    store: MemoryStore, caplog: pytest.LogCaptureFixture, trouble: str
+@pytest.mark.parametrize("failure", ["down", "hangs"])
+async def test_waiting_requests_use_a_share_until_the_store_is_back(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     caplog.set_level(logging.WARNING, logger="finetuning_async")
     service = Service()
 
-    async def break_it() -> None:
+    async def break_store() -> None:
         await anyio.sleep(70)
-        if trouble == "gone":
-            store.gone = True
+        if failure == "down":
+            store.is_down = True
         else:
             store.delay = 1000.0
         await anyio.sleep(150)
-        assert len(service.counted) > 8, "nobody goes on"
-        store.gone, store.delay = False, 0.0
+        assert len(service.counted) > 8, "no process continues"
+        store.is_down, store.delay = False, 0.0
 
     async with anyio.create_task_group() as group:
-        group.start_soon(break_it)
-        await everybody(memory_shop(store), service, count=24)
+        group.start_soon(break_store)
+        await create_all(memory_shop(store), service, count=24)
     assert len(service.counted) == 24
-    assert service.refused <= 2, "to each the other is a stranger, once"
+    assert service.refused <= 2, "each process takes the other for another client, once"
     assert service.worst_window() <= 4
     assert anyio.current_time() < 9 * LEASE
-    lines = spoken(caplog)
+    lines = store_warnings(caplog)
     assert [line.split("(")[0] for line in lines].count(
-        "the store of the rate limits is gone "
+        "the store of the rate limits is unavailable "
     ) == 2
-    assert len(lines) in {3, 4}, "back once, for each process that needs it"
+    assert len(lines) in {3, 4}, "once for each process that still waits"
 
 
 @pytest.mark.parametrize("headers", [True, False])
 @pytest.mark.parametrize("moment", [1.0, 30.0, 60.3, 61.0, 90.0, 121.5])
-async def test_a_pause_of_the_store_earns_no_refusal(
+async def test_a_pause_of_the_store_causes_no_429(
     store: MemoryStore, moment: float, headers: bool
 ) -> None:
     limits = RateLimits(creates=RateLimit(10), reads=RateLimit(60))
@@ -104,34 +105,34 @@ async def test_a_pause_of_the_store_earns_no_refusal(
 
     async with anyio.create_task_group() as group:
         group.start_soon(pause)
-        await everybody(
+        await create_all(
             memory_shop(store), service, count=30, processes=3, limits=limits
         )
     assert (service.refused, service.worst_window()) == (0, 10)
     assert anyio.current_time() < 2 * LEASE + 30
 
 
-async def test_nobody_is_held_up_because_one_cannot_reach_the_store(
+async def test_a_process_that_cannot_reach_the_store_delays_no_other(
     store: MemoryStore,
 ) -> None:
     cut_off = MemoryStore()
     cut_off.states = store.states
     stores = iter([cut_off, store])
     shop = Processes(lambda: next(stores))
-    unlucky, lucky = shop.process(), shop.process()
-    await acquired_after(unlucky)
+    cut_off_process, other_process = shop.process(), shop.process()
+    await acquired_after(cut_off_process)
     waits: list[float] = []
 
     async def flap() -> None:
         while True:
-            cut_off.gone = not cut_off.gone
-            await acquired_after(unlucky, "reads")
+            cut_off.is_down = not cut_off.is_down
+            await acquired_after(cut_off_process, "reads")
             await anyio.sleep(2)
 
     async with anyio.create_task_group() as group:
         group.start_soon(flap)
         for _ in range(20):
-            waits.append(await acquired_after(lucky, "reads"))
+            waits.append(await acquired_after(other_process, "reads"))
             await anyio.sleep(0.5)
         group.cancel_scope.cancel()
     assert max(waits) < 1
@@ -140,11 +141,11 @@ async def test_nobody_is_held_up_because_one_cannot_reach_the_store(
 async def test_a_slow_store_is_waited_for(store: MemoryStore) -> None:
     store.delay = 0.6
     service = Service()
-    await everybody(memory_shop(store), service)
+    await create_all(memory_shop(store), service)
     assert (service.refused, service.worst_window()) == (0, 4)
 
 
-async def test_a_lost_answer_gives_no_turn_twice_and_loses_none(
+async def test_a_lost_reply_neither_doubles_nor_loses_a_permit(
     store: MemoryStore,
 ) -> None:
     rng = random.Random(8)
@@ -154,13 +155,13 @@ async def test_a_lost_answer_gives_no_turn_twice_and_loses_none(
 
     store.fails = fails
     shop, service = memory_shop(store), Service()
-    await everybody(shop, service, count=20)
+    await create_all(shop, service, count=20)
     assert len(service.counted) == 20
     assert service.worst_window() <= 4
     store.fails = lambda: False
     limiter = shop.process()
-    # A turn whose end nobody told is over after `TIMEOUT`; a service that has refused
-    # may be a sliding counter, which counts it for two periods more.
+    # A permit whose end was not reported expires after `TIMEOUT`. A service that has
+    # refused may use a sliding counter, which counts it for two more periods.
     await anyio.sleep(TIMEOUT + 2 * LEASE)
     service.counted.clear()
     for _ in range(4):
@@ -169,7 +170,7 @@ async def test_a_lost_answer_gives_no_turn_twice_and_loses_none(
 
 
 @pytest.mark.parametrize("moment", [20.0, 61.0, 62.5])
-async def test_a_store_that_forgets_all_lets_no_burst_through(
+async def test_a_store_that_lost_its_content_allows_no_burst(
     store: MemoryStore, moment: float
 ) -> None:
     service = Service()
@@ -180,18 +181,18 @@ async def test_a_store_that_forgets_all_lets_no_burst_through(
 
     async with anyio.create_task_group() as group:
         group.start_soon(forget)
-        await everybody(memory_shop(store), service, count=12)
+        await create_all(memory_shop(store), service, count=12)
     assert (service.refused, service.worst_window()) == (0, 4)
 
 
-async def test_a_book_that_cannot_be_read_is_begun_anew(store: MemoryStore) -> None:
+async def test_an_unreadable_ledger_is_replaced(store: MemoryStore) -> None:
     store.states["limits"] = '{"version": 999}'
     assert await acquired_after(memory_shop(store).process()) < 1
     store.states["limits"] = "half a b"
     assert await acquired_after(memory_shop(store).process()) < 1
 
 
-async def test_one_that_is_cancelled_in_an_exchange_loses_no_token(
+async def test_a_request_cancelled_in_an_exchange_loses_no_token(
     store: MemoryStore,
 ) -> None:
     store.delay = 0.4
@@ -205,7 +206,7 @@ async def test_one_that_is_cancelled_in_an_exchange_loses_no_token(
         assert await acquired_after(second) < 2
 
 
-async def test_what_was_not_flushed_is_told_with_the_next_word(
+async def test_a_report_that_was_not_flushed_goes_with_the_next_exchange(
     store: MemoryStore,
 ) -> None:
     shop = memory_shop(store)

@@ -1,7 +1,7 @@
-"""What a store keeps is read by every version that has its number.
+"""A stored ledger can be read by every release that has its `VERSION`.
 
-`stored_limits.json` is a book as an earlier process wrote it, with a value of its own
-in each field. Whoever changes how it is read or written changes `VERSION` with it.
+`stored_limits.json` is a ledger as an earlier process wrote it, with a distinct value
+in each field. A change to how it is read or written needs a new `VERSION`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 
 from finetuning_async._coordination._exchange import apply_exchange
 from finetuning_async._coordination._exchange_messages import (
+    ExchangeRequest,
     PermitRequest,
-    WaitingRequest,
 )
 from finetuning_async._coordination._shared_ledger import VERSION, SharedLedger
 from finetuning_async._pacing._limits import RateLimits
@@ -44,61 +44,65 @@ def names_in(state: Any) -> Iterator[str]:
             yield from names_in(each)
 
 
-def test_what_was_stored_is_read_and_written_as_it_was() -> None:
+def test_a_stored_ledger_is_read_and_written_unchanged() -> None:
     assert json.loads(STORED)["version"] == VERSION
     assert read(STORED).to_state() == json.loads(STORED)
 
 
-def test_no_field_is_passed_over() -> None:
+def test_every_field_is_read() -> None:
     known = json.loads(STORED)
     for name in set(names_in(known)) - {"a", "b", "a1", "r1"}:
         with pytest.raises(KeyError):
             read(STORED.replace(f'"{name}":', '"another":'))
 
 
-def test_what_was_stored_decides_who_goes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stored_ledger_decides_what_is_granted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
-    request = WaitingRequest(
+    request = ExchangeRequest(
         process="b",
         number=10,
         limits=RateLimits(),
         timeout=60.0,
         epoch="dcf4bb99f4bea973",
-        asks=(
+        permit_requests=(
             PermitRequest(id="b1", budget="creates"),
             PermitRequest(id="r1", budget="reads"),
         ),
     )
     text, reply = apply_exchange(STORED, request, now=NOW, rng=random.Random(1))
-    assert reply.granted == {"r1"}, "its turn came while it was away"
-    creates = reply.budgets["creates"].status
+    assert reply.granted == {"r1"}, "it was granted while its process was away"
+    creates = reply.snapshots["creates"].status
     assert (creates.limit, creates.service_remaining, creates.waiting) == (9, 5, 2)
     assert creates.closed_for == 0.5
     assert json.loads(text)["members"]["b"]["number"] == 10
     assert not caplog.records
 
 
-def test_a_number_of_a_version_that_is_not_known_is_said_in_the_log(
+def test_an_unknown_version_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     later = STORED.replace(f'"version": {VERSION}', '"version": 999')
-    request = WaitingRequest(process="b", number=1, limits=RateLimits(), timeout=60.0)
+    request = ExchangeRequest(process="b", number=1, limits=RateLimits(), timeout=60.0)
     text, _ = apply_exchange(later, request, now=NOW, rng=random.Random(1))
     assert json.loads(text)["version"] == VERSION
-    assert "version 999 of a book is not known" in caplog.text
+    assert "version must be 3, got 999" in caplog.text
 
 
-def test_waiting_without_news_writes_nothing_for_a_while() -> None:
-    request = WaitingRequest(
+def test_a_waiting_process_without_reports_rarely_writes() -> None:
+    request = ExchangeRequest(
         process="b",
         number=1,
         limits=RateLimits(),
         timeout=60.0,
-        asks=(PermitRequest(id="b1", budget="creates"),),
+        permit_requests=(PermitRequest(id="b1", budget="creates"),),
     )
     rng = random.Random(1)
     first = attrs.evolve(
-        request, process="a", asks=(PermitRequest(id="a1", budget="creates"),)
+        request,
+        process="a",
+        permit_requests=(PermitRequest(id="a1", budget="creates"),),
     )
     text, _ = apply_exchange(None, first, now=NOW, rng=rng)
     text, _ = apply_exchange(text, request, now=NOW, rng=rng)
@@ -106,4 +110,6 @@ def test_waiting_without_news_writes_nothing_for_a_while() -> None:
     later, reply = apply_exchange(text, again, now=NOW + 0.25, rng=rng)
     assert later == text
     assert not reply.granted
-    assert apply_exchange(text, again, now=NOW + 1, rng=rng)[0] != text, "it lives"
+    assert apply_exchange(text, again, now=NOW + 1, rng=rng)[0] != text, (
+        "its visit is recorded again"
+    )

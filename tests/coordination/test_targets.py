@@ -1,4 +1,4 @@
-"""Two processes that share a store do as well as one, on a small sample."""
+"""Two processes that share a store are as fast as one, on a small sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REDIS = pytest.param("redis", marks=pytest.mark.xdist_group("real_time"))
 
 
 def means(setting: Setting, make: Callable[[Setting], Client]) -> tuple[float, float]:
-    """Refusals and seconds."""
+    """Return the mean number of 429s and of seconds."""
     found: list[Result] = [run(setting, seed, SEEDS, make) for seed in range(SEEDS)]
     return mean(r.refusals for r in found), mean(r.seconds for r in found)
 
@@ -32,7 +32,7 @@ def means(setting: Setting, make: Callable[[Setting], Client]) -> tuple[float, f
 @pytest.mark.parametrize(
     ("kind", "headers"), [("log", True), ("counter", True), ("counter", False)]
 )
-def test_two_processes_need_no_more_time_nor_429s_than_one(
+def test_two_processes_need_no_more_time_and_429s_than_one(
     store: str, kind: str, headers: bool
 ) -> None:
     if store == "redis" and program() is None:

@@ -1,4 +1,4 @@
-"""Stores of turns as a client uses them."""
+"""The stores of permits as a client uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetuning_async.postgres import PostgresRateLimiter
 from finetuning_async.procrastinate import Batches
 from finetuning_async.redis import RedisRateLimiter
 from finetuning_async.shared import SharedRateLimiter
-from finetuning_async.shared._limiter import _states
+from finetuning_async.shared._limiter import _state_directory
 from tests._emulated_client import emulated
 from tests.coordination._store_setups import LoopClock
 
@@ -47,7 +47,7 @@ async def test_two_clients_of_one_account_keep_its_limits(tmp_path: Path) -> Non
         assert client.rate_limit_status().creates.limit == 10
 
 
-async def test_a_client_says_shared_and_no_more(
+async def test_the_word_shared_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -58,13 +58,13 @@ async def test_a_client_says_shared_and_no_more(
     assert not any(emulator.api_key in name for name in names)
 
 
-def test_the_shared_file_is_where_all_programs_of_the_user_look(
+def test_the_file_is_where_all_programs_of_the_user_look(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", "states")  # elsewhere for each program
+    monkeypatch.setenv("XDG_STATE_HOME", "states")  # relative, so ignored
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _states() == tmp_path / ".local/state/finetuning"
+    assert _state_directory() == tmp_path / ".local/state/finetuning"
 
     def homeless() -> Path:
         raise RuntimeError
@@ -74,17 +74,17 @@ def test_the_shared_file_is_where_all_programs_of_the_user_look(
         AsyncClient("ft_live_" + 32 * "0", rate_limiter="shared")
 
 
-def test_another_word_is_refused() -> None:
+def test_another_word_is_rejected() -> None:
     word: Any = "nonsense"
     with pytest.raises(InvalidRequestError, match="rate_limiter"):
         AsyncClient("ft_live_" + 32 * "0", rate_limiter=word)
 
 
-async def test_redis_says_that_it_needs_asyncio() -> None:
+async def test_redis_under_trio_raises_an_error() -> None:
     if current_async_library() == "asyncio":
         return
     async with emulated(rate_limiter=RedisRateLimiter("redis://x")) as (_, client):
-        for _ in range(2):  # and says so again
+        for _ in range(2):  # the second time as well
             with pytest.raises(FinetuningError, match="runs on asyncio only"):
                 await client.me()
 
@@ -104,7 +104,7 @@ def _batches(conninfo: str) -> Batches:
         (_batches, "http://u:s3cr3t@database.internal/x"),
     ],
 )
-def test_an_address_that_is_none_is_refused_and_not_shown(
+def test_an_invalid_address_is_rejected_and_not_shown(
     limiter: Callable[[Any], object], wrong: str | None
 ) -> None:
     with pytest.raises(InvalidRequestError, match="must be a") as caught:
@@ -113,7 +113,7 @@ def test_an_address_that_is_none_is_refused_and_not_shown(
     assert caught.value.__context__ is None
 
 
-async def test_a_read_whose_time_is_over_gives_its_token_up(tmp_path: Path) -> None:
+async def test_a_read_that_times_out_returns_its_token(tmp_path: Path) -> None:
     limiter = SharedRateLimiter(tmp_path, account="one", clock=LoopClock())
     other = SharedRateLimiter(tmp_path, account="one", clock=LoopClock())
     emulator = Emulator(reads_per_minute=1)

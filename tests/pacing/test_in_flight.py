@@ -1,4 +1,4 @@
-"""The register: claims, the line before the gate, and seeds on their way."""
+"""Tracks in progress: claims, the line for a queue slot, and seeds in flight."""
 
 from __future__ import annotations
 
@@ -20,146 +20,146 @@ if TYPE_CHECKING:
     import pytest
 
 
-def under_way(at: float = 0.0) -> TrackInProgress:
+def track(at: float = 0.0) -> TrackInProgress:
     return TrackInProgress(kind="music", accepted_at=at, duration=None)
 
 
-def ticket(woken: list[str] | None = None, name: str = "") -> QueueSlot:
+def slot(woken: list[str] | None = None, name: str = "") -> QueueSlot:
     return QueueSlot(lambda: (woken if woken is not None else []).append(name))
 
 
-def test_an_accepted_track_is_claimed_and_under_way_until_it_ends() -> None:
-    register = InFlight()
-    place = ticket()
-    register.stand_in_line(place)
-    register.enter(place)
-    register.accepted("a", under_way())
-    assert register.is_claimed("a")
-    assert list(register.under_way) == ["a"]
-    register.ended("a")
-    register.ended("a")
-    assert not register.under_way
-    assert register.is_claimed("a")
+def test_an_accepted_track_is_claimed_and_in_progress_until_it_ends() -> None:
+    in_flight = InFlight()
+    request = slot()
+    in_flight.request_slot(request)
+    in_flight.take_slot(request)
+    in_flight.on_accepted("a", track())
+    assert in_flight.is_claimed("a")
+    assert list(in_flight.tracks) == ["a"]
+    in_flight.remove("a")
+    in_flight.remove("a")
+    assert not in_flight.tracks
+    assert in_flight.is_claimed("a")
 
 
-def test_a_found_track_left_the_gate_when_it_was_lost() -> None:
-    register = InFlight()
-    place = ticket()
-    register.stand_in_line(place)
-    register.enter(place)
-    register.not_entered()
-    register.adopted("a", under_way())
-    assert register._gate.entering == 0
-    assert list(register.under_way) == ["a"]
+def test_a_recovered_track_takes_no_slot_again() -> None:
+    in_flight = InFlight()
+    request = slot()
+    in_flight.request_slot(request)
+    in_flight.take_slot(request)
+    in_flight.on_not_accepted()
+    in_flight.adopt("a", track())
+    assert in_flight._capacity.pending == 0
+    assert list(in_flight.tracks) == ["a"]
 
 
-def test_the_line_moves_when_its_head_enters_or_leaves() -> None:
-    register, woken = InFlight(), list[str]()
-    a, b, c = (ticket(woken, name) for name in "abc")
-    for place in (a, b, c):
-        register.stand_in_line(place)
-    assert register.opens(a) == -inf
-    assert register.opens(b) == inf
-    register.enter(a)
+def test_the_line_moves_when_its_head_takes_or_cancels_its_slot() -> None:
+    in_flight, woken = InFlight(), list[str]()
+    a, b, c = (slot(woken, name) for name in "abc")
+    for request in (a, b, c):
+        in_flight.request_slot(request)
+    assert in_flight.slot_opens_at(a) == -inf
+    assert in_flight.slot_opens_at(b) == inf
+    in_flight.take_slot(a)
     assert woken == ["b"]
-    register.leave_line(b)
+    in_flight.cancel_slot(b)
     assert woken == ["b", "c"]
 
 
-def test_one_that_was_refused_goes_first() -> None:
-    register = InFlight()
-    waiting, refused = ticket(), ticket()
-    register.stand_in_line(waiting)
-    register.stand_in_line(refused, first=True)
-    assert register.opens(waiting) == inf
-    assert register.opens(refused) == -inf
+def test_a_refused_create_goes_first() -> None:
+    in_flight = InFlight()
+    waiting, refused = slot(), slot()
+    in_flight.request_slot(waiting)
+    in_flight.request_slot(refused, first=True)
+    assert in_flight.slot_opens_at(waiting) == inf
+    assert in_flight.slot_opens_at(refused) == -inf
 
 
-def test_claims_are_kept_for_a_day_and_not_for_ever(
+def test_old_claims_are_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_in_flight, "CLAIMS_KEPT", 3)
-    register = InFlight()
+    in_flight = InFlight()
     for name in "abcd":
-        register.claim(name)
-    assert [register.is_claimed(name) for name in "abcd"] == [False, True, True, True]
+        in_flight.claim(name)
+    assert [in_flight.is_claimed(name) for name in "abcd"] == [False, True, True, True]
 
 
-def test_tracks_that_nobody_looks_at_are_forgotten_in_the_end() -> None:
-    register = InFlight()
+def test_tracks_that_are_never_read_are_forgotten_after_an_hour() -> None:
+    in_flight = InFlight()
     for number in range(1000):
-        place = ticket()
-        register.stand_in_line(place)
-        register.enter(place)
-        register.accepted(str(number), under_way(at=number * 60.0))
-    assert len(register.under_way) == LONGEST_TRACK / 60 + 1
+        request = slot()
+        in_flight.request_slot(request)
+        in_flight.take_slot(request)
+        in_flight.on_accepted(str(number), track(at=number * 60.0))
+    assert len(in_flight.tracks) == LONGEST_TRACK / 60 + 1
 
 
-def test_a_seed_is_shared_from_the_moment_two_are_on_their_way() -> None:
-    register = InFlight()
-    with register.open_seed("music", 1) as first:
+def test_a_seed_is_shared_once_two_creates_with_it_are_in_flight() -> None:
+    in_flight = InFlight()
+    with in_flight.seed_in_flight("music", 1) as first:
         assert not first.is_shared
         with (
-            register.open_seed("music", 2) as other,
-            register.open_seed("instrumental", 1) as kind,
-            register.open_seed("music", 1) as second,
+            in_flight.seed_in_flight("music", 2) as other,
+            in_flight.seed_in_flight("instrumental", 1) as kind,
+            in_flight.seed_in_flight("music", 1) as second,
         ):
             assert first.is_shared
             assert second.is_shared
             assert not other.is_shared
             assert not kind.is_shared
         assert first.is_shared
-    assert not register._open_seeds
-    with register.open_seed("sound_effect", None) as none:
+    assert not in_flight._seeds_in_flight
+    with in_flight.seed_in_flight("sound_effect", None) as none:
         assert not none.is_shared
 
 
-async def test_twins_go_one_by_one_and_others_do_not() -> None:
-    lines, done = KeyedLock(), list[str]()
+async def test_equal_keys_go_one_at_a_time_and_different_keys_do_not() -> None:
+    lock, done = KeyedLock(), list[str]()
 
     async def stay(name: str) -> None:
-        await lines.enter((name[0],))
+        await lock.enter((name[0],))
         done.append(name)
         await anyio.sleep(1)
-        lines.leave((name[0],))
+        lock.leave((name[0],))
 
     async with anyio.create_task_group() as group:
         for name in ("a1", "b1", "a2", "a3"):
             group.start_soon(stay, name)
             await anyio.sleep(0.01)
         assert done == ["a1", "b1"]
-        assert repr(lines) == "<OneByOne busy=2>"
+        assert repr(lock) == "<OneByOne busy=2>"
     assert done == ["a1", "b1", "a2", "a3"]
-    assert not lines._waiting
+    assert not lock._waiting
 
 
-async def test_a_twin_that_is_cancelled_lets_the_next_one_in() -> None:
-    lines, twin = KeyedLock(), ("a",)
+async def test_a_cancelled_waiter_lets_the_next_one_in() -> None:
+    lock, key = KeyedLock(), ("a",)
     done: list[str] = []
 
     async def wait_for_it(scope: anyio.CancelScope) -> None:
         with scope:
-            await lines.enter(twin)
-            lines.leave(twin)  # it came in before it heard that it was cancelled
+            await lock.enter(key)
+            lock.leave(key)  # it entered before the cancellation reached it
 
     async def follow() -> None:
-        await lines.enter(twin)
+        await lock.enter(key)
         done.append("next")
-        lines.leave(twin)
+        lock.leave(key)
 
-    for is_its_turn in (False, True):
-        await lines.enter(twin)
+    for is_woken in (False, True):
+        await lock.enter(key)
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
             group.start_soon(wait_for_it, scope)
             await anyio.sleep(0.01)
             group.start_soon(follow)
             await anyio.sleep(0.01)
-            if is_its_turn:  # it was called, and has not come in yet
-                lines.leave(twin)
+            if is_woken:  # it was woken, and has not entered yet
+                lock.leave(key)
             scope.cancel()
             await anyio.sleep(0.01)
-            if not is_its_turn:
-                lines.leave(twin)
+            if not is_woken:
+                lock.leave(key)
     assert done == ["next", "next"]
-    assert not lines._waiting
+    assert not lock._waiting

@@ -1,4 +1,4 @@
-"""Turns: order, cancellation in every place, gates, routes, loops."""
+"""Permits: order, cancellation at every point, gates, routes, event loops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OK = ResponseFacts(status=200)
 LIMITS = RateLimits(creates=RateLimit(2), reads=RateLimit(3))
 LEASE = 60.05
-"""Seconds from an answer until its token is back: a period and its margin."""
+"""Seconds from a response until its token is back: a period and its margin."""
 
 
 def limiter_of(limits: RateLimits | None = LIMITS) -> Limiter:
@@ -34,7 +34,7 @@ def refusal(code: str | None, retry_after: float | None) -> ResponseFacts:
 
 
 async def use_up(limiter: Limiter, route: str = "creates") -> int:
-    """Take and answer all that is there now; says how many."""
+    """Use all permits that are free now; return how many there were."""
     count = 0
     while (permit := limiter.try_acquire(route)) is not None:
         permit.answered(OK)
@@ -43,19 +43,19 @@ async def use_up(limiter: Limiter, route: str = "creates") -> int:
 
 
 def tokens(limiter: Limiter, budget: str) -> int:
-    """How many tokens are there, whatever the other rules say."""
-    pace = limiter._lines[budget].budget._pace
-    assert pace is not None
-    return pace.bucket.free(anyio.current_time())
+    """Number of free tokens, whatever the other rules say."""
+    rules = limiter._queues[budget].rate_budget._rules
+    assert rules is not None
+    return rules.bucket.free(anyio.current_time())
 
 
-async def turn(limiter: Limiter, log: list[object], name: object) -> None:
+async def use_one(limiter: Limiter, log: list[object], name: object) -> None:
     permit = await limiter.acquire("creates")
     log.append(name)
     permit.answered(OK)
 
 
-async def test_a_token_comes_back_a_period_after_the_answer_not_the_sending() -> None:
+async def test_a_lease_runs_from_the_response_not_from_the_sending() -> None:
     limiter = limiter_of()
     first = await limiter.acquire("creates")
     await anyio.sleep(30)
@@ -66,30 +66,30 @@ async def test_a_token_comes_back_a_period_after_the_answer_not_the_sending() ->
     assert anyio.current_time() - started == pytest.approx(LEASE)
 
 
-async def test_turns_come_in_the_order_of_asking() -> None:
+async def test_permits_are_granted_in_order_of_arrival() -> None:
     limiter = limiter_of()
     log: list[object] = []
     async with anyio.create_task_group() as group:
         for number in range(9):
-            group.start_soon(turn, limiter, log, number)
+            group.start_soon(use_one, limiter, log, number)
             await anyio.sleep(0.001)
     assert log == list(range(9))
 
 
-async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+async def test_a_newcomer_does_not_overtake_a_waiter() -> None:
     limiter = limiter_of()
     await use_up(limiter)
     log: list[object] = []
     async with anyio.create_task_group() as group:
-        group.start_soon(turn, limiter, log, "waits")
+        group.start_soon(use_one, limiter, log, "waits")
         await anyio.sleep(LEASE - 1e-4)
-        group.start_soon(turn, limiter, log, "newcomer")
+        group.start_soon(use_one, limiter, log, "newcomer")
         await anyio.lowlevel.checkpoint()
         assert limiter.try_acquire("creates") is None
     assert log == ["waits", "newcomer"]
 
 
-async def test_one_that_was_refused_goes_before_the_others_and_in_order() -> None:
+async def test_retries_go_before_newcomers_and_in_order() -> None:
     limiter = limiter_of()
     await use_up(limiter)
     log: list[str] = []
@@ -108,12 +108,12 @@ async def test_one_that_was_refused_goes_before_the_others_and_in_order() -> Non
     assert log == ["old 1", "old 2", "new 1", "new 2"]
 
 
-async def test_a_request_that_was_not_sent_gives_its_turn_back_at_once() -> None:
+async def test_an_unsent_request_returns_its_permit_at_once() -> None:
     limiter = limiter_of()
     permits = [await limiter.acquire("creates") for _ in range(2)]
     log: list[object] = []
     async with anyio.create_task_group() as group:
-        group.start_soon(turn, limiter, log, "next")
+        group.start_soon(use_one, limiter, log, "next")
         await anyio.sleep(5)
         assert not log
         permits[0].unsent()
@@ -121,7 +121,7 @@ async def test_a_request_that_was_not_sent_gives_its_turn_back_at_once() -> None
         assert log == ["next"]
 
 
-async def test_an_abandoned_request_is_charged_a_little_longer() -> None:
+async def test_the_lease_of_an_abandoned_request_is_longer() -> None:
     limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
     (await limiter.acquire("creates")).abandoned(linger=7)
     started = anyio.current_time()
@@ -140,7 +140,7 @@ async def test_a_permit_ends_once() -> None:
     assert "ended" in repr(permit)
 
 
-async def test_cancelled_in_the_line_a_waiter_strands_nobody() -> None:
+async def test_waiters_cancelled_in_the_queue_block_no_other() -> None:
     limiter = limiter_of()
     await use_up(limiter)
     log: list[object] = []
@@ -148,7 +148,7 @@ async def test_cancelled_in_the_line_a_waiter_strands_nobody() -> None:
 
     async def waiter(number: int) -> None:
         with scopes[number]:
-            await turn(limiter, log, number)
+            await use_one(limiter, log, number)
 
     async with anyio.create_task_group() as group:
         for number in range(4):
@@ -161,7 +161,9 @@ async def test_cancelled_in_the_line_a_waiter_strands_nobody() -> None:
 
 
 @pytest.mark.parametrize("offset", [-1e-3, -1e-6, 0.0, 1e-9, 1e-6, 1e-3])
-async def test_cancelled_at_its_turn_a_waiter_loses_no_token(offset: float) -> None:
+async def test_a_waiter_cancelled_as_its_token_is_due_loses_no_token(
+    offset: float,
+) -> None:
     limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
     (await limiter.acquire("creates")).answered(OK)
     started = anyio.current_time()
@@ -174,13 +176,13 @@ async def test_cancelled_at_its_turn_a_waiter_loses_no_token(offset: float) -> N
     async with anyio.create_task_group() as group:
         group.start_soon(waiter)
         await anyio.sleep(1)
-        group.start_soon(turn, limiter, log, "next")
+        group.start_soon(use_one, limiter, log, "next")
     assert log[-1] == "next"
     assert anyio.current_time() - started < LEASE * (2 if "held" in log else 1) + 0.1
 
 
 async def hold(limiter: Limiter, log: list[object]) -> None:
-    """What the pipeline does: whatever happens, the permit is ended."""
+    """Use a permit as the pipeline does: it is ended whatever happens."""
     permit = await limiter.acquire("creates")
     try:
         await anyio.lowlevel.checkpoint()
@@ -194,7 +196,7 @@ async def hold(limiter: Limiter, log: list[object]) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("moment", [5.0, LEASE - 1e-7, LEASE])
-async def test_asyncios_own_cancellation_loses_no_token(
+async def test_native_asyncio_cancellation_loses_no_token(
     moment: float, steps: int
 ) -> None:
     limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
@@ -203,7 +205,7 @@ async def test_asyncios_own_cancellation_loses_no_token(
     log: list[object] = []
     first = asyncio.create_task(hold(limiter, log))
     await asyncio.sleep(0)
-    second = asyncio.create_task(turn(limiter, log, "next"))
+    second = asyncio.create_task(use_one(limiter, log, "next"))
     await anyio.sleep(moment)
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -215,7 +217,7 @@ async def test_asyncios_own_cancellation_loses_no_token(
     assert anyio.current_time() - started < LEASE * (2 if "held" in log else 1) + 0.1
 
 
-async def test_a_429_holds_every_task_of_its_budget_and_not_the_other() -> None:
+async def test_a_429_blocks_all_tasks_of_its_rate_budget_only() -> None:
     limiter = limiter_of(RateLimits())
     permit = await limiter.acquire("creates")
     permit.answered(refusal("GENERATION_RATE_LIMITED", 17.5))
@@ -239,7 +241,7 @@ async def test_a_429_holds_every_task_of_its_budget_and_not_the_other() -> None:
 
 
 @pytest.mark.parametrize("code", ["QUEUE_FULL", "DAILY_LIMIT_REACHED"])
-async def test_other_429s_close_no_gate(code: str) -> None:
+async def test_429s_with_other_codes_close_no_gate(code: str) -> None:
     limiter = limiter_of()
     (await limiter.acquire("creates")).answered(refusal(code, 30))
     assert limiter.gate_opens("creates") < anyio.current_time()
@@ -253,14 +255,14 @@ async def test_a_429_without_a_code_closes_the_gate_of_its_route() -> None:
     assert limiter.try_acquire("creates") is not None
 
 
-async def test_a_create_refused_for_the_other_budget_waits_as_well() -> None:
+async def test_a_create_refused_with_the_code_of_reads_closes_both_gates() -> None:
     limiter = limiter_of()
     (await limiter.acquire("creates")).answered(refusal("RATE_LIMITED", 30))
     assert limiter.try_acquire("creates") is None
     assert limiter.try_acquire("reads") is None
 
 
-async def test_429s_that_name_no_time_are_waited_out_longer_and_longer() -> None:
+async def test_429s_that_name_no_time_back_off_exponentially() -> None:
     limiter = limiter_of(RateLimits())
     pauses = []
     for _ in range(6):
@@ -275,20 +277,20 @@ async def test_429s_that_name_no_time_are_waited_out_longer_and_longer() -> None
     assert limiter.gate_opens("reads") - anyio.current_time() <= 5.5
 
 
-async def test_a_timers_tolerance_skips_no_rule() -> None:
+async def test_timer_tolerance_skips_no_rule() -> None:
     limiter = Limiter(RateLimits(creates=RateLimit(1)), rng=random.Random(1))
     started = anyio.current_time()
     (await limiter.acquire("creates")).answered(OK)
-    pace = limiter._lines["creates"].budget._pace
-    assert pace is not None
-    pace.counter.is_on = True
+    rules = limiter._queues["creates"].rate_budget._rules
+    assert rules is not None
+    rules.counter.is_on = True
     await anyio.sleep(LEASE - 5e-7)
     assert limiter.try_acquire("creates") is None
     await limiter.acquire("creates")
     assert anyio.current_time() - started > 119
 
 
-async def test_a_pause_of_a_day_reaches_those_far_back_in_the_line() -> None:
+async def test_a_pause_that_is_too_long_fails_a_call_far_back_in_the_queue() -> None:
     limiter = limiter_of()
     permit = await limiter.acquire("creates")
     failed = anyio.Event()
@@ -313,7 +315,7 @@ async def test_a_pause_of_a_day_reaches_those_far_back_in_the_line() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_a_pause_that_is_too_long_fails_those_who_wait_and_says_so() -> None:
+async def test_a_pause_that_is_too_long_fails_waiting_and_new_calls() -> None:
     limiter = Limiter(RateLimits(), rng=random.Random(1), max_pause=300)
     permits = [await limiter.acquire("creates") for _ in range(10)]
     errors: list[RateLimitError] = []
@@ -332,12 +334,14 @@ async def test_a_pause_that_is_too_long_fails_those_who_wait_and_says_so() -> No
         await anyio.sleep(0.1)
         assert len(errors) == 1
         assert errors[0].retry_after == pytest.approx(3000, abs=2)
-        with pytest.raises(RateLimitError, match="3000 s"):
+        with pytest.raises(
+            RateLimitError, match="asked to wait 3000 s, longer than the 300 s"
+        ):
             await limiter.acquire("creates")
         group.cancel_scope.cancel()
 
 
-async def test_an_endpoint_of_unknown_budget_takes_from_both() -> None:
+async def test_an_endpoint_of_unknown_rate_budget_takes_from_both() -> None:
     limiter = limiter_of()
     first = await limiter.acquire("instrumental")
     assert limiter.try_acquire("creates") is None
@@ -359,7 +363,7 @@ async def test_an_endpoint_of_unknown_budget_takes_from_both() -> None:
         (refusal("RATE_LIMITED", 1), "reads"),
     ],
 )
-async def test_an_answer_tells_its_budget_once_and_for_all(
+async def test_a_response_shows_the_rate_budget_of_its_route_for_good(
     facts: ResponseFacts, budget: str
 ) -> None:
     limiter = limiter_of()
@@ -373,7 +377,7 @@ async def test_an_answer_tells_its_budget_once_and_for_all(
 
 
 @pytest.mark.parametrize("facts", [OK, ResponseFacts(status=202, limit=7)])
-async def test_an_answer_that_tells_nothing_settles_nothing(
+async def test_a_response_without_evidence_leaves_the_rate_budget_unknown(
     facts: ResponseFacts,
 ) -> None:
     limiter = limiter_of()
@@ -383,7 +387,9 @@ async def test_an_answer_that_tells_nothing_settles_nothing(
     assert (tokens(limiter, "creates"), tokens(limiter, "reads")) == (1, 2)
 
 
-async def test_cancelled_between_its_two_budgets_a_request_keeps_neither() -> None:
+async def test_a_request_cancelled_between_its_two_rate_budgets_keeps_no_token() -> (
+    None
+):
     limiter = limiter_of()
     await use_up(limiter, "reads")
     with anyio.move_on_after(5):
@@ -391,7 +397,7 @@ async def test_cancelled_between_its_two_budgets_a_request_keeps_neither() -> No
     assert tokens(limiter, "creates") == 2
 
 
-async def test_without_limits_only_a_429_holds() -> None:
+async def test_without_limits_only_a_429_blocks_requests() -> None:
     limiter = limiter_of(None)
     permits = [await limiter.acquire("creates") for _ in range(500)]
     permits[0].answered(refusal("GENERATION_RATE_LIMITED", 3))
@@ -412,7 +418,7 @@ async def test_a_lower_limit_is_adopted_and_a_higher_one_shown() -> None:
     assert limiter.try_acquire("reads") is None
 
 
-async def test_the_earliest_turn_counts_those_who_wait() -> None:
+async def test_the_earliest_permit_accounts_for_waiters() -> None:
     limiter = limiter_of()
     started = anyio.current_time()
     assert limiter.earliest("creates") == pytest.approx(started, abs=0.001)
@@ -420,7 +426,7 @@ async def test_the_earliest_turn_counts_those_who_wait() -> None:
     assert limiter.earliest("creates") - started == pytest.approx(LEASE)
     async with anyio.create_task_group() as group:
         for number in range(2):
-            group.start_soon(turn, limiter, [], number)
+            group.start_soon(use_one, limiter, [], number)
         await anyio.sleep(0.5)
         assert limiter.earliest("creates") - started == pytest.approx(LEASE + 0.5)
         group.cancel_scope.cancel()
@@ -431,7 +437,7 @@ async def test_ten_thousand_waiters_can_all_be_cancelled() -> None:
     await use_up(limiter)
     async with anyio.create_task_group() as group:
         for number in range(10_000):
-            group.start_soon(turn, limiter, [], number)
+            group.start_soon(use_one, limiter, [], number)
         await anyio.sleep(1)
         assert limiter.status().creates.waiting == 10_000
         group.cancel_scope.cancel()
@@ -439,7 +445,7 @@ async def test_ten_thousand_waiters_can_all_be_cancelled() -> None:
     assert limiter.earliest("creates") < anyio.current_time() + LEASE
 
 
-def test_fifty_loops_one_after_another_each_start_afresh(
+def test_each_event_loop_starts_afresh(
     anyio_backend: tuple[str, dict[str, Callable[[], object]]],
 ) -> None:
     limiter = limiter_of()
@@ -448,7 +454,7 @@ def test_fifty_loops_one_after_another_each_start_afresh(
         assert anyio.run(use_up, limiter, backend=name, backend_options=options) == 2
 
 
-async def test_the_snapshot_says_what_is_left() -> None:
+async def test_the_snapshot_shows_what_is_left() -> None:
     limiter = limiter_of()
     permit = await limiter.acquire("reads")
     await anyio.sleep(2)

@@ -1,4 +1,4 @@
-"""What the limiter must reach, on a small sample of its benchmark."""
+"""The targets of the limiter, on a small sample of its benchmark."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SEEDS = 4
 NOT_COUNTERS = [kind for kind in KINDS if not kind.startswith("counter")]
 COUNTERS = [kind for kind in KINDS if kind.startswith("counter")]
 MOST_TIME = {"fixed": 1.13, "counter": 1.12, "counter, rounded": 1.18}
-"""Multiples of the clairvoyant client's time; 1.02 for the others."""
+"""Multiples of the clairvoyant client's time; 1.02 for the other kinds."""
 
 WITHOUT_HEADERS = {"counter": 1.15, "counter, rounded": 1.26}
-"""The same where nothing tells what is left: the test holds for every phase at once,
-which costs up to a tenth more, and no refusal."""
+"""The same where no header shows what is left: the test then holds for all phases at
+once, which costs up to a tenth more time and no refusal."""
 
 
 def results(setting: Setting) -> list[Result]:
@@ -46,7 +46,7 @@ def test_no_429_and_hardly_slower_than_the_limit(kind: str, headers: bool) -> No
 
 
 @pytest.mark.parametrize("kind", COUNTERS)
-def test_a_sliding_counter_costs_one_429_to_find_out(kind: str) -> None:
+def test_a_sliding_counter_costs_one_429_to_detect(kind: str) -> None:
     setting = Setting(kind=kind)
     found = results(setting)
     assert mean(result.refusals for result in found) <= 1
@@ -55,7 +55,7 @@ def test_a_sliding_counter_costs_one_429_to_find_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", COUNTERS)
-def test_without_headers_it_costs_a_few_once(kind: str) -> None:
+def test_without_headers_a_sliding_counter_costs_a_few_429s_once(kind: str) -> None:
     setting = Setting(kind=kind, headers=False)
     found = results(setting)
     assert max(result.refusals for result in found) <= 6
@@ -64,21 +64,25 @@ def test_without_headers_it_costs_a_few_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restart_in_a_used_up_minute_costs_at_most_one_a_window(kind: str) -> None:
+def test_a_restart_in_a_used_up_minute_earns_at_most_one_429_per_window(
+    kind: str,
+) -> None:
     found = results(Setting(kind=kind, foreign=7))
     assert max(result.worst_window for result in found) <= 1
 
 
 @pytest.mark.parametrize("foreign", [7, 8, 9, 10])
 @pytest.mark.parametrize("kind", NOT_COUNTERS)
-def test_nor_does_it_cost_more_without_headers(kind: str, foreign: int) -> None:
+def test_a_restart_without_headers_earns_at_most_one_429_per_window(
+    kind: str, foreign: int
+) -> None:
     found = results(Setting(kind=kind, count=30, foreign=foreign, headers=False))
     assert max(result.worst_window for result in found) <= 1
 
 
 @pytest.mark.parametrize("foreign", [7, 10])
 @pytest.mark.parametrize("kind", COUNTERS)
-def test_nor_on_a_counter_where_the_others_weigh_a_minute_longer(
+def test_a_restart_on_a_sliding_counter_earns_at_most_one_429_per_window(
     kind: str, foreign: int
 ) -> None:
     setting = Setting(kind=kind, count=30, foreign=foreign, headers=False)
@@ -87,7 +91,7 @@ def test_nor_on_a_counter_where_the_others_weigh_a_minute_longer(
     assert max(result.refusals for result in found) <= 3
 
 
-def test_the_least_time_is_six_trips_and_four_for_asking() -> None:
+def test_the_least_time_is_six_round_trips_and_four_probes() -> None:
     assert least_seconds(Setting(kind="fixed"), 4, lambda: 1.0) == 5 * 60 + 6 + 4
 
 

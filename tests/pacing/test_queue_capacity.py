@@ -1,4 +1,4 @@
-"""The service's queue is used, not hit: learned once, then entered as tracks end."""
+"""The service's queue is used, not hit: its capacity is learned from one refusal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 
 from finetuning_async import QueueFullError
 from finetuning_async._pacing._queue_capacity import (
-    CAUTION,
     FOREIGN_PAUSES,
+    MAX_PROBES,
     QueueCapacity,
 )
 from finetuning_async.emulator import Emulator
@@ -22,7 +22,7 @@ from tests._emulated_client import emulated
 
 
 @pytest.mark.parametrize("size", [3, 5, 10])
-async def test_sixty_creates_that_nobody_waits_for_get_through(size: int) -> None:
+async def test_sixty_creates_without_a_waiter_are_all_accepted(size: int) -> None:
     service = Emulator(queue_size=size, latency=(0.02, 0.2))
     async with emulated(service) as (emulator, client):
         ids: set[str] = set()
@@ -40,10 +40,10 @@ async def test_sixty_creates_that_nobody_waits_for_get_through(size: int) -> Non
         assert anyio.current_time() < 60 / size * 70 * 1.35 + 130
 
 
-async def test_a_queue_full_of_others_is_tried_again_at_growing_pauses() -> None:
+async def test_a_queue_full_of_foreign_tracks_is_retried_at_growing_pauses() -> None:
     service = Emulator(queue_size=2, generation_time=(200, 200))
     async with emulated(service) as (emulator, client):
-        await _somebody_else(client, emulator, 2)
+        await _fill_with_foreign_tracks(client, emulator, 2)
         started = anyio.current_time()
         track = await client.generations.create("mine")
         assert track.id in emulator.tracks
@@ -54,10 +54,10 @@ async def test_a_queue_full_of_others_is_tried_again_at_growing_pauses() -> None
         assert (client.rate_limit_status().creates.available or 0) >= 7
 
 
-async def test_refusals_of_creates_that_went_together_are_one_try() -> None:
+async def test_refusals_of_creates_sent_together_count_as_one_attempt() -> None:
     service = Emulator(queue_size=2, generation_time=(200, 200), latency=(0.1, 0.3))
     async with emulated(service) as (emulator, client):
-        await _somebody_else(client, emulator, 2)
+        await _fill_with_foreign_tracks(client, emulator, 2)
         started = anyio.current_time()
         async with anyio.create_task_group() as group:
             for number in range(4):
@@ -65,45 +65,48 @@ async def test_refusals_of_creates_that_went_together_are_one_try() -> None:
         posts = [r for r in emulator.requests if r.method == "POST"]
         refused = [r.at - started for r in posts if r.code == "QUEUE_FULL"]
         together = [at for at in refused if at < 2]
-        assert len(together) == CAUTION
-        tries = [together[-1], *refused[CAUTION:]]
+        assert len(together) == MAX_PROBES
+        tries = [together[-1], *refused[MAX_PROBES:]]
         pauses = [b - a for a, b in pairwise(tries)]
         assert pauses[:3] == pytest.approx([5, 10, 20], abs=1)
 
 
-async def test_a_pause_that_a_full_queue_asks_for_is_kept() -> None:
+async def test_the_retry_after_of_a_full_queue_is_obeyed() -> None:
     service = Emulator(
         queue_size=1, generation_time=(50, 50), queue_full_retry_after=40
     )
     async with emulated(service) as (emulator, client):
-        await _somebody_else(client, emulator, 1)
+        await _fill_with_foreign_tracks(client, emulator, 1)
         await client.generations.create("mine")
         refused = [r.at for r in emulator.requests if r.code == "QUEUE_FULL"]
         later = [r.at for r in emulator.requests if r.method == "POST"][2:]
         assert all(at >= refused[0] + 40 for at in later)
 
 
-async def test_a_try_that_cannot_come_in_time_is_not_waited_for() -> None:
+async def test_a_retry_after_the_deadline_is_not_waited_for() -> None:
     service = Emulator(queue_size=1, generation_time=(200, 200))
     async with emulated(service) as (emulator, client):
-        await _somebody_else(client, emulator, 1)
+        await _fill_with_foreign_tracks(client, emulator, 1)
         with pytest.raises(QueueFullError) as caught:
             await client.generations.create("mine", timeout=12)
         assert caught.value.safe_to_retry
-        assert anyio.current_time() < 6  # after the try at 5 s, the next were at 15 s
+        assert (
+            anyio.current_time() < 6
+        )  # after the retry at 5 s, the next one is at 15 s
 
 
-async def _somebody_else(client: Any, emulator: Emulator, number: int) -> None:
-    """Fill the queue in a way that this client's register does not know of."""
+async def _fill_with_foreign_tracks(
+    client: Any, emulator: Emulator, number: int
+) -> None:
+    """Fill the queue, and make this client forget that it did."""
     for each in range(number):
         await client.generations.create(f"theirs {each}")
-    client._session().account.inflight.under_way.clear()
-    gate = client._session().account.inflight
-    gate._gate = QueueCapacity()
+    client._session().account.inflight.tracks.clear()
+    client._session().account.inflight._capacity = QueueCapacity()
     assert emulator.account.in_progress == number
 
 
-async def test_capacity_is_tried_upwards_one_at_a_time() -> None:
+async def test_a_higher_capacity_is_tried_one_create_at_a_time() -> None:
     service = Emulator(queue_size=2, generation_time=(60, 60))
     async with emulated(service) as (emulator, client):
         most = 0
@@ -128,7 +131,7 @@ async def test_capacity_is_tried_upwards_one_at_a_time() -> None:
         assert client._session().account.inflight.queue_capacity == 4
 
 
-async def test_the_log_says_nothing_alarming(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_full_queue_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "finetuning_async")
     async with emulated(Emulator(queue_size=2)) as (_, client):
         async with anyio.create_task_group() as group:
@@ -137,72 +140,72 @@ async def test_the_log_says_nothing_alarming(caplog: pytest.LogCaptureFixture) -
     assert caplog.text == ""
 
 
-def test_before_anything_is_known_few_are_without_an_answer() -> None:
-    gate = QueueCapacity()
-    for _ in range(CAUTION):
-        assert gate.opens(0) == -inf
-        gate.entered()
-    assert gate.opens(0) == inf
-    gate.accepted(1)
-    assert gate.opens(1) == -inf
+def test_before_the_capacity_is_known_few_creates_are_in_flight() -> None:
+    capacity = QueueCapacity()
+    for _ in range(MAX_PROBES):
+        assert capacity.opens_at(0) == -inf
+        capacity.on_sent()
+    assert capacity.opens_at(0) == inf
+    capacity.on_accepted(1)
+    assert capacity.opens_at(1) == -inf
 
 
-def test_what_was_seen_to_fit_goes_out_at_once() -> None:
-    gate = QueueCapacity()
+def test_as_many_as_have_fit_before_go_out_at_once() -> None:
+    capacity = QueueCapacity()
     for number in range(1, 6):
-        gate.entered()
-        gate.accepted(number)
+        capacity.on_sent()
+        capacity.on_accepted(number)
     for _ in range(5):
-        assert gate.opens(0) == -inf
-        gate.entered()
+        assert capacity.opens_at(0) == -inf
+        capacity.on_sent()
 
 
-def test_foreign_pauses_grow_and_end_with_an_acceptance() -> None:
-    gate = QueueCapacity()
+def test_foreign_pauses_grow_until_a_create_is_accepted() -> None:
+    capacity = QueueCapacity()
     now = 0.0
     for pause in (*FOREIGN_PAUSES, FOREIGN_PAUSES[-1]):
-        gate.entered()
-        gate.refused(now, 0)
-        assert gate.opens(0) == now + pause
+        capacity.on_sent()
+        capacity.on_refused(now, 0)
+        assert capacity.opens_at(0) == now + pause
         now += pause
-    gate.entered()
-    gate.accepted(1)
-    assert gate.capacity is None
-    gate.entered()
-    gate.refused(now, 0)
-    assert gate.opens(0) == now + FOREIGN_PAUSES[0]
+    capacity.on_sent()
+    capacity.on_accepted(1)
+    assert capacity.capacity is None
+    capacity.on_sent()
+    capacity.on_refused(now, 0)
+    assert capacity.opens_at(0) == now + FOREIGN_PAUSES[0]
 
 
 @given(
     size=st.integers(1, 12),
     foreign=st.integers(0, 12),
-    moves=st.lists(st.sampled_from(["enter", "answer", "end", "leave", "wait"])),
+    moves=st.lists(st.sampled_from(["send", "respond", "end", "fail", "wait"])),
 )
 @settings(max_examples=300, deadline=None)
-def test_any_course_of_events_leaves_the_gate_whole(
+def test_any_sequence_of_events_keeps_the_capacity_consistent(
     size: int, foreign: int, moves: list[str]
 ) -> None:
-    """A model of the queue, with answers that come in any order."""
-    gate, now, under_way, entering = QueueCapacity(), 0.0, 0, 0
-    for move in [*moves, *["answer"] * len(moves)]:
-        if move == "enter" and gate.opens(under_way) <= now:
-            gate.entered()
-            entering += 1
-        elif move == "leave" and entering:
-            gate.left()
-            entering -= 1
-        elif move == "answer" and entering:
-            entering -= 1
-            if under_way + foreign < size:
-                under_way += 1
-                gate.accepted(under_way)
+    """A model of the queue, with responses in any order."""
+    capacity, now, in_progress, pending = QueueCapacity(), 0.0, 0, 0
+    for move in [*moves, *["respond"] * len(moves)]:
+        if move == "send" and capacity.opens_at(in_progress) <= now:
+            capacity.on_sent()
+            pending += 1
+        elif move == "fail" and pending:
+            capacity.on_other_outcome()
+            pending -= 1
+        elif move == "respond" and pending:
+            pending -= 1
+            if in_progress + foreign < size:
+                in_progress += 1
+                capacity.on_accepted(in_progress)
             else:
-                gate.refused(now, under_way)
+                capacity.on_refused(now, in_progress)
         elif move == "end":
-            under_way = max(under_way - 1, 0)
+            in_progress = max(in_progress - 1, 0)
         elif move == "wait":
             now += 7
-        assert gate.entering == entering >= 0
-        assert gate.capacity is None or 0 <= gate.capacity <= size
-    # Whatever was learned, it does not stay shut for ever.
-    assert gate.opens(0) < inf
+        assert capacity.pending == pending >= 0
+        assert capacity.capacity is None or 0 <= capacity.capacity <= size
+    # Whatever was learned, it opens again some time.
+    assert capacity.opens_at(0) < inf

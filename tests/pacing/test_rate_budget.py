@@ -1,4 +1,4 @@
-"""All rules together, without waiting: whole runs against every kind of service."""
+"""All rules together, without waiting: full runs against every kind of service."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Run:
     Attributes:
         budget: Under test.
         server: How the service counts.
-        limit: What it says its limit is; `None` for no headers.
-        longest: Seconds each way, at most.
-        lies: What ``X-RateLimit-Remaining`` says instead of the truth.
+        limit: The limit in its headers; `None` for no headers.
+        longest: Longest delay each way, in seconds.
+        lies: Values of ``X-RateLimit-Remaining`` instead of the true one.
     """
 
     budget: RateBudget
@@ -55,40 +55,44 @@ class Run:
     _now: float = START
 
     def until_served(self, count: int) -> float:
-        """Go on until `count` are served; says how long it took."""
+        """Run until `count` requests are served; return how long it took."""
         served, number = 0, 0
         while served < count:
             out = len(self._events)
-            turn = self.budget.earliest(self._now)
-            if turn <= self._now and served + out < count:
+            earliest = self.budget.earliest(self._now)
+            if earliest <= self._now and served + out < count:
                 number += 1
-                ticket = self.budget.send(self._now)
+                reservation = self.budget.send(self._now)
                 arrives = self._now + self.rng.uniform(0, self.longest)
-                heapq.heappush(self._events, (arrives, number, ticket, None))
+                heapq.heappush(self._events, (arrives, number, reservation, None))
                 continue
             next_event = self._events[0][0] if self._events else inf
-            self._now = min(next_event, turn if served + out < count else inf)
-            assert self._now < inf, "it hangs"
+            self._now = min(next_event, earliest if served + out < count else inf)
+            assert self._now < inf, "no event is left"
             if self._now == next_event:
                 served += self._take(*heapq.heappop(self._events))
         return self._now - START
 
     def _take(
-        self, now: float, number: int, ticket: Reservation, facts: ResponseFacts | None
+        self,
+        now: float,
+        number: int,
+        reservation: Reservation,
+        facts: ResponseFacts | None,
     ) -> bool:
         if facts is None:
             arrives = now + self.rng.uniform(0, self.longest)
-            answer = (arrives, number, ticket, self._ask(now))
-            heapq.heappush(self._events, answer)
+            event = (arrives, number, reservation, self._ask(now))
+            heapq.heappush(self._events, event)
             return False
-        self.spans.append((ticket.sent_at, now))
-        self.budget.answered(ticket, now, facts)
+        self.spans.append((reservation.sent_at, now))
+        self.budget.on_response(reservation, now, facts)
         if facts.status == 429:
-            self.budget.refused(now, facts.retry_after, ticket)
+            self.budget.on_refused(now, facts.retry_after, reservation)
         return facts.status != 429
 
     def _ask(self, now: float) -> ResponseFacts:
-        verdict = self.server.ask(now)
+        verdict = self.server.receive(now)
         if not verdict.accepted:
             self.refused.append(now)
         remaining = self.rng.choice(self.lies) if self.lies else verdict.remaining
@@ -113,7 +117,7 @@ def run_of(
     )
 
 
-def most_that_any_window_may_hold(spans: list[tuple[float, float]]) -> int:
+def max_in_any_window(spans: list[tuple[float, float]]) -> int:
     return max(
         sum(first <= end and last >= end - PER for first, last in spans)
         for end, _ in spans
@@ -129,14 +133,14 @@ def most_that_any_window_may_hold(spans: list[tuple[float, float]]) -> int:
     headers=st.booleans(),
     longest=st.sampled_from([0.0, 0.4, 3.0, 40.0]),
 )
-def test_nothing_is_refused_by_windows_logs_and_buckets(
+def test_windows_logs_and_buckets_refuse_nothing(
     kind: str, seed: int, limit: int, count: int, headers: bool, longest: float
 ) -> None:
     run = run_of(kind, seed, limit=limit, headers=headers, longest=longest)
     took = run.until_served(count)
     assert not run.refused
-    assert most_that_any_window_may_hold(run.spans) <= limit
-    # Each round is a period, its margin, and at most a probe and a train of answers.
+    assert max_in_any_window(run.spans) <= limit
+    # Each round takes a period, its margin, and at most a probe and the responses.
     rounds = (count - 1) // limit + 1
     assert (
         took <= rounds * (PER + 0.05 + 6 * longest) + (4 + 6 * (not headers)) * longest
@@ -149,7 +153,7 @@ def test_nothing_is_refused_by_windows_logs_and_buckets(
     seed=st.integers(0, 10**6),
     limit=st.integers(2, 12),
 )
-def test_a_sliding_counter_is_found_out_by_its_headers_or_by_one_refusal(
+def test_a_sliding_counter_is_detected_by_its_headers_or_by_one_refusal(
     kind: str, seed: int, limit: int
 ) -> None:
     run = run_of(kind, seed, limit=limit)
@@ -168,15 +172,17 @@ def test_once_known_a_sliding_counter_refuses_nothing(
     kind: str, seed: int, limit: int, headers: bool
 ) -> None:
     run = run_of(kind, seed, limit=limit, headers=headers)
-    assert run.budget._pace is not None
-    run.budget._pace.counter.is_on = True
+    assert run.budget._rules is not None
+    run.budget._rules.counter.is_on = True
     run.until_served(5 * limit)
     assert not run.refused
 
 
 @pytest.mark.parametrize("kind", ["counter", "counter, rounded"])
 @pytest.mark.parametrize("seed", range(20))
-def test_without_headers_a_few_refusals_teach_it(kind: str, seed: int) -> None:
+def test_without_headers_a_sliding_counter_is_detected_by_a_few_refusals(
+    kind: str, seed: int
+) -> None:
     run = run_of(kind, seed, headers=False)
     run.until_served(60)
     assert len(run.refused) <= 6
@@ -189,12 +195,12 @@ def test_without_headers_a_few_refusals_teach_it(kind: str, seed: int) -> None:
     seed=st.integers(0, 10**6),
     counted=st.integers(0, 10),
 )
-def test_a_restart_in_a_used_up_minute_costs_one_refusal_a_window(
+def test_a_restart_in_a_used_up_minute_earns_one_refusal_per_window(
     kind: str, seed: int, counted: int
 ) -> None:
     run = run_of(kind, seed, longest=0.4)
     for _ in range(counted):
-        run.server.ask(START - 0.5)
+        run.server.receive(START - 0.5)
     run.until_served(30)
     for time in run.refused:
         assert sum(time <= other < time + PER for other in run.refused) <= 1
@@ -206,24 +212,24 @@ def test_a_restart_in_a_used_up_minute_costs_one_refusal_a_window(
         st.one_of(st.integers(0, 12), st.integers(0, 10**400)), min_size=1, max_size=5
     ),
     seed=st.integers(0, 10**6),
-    told=st.one_of(st.integers(1, 20), st.just(10**400)),
+    limit=st.one_of(st.integers(1, 20), st.just(10**400)),
 )
 def test_headers_that_lie_cause_neither_a_burst_nor_a_hang(
-    lies: list[int], seed: int, told: int
+    lies: list[int], seed: int, limit: int
 ) -> None:
     run = run_of("log", seed)
-    run.lies, run.limit = lies, told
+    run.lies, run.limit = lies, limit
     took = run.until_served(20)
-    assert most_that_any_window_may_hold(run.spans) <= 10
+    assert max_in_any_window(run.spans) <= 10
     assert took <= 20 * 130
     assert repr(run.budget)
 
 
-class TellsOfItsWindow(SlidingWindowCounter):
-    """A sliding counter whose header knows of the current window only."""
+class ReportsCurrentWindow(SlidingWindowCounter):
+    """A sliding counter whose header reports the current window only."""
 
-    def ask(self, now: float) -> Verdict:
-        verdict = super().ask(now)
+    def receive(self, now: float) -> Verdict:
+        verdict = super().receive(now)
         window = floor((now - self.phase) / self.per)
         left = self.limit - self.counts.get(window, 0)
         return verdict._replace(remaining=left) if verdict.accepted else verdict
@@ -232,99 +238,101 @@ class TellsOfItsWindow(SlidingWindowCounter):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_header_that_counts_something_else_misleads_once(seed: int) -> None:
     run = run_of("counter", seed, longest=0.4)
-    run.server = TellsOfItsWindow(10, PER, random.Random(seed).uniform(0, PER))
+    run.server = ReportsCurrentWindow(10, PER, random.Random(seed).uniform(0, PER))
     run.until_served(100)
     assert len(run.refused) <= 10
 
 
-def test_somebody_else_who_takes_half_leaves_us_the_other_half() -> None:
+def test_a_foreign_client_that_uses_half_leaves_us_the_other_half() -> None:
     run = run_of("log", 5, longest=0.4)
     log = run.server
     taken: list[float] = []
 
     class Shared:
-        """The same log, from which another program takes one every 12 s."""
+        """The same log, of which another program uses one request every 12 s."""
 
-        def ask(self, now: float) -> Verdict:
+        def receive(self, now: float) -> Verdict:
             while not taken or taken[-1] + 12 <= now:
                 taken.append(taken[-1] + 12 if taken else START - 60)
-                log.ask(taken[-1])
-            return log.ask(now)
+                log.receive(taken[-1])
+            return log.receive(now)
 
     run.server = Shared()
     run.until_served(60)
     assert len(run.refused) <= 2
 
 
-def test_a_refusal_at_the_very_start_is_no_sliding_counter() -> None:
+def test_a_refusal_of_the_first_request_shows_foreign_usage_not_a_sliding_counter() -> (
+    None
+):
     budget = RateBudget(RateLimit(10), random.Random(1))
-    ticket = budget.send(0.0)
+    reservation = budget.send(0.0)
     facts = ResponseFacts(status=429, limit=10, remaining=0, retry_after=30.0)
-    budget.answered(ticket, 0.4, facts)
-    budget.refused(0.4, 30.0, ticket)
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_on
+    budget.on_response(reservation, 0.4, facts)
+    budget.on_refused(0.4, 30.0, reservation)
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_on
     assert 30.4 <= budget.earliest(1.0) <= 31
-    assert budget._pace.others.taken(1.0) == 10
+    assert budget._rules.foreign.count(1.0) == 10
 
 
-def test_after_a_gate_one_goes_first_even_without_headers() -> None:
+def test_after_a_gate_one_probe_goes_first_even_without_headers() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    budget.answered(budget.send(0.0), 0.4, ResponseFacts(status=200))
-    ticket = budget.send(0.4)
+    budget.on_response(budget.send(0.0), 0.4, ResponseFacts(status=200))
+    reservation = budget.send(0.4)
     facts = ResponseFacts(status=429, retry_after=9.0)
-    budget.answered(ticket, 1.0, facts)
-    budget.refused(1.0, 9.0, ticket)
+    budget.on_response(reservation, 1.0, facts)
+    budget.on_refused(1.0, 9.0, reservation)
     assert budget.earliest(11.0) == 11.0
     probe = budget.send(11.0)
-    assert budget.earliest(11.1) == 61.05  # when what others hold is free again
-    budget.answered(probe, 11.4, ResponseFacts(status=200))
+    assert budget.earliest(11.1) == 61.05  # when the foreign usage has expired
+    budget.on_response(probe, 11.4, ResponseFacts(status=200))
     assert budget.earliest(11.5) == 61.05
     assert budget.earliest(61.05) == 61.05
     budget.send(61.05)
     assert budget.earliest(61.1) > 66
 
 
-def one_served(budget: RateBudget, now: float) -> None:
+def serve_one(budget: RateBudget, now: float) -> None:
     assert budget.earliest(now) == now
-    ticket = budget.send(now)
+    reservation = budget.send(now)
     assert budget.earliest(now + 0.1) > now + 0.1
-    budget.answered(ticket, now + 0.2, ResponseFacts(status=200))
+    budget.on_response(reservation, now + 0.2, ResponseFacts(status=200))
 
 
-def test_who_met_others_goes_singly_until_no_sliding_counter_can_be_meant() -> None:
+def test_after_foreign_usage_requests_go_singly_until_no_counter_is_possible() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    ticket = budget.send(0.0)
-    budget.answered(ticket, 0.4, ResponseFacts(status=429, retry_after=1.0))
-    budget.refused(0.4, 1.0, ticket)
-    for number in range(40):  # 30 that some counter would refuse
-        one_served(budget, 60.5 + 60.3 * (number // 10) + number % 10 * 0.3)
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_undecided
+    reservation = budget.send(0.0)
+    budget.on_response(reservation, 0.4, ResponseFacts(status=429, retry_after=1.0))
+    budget.on_refused(0.4, 1.0, reservation)
+    for number in range(40):  # a sliding counter could refuse 30 of them
+        serve_one(budget, 60.5 + 60.3 * (number // 10) + number % 10 * 0.3)
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_undecided
     budget.send(302.0)
     assert budget.earliest(302.1) == 302.1
 
 
-def test_a_trial_without_an_answer_is_followed_by_another_in_time() -> None:
+def test_a_trial_without_a_response_is_followed_by_the_next_after_5_s() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
     for number in range(10):
         sent_at = 30.0 * (number == 9)
-        ticket = budget.send(sent_at)
-        budget.answered(ticket, sent_at + 0.1, ResponseFacts(status=200))
+        reservation = budget.send(sent_at)
+        budget.on_response(reservation, sent_at + 0.1, ResponseFacts(status=200))
     assert budget.earliest(61.0) == 61.0
     budget.send(61.0)
     assert budget.earliest(61.1) == 66.0
 
 
-def test_the_other_budgets_code_closes_the_gate_but_teaches_nothing() -> None:
+def test_a_429_without_a_reservation_only_closes_the_gate() -> None:
     budget = RateBudget(RateLimit(10), random.Random(1))
-    budget.refused(1.0, 5.0)
+    budget.on_refused(1.0, 5.0)
     assert budget.earliest(1.0) >= 6
-    assert budget._pace is not None
-    assert not budget._pace.counter.is_on
+    assert budget._rules is not None
+    assert not budget._rules.counter.is_on
 
 
 def test_leases_scale_with_the_period() -> None:
     budget = RateBudget(RateLimit(1, per=2.0), random.Random(1))
-    budget.answered(budget.send(0.0), 0.1, ResponseFacts(status=200))
+    budget.on_response(budget.send(0.0), 0.1, ResponseFacts(status=200))
     assert 2.1 < budget.earliest(0.1) <= 2.106

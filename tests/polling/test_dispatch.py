@@ -47,7 +47,7 @@ async def test_an_end_that_nobody_waits_for_needs_no_details() -> None:
     (a,) = desk.list.due(inf)
     desk.page([a], row("a", "failed"))
     assert len(desk.list) == 0
-    assert not desk.inflight.under_way
+    assert not desk.inflight.tracks
 
 
 @pytest.mark.parametrize("status", ["failed", "completed"])
@@ -112,7 +112,7 @@ async def learned(**told: Any) -> tuple[float, float]:
     desk = DispatchHarness()
     for n in range(SAMPLES_NEEDED * 100):
         desk.accept(str(n))
-    tracks = [desk.watch(track_id)[0] for track_id in list(desk.inflight.under_way)]
+    tracks = [desk.watch(track_id)[0] for track_id in list(desk.inflight.tracks)]
     await anyio.sleep(20.1)
     for track in tracks:
         desk.get(track, row(track.track_id))
@@ -205,7 +205,7 @@ async def test_a_404_is_asked_for_again_whatever_was_seen_before() -> None:
     assert a.absence is None
     assert b.absence is not None
     assert b.absence.rounds == 1
-    assert set(desk.inflight.under_way) == {"a", "b"}
+    assert set(desk.inflight.tracks) == {"a", "b"}
 
 
 async def test_where_only_an_id_is_known_a_404_may_mean_an_effect() -> None:
@@ -228,7 +228,7 @@ async def test_any_other_refusal_ends_its_wait_at_once() -> None:
     error = BadRequestError("no", status_code=400, code="VALIDATION_ERROR")
     desk.refused(Read("generations", [a]), error)
     assert waits.error is error
-    assert not desk.inflight.under_way
+    assert not desk.inflight.tracks
 
 
 async def test_a_refusal_too_early_ends_overtime() -> None:
@@ -307,7 +307,7 @@ async def test_webhooks_arrive_if_tracks_that_have_one_were_announced(
     await anyio.sleep(10)
     for n in range(TRUSTED_AFTER):
         track_id, now = str(n), anyio.current_time()
-        desk.inflight.under_way[track_id] = TrackInProgress(
+        desk.inflight.tracks[track_id] = TrackInProgress(
             kind="music", accepted_at=now, duration=None, has_webhook=has_webhook
         )
         track, _ = desk.watch(track_id)

@@ -146,7 +146,7 @@ async def test_a_page_empties_the_register_of_all_that_have_ended() -> None:
         desk.accept(name)
     a, _ = desk.watch("a")
     desk.page([a], row("a"), row("b", "completed"), row("c"), row("x", "failed"))
-    assert set(desk.inflight.under_way) == {"a", "c"}
+    assert set(desk.inflight.tracks) == {"a", "c"}
     assert set(desk.inflight._ends) == {"b"}  # nobody here knows of "x"
 
 

@@ -11,13 +11,13 @@ import pytest
 import sniffio
 
 from finetuning_async import RateLimit, RateLimits, WaitTimeoutError
-from finetuning_async._coordination._poll_protocol import PollUpdate
+from finetuning_async._coordination._poll_messages import PollUpdate
 from finetuning_async.testing import JumpingEventLoop
 from tests._scripted_service import assert_nothing_left, open_studio, poller_of, refusal
 
 if TYPE_CHECKING:
     from finetuning_async import AsyncClient
-    from finetuning_async._coordination._poll_protocol import PollReport
+    from finetuning_async._coordination._poll_messages import PollReport
 
 
 def jump(seconds: float) -> None:

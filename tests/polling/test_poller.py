@@ -622,13 +622,13 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
             studio.add(track_id, seconds)
             now = anyio.current_time()
             entry = TrackInProgress(kind="music", accepted_at=now, duration=seconds)
-            account.inflight.accepted(track_id, entry)
+            account.inflight.on_accepted(track_id, entry)
 
         parked = Waiter(client._session().pipeline)
 
         async def park() -> None:
             poller.watch_all()
-            while "short" not in account.inflight.under_way:
+            while "short" not in account.inflight.tracks:
                 poller.set_alarm(parked, float("inf"))
                 await poller.wait(parked)
                 parked.ready = False
@@ -646,7 +646,7 @@ async def test_a_parked_create_sees_a_track_end_that_was_accepted_after_it() -> 
             accept("short", 20.0)
             parked.make_ready()
             await anyio.sleep(23)
-            assert set(account.inflight.under_way) == {"long"}
+            assert set(account.inflight.tracks) == {"long"}
 
 
 async def test_a_track_that_nobody_needs_any_more_is_not_read_for_parked_creates() -> (

@@ -42,7 +42,7 @@ def watch_list(
     inflight = InFlight()
     for track_id in under_way:
         accepted = TrackInProgress(kind="music", accepted_at=0.0, duration=None)
-        inflight.under_way[track_id] = accepted
+        inflight.tracks[track_id] = accepted
     return WatchList(inflight, outlook or DurationEstimator(), scale=1.0), inflight
 
 
@@ -113,7 +113,7 @@ def test_whoever_joins_is_told_the_last_state_at_once() -> None:
 
 def test_what_the_register_knows_of_a_track_counts() -> None:
     tracks, inflight = watch_list()
-    inflight.under_way["fx"] = TrackInProgress(
+    inflight.tracks["fx"] = TrackInProgress(
         kind="sound_effect", accepted_at=7.0, duration=4.0
     )
     track = tracks.add(watcher("fx"), "music", 8.0)  # an id says nothing of its kind
@@ -132,7 +132,7 @@ def test_all_that_is_under_way_is_watched_while_somebody_asks_for_it() -> None:
     tracks.watch_all(0.0)
     tracks.watch_all(0.0)
     assert len(tracks) == 2
-    inflight.under_way["c"] = inflight.under_way["a"]
+    inflight.tracks["c"] = inflight.tracks["a"]
     tracks.follow_inflight(1.0)
     tracks.release_all()
     assert len(tracks) == 3

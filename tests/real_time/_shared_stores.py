@@ -1,4 +1,4 @@
-"""The stores that processes share, real ones, and what can happen to them."""
+"""Real stores that processes share, and what can happen to them."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class RealStore(Protocol):
     """A store that real processes share.
 
     Attributes:
-        name: What `benchmarks.shared._worker` calls it.
+        name: As `benchmarks.shared._worker` takes it.
     """
 
     @property
     def name(self) -> str: ...
 
     def limiter(self, account: str) -> StoreLimiter:
-        """The limiter of one more process."""
+        """Return the limiter of one more process."""
 
     def empty(self) -> None:
-        """Let it forget all."""
+        """Delete its content."""
 
     @contextmanager
     def hangs(self) -> Generator[None]:
-        """Let it answer nobody."""
+        """Make it hang until the end of the block."""
 
 
 class RealFile:
-    """A file of the machine."""
+    """A file on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ class RealFile:
 
 
 class RealRedis:
-    """A Redis of a test's own."""
+    """A Redis server for one test."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -98,15 +98,15 @@ class RealRedis:
 
     @contextmanager
     def hangs(self) -> Generator[None]:
-        self._server.halt()
+        self._server.pause()
         try:
             yield
         finally:
-            self._server.go_on()
+            self._server.resume()
 
 
 class RealPostgres:
-    """A database, and the cluster that it is in."""
+    """A database in a cluster."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -129,7 +129,7 @@ class RealPostgres:
             _signal(processes, signal.SIGCONT)
 
     def _processes(self) -> list[int]:
-        """The database's own: its first, and one for each connection."""
+        """Return the server's processes: the first, and one for each connection."""
         with psycopg.connect(self._conninfo) as admin:
             found = admin.execute("SELECT current_setting('data_directory')").fetchall()
             rows = admin.execute("SELECT pid FROM pg_stat_activity").fetchall()
@@ -141,5 +141,5 @@ def _signal(processes: Iterable[int], number: signal.Signals) -> None:
     for process in processes:
         try:
             os.kill(process, number)
-        except ProcessLookupError:  # the connection that asked has ended
+        except ProcessLookupError:  # the one that answered the query has ended
             continue

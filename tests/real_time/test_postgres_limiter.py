@@ -1,4 +1,4 @@
-"""Turns in a real PostgreSQL that hangs, goes on, and dies."""
+"""Permits from a real PostgreSQL that hangs, continues and dies."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OK = ResponseFacts(status=200)
 
 
 @pytest.fixture
-def mortal() -> Iterator[str]:
-    """A database for this test alone."""
+def own_postgres() -> Iterator[str]:
+    """A server for one test."""
     if programs() is None:
         pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
     with cluster() as conninfo:
@@ -40,14 +40,14 @@ def limiter_of(conninfo: str) -> PostgresRateLimiter:
     return limiter
 
 
-async def ask(limiter: PostgresRateLimiter) -> None:
+async def take_permit(limiter: PostgresRateLimiter) -> None:
     permit = await limiter.acquire("creates")
     permit.answered(OK)
     await limiter.flush()
 
 
 def processes_of(conninfo: str) -> list[int]:
-    """The database's own: its first, and one for each connection."""
+    """Return the server's processes: the first, and one for each connection."""
     with psycopg.connect(conninfo) as admin:
         found = admin.execute("SELECT current_setting('data_directory')").fetchall()
         rows = admin.execute("SELECT pid FROM pg_stat_activity").fetchall()
@@ -55,38 +55,40 @@ def processes_of(conninfo: str) -> list[int]:
     return [int(first), *(pid for (pid,) in rows)]
 
 
-def tell(processes: list[int], number: signal.Signals) -> None:
+def send_signal(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         try:
             os.kill(process, number)
-        except ProcessLookupError:  # the connection that asked has ended
+        except ProcessLookupError:  # the one that answered the query has ended
             continue
 
 
 def is_up(limiter: PostgresRateLimiter) -> bool:
-    assert limiter._link is not None
-    return limiter._link.is_up
+    assert limiter._store_client is not None
+    return limiter._store_client.is_up
 
 
-async def test_a_database_that_hangs_or_dies_stops_nobody(mortal: str) -> None:
-    limiter = limiter_of(mortal)
-    await ask(limiter)
+async def test_calls_continue_when_the_database_hangs_or_dies(
+    own_postgres: str,
+) -> None:
+    limiter = limiter_of(own_postgres)
+    await take_permit(limiter)
     assert is_up(limiter)
-    processes = processes_of(mortal)
-    tell(processes, signal.SIGSTOP)
+    processes = processes_of(own_postgres)
+    send_signal(processes, signal.SIGSTOP)
     try:
         with anyio.fail_after(5):
-            await ask(limiter)
+            await take_permit(limiter)
         assert not is_up(limiter)
     finally:
-        tell(processes, signal.SIGCONT)
+        send_signal(processes, signal.SIGCONT)
     with anyio.fail_after(10):
         while not is_up(limiter):
             await anyio.sleep(0.2)
-            await ask(limiter)
-    tell(processes_of(mortal), signal.SIGKILL)
+            await take_permit(limiter)
+    send_signal(processes_of(own_postgres), signal.SIGKILL)
     with anyio.fail_after(5):
-        await ask(limiter)
+        await take_permit(limiter)
     assert not is_up(limiter)
 
 
@@ -95,11 +97,11 @@ async def test_programs_share_one_budget(postgres: str) -> None:
     started = anyio.current_time()
     for limiter in [first, second] * 5:
         with anyio.fail_after(5):
-            await ask(limiter)
+            await take_permit(limiter)
     assert 1.9 < anyio.current_time() - started < 3.5
 
 
-async def test_connections_of_updates_that_are_cancelled_are_closed(
+async def test_connections_of_cancelled_updates_are_closed(
     postgres: str,
 ) -> None:
     def step(_: str | None, now: float) -> tuple[str, float]:

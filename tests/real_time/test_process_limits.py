@@ -1,4 +1,4 @@
-"""One process earns no 429, however many event loops it runs its calls in."""
+"""One process causes no 429, in however many event loops it runs its calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PERIOD = 3.0
 
 @contextmanager
 def service(**settings: Any) -> Generator[tuple[Emulator, str]]:
-    """An emulator on a port, in a thread of its own."""
+    """Run an emulator on a port, in its own thread."""
     emulator = Emulator(
         speed=60 / PERIOD,
         queue_size=1000,
@@ -55,7 +55,7 @@ def service(**settings: Any) -> Generator[tuple[Emulator, str]]:
 
 
 async def create(emulator: Emulator, url: str, many: int) -> None:
-    """Create as a program does: all at once, with a client of its own."""
+    """Create all at once, with a new client, as a program does."""
     async with (
         AsyncClient(
             emulator.api_key, base_url=url, rate_limits=emulator.rate_limits
@@ -67,7 +67,7 @@ async def create(emulator: Emulator, url: str, many: int) -> None:
 
 
 def in_threads(emulator: Emulator, url: str, backends: list[str], many: int) -> float:
-    """Seconds that so many creates take in each of these loops, all at once."""
+    """Return the seconds that `many` creates take in each of these loops at once."""
     threads = [
         threading.Thread(
             target=partial(anyio.run, create, emulator, url, many, backend=backend)
@@ -83,7 +83,7 @@ def in_threads(emulator: Emulator, url: str, backends: list[str], many: int) -> 
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_event_loop_for_each_call_earns_no_429(backend: str) -> None:
+def test_an_event_loop_for_each_call_causes_no_429(backend: str) -> None:
     with service() as (emulator, url):
         begun = monotonic()
         for _ in range(30):
@@ -107,7 +107,7 @@ def test_eight_threads_with_a_loop_each_are_as_fast_as_one(backends: list[str]) 
     assert took < 1.05 * alone
 
 
-def test_uvloop_counts_with_the_others() -> None:
+def test_uvloop_shares_the_limits() -> None:
     uvloop = pytest.importorskip("uvloop")
     with service() as (emulator, url):
         for number in range(24):
@@ -134,16 +134,16 @@ def test_a_forked_child_counts_what_its_parent_sent() -> None:
         assert len(emulator.tracks) == 14
 
 
-def test_a_run_that_is_cancelled_on_the_wire_holds_nobody_up() -> None:
+def test_a_run_cancelled_with_requests_in_flight_delays_no_other() -> None:
     with service(generation_time=(1, 1)) as (emulator, url):
 
-        async def given_up() -> None:
+        async def cancelled() -> None:
             with anyio.move_on_after(0.02):
                 await create(emulator, url, 4)
 
         begun = monotonic()
         for _ in range(3):
-            asyncio.run(given_up())
+            asyncio.run(cancelled())
         asyncio.run(create(emulator, url, 15))
         assert emulator.count(status=429) == 0
         assert monotonic() - begun < 60

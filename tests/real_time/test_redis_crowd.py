@@ -1,4 +1,4 @@
-"""Many who write one state of a real Redis at once."""
+"""Many processes that write one state of a real Redis at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.coordination.test_states import added
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # redis knows no other loop
+    return "asyncio"  # the redis library supports no other
 
 
-async def test_of_many_that_write_at_once_each_has_its_turn(redis_url: str) -> None:
+async def test_no_concurrent_write_is_lost_or_starves(redis_url: str) -> None:
     async def writes(number: int) -> None:
         async with Redis.from_url(redis_url) as client:
             store = RedisStore(client, "many at once", random.Random(number))
@@ -33,14 +33,14 @@ async def test_of_many_that_write_at_once_each_has_its_turn(redis_url: str) -> N
     async with Redis.from_url(redis_url) as client:
         store = RedisStore(client, "many at once", random.Random(99))
         assert await store.update("limits", added) == 101
-        _, lock, line = store.keys_of("limits")
-        assert await client.exists(lock, line) == 0
+        _, lock, queue = store.keys_of("limits")
+        assert await client.exists(lock, queue) == 0
     assert time.monotonic() - begun < 5
 
 
-def test_processes_that_all_have_news_wait_little_longer_than_for_a_round_trip(
+def test_exchanges_of_processes_that_all_write_take_little_longer_than_a_round_trip(
     redis_url: str,
 ) -> None:
-    found = crowd(redis_url, news=True, processes=4, seconds=2)
+    found = crowd(redis_url, writing=True, processes=4, seconds=2)
     assert len(found.exchanges) == 4 * 2 * 4
     assert found.exchanges[len(found.exchanges) // 2] < 0.1

@@ -1,4 +1,4 @@
-"""A real Redis that is killed, halted and started again, under real clients."""
+"""A real Redis that is killed, paused and started again, under real clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
 SPEED = 60.0
-"""Of the emulator: 10 creates and 60 reads in any second."""
+"""The speed of the emulator: it allows 10 creates and 60 reads in any second."""
 
 CREATES = 10
 """By each of two processes."""
@@ -29,7 +29,7 @@ CREATES = 10
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # redis knows no other loop
+    return "asyncio"  # the redis library supports no other
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ class Done:
 
     Attributes:
         ids: The tracks.
-        reads: How often somebody asked for the account.
+        reads: How often they read the account.
     """
 
     ids: set[str] = attrs.Factory(set)
@@ -64,19 +64,19 @@ class Done:
             await anyio.sleep(0.2)
 
 
-async def trouble(server: RedisServer, kind: str, done: Done) -> None:
-    """Take the server away in the middle, and bring it back."""
+async def interrupt(server: RedisServer, kind: str, done: Done) -> None:
+    """Kill or pause the server in the middle, and bring it back."""
     await anyio.sleep(0.4)
-    (server.kill if kind == "killed" else server.halt)()
+    (server.kill if kind == "killed" else server.pause)()
     before = len(done.ids), done.reads
     await anyio.sleep(1.5)
-    assert len(done.ids) > before[0], "no create goes on"
-    assert done.reads > before[1], "no read goes on"
-    (server.start if kind == "killed" else server.go_on)()
+    assert len(done.ids) > before[0], "creates stopped"
+    assert done.reads > before[1], "reads stopped"
+    (server.start if kind == "killed" else server.resume)()
 
 
-def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
-    """The lines of the log that say it of the store."""
+def logged(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
+    """Return the log lines about the store that contain `what`."""
     lines = [record.message for record in caplog.records]
     return [
         line for line in lines if "store of the rate limits" in line and what in line
@@ -87,7 +87,7 @@ def told(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:
 async def processes(
     emulator: Emulator, url: str, count: int = 2
 ) -> AsyncGenerator[list[AsyncClient]]:
-    """Some, as far as Redis and the service can tell, with one account."""
+    """Make clients that look like processes of one account to Redis and the service."""
     others = ["ft_live_" + 32 * letter for letter in "bcdef"[: count - 1]]
     for key in others:
         emulator.add_key(key)
@@ -109,8 +109,8 @@ async def processes(
         yield clients
 
 
-@pytest.mark.parametrize("kind", ["killed", "halted"])
-async def test_reads_and_creates_go_on_without_redis_and_with_it_again(
+@pytest.mark.parametrize("kind", ["killed", "paused"])
+async def test_reads_and_creates_continue_without_redis_and_with_it_again(
     server: RedisServer, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="finetuning_async")
@@ -123,36 +123,36 @@ async def test_reads_and_creates_go_on_without_redis_and_with_it_again(
         for client in clients:
             readers.start_soon(done.read, client)
         async with anyio.create_task_group() as group:
-            group.start_soon(trouble, server, kind, done)
+            group.start_soon(interrupt, server, kind, done)
             for client in clients:
                 for _ in range(CREATES):
                     group.start_soon(done.create, client)
         with anyio.move_on_after(5):
-            while len(told(caplog, "is back")) < 2:  # noqa: ASYNC110 - a log sets none
+            while len(logged(caplog, "is available again")) < 2:  # noqa: ASYNC110 - a log sets no event
                 await anyio.sleep(0.1)
         readers.cancel_scope.cancel()
         assert len(done.ids) == len(emulator.ledger) == 2 * CREATES
         assert emulator.count(status=429) <= 2
-    assert len(told(caplog, "is gone")) == 2
-    assert len(told(caplog, "is back")) == 2
+    assert len(logged(caplog, "is unavailable")) == 2
+    assert len(logged(caplog, "is available again")) == 2
 
 
 PAUSED = 2.5
 """Seconds."""
 
 
-@pytest.mark.parametrize("kind", ["halted", "client pause"])
-async def test_a_pause_of_redis_earns_three_processes_no_refusal(
+@pytest.mark.parametrize("kind", ["paused", "client pause"])
+async def test_a_pause_of_redis_causes_three_processes_no_429(
     server: RedisServer, kind: str
 ) -> None:
     done = Done()
 
     async def pause() -> None:
         await anyio.sleep(0.5)
-        if kind == "halted":
-            server.halt()
+        if kind == "paused":
+            server.pause()
             await anyio.sleep(PAUSED)
-            server.go_on()
+            server.resume()
         else:
             async with Redis.from_url(server.url) as redis:
                 await redis.client_pause(round(PAUSED * 1000))

@@ -1,6 +1,6 @@
 """One process polls for all: real stores, real processes, the real clock.
 
-The service goes 20 times as fast as it does, and so do the limits.
+The service and its limits run at 20 times the usual speed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.polling._waiting_processes import waiting_processes
 from finetuning_async import AsyncClient, WaitTimeoutError
-from finetuning_async._coordination._poll_ledger import LEAD
+from finetuning_async._coordination._poll_ledger import LEAD_TTL
 from finetuning_async.emulator import Emulator
 from finetuning_async.redis import RedisRateLimiter
 from tests._redis_server import RedisServer, program
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 SPEED = 20
 TIMES = (30.0, 45.0)
-"""Of the service: seconds that a track takes."""
+"""Seconds that a track takes, at the usual speed."""
 
 SECOND = "ft_live_" + 32 * "b"
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # what the emulator on a port, and redis, run on
+    return "asyncio"  # needed by the emulator on a port and by redis
 
 
 @pytest.fixture(params=["file", "redis", "postgres"])
@@ -63,7 +63,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealStore]
 async def waiting(
     store: RealStore, count: int = 3, *, backend: str = "asyncio", tracks: int = 3
 ) -> AsyncGenerator[tuple[Emulator, list[WaitingProcess], list[str]]]:
-    """Processes that all wait for the same tracks; the first one leads."""
+    """Start processes that all wait for the same tracks; the first one leads."""
     async with (
         Emulator(speed=SPEED, generation_time=TIMES) as emulator,
         waiting_processes(emulator, store.name, count, backend=backend) as processes,
@@ -75,7 +75,7 @@ async def waiting(
         ids = [(await client.generations.create("song")).id for _ in range(tracks)]
         for process in processes:
             for track_id in ids:
-                await process.tell("wait", track_id)
+                await process.send("wait", track_id)
             await anyio.sleep(0.15)
         yield emulator, processes, ids
 
@@ -83,7 +83,7 @@ async def waiting(
 async def all_end(
     emulator: Emulator, processes: list[WaitingProcess], ids: list[str]
 ) -> list[float]:
-    """Wait until each process has seen all ends; how late each was."""
+    """Wait until each process has noticed all ends; return how late each was."""
     with anyio.fail_after(20):
         for process in processes:
             await process.until_ended(*ids)
@@ -102,7 +102,7 @@ async def test_one_process_reads_and_each_notices_every_end(
     store: RealStore, backend: str
 ) -> None:
     if backend == "trio" and isinstance(store, RealRedis):
-        pytest.skip("redis knows no other loop than asyncio's")
+        pytest.skip("the redis library supports asyncio only")
     async with waiting(store, backend=backend) as (emulator, processes, ids):
         late = await all_end(emulator, processes, ids)
         assert statistics.mean(late) < 1
@@ -112,37 +112,41 @@ async def test_one_process_reads_and_each_notices_every_end(
         assert emulator.count(status=429) == 0
 
 
-async def test_where_the_leader_is_killed_another_reads(store: RealStore) -> None:
-    async with waiting(store) as (emulator, processes, ids):
-        leader, *others = processes
-        leader.kill()
-        late = await all_end(emulator, others, ids)
-        assert max(late) < LEAD + 1
-        assert sum(bool(process.reads) for process in others) == 1
-
-
-async def test_a_leader_that_stood_still_does_not_lead_when_it_goes_on(
+async def test_another_process_reads_when_the_leader_is_killed(
     store: RealStore,
 ) -> None:
     async with waiting(store) as (emulator, processes, ids):
         leader, *others = processes
-        leader.halt()
+        leader.kill()
+        late = await all_end(emulator, others, ids)
+        assert max(late) < LEAD_TTL + 1
+        assert sum(bool(process.reads) for process in others) == 1
+
+
+async def test_a_leader_that_was_paused_does_not_lead_when_it_continues(
+    store: RealStore,
+) -> None:
+    async with waiting(store) as (emulator, processes, ids):
+        leader, *others = processes
+        leader.pause()
         await all_end(emulator, others, ids)
         before = len(leader.reads)
-        leader.go_on()
+        leader.resume()
         await all_end(emulator, [leader], ids)
         assert any(process.reads for process in others)
-        assert len(leader.reads) <= before + 2, "what it had begun, or for itself"
+        assert len(leader.reads) <= before + 2, "reads that it had begun, or for itself"
 
 
 async def test_a_store_that_is_emptied_is_filled_again(store: RealStore) -> None:
     async with waiting(store, 2) as (emulator, processes, ids):
         store.empty()
         late = await all_end(emulator, processes, ids)
-        assert max(late) < LEAD + 1
+        assert max(late) < LEAD_TTL + 1
 
 
-async def test_where_the_store_hangs_each_reads_for_itself(store: RealStore) -> None:
+async def test_each_process_reads_for_itself_while_the_store_hangs(
+    store: RealStore,
+) -> None:
     async with waiting(store, 2, tracks=1) as (emulator, processes, ids):
         with store.hangs():
             late = await all_end(emulator, processes, ids)
@@ -150,7 +154,7 @@ async def test_where_the_store_hangs_each_reads_for_itself(store: RealStore) -> 
         assert max(late) < 4
 
 
-# Two in this process, as far as the service and the store can tell.
+# Two clients that look like two processes to the service and the store.
 
 
 class Counting(httpx.AsyncBaseTransport):
@@ -200,7 +204,7 @@ async def two(
 
 
 async def wait(process: Process, track_id: str, ends: list[str]) -> None:
-    """Wait for the end of a track, and note it."""
+    """Wait for the end of a track, and record its status."""
     ends.append((await process.client.wait_for_completion(track_id)).status)
 
 
@@ -218,7 +222,7 @@ async def test_one_process_reads_for_both(store: RealStore) -> None:
         assert min(first.sent.reads, second.sent.reads) <= 2, "both read"
 
 
-async def test_one_that_joins_later_sees_the_state_that_the_leader_knows(
+async def test_a_process_that_joins_later_receives_the_state_that_the_leader_knows(
     store: RealStore,
 ) -> None:
     async with two(store.limiter, generation_time=(60, 60)) as (_, first, second):
@@ -229,30 +233,30 @@ async def test_one_that_joins_later_sees_the_state_that_the_leader_knows(
             states = second.client.watch(track.id)
             seen = [state.status async for state in states]
         assert seen[-1] == "completed"
-        assert len(seen) > 1, "it heard nothing before the end"
+        assert len(seen) > 1, "it received no state before the end"
         assert second.sent.reads == 0
 
 
-async def test_another_takes_over_from_one_whose_wait_is_cancelled(
+async def test_another_process_leads_after_the_leaders_wait_is_cancelled(
     store: RealStore,
 ) -> None:
     async with two(store.limiter) as (_, first, second):
         track = await first.client.generations.create("song")
         ends: list[str] = []
         async with anyio.create_task_group() as group:
-            async with anyio.create_task_group() as dying:
-                dying.start_soon(wait, first, track.id, [])
+            async with anyio.create_task_group() as leading:
+                leading.start_soon(wait, first, track.id, [])
                 await anyio.sleep(0.1)
                 group.start_soon(wait, second, track.id, ends)
                 await anyio.sleep(0.3)
-                dying.cancel_scope.cancel()
-                died = anyio.current_time()
+                leading.cancel_scope.cancel()
+                cancelled_at = anyio.current_time()
         assert ends == ["completed"]
-        assert anyio.current_time() - died < 6, "within seconds"
+        assert anyio.current_time() - cancelled_at < 6, "within seconds"
         assert second.sent.reads > 0
 
 
-async def test_a_webhook_that_lands_elsewhere_is_heard(store: RealStore) -> None:
+async def test_a_hint_in_another_process_reaches_the_leader(store: RealStore) -> None:
     async with two(store.limiter, generation_time=(10, 10)) as (_, first, second):
         track = await first.client.generations.create("song")
         poller = first.client._session().account.poller
@@ -268,7 +272,7 @@ async def test_a_webhook_that_lands_elsewhere_is_heard(store: RealStore) -> None
         assert watched > 0 or row is None
 
 
-async def test_what_the_leader_may_not_see_is_read_by_who_waits(
+async def test_a_track_hidden_from_the_leader_is_read_by_the_process_that_waits(
     store: RealStore,
 ) -> None:
     async with two(store.limiter) as (_, first, second):
@@ -281,11 +285,11 @@ async def test_what_the_leader_may_not_see_is_read_by_who_waits(
                     await second.client.wait_for_completion("nowhere", timeout=1)
 
 
-async def test_each_reads_for_itself_while_redis_is_gone() -> None:
-    def gone(account: str) -> RedisRateLimiter:
+async def test_each_process_reads_for_itself_without_redis() -> None:
+    def unreachable(account: str) -> RedisRateLimiter:
         return RedisRateLimiter("redis://127.0.0.1:1/0", account=account)
 
-    async with two(gone) as (_, first, second):
+    async with two(unreachable) as (_, first, second):
         track = await first.client.generations.create("song")
         ends: list[str] = []
         async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Real processes that share one account by a file of the machine."""
+"""Real processes that share one account through a file."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ time.sleep(60)
 """
 
 
-def test_a_server_never_counts_more_than_the_limit(tmp_path: Path) -> None:
+def test_the_server_never_counts_more_than_the_limit(tmp_path: Path) -> None:
     found = race(f"file:{tmp_path}", processes=2, creates=8)
     assert found.worst_window <= 10
     assert found.refused == 0
 
 
-def test_processes_that_find_a_damaged_file_at_once_make_one_anew(
+def test_processes_that_find_a_damaged_file_together_replace_it(
     tmp_path: Path,
 ) -> None:
     race(f"file:{tmp_path}", processes=1, creates=1)
@@ -47,7 +47,7 @@ def test_processes_that_find_a_damaged_file_at_once_make_one_anew(
 
 
 def holder_of_the_lock(folder: Path) -> subprocess.Popen[bytes]:
-    """A process that has it and does nothing more."""
+    """Start a process that holds the lock and does nothing else."""
     (lock,) = folder.glob("*.lock")
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE
@@ -57,38 +57,38 @@ def holder_of_the_lock(folder: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
-async def turn(limiter: SharedRateLimiter) -> float:
-    """How long a turn takes."""
+async def take_permit(limiter: SharedRateLimiter) -> float:
+    """Return how long a permit takes."""
     begun = anyio.current_time()
     (await limiter.acquire("reads")).answered(ResponseFacts(status=200))
     await limiter.flush()
     return anyio.current_time() - begun
 
 
-async def test_one_that_hangs_with_the_lock_stops_nobody_and_one_that_dies_frees_it(
+async def test_a_process_that_hangs_with_the_lock_stops_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="finetuning_async")
     limiter = SharedRateLimiter(tmp_path, account="one")
     limiter.bind("one", LIMITS, lambda: 0)
-    assert await turn(limiter) < 1
+    assert await take_permit(limiter) < 1
     with holder_of_the_lock(tmp_path) as holder:
-        assert await turn(limiter) < 2
-        assert await turn(limiter) < 0.5, "it is asked again after a while only"
+        assert await take_permit(limiter) < 2
+        assert await take_permit(limiter) < 0.5, "the store is not tried again at once"
         holder.kill()
     await anyio.sleep(1.0)
-    assert await turn(limiter) < 1
-    assert [r.message.split(" (")[0] for r in caplog.records] == [
-        "the store of the rate limits is gone",
-        "the store of the rate limits is back",
+    assert await take_permit(limiter) < 1
+    assert [r.message.partition(" (")[0].partition(";")[0] for r in caplog.records] == [
+        "the store of the rate limits is unavailable",
+        "the store of the rate limits is available again",
     ]
 
 
-def test_the_files_are_for_the_user_alone_and_hold_no_key(tmp_path: Path) -> None:
+def test_the_files_are_private_to_the_user_and_contain_no_key(tmp_path: Path) -> None:
     async def use() -> None:
         limiter = SharedRateLimiter(tmp_path / "new", account="ft_live_secret")
         limiter.bind("", LIMITS, lambda: 0)
-        await turn(limiter)
+        await take_permit(limiter)
 
     anyio.run(use)
     files = list((tmp_path / "new").iterdir())

@@ -1,4 +1,4 @@
-"""Work for a thread: whole, once, in order, and never left behind."""
+"""Work in a thread runs to its end, once, in order, and is never left behind."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Notes what was done, and in which thread."""
+    """Records what was done, and in which thread."""
 
     def __init__(self) -> None:
         self.done: list[object] = []
         self.threads: set[int] = set()
 
-    def note(self, what: object) -> None:
+    def record(self, what: object) -> None:
         self.done.append(what)
         self.threads.add(threading.get_ident())
 
 
 async def until(true: Callable[[], bool]) -> None:
     with anyio.fail_after(5):
-        while not true():  # noqa: ASYNC110 - a thread tells nobody
+        while not true():  # noqa: ASYNC110 - a thread sets no event
             await anyio.sleep(0.001)
 
 
-def test_threads_are_used_again_where_a_loop_runs_for_ever() -> None:
+def test_threads_are_reused_in_a_loop_that_runs_forever() -> None:
     log, loop = Log(), asyncio.new_event_loop()
 
     async def main() -> None:
         for number in range(10):
-            await in_thread(log.note, number)
+            await in_thread(log.record, number)
         loop.stop()
 
     loop.call_soon(lambda: log.done.append(loop.create_task(main())))
@@ -48,7 +48,7 @@ def test_threads_are_used_again_where_a_loop_runs_for_ever() -> None:
     assert len(log.threads) == 1
 
 
-async def test_an_error_in_the_thread_comes_out_as_it_is() -> None:
+async def test_an_error_in_the_thread_is_raised_unchanged() -> None:
     def fail() -> None:
         raise OSError(28, "No space left on device")
 
@@ -63,7 +63,7 @@ def test_a_cancellation_waits_for_the_work_and_no_longer(native: bool) -> None:
     def work() -> None:
         begun.set()
         may_end.wait(5)
-        log.note("whole")
+        log.record("whole")
 
     async def call(scope: anyio.CancelScope) -> None:
         with scope:

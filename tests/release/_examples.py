@@ -176,7 +176,7 @@ async def _eventful(client: finetuning_async.AsyncClient, emulator: Emulator) ->
     await client.me()
     emulator.add_fault(Fault("status", "/v1/me", status=429, code="RATE_LIMITED"))
     await client.me()
-    for number in range(11):  # the last one waits for its turn
+    for number in range(11):  # the last one waits for the rate limit
         await client.generate(f"track {number}")
     emulator.add_fault(Fault("lost_before_commit", method="POST", times=None))
     with suppress(finetuning_async.SubmissionUnknownError):

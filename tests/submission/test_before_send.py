@@ -80,7 +80,7 @@ async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
         assert creates_left(client) == left
         assert emulator.count(method="POST") == 1
         assert order.in_doubt_since is None
-        assert list(session.account.inflight.under_way) == list(emulator.tracks)
+        assert list(session.account.inflight.tracks) == list(emulator.tracks)
 
 
 async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() -> None:

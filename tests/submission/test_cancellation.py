@@ -100,9 +100,9 @@ class Stage:
 
     def check_register(self) -> None:
         account = self.client._session().account
-        assert account.inflight._gate.entering == 0
-        assert not account.inflight._line
-        assert not account.inflight._open_seeds
+        assert account.inflight._capacity.pending == 0
+        assert not account.inflight._waiting
+        assert not account.inflight._seeds_in_flight
         assert not account.one_by_one._waiting
         status = self.client.rate_limit_status()
         assert status.creates.waiting == status.reads.waiting == 0

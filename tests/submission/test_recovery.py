@@ -376,7 +376,7 @@ async def test_the_found_track_is_under_way_like_any_other() -> None:
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x")
         inflight = client._session().account.inflight
-        assert list(inflight.under_way) == [track.id]
+        assert list(inflight.tracks) == [track.id]
         assert inflight.is_claimed(track.id)
         await client.generations.create("y")  # parked until the first has ended
         assert emulator.status(track.id) == "completed"

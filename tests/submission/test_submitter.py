@@ -153,7 +153,7 @@ async def test_a_full_queue_with_no_retries_is_raised() -> None:
             await client.generations.create("second")
         assert caught.value.safe_to_retry
         assert posts(emulator) == 2
-        assert client._session().account.inflight._gate.entering == 0
+        assert client._session().account.inflight._capacity.pending == 0
 
 
 async def test_a_full_queue_that_asks_for_too_long_a_pause_is_raised() -> None:
