@@ -107,9 +107,9 @@ async def test_an_end_is_one_event_however_it_is_seen(
         await look(client, track.id)
         for each in (_poll, _get, _list, _poll):
             await each(client, track.id)
-    told = [event.generation_id for event in _of(GenerationEnded, seen)]
-    assert told.count(track.id) == 1
-    assert set(told) <= {track.id, other.id}
+    ended = [event.generation_id for event in _of(GenerationEnded, seen)]
+    assert ended.count(track.id) == 1
+    assert set(ended) <= {track.id, other.id}
     records = [r for r in caplog.records if r.name == "finetuning_async"]
     lines = [record.getMessage() for record in records]
     assert sorted(lines[:2]) == sorted(f"accepted music {t.id}" for t in (track, other))
@@ -189,16 +189,16 @@ async def test_the_events_of_waiting_for_a_rate_limit_a_429_and_the_queue() -> N
         )
         await client.generations.create("x")
         await client.generations.create("y")
-    gates, turns = _of(RateLimited, seen), _of(RateLimitWaited, seen)
-    assert [(gate.budget, gate.code) for gate in gates] == [
+    limited, waited = _of(RateLimited, seen), _of(RateLimitWaited, seen)
+    assert [(gate.budget, gate.code) for gate in limited] == [
         ("creates", code),
         ("queue", "QUEUE_FULL"),
     ]
-    assert 7 <= gates[0].duration < 8
-    assert [turn.budget for turn in turns] == ["creates", "queue"]
-    assert turns[0].duration == pytest.approx(gates[0].duration, abs=0.1)
-    assert turns[1].duration > 1
-    assert [turn.attempt for turn in turns] == [2, 2]
+    assert 7 <= limited[0].duration < 8
+    assert [event.budget for event in waited] == ["creates", "queue"]
+    assert waited[0].duration == pytest.approx(limited[0].duration, abs=0.1)
+    assert waited[1].duration > 1
+    assert [event.attempt for event in waited] == [2, 2]
 
 
 async def test_a_create_in_doubt_has_an_event_at_its_begin_and_end() -> None:
@@ -247,8 +247,8 @@ async def test_an_exception_of_the_callback_is_logged_once_and_ends_no_call(
         track = await client.generate("x")
         assert track.status == "completed"
     assert calls > 4
-    told = [record for record in caplog.records if "on_event" in record.getMessage()]
-    assert [record.levelname for record in told] == ["ERROR"]
+    logged = [record for record in caplog.records if "on_event" in record.getMessage()]
+    assert [record.levelname for record in logged] == ["ERROR"]
     assert "ValueError: mine" in caplog.text
     assert "Traceback" in caplog.text
 

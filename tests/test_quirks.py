@@ -59,26 +59,26 @@ NUMBERS = itertools.count(1)
 class Service:
     """Responds to every request alike, and keeps the requests.
 
-    A create gets its own prompt back, and an id that no other create got: one that
-    shows another's is no acceptance.
+    Each create gets its own prompt and a new id back: the client does not accept a
+    response with the prompt or the id of another create.
     """
 
     def __init__(
-        self, answer: Any, status: int = 200, headers: Mapping[str, str] | None = None
+        self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._answer = answer
+        self._data = data
         self._status = status
         self._headers = headers
         self.asked: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
-        answer = self._answer
-        if request.method == "POST" and "prompt" in answer.get("data", {}):
+        data = self._data
+        if request.method == "POST" and "prompt" in data.get("data", {}):
             prompt = self.body.get("tags", self.body.get("prompt"))
             own = {"id": f"gen_{next(NUMBERS)}", "prompt": prompt}
-            answer = {"data": {**answer["data"], **own}}
-        return httpx.Response(self._status, json=answer, headers=self._headers)
+            data = {"data": {**data["data"], **own}}
+        return httpx.Response(self._status, json=data, headers=self._headers)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -180,14 +180,14 @@ async def test_q8_the_media_url_is_used_as_received(path: str, tmp_path: Any) ->
     assert asked[-1] == url
 
 
-@pytest.mark.parametrize("answer", [DONE, {"data": DONE}])
-async def test_q9_an_envelope_is_optional(answer: Any) -> None:
-    assert (await client_of(Service(answer)).generations.get("gen_1")).id == "gen_1"
+@pytest.mark.parametrize("data", [DONE, {"data": DONE}])
+async def test_q9_an_envelope_is_optional(data: Any) -> None:
+    assert (await client_of(Service(data)).generations.get("gen_1")).id == "gen_1"
 
 
-@pytest.mark.parametrize("answer", [{"status": "ok"}, {"data": {"status": "ok"}}])
-async def test_q9_health_may_have_an_envelope(answer: Any) -> None:
-    assert (await client_of(Service(answer)).health()).status == "ok"
+@pytest.mark.parametrize("data", [{"status": "ok"}, {"data": {"status": "ok"}}])
+async def test_q9_health_may_have_an_envelope(data: Any) -> None:
+    assert (await client_of(Service(data)).health()).status == "ok"
 
 
 @pytest.mark.parametrize("errors", [{}, {"errors": None}, {"errors": []}])

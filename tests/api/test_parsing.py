@@ -162,16 +162,16 @@ def test_only_the_state_is_parsed_of_a_row_without_a_waiter(effects: bool) -> No
 
 
 @pytest.mark.parametrize(
-    "news",
+    "changed",
     [{"status": "completed"}, {"parameters": {"bpm": 71}}, {"title": "Night"}],
     ids=str,
 )
-def test_a_changed_row_is_parsed(news: dict[str, Any]) -> None:
+def test_a_changed_row_is_parsed(changed: dict[str, Any]) -> None:
     row = {"id": "a", "status": "processing", "parameters": {"bpm": 70}}
     last = parse.generation_row(row)
-    listed = response_of({"data": {"generations": [{**row, **news}]}})
+    listed = response_of({"data": {"generations": [{**row, **changed}]}})
     (track,) = parse.generation_page(listed, known=Waiting(last))
-    assert track == parse.generation_row({**row, **news})
+    assert track == parse.generation_row({**row, **changed})
     assert track is not last
 
 

@@ -26,8 +26,8 @@ PARSERS: dict[str, Callable[[Response], Any]] = {
     "health": parse.health,
     "playlists": parse.playlists,
     "playlist": parse.playlist,
-    "deleted": lambda answer: parse.bulk_result(answer, "deleted"),
-    "added": lambda answer: parse.bulk_result(answer, "added", ids=["a"]),
+    "deleted": lambda response: parse.bulk_result(response, "deleted"),
+    "added": lambda response: parse.bulk_result(response, "added", ids=["a"]),
 }
 
 

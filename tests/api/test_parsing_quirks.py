@@ -33,8 +33,8 @@ PARSERS: dict[str, Callable[[Response], Any]] = {
     "health": parse.health,
     "playlists": parse.playlists,
     "playlist": parse.playlist,
-    "deleted": lambda answer: parse.bulk_result(answer, "deleted"),
-    "added": lambda answer: parse.bulk_result(answer, "added", ids=["a"]),
+    "deleted": lambda response: parse.bulk_result(response, "deleted"),
+    "added": lambda response: parse.bulk_result(response, "added", ids=["a"]),
 }
 
 
@@ -181,8 +181,8 @@ def test_q34_the_generation_time_is_a_float(value: Any) -> None:
 
 def test_the_kind_comes_from_the_response_or_else_from_the_request() -> None:
     asked = parse.generation(wrapped(), kind="instrumental")
-    told = parse.generation(wrapped(type="music"), kind="instrumental")
-    assert (asked.kind, told.kind) == ("instrumental", "music")
+    given = parse.generation(wrapped(type="music"), kind="instrumental")
+    assert (asked.kind, given.kind) == ("instrumental", "music")
     assert parse.generation(wrapped(type="podcast")).kind == "podcast"
 
 

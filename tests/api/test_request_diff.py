@@ -85,9 +85,9 @@ def test_a_random_seed_is_compared_too() -> None:
 def test_a_changed_prompt_is_reported_unless_the_service_may_enhance_it() -> None:
     got = accepted("lofi, warm, dusty")
     assert changes(InstrumentalRequest("lofi"), got) == {}
-    told = {"prompt": ("lofi", "lofi, warm, dusty")}
-    assert changes(InstrumentalRequest("lofi", enhance=False), got) == told
-    assert changes(GenerationRequest("lofi"), got) == told
+    expected = {"prompt": ("lofi", "lofi, warm, dusty")}
+    assert changes(InstrumentalRequest("lofi", enhance=False), got) == expected
+    assert changes(GenerationRequest("lofi"), got) == expected
     assert changes(GenerationRequest(" lofi "), accepted("lofi")) == {}
 
 
@@ -106,5 +106,5 @@ anything = st.none() | st.text(max_size=8) | st.integers() | st.floats()
 @given(keyscale=st.none() | st.text(max_size=12), asked=anything, got=anything)
 def test_any_pair_can_be_compared(keyscale: Any, asked: Any, got: Any) -> None:
     request = GenerationRequest("lofi", duration=asked, bpm=asked, key="C")
-    answer = accepted(duration=got, bpm=got, keyscale=keyscale)
-    assert set(changes(request, answer)) <= {"duration", "bpm", "keyscale"}
+    track = accepted(duration=got, bpm=got, keyscale=keyscale)
+    assert set(changes(request, track)) <= {"duration", "bpm", "keyscale"}

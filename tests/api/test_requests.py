@@ -47,7 +47,7 @@ VALID: list[tuple[Any, str, list[Any]]] = [
     (EFFECT, "duration", [None, 1, 8, 2.5, 3.3]),
     (EFFECT, "enhance", [True, False]),
 ]
-STRANGE: list[Any] = [
+ODD_VALUES: list[Any] = [
     math.nan,
     math.inf,
     -math.inf,
@@ -59,15 +59,15 @@ STRANGE: list[Any] = [
     10**400,
 ]
 INVALID: list[tuple[Any, str, list[Any]]] = [
-    (MUSIC, "tags", [None, "", " \n", "x" * 701, "\ud800", *STRANGE]),
-    (MUSIC, "lyrics", ["x" * 2001, "\udfff", *STRANGE]),
-    (MUSIC, "duration", [4, 4.99, 210.01, 211, "60", -60, *STRANGE]),
-    (MUSIC, "bpm", [59, 59.9, 201, "120", *STRANGE]),
-    (MUSIC, "language", ["EN", "xx", "", "en ", *STRANGE]),
-    (MUSIC, "key", ["c", "H", "Cb", "C minor", "", *STRANGE]),
-    (MUSIC, "scale", ["Minor", "dorian", "", *STRANGE]),
-    (MUSIC, "timesignature", [1, 8, "1", "8", "4/4", "04", " 4", 4.5, "", *STRANGE]),
-    (MUSIC, "seed", [-1, 2**31, 1.5, "7", *STRANGE]),
+    (MUSIC, "tags", [None, "", " \n", "x" * 701, "\ud800", *ODD_VALUES]),
+    (MUSIC, "lyrics", ["x" * 2001, "\udfff", *ODD_VALUES]),
+    (MUSIC, "duration", [4, 4.99, 210.01, 211, "60", -60, *ODD_VALUES]),
+    (MUSIC, "bpm", [59, 59.9, 201, "120", *ODD_VALUES]),
+    (MUSIC, "language", ["EN", "xx", "", "en ", *ODD_VALUES]),
+    (MUSIC, "key", ["c", "H", "Cb", "C minor", "", *ODD_VALUES]),
+    (MUSIC, "scale", ["Minor", "dorian", "", *ODD_VALUES]),
+    (MUSIC, "timesignature", [1, 8, "1", "8", "4/4", "04", " 4", 4.5, "", *ODD_VALUES]),
+    (MUSIC, "seed", [-1, 2**31, 1.5, "7", *ODD_VALUES]),
     (MUSIC, "webhook", ["http://me.example/", "me.example/h", "", "ftp://me.example/"]),
     (
         MUSIC,
@@ -90,13 +90,13 @@ INVALID: list[tuple[Any, str, list[Any]]] = [
         "webhook",
         ["https://me.example/a b", "https://me.example/\n", "https://me\\x/"],
     ),
-    (MUSIC, "webhook", STRANGE),
-    (INSTRUMENTAL, "prompt", [None, "", " ", *STRANGE]),
-    (INSTRUMENTAL, "duration", [29, 211, 45.5, "60", *STRANGE]),
+    (MUSIC, "webhook", ODD_VALUES),
+    (INSTRUMENTAL, "prompt", [None, "", " ", *ODD_VALUES]),
+    (INSTRUMENTAL, "duration", [29, 211, 45.5, "60", *ODD_VALUES]),
     (INSTRUMENTAL, "enhance", [None, 1, "true"]),
     (INSTRUMENTAL, "seed", [-1, 2**31]),
-    (EFFECT, "prompt", [None, "", *STRANGE]),
-    (EFFECT, "duration", [0.99, 8.01, "2", *STRANGE]),
+    (EFFECT, "prompt", [None, "", *ODD_VALUES]),
+    (EFFECT, "duration", [0.99, 8.01, "2", *ODD_VALUES]),
     (EFFECT, "enhance", [None, 0, "false"]),
     (EFFECT, "webhook", ["http://me.example/"]),
 ]
@@ -275,7 +275,7 @@ def test_whole_numbers_are_written_without_a_fraction() -> None:
     assert json.dumps(body) == '{"tags": "lofi", "duration": 120, "bpm": 85}'
 
 
-@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
+@pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
 def test_a_value_that_json_cannot_hold_is_never_sent(value: Any) -> None:
     request = MUSIC("lofi", duration=value)
     if value is True:

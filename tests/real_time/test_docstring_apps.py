@@ -65,7 +65,7 @@ async def test_an_application_of_an_example_does_what_it_shows(
     assert [hook.status for hook in emulator.webhooks] == [204] * (
         ".url(" in example.text
     )
-    assert called or emulator.webhooks, "nobody called it"
+    assert called or emulator.webhooks, "the application was not called"
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
@@ -84,10 +84,10 @@ async def _call_all(app: Any, url: str, track_id: str) -> dict[str, int]:
         browser.cookies.set("user", "the-only-one")
         for path, operations in app.openapi()["paths"].items():
             for method in operations:
-                answer = await browser.request(
+                response = await browser.request(
                     method, path.format(track_id=track_id), params={"tags": "rain"}
                 )
-                found[f"{method} {path}"] = answer.status_code
+                found[f"{method} {path}"] = response.status_code
     return found
 
 

@@ -195,8 +195,8 @@ async def test_a_create_in_doubt_stays_listed_after_its_outcome_was_yielded() ->
         fault = Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
         emulator.add_fault(fault)
         async with client.generate_many(songs(2)) as outcomes:
-            told = [o async for o in outcomes]
-        assert [o for o in told if o.error is not None] == list(outcomes.in_doubt)
+            seen = [o async for o in outcomes]
+        assert [o for o in seen if o.error is not None] == list(outcomes.in_doubt)
         assert len(outcomes.in_doubt) == 1
 
 

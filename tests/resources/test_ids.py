@@ -45,11 +45,11 @@ def sent() -> list[str]:
 
 @pytest.fixture
 def client(sent: list[str]) -> AsyncClient:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         sent.append(str(request.url))
         return httpx.Response(404)
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     return AsyncClient(KEY, http_client=http)
 
 
