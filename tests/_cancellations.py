@@ -1,10 +1,10 @@
 """Every way to cancel a call, at every moment.
 
-MEANS      ten ways, by time: asyncio's own, anyio's and trio's
-STEPS      four ways, at the n-th step of the event loop, so that none is left out
+CANCELLERS        eleven ways, after a time: those of asyncio, anyio and trio
+STEP_CANCELLERS   four ways, at the n-th step of the event loop, for every n
 
-asyncio's own cancel the task, whatever scopes are shielded; anyio's and trio's go by
-scopes. All run under a clock that jumps.
+asyncio cancels the task, shielded or not; anyio and trio cancel scopes. All run under a
+virtual clock.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Loop: TypeAlias = Literal["asyncio", "trio"]
 
 
 @attrs.frozen
-class Means:
-    """One way to cancel: runs the work, and says whether it was cancelled."""
+class Canceller:
+    """One way to cancel: `run` returns whether the work was cancelled."""
 
     name: str
     loop: Loop
@@ -37,8 +37,8 @@ class Means:
         return f"{self.name}-{self.loop}"
 
 
-def play(loop: Loop, main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run an async function in a fresh loop whose clock jumps."""
+def run_loop(loop: Loop, main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run an async function in a new event loop with a virtual clock."""
     name, options = jumping_backend(loop)
     return anyio.run(main, backend=name, backend_options=dict(options))
 
@@ -137,51 +137,51 @@ async def _trio_scope(work: Work, after: float) -> bool:
     return scope.cancelled_caught
 
 
-MEANS = (
-    Means("asyncio.timeout", "asyncio", _asyncio_timeout),
-    Means("asyncio.wait_for", "asyncio", _wait_for),
-    Means("asyncio.TaskGroup", "asyncio", _task_group),
-    Means("task.cancel", "asyncio", _cancel_once),
-    Means("task.cancel twice", "asyncio", _cancel_twice),
-    Means("task.cancel twice at once", "asyncio", _cancel_twice_at_once),
-    Means("anyio.move_on_after", "asyncio", _move_on_after),
-    Means("anyio.fail_after", "asyncio", _fail_after),
-    Means("anyio.move_on_after", "trio", _move_on_after),
-    Means("anyio.fail_after", "trio", _fail_after),
-    Means("trio.move_on_after", "trio", _trio_scope),
+CANCELLERS = (
+    Canceller("asyncio.timeout", "asyncio", _asyncio_timeout),
+    Canceller("asyncio.wait_for", "asyncio", _wait_for),
+    Canceller("asyncio.TaskGroup", "asyncio", _task_group),
+    Canceller("task.cancel", "asyncio", _cancel_once),
+    Canceller("task.cancel twice", "asyncio", _cancel_twice),
+    Canceller("task.cancel twice at once", "asyncio", _cancel_twice_at_once),
+    Canceller("anyio.move_on_after", "asyncio", _move_on_after),
+    Canceller("anyio.fail_after", "asyncio", _fail_after),
+    Canceller("anyio.move_on_after", "trio", _move_on_after),
+    Canceller("anyio.fail_after", "trio", _fail_after),
+    Canceller("trio.move_on_after", "trio", _trio_scope),
 )
 
 
 class _CountingLoop(JumpingEventLoop):
-    """Counts its iterations, and calls back before a given one."""
+    """Counts its iterations, and calls `on_step` before each one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.strike: Callable[[int], None] = lambda _: None
-        self.iterations = 0
+        self.on_step: Callable[[int], None] = lambda _: None
+        self.steps = 0
 
     def _run_once(self) -> None:
-        self.iterations += 1
-        self.strike(self.iterations)
-        super()._run_once()  # type: ignore[misc] # the loop's own iteration, not in typeshed
+        self.steps += 1
+        self.on_step(self.steps)
+        super()._run_once()  # type: ignore[misc] # the loop's own step, not in typeshed
 
 
 class _CountingInstrument(trio.abc.Instrument):
-    """The same for trio: counts the steps of all tasks."""
+    """The same for trio, where it counts the steps of all tasks."""
 
     def __init__(self) -> None:
-        self.strike: Callable[[int], None] = lambda _: None
-        self.iterations = 0
+        self.on_step: Callable[[int], None] = lambda _: None
+        self.steps = 0
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.iterations += 1
-        self.strike(self.iterations)
+        self.steps += 1
+        self.on_step(self.steps)
 
 
-StepMeans: TypeAlias = Literal[
+StepCanceller: TypeAlias = Literal[
     "task.cancel", "task.cancel twice", "anyio scope", "trio scope"
 ]
-STEPS: tuple[StepMeans, ...] = (
+STEP_CANCELLERS: tuple[StepCanceller, ...] = (
     "task.cancel",
     "task.cancel twice",
     "anyio scope",
@@ -190,11 +190,11 @@ STEPS: tuple[StepMeans, ...] = (
 
 
 @attrs.frozen
-class Struck:
-    """What came of a work that was cancelled at a step.
+class Outcome:
+    """What became of work that was cancelled at a step.
 
     Attributes:
-        reached: Whether it still ran at that step.
+        reached: Whether the work still ran at that step.
         cancelled: Whether it ended as cancelled.
     """
 
@@ -202,93 +202,102 @@ class Struck:
     cancelled: bool
 
 
-def strike(means: StepMeans, step: int, main: Callable[[Any], Awaitable[None]]) -> bool:
-    """Run ``main(struck)``, where ``await struck(work)`` cancels at a step of the work.
+def cancel_at_step(
+    canceller: StepCanceller, step: int, main: Callable[[Any], Awaitable[None]]
+) -> bool:
+    """Run ``main(run_cancelled)``; ``await run_cancelled(work)`` cancels at a step.
+
+    Args:
+        canceller: How.
+        step: At which step of the work, from 1.
+        main: Gets the function that runs the work and cancels it.
 
     Returns:
         Whether the work still ran at that step.
     """
     return (
-        _strike_trio(step, main)
-        if means == "trio scope"
-        else _strike_asyncio(means, step, main)
+        _cancel_at_step_trio(step, main)
+        if canceller == "trio scope"
+        else _cancel_at_step_asyncio(canceller, step, main)
     )
 
 
-def _strike_asyncio(
-    means: StepMeans, step: int, main: Callable[[Any], Awaitable[None]]
+def _cancel_at_step_asyncio(
+    canceller: StepCanceller, step: int, main: Callable[[Any], Awaitable[None]]
 ) -> bool:
     reached = False
 
-    async def struck(work: Work) -> Struck:
+    async def run_cancelled(work: Work) -> Outcome:
         nonlocal reached
         loop = asyncio.get_running_loop()
         assert isinstance(loop, _CountingLoop)
         scope = anyio.CancelScope()
 
         async def call() -> None:
-            if means == "anyio scope":
+            if canceller == "anyio scope":
                 with scope:
                     await work()
             else:
                 await work()
 
         task = asyncio.ensure_future(call())
-        begun = loop.iterations
+        begun = loop.steps
 
-        def hit(iteration: int) -> None:
+        def cancel(number: int) -> None:
             nonlocal reached
             if task.done():
                 return
-            if iteration - begun == step:
+            if number - begun == step:
                 reached = True
-                scope.cancel() if means == "anyio scope" else task.cancel()
-            if iteration - begun == step + 1 and means == "task.cancel twice":
+                scope.cancel() if canceller == "anyio scope" else task.cancel()
+            if number - begun == step + 1 and canceller == "task.cancel twice":
                 task.cancel()
 
-        loop.strike = hit
+        loop.on_step = cancel
         await asyncio.wait([task])
-        loop.strike = lambda _: None
+        loop.on_step = lambda _: None
         if not task.cancelled():
             task.result()
-        return Struck(reached, task.cancelled() or scope.cancelled_caught)
+        return Outcome(reached, task.cancelled() or scope.cancelled_caught)
 
     with asyncio.Runner(loop_factory=_CountingLoop) as runner:
-        runner.run(_as_coroutine(main, struck))
+        runner.run(_as_coroutine(main, run_cancelled))
     return reached
 
 
-def _strike_trio(step: int, main: Callable[[Any], Awaitable[None]]) -> bool:
+def _cancel_at_step_trio(step: int, main: Callable[[Any], Awaitable[None]]) -> bool:
     reached = False
     counter = _CountingInstrument()
 
-    async def struck(work: Work) -> Struck:
+    async def run_cancelled(work: Work) -> Outcome:
         nonlocal reached
-        begun = counter.iterations
+        begun = counter.steps
         with trio.CancelScope() as scope:
 
-            def hit(iteration: int) -> None:
+            def cancel(number: int) -> None:
                 nonlocal reached
-                if iteration - begun == step:
+                if number - begun == step:
                     reached = True
                     scope.cancel()
 
-            counter.strike = hit
+            counter.on_step = cancel
             try:
                 await work()
             finally:
-                counter.strike = lambda _: None
-        return Struck(reached, scope.cancelled_caught)
+                counter.on_step = lambda _: None
+        return Outcome(reached, scope.cancelled_caught)
 
     trio.run(
         _as_coroutine,
         main,
-        struck,
+        run_cancelled,
         clock=MockClock(autojump_threshold=0),
         instruments=[counter],
     )
     return reached
 
 
-async def _as_coroutine(main: Callable[[Any], Awaitable[None]], struck: Any) -> None:
-    await main(struck)
+async def _as_coroutine(
+    main: Callable[[Any], Awaitable[None]], run_cancelled: Any
+) -> None:
+    await main(run_cancelled)

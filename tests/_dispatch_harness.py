@@ -52,7 +52,7 @@ class DispatchHarness:
         """The service's clock shows `EPOCH` at the beginning."""
         now = anyio.current_time()
         date = EPOCH + timedelta(seconds=now - self.start)
-        self.clock.seen(date, sent_at=now, received_at=now)
+        self.clock.observe(date, sent_at=now, received_at=now)
 
     def accept(self, track_id: str, kind: Kind = "music") -> None:
         now = anyio.current_time()

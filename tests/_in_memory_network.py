@@ -1,4 +1,4 @@
-"""A network in memory for httpcore or httpcore2, each of whose steps takes a while."""
+"""An in-memory network for httpcore or httpcore2, in which each step takes time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import httpcore
 STEP: Final = 0.1
 """Seconds that each step takes: connect, handshake, write, read."""
 
-ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+RESPONSE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-async def take(seconds: float, timeout: float | None, late: type[Exception]) -> None:
-    """Take so long, within a time."""
+async def delay(seconds: float, timeout: float | None, late: type[Exception]) -> None:
+    """Sleep, or raise `late` if that takes longer than the timeout."""
     try:
         with anyio.fail_after(timeout):
             await anyio.sleep(seconds)
@@ -25,31 +25,31 @@ async def take(seconds: float, timeout: float | None, late: type[Exception]) -> 
 
 @attrs.define(eq=False)
 class Net:
-    """Stands in for a network backend of httpcore or httpcore2.
+    """A network backend of httpcore or httpcore2.
 
     Attributes:
-        core: The one of them whose errors it raises.
-        answer: What each request is answered with.
-        next: What is the answer after that, once each.
-        pause: Seconds before each piece of an answer.
-        handshake: Seconds that connecting takes.
-        tls: Seconds that TLS takes; as long as connecting, if `None`.
-        writing: Seconds that each write takes.
-        opened: The streams that were opened, in their order.
+        core: The library, whose errors it raises.
+        response: The response to each request.
+        next_responses: The responses after that, one request each.
+        read_delay: Seconds before each chunk of a response.
+        connect_delay: Seconds that a TCP connect takes.
+        tls_delay: Seconds that a TLS handshake takes; `None` for `connect_delay`.
+        write_delay: Seconds that each write takes.
+        streams: All streams, in the order in which they were opened.
         most_open: How many of them were open at a time.
-        hung_up: Whether the other side closes what is idle.
+        peer_closed: Whether the server closes idle connections.
     """
 
     core: Any = httpcore
-    answer: bytes = ANSWER
-    pause: float = STEP
-    handshake: float = STEP
-    tls: float | None = None
-    writing: float = STEP
-    opened: list[Stream] = attrs.field(factory=list)
+    response: bytes = RESPONSE
+    read_delay: float = STEP
+    connect_delay: float = STEP
+    tls_delay: float | None = None
+    write_delay: float = STEP
+    streams: list[Stream] = attrs.field(factory=list)
     most_open: int = 0
-    hung_up: bool = False
-    next: list[bytes] = attrs.field(factory=list)
+    peer_closed: bool = False
+    next_responses: list[bytes] = attrs.field(factory=list)
 
     def __call__(self) -> Net:
         return self
@@ -57,42 +57,42 @@ class Net:
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, **_: Any
     ) -> httpcore.AsyncNetworkStream:
-        await take(self.handshake, timeout, self.core.ConnectTimeout)
-        self.opened.append(Stream(self))
+        await delay(self.connect_delay, timeout, self.core.ConnectTimeout)
+        self.streams.append(Stream(self))
         self.most_open = max(self.most_open, len(self.open()))
-        return self.opened[-1]
+        return self.streams[-1]
 
     def open(self) -> list[Stream]:
         """The streams that are open."""
-        return [stream for stream in self.opened if not stream.is_closed]
+        return [stream for stream in self.streams if not stream.is_closed]
 
     def sent(self) -> bytes:
         """All that was written."""
-        return b"".join(stream.sent for stream in self.opened)
+        return b"".join(stream.sent for stream in self.streams)
 
 
 @attrs.define(eq=False)
 class Stream(httpcore.AsyncNetworkStream):
-    """One connection; TLS on it is pretended."""
+    """One connection, with simulated TLS."""
 
     net: Net
     sent: bytes = b""
     writes: int = 0
     is_closed: bool = False
-    to_come: bytes = b""
+    unread: bytes = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        await take(self.net.pause, timeout, self.net.core.ReadTimeout)
-        part, self.to_come = self.to_come[:20], self.to_come[20:]
-        return part
+        await delay(self.net.read_delay, timeout, self.net.core.ReadTimeout)
+        chunk, self.unread = self.unread[:20], self.unread[20:]
+        return chunk
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self.sent, self.writes = self.sent + buffer, self.writes + 1
         if b"\r\n\r\n" in buffer:
-            self.to_come = self.net.answer
-            if self.net.next:
-                self.net.answer = self.net.next.pop(0)
-        await take(self.net.writing, timeout, self.net.core.WriteTimeout)
+            self.unread = self.net.response
+            if self.net.next_responses:
+                self.net.response = self.net.next_responses.pop(0)
+        await delay(self.net.write_delay, timeout, self.net.core.WriteTimeout)
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -105,13 +105,13 @@ class Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> Stream:
         net = self.net
-        seconds = net.handshake if net.tls is None else net.tls
+        seconds = net.connect_delay if net.tls_delay is None else net.tls_delay
         try:
-            await take(seconds, timeout, net.core.ConnectTimeout)
-        except Exception:  # as the real ones: a cancellation closes nothing
+            await delay(seconds, timeout, net.core.ConnectTimeout)
+        except Exception:  # like the real backends, a cancellation closes nothing
             await self.aclose()
             raise
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        return self.net.hung_up if info == "is_readable" else None
+        return self.net.peer_closed if info == "is_readable" else None

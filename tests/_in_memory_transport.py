@@ -1,4 +1,4 @@
-"""A transport of ours over the network in memory, by each client that there may be."""
+"""Our transport over an in-memory network, with each kind of HTTP client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["our own", "httpx", "httpx2"]
 KINDS: Final[tuple[Kind, ...]] = ("our own", "httpx", "httpx2")
-"""Whose client sends: our own, which is httpx's, or one of the caller's."""
+"""Whose client sends: our own (of httpx), or a caller's of httpx or httpx2."""
 
 KEY: Final = "ft_live_" + "d" * 32
 GET: Final = Call(
@@ -34,37 +34,37 @@ POST: Final = Call(
     method="POST", path="/v1/generations", body={"a": "ü"}, repeatable=False
 )
 _TLS: Final = ssl.create_default_context()
-_NETWORKS: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @attrs.define(eq=False)
 class Wire:
-    """A network, and clients that are connected with it.
+    """A network, and transports that are connected to it.
 
     Attributes:
-        kind: Whose they are.
+        kind: Whose client sends.
         net: The network.
-        given: The clients that were made for callers.
+        callers_clients: Clients that a caller would have made.
     """
 
     kind: Kind
     net: Net
-    given: list[Any] = attrs.field(factory=list)
+    callers_clients: list[Any] = attrs.field(factory=list)
 
     @property
     def reads(self) -> int:
-        """How many reads may be on the wire at a time."""
+        """How many read slots there are."""
         return FEW_READS if self.kind == "httpx" else READS
 
     @property
     def is_ours(self) -> bool:
-        """Whether clients are our own."""
+        """Whether the client is our own."""
         return self.kind == "our own"
 
     def transport(
         self, timeout: float | httpx.Timeout = 30.0, **options: Any
     ) -> Transport:
-        """A transport with connections and places of its own."""
+        """A transport with its own connections and slots."""
         return Transport(
             pool=ClientPool(self._client()),
             base_url="https://service.example/api",
@@ -77,30 +77,30 @@ class Wire:
         if self.is_ours:
             return None
         library: Any = httpx if self.kind == "httpx" else httpx2
-        self.given.append(library.AsyncClient(verify=_TLS, trust_env=False))
-        return self.given[-1]
+        self.callers_clients.append(library.AsyncClient(verify=_TLS, trust_env=False))
+        return self.callers_clients[-1]
 
     async def close(self, transport: Transport) -> None:
-        """Close a transport, and what its caller would."""
+        """Close a transport, and the clients that its caller would close."""
         await transport.pool.aclose()
-        while self.given:
-            await self.given.pop().aclose()
+        while self.callers_clients:
+            await self.callers_clients.pop().aclose()
 
 
-def wired(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Wire:
-    """A network in memory in the place of the real one."""
-    for name in _NETWORKS:
+def wire_in_memory(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """Replace the real network by one in memory."""
+    for name in _PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     core: Any = httpcore2 if kind == "httpx2" else httpcore
     net = Net(core)
-    place = f"{core.__name__}._async.connection_pool.AutoBackend"
-    monkeypatch.setattr(place, net)
+    target = f"{core.__name__}._async.connection_pool.AutoBackend"
+    monkeypatch.setattr(target, net)
     return Wire(kind, net)
 
 
-def is_whole(transport: Transport) -> bool:
-    """Whether all places on the wire are free."""
+def has_all_slots(transport: Transport) -> bool:
+    """Whether all slots are free."""
     ours, fresh = transport.concurrency, Concurrency()
     return all(
         getattr(ours, name).free == getattr(fresh, name).free

@@ -169,4 +169,4 @@ def assert_nothing_left(client: AsyncClient) -> None:
     assert len(poller._flights) == 0
     assert not poller._idle
     assert len(poller._list) == 0
-    assert len(poller._list._alarms) == 0
+    assert len(poller._list._timers) == 0

@@ -83,9 +83,9 @@ async def test_debug_logs_one_line_per_request_and_silences_httpx(
         await client.me()
         logged = lines()
     assert len(logged) == 3
-    assert "GET /v1/me: no answer after " in logged[0]
+    assert "GET /v1/me: no response after " in logged[0]
     assert "(attempt 1): ConnectError" in logged[0]
-    assert "attempt 2 begins in " in logged[1]
+    assert "attempt 2 starts in " in logged[1]
     assert "GET /v1/me: 200 in " in logged[2]
     assert logged[2].endswith(" ms (attempt 2, 59 reads left)")
 

@@ -74,7 +74,7 @@ class _LeasedFromSending(TokenBucket):
 class _AlwaysCredit(RemainingCredit):
     """No probe before a burst, and no header is read."""
 
-    def credit(self, now: float) -> float:
+    def amount(self, now: float) -> float:
         return inf
 
     def is_fresh(self, now: float) -> bool:

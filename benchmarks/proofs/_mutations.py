@@ -100,9 +100,9 @@ MUTANTS: Final = (
     Mutant(
         "shields nothing",
         "_runtime/_shielding.py",
-        "anyio.CancelScope(shield=True, deadline=self._until)",
-        "anyio.CancelScope(shield=False, deadline=self._until)",
-        "tests/runtime/test_shielding.py::test_what_is_held_is_carried_to_its_end",
+        "anyio.CancelScope(shield=True, deadline=self._grace_deadline)",
+        "anyio.CancelScope(shield=False, deadline=self._grace_deadline)",
+        "tests/runtime/test_shielding.py::test_a_shielded_part_runs_to_its_end",
     ),
     Mutant(
         "gives no grace",
@@ -115,7 +115,7 @@ MUTANTS: Final = (
     Mutant(
         "sends for a caller that left",
         "_http/_delivery.py",
-        "        if not self._still_wanted():\n",
+        "        if not self._may_send():\n",
         "        if False:\n",
         "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
@@ -180,8 +180,8 @@ MUTANTS: Final = (
     Mutant(
         "lets twins go at once",
         "_runtime/_keyed_lock.py",
-        "            self._waiting[identity] = deque()\n            return\n",
-        "            self._waiting[identity] = deque()\n            return\n"
+        "            self._waiting[key] = deque()\n            return\n",
+        "            self._waiting[key] = deque()\n            return\n"
         "        return\n",
         "tests/submission/test_recovery.py"
         "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
@@ -191,93 +191,91 @@ MUTANTS: Final = (
         "_http/_http_library.py",
         "            module.ConnectTimeout,\n",
         "            module.ConnectTimeout,\n            module.ReadTimeout,\n",
-        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
+        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx",
     ),
     Mutant(
         "knows no pool of httpx2 that is full",
         "_http/_http_library.py",
         "            module.PoolTimeout,\n",
         "            httpx.PoolTimeout,\n",
-        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_as_that_of_httpx",
+        "tests/http/test_transport.py::test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx",
     ),
     Mutant(
         "takes all for sent of which no trace was seen to begin",
         "_http/_delivery.py",
-        '        return "not_sent" if self.seen or proves_unsent',
+        '        return "not_sent" if was_watched or proves_unsent',
         '        return "not_sent" if proves_unsent',
-        "tests/http/test_transport.py::test_a_traced_failure_proves_by_what_left",
+        "tests/http/test_transport.py::test_a_traced_failure_is_judged_by_the_first_byte",
     ),
     Mutant(
         "does not hear that bytes leave",
         "_http/_delivery.py",
-        "        self.left, self.opened = True, None\n",
-        "        self.opened = None\n",
-        "tests/http/test_connections.py::test_an_answer_that_is_none_closes_the_connection",
+        "        self.first_byte_sent, self.open_stream = True, None\n",
+        "        self.open_stream = None\n",
+        "tests/http/test_connections.py::test_an_invalid_response_closes_the_connection",
     ),
     Mutant(
         "takes the request for a tunnel for the create",
         "_http/_delivery.py",
-        '            if request is None or request.method != b"CONNECT":'
-        "  # asks for a tunnel\n",
+        '            if request is None or request.method != b"CONNECT":\n',
         "            if True:\n",
         "tests/real_time/test_seen_calls.py"
-        "::test_a_create_that_the_tunnel_is_refused_was_not_sent",
+        "::test_a_create_whose_tunnel_is_refused_was_not_sent",
     ),
     Mutant(
         "lets an answer drip",
         "_http/_transport.py",
-        "            with anyio.CancelScope(deadline=trace.until):\n",
+        "            with anyio.CancelScope(deadline=tracker.deadline):\n",
         "            with anyio.CancelScope():\n",
         "tests/http/test_connections.py"
-        "::test_an_answer_that_drips_has_as_long_as_the_longest_step",
+        "::test_a_slow_body_ends_with_the_longest_step_timeout",
     ),
     Mutant(
         "cuts connecting off before the library does",
         "_http/_delivery.py",
-        "        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)\n",
-        "        left = 2 * max(self.until - anyio.current_time(), 0.0)\n",
+        "left = CONNECT_SHARE * max(",
+        "left = 2 * max(",
         "tests/http/test_cancelled_requests.py"
-        "::test_connecting_that_takes_all_the_time_there_is_retires_nothing",
+        "::test_connecting_for_the_whole_timeout_retires_nothing",
     ),
     Mutant(
         "does not retire what was cancelled while connecting",
         "_http/_http_clients.py",
-        "        self.retire(lent)\n        if trace.opened",
-        "        if trace.opened",
+        "        self.retire(pooled)\n        if tracker.open_stream",
+        "        if tracker.open_stream",
         "tests/http/test_cancelled_requests.py"
-        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+        "::test_a_cancelled_connect_retires_the_client",
     ),
     Mutant(
         "retires at every cancellation",
         "_http/_transport.py",
-        "            if not trace.is_given_back:\n",
+        "            if not tracker.connection_released:\n",
         "            if True:\n",
         "tests/http/test_cancelled_requests.py"
-        "::test_a_request_that_is_cancelled_later_retires_nothing",
+        "::test_a_request_cancelled_after_it_was_sent_retires_nothing",
     ),
     Mutant(
         "retires at every time that is over",
         "_http/_transport.py",
-        "            if isinstance(error, TimeoutError) and not trace.left:\n",
-        "            if not trace.left:\n",
-        "tests/http/test_cancelled_requests.py"
-        "::test_connecting_that_takes_too_long_retires_nothing",
+        "if isinstance(error, TimeoutError) and not tracker.first_byte_sent:\n",
+        "if not tracker.first_byte_sent:\n",
+        "tests/http/test_cancelled_requests.py::test_a_connect_timeout_retires_nothing",
     ),
     Mutant(
         "retires a client of the caller's",
         "_http/_http_clients.py",
-        "        if not self.is_given:\n            old =",
+        "        if not self.is_external:\n            old =",
         "        if True:\n            old =",
         "tests/http/test_cancelled_requests.py"
-        "::test_a_client_of_the_callers_is_neither_retired_nor_closed",
+        "::test_a_callers_client_is_neither_retired_nor_closed",
     ),
     Mutant(
         "closes what is retired under the requests that use it",
         "_http/_http_clients.py",
-        "        over = [lent for lent in self._retired if not lent.users]\n",
-        "        over = self._retired\n",
+        "        idle = [pooled for pooled in self._retired if not pooled.users]\n",
+        "        idle = self._retired\n",
         "tests/http/test_cancelled_requests.py"
-        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+        "::test_a_cancelled_connect_retires_the_client",
     ),
     Mutant(
         "never closes what is retired",
@@ -285,23 +283,23 @@ MUTANTS: Final = (
         "        if self._retired:\n            await self.close_retired()\n",
         "",
         "tests/http/test_cancelled_requests.py"
-        "::test_after_a_cancelled_connect_requests_go_over_fresh_connections",
+        "::test_a_cancelled_connect_retires_the_client",
     ),
     Mutant(
         "leaves open what a cancelled handshake opened",
         "_http/_http_clients.py",
-        "                await trace.opened.aclose()\n",
+        "                await tracker.open_stream.aclose()\n",
         "                pass\n",
-        "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
+        "tests/http/test_cancelled_requests.py::test_a_request_cancelled_at_any_step_loses_nothing",
     ),
     Mutant(
         "keeps the place of a request that is cancelled",
         "_http/_transport.py",
-        "        finally:\n            place.give_back()\n",
-        "        finally:\n            if lent and lent.users < 2:\n"
-        "                place.give_back()\n",
+        "        finally:\n            slots.release()\n",
+        "        finally:\n            if pooled and pooled.users < 2:\n"
+        "                slots.release()\n",
         "tests/http/test_concurrency.py"
-        "::test_hung_reads_block_no_create_and_hung_creates_no_read",
+        "::test_hung_reads_do_not_block_creates_nor_hung_creates_reads",
     ),
     Mutant(
         "counts a request that waits for a place as sent",
@@ -309,14 +307,14 @@ MUTANTS: Final = (
         "    except BaseException:\n        on_unsent()\n        raise\n",
         "    except BaseException:\n        raise\n",
         "tests/http/test_cancelled_requests.py"
-        "::test_cancelled_at_every_step_of_its_wait_it_takes_no_place",
+        "::test_a_request_cancelled_at_any_step_of_its_wait_takes_no_slot",
     ),
     Mutant(
         "does not say that a cancelled request was not sent",
         "_http/_transport.py",
-        '            if trace.evidence(tells=self.pool.is_traced) == "not_sent":\n',
-        "            if False:\n",
-        "tests/http/test_cancelled_requests.py::test_cancelled_at_every_step_it_loses_nothing",
+        'if tracker.evidence(is_traced=self.pool.is_traced) == "not_sent":\n',
+        "if False:\n",
+        "tests/http/test_cancelled_requests.py::test_a_request_cancelled_at_any_step_loses_nothing",
     ),
     Mutant(
         "lets reads take the places of creates",
@@ -324,33 +322,34 @@ MUTANTS: Final = (
         "        if not call.repeatable:\n            return self.creates\n",
         "",
         "tests/http/test_concurrency.py"
-        "::test_hung_reads_block_no_create_and_hung_creates_no_read",
+        "::test_hung_reads_do_not_block_creates_nor_hung_creates_reads",
     ),
     Mutant(
         "lets a client of httpx that was given close each connection",
         "_http/_http_clients.py",
-        "        self.keeps_few: bool = self.is_given and library is HTTPX\n",
+        "        self.keeps_few: bool = self.is_external and library is HTTPX\n",
         "        self.keeps_few: bool = False\n",
         "tests/http/test_concurrency.py"
-        "::test_500_reads_at_once_need_no_more_connections_than_places",
+        "::test_500_concurrent_reads_need_no_more_connections_than_slots",
     ),
     Mutant(
         "does not shield a create from its first byte on",
         "_runtime/_shielding.py",
-        "        if self._part is not None:\n            self._part.shield = True\n",
+        "        if self._shield is not None:\n"
+        "            self._shield.shield = True\n",
         "        return\n",
         "tests/real_time/test_pool.py"
-        "::test_cancelled_creates_are_told_of_and_paid_once",
+        "::test_cancelled_creates_are_reported_and_paid_once",
     ),
     Mutant(
         "forgets what a request uses as it closes",
         "_http/_http_clients.py",
         "        self.is_closed = True\n        self.retire()\n"
         "        await self.close_retired()\n",
-        "        self.is_closed = True\n        for lent in self._open:\n"
-        "            await lent.client.aclose()\n",
+        "        self.is_closed = True\n        for pooled in self._open:\n"
+        "            await pooled.client.aclose()\n",
         "tests/http/test_connections.py"
-        "::test_a_client_that_closes_meanwhile_keeps_no_connection",
+        "::test_closing_during_a_request_leaves_no_connection",
     ),
     Mutant(
         "keeps connections as long as servers do",
@@ -358,7 +357,7 @@ MUTANTS: Final = (
         "KEPT: Final = 4.0\n",
         "KEPT: Final = 5.0\n",
         "tests/http/test_connections.py"
-        "::test_a_connection_is_not_kept_for_as_long_as_servers_keep_it",
+        "::test_idle_connections_are_closed_before_servers_close_them",
     ),
     Mutant(
         "passes a proxy of the environment by",
@@ -370,17 +369,16 @@ MUTANTS: Final = (
     Mutant(
         "makes the transport of its client beside the mocks",
         "_http/_connection_config.py",
-        "        return new(**options)  # it makes its transport itself, as mocks"
-        " expect\n",
+        "        return new(**options)  # makes its own transport, which mocks"
+        " replace\n",
         "        transport = httpx.AsyncHTTPTransport(**options)\n"
         "        return new(transport=transport)\n",
-        "tests/real_time/test_mocks.py"
-        "::test_a_class_that_stands_in_for_one_of_httpx_is_used",
+        "tests/real_time/test_mocks.py::test_a_replaced_class_of_httpx_is_used",
     ),
     Mutant(
         "shows the key in the frames of the HTTP library",
         "_http/_transport.py",
-        "            forget_frames(cancelled)\n",
+        "            clear_tracebacks(cancelled)\n",
         "            pass\n",
         "tests/test_secrets_canary.py"
         "::test_frames_of_a_transport_that_hold_the_key_are_not_kept",

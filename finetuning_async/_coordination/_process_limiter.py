@@ -206,7 +206,7 @@ class ProcessWaitQueue(LocalWaitQueue):
 
     def wake_head(self) -> bool:
         """Wake the head from another loop; return whether this loop still exists."""
-        return self._loop.handle.call(super().wake)
+        return self._loop.handle.call_soon(super().wake)
 
     def _end(self, reservation: Reservation) -> float | None:
         """Return the time at which a request ends; `None` if it was abandoned before.
@@ -255,7 +255,7 @@ class ProcessWaitQueue(LocalWaitQueue):
         """Wake requests that will not wait for the gate, from any loop."""
         # The loop's own clock is asked: `anyio.current_time` fails outside of a task.
         handle = self._loop.handle
-        handle.call(lambda: self._wake_impatient(self.opens_at - handle.now()))
+        handle.call_soon(lambda: self._wake_impatient(self.opens_at - handle.now()))
 
 
 class ProcessLimiter(Limiter):

@@ -328,7 +328,7 @@ def attach_loop(
     Returns:
         `None` if the loop's clock is not the machine's.
     """
-    handle = LoopHandle.of_this_loop()
+    handle = LoopHandle.current()
     if handle.offset is None or handle.has_jumped(handle.now()):
         return None
     with LOCK:

@@ -230,7 +230,7 @@ class StoreClient:
                 if self._must_exchange or now >= self._next_exchange_at:
                     await self._exchange()
                 else:
-                    await driver.parked_until(self._next_exchange_at)
+                    await driver.wait_until(self._next_exchange_at)
         finally:
             driver.cancel_timer()
             self._driver = None

@@ -99,11 +99,11 @@ class Download:
             try:
                 await self._attempt(target)
             except RetryableFailure as first:
-                await self._retry.again(
+                await self._retry.run(
                     first,
                     lambda: self._attempt(target),
                     deadline=deadline,
-                    on_retry=request_events.retries(
+                    on_retry=request_events.retry_callback(
                         self._hook, "GET", host_of(self._url)
                     ),
                 )
@@ -169,7 +169,7 @@ class Download:
         await in_thread(target.append, arriving.batch)  # it need not come again
         size = media.version.size
         is_too_long = size is not None and arriving.arrived > size
-        self.done = arriving.arrived if media.can_go_on and not is_too_long else 0
+        self.done = arriving.arrived if media.is_resumable and not is_too_long else 0
         return broken
 
 

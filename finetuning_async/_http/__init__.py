@@ -1,27 +1,35 @@
-"""Requests on the wire: sent, timed, retried, and what is known when they fail.
+"""Requests on the wire: paced, sent, retried, and what is known when one fails.
 
-_pipeline            retry( gate( limit( send ) ) ), for every request
-_retry               repeats what may be repeated, with tenacity
-_backoff             how long to wait when the service names no time
-_transport           sends one request, and says what is known when it fails
-_delivery            whether a request left, as far as that is known
+_pipeline            one request, from its permit to its checked response
+_header_warnings     header values that are not believed: one warning each
+_server_clock        the service's clock, learned from Date headers
+_request_events      log lines and events about requests
+_retry               retries with tenacity, and the deadline over all of them
+_backoff             pauses between attempts
+_transport           sends one call, and determines what is known when it fails
+_delivery            whether a request without a response may have reached the service
+_exception_map       what an exception of the HTTP library means
+_concurrency         how many requests of an account may be on the wire at a time
+_response_body       bodies, decompressed up to a limit
+_headers             the caller's own headers
+_media_stream        a file of the media host, while it arrives
+_media_redirects     follows redirects to it, and checks each
+_byte_ranges         which bytes of which version of a file a response carries
 _http_clients        the HTTP library's clients, and when one is retired
-_http_library        which library it is: httpx or httpx2
-_exception_map       what its exceptions prove
-_concurrency         how many requests of an account are on the wire at a time
-_connection_config   proxies and certificates, as the caller gave them
+_connection_config   proxies and certificates
 _proxy_environment   proxies that the environment names
 _timeouts            seconds for one attempt
-_headers             headers that the caller adds
-_cookies             none is kept
-_response_body       a body, unpacked, up to a bound
-_media_stream        a file of the media host while it arrives
-_media_redirects     where it is fetched from: each redirect is checked
-_public_hosts        whether a host is on the public internet
-_byte_ranges         which bytes of which version of a file a response carries
-_server_clock        the service's time, from its Date headers
-_header_warnings     header values that are not believed: one warning each
-_request_events      log lines and events of requests
+_cookies             keeps responses from storing cookies
+_http_library        the HTTP library of a client: httpx or httpx2
+
+Glossary:
+
+attempt              one request on the wire; a call has several if it is retried
+evidence             whether bytes of a failed request may have left: not_sent, unknown
+permit               the limiter's permission to send one request
+gate                 closed by a 429 for all requests of a budget until a given time
+slot                 one of a fixed number of requests of an account on the wire
+retired client       one that gets no new requests, and is closed after its last one
 """
 
 from typing import TYPE_CHECKING

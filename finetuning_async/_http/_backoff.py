@@ -1,4 +1,4 @@
-"""How long to wait before trying again when the service names no time."""
+"""How long to wait before a retry when the service names no time. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import attrs
 if TYPE_CHECKING:
     import random
 
-LEAST: Final = 0.75
-"""The smallest part of the nominal delay that jitter leaves."""
+MIN_SHARE: Final = 0.75
+"""The smallest share of the nominal delay that jitter leaves."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,7 +32,7 @@ class Backoff:
 
     def __attrs_post_init__(self) -> None:
         if not (0 < self.first <= self.cap and self.factor >= 1):
-            raise ValueError(f"{self} needs 0 < first <= cap and factor >= 1")
+            raise ValueError(f"{self} must have 0 < first <= cap and factor >= 1")
 
     def nominal(self, attempt: int) -> float:
         """``min(cap, first * factor ** (attempt - 1))`` seconds."""
@@ -46,16 +46,16 @@ class Backoff:
 
         ``nominal(attempt) * u`` with ``u`` uniform in [0.75, 1). By default that is
         [0.375, 0.5) after the first failure, then [0.75, 1), [1.5, 2), [3, 4), and
-        [6, 8) from the fifth on. The jitter is small and goes downwards only, so
-        that the longest wait is what `cap` says.
+        [6, 8) from the fifth on. The jitter is small and only shortens the delay, so
+        `cap` is the longest wait.
 
         Args:
             attempt: How many attempts have failed, at least 1.
-            rng: Where the jitter comes from.
+            rng: The source of the jitter.
 
         Raises:
             ValueError: If `attempt` is below 1.
         """
         if attempt < 1:
-            raise ValueError(f"attempt={attempt} must be at least 1")
-        return self.nominal(attempt) * (LEAST + (1 - LEAST) * rng.random())
+            raise ValueError(f"attempt must be at least 1, got {attempt}")
+        return self.nominal(attempt) * (MIN_SHARE + (1 - MIN_SHARE) * rng.random())

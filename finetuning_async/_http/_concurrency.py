@@ -1,7 +1,7 @@
-"""How many requests of an account are on the wire at a time.
+"""How many requests of one account may be on the wire at a time.
 
-More of them would not be faster. Creates have places of their own, which no read that
-hangs can take, and so have downloads.
+More would not be faster. Creates and downloads have slots of their own, so that reads
+that hang cannot block them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from finetuning_async._api import Call
 
 READS: Final = 80
-"""With the others no more than the 100 connections that a caller's client has by
-default, or reads that hang would keep creates out of its pool."""
+"""With the other slots at most 100, as many connections as a caller's client has by
+default. Otherwise reads that hang could keep creates out of its pool."""
 FEW_READS: Final = 20
-"""By a caller's client of httpx: with more than 20 connections it closes each after its
-request, by default."""
+"""For a caller's client of httpx. By default it keeps 20 connections alive; with more
+in use it closes each one after its request."""
 CREATES: Final = 10
 DOWNLOADS: Final = 8
-"""Each holds up to 2 MiB; more at once would not make them faster."""
+"""Each download holds up to 2 MiB; more at once would not be faster."""
 
 
 class Slots:
-    """So many at a time; the rest wait in their order.
+    """A semaphore: a fixed number of slots, and a queue of tasks that wait for one.
 
-    A semaphore that weighs nothing while nobody waits: a process may have thousands of
+    It allocates nothing until a task has to wait: a process may have thousands of
     accounts.
 
     Args:
@@ -41,47 +41,48 @@ class Slots:
         self.free: int = number
         self._waiting: deque[anyio.Event] | None = None
 
-    async def take(self) -> None:
-        """Wait for a place; end it with `give_back`.
+    async def acquire(self) -> None:
+        """Wait for a slot; pair it with `release`.
 
-        Cancelled, it takes none.
+        A task that is cancelled here takes none.
         """
         if self.free:
             self.free -= 1
             return
-        turn = anyio.Event()
+        handover = anyio.Event()
         waiting = self._waiting = self._waiting or deque()
-        waiting.append(turn)
+        waiting.append(handover)
         try:
-            await turn.wait()
+            await handover.wait()
         except BaseException:
-            if turn.is_set():
-                self.give_back()
+            # The slot may have been handed over in the tick of the cancellation.
+            if handover.is_set():
+                self.release()
             else:
-                waiting.remove(turn)
+                waiting.remove(handover)
             raise
 
-    def give_back(self) -> None:
-        """Let the next one go."""
+    def release(self) -> None:
+        """Hand the slot to the task that has waited longest, or set it free."""
         if self._waiting:
             self._waiting.popleft().set()
         else:
             self.free += 1
 
     async def __aenter__(self) -> None:
-        await self.take()
+        await self.acquire()
 
     async def __aexit__(self, *_: object) -> None:
-        self.give_back()
+        self.release()
 
 
 class Concurrency:
-    """The places on the wire of one account.
+    """The slots of one account.
 
     Attributes:
-        reads: For what may be repeated.
-        few_reads: For the same, by a client that keeps few connections.
-        creates: For what may not.
+        reads: For requests that may be repeated.
+        few_reads: The same, for a client that keeps few connections.
+        creates: For requests that must not be repeated.
         downloads: For files.
     """
 
@@ -93,11 +94,11 @@ class Concurrency:
         self.creates: Slots = Slots(CREATES)
         self.downloads: Slots = Slots(DOWNLOADS)
 
-    def of(self, call: Call, *, few: bool = False) -> Slots:
-        """Where a call waits for one.
+    def slots_for(self, call: Call, *, few: bool = False) -> Slots:
+        """The slots that a call takes one of.
 
         Args:
-            call: What waits.
+            call: The call.
             few: Whether its client keeps few connections.
         """
         if not call.repeatable:

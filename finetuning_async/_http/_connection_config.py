@@ -1,4 +1,4 @@
-"""How connections are made: through which proxy, and which certificates count."""
+"""How connections are made: through which proxy, with which trusted certificates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._http._cookies import without_cookies
-from finetuning_async._http._proxy_environment import Environment, Named
+from finetuning_async._http._proxy_environment import Environment, NamedProxy
 
 logger = logging.getLogger("finetuning_async")
 
@@ -21,26 +21,26 @@ Proxy: TypeAlias = str | httpx.URL | httpx.Proxy
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 
 KEPT: Final = 4.0
-"""Seconds for which an idle connection is kept. Many servers close it after 5 (uvicorn,
-Node, Apache), counted from when they sent, which is half a round trip before we read;
-and a request is half of one on its way. A create that meets a closed one is in doubt.
-"""
+"""Seconds that an idle connection is kept alive. Many servers (uvicorn, Node, Apache)
+close it after 5. They count from when they sent, half a round trip before we read it,
+and the next request takes another half to arrive. A create that is sent on a connection
+the server has just closed may or may not have been received, so we close it first."""
 
 _A_PROXY: Final = (
-    "the URL of a proxy: http://, https://, or, with the package socksio, socks5://"
+    "the URL of a proxy: http://, https://, or socks5:// with the package socksio"
 )
 _LAST_PORT: Final = 65_535
 _CERTIFICATES: Final = (
-    "True, False, an ssl.SSLContext, or the path of certificates in PEM form"
+    "True, False, an ssl.SSLContext, or the path of certificates in PEM format"
 )
 
 
 @cache
-def _usual_context(cert_file: str, cert_dir: str) -> ssl.SSLContext:
+def _default_context(cert_file: str, cert_dir: str) -> ssl.SSLContext:
     """One TLS context for the process: making one takes about 20 ms.
 
     Raises:
-        InvalidRequestError: There are no certificates.
+        InvalidRequestError: The variable names no readable certificates.
     """
     if cert_file:
         return _context_of("SSL_CERT_FILE", cert_file)
@@ -51,15 +51,17 @@ def _usual_context(cert_file: str, cert_dir: str) -> ssl.SSLContext:
 
 def _context_of(field: str, path: str) -> ssl.SSLContext:
     try:
-        is_folder = os.path.isdir(path)  # noqa: PTH112 - `ssl` takes text, too
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - `ssl` takes strings as well
         return ssl.create_default_context(
             cafile=None if is_folder else path, capath=path if is_folder else None
         )
     except OSError as error:  # ssl.SSLError is one
         reason = error.strerror or type(error).__name__
-    except ValueError as error:  # no path at all
+    except ValueError as error:  # such as a null byte in the path
         reason = str(error)
-    raise InvalidRequestError(field, path, f"a path of certificates ({reason})")
+    raise InvalidRequestError(
+        field, path, f"the path of certificates in PEM format ({reason})"
+    )
 
 
 def _checked_verify(verify: Verify) -> bool | ssl.SSLContext:
@@ -76,21 +78,21 @@ def _checked_bool(value: object) -> bool:
     raise InvalidRequestError("trust_env", value, "True or False")
 
 
-# No repr: one that is half made would raise in the report of the error that ended it,
-# and the proxy's login is in none.
+# No repr: if a converter raises, a crash reporter that prints the half-made object
+# would fail as well; and no repr may show the login of the proxy.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ConnectionConfig:
     """How connections are made.
 
     Attributes:
-        proxy: What all requests go through; `None` for what the environment says.
-        verify: Who may speak for a host: `True` for the usual authorities, a context of
-            the caller's, or `False` for anybody.
+        proxy: The proxy for all requests; `None` for those that the environment names.
+        verify: Which certificates are trusted: `True` for the default authorities, the
+            caller's own context, or `False` for any certificate.
         trust_env: Whether the environment is read: ``HTTP_PROXY``, ``HTTPS_PROXY``,
             ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
 
     Raises:
-        InvalidRequestError: One of the last two is none of these.
+        InvalidRequestError: `verify` or `trust_env` has another value.
     """
 
     proxy: httpx.Proxy | None = None
@@ -99,29 +101,29 @@ class ConnectionConfig:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing was chosen."""
+        """Whether all options have their default values."""
         return self.proxy is None and self.verify is True and self.trust_env
 
     def new_client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
-        """A client that connects like this.
+        """Make a client of httpx that connects like this.
 
         Args:
-            context: What `tls` gave.
+            context: From `tls`.
         """
-        # httpx would read the environment in its own way, and raise.
+        # Not `trust_env=True`: httpx raises on values that other programs accept.
         environment = self._environment()
         new = without_cookies(httpx.AsyncClient)
         if self.proxy is None and environment.names_any("http", "https"):
             by_environment = _ByEnvironment(environment, context)
             return new(transport=by_environment, trust_env=False)
         options = _transport_options(context, self.proxy)
-        return new(**options)  # it makes its transport itself, as mocks expect
+        return new(**options)  # makes its own transport, which mocks replace
 
     def check(self, url: str) -> None:
-        """Check that there is a way to a URL, before a request is on it.
+        """Check the proxy for a URL before a request is sent there.
 
         Raises:
-            InvalidRequestError: What the environment names for it is no proxy.
+            InvalidRequestError: The environment names an invalid proxy for it.
         """
         if self.proxy is None:
             _, problem = _read(self._environment().proxy_for(httpx.URL(url)))
@@ -132,21 +134,22 @@ class ConnectionConfig:
         return Environment() if self.trust_env else Environment({})
 
     def tls(self) -> ssl.SSLContext:
-        """Who may speak for a host.
+        """The TLS context, with the trusted certificates.
 
         Raises:
-            InvalidRequestError: What the environment says is no file of certificates.
+            InvalidRequestError: The environment names no readable certificates.
         """
         if isinstance(self.verify, ssl.SSLContext):
             return self.verify
         if not self.verify:
             logger.warning(
-                "verify=False: whoever is in between can read the API key and all else"
+                "verify=False: certificates are not checked, so anyone on the network"
+                " path can read the API key; use it for tests only"
             )
             return httpx.create_ssl_context(verify=False)
         if not self.trust_env:
-            return _usual_context("", "")
-        return _usual_context(
+            return _default_context("", "")
+        return _default_context(
             os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
         )
 
@@ -154,7 +157,7 @@ class ConnectionConfig:
 def _transport_options(
     context: ssl.SSLContext, proxy: httpx.Proxy | None
 ) -> dict[str, Any]:
-    # How many there are is bounded for each account, in `_concurrency`.
+    # No limits here: `_concurrency` bounds the requests of each account.
     limits = httpx.Limits(
         max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT
     )
@@ -162,11 +165,11 @@ def _transport_options(
 
 
 class _ByEnvironment(httpx.AsyncBaseTransport):
-    """Sends each request through the proxy that the environment named for it, if any.
+    """Sends each request through the proxy that the environment names for it, if any.
 
     Args:
-        environment: What it said.
-        context: For ``https``.
+        environment: The variables.
+        context: The TLS context for ``https``.
     """
 
     def __init__(self, environment: Environment, context: ssl.SSLContext) -> None:
@@ -178,17 +181,17 @@ class _ByEnvironment(httpx.AsyncBaseTransport):
         """Send a request.
 
         Raises:
-            InvalidRequestError: What the environment names for it is no proxy.
+            InvalidRequestError: The environment names an invalid proxy for it.
         """
         named = self._environment.proxy_for(request.url)
-        way = "" if named is None else named.variable
-        if way not in self._transports:
+        variable = "" if named is None else named.variable
+        if variable not in self._transports:
             proxy, problem = _read(named)
             if problem is not None:
                 raise problem
             options = _transport_options(self._context, proxy)
-            self._transports[way] = httpx.AsyncHTTPTransport(**options)
-        return await self._transports[way].handle_async_request(request)
+            self._transports[variable] = httpx.AsyncHTTPTransport(**options)
+        return await self._transports[variable].handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -197,26 +200,29 @@ class _ByEnvironment(httpx.AsyncBaseTransport):
 
 
 def _read(
-    named: Named | None,
+    named: NamedProxy | None,
 ) -> tuple[httpx.Proxy | None, InvalidRequestError | None]:
-    """The proxy that the environment names, or what is wrong with it.
+    """The proxy that the environment names, or the error about it.
 
-    It does not raise, as `read_proxy`.
+    Like `read_proxy` it does not raise.
     """
     if named is None:
         return None, None
     proxy, problem = read_proxy(named.url)
     if not problem:
         return proxy, None
-    allowed = f"{problem}; change it or unset it"
-    return None, InvalidRequestError(named.variable, named.shown, allowed)
+    allowed = f"{problem}; change the variable or unset it"
+    return None, InvalidRequestError(named.variable, named.masked, allowed)
 
 
 def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
-    """A proxy that was given, if one was, or what is wrong with it.
+    """Check a proxy.
 
     It does not raise: a traceback may show the locals of a frame, and here they hold
-    the proxy's login.
+    the login of the proxy.
+
+    Returns:
+        The proxy, if one was given; and what it must be, if it is not valid.
     """
     if isinstance(proxy, str | httpx.URL):
         try:
@@ -228,11 +234,11 @@ def read_proxy(proxy: object) -> tuple[httpx.Proxy | None, str]:
     if not isinstance(proxy, httpx.Proxy) or not proxy.url.host:
         return None, _A_PROXY
     if proxy.url.port is not None and not 0 < proxy.url.port <= _LAST_PORT:
-        return None, f"a URL whose port is from 1 to {_LAST_PORT}"
+        return None, f"the URL of a proxy with a port from 1 to {_LAST_PORT}"
     if proxy.url.scheme.startswith("socks") and not _has_socksio():
-        return (
-            None,
-            "http:// or https://; socks needs socksio: pip install httpx[socks]",
+        return None, (
+            "the URL of a proxy; for a socks proxy install the package socksio: pip"
+            " install httpx[socks]"
         )
     return proxy, ""
 

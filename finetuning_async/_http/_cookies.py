@@ -1,7 +1,7 @@
-"""No cookie of a response stays: none goes with a later request, of a file or a call.
+"""No cookie of a response is stored or sent with a later request.
 
-The service is asked with a key and the media host with nothing, so a cookie could only
-tell them which downloads and calls belong together.
+Requests to the service carry a key, and those to the media host carry nothing. A cookie
+could only show the two which downloads and calls belong together.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import httpx
 if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar
 
-_Place: TypeAlias = tuple[str, str, str]
-"""Domain, path and name, by which a jar tells cookies apart."""
+_Identity: TypeAlias = tuple[str, str, str]
+"""Domain, path and name, which together identify a cookie in a jar."""
 
 
 class _NoCookies(httpx.Cookies):
-    """Cookies that stay empty, whatever comes."""
+    """Cookies that stay empty."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
-        """Take none; to look for them costs a tenth of a call."""
+        """Do nothing: only looking for cookies would cost a tenth of a call."""
 
 
 @cache
 def without_cookies(client: type[httpx.AsyncClient]) -> type[httpx.AsyncClient]:
-    """A class of clients that keep no cookies, made of another."""
+    """A subclass of a client class that stores no cookies."""
 
     class Cookieless(client):  # type: ignore[valid-type, misc]  # only known here
         cookies = _NoCookies()
@@ -37,32 +37,32 @@ def without_cookies(client: type[httpx.AsyncClient]) -> type[httpx.AsyncClient]:
 
 
 async def send(client: Any, request: Any, **options: Any) -> httpx.Response:
-    """Send a request by a client that may be the caller's, whose own cookies stay.
+    """Send a request with the caller's client, and leave its cookies as they were.
 
-    Redirects are not followed, whatever the client would do.
+    Redirects are not followed, whatever the client is set to do.
 
     Args:
-        client: Who sends it.
-        request: As `httpx.AsyncClient.send`, like the rest.
-        options: As `httpx.AsyncClient.send`.
+        client: The client.
+        request: As for `httpx.AsyncClient.send`.
+        options: As for `httpx.AsyncClient.send`.
     """
-    before = {_place(own): own for own in client.cookies.jar}
+    before = {_identity(cookie): cookie for cookie in client.cookies.jar}
     response: httpx.Response = await client.send(
         request, follow_redirects=False, **options
     )
     if "set-cookie" in response.headers:
-        _take_back(client.cookies.jar, response.cookies.jar, before)
+        _restore(client.cookies.jar, response.cookies.jar, before)
     return response
 
 
-def _take_back(jar: CookieJar, came: CookieJar, before: dict[_Place, Cookie]) -> None:
-    """Remove from a jar what came; what stood in its place before is put back."""
-    for place in map(_place, came):
-        with suppress(KeyError):  # the jar took none
-            jar.clear(*place)
-            if place in before:
-                jar.set_cookie(before[place])
+def _restore(jar: CookieJar, new: CookieJar, before: dict[_Identity, Cookie]) -> None:
+    """Remove the new cookies from a jar, and put back those that they replaced."""
+    for identity in map(_identity, new):
+        with suppress(KeyError):  # the jar did not accept it
+            jar.clear(*identity)
+            if identity in before:
+                jar.set_cookie(before[identity])
 
 
-def _place(cookie: Cookie) -> _Place:
+def _identity(cookie: Cookie) -> _Identity:
     return cookie.domain, cookie.path, cookie.name

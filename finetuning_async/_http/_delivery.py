@@ -1,7 +1,13 @@
-"""What is known of a request that got no answer.
+"""Whether a request without a response may have reached the service.
 
-Either no byte of it left, or some may have. Whether they did is told by the ``trace``
-extension of httpx and httpx2, which is called at each step.
+It decides whether a create may be sent again (promise P2). There are two kinds of
+evidence. ``not_sent``: no byte of the request left, so sending it again is safe.
+``unknown``: some bytes may have left, so the service may have charged for a track.
+
+The evidence comes from the ``trace`` extension of httpx and httpx2: they call the
+request's `SendTracker` before and after each step, such as ``connect_tcp.started`` or
+``send_request_headers.started``. A timeout of the library alone proves nothing: the
+same exception class may come before or after the first byte.
 """
 
 from __future__ import annotations
@@ -19,137 +25,155 @@ if TYPE_CHECKING:
     from finetuning_async._api import Call, Evidence
 
 
-ITS_OWN_FIRST: Final = 0.98
-"""Share of the time left after which httpcore is to give up connecting by itself."""
+CONNECT_SHARE: Final = 0.98
+"""Share of the time left that one step of connecting may take, so that httpcore's own
+timeout ends it before our bound on the whole attempt does."""
 
 
 class NoResponse(Exception):  # noqa: N818 - evidence on its way to an error, not an error
-    """A request got no answer.
+    """A request got no response.
 
     Attributes:
         evidence: Whether any of it may have left.
-        timed_out: Whether time ran out, rather than the connection.
-        reason: The class and text of what happened, free of secrets.
-        lasts: Whether it would be the same next time.
+        timed_out: Whether it ran out of time, rather than the connection failing.
+        reason: The class and text of what happened, without secrets.
+        is_permanent: Whether a retry would fail in the same way.
     """
 
     def __init__(
-        self, evidence: Evidence, *, timed_out: bool, reason: str, lasts: bool = False
+        self,
+        evidence: Evidence,
+        *,
+        timed_out: bool,
+        reason: str,
+        is_permanent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.evidence = evidence
         self.timed_out = timed_out
         self.reason = reason
-        self.lasts = lasts
+        self.is_permanent = is_permanent
 
     def as_error(self, call: Call) -> APIConnectionError:
-        """The public error for a call that may not, or need not, be repeated."""
+        """The public error, for a call that is not retried."""
         kind = APITimeoutError if self.timed_out else APIConnectionError
-        sent = "was not sent" if self.evidence == "not_sent" else "got no answer"
-        can_help = self.evidence == "not_sent" or call.repeatable
+        outcome = "was not sent" if self.evidence == "not_sent" else "got no response"
+        is_safe = self.evidence == "not_sent" or call.repeatable
         return kind(
-            f"{call.method} {call.path} {sent}: {self.reason}",
+            f"{call.method} {call.path} {outcome}: {self.reason}",
             generation_id=call.track_id,
-            safe_to_retry=can_help and not self.lasts,
+            safe_to_retry=is_safe and not self.is_permanent,
         )
 
 
 class SendAborted(Exception):  # noqa: N818 - never leaves the transport
-    """The caller left before the first byte did."""
+    """The caller was cancelled before the first byte left."""
 
 
 def _nothing() -> None:
-    """Nobody is to be told."""
+    """The default callback."""
 
 
 class SendTracker:
-    """Notes whether the request's first byte was handed to the network.
+    """The ``trace`` callback of one request: notes whether its first byte left.
 
     Args:
-        still_wanted: Asked right before the first byte leaves; if not, none does.
-        on_connecting: Called when a connection begins to be made for it.
+        may_send: Asked right before the first byte leaves; if it returns `False`, no
+            byte does.
+        on_connecting: Called when a step of connecting begins.
         on_first_byte: Called right before the first byte leaves.
 
     Attributes:
-        until: When the request is given up at the latest, on the loop's clock.
-        seen: Whether anything was told of it.
-        left: Whether its first byte was handed over.
-        opened: What was connected for it, if no byte of it has left.
-        is_given_back: Whether its connection went back to the library's pool, or was
-            closed. Cancelled while it connects, or again while the library cleans up,
-            it is lost.
+        deadline: When the attempt is cancelled at the latest, on the loop's clock.
+        was_traced: Whether the transport called this at all.
+        first_byte_sent: Whether the first byte was handed to the network.
+        open_stream: The TCP stream that was connected for the request, until its first
+            byte leaves.
+        connection_released: Whether the library put the connection back into its pool
+            or closed it. A request that is cancelled while it connects, or again while
+            the library cleans up, never releases its connection.
     """
 
     __slots__ = (
+        "_may_send",
         "_on_connecting",
         "_on_first_byte",
-        "_still_wanted",
-        "is_given_back",
-        "left",
-        "opened",
-        "seen",
-        "until",
+        "connection_released",
+        "deadline",
+        "first_byte_sent",
+        "open_stream",
+        "was_traced",
     )
 
     def __init__(
         self,
-        still_wanted: Callable[[], bool],
+        may_send: Callable[[], bool],
         on_connecting: Callable[[], None] = _nothing,
         on_first_byte: Callable[[], None] = _nothing,
     ) -> None:
-        self._still_wanted = still_wanted
+        self._may_send = may_send
         self._on_connecting = on_connecting
         self._on_first_byte = on_first_byte
-        self.until: float = inf
-        self.seen: bool = False
-        self.left: bool = False
-        self.opened: Any = None
-        self.is_given_back: bool = False
+        self.deadline: float = inf
+        self.was_traced: bool = False
+        self.first_byte_sent: bool = False
+        self.open_stream: Any = None
+        self.connection_released: bool = False
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:
-        if self.left:
-            self.is_given_back |= event.endswith("response_closed.complete")
+        if self.first_byte_sent:
+            self.connection_released |= event.endswith("response_closed.complete")
             return
-        self.seen = True
+        self.was_traced = True
+        # The headers go out first, so this event is the last moment to say no: it is
+        # awaited, and what it raises ends the request before the write.
         if event.endswith("send_request_headers.started"):
             request = info.get("request")
-            if request is None or request.method != b"CONNECT":  # asks for a tunnel
-                self._leaves()
+            # A proxy is asked for a tunnel first, by a request of httpcore's own.
+            if request is None or request.method != b"CONNECT":
+                self._before_first_byte()
         elif event.endswith(".started"):
             self._on_connecting()
             if "timeout" in info:
-                # A step of connecting, about to run with these arguments. httpcore
-                # closes what a timeout of its own ends, and loses what is cancelled
-                # there; so its own comes first.
+                # A step of connecting is about to run with these arguments. If httpcore
+                # runs into its own timeout, it closes the connection; if we cancel it
+                # there, it loses track of it. So its timeout has to come first.
                 info["timeout"] = self._bounded(info["timeout"])
         elif event.endswith("connect_tcp.complete"):
-            self.opened = info.get("return_value")
+            self.open_stream = info.get("return_value")
 
     def _bounded(self, seconds: float | None) -> float | None:
-        """Seconds for a step that may take so many, within what is left in all."""
-        if self.until == inf:
+        """A timeout of one step, bounded by what is left of the attempt."""
+        if self.deadline == inf:
             return seconds
-        left = ITS_OWN_FIRST * max(self.until - anyio.current_time(), 0.0)
+        left = CONNECT_SHARE * max(self.deadline - anyio.current_time(), 0.0)
         return left if seconds is None else min(seconds, left)
 
-    def _leaves(self) -> None:
-        """The first byte is about to leave.
+    def _before_first_byte(self) -> None:
+        """Decide whether the request is sent.
 
         Raises:
-            Withdrawn: It is not wanted any more.
+            SendAborted: The caller no longer wants it.
         """
-        if not self._still_wanted():
-            raise SendAborted("the caller left before it was sent")
-        self.left, self.opened = True, None
+        # From here on the request counts as sent, even if the write fails. No await
+        # lies between the question and `on_first_byte`, which shields a create: so it
+        # is either never sent, or waited for.
+        if not self._may_send():
+            raise SendAborted("the caller was cancelled before the request was sent")
+        self.first_byte_sent, self.open_stream = True, None
         self._on_first_byte()
 
-    def evidence(self, *, proves_unsent: bool = False, tells: bool = False) -> Evidence:
-        """What is known of a request that got no answer.
+    def evidence(
+        self, *, proves_unsent: bool = False, is_traced: bool = False
+    ) -> Evidence:
+        """Whether the request may have left; call it when it got no response.
 
         Args:
-            proves_unsent: Whether what ended it says so by itself.
-            tells: Whether its transport is known to tell when bytes leave.
+            proves_unsent: Whether the exception that ended it proves that it did not.
+            is_traced: Whether its transport is known to call trackers, so that silence
+                means that nothing was sent.
         """
-        if self.left:
+        if self.first_byte_sent:
             return "unknown"
-        return "not_sent" if self.seen or proves_unsent or tells else "unknown"
+        was_watched = self.was_traced or is_traced
+        return "not_sent" if was_watched or proves_unsent else "unknown"

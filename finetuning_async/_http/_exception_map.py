@@ -1,4 +1,4 @@
-"""What exceptions of the HTTP library say, and what they must not show."""
+"""What an exception of the HTTP library means, and how to strip its secrets."""
 
 from __future__ import annotations
 
@@ -11,47 +11,54 @@ if TYPE_CHECKING:
 
     from finetuning_async._http._http_library import Library
 
-_MAY_PASS: Final = (
+_TRANSIENT_TLS_ERRORS: Final = (
     ssl.SSLEOFError,
     ssl.SSLZeroReturnError,
     ssl.SSLSyscallError,
 )
-"""Errors of TLS that say no more than that the connection broke."""
+"""TLS errors that only say that the connection broke."""
 
-_REFUSED_BY_PROXY: Final = re.compile(r"4(?!08|2[59])\d\d\b")
-"""What the library says when a proxy will not open a tunnel; 408, 425 and 429 pass."""
+_PROXY_REFUSAL: Final = re.compile(r"4(?!08|2[59])\d\d\b")
+"""The library's text when a proxy refuses a tunnel for good; 408, 425 and 429 may be
+different next time."""
 
 
-def lasting_problem(error: Exception, library: Library) -> str | None:
-    """What to do about a failure that will be the same next time; `None` if it may not.
+def permanent_failure_advice(error: Exception, library: Library) -> str | None:
+    """What to do about a failure that a retry cannot mend.
 
-    By what kind it is, not by its text: whatever TLS says of the other side while
-    connecting lasts, but for a connection that broke.
+    It goes by the kind of the exception, not by its text: any TLS error while
+    connecting is permanent, unless the connection merely broke.
 
     Args:
-        error: What was raised.
-        library: Who raised it.
+        error: The exception.
+        library: The library that raised it.
+
+    Returns:
+        Advice for the error message; `None` if a retry may succeed.
     """
-    if isinstance(error, library.unusable_urls):
+    if isinstance(error, library.url_errors):
         return "check the URL"
-    if isinstance(error, library.proxies) and _REFUSED_BY_PROXY.match(str(error)):
-        return "check the proxy and its login: proxy=, or HTTPS_PROXY and ALL_PROXY"
-    if not isinstance(error, library.connecting):
-        return None  # later, TLS breaks like any connection
-    causes = [link for link in _links(error) if isinstance(link, ssl.SSLError)]
+    if isinstance(error, library.proxy_errors) and _PROXY_REFUSAL.match(str(error)):
+        return (
+            "check the URL and the login of the proxy: proxy=, or HTTPS_PROXY and"
+            " ALL_PROXY"
+        )
+    if not isinstance(error, library.connect_errors):
+        return None  # on an open connection a TLS error is a broken connection
+    causes = [link for link in _chain(error) if isinstance(link, ssl.SSLError)]
     if any(isinstance(link, ssl.SSLCertVerificationError) for link in causes):
         return (
-            "the certificate is not accepted. If a proxy or an authority of your own"
-            " made it, name its certificates with verify= or SSL_CERT_FILE; else see"
-            " whether this machine's clock is right, and who answers there"
+            "the certificate was not accepted. If a proxy or a private authority issued"
+            " it, pass its certificates with verify= or SSL_CERT_FILE; else check this"
+            " machine's clock, and which server responds at that address"
         )
-    if causes and not any(isinstance(link, _MAY_PASS) for link in causes):
-        return "see whether an https service answers there, with a usual version of TLS"
+    if causes and not any(isinstance(link, _TRANSIENT_TLS_ERRORS) for link in causes):
+        return "check that an https server with a current TLS version listens there"
     return None
 
 
-def _links(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those behind it."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and all causes and contexts behind it."""
     links: list[BaseException | None] = [error]
     seen: set[int] = set()
     while links:
@@ -62,11 +69,11 @@ def _links(error: BaseException) -> Iterator[BaseException]:
             yield link
 
 
-def forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an exception and of those behind it.
+def clear_tracebacks(error: BaseException) -> None:
+    """Drop the tracebacks of an exception and of all behind it.
 
-    Frames of the HTTP library hold the key in their locals, and a report of a crash may
-    show them.
+    Frames of the HTTP library hold the API key in their locals, which crash reporters
+    capture.
     """
-    for link in _links(error):
+    for link in _chain(error):
         link.__traceback__ = None

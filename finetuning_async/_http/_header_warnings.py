@@ -1,8 +1,8 @@
-"""What the service says of itself and is not believed: said once, in the log.
+"""Warnings about header values that the client does not believe, each logged once.
 
-A pause of centuries, or a limit of nothing, is a broken clock or a misread setting. It
-is bounded where it is read (see `_wire`); that it was is told here, once for each kind
-and account, however many answers repeat it.
+A pause of centuries or a limit of 0 comes from a broken clock or a wrong setting.
+`finetuning_async._api` bounds such values where it reads them. Here the log says so,
+once per kind and account, however many responses repeat the value.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ logger = logging.getLogger("finetuning_async")
 
 
 class HeaderWarnings:
-    """What was said already, of one account."""
+    """Remembers which warnings were logged for one account."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_logged",)
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
-    def about(self, answer: Response) -> None:
-        """Warn of what an answer says and is not believed, unless that was done."""
-        if has_no_limit(answer):
-            said = answer.headers["x-ratelimit-limit"][:40]
-            self._tell(
+    def check(self, response: Response) -> None:
+        """Log a warning for each value of a response that is not believed."""
+        if has_no_limit(response):
+            limit = response.headers["x-ratelimit-limit"][:40]
+            self._warn_once(
                 "limit",
-                f"the service says X-RateLimit-Limit: {said!r}, at which nothing could"
-                " be asked; it is not believed, and the client's own limit holds",
+                f"the service sent X-RateLimit-Limit: {limit!r}, which would allow no"
+                " requests at all; it is ignored, and the client's own limit applies",
             )
-        if answer.status in (429, 503):
-            self._about_the_pause(retry_after(answer) or 0.0)
+        if response.status in (429, 503):
+            self._check_pause(retry_after(response) or 0.0)
 
-    def _about_the_pause(self, asked: float) -> None:
-        if asked <= LONGEST_PAUSE:
+    def _check_pause(self, pause: float) -> None:
+        if pause <= LONGEST_PAUSE:
             return
-        said = "for ever" if asked == inf else f"{asked:.0f} s"
-        self._tell(
+        asked = "forever" if pause == inf else f"{pause:.0f} s"
+        self._warn_once(
             "pause",
-            f"the service asks to wait {said}; no more than {LONGEST_PAUSE:.0f} s are"
-            " believed. If it goes on, ask its support",
+            f"the service asked to wait {asked}; the client waits"
+            f" {LONGEST_PAUSE:.0f} s at most. If this goes on, ask the service's"
+            " support",
         )
 
-    def _tell(self, kind: str, text: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
+    def _warn_once(self, kind: str, text: str) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
             logger.warning("%s", text)

@@ -1,14 +1,14 @@
-"""Headers of the caller's own, which may be secrets."""
+"""The caller's own headers, which may be secrets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from finetuning_async._secrets import MASK
 
-NOT_YOURS: Final = frozenset(
+RESERVED: Final = frozenset(
     {
         "connection",
         "content-encoding",
@@ -23,16 +23,16 @@ NOT_YOURS: Final = frozenset(
         "x-api-key",
     }
 )
-"""What the library, or HTTP itself, says in these is not the caller's to change."""
+"""Headers that this package or HTTP itself sets; a caller cannot change them."""
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 
 class Headers:
-    """Headers that go with every request to the service, and show their names only.
+    """Headers that go with every request to the service; `repr` masks their values.
 
-    Their values may be secrets: they are in no `repr`, and not pickled.
+    The values may be secrets, so they cannot be pickled either.
 
     Args:
         pairs: Names and values, checked.
@@ -50,25 +50,25 @@ class Headers:
         return bool(self.__pairs)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("headers are not pickled; build the client where it is used")
+        raise TypeError(
+            "headers cannot be pickled, they may be secrets; make the client in the"
+            " process that uses it"
+        )
 
     def reveal(self) -> Mapping[str, str]:
-        """The headers themselves; for the one line that puts them on the wire."""
+        """The values in clear; only for the line that puts them on the wire."""
         return self.__pairs
-
-    def over(self, others: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """These, and the others that have another name, as bytes for the wire."""
-        mine = [(name.encode(), value.encode()) for name, value in self.__pairs.items()]
-        names = {name.lower() for name, _ in mine}
-        return [pair for pair in others if pair[0].lower() not in names] + mine
 
 
 def read_headers(given: object) -> tuple[Headers | None, str]:
-    """Check headers, or say what is wrong with them without repeating a value.
+    """Check headers.
 
     It does not raise: a traceback may show the locals of a frame, and here they are
-    secrets. The grammar is that of RFC 9110, section 5; line breaks are refused, which
-    would begin a header of somebody else's.
+    secrets. The grammar is that of RFC 9110, section 5. Line breaks are refused: they
+    would let a value inject another header.
+
+    Returns:
+        The headers, or `None` and what they must be, without repeating a value.
     """
     if given is None:
         given = {}
@@ -78,7 +78,7 @@ def read_headers(given: object) -> tuple[Headers | None, str]:
     for name, value in given.items():
         problem = _problem(name, value)
         if problem is None and name.lower() in seen:
-            problem = f"given once by name, in any case; {name!r} is given twice"
+            problem = f"a mapping in which each name occurs once; {name!r} occurs twice"
         if problem is not None:
             return None, problem
         seen.add(name.lower())
@@ -87,13 +87,13 @@ def read_headers(given: object) -> tuple[Headers | None, str]:
 
 def _problem(name: object, value: object) -> str | None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return "a mapping whose keys are header names: letters, digits and hyphens"
-    if name.lower() in NOT_YOURS:
-        hint = "; pass api_key=" if name.lower() == "x-api-key" else ""
-        return f"without {name!r}, which the client sets itself{hint}"
+        return "a mapping of header names (letters, digits and hyphens) to values"
+    if name.lower() in RESERVED:
+        hint = "; pass api_key= instead" if name.lower() == "x-api-key" else ""
+        return f"a mapping without {name!r}, which only the client sets{hint}"
     if not isinstance(value, str) or not _VALUE.fullmatch(value):
         return (
-            "printable ASCII without line breaks and without space at the ends;"
-            f" the value of {name!r} is not"
+            f"a mapping whose value for {name!r} is printable ASCII, without line"
+            " breaks and without spaces at its ends"
         )
     return None

@@ -1,7 +1,7 @@
-"""Which HTTP library a client is of: httpx, or httpx2, whose interface is the same.
+"""The HTTP library of a client: httpx, or httpx2, whose interface is the same.
 
-The one place that knows there are two, and what their exceptions prove. httpx2 is never
-imported here: whoever passes a client of it has done so.
+The one place that knows that there are two, and which of their exceptions prove what.
+It never imports httpx2: a caller who passes a client of httpx2 has done so.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ class HTTPClient(Protocol):
 
 
 class Library:
-    """One of the two, and what its exceptions say.
+    """One of the two libraries: its classes, and what its exceptions prove.
 
     Args:
-        module: It.
+        module: The imported library.
 
     Attributes:
-        user_agent: Who asks: this library, and what it stands on.
-        plain: The headers of our requests without a body, but for what is secret.
-        of_json: Those of our requests with one.
-        Request: Its class of requests.
+        user_agent: The ``User-Agent`` of our requests.
+        plain_headers: Headers of our requests without a body, without the secret ones.
+        json_headers: The same, of our requests with a body.
+        Request: Its request class.
         Headers: Its class of headers.
-        build: How its clients make a request, as its authors wrote it.
-        OnePiece: A body for its requests.
-        url: Makes one of its URLs of a text; the last few are kept, for the same tracks
-            and lists are asked for again and again.
-        status_errors: What a hook that calls `raise_for_status` raises.
-        unsent: What ends a request before it was given a connection, so that nothing of
-            it can have left.
-        network: What may end a request on its way.
-        timeouts: What says that time was over.
-        connecting: What says that no connection was made.
-        unusable_urls: What says that a URL leads nowhere.
-        proxies: What says that a proxy refused.
+        build_request: Its clients' method of that name, before any patch or subclass.
+        BytesBody: A body class for its requests.
+        url: Parses a URL into its class; cached, since the same few URLs come again
+            and again.
+        status_errors: Raised by a hook that calls `raise_for_status`.
+        unsent_errors: Raised before a request has a connection, so that no byte of it
+            can have left.
+        network_errors: Raised by anything that may fail on the way.
+        timeout_errors: Raised when a timeout is over.
+        connect_errors: Raised when a connection could not be made.
+        url_errors: Raised for a URL that cannot be used.
+        proxy_errors: Raised when a proxy refuses.
     """
 
     def __init__(self, module: Any) -> None:
@@ -65,33 +65,36 @@ class Library:
         self.Headers: Any = module.Headers
         plain = {
             "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",  # what can be unpacked in small steps
+            # Not zstd or brotli: a few bytes of those may expand to megabytes.
+            "Accept-Encoding": "gzip, deflate",
             "User-Agent": self.user_agent,
         }
-        self.plain: Any = module.Headers(plain)
-        self.of_json: Any = module.Headers(plain | {"Content-Type": "application/json"})
-        self.build: Any = module.AsyncClient.build_request
-        self.OnePiece: Any = _one_piece(module.ByteStream)
+        self.plain_headers: Any = module.Headers(plain)
+        self.json_headers: Any = module.Headers(
+            plain | {"Content-Type": "application/json"}
+        )
+        self.build_request: Any = module.AsyncClient.build_request
+        self.BytesBody: Any = _bytes_body(module.ByteStream)
         self.url: Callable[[str], Any] = lru_cache(maxsize=64)(module.URL)
         self.status_errors: tuple[Any, ...] = (module.HTTPStatusError,)
-        self.unusable_urls: tuple[Any, ...] = (
+        self.url_errors: tuple[Any, ...] = (
             module.UnsupportedProtocol,
             module.InvalidURL,
         )
-        self.connecting: tuple[Any, ...] = (module.ConnectError,)
-        self.proxies: tuple[Any, ...] = (module.ProxyError,)
-        self.timeouts: tuple[Any, ...] = (module.TimeoutException, TimeoutError)
-        self.unsent: tuple[Any, ...] = (
-            *self.unusable_urls,
-            *self.connecting,
+        self.connect_errors: tuple[Any, ...] = (module.ConnectError,)
+        self.proxy_errors: tuple[Any, ...] = (module.ProxyError,)
+        self.timeout_errors: tuple[Any, ...] = (module.TimeoutException, TimeoutError)
+        self.unsent_errors: tuple[Any, ...] = (
+            *self.url_errors,
+            *self.connect_errors,
             module.ConnectTimeout,
             module.PoolTimeout,
         )
-        self.network: tuple[Any, ...] = (
+        self.network_errors: tuple[Any, ...] = (
             module.HTTPError,
             module.InvalidURL,
             module.StreamError,
-            httpx.DecodingError,  # bodies are unpacked by httpx, whoever brought them
+            httpx.DecodingError,  # httpx decompresses bodies, whichever library sent
             OSError,
             anyio.BrokenResourceError,
             anyio.ClosedResourceError,
@@ -102,44 +105,44 @@ class Library:
         return f"<Library {self.user_agent}>"
 
 
-def _one_piece(stream: Any) -> Any:
-    """A class of bodies in one piece, made of the library's own.
+def _bytes_body(stream: Any) -> Any:
+    """A subclass of the library's byte stream that needs no async generator.
 
-    httpx iterates over an async generator, which a cancellation leaves half-way: trio
-    warns of it.
+    httpx iterates over a generator, which a cancellation abandons halfway; trio warns
+    of that.
     """
 
-    class OnePiece(stream):  # type: ignore[misc]  # only known here
-        def __init__(self, piece: bytes = b"") -> None:
-            super().__init__(piece)
-            self._piece = piece
+    class BytesBody(stream):  # type: ignore[misc]  # only known here
+        def __init__(self, content: bytes = b"") -> None:
+            super().__init__(content)
+            self._content = content
 
         def __aiter__(self) -> _Once:
-            return _Once(self._piece)
+            return _Once(self._content)
 
-    return OnePiece
+    return BytesBody
 
 
 class _Once:
-    """Gives one piece."""
+    """An async iterator over one chunk."""
 
-    __slots__ = ("_piece",)
+    __slots__ = ("_chunk",)
 
-    def __init__(self, piece: bytes) -> None:
-        self._piece = piece
+    def __init__(self, chunk: bytes) -> None:
+        self._chunk = chunk
 
     def __aiter__(self) -> _Once:
         return self
 
     async def __anext__(self) -> bytes:
-        piece, self._piece = self._piece, b""
-        if not piece:
+        chunk, self._chunk = self._chunk, b""
+        if not chunk:
             raise StopAsyncIteration
-        return piece
+        return chunk
 
 
 def library_of(client: object) -> Library | None:
-    """The library of a client; `None` if it is none of these clients."""
+    """The library of a client; `None` if it is not an `AsyncClient` of either."""
     for cls in type(client).__mro__:
         name = cls.__module__.partition(".")[0]
         if cls.__name__ == "AsyncClient" and name in _NAMES:
@@ -153,4 +156,4 @@ def _library(name: str) -> Library:
 
 
 HTTPX: Final = _library("httpx")
-"""What clients of our own are of."""
+"""The library of our own clients."""

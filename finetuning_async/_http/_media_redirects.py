@@ -1,12 +1,14 @@
 """From a file's URL to the response that carries it, redirect by redirect.
 
-Each is checked as the first URL is. Else a media host, or whoever stands in its place,
-could have a file fetched from inside the network that this program runs in.
+Each URL on the way is checked like the first. Otherwise a media host, or an
+attacker who controls it, could make this program fetch from inside its own network.
 """
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -14,128 +16,182 @@ from finetuning_async._errors import APIConnectionError, InvalidRequestError
 from finetuning_async._http import _cookies
 from finetuning_async._http._delivery import SendTracker
 from finetuning_async._http._http_clients import LOOPBACK
-from finetuning_async._http._public_hosts import is_public
 from finetuning_async._secrets import mask_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from finetuning_async._http._http_clients import ClientPool, Lent
+    from finetuning_async._http._http_clients import ClientPool, PooledClient
     from finetuning_async._http._http_library import Library
 
-MOST_HOPS: Final = 10
-"""Redirects that are followed, as many as the vendor's program does."""
+MAX_REDIRECTS: Final = 10
+"""Redirects that are followed, as many as the vendor's program follows."""
 
 _PORTS: Final = range(1, 1 << 16)
 
 
 def check_media_url(text: str, base_url: str, library: Library) -> Any:
-    """The URL of a file, in the form of the library.
+    """Check the URL of a file.
 
     Args:
-        text: As the service gave it.
-        base_url: Of the API.
-        library: Who is to fetch it.
+        text: As the service sent it.
+        base_url: The base URL of the API.
+        library: Fetches the file.
+
+    Returns:
+        The URL, in the library's class.
 
     Raises:
-        InvalidRequestError: No file is fetched from there.
+        InvalidRequestError: No file may be fetched from there.
     """
     try:
         url = library.url(text.strip())
         if _may_be_fetched(url, base_url):
             return url
-    except (ValueError, *library.unusable_urls):  # half a surrogate pair is the former
+    except (ValueError, *library.url_errors):  # half a surrogate pair is a ValueError
         pass
     raise InvalidRequestError(
-        "url", mask_query(text), "an https:// URL of a file on a public host, no login"
+        "url",
+        mask_query(text),
+        "an https:// URL of a file on a public host, without a login",
     )
 
 
 @asynccontextmanager
-async def arrived(
-    pool: ClientPool, lent: Lent, request: Any, base_url: str
+async def follow_redirects(
+    pool: ClientPool, pooled: PooledClient, request: Any, base_url: str
 ) -> AsyncGenerator[Any]:
-    """Send a request, and follow where it leads.
+    """Send a request, and follow its redirects.
 
     Args:
-        pool: Whose client sends it.
-        lent: That client.
-        request: For a URL that was checked.
-        base_url: Of the API.
+        pool: The pool of the client.
+        pooled: The client that sends it.
+        request: A request for a URL that was checked.
+        base_url: The base URL of the API.
 
     Yields:
-        The response that is no redirect; its body is still to be read.
+        The first response that is no redirect; its body is still to be read.
 
     Raises:
-        APIConnectionError: It leads where no file is fetched from, or on and on.
-        Exception: One of `Library.network`: there is no response.
+        APIConnectionError: A redirect leads where no file may be fetched from, or there
+            are too many.
+        Exception: One of `Library.network_errors`: there is no response.
     """
-    began_at: str = request.url.host
-    who: dict[str, None] = {}
-    for _ in range(MOST_HOPS + 1):
-        async with _response(pool, lent, request, **who) as response:
+    first_host: str = request.url.host
+    options: dict[str, None] = {}
+    for _ in range(MAX_REDIRECTS + 1):
+        async with _response(pool, pooled, request, **options) as response:
             request = response.next_request
             if request is None:
                 yield response
                 return
         if not _may_be_fetched(request.url, base_url):
-            raise _led_astray(began_at, f"leads to {_origin(request.url)}")
-        # Only what the program set itself goes along, to hosts that it is meant for.
+            raise _refused_redirect(first_host, f"leads to {_origin(request.url)}")
+        # The library copies the cookies and the login of the first request. Only the
+        # cookies that the program itself set for the new host may go there.
         request.headers.pop("cookie", None)
-        lent.client.cookies.set_cookie_header(request)
-        who = {"auth": None}
-    raise _led_astray(began_at, f"was redirected more than {MOST_HOPS} times")
+        pooled.client.cookies.set_cookie_header(request)
+        options = {"auth": None}
+    raise _refused_redirect(
+        first_host, f"was redirected more than {MAX_REDIRECTS} times"
+    )
 
 
 @asynccontextmanager
 async def _response(
-    pool: ClientPool, lent: Lent, request: Any, **who: None
+    pool: ClientPool, pooled: PooledClient, request: Any, **options: None
 ) -> AsyncGenerator[Any]:
     """Send one request; its response is closed at the end of the block.
 
-    A hook of the caller's may call `raise_for_status`: what a status means is judged by
-    whoever reads the response.
+    If a hook of the caller's calls `raise_for_status`, the response is used all the
+    same: what its status means is decided where it is read.
     """
-    trace = SendTracker(lambda: True)
-    request.extensions = {**request.extensions, "trace": trace}
-    request.stream = pool.library.OnePiece()
+    tracker = SendTracker(lambda: True)
+    request.extensions = {**request.extensions, "trace": tracker}
+    request.stream = pool.library.BytesBody()
     try:
         try:
-            response = await _cookies.send(lent.client, request, stream=True, **who)
+            response = await _cookies.send(
+                pooled.client, request, stream=True, **options
+            )
         except pool.library.status_errors as error:
             response = error.response
         try:
             yield response
         finally:
             await response.aclose()
-    except Exception:  # after which the library cleans up
+    except Exception:  # the library has released the connection
         raise
     except BaseException:
-        if not trace.is_given_back:
-            await pool.abandon(lent, trace)
+        if not tracker.connection_released:
+            await pool.discard(pooled, tracker)
         raise
 
 
 def _may_be_fetched(url: Any, base_url: str) -> bool:
-    """Whether a file may come from there; not from inside, unless the API is here."""
+    """Whether a file may come from a URL.
+
+    Not from inside a network, unless the API is on this machine too, as in tests.
+    """
     host, base = url.raw_host.decode("ascii"), urlsplit(base_url).hostname
     if not host or url.userinfo or (url.port or 443) not in _PORTS or url.port == 0:
         return False
-    is_here = base in LOOPBACK
+    is_local = base in LOOPBACK
     if url.scheme == "http":
-        return is_here and host in LOOPBACK
-    return url.scheme == "https" and (is_here or host == base or is_public(host))
+        return is_local and host in LOOPBACK
+    return url.scheme == "https" and (is_local or host == base or is_public(host))
+
+
+def is_public(host: str) -> bool:
+    """Whether a host is on the public internet, as far as its name or address shows.
+
+    Names are not resolved: behind some VPNs and proxies all have private addresses.
+
+    >>> [is_public(host) for host in ("media.example", "8.8.8.8", "2001:4860::8888")]
+    [True, True, True]
+    >>> [is_public(host) for host in ("localhost.", "0x7f.1", "::ffff:10.0.0.1")]
+    [False, False, False]
+    """
+    name = host.rstrip(".").lower()
+    address = _address(name)
+    if address is not None:
+        return _is_global(address)
+    return name != "localhost" and not name.endswith(".localhost")
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a resolver would read a host as, without a lookup."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))  # 127.1, 0x7f000001, 2130706433
+    except (OSError, ValueError):  # UnicodeEncodeError is a ValueError
+        return None
+
+
+def _is_global(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return _is_global(inner)
+        if address.is_site_local:
+            return False
+    is_special = address.is_multicast or address.is_reserved
+    return address.is_global and not is_special
 
 
 def _origin(url: Any) -> str:
-    """All of a URL that may be shown."""
+    """Scheme, host and port of a URL; the rest may be secret."""
     host = url.raw_host.decode("ascii")
     host = f"[{host}]" if ":" in host else host
     return f"{url.scheme}://{host}" + ("" if url.port is None else f":{url.port}")
 
 
-def _led_astray(host: str, how: str) -> APIConnectionError:
+def _refused_redirect(host: str, what: str) -> APIConnectionError:
     return APIConnectionError(
-        f"the download from {host} {how}; redirects are followed to https:// URLs of"
-        f" public hosts, up to {MOST_HOPS}. Read the track again for a fresh URL"
+        f"the download from {host} {what}; only up to {MAX_REDIRECTS} redirects to"
+        " https:// URLs of public hosts are followed. Read the track again for a fresh"
+        " URL"
     )

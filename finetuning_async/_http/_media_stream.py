@@ -21,11 +21,11 @@ from finetuning_async._errors import (
 from finetuning_async._http._byte_ranges import (
     FileChangedError,
     FileVersion,
-    extent_of,
     is_encoded,
+    parse_extent,
 )
-from finetuning_async._http._exception_map import lasting_problem
-from finetuning_async._http._media_redirects import arrived, check_media_url
+from finetuning_async._http._exception_map import permanent_failure_advice
+from finetuning_async._http._media_redirects import check_media_url, follow_redirects
 from finetuning_async._logging import own_requests
 from finetuning_async._secrets import mask_query, scrub
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-# An error that came with status 200, or the page of a captive portal.
+# An error page with status 200, or the login page of a captive portal.
 _PAGE: Final = re.compile(
     r"text/(html|xml)|application/(json|xml|xhtml\+xml)|[^/;\s]+/[^/;\s]+\+(json|xml)"
 )
@@ -54,61 +54,67 @@ async def open_media(
     offset: int = 0,
     version: FileVersion | None = None,
 ) -> AsyncGenerator[MediaStream]:
-    """Open a file of the media host. The API key does not go with it, nor any cookie.
+    """Open a file of the media host, without the API key and without cookies.
 
     Args:
-        pool: Where connections come from.
-        timeout: For each step of it.
-        url: Where it is, as the service gave it. Redirects are followed, each after the
-            same check.
-        base_url: Of the API. If it is on this machine, the file may be here, too.
-        offset: From which byte, at least 0. The host may start at 0 all the same.
-        version: Whose bytes are there up to the offset; needed above 0.
+        pool: The connections.
+        timeout: For each step on the wire.
+        url: Where the file is, as the service sent it. Redirects are followed, each
+            after the same check.
+        base_url: Of the API. If it is on this machine, the file may be there as well.
+        offset: The first byte wanted, at least 0; the host may start at 0 regardless.
+        version: The version of the bytes before `offset`; needed if that is above 0.
 
     Raises:
-        InvalidRequestError: The URL is none of ``https``, or of no public host.
-        FileChangedError: What comes cannot be joined to what is there.
+        InvalidRequestError: The URL is not ``https``, or its host is not public.
+        FileChangedError: The response cannot be joined to the bytes before `offset`.
         APIStatusError: The host refused.
-        APIResponseError: It is no file.
-        APIConnectionError: The host could not be reached, or leads where no file is
-            fetched from, or the stream broke.
+        APIResponseError: The response is not a file.
+        APIConnectionError: The host could not be reached, or redirects to a place where
+            no file may be fetched from, or the stream broke.
     """
-    headers = {"Accept-Encoding": "identity", "User-Agent": pool.library.user_agent}
-    if offset and version is not None and version.validator is not None:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
     broken: Exception | None = None
     async with AsyncExitStack() as stack:
         begun_at = anyio.current_time()
         try:
             with own_requests():
-                lent = await stack.enter_async_context(pool.using())
-                request = lent.client.build_request(
+                pooled = await stack.enter_async_context(pool.lease())
+                request = pooled.client.build_request(
                     "GET",
                     check_media_url(url, base_url, pool.library),
-                    headers=headers,
+                    headers=_headers(pool.library, offset, version),
                     extensions={"timeout": timeout.as_dict()},
                 )
                 response = await stack.enter_async_context(
-                    arrived(pool, lent, request, base_url)
+                    follow_redirects(pool, pooled, request, base_url)
                 )
             _log(url, str(response.status_code), begun_at)
-        except pool.library.network as error:
-            _log(url, f"no answer, {type(error).__name__},", begun_at)
+        except pool.library.network_errors as error:
+            _log(url, f"no response, {type(error).__name__},", begun_at)
             broken = error
         if broken is None:
             media = MediaStream(
-                response,
-                pool.library,
-                asked=offset,
-                version=version,
-                began_at=urlsplit(url).hostname,
+                response, pool.library, offset, version, first_host=_host(url)
             )
             try:
                 yield media
             finally:
-                await media.leave()
+                await media.abort()
     if broken is not None:
-        raise _broken_stream(urlsplit(url).hostname, broken, pool.library)
+        raise _broken_stream(_host(url), broken, pool.library)
+
+
+def _headers(
+    library: Library, offset: int, version: FileVersion | None
+) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity", "User-Agent": library.user_agent}
+    if offset and version is not None and version.validator is not None:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version.validator}
+    return headers
+
+
+def _host(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def _log(url: str, outcome: str, begun_at: float) -> None:
@@ -118,79 +124,86 @@ def _log(url: str, outcome: str, begun_at: float) -> None:
 
 
 class MediaStream:
-    """A file of the media host while it arrives.
+    """A file of the media host, while it arrives.
 
     Args:
-        response: What brings it.
-        library: Whose response it is.
-        asked: From which byte it was asked for.
-        version: Whose bytes are there up to that.
-        began_at: The host of the URL that led here.
+        response: The response that carries it.
+        library: The library of the response.
+        requested: The offset that was asked for.
+        version: The version of the bytes before it.
+        first_host: The host of the URL that was opened, before any redirect.
 
     Attributes:
-        host: Who sends it.
-        offset: Where the bytes begin.
-        version: Whose bytes they are; its size is that of the whole file.
-        can_go_on: Whether the bytes can be counted, and the version can be told from
-            others; so that the rest of them may be asked for.
+        host: The host that sends the file.
+        offset: Where the bytes begin in the file.
+        version: Their version; its size is that of the whole file.
+        is_resumable: Whether the rest may be requested after a failure: the bytes can
+            be counted, and the version can be told from others.
     """
 
     def __init__(
         self,
         response: Any,
         library: Library,
-        *,
-        asked: int = 0,
+        requested: int = 0,
         version: FileVersion | None = None,
-        began_at: str | None = None,
+        *,
+        first_host: str | None = None,
     ) -> None:
         self.host: str = response.url.host
-        moved = began_at not in {None, self.host}
-        self._from = f", after a redirect from {began_at}" if moved else ""
+        moved = first_host not in {None, self.host}
+        self._redirected = f", after a redirect from {first_host}" if moved else ""
         self._response, self._library = response, library
         self._is_encoded = is_encoded(response.headers)
-        self.offset, self.version = self._extent(asked, version or FileVersion())
+        self.offset, self.version = self._extent(requested, version or FileVersion())
         is_known = self.version.validator is not None
-        self.can_go_on = is_known and not self._is_encoded
-        self._source = self._body()
+        self.is_resumable = is_known and not self._is_encoded
+        self._source = self._chunks()
 
-    def _extent(self, asked: int, version: FileVersion) -> tuple[int, FileVersion]:
-        """Where the response begins in the file, and in which.
+    def _extent(self, requested: int, version: FileVersion) -> tuple[int, FileVersion]:
+        """Where the response begins in the file, and in which version.
 
         Raises:
-            FileChangedError: It cannot be joined to what is there.
+            FileChangedError: It cannot be joined to the bytes before `requested`.
             APIStatusError: The host refused.
-            APIResponseError: It is no file.
+            APIResponseError: It is not a file.
         """
         status, headers = self._response.status_code, self._response.headers
-        if status not in {200, 206} and not (asked and status == 416):
+        if status not in {200, 206} and not (requested and status == 416):
             raise _refused_file(self._response)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if status != 416 and _PAGE.fullmatch(kind):
-            raise APIResponseError(
-                f"{self.host} sent {kind} in place of the track{self._from}: a page or"
-                " an error, of the host or of a network that wants a login first"
-            )
-        offset, found = extent_of(status, headers)
-        if status == 416 and found.size == asked:
-            # All is there. It may lack the validator, which a part must not.
-            offset = asked
+        if status != 416:
+            self._reject_page(headers.get("content-type", ""))
+        offset, found = parse_extent(status, headers)
+        if status == 416 and found.size == requested:
+            # All bytes are there already. Unlike a 206, a 416 need not repeat the
+            # validator.
+            offset = requested
             found = attrs.evolve(found, validator=found.validator or version.validator)
         if offset == 0:
             return offset, found
-        if asked:
-            if offset == asked and not self._is_encoded and found.is_same(version):
+        if requested:
+            is_same = not self._is_encoded and found.is_same(version)
+            if offset == requested and is_same:
                 return offset, attrs.evolve(found, size=found.size or version.size)
             raise FileChangedError
         raise APIResponseError(
-            f"{self.host} sent a part of the file, but not which"
+            f"{self.host} sent a part of the file without saying which one"
             if offset is None
-            else f"{self.host} sent what comes after {offset} bytes, asked for what"
-            " comes after 0"
+            else f"{self.host} sent the file from byte {offset} on, although it was"
+            " requested from byte 0 on"
         )
 
+    def _reject_page(self, content_type: str) -> None:
+        kind = content_type.partition(";")[0].strip().lower()
+        if _PAGE.fullmatch(kind):
+            raise APIResponseError(
+                f"{self.host} sent {kind} instead of the track{self._redirected}: an"
+                " error page of the host, or the login page of a network. Log in to the"
+                " network, or read the track again for a fresh URL"
+            )
+
     async def next_chunk(self) -> bytes | None:
-        """The next bytes as they come off the network; `None` at the end.
+        """The next bytes, as they come off the network; `None` at the end.
 
         Raises:
             APIConnectionError: The stream broke.
@@ -201,40 +214,43 @@ class MediaStream:
             if chunk is not None or not self._is_cut_short():
                 return chunk
             broken = EOFError("it ended too early")
-        except self._library.network as error:
+        except self._library.network_errors as error:
             broken = error
         raise _broken_stream(self.host, broken, self._library)
 
     def _is_cut_short(self) -> bool:
-        """Whether less of a code came than was announced; of the file, who takes it."""
+        """Whether fewer encoded bytes came than announced.
+
+        For bytes that are not encoded, the download compares the size.
+        """
         length = self._response.headers.get("content-length", "")
         if not self._is_encoded or not length.isdigit():
             return False
-        came: int = self._response.num_bytes_downloaded
-        return 0 < came < int(length)  # 0 of a response that a mock made whole
+        received: int = self._response.num_bytes_downloaded
+        return 0 < received < int(length)  # 0 for a response that a mock made whole
 
-    async def leave(self) -> None:
-        """Read no more of it.
+    async def abort(self) -> None:
+        """Stop reading.
 
-        The library reads through async generators, one within another. Left half-way,
-        they fall to the garbage collector, of which trio warns; a cancellation ends
-        them.
+        The HTTP library reads through nested async generators. Abandoned halfway, they
+        would be left to the garbage collector, which trio warns of; a cancellation
+        closes all of them.
         """
-        with anyio.CancelScope() as scope, suppress(*self._library.network):
+        with anyio.CancelScope() as scope, suppress(*self._library.network_errors):
             scope.cancel()
             while await anext(self._source, None) is not None:
                 pass
 
-    def _body(self) -> AsyncIterator[bytes]:
-        """What arrives: as it is, for the library's decoding of no code takes time."""
-        if self._response.status_code == 416:  # what comes is a page about it
-            return _nothing()
+    def _chunks(self) -> AsyncIterator[bytes]:
+        """The body; raw if it is not encoded: the library's decoder would cost time."""
+        if self._response.status_code == 416:  # its body is an error page
+            return _no_chunks()
         if self._is_encoded or self._response.is_stream_consumed:  # by a hook, say
             return aiter(self._response.aiter_bytes())
         return aiter(self._response.stream)
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _no_chunks() -> AsyncIterator[bytes]:
     none: tuple[bytes, ...] = ()
     for chunk in none:
         yield chunk
@@ -254,12 +270,12 @@ def _refused_file(response: Any) -> APIStatusError:
 def _broken_stream(
     host: str | None, error: Exception, library: Library
 ) -> APIConnectionError:
-    timed_out = isinstance(error, library.timeouts)
+    timed_out = isinstance(error, library.timeout_errors)
     kind = APITimeoutError if timed_out else APIConnectionError
     name, text = type(error).__name__, scrub(str(error).partition("\n")[0])
-    advice = lasting_problem(error, library)
+    advice = permanent_failure_advice(error, library)
     return kind(
-        f"the download from {host} broke: {name}: {text}"
+        f"the download from {host} failed: {name}: {text}"
         + (f"; {advice}" if advice else ""),
         safe_to_retry=advice is None,
     )

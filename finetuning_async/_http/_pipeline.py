@@ -1,10 +1,17 @@
-"""retry( gate( limit( send ) ) ): the one place that fixes the order.
+"""One request, from its permit to its checked response; here the order is fixed.
 
-A turn is taken for each attempt, so a repetition is counted like any other request. The
-gate of a 429 and the rate are one question to the limiter: when may this go out?
+    request            retries what may be retried
+      attempt
+        acquire_permit   waits for the rate limit, and for the gate that a 429 closed
+        send             sends it, settles the permit, learns from the response
+        raise_for_status turns an error status into an error
 
-A create does not go through `Pipeline.request`: what may be repeated there is decided
-in `_submit`, with the same `turn`, `send` and `check`.
+A permit is taken for each attempt, so a retry counts like any other request. The gate
+and the rate are one question to the limiter: when may this go out?
+
+A create does not go through `Pipeline.request`. `finetuning_async._submission` decides
+what may be repeated there, with the same `acquire_permit`, `send` and
+`raise_for_status`.
 """
 
 from __future__ import annotations
@@ -47,15 +54,15 @@ _captured: ContextVar[list[RawResponse] | None] = ContextVar(
 
 @attrs.frozen(kw_only=True, eq=False)
 class Pipeline:
-    """Makes requests for one account, paced and repeated as its rules say.
+    """Makes requests for one account, paced and retried.
 
     Attributes:
-        transport: How they are sent.
-        limiter: When.
-        retry: How often.
-        clock: The service's.
-        hook: Who is told; `None` for nobody.
-        doubts: What was said of what is not believed.
+        transport: Sends them.
+        limiter: Decides when each may go out.
+        retry: Decides how often, and after which pauses.
+        clock: The service's clock.
+        hook: Receives events; `None` for none.
+        header_warnings: The warnings that were logged for the account.
     """
 
     transport: Transport
@@ -63,37 +70,41 @@ class Pipeline:
     retry: RetryPolicy
     clock: ServerClock
     hook: Hook | None = None
-    doubts: HeaderWarnings = attrs.field(factory=HeaderWarnings)
+    header_warnings: HeaderWarnings = attrs.field(factory=HeaderWarnings)
 
     async def request(
         self, call: Call, *, deadline: float = inf, max_retries: int | None = None
     ) -> Response:
-        """Make a request that may be repeated, and return its 2xx answer.
+        """Make a request that may be repeated, and return its 2xx response.
+
+        The deadline is one instant for all attempts, passed down unchanged: to the
+        permit, to each attempt on the wire, and to the pauses between attempts.
 
         Args:
-            call: What to ask; `Call.repeatable` must hold.
-            deadline: On the loop's clock; no pause is begun that does not fit. Whoever
-                sets one cancels the call when it comes.
-            max_retries: How often it is repeated; `None` for as often as others are.
+            call: The request; `Call.repeatable` must hold.
+            deadline: On the loop's clock. No wait is begun that would end after it. The
+                caller cancels this call when it comes.
+            max_retries: The number of retries; `None` for that of the policy.
 
         Raises:
-            InvalidRequestError: `max_retries` is no whole number of at least 0.
-            APITimeoutError: Its turn cannot come in time.
-            APIConnectionError: The service could not be asked, repeatedly.
-            APIStatusError: It answered with an error.
+            InvalidRequestError: `max_retries` is not a whole number of at least 0.
+            APITimeoutError: The rate limit does not allow it before the deadline.
+            APIConnectionError: The service could not be reached, repeatedly.
+            APIStatusError: The response has an error status.
             ClientClosedError: The client was closed.
         """
-        retry = self.retry.limited_to(max_retries)
+        retry = self.retry.with_max_retries(max_retries)
+        # The first attempt is made without tenacity: most calls need no second one.
         try:
             return await self.attempt(call, deadline=deadline)
         except RetryableFailure as failure:
             first = failure
         numbers = count(2)
-        return await retry.again(
+        return await retry.run(
             first,
             lambda: self.attempt(call, deadline=deadline, number=next(numbers)),
             deadline=deadline,
-            on_retry=_request_events.retries(self.hook, call.method, call.path),
+            on_retry=_request_events.retry_callback(self.hook, call.method, call.path),
         )
 
     async def attempt(
@@ -102,57 +113,62 @@ class Pipeline:
         """Make one attempt.
 
         Args:
-            call: What to ask.
+            call: The request.
             deadline: On the loop's clock; bounds the steps on the wire.
-            number: Which attempt it is; a repetition goes before the others that wait.
+            number: The number of the attempt; a retry goes before requests that wait
+                for their first permit.
 
         Raises:
-            Repeatable: It failed and may be made again.
+            RetryableFailure: It failed and may be retried.
             FinetuningError: It failed.
         """
-        permit = await self.turn(call, deadline=deadline, number=number)
+        permit = await self.acquire_permit(call, deadline=deadline, number=number)
         try:
-            answer = await self.send(call, permit, deadline=deadline, number=number)
+            response = await self.send(call, permit, deadline=deadline, number=number)
         except NoResponse as failure:
-            error, lasts = failure.as_error(call), failure.lasts
+            error, is_permanent = failure.as_error(call), failure.is_permanent
         else:
             await self.limiter.flush()
-            self.check(call, answer)
-            return answer
+            self.raise_for_status(call, response)
+            return response
+        # Outside of the handler, so that `NoResponse` is not the context of the error.
         await self.limiter.flush()
-        if lasts:
+        if is_permanent:
             raise error
         raise RetryableFailure(error)
 
-    async def turn(
+    async def acquire_permit(
         self, call: Call, *, deadline: float = inf, number: int = 1
     ) -> RatePermit:
-        """Wait for a turn in the budget that a call takes from.
+        """Wait for a permit of the budget that a call takes from.
 
-        Cancelled here, nothing was sent and the turn goes to the next.
+        If it is cancelled here, nothing was sent and the permit goes to the next call.
 
         Raises:
             RateLimitError: A 429 asked for a pause longer than `max_retry_wait`, or
-                than what is left.
-            APITimeoutError: The turn cannot come before the deadline.
+                than the time left.
+            APITimeoutError: No permit can come before the deadline.
         """
-        first = number > 1
-        permit = None if first else self.limiter.try_acquire(call.route)
+        is_retry = number > 1
+        permit = None if is_retry else self.limiter.try_acquire(call.route)
         if permit is not None:
             return permit
         now = anyio.current_time()
-        turn = self.limiter.earliest(call.route)
-        if turn > deadline and self.limiter.gate_opens(call.route) <= deadline:
+        earliest = self.limiter.earliest(call.route)
+        # Fail now rather than at the deadline. But if a 429 has closed the gate beyond
+        # it, `acquire` raises that error, which says more than a timeout.
+        if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:
             raise APITimeoutError(
-                f"{call.method} {call.path} was not sent: its turn comes in"
-                f" {turn - now:.1f} s at the earliest, {deadline - now:.1f} s are left",
+                f"{call.method} {call.path} was not sent: the rate limit allows it in"
+                f" {earliest - now:.1f} s at the earliest, but its timeout leaves"
+                f" {deadline - now:.1f} s; raise the timeout or try again later",
                 generation_id=call.track_id,
-                retry_after=turn - now,
+                retry_after=earliest - now,
                 safe_to_retry=True,
             )
         permit = await self.limiter.acquire(
             call.route,
-            first=first,
+            first=is_retry,
             max_pause=min(self.retry.max_retry_wait, deadline - now),
         )
         if self.hook is not None:
@@ -166,22 +182,23 @@ class Pipeline:
         *,
         deadline: float = inf,
         number: int = 1,
-        trace: SendTracker | None = None,
+        tracker: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send a call and settle its permit, whatever happens.
+        """Send a call, and settle its permit in any case.
 
         Args:
-            call: What to send.
-            permit: Its turn.
+            call: The request.
+            permit: Its permit.
             deadline: On the loop's clock; bounds the steps on the wire.
-            number: Which attempt it is.
-            trace: As for `Transport.send`.
-            on_unsent: Likewise.
+            number: The number of the attempt.
+            tracker: As for `Transport.send`.
+            on_unsent: As for `Transport.send`.
 
         Raises:
-            NoAnswer: There is none; a call that was not sent has given its turn back.
-            Repeatable: It is that of another request.
+            NoResponse: There is no response. The permit of a call that was not sent is
+                free again.
+            RetryableFailure: The response belongs to another request.
         """
         now = anyio.current_time()
         left = None if deadline == inf else max(deadline - now, 0.001)
@@ -194,88 +211,104 @@ class Pipeline:
 
         try:
             if self.hook is not None:
-                _request_events.sent(self.hook, call, number, self.limiter)
-            answer = await self.transport.send(
+                _request_events.request_sent(self.hook, call, number, self.limiter)
+            response = await self.transport.send(
                 call,
                 seconds_left=left,
-                trace=trace,
+                tracker=tracker,
                 on_unsent=unsent,
             )
         except BaseException as error:
+            # Cancellations too: a permit that is not settled would be lost for good. If
+            # bytes may have left, the service may have counted the request (promise
+            # P1), so the permit stays taken for a while.
             if is_unsent or _request_events.was_not_sent(error):
                 permit.unsent()
             else:
                 permit.abandoned()
-            _request_events.unanswered(self.hook, call, error, number, now)
+            _request_events.request_failed(self.hook, call, error, number, now)
             raise
-        try:
-            self._take(call, answer, permit, number)
-        except Exception:  # of a limiter of the caller's, perhaps
-            if call.repeatable:
-                raise
-            logger.exception("an answer was not booked")  # nothing may lose the id
-            with log_exceptions("returning a permit"):
-                permit.abandoned()
-        await self._check_whose(call, answer)
-        return answer
+        self._record(call, response, permit, number)
+        await self._reject_foreign(call, response)
+        return response
 
-    async def _check_whose(self, call: Call, answer: Response) -> None:
-        """Take no other request's answer for that of this one.
+    async def _reject_foreign(self, call: Call, response: Response) -> None:
+        """Reject a response that belongs to another request.
 
         Raises:
-            Repeatable: It shows another id than the one asked for.
+            RetryableFailure: It shows another id than the one asked for.
         """
-        if call.shows is None or not answer.is_success:
+        if call.shows is None or not response.is_success:
             return
-        earlier = self.transport.pool.tracks
-        error = parsing.mismatch_error(answer, call.shows, earlier)
+        earlier = self.transport.pool.recent_ids
+        error = parsing.mismatch_error(response, call.shows, earlier)
         earlier.add(call.shows)
         if error is not None:
+            # The responses on that connection are shifted by one, so all that come
+            # after it would be wrong as well.
             await self.transport.retire()
             logger.warning("%s %s: %s", call.method, call.path, error)
             raise RetryableFailure(error)
 
-    def _take(
-        self, call: Call, answer: Response, permit: RatePermit, number: int
+    def _record(
+        self, call: Call, response: Response, permit: RatePermit, number: int
     ) -> None:
-        """Book an answer, learn from it, and tell of it."""
-        facts = parsing.response_facts(answer)
+        """Settle the permit of a call that got a response, and learn from that.
+
+        Raises:
+            Exception: What a caller's own limiter raised, unless the call is a create.
+        """
+        try:
+            self._learn(call, response, permit, number)
+        except Exception:
+            if call.repeatable:
+                raise
+            # The create is paid for, and only its response holds the id of the track.
+            logger.exception("recording a response failed")
+            with log_exceptions("returning a permit"):
+                permit.abandoned()
+
+    def _learn(
+        self, call: Call, response: Response, permit: RatePermit, number: int
+    ) -> None:
+        facts = parsing.response_facts(response)
         is_refused = is_rate_limited(facts.status, facts.code)
         held_until = self.limiter.gate_opens(call.route) if is_refused else -inf
         permit.answered(facts)
-        _capture(call, answer)
-        self._learn_the_time(answer)
-        self.doubts.about(answer)
+        _capture(call, response)
+        self._update_clock(response)
+        self.header_warnings.check(response)
         if self.hook is not None or logger.isEnabledFor(logging.DEBUG):
-            _request_events.answered(
-                self.hook, call, answer, facts, number, self.limiter
+            _request_events.response_received(
+                self.hook, call, response, facts, number, self.limiter
             )
-        if is_refused and held_until <= answer.received_at:
+        # Several requests in flight may be refused together: one report for all.
+        if is_refused and held_until <= response.received_at:
             opens_at = self.limiter.gate_opens(call.route)
-            _request_events.rate_limited(self.hook, call, answer, facts, opens_at)
+            _request_events.rate_limited(self.hook, call, response, facts, opens_at)
 
-    def _learn_the_time(self, answer: Response) -> None:
-        date = parsing.server_date(answer)
+    def _update_clock(self, response: Response) -> None:
+        date = parsing.server_date(response)
         if date is not None:
-            self.clock.seen(
-                date, sent_at=answer.sent_at, received_at=answer.received_at
+            self.clock.observe(
+                date, sent_at=response.sent_at, received_at=response.received_at
             )
 
     @staticmethod
-    def check(call: Call, answer: Response) -> None:
-        """Return if the answer is 2xx.
+    def raise_for_status(call: Call, response: Response) -> None:
+        """Return if the status is 2xx.
 
         Raises:
-            Repeatable: It is an error, and the call may be made again.
+            RetryableFailure: It is an error, and the call may be retried.
             APIStatusError: It is an error.
-            APIResponseError: It is an error too long to be read.
+            APIResponseError: It is an error with a body that is too long to read.
         """
-        if answer.is_success:
+        if response.is_success:
             return
-        if answer.is_cut:
-            raise parsing.too_long_error(answer)
+        if response.is_cut:
+            raise parsing.too_long_error(response)
         error = parsing.status_error(
-            answer, idempotent=call.repeatable, generation_id=call.track_id
+            response, idempotent=call.repeatable, generation_id=call.track_id
         )
         if is_rate_limited(error.status_code, error.code):
             raise RetryableFailure(error, paced=True)
@@ -286,11 +319,10 @@ class Pipeline:
 
 @contextmanager
 def capture_responses() -> Generator[list[RawResponse]]:
-    """Collect the responses behind the calls made in this block, in their order.
+    """Collect the responses of the calls made in this block, in order.
 
-    Those of calls that other tasks make are not among them, unless the tasks were
-    started in the block. A read of the shared poll loop belongs to the waiter that
-    drives it.
+    Calls that other tasks make are not included, unless the tasks were started in the
+    block. A read of the shared poll loop belongs to the waiter that drives the loop.
 
         with capture_responses() as responses:
             await client.me()
@@ -304,17 +336,17 @@ def capture_responses() -> Generator[list[RawResponse]]:
         _captured.reset(token)
 
 
-def _capture(call: Call, answer: Response) -> None:
+def _capture(call: Call, response: Response) -> None:
     responses = _captured.get()
     if responses is not None:
         responses.append(
             RawResponse(
                 method=call.method,
                 path=call.path,
-                status=answer.status,
-                headers=answer.headers,
-                request_id=answer.request_id,
-                content=answer.content,
-                elapsed=answer.received_at - answer.sent_at,
+                status=response.status,
+                headers=response.headers,
+                request_id=response.request_id,
+                content=response.content,
+                elapsed=response.received_at - response.sent_at,
             )
         )

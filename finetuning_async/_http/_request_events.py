@@ -1,6 +1,6 @@
-"""What a request does, told: a line of the log, and an event for the hook.
+"""Log lines and events about requests.
 
-Nothing here is called for a hook that is not set, nor builds a line that nobody reads.
+Without a hook and without debug logging nothing here is called or formatted.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from finetuning_async._event_hook import Hook
     from finetuning_async._pacing import RateLimiter
 
-NOTICEABLE: Final = 0.001
-"""Seconds; what is shorter was no waiting, but the time that it takes to look."""
+MIN_WAIT: Final = 0.001
+"""Seconds; a shorter wait is only the time that it takes to look, and not reported."""
 
 logger = logging.getLogger("finetuning_async")
 
 
-def sent(hook: Hook, call: Call, attempt: int, limiter: RateLimiter) -> None:
-    """A request goes to the wire."""
+def request_sent(hook: Hook, call: Call, attempt: int, limiter: RateLimiter) -> None:
+    """A request is handed to the transport."""
     hook(
         RequestSent(
             at=anyio.current_time(),
@@ -50,22 +50,22 @@ def sent(hook: Hook, call: Call, attempt: int, limiter: RateLimiter) -> None:
     )
 
 
-def answered(
+def response_received(
     hook: Hook | None,
     call: Call,
-    answer: Response,
+    response: Response,
     facts: ResponseFacts,
     attempt: int,
     limiter: RateLimiter,
 ) -> None:
     """A response was read."""
-    took = answer.received_at - answer.sent_at
+    took = response.received_at - response.sent_at
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug(
             "%s %s: %d in %.0f ms (attempt %d, %s %s left)",
             call.method,
             call.path,
-            answer.status,
+            response.status,
             took * 1000,
             attempt,
             _available(limiter, call.route),
@@ -74,37 +74,38 @@ def answered(
     if hook is not None:
         hook(
             ResponseReceived(
-                at=answer.received_at,
+                at=response.received_at,
                 method=call.method,
                 path=call.path,
                 attempt=attempt,
                 budget=call.route,
-                status=answer.status,
+                status=response.status,
                 code=facts.code,
                 duration=took,
-                request_id=answer.request_id,
+                request_id=response.request_id,
                 remaining=facts.remaining,
             )
         )
 
 
 def _available(limiter: RateLimiter, route: Route) -> int | None:
-    """How many could go out at this moment; `None` if that is not limited."""
+    """How many requests could go out now; `None` if they are not limited."""
     status = limiter.status()
-    each = {"creates": status.creates, "reads": status.reads}
-    chosen = [each[route]] if route in each else each.values()
+    budgets = {"creates": status.creates, "reads": status.reads}
+    # A route whose budget is not known takes a permit of both.
+    chosen = [budgets[route]] if route in budgets else budgets.values()
     numbers = [one.available for one in chosen if one.available is not None]
     return min(numbers, default=None)
 
 
-def unanswered(
+def request_failed(
     hook: Hook | None, call: Call, error: BaseException, attempt: int, since: float
 ) -> None:
-    """A request got no answer, for whatever reason."""
+    """A request got no response, for whatever reason."""
     reason = error.reason if isinstance(error, NoResponse) else type(error).__name__
     now = anyio.current_time()
     logger.debug(
-        "%s %s: no answer after %.0f ms (attempt %d): %s",
+        "%s %s: no response after %.0f ms (attempt %d): %s",
         call.method,
         call.path,
         (now - since) * 1000,
@@ -127,7 +128,7 @@ def unanswered(
 
 
 def was_not_sent(error: BaseException) -> bool:
-    """Whether what ended a request says that no byte of it left."""
+    """Whether an exception that ended a request proves that no byte of it left."""
     if isinstance(error, NoResponse):
         return error.evidence == "not_sent"
     return isinstance(error, ClientClosedError)
@@ -136,13 +137,13 @@ def was_not_sent(error: BaseException) -> bool:
 def rate_limited(
     hook: Hook | None,
     call: Call,
-    answer: Response,
+    response: Response,
     facts: ResponseFacts,
     opens_at: float,
 ) -> None:
     """A 429 closed a gate that was open."""
     now = anyio.current_time()
-    # A limiter shared with other machines may learn of it later.
+    # A limiter that is shared with other machines may learn of the pause later.
     pause = max(opens_at - now, facts.retry_after or 0.0)
     budget = rate_budget_of(facts.code) or call.route
     logger.warning(
@@ -160,7 +161,7 @@ def rate_limited(
                 budget=budget,
                 duration=pause,
                 code=facts.code,
-                request_id=answer.request_id,
+                request_id=response.request_id,
             )
         )
 
@@ -168,9 +169,9 @@ def rate_limited(
 def rate_limit_waited(
     hook: Hook, call: Call, attempt: int, since: float, budget: str
 ) -> None:
-    """A turn came, or a place in the queue; if it was there at once, say nothing."""
+    """A request got its permit, or its place in the service's queue, after a wait."""
     now = anyio.current_time()
-    if now - since >= NOTICEABLE:
+    if now - since >= MIN_WAIT:
         hook(
             RateLimitWaited(
                 at=now,
@@ -183,14 +184,14 @@ def rate_limit_waited(
         )
 
 
-def retries(
+def retry_callback(
     hook: Hook | None, method: str, path: str
 ) -> Callable[[int, float, FinetuningError], None] | None:
-    """Who is told of the repetitions of a call; `None` for nobody."""
+    """The `on_retry` of `RetryPolicy.run` that reports retries to a hook, if any."""
     if hook is None:
         return None
 
-    def tell(attempt: int, pause: float, error: FinetuningError) -> None:
+    def report(attempt: int, pause: float, error: FinetuningError) -> None:
         hook(
             RetryScheduled(
                 at=anyio.current_time(),
@@ -204,4 +205,4 @@ def retries(
             )
         )
 
-    return tell
+    return report

@@ -1,8 +1,8 @@
-"""The bodies of answers: read and unpacked up to a bound, never beyond it.
+"""Response bodies: read and decompressed up to a limit.
 
-A body of 1.5 MB may unpack to 1.5 GB. So each coding of it is undone alone, in steps so
-small that one cannot exceed the bound by much, and what is too long is cut: its first
-bytes are kept, which may name the track that it tells of.
+A body of 1.5 MB may decompress to 1.5 GB. So each content coding is undone by itself,
+in steps so small that one cannot exceed the limit by much. A body that is too long is
+cut: its first bytes are kept, since they may name the track that it is about.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 KEPT: Final = 8192
-"""Bytes of a body that is too long which are kept."""
+"""How many bytes of a body that is too long are kept."""
 
 _STEP: Final = 256
 _STEPS: Final = {"br": 16}
-"""Packed bytes that are unpacked at a time: gzip makes at most a thousand of one, zstd
-32 thousand; a few bytes of brotli may stand for 16 MiB."""
+"""Compressed bytes that are decompressed at a time. gzip expands a byte to at most a
+thousand, zstd to 32 thousand; a few bytes of brotli may stand for 16 MiB."""
 
 
 class Body(NamedTuple):
-    """What came, unpacked.
+    """A decompressed body.
 
     Attributes:
-        content: All of it, or the first bytes.
-        is_cut: Whether there was more than is let in.
+        content: All of it, or its first bytes.
+        is_cut: Whether it was longer than the limit.
     """
 
     content: bytes
@@ -39,47 +39,48 @@ class Body(NamedTuple):
 
 
 async def read_body(raw: AsyncIterable[bytes], coding: str | None) -> Body:
-    """Read a body as it arrives; of one that is too long no more than is let in.
+    """Read a body as it arrives, up to the limit.
 
     Args:
-        raw: It, as it stands on the wire.
+        raw: The body as it is on the wire.
         coding: The ``Content-Encoding``, if there is one.
 
     Raises:
-        httpx.DecodingError: It is not in that code.
+        httpx.DecodingError: The body is not in that coding.
     """
-    content, is_cut = await _collected(raw)
-    # The last one named was put on last.
+    content, is_cut = await _collect(raw)
+    # Codings are listed in the order in which they were applied.
     for name in reversed((coding or "").lower().split(",")):
         if name.strip() not in {"", "identity"}:
-            content, is_cut = _unpacked(content, name.strip(), is_cut=is_cut)
+            content, is_cut = _decompress(content, name.strip(), is_cut=is_cut)
     return as_body(content, is_cut=is_cut)
 
 
 def as_body(content: bytes, *, is_cut: bool = False) -> Body:
-    """A body that was read already, as by a hook or a test's transport."""
+    """A body that was read already, by a hook or by a test's transport."""
     is_cut = is_cut or len(content) > LONGEST_BODY
     return Body(content[:KEPT] if is_cut else content, is_cut)
 
 
-async def _collected(raw: AsyncIterable[bytes]) -> Body:
-    pieces: list[bytes] = []
+async def _collect(raw: AsyncIterable[bytes]) -> Body:
+    chunks: list[bytes] = []
     size = 0
     source = aiter(raw)
-    async for piece in source:
-        pieces.append(piece)
-        size += len(piece)
+    async for chunk in source:
+        chunks.append(chunk)
+        size += len(chunk)
         if size > LONGEST_BODY:
-            await _leave(source)
-            return Body(b"".join(pieces), is_cut=True)
-    return Body(b"".join(pieces))
+            await _abort(source)
+            return Body(b"".join(chunks), is_cut=True)
+    return Body(b"".join(chunks))
 
 
-async def _leave(source: AsyncIterator[bytes]) -> None:
-    """Read no more.
+async def _abort(source: AsyncIterator[bytes]) -> None:
+    """Stop reading.
 
-    The HTTP library reads through async generators, one within another. Left half-way,
-    they fall to the garbage collector, of which trio warns; a cancellation ends them.
+    The HTTP library reads through nested async generators. Abandoned halfway, they
+    would be left to the garbage collector, which trio warns of; a cancellation closes
+    all of them.
     """
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -87,25 +88,25 @@ async def _leave(source: AsyncIterator[bytes]) -> None:
             pass
 
 
-def _unpacked(packed: bytes, coding: str, *, is_cut: bool) -> Body:
-    """Undo one coding; a name that httpx does not know changes nothing."""
-    slices = _slices(packed, _STEPS.get(coding, _STEP))
+def _decompress(compressed: bytes, coding: str, *, is_cut: bool) -> Body:
+    """Undo one coding; one that httpx does not know changes nothing."""
+    slices = _slices(compressed, _STEPS.get(coding, _STEP))
     headers = {"Content-Encoding": coding}
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     try:
-        for piece in httpx.Response(200, headers=headers, content=slices).iter_bytes():
-            pieces.append(piece)
-            size += len(piece)
+        for chunk in httpx.Response(200, headers=headers, content=slices).iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
             if size > LONGEST_BODY:
                 is_cut = True
                 break
     except httpx.DecodingError:
-        if not is_cut:  # else it has no end that could be right
+        if not is_cut:  # a body that was cut has no valid end
             raise
-    return Body(b"".join(pieces), is_cut)
+    return Body(b"".join(chunks), is_cut)
 
 
-def _slices(packed: bytes, step: int) -> Iterator[bytes]:
-    for start in range(0, len(packed), step):
-        yield packed[start : start + step]
+def _slices(content: bytes, step: int) -> Iterator[bytes]:
+    for start in range(0, len(content), step):
+        yield content[start : start + step]

@@ -1,8 +1,8 @@
-"""Repeating what may be repeated, with tenacity, entered only after a first failure.
+"""Retries with tenacity, entered only after a first failure.
 
-One `tenacity.AsyncRetrying` per failed call, with waits and stops of our own:
-tenacity's ``stop_after_delay`` reads the process's clock and its random waits the
-global random, and neither can be rehearsed.
+One `tenacity.AsyncRetrying` per failed call, with our own waits and stops. tenacity's
+``stop_after_delay`` reads the process's clock, and its random waits use the global
+random generator; neither works under a virtual clock with a seed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ logger = logging.getLogger("finetuning_async")
 
 
 class RetryableFailure(Exception):  # noqa: N818 - an error on its way to a second attempt
-    """An attempt failed in a way that a repetition may mend at no cost.
+    """An attempt failed in a way that a retry may mend at no cost.
 
     Attributes:
-        error: What is raised if it is not repeated.
-        paced: Whether the limiter, not a pause here, decides when the repetition goes
-            out: a 429 has closed its gate.
+        error: What is raised if there is no retry.
+        paced: Whether the limiter, rather than a pause here, decides when the retry
+            goes out: a 429 has closed its gate.
     """
 
     def __init__(self, error: FinetuningError, *, paced: bool = False) -> None:
@@ -48,13 +48,13 @@ class RetryableFailure(Exception):  # noqa: N818 - an error on its way to a seco
 
 @attrs.frozen(kw_only=True, eq=False)
 class RetryPolicy:
-    """How often and how long a call is repeated.
+    """How often and after which pauses a call is retried.
 
     Attributes:
-        max_retries: Repetitions after the first attempt; at least 0.
+        max_retries: Attempts after the first one; at least 0.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
-        backoff: The pauses where the service names none.
-        rng: Where their jitter comes from.
+        backoff: The pauses where the service asks for none.
+        rng: The source of their jitter.
     """
 
     max_retries: int
@@ -62,17 +62,17 @@ class RetryPolicy:
     rng: random.Random
     backoff: Backoff = attrs.field(factory=Backoff)
 
-    def limited_to(self, max_retries: int | None) -> RetryPolicy:
-        """The same with as many repetitions as one call was given, if it was.
+    def with_max_retries(self, max_retries: int | None) -> RetryPolicy:
+        """The same policy with another number of retries; `None` keeps the number.
 
         Raises:
-            InvalidRequestError: That is no whole number of at least 0.
+            InvalidRequestError: It is not a whole number of at least 0.
         """
         if max_retries is None:
             return self
         return attrs.evolve(self, max_retries=check_retries(max_retries))
 
-    async def again(
+    async def run(
         self,
         first: RetryableFailure,
         attempt: Callable[[], Awaitable[T]],
@@ -80,14 +80,19 @@ class RetryPolicy:
         deadline: float = inf,
         on_retry: OnRetry | None = None,
     ) -> T:
-        """Go on after a failed first attempt, which counts as number 1.
+        """Retry after a first attempt has failed.
+
+        The deadline covers all attempts, not each of them: a caller's timeout means
+        the whole call. No pause is begun that would end after it, so the call fails
+        with the error it has, at once, instead of with a timeout, later.
 
         Args:
-            first: How it failed.
-            attempt: Makes the next one; raises `RetryableFailure` to be called again.
-            deadline: On the loop's clock; no pause is begun that does not fit.
-            on_retry: Told before each pause: the number of the attempt to come, the
-                seconds until then, and why.
+            first: The failure of attempt 1.
+            attempt: Makes the next attempt; raises `RetryableFailure` to be called
+                again.
+            deadline: On the loop's clock.
+            on_retry: Called before each pause with the number of the next attempt, the
+                seconds until then, and the error.
 
         Raises:
             FinetuningError: The error of the last attempt.
@@ -95,6 +100,7 @@ class RetryPolicy:
         failures = [first]
 
         async def next_attempt() -> T:
+            # tenacity counts attempts itself, so the first failure is replayed to it.
             if failures:
                 raise failures.pop()
             return await attempt()
@@ -102,16 +108,16 @@ class RetryPolicy:
         retrying = AsyncRetrying(
             sleep=anyio.sleep,
             wait=self._pause,
-            stop=lambda state: self._is_over(state, deadline),
+            stop=lambda state: self._should_stop(state, deadline),
             retry=retry_if_exception_type(RetryableFailure),
-            before_sleep=lambda state: _tell(state, on_retry),
+            before_sleep=lambda state: _report_retry(state, on_retry),
             reraise=True,
         )
         try:
             return await retrying(next_attempt)
         except RetryableFailure as last:
             error = last.error
-        raise error
+        raise error  # out of the handler, so that the wrapper is not its context
 
     def _pause(self, state: RetryCallState) -> float:
         failure = _failure(state)
@@ -120,8 +126,9 @@ class RetryPolicy:
         pause = self.backoff.delay(state.attempt_number, self.rng)
         return max(pause, failure.error.retry_after or 0.0)
 
-    def _is_over(self, state: RetryCallState, deadline: float) -> bool:
+    def _should_stop(self, state: RetryCallState, deadline: float) -> bool:
         asked = _failure(state).error.retry_after or 0.0
+        # A paced retry pauses 0 s here, and then `asked` at the limiter's gate.
         pause = max(state.upcoming_sleep, asked)
         return (
             state.attempt_number > self.max_retries
@@ -130,13 +137,13 @@ class RetryPolicy:
         )
 
 
-def _tell(state: RetryCallState, on_retry: OnRetry | None) -> None:
+def _report_retry(state: RetryCallState, on_retry: OnRetry | None) -> None:
     number, pause, error = (
         state.attempt_number + 1,
         state.upcoming_sleep,
         _failure(state).error,
     )
-    logger.debug("attempt %d begins in %.1f s, after: %s", number, pause, error)
+    logger.debug("attempt %d starts in %.1f s, after: %s", number, pause, error)
     if on_retry is not None:
         on_retry(number, pause, error)
 

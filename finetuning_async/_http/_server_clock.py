@@ -1,11 +1,13 @@
-"""What the service's clock shows, laid over the loop's. Pure.
+"""The service's clock relative to the loop's, learned from ``Date`` headers. Pure.
 
-Each answer carries a ``Date`` in whole seconds (RFC 9110, section 6.6.1), written
-somewhere between the moments at which the request left and the answer was complete. So
-the difference of the two clocks lies between ``date - received`` and ``date + 1 -
-sent``, and many answers narrow it down. Local wall time is not used: it may be wrong by
-hours. So may the clock of one machine among many that answer: one that disagrees with
-all before is believed once the next one says the same.
+Each response carries a ``Date`` in whole seconds (RFC 9110, section 6.6.1), written
+between the moment the request left and the moment the response was complete. So the
+difference of the two clocks lies between ``date - received`` and ``date + 1 - sent``,
+and many responses narrow it down.
+
+Local wall time is not used: it may be wrong by hours. One of several machines that
+respond may be wrong as well: a ``Date`` that contradicts all earlier ones is believed
+once the next one agrees with it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from math import inf
 from typing import Final
 
 YEARS: Final = range(2000, 2200)
-"""A ``Date`` outside them is nonsense, and arithmetic with it may overflow."""
+"""A ``Date`` outside of them is nonsense, and arithmetic with it could overflow."""
 
 
 class ServerClock:
@@ -26,13 +28,13 @@ class ServerClock:
         self._high = inf
         self._dissent = (inf, -inf)
 
-    def seen(self, date: dt.datetime, *, sent_at: float, received_at: float) -> None:
-        """Learn from the ``Date`` of one answer.
+    def observe(self, date: dt.datetime, *, sent_at: float, received_at: float) -> None:
+        """Learn from the ``Date`` of one response.
 
         Args:
-            date: The header, aware, whole seconds.
+            date: The header, aware, in whole seconds.
             sent_at: When the request left, in seconds of the loop's clock.
-            received_at: When the answer was complete, likewise.
+            received_at: When the response was complete, likewise.
         """
         if date.year not in YEARS:
             return
@@ -42,17 +44,22 @@ class ServerClock:
             self._low, self._high = max(self._low, low), min(self._high, high)
             self._dissent = (inf, -inf)
             return
+        # It contradicts the bounds. If the last observation did so in the same way, a
+        # clock was set, and the two of them are the new bounds.
         other_low, other_high = self._dissent
-        if low <= other_high and other_low <= high:  # one of the clocks was set
+        if low <= other_high and other_low <= high:
             self._low, self._high = max(other_low, low), min(other_high, high)
             low, high = inf, -inf
         self._dissent = low, high
 
     def not_before(self, moment: float) -> dt.datetime | None:
-        """The earliest the service's clock can have shown at a moment of the loop's.
+        """The earliest time the service's clock can have shown at a moment.
+
+        Args:
+            moment: In seconds of the loop's clock.
 
         Returns:
-            An aware time in UTC, or `None` before any answer was seen.
+            An aware time in UTC; `None` before any response was observed.
         """
         if self._low == -inf:
             return None

@@ -1,4 +1,4 @@
-"""Seconds for one attempt on the wire, in the form of httpx."""
+"""Seconds for one attempt on the wire, as httpx's `Timeout`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from finetuning_async._api import python_number
 from finetuning_async._errors import InvalidRequestError
 
 Timeout: TypeAlias = httpx.Timeout
-"""What other modules call httpx's timeouts: only this package imports httpx."""
+"""The name that other wings use: only this wing imports httpx."""
 
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
-_FOR_EVER: Final = 1e12
-"""Seconds; so many, or what no `float` can hold, are no limit."""
+_FOREVER: Final = 1e12
+"""Seconds from which on a timeout means no limit; so does what no `float` can hold."""
 
 
 class HTTPTimeout(Protocol):
@@ -26,13 +26,13 @@ class HTTPTimeout(Protocol):
 
 
 def as_timeout(value: float | HTTPTimeout | None) -> Timeout:
-    """Turn the `request_timeout` of a client into httpx's form; `None` is no limit.
+    """Convert the `request_timeout` of a client to httpx's `Timeout`.
 
     Args:
-        value: Seconds, or the `Timeout` of httpx or httpx2.
+        value: Seconds, or the `Timeout` of httpx or httpx2; `None` means no limit.
 
     Raises:
-        InvalidRequestError: It is not above 0, NaN, or no number.
+        InvalidRequestError: It is not a number above 0.
     """
     if isinstance(value, httpx.Timeout):
         return value
@@ -40,8 +40,10 @@ def as_timeout(value: float | HTTPTimeout | None) -> Timeout:
         return httpx.Timeout(**value.as_dict())
     seconds = python_number(value)
     if value is None or (seconds is not None and seconds > 0):
-        is_limit = seconds is not None and seconds < _FOR_EVER
+        is_limit = seconds is not None and seconds < _FOREVER
         return httpx.Timeout(seconds if is_limit else None)
     raise InvalidRequestError(
-        "request_timeout", value, "seconds above 0, an httpx.Timeout, or None"
+        "request_timeout",
+        value,
+        "a number of seconds above 0, an httpx.Timeout, or None",
     )

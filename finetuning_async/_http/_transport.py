@@ -1,13 +1,9 @@
-"""Sends a call, and says what is known when it fails.
+"""Sends a call, and determines what is known when it fails.
 
-A request that got no answer leaves one of two kinds of evidence. *Not sent*: no byte of
-it left (connection refused, DNS, no free connection); it may be sent again. *Unknown*:
-bytes left, then time ran out or the connection broke; for a request that costs money,
-sending it again would be a guess.
-
-The ``trace`` extension of the HTTP library tells when the first byte leaves. A
-transport that emits no trace (a mock, a caller's own) leaves everything but connect and
-pool errors unknown.
+A request without a response leaves one of two kinds of evidence, see `_delivery`. The
+HTTP library's ``trace`` extension reports when the first byte leaves. A transport that
+does not call it (a mock, a caller's own) leaves all failures unknown except for connect
+and pool errors.
 
 The API key is put on the request here, at the last moment, and taken off again before
 anything else can see the request: no exception and no traceback holds it.
@@ -27,9 +23,12 @@ from finetuning_async._api import Response
 from finetuning_async._http import _cookies
 from finetuning_async._http._concurrency import Concurrency, Slots
 from finetuning_async._http._delivery import NoResponse, SendAborted, SendTracker
-from finetuning_async._http._exception_map import forget_frames, lasting_problem
+from finetuning_async._http._exception_map import (
+    clear_tracebacks,
+    permanent_failure_advice,
+)
 from finetuning_async._http._headers import Headers
-from finetuning_async._http._http_clients import ClientPool, Lent
+from finetuning_async._http._http_clients import ClientPool, PooledClient
 from finetuning_async._http._response_body import as_body, read_body
 from finetuning_async._http._timeouts import Timeout
 from finetuning_async._logging import own_requests
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from finetuning_async._http._media_stream import MediaStream
     from finetuning_async._http._response_body import Body
 
-    _Reply: TypeAlias = tuple[int, dict[str, str], Body]
+    _Received: TypeAlias = tuple[int, dict[str, str], Body]
     """Status, headers with names in lower case, body."""
 
 KEY_HEADER: Final = "X-API-Key"
@@ -59,10 +58,10 @@ class Transport:
         pool: The connections, shared with other views.
         base_url: Without a trailing slash.
         key: The API key; `None` sends none.
-        timeout: For one attempt on the wire: for each step of it, and the longest of
-            them for all.
-        headers: The caller's own; `None` for none.
-        concurrency: The places on the wire of the account.
+        timeout: For one attempt on the wire: for each of its steps; the longest of them
+            also bounds the attempt as a whole.
+        headers: The caller's own headers; `None` for none.
+        concurrency: The request slots of the account.
     """
 
     pool: ClientPool
@@ -73,8 +72,8 @@ class Transport:
     concurrency: Concurrency = attrs.field(factory=Concurrency, repr=False)
 
     @property
-    def longest_read(self) -> float:
-        """Seconds for which the answer to a read is waited for at most."""
+    def max_read_time(self) -> float:
+        """The longest time to wait for the response to a read, in seconds."""
         read = self.timeout.read
         return inf if read is None else read
 
@@ -83,76 +82,83 @@ class Transport:
         call: Call,
         *,
         seconds_left: float | None = None,
-        trace: SendTracker | None = None,
+        tracker: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Coroutine[Any, Any, Response]:
-        """Send one call and read its answer whole.
+        """Send one call and read its whole response.
 
         Args:
-            call: What to send.
-            seconds_left: A bound on the attempt, beside `timeout`.
-            trace: Hears of its way, and may stop it before the first byte leaves.
-            on_unsent: Called if it was cancelled before its first byte left.
+            call: The call.
+            seconds_left: A bound on the attempt, in addition to `timeout`.
+            tracker: Follows the request, and may stop it before its first byte leaves.
+            on_unsent: Called if the attempt is cancelled before its first byte left.
 
         Raises:
-            NoAnswer: There is none; it says what is known.
-            ClientClosedError: The client was closed; it comes before the await.
+            NoResponse: There is no response; it carries the evidence.
+            ClientClosedError: The client was closed; raised by the call itself, before
+                the await.
         """
         self.pool.check_open()
         steps = _steps(self.timeout, seconds_left)
-        return self._send(call, steps, trace or SendTracker(lambda: True), on_unsent)
+        return self._send(call, steps, tracker or SendTracker(lambda: True), on_unsent)
 
     async def _send(
         self,
         call: Call,
         steps: dict[str, float | None],
-        trace: SendTracker,
+        tracker: SendTracker,
         on_unsent: Callable[[], None],
     ) -> Response:
-        place = self.concurrency.of(call, few=self.pool.keeps_few)
-        if place.free:
-            await place.take()
+        slots = self.concurrency.slots_for(call, few=self.pool.keeps_few)
+        if slots.free:
+            await slots.acquire()
         else:
-            await _wait_for(place, steps["pool"], on_unsent)
-        lent = None
+            await _wait_for_slot(slots, steps["pool"], on_unsent)
+        pooled = None
         try:
-            lent = self.pool.lend()
-            return await self._exchange(lent, call, steps, trace, on_unsent)
+            pooled = self.pool.acquire()
+            return await self._exchange(pooled, call, steps, tracker, on_unsent)
         finally:
-            place.give_back()
-            if lent is not None:
-                await self.pool.take_back(lent)
+            slots.release()
+            if pooled is not None:
+                await self.pool.release(pooled)
 
     async def _exchange(
         self,
-        lent: Lent,
+        pooled: PooledClient,
         call: Call,
         steps: dict[str, float | None],
-        trace: SendTracker,
+        tracker: SendTracker,
         on_unsent: Callable[[], None],
     ) -> Response:
         failure: NoResponse | None = None
         sent_at = anyio.current_time()
-        trace.until = sent_at + _longest(steps)
+        tracker.deadline = sent_at + _longest(steps)
         try:
             with own_requests():
-                status, headers, body = await self._reply(
-                    lent.client, call, steps, trace
+                status, headers, body = await self._send_and_read(
+                    pooled.client, call, steps, tracker
                 )
         except Exception as error:
-            failure = self._no_answer(call, steps, trace, error)
-            if isinstance(error, TimeoutError) and not trace.left:
-                await self.pool.abandon(lent, trace)  # the bound on it all cancelled it
+            failure = self._no_response(call, steps, tracker, error)
+            if isinstance(error, TimeoutError) and not tracker.first_byte_sent:
+                # Our own bound on the attempt cancelled the library while it connected.
+                # Its own timeouts are other classes, and after those it cleans up.
+                await self.pool.discard(pooled, tracker)
         except BaseException as cancelled:
-            forget_frames(cancelled)
-            if trace.evidence(tells=self.pool.is_traced) == "not_sent":
+            clear_tracebacks(cancelled)
+            # Silence of the tracker proves something only if this transport was ever
+            # seen to call one: a mock may have sent the request without a word.
+            if tracker.evidence(is_traced=self.pool.is_traced) == "not_sent":
                 on_unsent()
-            if not trace.is_given_back:
-                await self.pool.abandon(lent, trace)
+            if not tracker.connection_released:
+                await self.pool.discard(pooled, tracker)
             raise
         finally:
-            self.pool.is_traced |= trace.seen
-        if failure is not None:  # out of the handler, so that no context clings to it
+            self.pool.is_traced |= tracker.was_traced
+        if failure is not None:
+            # Raised out of the handler: otherwise its context would be the library's
+            # error, with the request and the key in its frames.
             raise failure
         return Response(
             status=status,
@@ -163,22 +169,23 @@ class Transport:
             received_at=anyio.current_time(),
         )
 
-    async def _reply(
-        self, client: Any, call: Call, timeout: dict[str, Any], trace: SendTracker
-    ) -> _Reply:
-        request = self._request(client, call, timeout, trace)
+    async def _send_and_read(
+        self, client: Any, call: Call, timeout: dict[str, Any], tracker: SendTracker
+    ) -> _Received:
+        request = self._request(client, call, timeout, tracker)
         without_secrets = request.headers
         try:
-            request.headers = self._signed(without_secrets, call)
-            with anyio.CancelScope(deadline=trace.until):
+            request.headers = self._with_secrets(without_secrets, call)
+            with anyio.CancelScope(deadline=tracker.deadline):
                 response = await self._response(client, request)
                 return await _read(response)
         finally:
+            # The library's errors refer to the request.
             request.headers = without_secrets
-        raise TimeoutError
+        raise TimeoutError  # the scope ended it: not one step, but all of them together
 
     def _request(
-        self, client: Any, call: Call, timeout: dict[str, Any], trace: SendTracker
+        self, client: Any, call: Call, timeout: dict[str, Any], tracker: SendTracker
     ) -> Any:
         """The request, without the key. A caller's client adds what it likes."""
         library = self.pool.library
@@ -186,9 +193,9 @@ class Transport:
         text = self.base_url + call.path
         if call.query:
             text += f"?{urlencode(call.query)}"
-        url, extensions = library.url(text), {"timeout": timeout, "trace": trace}
-        ours = library.of_json if content else library.plain
-        if self.pool.is_given and _adds_more_than_headers(client, library):
+        url, extensions = library.url(text), {"timeout": timeout, "trace": tracker}
+        ours = library.json_headers if content else library.plain_headers
+        if self.pool.is_external and _adds_more_than_headers(client, library):
             return client.build_request(
                 call.method,
                 url,
@@ -201,16 +208,17 @@ class Transport:
             call.method,
             url,
             headers=headers,
-            stream=library.OnePiece(content),
+            stream=library.BytesBody(content),
             extensions=extensions,
         )
         if "Content-Length" in headers:
             request.headers["Content-Length"] = str(len(content))
-        request.read()  # so hooks find its content, as in one that the library makes
+        # Hooks can use `request.content`, as with requests that the library makes.
+        request.read()
         return request
 
-    def _signed(self, headers: Any, call: Call) -> Any:
-        """A copy of the headers of a request, with all that is secret in them."""
+    def _with_secrets(self, headers: Any, call: Call) -> Any:
+        """A copy of the headers of a request, with the key and the caller's own."""
         headers = type(headers)(headers)
         if call.needs_key and self.key is not None:
             headers[KEY_HEADER] = self.key.reveal()
@@ -219,63 +227,65 @@ class Transport:
         return headers
 
     async def _response(self, client: Any, request: Any) -> Any:
-        """Send a request, and get its response whatever a hook of the caller's says.
+        """Send a request, and return its response even if a caller's hook raises.
 
-        One that calls `raise_for_status` is in httpx's own documentation; what an error
-        means is judged here.
+        httpx's documentation suggests a hook that calls `raise_for_status`. What an
+        error status means is decided by `Pipeline.raise_for_status`.
         """
         try:
-            if not self.pool.is_given:
+            if not self.pool.is_external:
                 return await client.send(request, stream=True)
             return await _cookies.send(client, request, stream=True)
         except self.pool.library.status_errors as error:
             return error.response
 
-    def _no_answer(
+    def _no_response(
         self,
         call: Call,
         steps: dict[str, float | None],
-        trace: SendTracker,
+        tracker: SendTracker,
         error: Exception,
     ) -> NoResponse:
-        """Say what an exception of the HTTP library proves.
+        """Convert an exception of the HTTP library to what it proves.
 
         Raises:
-            Exception: The error itself, where it is none of the network's and nothing
-                can be lost by showing it: a bug in a transport of the caller's.
+            Exception: The error itself, if it is not a network error and nothing can be
+                lost by raising it: a bug in a caller's transport. Around a create even
+                a bug leaves the outcome unknown, so it is converted.
         """
         library = self.pool.library
-        if not isinstance(error, (*library.network, SendAborted)) and call.repeatable:
-            forget_frames(error)
+        known = (*library.network_errors, SendAborted)
+        if not isinstance(error, known) and call.repeatable:
+            clear_tracebacks(error)
             raise error
-        timed_out = isinstance(error, library.timeouts)
-        is_unsent = isinstance(error, library.unsent)
-        evidence = trace.evidence(proves_unsent=is_unsent)
-        if timed_out and not is_unsent and anyio.current_time() >= trace.until:
-            reason = f"the answer did not end within {_longest(steps):g} s"
+        timed_out = isinstance(error, library.timeout_errors)
+        is_unsent = isinstance(error, library.unsent_errors)
+        evidence = tracker.evidence(proves_unsent=is_unsent)
+        if timed_out and not is_unsent and anyio.current_time() >= tracker.deadline:
+            reason = f"the response was not complete within {_longest(steps):g} s"
             return NoResponse(evidence, timed_out=True, reason=reason)
         text = str(error).partition("\n")[0]
         if self.key is not None:
             text = text.replace(self.key.reveal(), MASK)
         name = type(error).__name__.removeprefix("_")
         reason = f"{name}: {scrub(text)}" if text else name
-        advice = lasting_problem(error, library)
+        advice = permanent_failure_advice(error, library)
         return NoResponse(
             evidence,
             timed_out=timed_out,
             reason=f"{reason}; {advice}" if advice else reason,
-            lasts=advice is not None,
+            is_permanent=advice is not None,
         )
 
     async def retire(self) -> None:
-        """Use fresh connections from here on, as `ClientPool.retire`."""
+        """Use fresh connections from now on, see `ClientPool.retire`."""
         self.pool.retire()
         await self.pool.close_retired()
 
     def stream(
         self, url: str, *, offset: int = 0, version: FileVersion | None = None
     ) -> AbstractAsyncContextManager[MediaStream]:
-        """Open a file of the media host, as `open_media`."""
+        """Open a file of the media host, see `open_media`."""
         from finetuning_async._http._media_stream import open_media  # few need it
 
         return open_media(
@@ -289,25 +299,26 @@ class Transport:
 
 
 def _adds_more_than_headers(client: Any, library: Library) -> bool:
-    """Whether a caller's client does more to a request than to add its headers.
+    """Whether a caller's client adds more to a request than its headers.
 
-    If not, a request made here is the same, at a tenth of the cost of a call.
+    If not, a request that is built here is the same, and saves a tenth of a call.
     """
     own = getattr(client.build_request, "__func__", None)
-    return own is not library.build or bool(client.params) or bool(client.cookies)
+    is_changed = own is not library.build_request
+    return is_changed or bool(client.params) or bool(client.cookies)
 
 
-async def _wait_for(
-    place: Slots, seconds: float | None, on_unsent: Callable[[], None]
+async def _wait_for_slot(
+    slots: Slots, seconds: float | None, on_unsent: Callable[[], None]
 ) -> None:
-    """Wait for a place on the wire; cancelled, nothing was sent.
+    """Wait for a free slot; if cancelled, nothing was sent.
 
     Raises:
-        NoAnswer: None was free in time.
+        NoResponse: No slot was free in time.
     """
     try:
         with anyio.move_on_after(seconds):
-            await place.take()
+            await slots.acquire()
             return
     except BaseException:
         on_unsent()
@@ -315,7 +326,8 @@ async def _wait_for(
     raise NoResponse(
         "not_sent",
         timed_out=True,
-        reason=f"no other request of the account ended within {seconds:g} s",
+        reason=f"timed out after {seconds:g} s waiting for another request of the"
+        " account to end",
     )
 
 
@@ -335,13 +347,13 @@ def _text(raw: bytes) -> str:
         return raw.decode("iso-8859-1")
 
 
-async def _read(response: Any) -> _Reply:
-    """What an answer holds; closed, whatever happens."""
+async def _read(response: Any) -> _Received:
+    """Read a response whole, and close it in any case."""
     try:
         headers = _headers_of(response)
-        if response.is_stream_consumed:  # by a hook, or a transport of the caller's
+        if response.is_stream_consumed:  # by a hook, or a caller's transport
             body = as_body(await response.aread())
-        elif response.is_closed:  # by the error of a hook, before it was read
+        elif response.is_closed:  # a hook raised before it was read
             body = as_body(b"")
         else:
             coding = headers.get("content-encoding")
@@ -352,7 +364,7 @@ async def _read(response: Any) -> _Reply:
 
 
 def _steps(timeout: Timeout, seconds: float | None) -> dict[str, float | None]:
-    """The parts of a timeout, each bounded."""
+    """The timeouts of the steps, each bounded by `seconds`."""
     parts = timeout.as_dict()
     if seconds is None:
         return parts
@@ -363,8 +375,9 @@ def _steps(timeout: Timeout, seconds: float | None) -> dict[str, float | None]:
 
 
 def _longest(steps: dict[str, float | None]) -> float:
-    """Seconds that an attempt may take in all: as many as its longest step.
+    """Seconds that an attempt may take as a whole: the longest of its steps.
 
-    The library bounds each read by itself, so an answer that drips would never end.
+    The library bounds each read by itself, so without this a response that arrives byte
+    by byte would never end.
     """
     return max(inf if part is None else part for part in steps.values())

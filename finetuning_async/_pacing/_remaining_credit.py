@@ -114,7 +114,7 @@ class RemainingCredit:
     def on_sent(self, reservation: Reservation) -> None:
         """A request is sent and spends one credit."""
         self._in_flight += 1
-        reservation.on_credit = 1 <= self.credit(reservation.sent_at) < inf
+        reservation.on_credit = 1 <= self.amount(reservation.sent_at) < inf
         self._credit -= 1
         self._last_number = reservation.number
         self._last_sent_at = reservation.sent_at
@@ -177,7 +177,7 @@ class RemainingCredit:
         """Forget all credit, which may be out of date: probe before the next burst."""
         self._credit, self._expires, self._headerless = 0.0, -inf, 0
 
-    def credit(self, now: float) -> float:
+    def amount(self, now: float) -> float:
         """Requests that are known to be accepted; may be negative or `inf`."""
         return self._credit if now < self._expires else 0.0
 
@@ -187,7 +187,7 @@ class RemainingCredit:
 
     def earliest(self, now: float) -> float:
         """When the next request may go out: `now` or later."""
-        if self.credit(now) >= 1 or self._in_flight == 0:
+        if self.amount(now) >= 1 or self._in_flight == 0:
             return now
         return self.next_probe(now)
 

@@ -119,7 +119,7 @@ class RuleSet:
         log, and only if no other client uses the account. Otherwise it takes evidence:
         a header, the test for sliding counters, or the response to a probe.
         """
-        credit, probe_at = self.credit.credit(now), self.credit.earliest(now)
+        credit, probe_at = self.credit.amount(now), self.credit.earliest(now)
         # A header has proved room, by whatever rule the service counts.
         if 1 <= credit < inf:
             return now

@@ -300,7 +300,7 @@ class Poller:
 
     def _sleep(self, driver: Waiter, moment: float) -> Awaitable[None]:
         self._sleeping_until = moment
-        return driver.parked_until(moment)
+        return driver.wait_until(moment)
 
     def _stir(self, moment: float) -> None:
         """Wake a driver that would sleep over what has just been registered.
@@ -348,7 +348,7 @@ class Poller:
     def _look(self, driver: Waiter, reads: ShieldedGroup) -> None:
         flight = ReadInFlight(driver)
         flight.work = ShieldedCall(
-            partial(self._read, flight), grace=GRACE_OF_A_READ, place=driver
+            partial(self._read, flight), grace=GRACE_OF_A_READ, wakeup=driver
         )
         self._flights.add(flight)
         reads.start(flight.work)
@@ -357,7 +357,7 @@ class Poller:
         """Take a turn, then read what is due at that moment. Runs in a child task."""
         pipeline = flight.reader.pipeline
         try:
-            permit = await pipeline.turn(_ANY_READ)
+            permit = await pipeline.acquire_permit(_ANY_READ)
             try:
                 await guarded.checkpoint()
                 read = self._begin(flight)
@@ -367,7 +367,7 @@ class Poller:
             if read is not None:
                 with guarded.shielded():
                     answer = await pipeline.send(read.call, permit)
-                    pipeline.check(read.call, answer)
+                    pipeline.raise_for_status(read.call, answer)
                     self._news.take(read, answer)
                     self._worked_at = anyio.current_time()
                     self._trouble.over(self._worked_at)
@@ -439,7 +439,7 @@ class Poller:
         error = failure.error if isinstance(failure, RetryableFailure) else failure
         cannot_work = False
         if isinstance(error, NoResponse):
-            cannot_work = error.lasts and self._worked_at == -inf
+            cannot_work = error.is_permanent and self._worked_at == -inf
             error = error.as_error(_ANY_READ if read is None else read.call)
         if isinstance(error, ClientClosedError):
             self.close(flight.reader.pipeline.transport.pool)

@@ -41,18 +41,18 @@ class Waiter(Wakeup):
     Attributes:
         pipeline: How this waiter's client reads.
         deadline: When it wakes at the latest, on the loop's clock.
-        alarm: The number of its entry among the alarms; 0 if it has none.
+        timer_id: The number of its entry in the timer heap; 0 if it has none.
         ready: Whether there is something for it: news, an error, or its deadline.
         error: What ended the watch, if something did.
     """
 
-    __slots__ = ("alarm", "deadline", "error", "pipeline", "ready")
+    __slots__ = ("deadline", "error", "pipeline", "ready", "timer_id")
 
     def __init__(self, pipeline: Pipeline, *, deadline: float = inf) -> None:
         super().__init__()
         self.pipeline: Pipeline = pipeline
         self.deadline: float = deadline
-        self.alarm: int = 0
+        self.timer_id: int = 0
         self.ready: bool = False
         self.error: Exception | None = None
 
@@ -237,7 +237,7 @@ class WatchList:
         self._tracks: dict[str, Watched] = {}
         self._watching_all = 0
         self._soonest = inf
-        self._alarms: TimerHeap[Waiter] = TimerHeap()
+        self._timers: TimerHeap[Waiter] = TimerHeap()
         self._last_looks: list[Watched] = []
         self.hints = WebhookHints()
         self.foreign: set[str] = set()
@@ -263,14 +263,14 @@ class WatchList:
         if track is None:
             track = self._start(watcher.track_id, kind, now)
         track.watchers[watcher] = None
-        self._alarms.set(watcher, watcher.deadline)
+        self._timers.schedule(watcher, watcher.deadline)
         if track.latest is not None:
             watcher.update(track.latest, track.ran_at)
         return track
 
     def discard(self, watcher: Watcher) -> None:
         """Stop watching for somebody; a track that nobody needs is dropped."""
-        self._alarms.drop(watcher)
+        self._timers.cancel(watcher)
         track = self._tracks.get(watcher.track_id)
         if track is not None:
             track.watchers.pop(watcher, None)
@@ -407,15 +407,15 @@ class WatchList:
     def set_alarm(self, waiter: Waiter, at: float) -> None:
         """Make a waiter ready at a time; the last one given holds."""
         waiter.deadline = at
-        self._alarms.set(waiter, at)
+        self._timers.schedule(waiter, at)
 
     def cancel_timer(self, waiter: Waiter) -> None:
         """Void the alarm of a waiter that leaves."""
-        self._alarms.drop(waiter)
+        self._timers.cancel(waiter)
 
     def next_alarm(self) -> float:
         """The first deadline."""
-        return self._alarms.first()
+        return self._timers.next_deadline()
 
     @property
     def awaits_last_look(self) -> bool:
@@ -446,7 +446,7 @@ class WatchList:
             asked_at: Says since when an answer about a track is awaited; `inf` if none
                 is.
         """
-        for waiter in self._alarms.expire_deadlines(now):
+        for waiter in self._timers.pop_expired(now):
             if not isinstance(waiter, Watcher):
                 waiter.make_ready()
             elif not self._looks_once_more(waiter, now, may_look, asked_at):
@@ -477,5 +477,5 @@ class WatchList:
         elif asked_at(track) == inf:
             return False
         watcher.in_overtime = True
-        self._alarms.set(watcher, now + watcher.overtime)
+        self._timers.schedule(watcher, now + watcher.overtime)
         return True

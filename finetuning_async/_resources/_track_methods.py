@@ -366,7 +366,7 @@ def _new_download(
 
     return Download(
         session.pipeline.transport,
-        session.pipeline.retry.limited_to(max_retries),
+        session.pipeline.retry.with_max_retries(max_retries),
         audio_url(generation_or_url),
         on_progress,
         session.pipeline.hook,

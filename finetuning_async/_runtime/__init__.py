@@ -1,12 +1,19 @@
-"""Tasks, threads, shielding and timers: what the event loops leave to us.
+"""Tasks, threads, shielding and timers: what anyio and the event loops leave to us.
 
-_shielding       a call that is not cut off when its caller is cancelled
+_threads         blocking work in a worker thread
+_shielding       calls whose work finishes although the caller is cancelled
+_loop_handle     an event loop as other threads can use it
+_machine_clock   whether a loop's clock runs in step with the machine's
 _wakeup          one task waits until another wakes it
-_timer_heap      the deadlines of all waiters, in one heap
-_keyed_lock      a lock for each key: creates that a list could not tell apart
-_threads         the one way to a worker thread
-_loop_handle     an event loop, as other threads may use it
-_machine_clock   whether an event loop's clock is the machine's monotonic clock
+_timer_heap      the timers of all waiters in one heap
+_keyed_lock      a lock for each key
+
+Glossary:
+
+child task       a task that runs a call's work and that only the call can cancel
+grace            seconds that shielded work may go on once its caller is cancelled
+virtual clock    a loop's clock that jumps to the next deadline, in tests
+void entry       a timer that was cancelled and is still in the heap
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
         run_to_completion as run_to_completion,
     )
     from finetuning_async._runtime._threads import (
-        clock_jumps as clock_jumps,
+        has_virtual_clock as has_virtual_clock,
         in_thread as in_thread,
     )
     from finetuning_async._runtime._timer_heap import TimerHeap as TimerHeap
@@ -42,7 +49,7 @@ else:
                 "ShieldedGroup",
                 "run_to_completion",
             ),
-            "._threads": ("clock_jumps", "in_thread"),
+            "._threads": ("has_virtual_clock", "in_thread"),
             "._timer_heap": ("TimerHeap",),
             "._wakeup": ("Wakeup",),
         },

@@ -1,4 +1,4 @@
-"""One after another: creates that a list could not tell apart."""
+"""A lock for each key; it exists only while a task holds it."""
 
 from __future__ import annotations
 
@@ -7,42 +7,47 @@ from typing import TypeAlias
 
 import anyio
 
-_Identity: TypeAlias = tuple[object, ...]
+_Key: TypeAlias = tuple[object, ...]
 
 
 class KeyedLock:
-    """Lets orders of one identity through one after another, in their order."""
+    """Lets one task at a time hold each key, first come first served.
+
+    Creates that a listing could not tell apart share a key.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[_Identity, deque[anyio.Event]] = {}
+        self._waiting: dict[_Key, deque[anyio.Event]] = {}
 
     def __repr__(self) -> str:
-        return f"<OneByOne busy={len(self._waiting)}>"
+        return f"<KeyedLock held={len(self._waiting)}>"
 
-    async def enter(self, identity: _Identity) -> None:
-        """Wait until nobody else of this identity is inside; end it with `leave`.
+    async def acquire(self, key: _Key) -> None:
+        """Wait for the lock of a key; pair it with `release`.
 
-        Cancelled here, the turn goes to the next.
+        A task that is cancelled here does not hold the lock.
         """
-        waiting = self._waiting.get(identity)
+        waiting = self._waiting.get(key)
         if waiting is None:
-            self._waiting[identity] = deque()
+            self._waiting[key] = deque()
             return
-        turn = anyio.Event()
-        waiting.append(turn)
+        handover = anyio.Event()
+        waiting.append(handover)
         try:
-            await turn.wait()
+            await handover.wait()
         except BaseException:
-            if turn.is_set():
-                self.leave(identity)
+            # The cancellation and the handover may arrive in the same tick: then the
+            # lock is ours already, and the next task would wait for it forever.
+            if handover.is_set():
+                self.release(key)
             else:
-                waiting.remove(turn)
+                waiting.remove(handover)
             raise
 
-    def leave(self, identity: _Identity) -> None:
-        """Let the next one in."""
-        waiting = self._waiting[identity]
+    def release(self, key: _Key) -> None:
+        """Hand the lock of a key to the task that has waited longest for it."""
+        waiting = self._waiting[key]
         if waiting:
             waiting.popleft().set()
         else:
-            del self._waiting[identity]
+            del self._waiting[key]

@@ -1,10 +1,21 @@
-"""Work that is carried to its end although its caller is cancelled.
+"""Calls whose work finishes although the caller is cancelled.
 
-``CancelScope(shield=True)`` around an await holds against anyio's own scopes only.
+``CancelScope(shield=True)`` around an await stops cancellations by anyio's scopes only.
 `asyncio.timeout`, `asyncio.wait_for`, `asyncio.TaskGroup`, `task.cancel()` and Ctrl-C
-cancel the *task*, shield or not. So the work runs in a child task, parts of which are
-shielded: nobody but this module knows the child, so nobody cancels it. The call owns
-the child and does not end before it.
+cancel the *task*: asyncio throws `CancelledError` into whatever it awaits, shield or
+not. A create would lose the id of a track that is paid for (promise P2).
+
+So the work runs in a *child task*. Only this module holds a reference to it, so no
+native cancellation reaches it; they hit the caller's task, which waits here. Parts of
+the work are shielded as well, against `cancel_after_grace`, by which this module passes
+the caller's cancellation on. The call owns the child and never ends before it.
+
+    caller's task                         child task
+    -------------                         ----------
+    run() -> waits on the wakeup          work(call)
+      | cancelled: cancel_after_grace()     | outside shielded(): cancelled at once
+      | waits on, shielded                  | inside: at most `grace` seconds more
+      | re-raises the cancellation        ends -> wakes the caller
 """
 
 from __future__ import annotations
@@ -28,18 +39,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GRACE = 5.0
-"""Seconds for which guarded work may go on once its caller is cancelled."""
+"""Seconds that shielded work may go on once its caller is cancelled: long enough for a
+response that is on its way, short enough after a Ctrl-C."""
 
 
 class ShieldedCall(Generic[T]):
-    """One piece of work in a child task, parts of which outlive a cancellation.
+    """Work in a child task, parts of which go on after the caller is cancelled.
 
     Args:
-        work: Called with this object, in the child task. What it does inside
-            ``with guarded.held():`` goes on for up to `grace` seconds after the caller
-            was cancelled; the rest of it is cancelled at once.
+        work: Called with this object, in the child task. What runs inside
+            ``with call.shielded():`` goes on for up to `grace` seconds after the caller
+            is cancelled; the rest is cancelled at once.
         grace: Seconds, at least 0.
-        place: Where the caller waits, if it has a place to be woken at.
+        wakeup: Where the caller waits, if it has a `Wakeup` already.
 
     Attributes:
         is_done: Whether the work has ended.
@@ -47,15 +59,15 @@ class ShieldedCall(Generic[T]):
 
     __slots__ = (
         "_caller",
-        "_cancelling",
+        "_cancel_count",
+        "_cancelled",
         "_error",
         "_grace",
-        "_left",
-        "_part",
-        "_place",
+        "_grace_deadline",
         "_result",
-        "_until",
-        "_whole",
+        "_scope",
+        "_shield",
+        "_wakeup",
         "_work",
         "is_done",
     )
@@ -65,34 +77,35 @@ class ShieldedCall(Generic[T]):
         work: Callable[[ShieldedCall[T]], Awaitable[T]],
         *,
         grace: float = GRACE,
-        place: Wakeup | None = None,
+        wakeup: Wakeup | None = None,
     ) -> None:
         self._work = work
         self._grace = grace
-        self._place = place or Wakeup()
-        self._whole = anyio.CancelScope()
-        self._part: anyio.CancelScope | None = None
-        self._until = inf
+        self._wakeup = wakeup or Wakeup()
+        self._scope = anyio.CancelScope()  # around all of the work
+        self._shield: anyio.CancelScope | None = None  # around the shielded part
+        self._grace_deadline = inf
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._left = False
+        self._cancelled = False
         self._caller: asyncio.Task[Any] | None = None
-        self._cancelling = 0
+        self._cancel_count = 0
         self.is_done = False
 
     @property
     def caller_cancelled(self) -> bool:
-        """Whether the caller was cancelled.
+        """Whether the caller was cancelled, so that nothing new should be started.
 
-        The work may take that as a word not to begin what it has not begun. It is known
-        at once, even if the caller has had no step since.
+        True as soon as `task.cancel()` was called, even if the caller's task has not
+        run since: the child may be scheduled first, and must not send a create then.
         """
-        if self._left or self._caller is None:
-            return self._left
-        return self._caller.cancelling() > self._cancelling
+        if self._cancelled or self._caller is None:
+            return self._cancelled
+        # Only the increase counts: the caller may clean up after an earlier one.
+        return self._caller.cancelling() > self._cancel_count
 
     async def checkpoint(self) -> None:
-        """Be cancelled if the caller was; to be awaited in a part that is not held."""
+        """Raise the cancellation if the caller was cancelled; call it unshielded."""
         if self.caller_cancelled:
             self.cancel_after_grace()
         elif self._caller is not None:
@@ -100,55 +113,59 @@ class ShieldedCall(Generic[T]):
         await anyio.lowlevel.checkpoint_if_cancelled()
 
     def shielded(self) -> AbstractContextManager[object]:
-        """Guard a part of the work. Parts may follow one another, not nest."""
-        self._part = anyio.CancelScope(shield=True, deadline=self._until)
-        return self._part
+        """Shield a part of the work. Parts may follow one another, not nest."""
+        self._shield = anyio.CancelScope(shield=True, deadline=self._grace_deadline)
+        return self._shield
 
     @property
     def grace_expired(self) -> bool:
-        """Whether the part that was held last has used up its grace."""
-        return self._part is not None and self._part.cancel_called
+        """Whether the last shielded part was cancelled because its grace was over."""
+        return self._shield is not None and self._shield.cancel_called
 
-    def release(self) -> None:
-        """From here on the part that is held may be cancelled at once."""
-        if self._part is not None:
-            self._part.shield = False
+    def unshield(self) -> None:
+        """Let the shielded part be cancelled at once, until `reshield`.
 
-    def hold(self) -> None:
-        """From here on it is held again."""
-        if self._part is not None:
-            self._part.shield = True
+        A create that still connects has sent nothing, so it need not be waited for.
+        """
+        if self._shield is not None:
+            self._shield.shield = False
+
+    def reshield(self) -> None:
+        """Shield the part again."""
+        if self._shield is not None:
+            self._shield.shield = True
 
     def run(
         self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None = None
     ) -> Coroutine[Any, Any, T]:
-        """Start the work and wait for its end.
+        """Start the work and wait until it ends.
 
         Args:
-            meanwhile: What the caller does beside the work, in its own task; called
-                with this object. The call ends when both have. By default it waits.
+            meanwhile: Runs beside the work, in the caller's task; called with this
+                object. The call ends when both have ended. By default it only waits.
 
         Returns:
             What the work returned.
 
         Raises:
-            BaseException: What the work raised, as it is, else what `meanwhile` did;
-                the caller's cancellation, once the guarded part has ended or its grace
+            BaseException: What the work raised, as it is, else what `meanwhile` raised;
+                the caller's cancellation, once the shielded part has ended or its grace
                 is over.
         """
         if current_async_library() == "asyncio":
-            return self._in_a_task(meanwhile)
-        return self.run_in_a_group(meanwhile)
+            return self._run_in_task(meanwhile)
+        return self.run_in_group(meanwhile)
 
-    async def _in_a_task(
+    async def _run_in_task(
         self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None
     ) -> T:
-        """Run it on asyncio, where a group would be twenty objects more, and slower.
+        """Run the work in a bare task of asyncio; a task group is slower.
 
-        No scope of the caller's reaches the child: what they say comes by
-        `cancel_after_grace`, and before that by the caller's count of cancellations.
+        It would be twenty objects more. The child is in none of the caller's scopes.
+        It learns of the caller's cancellation by `cancel_after_grace`, and before that
+        by `caller_cancelled`.
         """
-        child = self.begin_task()
+        child = self.start_task()
         cancelled: BaseException | None = None
         try:
             try:
@@ -157,140 +174,155 @@ class ShieldedCall(Generic[T]):
             except Exception as its_own:
                 self._fail(its_own)
             while not self.is_done:
-                await self._place.wait()
+                # A cancellation of either kind lands here: thrown into the task by
+                # asyncio, or by a scope of anyio's.
+                await self._wakeup.wait()
         except GeneratorExit:  # closed from outside, where nothing can be awaited
             raise
         except BaseException as error:
             cancelled = error
         if cancelled is None:
-            return self.outcome()
+            return self.result()
         self.cancel_after_grace()
         try:
-            raise await self._outlast(cancelled)
+            raise await self._wait_until_done(cancelled)
         finally:
-            del cancelled, child  # or its traceback would hold itself
+            # The frame holds the error, and its traceback the frame: a cycle. `child`
+            # stays alive until here: the loop keeps only weak references to tasks.
+            del cancelled, child
 
-    def begin_task(self) -> asyncio.Task[None]:
-        """Start the work in a task, on asyncio, for the caller's task."""
+    def start_task(self) -> asyncio.Task[None]:
+        """Start the work in a new asyncio task; the running task is the caller."""
         deadline = anyio.current_effective_deadline()
         if deadline < inf and deadline <= anyio.current_time():
+            # A scope is cancelled already, but reaches the task only at its next await.
             self.cancel_after_grace()
         self._caller = running_task()
-        self._cancelling = self._caller.cancelling()
-        child = running_loop().create_task(self.child())
-        child.add_done_callback(self._ended)
+        self._cancel_count = self._caller.cancelling()
+        child = running_loop().create_task(self.run_child())
+        # If something cancels the child before its first step, `run_child` never runs.
+        child.add_done_callback(self._on_done)
         return child
 
-    async def _outlast(self, cancelled: BaseException) -> BaseException:
-        """Wait for the end, although the caller is cancelled; what to raise then.
+    async def _wait_until_done(self, cancelled: BaseException) -> BaseException:
+        """Wait for the end of the work in a cancelled task.
 
-        Scopes are silent here, so a cancellation that comes now is the task's own. It
-        goes before that of a scope, which would take both for its own.
+        Returns:
+            The cancellation to raise then.
         """
         with anyio.CancelScope(shield=True):
             while not self.is_done:
                 try:
-                    await self._place.wait()
+                    await self._wakeup.wait()
                 except anyio.get_cancelled_exc_class() as again:
+                    # The shield keeps scopes quiet, so this is `task.cancel()`. It
+                    # replaces the cancellation of a scope: that scope would swallow
+                    # both, and the task would go on as if it were not cancelled.
                     cancelled = again
-        self._error = None  # or its traceback would hold itself
+        self._error = None  # it is never raised, and its traceback refers to it
         return cancelled
 
-    async def run_in_a_group(
+    async def run_in_group(
         self, meanwhile: Callable[[ShieldedCall[T]], Awaitable[None]] | None = None
     ) -> T:
-        """As `run`, with a child that belongs to the caller's scopes on asyncio, too.
+        """As `run`, with a child in a task group, on asyncio too.
 
-        A worker thread that is called in the child would end with it, otherwise.
+        anyio keeps an idle worker thread until the root task of its caller ends. For a
+        bare task of asyncio that may be the child: each call would start a new thread.
         """
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self.child)
+                group.start_soon(self.run_child)
                 try:
                     if meanwhile is not None:
                         await meanwhile(self)
                     while not self.is_done:
-                        await self._place.wait()
+                        await self._wakeup.wait()
                 except Exception as its_own:  # the group would wrap it
                     self._fail(its_own)
                 except BaseException:
+                    # Now the group waits for the child, and ignores further
+                    # cancellations of the task until it has ended.
                     self.cancel_after_grace()
                     raise
         except BaseException:
-            self._error = None  # or its traceback would hold itself
+            self._error = None  # it is never raised, and its traceback refers to it
             raise
-        return self.outcome()
+        return self.result()
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:  # that of the work comes first
+        if self._error is None:  # an error of the work takes precedence
             self._error = error
         self.cancel_after_grace()
 
-    def outcome(self) -> T:
-        """What the work returned, once it is done.
+    def result(self) -> T:
+        """What the work returned; call it once the work is done.
 
         Raises:
-            BaseException: What it raised.
+            BaseException: What the work raised.
         """
         error, self._error = self._error, None
         if error is None and self._result:
             return self._result[0]
         if error is None:
-            # asyncio only: a stranger cancelled the child before its first step.
+            # asyncio only: the child was cancelled before its first step, as
+            # `asyncio.run` cancels all tasks that are left when it ends.
             raise anyio.get_cancelled_exc_class()
         try:
             raise error
         finally:
-            del error  # or its traceback would hold itself
+            del error  # break the cycle of the error, its traceback and this frame
 
     def cancel_after_grace(self, grace: float | None = None) -> None:
-        """Cancel the work; what is held has no more than `grace` seconds from now.
+        """Cancel the work; its shielded part goes on for up to `grace` seconds.
+
+        A second call can only shorten the grace.
 
         Args:
-            grace: Instead of that which it was made with.
+            grace: Seconds from now, instead of those given to the constructor.
         """
-        self._left = True
+        self._cancelled = True
         grace = self._grace if grace is None else grace
-        self._until = min(self._until, anyio.current_time() + grace)
-        if self._part is not None:
-            self._part.deadline = self._until
-        self._whole.cancel()
+        self._grace_deadline = min(self._grace_deadline, anyio.current_time() + grace)
+        if self._shield is not None:
+            self._shield.deadline = self._grace_deadline
+        self._scope.cancel()
 
-    async def child(self) -> None:
-        """The work, in the child task."""
+    async def run_child(self) -> None:
+        """Run the work; to be called in the child task."""
         try:
-            with self._whole:
+            with self._scope:
                 self._result.append(await self._work(self))
-        except GeneratorExit:  # closed from outside, and nobody waits
+        except GeneratorExit:  # closed from outside; no caller is waiting any more
             raise
         except BaseException as error:
             self._error = error
+            # Errors are raised in the caller's task. A cancellation is re-raised here
+            # as well: asyncio has to see that the task ended as cancelled.
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
         finally:
-            self._ended()
+            self._on_done()
 
-    def _ended(self, _: object = None) -> None:
-        """Also called of a task that a stranger cancelled before its first step."""
+    def _on_done(self, _: object = None) -> None:
         if not self.is_done:
             self.is_done = True
-            self._place.wake()
+            self._wakeup.wake()
 
 
 class ShieldedGroup:
-    """Guarded works of one call, which goes on while they run.
+    """Shielded calls of one task, which goes on while they run.
 
-    To be used with ``async with``, by one task; leaving the block waits for the end of
-    all of them, without hurry unless `ShieldedCall.cancel_after_grace` was called,
-    however the caller is cancelled meanwhile.
+    Use it with ``async with``. Leaving the block waits for all of them, however often
+    the task is cancelled meanwhile. It does not cancel them; `cancel_after_grace` does.
 
     Args:
-        place: Where the caller waits; it is woken there as each ends.
+        wakeup: Where the task waits; it is woken as each call ends.
     """
 
-    def __init__(self, place: Wakeup) -> None:
-        self._place = place
-        self._works: dict[ShieldedCall[Any], object] = {}
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._calls: dict[ShieldedCall[Any], object] = {}
         self._group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -300,25 +332,26 @@ class ShieldedGroup:
         return self
 
     def __iter__(self) -> Iterator[ShieldedCall[Any]]:
-        return iter(self._works)
+        return iter(self._calls)
 
-    def start(self, work: ShieldedCall[Any]) -> None:
-        """Start a work whose place is the group's."""
+    def start(self, call: ShieldedCall[Any]) -> None:
+        """Start a call that was made with the `wakeup` of the group."""
         if self._group is None:
-            self._works[work] = work.begin_task()
+            # The task is kept: the loop holds only a weak reference to it.
+            self._calls[call] = call.start_task()
         else:
-            self._works[work] = None
-            self._group.start_soon(work.child)
+            self._calls[call] = None
+            self._group.start_soon(call.run_child)
 
     def reap(self) -> None:
-        """Forget the works that have ended.
+        """Remove the calls that have ended.
 
         Raises:
             BaseException: What one of them raised.
         """
-        for work in [work for work in self._works if work.is_done]:
-            del self._works[work]
-            work.outcome()
+        for call in [call for call in self._calls if call.is_done]:
+            del self._calls[call]
+            call.result()
 
     async def __aexit__(
         self,
@@ -329,37 +362,37 @@ class ShieldedGroup:
         if isinstance(error, GeneratorExit):  # closed from outside: nothing to await
             return
         if self._group is None:
-            await self._outlast()
+            await self._wait_until_done()
         elif isinstance(error, Exception):  # the group would wrap it
             await self._group.__aexit__(None, None, None)
         else:
             await self._group.__aexit__(kind, error, trace)
 
-    async def _outlast(self) -> None:
-        """As `ShieldedCall._outlast`."""
+    async def _wait_until_done(self) -> None:
+        """As `ShieldedCall._wait_until_done`, for all calls."""
         cancelled: BaseException | None = None
         with anyio.CancelScope(shield=True):
-            while not all(work.is_done for work in self._works):
+            while not all(call.is_done for call in self._calls):
                 try:
-                    await self._place.wait()
+                    await self._wakeup.wait()
                 except anyio.get_cancelled_exc_class() as again:
                     cancelled = again
         if cancelled is not None:
             try:
                 raise cancelled
             finally:
-                del cancelled  # or its traceback would hold itself
+                del cancelled  # break the cycle of the error and this frame
 
 
 async def run_to_completion(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` whole, however the caller is cancelled meanwhile.
+    """Run `work` to its end, however often the caller is cancelled meanwhile.
 
-    The cancellation goes on when the work has ended. See `ShieldedCall.run`.
+    A cancellation is raised when the work has ended. See `ShieldedCall.run`.
     """
 
-    async def shielded(guarded: ShieldedCall[T]) -> T:
-        with guarded.shielded():
+    async def shielded(call: ShieldedCall[T]) -> T:
+        with call.shielded():
             return await work()
-        raise AssertionError("unreachable: an endless scope is not cancelled")
+        raise AssertionError("unreachable: nothing cancels a shield without deadline")
 
-    return await ShieldedCall(shielded, grace=inf).run_in_a_group()
+    return await ShieldedCall(shielded, grace=inf).run_in_group()

@@ -1,7 +1,8 @@
-"""The one door to a worker thread.
+"""Blocking work in a worker thread: the one function that starts one.
 
-A clock that jumps need not wait for a thread, and trio's own does not: it would run
-into every deadline while the thread works. So under one the work is done inline.
+Under a virtual clock the work runs inline. Such a clock jumps to the next deadline as
+soon as all tasks wait; trio's own does not wait for threads first, so every deadline
+would pass while the thread works.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def clock_jumps() -> bool:
+def has_virtual_clock() -> bool:
     """Whether the running event loop's clock is not the system's.
 
-    On trio: the clock is not trio's own ``SystemClock``. On asyncio: the loop replaces
+    On trio: the clock is not trio's own ``SystemClock``. On asyncio: the loop overrides
     `asyncio.BaseEventLoop.time`.
     """
     if current_async_library() == "trio":
@@ -39,13 +40,13 @@ def clock_jumps() -> bool:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do blocking work in a worker thread, or inline under a clock that jumps.
+    """Run a blocking function in a worker thread, or inline under a virtual clock.
 
-    A cancellation that comes while the thread works is delivered when it has ended, so
-    no thread goes on writing a file that nobody waits for.
+    A cancellation that arrives while the thread works is raised once the function has
+    returned, so no thread goes on writing a file after its caller has gone on.
     """
     call = partial(work, *args, **kwargs)
-    if clock_jumps():
+    if has_virtual_clock():
         await anyio.lowlevel.checkpoint()
         return call()
     return await run_to_completion(lambda: anyio.to_thread.run_sync(call))

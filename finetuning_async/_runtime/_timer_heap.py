@@ -1,7 +1,8 @@
-"""The deadlines of all waiters, in one heap. No I/O.
+"""The timers of all waiters in one heap. No I/O.
 
-A cancel scope for each waiter would cost 2 KiB and a timer of the event loop; an entry
-here costs about 150 bytes, and only the driver of the poll loop sleeps until the first.
+A cancel scope for each waiter would cost 2 KiB and a timer of the event loop. An entry
+here costs about 150 bytes, and only the driver of the poll loop sleeps, until the first
+deadline.
 """
 
 from __future__ import annotations
@@ -14,62 +15,73 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VOID_KEPT: Final = 64
-"""Void entries that are not worth a clean-up."""
+MAX_VOID: Final = 64
+"""Void entries that are kept before a clean-up is worth its time."""
 
 
-class Sleeper(Protocol):
-    """Whoever can have an alarm.
+class Timed(Protocol):
+    """A waiter that can have a timer.
 
     Attributes:
-        alarm: The number of its entry; 0 if it has none.
+        timer_id: The number of its entry in the heap; 0 if it has none.
     """
 
-    alarm: int
+    timer_id: int
 
 
-S = TypeVar("S", bound=Sleeper)
+W = TypeVar("W", bound=Timed)
 
 
-class TimerHeap(Generic[S]):
-    """At most one alarm for each waiter."""
+class TimerHeap(Generic[W]):
+    """At most one timer for each waiter.
+
+    `heapq` cannot remove an entry from the middle. So a cancelled or replaced timer
+    stays in the heap as a *void* entry: one whose number is no longer the waiter's
+    `timer_id`. Void entries are skipped at the top of the heap, and all are dropped at
+    once when they outnumber the active ones; each operation takes O(log n) on average,
+    and the heap is never longer than ``2 * active + MAX_VOID``.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, S]] = []
+        self._heap: list[tuple[float, int, W]] = []
         self._numbers = count(1)
-        self._set = 0
+        self._active = 0
 
     def __len__(self) -> int:
-        return self._set
+        return self._active
 
-    def set(self, waiter: S, at: float) -> None:
-        """Set a waiter's alarm, instead of the one it may have; `inf` sets none."""
-        self.drop(waiter)
+    def schedule(self, waiter: W, at: float) -> None:
+        """Set a waiter's timer and replace the one it has, if any; `inf` sets none."""
+        self.cancel(waiter)
         if at < inf:
-            waiter.alarm = next(self._numbers)
-            self._set += 1
-            heapq.heappush(self._heap, (at, waiter.alarm, waiter))
+            # The number is never reused, so an entry that became void stays void. It
+            # also breaks ties in time: waiters themselves cannot be compared.
+            waiter.timer_id = next(self._numbers)
+            self._active += 1
+            heapq.heappush(self._heap, (at, waiter.timer_id, waiter))
 
-    def drop(self, waiter: S) -> None:
-        """Take a waiter's alarm away, if it has one."""
-        if not waiter.alarm:
+    def cancel(self, waiter: W) -> None:
+        """Cancel a waiter's timer, if it has one."""
+        if not waiter.timer_id:
             return
-        waiter.alarm = 0
-        self._set -= 1
-        if len(self._heap) > 2 * self._set + VOID_KEPT:
-            self._heap = [entry for entry in self._heap if entry[1] == entry[2].alarm]
+        waiter.timer_id = 0
+        self._active -= 1
+        if len(self._heap) > 2 * self._active + MAX_VOID:
+            self._heap = [
+                entry for entry in self._heap if entry[1] == entry[2].timer_id
+            ]
             heapq.heapify(self._heap)
 
-    def first(self) -> float:
-        """When the first alarm rings; `inf` if there is none."""
-        while self._heap and self._heap[0][1] != self._heap[0][2].alarm:
+    def next_deadline(self) -> float:
+        """When the first timer expires; `inf` if there is none."""
+        while self._heap and self._heap[0][1] != self._heap[0][2].timer_id:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
-    def expire_deadlines(self, now: float) -> Iterator[S]:
-        """Take out everybody whose time has come."""
-        while self.first() <= now:
+    def pop_expired(self, now: float) -> Iterator[W]:
+        """Remove the timers that have expired, and yield their waiters in order."""
+        while self.next_deadline() <= now:
             waiter = heapq.heappop(self._heap)[2]
-            waiter.alarm = 0
-            self._set -= 1
+            waiter.timer_id = 0
+            self._active -= 1
             yield waiter

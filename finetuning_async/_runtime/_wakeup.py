@@ -1,4 +1,4 @@
-"""One task that waits until another wakes it."""
+"""One task waits until another wakes it."""
 
 from __future__ import annotations
 
@@ -16,78 +16,84 @@ if TYPE_CHECKING:
 
 
 class Wakeup:
-    """A place for one task to wait.
+    """Lets one task wait for `wake`, with a timer if need be.
 
-    On asyncio it waits on a bare future. An event, with its queue of waiters and its
-    coroutines, would be six objects and 1.3 KiB more, for each of thousands that wait.
+    On asyncio the task waits on a bare future. An event, with its queue of waiters and
+    its coroutines, would cost six objects and 1.3 KiB more, and thousands of tasks may
+    wait.
     """
 
-    __slots__ = ("_alarm", "_context", "_parked", "_rings_at")
+    __slots__ = ("_context", "_timer", "_timer_at", "_waiting")
 
     def __init__(self) -> None:
-        self._parked: asyncio.Future[None] | anyio.Event | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._rings_at = inf
+        self._waiting: asyncio.Future[None] | anyio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
         self._context: Context | None = None
 
     def wait(self) -> Awaitable[None]:
-        """What returns at the next `wake`; to be awaited at once, by one task."""
+        """Return an awaitable that ends at the next `wake`; await it at once.
+
+        Only one task may wait at a time.
+        """
         if current_async_library() == "asyncio":
-            self._parked = running_loop().create_future()
-            return self._parked
-        self._parked = anyio.Event()
-        return self._parked.wait()
+            self._waiting = running_loop().create_future()
+            return self._waiting
+        self._waiting = anyio.Event()
+        return self._waiting.wait()
 
-    def parked_until(self, moment: float) -> Awaitable[None]:
-        """What returns at the next `wake`, or at a moment of the loop's clock.
+    def wait_until(self, deadline: float) -> Awaitable[None]:
+        """As `wait`, and end at `deadline`, on the loop's clock, at the latest.
 
-        To be awaited at once. On asyncio the alarm stays set, to be found there by who
-        waits often for the same moment, until `cancel_timer`.
+        On asyncio the timer stays set when `wake` comes first: a task that waits again
+        for the same deadline reuses it. The last one calls `cancel_timer`.
         """
         if current_async_library() != "asyncio":
-            return self._until(moment)
-        if self._rings_at != moment:
+            return self._wait_until(deadline)
+        if self._timer_at != deadline:
             self.cancel_timer()
-            if moment < inf:
-                self._set_alarm(moment)
+            if deadline < inf:
+                self._set_timer(deadline)
         return self.wait()
 
-    async def _until(self, moment: float) -> None:
-        with anyio.CancelScope(deadline=moment):
+    async def _wait_until(self, deadline: float) -> None:
+        with anyio.CancelScope(deadline=deadline):
             await self.wait()
 
-    def _set_alarm(self, moment: float) -> None:
-        """A timer does: a scope of anyio's would be eight objects more, and slower."""
-        if self._context is None:  # or each timer would take a copy of the caller's
+    def _set_timer(self, deadline: float) -> None:
+        """Set a plain timer: anyio's scope would be eight objects more, and slower."""
+        if self._context is None:  # else each timer copies the caller's context
             self._context = Context()
-        self._rings_at = moment
-        self._alarm = running_loop().call_at(moment, self._ring, context=self._context)
+        self._timer_at = deadline
+        self._timer = running_loop().call_at(
+            deadline, self._on_timer, context=self._context
+        )
 
     def cancel_timer(self) -> None:
-        """Take back the alarm of `parked_until`, if one is set."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm, self._rings_at = None, inf
+        """Cancel the timer that `wait_until` left set, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, inf
 
-    def _ring(self) -> None:
-        self._alarm, self._rings_at = None, inf
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, inf
         self.wake()
 
     def wake(self) -> None:
-        """Let the task go on; harmless if none waits."""
-        if isinstance(self._parked, anyio.Event):
-            self._parked.set()
-        elif self._parked is not None and not self._parked.done():
-            self._parked.set_result(None)
+        """Let the task go on; does nothing if none waits."""
+        if isinstance(self._waiting, anyio.Event):
+            self._waiting.set()
+        elif self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop, on asyncio, which is not imported for programs that use trio."""
+    """The running event loop of asyncio, which programs on trio never import."""
     loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
     return loop
 
 
 def running_task() -> asyncio.Task[Any]:
-    """The task that runs, on asyncio."""
+    """The running task of asyncio."""
     task: asyncio.Task[Any] = sys.modules["asyncio"].current_task()
     return task

@@ -44,7 +44,7 @@ class AccountState:
         self.limits = limits
         self.limiter: RateLimiter = limiter
         self.clock: ServerClock = ServerClock()
-        self.doubts: HeaderWarnings = HeaderWarnings()
+        self.header_warnings: HeaderWarnings = HeaderWarnings()
         self.inflight: InFlight = InFlight()
         self.one_by_one: KeyedLock = KeyedLock()
         self.concurrency: Concurrency = Concurrency()
@@ -82,7 +82,7 @@ class AccountState:
             limiter: Its turns, if the caller brings them.
             is_given: Whether the HTTP client is the caller's.
         """
-        kept = LoopHandle.of_this_loop().kept
+        kept = LoopHandle.current().storage
         accounts: dict[_Key, AccountState] = kept.setdefault("accounts", {})
         name = (base_url, key.digest, limits is None)
         account = accounts.get(name)

@@ -190,7 +190,7 @@ class Session:
             settings.api_key,
             settings.rate_limits,
             settings.rate_limiter,
-            is_given=pool.is_given,
+            is_given=pool.is_external,
         )
         pipeline = Pipeline(
             transport=Transport(
@@ -209,7 +209,7 @@ class Session:
             ),
             clock=account.clock,
             hook=settings.on_event,
-            doubts=account.doubts,
+            header_warnings=account.header_warnings,
         )
         calls.polled_by(account.poller)
         waiting = Waiting(pipeline, account.inflight, account.poller)
@@ -287,7 +287,7 @@ class Session:
         if type(request) not in CHECKED:
             _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
-        retry = self.pipeline.retry.limited_to(max_retries)
+        retry = self.pipeline.retry.with_max_retries(max_retries)
         return Submission(
             request=request,
             call=call,

@@ -102,7 +102,7 @@ class Waiting:
             track_id,
             latest,
             deadline=anyio.current_time() + longest,
-            overtime=OVERTIME if longest else self._pipeline.transport.longest_read,
+            overtime=OVERTIME if longest else self._pipeline.transport.max_read_time,
         )
         return Watch(self._poller, watcher, kind, longest)
 

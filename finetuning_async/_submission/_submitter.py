@@ -112,11 +112,11 @@ class Submitter:
             order.began_at = anyio.current_time()
         if order.identity is None:
             return await self._with_mark(order)
-        await self._one_by_one.enter(order.identity)
+        await self._one_by_one.acquire(order.identity)
         try:
             return await self._with_mark(order)
         finally:
-            self._one_by_one.leave(order.identity)
+            self._one_by_one.release(order.identity)
 
     async def _with_mark(self, order: Submission) -> Created:
         with self._inflight.seed_in_flight(
@@ -167,11 +167,11 @@ class Submitter:
         except RetryableFailure as failure:
             first = failure
         call, hook = order.call, self._pipeline.hook
-        return await order.retry.again(
+        return await order.retry.run(
             first,
             lambda: self._attempt(order),
             deadline=order.deadline,
-            on_retry=request_events.retries(hook, call.method, call.path),
+            on_retry=request_events.retry_callback(hook, call.method, call.path),
         )
 
     async def _attempt(self, order: Submission) -> Created:
@@ -232,7 +232,7 @@ class Submitter:
         self, order: Submission, guarded: ShieldedCall[Created]
     ) -> RatePermit:
         order.attempts += 1
-        permit = await self._pipeline.turn(
+        permit = await self._pipeline.acquire_permit(
             order.call, deadline=order.deadline, number=order.attempts
         )
         try:
@@ -253,8 +253,10 @@ class Submitter:
                 order.call,
                 permit,
                 number=order.attempts,
-                trace=SendTracker(
-                    lambda: not guarded.caller_cancelled, guarded.release, guarded.hold
+                tracker=SendTracker(
+                    lambda: not guarded.caller_cancelled,
+                    guarded.unshield,
+                    guarded.reshield,
                 ),
                 on_unsent=order.did_not_leave,
             )
@@ -284,7 +286,7 @@ class Submitter:
         if failure.evidence == "not_sent":
             order.sent_at = None
             error = failure.as_error(order.call)
-            return error if failure.lasts else RetryableFailure(error)
+            return error if failure.is_permanent else RetryableFailure(error)
         return self._lost(order, failure.reason)
 
     def _lost(
@@ -317,7 +319,7 @@ class Submitter:
         if not is_refusal(answer, error):
             raise self._lost(order, str(error), error)
         order.sent_at = None
-        self._pipeline.check(order.call, answer)
+        self._pipeline.raise_for_status(order.call, answer)
         raise error
 
     def _refused_by_the_queue(self, order: Submission, error: QueueFullError) -> None:
@@ -337,7 +339,7 @@ class Submitter:
             strange = self._not_ours(order, track)
             if strange is None or await self._is_ours_all_the_same(order, track):
                 order.has_place = False
-                self._pipeline.transport.pool.tracks.add(track.id)
+                self._pipeline.transport.pool.recent_ids.add(track.id)
                 entry = self._entry(order, answer.received_at)
                 self._inflight.on_accepted(track.id, entry)
                 await self._tell(order, track, request_id=answer.request_id)

@@ -127,7 +127,7 @@ class Fault:
     close: bool = attrs.field(default=False, kw_only=True)
     hits: int = attrs.field(default=0, init=False)
 
-    def hits_request(self, method: str, path: str, rng: random.Random) -> bool:
+    def strikes(self, method: str, path: str, rng: random.Random) -> bool:
         """Whether it hits this request; counts the hit."""
         if self.times is not None and self.hits >= self.times:
             return False
@@ -162,6 +162,6 @@ class FaultBook:
         for fault in self._faults:
             if (fault.action in AT_CONNECT) is not connecting:
                 continue
-            if fault.hits_request(method, path, self._rng):
+            if fault.strikes(method, path, self._rng):
                 return fault
         return None

@@ -20,7 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import psycopg
 
-from finetuning_async._runtime import clock_jumps
+from finetuning_async._runtime import has_virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class PostgresStore:
                 time.
         """
         async with self._transaction_lock:
-            if clock_jumps():
+            if has_virtual_clock():
                 await anyio.lowlevel.checkpoint()
                 return self._update(name, step)
             try:

@@ -17,7 +17,7 @@ from rich.progress import Task
 import finetuning_async
 from finetuning_async import Generation, SoundEffect
 from finetuning_async._downloads import _file_names
-from finetuning_async._http import _public_hosts
+from finetuning_async._http import _media_redirects
 from finetuning_async.cli import _output, _progress, _progress_bar
 from finetuning_async.cli._program import COMMANDS, program
 
@@ -124,7 +124,9 @@ def test_main_gives_the_exit_code_or_exits_with_it() -> None:
     assert left.value.code == 0
 
 
-@pytest.mark.parametrize("module", [_progress_bar, _output, _file_names, _public_hosts])
+@pytest.mark.parametrize(
+    "module", [_progress_bar, _output, _file_names, _media_redirects]
+)
 def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 

@@ -35,7 +35,7 @@ from finetuning_async._pacing._wait_queue import GROUP_SIZE
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
-from tests.runtime.test_machine_clock import BeginsNow, Skips
+from tests.runtime.test_machine_clock import SetForward, StartsNow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -188,7 +188,7 @@ def test_a_loop_whose_clock_jumps_later_continues_alone_and_leaves_nothing(
         assert limiter.gate_opens("creates") > anyio.current_time() + 2900
 
     use(key, used)
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert sent_within_a_minute(times) == 3
     assert left(key) == 3 - used
@@ -203,7 +203,7 @@ def test_a_loop_whose_clock_jumped_unnoticed_leaves_nothing(key: AccountKey) -> 
         permit.answered(REFUSED)
         await anyio.sleep(3600)
 
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert left(key) == 3
 
@@ -218,12 +218,12 @@ def test_a_loop_that_jumps_beside_a_real_one_takes_back_what_is_in_flight(
         assert permit is not None
         await anyio.to_thread.run_sync(use, key)
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, Skips)
+        assert isinstance(loop, SetForward)
         loop.skipped += 100
         assert limiter.status().creates.available == 3  # its own from now on
         permit.answered(REFUSED)  # from an earlier time; it closes no gate
 
-    with asyncio.Runner(loop_factory=Skips) as runner:
+    with asyncio.Runner(loop_factory=SetForward) as runner:
         runner.run(main())
     assert left(key) == 1
 
@@ -370,7 +370,7 @@ def test_a_loop_that_ended_beside_a_jumping_clock_stays_abandoned(
 
     ends = asyncio.new_event_loop()
     ends.run_until_complete(take())
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         runner.run(main())
     assert 50 < asyncio.run(then()) < 70
 
@@ -414,7 +414,7 @@ def test_first_come_first_served_holds_over_all_loops(key: AccountKey) -> None:
     order: list[int] = []
 
     async def main(number: int, came: threading.Event) -> None:
-        LoopHandle.of_this_loop().call(came.set)
+        LoopHandle.current().call_soon(came.set)
         permit = await limiter_of(key, one).acquire("creates")
         order.append(number)
         permit.answered(ResponseFacts(status=200))

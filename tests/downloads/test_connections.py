@@ -12,7 +12,7 @@ from finetuning_async import APIConnectionError, AsyncClient
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
-from tests._cancellations import STEPS, StepMeans, strike
+from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import Net
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    made = Net(answer=SONG)
+    made = Net(response=SONG)
     monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", made)
     return made
 
@@ -42,14 +42,14 @@ async def test_files_of_one_host_share_a_connection(net: Net, tmp_path: Path) ->
         for number in range(3):
             path = await client.download(URL, tmp_path / f"{number}.mp3")
             assert path.read_bytes() == bytes(40)
-        assert len(net.opened) == 1
+        assert len(net.streams) == 1
     assert not net.open()
 
 
 async def test_a_stream_that_breaks_is_told_as_the_connection_s_fault(
     net: Net, tmp_path: Path
 ) -> None:
-    net.answer = SONG[:-1]
+    net.response = SONG[:-1]
     async with AsyncClient(KEY, max_retries=0) as client:
         with pytest.raises(
             APIConnectionError, match="RemoteProtocolError: peer closed"
@@ -74,14 +74,14 @@ async def test_one_warning_does_for_calls_and_files(
 ) -> None:
     async with AsyncClient(KEY, verify=False) as client:
         await client.download(URL, tmp_path / "a.mp3")
-        net.answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
+        net.response = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status":"ok"}'
         await client.health()
     assert caplog.text.count("verify=False") == 1
 
 
 @pytest.mark.parametrize("location", ["ftp://other.example/b", "https://[", "/a.mp3"])
 async def test_a_file_that_moves_to_nowhere_is_told(net: Net, location: str) -> None:
-    net.answer = MOVED.replace(b"https://other.example/b.mp3", location.encode())
+    net.response = MOVED.replace(b"https://other.example/b.mp3", location.encode())
     with pytest.raises(APIConnectionError, match=r"download from media\.example"):
         await _fetch(_transport())
 
@@ -103,35 +103,35 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
 
 def kept(pool: ClientPool) -> list[Any]:
     """The connections that the next request may take."""
-    pools = [lent.client._transport._pool for lent in pool._open]
+    pools = [pooled.client._transport._pool for pooled in pool._open]
     assert not any(pool._requests for pool in pools)
     return [connection for pool in pools for connection in pool.connections]
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("way", ["new", "used before", "moved"])
 def test_cancelled_at_every_step_a_download_loses_no_connection(
-    net: Net, means: StepMeans, way: str
+    net: Net, canceller: StepCanceller, way: str
 ) -> None:
-    async def main(struck: Any) -> None:
-        net.opened.clear()
-        net.answer = SONG
+    async def main(run_cancelled: Any) -> None:
+        net.streams.clear()
+        net.response = SONG
         transport = _transport()
         if way == "used before":
             await _fetch(transport)
         if way == "moved":
-            net.answer = MOVED
-            net.next = [SONG]
-        await struck(partial(_fetch, transport))
+            net.response = MOVED
+            net.next_responses = [SONG]
+        await run_cancelled(partial(_fetch, transport))
         left = kept(transport.pool)
         assert all(connection.is_idle() for connection in left)
         assert len(net.open()) == len(left)
-        net.answer, net.next = SONG, []
+        net.response, net.next_responses = SONG, []
         await _fetch(transport)
         await transport.pool.aclose()
         assert not net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5

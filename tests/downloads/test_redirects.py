@@ -234,7 +234,7 @@ async def test_connections_of_our_own_are_led_nowhere_and_keep_no_cookie(
 ) -> None:
     async with AsyncClient(KEY) as client:
         for place in ("http://127.0.0.1:8080/x", "https://[::1]/", "ftp://b.example/"):
-            net.answer = (
+            net.response = (
                 b"HTTP/1.1 302 Found\r\nLocation: %b\r\nSet-Cookie: a=1\r\n"
                 b"Content-Length: 0\r\n\r\n" % place.encode()
             )

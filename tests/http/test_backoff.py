@@ -1,4 +1,4 @@
-"""The backoff's formula, its range, and its end."""
+"""`Backoff`: formula, range and cap."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_same_generator_gives_the_same_delays() -> None:
     "values", [{"first": 0.0}, {"first": 9.0}, {"factor": 0.5}, {"cap": 0.1}]
 )
 def test_values_that_do_not_fit_together_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="needs 0 < first <= cap"):
+    with pytest.raises(ValueError, match="must have 0 < first <= cap"):
         Backoff(**values)
 
 

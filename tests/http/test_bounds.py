@@ -1,4 +1,4 @@
-"""What the service says of itself is believed within bounds, and said once if not."""
+"""Header values are believed within bounds; one warning is logged for others."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ ME = {"data": {"id": "u", "email": "e@example.org", "tier": "pro", "limits": {}}
 
 
 class Service:
-    """Answers `answers` in turn, the last one for ever."""
+    """Sends `responses` in order, and repeats the last one."""
 
-    def __init__(self, *answers: tuple[int, dict[str, str], Any]) -> None:
-        self.answers, self.asked = list(answers), list[float]()
+    def __init__(self, *responses: tuple[int, dict[str, str], Any]) -> None:
+        self.responses, self.requested_at = list(responses), list[float]()
 
     async def __call__(self, _: httpx.Request) -> httpx.Response:
-        self.asked.append(anyio.current_time())
+        self.requested_at.append(anyio.current_time())
         await anyio.sleep(0.01)
-        last = len(self.answers) == 1
-        status, headers, body = self.answers[0] if last else self.answers.pop(0)
+        last = len(self.responses) == 1
+        status, headers, body = self.responses[0] if last else self.responses.pop(0)
         return httpx.Response(status, headers={"Date": DATE} | headers, json=body)
 
 
@@ -68,24 +68,24 @@ def warnings(log: pytest.LogCaptureFixture, part: str) -> list[str]:
 
 
 @pytest.mark.parametrize("far", FAR)
-async def test_of_a_far_retry_after_an_hour_is_believed(far: str) -> None:
+async def test_a_far_retry_after_counts_as_an_hour(far: str) -> None:
     service = Service((429, {"Retry-After": far}, refusal()), (200, {}, ME))
     client = client_of(service, max_retry_wait=inf)
     await client.me(timeout=None)
-    first, second = service.asked
+    first, second = service.requested_at
     assert HOUR <= second - first <= HOUR + 1
 
 
 @pytest.mark.parametrize("far", [1e12, 10**400, "1e30", "9" * 40])
-async def test_of_a_far_retry_after_in_the_body_an_hour_is_believed(far: Any) -> None:
+async def test_a_far_retry_after_in_the_body_counts_as_an_hour(far: Any) -> None:
     service = Service((429, {}, refusal(retryAfter=far)), (200, {}, ME))
     client = client_of(service, max_retry_wait=inf)
     await client.me(timeout=None)
-    first, second = service.asked
+    first, second = service.requested_at
     assert HOUR <= second - first <= HOUR + 1
 
 
-async def test_longer_than_max_retry_wait_it_is_raised_and_says_an_hour() -> None:
+async def test_a_far_retry_after_above_max_retry_wait_is_raised_as_an_hour() -> None:
     service = Service((429, {"Retry-After": FAR[0]}, refusal()))
     client = client_of(service)
     for _ in range(3):
@@ -93,29 +93,31 @@ async def test_longer_than_max_retry_wait_it_is_raised_and_says_an_hour() -> Non
             await client.me()
         assert caught.value.retry_after == pytest.approx(HOUR, abs=1)
     assert client.rate_limit_status().reads.closed_for == pytest.approx(HOUR, abs=1)
-    assert len(service.asked) == 1
+    assert len(service.requested_at) == 1
 
 
-async def test_a_far_retry_after_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_far_retry_after_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     service = Service((429, {"Retry-After": FAR[0]}, refusal()))
     client = client_of(service, max_retry_wait=inf, max_retries=3)
     with pytest.raises(RateLimitError):
         await client.me(timeout=None)
-    assert len(service.asked) == 4
-    assert len(warnings(caplog, "3600 s are believed")) == 1
+    assert len(service.requested_at) == 4
+    assert len(warnings(caplog, "waits 3600 s at most")) == 1
 
 
 @pytest.mark.parametrize(
     "near", ["-5", "nan", "-inf", "inf", "Sat, 28 Nov 1970 12:00:00 GMT", "soon", ""]
 )
-async def test_what_is_no_time_to_come_is_none_that_was_asked_for(near: str) -> None:
+async def test_a_retry_after_that_is_no_future_time_is_ignored(near: str) -> None:
     service = Service((429, {"Retry-After": near}, refusal()), (200, {}, ME))
     await client_of(service).me()
-    first, second = service.asked
+    first, second = service.requested_at
     assert 5 <= second - first <= 6
 
 
-async def test_a_full_queue_and_an_unwell_service_ask_for_an_hour_at_most(
+async def test_queue_full_and_503_ask_for_an_hour_at_most(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     far = {"Retry-After": FAR[0]}
@@ -123,11 +125,13 @@ async def test_a_full_queue_and_an_unwell_service_ask_for_an_hour_at_most(
     with pytest.raises(QueueFullError) as caught:
         await full.generations.create("rain")
     assert caught.value.retry_after == HOUR
-    unwell = client_of(Service((503, far, {})))
-    with pytest.raises(InternalServerError) as unavailable:
-        await unwell.me()
-    assert unavailable.value.retry_after == HOUR
-    assert len(warnings(caplog, "3600 s are believed")) == 1  # they are one account
+    unavailable = client_of(Service((503, far, {})))
+    with pytest.raises(InternalServerError) as error:
+        await unavailable.me()
+    assert error.value.retry_after == HOUR
+    assert (
+        len(warnings(caplog, "waits 3600 s at most")) == 1
+    )  # both clients are of one account
 
 
 async def test_a_create_behind_a_full_queue_waits_an_hour_at_most() -> None:
@@ -136,12 +140,12 @@ async def test_a_create_behind_a_full_queue_waits_an_hour_at_most() -> None:
     service = Service(full, (202, {}, created))
     client = client_of(service, max_retry_wait=inf)
     assert (await client.generations.create("rain")).id == "gen_1"
-    assert HOUR <= service.asked[-1] - service.asked[0] <= HOUR + 1
+    assert HOUR <= service.requested_at[-1] - service.requested_at[0] <= HOUR + 1
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "0.5", "00"])
 @pytest.mark.parametrize("remaining", ["0", None])
-async def test_a_limit_of_nothing_stops_no_reads(
+async def test_a_limit_of_zero_is_ignored(
     limit: str, remaining: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = {"X-RateLimit-Limit": limit}
@@ -151,14 +155,12 @@ async def test_a_limit_of_nothing_stops_no_reads(
     client = client_of(service)
     for _ in range(20):
         await client.me(timeout=5)
-    assert service.asked[-1] - service.asked[0] < 1
+    assert service.requested_at[-1] - service.requested_at[0] < 1
     assert len(warnings(caplog, "X-RateLimit-Limit")) == 1
     assert client.rate_limit_status().reads.limit == 60
 
 
-async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds() -> (
-    None
-):
+async def test_facts_that_a_program_passes_have_the_same_bounds() -> None:
     facts = ResponseFacts(
         status=429, code="RATE_LIMITED", limit=0, remaining=-1, retry_after=1e300
     )
@@ -173,7 +175,7 @@ async def test_facts_that_a_program_brings_are_believed_within_the_same_bounds()
 TOO_LONG = b" " * 17 * 2**20
 
 
-async def test_a_body_that_was_read_elsewhere_is_bounded_too() -> None:
+async def test_a_body_that_a_transport_read_is_bounded() -> None:
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda _: httpx.Response(200, content=TOO_LONG))
     )
@@ -182,10 +184,10 @@ async def test_a_body_that_was_read_elsewhere_is_bounded_too() -> None:
 
 
 @pytest.mark.parametrize("status", [202, 400, 500])
-async def test_a_create_whose_answer_is_too_long_is_looked_up(status: int) -> None:
+async def test_a_create_whose_response_is_too_long_is_looked_up(status: int) -> None:
     creates: list[dict[str, Any]] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             creates.append(json.loads(request.content))
             return httpx.Response(status, content=TOO_LONG)
@@ -193,16 +195,16 @@ async def test_a_create_whose_answer_is_too_long_is_looked_up(status: int) -> No
         row = {"id": "gen_1", "prompt": "rain", "parameters": parameters}
         return httpx.Response(200, json={"data": {"generations": [row]}})
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     track = await AsyncClient(KEY, http_client=http).generations.create("rain")
     assert track.id == "gen_1"
     assert len(creates) == 1
 
 
-async def test_an_answer_that_is_no_refusal_may_say_what_it_likes(
+async def test_a_far_retry_after_on_a_404_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = Service((404, {"Retry-After": FAR[0]}, refusal("NOT_FOUND")))
     with pytest.raises(APIStatusError):
         await client_of(service).me()
-    assert not warnings(caplog, "believed")
+    assert not warnings(caplog, "asked to wait")

@@ -1,7 +1,8 @@
-"""A request that is cancelled at any step loses no place, no connection and no fact.
+"""A request that is cancelled at any step loses no slot, connection or evidence.
 
-httpcore 1.0 loses what is cancelled while it connects; so a client of our own is then
-retired: fresh connections take its place, and it is closed when its last request ends.
+httpcore 1.0 loses a connection that is cancelled while it connects. So our own client
+is retired then: new requests use fresh connections, and it is closed when its last
+request has ended.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ import pytest
 
 from finetuning_async._http._concurrency import Concurrency, Slots
 from finetuning_async._http._delivery import NoResponse, SendTracker
-from tests._cancellations import STEPS, StepMeans, strike
+from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import STEP
-from tests._in_memory_transport import GET, KINDS, POST, Wire, is_whole, wired
+from tests._in_memory_transport import (
+    GET,
+    KINDS,
+    POST,
+    Wire,
+    has_all_slots,
+    wire_in_memory,
+)
 
 if TYPE_CHECKING:
     from finetuning_async._api._messages import Call
 
 
 LEFT_OPEN = "ignore:Async generator 'httpx._content.ByteStream:ResourceWarning"
-"""What trio says of a caller's client of httpx that is cancelled while it writes."""
+"""What trio warns of when a caller's client of httpx is cancelled while it writes."""
 
 
 @pytest.fixture(
@@ -37,156 +45,159 @@ LEFT_OPEN = "ignore:Async generator 'httpx._content.ByteStream:ResourceWarning"
     ]
 )
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired(request.param, monkeypatch)
+    return wire_in_memory(request.param, monkeypatch)
 
 
 @pytest.fixture
 def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired("our own", monkeypatch)
+    return wire_in_memory("our own", monkeypatch)
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("warm", [False, True], ids=["new", "used before"])
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-def test_cancelled_at_every_step_it_loses_nothing(
-    wire: Wire, means: StepMeans, call: Call, *, warm: bool
+def test_a_request_cancelled_at_any_step_loses_nothing(
+    wire: Wire, canceller: StepCanceller, call: Call, *, warm: bool
 ) -> None:
-    async def main(struck: Any) -> None:
-        wire.net.opened.clear()
+    async def main(run_cancelled: Any) -> None:
+        wire.net.streams.clear()
         transport = wire.transport()
         if warm:
             await transport.send(call)
         sent = len(wire.net.sent())
-        told: list[str] = []
+        calls: list[str] = []
 
         async def work() -> None:
-            told.append("begun")
-            await transport.send(call, on_unsent=lambda: told.append("unsent"))
+            calls.append("begun")
+            await transport.send(call, on_unsent=lambda: calls.append("unsent"))
 
-        outcome = await struck(work)
-        if "begun" in told:  # else it was cancelled before its first step
-            has_left = len(wire.net.sent()) > sent
-            is_known = transport.pool.is_traced  # not of the first one, at first
-            is_unsent = outcome.cancelled and not has_left and is_known
-            assert told[1:] == ["unsent"] * is_unsent
-        assert is_whole(transport)
+        outcome = await run_cancelled(work)
+        if "begun" in calls:  # else it was cancelled before its first step
+            was_sent = len(wire.net.sent()) > sent
+            is_known = transport.pool.is_traced  # not before the first trace event
+            is_unsent = outcome.cancelled and not was_sent and is_known
+            assert calls[1:] == ["unsent"] * is_unsent
+        assert has_all_slots(transport)
         assert (await transport.send(call)).status == 200
-        assert is_whole(transport)
+        assert has_all_slots(transport)
         await wire.close(transport)
         assert not wire.net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-def test_cancelled_at_every_step_of_its_wait_it_takes_no_place(
-    our_wire: Wire, means: StepMeans, call: Call
+def test_a_request_cancelled_at_any_step_of_its_wait_takes_no_slot(
+    our_wire: Wire, canceller: StepCanceller, call: Call
 ) -> None:
-    async def main(struck: Any) -> None:
-        our_wire.net.opened.clear()
-        places = Concurrency()
-        places.reads = places.creates = Slots(1)
-        transport = our_wire.transport(concurrency=places)
-        told: list[str] = []
+    async def main(run_cancelled: Any) -> None:
+        our_wire.net.streams.clear()
+        slots = Concurrency()
+        slots.reads = slots.creates = Slots(1)
+        transport = our_wire.transport(concurrency=slots)
+        calls: list[str] = []
 
         async def work() -> None:
-            told.append("begun")
-            await transport.send(call, on_unsent=lambda: told.append("unsent"))
+            calls.append("begun")
+            await transport.send(call, on_unsent=lambda: calls.append("unsent"))
 
         async with anyio.create_task_group() as group:
             group.start_soon(transport.send, call)
             await anyio.sleep(STEP / 2)
-            outcome = await struck(work)
+            outcome = await run_cancelled(work)
         heads = our_wire.net.sent().count(call.method.encode())
-        if "begun" in told:
-            assert told[1:] == ["unsent"] * (outcome.cancelled and heads == 1)
-        assert places.reads.free == 1
+        if "begun" in calls:
+            assert calls[1:] == ["unsent"] * (outcome.cancelled and heads == 1)
+        assert slots.reads.free == 1
         await transport.send(call)
         await our_wire.close(transport)
         assert not our_wire.net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5
 
 
-async def test_after_a_cancelled_connect_requests_go_over_fresh_connections(
+async def test_a_cancelled_connect_retires_the_client(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
-    net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    net.response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     await transport.send(GET)
     async with anyio.create_task_group() as group:
-        net.pause = 20.0
-        group.start_soon(transport.send, GET)  # over the first one, for 60 s
-        await anyio.sleep(5 * STEP)  # until it is all written
-        net.pause = STEP
+        net.read_delay = 20.0
+        group.start_soon(transport.send, GET)  # over the first connection, for 60 s
+        await anyio.sleep(5 * STEP)  # until the request is written
+        net.read_delay = STEP
         with anyio.move_on_after(STEP / 2):
             await transport.send(GET)
         await transport.send(GET)
-        assert [stream.is_closed for stream in net.opened] == [False, False]
-    assert [stream.is_closed for stream in net.opened] == [True, False]
+        assert [stream.is_closed for stream in net.streams] == [False, False]
+    assert [stream.is_closed for stream in net.streams] == [True, False]
     await transport.send(GET)
-    assert [stream.sent.count(b"GET ") for stream in net.opened] == [2, 2]
+    assert [stream.sent.count(b"GET ") for stream in net.streams] == [2, 2]
     await our_wire.close(transport)
     assert not net.open()
 
 
-async def test_a_connection_that_waits_is_closed_at_once_when_its_client_is_retired(
+async def test_retiring_a_client_closes_its_idle_connections(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
     async with anyio.create_task_group() as group:
         for _ in range(2):
             group.start_soon(transport.send, GET)
-    net.hung_up, net.handshake = True, inf  # so that a third must connect
+    net.peer_closed, net.connect_delay = (
+        True,
+        inf,
+    )  # so that the next one has to connect
     with anyio.move_on_after(1):
         await transport.send(GET)
     assert not net.open()
-    net.hung_up, net.handshake = False, STEP
+    net.peer_closed, net.connect_delay = False, STEP
     await transport.send(GET)
     assert len(net.open()) == 1
     await our_wire.close(transport)
 
 
-async def test_connecting_that_takes_too_long_retires_nothing(wire: Wire) -> None:
+async def test_a_connect_timeout_retires_nothing(wire: Wire) -> None:
     net, transport = wire.net, wire.transport(httpx.Timeout(30, connect=1))
     async with anyio.create_task_group() as group:
         group.start_soon(transport.send, GET)
         await anyio.sleep(3 * STEP)
-        net.handshake = inf
+        net.connect_delay = inf
         with pytest.raises(NoResponse, match="ConnectTimeout") as caught:
             await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     await transport.send(GET)
-    assert [stream.sent.count(b"GET ") for stream in net.opened] == [2]
+    assert [stream.sent.count(b"GET ") for stream in net.streams] == [2]
     assert len(net.open()) == 1
     await wire.close(transport)
 
 
-async def test_connecting_that_takes_all_the_time_there_is_retires_nothing(
+async def test_connecting_for_the_whole_timeout_retires_nothing(
     our_wire: Wire,
 ) -> None:
-    """The library's own time is over a little earlier, and it closes what it has."""
+    """The library's own timeout is over a little earlier, and it cleans up."""
     net, transport = our_wire.net, our_wire.transport(10.0)
     async with anyio.create_task_group() as group:
         group.start_soon(transport.send, GET)
         await anyio.sleep(5 * STEP)
-        net.handshake, net.tls = 9.0, inf
+        net.connect_delay, net.tls_delay = 9.0, inf
         with pytest.raises(NoResponse, match="ConnectTimeout") as caught:
             await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "not_sent")
     await transport.send(GET)
-    assert [stream.sent.count(b"GET ") for stream in net.opened] == [2, 0]
+    assert [stream.sent.count(b"GET ") for stream in net.streams] == [2, 0]
     await our_wire.close(transport)
 
 
-async def test_a_request_that_is_cancelled_later_retires_nothing(
+async def test_a_request_cancelled_after_it_was_sent_retires_nothing(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -195,13 +206,13 @@ async def test_a_request_that_is_cancelled_later_retires_nothing(
         await anyio.sleep(STEP / 2)
         with anyio.move_on_after(4.5 * STEP):
             await transport.send(GET)
-    assert [stream.is_closed for stream in net.opened] == [False, True]
+    assert [stream.is_closed for stream in net.streams] == [False, True]
     await transport.send(GET)
-    assert len(net.opened) == 2
+    assert len(net.streams) == 2
     await our_wire.close(transport)
 
 
-async def test_an_answer_that_is_not_ours_retires_what_it_came_over(
+async def test_retire_replaces_all_connections(
     our_wire: Wire,
 ) -> None:
     net, transport = our_wire.net, our_wire.transport()
@@ -211,52 +222,58 @@ async def test_an_answer_that_is_not_ours_retires_what_it_came_over(
         await anyio.sleep(STEP / 2)
         await transport.retire()
         await transport.send(GET)
-        assert len(net.open()) == 1  # the others have ended, with their client
-    assert len(net.opened) == 3
+        assert len(net.open()) == 1  # the others were closed with their client
+    assert len(net.streams) == 3
     await our_wire.close(transport)
     assert not net.open()
 
 
-async def test_a_client_of_the_callers_is_neither_retired_nor_closed(
+async def test_a_callers_client_is_neither_retired_nor_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for kind in KINDS[1:]:
-        wire = wired(kind, monkeypatch)
+        wire = wire_in_memory(kind, monkeypatch)
         transport = wire.transport()
         await transport.send(GET)
         await transport.retire()
         await transport.send(GET)
         await transport.pool.aclose()
-        assert len(wire.net.opened) == len(wire.net.open()) == 1
+        assert len(wire.net.streams) == len(wire.net.open()) == 1
         await wire.close(transport)
         assert not wire.net.open()
 
 
-async def test_a_create_is_told_of_as_it_connects_and_as_it_leaves(wire: Wire) -> None:
-    told: list[tuple[str, float, bytes]] = []
+async def test_a_tracker_is_called_when_connecting_and_before_the_first_byte(
+    wire: Wire,
+) -> None:
+    calls: list[tuple[str, float, bytes]] = []
 
-    def note(word: str) -> None:
-        told.append((word, anyio.current_time() - began, wire.net.sent()))
+    def note(event: str) -> None:
+        calls.append((event, anyio.current_time() - began, wire.net.sent()))
 
     began = anyio.current_time()
-    trace = SendTracker(
-        lambda: True, partial(note, "connecting"), partial(note, "leaves")
+    tracker = SendTracker(
+        lambda: True, partial(note, "connecting"), partial(note, "first byte")
     )
-    await wire.transport().send(POST, trace=trace)
-    assert [word for word, *_ in told] == ["connecting", "connecting", "leaves"]
-    assert told[-1][1] == pytest.approx(2 * STEP, abs=0.001)
-    assert told[-1][2] == b""
+    await wire.transport().send(POST, tracker=tracker)
+    assert [event for event, *_ in calls] == [
+        "connecting",
+        "connecting",
+        "first byte",
+    ]
+    assert calls[-1][1] == pytest.approx(2 * STEP, abs=0.001)
+    assert calls[-1][2] == b""
 
 
 @pytest.mark.parametrize("moment", ["tcp", "tls"])
-async def test_what_was_opened_for_a_cancelled_request_is_closed_before_it_ends(
+async def test_the_stream_of_a_request_cancelled_while_connecting_is_closed(
     wire: Wire, moment: str
 ) -> None:
     transport = wire.transport()
     with anyio.move_on_after((0.5 if moment == "tcp" else 1.5) * STEP) as scope:
         await transport.send(GET)
     assert scope.cancelled_caught
-    assert len(wire.net.opened) == (moment == "tls")
+    assert len(wire.net.streams) == (moment == "tls")
     assert not wire.net.open()
     with contextlib.suppress(NoResponse):
         await transport.send(GET)

@@ -1,7 +1,7 @@
-"""How many requests of an account are on the wire at a time; the rest wait outside.
+"""How many requests of an account may be on the wire at a time; the rest wait.
 
-Hung reads block no create, a thousand accounts are not one queue, and views of a client
-share their places.
+Hung reads do not block creates, accounts do not block each other, and views of a client
+share its slots.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from finetuning_async import APITimeoutError, AsyncClient
 from finetuning_async._http._concurrency import CREATES, READS
 from finetuning_async._http._delivery import NoResponse
 from tests._in_memory_network import STEP
-from tests._in_memory_transport import GET, KEY, KINDS, POST, Wire, is_whole, wired
+from tests._in_memory_transport import (
+    GET,
+    KEY,
+    KINDS,
+    POST,
+    Wire,
+    has_all_slots,
+    wire_in_memory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,34 +41,36 @@ CREATED = (
 
 @pytest.fixture(params=KINDS)
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired(request.param, monkeypatch)
+    return wire_in_memory(request.param, monkeypatch)
 
 
 @pytest.fixture
 def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired("our own", monkeypatch)
+    return wire_in_memory("our own", monkeypatch)
 
 
-async def test_hung_reads_block_no_create_and_hung_creates_no_read(wire: Wire) -> None:
+async def test_hung_reads_do_not_block_creates_nor_hung_creates_reads(
+    wire: Wire,
+) -> None:
     for hung, other, most in ((GET, POST, wire.reads), (POST, GET, CREATES)):
         net, transport = wire.net, wire.transport(httpx.Timeout(None))
-        net.pause = inf
+        net.read_delay = inf
         async with anyio.create_task_group() as group:
             for _ in range(most + 5):
                 group.start_soon(transport.send, hung)
             await anyio.sleep(10 * STEP)
-            net.pause, began = STEP, anyio.current_time()
+            net.read_delay, began = STEP, anyio.current_time()
             assert (await transport.send(other)).status == 200
             assert anyio.current_time() - began < 10 * STEP
             heads = net.sent().count(hung.method.encode() + b" ")
             assert heads == most
             group.cancel_scope.cancel()
-        assert is_whole(transport)
+        assert has_all_slots(transport)
         await wire.close(transport)
-        net.opened.clear()
+        net.streams.clear()
 
 
-async def test_those_who_wait_for_a_place_come_in_their_order(wire: Wire) -> None:
+async def test_slots_are_given_in_order(wire: Wire) -> None:
     net, transport = wire.net, wire.transport()
     ends: list[int] = []
 
@@ -73,12 +83,12 @@ async def test_those_who_wait_for_a_place_come_in_their_order(wire: Wire) -> Non
             group.start_soon(one, number)
             await anyio.sleep(STEP / wire.reads)
     assert ends == list(range(3 * wire.reads))
-    assert len(net.opened) <= wire.reads
+    assert len(net.streams) <= wire.reads
     await wire.close(transport)
 
 
 @pytest.mark.parametrize("call", [GET, POST], ids=["read", "create"])
-async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
+async def test_a_timeout_while_waiting_for_a_slot_sends_nothing(
     wire: Wire, call: Call
 ) -> None:
     most = wire.reads if call is GET else CREATES
@@ -88,16 +98,16 @@ async def test_a_wait_for_a_place_that_is_too_long_has_sent_nothing(
             group.start_soon(transport.send, call)
         await anyio.sleep(STEP / 2)
         with pytest.raises(
-            NoResponse, match=r"no other request .* within 0\.1 s"
+            NoResponse, match=r"after 0\.1 s waiting for another request"
         ) as it:
             await transport.send(call)
     assert (it.value.evidence, it.value.timed_out) == ("not_sent", True)
     assert wire.net.sent().count(call.method.encode() + b" ") == most
-    assert is_whole(transport)
+    assert has_all_slots(transport)
     await wire.close(transport)
 
 
-async def test_500_reads_at_once_need_no_more_connections_than_places(
+async def test_500_concurrent_reads_need_no_more_connections_than_slots(
     wire: Wire,
 ) -> None:
     transport = wire.transport()
@@ -105,16 +115,16 @@ async def test_500_reads_at_once_need_no_more_connections_than_places(
         for _ in range(500):
             group.start_soon(transport.send, GET)
     assert wire.net.most_open <= wire.reads
-    if not wire.given:  # of the caller's, 20 are kept, and more may be opened again
-        assert len(wire.net.opened) == wire.net.most_open
+    if not wire.callers_clients:  # a caller's client keeps 20, and may reopen others
+        assert len(wire.net.streams) == wire.net.most_open
     assert wire.net.sent().count(b"GET ") == 500
     await wire.close(transport)
     assert not wire.net.open()
 
 
-async def test_a_thousand_accounts_are_not_one_queue(our_wire: Wire) -> None:
-    """Each account hangs in the places of its own; those of the next are free."""
-    our_wire.net.answer = UP
+async def test_each_account_has_its_own_slots(our_wire: Wire) -> None:
+    """A thousand accounts, each with a slot of its own, take no longer than one."""
+    our_wire.net.response = UP
     async with AsyncClient(KEY, rate_limits=None) as client:
         accounts = [
             client.with_options(api_key=f"ft_live_{number:032}")
@@ -128,22 +138,22 @@ async def test_a_thousand_accounts_are_not_one_queue(our_wire: Wire) -> None:
     assert not our_wire.net.open()
 
 
-async def test_reads_of_one_account_that_hang_are_nothing_to_another(
+async def test_hung_reads_of_one_account_do_not_block_another(
     our_wire: Wire,
 ) -> None:
     net = our_wire.net
-    net.answer, net.pause = UP, inf
+    net.response, net.read_delay = UP, inf
     options = httpx.Timeout(None)
     async with AsyncClient(KEY, rate_limits=None, request_timeout=options) as client:
         view = client.with_options(headers={"X-View": "1"})
         other = client.with_options(api_key=KEY[::-1])
         async with anyio.create_task_group() as group:
             await _hang(group.start_soon, client.health, READS - 1)
-            net.pause = STEP
-            await view.health()  # the last place of the account
-            net.pause = inf
+            net.read_delay = STEP
+            await view.health()  # the last slot of the account
+            net.read_delay = inf
             await _hang(group.start_soon, view.health, 1)
-            net.pause = STEP
+            net.read_delay = STEP
             await other.health()
             for one in (client, view):
                 with pytest.raises(APITimeoutError):
@@ -162,16 +172,16 @@ async def _hang(
     await anyio.sleep(10 * STEP)
 
 
-async def test_a_create_goes_out_past_the_hung_reads_of_the_client(
+async def test_hung_reads_of_a_client_do_not_block_its_create(
     our_wire: Wire,
 ) -> None:
     net = our_wire.net
-    net.pause = inf
+    net.read_delay = inf
     options = httpx.Timeout(None)
     async with AsyncClient(KEY, rate_limits=None, request_timeout=options) as client:
         async with anyio.create_task_group() as group:
             await _hang(group.start_soon, client.health, READS + 3)
-            net.answer, net.pause = CREATED, STEP
+            net.response, net.read_delay = CREATED, STEP
             began = anyio.current_time()
             track = await client.generations.create("x")
             assert track.id == "gen_1"

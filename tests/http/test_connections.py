@@ -1,6 +1,6 @@
-"""What goes over connections and comes back, and what is known when they fail.
+"""What is sent and received over connections, and the evidence when they fail.
 
-Over a network in memory, by a client of our own, of httpx and of httpx2.
+Over an in-memory network, with our own client and with callers' of httpx and httpx2.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from finetuning_async._api._messages import Call
 from finetuning_async._http import _connection_config
 from finetuning_async._http._delivery import NoResponse, SendTracker
 from tests._in_memory_network import STEP
-from tests._in_memory_transport import GET, KEY, KINDS, POST, Wire, is_whole, wired
+from tests._in_memory_transport import (
+    GET,
+    KEY,
+    KINDS,
+    POST,
+    Wire,
+    has_all_slots,
+    wire_in_memory,
+)
 
 if TYPE_CHECKING:
     from finetuning_async._api._messages import Response
@@ -26,22 +34,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=KINDS)
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired(request.param, monkeypatch)
+    return wire_in_memory(request.param, monkeypatch)
 
 
 @pytest.fixture
 def our_wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    return wired("our own", monkeypatch)
+    return wire_in_memory("our own", monkeypatch)
 
 
-async def test_what_goes_out_and_what_comes_back(wire: Wire) -> None:
-    wire.net.answer = (
+async def test_the_bytes_of_a_request_and_its_response(wire: Wire) -> None:
+    wire.net.response = (
         b"HTTP/1.1 202 Accepted\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 2\r\n\r\n{}"
     )
     transport = wire.transport()
-    answer = await transport.send(GET)
-    assert (answer.status, answer.content) == (202, b"{}")
-    assert answer.headers == {"x-a": "1, 2", "content-length": "2"}
+    response = await transport.send(GET)
+    assert (response.status, response.content) == (202, b"{}")
+    assert response.headers == {"x-a": "1, 2", "content-length": "2"}
     head, _, body = wire.net.sent().partition(b"\r\n\r\n")
     first, *headers = head.decode().split("\r\n")
     assert first == "GET /api/v1/me?limit=5&status=a+b HTTP/1.1"
@@ -61,7 +69,7 @@ async def test_a_body_goes_out_as_json(wire: Wire) -> None:
     assert body == rb'{"a": "\u00fc"}'
 
 
-async def test_a_request_says_what_it_stands_on(wire: Wire) -> None:
+async def test_the_user_agent_names_package_python_and_library(wire: Wire) -> None:
     await wire.transport().send(GET)
     library = "httpx2" if wire.kind == "httpx2" else "httpx"
     line = next(
@@ -71,23 +79,23 @@ async def test_a_request_says_what_it_stands_on(wire: Wire) -> None:
     assert "finetuning-async/" in line
 
 
-async def test_a_call_without_key_shows_none(wire: Wire) -> None:
+async def test_a_call_that_needs_no_key_sends_none(wire: Wire) -> None:
     await wire.transport().send(Call(method="GET", path="/health", needs_key=False))
     assert KEY.encode() not in wire.net.sent()
 
 
-async def test_an_answer_that_was_packed_is_unpacked(wire: Wire) -> None:
-    packed = gzip.compress(b'{"a": 1}')
+async def test_a_compressed_response_is_decompressed(wire: Wire) -> None:
+    compressed = gzip.compress(b'{"a": 1}')
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    wire.net.answer = head % len(packed) + packed
+    wire.net.response = head % len(compressed) + compressed
     assert (await wire.transport().send(GET)).content == b'{"a": 1}'
 
 
 @pytest.mark.parametrize("tls", [15.0, inf], ids=["slow", "hangs"])
-async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
+async def test_connecting_for_the_whole_timeout_sends_nothing(
     wire: Wire, tls: float
 ) -> None:
-    wire.net.handshake, wire.net.tls = 18.0, tls
+    wire.net.connect_delay, wire.net.tls_delay = 18.0, tls
     timeout = httpx.Timeout(5.0, connect=30.0)
     transport, began = wire.transport(timeout), anyio.current_time()
     with pytest.raises(NoResponse) as caught:
@@ -96,13 +104,13 @@ async def test_connecting_that_uses_up_the_time_of_all_sends_nothing(
     assert 29 < anyio.current_time() - began <= 30
     assert wire.net.sent() == b""
     assert not wire.net.open()
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(
+async def test_a_hanging_write_ends_with_the_whole_timeout(
     wire: Wire,
 ) -> None:
-    wire.net.handshake, wire.net.writing = 9.0, inf
+    wire.net.connect_delay, wire.net.write_delay = 9.0, inf
     timeout = httpx.Timeout(5.0, connect=20.0, write=30.0)
     transport, began = wire.transport(timeout), anyio.current_time()
     with pytest.raises(NoResponse) as caught:
@@ -110,36 +118,36 @@ async def test_a_write_that_hangs_has_what_is_left_of_the_time_of_all(
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(30)
     assert not wire.net.open()
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_an_answer_that_drips_has_as_long_as_the_longest_step(
+async def test_a_slow_body_ends_with_the_longest_step_timeout(
     wire: Wire,
 ) -> None:
-    wire.net.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
-    wire.net.pause = 3.0
+    wire.net.response = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000
+    wire.net.read_delay = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="not complete within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
     assert not wire.net.open()
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_a_head_that_drips_has_as_long_too(wire: Wire) -> None:
-    wire.net.answer = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000
-    wire.net.pause = 3.0
+async def test_slow_headers_end_with_the_longest_step_timeout(wire: Wire) -> None:
+    wire.net.response = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000
+    wire.net.read_delay = 3.0
     transport, began = wire.transport(10.0), anyio.current_time()
-    with pytest.raises(NoResponse, match="did not end within 10 s") as caught:
+    with pytest.raises(NoResponse, match="not complete within 10 s") as caught:
         await transport.send(POST)
     assert (caught.value.timed_out, caught.value.evidence) == (True, "unknown")
     assert anyio.current_time() - began == pytest.approx(10, abs=0.001)
     assert not wire.net.open()
 
 
-async def test_a_silence_ends_with_its_own_step(wire: Wire) -> None:
-    wire.net.pause = 11.0
+async def test_silence_ends_with_the_read_timeout(wire: Wire) -> None:
+    wire.net.read_delay = 11.0
     transport = wire.transport(httpx.Timeout(10.0, write=20.0))
     began = anyio.current_time()
     with pytest.raises(NoResponse, match="ReadTimeout") as caught:
@@ -148,100 +156,100 @@ async def test_a_silence_ends_with_its_own_step(wire: Wire) -> None:
     assert 10 < anyio.current_time() - began < 11
 
 
-async def test_connections_are_used_again(wire: Wire) -> None:
+async def test_connections_are_reused(wire: Wire) -> None:
     transport = wire.transport()
     async with anyio.create_task_group() as group:
         for _ in range(5):
             group.start_soon(transport.send, GET)
-    assert len(wire.net.opened) == 5
+    assert len(wire.net.streams) == 5
     for call in (GET, POST, GET):
         await transport.send(call)
-    assert len(wire.net.opened) == 5
+    assert len(wire.net.streams) == 5
     await wire.close(transport)
     assert not wire.net.open()
 
 
-async def test_a_connection_that_the_service_closed_is_not_used(wire: Wire) -> None:
+async def test_a_connection_that_the_service_closed_is_not_reused(wire: Wire) -> None:
     transport = wire.transport()
     await transport.send(GET)
-    wire.net.hung_up = True
+    wire.net.peer_closed = True
     await transport.send(GET)
-    assert len(wire.net.opened) == 2
-    assert wire.net.opened[0].is_closed
+    assert len(wire.net.streams) == 2
+    assert wire.net.streams[0].is_closed
     await wire.close(transport)
 
 
-async def test_a_connection_is_not_kept_for_as_long_as_servers_keep_it(
+async def test_idle_connections_are_closed_before_servers_close_them(
     our_wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _connection_config.KEPT < 5
     monkeypatch.setattr(
         _connection_config, "KEPT", 0.0
-    )  # by a clock that does not jump
+    )  # httpcore reads the real clock
     transport = our_wire.transport()
     await transport.send(GET)
     await transport.send(GET)
-    assert len(our_wire.net.opened) == 2
-    assert our_wire.net.opened[0].is_closed
+    assert len(our_wire.net.streams) == 2
+    assert our_wire.net.streams[0].is_closed
     await our_wire.close(transport)
 
 
 @pytest.mark.parametrize(
-    ("answer", "name"),
+    ("response", "name"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "RemoteProtocolError"),
         (b"what?\r\n\r\n", "RemoteProtocolError"),
         (b"", "RemoteProtocolError"),
     ],
-    ids=["cut short", "no HTTP", "nothing"],
+    ids=["cut short", "not HTTP", "nothing"],
 )
-async def test_an_answer_that_is_none_closes_the_connection(
-    wire: Wire, answer: bytes, name: str
+async def test_an_invalid_response_closes_the_connection(
+    wire: Wire, response: bytes, name: str
 ) -> None:
-    wire.net.answer = answer
+    wire.net.response = response
     transport = wire.transport()
     with pytest.raises(NoResponse, match=name) as caught:
         await transport.send(POST)
     assert caught.value.evidence == "unknown"
     assert not wire.net.open()
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_an_answer_that_came_before_all_was_written_is_read(
+async def test_a_response_before_the_request_was_written_is_read(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def write(stream: Any, *_: Any, **__: Any) -> None:
-        stream.to_come = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+        stream.unread = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
         raise wire.net.core.WriteError
 
     monkeypatch.setattr("tests._in_memory_network.Stream.write", write)
     transport = wire.transport()
     assert (await transport.send(POST)).status == 413
-    assert is_whole(transport)
+    assert has_all_slots(transport)
     await wire.close(transport)
 
 
-async def test_a_connection_that_is_not_to_be_kept_is_closed(wire: Wire) -> None:
-    wire.net.answer = (
+async def test_connection_close_closes_the_connection(wire: Wire) -> None:
+    wire.net.response = (
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     )
     transport = wire.transport()
     await transport.send(GET)
     assert not wire.net.open()
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_a_create_that_is_not_wanted_any_more_does_not_leave(wire: Wire) -> None:
+async def test_a_tracker_can_stop_a_create_before_its_first_byte(wire: Wire) -> None:
     transport = wire.transport()
     with pytest.raises(NoResponse) as caught:
-        await transport.send(POST, trace=SendTracker(lambda: False))
+        await transport.send(POST, tracker=SendTracker(lambda: False))
     assert caught.value.evidence == "not_sent"
     assert wire.net.sent() == b""
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
 @pytest.mark.parametrize("step", ["connect_tcp", "start_tls"])
-async def test_connecting_that_fails_has_sent_nothing(
+async def test_a_failed_connect_sends_nothing(
     wire: Wire, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
@@ -254,27 +262,27 @@ async def test_connecting_that_fails_has_sent_nothing(
         await transport.send(POST)
     assert caught.value.evidence == "not_sent"
     assert wire.net.sent() == b""
-    assert is_whole(transport)
+    assert has_all_slots(transport)
 
 
-async def test_a_client_that_closes_meanwhile_keeps_no_connection(
+async def test_closing_during_a_request_leaves_no_connection(
     our_wire: Wire,
 ) -> None:
     transport = our_wire.transport()
-    answers: list[Response] = []
+    responses: list[Response] = []
 
     async def read() -> None:
-        answers.append(await transport.send(GET))
+        responses.append(await transport.send(GET))
 
     async with anyio.create_task_group() as group:
         group.start_soon(read)
         await anyio.sleep(STEP / 2)
         await transport.pool.aclose()
-    assert len(answers) == 1
+    assert len(responses) == 1
     assert not our_wire.net.open()
 
 
-async def test_who_answers_must_show_a_certificate(
+async def test_certificates_and_host_names_are_checked(
     our_wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts: list[Any] = []

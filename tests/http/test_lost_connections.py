@@ -1,4 +1,4 @@
-"""A call that is cancelled at any step loses no connection of the library's pool."""
+"""A call that is cancelled at any step loses no connection of httpcore's pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetuning_async._api._messages import Call
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
-from tests._cancellations import STEPS, StepMeans, strike
+from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import Net
 from tests.downloads.test_connections import kept
 
@@ -21,10 +21,10 @@ CREATE = Call(
 )
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("call", [READ, CREATE], ids=["read", "create"])
-def test_cancelled_at_every_step_a_call_loses_no_connection(
-    call: Call, means: StepMeans, monkeypatch: pytest.MonkeyPatch
+def test_a_call_cancelled_at_any_step_loses_no_connection(
+    call: Call, canceller: StepCanceller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -32,22 +32,22 @@ def test_cancelled_at_every_step_a_call_loses_no_connection(
     net = Net()
     monkeypatch.setattr("httpcore._async.connection_pool.AutoBackend", net)
 
-    async def main(struck: Any) -> None:
-        net.opened.clear()
+    async def main(run_cancelled: Any) -> None:
+        net.streams.clear()
         transport = Transport(
             pool=ClientPool(None),
             base_url="https://service.example",
             key=None,
             timeout=as_timeout(30.0),
         )
-        await struck(partial(transport.send, call))
-        left = kept(transport.pool)
-        assert all(connection.is_idle() for connection in left)
-        assert len(net.open()) == len(left)
+        await run_cancelled(partial(transport.send, call))
+        connections = kept(transport.pool)
+        assert all(connection.is_idle() for connection in connections)
+        assert len(net.open()) == len(connections)
         await transport.pool.aclose()
         assert not net.open()
 
     step = 1
-    while strike(means, step, main):
+    while cancel_at_step(canceller, step, main):
         step += 1
     assert step > 5

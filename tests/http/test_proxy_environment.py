@@ -1,4 +1,4 @@
-"""Proxies of the environment: what curl and urllib take; and errors that name them."""
+"""Proxies of the environment: read as by curl and urllib; errors name the variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetuning_async.cli._messages import explain
 from tests._secret_canary import KEY as BIRD, assert_clean, everything_of
 
 KEY = "ft_live_" + "0" * 32
-SECRET = BIRD[8:]  # what the canary looks for
+SECRET = BIRD[8:]  # the part that the canary test looks for
 SERVICE = "https://pub.finetuning.ai/v1/me"
 NAMES = ("http", "https", "all", "no")
 
@@ -49,7 +49,7 @@ def proxy_for(url: str) -> tuple[str, str] | None:
     ],
 )
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_no_proxy_covers(
+def test_no_proxy_matches(
     entry: str, name: str, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("HTTPS_PROXY", "http://proxy.example:3128")
@@ -76,14 +76,14 @@ def test_no_proxy_covers(
         "finetuning.ai:99999999999",
     ],
 )
-def test_no_proxy_does_not_cover(entry: str, environment: pytest.MonkeyPatch) -> None:
+def test_no_proxy_does_not_match(entry: str, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     environment.setenv("NO_PROXY", entry)
     assert proxy_for(SERVICE) == ("HTTPS_PROXY", "http://proxy.example:3128")
 
 
 @pytest.mark.parametrize(
-    ("entry", "host", "is_covered"),
+    ("entry", "host", "matches"),
     [
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
@@ -103,12 +103,12 @@ def test_no_proxy_does_not_cover(entry: str, environment: pytest.MonkeyPatch) ->
         ("xn--bcher-kva.example", "bücher.example", True),
     ],
 )
-def test_no_proxy_knows_addresses_networks_and_ports(
-    entry: str, host: str, *, is_covered: bool, environment: pytest.MonkeyPatch
+def test_no_proxy_matches_addresses_networks_and_ports(
+    entry: str, host: str, *, matches: bool, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("ALL_PROXY", "http://proxy.example:3128")
     environment.setenv("NO_PROXY", entry)
-    assert (proxy_for(f"https://{host}/v1/me") is None) == is_covered
+    assert (proxy_for(f"https://{host}/v1/me") is None) == matches
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def first_call(**options: Any) -> None:
 LOOPBACK = "http://127.0.0.1:1"
 
 
-async def test_no_proxy_without_a_proxy_hurts_nobody(
+async def test_no_proxy_without_a_proxy_is_harmless(
     environment: pytest.MonkeyPatch,
 ) -> None:
     environment.setenv("NO_PROXY", "localhost,fd00::/8")
@@ -200,7 +200,7 @@ async def test_an_error_names_the_variable_and_its_value_without_the_login(
     assert explain(error) == (2, str(error))
 
 
-async def test_a_wrong_variable_that_is_not_used_hurts_nobody(
+async def test_an_invalid_variable_that_is_not_used_is_harmless(
     environment: pytest.MonkeyPatch,
 ) -> None:
     environment.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
@@ -210,7 +210,7 @@ async def test_a_wrong_variable_that_is_not_used_hurts_nobody(
         await first_call(base_url=LOOPBACK)
 
 
-async def test_certificates_that_are_not_there_are_named_by_their_variable(
+async def test_missing_certificates_are_reported_with_their_variable(
     environment: pytest.MonkeyPatch,
 ) -> None:
     environment.setenv("SSL_CERT_FILE", "/no/such/file.pem")

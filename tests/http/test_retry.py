@@ -1,4 +1,4 @@
-"""Repeating: how often, how long, and never when it cannot fit."""
+"""Retries: how often, after which pauses, and never beyond the deadline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def policy(max_retries: int = 5, max_retry_wait: float = 300.0) -> RetryPolicy:
 
 
 def failing(times: int) -> tuple[list[float], Callable[[], Awaitable[str]]]:
-    """An attempt that fails so often; and when it was made."""
+    """An attempt that succeeds at the given call; and the times of its calls."""
     made: list[float] = []
 
     async def attempt() -> str:
@@ -45,63 +45,61 @@ async def test_pauses_double_up_to_eight_seconds() -> None:
     made, attempt = failing(5)
     started = anyio.current_time()
     first = RetryableFailure(APIConnectionError("down"))
-    assert await policy().again(first, attempt) == "done"
-    moments = [started, *made]
-    pauses = [b - a for a, b in itertools.pairwise(moments)]
+    assert await policy().run(first, attempt) == "done"
+    times = [started, *made]
+    pauses = [b - a for a, b in itertools.pairwise(times)]
     for pause, nominal in zip(pauses, (0.5, 1, 2, 4, 8), strict=True):
         assert 0.75 * nominal <= pause <= nominal
 
 
-async def test_so_many_repetitions_and_no_more() -> None:
+async def test_the_number_of_retries_is_bounded() -> None:
     made, attempt = failing(100)
     with pytest.raises(APIConnectionError):
-        await policy(max_retries=3).again(
+        await policy(max_retries=3).run(
             RetryableFailure(APIConnectionError("down")), attempt
         )
     assert len(made) == 3
 
 
-async def test_with_no_retries_the_first_error_is_raised_at_once() -> None:
+async def test_without_retries_the_first_error_is_raised_at_once() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
-        await policy(max_retries=0).again(
+        await policy(max_retries=0).run(
             RetryableFailure(APIConnectionError("down")), attempt
         )
     assert made == []
     assert anyio.current_time() == pytest.approx(started, abs=0.001)
 
 
-async def test_a_pause_that_does_not_fit_is_not_begun() -> None:
+async def test_a_pause_that_would_end_after_the_deadline_is_not_begun() -> None:
     made, attempt = failing(100)
     started = anyio.current_time()
     with pytest.raises(APIConnectionError):
-        await policy().again(
+        await policy().run(
             RetryableFailure(APIConnectionError("down")), attempt, deadline=started + 3
         )
     assert anyio.current_time() < started + 3
     assert len(made) == 2
 
 
-async def test_a_pause_that_was_asked_for_is_never_cut_short() -> None:
+async def test_retry_after_is_never_cut_short() -> None:
     made, attempt = failing(1)
     started = anyio.current_time()
     busy = RetryableFailure(APIConnectionError("busy", retry_after=30))
-    await policy().again(busy, attempt)
+    await policy().run(busy, attempt)
     assert made[0] >= started + 30
 
 
-async def test_a_pause_longer_than_allowed_raises_at_once() -> None:
+async def test_a_retry_after_above_max_retry_wait_raises_at_once() -> None:
     made, attempt = failing(1)
     slow = RateLimitError("wait", status_code=429, retry_after=61)
     with pytest.raises(RateLimitError):
-        await policy(max_retry_wait=60).again(
-            RetryableFailure(slow, paced=True), attempt
-        )
+        await policy(max_retry_wait=60).run(RetryableFailure(slow, paced=True), attempt)
     assert made == []
 
 
-async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
+async def test_another_error_ends_the_retries() -> None:
     made: list[None] = []
 
     async def attempt() -> None:
@@ -109,19 +107,19 @@ async def test_an_error_that_may_not_be_repeated_ends_it() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
+        await policy().run(RetryableFailure(APIConnectionError("down")), attempt)
     assert len(made) == 1
 
 
 async def test_a_cancellation_is_never_retried() -> None:
     made, attempt = failing(100)
     with anyio.move_on_after(0.1) as scope:
-        await policy().again(RetryableFailure(APIConnectionError("down")), attempt)
+        await policy().run(RetryableFailure(APIConnectionError("down")), attempt)
     assert scope.cancelled_caught
     assert made == []
 
 
-async def test_a_call_that_succeeds_at_once_never_enters_tenacity(
+async def test_a_call_that_succeeds_does_not_use_tenacity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def entered(*args: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""The service's time: a bound from many answers, and no single wrong clock."""
+"""`ServerClock`: many responses narrow it down; one wrong clock does not move it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from finetuning_async._http._server_clock import ServerClock
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
-def hear(clock: ServerClock, at: float, ahead: float = 0.0) -> None:
-    """An answer at a moment, from a machine whose clock is ahead."""
+def observe(clock: ServerClock, at: float, ahead: float = 0.0) -> None:
+    """Observe a response from a machine whose clock is `ahead` seconds ahead."""
     date = (NOON + timedelta(seconds=at + ahead)).replace(microsecond=0)
-    clock.seen(date, sent_at=at, received_at=at + 0.1)
+    clock.observe(date, sent_at=at, received_at=at + 0.1)
 
 
 def error_of(clock: ServerClock, at: float) -> float:
@@ -24,28 +24,28 @@ def error_of(clock: ServerClock, at: float) -> float:
 
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
-def test_one_answer_by_another_clock_changes_nothing(ahead: float) -> None:
+def test_one_response_with_another_clock_changes_nothing(ahead: float) -> None:
     clock = ServerClock()
     for at in (0.0, 1.3, 2.6):
-        hear(clock, at)
-    hear(clock, 3.9, ahead)
+        observe(clock, at)
+    observe(clock, 3.9, ahead)
     assert error_of(clock, 4.0) == pytest.approx(0.0, abs=1.2)
-    hear(clock, 5.2)
-    hear(clock, 6.5, ahead)
+    observe(clock, 5.2)
+    observe(clock, 6.5, ahead)
     assert error_of(clock, 7.0) == pytest.approx(0.0, abs=1.2)
 
 
-def test_a_clock_that_was_set_is_believed_at_the_second_answer() -> None:
+def test_a_clock_that_was_set_is_believed_at_the_second_response() -> None:
     clock = ServerClock()
-    hear(clock, 0.0)
+    observe(clock, 0.0)
     for at in (10.0, 20.0):
-        hear(clock, at, 3600.0)
+        observe(clock, at, 3600.0)
     assert error_of(clock, 21.0) == pytest.approx(3600.0, abs=1.2)
 
 
-def test_a_first_answer_that_was_wrong_is_corrected_by_the_next_two() -> None:
+def test_a_wrong_first_response_is_corrected_by_the_next_two() -> None:
     clock = ServerClock()
-    hear(clock, 0.0, 3600.0)
+    observe(clock, 0.0, 3600.0)
     for at in (10.0, 20.0):
-        hear(clock, at)
+        observe(clock, at)
     assert error_of(clock, 21.0) == pytest.approx(0.0, abs=1.2)

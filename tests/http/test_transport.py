@@ -1,4 +1,4 @@
-"""What a failed request proves: one row per exception class, traced and not."""
+"""The evidence of a failed request: one row per exception class, traced and not."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ UNTRACED: dict[type[Exception], Evidence] = {
     httpx.WriteError: "unknown",
     httpx.WriteTimeout: "unknown",
 }
-"""Without a trace only what httpcore raises before it has a connection proves
-anything."""
+"""Without a trace only errors from before there is a connection prove anything."""
 
 CLASSES = sorted(UNTRACED, key=lambda kind: kind.__name__)
 
@@ -101,7 +100,7 @@ def test_every_exception_class_of_httpx_has_a_row() -> None:
         for _, kind in inspect.getmembers(httpx, inspect.isclass)
         if issubclass(kind, Exception)
     }
-    # What a hook of the caller's makes of an answer is no failure.
+    # `raise_for_status` in a caller's hook is not a failure.
     assert public == {*UNTRACED, httpx.HTTPStatusError}
 
 
@@ -119,15 +118,15 @@ def test_the_exceptions_of_httpx2_are_those_of_httpx() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(kind.__name__ for kind in CLASSES))
-@pytest.mark.parametrize("told", ["nothing", "connecting", "sent"])
-async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
-    name: str, told: str
+@pytest.mark.parametrize("traced", ["nothing", "connecting", "sent"])
+async def test_a_failure_of_httpx2_proves_the_same_as_one_of_httpx(
+    name: str, traced: str
 ) -> None:
     async def handler(request: httpx2.Request) -> httpx2.Response:
         trace = request.extensions["trace"]
-        if told != "nothing":
+        if traced != "nothing":
             await trace("connection.connect_tcp.started", {})
-        if told == "sent":
+        if traced == "sent":
             await trace("http11.send_request_headers.started", {})
         raise _make(getattr(httpx2, name))
 
@@ -136,7 +135,7 @@ async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(handler)) as http:
         with pytest.raises(NoResponse) as caught:
             await _transport(http).send(POST)
-    assert caught.value.evidence == expected[told]
+    assert caught.value.evidence == expected[traced]
     assert caught.value.reason.startswith(name)
     assert caught.value.timed_out == issubclass(
         getattr(httpx2, name), httpx2.TimeoutException
@@ -144,7 +143,9 @@ async def test_a_failure_of_httpx2_proves_as_that_of_httpx(
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-async def test_an_untraced_failure_proves_by_its_class(kind: type[Exception]) -> None:
+async def test_an_untraced_failure_is_judged_by_its_class(
+    kind: type[Exception],
+) -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         raise _make(kind)
 
@@ -155,22 +156,22 @@ async def test_an_untraced_failure_proves_by_its_class(kind: type[Exception]) ->
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("left", [True, False])
-async def test_a_traced_failure_proves_by_what_left(
-    kind: type[Exception], *, left: bool
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_traced_failure_is_judged_by_the_first_byte(
+    kind: type[Exception], *, sent: bool
 ) -> None:
     async def handler(request: httpx.Request) -> httpx.Response:
         trace = request.extensions["trace"]
         await trace("connection.connect_tcp.started", {})
-        if left:
+        if sent:
             await trace("http11.send_request_headers.started", {})
         raise _make(kind)
 
     failure = await _failure(handler)
-    assert failure.evidence == ("unknown" if left else "not_sent")
+    assert failure.evidence == ("unknown" if sent else "not_sent")
 
 
-async def test_an_http2_request_is_traced_alike() -> None:
+async def test_an_http2_request_is_traced() -> None:
     async def handler(request: httpx.Request) -> httpx.Response:
         await request.extensions["trace"]("http2.send_request_headers.started", {})
         raise httpx.ConnectError("not what it seems")
@@ -188,7 +189,7 @@ async def test_a_bug_in_a_transport_leaves_a_create_unknown(
     assert (await _failure(handler)).evidence == "unknown"
 
 
-async def test_a_bug_in_a_transport_shows_itself_on_a_read() -> None:
+async def test_a_bug_in_a_transport_is_raised_on_a_read() -> None:
     def handler(_: httpx.Request) -> httpx.Response:
         raise ValueError("a bug")
 
@@ -207,7 +208,9 @@ async def test_a_bug_in_a_transport_shows_itself_on_a_read() -> None:
         ("late_commit", "unknown"),
     ],
 )
-async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
+async def test_the_evidence_of_the_in_process_emulator(
+    action: Any, evidence: str
+) -> None:
     async with Emulator() as emulator:
         emulator.add_fault(Fault(action, "/v1/generations"))
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
@@ -217,17 +220,17 @@ async def test_the_evidence_in_process(action: Any, evidence: str) -> None:
     assert caught.value.evidence == evidence
 
 
-async def test_nothing_is_sent_for_a_caller_that_left() -> None:
+async def test_nothing_is_sent_for_a_cancelled_caller() -> None:
     async with Emulator() as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             transport = _transport(http, base_url=emulator.base_url)
             with pytest.raises(NoResponse) as caught:
-                await transport.send(POST, trace=SendTracker(lambda: False))
+                await transport.send(POST, tracker=SendTracker(lambda: False))
         assert caught.value.evidence == "not_sent"
         assert not emulator.requests
 
 
-async def test_an_answer_that_drips_comes_to_an_end() -> None:
+async def test_a_slow_response_ends() -> None:
     class Drip(httpx.AsyncByteStream):
         async def __aiter__(self) -> Any:
             while True:
@@ -244,7 +247,7 @@ async def test_an_answer_that_drips_comes_to_an_end() -> None:
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectTimeout, httpx.PoolTimeout])
-async def test_proof_that_nothing_left_holds_when_time_is_over(error: Any) -> None:
+async def test_a_timeout_before_the_first_byte_proves_not_sent(error: Any) -> None:
     async def handler(_: httpx.Request) -> httpx.Response:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(35)
@@ -255,7 +258,7 @@ async def test_proof_that_nothing_left_holds_when_time_is_over(error: Any) -> No
     assert "too late" in failure.reason
 
 
-async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> None:
+async def test_the_key_is_on_the_request_only_while_it_is_sent() -> None:
     seen: list[httpx.Request] = []
     keys: list[str | None] = []
 
@@ -263,7 +266,7 @@ async def test_the_key_is_on_the_request_while_it_is_sent_and_not_after() -> Non
         seen.append(request)
         keys.append(request.headers.get(KEY_HEADER))
         if len(seen) > 1:
-            raise httpx.ReadError("gone", request=request)
+            raise httpx.ReadError("lost", request=request)
         return httpx.Response(200)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:

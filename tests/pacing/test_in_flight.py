@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-import anyio
-
 from finetuning_async._pacing import _in_flight
 from finetuning_async._pacing._in_flight import (
     LONGEST_TRACK,
@@ -14,7 +12,6 @@ from finetuning_async._pacing._in_flight import (
     QueueSlot,
     TrackInProgress,
 )
-from finetuning_async._runtime._keyed_lock import KeyedLock
 
 if TYPE_CHECKING:
     import pytest
@@ -112,54 +109,3 @@ def test_a_seed_is_shared_once_two_creates_with_it_are_in_flight() -> None:
     assert not in_flight._seeds_in_flight
     with in_flight.seed_in_flight("sound_effect", None) as none:
         assert not none.is_shared
-
-
-async def test_equal_keys_go_one_at_a_time_and_different_keys_do_not() -> None:
-    lock, done = KeyedLock(), list[str]()
-
-    async def stay(name: str) -> None:
-        await lock.enter((name[0],))
-        done.append(name)
-        await anyio.sleep(1)
-        lock.leave((name[0],))
-
-    async with anyio.create_task_group() as group:
-        for name in ("a1", "b1", "a2", "a3"):
-            group.start_soon(stay, name)
-            await anyio.sleep(0.01)
-        assert done == ["a1", "b1"]
-        assert repr(lock) == "<OneByOne busy=2>"
-    assert done == ["a1", "b1", "a2", "a3"]
-    assert not lock._waiting
-
-
-async def test_a_cancelled_waiter_lets_the_next_one_in() -> None:
-    lock, key = KeyedLock(), ("a",)
-    done: list[str] = []
-
-    async def wait_for_it(scope: anyio.CancelScope) -> None:
-        with scope:
-            await lock.enter(key)
-            lock.leave(key)  # it entered before the cancellation reached it
-
-    async def follow() -> None:
-        await lock.enter(key)
-        done.append("next")
-        lock.leave(key)
-
-    for is_woken in (False, True):
-        await lock.enter(key)
-        scope = anyio.CancelScope()
-        async with anyio.create_task_group() as group:
-            group.start_soon(wait_for_it, scope)
-            await anyio.sleep(0.01)
-            group.start_soon(follow)
-            await anyio.sleep(0.01)
-            if is_woken:  # it was woken, and has not entered yet
-                lock.leave(key)
-            scope.cancel()
-            await anyio.sleep(0.01)
-            if not is_woken:
-                lock.leave(key)
-    assert done == ["next", "next"]
-    assert not lock._waiting

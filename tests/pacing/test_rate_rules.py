@@ -86,20 +86,20 @@ def test_credit_is_reduced_by_what_may_be_counted_after_the_response() -> None:
     sent(credit, 2)
     third = sent(credit, 3)
     credit.on_response(first, 1.0, 9)
-    assert credit.credit(1.0) == 7  # two were sent since
+    assert credit.amount(1.0) == 7  # two were sent since
     credit.on_response(third, 1.0, 7)
-    assert credit.credit(1.0) == 7  # two were in flight beside it: no better proof
+    assert credit.amount(1.0) == 7  # two were in flight beside it: no better proof
     sent(credit, 4, 1.0)
-    assert credit.credit(1.0) == 6
+    assert credit.amount(1.0) == 6
 
 
 def test_the_best_proof_holds_even_if_responses_overtake_each_other() -> None:
     credit = RemainingCredit(PER)
     first, second = sent(credit, 1), sent(credit, 2)
     credit.on_response(second, 1.0, 8)
-    assert credit.credit(1.0) == 7
+    assert credit.amount(1.0) == 7
     credit.on_response(first, 1.5, 9)
-    assert credit.credit(1.5) == 8
+    assert credit.amount(1.5) == 8
 
 
 def test_credit_expires_a_period_after_its_request_was_sent() -> None:
@@ -107,21 +107,21 @@ def test_credit_expires_a_period_after_its_request_was_sent() -> None:
     credit.on_response(sent(credit, 1), 50.0, 9)
     assert credit.is_fresh(59.9)
     assert not credit.is_fresh(60.0)
-    assert credit.credit(60.0) == 0
+    assert credit.amount(60.0) == 0
 
 
 def test_expired_credit_is_not_kept_by_a_new_response() -> None:
     credit = RemainingCredit(PER)
     credit.on_response(sent(credit, 1), 1.0, 9)
     credit.on_response(sent(credit, 2, 100.0), 101.0, 2)
-    assert credit.credit(101.0) == 2
+    assert credit.amount(101.0) == 2
 
 
 def test_after_a_refusal_one_probe_goes_first() -> None:
     credit = RemainingCredit(PER)
     credit.on_response(sent(credit, 1), 1.0, 9)
     credit.on_refused()
-    assert credit.credit(1.0) == 0
+    assert credit.amount(1.0) == 0
     assert not credit.is_fresh(1.0)
     assert credit.earliest(1.0) == 1.0
     sent(credit, 2, 1.0)
@@ -131,14 +131,14 @@ def test_after_a_refusal_one_probe_goes_first() -> None:
 def test_without_headers_four_requests_go_one_at_a_time() -> None:
     credit = RemainingCredit(PER)
     for number in range(1, 5):
-        assert credit.credit(float(number)) == 0
+        assert credit.amount(float(number)) == 0
         reservation = sent(credit, number, float(number))
         assert credit.earliest(number + 0.1) > number + 0.1
         credit.on_response(reservation, number + 0.4, None)
-    assert credit.credit(4.4) == inf
+    assert credit.amount(4.4) == inf
     credit.on_refused()
     credit.on_response(sent(credit, 5, 9.0), 9.4, None)
-    assert credit.credit(9.4) == 0
+    assert credit.amount(9.4) == 0
 
 
 def test_going_singly_for_longer_needs_no_further_single_probes_later() -> None:
@@ -146,16 +146,16 @@ def test_going_singly_for_longer_needs_no_further_single_probes_later() -> None:
     for number in range(1, 8):
         reservation = sent(credit, number, float(number))
         credit.on_response(reservation, number + 0.4, None, one_at_a_time=True)
-        assert credit.credit(number + 0.4) == 0
+        assert credit.amount(number + 0.4) == 0
     credit.on_response(sent(credit, 8, 8.0), 8.4, None)
-    assert credit.credit(8.4) == inf
+    assert credit.amount(8.4) == inf
 
 
 def test_with_headers_going_singly_does_not_apply() -> None:
     credit = RemainingCredit(PER)
     assert not credit.has_headers
     credit.on_response(sent(credit, 1), 1.0, 9, one_at_a_time=True)
-    assert credit.credit(1.0) == 9
+    assert credit.amount(1.0) == 9
     assert credit.has_headers
 
 
@@ -165,7 +165,7 @@ def test_a_header_that_misled_once_gives_no_more_credit() -> None:
     misled = sent(credit, 2, 1.0)
     credit.on_refused(misled)
     credit.on_response(sent(credit, 3, 20.0), 21.0, 9)
-    assert credit.credit(21.0) == 0
+    assert credit.amount(21.0) == 0
     assert credit.is_fresh(21.0)
 
 
@@ -182,7 +182,7 @@ def test_a_response_of_a_proxy_gives_no_credit() -> None:
     credit = RemainingCredit(PER)
     credit.on_response(sent(credit, 1), 1.0, 1)
     credit.on_response(sent(credit, 2, 1.0), 2.0, None)
-    assert credit.credit(2.0) == 0
+    assert credit.amount(2.0) == 0
 
 
 @pytest.mark.parametrize("end", ["on_unsent", "on_abandoned"])

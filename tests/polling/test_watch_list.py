@@ -1,13 +1,10 @@
-"""The watch list and its alarms, without a loop."""
+"""The watch list and its timers, without a loop."""
 
 from __future__ import annotations
 
 import random
 from math import inf
 from typing import Any, cast
-
-import attrs
-from hypothesis import given, strategies as st
 
 from finetuning_async._api._models import Generation
 from finetuning_async._pacing._in_flight import InFlight, TrackInProgress
@@ -20,13 +17,6 @@ from finetuning_async._polling._schedule import (
     DurationEstimator,
 )
 from finetuning_async._polling._watch_list import OVERTIME, Watched, Watcher, WatchList
-from finetuning_async._runtime._timer_heap import VOID_KEPT, TimerHeap
-
-
-@attrs.define(eq=False)
-class Sleeper:
-    name: int
-    alarm: int = 0
 
 
 def watcher(
@@ -44,48 +34,6 @@ def watch_list(
         accepted = TrackInProgress(kind="music", accepted_at=0.0, duration=None)
         inflight.tracks[track_id] = accepted
     return WatchList(inflight, outlook or DurationEstimator(), scale=1.0), inflight
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.floats(0, 100))))
-def test_alarms_ring_in_order_each_waiter_s_last_one_only(
-    settings: list[tuple[int, float | None]],
-) -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    sleepers = [Sleeper(n) for n in range(21)]
-    expected: dict[int, float] = {}
-    for number, at in settings:
-        expected.pop(number, None)
-        if at is None:
-            alarms.drop(sleepers[number])
-        else:
-            alarms.set(sleepers[number], at)
-            expected[number] = at
-        assert len(alarms) == len(expected)
-        assert alarms.first() == min(expected.values(), default=inf)
-    rung = [sleeper.name for sleeper in alarms.expire_deadlines(50.0)]
-    assert [expected[n] for n in rung] == sorted(
-        t for t in expected.values() if t <= 50
-    )
-    assert {sleeper.alarm for sleeper in map(sleepers.__getitem__, rung)} <= {0}
-    assert alarms.first() > 50.0
-
-
-def test_void_alarms_are_cleared_away() -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    keeper = Sleeper(0)
-    alarms.set(keeper, 1e9)
-    for number in range(10_000):
-        sleeper = Sleeper(number)
-        alarms.set(sleeper, 1e6 + number)
-        alarms.drop(sleeper)
-        assert len(alarms._heap) <= 2 + VOID_KEPT + 1
-    assert alarms.first() == 1e9
-
-
-def test_no_alarm_is_set_for_ever() -> None:
-    alarms: TimerHeap[Sleeper] = TimerHeap()
-    alarms.set(Sleeper(0), inf)
-    assert (len(alarms), alarms.first()) == (0, inf)
 
 
 def test_a_track_is_watched_as_long_as_somebody_watches_it() -> None:

@@ -111,7 +111,7 @@ async def test_tls_that_hangs_takes_no_longer_than_request_timeout(way: str) -> 
             assert anyio.current_time() - began < 1.0
 
 
-async def test_a_create_whose_answer_drips_is_looked_up_in_time(way: str) -> None:
+async def test_a_create_with_a_slow_response_is_looked_up_in_time(way: str) -> None:
     lists: list[float] = []
     sent = 0.0
 
@@ -150,7 +150,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("status", [200, 500, 404])
 @pytest.mark.parametrize("how", BOMBS)
-async def test_of_an_answer_no_more_than_16_mib_is_unpacked(
+async def test_at_most_16_mib_of_a_response_are_decompressed(
     way: str, how: str, status: int
 ) -> None:
     coding, body = BOMBS[how]
@@ -169,7 +169,7 @@ async def test_of_an_answer_no_more_than_16_mib_is_unpacked(
     assert caught.value.status_code == status
 
 
-async def test_an_answer_without_an_end_is_cut(way: str) -> None:
+async def test_an_endless_response_is_cut(way: str) -> None:
     async def answer(stream: SocketStream) -> None:
         await stream.receive()
         await stream.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -181,7 +181,7 @@ async def test_an_answer_without_an_end_is_cut(way: str) -> None:
             await made.me()
 
 
-async def test_a_packed_answer_of_usual_size_is_read(way: str) -> None:
+async def test_a_compressed_response_of_normal_size_is_read(way: str) -> None:
     me = b'{"data": {"id": "u_1", "email": "e@example.org", "tier": "pro"}}'
     body = gzip.compress(me)
     head = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
@@ -190,7 +190,7 @@ async def test_a_packed_answer_of_usual_size_is_read(way: str) -> None:
             assert (await made.me()).id == "u_1"
 
 
-async def test_a_create_that_names_its_track_in_too_long_an_answer_is_kept(
+async def test_a_create_whose_long_response_names_its_track_is_accepted(
     way: str,
 ) -> None:
     body = gzip.compress(b'{"data": {"id": "gen_1", "x": "' + b"x" * 20 * MIB)
@@ -216,7 +216,7 @@ def tls_of(host: str, **options: Any) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("how", ["an unknown authority", "no tls at all"])
 @pytest.mark.parametrize("what", USES)
-async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
+async def test_a_tls_error_is_raised_at_once_with_advice(
     way: str, how: str, what: str
 ) -> None:
     asked = 0
@@ -243,7 +243,7 @@ async def test_what_tls_refuses_is_shown_at_once_with_what_to_do(
     assert advice in str(caught.value)
 
 
-async def test_a_connection_that_breaks_while_tls_begins_is_made_again(
+async def test_a_connection_that_breaks_during_the_handshake_is_retried(
     way: str,
 ) -> None:
     asked = 0

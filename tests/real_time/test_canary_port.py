@@ -101,4 +101,4 @@ async def test_a_pool_that_is_closed_under_a_read() -> None:
             async with anyio.create_task_group() as group:
                 group.start_soon(read)
                 await anyio.sleep(0.2)
-                await client._pool.lend().client.aclose()
+                await client._pool.acquire().client.aclose()

@@ -101,7 +101,7 @@ async def client_of(
 
 @pytest.mark.parametrize("way", ["ours", "httpx2"])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_500_downloads_that_are_cancelled_lose_no_connection(
+async def test_500_cancelled_downloads_lose_no_connection(
     way: str, tmp_path: Path, anyio_backend: str
 ) -> None:
     """By `task.cancel()`, which no shield holds off; every third twice."""
@@ -136,7 +136,7 @@ async def test_500_downloads_that_are_cancelled_lose_no_connection(
 @pytest.mark.parametrize("way", ["ours", "httpx2"])
 @pytest.mark.parametrize("silent_after", [0, len(HEAD) + 70_000])
 @pytest.mark.parametrize("bound", ["request_timeout", "timeout"])
-async def test_a_download_from_a_host_that_falls_silent_ends_in_time(
+async def test_a_download_from_a_silent_host_ends_in_time(
     silent_after: int, bound: str, way: str, tmp_path: Path
 ) -> None:
     async with hosting() as host:

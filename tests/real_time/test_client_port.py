@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from finetuning_async import APIConnectionError, APITimeoutError, AsyncClient
-from finetuning_async._runtime._threads import clock_jumps, in_thread
+from finetuning_async._runtime._threads import has_virtual_clock, in_thread
 from finetuning_async.emulator import Emulator, Fault, serve
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ async def test_a_server_that_never_responds_hits_the_request_timeout() -> None:
 
 
 async def test_a_thread_is_used_on_a_real_clock() -> None:
-    assert not clock_jumps()
+    assert not has_virtual_clock()
     assert await in_thread(sum, [1, 2]) == 3

@@ -152,7 +152,7 @@ async def _use(client: AsyncClient) -> None:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", MOCKS)
-async def test_a_mock_is_not_passed_by(name: str, moment: str, tmp_path: Path) -> None:
+async def test_a_mock_is_not_bypassed(name: str, moment: str, tmp_path: Path) -> None:
     early = moment == MOMENTS[0]
     async with paid() as server, AsyncExitStack() as stack:
         with MOCKS[name](server.url) if early else nullcontext():
@@ -172,9 +172,7 @@ async def test_a_mock_is_not_passed_by(name: str, moment: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("moment", MOMENTS[:2])
 @pytest.mark.parametrize("name", CLASSES)
-async def test_a_class_that_stands_in_for_one_of_httpx_is_used(
-    name: str, moment: str
-) -> None:
+async def test_a_replaced_class_of_httpx_is_used(name: str, moment: str) -> None:
     """As with a bare client, until the client that was made with it is closed."""
     async with paid() as server:
         with CLASSES[name]() if moment == MOMENTS[0] else nullcontext():
@@ -186,7 +184,7 @@ async def test_a_class_that_stands_in_for_one_of_httpx_is_used(
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_the_fixture_of_pytest_httpx_is_not_passed_by(
+async def test_the_fixture_of_pytest_httpx_is_not_bypassed(
     moment: str, request: pytest.FixtureRequest
 ) -> None:
     def mocked() -> None:
@@ -208,7 +206,7 @@ async def test_the_fixture_of_pytest_httpx_is_not_passed_by(
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_mock_of_httpx2_is_not_passed_by(
+async def test_a_mock_of_httpx2_is_not_bypassed(
     moment: str, request: pytest.FixtureRequest
 ) -> None:
     def mocked() -> None:
@@ -233,7 +231,7 @@ async def test_a_mock_of_httpx2_is_not_passed_by(
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda one: str(one.__name__))
-async def test_a_transport_that_mocks_is_used(library: Any) -> None:
+async def test_a_mock_transport_is_used(library: Any) -> None:
     def answer(request: Any) -> Any:
         status = 202 if request.method == "POST" else 200
         return library.Response(status, json={"data": ROW})
@@ -366,7 +364,7 @@ anyio.run(main, backend=sys.argv[1])
 
 
 @pytest.mark.parametrize("world", ["respx", "transport", "method"])
-def test_a_mock_that_came_before_the_import_is_not_passed_by(world: str) -> None:
+def test_a_mock_from_before_the_import_is_not_bypassed(world: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FIRST, "asyncio", world],
         capture_output=True,

@@ -105,7 +105,7 @@ async def _cut_short(client: AsyncClient, how: str, after: float) -> None:
 @pytest.mark.parametrize("how", ["task.cancel", "anyio"])
 @pytest.mark.parametrize("kind", ["http", "https"])
 @pytest.mark.parametrize("whose", ["our own", "httpx2"])
-async def test_cancelled_reads_leave_the_connections_whole(
+async def test_cancelled_reads_lose_no_connection(
     whose: str, kind: str, how: str, anyio_backend: str
 ) -> None:
     if (how, anyio_backend) == ("task.cancel", "trio"):
@@ -131,7 +131,7 @@ async def test_cancelled_reads_leave_the_connections_whole(
 
 @pytest.mark.parametrize("whose", ["our own", "httpx", "httpx2"])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn knows no other
-async def test_cancelled_creates_are_told_of_and_paid_once(whose: str) -> None:
+async def test_cancelled_creates_are_reported_and_paid_once(whose: str) -> None:
     rng = random.Random(2)
     told: list[str] = []
     async with (
@@ -186,7 +186,7 @@ async def test_a_connection_that_the_service_closed_is_replaced(whose: str) -> N
 
 
 @pytest.mark.parametrize("whose", ["our own", "httpx2"])
-async def test_reads_that_hang_block_no_create(whose: str) -> None:
+async def test_hung_reads_do_not_block_a_create(whose: str) -> None:
     all_hang = anyio.Event()
 
     async def answer(asked: Asked) -> bytes:

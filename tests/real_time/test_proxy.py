@@ -95,7 +95,7 @@ async def test_plain_requests_go_through_the_proxy(
 
 
 @pytest.mark.parametrize("how", ["NO_PROXY", "trust_env"])
-async def test_a_proxy_can_be_left_aside(
+async def test_a_proxy_can_be_disabled(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
@@ -128,7 +128,7 @@ async def test_a_tunnel_shows_the_proxy_neither_key_nor_path(
 
 
 @pytest.mark.parametrize(("status", "hangs"), [(407, False), (502, False), (0, True)])
-async def test_a_create_that_the_proxy_keeps_was_not_sent(
+async def test_a_create_that_the_proxy_refuses_was_not_sent(
     status: int,
     *,
     hangs: bool,
@@ -149,7 +149,7 @@ async def test_a_create_that_the_proxy_keeps_was_not_sent(
     assert not any(LOGIN.partition(":")[2] in text for text in shown)
 
 
-async def test_certificates_of_an_authority_of_ones_own(
+async def test_certificates_of_a_private_authority(
     server_tls: ssl.SSLContext, bundle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with tls_service(server_tls) as url:
@@ -175,7 +175,7 @@ async def test_certificates_of_an_authority_of_ones_own(
                 assert (await client.health()).status == "ok"
 
 
-async def test_headers_of_the_callers_reach_a_service_behind_tls(
+async def test_the_callers_headers_reach_a_service_behind_tls(
     server_tls: ssl.SSLContext, bundle: str
 ) -> None:
     heads: list[bytes] = []
@@ -189,7 +189,7 @@ async def test_headers_of_the_callers_reach_a_service_behind_tls(
         assert head.lower().count(b"user-agent: ") == head.count(b"mine") == 1
 
 
-async def test_the_program_heeds_the_environment() -> None:
+async def test_the_cli_uses_the_proxy_of_the_environment() -> None:
     async with (
         Emulator() as emulator,
         serve(emulator) as url,

@@ -86,7 +86,7 @@ def _traced(whose: str) -> Generator[InMemorySpanExporter]:
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("whose", WHOSE)
-async def test_opentelemetry_sees_each_call_and_leads_it_on(
+async def test_opentelemetry_traces_each_call_and_propagates_its_context(
     whose: str, *, is_late: bool
 ) -> None:
     async with service() as server:
@@ -171,7 +171,7 @@ async def test_sentry_sees_each_call_and_no_key(
 
 
 @pytest.mark.parametrize("whose", GIVEN)
-async def test_event_hooks_hear_of_each_call(whose: str) -> None:
+async def test_event_hooks_are_called_for_each_call(whose: str) -> None:
     heard: list[object] = []
 
     async def on_request(request: Any) -> None:
@@ -189,7 +189,9 @@ async def test_event_hooks_hear_of_each_call(whose: str) -> None:
 
 
 @pytest.mark.parametrize("whose", GIVEN)
-async def test_a_hook_that_raises_for_a_status_leaves_errors_ours(whose: str) -> None:
+async def test_a_hook_that_calls_raise_for_status_does_not_change_our_errors(
+    whose: str,
+) -> None:
     async def on_response(response: Any) -> None:
         await response.aread()  # or httpx closes it, and its body is lost
         response.raise_for_status()
@@ -237,7 +239,7 @@ async def test_a_create_whose_hook_fails_after_it_was_sent_is_not_sent_again(
 
 
 @pytest.mark.parametrize("whose", GIVEN)
-async def test_what_is_mounted_for_the_service_gets_each_call(whose: str) -> None:
+async def test_a_mounted_transport_gets_each_call(whose: str) -> None:
     library = importlib.import_module(whose)
     heard: list[object] = []
 
@@ -297,7 +299,7 @@ async def test_calls_go_through_a_tunnel(
 
 
 @pytest.mark.parametrize("whose", WHOSE)
-async def test_a_create_that_the_tunnel_is_refused_was_not_sent(whose: str) -> None:
+async def test_a_create_whose_tunnel_is_refused_was_not_sent(whose: str) -> None:
     """CONNECT is a request of the library's own: it is none of the create's bytes."""
     async with http_proxy() as (proxy, place):
         proxy.refuses = 503

@@ -74,7 +74,7 @@ ON_UNKNOWN = pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
     ],
     ids=["html", "json", "error"],
 )
-async def test_a_429_of_a_gateway_is_raised_after_one_look(
+async def test_a_429_of_a_gateway_is_raised_after_one_lookup(
     says: bytes, on_unknown: Any
 ) -> None:
     gateway = Gateway(says)
@@ -90,7 +90,7 @@ async def test_a_429_of_a_gateway_is_raised_after_one_look(
         assert (await client.generations.create("x")).id == "gen_1"
 
 
-async def test_a_create_that_came_through_all_the_same_is_found() -> None:
+async def test_a_create_that_the_gateway_passed_on_is_found() -> None:
     gateway = Gateway(throttled("Retry-After: 1"), passes_on=True)
     async with serving(gateway.answer) as server, _client(server) as client:
         assert (await client.generations.create("x")).id == "gen_1"
@@ -98,7 +98,7 @@ async def test_a_create_that_came_through_all_the_same_is_found() -> None:
 
 
 @pytest.mark.parametrize("lists", [throttled("Retry-After: 1"), b""])
-async def test_a_list_that_cannot_be_read_holds_nobody_for_long(
+async def test_a_list_that_cannot_be_read_delays_the_error_only_briefly(
     lists: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_submitter, "ONE_LOOK", 1.0)
@@ -125,7 +125,7 @@ async def test_a_redirected_create_is_raised_at_once(
         assert [asked.method for asked in server.asked] == ["POST"]
 
 
-async def test_a_redirect_to_nowhere_is_raised_too() -> None:
+async def test_a_redirect_without_a_location_is_raised() -> None:
     gateway = Gateway(response(302, None, html="<a href='/'>moved</a>"))
     async with serving(gateway.answer) as server, _client(server) as client:
         with pytest.raises(APIStatusError, match="not to where"):
@@ -133,7 +133,7 @@ async def test_a_redirect_to_nowhere_is_raised_too() -> None:
         assert len(server.asked) == 1
 
 
-async def test_what_a_location_holds_of_secrets_is_not_shown() -> None:
+async def test_secrets_in_a_location_are_not_shown() -> None:
     to = f"Location: https://me:pw@b.example/login?key={KEY}"
     gateway = Gateway(response(302, None, to))
     async with serving(gateway.answer) as server, _client(server) as client:
@@ -157,7 +157,7 @@ async def test_a_redirected_read_is_raised_at_once() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 413, 421, 451, 502, 503, 504, 520])
-async def test_what_else_a_gateway_says_is_looked_up_and_not_sent_again(
+async def test_other_responses_of_a_gateway_are_looked_up_and_not_sent_again(
     status: int,
 ) -> None:
     gateway = Gateway(response(status, None, html=PAGE))
@@ -185,7 +185,7 @@ async def test_one_refusal_of_a_gateway_ends_no_lookup(status: int) -> None:
         assert len(server.creates) == 1
 
 
-async def test_in_generate_many_it_is_an_outcome() -> None:
+async def test_a_gateways_refusal_is_an_outcome_of_generate_many() -> None:
     gateway = Gateway(throttled("Retry-After: 1"))
     async with serving(gateway.answer) as server, _client(server) as client:
         async with client.generate_many([GenerationRequest("x")]) as outcomes:

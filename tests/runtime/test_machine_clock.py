@@ -1,4 +1,4 @@
-"""A loop's clock is known to be the machine's by what it does."""
+"""Whether a loop's clock runs in step with the machine's is measured."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import trio
 from trio.testing import MockClock
 
 from finetuning_async._runtime._loop_handle import LoopHandle
-from finetuning_async._runtime._machine_clock import AHEAD, has_jumped, offset_of
+from finetuning_async._runtime._machine_clock import (
+    JUMP_THRESHOLD,
+    has_jumped,
+    measure_offset,
+)
 from finetuning_async.testing import JumpingEventLoop, jumping_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class BeginsNow(JumpingEventLoop):
-    """A clock that jumps, and begins at the machine's time."""
+class StartsNow(JumpingEventLoop):
+    """A virtual clock that starts at the machine's time."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -29,8 +33,8 @@ class BeginsNow(JumpingEventLoop):
         return self._begin + super().time()
 
 
-class Skips(asyncio.SelectorEventLoop):
-    """A clock that goes as the machine's does, and is set forward now and then."""
+class SetForward(asyncio.SelectorEventLoop):
+    """A clock that runs in step with the machine's until it is set forward."""
 
     skipped = 0.0
 
@@ -39,7 +43,7 @@ class Skips(asyncio.SelectorEventLoop):
 
 
 async def handle() -> LoopHandle:
-    return LoopHandle.of_this_loop()
+    return LoopHandle.current()
 
 
 def on_asyncio(loop: Callable[[], asyncio.AbstractEventLoop]) -> LoopHandle:
@@ -47,43 +51,43 @@ def on_asyncio(loop: Callable[[], asyncio.AbstractEventLoop]) -> LoopHandle:
         return runner.run(handle())
 
 
-def test_asyncios_clock_is_the_machines() -> None:
+def test_asyncios_clock_is_the_machines_clock() -> None:
     assert on_asyncio(asyncio.new_event_loop).offset == 0
 
 
-def test_trios_shows_another_number_and_goes_in_step() -> None:
+def test_trios_clock_has_an_offset_and_runs_in_step() -> None:
     async def main() -> tuple[float | None, float]:
-        offset = LoopHandle.of_this_loop().offset
+        offset = LoopHandle.current().offset
         return offset, trio.current_time() - time.monotonic()
 
-    offset, shown = trio.run(main)
-    assert offset == pytest.approx(shown, abs=0.005)
+    offset, expected = trio.run(main)
+    assert offset == pytest.approx(expected, abs=0.005)
     assert offset != 0
 
 
-def test_uvloops_stands_still_within_a_turn_and_is_the_machines_all_the_same() -> None:
+def test_uvloops_cached_clock_is_the_machines_clock() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def main() -> float | None:
-        time.sleep(0.3)  # noqa: ASYNC251 - its clock is as old as the turn
-        return LoopHandle.of_this_loop().offset
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop caches its time meanwhile
+        return LoopHandle.current().offset
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()) == 0
 
 
-def test_a_loop_with_an_epoch_of_its_own_that_goes_in_step_has_the_machines() -> None:
+def test_a_loop_with_its_own_epoch_runs_in_step() -> None:
     assert on_asyncio(lambda: shifted(1e6)).offset == pytest.approx(1e6, abs=0.005)
 
 
-def shifted(seconds: float) -> Skips:
-    loop = Skips()
+def shifted(seconds: float) -> SetForward:
+    loop = SetForward()
     loop.skipped = seconds
     return loop
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_clocks_of_this_packages_fixtures_are_not(backend: Any) -> None:
+def test_the_clocks_of_this_packages_fixtures_are_virtual(backend: Any) -> None:
     name, options = jumping_backend(backend)
     if name == "asyncio":
         assert on_asyncio(options["loop_factory"]).offset is None
@@ -92,52 +96,52 @@ def test_the_clocks_of_this_packages_fixtures_are_not(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 2.0, 1000.0])
-def test_trios_mock_clock_is_not(rate: float) -> None:
+def test_trios_mock_clock_is_virtual(rate: float) -> None:
     assert trio.run(handle, clock=MockClock(rate=rate)).offset is None
 
 
-def test_one_that_begins_at_the_machines_time_shows_itself_when_it_jumps() -> None:
+def test_a_clock_that_starts_at_the_machines_time_is_detected_when_it_jumps() -> None:
     async def main() -> tuple[bool, bool]:
-        loop = LoopHandle.of_this_loop()
-        assert loop.offset == 0  # nothing tells it from uvloop's yet
+        loop = LoopHandle.current()
+        assert loop.offset == 0  # it still looks like uvloop's
         before = loop.has_jumped(loop.now())
         await asyncio.sleep(1)
         return before, loop.has_jumped(loop.now())
 
-    with asyncio.Runner(loop_factory=BeginsNow) as runner:
+    with asyncio.Runner(loop_factory=StartsNow) as runner:
         assert runner.run(main()) == (False, True)
 
 
-def test_one_that_is_set_forward_shows_itself_even_after_its_loop_has_ended() -> None:
+def test_a_jump_is_detected_after_the_loop_has_ended() -> None:
     async def main() -> LoopHandle:
         await asyncio.sleep(0)
-        loop = LoopHandle.of_this_loop()
+        loop = LoopHandle.current()
         assert not loop.has_jumped(loop.now())
         running = asyncio.get_running_loop()
-        assert isinstance(running, Skips)
+        assert isinstance(running, SetForward)
         running.skipped += 60
         return loop
 
-    with asyncio.Runner(loop_factory=Skips) as runner:
+    with asyncio.Runner(loop_factory=SetForward) as runner:
         loop = runner.run(main())
     assert loop.has_ended
     assert loop.has_jumped(loop.now())
 
 
-def test_a_clock_that_lags_has_not_jumped_nor_one_that_is_coarse() -> None:
+def test_a_late_or_coarse_clock_has_not_jumped() -> None:
     now = time.monotonic()
     assert not has_jumped(now - 5, 0.0, now)
-    assert not has_jumped(now + AHEAD / 2, 0.0, now)
-    assert has_jumped(now + 3 * AHEAD, 0.0, now)
+    assert not has_jumped(now + JUMP_THRESHOLD / 2, 0.0, now)
+    assert has_jumped(now + 3 * JUMP_THRESHOLD, 0.0, now)
 
 
-def test_a_reading_that_is_held_up_makes_no_clock_another() -> None:
+def test_a_delayed_reading_does_not_change_the_offset() -> None:
     def slow() -> float:
         time.sleep(0.01)
-        shown = time.perf_counter() + 5000
+        reading = time.perf_counter() + 5000
         time.sleep(0.01)
-        return shown
+        return reading
 
-    assert offset_of(slow) == pytest.approx(
+    assert measure_offset(slow) == pytest.approx(
         time.perf_counter() + 5000 - time.monotonic(), abs=0.02
     )

@@ -1,4 +1,4 @@
-"""`ShieldedGroup`: works beside their caller, whose end they outlive by their grace."""
+"""`ShieldedGroup`: calls run beside their caller, and outlive it by their grace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from finetuning_async._runtime._shielding import ShieldedCall, ShieldedGroup
 from finetuning_async._runtime._wakeup import Wakeup
-from tests._cancellations import MEANS, Means, play
+from tests._cancellations import CANCELLERS, Canceller, run_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def lasting(
     seconds: float, log: list[float]
 ) -> Callable[[ShieldedCall[None]], Awaitable[None]]:
-    """Work that is held, and notes when it has ended."""
+    """Shielded work that records when it ended."""
 
-    async def work(guarded: ShieldedCall[None]) -> None:
+    async def work(call: ShieldedCall[None]) -> None:
         try:
-            with guarded.shielded():
+            with call.shielded():
                 await anyio.sleep(seconds)
         finally:
             log.append(anyio.current_time())
@@ -30,56 +30,56 @@ def lasting(
     return work
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_works_outlive_their_caller_by_their_grace_each(means: Means) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_each_call_outlives_its_caller_by_its_grace(canceller: Canceller) -> None:
     ended: list[float] = []
 
     async def call() -> None:
-        place = Wakeup()
-        async with ShieldedGroup(place) as group:
-            works = [
-                ShieldedCall(lasting(seconds, ended), grace=grace, place=place)
+        wakeup = Wakeup()
+        async with ShieldedGroup(wakeup) as group:
+            calls = [
+                ShieldedCall(lasting(seconds, ended), grace=grace, wakeup=wakeup)
                 for seconds, grace in ((3.0, 5.0), (1000.0, 4.0))
             ]
-            for work in works:
+            for work in calls:
                 group.start(work)
             try:
                 await anyio.sleep_forever()
             finally:
-                for work in works:
+                for work in calls:
                     work.cancel_after_grace()
 
     async def main() -> None:
-        assert await means.run(call, 1.0)
+        assert await canceller.run(call, 1.0)
         assert ended == [pytest.approx(3.0, abs=0.1), pytest.approx(5.0, abs=0.1)]
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
-async def test_the_caller_goes_on_beside_them_and_is_woken_as_they_end() -> None:
-    place, ended = Wakeup(), list[float]()
-    async with ShieldedGroup(place) as group:
+async def test_the_caller_goes_on_and_is_woken_as_each_call_ends() -> None:
+    wakeup, ended = Wakeup(), list[float]()
+    async with ShieldedGroup(wakeup) as group:
         for seconds in (2.0, 1.0):
-            group.start(ShieldedCall(lasting(seconds, ended), place=place))
+            group.start(ShieldedCall(lasting(seconds, ended), wakeup=wakeup))
         for _ in range(2):
-            await place.wait()
+            await wakeup.wait()
             group.reap()
         assert anyio.current_time() == pytest.approx(2.0, abs=0.1)
     assert len(ended) == 2
 
 
-async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
-    async def broken(_: ShieldedCall[None]) -> None:
+async def test_reap_raises_the_error_of_a_call() -> None:
+    async def fail(_: ShieldedCall[None]) -> None:
         raise ZeroDivisionError
 
     ended: list[float] = []
 
     async def call() -> None:
-        place = Wakeup()
-        async with ShieldedGroup(place) as group:
-            group.start(ShieldedCall(lasting(3.0, ended), place=place))
-            group.start(ShieldedCall(broken, place=place))
-            await place.wait()
+        wakeup = Wakeup()
+        async with ShieldedGroup(wakeup) as group:
+            group.start(ShieldedCall(lasting(3.0, ended), wakeup=wakeup))
+            group.start(ShieldedCall(fail, wakeup=wakeup))
+            await wakeup.wait()
             group.reap()
 
     with pytest.raises(ZeroDivisionError):
@@ -87,10 +87,10 @@ async def test_what_one_raises_comes_out_when_it_is_asked_for() -> None:
     assert ended == [pytest.approx(3.0, abs=0.1)]
 
 
-async def test_without_grace_a_work_ends_at_once() -> None:
-    place, ended = Wakeup(), list[float]()
-    async with ShieldedGroup(place) as group:
-        work = ShieldedCall(lasting(1000.0, ended), grace=100.0, place=place)
+async def test_without_grace_a_call_ends_at_once() -> None:
+    wakeup, ended = Wakeup(), list[float]()
+    async with ShieldedGroup(wakeup) as group:
+        work = ShieldedCall(lasting(1000.0, ended), grace=100.0, wakeup=wakeup)
         group.start(work)
         await anyio.sleep(1)
         work.cancel_after_grace(0.0)

@@ -1,4 +1,4 @@
-"""`ShieldedCall`: the call outlives every kind of cancellation; nothing leaks."""
+"""`ShieldedCall`: shielded work survives every kind of cancellation; nothing leaks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ import anyio
 import pytest
 
 from finetuning_async._runtime._shielding import GRACE, ShieldedCall, run_to_completion
-from tests._cancellations import MEANS, STEPS, Means, play, strike
+from tests._cancellations import (
+    CANCELLERS,
+    STEP_CANCELLERS,
+    Canceller,
+    cancel_at_step,
+    run_loop,
+)
 
 
-class Deed:
-    """Work of 3 s, the middle second of which is held."""
+class Work:
+    """Work of 3 s, the middle second of which is shielded."""
 
-    def __init__(self, *, held_for: float = 1.0) -> None:
-        self.held_for = held_for
+    def __init__(self, *, shielded_for: float = 1.0) -> None:
+        self.shielded_for = shielded_for
         self.log: list[str] = []
         self.ended_at = inf
 
-    async def __call__(self, guarded: ShieldedCall[str]) -> str:
+    async def __call__(self, call: ShieldedCall[str]) -> str:
         await anyio.sleep(1)
         self.log.append("begun")
         try:
-            with guarded.shielded():
-                await anyio.sleep(self.held_for)
-                self.log.append("held part done")
+            with call.shielded():
+                await anyio.sleep(self.shielded_for)
+                self.log.append("shielded part done")
         finally:
             self.ended_at = anyio.current_time()
         await anyio.sleep(1)
@@ -37,44 +43,44 @@ class Deed:
         return "result"
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_what_is_held_is_carried_to_its_end(means: Means) -> None:
-    deed = Deed()
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_a_shielded_part_runs_to_its_end(canceller: Canceller) -> None:
+    work = Work()
 
     async def main() -> None:
-        assert await means.run(ShieldedCall(deed).run, 1.5)
+        assert await canceller.run(ShieldedCall(work).run, 1.5)
 
-    play(means.loop, main)
-    assert deed.log == ["begun", "held part done"]
-    assert deed.ended_at == pytest.approx(2.0, abs=0.001)
+    run_loop(canceller.loop, main)
+    assert work.log == ["begun", "shielded part done"]
+    assert work.ended_at == pytest.approx(2.0, abs=0.001)
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_what_is_not_held_is_cancelled_at_once(means: Means) -> None:
-    deed = Deed()
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_an_unshielded_part_is_cancelled_at_once(canceller: Canceller) -> None:
+    work = Work()
 
     async def main() -> None:
-        assert await means.run(ShieldedCall(deed).run, 0.5)
+        assert await canceller.run(ShieldedCall(work).run, 0.5)
         assert anyio.current_time() < 0.6
 
-    play(means.loop, main)
-    assert deed.log == []
+    run_loop(canceller.loop, main)
+    assert work.log == []
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_the_grace_is_five_seconds(means: Means) -> None:
-    deed = Deed(held_for=1000)
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_the_grace_is_five_seconds(canceller: Canceller) -> None:
+    work = Work(shielded_for=1000)
 
     async def main() -> None:
-        assert await means.run(ShieldedCall(deed).run, 1.5)
+        assert await canceller.run(ShieldedCall(work).run, 1.5)
 
-    play(means.loop, main)
-    assert deed.log == ["begun"]
-    assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
+    run_loop(canceller.loop, main)
+    assert work.log == ["begun"]
+    assert work.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_work_without_a_bound_is_carried_to_its_end(means: Means) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_run_to_completion_has_no_time_limit(canceller: Canceller) -> None:
     done: list[str] = []
 
     async def work() -> None:
@@ -82,28 +88,30 @@ def test_work_without_a_bound_is_carried_to_its_end(means: Means) -> None:
         done.append("done")
 
     async def main() -> None:
-        assert await means.run(lambda: run_to_completion(work), 1)
+        assert await canceller.run(lambda: run_to_completion(work), 1)
         assert done == ["done"]
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
-@pytest.mark.parametrize("means", STEPS)
-def test_no_step_is_without_guard(means: str) -> None:
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
+def test_a_call_cancelled_at_any_step_completes_its_shielded_part(
+    canceller: str,
+) -> None:
     step, reached = 0, True
     while reached:
         step += 1
-        deed = Deed()
+        work = Work()
 
-        async def main(struck: object, deed: Deed = deed) -> None:
+        async def main(run_cancelled: object, work: Work = work) -> None:
             before = _tasks()
-            outcome = await struck(ShieldedCall(deed).run)  # type: ignore[operator] # typed loosely
-            assert outcome.cancelled or deed.log[-1:] == ["all done"]
+            outcome = await run_cancelled(ShieldedCall(work).run)  # type: ignore[operator] # typed loosely
+            assert outcome.cancelled or work.log[-1:] == ["all done"]
             assert _tasks() == before
 
-        reached = strike(means, step, main)  # type: ignore[arg-type] # a literal
-        if "begun" in deed.log:
-            assert "held part done" in deed.log
+        reached = cancel_at_step(canceller, step, main)  # type: ignore[arg-type] # a literal
+        if "begun" in work.log:
+            assert "shielded part done" in work.log
     assert step > 5
 
 
@@ -114,83 +122,85 @@ def _tasks() -> int:
         return 0
 
 
-async def test_a_result_and_an_error_come_as_they_are() -> None:
+async def test_results_and_errors_are_passed_on_unchanged() -> None:
     async def fail(_: ShieldedCall[None]) -> None:
         raise KeyError("as it is")
 
-    assert await ShieldedCall(Deed()).run() == "result"
+    assert await ShieldedCall(Work()).run() == "result"
     with pytest.raises(KeyError, match="as it is") as caught:
         await ShieldedCall(fail).run()
     assert caught.value.__context__ is None
 
 
-async def test_a_caller_that_was_cancelled_before_begins_nothing() -> None:
-    deed = Deed()
+async def test_a_caller_that_is_cancelled_already_starts_nothing() -> None:
+    work = Work()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await ShieldedCall(deed).run()
+        await ShieldedCall(work).run()
     assert scope.cancelled_caught
     await anyio.sleep(10)
-    assert deed.log == []
+    assert work.log == []
 
 
-async def test_a_call_ends_when_the_work_and_what_is_beside_it_have_ended() -> None:
-    async def shorter(guarded: ShieldedCall[str]) -> None:
+async def test_a_call_ends_when_work_and_meanwhile_have_ended() -> None:
+    async def shorter(call: ShieldedCall[str]) -> None:
         await anyio.sleep(1)
-        assert not guarded.is_done
+        assert not call.is_done
 
-    async def longer(guarded: ShieldedCall[str]) -> None:
+    async def longer(call: ShieldedCall[str]) -> None:
         await anyio.sleep(5)
-        assert guarded.is_done
+        assert call.is_done
 
-    for beside, seconds in ((shorter, 3), (longer, 5)):
+    for meanwhile, seconds in ((shorter, 3), (longer, 5)):
         began = anyio.current_time()
-        assert await ShieldedCall(Deed()).run(beside) == "result"
+        assert await ShieldedCall(Work()).run(meanwhile) == "result"
         assert anyio.current_time() - began == pytest.approx(seconds, abs=0.001)
 
 
-async def test_an_error_beside_it_cuts_off_what_is_not_held_and_comes_out() -> None:
+async def test_an_error_in_meanwhile_cancels_unshielded_work_and_is_raised() -> None:
     async def fail(_: ShieldedCall[str]) -> None:
         await anyio.sleep(1.5)
-        raise KeyError("beside it")
+        raise KeyError("meanwhile")
 
-    deed = Deed()
-    with pytest.raises(KeyError, match="beside it"):
-        await ShieldedCall(deed).run(fail)
-    assert deed.log == ["begun", "held part done"]
+    work = Work()
+    with pytest.raises(KeyError, match="meanwhile"):
+        await ShieldedCall(work).run(fail)
+    assert work.log == ["begun", "shielded part done"]
     assert anyio.current_time() == pytest.approx(2.0, abs=0.001)
 
 
 @pytest.mark.parametrize("seconds", [0, 2], ids=["earlier", "later"])
-async def test_of_two_errors_that_of_the_work_comes_out(seconds: float) -> None:
-    async def work(guarded: ShieldedCall[None]) -> None:
-        with guarded.shielded():
+async def test_an_error_of_the_work_takes_precedence(seconds: float) -> None:
+    async def work(call: ShieldedCall[None]) -> None:
+        with call.shielded():
             await anyio.sleep(seconds)
             raise ValueError("the work's")
 
     async def fail(_: ShieldedCall[None]) -> None:
         await anyio.sleep(1)
-        raise KeyError("beside it")
+        raise KeyError("meanwhile")
 
     with pytest.raises(ValueError, match="the work's"):
         await ShieldedCall(work).run(fail)
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_who_only_waits_for_the_end_any_more_is_heard_too(means: Means) -> None:
-    deed = Deed(held_for=1000)
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_a_cancellation_after_meanwhile_has_ended_starts_the_grace(
+    canceller: Canceller,
+) -> None:
+    work = Work(shielded_for=1000)
 
-    async def beside(_: ShieldedCall[str]) -> None:
+    async def meanwhile(_: ShieldedCall[str]) -> None:
         await anyio.sleep(1.2)
 
     async def main() -> None:
-        assert await means.run(lambda: ShieldedCall(deed).run(beside), 1.5)
+        assert await canceller.run(lambda: ShieldedCall(work).run(meanwhile), 1.5)
 
-    play(means.loop, main)
-    assert deed.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
+    run_loop(canceller.loop, main)
+    assert work.ended_at == pytest.approx(1.5 + GRACE, abs=0.1)
 
 
-async def test_what_is_carried_to_its_end_begins_in_a_cancelled_scope_too() -> None:
+async def test_run_to_completion_starts_in_a_cancelled_scope() -> None:
     done: list[str] = []
 
     async def work() -> None:
@@ -204,19 +214,17 @@ async def test_what_is_carried_to_its_end_begins_in_a_cancelled_scope_too() -> N
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task"])
-def test_a_caller_cancelled_in_the_tick_of_its_turn_begins_nothing(
-    *, native: bool
-) -> None:
-    """The child has its step first, and the caller none before it."""
+def test_a_caller_cancelled_in_the_same_tick_starts_nothing(*, native: bool) -> None:
+    """The child runs before the caller does, and must not start anything."""
     begun: list[str] = []
 
     async def main() -> None:
-        turn, scope = asyncio.Event(), anyio.CancelScope()
+        permit, scope = asyncio.Event(), anyio.CancelScope()
 
-        async def work(guarded: ShieldedCall[None]) -> None:
-            await turn.wait()
-            await guarded.checkpoint()
-            with guarded.shielded():
+        async def work(call: ShieldedCall[None]) -> None:
+            await permit.wait()
+            await call.checkpoint()
+            with call.shielded():
                 begun.append("begun")
 
         async def call() -> None:
@@ -225,20 +233,20 @@ def test_a_caller_cancelled_in_the_tick_of_its_turn_begins_nothing(
 
         task = asyncio.ensure_future(call())
         await asyncio.sleep(1)
-        turn.set()
+        permit.set()
         task.cancel() if native else scope.cancel()
         await asyncio.wait([task])
         assert task.cancelled() or scope.cancelled_caught
 
-    play("asyncio", main)
+    run_loop("asyncio", main)
     assert begun == []
 
 
-def test_a_cancellation_of_the_task_goes_before_that_of_a_scope() -> None:
+def test_a_cancellation_of_the_task_takes_precedence_over_a_scope() -> None:
     async def main() -> None:
         async def call() -> None:
             with anyio.move_on_after(1.2):
-                await ShieldedCall(Deed()).run()
+                await ShieldedCall(Work()).run()
             pytest.fail("the scope took the task's cancellation for its own")
 
         task = asyncio.ensure_future(call())
@@ -247,19 +255,19 @@ def test_a_cancellation_of_the_task_goes_before_that_of_a_scope() -> None:
         await asyncio.wait([task])
         assert task.cancelled()
 
-    play("asyncio", main)
+    run_loop("asyncio", main)
 
 
-def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
-    class Gone(Exception):  # noqa: N818 - the name of a test
+def test_an_error_that_is_not_raised_is_not_kept_alive() -> None:
+    class Unraised(Exception):  # noqa: N818 - the name of a test
         pass
 
-    kept: list[weakref.ref[Gone]] = []
+    kept: list[weakref.ref[Unraised]] = []
 
-    async def work(guarded: ShieldedCall[None]) -> None:
-        with guarded.shielded():
+    async def work(call: ShieldedCall[None]) -> None:
+        with call.shielded():
             await anyio.sleep(1)
-            error = Gone()
+            error = Unraised()
             kept.append(weakref.ref(error))
             try:
                 raise error
@@ -273,17 +281,17 @@ def test_an_error_that_nobody_is_told_of_is_not_kept() -> None:
     gc.collect()
     gc.disable()
     try:
-        play("asyncio", main)
+        run_loop("asyncio", main)
         assert kept[0]() is None
     finally:
         gc.enable()
 
 
-async def test_released_work_may_be_cancelled_at_once() -> None:
-    async def work(guarded: ShieldedCall[None]) -> None:
-        with guarded.shielded():
+async def test_unshielded_work_is_cancelled_at_once() -> None:
+    async def work(call: ShieldedCall[None]) -> None:
+        with call.shielded():
             await anyio.sleep(1)
-            guarded.release()
+            call.unshield()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(2):
@@ -291,12 +299,14 @@ async def test_released_work_may_be_cancelled_at_once() -> None:
     assert anyio.current_time() == pytest.approx(2, abs=0.001)
 
 
-async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -> None:
-    async def work(guarded: ShieldedCall[None]) -> None:
-        with guarded.shielded():
+async def test_an_earlier_cancellation_takes_effect_when_the_work_is_unshielded() -> (
+    None
+):
+    async def work(call: ShieldedCall[None]) -> None:
+        with call.shielded():
             await anyio.sleep(1)
-            assert guarded.caller_cancelled
-            guarded.release()
+            assert call.caller_cancelled
+            call.unshield()
             await anyio.sleep_forever()
 
     with anyio.move_on_after(0.5):
@@ -304,9 +314,9 @@ async def test_a_caller_that_left_before_the_release_is_heard_at_the_release() -
     assert anyio.current_time() == pytest.approx(1, abs=0.001)
 
 
-def test_a_stranger_that_cancels_the_child_ends_the_call_and_not_the_loop() -> None:
+def test_a_child_that_is_cancelled_from_outside_ends_the_call() -> None:
     async def main(after: float) -> None:
-        call = asyncio.ensure_future(ShieldedCall(Deed()).run())
+        call = asyncio.ensure_future(ShieldedCall(Work()).run())
         await asyncio.sleep(after)
         mine = {call, asyncio.current_task()}
         for task in asyncio.all_tasks() - mine:
@@ -315,5 +325,5 @@ def test_a_stranger_that_cancels_the_child_ends_the_call_and_not_the_loop() -> N
         assert call.cancelled()
 
     for after in (0.0, 0.5, 1.5):
-        play("asyncio", partial(main, after))
+        run_loop("asyncio", partial(main, after))
     gc.collect()

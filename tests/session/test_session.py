@@ -17,7 +17,7 @@ from finetuning_async import (
 from finetuning_async._http._http_clients import ClientPool
 from finetuning_async._session._session import OpenCalls
 from finetuning_async.emulator import Emulator, Fault
-from tests._cancellations import MEANS, Means, play
+from tests._cancellations import CANCELLERS, Canceller, run_loop
 from tests._emulated_client import emulated
 
 
@@ -84,8 +84,10 @@ async def test_closing_from_within_a_call_does_not_wait_for_itself() -> None:
     assert anyio.current_time() < 0.1
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_closing_is_carried_to_its_end_however_it_is_cancelled(means: Means) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_closing_is_carried_to_its_end_however_it_is_cancelled(
+    canceller: Canceller,
+) -> None:
     async def main() -> None:
         async with emulated() as (emulator, client):
             emulator.add_fault(Fault("slow_answer", "/v1/generations", seconds=3))
@@ -97,11 +99,11 @@ def test_closing_is_carried_to_its_end_however_it_is_cancelled(means: Means) -> 
             async with anyio.create_task_group() as group:
                 group.start_soon(create)
                 await anyio.sleep(1)
-                assert await means.run(client.aclose, 0.5)
+                assert await canceller.run(client.aclose, 0.5)
             assert [track.id for track in created] == list(emulator.tracks)
             assert client._pool.is_closed
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
 async def test_closing_twice_at_once_is_closing_once() -> None:
@@ -129,7 +131,7 @@ def test_a_client_of_a_loop_that_lives_is_refused_in_another() -> None:
             thread.join()
             assert "another event loop" in str(caught[0])
 
-    play("asyncio", main)
+    run_loop("asyncio", main)
 
 
 async def test_a_limiter_that_comes_too_late_is_told_of(

@@ -17,7 +17,14 @@ import pytest
 
 from finetuning_async import AsyncClient, Generation
 from finetuning_async.emulator import Emulator, Fault
-from tests._cancellations import MEANS, STEPS, Means, StepMeans, play, strike
+from tests._cancellations import (
+    CANCELLERS,
+    STEP_CANCELLERS,
+    Canceller,
+    StepCanceller,
+    cancel_at_step,
+    run_loop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -195,15 +202,17 @@ STAGES: dict[str, tuple[Any, dict[str, Any], tuple[float, ...]]] = {
     "connecting": (a_hanging_connection, {}, (0.2, 3.0, 5.2)),
 }
 CELLS = [
-    pytest.param(name, after, means, id=f"{name}-{after}-{means}")
+    pytest.param(name, after, canceller, id=f"{name}-{after}-{canceller}")
     for name, (_, _, moments) in STAGES.items()
     for after in moments
-    for means in MEANS
+    for canceller in CANCELLERS
 ]
 
 
-@pytest.mark.parametrize(("name", "after", "means"), CELLS)
-def test_a_create_cancelled_at_any_stage(name: str, after: float, means: Means) -> None:
+@pytest.mark.parametrize(("name", "after", "canceller"), CELLS)
+def test_a_create_cancelled_at_any_stage(
+    name: str, after: float, canceller: Canceller
+) -> None:
     prepare, settings, _ = STAGES[name]
 
     async def main() -> None:
@@ -211,66 +220,66 @@ def test_a_create_cancelled_at_any_stage(name: str, after: float, means: Means) 
             await prepare(at)
             at.begin()
             started = anyio.current_time()
-            cancelled = await means.run(at.create, after)
+            cancelled = await canceller.run(at.create, after)
             if cancelled:
                 assert anyio.current_time() - started < after + 5.3
             await at.check()
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_a_create_behind_its_twin_is_cancelled_alone(means: Means) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_a_create_behind_its_twin_is_cancelled_alone(canceller: Canceller) -> None:
     async def main() -> None:
         async with stage(creates_per_minute=10) as at:
             async with anyio.create_task_group() as group:
                 group.start_soon(lambda: at.create(tags="twin", seed=7))
                 await anyio.sleep(0.1)
                 at.begin()
-                assert await means.run(lambda: at.create(tags="twin", seed=7), 0.2)
+                assert await canceller.run(lambda: at.create(tags="twin", seed=7), 0.2)
             assert len(at.emulator.tracks) == 1
             assert at.returned[0].id in at.emulator.tracks
             at.check_register()
             await at.check_the_rest()
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
-@pytest.mark.parametrize("means", STEPS)
+@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("name", ["sending", "lookup", "rate turn", "queue gate"])
-def test_a_create_cancelled_at_every_step(name: str, means: StepMeans) -> None:
+def test_a_create_cancelled_at_every_step(name: str, canceller: StepCanceller) -> None:
     prepare, settings, _ = STAGES[name]
     step, reached = 0, True
     while reached:
         step += 1 if name in ("sending", "lookup") or step < 40 else 7
 
-        async def main(struck: Any) -> None:
+        async def main(run_cancelled: Any) -> None:
             async with stage(**settings) as at:
                 await prepare(at)
                 at.begin()
-                outcome = await struck(at.create)
+                outcome = await run_cancelled(at.create)
                 assert outcome.cancelled or at.returned
                 await at.check()
 
-        reached = strike(means, step, main)
+        reached = cancel_at_step(canceller, step, main)
     assert step >= 8
 
 
-@pytest.mark.parametrize("means", MEANS, ids=str)
-def test_a_cancelled_connection_sends_nothing_later(means: Means) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
+def test_a_cancelled_connection_sends_nothing_later(canceller: Canceller) -> None:
     """The caller left before the first byte; when the line is up, none follows."""
 
     async def main() -> None:
         async with stage() as at:
-            slow = _SlowConnection(at.client._pool.lend().client)
+            slow = _SlowConnection(at.client._pool.acquire().client)
             at.begin()
-            assert await means.run(at.create, 1)
+            assert await canceller.run(at.create, 1)
             await anyio.sleep(10)
             assert at._posts() == 0
             assert slow.connected == 1
             await at.check()
 
-    play(means.loop, main)
+    run_loop(canceller.loop, main)
 
 
 class _SlowConnection:
@@ -300,7 +309,7 @@ def test_closing_the_client_lets_a_create_on_the_wire_through() -> None:
             assert [t.id for t in at.returned] == list(at.emulator.tracks)
 
     for loop in ("asyncio", "trio"):
-        play(loop, main)
+        run_loop(loop, main)
 
 
 def test_a_callback_may_close_the_client() -> None:
@@ -316,7 +325,7 @@ def test_a_callback_may_close_the_client() -> None:
             assert list(at.emulator.tracks) == [track.id]
 
     for loop in ("asyncio", "trio"):
-        play(loop, main)
+        run_loop(loop, main)
 
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
@@ -337,7 +346,7 @@ def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -
             await at.check()
             assert len(at.told) == len(at.emulator.tracks) - 1
 
-    play("asyncio", main)
+    run_loop("asyncio", main)
 
 
 def test_every_task_is_gone_afterwards() -> None:
@@ -349,4 +358,4 @@ def test_every_task_is_gone_afterwards() -> None:
                     await at.create()
                 assert asyncio.all_tasks() == before
 
-    play("asyncio", main)
+    run_loop("asyncio", main)
