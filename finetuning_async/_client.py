@@ -245,7 +245,7 @@ class AsyncClient(TrackMethods):
         problem = read_secrets(overrides)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
-        view = copy.copy(self)
+        view = copy.copy(self)  # with the same `_pool` and `_calls`
         view._begin(self._settings.changed(overrides))  # noqa: SLF001 - of this class
         return view
 

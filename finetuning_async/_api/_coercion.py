@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
+# 18 digits always fit below 2^63; a longer string is not worth the time to convert.
 _NUMBER: Final = re.compile(
     r"[+-]?[0-9]{1,18}(?:(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?)"
 )

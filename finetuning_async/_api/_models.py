@@ -80,6 +80,7 @@ class _HasWebhook(_NotForBrowsers):
             state["raw"] = {**state["raw"], **hidden}
         return _build, (type(self), state)
 
+    # A frozen value is its own copy. By way of `__reduce__` it would lose the query.
     def __copy__(self) -> Self:
         return self
 

@@ -51,7 +51,9 @@ _CLASSES: Final[dict[int, type[APIStatusError]]] = {
     404: NotFoundError,
     429: RateLimitError,
 }
+# A number in a string that is too large for `number`, but still a number of seconds.
 _DIGITS: Final = re.compile(r"\+?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?")
+# The start of a create's response: enough to read the id of a truncated body.
 _ID_FIRST: Final = re.compile(
     r'\s*\{\s*(?:"data"\s*:\s*\{\s*)?"id"\s*:\s*"([^"\\]+)"', re.ASCII
 )

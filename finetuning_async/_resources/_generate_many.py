@@ -181,6 +181,8 @@ class Outcomes(AsyncIterator[Outcome]):
     async def _feed(self, tasks: TaskGroup) -> None:
         try:
             async with aclosing(_iterate(self._requests)) as requests:
+                # A slot is taken before a request is read, and released when its create
+                # has ended: so the source is never read ahead of the rate limit.
                 await self._slots.acquire()
                 async for request in requests:
                     _check(request)
