@@ -1,4 +1,4 @@
-"""A batch in numbers: how close to the limits, what the journal costs, how fast in.
+"""A batch in numbers: how close to the limits, the cost of the journal, the import.
 
 ``python -m benchmarks batch [ITEMS]``. The first two run in virtual time against the
 emulator in this process; delays are 20 to 400 ms, half of it each way.
@@ -19,7 +19,7 @@ import httpx
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, read_rows
 from finetuning_async.emulator import Emulator
-from finetuning_async.journal._records import Keys, Row
+from finetuning_async.journal._records import ItemFactory, Row
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import (
     Accepted,
@@ -39,13 +39,13 @@ ROWS: Final = 50_000
 
 @attrs.frozen
 class Pace:
-    """How a batch kept to the limits.
+    """How close a batch came to the rate limit.
 
     Attributes:
         items: Tracks made.
         seconds: From the first create to the last, in virtual time.
         ideal: The same at the limit: full bursts, a minute apart.
-        refused: Answers 429.
+        refused: Responses with status 429.
         real: Seconds of real time.
     """
 
@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def excess(self) -> float:
-        """How much longer it took than the limits allow, as a share."""
+        """How much longer it took than at the limit, as a fraction."""
         return self.seconds / self.ideal - 1
 
 
@@ -114,11 +114,12 @@ async def _run(emulator: Emulator, folder: Path, items: int) -> float:
 
 def journal_work(items: int) -> float:
     """Seconds of journal work for each item: four commits, synced to the disk."""
-    keys = Keys()
+    factory = ItemFactory()
     with tempfile.TemporaryDirectory() as folder:
         store = SQLiteStore(Path(folder) / "journal.db")
         store.add(
-            keys.item(Row(request=GenerationRequest(f"song {n}"))) for n in range(items)
+            factory.item(Row(request=GenerationRequest(f"song {n}")))
+            for n in range(items)
         )
         claimed = store.claim(0, items)
         began = time.perf_counter()
@@ -137,7 +138,7 @@ def journal_work(items: int) -> float:
 
 
 def import_rows(rows: int = ROWS) -> tuple[float, float]:
-    """Seconds to check and take in rows; the most memory of this process, in MiB."""
+    """Seconds to check and add rows, and the peak memory of this process, in MiB."""
     from resource import RUSAGE_SELF, getrusage  # Windows lacks it
 
     with tempfile.TemporaryDirectory() as folder:
@@ -150,9 +151,9 @@ def import_rows(rows: int = ROWS) -> tuple[float, float]:
                     "custom_id": f"{n}",
                 }
                 file.write(json.dumps(row) + "\n")
-        store, keys = SQLiteStore(Path(folder) / "journal.db"), Keys()
+        store, factory = SQLiteStore(Path(folder) / "journal.db"), ItemFactory()
         began = time.perf_counter()
-        added = store.add(keys.item(row) for row in read_rows(path))
+        added = store.add(factory.item(row) for row in read_rows(path))
         seconds = time.perf_counter() - began
         store.close()
     assert added.new == rows
@@ -169,5 +170,5 @@ def main(arguments: list[str]) -> None:
     print(
         f"{found.items} items at 20-400 ms: {found.seconds:.0f} s of virtual time,"
         f" {found.ideal:.0f} s at the limits ({found.excess:+.2%});"
-        f" {found.refused} answers 429; {found.real:.0f} s of real time"
+        f" {found.refused} responses 429; {found.real:.0f} s of real time"
     )

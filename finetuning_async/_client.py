@@ -181,7 +181,7 @@ class AsyncClient(TrackMethods):
             from finetuning_async._session import Session
 
             self._pool.enter_loop(self._settings.base_url)
-            self._bound = Session.begin(self._settings, self._pool, self._calls)
+            self._bound = Session.bind(self._settings, self._pool, self._calls)
         return self._bound
 
     async def __aenter__(self) -> Self:
@@ -216,7 +216,7 @@ class AsyncClient(TrackMethods):
         Args:
             patience: Seconds for which reads in flight may go on.
         """
-        self._calls.end(self._pool, patience=patience)
+        self._calls.begin_closing(self._pool, grace=patience)
 
     async def _close(self) -> None:
         await self._calls.close(self._pool)
@@ -246,7 +246,7 @@ class AsyncClient(TrackMethods):
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
         view = copy.copy(self)  # with the same `_pool` and `_calls`
-        view._begin(self._settings.changed(overrides))  # noqa: SLF001 - of this class
+        view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - of this class
         return view
 
     async def me(
@@ -266,7 +266,7 @@ class AsyncClient(TrackMethods):
         """
         from finetuning_async._api import Call, parsing
 
-        response = await self._session().ask(
+        response = await self._session().request(
             Call(method="GET", path="/v1/me"), timeout, max_retries
         )
         return parsing.account(response)
@@ -288,7 +288,7 @@ class AsyncClient(TrackMethods):
         from finetuning_async._api import Call, parsing
 
         call = Call(method="GET", path="/health", route="health", needs_key=False)
-        return parsing.health(await self._session().ask(call, timeout, max_retries))
+        return parsing.health(await self._session().request(call, timeout, max_retries))
 
     def mark_changed(self, generation_id: str) -> None:
         """Report that a track has changed, so that the poll loop reads it soon.

@@ -1,4 +1,4 @@
-"""An ASGI application on a port, with uvicorn's own logs as they are."""
+"""Serves an ASGI application on a port, with uvicorn's logs unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Server(uvicorn.Server):
-    """One that leaves signals to the test around it."""
+    """uvicorn's server without signal handlers: the test has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def on_a_port(app: Any, **options: Any) -> AsyncGenerator[str]:
-    """Serve an application in the running asyncio loop; gives its URL."""
+    """Serve an application in the running asyncio loop; yields its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""A server on a real port that answers with bytes as they are given, right or wrong."""
+"""A server on a real port that sends the bytes that a test gives it, valid or not."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Asked:
-    """One request.
+    """One received request.
 
     Attributes:
         method: The HTTP method.
         target: Path and query.
         body: What was sent as JSON; empty if nothing was.
-        connection: The number of the connection it came by, from 0.
+        connection: The number of its connection, from 0.
         stream: That connection.
-        is_last: Whether it asks for its connection to be closed.
+        is_last: Whether it asks the server to close the connection.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Asked:
 
     @property
     def is_create(self) -> bool:
-        """Whether it asks for a track."""
+        """Whether it is a create."""
         return self.method == "POST"
 
     @property
@@ -55,7 +55,7 @@ Answer: TypeAlias = Callable[[Asked], Awaitable[bytes]]
 def response(
     status: int, body: object = None, *headers: str, html: str | None = None
 ) -> bytes:
-    """One response, in one piece."""
+    """The bytes of a response."""
     content = (json.dumps(body) if html is None else html).encode()
     kind = "application/json" if html is None else "text/html"
     lines = [
@@ -68,7 +68,7 @@ def response(
 
 
 def row(asked: Asked, number: int, **more: Any) -> dict[str, Any]:
-    """The track that a create asks for."""
+    """The track that a create makes, as JSON."""
     body = asked.body
     return {
         "id": f"gen_{number}",
@@ -82,12 +82,12 @@ def row(asked: Asked, number: int, **more: Any) -> dict[str, Any]:
 
 
 def created(track: dict[str, Any], status: int = 202) -> bytes:
-    """The answer to a create."""
+    """The response to a create."""
     return response(status, {"data": track})
 
 
 def listed(rows: list[dict[str, Any]]) -> bytes:
-    """The whole list, newest first."""
+    """The response with the whole list, newest first."""
     page = {
         "generations": rows[::-1],
         "hasMore": False,
@@ -98,11 +98,11 @@ def listed(rows: list[dict[str, Any]]) -> bytes:
 
 @attrs.define(eq=False)
 class Server:
-    """What a test sees of it.
+    """The server, as a test sees it.
 
     Attributes:
-        url: Where it is.
-        asked: All requests, in their order.
+        url: Its base URL.
+        asked: All requests, in order.
     """
 
     url: str
@@ -110,7 +110,7 @@ class Server:
 
     @property
     def creates(self) -> list[Asked]:
-        """The creates, in their order."""
+        """The creates, in order."""
         return [one for one in self.asked if one.is_create]
 
 
@@ -119,10 +119,10 @@ KEY: Final = "ft_live_" + "c" * 32
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncGenerator[Server]:
-    """Serve on a port of its own until the block ends.
+    """Serve on a free port until the block ends.
 
     Args:
-        answer: Gives the bytes for each request; empty ones close the connection.
+        answer: Returns the bytes to send for a request; none close the connection.
     """
     numbers = itertools.count()
 
@@ -134,10 +134,10 @@ async def serving(answer: Answer) -> AsyncGenerator[Server]:
                 while True:
                     asked = await _read(reader, stream, number)
                     server.asked.append(asked)
-                    said = await answer(asked)
-                    if not said:
+                    reply = await answer(asked)
+                    if not reply:
                         return
-                    await stream.send(said)
+                    await stream.send(reply)
                     if asked.is_last:
                         return
         except (

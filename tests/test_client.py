@@ -455,7 +455,7 @@ def test_a_client_in_a_second_live_loop_raises() -> None:
     client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=_always_well()))
     with asyncio.Runner() as first, asyncio.Runner() as second:
         first.run(client.health())
-        with pytest.raises(FinetuningError, match="one client per loop"):
+        with pytest.raises(FinetuningError, match="one client per event loop"):
             second.run(client.health())
 
 

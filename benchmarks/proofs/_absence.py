@@ -259,7 +259,8 @@ class _Schedule:
                 "creates": len(creates),
                 "tracks": sum(made[c.prompt] for c in creates),
                 "lost": said["it may be paid, its seed is"],
-                "found": said["whose answer was lost"],
+                "found": said["whose answer was lost"]
+                + said["though the response was lost"],
                 "sent again": said["its create was not found"]
                 + said["it is sent again"],
                 "unknown": sum(c.outcome == "SubmissionUnknownError" for c in creates)
@@ -284,6 +285,7 @@ async def _run(
 WORDS: Final = (
     "it may be paid, its seed is",
     "whose answer was lost",
+    "though the response was lost",
     "its create was not found",
     "it is sent again",
     "is held: ",

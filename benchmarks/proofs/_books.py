@@ -132,7 +132,7 @@ def leftovers(client: AsyncClient) -> list[str]:
         "places at the queue gate": register._capacity.pending,  # noqa: SLF001 - as above
         "parked creates": len(register._waiting),  # noqa: SLF001 - as above
         "open seeds": len(register._seeds_in_flight),  # noqa: SLF001 - as above
-        "lines of twins": len(account.one_by_one._waiting),  # noqa: SLF001 - as above
+        "lines of twins": len(account.create_lock._waiting),  # noqa: SLF001 - as above
         "creates that wait for a turn": status.creates.waiting,
         "reads that wait for a turn": status.reads.waiting,
     }

@@ -18,7 +18,7 @@ CRASHES: Final = "tests/batch/test_worker_crashes.py::test_a_crash_at_any_commit
 WRONG: Final = (
     (
         "sends again what a restart left on the wire",
-        "    return _after(lost, entry)\n",
+        "    return _apply(lost, entry)\n",
         '    return attrs.evolve(entry, state="planned")\n',
         f"{CRASHES}_nothing_twice[False-{{}}]",
     ),

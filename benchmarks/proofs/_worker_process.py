@@ -1,6 +1,6 @@
 """One worker of the proof `workers`, a process that may be killed at any moment.
 
-It is told by environment variables: ``DATABASE_URL``, ``FINETUNING_API_KEY``,
+Its environment variables: ``DATABASE_URL``, ``FINETUNING_API_KEY``,
 ``FINETUNING_BASE_URL``, ``ALBUM`` and ``SPEED``.
 """
 
@@ -21,7 +21,7 @@ CONCURRENCY: Final = 12
 HEARTBEAT: Final = 0.3
 LONGEST_REQUEST: Final = 2.0
 STALLED: Final = 1.5
-"""Seconds; procrastinate's own are 10 and 30."""
+"""Seconds; procrastinate's defaults are 10 and 30."""
 
 
 def limits(speed: float) -> RateLimits:
@@ -31,7 +31,7 @@ def limits(speed: float) -> RateLimits:
 
 
 def build(conninfo: str, album: str, speed: float) -> tuple[procrastinate.App, Batches]:
-    """The app of the proof; the same in the workers and where the batch is planned."""
+    """The app, for the workers and for the process that defers the batch."""
     app = procrastinate.App(
         connector=procrastinate.PsycopgConnector(conninfo=conninfo, min_size=2)
     )
@@ -54,7 +54,7 @@ def build(conninfo: str, album: str, speed: float) -> tuple[procrastinate.App, B
 
 
 async def main() -> None:
-    """Work until told to stop."""
+    """Work until the process is stopped."""
     app, batches = build(
         os.environ["DATABASE_URL"], os.environ["ALBUM"], float(os.environ["SPEED"])
     )
@@ -73,5 +73,5 @@ async def main() -> None:
 
 
 def run() -> None:
-    """Run it; the app must not be made in a main module, says procrastinate."""
+    """Run a worker. Not in ``__main__``: procrastinate warns of an app made there."""
     asyncio.run(main())

@@ -1,12 +1,12 @@
-"""The real program is killed at random, again and again; the books must balance.
+"""The real program is killed at random many times; then its credits must add up.
 
 ``finetuning batch run`` works against an emulator on a real port, with faults on the
 network, and gets SIGKILL at a random moment after its first request, many times. Then
-it may finish. What is held at the end is released, as a person would who has looked.
+it may finish. What is held at the end is released, as a person would after looking.
 
     every item ends once         one line in results.jsonl or errors.jsonl
     credits spent equal items    ledger, tracks and journal agree
-    no file is torn              each is what the service sent
+    no file is truncated         each is what the service sent
     no track is orphaned         each belongs to an item
 
 ``python -m benchmarks proofs batch [--kills N] [--items N] [--seed N]``
@@ -41,7 +41,7 @@ SPEED: Final = 60.0
 SONG: Final = b"ID3" + bytes(range(256)) * 400
 CREATES: Final = "/v1/generations"
 HELD: Final = 3
-"""The exit code that says so."""
+"""The exit code of a run that holds an item."""
 
 LONGEST_LIFE: Final = 0.6
 """Seconds after its first request within which a run is killed."""
@@ -56,9 +56,9 @@ class Tally:
         in_doubt: Items in doubt just after a kill, in all.
         busy: Kills that left at least one item in doubt.
         held: Items that were held, before they were released.
-        reasons: How often each reason for that was told.
+        reasons: How often each reason for holding an item was given.
         codes: Exit codes of the runs that ended by themselves.
-        troubles: What did not balance; empty if the proof holds.
+        failures: What did not add up; empty if the proof holds.
     """
 
     kills: int = 0
@@ -67,17 +67,17 @@ class Tally:
     held: int = 0
     reasons: dict[str, int] = attrs.field(factory=dict)
     codes: list[int] = attrs.field(factory=list)
-    troubles: list[str] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
 
 
 class Harness:
     """One proof.
 
     Args:
-        folder: Where input and album go.
+        folder: Holds the input and the album.
         items: Rows of the input.
         kills: How often the program is killed, unless it ends before.
-        seed: Of faults and moments.
+        seed: Seed of the faults and of the moments of the kills.
     """
 
     def __init__(self, folder: Path, *, items: int, kills: int, seed: int) -> None:
@@ -99,14 +99,14 @@ class Harness:
         )
 
     async def run(self) -> Tally:
-        """Kill, let it finish, look at the books."""
+        """Kill the program, let it finish, and audit."""
         async with self.emulator, serve(self.emulator) as url:
             for fault in faults():
                 self.emulator.add_fault(fault)
             while self.tally.kills < self._kills and not self._is_done():
                 await self._killed_run(url)
             await self._finish(url)
-            self.tally.troubles += await self._audit()
+            self.tally.failures += await self._audit()
         return self.tally
 
     def _is_done(self) -> bool:
@@ -132,7 +132,7 @@ class Harness:
         async with await anyio.open_process(
             self._command(url), env=self._environment(), stdout=-3, stderr=-3
         ) as process:
-            await self._until_heard(process, before)
+            await self._first_request(process, before)
             await anyio.sleep(self._rng.uniform(0, LONGEST_LIFE))
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL)
@@ -149,32 +149,32 @@ class Harness:
         self.tally.busy += doubts > 0
 
     def _release(self) -> bool:
-        """Release what is held, if anything is."""
+        """Release the held items; returns whether there were any."""
         held = [line for line in self._lines("errors") if line["state"] == "held"]
         self.tally.held += len(held)
         for line in held:
-            word = line["error"]
-            self.tally.reasons[word] = self.tally.reasons.get(word, 0) + 1
+            reason = line["error"]
+            self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + 1
         if held:
             release(self._album, [line["key"] for line in held])
         return bool(held)
 
-    async def _until_heard(self, process: Process, before: int) -> None:
-        """Wait for the first request of a run; the emulator has no event for it."""
+    async def _first_request(self, process: Process, before: int) -> None:
+        """Wait for the first request of a run by polling: there is no event for it."""
         while process.returncode is None:
             if len(self.emulator.requests) > before:
                 return
             await anyio.sleep(0.002)
 
     async def _finish(self, url: str) -> None:
-        """Run to the end; release what is held until nothing is."""
+        """Run to the end; release held items until there are none."""
         for _ in range(6):
             process = await anyio.run_process(
                 self._command(url), env=self._environment(), check=False
             )
             self.tally.codes.append(process.returncode)
             if process.returncode not in (0, 1, 3):
-                self.tally.troubles.append(process.stderr.decode()[-2000:])
+                self.tally.failures.append(process.stderr.decode()[-2000:])
                 return
             if process.returncode != HELD or not self._release():
                 return
@@ -184,7 +184,7 @@ class Harness:
         return [json.loads(line) for line in text.splitlines()]
 
     async def _audit(self) -> list[str]:
-        """What does not balance."""
+        """What does not add up."""
         store = SQLiteStore(Folder(self._album).journal, read_only=True)
         try:
             ids, summary = set(store.tracks()), store.summary()
@@ -204,7 +204,7 @@ class Harness:
             == summary.accepts,
             f"orphans {tracks - ids}, inventions {ids - tracks}": tracks == ids,
             f"one credit an item: {spent}": spent == self._items,
-            "a file is torn": all(content == SONG for content in files.values()),
+            "a file is truncated": all(content == SONG for content in files.values()),
             "files and results differ": {line["file"] for line in results}
             == set(files),
             "something is left over": not list(
@@ -215,7 +215,7 @@ class Harness:
 
 
 def faults() -> Iterator[Fault]:
-    """The network of the proof."""
+    """The faults of the network."""
     yield Fault(
         "lost_after_commit", CREATES, method="POST", probability=0.05, times=None
     )
@@ -247,20 +247,23 @@ def main(arguments: list[str]) -> bool:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         tally = anyio.run(
             lambda: prove(
-                Path(folder), items=told.items, kills=told.kills, seed=told.seed
+                Path(folder),
+                items=options.items,
+                kills=options.kills,
+                seed=options.seed,
             )
         )
     print(
-        f"{tally.kills} kills over {told.items} items, seed {told.seed}:"
+        f"{tally.kills} kills over {options.items} items, seed {options.seed}:"
         f" {tally.busy} left {tally.in_doubt} items in doubt;"
         f" {tally.held} held; exit codes {tally.codes}"
     )
     for reason, count in tally.reasons.items():
         print(f"  held {count} times: {reason}")
-    for trouble in tally.troubles:
-        print(f"  {trouble}")
-    return not tally.troubles
+    for failure in tally.failures:
+        print(f"  {failure}")
+    return not tally.failures

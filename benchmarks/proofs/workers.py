@@ -1,13 +1,13 @@
-"""Workers on one PostgreSQL are killed, one every few seconds; the books must balance.
+"""Workers on one PostgreSQL are killed every few seconds; the credits must add up.
 
-Three processes work on one batch by procrastinate, against an emulator on a real port
-with faults on the network. Now and then one gets SIGKILL, and a new one takes its
-place; or SIGSTOP until the others believe it dead and have taken its items, and then it
-goes on. What is held at the end is released, as a person would who has looked.
+Three processes work on one batch with procrastinate, against an emulator on a real port
+with faults on the network. Every few seconds one gets SIGKILL, and a new one replaces
+it; or SIGSTOP until the others take it for dead and have taken over its items, and then
+SIGCONT. What is held at the end is released, as a person would after looking.
 
     every item ends once         each is downloaded or failed in the journal
     credits spent equal items    the emulator's ledger, its tracks and the journal agree
-    no file is torn              each is what the service sent
+    no file is truncated         each is what the service sent
     no track is orphaned         each belongs to an item
 
 ``python -m benchmarks proofs workers [--kills N] [--items N] [--seed N]``
@@ -45,8 +45,8 @@ SPEED: Final = 60.0
 SONG: Final = b"ID3" + bytes(range(256)) * 400
 CREATES: Final = "/v1/generations"
 BATCH: Final = "proof"
-PATIENCE: Final = 180.0
-"""Seconds within which what is left ends once nobody is killed any more."""
+FINISH_TIMEOUT: Final = 180.0
+"""Seconds for the rest to end, once no worker is killed any more."""
 
 
 @attrs.define
@@ -55,33 +55,33 @@ class Tally:
 
     Attributes:
         kills: Workers that were killed.
-        sleeps: Workers that were stopped, believed dead, and went on.
+        suspensions: Workers that were suspended, taken for dead, and resumed.
         busy: How many of those killed left at least one create in doubt.
         held: Items that were held, before they were released.
-        refusals: Answers 429 from the service.
-        troubles: What did not balance; empty if the proof holds.
+        refusals: Responses with status 429.
+        failures: What did not add up; empty if the proof holds.
     """
 
     kills: int = 0
-    sleeps: int = 0
+    suspensions: int = 0
     busy: int = 0
     held: int = 0
     refusals: int = 0
-    troubles: list[str] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
 
 
 class Harness:
     """One proof.
 
     Args:
-        folder: Where the files go.
-        conninfo: An empty database.
-        items: Of the batch.
+        folder: Where files are saved.
+        conninfo: How to connect to an empty database.
+        items: Items of the batch.
         kills: How many workers are killed, unless the batch ends before.
         every: Seconds between kills, at least and at most.
-        sleepy: Share of the workers that are not killed but put to sleep, 0 to 1.
-        seed: Of faults and moments.
-        faults: Of the network.
+        suspended: Fraction of the workers that are suspended instead, 0 to 1.
+        seed: Seed of the faults and of the moments of the kills.
+        faults: Faults of the network.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Harness:
         items: int,
         kills: int,
         every: tuple[float, float],
-        sleepy: float = 0.0,
+        suspended: float = 0.0,
         seed: int,
         faults: Iterator[Fault],
     ) -> None:
@@ -110,10 +110,10 @@ class Harness:
             failure_rate=0.03,
             credits=10 * items + 100,
         )
-        self._faults, self._sleepy = faults, sleepy
+        self._faults, self._suspended = faults, suspended
 
     async def run(self) -> Tally:
-        """Kill, let it finish, look at the books."""
+        """Kill workers, let the batch finish, and audit."""
         app, self._batches = build(self._conninfo, str(self._album), SPEED)
         async with app.open_async(), self.emulator, serve(self.emulator) as url:
             for fault in self._faults:
@@ -154,10 +154,10 @@ class Harness:
             if summary.is_done:
                 return
             if not summary.accepts:
-                continue  # they are starting
+                continue  # the workers are still starting
             victim = self._rng.randrange(WORKERS)
-            if self._rng.random() < self._sleepy:
-                await self._lull(self._workers[victim])
+            if self._rng.random() < self._suspended:
+                await self._suspend(self._workers[victim])
                 continue
             await _kill(self._workers[victim])
             after = await self._summary()
@@ -165,8 +165,8 @@ class Harness:
             self.tally.busy += after.states["intent"] > 0
             self._workers[victim] = await self._start(url)
 
-    async def _lull(self, worker: Process) -> None:
-        self.tally.sleeps += 1
+    async def _suspend(self, worker: Process) -> None:
+        self.tally.suspensions += 1
         worker.send_signal(signal.SIGSTOP)
         await anyio.sleep(2 * STALLED + 1)
         worker.send_signal(signal.SIGCONT)
@@ -176,7 +176,7 @@ class Harness:
 
     async def _finish(self) -> None:
         """Wait until every item has ended; release what is held."""
-        with anyio.move_on_after(PATIENCE) as scope:
+        with anyio.move_on_after(FINISH_TIMEOUT) as scope:
             while not (summary := await self._summary()).is_done:
                 moving = summary.total - summary.states["downloaded"]
                 moving -= summary.states["failed"]
@@ -185,7 +185,9 @@ class Harness:
                 await anyio.sleep(0.1)
         if scope.cancelled_caught:
             states = (await self._summary()).as_dict()
-            self.tally.troubles.append(f"it does not end: {states}")
+            self.tally.failures.append(
+                f"the batch did not end within {FINISH_TIMEOUT:.0f} s: {states}"
+            )
 
     async def _release(self) -> None:
         held = await self._batches.items(BATCH, "held")
@@ -197,7 +199,7 @@ class Harness:
             await _kill(worker)
 
     async def _audit(self) -> None:
-        """Find what does not balance."""
+        """Find what does not add up."""
         summary, items = await self._summary(), await self._batches.items(BATCH)
         emulator = self.emulator
         self.tally.refusals = emulator.count(status=429)
@@ -212,14 +214,13 @@ class Harness:
             == summary.accepts,
             f"one credit an item: {spent}": spent == self._items,
             f"orphans {tracks - ids}, inventions {ids - tracks}": tracks == ids,
-            "the files are not those of the items": _files(self._album)
-            == _names(items),
+            "files and items differ": _files(self._album) == _names(items),
         }
-        self.tally.troubles += [name for name, holds in facts.items() if not holds]
+        self.tally.failures += [name for name, holds in facts.items() if not holds]
 
 
 def _files(album: Path) -> Counter[str]:
-    """The whole files."""
+    """The files that are complete."""
     return Counter(
         str(path.relative_to(album))
         for path in album.glob("*/*.mp3")
@@ -239,7 +240,7 @@ async def _kill(process: Process) -> None:
 
 
 def quick_faults() -> Iterator[Fault]:
-    """Faults of which no create stays in doubt for long."""
+    """Faults that leave no create in doubt for long."""
     yield Fault(
         "lost_after_commit", CREATES, method="POST", probability=0.05, times=None
     )
@@ -250,7 +251,7 @@ def quick_faults() -> Iterator[Fault]:
 
 
 def all_faults() -> Iterator[Fault]:
-    """The network of the full proof."""
+    """The faults of the full proof."""
     yield from quick_faults()
     yield Fault(
         "lost_before_commit", CREATES, method="POST", probability=0.01, times=None
@@ -270,25 +271,25 @@ def main(arguments: list[str]) -> bool:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, cluster() as conninfo:
         harness = Harness(
             Path(folder),
             conninfo,
-            items=told.items,
-            kills=told.kills,
+            items=options.items,
+            kills=options.kills,
             every=(1.5, 3.0),
-            sleepy=0.2,
-            seed=told.seed,
+            suspended=0.2,
+            seed=options.seed,
             faults=all_faults(),
         )
         tally = anyio.run(harness.run)
     print(
-        f"{tally.kills} workers killed and {tally.sleeps} put to sleep over"
-        f" {told.items} items, seed {told.seed}:"
+        f"{tally.kills} workers killed and {tally.suspensions} suspended over"
+        f" {options.items} items, seed {options.seed}:"
         f" {tally.busy} kills left creates in doubt; {tally.held} held;"
-        f" {tally.refusals} answers 429"
+        f" {tally.refusals} responses 429"
     )
-    for trouble in tally.troubles:
-        print(f"  {trouble}")
-    return not tally.troubles
+    for failure in tally.failures:
+        print(f"  {failure}")
+    return not tally.failures

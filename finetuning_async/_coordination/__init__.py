@@ -14,9 +14,11 @@ _process_limiter     permits of one process, for all of its event loops
 _process_memory      the budgets of each account in this process, and its loops
 _shared_limiter      permits from a store, and a local share while it is down
 _store_client        one event loop and its store: when it exchanges, what it reports
+_outbox              what a process has yet to report
 _exchange            one exchange with a ledger that a store keeps as text
 _exchange_messages   what a process sends in an exchange, and the reply
 _shared_ledger       the ledger of an account: queues, leases, members, budgets
+_outage_hold         no permits after an outage, until all have reported
 _ledger_entries      the entries of that ledger, to JSON and back
 _poll_coordinator    one sync with the ledger of shared polling, through a store
 _poll_ledger         who polls for whom, and which states were observed

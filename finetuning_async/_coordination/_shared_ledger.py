@@ -2,7 +2,7 @@
 
 A request is granted its permit as soon as it is first in its queue and the budget
 allows it, in the exchange of whichever process comes next; its owner claims the permit
-with its own next exchange. So a sleeping process holds up nobody else, and a process
+with its own next exchange. So a sleeping process delays no other, and a process
 that died loses its queue entries shortly after it was expected back. A permit that a
 dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds
 later, and its token comes back a period after that.
@@ -22,6 +22,11 @@ from finetuning_async._coordination._ledger_entries import (
     LeaseEntry,
     Member,
     QueueEntry,
+)
+from finetuning_async._coordination._outage_hold import (
+    MAX_WAIT,
+    MIN_WAIT,
+    OutageHold,
 )
 from finetuning_async._pacing import QueueCapacity, RateBudget
 from finetuning_async._rate_codes import is_queue_full
@@ -47,27 +52,9 @@ RENEWAL: Final = 0.75
 """Seconds after which the visit of a waiting process is written again, even if nothing
 else has changed."""
 
-NOTICED_WITHIN: Final = 1.0
-"""Seconds in which a process that cannot reach the store notices it."""
-
 MEMBER_TTL: Final = 120.0
 """Seconds without an exchange after which a process is no longer counted, nor are its
 tracks: the service makes a track in a minute or two."""
-
-REPORT_WINDOW: Final = 2.0
-"""Seconds for which no permit is granted after the store was emptied or unavailable, so
-that all live processes can report what they sent without it. Longer than `MAX_WAIT`,
-and than a degraded process takes to notice that the store is available again."""
-
-OUTAGE_SILENCE: Final = 2.2
-"""Seconds without any exchange that mean an outage of the store if some request waits;
-slightly longer than `MAX_WAIT`."""
-
-MAX_WAIT: Final = 1.75
-MIN_WAIT: Final = 0.25
-"""Seconds from one exchange of a process to the next, at a period of a minute: at most,
-since others may leave the queue; and while it depends on a response that another
-process waits for."""
 
 TOLERANCE: Final = 1e-6
 """Seconds; float noise."""
@@ -101,20 +88,17 @@ class SharedLedger:
             name: RateBudget(_limit_of(limits, name), rng) for name in BUDGETS
         }
         self.per = {name: _period_of(limits, name) for name in BUDGETS}
-        self.scale = max(1.0, *(per / 60 for per in self.per.values()))
         self.queues: dict[Route, list[QueueEntry]] = {name: [] for name in BUDGETS}
         self.leases: dict[str, LeaseEntry] = {}
         self.members: dict[str, Member] = {}
         self.queue_capacity = QueueCapacity()  # of the service's queue
-        self.held_until = -inf
-        self.held_since = -inf
-        self.silence_ended_at = -inf
-        self.is_after_outage = False
+        self.hold = OutageHold(max(1.0, *(per / 60 for per in self.per.values())))
 
     def exchange(self, request: ExchangeRequest, now: float) -> ExchangeReply:
         """Apply what a process sends, and reply; `record_visit` has to follow."""
         knew_another = request.epoch not in (None, self.epoch)
-        self._detect_outage(request, knew_another, now)
+        queues = self.queues.values()
+        self.hold.detect(request, now, knew_another, self.members, queues)
         member = self.members.setdefault(request.process, Member(now))
         # The process has given up on this exchange and sent a later one. What it
         # withdrew there must not return, and a permit claimed here would reach no one.
@@ -122,7 +106,11 @@ class SharedLedger:
         if not is_outdated:
             self._apply_reports(request, member, now)
         self._expire(request.process, now)
-        self._end_hold(now)
+        if self.hold.has_ended(now):  # all processes have had the time to report
+            for budget in self.budgets.values():
+                # What they sent in the outage looked like another client's usage when
+                # the service's headers counted it. Now it is charged as ours.
+                budget.forget_observations()
         # A process that knew another ledger reports what it sent with its next exchange
         # only; no permit may be granted on its account before that.
         if not knew_another:
@@ -150,71 +138,6 @@ class SharedLedger:
         member = self.members[request.process]
         member.seen_at, member.expected_by = now, now + reply.wait + SLACK
         member.number = max(member.number, request.number)
-
-    # Outages: requests that other processes may have sent and could not report.
-
-    def _detect_outage(
-        self, request: ExchangeRequest, knew_another: bool, now: float
-    ) -> None:
-        """Hold all permits, once per outage, if processes may have worked without it.
-
-        During an outage each process sends its share of the limit. If the ledger
-        granted the full limit before they have reported that, the sum of both would
-        exceed it (P1).
-        """
-        if knew_another:  # the store was emptied; this ledger has held once for that
-            if self.held_since == -inf:
-                self._hold(now)
-            return
-        lost_at = now - request.degraded_for
-        is_outage = self._is_after_silence(request, now)
-        # A process may be cut off alone. Then the others kept exchanging, the ledger
-        # knows all that they sent, and holding them would only slow them down.
-        if request.degraded_for and len(self.members) > 1:
-            is_outage = is_outage or self._affected_all(request, lost_at)
-        # The processes come back one by one; a hold since `lost_at` covers them all.
-        if is_outage and (self.held_since < lost_at or not request.degraded_for):
-            self._hold(now)
-            self.is_after_outage = True
-
-    def _hold(self, now: float) -> None:
-        self.held_since = now
-        self.held_until = now + min(REPORT_WINDOW * self.scale, LONGEST_PAUSE)
-
-    def _end_hold(self, now: float) -> None:
-        """Start anew once all processes have had the time to report."""
-        if self.is_after_outage and self.held_until <= now:
-            self.is_after_outage = False
-            for budget in self.budgets.values():
-                # What they sent in the outage looked like another client's usage when
-                # the service's headers counted it. Now it is charged as ours.
-                budget.forget_observations()
-
-    def _is_after_silence(self, request: ExchangeRequest, now: float) -> bool:
-        """Whether no process exchanged for long, although another one waits.
-
-        A process that waits exchanges at least every `MAX_WAIT` seconds. So silence
-        beside a foreign queue entry means that the store was down, or that this other
-        process died; the ledger cannot tell which, and holds in both cases. Silence
-        while no other process waits means nothing.
-        """
-        last = max((m.seen_at for m in self.members.values()), default=now)
-        if last > now - OUTAGE_SILENCE * self.scale:
-            return False
-        self.silence_ended_at = now
-        waiting = [entry for queue in self.queues.values() for entry in queue]
-        return any(entry.process != request.process for entry in waiting)
-
-    def _affected_all(self, request: ExchangeRequest, lost_at: float) -> bool:
-        """Whether no other process had the store while this one was without it.
-
-        An exchange within `NOTICED_WITHIN` seconds of `lost_at` may have been the last
-        before the outage. Later ones may come from processes that are back already;
-        `silence_ended_at` remembers the gap before the first of them.
-        """
-        others = [m for n, m in self.members.items() if n != request.process]
-        was_reached = any(m.seen_at > lost_at + NOTICED_WITHIN for m in others)
-        return not was_reached or self.silence_ended_at > lost_at
 
     # What a process sends.
 
@@ -367,7 +290,7 @@ class SharedLedger:
 
     def _next_permit_at(self, budget: Route, now: float) -> float:
         """When the first of a queue may go out: `now` or later."""
-        at = max(self.budgets[budget].earliest(now + TOLERANCE), self.held_until)
+        at = max(self.budgets[budget].earliest(now + TOLERANCE), self.hold.until)
         if budget == "creates":
             at = max(at, self.queue_capacity.opens_at(self._tracks_in_progress()))
         return at
@@ -435,10 +358,7 @@ class SharedLedger:
             "leases": _states(self.leases),
             "members": _states(self.members),
             "queue": self.queue_capacity.to_state(),
-            "held_until": self.held_until,
-            "held_since": self.held_since,
-            "silent_until": self.silence_ended_at,
-            "is_paused": self.is_after_outage,
+            **self.hold.to_state(),
         }
 
     @classmethod
@@ -463,10 +383,7 @@ class SharedLedger:
         ledger.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
         ledger.members = {name: Member.from_state(each) for name, each in members}
         ledger.queue_capacity = QueueCapacity.from_state(state["queue"])
-        ledger.held_until = state["held_until"]
-        ledger.held_since = state["held_since"]
-        ledger.silence_ended_at = state["silent_until"]
-        ledger.is_after_outage = state["is_paused"]
+        ledger.hold.restore(state)
         return ledger
 
     def check_holds(self, now: float) -> None:
@@ -477,7 +394,7 @@ class SharedLedger:
         Raises:
             ValueError: One is, or its end is not a number.
         """
-        holds = [self.held_until, *(b.opens_at for b in self.budgets.values())]
+        holds = [self.hold.until, *(b.opens_at for b in self.budgets.values())]
         if not all(hold <= now + LONGEST_PAUSE + SLACK for hold in holds):
             raise ValueError(f"permits are held until {holds}, and it is {now}")
 

@@ -265,7 +265,7 @@ class StoreLimiter(Limiter):
         """Set whose permits these are; of several clients the first one's limits hold.
 
         Args:
-            account: A name that tells the account from others; not a secret.
+            account: A name that identifies the account; not a secret.
             limits: What it may send; `None` for no pacing.
             under_way: Returns how many tracks of a client are in progress.
         """

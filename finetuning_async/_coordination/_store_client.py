@@ -4,8 +4,7 @@ There is no background task. Calls that wait for a permit register here, and one
 drives: it sends all that there is to send, wakes every waiter whose permit came, and
 sleeps until the ledger has said that another exchange is useful. When it leaves, served
 or cancelled, it promotes another waiter. What happened to requests is put into an
-outbox at once and sent with the next exchange; a report stays there until the store has
-certainly received it.
+`Outbox` at once and sent with the next exchange.
 
 A store that fails, or takes longer than `EXCHANGE_TIMEOUT`, is left alone for a while.
 The calls that waited for it are woken and continue without it (see `_shared_limiter`).
@@ -14,19 +13,17 @@ The calls that waited for it are woken and continue without it (see `_shared_lim
 from __future__ import annotations
 
 import logging
-from collections import deque
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import attrs
 
 from finetuning_async._coordination._exchange_messages import (
     ExchangeRequest,
     PermitRequest,
-    Report,
 )
+from finetuning_async._coordination._outbox import Outbox
 from finetuning_async._pacing import check_pause
 from finetuning_async._runtime import Wakeup
 from finetuning_async._secrets import scrub
@@ -127,22 +124,16 @@ class StoreClient:
         self._rng = rng
         self._tracks_in_progress = tracks_in_progress
         self._polling = polling
-        self._per = (
-            60.0 if limits is None else max(limits.creates.per, limits.reads.per)
-        )
+        per = 60.0 if limits is None else max(limits.creates.per, limits.reads.per)
+        self._outbox = Outbox(timeout, per)
         self._process = self.new_id()
         self._number = 0
-        self._serial = 0
         self._epoch: str | None = None
         self._lock = anyio.Lock(fast_acquire=True)
         self._driver: PermitWaiter | None = None
         self._waiters: dict[Route, list[PermitWaiter]] = {"creates": [], "reads": []}
         self._must_exchange = False
         self._next_exchange_at = -inf
-        self._outbox: deque[tuple[float, Report]] = deque()
-        # Requests in flight and recently ended: what to report to a new ledger.
-        self._in_flight: dict[str, tuple[Route, float]] = {}
-        self._ended: deque[tuple[str, Route, float]] = deque()
         self._degraded: dict[anyio.CancelScope, None] = {}
         self.is_up = True
         self.probe_at = -inf
@@ -296,7 +287,7 @@ class StoreClient:
             limits=self._limits,
             timeout=self._timeout,
             permit_requests=tuple(waiter.permit_request for waiter in sent),
-            reports=tuple(attrs.evolve(r, ago=now - at) for at, r in self._outbox),
+            reports=self._outbox.reports(now),
             tracks_in_progress=self._tracks_in_progress(),
             degraded_for=0.0 if self.is_up else now - self.down_since,
         )
@@ -304,11 +295,10 @@ class StoreClient:
     def _on_reply(
         self, request: ExchangeRequest, reply: ExchangeReply, asked_at: float
     ) -> None:
-        last = request.reports[-1].serial if request.reports else 0
-        while self._outbox and self._outbox[0][1].serial <= last:
-            self._outbox.popleft()
-        if self._epoch not in (None, reply.epoch):
-            self._report_everything_again()
+        self._outbox.on_received(request.reports)
+        if self._epoch not in (None, reply.epoch):  # the store lost the old ledger
+            self._outbox.add_everything_again()
+            self._wake_driver()
         self._epoch = reply.epoch
         self.snapshots, self.snapshots_at = dict(reply.snapshots), asked_at
         self._processes = max(reply.processes, 1)
@@ -323,7 +313,7 @@ class StoreClient:
             request = waiter.permit_request
             if request.id in reply.granted:
                 waiters.remove(waiter)
-                self._in_flight[request.id] = request.budget, now
+                self._outbox.on_granted(request.id, request.budget, now)
                 waiter.is_granted = True
                 waiter.wake()
             else:
@@ -352,63 +342,7 @@ class StoreClient:
         self, event: RequestEvent, request_id: str, budget: Route, **facts: object
     ) -> None:
         """Keep what happened to a request until the store has received it."""
-        now = anyio.current_time()
-        report = Report(
-            serial=self._next_serial(),
-            id=request_id,
-            budget=budget,
-            event=event,
-            **facts,  # type: ignore[arg-type]  # fields of `Report`, named by callers
-        )
-        self._outbox.append((now, report))
-        self._remember(event, request_id, budget, now)
-        # A store can be unavailable for days. Older reports no longer matter: the lease
-        # has expired, and the service counts the request in no window any more.
-        too_old = now - self._timeout - 2 * self._per
-        while self._outbox[0][0] < too_old:
-            self._outbox.popleft()
-
-    def _remember(
-        self, event: RequestEvent, request_id: str, budget: Route, now: float
-    ) -> None:
-        if event == "sent":
-            self._in_flight[request_id] = budget, now
-        elif event != "refused":
-            known = self._in_flight.pop(request_id, None)
-            if known is not None and event != "unsent":
-                self._ended.append((request_id, budget, now))
-        while self._ended and self._ended[0][2] < now - 2 * self._per:
-            self._ended.popleft()
-
-    def _report_everything_again(self) -> None:
-        """Report to a new ledger all that this process has sent lately.
-
-        The old one was lost with what it knew. Without these reports the new one would
-        grant a full limit beside requests that the service still counts (P1). Reports
-        that were not sent yet follow under new serials, so that the order holds.
-        """
-        ended = [(at, "answered", name, budget) for name, budget, at in self._ended]
-        in_flight = [
-            (at, "sent", name, budget) for name, (budget, at) in self._in_flight.items()
-        ]
-        unsent, self._outbox = self._outbox, deque()
-        self._outbox.extend(
-            (at, self._new_report(event, name, budget))
-            for at, event, name, budget in [*ended, *in_flight]
-        )
-        self._outbox.extend(
-            (at, attrs.evolve(report, serial=self._next_serial()))
-            for at, report in unsent
-        )
-        self._wake_driver()
-
-    def _next_serial(self) -> int:
-        self._serial += 1
-        return self._serial
-
-    def _new_report(self, event: str, request_id: str, budget: Route) -> Report:
-        serial = self._next_serial()
-        return Report(serial=serial, id=request_id, budget=budget, event=event)  # type: ignore[arg-type]  # one of two literals
+        self._outbox.add(anyio.current_time(), event, request_id, budget, **facts)
 
     # Without the store.
 

@@ -1,10 +1,15 @@
-"""Fetching files: whole under their name, or not at all.
+"""Downloading files: complete under their name, or not at all.
 
-_download      from the media host to a file, resumed if it breaks off
-_atomic_file   a file that has its name only once it is whole
-_placement     puts a whole file in its place: rename, or write through
-_target_path   what is at the target path: file, link, pipe, device
-_file_names    the name of a track's file when none is given
+_download      from the media host to a file; resumed if the stream breaks
+_atomic_file   a file that appears under its name only once it is complete
+_placement     moves a complete file to its target: by a rename, or by a copy
+_target_path   what is at the target path: a file, a link, a pipe, a device
+_file_names    the default name of a track's file
+
+Target      the path that the caller gave, and what is there
+Part file   the file that is being written, beside the target or among temporary files
+Placement   the last step: the part file takes its target's place
+In place    how a pipe, a device or a descriptor is written: it is never replaced
 """
 
 from typing import TYPE_CHECKING
@@ -16,21 +21,21 @@ if TYPE_CHECKING:
     from finetuning_async._downloads._download import (
         Download as Download,
         audio_url as audio_url,
-        put as put,
+        place_file as place_file,
     )
     from finetuning_async._downloads._file_names import (
         default_file_name as default_file_name,
+        resolve_target as resolve_target,
         slug as slug,
-        target_of as target_of,
     )
-    from finetuning_async._downloads._placement import replace as replace
+    from finetuning_async._downloads._placement import place_now as place_now
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "._atomic_file": ("check_target",),
-            "._download": ("Download", "audio_url", "put"),
-            "._file_names": ("default_file_name", "slug", "target_of"),
-            "._placement": ("replace",),
+            "._download": ("Download", "audio_url", "place_file"),
+            "._file_names": ("default_file_name", "resolve_target", "slug"),
+            "._placement": ("place_now",),
         },
     )

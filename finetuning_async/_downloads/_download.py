@@ -1,9 +1,9 @@
-"""An MP3 from the media host to a file, whole or not at all.
+"""Downloads an MP3 from the media host to a file, completely or not at all.
 
 It is written under a temporary name beside the target, checked against the announced
-length and renamed at the end. A broken stream goes on where it broke, if the host
-proves that the rest is of the same file; else it begins anew. The API key never goes to
-the media host.
+length and renamed at the end. A stream that breaks is resumed where it broke, if the
+host proves that the rest belongs to the same version of the file; else the download
+starts again at 0. The API key is never sent to the media host.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from finetuning_async._downloads._atomic_file import MOST_CHUNKS, AtomicFile
+from finetuning_async._downloads._atomic_file import MAX_CHUNKS, AtomicFile
 from finetuning_async._downloads._placement import Placement
-from finetuning_async._downloads._target_path import look
+from finetuning_async._downloads._target_path import inspect_target
 from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
@@ -42,24 +42,24 @@ if TYPE_CHECKING:
     from finetuning_async._http import MediaStream, RetryPolicy, Transport
     from finetuning_async._types import Track
 
-BATCH: Final = 1 << 21
-"""Bytes gathered before a thread writes them, 2 MiB: a hop per chunk halves the speed.
-Meanwhile the system goes on receiving, so nothing is read here beside it."""
+BATCH_SIZE: Final = 1 << 21
+"""Bytes gathered before a thread writes them, 2 MiB: a thread hop per chunk would halve
+the speed. The system goes on receiving during a write, so nothing is read meanwhile."""
 
 
 class Download:
     """One download.
 
     Args:
-        transport: How to reach the media host.
-        retry: How often a broken stream is taken up again.
-        url: Where the file is; used as it came.
+        transport: Reaches the media host.
+        retry: How often a broken stream is resumed.
+        url: Where the file is; used exactly as given.
         on_progress: Called with the bytes done and the total, if that is known.
-        hook: Who is told of repetitions; `None` for nobody.
+        hook: The event callback, for retries; `None` for none.
 
     Attributes:
-        done: Bytes written by the attempts so far, to go on behind; 0 if nothing can be
-            joined to them.
+        offset: Bytes that the attempts so far have written and that the next one may
+            be appended to; 0 if nothing can be.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Download:
         self._url = url
         self._on_progress = on_progress
         self._hook = hook
-        self.done = 0
+        self.offset = 0
         self._version = FileVersion()
 
     async def to(self, path: Path, *, deadline: float = inf) -> Path:
@@ -83,16 +83,17 @@ class Download:
 
         Args:
             path: The file.
-            deadline: On the loop's clock; no pause is begun that does not fit. Whoever
-                sets one cancels this when it comes.
+            deadline: On the loop's clock; no pause is begun that would pass it. The
+                caller must cancel this call when it comes.
 
         Raises:
-            InvalidRequestError: Nothing can be written there, or no file is fetched
-                from the URL.
+            InvalidRequestError: The path cannot be written, or the URL is not one that
+                files are downloaded from.
             APIStatusError: The media host refused.
-            APIConnectionError: The stream broke, repeatedly, or led astray.
-            APIResponseError: What came is no track.
-            OSError: It could not be written.
+            APIConnectionError: The stream broke, repeatedly, or a redirect led to a
+                place that is not allowed.
+            APIResponseError: The response is not a track.
+            OSError: The file could not be written.
         """
         target = AtomicFile(path)
         try:
@@ -114,8 +115,10 @@ class Download:
     async def _attempt(self, target: AtomicFile) -> None:
         try:
             broken = await self._fetch(target)
-        except FileChangedError:  # cannot come of a request for all of it
-            self.done = 0
+        except FileChangedError:
+            # The host has another version by now: what is written is worthless. This
+            # costs no retry, and a request for the whole file cannot raise it again.
+            self.offset = 0
             broken = await self._fetch(target)
         if broken is not None:
             raise RetryableFailure(broken)
@@ -123,19 +126,19 @@ class Download:
     async def _fetch(
         self, target: AtomicFile
     ) -> APIConnectionError | APIStatusError | None:
-        """Fetch what is not there yet.
+        """Download what is missing.
 
         Returns:
-            What broke it, if something did that may pass.
+            The error that broke the stream, if a retry may help.
 
         Raises:
-            FileChangedError: The rest of what is there is not to be had any more.
+            FileChangedError: The host no longer has the version that was begun.
         """
         async with AsyncExitStack() as stack:
             try:
                 media = await stack.enter_async_context(
                     self._transport.stream(
-                        self._url, offset=self.done, version=self._version
+                        self._url, offset=self.offset, version=self._version
                     )
                 )
             except (APIConnectionError, APIStatusError) as error:
@@ -148,90 +151,100 @@ class Download:
     async def _copy(
         self, media: MediaStream, target: AtomicFile
     ) -> APIConnectionError | None:
-        """Take what comes; a thread writes it, batch by batch.
+        """Receive the stream, and write it in threads, batch by batch.
 
         Returns:
-            What broke it, if something did.
+            The error that broke the stream, if one did.
 
         Raises:
-            APIResponseError: It is empty.
+            APIResponseError: The file is empty.
         """
-        self.done = media.offset  # what stands behind it is dropped
-        _keep_memory()
-        await in_thread(target.begin, media.offset)
-        arriving = _Arriving(media, self._on_progress)
-        while await arriving.fills_a_batch():
-            await in_thread(target.append, arriving.batch)
-        broken = _wrong_length(media, arriving)
+        # The host may ignore the range and start at 0: then what is written is dropped.
+        self.offset = media.offset
+        _keep_freed_memory()
+        await in_thread(target.open_at, media.offset)
+        reader = _BatchReader(media, self._on_progress)
+        while await reader.read_batch():
+            await in_thread(target.append, reader.batch)
+        broken = _wrong_length(media, reader)
         if broken is None:
-            await _in_place(partial(target.keep, arriving.batch))
+            await _finish_placement(partial(target.commit, reader.batch))
             return None
-        await in_thread(target.append, arriving.batch)  # it need not come again
+        await in_thread(target.append, reader.batch)  # need not be downloaded again
+        # The next attempt may only ask for the rest if the bytes are those of the file
+        # itself (no content coding), if an ETag or date identifies the version, and if
+        # the stream was not longer than announced: then none of it can be trusted.
         size = media.version.size
-        is_too_long = size is not None and arriving.arrived > size
-        self.done = arriving.arrived if media.is_resumable and not is_too_long else 0
+        is_too_long = size is not None and reader.received > size
+        self.offset = reader.received if media.is_resumable and not is_too_long else 0
         return broken
 
 
-def _wrong_length(media: MediaStream, arriving: _Arriving) -> APIConnectionError | None:
-    arrived, size = arriving.arrived, media.version.size
-    if arriving.broken is not None and arrived != size:
-        return arriving.broken
-    if not arrived:
+def _wrong_length(
+    media: MediaStream, reader: _BatchReader
+) -> APIConnectionError | None:
+    received, size = reader.received, media.version.size
+    # An error after the last announced byte, as at the closing of the connection, does
+    # not matter: the file is complete.
+    if reader.error is not None and received != size:
+        return reader.error
+    if not received:
         raise APIResponseError(f"{media.host} sent an empty file")
-    if size is None or arrived == size:
+    if size is None or received == size:
         return None
     return APIConnectionError(
-        f"the download from {media.host} ended after {arrived} of {size} bytes",
+        f"the download from {media.host} ended after {received} of {size} bytes",
         safe_to_retry=True,
     )
 
 
-async def _in_place(go_on: Callable[[], float | None]) -> None:
-    """Bring a whole file to its place.
+async def _finish_placement(step: Callable[[], float | None]) -> None:
+    """Move a complete file to its target.
 
     Args:
-        go_on: Goes on with it, in a thread: `None` once it is there, else seconds after
-            which to call it again.
+        step: Does a part of it, in a thread, and returns `None` once the file is in
+            place; else seconds after which to call it again.
 
     Raises:
-        OSError: It could not be written, or nobody reads it any more.
+        OSError: It could not be written, or the pipe's reader has closed it.
     """
-    pause = await in_thread(go_on)
+    # The pauses are spent in the loop and not in the thread: a pipe may have no reader
+    # for hours, and a thread cannot be cancelled.
+    pause = await in_thread(step)
     while pause is not None:
         await anyio.sleep(pause)
-        pause = await in_thread(go_on)
+        pause = await in_thread(step)
 
 
-async def put(part: Path, path: Path) -> Path:
-    """Bring a file that is whole to its place, as a download is brought there.
+async def place_file(part: Path, path: Path) -> Path:
+    """Move a complete file to its target, as a download is moved there.
 
     Args:
-        part: The file; gone at the end.
-        path: Its place. What stands there is replaced, or written into.
+        part: The file; it no longer exists at the end.
+        path: Its target. What is there is replaced, or written into.
 
     Returns:
-        The folder that it is in then, behind symbolic links.
+        The folder that it is in then, symbolic links resolved.
 
     Raises:
         InvalidRequestError: No file can be written there.
-        OSError: It could not be written, or nobody reads it any more.
+        OSError: It could not be written, or the pipe's reader has closed it.
     """
-    delivery = Placement(part, await in_thread(look, path))
+    placement = Placement(part, await in_thread(inspect_target, path))
     try:
-        await _in_place(delivery.go_on)
+        await _finish_placement(placement.step)
     finally:
-        delivery.close()
-    return delivery.folder
+        placement.close()
+    return placement.folder
 
 
-class _Arriving:
-    """A file while it arrives, batch by batch.
+class _BatchReader:
+    """Reads a stream, batch by batch.
 
     Attributes:
-        batch: The chunks that came since it was emptied last.
-        arrived: Where the next byte belongs in the file.
-        broken: Why the stream ended before its end.
+        batch: The chunks received since the list was emptied last.
+        received: Where the next byte belongs in the file.
+        error: Why the stream broke before its end.
     """
 
     def __init__(
@@ -242,50 +255,51 @@ class _Arriving:
         self._media = media
         self._on_progress = on_progress
         self.batch: list[bytes] = []
-        self.arrived = media.offset
-        self.broken: APIConnectionError | None = None
+        self.received = media.offset
+        self.error: APIConnectionError | None = None
 
-    async def fills_a_batch(self) -> bool:
-        """Gather the next batch; `False` if the stream ended or broke before."""
-        goal = self.arrived + BATCH
-        while self.arrived < goal and len(self.batch) < MOST_CHUNKS:
+    async def read_batch(self) -> bool:
+        """Fill the batch; `False` if the stream ended or broke before it was full."""
+        goal = self.received + BATCH_SIZE
+        while self.received < goal and len(self.batch) < MAX_CHUNKS:
             try:
                 chunk = await self._media.next_chunk()
             except APIConnectionError as error:
-                self.broken = error
+                self.error = error
                 return False
             if chunk is None:
                 return False
-            await self._take(chunk)
+            await self._add(chunk)
         return True
 
-    async def _take(self, chunk: bytes) -> None:
+    async def _add(self, chunk: bytes) -> None:
         self.batch.append(chunk)
-        self.arrived += len(chunk)
+        self.received += len(chunk)
         if self._on_progress is not None:
-            told = self._on_progress(self.arrived, self._media.version.size)
-            if inspect.isawaitable(told):
-                await told
+            result = self._on_progress(self.received, self._media.version.size)
+            if inspect.isawaitable(result):
+                await result
 
 
 @cache
-def _keep_memory() -> None:
-    """Let memory that was freed stay in the process, for the next batch.
+def _keep_freed_memory() -> None:
+    """Let freed memory stay in the process, for the next batch.
 
-    glibc gives back what is free above twice the largest block that was ever freed
-    (mallopt(3), ``M_TRIM_THRESHOLD``), and a batch would come back page by page: a
-    quarter of the time of a download.
+    glibc returns free memory above twice the largest block that was ever freed to the
+    system (mallopt(3), ``M_TRIM_THRESHOLD``). A batch would then be mapped again page
+    by page: a quarter of the time of a download. One large block, freed at once, raises
+    the threshold.
     """
-    bytearray(2 * BATCH)
+    bytearray(2 * BATCH_SIZE)
 
 
 def host_of(url: str) -> str:
-    """The host of a URL, which is all of it that may be shown."""
+    """The host of a URL: the rest may be a secret and is not shown."""
     return urlsplit(url).hostname or ""
 
 
 def audio_url(track: Track | str) -> str:
-    """Where the audio of a track is; a URL is taken as it is.
+    """The URL of a track's audio; a URL is returned as it is.
 
     Raises:
         InvalidRequestError: The track is not completed.

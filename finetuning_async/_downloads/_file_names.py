@@ -1,7 +1,7 @@
-"""What a track is called when nobody says: the names of the vendor's program.
+"""The default name of a track's file, as the vendor's own program forms it.
 
-It keeps nothing but ``a-z0-9``, so that all tracks with words in another script would
-be called alike; here the letters of all scripts stay.
+That program keeps only ``a-z0-9``, so all tracks with titles in another script would
+get the same name. Here the letters of all scripts stay.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
     from finetuning_async._types import Track
 
 LONGEST_SLUG: Final = 40
-"""Characters; at most 160 bytes, so that a name fits into the 255 that there are."""
+"""Characters; at most 160 bytes of UTF-8. A file name has at most 255."""
 
 FALLBACK: Final = {"sound_effect": "sound-effect"}
 
 
 def slug(text: str) -> str:
-    """Lower case, letters and digits and single hyphens, at most 40 characters.
+    """Lower case, letters, digits and single hyphens, at most 40 characters.
 
-    Of ASCII it is the vendor's form. May be empty.
+    For ASCII text it equals the vendor's. It may be empty.
 
     >>> slug("Lofi, chill: piano")
     'lofi-chill-piano'
     >>> slug("Café, 夜のピアノ")
     'café-夜のピアノ'
     """
-    made = ""
-    for character in normalize("NFC", "".join(filter(_is_seen, text.lower()))):
-        # A mark belongs to the letter before it.
-        is_mark = category(character) in {"Mn", "Mc"} and made[-1:].strip("-")
+    result = ""
+    for character in normalize("NFC", "".join(filter(_is_visible, text.lower()))):
+        # A combining mark belongs to the letter before it.
+        is_mark = category(character) in {"Mn", "Mc"} and result[-1:].strip("-")
         if character.isalnum() or is_mark:
-            made += character
-        elif not made.endswith("-"):
-            made += "-"
-    return _cut(made.strip("-")).rstrip("-")
+            result += character
+        elif not result.endswith("-"):
+            result += "-"
+    return _cut(result.strip("-")).rstrip("-")
 
 
-def _is_seen(character: str) -> bool:
-    """Whether it is more than a word on how others are drawn: a joiner, a direction."""
+def _is_visible(character: str) -> bool:
+    """Whether it shows by itself; joiners and text directions only change others."""
     is_selector = "\ufe00" <= character <= "\ufe0f" or character >= "\U000e0100"
     return not is_selector and category(character) != "Cf"
 
 
 def _cut(text: str) -> str:
-    """The start of it, no letter without its marks."""
+    """The first characters; no letter is cut off from its combining marks."""
     end = LONGEST_SLUG
     while category(text[end : end + 1] or "a").startswith("M"):
         end -= 1
@@ -57,7 +57,7 @@ def _cut(text: str) -> str:
 
 
 def default_file_name(track: Track) -> str:
-    """The file name of a track: title, else prompt, and the start of its id."""
+    """The file name of a track: its title, else its prompt, and the start of its id."""
     title: Any = getattr(track, "title", None)
     fallback = FALLBACK.get(getattr(track, "kind", ""), "generation")
     words = slug(title or "") or slug(track.prompt) or fallback
@@ -65,10 +65,10 @@ def default_file_name(track: Track) -> str:
     return f"{words}-{start}.mp3"
 
 
-def target_of(track: Track | str, path: Path) -> Path:
-    """The file to write: `path`, or one with the default name if that is a folder.
+def resolve_target(track: Track | str, path: Path) -> Path:
+    """The file to write: `path`, or a file with the default name if it is a folder.
 
-    A bare URL has no name to be called by, so its `path` must be a file.
+    A bare URL gives no default name, so its `path` must be a file.
     """
     if isinstance(track, str) or not path.is_dir():
         return path

@@ -1,11 +1,12 @@
-"""How a whole file gets to its place. Blocks: for threads.
+"""Moves a complete file to its target. Blocks: for threads.
 
-A regular file is replaced by name: whoever opens it sees the old one or the new one,
-whole. The new one has the mode and the owner of the old; other hard links keep the old
-one. Where a name cannot be given (the folder may not be written, the owner not be kept,
-the file is mounted there by itself), the file is written where it is.
+A regular file is replaced by a rename: a program that opens it sees the old file or the
+new one, complete. The new one gets the mode and the owner of the old. Other hard links
+keep the old content, because the rename changes one name only.
 
-What is no regular file is written into, in order: pipes and devices.
+Where a rename is not possible (the folder cannot be written, the owner cannot be kept,
+the file itself is a mount point), the existing file is overwritten in place. Pipes and
+devices are always written in place, in order.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from finetuning_async._downloads._target_path import (
-    beside,
-    is_about_room,
-    look,
-    what_stands,
+    create_beside,
+    inspect_target,
+    is_disk_error,
+    stat_or_none,
 )
 from finetuning_async._errors import InvalidRequestError
 
@@ -32,98 +33,102 @@ if TYPE_CHECKING:
 
     from finetuning_async._downloads._target_path import TargetPath
 
-PIECE: Final[int] = getattr(select, "PIPE_BUF", 4096)
-"""Bytes that a pipe takes without making us wait, when it takes any (poll(2))."""
+PIPE_CHUNK: Final[int] = getattr(select, "PIPE_BUF", 4096)
+"""Bytes that a pipe which is ready takes without blocking (poll(2))."""
 
-PATIENCE: Final = 50
-"""Milliseconds for which a thread waits for a slow reader: the loop asks again, and may
-be cancelled in between."""
+READY_TIMEOUT: Final = 50
+"""Milliseconds for which a thread waits for a slow reader. Then it returns to the loop,
+which may be cancelled in between, and is called again."""
 
-NOBODY_READS: Final = 0.05
-"""Seconds after which is looked again whether somebody has opened a pipe to read."""
+NO_READER_PAUSE: Final = 0.05
+"""Seconds between two attempts to open a pipe that has no reader yet."""
 
 
 class Placement:
-    """A whole file on its way to its place.
+    """A complete file on its way to its target.
 
     Args:
-        part: Where it is; gone at the end.
-        place: Where it goes.
+        part: The file; it no longer exists at the end.
+        target: Where it goes.
     """
 
-    def __init__(self, part: Path, place: TargetPath) -> None:
+    def __init__(self, part: Path, target: TargetPath) -> None:
         self._part = part
-        self._place = place
-        self._number: int | None = None
+        self._target = target
+        self._descriptor: int | None = None
         self._source: BinaryIO | None = None
         self._sent = 0
 
     @property
     def folder(self) -> Path:
-        """Where it is in the end, behind symbolic links."""
-        return self._place.real.parent
+        """The folder that the file is in at the end, symbolic links resolved."""
+        return self._target.real.parent
 
-    def go_on(self) -> float | None:
-        """Go on.
+    def step(self) -> float | None:
+        """Do as much as can be done without a long wait.
 
         Returns:
-            `None` once it is there; else seconds after which to go on.
+            `None` once the file is in place; else seconds after which to call again.
 
         Raises:
-            OSError: It cannot be written, or nobody reads it any more.
+            OSError: It cannot be written, or the pipe's reader has closed it.
         """
-        by_name = self._number is None and not self._place.is_written_into
-        if by_name and self._take_the_name():
+        may_rename = self._descriptor is None and not self._target.written_in_place
+        if may_rename and self._rename():
             return None
-        number = self.reach()
-        if number is None:
-            return NOBODY_READS
+        descriptor = self.open_target()
+        if descriptor is None:
+            return NO_READER_PAUSE
         if self._source is None:
             self._source = self._part.open("rb")
-        return None if self._pour(self._source, number) else 0.0
+        return None if self._copy(self._source, descriptor) else 0.0
 
-    def reach(self) -> int | None:
-        """Open what is written into; not yet, if it is a pipe that nobody reads."""
-        if self._number is None:
-            self._number = self._opened()
-        return self._number
+    def open_target(self) -> int | None:
+        """Open the target to write in place; `None` for a pipe without a reader."""
+        if self._descriptor is None:
+            self._descriptor = self._open_in_place()
+        return self._descriptor
 
     def close(self) -> None:
-        """Leave nothing behind."""
-        if self._number is not None:
-            os.close(self._number)
+        """Close the target and remove the part file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
         else:
-            let_go(self._place.path)
+            release_pipe_reader(self._target.path)
         if self._source is not None:
             self._source.close()
         self._part.unlink(missing_ok=True)
 
-    def _take_the_name(self) -> bool:
-        """Replace what stands there; `False` if it has to be written where it is."""
-        old = what_stands(self._place.real) or self._place.old
+    def _rename(self) -> bool:
+        """Replace the target by name; `False` if it must be overwritten in place."""
+        # Looked up anew: a download takes a while, and the file may have been created
+        # or deleted meanwhile.
+        existing = stat_or_none(self._target.real) or self._target.existing
         try:
-            self._replace(old)
+            self._replace(existing)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                return self._move_beside(old) and self._take_the_name()
-            if old is None or is_about_room(error):
+                # The part file is on another file system, among temporary files.
+                return self._move_beside(existing) and self._rename()
+            if existing is None or is_disk_error(error):
                 raise
             return False
         return True
 
-    def _replace(self, old: os.stat_result | None) -> None:
-        if old is None:
+    def _replace(self, existing: os.stat_result | None) -> None:
+        if existing is None:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
-            _make_alike(self._part, old)
-        self._part.replace(self._place.real)
+            # Before the rename, so that the file is never visible with another mode.
+            _copy_owner_and_mode(self._part, existing)
+        self._part.replace(self._target.real)
 
-    def _move_beside(self, old: os.stat_result | None) -> bool:
-        """From another file system; whether there may be a file beside it."""
+    def _move_beside(self, existing: os.stat_result | None) -> bool:
+        """Copy the part file to the target's file system; `False` if it may not be."""
         try:
-            part, file = beside(self._place)
+            part, file = create_beside(self._target)
         except OSError as error:
-            if old is None or is_about_room(error):
+            if existing is None or is_disk_error(error):
                 raise
             return False
         source, self._part = self._part, part
@@ -134,102 +139,111 @@ class Placement:
             source.unlink()
         return True
 
-    def _opened(self) -> int | None:
-        place = self._place
-        if place.number is not None:
-            return os.dup(place.number)
-        if place.is_written_into:
-            path, names = place.path, ("O_NONBLOCK", "O_NOCTTY")
+    def _open_in_place(self) -> int | None:
+        target = self._target
+        if target.descriptor is not None:
+            return os.dup(target.descriptor)  # `close` must not close the caller's
+        if target.written_in_place:
+            # O_NONBLOCK: to open a pipe without a reader fails with ENXIO instead of
+            # blocking the thread for ever. O_NOCTTY: a terminal that is written to
+            # must not become the one that controls this process.
+            path, flags = target.path, ("O_NONBLOCK", "O_NOCTTY")
         else:
-            path, names = place.real, ("O_TRUNC", "O_BINARY")
+            path, flags = target.real, ("O_TRUNC", "O_BINARY")
         try:
-            return _open(path, *names)
+            return _open_for_writing(path, *flags)
         except OSError as error:
-            if error.errno == errno.ENXIO and self._is_pipe:  # nobody reads it yet
+            if error.errno == errno.ENXIO and self._is_pipe:
                 return None
             raise
 
     @property
     def _is_pipe(self) -> bool:
-        old = self._place.old
-        return old is not None and stat.S_ISFIFO(old.st_mode)
+        existing = self._target.existing
+        return existing is not None and stat.S_ISFIFO(existing.st_mode)
 
-    def _pour(self, source: BinaryIO, number: int) -> bool:
-        """Write for as long as it is taken; whether that was all."""
+    def _copy(self, source: BinaryIO, descriptor: int) -> bool:
+        """Write for as long as the target is ready; whether that was all."""
         source.seek(self._sent)
-        while piece := source.read(PIECE):
+        while chunk := source.read(PIPE_CHUNK):
             try:
-                if not _is_ready(number):
+                if not _is_ready(descriptor):
                     return False
-                written = os.write(number, piece)
+                written = os.write(descriptor, chunk)
             except BlockingIOError:
                 return False
             except BrokenPipeError:
-                raise self._left_alone() from None
+                raise self._reader_closed() from None
             self._sent += written
-            if written < len(piece):
+            if written < len(chunk):
                 source.seek(self._sent)
         return True
 
-    def _left_alone(self) -> BrokenPipeError:
+    def _reader_closed(self) -> BrokenPipeError:
         size = self._part.stat().st_size
         return BrokenPipeError(
             errno.EPIPE,
-            f"nobody reads it any more, after {self._sent} of {size} bytes",
-            str(self._place.path),
+            f"its reader closed the pipe after {self._sent} of {size} bytes",
+            str(self._target.path),
         )
 
 
-def replace(part: Path, path: Path) -> None:
-    """Bring a whole file to its place now; not into a pipe that nobody empties.
+def place_now(part: Path, path: Path) -> None:
+    """Move a complete file to its target in one step, without waiting for a reader.
 
     Raises:
-        OSError: It cannot be put there.
+        OSError: It cannot be placed, or the target is a pipe whose reader is slow or
+            missing.
     """
     try:
-        delivery = Placement(part, look(path))
+        placement = Placement(part, inspect_target(path))
     except InvalidRequestError as error:
         raise OSError(str(error)) from None
     try:
-        if delivery.go_on() is not None:
-            raise OSError(errno.EAGAIN, "nobody reads it", str(path))
+        if placement.step() is not None:
+            raise OSError(errno.EAGAIN, "the pipe has no reader", str(path))
     finally:
-        delivery.close()
+        placement.close()
 
 
-def let_go(path: Path) -> None:
-    """Let a reader that waits at a pipe see its end: nothing will come."""
+def release_pipe_reader(path: Path) -> None:
+    """Open and close a pipe, so that a waiting reader sees its end.
+
+    A program that opened the pipe to read is blocked until a writer opens it, and none
+    will.
+    """
     with suppress(OSError, ValueError):
         if path.is_fifo():
-            os.close(_open(path, "O_NONBLOCK"))
+            os.close(_open_for_writing(path, "O_NONBLOCK"))
 
 
-def _open(path: Path, *names: str) -> int:
-    """Open it to be written, with flags of which Windows lacks some."""
+def _open_for_writing(path: Path, *flag_names: str) -> int:
+    """Open a path with flags of which Windows lacks some."""
     flags = os.O_WRONLY
-    for name in names:
+    for name in flag_names:
         flags |= getattr(os, name, 0)
     return os.open(path, flags)
 
 
-def _make_alike(part: Path, old: os.stat_result) -> None:
-    """Give a file the owner and mode of another, as far as they differ.
+def _copy_owner_and_mode(part: Path, existing: os.stat_result) -> None:
+    """Give a file the owner and the mode of another, as far as they differ.
 
     Raises:
-        OSError: That cannot be.
+        OSError: The system does not allow it.
     """
     new = part.stat()
+    wanted = (existing.st_uid, existing.st_gid)
     chown = getattr(os, "chown", None)  # Windows has none
-    if chown is not None and (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-        chown(part, old.st_uid, old.st_gid)  # before the mode: it may take bits away
-    if stat.S_IMODE(part.stat().st_mode) != stat.S_IMODE(old.st_mode):
-        part.chmod(stat.S_IMODE(old.st_mode))
+    if chown is not None and (new.st_uid, new.st_gid) != wanted:
+        chown(part, *wanted)  # first, because it may clear bits of the mode
+    if stat.S_IMODE(part.stat().st_mode) != stat.S_IMODE(existing.st_mode):
+        part.chmod(stat.S_IMODE(existing.st_mode))
 
 
-def _is_ready(number: int) -> bool:
-    poll = getattr(select, "poll", None)  # Windows has none, nor pipes with a name
+def _is_ready(descriptor: int) -> bool:
+    poll = getattr(select, "poll", None)  # Windows has none, and no named pipes either
     if poll is None:
         return True
     poller = poll()
-    poller.register(number, select.POLLOUT)
-    return bool(poller.poll(PATIENCE))
+    poller.register(descriptor, select.POLLOUT)
+    return bool(poller.poll(READY_TIMEOUT))

@@ -199,7 +199,7 @@ class Bulk:
         body = {self.field: list(ids), **self.more}
         call = Call(method="POST", path=self.path, body=body)
         try:
-            response = await session.ask(call, timeout, max_retries)
+            response = await session.request(call, timeout, max_retries)
         except BadRequestError as error:
             # Some bulk endpoints respond with 400 if no id succeeded (Q13).
             return parsing.all_failed(error, ids)

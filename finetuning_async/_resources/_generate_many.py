@@ -247,7 +247,7 @@ class Outcomes(AsyncIterator[Outcome]):
         submission: Submission | None = None
         try:
             task_status.started()
-            submission = self._session.order(
+            submission = self._session.new_submission(
                 request, on_submitted=on_accepted, **self._submission_options
             )
             return await self._session.submit(submission, self._timeout)
@@ -260,7 +260,7 @@ class Outcomes(AsyncIterator[Outcome]):
 
     def _record_in_doubt(self, request: AnyRequest, submission: Submission) -> None:
         """Record a cancelled create that may have cost a credit."""
-        error = self._session.in_doubt(submission, "generate_many was left")
+        error = self._session.unknown_error(submission, "generate_many was left")
         if error is not None:
             outcome = Outcome(request=request, generation=None, error=error)
             self._in_doubt.append(outcome)

@@ -103,7 +103,7 @@ class Generations:
         )  # fmt: skip # one argument per line would double the method
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        submission = session.order(
+        submission = session.new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
         )  # fmt: skip
@@ -134,8 +134,8 @@ class Generations:
         call = Call(
             method="GET", path=path, track_id=generation_id, shows=generation_id
         )
-        track = parsing.generation(await session.ask(call, timeout, max_retries))
-        session.saw(track)
+        track = parsing.generation(await session.request(call, timeout, max_retries))
+        session.observe(track)
         return track
 
     def list(
@@ -173,11 +173,11 @@ class Generations:
                 method="GET", path="/v1/generations", query={**query, "offset": start}
             )
             session = self._session()
-            response = await session.ask(call, timeout, max_retries)
+            response = await session.request(call, timeout, max_retries)
             page = parsing.generation_page(response, offset=start)
             session.account.inflight.mark_listed(track.id for track in page.items)
             for track in page.items:
-                session.saw(track)
+                session.observe(track)
             return page
 
         return Listing(fetch, offset)

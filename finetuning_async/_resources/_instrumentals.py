@@ -71,7 +71,7 @@ class Instrumentals:
         )
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        submission = session.order(
+        submission = session.new_submission(
             request,
             validate=validate,
             on_unknown=on_unknown,

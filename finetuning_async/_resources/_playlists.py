@@ -56,7 +56,7 @@ class Playlists:
         async def fetch(offset: int) -> Page[Playlist]:
             call = Call(method="GET", path="/v1/playlists")
             found = parsing.playlists(
-                await self._session().ask(call, timeout, max_retries)
+                await self._session().request(call, timeout, max_retries)
             )
             return Page(items=found, has_more=False, next_offset=offset + len(found))
 
@@ -84,7 +84,7 @@ class Playlists:
             FinetuningError: The request failed.
         """
         path = f"/v1/playlists/{path_segment(playlist_id, 'playlist_id')}"
-        response = await self._session().ask(
+        response = await self._session().request(
             Call(method="GET", path=path, shows=playlist_id), timeout, max_retries
         )
         return parsing.playlist(response)

@@ -74,7 +74,7 @@ class SoundEffects:
         )
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        submission = session.order(
+        submission = session.new_submission(
             request,
             validate=validate,
             on_submitted=on_submitted,
@@ -107,8 +107,8 @@ class SoundEffects:
         call = Call(
             method="GET", path=path, track_id=sound_effect_id, shows=sound_effect_id
         )
-        effect = parsing.sound_effect(await session.ask(call, timeout, max_retries))
-        session.saw(effect)
+        effect = parsing.sound_effect(await session.request(call, timeout, max_retries))
+        session.observe(effect)
         return effect
 
     def list(
@@ -143,10 +143,10 @@ class SoundEffects:
                 query={**query, "offset": start},
             )
             session = self._session()
-            response = await session.ask(call, timeout, max_retries)
+            response = await session.request(call, timeout, max_retries)
             page = parsing.sound_effect_page(response, offset=start)
             for effect in page.items:
-                session.saw(effect)
+                session.observe(effect)
             return page
 
         return Listing(fetch, offset)

@@ -98,7 +98,7 @@ class TrackMethods(ABC):
             scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
         )  # fmt: skip # one argument per line would double the method
         del webhook  # its query is a secret, and a traceback may show this frame
-        submission = self._session().order(
+        submission = self._session().new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
         )  # fmt: skip
@@ -123,7 +123,7 @@ class TrackMethods(ABC):
         )
         _api.check_callback(on_update, "on_update")
         session = self._session()
-        with session.generating(submission) as on_result:
+        with session.generate_operation(submission) as on_result:
             accepted: Generation = await session.submit(submission, timeout)
             left = max(0.0, min(deadline - anyio.current_time(), longest))
             waiting = session.wait(accepted, timeout=left, on_update=on_update)
@@ -336,18 +336,18 @@ class TrackMethods(ABC):
             OSError: The file could not be written: the disk is full, or the reader of
                 the pipe has closed it, for example.
         """
-        from finetuning_async._downloads import target_of
+        from finetuning_async._downloads import resolve_target
 
         _api.check_callback(on_progress, "on_progress")
         deadline = _deadline(timeout)
         session = self._session()
         download = _new_download(session, generation_or_url, on_progress, max_retries)
-        around = session.downloading(generation_or_url)
-        with session.calls.one(deadline), around:
+        around = session.download_operation(generation_or_url)
+        with session.calls.scope(deadline), around:
             async with session.account.concurrency.downloads:
-                target = target_of(generation_or_url, Path(path))
+                target = resolve_target(generation_or_url, Path(path))
                 return await download.to(target, deadline=deadline)
-        # Reached only if `calls.one` has cancelled the block.
+        # Reached only if `calls.scope` has cancelled the block.
         if session.calls.is_closing:
             raise ClientClosedError("the client was closed during this download")
         raise APITimeoutError(

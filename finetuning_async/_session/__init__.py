@@ -1,9 +1,16 @@
 """A client bound to its event loop.
 
-_session         the parts of one client in its event loop, and its open calls
+_session         one client in one event loop: its requests, creates and waits
+_settings        the client's options: checked, or read from the environment
+_waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
-_waits           waits for the end of a track, and for its states
-_settings        what a client was given, checked, or read from the environment
+_open_calls      the calls in progress, so that closing the client can end them
+_bound_loop      the one event loop that a client may be used in
+
+Account      one API key at one base URL
+Submission   one create, from the call to its end (of `_submission`)
+Poller       the account's one poll loop (of `_polling`)
+Queue slot   a place in the service's own queue, which is full at `QUEUE_FULL`
 """
 
 from typing import TYPE_CHECKING
@@ -11,10 +18,11 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async._session._bound_loop import BoundLoop as BoundLoop
+    from finetuning_async._session._open_calls import OpenCalls as OpenCalls
     from finetuning_async._session._session import (
-        BoundLoop as BoundLoop,
-        OpenCalls as OpenCalls,
         Session as Session,
+        session_of as session_of,
     )
     from finetuning_async._session._settings import (
         Settings as Settings,
@@ -24,7 +32,9 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._session": ("BoundLoop", "OpenCalls", "Session"),
+            "._bound_loop": ("BoundLoop",),
+            "._open_calls": ("OpenCalls",),
+            "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),
         },
     )

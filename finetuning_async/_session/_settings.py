@@ -1,4 +1,4 @@
-"""What a client was given, checked, or read from the environment."""
+"""The options of a client: checked, or read from the environment."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 logger = logging.getLogger("finetuning_async")
 
 BASE_URL: Final = "https://pub.finetuning.ai"
-SHARED: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
-"""The options of a constructor that no view can change."""
+CONNECTION_OPTIONS: Final = frozenset({"http_client", "proxy", "trust_env", "verify"})
+"""The constructor's options that a view cannot change: views share the connections."""
 
-A_LIMITER: Final = "a RateLimiter, or 'shared'"
+LIMITER_ALLOWED: Final = "a RateLimiter instance, or 'shared'"
 
 
 def _checked_wait(value: float) -> float:
@@ -55,18 +55,19 @@ def _checked_limits(value: SupportsRateLimits | None) -> RateLimits | None:
 
 def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
     if not isinstance(value, str):
-        is_one = hasattr(value, "try_acquire") and not isinstance(value, type)
-        if value is None or is_one:
+        is_limiter = hasattr(value, "try_acquire") and not isinstance(value, type)
+        if value is None or is_limiter:
             return value
-        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
+        raise InvalidRequestError("rate_limiter", value, LIMITER_ALLOWED)
     if value != "shared":
-        raise InvalidRequestError("rate_limiter", value, A_LIMITER)
-    # By name: it stands above this module, and not everybody has its extra.
-    made: RateLimiter = import_module("finetuning_async.shared").SharedRateLimiter()
-    return made
+        raise InvalidRequestError("rate_limiter", value, LIMITER_ALLOWED)
+    # By name, because `shared` is a layer above this one and needs an extra.
+    limiter: RateLimiter = import_module("finetuning_async.shared").SharedRateLimiter()
+    return limiter
 
 
-# No repr: one that is half made would raise in the report of the error that ended it.
+# No generated repr: if a converter raises, a traceback that shows locals asks the
+# half-made instance for it, and that would raise in turn.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Settings:
     """The options of a client.
@@ -75,12 +76,12 @@ class Settings:
         api_key: The API key.
         base_url: Without a trailing slash.
         request_timeout: For one attempt on the wire.
-        max_retries: Repetitions after a first attempt that failed.
+        max_retries: Retries after a first attempt that failed.
         max_retry_wait: Seconds; the longest single pause that a 429 may ask for.
-        rate_limits: What the account may send; `None` for no pacing.
-        rate_limiter: Its turns, if the caller brings them.
-        headers: The caller's own.
-        on_event: Who is told what happens; `None` for nobody.
+        rate_limits: The account's rate limits; `None` for no pacing.
+        rate_limiter: Gives the permits, if the caller brought it.
+        headers: The caller's additional headers.
+        on_event: The caller's event callback, wrapped; `None` for none.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -107,8 +108,8 @@ class Settings:
         """Whether the service is on this machine: an emulator."""
         return urlsplit(self.base_url).hostname in LOOPBACK
 
-    def changed(self, overrides: dict[str, Any]) -> Settings:
-        """The same with other options, by name.
+    def with_overrides(self, overrides: dict[str, Any]) -> Settings:
+        """A copy with other values for some options, by name.
 
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
@@ -116,18 +117,23 @@ class Settings:
         names = [field.name for field in attrs.fields(Settings)]
         unknown = sorted(set(overrides) - set(names))
         if unknown:
-            shared = sorted(SHARED.intersection(unknown))
-            hint = "; the connections are shared by all views" if shared else ""
+            hint = ""
+            if CONNECTION_OPTIONS.intersection(unknown):
+                hint = "; the connections are shared by all views: set theirs on the"
+                hint += " AsyncClient"
             allowed = f"given options among {sorted(names)}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
 
 
 def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
-    """Read the options that may be secrets, in place; or say which is wrong, and how.
+    """Parse the options that may be secrets, in place.
 
-    It does not raise, and what is wrong is not kept: a traceback may show the locals of
-    a frame.
+    It does not raise, and it clears the options if one is wrong: a traceback may show
+    the locals of each frame, and these are secrets.
+
+    Returns:
+        The name of a wrong option and what is wrong with it; `None` if all are right.
     """
     readers = {"api_key": read_key, "headers": read_headers, "proxy": read_proxy}
     for name, read in readers.items():
@@ -143,8 +149,8 @@ def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
 def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     """The key to use, from the environment if none is given, or what is wrong with it.
 
-    It does not raise: a traceback may show the locals of a frame, and here they are the
-    key.
+    It does not raise: a traceback may show the locals of each frame, and here the key
+    is one of them.
     """
     if given is not None and not isinstance(given, str):
         return None, "a string"

@@ -1,14 +1,14 @@
-"""What waits: for a track's end, for its states, for a place in the service's queue.
+"""Waits: for a track's end, for its states, for a slot in the service's queue.
 
-Composes the poll loop, the register and the submitter; each of them knows nothing of
-the others.
+They put the account's poll loop (`Poller`), its register of tracks in progress
+(`InFlight`) and the caller's call together; those two know nothing of each other's
+waits.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import logging
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -35,19 +35,17 @@ if TYPE_CHECKING:
     from finetuning_async._submission import Submission
     from finetuning_async._types import Kind, UpdateCallback
 
-logger = logging.getLogger("finetuning_async")
-
 STUCK_AFTER: Final = 300.0
-"""Seconds of processing after which the service itself speaks of a failure that was not
-recorded (its page "Errors")."""
+"""Seconds of processing after which the service's page "Errors" speaks of a failure
+that was not recorded."""
 
 
-class Waiting:
+class Waits:
     """The waits of one client.
 
     Args:
         pipeline: How this client reads.
-        inflight: The account's register.
+        inflight: The account's tracks in progress.
         poller: The account's poll loop.
     """
 
@@ -65,18 +63,18 @@ class Waiting:
     ) -> Any:
         """Wait for a track's final state; see `AsyncClient.wait_for_completion`."""
         check_callback(on_update, "on_update")
-        # Not by `states`: with thousands of waiters each frame counts.
-        with self._watch(track, timeout) as watch:
-            del track  # its newest state is the watcher's to keep
+        # Not built on `states`: with thousands of waiters each frame counts.
+        with self._register(track, timeout) as wait:
+            del track  # the watcher keeps its latest state; the first may be freed
             while True:
-                state = watch.news()
+                state = wait.next_state()
                 if state is None:
-                    await self._poller.wait(watch.watcher)
+                    await self._poller.wait(wait.watcher)
                     continue
                 if on_update is not None:
-                    told = on_update(state)
-                    if inspect.isawaitable(told):
-                        await told
+                    result = on_update(state)
+                    if inspect.isawaitable(result):
+                        await result
                 if state.is_final:
                     return state
 
@@ -84,17 +82,20 @@ class Waiting:
         self, track: Generation | SoundEffect | str, *, timeout: float | None
     ) -> AsyncGenerator[AnyTrack]:
         """The states as they change, the final one last; see `AsyncClient.watch`."""
-        with self._watch(track, timeout) as watch:
-            while watch.told not in FINAL_STATUSES:
-                state = watch.news()
+        with self._register(track, timeout) as wait:
+            while wait.last_status not in FINAL_STATUSES:
+                state = wait.next_state()
                 if state is None:
-                    await self._poller.wait(watch.watcher)
+                    # Only here may this waiter drive the poll loop. While it is
+                    # suspended at the `yield`, another one drives: its consumer may
+                    # never come back (P3).
+                    await self._poller.wait(wait.watcher)
                 else:
                     yield state
 
-    def _watch(
+    def _register(
         self, track: Generation | SoundEffect | str, timeout: float | None
-    ) -> Watch:
+    ) -> RegisteredWait:
         track_id, latest, kind = _identify(track)
         longest = inf if timeout is None else check_timeout(timeout)
         watcher = Watcher(
@@ -102,35 +103,40 @@ class Waiting:
             track_id,
             latest,
             deadline=anyio.current_time() + longest,
+            # A read in flight at the deadline may still finish. `timeout=0` asks for
+            # one look, so that read has all the time that a request may take.
             overtime=OVERTIME if longest else self._pipeline.transport.max_read_time,
         )
-        return Watch(self._poller, watcher, kind, longest)
+        return RegisteredWait(self._poller, watcher, kind, longest)
 
-    async def for_a_place(self, order: Submission) -> None:
-        """Wait until the service's queue takes one more, and enter it.
+    async def for_queue_slot(self, submission: Submission) -> None:
+        """Wait until the service's queue accepts one more track, and take that slot.
 
         A create that waits here watches every track of ours, waited for or not, and
-        drives the poll loop like anybody else. Cancelled here, it leaves the line.
+        drives the poll loop like any other waiter. Cancelled here, it leaves the line.
         """
         waiter = Waiter(self._pipeline)
-        ticket = QueueSlot(waiter.make_ready)
-        self._inflight.request_slot(ticket, first=order.attempts > 0)
-        if self._inflight.slot_opens_at(ticket) == -inf:
-            self._inflight.take_slot(ticket)
+        slot = QueueSlot(waiter.make_ready)
+        # A create that was already refused with QUEUE_FULL goes before new ones.
+        self._inflight.request_slot(slot, first=submission.attempts > 0)
+        if self._inflight.slot_opens_at(slot) == -inf:  # the queue is not full
+            self._inflight.take_slot(slot)
             return
         try:
             with self._watching_all(waiter):
-                await self._until_open(waiter, ticket)
+                await self._until_open(waiter, slot)
         except BaseException:
-            self._inflight.cancel_slot(ticket)
+            # Also when cancelled: a dead slot at the head would block all behind it.
+            self._inflight.cancel_slot(slot)
             raise
 
-    async def _until_open(self, waiter: Waiter, ticket: QueueSlot) -> None:
+    async def _until_open(self, waiter: Waiter, slot: QueueSlot) -> None:
         while True:
+            # Reset before the look: what happens after it must wake this waiter again.
             waiter.ready = False
-            opens = self._inflight.slot_opens_at(ticket)
+            opens = self._inflight.slot_opens_at(slot)
             if opens <= anyio.current_time():
-                self._inflight.take_slot(ticket)
+                self._inflight.take_slot(slot)
                 return
             self._poller.set_alarm(waiter, opens)
             await self._poller.wait(waiter)
@@ -146,20 +152,20 @@ class Waiting:
             self._poller.unwatch_all(waiter)
 
 
-class Watch:
-    """One wait for one track, registered while its ``with`` block runs.
+class RegisteredWait:
+    """One wait for one track, registered with the poll loop while its block runs.
 
     Args:
         poller: The account's poll loop.
-        watcher: Who waits; with the state that the caller brought, if any.
-        kind: What it is.
-        longest: Seconds; for the error that says that they are over.
+        watcher: The waiter, with the state that the caller brought, if any.
+        kind: The track's kind.
+        longest: Seconds; for the message of the timeout.
 
     Attributes:
-        told: The last status that was told, or that the caller knew.
+        last_status: The last status that the caller got, or already knew.
     """
 
-    __slots__ = ("_kind", "_longest", "_poller", "told", "watcher")
+    __slots__ = ("_kind", "_longest", "_poller", "last_status", "watcher")
 
     def __init__(
         self, poller: Poller, watcher: Watcher, kind: Kind, longest: float
@@ -169,43 +175,45 @@ class Watch:
         self._longest = longest
         self.watcher = watcher
         latest = watcher.latest
-        self.told = None if latest is None or latest.is_final else latest.status
+        # A state that the caller brought is not reported again, unless it is final:
+        # then it is the result.
+        self.last_status = None if latest is None or latest.is_final else latest.status
 
     def __enter__(self) -> Self:
         latest = self.watcher.latest
-        if latest is None or not latest.is_final:  # else there is nothing to ask
+        if latest is None or not latest.is_final:  # a final state needs no read
             self._poller.watch(self.watcher, self._kind)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._poller.unwatch(self.watcher)
 
-    def news(self) -> AnyTrack | None:
-        """The next state that differs from the last one told; `None` if none came yet.
+    def next_state(self) -> AnyTrack | None:
+        """The latest state, if its status is new to the caller; `None` if it is not.
 
-        News that came before an error or the deadline go first.
+        A state that came before an error or the deadline is returned first.
 
         Raises:
-            WaitTimeoutError: None came in time.
-            FinetuningError: The wait was ended by an error.
+            WaitTimeoutError: The deadline passed.
+            FinetuningError: An error ended the wait.
         """
         watcher = self.watcher
         watcher.ready = False
         latest = watcher.latest
-        if latest is not None and latest.status != self.told:
-            self.told = latest.status
+        if latest is not None and latest.status != self.last_status:
+            self.last_status = latest.status
             return latest
         if watcher.error is not None:
-            raise _about(watcher.error, watcher.track_id)
+            raise _for_track(watcher.error, watcher.track_id)
         if watcher.is_over:
-            raise self._time_over()
+            raise self._timeout_error()
         return None
 
-    def _time_over(self) -> WaitTimeoutError:
-        known, pause = self._what_is_known()
+    def _timeout_error(self) -> WaitTimeoutError:
+        known, pause = self._describe()
         error = WaitTimeoutError(
-            f"{self.watcher.track_id} {known} stays paid: wait again by its id, do not"
-            f" create it again.{self._advice()}",
+            f"{self.watcher.track_id} {known} stays paid: wait for it again by its id,"
+            f" do not create it again.{self._advice()}",
             generation_id=self.watcher.track_id,
             generation=self.watcher.latest,
             safe_to_retry=True,
@@ -213,25 +221,27 @@ class Watch:
         error.retry_after = pause
         return error
 
-    def _what_is_known(self) -> tuple[str, float | None]:
-        """That it runs, that it ran a while ago, or that nobody could look.
+    def _describe(self) -> tuple[str, float | None]:
+        """What is known of the track, and in how many seconds it can be read again.
 
-        And in how many seconds somebody can, if that is known.
+        There are three cases, and only the first may claim that the track still runs:
+        it was read at the deadline or later; it was never read; it was read some time
+        before, and something has prevented reads since then.
         """
-        watcher, within = self.watcher, f"within {self._longest:g} s"
+        watcher, within = self.watcher, f"within {self._longest:.1f} s"
         latest, seen_at = watcher.latest, watcher.seen_at
         if latest is not None and seen_at >= watcher.deadline:
             return (
                 f"still runs: it did not end {within}; its last status is"
-                f" {latest.status!r}. It goes on and"
+                f" {latest.status!r}. It"
             ), None
         why, pause = self._poller.obstacle(watcher)
         if latest is None or seen_at == -inf:
-            return f"could not be looked at {within}: {why}. If it is there, it", pause
+            return f"could not be read {within}: {why}. If it exists, it", pause
         ago = anyio.current_time() - seen_at
         return (
-            f"did not end {within}, as far as is known: it was {latest.status!r}"
-            f" {ago:.1f} s ago, and since then {why}. It"
+            f"was not seen to end {within}: it was {latest.status!r} {ago:.1f} s ago,"
+            f" and since then {why}. It"
         ), pause
 
     def _advice(self) -> str:
@@ -242,16 +252,16 @@ class Watch:
             return ""
         return (
             " More than 5 minutes in processing may be a failure that the service did"
-            " not record; its advice is to contact support."
+            " not record: its documentation says to contact support."
         )
 
 
-def _about(error: Exception, track_id: str) -> Exception:
-    """What ended the waits of many, for the one who waits for a track."""
-    mine = copy.copy(error)
-    if isinstance(mine, FinetuningError):
-        mine.generation_id = track_id
-    return mine
+def _for_track(error: Exception, track_id: str) -> Exception:
+    """A copy of an error that ended many waits, for the waiter of one track."""
+    copied = copy.copy(error)
+    if isinstance(copied, FinetuningError):
+        copied.generation_id = track_id
+    return copied
 
 
 def _identify(
@@ -264,5 +274,5 @@ def _identify(
     if problem is not None:
         raise problem
     if isinstance(track, str):
-        return track, None, "music"
+        return track, None, "music"  # a guess; the first read shows what it is
     return track.id, track, cast("Kind", track.kind)

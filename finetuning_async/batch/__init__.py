@@ -1,4 +1,4 @@
-"""Durable batches: thousands of tracks, any crash, every credit accounted for.
+"""Durable batches: thousands of tracks, across crashes, every credit accounted for.
 
     from finetuning_async.batch import Batch
 
@@ -7,20 +7,33 @@
         async for item in batch.run():
             print(item.path or item.error)
 
-It needs the extra ``batch`` (filelock). The modules, from the top down:
+It needs the extra ``batch`` (filelock). The states of an item, and the words for them,
+are in `finetuning_async.journal`. The files, top down:
 
-    _batch      Batch: what callers hold; _item: what they see; _manage: no client
-    _worker     one item of a journal that many machines share, for any job queue;
-                _turn: its steps; _settling: what is in doubt there
-    _runner     one run; its parts are _creating, _following and _doubting
-    _desk       what the parts share
-    _doubts     looks for creates in doubt; _reconcile and _balance decide
-    _core       how a create announces itself before its first byte leaves
-    _ledger     events into the journal, one at a time, off the loop
-    _binding    whose journal it is; _existing: what the folder knows beside it
-    _store, _sqlite, _postgres   what keeps the journal; _columns is what they share
-    _journal    its rules: (state, event) -> state, action
-    _input, _outputs, _saving, _id3, _names, _lock   rows in, files out
+    _batch               Batch: one runner, one folder
+    _runner              one run: prepare, then creates, completions and reconciling
+    _reconcile_loop      lists tracks while something is in doubt, and decides
+    _creator             sends creates in the order of the input
+    _completion          waits for accepted tracks, downloads and reports them
+    _run_context         what these share
+
+    _worker              Worker: one item of a journal that many machines share
+    _item_processor      its steps: create, look up, wait, save
+    _shared_reconciler   the same as _reconcile_loop, beside other workers
+
+    _create              one create: how it is sent, and what its error says about it
+    _reconciler          finds the tracks of creates in doubt, or proves them absent
+    _matching            which listed track is whose, and when one is absent (pure)
+    _credit_check        whether the credits rule out a charge (pure)
+
+    _admin               reads and changes a folder without a client
+    _binding             the account and the place that a journal belongs to
+    _existing            results in the folder that the journal does not know
+    _folder              paths, the lock, and the file system below
+    _outputs             results.jsonl and errors.jsonl
+    _audio_files         one track to its file; _id3: its tags
+    _input               rows from JSONL and CSV
+    _item, _options      BatchItem, Options
 """
 
 from typing import TYPE_CHECKING
@@ -29,23 +42,22 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async.batch._admin import (
-        plan_failed as plan_failed,
-        plan_held as plan_held,
         read_held as read_held,
         read_summary as read_summary,
         release as release,
+        release_items as release_items,
         retry_failed as retry_failed,
+        retry_items as retry_items,
     )
     from finetuning_async.batch._batch import Batch as Batch, Results as Results
     from finetuning_async.batch._binding import (
         ACCOUNT as ACCOUNT,
         check_account as check_account,
     )
-    from finetuning_async.batch._client_access import queue_is_full as queue_is_full
-    from finetuning_async.batch._create_outcome import identity as identity
+    from finetuning_async.batch._create import lookalike_key as lookalike_key
     from finetuning_async.batch._existing import (
         Existing as Existing,
-        refusal as refusal,
+        existing_error as existing_error,
     )
     from finetuning_async.batch._folder import Folder as Folder
     from finetuning_async.batch._input import (
@@ -72,18 +84,17 @@ else:
         __name__,
         {
             "._admin": (
-                "plan_failed",
-                "plan_held",
                 "read_held",
                 "read_summary",
                 "release",
+                "release_items",
                 "retry_failed",
+                "retry_items",
             ),
             "._batch": ("Batch", "Results"),
             "._binding": ("ACCOUNT", "check_account"),
-            "._client_access": ("queue_is_full",),
-            "._create_outcome": ("identity",),
-            "._existing": ("Existing", "refusal"),
+            "._create": ("lookalike_key",),
+            "._existing": ("Existing", "existing_error"),
             "._folder": ("Folder",),
             "._input": ("Format", "check_rows", "read_rows"),
             "._item": ("BatchItem",),

@@ -1,7 +1,7 @@
-"""What can be asked of a batch's folder, and told to it, without a client.
+"""Reading and changing a batch's folder without a client.
 
-All of it blocks for a moment. Looking needs no lock; changing needs that no runner
-works there.
+All of it blocks for a moment. Reading needs no lock; changing takes the folder's lock,
+so no runner may be working there.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def read_summary(folder: str | os.PathLike[str]) -> Summary:
-    """A batch in numbers; a runner may work there meanwhile.
+    """A batch in numbers; a runner may be working there meanwhile.
 
     Raises:
-        BatchError: There is none in this folder, or it cannot be read.
+        BatchError: There is no batch in this folder, or it cannot be read.
 
     Example:
         from finetuning_async.batch import Batch, read_summary
@@ -33,7 +33,7 @@ def read_summary(folder: str | os.PathLike[str]) -> Summary:
             await batch.add([GenerationRequest("rain")])
         print(read_summary("album").as_dict())
     """
-    with _looked_at(Folder(Path(folder))) as store:
+    with _opened_to_read(Folder(Path(folder))) as store:
         return store.summary()
 
 
@@ -43,15 +43,15 @@ def read_held(folder: str | os.PathLike[str]) -> list[Item]:
     Raises:
         BatchError: As `read_summary`.
     """
-    with _looked_at(Folder(Path(folder))) as store:
+    with _opened_to_read(Folder(Path(folder))) as store:
         return list(store.rows("held"))
 
 
 def retry_failed(folder: str | os.PathLike[str]) -> int:
-    """Plan the failed items of a folder again; each takes a credit. Returns how many.
+    """Plan a folder's failed items again; each costs another credit. Returns how many.
 
     Raises:
-        BatchLockedError: A runner works there.
+        BatchLockedError: A runner is working there.
         BatchError: As `read_summary`.
 
     Example:
@@ -61,20 +61,20 @@ def retry_failed(folder: str | os.PathLike[str]) -> int:
             await batch.add([GenerationRequest("rain")])
         print(retry_failed("album"), "planned again")
     """
-    with _changed(Folder(Path(folder))) as store:
-        return plan_failed(store)
+    with _opened_to_change(Folder(Path(folder))) as store:
+        return retry_items(store)
 
 
 def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
-    """Say that held items of a folder made no track; see `Batch.release`.
+    """Declare that held items of a folder made no track; see `Batch.release`.
 
     Args:
         folder: The batch's.
         names: As for `Batch.release`.
 
     Raises:
-        BatchLockedError: A runner works there.
-        BatchError: One is not held, or as `read_summary`; none was released.
+        BatchLockedError: A runner is working there.
+        BatchError: One of them is not held, or as `read_summary`; none was released.
 
     Example:
         from finetuning_async.batch import Batch, BatchError, release
@@ -86,11 +86,11 @@ def release(folder: str | os.PathLike[str], names: Iterable[str]) -> int:
         except BatchError as error:
             print(error)
     """
-    with _changed(Folder(Path(folder))) as store:
-        return plan_held(store, names)
+    with _opened_to_change(Folder(Path(folder))) as store:
+        return release_items(store, names)
 
 
-def plan_failed(store: JournalStore) -> int:
+def retry_items(store: JournalStore) -> int:
     """As `retry_failed`, in a store."""
     items = list(store.rows("failed"))
     for item in items:
@@ -98,7 +98,7 @@ def plan_failed(store: JournalStore) -> int:
     return len(items)
 
 
-def plan_held(store: JournalStore, names: Iterable[str]) -> int:
+def release_items(store: JournalStore, names: Iterable[str]) -> int:
     """As `release`, in a store."""
     found = {item.seq: item for item in (_held(store, name) for name in names)}
     for item in found.values():
@@ -109,15 +109,20 @@ def plan_held(store: JournalStore, names: Iterable[str]) -> int:
 def _held(store: JournalStore, name: str) -> Item:
     item = store.find(name)
     if item is None:
-        raise BatchError(f"there is no item {name}; none was released")
+        raise BatchError(
+            f"there is no item {name}; none was released. errors.jsonl names those"
+            " that are held"
+        )
     if item.entry.state != "held":
-        raise BatchError(f"{name} is not held, it is {item.entry.state}")
+        raise BatchError(
+            f"item {name} is not held but {item.entry.state}; none was released"
+        )
     return item
 
 
 @contextmanager
-def _looked_at(folder: Folder) -> Generator[SQLiteStore]:
-    _check(folder)
+def _opened_to_read(folder: Folder) -> Generator[SQLiteStore]:
+    _check_is_batch(folder)
     store = SQLiteStore(folder.journal, read_only=True)
     try:
         yield store
@@ -126,8 +131,8 @@ def _looked_at(folder: Folder) -> Generator[SQLiteStore]:
 
 
 @contextmanager
-def _changed(folder: Folder) -> Generator[SQLiteStore]:
-    _check(folder)
+def _opened_to_change(folder: Folder) -> Generator[SQLiteStore]:
+    _check_is_batch(folder)
     folder.open()
     try:
         store = SQLiteStore(folder.journal)
@@ -139,6 +144,8 @@ def _changed(folder: Folder) -> Generator[SQLiteStore]:
         folder.close()
 
 
-def _check(folder: Folder) -> None:
+def _check_is_batch(folder: Folder) -> None:
     if not folder.is_batch:
-        raise BatchError(f"{folder.path} holds no batch")
+        raise BatchError(
+            f"{folder.path} holds no batch; give the folder that a batch was run with"
+        )

@@ -1,6 +1,6 @@
-"""One track to its file: downloaded under another name, tagged, renamed.
+"""One track to its file: download under a temporary name, tag, rename.
 
-A file that was not written here is never replaced: the track gets another name.
+A file that a batch has not written is never replaced: the track gets another name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from finetuning_async._downloads import put
+from finetuning_async._downloads import place_file
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
@@ -22,31 +22,32 @@ if TYPE_CHECKING:
     from finetuning_async.batch._folder import Folder
     from finetuning_async.journal import Item
 
-PIECE: Final = 1 << 16
+CHUNK: Final = 1 << 16
 """Bytes of two files that are compared at a time."""
 
 
 async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> Saved:
-    """Download a completed item; its file appears whole or not at all.
+    """Download a completed item; its file appears complete or not at all.
 
     Returns:
-        What became of it.
+        The event to record.
 
     Raises:
         FinetuningError: It could not be downloaded.
         OSError: It could not be written.
     """
     part = folder.unfinished / item.file
-    await fetch(client, item.entry.track_id or "", item.facts.get("audio_url"), part)
+    url = item.result.get("audio_url")
+    await fetch(client, item.entry.track_id or "", url, part)
     name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
-    await in_thread(_sync_folder, await put(part, folder.path / name))
+    await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
 
 
 async def fetch(
     client: AsyncClient, track_id: str, url: str | None, path: Path
 ) -> None:
-    """Download; an address that is not known, or no more, is asked for.
+    """Download a track; an unknown or expired URL is read from the service.
 
     Raises:
         FinetuningError: It could not be downloaded.
@@ -62,67 +63,72 @@ async def fetch(
 
 
 def _finish(part: Path, folder: Path, item: Item, *, tags: bool) -> tuple[str, int]:
-    """Make a file what it is to be; returns its name and size.
+    """Tag a download, sync it and find its name; returns name and size.
 
-    Names of items are unique, so no other item takes it meanwhile.
+    Names of items are unique, so no other item takes the name meanwhile.
     """
-    # A part of it may have been saved without tags, or with them.
-    name = place_for(part, folder, item.saved_as, item.key)
+    # After a crash the file may be there already, with tags or without. So the name is
+    # tried with the plain download first, and again once it is tagged.
+    name = free_name(part, folder, item.saved_as, item.key)
     if tags:
-        _write_tags(part, item.facts)
+        _write_tags(part, item.result)
         if name != item.saved_as:
-            name = place_for(part, folder, item.saved_as, item.key)
+            name = free_name(part, folder, item.saved_as, item.key)
     with part.open("rb+") as file:  # Windows syncs no file that is open to read only
         os.fsync(file.fileno())
     return name, part.stat().st_size
 
 
-def place_for(part: Path, folder: Path, name: str, key: str) -> str:
-    """The name under which a file may be put: nobody else's file has it.
+def free_name(part: Path, folder: Path, name: str, key: str) -> str:
+    """A name in a folder under which a file replaces nothing but a part of itself.
 
     Args:
         part: The file.
-        folder: Where it is to be put.
-        name: Its own name.
-        key: Of the item, which makes another name of it.
+        folder: Where it goes.
+        name: The name it should have.
+        key: The item's; other names are made from it.
     """
     with os.scandir(folder) as entries:
-        there = {entry.name for entry in entries}
-    alike = {fold(found) for found in there}
+        existing = {entry.name for entry in entries}
+    folded = {fold(found) for found in existing}
 
     def is_free(wanted: str) -> bool:
-        if wanted in there:
-            return _takes(folder / wanted, part)
-        return fold(wanted) not in alike
+        if wanted in existing:
+            return _may_replace(folder / wanted, part)
+        return fold(wanted) not in folded
 
     return next(filter(is_free, chain([name], other_names(name, key))))
 
 
-def _takes(path: Path, whole: Path) -> bool:
-    """Whether nothing is lost where a file is put: a pipe, a device, a link to nothing.
+def _may_replace(path: Path, whole: Path) -> bool:
+    """Whether nothing is lost when a file is written to an existing path.
 
-    Or what is there is the beginning of the file, or all of it: so it was meant.
+    So it is with a pipe, a device, or a link to nothing; and with a file that is the
+    beginning of the new one, or all of it: an earlier run has left it.
     """
     if not path.is_file():
         return not (path.is_dir() or path.is_socket())
     with path.open("rb") as mine, whole.open("rb") as other:
-        while piece := mine.read(PIECE):
-            if other.read(len(piece)) != piece:
+        while chunk := mine.read(CHUNK):
+            if other.read(len(chunk)) != chunk:
                 return False
     return True
 
 
-def _write_tags(part: Path, facts: dict[str, Any]) -> None:
+def _write_tags(part: Path, result: dict[str, Any]) -> None:
     frames = music_frames(
-        title=facts.get("title") or facts.get("prompt"),
-        bpm=facts.get("bpm"),
-        keyscale=facts.get("keyscale"),
+        title=result.get("title") or result.get("prompt"),
+        bpm=result.get("bpm"),
+        keyscale=result.get("keyscale"),
     )
     part.write_bytes(with_tags(part.read_bytes(), frames))
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let the new name last before the journal says so; Windows syncs no folders."""
+    """Make a rename durable before the journal records it; Windows syncs no folders.
+
+    Otherwise a power cut could keep ``downloaded`` in the journal and undo the rename.
+    """
     directory: int | None = getattr(os, "O_DIRECTORY", None)
     if directory is None:
         return

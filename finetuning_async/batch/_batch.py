@@ -1,4 +1,4 @@
-"""`Batch`: thousands of tracks into one folder, through any crash."""
+"""`Batch`: thousands of tracks into one folder, across crashes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import anyio
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import in_thread
-from finetuning_async.batch._admin import plan_failed, plan_held
-from finetuning_async.batch._binding import ACCOUNT, bind, take_place
-from finetuning_async.batch._client_access import allows_http_webhook
-from finetuning_async.batch._existing import Existing, check_tracks, refusal
+from finetuning_async._session import session_of
+from finetuning_async.batch._admin import release_items, retry_items
+from finetuning_async.batch._binding import ACCOUNT, bind_account, claim_place
+from finetuning_async.batch._existing import Existing, check_tracks, existing_error
 from finetuning_async.batch._folder import Folder
 from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._item import BatchItem
@@ -25,15 +25,15 @@ from finetuning_async.batch._runner import Runner
 from finetuning_async.journal import (
     BatchError,
     Entry,
+    ItemFactory,
     Journal,
-    Keys,
     NewItem,
     Request,
     Row,
     SQLiteStore,
-    Taken,
-    named,
+    UsedNames,
     step,
+    with_free_name,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ P = ParamSpec("P")
 
 
 class Batch:
-    """Many tracks into one folder: every one once, and paid once.
+    """Makes many tracks into one folder, each once and paid once.
 
         from finetuning_async.batch import Batch
 
@@ -62,28 +62,29 @@ class Batch:
             async for item in batch.run():
                 print(item.path or item.error)
 
-    What was begun is in the folder's journal, ``batch-journal``, which belongs to the
-    client's account; the same program starts and resumes. Move a batch as a whole. One
-    runner at a time works in a folder.
+    Progress is kept in the folder's journal, ``batch-journal``, so the same program
+    starts a batch and resumes it. The journal belongs to the client's account. Move a
+    batch as a whole; one runner at a time works in a folder.
 
     Args:
         client: Creates and downloads; not closed here.
-        folder: Where files go; made if need be.
-        on_unknown: What becomes of a create that is in no list: sent again if five
-            minutes later a complete list shows a later one of this batch and the
-            credits show no charge, else held. With ``resubmit`` it is sent again, too,
-            where the credits cannot be compared.
-        max_credits: The most that all runs together may spend, those in doubt included;
-            `None` for no limit.
+        folder: Where files are saved; created if needed.
+        on_unknown: What to do with a create whose response was lost and that is not
+            listed. It is sent again if, at least five minutes later, a complete listing
+            shows a later create of this batch and the credits show no charge; else it
+            is held. With ``resubmit`` it is also sent again where the credits cannot be
+            compared.
+        max_credits: The most that all runs together may spend, creates in doubt
+            included; `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.
-        existing: What to do where the folder holds files or results of rows that its
-            journal does not know, as after a move without it: ``refuse``; ``adopt``
-            them as done; or make the rows ``anew``, for further credits and under
-            other names.
-        options: All of these and more at once, instead.
+        existing: What to do if the folder holds files or results of rows that its
+            journal does not know, as after a move without the journal: ``refuse`` to
+            start; ``adopt`` them as done; or make the rows ``anew``, for further
+            credits and under other names.
+        options: All of these and more in one object; the others are then ignored.
 
     Raises:
-        BatchLockedError: Another runner works there (on entering).
+        BatchLockedError: Another runner is working there (on entering).
         BatchError: The folder cannot be used (on entering).
     """
 
@@ -106,10 +107,10 @@ class Batch:
             tags=tags,
             existing=existing,
         )
-        self._keys = Keys()
+        self._factory = ItemFactory()
         self._existing: Existing | None = None
         self._runner: Runner | None = None
-        self._last: Runner | None = None
+        self._last_runner: Runner | None = None
         self._store: SQLiteStore
         self._journal: Journal
         self._outputs = Outputs(self._folder)
@@ -121,8 +122,9 @@ class Batch:
     async def __aenter__(self) -> Self:
         await in_thread(self._open)
         self._journal = Journal(self._store)
+        # From here on the lock is held, so any failure must release it.
         try:
-            await self._journal.count()
+            await self._journal.refresh_counts()
         except BaseException:
             self._close()
             raise
@@ -135,19 +137,19 @@ class Batch:
             kind = self._folder.network_file_system()
             if kind is not None:
                 logger.warning(
-                    "%s is on a network file system (%s): a crash may damage the"
-                    " journal there; a local folder is safe",
+                    "%s is on a network file system (%s), where a crash may damage the"
+                    " journal; use a local folder",
                     self._folder.path,
                     kind,
                 )
             self._store = SQLiteStore(self._folder.journal)
             try:
-                take_place(self._store, self._folder.journal)
+                claim_place(self._store, self._folder.journal)
             except BaseException:
                 self._store.close()
                 raise
         except BaseException:
-            self._folder.leave_no_trace()
+            self._folder.remove_if_new()
             self._folder.close()
             raise
 
@@ -157,7 +159,9 @@ class Batch:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave; creates on the wire get their few seconds, the rest the next run."""
+        """Leave: creates in flight get a few seconds; the next run does the rest."""
+        # An error of the block is not passed on to the task group: it is raised as it
+        # is, and not within an exception group.
         self._tasks.cancel_scope.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
@@ -168,13 +172,13 @@ class Batch:
         self._outputs.close()
         self._store.close()
         if not self._journal.summary.total:
-            self._folder.leave_no_trace()
+            self._folder.remove_if_new()
         self._folder.close()
 
     async def add(self, requests: Iterable[Request | Row]) -> Added:
-        """Take requests in, all or none; what is known already stays as it is.
+        """Add requests, all or none; those that are known stay as they are.
 
-        A run that still creates takes them up; else the next one does.
+        A run that still creates makes them too; otherwise the next run does.
 
         Args:
             requests: What to make; a `Row` adds a `custom_id`. They are read and
@@ -184,89 +188,99 @@ class Batch:
             How many are new, and how many were known.
 
         Raises:
-            BatchInputError: Some are wrong; nothing was taken in.
-            BatchError: The folder holds files or results of some, and nobody has said
-                what to do with them, or it is another account's; nothing was taken in.
-            JournalError: A `custom_id` is known with another content.
+            BatchInputError: Some are invalid; nothing was added.
+            BatchError: The folder holds files or results of some while `existing` is
+                ``refuse``, or it belongs to another account; nothing was added.
+            JournalError: A `custom_id` is known with different content.
         """
-        lenient = allows_http_webhook(self._client)
+        lenient = session_of(self._client).settings.is_on_loopback
         rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
         return await self.add_rows(check_rows(rows, allow_http_webhook=lenient))
 
     async def add_rows(self, rows: Iterable[Row]) -> Added:
-        """The same for rows that were checked, as `read_rows` gives them."""
+        """Add rows that are checked already, as `read_rows` yields them."""
         await self._check_account()
-        added = await self._take_in(await self._unknown(), rows)
-        await self._journal.count()
+        added = await self._add(await self._unknown_results(), rows)
+        await self._journal.refresh_counts()
         if self._runner is not None:
-            self._runner.desk.tell()
+            self._runner.context.notify()
         return added
 
-    async def _unknown(self) -> Existing:
-        """What the folder held, and the journal did not know, when this began."""
+    async def _unknown_results(self) -> Existing:
+        """What the folder held at first that the journal does not know."""
+        # Read before the first row is added: later, the folder also holds files that
+        # this batch has made.
         if self._existing is None:
             existing = await in_thread(Existing.read, self._folder)
             self._existing = await self._journal.call(
-                lambda: existing.beyond(self._store.rows())
+                lambda: existing.without(self._store.rows())
             )
         return self._existing
 
-    async def _take_in(self, existing: Existing, rows: Iterable[Row]) -> Added:
-        """Take rows in, of which the folder may show what became of them before.
+    async def _add(self, existing: Existing, rows: Iterable[Row]) -> Added:
+        """Add rows; the folder may show that some of them were made before.
 
         Raises:
-            BatchError: It does, and nobody has said what to do.
+            BatchError: It does, and `existing` is ``refuse``.
         """
         add = self._store.add
-        items: Iterable[NewItem] = map(self._keys.item, rows)
+        items: Iterable[NewItem] = map(self._factory.item, rows)
+        # In an empty folder, rows go into the journal as they are read. A large input
+        # is then never in memory as a whole.
         if not (existing.lines or existing.files):
             return await self._journal.call(add, items)
         items = await in_thread(list, items)
-        told, self._existing = existing.told(items), None  # it changes now
+        outcomes = existing.outcomes(items)
+        self._existing = None  # it is out of date once these rows are added
         mode = self._options.existing
-        if told and mode == "refuse":
-            raise refusal(self._folder.path, told)
-        if told and mode == "adopt":
+        if outcomes and mode == "refuse":
+            raise existing_error(self._folder.path, outcomes)
+        if outcomes and mode == "adopt":
             await check_tracks(
-                self._client, self._folder.path, [one for _, one in told]
+                self._client, self._folder.path, [one for _, one in outcomes]
             )
-            entries = {item.key: step(Entry(), one)[0] for item, one in told}
+            entries = {item.key: step(Entry(), one)[0] for item, one in outcomes}
             return await self._journal.call(add, items, entries)
-        if told:
+        if outcomes:
             await in_thread(self._outputs.set_aside)
-        taken = Taken(name for name, _ in existing.files.values())
-        return await self._journal.call(add, (named(item, taken) for item in items))
+        # Items get names that no file there has: the names of the outputs and messages
+        # are then the names on the disk.
+        used = UsedNames(name for name, _ in existing.files.values())
+        items = (with_free_name(item, used) for item in items)
+        return await self._journal.call(add, items)
 
     async def _check_account(self) -> None:
-        """Take nothing into the journal of another account, as far as can be told."""
+        """Add nothing to the journal of another account, as far as that is known."""
         if await self._journal.call(self._store.read_note, ACCOUNT) is None:
             return
         try:
-            await bind(self._client, self._journal, str(self._folder.path))
+            await bind_account(self._client, self._journal, str(self._folder.path))
         except BatchError:
             raise
-        except FinetuningError as error:  # `run` asks again, and raises it
-            logger.debug("the account is read later: %s", error)
+        except FinetuningError as error:  # `run` checks again, and raises it
+            logger.debug("the account could not be read: %s; read again later", error)
 
     def run(self) -> Results:
         """Start or resume; iterate over the items as they end.
 
         An item ends as ``downloaded``, ``failed`` or ``held``. The iteration ends when
-        this run can do no more; `summary` and `paused` tell what is left. Leaving it
-        early stops nothing before the ``async with`` block ends.
+        this run can do no more; `summary` and `paused` show what is left. Leaving the
+        iteration early does not stop the run; the end of the ``async with`` block does.
 
         Raises:
-            BatchError: It runs already; or, while iterating, the folder is another
-                account's.
-            AuthenticationError: The key does not hold (while iterating).
-            FinetuningError: The service could not be asked at the start, or the
-                journal not be written (while iterating).
+            BatchError: It is running already; or, while iterating, the folder belongs
+                to another account.
+            AuthenticationError: The API key is not valid (while iterating).
+            FinetuningError: The service could not be reached at the start, or the
+                journal could not be written (while iterating).
         """
         if self._runner is not None:
-            raise BatchError("this batch runs already")
+            raise BatchError(
+                "this batch is already running; iterate to the end of that run first"
+            )
         results = Results()
         folder = self._folder.path
-        desk = RunContext(
+        context = RunContext(
             self._client,
             self._folder,
             self._journal,
@@ -274,73 +288,80 @@ class Batch:
             self._options,
             lambda item: results.put(BatchItem.of(item, folder)),
         )
-        self._runner = Runner(desk)
-        self._tasks.start_soon(self._work, self._runner, results)
+        self._runner = Runner(context)
+        self._tasks.start_soon(self._run, self._runner, results)
         return results
 
-    async def _work(self, runner: Runner, results: Results) -> None:
+    async def _run(self, runner: Runner, results: Results) -> None:
         error: Exception | None = None
         try:
             await runner.run()
-        except Exception as caught:  # told to whoever iterates
-            error = _single(caught)
+        except Exception as caught:  # raised where the results are iterated
+            error = _first_error(caught)
         finally:
-            self._last, self._runner = runner, None
+            self._last_runner, self._runner = runner, None
             results.end(error)
 
     def stop(self) -> None:
-        """Create nothing more; the run ends when what is under way has ended."""
+        """Create nothing more; the run ends when the tracks in progress have ended."""
         if self._runner is not None:
             self._runner.stop()
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is in progress."""
         return self._runner is not None
 
     @property
     def summary(self) -> Summary:
-        """The journal in numbers, now."""
+        """The journal in numbers, as of now."""
         return self._journal.summary
 
     @property
     def paused(self) -> tuple[str, str] | None:
-        """Why the last run creates no more, as a word and for people, if it does not.
+        """Why the last run creates nothing more, as a code and as text for people.
 
-        The word is ``stopped``, ``credits``, ``max_credits`` or ``disk``.
+        The code is ``stopped``, ``credits``, ``max_credits`` or ``disk``. `None` if
+        the run was not paused.
         """
-        runner = self._runner or self._last
-        if runner is None or runner.desk.paused is None:
+        runner = self._runner or self._last_runner
+        if runner is None or runner.context.paused is None:
             return None
-        return runner.desk.paused, runner.desk.why or ""
+        return runner.context.paused, runner.context.pause_message or ""
 
     async def retry_failed(self) -> int:
-        """Plan failed items again; each takes another credit. Returns how many."""
-        return await self._replan(plan_failed, self._store)
+        """Plan failed items again; each costs another credit. Returns how many."""
+        return await self._replan(retry_items, self._store)
 
     async def release(self, *names: str) -> int:
-        """Say that held items made no track: they are planned again, and may pay twice.
+        """Declare that held items made no track: they are planned again.
+
+        If one did make a track, it is paid twice; look at the service first.
 
         Args:
-            names: Their `custom_id`, key, or the name that ``errors.jsonl`` shows.
+            names: Their `custom_id`, their key as in ``errors.jsonl``, or the name that
+                log messages show.
 
         Raises:
-            BatchError: One is not held, or not there; none was released.
+            BatchError: One does not exist or is not held; none was released.
         """
-        return await self._replan(plan_held, self._store, names)
+        return await self._replan(release_items, self._store, names)
 
     async def _replan(
         self, change: Callable[P, int], *args: P.args, **kwargs: P.kwargs
     ) -> int:
         if self._runner is not None:
-            raise BatchError("not while the batch runs")
+            raise BatchError(
+                "items cannot be planned again while the batch is running; wait until"
+                " the run has ended"
+            )
         count = await self._journal.call(change, *args, **kwargs)
-        await self._journal.count()
+        await self._journal.refresh_counts()
         return count
 
 
 class Results:
-    """The items of a run as they end.
+    """An async iterator over the items of a run, as they end.
 
     Attributes:
         error: What ended the run early; raised at the end of the iteration.
@@ -356,27 +377,27 @@ class Results:
 
     def __init__(self) -> None:
         self._items: deque[BatchItem] = deque()
-        self._news = anyio.Event()
+        self._changed = anyio.Event()
         self._is_over = False
         self.error: Exception | None = None
 
     def put(self, item: BatchItem) -> None:
         """Add an item."""
         self._items.append(item)
-        self._news.set()
+        self._changed.set()
 
     def end(self, error: Exception | None = None) -> None:
-        """Say that none will follow, and which `error` was the reason, if any."""
+        """End the iteration, with an `error` if one was the reason."""
         self.error, self._is_over = error, True
-        self._news.set()
+        self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> BatchItem:
         while not self._items and not self._is_over:
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._changed = anyio.Event()
+            await self._changed.wait()
         if self._items:
             return self._items.popleft()
         if self.error is not None:
@@ -384,8 +405,8 @@ class Results:
         raise StopAsyncIteration
 
 
-def _single(error: Exception) -> Exception:
-    """The first error in a group, or in groups of groups."""
+def _first_error(error: Exception) -> Exception:
+    """The first error of an exception group, however deeply nested."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error

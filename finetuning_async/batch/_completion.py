@@ -1,4 +1,4 @@
-"""Accepted tracks to their end: wait, download, report."""
+"""`Completer`: takes accepted tracks to their end: wait, download, report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async.batch._audio_files import save
-from finetuning_async.batch._outputs import result_of
+from finetuning_async.batch._outputs import result_json
 from finetuning_async.journal import Ended, is_fatal
 
 if TYPE_CHECKING:
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-PAUSES: Final = (5.0, 20.0, 60.0)
-"""Seconds after each failed download of one run; the next run begins anew."""
+DOWNLOAD_DELAYS: Final = (5.0, 20.0, 60.0)
+"""Seconds after each failed download of one run; the next run tries three times too."""
 
 
-async def end_of(
+async def wait_for_end(
     client: AsyncClient, item: Item, track: Generation | None, *, timeout: float
 ) -> Ended | None:
     """Wait for the end of an accepted item's track.
 
     Args:
-        client: Who waits.
-        item: Whose track.
-        track: Its state, if known.
+        client: Waits.
+        item: The item.
+        track: The track's state, if known.
         timeout: Seconds.
 
     Returns:
-        What became of it; `None` if it still runs.
+        The event to record; `None` if the track is still running.
 
     Raises:
         FinetuningError: As `AsyncClient.wait_for_completion`.
@@ -53,84 +53,91 @@ async def end_of(
     except WaitTimeoutError as error:
         logger.warning("%s: %s", item.name, error)
         return None
+    # The poller raises this only after several 404s and complete listings without the
+    # track; a single 404 does not end an item.
     except NotFoundError as error:
         return Ended(True, None, error.code, str(error))
     final = cast("Generation", ended)  # a batch makes no effects
     if final.status == "failed":
-        word = final.error_message or "no reason was given"
-        return Ended(True, result_of(final), "FAILED", word)
-    return Ended(False, result_of(final))
+        message = final.error_message or "the service gave no reason"
+        return Ended(True, result_json(final), "FAILED", message)
+    return Ended(False, result_json(final))
 
 
-class Follower:
-    """Follows the tracks of one run.
+class Completer:
+    """Completes the accepted tracks of one run.
 
     Args:
-        desk: What the run shares.
+        context: What the parts of the run share.
     """
 
-    def __init__(self, desk: RunContext) -> None:
-        self._desk = desk
-        self._downloads = anyio.Semaphore(desk.options.downloads)
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._downloads = anyio.Semaphore(context.options.downloads)
 
     def start(self, item: Item, track: Generation | None = None) -> None:
-        """Follow an item that is accepted or completed.
+        """Complete an item that is accepted or completed, in a task of its own.
 
         Args:
-            item: Which.
-            track: Its state, if known.
+            item: The item.
+            track: Its track's state, if known.
         """
-        self._desk.running[item.seq] = item
-        self._desk.tasks.start_soon(self._follow, item, track)
+        self._context.running[item.seq] = item
+        self._context.tasks.start_soon(self._complete, item, track)
 
-    async def _follow(self, item: Item, track: Generation | None) -> None:
+    async def _complete(self, item: Item, track: Generation | None) -> None:
         try:
             if item.entry.state == "accepted":
                 item = await self._wait(item, track)
             if item.entry.state == "completed":
-                self._desk.running[item.seq] = item
+                self._context.running[item.seq] = item
                 await self._download(item)
         finally:
-            self._desk.running.pop(item.seq, None)
-            self._desk.tell()
+            self._context.running.pop(item.seq, None)
+            self._context.notify()
 
     async def _wait(self, item: Item, track: Generation | None) -> Item:
-        """Wait for the end of a track; left to the next run if it takes too long."""
-        desk = self._desk
-        ended = await end_of(
-            desk.client, item, track, timeout=desk.options.wait_timeout
+        """Wait for the end of a track; after a timeout it is left to the next run."""
+        context = self._context
+        ended = await wait_for_end(
+            context.client, item, track, timeout=context.options.wait_timeout
         )
         if ended is None:
             return item
         if ended.failed:
-            return await desk.end(item, ended)
-        return await desk.record(item, ended)
+            return await context.finish(item, ended)
+        return await context.record(item, ended)
 
     async def _download(self, item: Item) -> None:
         """Save a track, or leave it to the next run."""
-        for pause in PAUSES:
+        for delay in DOWNLOAD_DELAYS:
             try:
                 saved = await self._save(item)
             except FinetuningError as error:
+                # A 401 or 403 may come from the host of the file: it ends no batch.
                 if is_fatal(error) and not isinstance(error, APIStatusError):
                     raise
-                logger.warning("%s was not saved: %s", item.name, error)
+                logger.warning(
+                    "%s was not saved: %s; it is tried again", item.name, error
+                )
             except OSError as error:
-                self._desk.pause("disk", f"{self._desk.folder.path}: {error}")
+                self._context.pause("disk", f"{self._context.folder.path}: {error}")
                 return
             else:
-                await self._desk.end(item, saved)
+                await self._context.finish(item, saved)
                 return
-            await anyio.sleep(pause)
+            await anyio.sleep(delay)
 
     async def _save(self, item: Item) -> Saved:
-        desk = self._desk
+        context = self._context
         async with self._downloads:
-            saved = await save(desk.client, desk.folder, item, tags=desk.options.tags)
+            saved = await save(
+                context.client, context.folder, item, tags=context.options.tags
+            )
         if saved.file not in (None, item.saved_as):
             logger.warning(
-                "%s is somebody else's file; %s is saved as %s",
-                desk.folder.path / item.saved_as,
+                "%s exists and is not of this batch; %s is saved as %s",
+                context.folder.path / item.saved_as,
                 item.name,
                 saved.file,
             )

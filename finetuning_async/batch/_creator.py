@@ -1,8 +1,9 @@
-"""Creates in the order of the input, up to a burst at a time.
+"""`Creator`: sends the creates of a run in the order of the input.
 
-A create stands in line without an intent. Its intent is committed when its turn has
-come; then the next one may stand in line. So a crash leaves in doubt what was on the
-wire, and nothing else.
+At most a burst of creates waits for permits at a time, each without an intent. The
+intent is committed when the permit is there, just before the first byte leaves; then
+the next create may begin to wait. So a crash leaves in doubt those that were in flight,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import anyio
 import anyio.lowlevel
 
 from finetuning_async._errors import FinetuningError, InsufficientCreditsError
-from finetuning_async.batch._client_access import Create
-from finetuning_async.batch._create_outcome import (
-    PAUSES,
-    REFUSALS,
-    fate_of,
-    identity,
-    is_numbered,
+from finetuning_async.batch._create import (
+    MAX_REFUSALS,
+    RETRY_DELAYS,
+    Create,
+    ends_item_if_repeated,
+    lookalike_key,
+    outcome_of,
 )
 from finetuning_async.journal import (
     Absent,
@@ -35,7 +36,7 @@ from finetuning_async.journal import (
 
 if TYPE_CHECKING:
     from finetuning_async._api import Generation
-    from finetuning_async.batch._completion import Follower
+    from finetuning_async.batch._completion import Completer
     from finetuning_async.batch._run_context import RunContext
     from finetuning_async.journal import Item
 
@@ -43,239 +44,265 @@ logger = logging.getLogger("finetuning_async")
 
 CHUNK: Final = 50
 BURST: Final = 10
-"""Creates that stand in line at a time, when the client is not paced."""
+"""Creates that wait for a permit at a time, if the client has no rate limit."""
 
 
 class PendingCreate:
-    """One item on its way from planned to what becomes of it.
+    """An item whose create waits or is in flight.
 
     Attributes:
-        item: As it stands now.
-        scope: Ends it, unless its create is on the wire.
-        in_line: Whether it holds one of the places in line.
-        is_on_wire: Whether its create may be accepted at this moment.
-        tries: Passing failures so far.
+        item: The item as it is now.
+        scope: Cancels the create, unless it is in flight.
+        holds_slot: Whether it holds one of the creator's slots.
+        is_in_flight: Whether the service may accept it at this moment.
+        tries: Transient failures so far.
     """
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.scope = anyio.CancelScope()
-        self.in_line = True
-        self.is_on_wire = False
+        self.holds_slot = True
+        self.is_in_flight = False
         self.tries = 0
 
 
 class Creator:
-    """Makes the creates of one run.
+    """Sends the creates of one run.
 
     Args:
-        desk: What the run shares.
-        follower: Takes over what was accepted.
+        context: What the parts of the run share.
+        completer: Takes over what was accepted.
 
     Attributes:
-        makes: What is between planned and accepted.
+        pending: Creates between planned and accepted.
         is_over: Whether nothing more will be created.
-        is_idle: Whether nothing that is planned may be sent now.
+        is_idle: Whether no planned item may be sent now.
     """
 
-    def __init__(self, desk: RunContext, follower: Follower) -> None:
-        self._desk = desk
-        self._follower = follower
-        self._again: list[tuple[int, Item]] = []
+    def __init__(self, context: RunContext, completer: Completer) -> None:
+        self._context = context
+        self._completer = completer
+        self._queue: list[tuple[int, Item]] = []  # a heap, by `seq`
         self._cursor = 0
-        self._reserved: set[int] = set()
-        limit = desk.client.rate_limit_status().creates.limit
+        self._planned_again: set[int] = set()
+        limit = context.client.rate_limit_status().creates.limit
         self._slots = anyio.Semaphore(limit or BURST)
-        self.makes: set[PendingCreate] = set()
+        self.pending: set[PendingCreate] = set()
         self.is_over = False
         self.is_idle = False
 
     async def run(self) -> None:
         """Create until nothing is planned and nothing in doubt, or until paused."""
-        desk = self._desk
-        while desk.paused is None:
-            item = await self._next()
+        context = self._context
+        while context.paused is None:
+            item = await self._next_item()
             self.is_idle = item is None
             if item is not None:
-                await self._admit(item)
-            elif self.makes or desk.doubts:
-                await desk.wait_for_change()
+                await self._start(item)
+            elif self.pending or context.doubts:
+                # One of these may be planned again.
+                await context.wait_for_change()
             else:
                 break
         self.is_over = True
-        desk.tell()
+        context.notify()
 
     async def plan_again(self, item: Item) -> None:
-        """Commit that a create in doubt is absent, and plan it before later ones."""
-        self._reserved.add(item.seq)  # or it could be claimed, too, and sent twice
-        planned = await self._desk.record(item, Absent())
-        heapq.heappush(self._again, (planned.seq, planned))
-        self._desk.tell()
+        """Commit that a create in doubt is absent, and send it before later items."""
+        # The commit makes it `planned`, so that `_load_more` could find it too, even
+        # while the commit is awaited. Then it would be sent twice.
+        self._planned_again.add(item.seq)
+        planned = await self._context.record(item, Absent())
+        heapq.heappush(self._queue, (planned.seq, planned))
+        self._context.notify()
 
     def stop(self) -> None:
-        """Leave the line; what is on the wire goes on."""
-        for make in self.makes:
-            if not make.is_on_wire:
-                make.scope.cancel()
+        """Cancel the creates that wait; those in flight go on."""
+        for pending in self.pending:
+            if not pending.is_in_flight:
+                pending.scope.cancel()
 
-    async def _next(self) -> Item | None:
-        """The next planned item, unless one like it is in doubt."""
-        twins = {identity(item) for item in self._desk.doubts.values()} - {None}
-        passed: list[tuple[int, Item]] = []
+    async def _next_item(self) -> Item | None:
+        """The next planned item, unless a lookalike of it is in doubt."""
+        blocked = {lookalike_key(item) for item in self._context.doubts.values()}
+        blocked -= {None}
+        skipped: list[tuple[int, Item]] = []
         try:
-            while self._again or await self._claim():
-                if not self._again:
+            while self._queue or await self._load_more():
+                if not self._queue:
                     continue
-                place, item = heapq.heappop(self._again)
-                if not twins or identity(item) not in twins:
+                seq, item = heapq.heappop(self._queue)
+                if not blocked or lookalike_key(item) not in blocked:
                     return item
-                passed.append((place, item))
+                skipped.append((seq, item))
             return None
         finally:
-            for pair in passed:
-                heapq.heappush(self._again, pair)
+            for pair in skipped:
+                heapq.heappush(self._queue, pair)
 
-    async def _claim(self) -> bool:
-        journal = self._desk.journal
+    async def _load_more(self) -> bool:
+        journal = self._context.journal
         more = await journal.call(journal.store.claim, self._cursor, CHUNK)
         for item in more:
             self._cursor = item.seq
-            if item.seq not in self._reserved:
-                heapq.heappush(self._again, (item.seq, item))
+            if item.seq not in self._planned_again:
+                heapq.heappush(self._queue, (item.seq, item))
         return bool(more)
 
-    async def _admit(self, item: Item) -> None:
-        """Let an item stand in line, once there is a place and it may be paid."""
+    async def _start(self, item: Item) -> None:
+        """Start a create once there is a slot, and a credit and disk space for it."""
         await self._slots.acquire()
-        while not self._may_spend():
-            await self._desk.wait_for_change()
-        if self._desk.paused is not None:
+        while not self._may_create():
+            await self._context.wait_for_change()
+        if self._context.paused is not None:
             self._slots.release()
             return
-        make = PendingCreate(item)
-        self.makes.add(make)
-        self._desk.tasks.start_soon(self._make, make)
+        pending = PendingCreate(item)
+        self.pending.add(pending)
+        self._context.tasks.start_soon(self._run_create, pending)
 
-    def _may_spend(self) -> bool:
-        """Whether one more may be made; `False` if only what is on its way can tell."""
-        desk = self._desk
-        free = desk.folder.free_bytes()
-        if free < desk.options.free_bytes:
-            need = desk.options.free_bytes
-            desk.pause(
+    def _may_create(self) -> bool:
+        """Whether to go on, to one more create or to a pause that this decides.
+
+        `False` if it depends on how the pending creates end.
+        """
+        context = self._context
+        free, needed = context.folder.free_bytes(), context.options.free_bytes
+        if free < needed:
+            context.pause(
                 "disk",
-                f"only {free / 1e6:.1f} MB are free on the disk of {desk.folder.path},"
-                f" and tracks that are made at a time may need {need / 1e6:.0f} MB",
+                f"only {free / 1e6:.1f} MB are free on the disk of"
+                f" {context.folder.path}, but tracks in progress may need"
+                f" {needed / 1e6:.0f} MB",
             )
-        most = desk.options.max_credits
-        if most is None or desk.paused is not None:
+        most = context.options.max_credits
+        if most is None or context.paused is not None:
             return True
-        coming = sum(make.item.entry.state == "planned" for make in self.makes)
-        if desk.journal.summary.spent + coming < most:
+        # A pending create without an intent is not in `spent` yet, and may still end
+        # without a charge. Only when none is left is the limit really reached.
+        coming = sum(one.item.entry.state == "planned" for one in self.pending)
+        if context.journal.summary.spent + coming < most:
             return True
-        if not self.makes:
-            desk.pause("max_credits", f"{most} credits are spent, the most allowed")
-        return desk.paused is not None
+        if not self.pending:
+            context.pause(
+                "max_credits",
+                f"{most} credits are spent, as many as max_credits allows",
+            )
+        return context.paused is not None
 
-    async def _make(self, make: PendingCreate) -> None:
+    async def _run_create(self, pending: PendingCreate) -> None:
         try:
-            with make.scope:
-                await self._create(make)
+            with pending.scope:
+                await self._create(pending)
         finally:
-            self._leave_line(make)
-            self.makes.discard(make)
-            self._desk.tell()
+            self._release_slot(pending)
+            self.pending.discard(pending)
+            self._context.notify()
 
-    async def _create(self, make: PendingCreate) -> None:
+    async def _create(self, pending: PendingCreate) -> None:
         create = Create(
-            self._desk.client,
-            make.item.request,
-            make.item.entry.seed,
-            leaving=lambda: self._leaving(make, create),
-            back=lambda: self._back(make),
-            accepted=lambda track: self._accepted(make, track),
+            self._context.client,
+            pending.item.request,
+            pending.item.entry.seed,
+            before_wait=lambda: self._record_not_sent(pending),
+            before_send=lambda: self._record_sending(pending, create),
+            on_accepted=lambda track: self._record_accepted(pending, track),
         )
         try:
             track = await create.send()
         except FinetuningError as error:
-            await self._not_accepted(make, create, error)
+            await self._on_error(pending, create, error)
         except BaseException:
+            # Cancelled, or a callback failed. Without a byte sent, the intent must not
+            # stay: the next run would look for a create that never left. In doubt, it
+            # does stay, and the next run turns it into `unknown`.
             if not (create.is_accepted or create.is_in_doubt):
                 with anyio.CancelScope(shield=True):
-                    await self._back(make)
+                    await self._record_not_sent(pending)
             raise
         else:
-            self._off_wire(make)
-            self._follower.start(make.item, track)
+            self._end_flight(pending)
+            self._completer.start(pending.item, track)
 
-    async def _leaving(self, make: PendingCreate, create: Create) -> None:
+    async def _record_sending(self, pending: PendingCreate, create: Create) -> None:
         """Commit the intent; only then the first byte leaves."""
+        # `stop` may have cancelled this create: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        make.is_on_wire = True
-        self._desk.detective.on_wire += 1
-        self._desk.detective.moves += 1
-        sending = Sending(create.seed, self._desk.now)
-        make.item = await self._desk.record(make.item, sending)
-        self._leave_line(make)
+        # From here on `stop` lets it go on. A reading of the credits that began before
+        # sees by the changes that it is worthless.
+        pending.is_in_flight = True
+        self._context.reconciler.in_flight += 1
+        self._context.reconciler.in_flight_changes += 1
+        sending = Sending(create.seed, self._context.now)
+        pending.item = await self._context.record(pending.item, sending)
+        # The next item may begin to wait for its permit now.
+        self._release_slot(pending)
 
-    async def _back(self, make: PendingCreate) -> None:
-        """Commit that the last attempt was not accepted."""
-        if make.item.entry.state == "intent":
-            make.item = await self._desk.record(make.item, NotSent())
-        self._off_wire(make)
+    async def _record_not_sent(self, pending: PendingCreate) -> None:
+        """Commit that the last attempt, if any, was not accepted."""
+        if pending.item.entry.state == "intent":
+            pending.item = await self._context.record(pending.item, NotSent())
+        self._end_flight(pending)
 
-    def _off_wire(self, make: PendingCreate) -> None:
-        if make.is_on_wire:
-            make.is_on_wire = False
-            self._desk.detective.on_wire -= 1
-            self._desk.detective.moves += 1
+    def _end_flight(self, pending: PendingCreate) -> None:
+        if pending.is_in_flight:
+            pending.is_in_flight = False
+            self._context.reconciler.in_flight -= 1
+            self._context.reconciler.in_flight_changes += 1
 
-    def _leave_line(self, make: PendingCreate) -> None:
-        if make.in_line:
-            make.in_line = False
+    def _release_slot(self, pending: PendingCreate) -> None:
+        if pending.holds_slot:
+            pending.holds_slot = False
             self._slots.release()
 
-    async def _accepted(self, make: PendingCreate, track: Generation) -> None:
-        make.item = await self._desk.record(make.item, Accepted(track.id))
-        await self._desk.detective.accepted(make.item, track)
+    async def _record_accepted(self, pending: PendingCreate, track: Generation) -> None:
+        # Committed before the client does anything else with the track, so that no
+        # crash loses the id of a track that was paid.
+        pending.item = await self._context.record(pending.item, Accepted(track.id))
+        await self._context.reconciler.on_accepted(pending.item, track)
 
-    async def _not_accepted(
-        self, make: PendingCreate, create: Create, error: FinetuningError
+    async def _on_error(
+        self, pending: PendingCreate, create: Create, error: FinetuningError
     ) -> None:
-        fate = fate_of(create, error)
-        if fate == "lost":
-            await self._lost(make, error)
-        elif fate == "rejected":
-            self._off_wire(make)
-            await self._desk.end(make.item, Rejected(error.code, str(error)))
+        outcome = outcome_of(create, error)
+        if outcome == "lost":
+            await self._on_lost(pending, error)
+        elif outcome == "rejected":
+            self._end_flight(pending)
+            rejected = Rejected(error.code, str(error))
+            await self._context.finish(pending.item, rejected)
         else:
-            await self._refused(make, error)
+            await self._on_refused(pending, error)
 
-    async def _lost(self, make: PendingCreate, error: FinetuningError) -> None:
-        self._off_wire(make)
-        lost = Lost(self._desk.now, error.message)
-        make.item = await self._desk.record(make.item, lost)
-        self._desk.doubts[make.item.seq] = make.item
+    async def _on_lost(self, pending: PendingCreate, error: FinetuningError) -> None:
+        self._end_flight(pending)
+        lost = Lost(self._context.now, error.message)
+        pending.item = await self._context.record(pending.item, lost)
+        self._context.doubts[pending.item.seq] = pending.item
 
-    async def _refused(self, make: PendingCreate, error: FinetuningError) -> None:
-        """A create that the service does not take now."""
-        await self._back(make)
+    async def _on_refused(self, pending: PendingCreate, error: FinetuningError) -> None:
+        """Handle a create that the service did not accept this time."""
+        await self._record_not_sent(pending)
         if isinstance(error, InsufficientCreditsError):
-            self._desk.pause("credits", str(error))
+            self._context.pause("credits", str(error))
             self.stop()
         elif is_fatal(error):
             raise error
-        elif is_numbered(error) and make.tries + 1 >= REFUSALS:
-            await self._desk.end(make.item, Rejected(error.code, str(error)))
+        elif ends_item_if_repeated(error) and pending.tries + 1 >= MAX_REFUSALS:
+            rejected = Rejected(error.code, str(error))
+            await self._context.finish(pending.item, rejected)
         else:
-            await self._try_again(make, error)
+            await self._retry(pending, error)
 
-    async def _try_again(self, make: PendingCreate, error: FinetuningError) -> None:
-        pause = PAUSES[min(make.tries, len(PAUSES) - 1)]
-        pause = max(pause, error.retry_after or 0.0)
-        make.tries += 1
+    async def _retry(self, pending: PendingCreate, error: FinetuningError) -> None:
+        delay = RETRY_DELAYS[min(pending.tries, len(RETRY_DELAYS) - 1)]
+        delay = max(delay, error.retry_after or 0.0)
+        pending.tries += 1
         logger.warning(
-            "%s is tried again in %.0f s: %s", make.item.name, pause, error.message
+            "%s was refused: %s; it is tried again in %.0f s",
+            pending.item.name,
+            error.message,
+            delay,
         )
-        await anyio.sleep(pause)
-        await self._create(make)
+        await anyio.sleep(delay)
+        await self._create(pending)

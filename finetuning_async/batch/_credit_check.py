@@ -1,8 +1,10 @@
-"""Whether the account's credits show a charge for creates in doubt. Pure.
+"""Whether the account's credits rule out a charge for creates in doubt. Pure.
 
-A reading compares two moments at which no create was on the wire: the balance must have
-gone down by exactly the tracks that were accepted between. Failed tracks may or may not
-be refunded; that is learned from readings while nothing is in doubt.
+The service shows no list of charges, only a balance. So two readings of it are
+compared, each taken while no create was in flight. Between them the balance must have
+gone down by exactly the tracks that were accepted: then no create in doubt was charged.
+Failed tracks may or may not be refunded; that is learned from readings taken while
+nothing was in doubt.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
-class Reading:
-    """One look at the account, while no create was on the wire.
+class CreditReading:
+    """The account's credits, and what had happened when they were read.
 
     Attributes:
-        credits: What is left.
-        accepts: Tracks accepted for the batch so far.
-        fails: How many of them failed.
+        credits: What was left.
+        accepts: Tracks accepted for the batch until then.
+        fails: How many of them had failed.
     """
 
     credits: int
@@ -29,65 +31,72 @@ class Reading:
 
 
 @attrs.frozen(kw_only=True)
-class Balance:
-    """What readings have told.
+class CreditBaseline:
+    """What later readings are compared with.
 
     Attributes:
-        base: The last reading at which nothing in doubt was charged.
+        base: The last reading that shows no charge for a create in doubt.
         refunds: Whether a failed track gives its credit back; `None` if not known.
     """
 
-    base: Reading | None = None
+    base: CreditReading | None = None
     refunds: bool | None = None
 
-    def read(self, now: Reading) -> Balance:
-        """Take a reading at which nothing in doubt was charged."""
-        learned = self.refunds
+    def advance(self, now: CreditReading) -> CreditBaseline:
+        """Move to a reading that shows no charge for a create in doubt."""
+        refunds = self.refunds
         if self.base is not None and now.fails > self.base.fails:
-            charged = _charged(self.base, now)
-            if charged == 0:
-                learned = False
-            elif charged == self.base.fails - now.fails:
-                learned = True
-        return Balance(base=now, refunds=learned)
+            # Nothing was in doubt, so all that the tracks accepted do not explain is
+            # due to refunds: none for any failure, or one for each. Anything else is
+            # ambiguous, as when another program spends credits; nothing is learned.
+            unexplained = _unexplained(self.base, now)
+            if unexplained == 0:
+                refunds = False
+            elif unexplained == self.base.fails - now.fails:
+                refunds = True
+        return CreditBaseline(base=now, refunds=refunds)
 
-    def is_clear(self, now: Reading, doubts: int) -> bool | None:
-        """Whether nothing was charged since but what was accepted.
-
-        Until refunds are known, no charge and no refund looks like as many charges as
-        refunds. But there cannot be more charges than creates in doubt.
+    def rules_out_charge(self, now: CreditReading, doubts: int) -> bool | None:
+        """Whether nothing was charged since the baseline but what was accepted.
 
         Args:
-            now: The balance.
+            now: The reading to compare.
             doubts: How many creates may have been charged; at least 1.
 
         Returns:
-            `None` if there is nothing to compare with.
+            `None` if there is no baseline yet.
         """
         if self.base is None:
             return None
         failed = now.fails - self.base.fails
-        charged = _charged(self.base, now)
+        unexplained = _unexplained(self.base, now)
         if self.refunds is not None:
-            return charged == (-failed if self.refunds else 0)
-        return charged == -failed or (charged == 0 and failed > doubts)
+            return unexplained == (-failed if self.refunds else 0)
+        # Refunds are not known. A refund for every failure leaves no room for a charge.
+        # No change at all is ambiguous: no refunds and no charge, or as many of one as
+        # of the other. But there cannot be more charges than creates in doubt; so with
+        # more failures than those, the second reading is impossible.
+        return unexplained == -failed or (unexplained == 0 and failed > doubts)
 
     def to_json(self) -> str:
-        """For a note in the journal."""
-        return json.dumps(attrs.asdict(self))
+        """The text of the journal's note; its keys are a stored format."""
+        base = self.base
+        stored = None if base is None else attrs.asdict(base)
+        return json.dumps({"base": stored, "refunds": self.refunds})
 
     @classmethod
-    def from_json(cls, text: str | None) -> Balance:
-        """From such a note."""
+    def from_json(cls, text: str | None) -> CreditBaseline:
+        """The baseline of such a note; an empty one for `None`."""
         if text is None:
             return cls()
         found: dict[str, Any] = json.loads(text)
         base = found["base"]
         return cls(
-            base=None if base is None else Reading(**base), refunds=found["refunds"]
+            base=None if base is None else CreditReading(**base),
+            refunds=found["refunds"],
         )
 
 
-def _charged(before: Reading, now: Reading) -> int:
-    """Credits gone beyond those of accepted tracks; negative if some came back."""
+def _unexplained(before: CreditReading, now: CreditReading) -> int:
+    """Credits spent beyond those of accepted tracks; negative if some came back."""
     return (before.credits - now.credits) - (now.accepts - before.accepts)

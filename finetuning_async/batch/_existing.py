@@ -1,8 +1,9 @@
-"""What a folder holds of rows that its journal does not know: they would be paid again.
+"""What a folder holds of rows that its journal does not know.
 
-So it is when the folder of the journal was left behind, or an older copy of it was put
-back. A line of ``results.jsonl`` or ``errors.jsonl`` tells what became of an item; an
-MP3 under its name, with no such line, that it was made.
+That happens when the journal's folder was left behind, or an older copy of it was put
+back. Without this check the rows would be paid for again. A line of ``results.jsonl``
+or ``errors.jsonl`` says what became of an item; an MP3 under the item's name, without
+such a line, says that it was made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from finetuning_async.batch._folder import FORMER, HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER, OLD_JOURNAL_FOLDER
 from finetuning_async.journal import Adopted, BatchError, fold
 
 if TYPE_CHECKING:
@@ -26,60 +27,61 @@ if TYPE_CHECKING:
 
 PAGE_SIZE: Final = 99
 
-_OWN: Final = frozenset({"custom_id", "key", "line", "state", "id", "seed"})
-"""What a line says of the item; the rest is what became of its track."""
+_ITEM_FIELDS: Final = frozenset({"custom_id", "key", "line", "state", "id", "seed"})
+"""Fields of a line that describe the item; the others describe its track."""
 
 
 @attrs.frozen
 class Existing:
-    """What is in a folder.
+    """The outputs and audio files in a folder.
 
     Attributes:
-        lines: Those of both outputs, by the key of their item.
+        lines: The lines of both outputs, by the key of their item.
         files: Names and sizes in bytes, by the name as `fold` gives it.
-        strange: Outputs with lines that no batch has written.
-        known: Keys of items that the journal knows, whatever is here.
+        foreign: Outputs with lines that no batch has written.
+        known: Keys of items that the journal knows.
     """
 
     lines: Mapping[str, dict[str, Any]]
     files: Mapping[str, tuple[str, int]]
-    strange: AbstractSet[Path]
+    foreign: AbstractSet[Path]
     known: AbstractSet[str] = frozenset()
 
     @classmethod
     def read(cls, folder: Folder) -> Existing:
-        """Look."""
+        """Read a folder."""
         lines: dict[str, dict[str, Any]] = {}
-        strange = set()
+        foreign = set()
+        # A line of the results replaces one of the errors: the item was retried.
         for path in (folder.errors, folder.results):
             for line in _lines(path):
                 if line is None:
-                    strange.add(path)
+                    foreign.add(path)
                 else:
                     lines[line["key"]] = line
         sizes = folder.sizes().items()
         files = {fold(name): (name, size) for name, size in sizes}
-        songs = {name: facts for name, facts in files.items() if name.endswith(".mp3")}
-        return cls(lines, songs, strange)
+        songs = {name: found for name, found in files.items() if name.endswith(".mp3")}
+        return cls(lines, songs, foreign)
 
-    def beyond(self, known: Iterable[Item]) -> Existing:
-        """What of it is none of these items'."""
+    def without(self, known: Iterable[Item]) -> Existing:
+        """The same without the lines and files of these items."""
         lines, files, keys = dict(self.lines), dict(self.files), set()
         for item in known:
             keys.add(item.key)
             lines.pop(item.key, None)
             for name in (item.file, item.saved_as):
                 files.pop(fold(name), None)
-        return Existing(lines, files, self.strange, keys if lines or files else set())
+        return Existing(lines, files, self.foreign, keys if lines or files else set())
 
-    def told(self, items: Iterable[NewItem]) -> list[tuple[NewItem, Adopted]]:
-        """What became of those items that it knows."""
+    def outcomes(self, items: Iterable[NewItem]) -> list[tuple[NewItem, Adopted]]:
+        """The items whose outcome the folder shows, with that outcome."""
         unknown = (item for item in items if item.key not in self.known)
-        found = ((item, self.of(item)) for item in unknown)
-        return [(item, one) for item, one in found if one is not None]
+        found = ((item, self.outcome_of(item)) for item in unknown)
+        return [(item, outcome) for item, outcome in found if outcome is not None]
 
-    def of(self, item: NewItem) -> Adopted | None:
-        """What became of an item, as far as can be seen here."""
+    def outcome_of(self, item: NewItem) -> Adopted | None:
+        """The outcome of an item, as far as the folder shows it."""
         line = self.lines.get(item.key)
         if line is not None:
             return self._of_line(line, item)
@@ -88,11 +90,11 @@ class Existing:
             return None
         return Adopted("downloaded", result=_json({"file": name, "size": size}))
 
-    def result_of(self, item: NewItem) -> Adopted | None:
-        """The same, but only for a track that a line names."""
+    def track_outcome_of(self, item: NewItem) -> Adopted | None:
+        """The same, but only if a line names the item's track."""
         line = self.lines.get(item.key)
-        told = None if line is None else self._of_line(line, item)
-        return told if told and told.result and told.track_id else None
+        outcome = None if line is None else self._of_line(line, item)
+        return outcome if outcome and outcome.result and outcome.track_id else None
 
     def _of_line(self, line: dict[str, Any], item: NewItem) -> Adopted:
         track, seed = _text(line.get("id")), line.get("seed")
@@ -100,71 +102,82 @@ class Existing:
         if line["state"] != "downloaded":
             code, error = _text(line.get("code")), _text(line.get("error"))
             return Adopted(line["state"], track, seed, code=code, error=error)
-        facts = {name: value for name, value in line.items() if name not in _OWN}
-        name, size = self.files.get(fold(_plain(facts.get("file"), item.file)), ("", 0))
-        facts["file"] = name or item.file
-        expected = facts.get("size")
+        result = {
+            name: value for name, value in line.items() if name not in _ITEM_FIELDS
+        }
+        listed = fold(_plain_name(result.get("file"), item.file))
+        name, size = self.files.get(listed, ("", 0))
+        result["file"] = name or item.file
+        expected = result.get("size")
+        # A file may have grown, by tags that another program wrote; it is not cut off.
         is_whole = size >= (expected if isinstance(expected, int) else 1)
         state = "downloaded" if is_whole or track is None else "completed"
-        return Adopted(state, track, seed, result=_json(facts))  # type: ignore[arg-type]  # one of two
+        return Adopted(state, track, seed, result=_json(result))  # type: ignore[arg-type]  # one of two
 
 
-def refusal(folder: Path, told: Sequence[tuple[NewItem, Adopted]]) -> BatchError:
-    """Why nothing goes on before it is said what is there."""
-    item, one = told[0]
-    file = json.loads(one.result or "{}").get("file", "in errors.jsonl")
+def existing_error(
+    folder: Path, outcomes: Sequence[tuple[NewItem, Adopted]]
+) -> BatchError:
+    """The error for rows that a folder shows as made, but its journal does not know."""
+    item, outcome = outcomes[0]
+    file = json.loads(outcome.result or "{}").get("file", "in errors.jsonl")
     return BatchError(
-        f"{folder} holds what became of {len(told)} of these rows (such as {file} of"
-        f" {item.custom_id or item.key}), and no journal that knows it: they would be"
-        f" paid for again. If the batch was moved, bring its folder {HOME} ({FORMER} of"
-        " older versions) here as well. Else say what holds: --adopt (in Python"
-        ' existing="adopt") counts them as done; --anew (existing="anew") makes them'
-        " again, under other names. Nothing was taken in, and nothing was sent"
+        f"{folder} holds results of {len(outcomes)} of these rows (such as {file} of"
+        f" {item.custom_id or item.key}), but no journal that knows them, so they would"
+        " be paid for again. Nothing was added, and nothing was sent. If the batch was"
+        f" moved, move its folder {JOURNAL_FOLDER} ({OLD_JOURNAL_FOLDER} of older"
+        " versions) here as well. Otherwise choose: --adopt (in Python"
+        ' existing="adopt") counts these rows as done; --anew (existing="anew") makes'
+        " them again, under other names"
     )
 
 
 async def check_tracks(
-    client: AsyncClient, folder: Path, told: Iterable[Adopted]
+    client: AsyncClient, folder: Path, outcomes: Iterable[Adopted]
 ) -> None:
-    """Check that what is read back is this account's, and can be fetched if need be.
+    """Check that the tracks to adopt belong to this account, and can be downloaded.
 
     Raises:
-        BatchError: It is not.
+        BatchError: They do not, or cannot.
         FinetuningError: The tracks could not be listed.
     """
-    tracks = [one for one in told if one.track_id is not None and one.result]
+    results = folder / "results.jsonl"
+    tracks = [one for one in outcomes if one.track_id is not None and one.result]
     wanted = {str(one.track_id) for one in tracks}
     if len(wanted) < len(tracks):
-        raise BatchError(f"{folder / 'results.jsonl'} names a track twice")
-    lost = await _not_listed(client, wanted)
-    if wanted and lost == wanted:
         raise BatchError(
-            f"none of the {len(wanted)} tracks that {folder / 'results.jsonl'} names is"
-            " in the account of this key; is it another's? Nothing was taken in"
+            f"{results} has two lines with the same track id, so they cannot be"
+            " adopted; remove the wrong line. Nothing was added"
+        )
+    absent = await _not_listed(client, wanted)
+    if wanted and absent == wanted:
+        raise BatchError(
+            f"none of the {len(wanted)} tracks in {results} is in the account of this"
+            " API key; use the key of the account that made them. Nothing was added"
         )
     for one in tracks:
-        if one.track_id in lost and one.state == "completed":
+        if one.track_id in absent and one.state == "completed":
             raise BatchError(
-                f"{one.track_id} is not in the account any more, and its file in"
-                f" {folder} is gone or cut short; remove its line from results.jsonl to"
-                " have it made anew. Nothing was taken in"
+                f"track {one.track_id} is no longer in the account, and its file in"
+                f" {folder} is missing or truncated; remove its line from results.jsonl"
+                " to have it made again. Nothing was added"
             )
 
 
 async def _not_listed(client: AsyncClient, wanted: set[str]) -> set[str]:
-    """Which of some ids the account does not have."""
-    lost = set(wanted)
-    page = await client.generations.list(limit=PAGE_SIZE) if lost else None
+    """Those of some ids that the account does not have."""
+    absent = set(wanted)
+    page = await client.generations.list(limit=PAGE_SIZE) if absent else None
     while page is not None:
-        lost.difference_update(row.id for row in page)
-        page = await page.next_page() if lost else None
-    return lost
+        absent.difference_update(row.id for row in page)
+        page = await page.next_page() if absent else None
+    return absent
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
-    """The lines of an output; `None` for one that we have not written.
+    """The lines of an output; `None` for each that no batch has written.
 
-    The last one may be torn: that is ours.
+    The part after the last line break is skipped: a crash may have cut it off.
     """
     if path.is_dir():
         yield None
@@ -185,8 +198,8 @@ def _is_ours(line: dict[str, Any]) -> bool:
     return line.get("state") in ("downloaded", "failed", "held")
 
 
-def _plain(name: object, default: str) -> str:
-    """A name that is no path."""
+def _plain_name(name: object, default: str) -> str:
+    """A file name that cannot lead out of the folder."""
     if not isinstance(name, str) or "/" in name or "\\" in name or name in ("", ".."):
         return default
     return name
@@ -196,5 +209,5 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _json(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, ensure_ascii=False)
+def _json(result: dict[str, Any]) -> str:
+    return json.dumps(result, ensure_ascii=False)

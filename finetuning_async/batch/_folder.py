@@ -1,4 +1,10 @@
-"""The folder of a batch: its lock, its places, and what file system it is on."""
+"""The folder of a batch: its lock, its paths, and the file system it is on.
+
+The lock is one that the kernel holds for an open file, so it ends with the process,
+even by ``kill -9``, and no stale lock file is ever left to remove. Network file systems
+may keep such locks on one machine only, and lose the shared memory that SQLite's WAL
+needs; so a batch on one gets a warning.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +25,20 @@ except ImportError as _missing:
     )
     raise ImportError(_HINT, name=_missing.name) from _missing
 
-HOME: Final = "batch-journal"
-"""The folder inside the batch's that holds journal, lock and unfinished files. It is no
-hidden one, and one: whoever moves what there is to be seen, moves all of it."""
+JOURNAL_FOLDER: Final = "batch-journal"
+"""The folder inside the batch's that holds journal, lock and unfinished files. It is
+one folder and not hidden, so that moving all visible files moves all of it."""
 
-FORMER: Final = ".batch"
+OLD_JOURNAL_FOLDER: Final = ".batch"
 """Where version 0.1.0 kept it."""
 
-JOURNAL: Final = "journal.db"
+JOURNAL_FILE: Final = "journal.db"
 
-LEAST: Final = 1_000_000
-"""Bytes that must be free to begin: room for the journal, which says by itself no more
-than "disk I/O error"."""
+MIN_FREE: Final = 1_000_000
+"""Bytes that must be free at the start: room for the journal. SQLite itself would say
+no more than "disk I/O error"."""
 
-NETWORK: Final = frozenset(
+NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         *("9p", "afs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs"),
         *("nfs4", "smb3", "smbfs"),
@@ -44,95 +50,105 @@ NETWORK: Final = frozenset(
 
 
 class Folder:
-    """The places of a batch.
+    """The paths of a batch.
 
     Args:
         path: Its folder.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.results = path / "results.jsonl"
-        self.errors = path / "errors.jsonl"
-        self.unfinished = path / HOME / "unfinished"
-        self._lock = FileLock(path / HOME / "lock", thread_local=False)
+        self.path: Path = path
+        self.results: Path = path / "results.jsonl"
+        self.errors: Path = path / "errors.jsonl"
+        self.unfinished: Path = path / JOURNAL_FOLDER / "unfinished"
+        # Taken and released in whichever worker thread comes first.
+        self._lock = FileLock(path / JOURNAL_FOLDER / "lock", thread_local=False)
         self._is_new = False
 
     @property
     def journal(self) -> Path:
-        """The journal's file; `open` moves one of an older version to its new place."""
-        old, new = (self.path / home / JOURNAL for home in (FORMER, HOME))
+        """The journal's file; `open` moves an older version's to its new place."""
+        old, new = (
+            self.path / name / JOURNAL_FILE
+            for name in (OLD_JOURNAL_FOLDER, JOURNAL_FOLDER)
+        )
         return old if old.exists() and not new.exists() else new
 
     @property
     def is_batch(self) -> bool:
-        """Whether a batch was begun there."""
+        """Whether the folder holds a batch."""
         return self.journal.exists()
 
     def open(self) -> None:
-        """Make the folder and take its lock; the kernel frees it if we are killed.
+        """Create the folder and take its lock; the kernel frees it if we are killed.
 
         Raises:
-            BatchLockedError: Another runner works there.
-            BatchError: It cannot be made or written.
+            BatchLockedError: Another runner is working there.
+            BatchError: The folder cannot be created or written.
         """
         try:
-            self._move_former()
+            self._move_old_journal()
             self._is_new = not self.journal.parent.exists()
             self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            # Only under the lock: these are the downloads of a runner that was killed.
             shutil.rmtree(self.unfinished, ignore_errors=True)
             self.unfinished.mkdir()
-            self._check_room()
+            self._check_free_space()
         except Timeout:
             raise BatchLockedError(
-                f"another runner works in {self.path}; wait for it, or stop it"
+                f"another runner is working in {self.path}; wait until it has ended, or"
+                " stop it"
             ) from None
         except OSError as error:
-            self.leave_no_trace()
+            self.remove_if_new()
             self.close()
             what = "it is a file" if self.path.is_file() else error.strerror or error
-            raise BatchError(f"{self.path} cannot be used: {what}") from error
+            raise BatchError(
+                f"{self.path} cannot be used as the folder of a batch: {what}"
+            ) from error
 
-    def _check_room(self) -> None:
+    def _check_free_space(self) -> None:
         """Check that at least the journal can be written.
 
         Raises:
             OSError: It cannot.
         """
         free = self.free_bytes()
-        if free < LEAST:
+        if free < MIN_FREE:
             raise OSError(
                 errno.ENOSPC,
-                f"only {free // 1000} kB are free on its disk; nothing was sent",
+                f"only {free // 1000} kB are free on its disk, of"
+                f" {MIN_FREE // 1000} kB that are needed; nothing was sent",
             )
 
-    def _move_former(self) -> None:
-        """Move the folder of an older version, its lock with it, to where it is seen.
+    def _move_old_journal(self) -> None:
+        """Move the journal's folder of an older version, with its lock.
 
         Raises:
-            Timeout: An older version works there.
-            BatchError: There is a journal in the new place, too.
+            Timeout: An older version is working there.
+            BatchError: There is a journal in the new place too.
         """
-        old, new = self.path / FORMER, self.path / HOME
-        if not (old / JOURNAL).exists():
+        old, new = self.path / OLD_JOURNAL_FOLDER, self.path / JOURNAL_FOLDER
+        if not (old / JOURNAL_FILE).exists():
             return
-        if (new / JOURNAL).exists():
+        if (new / JOURNAL_FILE).exists():
             raise BatchError(
-                f"{self.path} holds two journals, in {HOME} and in {FORMER}: an older"
-                " version has worked there since. Move the one away that is out of date"
+                f"{self.path} holds two journals, in {JOURNAL_FOLDER} and in"
+                f" {OLD_JOURNAL_FOLDER}: an older version has worked there since. Move"
+                " the outdated one away"
             )
         with FileLock(old / "lock", timeout=0):
             pass
         old.replace(new)
 
-    def leave_no_trace(self) -> None:
-        """Remove a journal that was begun now, and into which nothing was taken."""
+    def remove_if_new(self) -> None:
+        """Remove a journal that was created by `open` and is empty."""
         if self._is_new:
-            shutil.rmtree(self.path / HOME, ignore_errors=True)
+            shutil.rmtree(self.path / JOURNAL_FOLDER, ignore_errors=True)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
     def network_file_system(self) -> str | None:
@@ -140,34 +156,35 @@ class Folder:
         return network_kind(self.path.absolute(), _mounts())
 
     def free_bytes(self) -> int:
-        """What can still be written there."""
+        """Free bytes on its disk."""
         return shutil.disk_usage(self.path).free
 
     def sizes(self) -> dict[str, int]:
-        """The files there by name, in bytes."""
+        """The size in bytes of each file there, by its name."""
         with os.scandir(self.path) as entries:
             return {e.name: e.stat().st_size for e in entries if e.is_file()}
 
-    def keeps_nothing(self, name: str) -> bool:
-        """Whether it is a pipe or a device, in which no file is to be found again."""
+    def is_stream(self, name: str) -> bool:
+        """Whether a name is a pipe or a device, from which nothing can be read back."""
         path = self.path / name
         return path.is_fifo() or path.is_char_device() or path.is_block_device()
 
 
 def network_kind(path: Path, mounts: str) -> str | None:
-    """The kind of network file system a path is on.
+    """The kind of network file system a path is on; `None` if it is on none.
 
     Args:
         path: Absolute.
-        mounts: The text of ``/proc/mounts``: device, place, kind, and more a line.
+        mounts: The text of ``/proc/mounts``: each line begins with the device, the
+            mount point and the kind.
     """
     best, kind = "", ""
     for line in mounts.splitlines():
-        place, name = line.split(" ")[1:3]
-        place = place.replace("\\040", " ")
-        if len(place) >= len(best) and path.is_relative_to(place):
-            best, kind = place, name
-    return kind if kind in NETWORK else None
+        mount_point, name = line.split(" ")[1:3]
+        mount_point = mount_point.replace("\\040", " ")
+        if len(mount_point) >= len(best) and path.is_relative_to(mount_point):
+            best, kind = mount_point, name
+    return kind if kind in NETWORK_FILE_SYSTEMS else None
 
 
 def _mounts() -> str:

@@ -1,4 +1,4 @@
-"""ID3v2.3 tags written by hand: title, tempo and key. Pure.
+"""ID3v2.3 tags for title, tempo and key. Pure.
 
 Source: id3.org, "ID3 tag version 2.3.0", sections 3.1, 3.3 and 4.2.1.
 """
@@ -13,7 +13,7 @@ _MINOR: Final = "minor"
 
 
 def with_tags(audio: bytes, frames: dict[str, str]) -> bytes:
-    """An MP3 with exactly these text frames; a tag it had is replaced.
+    """An MP3 with exactly these text frames; a tag that it had is replaced.
 
     Args:
         audio: The whole file.
@@ -27,7 +27,7 @@ def with_tags(audio: bytes, frames: dict[str, str]) -> bytes:
 def music_frames(
     *, title: str | None, bpm: float | None, keyscale: str | None
 ) -> dict[str, str]:
-    """The frames of a track; what is not known is left out.
+    """The frames of a track; unknown values are left out.
 
     >>> music_frames(title="Night", bpm=85, keyscale="F# minor")
     {'TIT2': 'Night', 'TBPM': '85', 'TKEY': 'F#m'}
@@ -49,7 +49,7 @@ def _key(keyscale: str) -> str:
 
 
 def _frame(name: str, text: str) -> bytes:
-    # A null would end the text, and half of a surrogate pair cannot be written.
+    # A null would end the text, and a lone surrogate cannot be encoded.
     clean = text.replace("\0", " ").encode("utf-16", "replace").decode("utf-16")
     content = (
         b"\x00" + clean.encode("latin-1")
@@ -60,12 +60,12 @@ def _frame(name: str, text: str) -> bytes:
 
 
 def _synchsafe(number: int) -> bytes:
-    """Four bytes of seven bits, so that no decoder takes it for a frame of audio."""
+    """Four bytes of seven bits each: no decoder takes them for the start of audio."""
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
 def _tag_length(audio: bytes) -> int:
-    """Bytes of the ID3v2 tag that a file begins with; 0 if there is none."""
+    """The length in bytes of the ID3v2 tag at the start of a file; 0 without one."""
     if len(audio) < _HEADER or not audio.startswith(b"ID3"):
         return 0
     length = 0

@@ -1,7 +1,7 @@
-"""Rows from JSONL or CSV, read as a stream; every problem is told, with its line.
+"""Rows from JSONL or CSV, read as a stream; every problem is reported with its line.
 
 A row has the parameters of a create, and may have ``custom_id``, and ``type``:
-``music`` (the default) or ``instrumental``. An empty cell of a CSV is not set.
+``music`` (the default) or ``instrumental``. An empty cell of a CSV sets nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal["jsonl", "csv"]
 
-LONGEST_CUSTOM_ID: Final = 200
-MOST_PROBLEMS: Final = 1000
-"""Problems gathered before reading stops; a wrong file has one in each row."""
+MAX_CUSTOM_ID: Final = 200
+MAX_PROBLEMS: Final = 1000
+"""Problems collected before reading stops; the wrong file has one in every row."""
+
+MAX_VALUE: Final = 60
+"""Characters of a wrong value that its problem shows."""
 
 _OWN: Final = ("custom_id", "type")
 _NUMBERS: Final = frozenset({"duration", "bpm", "seed"})
@@ -41,15 +44,15 @@ def read_rows(
 
     Args:
         source: A file, or lines such as `sys.stdin`.
-        format: By default as the file's name ends; else CSV unless the first line
-            begins with ``{``.
+        format: By default taken from the file's extension; without one, CSV unless the
+            first line begins with ``{``.
         allow_http_webhook: As for `GenerationRequest.validate`.
 
     Yields:
-        The rows that are right.
+        The valid rows.
 
     Raises:
-        BatchInputError: Some are wrong; raised at the end, with all that is wrong.
+        BatchInputError: Some rows are invalid; raised at the end, with all problems.
 
     Example:
         from pathlib import Path
@@ -70,11 +73,11 @@ def check_rows(
     """Check rows that were not read from a file.
 
     Raises:
-        BatchInputError: Some are wrong; raised at the end, with all that is wrong.
+        BatchInputError: Some rows are invalid; raised at the end, with all problems.
     """
     reader = _Reader(allow_http_webhook=allow_http_webhook)
     for number, row in enumerate(rows, 1):
-        if reader.passes(row, f"row {number}"):
+        if reader.check(row, f"row {number}"):
             yield row
     reader.finish()
 
@@ -86,14 +89,17 @@ def _lines(source: Path | Iterable[str]) -> Generator[tuple[Iterable[str], str]]
         if not isinstance(source, Path):
             yield source, name
             return
-        # Only \n ends a line: JSON may hold any other that Unicode knows.
+        # Only \n ends a line: a JSON text may hold Unicode's other line separators.
         with source.open(encoding="utf-8-sig", newline="") as file:
             yield file, name
     except OSError as error:
-        problem = f"{source}: {error.strerror or error}"
+        problem = f"{source} cannot be read: {error.strerror or error}"
         raise BatchInputError([problem]) from error
     except UnicodeDecodeError as error:
-        problem = f"{name or 'input'}: no UTF-8: {error.reason}, byte {error.start}"
+        problem = (
+            f"{name or 'the input'} is not UTF-8: {error.reason} at byte {error.start};"
+            " save it as UTF-8"
+        )
         raise BatchInputError([problem]) from error
 
 
@@ -105,7 +111,7 @@ def _format_of(name: str) -> Format | None:
 
 
 class _Reader:
-    """Reads rows and gathers what is wrong with them."""
+    """Reads rows and collects their problems."""
 
     def __init__(self, *, allow_http_webhook: bool) -> None:
         self._lenient = allow_http_webhook
@@ -123,45 +129,52 @@ class _Reader:
         pairs = self._jsonl(stream) if is_json else self._csv(stream)
         for line, fields in pairs:
             row = self._row(fields, line)
-            if row is not None and self.passes(row, f"line {line}"):
+            if row is not None and self.check(row, f"line {line}"):
                 yield row
         self.finish()
 
     def finish(self) -> None:
-        """End.
+        """Raise the problems that were collected, if any.
 
         Raises:
-            BatchInputError: Something was wrong.
+            BatchInputError: There were some.
         """
         if self._problems:
             raise BatchInputError(self._problems)
 
-    def passes(self, row: Row, where: str) -> bool:
-        """Whether a row is right; if not, what is wrong is noted."""
+    def check(self, row: Row, where: str) -> bool:
+        """Whether a row is valid; if not, its problems are collected."""
         before = len(self._problems)
         for problem in row.request.problems(allow_http_webhook=self._lenient):
-            self._note(where, problem.message)
+            self._add_problem(where, problem.message)
         if row.custom_id is not None:
             self._check_id(row.custom_id, where)
         return len(self._problems) == before
 
     def _check_id(self, custom_id: object, where: str) -> None:
-        if (
-            not isinstance(custom_id, str)
-            or not 0 < len(custom_id) <= LONGEST_CUSTOM_ID
-        ):
-            self._note(where, f"custom_id: text of 1 to {LONGEST_CUSTOM_ID} characters")
+        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID:
+            self._add_problem(
+                where,
+                f"custom_id must be a string of 1 to {MAX_CUSTOM_ID} characters, got"
+                f" {_short(custom_id)}",
+            )
         elif not custom_id.isprintable():
-            self._note(where, "custom_id: no line breaks or control characters")
+            self._add_problem(
+                where,
+                "custom_id must not contain line breaks or control characters, got"
+                f" {_short(custom_id)}",
+            )
         elif custom_id in self._ids:
-            told = self._ids[custom_id]
-            self._note(where, f"custom_id {custom_id!r} was used in {told}")
+            first = self._ids[custom_id]
+            self._add_problem(
+                where, f"custom_id {custom_id!r} is already used in {first}"
+            )
         else:
             self._ids[custom_id] = where
 
-    def _note(self, where: str, problem: str) -> None:
+    def _add_problem(self, where: str, problem: str) -> None:
         self._problems.append(f"{where}: {problem}")
-        if len(self._problems) >= MOST_PROBLEMS:
+        if len(self._problems) >= MAX_PROBLEMS:
             self.finish()
 
     def _jsonl(self, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -172,32 +185,40 @@ class _Reader:
             try:
                 fields = json.loads(text, parse_constant=_refuse)
             except (ValueError, RecursionError) as error:
-                self._note(f"line {number}", f"no JSON: {_json_problem(error)}")
+                self._add_problem(
+                    f"line {number}", f"invalid JSON: {_json_problem(error)}"
+                )
                 continue
             if isinstance(fields, dict):
                 yield number, fields
             else:
-                self._note(f"line {number}", "a JSON object is needed: {...}")
+                self._add_problem(f"line {number}", "a row must be a JSON object {...}")
 
     def _csv(self, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        reader = csv.reader(_without_mark(lines), strict=True)
+        reader = csv.reader(_without_bom(lines), strict=True)
         try:
             heads = [head.strip() for head in next(reader, [])]
             if len(set(heads)) < len(heads):
-                self._note("line 1", "a column's name is there twice")
+                self._add_problem("line 1", "two columns have the same name")
             for cells in reader:
                 number = reader.line_num
                 if len(cells) > len(heads):
-                    self._note(f"line {number}", f"more than {len(heads)} cells")
+                    self._add_problem(
+                        f"line {number}",
+                        f"a row has {len(cells)} cells, the header {len(heads)}",
+                    )
                 elif any(cells):
                     yield number, _typed(dict(zip(heads, cells, strict=False)))
         except csv.Error as error:
-            self._note(f"line {reader.line_num}", f"no CSV: {error}")
+            self._add_problem(f"line {reader.line_num}", f"invalid CSV: {error}")
 
     def _row(self, fields: Mapping[str, Any], line: int) -> Row | None:
         kind = fields.get("type") or "music"
         if not isinstance(kind, str) or kind not in _KNOWN:
-            self._note(f"line {line}", f"type {kind!r}: one of {' '.join(_KNOWN)}")
+            self._add_problem(
+                f"line {line}",
+                f"type must be {' or '.join(_KNOWN)}, got {_short(kind)}",
+            )
             return None
         custom_id = fields.get("custom_id")
         given = {
@@ -207,7 +228,7 @@ class _Reader:
         }
         if not given.keys() <= _KNOWN[kind]:
             for name in sorted(given.keys() - _KNOWN[kind]):
-                self._note(f"line {line}", _unknown(name, kind))
+                self._add_problem(f"line {line}", _unknown(name, kind))
             return None
         return Row(request=_request(kind, given), custom_id=custom_id, line=line)
 
@@ -219,23 +240,28 @@ def _request(kind: str, given: dict[str, Any]) -> Any:
 
 def _unknown(name: str, kind: str) -> str:
     close = get_close_matches(name, (*_KNOWN[kind], *_OWN), 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name!r} is no parameter of {kind}{hint}"
+    hint = f"; did you mean {close[0]!r}?" if close else "; remove it"
+    return f"{_short(name)} is not a parameter of {kind}{hint}"
 
 
 def _json_problem(error: Exception) -> str:
-    """What is wrong, without the line, which is 1 in a line of its own."""
+    """What is wrong, without the line number, which would always be 1."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} (column {error.colno})"
     return str(error)
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}..."
+
+
 def _refuse(word: str) -> NoReturn:
-    message = f"{word} is no JSON"
+    message = f"{word} is not valid JSON"
     raise ValueError(message)
 
 
-def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+def _without_bom(lines: Iterator[str]) -> Iterator[str]:
     for number, line in enumerate(lines):
         yield line.lstrip("\ufeff") if number == 0 else line
 
@@ -245,7 +271,7 @@ def _typed(cells: dict[str, str]) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    """A cell as the parameter's type; what does not fit stays text, and is told."""
+    """A cell in the parameter's type; what does not fit stays text, and is reported."""
     if name == "enhance":
         return _SWITCHES.get(text.strip().lower(), text)
     if name not in _NUMBERS:

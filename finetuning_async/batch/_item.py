@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class BatchItem:
-    """An item and where it stands.
+    """An item of a batch, and its state.
 
     Attributes:
-        custom_id: The caller's name for it, if any.
-        key: What tells it from all others of the batch.
-        request: What was asked for.
+        custom_id: The caller's own name for it, if any.
+        key: Unique in the batch.
+        request: What was requested.
         file: The name of its MP3.
-        state: ``downloaded``, ``failed`` or ``held`` once it has ended; ``held`` may be
-            paid.
-        generation_id: Its track, once accepted.
+        state: ``downloaded``, ``failed`` or ``held`` once it has ended. One that is
+            ``held`` may have cost a credit.
+        generation_id: The id of its track, once accepted.
         seed: The seed that its create carried.
         path: Its file, once downloaded.
-        code: The service's error code, or a word of ours, if something is wrong.
+        code: The service's error code, or ``unknown``, ``held`` or ``missing``, if
+            something is wrong.
         error: The same for people.
         result: Title, length, tempo, key and so on, once the track has ended.
 
@@ -59,8 +60,8 @@ class BatchItem:
         """An item of the journal as callers see it.
 
         Args:
-            item: Which.
-            folder: Where files go, if that is one place.
+            item: The journal's.
+            folder: Where files are saved; `None` if the path is not known.
         """
         entry = item.entry
         is_saved = entry.state == "downloaded"
@@ -75,5 +76,5 @@ class BatchItem:
             path=folder / item.saved_as if folder is not None and is_saved else None,
             code=entry.code,
             error=entry.error,
-            result=item.facts,
+            result=item.result,
         )

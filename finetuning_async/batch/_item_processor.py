@@ -1,4 +1,9 @@
-"""One item while a worker has it: its steps, each committed before the next."""
+"""`ItemProcessor`: one item while a worker has it, each step committed before the next.
+
+It does for a worker what `Creator` and `Completer` do for a run. Other workers share
+the journal, so every commit may find that another one has changed the item: then
+`StaleItemError` ends these steps at once.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +17,17 @@ import attrs
 
 from finetuning_async._client import AsyncClient
 from finetuning_async._errors import FinetuningError, InsufficientCreditsError
-from finetuning_async.batch._client_access import Create
-from finetuning_async.batch._completion import end_of
-from finetuning_async.batch._create_outcome import (
-    PAUSES,
-    REFUSALS,
-    fate_of,
-    is_numbered,
+from finetuning_async.batch._completion import wait_for_end
+from finetuning_async.batch._create import (
+    MAX_REFUSALS,
+    RETRY_DELAYS,
+    Create,
+    ends_item_if_repeated,
+    outcome_of,
 )
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._shared_reconciler import Settling
+from finetuning_async.batch._shared_reconciler import SharedReconciler
 from finetuning_async.journal import (
     NEXT,
     Accepted,
@@ -45,30 +50,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 Save: TypeAlias = Callable[[AsyncClient, BatchItem], Awaitable[None]]
-"""What makes a completed item last, before it counts as ``downloaded``.
+"""Saves a completed item, before it counts as ``downloaded``.
 
 Example:
     import procrastinate
     from finetuning_async.batch import BatchItem
     from finetuning_async.procrastinate import Batches, Save
 
-    async def tell(client: AsyncClient, item: BatchItem) -> None:
+    async def show(client: AsyncClient, item: BatchItem) -> None:
         print(item.custom_id, item.result["audio_url"])
 
-    save: Save = tell
+    save: Save = show
     app = procrastinate.App(connector=procrastinate.PsycopgConnector())
     Batches(app, client=AsyncClient, save=save)
 """
 
-NO_CREDITS: Final = 600.0
-"""Seconds before an item that could not be paid is tried again."""
+NO_CREDITS_DELAY: Final = 600.0
+"""Seconds before an item is tried again for which there was no credit."""
 
-NOT_SAVED: Final = 20.0
-"""Seconds before an item that could not be saved is tried again."""
+SAVE_DELAY: Final = 20.0
+"""Seconds before an item is tried again that could not be saved."""
 
 
-class SpentError(BatchError):
-    """No more credits may be spent."""
+class CreditLimitError(BatchError):
+    """`max_credits` are spent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,10 +84,10 @@ class WorkerContext:
     journal: Journal
     save: Save | None
     options: Options
-    settling: Settling
+    reconciler: SharedReconciler
 
     async def get(self, seq: int) -> Item:
-        """An item as it stands now."""
+        """An item as it is now."""
         return await self.journal.call(self.journal.store.get, seq)
 
     async def summary(self) -> Summary | None:
@@ -96,16 +101,16 @@ class ItemProcessor:
     """One item while it is processed.
 
     Args:
-        tools: What all items of a worker share.
-        item: Which.
+        context: What all items of a worker share.
+        item: The item.
 
     Attributes:
-        item: As it stands.
+        item: The item as it is now.
     """
 
-    def __init__(self, tools: WorkerContext, item: Item) -> None:
+    def __init__(self, context: WorkerContext, item: Item) -> None:
         self.item = item
-        self._tools = tools
+        self._context = context
         self._track: Generation | None = None
         self._steps: dict[Action | None, Callable[[], Awaitable[float | None]]] = {
             Action.SEND: self._send,
@@ -115,9 +120,12 @@ class ItemProcessor:
         }
 
     async def run(self) -> tuple[Item, float | None]:
-        """Go on until the item has ended or wants a pause of so many seconds."""
+        """Go on until the item has ended, or has to pause; returns the seconds."""
+        # The job queue gave us the item, so it takes the worker that wrote the intent
+        # for dead. If that one was only suspended, its next commit finds `unknown`
+        # instead of its `intent` and stops there: see `JournalStore.record`.
         if self.item.entry.state == "intent":
-            await self._record(Restarted(await self._tools.settling.now()))
+            await self._record(Restarted(await self._context.reconciler.now()))
         while True:
             step = self._steps.get(NEXT[self.item.entry.state])
             pause = None if step is None else await step()
@@ -125,124 +133,149 @@ class ItemProcessor:
                 return self.item, pause
 
     async def _record(self, event: Event) -> None:
-        self.item, _ = await self._tools.journal.record(self.item, event)
+        self.item, _ = await self._context.journal.record(self.item, event)
 
     async def _send(self) -> float | None:
-        if await self._tools.settling.twin_is_in_doubt(self.item):
-            return self._tools.options.look_every
-        if self._is_spent(await self._tools.summary(), coming=1):
-            return NO_CREDITS
-        await self._tools.settling.rebase()
+        if await self._context.reconciler.lookalike_is_in_doubt(self.item):
+            return self._context.options.look_every
+        if self._is_above_limit(await self._context.summary(), coming=1):
+            return NO_CREDITS_DELAY
+        await self._context.reconciler.advance_baseline()
         error = await self._create()
-        for pause in PAUSES[: REFUSALS - 1]:
-            if error is None or not is_numbered(error):
+        for delay in RETRY_DELAYS[: MAX_REFUSALS - 1]:
+            if error is None or not ends_item_if_repeated(error):
                 break
-            logger.warning("%s is tried again: %s", self.item.name, error.message)
-            await anyio.sleep(pause)
+            logger.warning(
+                "%s was refused: %s; it is tried again in %.0f s",
+                self.item.name,
+                error.message,
+                delay,
+            )
+            await anyio.sleep(delay)
             error = await self._create()
-        if error is not None and is_numbered(error):
+        if error is not None and ends_item_if_repeated(error):
             await self._record(Rejected(error.code, str(error)))
             return None
-        return None if error is None else self._refused(error)
+        return None if error is None else self._delay_after(error)
 
-    def _refused(self, error: FinetuningError) -> float:
-        """The pause after a create that the service does not take now."""
-        broke = isinstance(error, InsufficientCreditsError | SpentError)
-        if is_fatal(error) and not broke:
+    def _delay_after(self, error: FinetuningError) -> float:
+        """Seconds to pause after a create that was not accepted this time."""
+        no_credits = isinstance(error, InsufficientCreditsError | CreditLimitError)
+        if is_fatal(error) and not no_credits:
             raise error
-        pause = max(NO_CREDITS if broke else PAUSES[0], error.retry_after or 0.0)
+        least = NO_CREDITS_DELAY if no_credits else RETRY_DELAYS[0]
+        delay = max(least, error.retry_after or 0.0)
         logger.warning(
-            "%s is tried again in %.0f s: %s", self.item.name, pause, error.message
+            "%s was not sent: %s; it is tried again in %.0f s",
+            self.item.name,
+            error.message,
+            delay,
         )
-        return pause
+        return delay
 
     async def _create(self) -> FinetuningError | None:
-        """One create; returns why it was refused, if it was."""
+        """Send one create; returns why it was refused, if it was."""
         create = Create(
-            self._tools.client,
+            self._context.client,
             self.item.request,
             self.item.entry.seed,
-            leaving=lambda: self._leaving(create),
-            back=self._back,
-            accepted=self._accepted,
+            before_wait=self._record_not_sent,
+            before_send=lambda: self._record_sending(create),
+            on_accepted=self._record_accepted,
         )
         try:
             self._track = await create.send()
-        except SpentError as error:
+        except CreditLimitError as error:
             return error
         except FinetuningError as error:
-            return await self._not_accepted(create, error)
+            return await self._on_error(create, error)
         except BaseException:
+            # As in `Creator`: an intent stays only if its create may have left.
             if not (create.is_accepted or create.is_in_doubt):
                 with anyio.CancelScope(shield=True):
-                    await self._back()
+                    await self._record_not_sent()
             raise
         return None
 
-    async def _leaving(self, create: Create) -> None:
+    async def _record_sending(self, create: Create) -> None:
         """Commit the intent; only then the first byte leaves."""
         await anyio.lowlevel.checkpoint_if_cancelled()
-        await self._record(Sending(create.seed, await self._tools.settling.now()))
-        # Counted with the intent in the books: of two workers that take the last
-        # credit at once, both may give it back, but never both spend it.
-        if self._is_spent(await self._tools.summary(), coming=0):
-            await self._back()
-            raise SpentError("max_credits are spent")
+        now = await self._context.reconciler.now()
+        await self._record(Sending(create.seed, now))
+        # Checked again now that the journal counts this intent. Of two workers that
+        # take the last credit at once, both may give it back, but never both spend it.
+        if self._is_above_limit(await self._context.summary(), coming=0):
+            await self._record_not_sent()
+            most = self._context.options.max_credits
+            raise CreditLimitError(
+                f"{most} credits are spent, as many as max_credits allows"
+            )
 
-    def _is_spent(self, summary: Summary | None, *, coming: int) -> bool:
-        most = self._tools.options.max_credits
+    def _is_above_limit(self, summary: Summary | None, *, coming: int) -> bool:
+        most = self._context.options.max_credits
         return (
             summary is not None and most is not None and summary.spent + coming > most
         )
 
-    async def _back(self) -> None:
-        """Commit that the last attempt was not accepted."""
+    async def _record_not_sent(self) -> None:
+        """Commit that the last attempt, if any, was not accepted."""
         if self.item.entry.state == "intent":
             await self._record(NotSent())
 
-    async def _accepted(self, track: Generation) -> None:
+    async def _record_accepted(self, track: Generation) -> None:
         await self._record(Accepted(track.id))
-        await self._tools.settling.accepted(self.item, track)
+        await self._context.reconciler.on_accepted(self.item, track)
 
-    async def _not_accepted(
+    async def _on_error(
         self, create: Create, error: FinetuningError
     ) -> FinetuningError | None:
-        fate = fate_of(create, error)
-        if fate == "lost":
-            await self._record(Lost(await self._tools.settling.now(), error.message))
-        elif fate == "rejected":
+        """Commit what an error says about a create; returns it if it was refused."""
+        outcome = outcome_of(create, error)
+        if outcome == "lost":
+            now = await self._context.reconciler.now()
+            await self._record(Lost(now, error.message))
+        elif outcome == "rejected":
             await self._record(Rejected(error.code, str(error)))
         else:
-            await self._back()
+            await self._record_not_sent()
             return error
         return None
 
     async def _look_up(self) -> float | None:
-        tools = self._tools
-        await tools.settling.look()
-        self.item = await tools.get(self.item.seq)
+        context = self._context
+        await context.reconciler.reconcile()
+        # Another worker may have done it, and recorded what it found.
+        self.item = await context.get(self.item.seq)
         is_in_doubt = NEXT[self.item.entry.state] is Action.LOOK_UP
-        return tools.options.look_every if is_in_doubt else None
+        return context.options.look_every if is_in_doubt else None
 
     async def _wait(self) -> float | None:
-        tools = self._tools
-        ended = await end_of(
-            tools.client, self.item, self._track, timeout=tools.options.wait_timeout
+        context = self._context
+        ended = await wait_for_end(
+            context.client,
+            self.item,
+            self._track,
+            timeout=context.options.wait_timeout,
         )
         if ended is None:
-            return tools.options.look_every
+            return context.options.look_every
         await self._record(ended)
         return None
 
     async def _download(self) -> float | None:
-        """Save it, or say when to try again."""
-        if self._tools.save is not None:
+        """Save the item; returns the seconds to pause if that failed."""
+        if self._context.save is not None:
             try:
-                await self._tools.save(self._tools.client, BatchItem.of(self.item))
+                await self._context.save(self._context.client, BatchItem.of(self.item))
             except (FinetuningError, OSError) as error:
                 if isinstance(error, BatchError):
                     raise
-                logger.warning("%s was not saved: %s", self.item.name, error)
-                return NOT_SAVED
+                logger.warning(
+                    "%s was not saved: %s; it is tried again in %.0f s",
+                    self.item.name,
+                    error,
+                    SAVE_DELAY,
+                )
+                return SAVE_DELAY
         await self._record(Saved())
         return None

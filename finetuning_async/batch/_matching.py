@@ -1,11 +1,11 @@
-"""Which track in a list belongs to which create in doubt, and when one is absent. Pure.
+"""Which listed track belongs to which create in doubt, and when one is absent. Pure.
 
-`_matching` says how a row fits a create: a seed that the batch drew proves it by
-itself. A seed that the caller chose may be shared by many rows; then kind, date and
-prompt tell them apart, and rows that are alike in all may take alike tracks in any
-order.
+A seed that the batch drew proves a track by itself. A seed that the caller chose may be
+shared by many rows. Then kind, date and prompt distinguish the tracks; rows with equal
+content may take tracks with equal content in any order.
 
-Absence needs proofs (`AbsenceEvidence`); a person may still know more.
+Absence needs several proofs, gathered in `AbsenceEvidence`. Where one is missing, the
+create is held: a person may know more.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 SETTLE: Final = 300.0
-"""Seconds after a create was given up in which the service may still commit it."""
+"""Seconds after a create was given up during which the service may still accept it."""
 
-SHOWN: Final = 5
-"""Tracks that a reason names at most."""
+MAX_SHOWN: Final = 5
+"""Candidate tracks that a reason names at most."""
 
 SLACK: Final = 5.0
 """``createdAt`` has whole seconds, and the service's time is known to about one."""
@@ -39,16 +39,17 @@ SLACK: Final = 5.0
 
 @attrs.frozen(kw_only=True)
 class Doubt:
-    """A create whose fate is not known.
+    """A create whose outcome is not known.
 
     Attributes:
-        seq: The item.
+        seq: The item's number.
         kind: What it makes.
-        prompt: The words it sent.
-        body: All that it sent, as text; rows with equal bodies are alike.
+        prompt: The prompt it sent.
+        body: All parameters it sent, as text; rows with equal bodies are
+            interchangeable.
         seed: The seed it sent.
-        is_ours: Whether the seed was drawn here and is no other item's.
-        sent_at: Not later than its first byte left, in seconds since 1970.
+        seed_is_ours: Whether the seed was drawn here, and so is no other item's.
+        sent_at: When its first byte left, or earlier, in seconds since 1970.
         lost_at: When it was given up.
         slack: Seconds by which `sent_at` may be wrong; `None` if it is not known by the
             service's clock.
@@ -59,59 +60,62 @@ class Doubt:
     prompt: str
     body: str
     seed: int
-    is_ours: bool
+    seed_is_ours: bool
     sent_at: float
     lost_at: float
     slack: float | None = SLACK
 
     @property
     def sought(self) -> Sought:
-        """What to look for."""
+        """What to look for in a listing."""
         return Sought(
             kind=self.kind,
             prompt=self.prompt,
             seed=self.seed,
-            is_ours=self.is_ours,
+            is_ours=self.seed_is_ours,
             since=None if self.slack is None else self.sent_at - self.slack,
         )
 
 
 def match(
-    doubts: Iterable[Doubt], seen: Iterable[ListedRow], taken: Collection[str]
+    doubts: Iterable[Doubt], listed: Iterable[ListedRow], taken: Collection[str]
 ) -> dict[int, str]:
-    """Give tracks to creates in doubt.
+    """Assign listed tracks to creates in doubt.
 
     Args:
-        doubts: The creates, all of them: one left out might own what another is given.
-        seen: The list.
-        taken: Ids that belong to items already.
+        doubts: All creates in doubt: one that is left out might own the track that
+            another is given.
+        listed: The listing.
+        taken: Ids that already belong to items.
 
     Returns:
         The id by `seq`, for those whose track is certain.
     """
     doubts = list(doubts)
-    rows = sorted((row for row in seen if row.id not in taken), key=_age)
-    found = _by_our_seeds(doubts, rows)
+    rows = sorted((row for row in listed if row.id not in taken), key=_age)
+    found = _match_by_our_seeds(doubts, rows)
+    # Two creates compete for a track only if they share kind and seed, so each such
+    # group is matched by itself, and as a whole.
     groups: dict[tuple[str, int], list[Doubt]] = defaultdict(list)
     for doubt in doubts:
-        if not doubt.is_ours:
+        if not doubt.seed_is_ours:
             groups[doubt.kind, doubt.seed].append(doubt)
     for group in groups.values():
         found |= _match_group(group, rows)
     return found
 
 
-def near(
-    doubt: Doubt, seen: Iterable[ListedRow], taken: Collection[str]
+def candidates(
+    doubt: Doubt, listed: Iterable[ListedRow], taken: Collection[str]
 ) -> tuple[str, ...]:
-    """The ids of tracks that may be that of a create for which `match` has none.
+    """The ids of tracks that may belong to a create which `match` left without one.
 
     Args:
         doubt: The create.
-        seen: The list.
+        listed: The listing.
         taken: Ids that belong to items.
     """
-    rows = (row for row in seen if row.id not in taken)
+    rows = (row for row in listed if row.id not in taken)
     return tuple(row.id for row in rows if fit(doubt.sought, row) >= Fit.NEAR)
 
 
@@ -119,39 +123,47 @@ def _age(row: ListedRow) -> tuple[float, str]:
     return (row.created_at or 0.0, row.id)
 
 
-def _by_our_seeds(doubts: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
-    """The first track with each seed of ours."""
+def _match_by_our_seeds(doubts: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
+    """The oldest track with each seed of ours."""
     first = {row.seed: row.id for row in reversed(rows)}
-    return {d.seq: first[d.seed] for d in doubts if d.is_ours and d.seed in first}
+    return {d.seq: first[d.seed] for d in doubts if d.seed_is_ours and d.seed in first}
 
 
 def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
-    """Creates that share kind and a seed of the caller's; tracks oldest first."""
+    """Match creates that share kind and a seed of the caller's; oldest tracks first."""
     found: dict[int, str] = {}
     for body in {doubt.body for doubt in group}:
-        alike = [doubt for doubt in group if doubt.body == body]
-        one = min(alike, key=lambda doubt: doubt.sent_at)
+        equal = [doubt for doubt in group if doubt.body == body]
+        first = min(equal, key=lambda doubt: doubt.sent_at)
         rivals = [d for d in group if d.body != body]
-        if any(are_alike(one.prompt, rival.prompt) for rival in rivals):
+        # A rival with other parameters but much the same prompt: the service may spell
+        # a prompt differently, so a listed row might belong to either.
+        if any(are_alike(first.prompt, rival.prompt) for rival in rivals):
             continue
-        fits = [row for row in rows if fit(one.sought, row) >= Fit.VAGUE]
+        fitting = [row for row in rows if fit(first.sought, row) >= Fit.VAGUE]
+        # With a rival of another prompt around, only an unchanged prompt is certain.
         if rivals:
-            fits = [row for row in fits if row.prompt == one.prompt]
-        found |= _alike(alike, one.sought, fits)
+            fitting = [row for row in fitting if row.prompt == first.prompt]
+        found |= _assign_equal(equal, first.sought, fitting)
     return found
 
 
-def _alike(
+def _assign_equal(
     doubts: list[Doubt], sought: Sought, rows: list[ListedRow]
 ) -> dict[int, str]:
-    """Any of the creates may own any of the tracks; the earliest takes the oldest."""
+    """Assign tracks to creates of equal content: the earliest takes the oldest.
+
+    Which one takes which does not matter, as long as every track is ours.
+    """
     if len(doubts) == 1:
         track, _ = choose(sought, rows)
         return {} if track is None else {doubts[0].seq: track.id}
     same = [row for row in rows if row.prompt == sought.prompt]
     rows = same if len(same) >= len(doubts) else rows
     is_sure = all(fit(sought, row) is Fit.EXACT for row in rows)
-    if not is_sure or len(rows) > len(doubts):  # somebody else uses this seed, too
+    # More tracks than creates: another program uses this seed too, so that any of the
+    # tracks may be its own.
+    if not is_sure or len(rows) > len(doubts):
         return {}
     doubts = sorted(doubts, key=lambda doubt: (doubt.sent_at, doubt.seq))
     return {doubt.seq: row.id for doubt, row in zip(doubts, rows, strict=False)}
@@ -159,36 +171,37 @@ def _alike(
 
 @attrs.frozen(kw_only=True)
 class AbsenceEvidence:
-    """What speaks for the absence of a create's track.
+    """What is known about a create that was not found.
 
     Attributes:
         age: Seconds since it was given up.
-        settle: Seconds that the service may still take.
-        candidates: Ids in the list that may be it.
-        is_whole: Whether the listing was read to its end, and no row passed over.
-        later_is_listed: Whether a create of ours that left later stands in the listing,
-            with its seed.
-        seeds_are_echoed: Whether every create so far was echoed with its seed, and the
-            listing shows those of all our tracks in it.
-        credits_clear: Whether the balance shows no charge for it; `None` if that cannot
-            be said now.
-        needs_credits: Whether that must be said.
-        more_to_come: Whether further creates of ours will leave, or are under way.
+        settle: Seconds during which the service may still accept it.
+        candidates: Ids of listed tracks that may be its own.
+        is_complete: Whether the listing was read to its end without missing a row.
+        later_is_listed: Whether the listing shows, with its seed, a create of ours that
+            was sent later.
+        seeds_are_echoed: Whether every response so far echoed the seed that was sent,
+            and the listing shows the seeds of all our tracks in it.
+        no_charge: Whether the credits rule out a charge for it; `None` if that is not
+            known now.
+        needs_credits: Whether absence must be shown by the credits too.
+        more_to_come: Whether further creates of ours are in flight or will be sent.
     """
 
     age: float
     settle: float
     candidates: tuple[str, ...] = ()
-    is_whole: bool = True
+    is_complete: bool = True
     later_is_listed: bool
     seeds_are_echoed: bool
-    credits_clear: bool | None
+    no_charge: bool | None
     needs_credits: bool = True
     more_to_come: bool
 
 
 def verdict(evidence: AbsenceEvidence) -> str:
-    """``wait``, ``absent``, or why a create that was not found must be held."""
+    """``wait``, ``absent``, or the reason why a create must be held."""
+    # Without faithful seeds no listing can ever prove anything: waiting is useless.
     if not evidence.seeds_are_echoed:
         return _NO_SEEDS
     if evidence.age < evidence.settle:
@@ -196,30 +209,35 @@ def verdict(evidence: AbsenceEvidence) -> str:
     missing = _missing_proof(evidence)
     if missing is None:
         return "absent"
+    # While more creates of ours follow, the missing proof may still turn up: a later
+    # row, a complete listing, a reading. A charge that shows does not go away.
     return missing if missing == _CHARGED or not evidence.more_to_come else "wait"
 
 
 def _missing_proof(evidence: AbsenceEvidence) -> str | None:
     if evidence.candidates:
-        return f"{_NEAR}: {', '.join(evidence.candidates[:SHOWN])}"
-    if not evidence.is_whole:
-        return _NOT_WHOLE
+        return f"{_CANDIDATES}: {', '.join(evidence.candidates[:MAX_SHOWN])}"
+    if not evidence.is_complete:
+        return _INCOMPLETE
+    # Listings lag. Only a later create of ours in it shows that this one is up to date.
     if not evidence.later_is_listed:
         return _NO_LATER
-    if evidence.credits_clear is None:
-        return _NO_BALANCE if evidence.needs_credits else None
-    return None if evidence.credits_clear else _CHARGED
+    if evidence.no_charge is None:
+        return _NO_BASELINE if evidence.needs_credits else None
+    return None if evidence.no_charge else _CHARGED
 
 
-_NO_SEEDS: Final = "the service does not echo seeds, so a list cannot show it"
-_NEAR: Final = "tracks in the list may be its own, and none is beyond doubt"
-_NOT_WHOLE: Final = (
-    "it was not found, but the list could not be read as a whole: its pages do not fit"
-    " together, or it is too long"
+_NO_SEEDS: Final = (
+    "the service does not echo seeds, so no listing can show whether it was accepted"
+)
+_CANDIDATES: Final = "listed tracks may be its own, but none of them is certain"
+_INCOMPLETE: Final = (
+    "it was not found, but the listing could not be read completely: its pages do not"
+    " fit together, or it is too long"
 )
 _NO_LATER: Final = (
-    "it is in no list, and no later create of this batch is there to show that the list"
-    " is up to date"
+    "it is not listed, but no later create of this batch is listed either, so the"
+    " listing may be out of date"
 )
-_NO_BALANCE: Final = "it is in no list, but the credits could not be compared"
-_CHARGED: Final = "it is in no list, but the credits do not rule out that it was paid"
+_NO_BASELINE: Final = "it is not listed, but the credits could not be compared"
+_CHARGED: Final = "it is not listed, but the credits do not rule out that it was paid"

@@ -1,4 +1,4 @@
-"""What a batch is told."""
+"""`Options`: the options of a batch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ FREE_BYTES: Final = 100_000_000
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """What a batch is told.
+    """Options of a batch.
 
     Attributes:
-        on_unknown: What becomes of a create that is in no list. One that is not proved
-            absent is held; with ``resubmit``, the proof does without the credits where
+        on_unknown: What to do with a create that is not listed. One that is not proved
+            absent is held; with ``resubmit`` the proof does without the credits where
             they cannot be compared.
-        max_credits: The most that all runs together may spend, those in doubt included.
+        max_credits: The most that all runs together may spend, creates in doubt
+            included; `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.
-        existing: What to do where the folder holds files or results of rows that its
-            journal does not know: ``refuse``; ``adopt`` them as done; or make the rows
-            ``anew``, for further credits and under other names.
-        downloads: How many run at a time.
-        wait_timeout: Seconds after which a track is left to the next run.
-        settle: Seconds after which a create that was given up cannot be accepted.
-        look_every: Seconds between looks for creates in doubt.
-        free_bytes: No create is made while less is free on the disk.
+        existing: What to do if the folder holds files or results of rows that its
+            journal does not know: ``refuse`` to start; ``adopt`` them as done; or make
+            the rows ``anew``, for further credits and under other names.
+        downloads: How many tracks are downloaded at a time.
+        wait_timeout: Seconds to wait for a track; after that it is left to the next
+            run.
+        settle: Seconds after which a create that was given up can no longer be
+            accepted.
+        look_every: Seconds between listings while a create is in doubt.
+        free_bytes: Nothing is created while fewer bytes are free on the disk.
 
     Example:
         from finetuning_async.batch import Batch, Options

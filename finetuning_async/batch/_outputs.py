@@ -1,8 +1,8 @@
-"""``results.jsonl`` and ``errors.jsonl``: projections of the journal.
+"""``results.jsonl`` and ``errors.jsonl``, which repeat what the journal holds.
 
-They are written anew when a run begins and when it ends, under another name and then
-renamed, and grow by a line at a time between. So a line torn by a crash is gone after
-the next start; the journal alone is the truth.
+Both are rewritten when a run begins and when it ends, under another name and then
+renamed; in between they grow line by line. So a line that a crash cut off is repaired
+at the next start. Only the journal decides what is done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from finetuning_async._downloads import replace
+from finetuning_async._downloads import place_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Outputs:
     """The two files of a batch.
 
     Args:
-        folder: Where.
+        folder: The batch's.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -39,7 +39,7 @@ class Outputs:
         self._open: dict[Path, TextIO] = {}
 
     def rewrite(self, items: Iterable[Item]) -> None:
-        """Write both anew from items in their order."""
+        """Rewrite both from items in their order."""
         self.close()
         with ExitStack() as stack:
             files = {
@@ -52,19 +52,22 @@ class Outputs:
                 target = self._target(item)
                 if target is not None:
                     files[target].write(line_of(item))
+        # Both are complete before one of them is replaced.
         for target in files:
-            replace(self._unfinished(target), target)
+            place_now(self._unfinished(target), target)
 
     def set_aside(self) -> None:
-        """Keep what stands in their place under another name; it is none of ours."""
+        """Rename what has their names and is not empty; it is not of this batch."""
         for target in (self._folder.results, self._folder.errors):
             if target.exists() and (target.is_dir() or target.stat().st_size):
-                kept = _free(target)
+                kept = _free_name(target)
                 target.replace(kept)
-                logger.warning("%s is not of this batch; kept as %s", target, kept.name)
+                logger.warning(
+                    "%s is not of this batch; it was renamed to %s", target, kept.name
+                )
 
     def append(self, item: Item) -> None:
-        """Add the line of an item that has just ended."""
+        """Append the line of an item that has just ended."""
         target = self._target(item)
         if target is None:
             return
@@ -72,6 +75,7 @@ class Outputs:
         if file is None:
             file = self._open[target] = target.open("a", encoding="utf-8")
         file.write(line_of(item))
+        # Flushed for readers, not synced: after a power cut the next run writes it.
         file.flush()
 
     def close(self) -> None:
@@ -91,14 +95,14 @@ class Outputs:
         return None
 
 
-def _free(path: Path) -> Path:
-    """``results-1.jsonl``, or the next one that is free."""
+def _free_name(path: Path) -> Path:
+    """``results-1.jsonl``, or the next number that is free."""
     names = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
 
 
 def line_of(item: Item) -> str:
-    """The line of an item, as JSON; webhooks are secrets and are left out."""
+    """The line of an item, as JSON. Webhook URLs hold secrets and are left out."""
     entry = item.entry
     facts: dict[str, Any] = {
         "custom_id": item.custom_id,
@@ -109,15 +113,15 @@ def line_of(item: Item) -> str:
         "seed": entry.seed,
     }
     if entry.state == "downloaded":
-        facts |= {"file": item.file, **item.facts}
+        facts |= {"file": item.file, **item.result}
     else:
         facts |= {"prompt": item.request.prompt, "code": entry.code}
         facts |= {"error": entry.error}
     return json.dumps(facts, ensure_ascii=False) + "\n"
 
 
-def result_of(track: Generation) -> str:
-    """What the journal keeps of a track that has ended, as JSON."""
+def result_json(track: Generation) -> str:
+    """The facts about an ended track that the journal keeps, as JSON."""
     parameters = track.parameters
     return json.dumps(
         {

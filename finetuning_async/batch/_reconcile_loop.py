@@ -1,4 +1,4 @@
-"""A look at the list now and then, while something is in doubt; and its verdicts."""
+"""`ReconcileLoop`: lists tracks while a create of the run is in doubt, and decides."""
 
 from __future__ import annotations
 
@@ -7,156 +7,172 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from finetuning_async.batch._reconciler import earliest
 from finetuning_async.journal import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from finetuning_async.batch._completion import Follower
+    from finetuning_async.batch._completion import Completer
     from finetuning_async.batch._creator import Creator
-    from finetuning_async.batch._credit_check import Reading
-    from finetuning_async.batch._reconciler import Look
+    from finetuning_async.batch._credit_check import CreditReading
+    from finetuning_async.batch._reconciler import Listing
     from finetuning_async.batch._run_context import RunContext
     from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
 
-REBASE: Final = 300.0
-"""Seconds between looks at the balance while nothing is in doubt."""
+BASELINE_EVERY: Final = 300.0
+"""Seconds between readings of the credits while nothing is in doubt."""
 
 
-class Doubting:
-    """Settles the doubts of one run.
+class ReconcileLoop:
+    """Resolves the doubts of one run.
 
     Args:
-        desk: What the run shares.
-        creator: Takes back what is proved absent.
-        follower: Takes what was found.
+        context: What the parts of the run share.
+        creator: Sends again what is proved absent.
+        completer: Takes over what was found.
     """
 
-    def __init__(self, desk: RunContext, creator: Creator, follower: Follower) -> None:
-        self._desk = desk
+    def __init__(
+        self, context: RunContext, creator: Creator, completer: Completer
+    ) -> None:
+        self._context = context
         self._creator = creator
-        self._follower = follower
+        self._completer = completer
 
     async def run(self) -> None:
-        """Look now and then, until nothing is in doubt and nothing more can be."""
+        """Resolve doubts until there is none, and none can arise any more."""
+        context = self._context
         while not self._is_over():
-            if self._desk.doubts:
-                await self._investigate()
-            every = self._desk.options.look_every if self._desk.doubts else REBASE
+            if context.doubts:
+                await self._reconcile()
+            every = context.options.look_every if context.doubts else BASELINE_EVERY
             with anyio.move_on_after(every) as scope:
-                await self._until_it_matters()
-            if scope.cancelled_caught and not self._desk.doubts:
-                await self.rebase()
+                await self._wait_for_doubt()
+            if scope.cancelled_caught and not context.doubts:
+                await self.advance_baseline()
 
     def _is_over(self) -> bool:
-        desk, creator = self._desk, self._creator
-        if desk.doubts:  # of a run that creates no more, they are left to the next
-            return desk.paused is not None and not (creator.makes or desk.running)
-        return creator.is_over and not creator.makes
+        context, creator = self._context, self._creator
+        # A run that creates nothing more cannot bring the later create that a proof of
+        # absence needs. Its doubts are left to the next run.
+        if context.doubts:
+            return context.paused is not None and not (
+                creator.pending or context.running
+            )
+        return creator.is_over and not creator.pending
 
-    async def _until_it_matters(self) -> None:
+    async def _wait_for_doubt(self) -> None:
         """Wait until there is a new doubt, or nothing more to do."""
-        known = set(self._desk.doubts)
-        while set(self._desk.doubts) <= known and not self._is_over():
-            await self._desk.wait_for_change()
+        known = set(self._context.doubts)
+        while set(self._context.doubts) <= known and not self._is_over():
+            await self._context.wait_for_change()
 
-    async def rebase(self) -> None:
-        """Take the balance as a new base, if nothing is in doubt that it may show."""
-        desk = self._desk
-        states = desk.journal.summary.states
+    async def advance_baseline(self) -> None:
+        """Read the credits as a new baseline, if nothing is in doubt.
+
+        Later readings are compared with it. The closer it is to a doubt, the less can
+        have happened in between that makes the comparison ambiguous.
+        """
+        context = self._context
+        states = context.journal.summary.states
         if states["intent"] or states["unknown"]:
             return
-        if states["accepted"] and not desk.running:
-            return  # before a run has begun to follow them
-        reading = await desk.detective.reading()
-        look = await self._look() if desk.running else None
-        if reading is not None and desk.detective.is_current(
-            reading, look, self._running_ids()
+        if states["accepted"] and not context.running:
+            return  # the run has not begun to wait for them yet
+        reading = await context.reconciler.read_credits()
+        listing = await self._list_tracks() if context.running else None
+        if reading is not None and context.reconciler.is_current(
+            reading, listing, self._running_ids()
         ):
-            await desk.detective.rebase(reading)
+            await context.reconciler.advance_baseline(reading)
 
-    async def _look(self, *, whole: bool = False) -> Look | None:
-        desk = self._desk
-        items = [*desk.doubts.values(), *desk.running.values()]
-        return await desk.detective.look(earliest(items), whole=whole)
+    async def _list_tracks(self, *, complete: bool = False) -> Listing | None:
+        context = self._context
+        items = [*context.doubts.values(), *context.running.values()]
+        return await context.reconciler.list_tracks(earliest(items), complete=complete)
 
     def _running_ids(self) -> frozenset[str]:
-        """Tracks that are not known to have ended."""
-        items = self._desk.running.values()
+        """Ids of tracks that are not known to have ended."""
+        items = self._context.running.values()
         return frozenset(
             str(item.entry.track_id) for item in items if item.entry.state == "accepted"
         )
 
-    async def _investigate(self) -> None:
-        """A look for all that is in doubt, and a verdict for each."""
-        desk = self._desk
-        is_old = any(map(self._is_old, desk.doubts.values()))
-        reading = await desk.detective.reading() if is_old else None
-        words: dict[int, str] = {}
-        for whole in (False, True):  # no sentence before all pages were read
-            look = await self._look(whole=whole)
-            if look is None:
+    async def _reconcile(self) -> None:
+        """List tracks once for all that is in doubt, and decide on each."""
+        context = self._context
+        # The credits are read before the listing, so that a track which had failed by
+        # then shows as failed in it: `is_current` needs that.
+        is_old = any(map(self._is_settled, context.doubts.values()))
+        reading = await context.reconciler.read_credits() if is_old else None
+        verdicts: dict[int, str] = {}
+        # A short listing finds most lost tracks. All pages are read only if one of the
+        # doubts would be decided by that, and nothing is decided before.
+        for complete in (False, True):
+            listing = await self._list_tracks(complete=complete)
+            if listing is None:
                 return
-            await self._adopt_found(look)
-            words = await self._verdicts(look, reading, presume_whole=not whole)
-            if set(words.values()) <= {"wait"}:
+            await self._record_found(listing)
+            verdicts = await self._judge(
+                listing, reading, presume_complete=not complete
+            )
+            if set(verdicts.values()) <= {"wait"}:
                 break
-        for item in list(desk.doubts.values()):
-            await self._sentence(item, words.get(item.seq, "wait"))
-        desk.tell()
+        for item in list(context.doubts.values()):
+            await self._apply(verdicts.get(item.seq, "wait"), item)
+        context.notify()
 
-    async def _verdicts(
-        self, look: Look, reading: Reading | None, *, presume_whole: bool
+    async def _judge(
+        self, listing: Listing, reading: CreditReading | None, *, presume_complete: bool
     ) -> dict[int, str]:
-        desk = self._desk
-        clear = await desk.detective.credits_clear(reading, look, self._running_ids())
+        context = self._context
+        no_charge = await context.reconciler.rules_out_charge(
+            reading, listing, self._running_ids()
+        )
         return {
-            item.seq: desk.detective.judge(
+            item.seq: context.reconciler.judge(
                 item,
-                look,
-                now=desk.now,
-                credits_clear=clear,
-                presume_whole=presume_whole,
+                listing,
+                now=context.now,
+                no_charge=no_charge,
+                presume_complete=presume_complete,
                 more_to_come=self._more_to_come(),
             )
-            for item in desk.doubts.values()
+            for item in context.doubts.values()
         }
 
-    def _is_old(self, item: Item) -> bool:
-        age = self._desk.now - (item.entry.lost_at or 0.0)
-        return age >= self._desk.options.settle
+    def _is_settled(self, item: Item) -> bool:
+        age = self._context.now - (item.entry.lost_at or 0.0)
+        return age >= self._context.options.settle
 
-    async def _adopt_found(self, look: Look) -> None:
-        desk = self._desk
-        items = [make.item for make in self._creator.makes]
+    async def _record_found(self, listing: Listing) -> None:
+        context = self._context
+        # Creates in flight take part, though their own response will come: a track that
+        # is theirs must not be given to a doubt of equal content.
+        items = [pending.item for pending in self._creator.pending]
         rivals = [item for item in items if item.entry.state == "intent"]
-        ids = desk.detective.match([*desk.doubts.values(), *rivals], look)
+        ids = context.reconciler.match([*context.doubts.values(), *rivals], listing)
         for seq, track_id in ids.items():
-            item = desk.doubts.pop(seq, None)
+            item = context.doubts.pop(seq, None)
             if item is not None:
-                self._follower.start(await desk.adopt(item, track_id, logger))
+                found = await context.record_found(item, track_id, logger)
+                self._completer.start(found)
 
-    async def _sentence(self, item: Item, word: str) -> None:
-        desk = self._desk
-        if word == "absent":
-            await self._plan_again(item)
-        elif word != "wait" and desk.paused is None:
-            del desk.doubts[item.seq]
-            logger.warning("%s is held: %s", item.name, word)
-            await desk.end(item, Held(word))
+    async def _apply(self, verdict: str, item: Item) -> None:
+        context = self._context
+        if verdict == "absent":
+            await self._send_again(item)
+        elif verdict != "wait" and context.paused is None:
+            del context.doubts[item.seq]
+            logger.warning("%s is held: %s", item.name, verdict)
+            await context.finish(item, Held(verdict))
 
     def _more_to_come(self) -> bool:
         creator = self._creator
-        return bool(creator.makes or self._desk.running or not creator.is_idle)
+        return bool(creator.pending or self._context.running or not creator.is_idle)
 
-    async def _plan_again(self, item: Item) -> None:
+    async def _send_again(self, item: Item) -> None:
         logger.warning("%s was not accepted; it is sent again", item.name)
-        del self._desk.doubts[item.seq]
+        del self._context.doubts[item.seq]
         await self._creator.plan_again(item)
-
-
-def earliest(items: Iterable[Item]) -> float:
-    """When the first create of some items left, in seconds since 1970."""
-    return min(item.entry.sent_at or 0.0 for item in items)

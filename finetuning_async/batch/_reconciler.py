@@ -1,4 +1,7 @@
-"""Looking for creates in doubt: one listing for all, then a verdict for each."""
+"""`Reconciler`: finds the tracks of creates in doubt, and proves that one is absent.
+
+One listing serves all of them; then each gets its verdict.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from finetuning_async._submission import (
     seen,
     shows_seeds,
 )
-from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._matching import (
     AbsenceEvidence,
     Doubt,
+    candidates,
     match,
-    near,
     verdict,
 )
 from finetuning_async.journal import is_fatal
@@ -36,45 +39,49 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-PAGES: Final = 300
-"""Pages read at most; the list of a busy year fits in."""
+MAX_PAGES: Final = 300
+"""Pages read at most; that is enough for the list of a busy year."""
 
-BALANCE: Final = "balance"
+BASELINE: Final = "balance"
+"""The note that holds the credit baseline."""
+
 SEEDS: Final = "seeds"
+"""The note that is there once the service has echoed another seed than was sent."""
+
 ACCEPTED: Final[tuple[State, ...]] = ("accepted", "completed", "downloaded", "failed")
 
 
 @attrs.frozen
-class Look:
-    """A look at the list.
+class Listing:
+    """A listing of the account's tracks.
 
     Attributes:
-        seen: Its rows.
+        rows: Its rows.
         failed: The ids that it shows as failed.
-        is_whole: Whether the list was read to its end, and no row passed over.
+        is_complete: Whether it was read to its end without missing a row.
     """
 
-    seen: list[ListedRow]
+    rows: list[ListedRow]
     failed: frozenset[str]
-    is_whole: bool
+    is_complete: bool
 
 
 class Reconciler:
-    """Finds lost tracks, and says when one is absent.
+    """Finds lost tracks, and proves that one is absent.
 
     Args:
-        client: Who lists.
-        journal: Keeps what was learned of the balance.
-        options: What was told.
+        client: Lists tracks, and reads the credits.
+        journal: Keeps the credit baseline.
+        options: Options of the batch.
 
     Attributes:
-        tracks: The tracks that belong to items, and the seeds that they should show.
-        sent: When the create of each of them left, as far as known, in seconds since
-            1970 by the clock that dates the doubts.
-        on_wire: Creates that may be accepted at this moment.
-        moves: How often a create left or came back.
-        time_is_local: Whether the service tells no time, so that creates are dated by
-            this machine's wall clock.
+        tracks: The seed that each item's track should show, by track id.
+        sent: When the create of each of them was sent, as far as known, in seconds
+            since 1970 by the clock that dates the doubts.
+        in_flight: Creates that may be accepted at this moment.
+        in_flight_changes: How often a create began or ended to be in flight.
+        time_is_local: Whether the service's time is not known, so that creates are
+            dated by this machine's wall clock.
     """
 
     def __init__(self, client: AsyncClient, journal: Journal, options: Options) -> None:
@@ -83,21 +90,21 @@ class Reconciler:
         self._settle = options.settle
         self._needs_credits = options.on_unknown == "hold"
         self._seeds_are_echoed = True
-        self._balance = Balance()
-        self._near: dict[int, tuple[str, ...]] = {}
+        self._baseline = CreditBaseline()
+        self._candidates: dict[int, tuple[str, ...]] = {}
         self.tracks: dict[str, int | None] = {}
         self.sent: dict[str, float] = {}
-        self.on_wire = 0
-        self.moves = 0
+        self.in_flight = 0
+        self.in_flight_changes = 0
         self.time_is_local = False
 
-    async def begin(self) -> None:
-        """Read what earlier runs have left."""
+    async def load(self) -> None:
+        """Load the tracks and notes of the journal."""
         store = self._journal.store
         self.tracks = await self._journal.call(store.tracks)
         self.sent = await self._journal.call(self._read_sent)
-        self._balance = Balance.from_json(
-            await self._journal.call(store.read_note, BALANCE)
+        self._baseline = CreditBaseline.from_json(
+            await self._journal.call(store.read_note, BASELINE)
         )
         self._seeds_are_echoed = not await self._journal.call(store.read_note, SEEDS)
 
@@ -109,15 +116,15 @@ class Reconciler:
             if item.entry.track_id is not None and item.entry.sent_at is not None
         }
 
-    def owns(self, item: Item, track_id: str) -> None:
-        """Note that a track belongs to an item, and how its create left."""
+    def add_track(self, item: Item, track_id: str) -> None:
+        """Note that a track belongs to an item."""
         self.tracks[track_id] = item.entry.seed
         if item.entry.sent_at is not None:
             self.sent[track_id] = item.entry.sent_at
 
-    async def accepted(self, item: Item, track: Generation) -> None:
-        """Learn from an accepted create whether seeds are echoed."""
-        self.owns(item, track.id)
+    async def on_accepted(self, item: Item, track: Generation) -> None:
+        """Note the track of an accepted create, and whether it echoes the seed."""
+        self.add_track(item, track.id)
         seed = item.entry.seed
         if track.parameters.seed not in (None, seed) and self._seeds_are_echoed:
             self._seeds_are_echoed = False
@@ -125,147 +132,167 @@ class Reconciler:
                 self._journal.store.write_note, SEEDS, "not echoed"
             )
 
-    async def look(self, since: float, *, whole: bool = False) -> Look | None:
-        """Look at the list; `None` if it could not be read.
+    async def list_tracks(
+        self, since: float, *, complete: bool = False
+    ) -> Listing | None:
+        """List the account's tracks; `None` if the list could not be read.
 
         Args:
             since: In seconds since 1970. Pages that are well past it, by their order
                 and dates, may be left out.
-            whole: Whether to read all, and to see to it that nothing is passed over.
+            complete: Whether to read all pages, and to check that no row is missing.
 
         Raises:
             AuthenticationError: The list may not be read.
             PermissionDeniedError: Likewise.
         """
         listing = await read_list(
-            self._page, most=PAGES, to_the_end=whole, since=None if whole else since
+            self._read_page,
+            most=MAX_PAGES,
+            to_the_end=complete,
+            since=None if complete else since,
         )
         if listing is None:
             return None
         failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        return Look([seen(row) for row in listing.rows], failed, listing.is_whole)
+        return Listing([seen(row) for row in listing.rows], failed, listing.is_whole)
 
-    async def _page(self, offset: int) -> Page[Generation] | None:
+    async def _read_page(self, offset: int) -> Page[Generation] | None:
         try:
             return await self._client.generations.list(limit=PAGE_SIZE, offset=offset)
         except FinetuningError as error:
             if is_fatal(error):
                 raise
-            logger.debug("creates in doubt are looked up later: %s", error)
+            logger.debug(
+                "the list could not be read to look for creates in doubt: %s; it is"
+                " read again later",
+                error,
+            )
             return None
 
-    def match(self, items: Iterable[Item], look: Look) -> dict[int, str]:
+    def match(self, items: Iterable[Item], listing: Listing) -> dict[int, str]:
         """The ids of tracks that are certain, by the `seq` of their items."""
         if not self._seeds_are_echoed:
             return {}
         doubts = [doubt_of(item) for item in items]
         if self.time_is_local:
-            # A seed that the caller chose may have been used before, who knows when.
+            # This machine's clock may be wrong by hours, so `sent_at` excludes no row:
+            # a seed that the caller chose may have been used long before.
             doubts = [attrs.evolve(doubt, slack=None) for doubt in doubts]
-        found = match(doubts, look.seen, self.tracks)
+        found = match(doubts, listing.rows, self.tracks)
         taken = {*self.tracks, *found.values()}
-        self._near = {
-            doubt.seq: near(doubt, look.seen, taken)
+        self._candidates = {
+            doubt.seq: candidates(doubt, listing.rows, taken)
             for doubt in doubts
             if doubt.seq not in found
         }
         return found
 
-    async def reading(self) -> Reading | None:
-        """The balance, if no create came or went meanwhile."""
-        moves = self.moves
-        if self.on_wire:
+    async def read_credits(self) -> CreditReading | None:
+        """Read the credits; `None` if a create was in flight meanwhile.
+
+        Such a create may be charged in this reading or not, so it would prove nothing.
+        """
+        changes = self.in_flight_changes
+        if self.in_flight:
             return None
         try:
             account = await self._client.me()
         except FinetuningError as error:
             if is_fatal(error):
                 raise
-            logger.debug("the balance is read later: %s", error)
+            logger.debug("the credits could not be read: %s; read again later", error)
             return None
-        if self.on_wire or moves != self.moves or account.total_remaining is None:
+        if self.in_flight or changes != self.in_flight_changes:
+            return None
+        if account.total_remaining is None:
             return None
         summary = self._journal.summary
-        return Reading(
+        return CreditReading(
             credits=account.total_remaining,
             accepts=summary.accepts,
             fails=summary.fails,
         )
 
-    async def rebase(self, reading: Reading) -> None:
-        """Take a reading at which nothing in doubt was charged."""
-        self._balance = self._balance.read(reading)
+    async def advance_baseline(self, reading: CreditReading) -> None:
+        """Move the baseline to a reading that shows no charge for a create in doubt."""
+        self._baseline = self._baseline.advance(reading)
         await self._journal.call(
-            self._journal.store.write_note, BALANCE, self._balance.to_json()
+            self._journal.store.write_note, BASELINE, self._baseline.to_json()
         )
 
-    async def credits_clear(
-        self, reading: Reading | None, look: Look, running: frozenset[str]
+    async def rules_out_charge(
+        self, reading: CreditReading | None, listing: Listing, running: frozenset[str]
     ) -> bool | None:
-        """Whether the balance shows no charge for anything in doubt.
+        """Whether the credits rule out a charge for anything in doubt.
 
-        If so, it is the base of what comes: none of the doubts was charged before it.
+        If so, the reading becomes the baseline: no doubt was charged before it.
 
         Args:
-            reading: The balance.
-            look: Made after it.
+            reading: The credits.
+            listing: Read after them.
             running: Ids of ours that are not known to have ended.
 
         Returns:
-            `None` if that cannot be said now.
+            `None` if that cannot be known now.
         """
-        if reading is None or not self.is_current(reading, look, running):
+        if reading is None or not self.is_current(reading, listing, running):
             return None
-        is_clear = self._balance.is_clear(reading, self._journal.summary.in_doubt)
-        if is_clear:
-            await self.rebase(reading)
-        return is_clear
+        in_doubt = self._journal.summary.in_doubt
+        no_charge = self._baseline.rules_out_charge(reading, in_doubt)
+        if no_charge:
+            await self.advance_baseline(reading)
+        return no_charge
 
     def is_current(
-        self, reading: Reading, look: Look | None, running: frozenset[str]
+        self, reading: CreditReading, listing: Listing | None, running: frozenset[str]
     ) -> bool:
         """Whether a reading counts every track that was accepted or failed before it.
 
-        A refund for a failure that is not counted could hide a charge.
+        A track that has failed at the service, while the journal still waits for it,
+        may have been refunded already. That refund could hide a charge. So the listing
+        must not show one of `running` as failed.
         """
         summary = self._journal.summary
         if (reading.accepts, reading.fails) != (summary.accepts, summary.fails):
             return False
-        return not running if look is None else not running & look.failed
+        return not running if listing is None else not running & listing.failed
 
     def judge(
         self,
         item: Item,
-        look: Look,
+        listing: Listing,
         *,
         now: float,
-        credits_clear: bool | None,
+        no_charge: bool | None,
         more_to_come: bool,
-        presume_whole: bool = False,
+        presume_complete: bool = False,
     ) -> str:
         """``wait``, ``absent``, or why an item that is not listed must be held.
 
         Args:
-            item: In doubt; not found in `look`, nor in another since `match`.
-            look: The list.
+            item: In doubt; `match` has not found it in `listing`.
+            listing: The listing.
             now: By the service's clock.
-            credits_clear: As the method of this name says.
-            more_to_come: Whether further creates will leave, or tracks will end.
-            presume_whole: Whether to say what the word would be if the list was read as
-                a whole.
+            no_charge: As `rules_out_charge` returned it.
+            more_to_come: Whether further creates will be sent, or tracks will end.
+            presume_complete: Whether to judge as if the listing were complete, to see
+                whether a complete one is worth reading.
         """
         lost_at = item.entry.lost_at or now
         return verdict(
             AbsenceEvidence(
                 age=now - lost_at,
                 settle=self._settle,
-                candidates=self._candidates(item, look),
-                is_whole=presume_whole
-                or (look.is_whole and self._goes_back(item, look)),
-                later_is_listed=any(self._is_later(row, lost_at) for row in look.seen),
+                candidates=self._candidates_for(item, listing),
+                is_complete=presume_complete
+                or (listing.is_complete and self._goes_back(item, listing)),
+                later_is_listed=any(
+                    self._is_later(row, lost_at) for row in listing.rows
+                ),
                 seeds_are_echoed=self._seeds_are_echoed
-                and shows_seeds(look.seen, self.tracks.get),
-                credits_clear=credits_clear,
+                and shows_seeds(listing.rows, self.tracks.get),
+                no_charge=no_charge,
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
             )
@@ -276,20 +303,26 @@ class Reconciler:
         seed = self.tracks.get(row.id)
         return row.seed == seed is not None and self.sent.get(row.id, 0.0) > moment
 
-    def _goes_back(self, item: Item, look: Look) -> bool:
-        """Whether the list shows a track of ours that is older, if there is one."""
+    def _goes_back(self, item: Item, listing: Listing) -> bool:
+        """Whether the listing shows one of our tracks that is older than the item.
+
+        Also true if there is none. A listing without one may begin too late, although
+        its pages look complete.
+        """
         first = item.entry.sent_at or 0.0
         older = {track_id for track_id, sent in self.sent.items() if sent < first}
-        return not older or any(row.id in older for row in look.seen)
+        return not older or any(row.id in older for row in listing.rows)
 
-    def _candidates(self, item: Item, look: Look) -> tuple[str, ...]:
-        """Tracks of nobody's in a list beside which an item is not absent."""
-        strange = [row for row in look.seen if row.id not in self.tracks]
-        return self._near.get(item.seq, ()) or may_be(doubt_of(item).sought, strange)
+    def _candidates_for(self, item: Item, listing: Listing) -> tuple[str, ...]:
+        """Listed tracks of no item that may be this item's."""
+        unowned = [row for row in listing.rows if row.id not in self.tracks]
+        return self._candidates.get(item.seq, ()) or may_be(
+            doubt_of(item).sought, unowned
+        )
 
 
 def doubt_of(item: Item) -> Doubt:
-    """An item as what to look for."""
+    """An item in doubt as `match` takes it."""
     entry, request = item.entry, item.request
     return Doubt(
         seq=item.seq,
@@ -297,7 +330,12 @@ def doubt_of(item: Item) -> Doubt:
         prompt=request.prompt,
         body=item.body,
         seed=entry.seed or 0,
-        is_ours=request.seed is None,
+        seed_is_ours=request.seed is None,
         sent_at=entry.sent_at or 0.0,
         lost_at=entry.lost_at or 0.0,
     )
+
+
+def earliest(items: Iterable[Item]) -> float:
+    """When the first create of some items was sent, in seconds since 1970."""
+    return min(item.entry.sent_at or 0.0 for item in items)

@@ -1,6 +1,7 @@
-"""One run of a batch: creates, waits, downloads, and doubts beside them.
+"""`Runner`: one run of a batch: creates, completions and reconciling side by side.
 
-An item in doubt holds nobody up. When nothing more may be spent, what runs is finished.
+An item in doubt holds up no other. When nothing more may be spent, the tracks in
+progress are still completed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from finetuning_async._runtime import in_thread
-from finetuning_async.batch._binding import bind
-from finetuning_async.batch._client_access import service_time
-from finetuning_async.batch._completion import Follower
+from finetuning_async._session import session_of
+from finetuning_async.batch._binding import bind_account
+from finetuning_async.batch._completion import Completer
 from finetuning_async.batch._creator import Creator
-from finetuning_async.batch._existing import Existing, check_tracks, refusal
-from finetuning_async.batch._reconcile_loop import Doubting, earliest
+from finetuning_async.batch._existing import Existing, check_tracks, existing_error
+from finetuning_async.batch._reconcile_loop import ReconcileLoop
+from finetuning_async.batch._reconciler import earliest
 from finetuning_async.journal import NEXT, Action, BatchError, Missing, Restarted
 
 if TYPE_CHECKING:
@@ -25,154 +27,169 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-LATEST: Final = 86_400.0
-"""Seconds after which a held create is not looked for again; lists grow long."""
+MAX_HELD_AGE: Final = 86_400.0
+"""Seconds after which a held create is no longer looked for; lists grow long."""
 
 
 class Runner:
     """One run.
 
     Args:
-        desk: What its parts share.
+        context: What its parts share.
     """
 
-    def __init__(self, desk: RunContext) -> None:
-        self.desk = desk
-        self._follower = Follower(desk)
-        self._creator = Creator(desk, self._follower)
-        self._doubting = Doubting(desk, self._creator, self._follower)
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self._completer = Completer(context)
+        self._creator = Creator(context, self._completer)
+        self._reconcile_loop = ReconcileLoop(context, self._creator, self._completer)
 
     async def run(self) -> None:
         """Run until nothing is left that this run can do.
 
         Raises:
-            AuthenticationError: The key does not hold.
+            AuthenticationError: The API key is not valid.
             PermissionDeniedError: The plan does not allow it.
             JournalError: The journal cannot be written.
-            FinetuningError: The service could not be asked at the start.
+            FinetuningError: The service could not be reached at the start.
         """
-        pending = await self._begin()
-        async with anyio.create_task_group() as self.desk.tasks:
+        pending = await self._prepare()
+        async with anyio.create_task_group() as self.context.tasks:
             for item in pending:
                 self._start(item)
-            self.desk.tasks.start_soon(self._doubting.run)
-            self.desk.tasks.start_soon(self._creator.run)
-        await self._doubting.rebase()
+            self.context.tasks.start_soon(self._reconcile_loop.run)
+            self.context.tasks.start_soon(self._creator.run)
+        await self._reconcile_loop.advance_baseline()
         try:
-            await self._project()
+            await self._write_outputs()
         except OSError as error:  # the journal has it all, and the next run writes it
-            self.desk.pause("disk", str(error))
+            self.context.pause("disk", str(error))
 
     def stop(self) -> None:
-        """Create nothing more; what is on the wire or under way is finished."""
-        self.desk.pause("stopped", "stopped on request")
+        """Create nothing more; what is in progress is completed."""
+        self.context.pause("stopped", "stopped on request")
         self._creator.stop()
 
-    async def _begin(self) -> list[Item]:
-        """Learn where all stands; returns what is neither planned nor done."""
-        desk = self.desk
-        # The key holds, it is of the right account, and the service's time is known.
-        await bind(desk.client, desk.journal, str(desk.folder.path))
-        desk.detective.time_is_local = service_time(desk.client) is None
-        await desk.journal.count()
+    async def _prepare(self) -> list[Item]:
+        """Bring journal and folder up to date; returns the items in progress.
+
+        Nothing is created before all of this is done: a run that sends first and looks
+        later may pay for a track that is there already.
+        """
+        context = self.context
+        # First of all: it shows that the key is valid and of the right account, and
+        # brings a response that shows the service's time.
+        await bind_account(context.client, context.journal, str(context.folder.path))
+        moment = session_of(context.client).account.service_time()
+        context.reconciler.time_is_local = moment is None
+        await context.journal.refresh_counts()
         await self._check_results()
-        await desk.detective.begin()
+        await context.reconciler.load()
         await self._check_files()
-        await self._project()
-        pending = await desk.journal.call(desk.journal.store.pending)
-        items = [await desk.record(item, Restarted(desk.now)) for item in pending]
-        items = await self._first_look(items)
-        await self._doubting.rebase()
+        await self._write_outputs()
+        pending = await context.journal.call(context.journal.store.pending)
+        # The folder's lock is ours, so the process that wrote an intent has ended, and
+        # its create is in doubt now.
+        items = [await context.record(item, Restarted(context.now)) for item in pending]
+        items = await self._look_for_doubts(items)
+        await self._reconcile_loop.advance_baseline()
         return items
 
     async def _check_results(self) -> None:
-        """See whether the results know more than the journal: it is out of date then.
+        """Check whether the outputs know more than the journal: then it is outdated.
 
-        What stands in the outputs and is not of this journal is kept aside.
+        Outputs that are not of this journal are kept under another name.
 
         Raises:
-            BatchError: They do, and nobody has said what to do.
+            BatchError: They do, and the options do not say what to do.
         """
-        desk, rows = self.desk, self.desk.journal.store.rows
-        existing = await in_thread(Existing.read, desk.folder)
+        context, rows = self.context, self.context.journal.store.rows
+        existing = await in_thread(Existing.read, context.folder)
 
-        def told_of_unmade() -> list[tuple[Item, Adopted]]:
+        def find_outcomes() -> list[tuple[Item, Adopted]]:
             unmade = (item for item in rows("planned") if not item.entry.accepts)
-            found = ((item, existing.result_of(item)) for item in unmade)
-            return [(item, one) for item, one in found if one is not None]
+            found = ((item, existing.track_outcome_of(item)) for item in unmade)
+            return [(item, outcome) for item, outcome in found if outcome is not None]
 
-        told = await desk.journal.call(told_of_unmade) if existing.lines else []
-        mode = desk.options.existing
-        if told and mode == "refuse":
-            raise refusal(desk.folder.path, told)
-        if told and mode == "adopt":
-            await check_tracks(desk.client, desk.folder.path, [one for _, one in told])
-            for item, one in told:
-                await desk.record(item, one)
-        rest = await desk.journal.call(lambda: existing.beyond(rows()))
-        if rest.lines or rest.strange or (told and mode == "anew"):
-            await in_thread(desk.outputs.set_aside)
+        outcomes = await context.journal.call(find_outcomes) if existing.lines else []
+        mode = context.options.existing
+        if outcomes and mode == "refuse":
+            raise existing_error(context.folder.path, outcomes)
+        if outcomes and mode == "adopt":
+            await check_tracks(
+                context.client, context.folder.path, [one for _, one in outcomes]
+            )
+            for item, outcome in outcomes:
+                await context.record(item, outcome)
+        rest = await context.journal.call(lambda: existing.without(rows()))
+        if rest.lines or rest.foreign or (outcomes and mode == "anew"):
+            await in_thread(context.outputs.set_aside)
 
     async def _check_files(self) -> None:
-        """Note files that are gone or cut short; one that grew was given tags, say."""
-        desk = self.desk
-        sizes = await in_thread(desk.folder.sizes)
+        """Record files that were deleted or truncated; they are downloaded again.
 
-        def gone() -> list[Item]:
-            rows = desk.journal.store.rows("downloaded")
+        A file that has grown is left alone: another program may have tagged it.
+        """
+        context = self.context
+        sizes = await in_thread(context.folder.sizes)
+
+        def find_missing() -> list[Item]:
+            rows = context.journal.store.rows("downloaded")
             return [
                 item
                 for item in rows
-                if sizes.get(item.saved_as, 0) < item.facts.get("size", 1)
-                and not desk.folder.keeps_nothing(item.saved_as)
+                if sizes.get(item.saved_as, 0) < item.result.get("size", 1)
+                and not context.folder.is_stream(item.saved_as)
             ]
 
-        for item in await desk.journal.call(gone):
-            after = await desk.record(item, Missing())
+        for item in await context.journal.call(find_missing):
+            after = await context.record(item, Missing())
             if NEXT[after.entry.state] is Action.REPORT:
-                desk.ended(after)
+                context.on_ended(after)
 
-    async def _project(self) -> None:
-        """Write results and errors anew."""
-        rows = self.desk.journal.store.rows
-        await self.desk.journal.call(
-            lambda: self.desk.outputs.rewrite(rows("downloaded", "failed", "held"))
+    async def _write_outputs(self) -> None:
+        """Rewrite results and errors from the journal."""
+        rows = self.context.journal.store.rows
+        await self.context.journal.call(
+            lambda: self.context.outputs.rewrite(rows("downloaded", "failed", "held"))
         )
 
-    async def _first_look(self, items: list[Item]) -> list[Item]:
+    async def _look_for_doubts(self, items: list[Item]) -> list[Item]:
         """Look for all that is in doubt, before anything new is sent.
 
         Raises:
             BatchError: The list could not be read.
         """
-        desk = self.desk
+        context = self.context
         doubts = [item for item in items if self._may_be_found(item)]
         if not doubts:
             return items
-        look = await desk.detective.look(earliest(doubts))
-        if look is None:
+        listing = await context.reconciler.list_tracks(earliest(doubts))
+        if listing is None:
             raise BatchError(
-                f"{len(doubts)} creates are in doubt and the list could not be read to"
-                " look for them; nothing was sent",
+                f"{len(doubts)} creates are in doubt, and the list of tracks could not"
+                " be read to look for them; nothing was sent. Run the batch again",
                 safe_to_retry=True,
             )
-        ids = desk.detective.match(doubts, look)
+        ids = context.reconciler.match(doubts, listing)
         return [
-            await desk.adopt(item, ids[item.seq], logger) if item.seq in ids else item
+            await context.record_found(item, ids[item.seq], logger)
+            if item.seq in ids
+            else item
             for item in items
         ]
 
     def _may_be_found(self, item: Item) -> bool:
         if item.entry.state == "held":
-            return self.desk.now - (item.entry.lost_at or 0.0) < LATEST
+            return self.context.now - (item.entry.lost_at or 0.0) < MAX_HELD_AGE
         return item.entry.state == "unknown"
 
     def _start(self, item: Item) -> None:
-        """Do what the state of an item asks for."""
+        """Start what the state of an item asks for."""
         action = NEXT[item.entry.state]
         if action in (Action.WAIT, Action.DOWNLOAD):
-            self._follower.start(item)
+            self._completer.start(item)
         elif action is Action.LOOK_UP:
-            self.desk.doubts[item.seq] = item
+            self.context.doubts[item.seq] = item
         elif action is Action.REPORT:
-            self.desk.ended(item)
+            self.context.on_ended(item)

@@ -1,10 +1,10 @@
-"""Doubts of a journal that many workers share, settled by whoever comes first.
+"""`SharedReconciler`: resolves the doubts of a journal that many workers share.
 
-`Reconciler` and `_reconcile` decide, as for a batch with one runner. But here another
-worker may send, hear and record at any moment. So the journal is read after the list. A
-create whose track stands in the list was recorded as on the wire before it left; so it
-is there by now as accepted, in doubt or still on the wire, and nobody else is given its
-track.
+`Reconciler`, `_matching` and `_credit_check` decide, as for a batch with one runner.
+But here another worker may send, receive and record at any moment. So the journal is
+read after the listing: a create whose track is listed was recorded as an intent before
+it left. By then it is in the journal as accepted, in doubt or still an intent, and its
+track is given to no other item.
 """
 
 from __future__ import annotations
@@ -14,236 +14,245 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async.batch._client_access import service_time
-from finetuning_async.batch._create_outcome import identity
-from finetuning_async.batch._reconcile_loop import earliest
-from finetuning_async.batch._reconciler import Reconciler
+from finetuning_async._session import session_of
+from finetuning_async.batch._create import lookalike_key
+from finetuning_async.batch._reconciler import Reconciler, earliest
 from finetuning_async.journal import Absent, Found, Held, StaleItemError
 
 if TYPE_CHECKING:
     from finetuning_async._api import Generation
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._credit_check import Reading
+    from finetuning_async.batch._credit_check import CreditReading
     from finetuning_async.batch._options import Options
-    from finetuning_async.batch._reconciler import Look
+    from finetuning_async.batch._reconciler import Listing
     from finetuning_async.journal import Event, Item, Journal, Summary
 
 logger = logging.getLogger("finetuning_async")
 
-REBASE: Final = 300.0
-"""Seconds between looks at the balance while nothing is in doubt."""
+BASELINE_EVERY: Final = 300.0
+"""Seconds between readings of the credits while nothing is in doubt."""
 
-LATEST: Final = 86_400.0
-"""Seconds after which a held create is not looked for again; lists grow long."""
+MAX_HELD_AGE: Final = 86_400.0
+"""Seconds after which a held create is no longer looked for; lists grow long."""
 
-LOOKED: Final = "looked"
-"""The note that says when somebody last began to look."""
+LAST_RUN: Final = "looked"
+"""The note that says when a worker last began to reconcile."""
 
 SAMPLE: Final = 100
-"""Planned items among which one that may be sent soon is sought."""
+"""Planned items that are searched for one that may be sent now."""
 
 
-class Settling:
-    """Settles what is in doubt in a journal.
+class SharedReconciler:
+    """Resolves the doubts of a shared journal.
 
     Args:
-        client: Who lists.
+        client: Lists tracks, and reads the credits.
         journal: Shared with other workers.
-        options: What was told.
+        options: Options of the batch.
     """
 
     def __init__(self, client: AsyncClient, journal: Journal, options: Options) -> None:
         self._client = client
         self._journal = journal
         self._options = options
-        self._rebased_at: float | None = None
-        self._rebasing = anyio.Lock()
+        self._baseline_at: float | None = None
+        self._advancing = anyio.Lock()
 
     async def now(self) -> float:
-        """The service's time in seconds since 1970; else the store's.
+        """The service's time in seconds since 1970; the store's if not known.
 
         Raises:
-            FinetuningError: The service was never heard, and could not be asked.
+            FinetuningError: There was no response yet, and none could be had.
         """
-        if service_time(self._client) is None:
+        account = session_of(self._client).account
+        if account.service_time() is None:
             await self._client.me()
-        moment = service_time(self._client)
+        moment = account.service_time()
         if moment is None:
             return await self._journal.call(self._journal.store.now)
         return moment
 
-    async def rebase(self) -> None:
-        """Take the balance as a base now and then, if nothing is in doubt.
+    async def advance_baseline(self) -> None:
+        """Read the credits as a new baseline now and then, if nothing is in doubt.
 
-        Of many who come at once one looks, and the others wait for it: a create on the
-        wire would spoil the first look, and with it all proofs of absence.
+        Of many items that start at once, one does it and the others wait: a create in
+        flight would spoil the first reading, and with it all proofs of absence.
         """
-        async with self._rebasing:
-            last, now = self._rebased_at, anyio.current_time()
-            if last is None or now - last >= REBASE:
-                self._rebased_at = now
-                await self._rebase()
+        async with self._advancing:
+            last, now = self._baseline_at, anyio.current_time()
+            if last is None or now - last >= BASELINE_EVERY:
+                self._baseline_at = now
+                await self._advance_baseline()
 
-    async def _rebase(self) -> None:
-        detective = await self._detective()
+    async def _advance_baseline(self) -> None:
+        reconciler = await self._reconciler()
         states = self._journal.summary.states
         if states["unknown"]:
             return
-        reading = await self._reading(detective)
+        reading = await self._read_credits(reconciler)
         if reading is None or self._journal.summary.states["unknown"]:
             return
         running = await self._running()
-        look = await detective.look(earliest(running)) if running else None
-        await detective.begin()
-        await self._journal.count()
-        if detective.is_current(reading, look, _ids(running)):
-            await detective.rebase(reading)
+        listing = await reconciler.list_tracks(earliest(running)) if running else None
+        await reconciler.load()
+        await self._journal.refresh_counts()
+        if reconciler.is_current(reading, listing, _ids(running)):
+            await reconciler.advance_baseline(reading)
 
-    async def _detective(self) -> Reconciler:
-        """One who knows how many creates are on the wire, whoever sent them."""
-        await self._journal.count()
-        detective = Reconciler(self._client, self._journal, self._options)
-        detective.on_wire = self._journal.summary.states["intent"]
-        return detective
+    async def _reconciler(self) -> Reconciler:
+        """A reconciler that counts the creates in flight of all workers."""
+        await self._journal.refresh_counts()
+        reconciler = Reconciler(self._client, self._journal, self._options)
+        reconciler.in_flight = self._journal.summary.states["intent"]
+        return reconciler
 
-    async def _reading(self, detective: Reconciler) -> Reading | None:
-        """The balance, if no create of any worker came or went meanwhile."""
-        before = _moves(self._journal.summary)
-        reading = await detective.reading()
-        await self._journal.count()
-        return reading if _moves(self._journal.summary) == before else None
+    async def _read_credits(self, reconciler: Reconciler) -> CreditReading | None:
+        """Read the credits, if no worker's create began or ended meanwhile."""
+        before = _version(self._journal.summary)
+        reading = await reconciler.read_credits()
+        await self._journal.refresh_counts()
+        return reading if _version(self._journal.summary) == before else None
 
     async def _running(self) -> list[Item]:
         """Items whose track is not known to have ended."""
         store = self._journal.store
         return await self._journal.call(lambda: list(store.rows("accepted")))
 
-    async def look(self) -> None:
-        """Look for all that is in doubt, unless somebody did so just now.
+    async def reconcile(self) -> None:
+        """Look for all that is in doubt, unless a worker has done so just now.
 
         Raises:
             FinetuningError: The list may not be read, or the journal not be written.
         """
         store, now = self._journal.store, await self.now()
-        looked = await self._journal.call(store.read_note, LOOKED)
-        if looked is not None and 0 <= now - float(looked) < self._options.look_every:
+        # A note and no lock: two workers that come at once both look, which costs a
+        # read and does no harm. A lock would stay behind with a worker that died.
+        last = await self._journal.call(store.read_note, LAST_RUN)
+        if last is not None and 0 <= now - float(last) < self._options.look_every:
             return
-        await self._journal.call(store.write_note, LOOKED, repr(now))
-        await self._look()
+        await self._journal.call(store.write_note, LAST_RUN, repr(now))
+        await self._reconcile()
 
-    async def _look(self) -> None:
+    async def _reconcile(self) -> None:
         doubts = await self._doubts()
         if not doubts:
             return
-        detective, now = await self._detective(), await self.now()
-        detective.time_is_local = service_time(self._client) is None
-        is_old = any(self._is_old(item, now) for item in doubts)
-        reading = await self._reading(detective) if is_old else None
-        words: dict[int, str] = {}
-        for whole in (False, True):  # no sentence before all pages were read
-            look = await detective.look(earliest(doubts), whole=whole)
-            if look is None:
+        reconciler, now = await self._reconciler(), await self.now()
+        moment = session_of(self._client).account.service_time()
+        reconciler.time_is_local = moment is None
+        is_old = any(self._is_settled(item, now) for item in doubts)
+        reading = await self._read_credits(reconciler) if is_old else None
+        verdicts: dict[int, str] = {}
+        # As in `ReconcileLoop`: a short listing first, and nothing is decided before
+        # all pages were read.
+        for complete in (False, True):
+            listing = await reconciler.list_tracks(earliest(doubts), complete=complete)
+            if listing is None:
                 return
-            doubts = await self._adopt(detective, look)
-            clear = await self._credits_clear(detective, reading, look)
-            more = await self._more_to_come(doubts)
-            words = {
-                item.seq: detective.judge(
+            doubts = await self._record_found(reconciler, listing)
+            no_charge = await self._rules_out_charge(reconciler, reading, listing)
+            more_to_come = await self._more_to_come(doubts)
+            verdicts = {
+                item.seq: reconciler.judge(
                     item,
-                    look,
+                    listing,
                     now=now,
-                    credits_clear=clear,
-                    more_to_come=more,
-                    presume_whole=not whole,
+                    no_charge=no_charge,
+                    more_to_come=more_to_come,
+                    presume_complete=not complete,
                 )
                 for item in doubts
                 if item.entry.state == "unknown"
             }
-            if set(words.values()) <= {"wait"}:
+            if set(verdicts.values()) <= {"wait"}:
                 return
         for item in doubts:
-            await self._sentence(item, words.get(item.seq, "wait"))
+            await self._apply(verdicts.get(item.seq, "wait"), item)
 
-    async def _credits_clear(
-        self, detective: Reconciler, reading: Reading | None, look: Look
+    async def _rules_out_charge(
+        self, reconciler: Reconciler, reading: CreditReading | None, listing: Listing
     ) -> bool | None:
         running = _ids(await self._running())
-        await self._journal.count()
-        return await detective.credits_clear(reading, look, running)
+        await self._journal.refresh_counts()
+        return await reconciler.rules_out_charge(reading, listing, running)
 
     async def _doubts(self) -> list[Item]:
-        """What is in doubt and may still be found."""
+        """Items in doubt whose track may still be found."""
         now, store = await self.now(), self._journal.store
         items = await self._journal.call(lambda: list(store.rows("unknown", "held")))
         return [
             item
             for item in items
             if item.entry.state == "unknown"
-            or now - (item.entry.lost_at or 0.0) < LATEST
+            or now - (item.entry.lost_at or 0.0) < MAX_HELD_AGE
         ]
 
-    def _is_old(self, item: Item, now: float) -> bool:
+    def _is_settled(self, item: Item, now: float) -> bool:
         return now - (item.entry.lost_at or 0.0) >= self._options.settle
 
-    async def _adopt(self, detective: Reconciler, look: Look) -> list[Item]:
-        """Give tracks to whom they belong; returns who is still in doubt."""
+    async def _record_found(
+        self, reconciler: Reconciler, listing: Listing
+    ) -> list[Item]:
+        """Give listed tracks to their items; returns the items still in doubt."""
         store = self._journal.store
+        # Read after the listing, all three: see the top of this file.
         doubts = await self._doubts()
         rivals = await self._journal.call(lambda: list(store.rows("intent")))
-        await detective.begin()
-        ids = detective.match([*doubts, *rivals], look)
+        await reconciler.load()
+        ids = reconciler.match([*doubts, *rivals], listing)
         for item in doubts:
             if item.seq in ids and await self._record(item, Found(ids[item.seq])):
                 logger.warning(
-                    "%s: found %s, whose answer was lost", item.name, ids[item.seq]
+                    "%s: its create was accepted as %s, though the response was lost",
+                    item.name,
+                    ids[item.seq],
                 )
         return [item for item in doubts if item.seq not in ids]
 
     async def _more_to_come(self, doubts: list[Item]) -> bool:
-        """Whether further creates will leave, or are under way."""
+        """Whether further creates are in flight or will be sent, or tracks will end."""
         states = self._journal.summary.states
         if states["intent"] or states["accepted"]:
             return True
         store = self._journal.store
         planned = await self._journal.call(store.claim, 0, SAMPLE)
-        twins = {identity(item) for item in doubts} - {None}
-        return any(identity(item) not in twins for item in planned)
+        blocked = {lookalike_key(item) for item in doubts} - {None}
+        return any(lookalike_key(item) not in blocked for item in planned)
 
-    async def _sentence(self, item: Item, word: str) -> None:
-        if word == "absent":
+    async def _apply(self, verdict: str, item: Item) -> None:
+        if verdict == "absent":
             if await self._record(item, Absent()):
                 logger.warning("%s was not accepted; it is sent again", item.name)
-        elif word != "wait" and await self._record(item, Held(word)):
-            logger.warning("%s is held: %s", item.name, word)
+        elif verdict != "wait" and await self._record(item, Held(verdict)):
+            logger.warning("%s is held: %s", item.name, verdict)
 
     async def _record(self, item: Item, event: Event) -> bool:
-        """Commit it, unless somebody else was faster."""
+        """Commit an event; `False` if another worker was faster."""
         try:
             await self._journal.record(item, event)
         except StaleItemError:
             return False
         return True
 
-    async def accepted(self, item: Item, track: Generation) -> None:
-        """Learn from an accepted create whether seeds are echoed; see `Reconciler`."""
-        await Reconciler(self._client, self._journal, self._options).accepted(
-            item, track
-        )
+    async def on_accepted(self, item: Item, track: Generation) -> None:
+        """Note whether an accepted create echoes its seed; see `Reconciler`."""
+        reconciler = Reconciler(self._client, self._journal, self._options)
+        await reconciler.on_accepted(item, track)
 
-    async def twin_is_in_doubt(self, item: Item) -> bool:
-        """Whether the track of another item, not known yet, would look like its own."""
-        mine = identity(item)
+    async def lookalike_is_in_doubt(self, item: Item) -> bool:
+        """Whether a lookalike of an item is in flight or in doubt."""
+        mine = lookalike_key(item)
         if mine is None:
             return False
         store = self._journal.store
         others = await self._journal.call(lambda: list(store.rows("intent", "unknown")))
-        return any(identity(o) == mine and o.seq != item.seq for o in others)
+        return any(lookalike_key(o) == mine and o.seq != item.seq for o in others)
 
 
 def _ids(items: list[Item]) -> frozenset[str]:
     return frozenset(str(item.entry.track_id) for item in items)
 
 
-def _moves(summary: Summary) -> tuple[int, ...]:
-    """What changes when a create that costs something comes or goes."""
+def _version(summary: Summary) -> tuple[int, ...]:
+    """Numbers that change whenever a create begins or ends that may cost a credit."""
     return summary.accepts, summary.fails, summary.in_doubt, summary.states["intent"]

@@ -1,12 +1,15 @@
-"""One item, as far as it goes now: what any job queue can call. It knows none.
+"""`Worker`: processes one item as far as possible; any job queue can call it.
 
     worker = Worker(client, store, save=into("album"))
     progress = await worker.process_item(seq)
-    # If progress.again_in is not None: again, after so many seconds, anywhere.
+    # If progress.again_in is not None: call it again after that many seconds, anywhere.
 
-A queue brings an item back after a crash; that it is paid once is up to the journal. An
-item that comes back in the middle of its create is looked up, never sent again. Two
-workers on one item do no harm: whoever is second to record a step stops there.
+A job queue gives an item to one worker at a time, and to another when the first has
+died: that is the item's lease. A lease can be wrong, since a worker that is suspended
+or cut off looks dead. So the journal does not rely on it: a worker whose item was taken
+over meanwhile gets a `StaleItemError` at its next commit (fencing), so it cannot commit
+an intent to create the track once more. An item that comes back in the middle of its
+create is looked up, never sent again.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ import anyio
 import attrs
 
 from finetuning_async._runtime import in_thread
-from finetuning_async.batch._audio_files import fetch, place_for
-from finetuning_async.batch._binding import bind
+from finetuning_async.batch._audio_files import fetch, free_name
+from finetuning_async.batch._binding import bind_account
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._item_processor import ItemProcessor, WorkerContext
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._shared_reconciler import Settling
+from finetuning_async.batch._shared_reconciler import SharedReconciler
 from finetuning_async.journal import NEXT, Action, Journal, StaleItemError
 
 if TYPE_CHECKING:
@@ -41,12 +44,12 @@ DEFAULTS: Final = Options()
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """Where an item stands.
+    """What `Worker.process_item` has achieved.
 
     Attributes:
         item: As callers see it; its `path` is not known here.
-        again_in: Seconds after which it wants to be processed again; `None` once it has
-            ended as ``downloaded``, ``failed`` or ``held``.
+        again_in: Seconds after which to process it again; `None` once it has ended as
+            ``downloaded``, ``failed`` or ``held``.
     """
 
     item: BatchItem
@@ -54,13 +57,14 @@ class Progress:
 
 
 def into(folder: str | os.PathLike[str]) -> Save:
-    """Saves MP3s into a folder, under each item's `file`; made if need be.
+    """Save MP3s into a folder, under each item's `file`; created if needed.
 
-    A file appears whole or not at all, and replaces none of somebody else's: it gets
-    another name then. Workers on many machines want a folder that they share.
+    A file appears complete or not at all. If another file has its name, which no batch
+    has written, it gets another name. Workers on several machines need a folder that
+    they share.
 
     Args:
-        folder: Where; the files of a batch go into a folder of its name there.
+        folder: Holds a folder for each batch, of the batch's name.
 
     Example:
         import procrastinate
@@ -76,15 +80,17 @@ def into(folder: str | os.PathLike[str]) -> Save:
         target = path / item.file
         part = target.with_name(f".{target.name}.part")
         await fetch(client, item.generation_id or "", url, part)
-        await in_thread(_keep, part, target, item.key)
+        await in_thread(_move_into_place, part, target, item.key)
 
     return save
 
 
-def _keep(part: Path, target: Path, key: str) -> None:
-    name = place_for(part, target.parent, target.name, key)
+def _move_into_place(part: Path, target: Path, key: str) -> None:
+    name = free_name(part, target.parent, target.name, key)
     if name != target.name:
-        logger.warning("%s is somebody else's; the track is in %s", target, name)
+        logger.warning(
+            "%s exists and is not of this batch; the track is saved as %s", target, name
+        )
     part.replace(target.with_name(name))
 
 
@@ -92,13 +98,13 @@ class Worker:
     """Processes items of a journal, beside other workers on other machines.
 
     Args:
-        client: Creates and waits; not closed here. All workers together keep the
+        client: Creates and waits; not closed here. All workers together keep to the
             account's limits if their clients share a `rate_limiter`.
         store: The journal.
         save: Awaited with each completed item before it counts as ``downloaded``; may
-            be called again for one whose worker died. By default nothing is saved.
-        options: What else there is to tell. `max_credits` is for all workers and all
-            batches of the journal. Of no use here: `tags`, `downloads`, `free_bytes`.
+            be called again for an item whose worker died. By default nothing is saved.
+        options: Further options. `max_credits` is for all workers and all batches of
+            the journal. `tags`, `downloads` and `free_bytes` have no effect here.
     """
 
     def __init__(
@@ -110,49 +116,53 @@ class Worker:
         options: Options = DEFAULTS,
     ) -> None:
         journal = Journal(store)
-        self._tools = WorkerContext(
+        self._context = WorkerContext(
             client=client,
             journal=journal,
             save=save,
             options=options,
-            settling=Settling(client, journal, options),
+            reconciler=SharedReconciler(client, journal, options),
         )
         self._binding = anyio.Lock()
         self._is_bound = False
 
     async def process_item(self, seq: int) -> Progress:
-        """Take an item as far as it goes: create, wait, save.
+        """Take an item as far as possible: create, wait, save.
 
-        Each step is committed before the next, so that it can be cancelled, or killed,
-        anywhere. An item in doubt is looked for once and given back, so that it holds
-        up no other.
+        Each step is committed before the next, so this can be cancelled, or its
+        process killed, at any moment. An item in doubt is looked for once and given
+        back, so that it holds up no other.
 
         Items that share kind, prompt and a seed of the caller's own must not be
-        processed at the same time: a list could not tell their tracks apart.
+        processed at the same time: their tracks look the same in a listing.
 
         Args:
-            seq: Its place in the journal.
+            seq: The item's number in the journal.
 
         Raises:
-            AuthenticationError: The key does not hold.
+            AuthenticationError: The API key is not valid.
             PermissionDeniedError: The plan does not allow it.
             JournalError: The journal cannot be used.
-            BatchError: It is another account's.
-            Exception: What `save` raised, if it is no error of ours.
+            BatchError: It belongs to another account.
+            Exception: What `save` raised, if it is not one of our errors.
         """
-        tools = self._tools
-        await self._bind()
+        context = self._context
+        await self._bind_account()
         try:
-            item, pause = await ItemProcessor(tools, await tools.get(seq)).run()
-        except StaleItemError:  # somebody else works on it, or we are believed dead
-            item, pause = await tools.get(seq), tools.options.look_every
+            processor = ItemProcessor(context, await context.get(seq))
+            item, pause = await processor.run()
+        except StaleItemError:
+            # Another worker has the item: the job came twice, or this worker was taken
+            # for dead. Leave the item to the other one, and look at it later.
+            item, pause = await context.get(seq), context.options.look_every
         has_ended = NEXT[item.entry.state] is Action.REPORT
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
 
-    async def _bind(self) -> None:
-        """Check once that the journal is of the client's account."""
+    async def _bind_account(self) -> None:
+        """Check once that the journal belongs to the client's account."""
         async with self._binding:
             if not self._is_bound:
-                await bind(self._tools.client, self._tools.journal, "the journal")
+                context = self._context
+                await bind_account(context.client, context.journal, "the journal")
                 self._is_bound = True

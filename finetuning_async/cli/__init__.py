@@ -2,42 +2,57 @@
 
     finetuning generate lofi chill piano night --duration 30 -o night.mp3
 
-Data goes to stdout, all else to stderr. Exit codes, beside those of the vendor's
-program; ``--json`` changes none of ours:
+Data goes to stdout, everything else to stderr. These are the exit codes, next to those
+of the vendor's program; ``--json`` changes none of ours:
 
     code  here                                        the vendor's program
-    0     all of it is done; also: a person said no,  the same; also: some of
-          a reader such as ``head`` has had enough,   several ids are done, and
-          Ctrl-C ended ``emulator`` or ``demo``       with ``--json`` even none
-    1     nothing of it worked: the service said no,  the same; also: usage, and
-          the network, a failed track, time over      an interrupt
-          (the track goes on, and stays paid), none
-          of several ids or rows
-    2     the request was wrong: usage, a value       the service says
-          (``VALIDATION_ERROR``, too), the form of    ``VALIDATION_ERROR``
-          the key, the input of a batch; nothing was
-          paid
-    3     in part: of several ids or rows some are    (0, see there)
-          done, and some failed or are left; or rows
-          of a batch are held: they may be paid
-    130   Ctrl-C (SIGINT); 143: SIGTERM               1
+    0     everything succeeded; also if you answer    the same; also if only some of
+          no, if a reader such as ``head`` closes     several ids succeed, and with
+          stdout, or if Ctrl-C stops ``emulator`` or  ``--json`` even if none does
+          ``demo``
+    1     nothing succeeded: an error of the service  the same; also for wrong usage
+          or the network, a failed track, a timeout   and for Ctrl-C
+          (the track continues and stays charged),
+          or none of several ids or rows
+    2     invalid input: usage, a value (also the     the service's
+          service's ``VALIDATION_ERROR``), the form   ``VALIDATION_ERROR``
+          of the key, the input of a batch; nothing
+          was charged
+    3     partial success: of several ids or rows     (0, see there)
+          some succeeded, others failed or are left;
+          or rows of a batch are held, because they
+          may have been charged
+    130   Ctrl-C (SIGINT); 143 is SIGTERM             1
 
-The modules, from the top down:
+The files, from the first called to the last:
 
-    _program    the commands by name; each is imported when it is called
-    commands/   one module per command or group of commands
-    _guard      every exception to a line or two and an exit code, by _messages
-    _making     the commands that make something; _finish is what is left once it is
-                accepted: wait, download, report; _kinds: tracks and sound effects
-    _bulk, _playlist_names    many ids at once; playlists by name
-    _connect    a client for the service, or for an emulator inside this process
-    _config     the settings on disk; _keys finds the key, _key_store keeps it
-    _progress   what is said meanwhile; _bar is its form on a terminal
-    _run        the event loop; _interruption: what signals do, from the first line on
-    _notes      what the library logs
-    _options, _output, _destination    options, stdout and stderr, files to save to
+    _program         the commands by name; each is imported when it is called
+    commands/        one module per command or group of commands
+    _create_command  the commands that create a track: their options, and one run
+    _track_output    after acceptance: wait, download, report
+    _batch_run       ``batch run``: input, client, signals, exit code
+    _connect         a client of the service, or of an emulator in this process
+    _keys            which API key to use
+    _key_store       the stored key: the OS keyring, else a file
+    _config          the settings on disk, and the base URL
+    _error_exit      turns every exception into a message and an exit code
+    _progress_bar    progress on a terminal
+    _progress        progress as lines, or none
+    _batch_view      progress of a batch
+    _batch_summary   the result of a batch
+    _bulk_result     the result of one command on many ids
+    _event_loop      runs a command in an event loop that a signal cancels
+    _log_output      shows what the library logs
+    _messages        what an error says, and what to do about it
+    _output          stdout for data, stderr for the rest
+    _delay_notice    why a create is not accepted yet
+    _options         options that several commands share
+    _output_path     the file that a track is saved to
+    _track_kinds     how tracks and sound effects differ
+    _exit_codes      the exit codes
+    _signals         what SIGINT and SIGTERM do, from the first line on
 
-It needs the extra ``cli`` (click and rich).
+The program needs the extra ``cli`` (click and rich).
 """
 
 import os
@@ -49,21 +64,23 @@ __all__ = ["main"]
 def main() -> int:
     """Run the program with the arguments of this process.
 
-    From the first line on a signal ends it without a traceback. What Python does
-    before that is not ours, so this module and the package above it import next to
-    nothing.
+    From its first line on, a signal ends the program without a traceback. Before that
+    Python itself is still starting, so this module and the package above it import
+    almost nothing.
 
     Returns:
         The exit code.
     """
     try:
-        from finetuning_async.cli import _interruption
+        from finetuning_async.cli import _signals
     except KeyboardInterrupt:
+        # Our handler is not installed yet, so this one import can still be
+        # interrupted by Python's own.
         os._exit(130)
-    with _interruption.leaving_at_once(str):
+    with _signals.exit_on_signal(str):  # `str()` is an empty hint
         import atexit
 
-        atexit.register(_interruption.let_it_end)
+        atexit.register(_signals.ignore_interrupts)
         return _start()
 
 
@@ -71,7 +88,7 @@ def _start() -> int:
     import io
     from importlib.util import find_spec
 
-    # What a stream cannot encode is escaped there, not an error; stderr does so anyway.
+    # Escape what stdout cannot encode instead of failing. stderr does so by default.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     for needed in ("click", "rich"):
@@ -85,11 +102,12 @@ def _start() -> int:
 
 
 def _start_program() -> int:
-    from finetuning_async.cli import _interruption
-    from finetuning_async.cli._options import Common  # needs click
+    from finetuning_async.cli import _signals
+    from finetuning_async.cli._options import CommonOptions  # needs click
     from finetuning_async.cli._program import program  # needs click
 
-    common = Common()
-    with _interruption.leaving_at_once(lambda: common.if_interrupted):
-        ended = program.main(prog_name="finetuning", standalone_mode=False, obj=common)
-    return int(ended)
+    common = CommonOptions()
+    # The hint is read when the signal arrives: it changes as the command proceeds.
+    with _signals.exit_on_signal(lambda: common.interrupt_hint):
+        code = program.main(prog_name="finetuning", standalone_mode=False, obj=common)
+    return int(code)

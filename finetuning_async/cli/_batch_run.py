@@ -1,4 +1,4 @@
-"""``finetuning batch run``: input, client, signals, view and exit code."""
+"""``finetuning batch run``: input, client, signals, progress and exit code."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from finetuning_async.batch import (
     Format,
     Options,
     check_account,
+    existing_error,
     read_rows,
-    refusal,
 )
 from finetuning_async.cli._batch_summary import exit_code, show
-from finetuning_async.cli._batch_view import LiveView, View
+from finetuning_async.cli._batch_view import BatchView, LiveView
 from finetuning_async.cli._config import base_url, on_loopback
-from finetuning_async.cli._error_exit import Refused
+from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._event_loop import (
     BACKEND,
     Interrupted,
-    alongside,
-    single,
+    background_task,
     stop_signals,
+    unwrap_group,
 )
-from finetuning_async.cli._exit_codes import WRONG
+from finetuning_async.cli._exit_codes import INVALID_INPUT
 from finetuning_async.cli._keys import find_key
-from finetuning_async.cli._log_output import library_notes
-from finetuning_async.cli._options import Common
+from finetuning_async.cli._log_output import log_to_stderr
+from finetuning_async.cli._options import CommonOptions
 from finetuning_async.cli._output import (
     duration_text,
     is_terminal,
     print_fields,
     print_json,
     say,
+    yes_or_no,
 )
-from finetuning_async.journal import Keys, SQLiteStore
+from finetuning_async.journal import ItemFactory, SQLiteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -56,18 +57,18 @@ if TYPE_CHECKING:
     from finetuning_async.batch import Row, Summary
     from finetuning_async.journal import Item, NewItem
 
-TRACK: Final = 60.0
+TRACK_SECONDS: Final = 60.0
 """Seconds that the last track is expected to take."""
 
-GO_ON: Final = {"max_credits": "A higher --max-credits goes on."}
-"""What helps where the same command at another time does not, by why it paused."""
+RESUME_ADVICE: Final = {"max_credits": "To continue, raise --max-credits."}
+"""How to continue, by the reason of a pause; for other reasons, waiting is enough."""
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """What ``batch run`` was told."""
+class RunSettings:
+    """The arguments of ``batch run``, resolved."""
 
-    common: Common
+    common: CommonOptions
     url: str
     key: ApiKey
     source: str | None
@@ -80,7 +81,7 @@ class Plan:
 
     @property
     def limits(self) -> RateLimits:
-        """The service's limits, or those of a faster emulator."""
+        """The rate limits of the service, or those of a faster emulator."""
         per = 60.0 / self.speed
         return RateLimits(creates=RateLimit(10, per=per), reads=RateLimit(60, per=per))
 
@@ -88,7 +89,7 @@ class Plan:
         """The rows of the input.
 
         Raises:
-            BatchInputError: Some are wrong; raised at the end.
+            BatchInputError: Some rows are invalid; raised after the last row.
         """
         if self.source is None:
             return iter(())
@@ -104,19 +105,21 @@ def _stdin() -> Iterable[str]:
 
 
 def execute(
-    common: Common,
+    common: CommonOptions,
     *,
     speed: float,
     max_credits: int | None,
     on_unknown: Any,
     tags: bool,
     existing: Any,
-    **told: Any,
+    **arguments: Any,
 ) -> int:
-    """Run a batch, or count it. Returns the exit code."""
+    """Run a batch, or only count its rows. Returns the exit code."""
     url = base_url(common).url
     if speed <= 0 or (speed != 1 and not on_loopback(url)):
-        raise Refused("--speed is for an emulator: give its --base-url")
+        raise InvalidInputError(
+            f"--speed {speed} requires an emulator on this machine: add its --base-url"
+        )
     usual = Options()
     options = Options(
         max_credits=max_credits,
@@ -127,115 +130,128 @@ def execute(
         look_every=usual.look_every / speed,
     )
     key = find_key(common, url).key
-    plan = Plan(common=common, url=url, key=key, speed=speed, options=options, **told)
-    if plan.source is None and not Folder(plan.out).is_batch:
-        raise Refused(f"{plan.out} holds no batch yet: give an INPUT")
-    common.if_interrupted = "Nothing is lost: run the same command to go on."
+    settings = RunSettings(
+        common=common, url=url, key=key, speed=speed, options=options, **arguments
+    )
+    if settings.source is None and not Folder(settings.out).is_batch:
+        raise InvalidInputError(
+            f"{settings.out} holds no batch. To start one, give an INPUT"
+        )
+    common.interrupt_hint = "Nothing is lost. To continue, run the same command."
     try:
-        return anyio.run(_dry_run if plan.dry_run else _run, plan, **BACKEND)
+        return anyio.run(_dry_run if settings.dry_run else _run, settings, **BACKEND)
     except Exception as error:
-        cause = single(error)
+        cause = unwrap_group(error)
         if not isinstance(cause, BatchInputError):
             raise
-        say(f"Error: {cause}\nNothing was taken in, and nothing was sent.")
-        return WRONG
+        say(f"Error: {cause}\nNo rows were added, and nothing was sent.")
+        return INVALID_INPUT
 
 
 @asynccontextmanager
-async def _connected(plan: Plan) -> AsyncGenerator[AsyncClient]:
-    with library_notes(plan.common):
+async def _connected(settings: RunSettings) -> AsyncGenerator[AsyncClient]:
+    with log_to_stderr(settings.common):
         async with AsyncClient(
-            plan.key.reveal(), base_url=plan.url, rate_limits=plan.limits
+            settings.key.reveal(), base_url=settings.url, rate_limits=settings.limits
         ) as client:
             yield client
 
 
-async def _run(plan: Plan) -> int:
+async def _run(settings: RunSettings) -> int:
     stopped: list[int] = []
-    ends: list[Summary] = []
+    ends: list[Summary] = []  # stays empty if the second signal cancels the scope
     with anyio.CancelScope() as scope:
         async with (
-            _connected(plan) as client,
-            Batch(client, plan.out, options=plan.options) as batch,
+            _connected(settings) as client,
+            Batch(client, settings.out, options=settings.options) as batch,
         ):
-            async with alongside(partial(_watch, batch, scope, stopped)):
-                await _make(plan, client, batch)
+            async with background_task(partial(_stop_on_signal, batch, scope, stopped)):
+                await _process(settings, client, batch)
             ends.append(batch.summary)
     for summary in ends:
-        show(summary, as_json=plan.as_json)
+        show(summary, as_json=settings.as_json)
     if stopped:
         raise Interrupted(stopped[0])
     return exit_code(ends[0])
 
 
-async def _make(plan: Plan, client: AsyncClient, batch: Batch) -> None:
-    added = await batch.add_rows(plan.rows())
-    view = _view(plan, client, batch)
-    if plan.source is not None:
+async def _process(settings: RunSettings, client: AsyncClient, batch: Batch) -> None:
+    added = await batch.add_rows(settings.rows())
+    view = _view(settings, client, batch)
+    if settings.source is not None:
         view.note(f"{added.new} new rows, {added.known} known")
-    async with view, alongside(view.keep_up):
+    async with view, background_task(view.refresh_regularly):
         async for item in batch.run():
             view.ended(item)
     if batch.paused is not None and batch.paused[0] != "stopped":
-        word, why = batch.paused
-        say(f"Paused: {why}. {GO_ON.get(word, 'The same command goes on later.')}")
+        reason, why = batch.paused
+        advice = RESUME_ADVICE.get(reason, "To continue later, run the same command.")
+        say(f"Paused: {why}. {advice}")
 
 
-def _view(plan: Plan, client: AsyncClient, batch: Batch) -> View:
-    common = plan.common
+def _view(settings: RunSettings, client: AsyncClient, batch: Batch) -> BatchView:
+    common = settings.common
     is_live = is_terminal(sys.stderr) and not common.quiet
-    kind = LiveView if is_live else View
+    kind = LiveView if is_live else BatchView
     return kind(client, batch, quiet=common.quiet, no_color=common.no_color)
 
 
-async def _watch(batch: Batch, scope: anyio.CancelScope, stopped: list[int]) -> None:
-    """The first signal lets what runs be finished, the second leaves at once."""
+async def _stop_on_signal(
+    batch: Batch, scope: anyio.CancelScope, stopped: list[int]
+) -> None:
+    """Let the first signal finish the items in progress, and the second quit now."""
     with stop_signals(2) as next_signal:
         while True:
             stopped.append(await next_signal())
+            # Before the run, while rows are read, nothing is in progress.
             if len(stopped) > 1 or not batch.is_running:
                 break
             batch.stop()
-            say("Stopping: what is under way is finished. Again to leave at once.")
+            say("Stopping after the items in progress. Press Ctrl-C again to quit now.")
     scope.cancel()
 
 
-async def _dry_run(plan: Plan) -> int:
-    account_note, known = _looked_at(plan.out)
-    keys = Keys()
-    items = [keys.item(row) for row in plan.rows()]
+async def _dry_run(settings: RunSettings) -> int:
+    account_note, known = _read_existing_batch(settings.out)
+    factory = ItemFactory()
+    items = [factory.item(row) for row in settings.rows()]
     done = {item.key for item in known if item.entry.state != "planned"}
-    done |= _adopted(plan, items, known)
+    done |= _adoptable_keys(settings, items, known)
     rows = [item.key for item in items]
     new = sum(key not in done for key in rows)
-    async with _connected(plan) as client:
+    async with _connected(settings) as client:
         account = await client.me()
-    check_account(account_note, account, plan.url, str(plan.out))
-    limit = plan.limits.creates
-    seconds = max(new - limit.limit, 0) / limit.limit * limit.per + TRACK / plan.speed
+    check_account(account_note, account, settings.url, str(settings.out))
+    # A full burst goes out at once, the rest at the rate limit. The last one sent then
+    # has to be completed.
+    limit = settings.limits.creates
+    seconds = (
+        max(new - limit.limit, 0) / limit.limit * limit.per
+        + TRACK_SECONDS / settings.speed
+    )
     left = account.total_remaining
+    enough = None if left is None else left >= new
     facts = {
         "rows": len(rows),
         "known": len(rows) - new,
         "credits_needed": new,
         "credits_left": left,
-        "enough": None if left is None else left >= new,
+        "enough": enough,
         "seconds": round(seconds, 1),
     }
-    if plan.as_json:
+    if settings.as_json:
         print_json(facts)
     else:
-        word = None if left is None else "yes" if left >= new else "no"
         print_fields(
             {"rows": len(rows), "known": facts["known"], "credits needed": new}
-            | {"credits left": left, "enough": word}
+            | {"credits left": left, "enough": yes_or_no(enough) or None}
             | {"takes about": duration_text(seconds)}
         )
     return 0
 
 
-def _looked_at(path: Path) -> tuple[str | None, list[Item]]:
-    """Whose a batch is, and its items; nothing if there is none."""
+def _read_existing_batch(path: Path) -> tuple[str | None, list[Item]]:
+    """The account of an existing batch, and its items; nothing if there is none."""
     folder = Folder(path)
     if not folder.is_batch:
         return None, []
@@ -246,15 +262,21 @@ def _looked_at(path: Path) -> tuple[str | None, list[Item]]:
         store.close()
 
 
-def _adopted(plan: Plan, items: list[NewItem], known: list[Item]) -> set[str]:
-    """The keys of items that a run would take for done.
+def _adoptable_keys(
+    settings: RunSettings, items: list[NewItem], known: list[Item]
+) -> set[str]:
+    """The keys of the items that a run would count as done.
 
     Raises:
-        BatchError: A run would be refused.
+        BatchError: A run would be rejected.
     """
-    if not plan.out.is_dir():
+    if not settings.out.is_dir():
         return set()
-    told = Existing.read(Folder(plan.out)).beyond(known).told(items)
-    if told and plan.options.existing == "refuse":
-        raise refusal(plan.out, told)
-    return {item.key for item, _ in told} if plan.options.existing == "adopt" else set()
+    found = Existing.read(Folder(settings.out)).without(known).outcomes(items)
+    if found and settings.options.existing == "refuse":
+        raise existing_error(settings.out, found)
+    return (
+        {item.key for item, _ in found}
+        if settings.options.existing == "adopt"
+        else set()
+    )

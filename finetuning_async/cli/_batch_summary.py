@@ -1,10 +1,10 @@
-"""How a batch stands: its numbers on stdout, and the exit code."""
+"""The result of a batch: its numbers on stdout, and the exit code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finetuning_async.cli._exit_codes import DONE, FAILED, PARTLY
+from finetuning_async.cli._exit_codes import FAILURE, PARTIAL, SUCCESS
 from finetuning_async.cli._output import print_fields, print_json
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show(summary: Summary, *, as_json: bool) -> None:
-    """Print a batch in numbers on stdout."""
+    """Print the numbers of a batch on stdout."""
     facts = summary.as_dict()
     if as_json:
         print_json(facts)
@@ -27,8 +27,8 @@ def show(summary: Summary, *, as_json: bool) -> None:
 
 
 def exit_code(summary: Summary) -> int:
-    """What a batch in this state ends with."""
+    """The exit code of a batch in this state."""
     downloaded = summary.states["downloaded"]
     if downloaded == summary.total:
-        return DONE
-    return PARTLY if downloaded or summary.in_doubt else FAILED
+        return SUCCESS
+    return PARTIAL if downloaded or summary.in_doubt else FAILURE

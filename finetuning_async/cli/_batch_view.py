@@ -1,4 +1,4 @@
-"""What is told on stderr while a batch runs: lines, or a table that stays in place."""
+"""Progress of a batch on stderr: lines, or lines above a table that stays in place."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetuning_async.batch import queue_is_full
-from finetuning_async.cli._output import duration_text, printable, say, screen, shown
+from finetuning_async._session import session_of
+from finetuning_async.cli._output import (
+    duration_text,
+    printable,
+    redirect_messages,
+    say,
+    shown,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,28 +27,30 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
     from finetuning_async.batch import Batch, BatchItem, Summary
 
-LINE_EVERY: Final = 60.0
-"""Seconds between lines that say how far it is."""
+LINE_INTERVAL: Final = 60.0
+"""Seconds between the lines that show the progress."""
 
-LIVE_EVERY: Final = 0.25
-TRACK: Final = 60.0
+LIVE_INTERVAL: Final = 0.25
+"""Seconds between updates of the table."""
+
+TRACK_SECONDS: Final = 60.0
 """Seconds that the last track is expected to take."""
 
-ENOUGH: Final = 10
-"""Accepted tracks after which the pace seen says more than the limit."""
+MIN_SAMPLES: Final = 10
+"""Accepted tracks from which on the measured pace says more than the rate limit."""
 
 
-class View:
-    """Lines: one for each item that ends, and one a minute.
+class BatchView:
+    """Prints a line for each item that ends, and one a minute with the progress.
 
     Args:
-        client: Whose turns are shown.
-        batch: What runs.
-        quiet: Whether to say nothing.
-        no_color: No colours.
+        client: The client, whose rate limit and queue are shown.
+        batch: The batch.
+        quiet: Whether to print nothing.
+        no_color: Whether to use no colours.
     """
 
-    every: float = LINE_EVERY
+    interval: float = LINE_INTERVAL
 
     def __init__(
         self, client: AsyncClient, batch: Batch, *, quiet: bool, no_color: bool
@@ -52,7 +60,7 @@ class View:
         self._quiet = quiet
         self._no_color = no_color
         self._began = time.monotonic()
-        self._first = batch.summary.accepts
+        self._accepts_before = batch.summary.accepts
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,32 +74,32 @@ class View:
         pass
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Print a message."""
         if not self._quiet:
             say(printable(text))
 
     def ended(self, item: BatchItem) -> None:
         """An item is downloaded, failed or held."""
         name = item.custom_id or item.key[:12]
-        word = item.path.name if item.path is not None else item.error
-        self.note(f"{item.state} {shown(name)}: {shown(str(word))}")
+        detail = item.path.name if item.path is not None else item.error
+        self.note(f"{item.state} {shown(name)}: {shown(str(detail))}")
 
-    async def keep_up(self) -> None:
-        """Tell how far it is, now and then."""
+    async def refresh_regularly(self) -> None:
+        """Show the progress at regular intervals."""
         while True:
-            await anyio.sleep(self.every)
-            self.tell()
+            await anyio.sleep(self.interval)
+            self.refresh()
 
-    def tell(self) -> None:
-        """Tell how far it is."""
-        parts = (f"{number} {name}" for name, number in self.facts().items())
-        self.note(", ".join((*parts, *self.outlook())))
+    def refresh(self) -> None:
+        """Show the progress."""
+        parts = (f"{number} {name}" for name, number in self.counts().items())
+        self.note(", ".join((*parts, *self.forecast())))
 
-    def facts(self) -> dict[str, str]:
-        """How far it is, by name."""
+    def counts(self) -> dict[str, str]:
+        """The progress: numbers by name."""
         summary = self._batch.summary
         states = summary.states
-        facts = {
+        counts = {
             "done": f"{states['downloaded']} of {summary.total}",
             "running": states["accepted"] + states["completed"],
             "queued": states["planned"],
@@ -99,36 +107,38 @@ class View:
             "in doubt": summary.in_doubt,
             "credits": summary.accepts,
         }
-        return {name: str(n) for name, n in facts.items()}
+        return {name: str(n) for name, n in counts.items()}
 
-    def outlook(self) -> list[str]:
-        """What is to come; empty if nothing more is created."""
+    def forecast(self) -> list[str]:
+        """When the next create goes out, and the end; empty if no create is left."""
         summary = self._batch.summary
         if not summary.states["planned"] or self._batch.paused is not None:
             return []
-        left = duration_text(self._left(summary))
+        left = duration_text(self._remaining_seconds(summary))
         return [f"next create {self._next_create()}", f"expected end in {left}"]
 
     def _next_create(self) -> str:
-        if queue_is_full(self._client):
+        if session_of(self._client).account.queue_is_full:
             running = self._batch.summary.states["accepted"]
-            return "when a track ends" if running else "when the queue has a place"
-        turn = self._client.rate_limit_status().creates.next_free_in
-        return "later" if isinf(turn) else f"in {duration_text(turn)}"
+            return "when a track ends" if running else "when the queue has room"
+        wait = self._client.rate_limit_status().creates.next_free_in
+        return "later" if isinf(wait) else f"in {duration_text(wait)}"
 
-    def _left(self, summary: Summary) -> float:
+    def _remaining_seconds(self, summary: Summary) -> float:
         limits = self._client.rate_limit_status().creates
         pace = (limits.per or 0.0) / (limits.limit or 1)
-        done = summary.accepts - self._first
-        if done >= ENOUGH:
+        # Creates of earlier runs say nothing about the pace of this one.
+        done = summary.accepts - self._accepts_before
+        if done >= MIN_SAMPLES:
+            # The queue may make it slower than the rate limit, never faster.
             pace = max(pace, (time.monotonic() - self._began) / done)
-        return summary.states["planned"] * pace + TRACK
+        return summary.states["planned"] * pace + TRACK_SECONDS
 
 
-class LiveView(View):
-    """The same on a terminal: lines for ends, below them a table that stays."""
+class LiveView(BatchView):
+    """On a terminal: lines for items that end, and a table below them."""
 
-    every = LIVE_EVERY
+    interval = LIVE_INTERVAL
 
     async def __aenter__(self) -> Self:
         self._console = Console(
@@ -141,8 +151,9 @@ class LiveView(View):
             redirect_stdout=False,
         )
         self._live.start()
-        self._screen = screen(self._print)
-        self._screen.__enter__()
+        # Entered by hand: this class is itself the context manager.
+        self._redirect = redirect_messages(self._print)
+        self._redirect.__enter__()
         return self
 
     async def __aexit__(
@@ -151,19 +162,19 @@ class LiveView(View):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._screen.__exit__(kind, error, traceback)
+        self._redirect.__exit__(kind, error, traceback)
         self._live.stop()
 
     def _print(self, line: str) -> None:
-        """Show a line above the table, and at once."""
+        """Print a line above the table."""
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def tell(self) -> None:
+    def refresh(self) -> None:
         """Draw the table."""
         table = Table(box=None, show_header=True, pad_edge=False)
-        facts = self.facts()
-        for name in facts:
+        counts = self.counts()
+        for name in counts:
             table.add_column(name, no_wrap=True)
-        table.add_row(*facts.values())
-        outlook = Text("; ".join(self.outlook()))
-        self._live.update(Group(table, outlook), refresh=True)
+        table.add_row(*counts.values())
+        forecast = Text("; ".join(self.forecast()))
+        self._live.update(Group(table, forecast), refresh=True)

@@ -1,7 +1,7 @@
-"""A client: for the service, or for an emulator inside this process.
+"""A client of the service, or of an emulator in this process.
 
-Settings and key are found before the event loop begins: a person may be asked for them,
-and Ctrl-C shall end that at once.
+Settings and key are read before the event loop starts: reading them may prompt a
+person, and Ctrl-C must end a prompt at once.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ import click
 
 from finetuning_async._secrets import ApiKey
 from finetuning_async.cli._config import base_url
-from finetuning_async.cli._error_exit import Refused
+from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._keys import find_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from finetuning_async import AsyncClient
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
     from finetuning_async.emulator import Emulator
 
 T = TypeVar("T")
 
-QUICK: Final = 2
-"""Retries where a person waits for nothing but the answer to one read."""
+FEW_RETRIES: Final = 2
+"""For a single read, which a person waits for."""
 
-PATIENT: Final = 5
-"""Retries where more is at stake."""
+MANY_RETRIES: Final = 5
+"""For creates, waits and downloads, where a failure costs more than a delay."""
 
-NO_KEY: Final = ApiKey("ft_live_" + 32 * "0")
-"""Stands in where a client must be given a key that it does not send."""
+PLACEHOLDER_KEY: Final = ApiKey("ft_live_" + 32 * "0")
+"""For a client that needs a key but never sends it."""
 
 
-def ask(
-    common: Common,
-    question: Callable[[AsyncClient], Awaitable[T]],
+def call_service(
+    common: CommonOptions,
+    operation: Callable[[AsyncClient], Awaitable[T]],
     *,
     key: ApiKey | None = None,
-    retries: int = QUICK,
+    retries: int = FEW_RETRIES,
 ) -> T:
-    """Ask the service something.
+    """Run an operation with a client of the service.
 
     Args:
-        common: Where it is, and how the key is found.
-        question: What to do with a client.
-        key: Another key than the one that would be found.
-        retries: How often a failed attempt is repeated.
+        common: The options that say where the service is, and how to find the key.
+        operation: What to do with the client.
+        key: Use this key instead of the one that would be found.
+        retries: How often to repeat a failed attempt.
 
     Raises:
-        Refused: There is no usable key.
-        InvalidRequestError: The base URL is not one.
-        FinetuningError: What the question raises.
+        InvalidInputError: There is no usable key.
+        InvalidRequestError: The base URL is not valid.
+        FinetuningError: What the operation raises.
     """
     from finetuning_async.cli._event_loop import run  # slow to import
 
@@ -62,51 +62,58 @@ def ask(
     used = find_key(common, url).key if key is None else key
 
     async def main() -> T:
-        async with connected(common, url, used, retries) as client:
-            return await question(client)
+        async with service_client(common, url, used, retries) as client:
+            return await operation(client)
 
     return run(main)
 
 
 @asynccontextmanager
-async def connected(
-    common: Common, url: str, key: ApiKey, retries: int
+async def service_client(
+    common: CommonOptions, url: str, key: ApiKey, retries: int
 ) -> AsyncGenerator[AsyncClient]:
     """A client of the service."""
     from finetuning_async import AsyncClient  # slow to import
-    from finetuning_async.cli._log_output import library_notes
+    from finetuning_async.cli._log_output import log_to_stderr
 
-    with library_notes(common):
+    with log_to_stderr(common):
         async with AsyncClient(
             key.reveal(), base_url=url, max_retries=retries
         ) as client:
             yield client
 
 
-def rehearse(
-    common: Common, speed: float, question: Callable[[AsyncClient], Awaitable[T]]
+def call_emulator(
+    common: CommonOptions,
+    speed: float,
+    operation: Callable[[AsyncClient], Awaitable[T]],
 ) -> T:
-    """Ask an emulator inside this process; neither environment nor files are read."""
+    """Run an operation with a client of an emulator in this process.
+
+    It reads neither the environment nor the settings.
+    """
     from finetuning_async.cli._event_loop import run  # slow to import
 
     emulator = new_emulator(speed=speed, seed=secrets.randbits(31))
 
     async def main() -> T:
-        async with emulated(common, emulator) as client:
-            return await question(client)
+        async with emulator_client(common, emulator) as client:
+            return await operation(client)
 
     return run(main)
 
 
 @asynccontextmanager
-async def emulated(common: Common, emulator: Emulator) -> AsyncGenerator[AsyncClient]:
-    """A client of an emulator that lives as long as the block."""
+async def emulator_client(
+    common: CommonOptions, emulator: Emulator
+) -> AsyncGenerator[AsyncClient]:
+    """A client of an emulator, which runs while the block runs."""
     import httpx  # slow to import
 
     from finetuning_async import AsyncClient  # slow to import
-    from finetuning_async.cli._log_output import library_notes
+    from finetuning_async.cli._log_output import log_to_stderr
 
-    with library_notes(common):
+    with log_to_stderr(common):
         async with (
             emulator,
             httpx.AsyncClient(transport=emulator.transport()) as http,
@@ -125,13 +132,13 @@ def new_emulator(**settings: Any) -> Emulator:
 
     Raises:
         click.ClickException: Its extra is not installed.
-        Refused: A setting is out of its range.
+        InvalidInputError: A setting is out of range.
     """
     try:
-        from finetuning_async.emulator import Emulator  # it is an extra
+        from finetuning_async.emulator import Emulator  # needs an extra
     except ImportError as missing:
         raise click.ClickException(str(missing)) from None
     try:
         return Emulator(**settings)
     except ValueError as wrong:
-        raise Refused(str(wrong)) from None
+        raise InvalidInputError(str(wrong)) from None

@@ -1,4 +1,4 @@
-"""The commands that make something: their common options, and one run of them."""
+"""The commands that create a track: the options they share, and one run of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from finetuning_async.cli._connect import PATIENT, ask, rehearse
-from finetuning_async.cli._interruption import clearing
+from finetuning_async.cli._connect import MANY_RETRIES, call_emulator, call_service
 from finetuning_async.cli._options import (
     Number,
     json_option,
@@ -19,11 +18,12 @@ from finetuning_async.cli._options import (
 )
 from finetuning_async.cli._output import say, shown
 from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._signals import raise_on_signal
 from finetuning_async.cli._track_output import (
-    conclude,
-    note_resume,
     progress,
+    report_result,
     save,
+    set_resume_hint,
     wait,
 )
 
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
-    from finetuning_async.cli._delay_notice import Delay
-    from finetuning_async.cli._options import Common
-    from finetuning_async.cli._progress import Silent
+    from finetuning_async.cli._delay_notice import DelayTracker
+    from finetuning_async.cli._options import CommonOptions
+    from finetuning_async.cli._progress import SilentReporter
     from finetuning_async.cli._track_kinds import TrackKind
 
-SPEED: Final = 20.0
-"""A track of the emulator then takes 1 to 6 s."""
+DEFAULT_SPEED: Final = 20.0
+"""With it, a track of the emulator takes 1 to 6 s."""
 
-PATIENCE: Final = 5.0
-"""Seconds without acceptance after which a person is told why."""
+EXPLAIN_AFTER: Final = 5.0
+"""Seconds without acceptance after which a notice says why."""
 
-LOOK_EVERY: Final = 1.0
-"""Seconds between looks whether that has changed."""
+CHECK_INTERVAL: Final = 1.0
+"""Seconds between checks whether the reason has changed."""
 
-WAIT: Final = 300.0
-"""Seconds from acceptance to the end of a track, unless told otherwise."""
+DEFAULT_WAIT: Final = 300.0
+"""Seconds to wait for a track from its acceptance on, by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What shall be done with what is made; the fields are the options."""
+class CreateOptions:
+    """What to do with the track; the fields are the options of the command."""
 
     output: str | None
     as_json: bool
@@ -64,83 +64,85 @@ class Plan:
 
     @property
     def waits(self) -> bool:
-        """Whether to wait for its end."""
+        """Whether to wait for the end of the track."""
         return not self.no_wait and not (self.webhook and self.output is None)
 
     @property
     def destination(self) -> Destination | None:
-        """Where to save it; `None` to save nothing."""
+        """Where to save the track; `None` to save nothing."""
+        # With --json stdout has what is needed, so that only -o saves a file.
         saves = self.waits and (self.output is not None or not self.as_json)
         return Destination(self.output) if saves else None
 
     def check(self) -> None:
-        """Refuse options that contradict each other.
+        """Reject options that contradict each other.
 
         Raises:
             click.UsageError: They do.
         """
         if self.speed is not None and not self.emulator:
-            raise click.UsageError("--speed belongs to --emulator.")
+            raise click.UsageError("--speed requires --emulator.")
         if self.emulator and not self.waits:
             raise click.UsageError(
-                "--emulator ends with this command, so there is nothing to leave to it;"
-                " for one that stays, run `finetuning emulator`."
+                "--emulator stops with this command, so the command has to wait:"
+                " leave out --no-wait, and use --webhook only with -o.\n"
+                "To keep an emulator running: finetuning emulator"
             )
         if self.output is not None and not self.waits:
             raise click.UsageError(
-                "-o saves the track, --no-wait does not wait for it."
+                "-o cannot be combined with --no-wait: a track is saved when it ends."
             )
 
 
 _OPTIONS: Final = (
     output_option,
     json_option,
-    click.option("--no-wait", is_flag=True, help="Print the id and leave."),
+    click.option("--no-wait", is_flag=True, help="Print the id and exit."),
     timeout_option(
         None,
-        "The longest until the end of the track, from the start of the command."
-        f"  [default: {WAIT:g} from acceptance]",
+        "The longest time that the whole command may take."
+        f"  [default: {DEFAULT_WAIT:g} from acceptance on]",
     ),
     click.option(
         "--webhook",
         metavar="URL",
-        help="Where the end is announced; without -o, this implies --no-wait.",
+        help="Where the service reports the end; implies --no-wait without -o.",
     ),
     click.option(
         "--emulator",
         is_flag=True,
-        help="Ask an emulator in this process: no key, free.",
+        help="Use an emulator in this process: no key, no cost.",
     ),
     click.option(
         "--speed",
         type=Number(above=0),
         metavar="FACTOR",
-        help=f"How fast the emulator is.  [default: {SPEED:g}]",
+        help=f"How much faster the emulator runs.  [default: {DEFAULT_SPEED:g}]",
     ),
 )
 
 
-def making_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that all such commands have; they arrive as one `plan`."""
-    names = [field.name for field in fields(Plan)]
+def create_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that these commands share; they arrive as one `options`."""
+    names = [field.name for field in fields(CreateOptions)]
 
     @wraps(command)
-    def with_plan(*words: Any, **given: Any) -> Any:
-        plan = Plan(**{name: given.pop(name) for name in names})
-        plan.check()
-        return command(*words, plan=plan, **given)
+    def with_options(*args: Any, **given: Any) -> Any:
+        options = CreateOptions(**{name: given.pop(name) for name in names})
+        options.check()
+        return command(*args, options=options, **given)
 
-    decorated: Callable[..., Any] = with_plan
+    decorated: Callable[..., Any] = with_options
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
 
 
-class Maker(click.Command):
-    """A command whose switches may be set the vendor's way: ``--enhance=false``."""
+class CreateCommand(click.Command):
+    """A command that also takes the vendor's spelling ``--enhance=false``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's."""
+        """Translate the vendor's spelling, then parse as click does."""
         vendors = {"--enhance=false": "--no-enhance", "--enhance=true": "--enhance"}
         end = args.index("--") if "--" in args else len(args)
         head = [vendors.get(word.lower(), word) for word in args[:end]]
@@ -150,53 +152,55 @@ class Maker(click.Command):
 enhance_option: Final = click.option(
     "--enhance/--no-enhance",
     default=True,
-    help="Whether the service may expand the prompt.  [default: enhance]",
+    help="Let the service expand the prompt.  [default: enhance]",
 )
 
 
-class Making:
+class CreateRun:
     """One run of such a command.
 
     Args:
-        common: Options that hold for all commands.
-        kind: What is made.
-        plan: What shall be done with it.
+        common: Options that all commands share.
+        kind: A track or a sound effect.
+        options: What to do with it.
     """
 
-    def __init__(self, common: Common, kind: TrackKind, plan: Plan) -> None:
+    def __init__(
+        self, common: CommonOptions, kind: TrackKind, options: CreateOptions
+    ) -> None:
         self._common = common
         self._kind = kind
-        self._plan = plan
-        self._destination = plan.destination
+        self._options = options
+        self._destination = options.destination
 
     def run(self, create: Callable[..., Awaitable[Any]]) -> None:
-        """Create, wait, save, print.
+        """Create the track, wait for it, save it, print it.
 
         Args:
-            create: Called with the client, `webhook` and `on_submitted`.
+            create: Is called with the client, `webhook`, `on_submitted` and `timeout`.
 
         Raises:
             click.ClickException: The track failed.
-            FinetuningError: It was not made, or could not be saved.
+            FinetuningError: It was not created, or could not be saved.
         """
         if self._destination is not None:
-            with clearing():  # it tries to make a file
+            with raise_on_signal():  # `check` creates a file, and must remove it
                 self._destination.check()
         main = partial(self._main, create)
-        if self._plan.emulator:
-            track = rehearse(self._common, self._introduced_speed(), main)
+        if self._options.emulator:
+            track = call_emulator(self._common, self._announce_emulator(), main)
         else:
-            track = ask(self._common, main, retries=PATIENT)
-        if not self._plan.waits and not self._plan.as_json:
+            track = call_service(self._common, main, retries=MANY_RETRIES)
+        if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))
-        conclude(self._common, track, as_json=self._plan.as_json)
+        report_result(self._common, track, as_json=self._options.as_json)
 
-    def _introduced_speed(self) -> float:
-        speed = SPEED if self._plan.speed is None else self._plan.speed
+    def _announce_emulator(self) -> float:
+        speed = DEFAULT_SPEED if self._options.speed is None else self._options.speed
         if not self._common.quiet:
             say(
-                "emulator: no key, no cost; the audio is a synthesised placeholder"
-                f" (speed {speed:g})"
+                f"Using an emulator (speed {speed:g}): no key, no cost; the audio is a"
+                " synthesised placeholder"
             )
         return speed
 
@@ -205,80 +209,88 @@ class Making:
     ) -> Any:
         import anyio  # slow to import
 
-        timeout = self._plan.timeout
+        timeout = self._options.timeout
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        speed = (self._plan.speed or SPEED) if self._plan.emulator else 1
-        expected = self._kind.typical / speed
-        with progress(self._common, doing="sending", expected=expected) as report:
-            track = await self._create(create, client, report)
-            if self._plan.waits:
-                left = WAIT if timeout is None else deadline - anyio.current_time()
-                track = await wait(client, track, report, max(round(left, 1), 0))
+        speed = (self._options.speed or DEFAULT_SPEED) if self._options.emulator else 1
+        expected = self._kind.typical_seconds / speed
+        with progress(self._common, doing="sending", expected=expected) as reporter:
+            track = await self._create(create, client, reporter)
+            if self._options.waits:
+                left = (
+                    DEFAULT_WAIT if timeout is None else deadline - anyio.current_time()
+                )
+                track = await wait(client, track, reporter, max(round(left, 1), 0))
             if self._destination is not None and track.status == "completed":
                 path = self._destination.path_for(track)
-                await save(client, track, path, report)
+                await save(client, track, path, reporter)
         return track
 
     async def _create(
         self,
         create: Callable[..., Awaitable[Any]],
         client: AsyncClient,
-        report: Silent,
+        reporter: SilentReporter,
     ) -> Any:
-        from finetuning_async.cli._delay_notice import Delay  # slow to import
-        from finetuning_async.cli._event_loop import alongside  # slow to import
+        from finetuning_async.cli._delay_notice import DelayTracker  # slow to import
+        from finetuning_async.cli._event_loop import background_task  # slow to import
 
-        delay = Delay()
+        delay = DelayTracker()
         is_accepted = False
 
-        def heard(event: Event) -> None:
+        def on_event(event: Event) -> None:
             delay(event)
-            if not is_accepted:  # events of it come after `accepted`
-                self._note_unaccepted(may_be=delay.may_be_accepted)
+            # Some events of the create come after its acceptance; they must not
+            # replace the hint set there.
+            if not is_accepted:
+                self._set_pending_hint(may_be=delay.may_be_accepted)
 
-        def accepted(track: Any) -> None:
+        def on_submitted(track: Any) -> None:
             nonlocal is_accepted
             is_accepted = True
-            self._note_accepted(track.id)
-            report.accepted(track)
+            self._set_resume_hint(track.id)
+            reporter.accepted(track)
 
-        self._note_unaccepted(may_be=False)
-        view = client.with_options(on_event=heard)
-        async with alongside(partial(_explain_delay, client, delay, report)):
+        self._set_pending_hint(may_be=False)
+        # A view of the client, so that only this create's events arrive here.
+        view = client.with_options(on_event=on_event)
+        async with background_task(partial(_explain_delay, client, delay, reporter)):
             return await create(
                 view,
-                webhook=self._plan.webhook,
-                on_submitted=accepted,
-                timeout=self._plan.timeout,
+                webhook=self._options.webhook,
+                on_submitted=on_submitted,
+                timeout=self._options.timeout,
             )
-        raise AssertionError  # alongside swallows nothing
+        raise AssertionError  # unreachable: the block suppresses no exception
 
-    def _note_unaccepted(self, *, may_be: bool) -> None:
-        if not self._plan.emulator:
-            where = f"`{self._kind.command('list')}` shows"
-            self._common.if_interrupted = "Nothing was accepted so far" + (
-                f", but a create was sent: {where} whether it was, after all."
+    def _set_pending_hint(self, *, may_be: bool) -> None:
+        if not self._options.emulator:
+            self._common.interrupt_hint = (
+                "A request was sent, but no response came: it may have been accepted."
                 if may_be
-                else f"; {where} what there is."
+                else "No track was accepted."
+            ) + f"\nTo check: {self._kind.command('list')}"
+
+    def _set_resume_hint(self, track_id: str) -> None:
+        if self._options.emulator:
+            self._common.interrupt_hint = (
+                "The emulator has stopped, and its track is lost."
             )
-
-    def _note_accepted(self, track_id: str) -> None:
-        if self._plan.emulator:
-            self._common.if_interrupted = "The emulator has ended, and its track."
         else:
-            note_resume(self._common, self._kind, track_id, self._destination)
+            set_resume_hint(self._common, self._kind, track_id, self._destination)
 
 
-async def _explain_delay(client: AsyncClient, delay: Delay, report: Silent) -> None:
-    """Say what it waits for if it takes its time, and again when that has changed."""
+async def _explain_delay(
+    client: AsyncClient, delay: DelayTracker, reporter: SilentReporter
+) -> None:
+    """Print why a slow create is not accepted yet, and again if the reason changes."""
     import anyio  # slow to import
 
-    told = ""
-    await anyio.sleep(PATIENCE)
+    last_reason = ""
+    await anyio.sleep(EXPLAIN_AFTER)
     while True:
         closed_for = client.rate_limit_status().creates.closed_for
-        cause, number = delay.cause(anyio.current_time(), closed_for)
-        if cause != told:
-            report.note(f"not accepted yet: {cause.format(number)}; waiting")
-            told = cause
-        await anyio.sleep(LOOK_EVERY)
+        reason, number = delay.reason(anyio.current_time(), closed_for)
+        if reason != last_reason:
+            reporter.note(f"not accepted yet: {reason.format(number)}")
+            last_reason = reason
+        await anyio.sleep(CHECK_INTERVAL)

@@ -1,4 +1,12 @@
-"""Every way a command can end, as a line or two on stderr and an exit code."""
+"""Turns every way in which a command ends into a message and an exit code.
+
+stdout and stderr may be unusable when it ends. What counts then:
+
+    stdout closed by its reader (``| head``)   not an error: code 0, no message
+    stdout not writable (a full disk)          an error: code 1
+    stderr not writable                        ignored: the exit code stays as it is
+    either one closed before the start         ignored; Python sets it to `None`
+"""
 
 from __future__ import annotations
 
@@ -12,137 +20,149 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from finetuning_async._secrets import scrub
-from finetuning_async.cli._exit_codes import DONE, WRONG
-from finetuning_async.cli._interruption import SIGNALLED, Interrupted, last_words
+from finetuning_async.cli._exit_codes import INVALID_INPUT, SUCCESS
 from finetuning_async.cli._output import say
+from finetuning_async.cli._signals import (
+    SIGNAL_EXIT_BASE,
+    Interrupted,
+    signal_message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 STDOUT: Final = 1
 STDERR: Final = 2
-"""The numbers of the files."""
+"""File descriptors."""
 
 
-class ReaderGone(Exception):  # noqa: N818 - it has seen enough, which is no error
-    """Who read stdout has closed it."""
+class StdoutClosed(Exception):  # noqa: N818 - the reader has seen enough: no error
+    """The reader of stdout has closed it."""
 
 
-class Refused(click.ClickException):
-    """Something told is not usable; found here, before anything was sent."""
+class InvalidInputError(click.ClickException):
+    """An option, a setting or a key is not usable; nothing was sent."""
 
-    exit_code = WRONG
+    exit_code = INVALID_INPUT
 
 
-class Told(click.ClickException):
-    """An end that is known already: what to say, and the exit code."""
+class CommandError(click.ClickException):
+    """A command fails with this message and this exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it so
 
 
-def guarded(common: Common, work: Callable[[], object]) -> int:
-    """Do some work.
+def run_to_exit_code(common: CommonOptions, work: Callable[[], object]) -> int:
+    """Run a command, and report its error if it has one.
 
     Returns:
-        The exit code; what went wrong has been told, if anybody could be told.
+        The exit code: what `work` returned if that is an `int`, else 0 for success.
     """
     try:
-        return _ended(common, work)
+        return _run(common, work)
     finally:
-        _leave_lost_stderr()
+        _drop_unwritable_stderr()
 
 
-def _ended(common: Common, work: Callable[[], object]) -> int:
+def _run(common: CommonOptions, work: Callable[[], object]) -> int:
     try:
         try:
             result = work()
         finally:
-            _flush()
-    except (BrokenPipeError, ReaderGone):
-        _leave(STDOUT)
-        return DONE
-    except (KeyboardInterrupt, click.Abort):
-        return _interrupted(common, signal.SIGINT)
-    except Exception as error:  # nobody shall see a bare traceback
-        return _told(common, error)
-    return result if isinstance(result, int) else DONE
+            # Python would flush at exit, too late to report an error or to change the
+            # exit code.
+            _flush_stdout()
+    except (BrokenPipeError, StdoutClosed):
+        _redirect_to_devnull(STDOUT)
+        return SUCCESS
+    except (KeyboardInterrupt, click.Abort):  # click turns Ctrl-C at a prompt into it
+        return _report_signal(common, signal.SIGINT)
+    except Exception as error:  # a bug, too, is one line and not a bare traceback
+        return _report_error(common, error)
+    return result if isinstance(result, int) else SUCCESS
 
 
 @contextmanager
-def leaving_reader() -> Generator[None]:
-    """Keep a broken pipe from click, which would end the program with code 1.
+def broken_pipe_as_stdout_closed() -> Generator[None]:
+    """Hide a broken pipe from click, which would end the program with code 1.
 
     Raises:
-        ReaderGone: Instead of `BrokenPipeError`.
+        StdoutClosed: Instead of `BrokenPipeError`.
     """
     try:
         yield
     except BrokenPipeError:
-        raise ReaderGone from None
+        raise StdoutClosed from None
 
 
-def _flush() -> None:
-    """Write what is still to be written, while errors can be told.
+def _flush_stdout() -> None:
+    """Write what stdout still buffers, while an error can be reported.
 
     Raises:
-        OSError: It cannot be written, and never will be.
+        OSError: It cannot be written.
     """
-    if sys.stdout is None:  # it was closed when the program began
+    if sys.stdout is None:  # it was closed when the program started
         return
     try:
         sys.stdout.flush()
     except OSError:
-        _leave(STDOUT)
+        # The buffer keeps its content: without this, Python's flush at exit would fail
+        # again, print a message of its own and set the exit code to 120.
+        _redirect_to_devnull(STDOUT)
         raise
 
 
-def _leave_lost_stderr() -> None:
-    """If what was said cannot be written, that is not to change the exit code."""
+def _drop_unwritable_stderr() -> None:
+    """Flush stderr; a failure is not to change the exit code at shutdown."""
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
-        _leave(STDERR)
+        _redirect_to_devnull(STDERR)
 
 
-def _leave(number: int) -> None:
-    """Let Python's own flush of a file at the end go nowhere."""
+def _redirect_to_devnull(descriptor: int) -> None:
+    """Let Python's flush of a file at shutdown succeed, and write nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
-def _interrupted(common: Common, number: int) -> int:
-    say(last_words(number, common.if_interrupted))
-    return SIGNALLED + number
+def _report_signal(common: CommonOptions, number: int) -> int:
+    say(signal_message(number, common.interrupt_hint))
+    return SIGNAL_EXIT_BASE + number
 
 
-def _told(common: Common, error: Exception) -> int:
+def _report_error(common: CommonOptions, error: Exception) -> int:
     if isinstance(error, click.UsageError):
-        with suppress(OSError):
+        with suppress(OSError):  # stderr is not writable
             error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        say(_scrubbed(f"Error: {error.message}"))
+        say(_scrub_text(f"Error: {error.message}"))
         return error.exit_code
-    # Imported late: they are of no use to a run that goes well, and --help is quick.
-    from finetuning_async.cli._event_loop import single
-    from finetuning_async.cli._messages import explain
+    # Imported late: --help and a run without errors need none of this.
+    from finetuning_async.cli._event_loop import unwrap_group
+    from finetuning_async.cli._messages import describe_error
 
-    cause = single(error)
+    cause = unwrap_group(error)
     if isinstance(cause, Interrupted):
-        return _interrupted(common, cause.number)
+        return _report_signal(common, cause.number)
     if common.debug:
-        say(_scrubbed("".join(traceback.format_exception(cause))))
-    code, message = explain(cause, common.resume)
-    say(_scrubbed(f"Error: {message}"))
+        say(_scrub_text("".join(traceback.format_exception(cause))))
+    code, message = describe_error(cause, common.resume)
+    say(_scrub_text(f"Error: {message}"))
     return code
 
 
-def _scrubbed(text: str) -> str:
-    """`scrub` for a whole text: a host and a port at its end are no login cut short."""
+def _scrub_text(text: str) -> str:
+    """`scrub` for a complete text.
+
+    `scrub` masks ``host:port`` at the very end, which may be the start of a login that
+    was cut short. The line break added here shows that nothing was cut.
+    """
     return scrub(f"{text}\n")[:-1]

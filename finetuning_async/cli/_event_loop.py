@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
-from finetuning_async.cli._interruption import Interrupted as Interrupted, telling
 from finetuning_async.cli._output import say
+from finetuning_async.cli._signals import Interrupted as Interrupted, call_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -23,41 +23,49 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BACKEND: dict[str, Any] = {"backend": "asyncio", "backend_options": {}}
-"""How `run` starts its event loop; tests put a clock that jumps here."""
+"""How `run` starts its event loop. Tests replace the clock here."""
 
-PATIENCE: Final = 0.5
-"""Seconds after a signal until a person is told what it still waits for."""
+NOTICE_AFTER: Final = 0.5
+"""Seconds from a signal to the notice that says what the program still waits for."""
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
     """Run a command in an event loop of its own.
 
-    The first SIGINT or SIGTERM cancels it, and a create on the wire gets its few
-    seconds; the next one, as soon as a person has been told so, ends it at once.
+    The first SIGINT or SIGTERM cancels the command. A create on the wire gets a few
+    seconds for its response, so that the id of a paid track is not lost. A second
+    signal, after the notice that explains this wait, ends the process at once.
 
     Raises:
-        Interrupted: A signal came.
+        Interrupted: A signal arrived.
     """
-    return anyio.run(_until_signal, main, **BACKEND)
+    return anyio.run(_run_until_signal, main, **BACKEND)
 
 
-async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
-    stopped_by: list[int] = []
+async def _run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
+    signals: list[int] = []
     results: list[T] = []
     scope = anyio.CancelScope()
 
     async def watch() -> None:
-        with stop_signals(pause=PATIENCE) as next_signal:
-            stopped_by.append(await next_signal())
+        # For `pause` seconds a second signal counts as the same wish. After that it
+        # goes to the handler that was installed before: the one that exits.
+        with stop_signals(pause=NOTICE_AFTER) as next_signal:
+            signals.append(await next_signal())
             scope.cancel()
-            await anyio.sleep(PATIENCE)
-        say("A few seconds for the answer to what was sent; Ctrl-C leaves at once.")
+            # Most commands end before this, so that the notice is not printed.
+            await anyio.sleep(NOTICE_AFTER)
+        say(
+            "Waiting a few seconds for the response to the request in flight;"
+            " press Ctrl-C again to quit now."
+        )
 
-    async with alongside(watch):
+    async with background_task(watch):
         with scope:
             results.append(await main())
+    # A command that ended although it was cancelled has a result: it counts.
     if not results:
-        raise Interrupted(stopped_by[0])
+        raise Interrupted(signals[0])
     return results[0]
 
 
@@ -65,33 +73,40 @@ async def _until_signal(main: Callable[[], Awaitable[T]]) -> T:
 def stop_signals(
     times: int = 1, *, pause: float = 0.0
 ) -> Generator[Callable[[], Awaitable[int]]]:
-    """What waits for the next signal that asks to stop; arguments as for `telling`."""
+    """A function that waits for the next stop signal, while the block runs.
+
+    The arguments are those of `call_on_signal`.
+    """
     loop = asyncio.get_running_loop()
-    came: asyncio.Queue[int] = asyncio.Queue()
+    received: asyncio.Queue[int] = asyncio.Queue()
 
-    def tell(number: int) -> None:
-        loop.call_soon_threadsafe(came.put_nowait, number)
+    def put(number: int) -> None:
+        # Thread-safe, because only that wakes a loop which sleeps in its selector.
+        loop.call_soon_threadsafe(received.put_nowait, number)
 
-    with telling(tell, times=times, pause=pause):
-        yield came.get
+    with call_on_signal(put, times=times, pause=pause):
+        yield received.get
 
 
 @asynccontextmanager
-async def alongside(
+async def background_task(
     task: Callable[[], Coroutine[Any, Any, object]],
 ) -> AsyncGenerator[None]:
-    """Let a task run for the length of the block. The block's error stays as it is."""
+    """Run a task while the block runs, then cancel it.
+
+    An error of the block is raised as it is, not in an exception group.
+    """
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(task)
             yield
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise single(group) from None
+        raise unwrap_group(group) from None
 
 
-def single(error: BaseException) -> BaseException:
-    """The one error in a group, or in groups of groups; several stay a group."""
+def unwrap_group(error: BaseException) -> BaseException:
+    """The only error in a group, or in nested groups; several stay a group."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

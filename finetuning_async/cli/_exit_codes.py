@@ -1,12 +1,12 @@
-"""The exit codes of the program; the package's docstring says what they mean."""
+"""The exit codes of the program; the docstring of the package explains them."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # `typing` takes longer to import than all of this
+TYPE_CHECKING = False  # `typing` takes longer to import than this whole module
 if TYPE_CHECKING:
     from typing import Final
 
-DONE: Final = 0
-FAILED: Final = 1
-WRONG: Final = 2
-PARTLY: Final = 3
+SUCCESS: Final = 0
+FAILURE: Final = 1
+INVALID_INPUT: Final = 2
+PARTIAL: Final = 3

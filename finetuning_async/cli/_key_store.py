@@ -1,8 +1,8 @@
-"""Where ``auth login`` keeps the key: the OS keyring, else a file.
+"""Where ``auth login`` stores the API key: the OS keyring, else a file.
 
-The keyring needs the extra ``keyring``, and a desktop or a daemon that holds it; where
-there is none, the file ``credentials`` in the folder of the settings takes its place:
-plain text, mode 0600. Service, account and file are those of the vendor's program.
+The keyring needs the extra ``keyring``, and a desktop or a daemon that provides one.
+Without it the key goes to the file ``credentials`` in the settings folder: plain text,
+mode 0600. Service, account and file have the names that the vendor's program uses.
 """
 
 from __future__ import annotations
@@ -20,89 +20,93 @@ import click
 
 from finetuning_async._secrets import ApiKey
 from finetuning_async.cli._config import config_folder
-from finetuning_async.cli._error_exit import Refused
-from finetuning_async.cli._interruption import clearing
+from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._output import say
+from finetuning_async.cli._signals import raise_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 T = TypeVar("T")
 
 SERVICE: Final = "finetuning"
 ACCOUNT: Final = "default"
 KEYRING: Final = "OS keyring"
-LONGEST: Final = 4096
-"""Bytes of a key file; a key has 40."""
+MAX_BYTES: Final = 4096
+"""The most that is read of a key; a key has 40 bytes."""
 
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_ACCESS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def key_file() -> Path:
-    """The file; it need not exist."""
+    """The key file; it need not exist."""
     return config_folder() / "credentials"
 
 
-def load(common: Common) -> tuple[ApiKey, str] | None:
-    """The stored key and where it was found.
+def load(common: CommonOptions) -> tuple[ApiKey, str] | None:
+    """The stored key and its place.
 
     Raises:
-        Refused: The file is open to others, or cannot be read.
+        InvalidInputError: Other users can access the file, or it cannot be read.
     """
-    text = _try(common, lambda ring: ring.get_password(SERVICE, ACCOUNT))
+    text = _use_keyring(common, lambda ring: ring.get_password(SERVICE, ACCOUNT))
     if text:
         return ApiKey(text.strip()), KEYRING
     text = _read_file()
     return (ApiKey(text), str(key_file())) if text else None
 
 
-def save(common: Common, key: ApiKey) -> str:
-    """Store a key in place of an older one; gives the name of the place.
+def save(common: CommonOptions, key: ApiKey) -> str:
+    """Store a key in place of an older one, and return where it is.
 
     Raises:
         click.ClickException: It cannot be written.
     """
-    if _try(common, lambda ring: _put(ring, key)):
+    if _use_keyring(common, lambda ring: _put_in_keyring(ring, key)):
         _remove_file()
         return KEYRING
-    # An older key would be found before the file.
-    _try(common, _drop)
+    # `load` looks into the keyring first, so an older key there would win.
+    _use_keyring(common, _delete_from_keyring)
     _write_file(key)
     return str(key_file())
 
 
-def clear(common: Common) -> list[str]:
-    """Forget the key; gives the names of the places that held one.
+def clear(common: CommonOptions) -> list[str]:
+    """Delete the stored key, and return the places that had one.
 
     Raises:
         click.ClickException: The file cannot be removed.
     """
-    places = [KEYRING] if _try(common, _drop) else []
+    places = [KEYRING] if _use_keyring(common, _delete_from_keyring) else []
     return [*places, str(key_file())] if _remove_file() else places
 
 
-def _try(common: Common, use: Callable[[Any], T]) -> T | None:
+def _use_keyring(common: CommonOptions, use: Callable[[Any], T]) -> T | None:
     """Use the keyring; `None` if there is none that works, which is no error."""
     if find_spec("keyring") is None:
         return None
     try:
         return use(import_module("keyring"))
-    except Exception as problem:  # each backend has errors of its own
+    except Exception as problem:  # each backend raises errors of its own
         if common.verbose:
             say(f"keyring not used: {type(problem).__name__}: {problem}")
         return None
 
 
-def _put(ring: Any, key: ApiKey) -> bool:
-    """Whether it is in; the null backend takes everything and keeps nothing."""
+def _put_in_keyring(ring: Any, key: ApiKey) -> bool:
+    """Store the key, and return whether the keyring kept it.
+
+    Reading it back is the only way to know: the null backend accepts every password and
+    keeps none.
+    """
     ring.set_password(SERVICE, ACCOUNT, key.reveal())
     return bool(ring.get_password(SERVICE, ACCOUNT) == key.reveal())
 
 
-def _drop(ring: Any) -> bool:
+def _delete_from_keyring(ring: Any) -> bool:
     if ring.get_password(SERVICE, ACCOUNT) is None:
         return False
     ring.delete_password(SERVICE, ACCOUNT)
@@ -113,83 +117,101 @@ def _read_file() -> str:
     """The key in the file; empty if there is none.
 
     Raises:
-        Refused: Others may read or write it, or it cannot be read.
+        InvalidInputError: Other users can read or write it, or it cannot be read.
     """
     file = key_file()
     try:
-        # Checked once it is open, so that nobody can change it in between; without
-        # O_NONBLOCK a named pipe would hold the program up.
+        # Mode and owner are checked on the open descriptor: a check by path could see
+        # another file than the one that is read. Without O_NONBLOCK, opening a named
+        # pipe would block until a writer comes.
         opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as problem:
-        raise Refused(f"the stored key cannot be read: {problem}") from None
+        raise InvalidInputError(f"cannot read the stored key: {problem}") from None
     try:
         _check_private(file, os.fstat(opened))
-        return os.read(opened, LONGEST).decode("utf-8-sig", "replace").strip()
+        return os.read(opened, MAX_BYTES).decode("utf-8-sig", "replace").strip()
     finally:
         os.close(opened)
 
 
 def _check_private(file: Path, facts: os.stat_result) -> None:
+    """Check that only this user can read or change the file, as ssh does.
+
+    Raises:
+        InvalidInputError: Others can.
+    """
     if not stat.S_ISREG(facts.st_mode):
-        raise Refused(f"{file} is not a file; `finetuning auth login` makes a new one")
-    if not hasattr(os, "geteuid"):  # where there are no owners, modes say nothing
+        raise InvalidInputError(
+            f"{file} is not a regular file, so no key is read from it.\n"
+            "To replace it: finetuning auth login"
+        )
+    if not hasattr(os, "geteuid"):  # Windows: no owners, and the mode means nothing
         return
-    if facts.st_uid not in (os.geteuid(), 0):  # noqa: TID251 - it is there
-        raise Refused(f"{file} belongs to somebody else; it is not used")
-    if facts.st_mode & _OTHERS:
-        raise Refused(
-            f"{file} is open to others; it is not used.\n"
-            f"If nobody has read it: chmod 600 {file}"
+    # Root's file is fine: root can replace any file of this user's anyway.
+    if facts.st_uid not in (os.geteuid(), 0):  # noqa: TID251 - checked above
+        raise InvalidInputError(
+            f"{file} belongs to another user, so its key is not used"
+        )
+    if facts.st_mode & _OTHERS_ACCESS:
+        raise InvalidInputError(
+            f"other users can access {file}, so its key is not used.\n"
+            f"If no one else has read it: chmod 600 {file}"
         )
 
 
 def _write_file(key: ApiKey) -> None:
-    """Write it whole or not at all; a link in its place is replaced, not followed."""
+    """Write the file completely or not at all."""
     file = key_file()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(file.parent)
-        with clearing():  # no part of it is to stay behind
-            _replace(file, key)
+        with raise_on_signal():  # so that the temporary file is removed
+            _replace_file(file, key)
     except OSError as problem:
-        raise click.ClickException(f"the key cannot be stored: {problem}") from None
+        raise click.ClickException(f"cannot store the key: {problem}") from None
 
 
 def _check_folder(folder: Path) -> None:
-    """See that nobody else can put a file there.
+    """Check that no other user can put a file of their own in place of ours.
 
     Raises:
-        Refused: Somebody can.
+        InvalidInputError: Others can.
     """
     if os.name == "posix" and folder.stat().st_mode & _OTHERS_WRITE:
-        raise Refused(
-            f"others can write to {folder}, so the key is not stored there.\n"
-            f"To change that: chmod 700 {folder}"
+        raise InvalidInputError(
+            f"other users can write to {folder}, so the key was not stored there.\n"
+            f"To fix it: chmod 700 {folder}"
         )
 
 
-def _replace(file: Path, key: ApiKey) -> None:
-    opened, name = tempfile.mkstemp(dir=file.parent, prefix=".credentials-")  # 0600
+def _replace_file(file: Path, key: ApiKey) -> None:
+    # `mkstemp` creates the file with mode 0600, so that the key is never readable by
+    # others, not even for a moment. It is in the same folder because a rename is atomic
+    # only within a file system. The rename replaces a symbolic link instead of
+    # following it.
+    opened, name = tempfile.mkstemp(dir=file.parent, prefix=".credentials-")
     try:
         with os.fdopen(opened, "w") as stream:
             stream.write(key.reveal() + "\n")
             stream.flush()
+            # Before the rename: else a power cut could leave an empty file under the
+            # final name, and the older key would be lost.
             os.fsync(opened)
         Path(name).replace(file)
-    except BaseException:
+    except BaseException:  # a signal, too
         with suppress(OSError):
             Path(name).unlink()
         raise
 
 
 def _remove_file() -> bool:
-    """Whether there was one."""
+    """Remove the file, and return whether there was one."""
     try:
         key_file().unlink()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as problem:
-        raise click.ClickException(f"the key cannot be removed: {problem}") from None
+        raise click.ClickException(f"cannot remove the key: {problem}") from None
     return True

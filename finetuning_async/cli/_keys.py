@@ -1,4 +1,4 @@
-"""The key to use: from stdin, the environment, or where ``auth login`` stored it."""
+"""Which API key to use: from stdin, the environment, or the store of ``auth login``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from finetuning_async._secrets import (
 )
 from finetuning_async.cli import _key_store
 from finetuning_async.cli._config import on_loopback
-from finetuning_async.cli._error_exit import Refused
-from finetuning_async.cli._interruption import clearing
+from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._output import is_terminal
+from finetuning_async.cli._signals import raise_on_signal
 
 if TYPE_CHECKING:
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 KEY_VARIABLE: Final = "FINETUNING_API_KEY"
-WHERE_KEYS_ARE_MADE: Final = "Keys are made under Profile > API on finetuning.ai."
+CREATE_KEY_HINT: Final = "Create a key under Profile > API on finetuning.ai."
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedKey:
     """A key, and where it comes from."""
 
     key: ApiKey
@@ -38,83 +38,84 @@ class Found:
 
     @property
     def redacted(self) -> str:
-        """Its start, as the vendor's program shows it."""
+        """Its first 12 characters and asterisks, as the vendor's program shows it."""
         return f"{self.key.reveal()[:12]}****"
 
 
-def find_key(common: Common, url: str) -> Found:
-    """The key for a service: of several, the one nearest to the command.
+def find_key(common: CommonOptions, url: str) -> ResolvedKey:
+    """The key for a service: --api-key-stdin, then the environment, then the store.
 
     Raises:
-        Refused: There is none, or not one that the service can have made.
+        InvalidInputError: There is none, or it does not have the form of a key.
     """
-    found = _find(common)
+    found = _resolve(common)
     if found is None:
-        raise Refused(
-            f"no API key: run `finetuning auth login`, or set {KEY_VARIABLE}."
-            f" {WHERE_KEYS_ARE_MADE}\nWithout a key, `finetuning generate --emulator"
-            " TAGS` works on this machine alone."
+        raise InvalidInputError(
+            f"no API key found. Run `finetuning auth login`, or set {KEY_VARIABLE}."
+            f" {CREATE_KEY_HINT}\nTo try it without a key, run"
+            " `finetuning generate --emulator TAGS`."
         )
     check_key(found, url)
     return found
 
 
-def _find(common: Common) -> Found | None:
+def _resolve(common: CommonOptions) -> ResolvedKey | None:
     if common.api_key_stdin:
-        if common.key_read is None:  # stdin can be read but once
+        if common.key_read is None:  # stdin can be read only once
             common.key_read = read_key()
-        return Found(common.key_read, "--api-key-stdin")
+        return ResolvedKey(common.key_read, "--api-key-stdin")
     text = os.environ.get(KEY_VARIABLE, "").strip()
     if text:
-        return Found(ApiKey(text), KEY_VARIABLE)
+        return ResolvedKey(ApiKey(text), KEY_VARIABLE)
     stored = _key_store.load(common)
-    return None if stored is None else Found(*stored)
+    return None if stored is None else ResolvedKey(*stored)
 
 
-def check_key(found: Found, url: str) -> None:
-    """Check the form of a key; an emulator on this machine may take any.
+def check_key(found: ResolvedKey, url: str) -> None:
+    """Check the form of a key. An emulator on this machine may accept any.
 
     Raises:
-        Refused: It has another. The message does not repeat it.
+        InvalidInputError: It has another form. The message does not repeat the key.
     """
     text = found.key.reveal()
     problem = key_problem(text)
     if problem is None and not looks_documented(text) and not on_loopback(url):
-        problem = _misshapen(text)
+        problem = _form_problem(text)
     if problem is not None:
-        raise Refused(
-            f"the key ({found.origin}) must be {problem}. Nothing was sent.\n"
-            f"{WHERE_KEYS_ARE_MADE}"
+        raise InvalidInputError(
+            f"the API key from {found.origin} must be {problem}."
+            f" Nothing was sent.\n{CREATE_KEY_HINT}"
         )
 
 
-def _misshapen(text: str) -> str:
+def _form_problem(text: str) -> str:
     if not text.startswith(KEY_PREFIX):
         return f"a string that begins with {KEY_PREFIX}"
     return f"{KEY_LENGTH} characters long, but it has {len(text)}"
 
 
 def read_key() -> ApiKey:
-    """Read a key from stdin: its first line, or what is typed unseen at a terminal.
+    """Read a key: from a terminal with a prompt, without echo; else a line of stdin.
 
     Raises:
-        Refused: There is none.
+        InvalidInputError: There is none.
     """
-    text = _typed() if is_terminal(sys.stdin) else _first_line()
-    text = text.lstrip("\ufeff").strip()
+    text = _prompt_for_key() if is_terminal(sys.stdin) else _read_first_line()
+    text = text.lstrip("\ufeff").strip()  # editors on Windows write a BOM
     if not text:
-        raise Refused("there is no key on stdin")
+        raise InvalidInputError("no API key on stdin")
     return ApiKey(text)
 
 
-def _typed() -> str:
-    with clearing():  # the terminal is to echo again
+def _prompt_for_key() -> str:
+    # A signal must raise here, so that the prompt switches the echo on again.
+    with raise_on_signal():
         text: str = click.prompt("API key", hide_input=True, err=True, type=str)
     return text
 
 
-def _first_line() -> str:
-    if sys.stdin is None:  # it was closed when the program began
+def _read_first_line() -> str:
+    if sys.stdin is None:  # it was closed when the program started
         return ""
-    line = sys.stdin.buffer.readline(_key_store.LONGEST)
+    line = sys.stdin.buffer.readline(_key_store.MAX_BYTES)
     return line.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What the library logs, told on stderr: warnings as notes, all of it if verbose."""
+"""Shows the library's log on stderr: warnings as notes, everything with --verbose."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from finetuning_async.cli._output import say, shown
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 
-class _Notes(logging.Handler):
-    """Says each record on stderr, but changes by the service: progress tells them."""
+class _StderrHandler(logging.Handler):
+    """Prints each record, except changes by the service: progress reports those."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
+        """Print it."""
         text = record.getMessage()
         if not text.startswith("the service changed"):
-            word = "note: " if record.levelno >= logging.WARNING else ""
-            say(scrub(word + shown(text)))
+            prefix = "note: " if record.levelno >= logging.WARNING else ""
+            say(scrub(prefix + shown(text)))
 
 
 @contextmanager
-def library_notes(common: Common) -> Generator[None]:
-    """Tell what the library logs, for the length of the block."""
+def log_to_stderr(common: CommonOptions) -> Generator[None]:
+    """Show what the library logs while the block runs."""
     logger = logging.getLogger("finetuning_async")
-    handler, before = _Notes(), logger.level
+    handler, before = _StderrHandler(), logger.level
     handler.setLevel(logging.ERROR if common.quiet else logging.NOTSET)
     logger.addHandler(handler)
     if common.verbose:

@@ -1,4 +1,4 @@
-"""What an error means to a person at a terminal: what happened, and what to do."""
+"""What an error says to a person at a terminal: what happened, and what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from finetuning_async._errors import (
 )
 from finetuning_async._rate_codes import rate_budget_of
 from finetuning_async._secrets import shown
-from finetuning_async.cli._exit_codes import FAILED, WRONG
+from finetuning_async.cli._exit_codes import FAILURE, INVALID_INPUT
 
 FLAGS: Final = {
     "tags": "TAGS",
@@ -39,10 +39,10 @@ FLAGS: Final = {
     "generation_or_url": "ID",
     "api_key": "the key",
 }
-"""What the parameters are called here; others are ``--`` and their name."""
+"""What the library's parameters are called here; others are ``--`` and their name."""
 
 
-_OF_THE_SERVICE: Final = (
+_QUOTES_THE_SERVICE: Final = (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
@@ -50,44 +50,49 @@ _OF_THE_SERVICE: Final = (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-"""What repeats words of the service, whatever they are."""
+"""Errors whose message repeats text of the service."""
 
 
-def explain(error: BaseException, resume: str = "") -> tuple[int, str]:
-    """The exit code of an error, and what to say.
+def describe_error(error: BaseException, resume: str = "") -> tuple[int, str]:
+    """The exit code and the message of an error.
 
     Args:
-        error: What went wrong.
-        resume: The command that goes on from there, if there is one.
+        error: The error.
+        resume: The command that continues from there, if there is one.
     """
     if isinstance(error, InvalidRequestError):
-        return WRONG, _as_option(error)
+        return INVALID_INPUT, _as_option(error)
     if isinstance(error, APIStatusError) and error.code == "VALIDATION_ERROR":
-        return WRONG, shown(str(error))
+        return INVALID_INPUT, shown(str(error))
     if isinstance(error, FinetuningError):
-        # A code of the service's: not what the host of the audio says.
-        is_lost = error.code == "NOT_FOUND"
-        go_on = f"\nTo go on: {resume}" if resume and not is_lost else _advice(error)
-        # A batch's errors are not the service's, and may have lines of their own.
-        said = shown(str(error)) if isinstance(error, _OF_THE_SERVICE) else str(error)
-        return FAILED, said + go_on
+        # A track that the service does not know cannot be resumed. A 404 from the host
+        # of the audio has no such code: then it can.
+        is_missing = error.code == "NOT_FOUND"
+        advice = _resume(resume) if resume and not is_missing else _advice(error)
+        # What the service says is escaped, line breaks too. Our own messages, such as
+        # those of a batch, may have several lines.
+        quotes = isinstance(error, _QUOTES_THE_SERVICE)
+        return FAILURE, (shown(str(error)) if quotes else str(error)) + advice
     if isinstance(error, OSError):
-        # A full disk, say: what is paid must not be lost with its id.
-        go_on = f"\nTo go on: {resume}" if resume else ""
-        return FAILED, shown(str(error)) + go_on
-    return FAILED, (
+        # A full disk, say: a paid track must not be lost together with its id.
+        return FAILURE, shown(str(error)) + _resume(resume)
+    return FAILURE, (
         f"internal error: {type(error).__name__}: {shown(str(error))}\n"
-        "Run it again with --debug for the traceback, and please report it."
+        "To see the traceback, run it again with --debug. Please report this error."
     )
 
 
+def _resume(command: str) -> str:
+    return f"\nTo resume: {command}" if command else ""
+
+
 def cannot_listen(host: str, port: int, error: BaseException) -> str:
-    """Why nothing can be served there, and what to choose instead."""
+    """Why a server cannot listen on an address, and what to choose instead."""
     is_port = getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES)
     advice = (
-        "Choose another with --port, or --port 0 for a free one."
+        "Choose another port with --port; --port 0 picks a free one."
         if is_port
-        else "Choose another with --host: an IPv4 address of this machine."
+        else "Choose an IPv4 address of this machine with --host."
     )
     reason = getattr(error, "strerror", None) or error
     return f"cannot listen on {host}:{port}: {reason}.\n{advice}"
@@ -96,7 +101,7 @@ def cannot_listen(host: str, port: int, error: BaseException) -> str:
 def _as_option(error: InvalidRequestError) -> str:
     """The message with the option's name in place of the parameter's.
 
-    A variable of the environment is no option, and keeps its name.
+    A field that is an environment variable is no option, and keeps its name.
     """
     if error.field in os.environ or not error.field.islower():
         return error.message
@@ -108,12 +113,14 @@ def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
     if isinstance(error, QueueFullError) or rate_budget_of(error.code) == "creates":
-        return "\nNothing was paid. A longer --timeout, or none, waits for its turn"
+        return "\nNothing was charged. To wait longer, raise --timeout or omit it"
     if isinstance(error, NotFoundError):
         lists = "finetuning list; finetuning sfx list; finetuning playlists"
-        return f"\nTo see what there is: {lists}"
+        return f"\nTo see the ids that exist: {lists}"
     if isinstance(error, APIResponseError):
-        return "\nIs --base-url (or FINETUNING_BASE_URL) the service's address?"
+        return (
+            "\nCheck that --base-url (or FINETUNING_BASE_URL) is the service's address"
+        )
     if isinstance(error, APIConnectionError):
         return (
             "\nCheck the network, and --base-url (or FINETUNING_BASE_URL) if it is set"

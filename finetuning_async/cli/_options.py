@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 @dataclass(slots=True)
-class Common:
-    """What holds for the whole run of the program.
+class CommonOptions:
+    """The options that every command has, and what to say if the run ends early.
 
     Attributes:
-        base_url: The service, if told on the command line.
-        config: The file of the settings, if told on the command line.
-        api_key_stdin: The key is on stdin.
+        base_url: The service, if given on the command line.
+        config: The settings file, if given on the command line.
+        api_key_stdin: Whether the key is on stdin.
         key_read: That key, once it is read.
-        quiet: Nothing on stderr but errors.
-        verbose: Requests and decisions on stderr.
-        debug: Tracebacks.
-        no_color: No colours, as with ``NO_COLOR``.
-        if_interrupted: What to tell who interrupts it at this moment.
-        resume: The command that goes on where this one ends too early, if there is one.
+        quiet: Whether to print only errors on stderr.
+        verbose: Whether to print requests and decisions on stderr.
+        debug: Whether to print tracebacks.
+        no_color: Whether to use no colours, as with ``NO_COLOR``.
+        interrupt_hint: What to print if a signal ends the program at this moment.
+        resume: The command that continues if this one ends early, if there is one.
     """
 
     base_url: str | None = None
@@ -41,32 +41,36 @@ class Common:
     verbose: bool = False
     debug: bool = False
     no_color: bool = False
-    if_interrupted: str = ""
+    interrupt_hint: str = ""
     resume: str = ""
 
 
-def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Note an option wherever it stands, before the command's name or behind it."""
-    common = ctx.ensure_object(Common)
+def _store_on_common(
+    ctx: click.Context, parameter: click.Parameter, value: object
+) -> None:
+    """Store an option, whether it comes before the name of the command or after it."""
+    common = ctx.ensure_object(CommonOptions)
     if value and parameter.name is not None:
         setattr(common, parameter.name, value)
 
 
-def _common(*names: str, **more: Any) -> Callable[[F], F]:
-    return click.option(*names, expose_value=False, callback=_keep, **more)
+def _common_option(*names: str, **more: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_store_on_common, **more)
 
 
 _COMMON: Final = (
-    _common("--base-url", metavar="URL", help="The service to ask."),
-    _common("--config", metavar="FILE", help="Settings, instead of config.json."),
-    _common("--api-key-stdin", is_flag=True, help="Read the key from stdin."),
-    _common("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
-    _common("-v", "--verbose", is_flag=True, help="Requests on stderr."),
-    _common("--no-color", is_flag=True, help="No colours."),
-    _common("--debug", is_flag=True, help="Tracebacks of errors."),
+    _common_option("--base-url", metavar="URL", help="The service to use."),
+    _common_option(
+        "--config", metavar="FILE", help="Settings file, instead of config.json."
+    ),
+    _common_option("--api-key-stdin", is_flag=True, help="Read the key from stdin."),
+    _common_option("-q", "--quiet", is_flag=True, help="Print only errors on stderr."),
+    _common_option("-v", "--verbose", is_flag=True, help="Print requests on stderr."),
+    _common_option("--no-color", is_flag=True, help="Print no colours."),
+    _common_option("--debug", is_flag=True, help="Print tracebacks of errors."),
 )
 
-pass_common = click.make_pass_decorator(Common, ensure=True)
+pass_common = click.make_pass_decorator(CommonOptions, ensure=True)
 
 
 def common_options(command: F) -> F:
@@ -89,7 +93,7 @@ def output_option(command: F) -> F:
         "-o",
         "--output",
         metavar="PATH",
-        help="File or folder to save to; an older file is replaced.",
+        help="File or folder to save to; an existing file is replaced.",
     )(command)
 
 
@@ -100,18 +104,27 @@ def on_unknown_option(command: F) -> F:
         type=click.Choice(["raise", "resubmit"]),
         default="raise",
         show_default=True,
-        help="When a create is not found; resubmit sends it again only if it is proved"
-        " that it made no track, which a lone one never is.",
+        help="What to do if the response to a create is lost and no track is found;"
+        " resubmit sends it again only if it certainly made no track, which a single"
+        " create cannot prove.",
     )(command)
 
 
 def list_options(command: F) -> F:
     """Add ``--limit``, ``--offset`` and ``--status``."""
     for option in (
-        click.option("--status", metavar="WORD", help="Only pending, processing, ..."),
-        click.option("--offset", type=int, default=0, help="How many to pass over."),
         click.option(
-            "--limit", type=int, default=20, show_default=True, help="1 to 99 rows."
+            "--status",
+            metavar="WORD",
+            help="Only with this status: pending, processing, ...",
+        ),
+        click.option("--offset", type=int, default=0, help="Rows to skip."),
+        click.option(
+            "--limit",
+            type=int,
+            default=20,
+            show_default=True,
+            help="Rows to show, 1 to 99.",
         ),
     ):
         command = option(command)
@@ -119,64 +132,67 @@ def list_options(command: F) -> F:
 
 
 def timeout_option(
-    default: float | None = 300, words: str = "The longest wait for the end of it."
+    default: float | None = 300, text: str = "The longest time to wait for its end."
 ) -> Callable[[F], F]:
     """Make ``--timeout``."""
     return click.option(
         "--timeout",
-        type=Number(least=0),
+        type=Number(minimum=0),
         default=default,
         show_default=default is not None,
         metavar="SECONDS",
-        help=words,
+        help=text,
     )
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
-    """A number; a whole one stays an `int`, so that messages repeat it as typed.
+    """A number; a whole one becomes an `int`, so that messages repeat it as typed.
 
-    Ranges of the service are not for here: the library has them.
+    The library checks the ranges of the service's parameters, not this class.
 
     Args:
-        least: The smallest allowed.
-        most: The largest allowed.
-        above: What it must be larger than, and finite.
+        minimum: The smallest value allowed.
+        maximum: The largest value allowed.
+        above: The value must be larger than this, and finite.
     """
 
     name = "number"
 
     def __init__(
         self,
-        least: float | None = None,
-        most: float = math.inf,
+        minimum: float | None = None,
+        maximum: float = math.inf,
         above: float | None = None,
     ) -> None:
-        self._least = least
-        self._most = most
+        self._minimum = minimum
+        self._maximum = maximum
         self._above = above
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read it.
+        """Parse it.
 
         Raises:
-            click.BadParameter: It is no number.
+            click.BadParameter: It is not a number, or out of range.
         """
         try:
             number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        allowed = self._problem(number)
-        if allowed:
-            self.fail(f"{value} is not a number {allowed}.", param, ctx)
+            self.fail(f"must be a number, got {value!r}.", param, ctx)
+        if not self._is_allowed(number):
+            self.fail(f"must be a number {self._range()}, got {value}.", param, ctx)
         return int(number) if number.is_integer() else number
 
-    def _problem(self, number: float) -> str:
-        """What it must be and is not; empty if it is fine. NaN never is."""
-        if self._above is not None and not self._above < number < math.inf:
+    def _is_allowed(self, number: float) -> bool:
+        """Whether it is in range. NaN is in none, except where there is no range."""
+        if self._above is not None:
+            return self._above < number < math.inf
+        return self._minimum is None or self._minimum <= number <= self._maximum
+
+    def _range(self) -> str:
+        if self._above is not None:
             return f"above {self._above:g}"
-        if self._least is None or self._least <= number <= self._most:
-            return ""
-        until = "on" if self._most == math.inf else f"to {self._most:g}"
-        return f"from {self._least:g} {until}"
+        if self._maximum == math.inf:
+            return f"of at least {self._minimum:g}"
+        return f"from {self._minimum:g} to {self._maximum:g}"

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from finetuning_async import Page
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 
 def say(line: str) -> None:
-    """Tell a person something, on stderr.
+    """Print a message on stderr.
 
-    If nobody can be told any more, what is under way goes on: it may be paid.
+    An unwritable stderr is no error: the command goes on, because its track may have
+    been charged.
     """
     with suppress(OSError):
-        show = _screens[-1] if _screens else _say
+        show = _redirects[-1] if _redirects else _say
         show(printable(line))
 
 
@@ -33,63 +34,64 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-_screens: list[Callable[[str], object]] = []
+_redirects: list[Callable[[str], object]] = []
 
 
 @contextmanager
-def screen(show: Callable[[str], object]) -> Generator[None]:
-    """Let something that redraws a part of the terminal show what is said meanwhile.
+def redirect_messages(show: Callable[[str], object]) -> Generator[None]:
+    """Let `show` print the messages of `say` while the block runs.
 
-    Else the next drawing would take the lines for its own, and erase them.
+    For what redraws part of the terminal: it would take lines printed behind its back
+    for its own, and erase them.
     """
-    _screens.append(show)
+    _redirects.append(show)
     try:
         yield
     finally:
-        _screens.remove(show)
+        _redirects.remove(show)
 
 
 def printable(text: str) -> str:
-    """Text with all that is not plain escaped, but for the line breaks.
+    """Text with everything escaped that a terminal obeys, except line breaks.
 
-    What others say goes into such a text by `shown`, so that its line breaks are
-    theirs to see.
+    Text of the service goes through `shown` before it becomes part of such a text, so
+    that its line breaks are escaped as well.
     """
     return "\n".join(map(shown, text.split("\n")))
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """Print data as the service wraps it, two spaces a level, on stdout."""
-    text = json.dumps({"data": _masked(data)}, indent=2, ensure_ascii=False)
-    # Escaped like the control codes that JSON escapes by itself: the rest of what a
-    # terminal obeys, and halves of surrogate pairs, which no stream can write.
-    click.echo("".join(map(_in_json, text)))
+    """Print data on stdout, wrapped as the service does, indented by two spaces."""
+    text = json.dumps({"data": _mask_webhooks(data)}, indent=2, ensure_ascii=False)
+    # JSON escapes the ASCII control codes. Escape as well what else a terminal obeys,
+    # and unpaired surrogates, which no stream can encode.
+    click.echo("".join(map(_escape_in_json, text)))
 
 
-def _in_json(char: str) -> str:
-    if char == "\n" or is_plain(char):  # between the values; in them it is escaped
+def _escape_in_json(char: str) -> str:
+    if char == "\n" or is_plain(char):  # a line break of the layout, not of a value
         return char
     if ord(char) > 0xFFFF:
         return json.dumps(char)[1:-1]
     return f"\\u{ord(char):04x}"
 
 
-def _masked(data: Any) -> Any:
-    """The data with the query of each ``webhook`` hidden: it is a secret."""
+def _mask_webhooks(data: Any) -> Any:
+    """The data with the query of each ``webhook`` masked: it is a secret."""
     if isinstance(data, list):
-        return [_masked(item) for item in data]
+        return [_mask_webhooks(item) for item in data]
     if not isinstance(data, dict):
         return data
     return {
         name: mask_query(value)
         if name == "webhook" and isinstance(value, str)
-        else _masked(value)
+        else _mask_webhooks(value)
         for name, value in data.items()
     }
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Print names and values below each other on stdout; `None` is left out."""
+    """Print one name and value a line on stdout; `None` is left out."""
     known = {name: value for name, value in fields.items() if value is not None}
     width = max(map(len, known), default=0)
     for name, value in known.items():
@@ -97,53 +99,53 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns on stdout; on a terminal the last is cut to fit its width."""
+    """Print columns on stdout; on a terminal, lines are cut to its width."""
     table = [tuple(map(shown, row)) for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    most = _columns() if is_terminal(sys.stdout) else None
+    most = _terminal_width() if is_terminal(sys.stdout) else None
     for row in table:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo(_cut("  ".join(cells).rstrip(), most))
+        click.echo(_truncate("  ".join(cells).rstrip(), most))
 
 
-def note_more(common: Common, page: Page[Any]) -> None:
-    """Say how to see the next page, if there is one."""
+def note_more(common: CommonOptions, page: Page[Any]) -> None:
+    """Print how to see the next page, if there is one."""
     if page.has_more and not common.quiet:
         say(f"More: --offset {page.next_offset}")
 
 
 def seconds_text(seconds: float | None, *, digits: int = 1) -> str:
-    """Seconds for a table; empty if nobody knows."""
+    """Seconds for a table; empty if unknown."""
     return "" if seconds is None else f"{seconds:.{digits}f}"
 
 
 def date_text(moment: dt.datetime | None) -> str:
-    """A moment for a table; empty if nobody knows."""
+    """A time for a table; empty if unknown."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def yes_or_no(fact: bool | None) -> str:
-    """A fact for people; empty if nobody knows."""
+    """``yes`` or ``no``; empty if unknown."""
     return "" if fact is None else "yes" if fact else "no"
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Python has `None` for a stream that was closed at the start."""
+    """Whether a stream is a terminal; `None` is one that was closed at the start."""
     return stream is not None and stream.isatty()
 
 
-def _columns() -> int:
-    from shutil import get_terminal_size  # needed by tables only
+def _terminal_width() -> int:
+    from shutil import get_terminal_size  # only tables need it
 
     return get_terminal_size().columns
 
 
-def _cut(line: str, most: int | None) -> str:
+def _truncate(line: str, most: int | None) -> str:
     return line if most is None or len(line) <= most else line[: most - 1] + "…"
 
 
 def size_text(count: int) -> str:
-    """Bytes for people.
+    """A number of bytes for people.
 
     >>> size_text(240_123)
     '240 kB'

@@ -1,4 +1,4 @@
-"""Where a track is saved."""
+"""The file that a track is saved to."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 class Destination:
-    """The file or folder that a track goes to.
+    """The file or folder that a track is saved to.
 
     Args:
-        output: As told on the command line; `None` is the current folder.
+        output: As given on the command line; `None` is the current folder.
     """
 
     def __init__(self, output: str | None) -> None:
-        self.told = output
+        self.given = output
         self._path = Path(output or ".")
-        ends_open = output is not None and output.endswith((os.sep, "/"))
-        self._is_folder = ends_open or self._path.is_dir()
+        ends_with_slash = output is not None and output.endswith((os.sep, "/"))
+        self._is_folder = ends_with_slash or self._path.is_dir()
 
     def path_for(self, track: Track) -> Path:
-        """Its path; in a folder it has the vendor's default name."""
+        """The path of a track; in a folder it has the vendor's default name."""
         from finetuning_async._downloads import default_file_name
 
         if self._is_folder:
@@ -32,7 +32,7 @@ class Destination:
         return self._path
 
     def check(self) -> None:
-        """Make sure that a file can be written there, before a credit is spent.
+        """Check that a file can be written there, before a credit is spent.
 
         Raises:
             InvalidRequestError: It cannot.

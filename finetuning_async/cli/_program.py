@@ -1,4 +1,4 @@
-"""The commands by name. ``--help`` imports none of them, and no client."""
+"""The commands by name. ``--help`` imports neither the commands nor a client."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from finetuning_async._version import __version__
-from finetuning_async.cli._error_exit import guarded, leaving_reader
-from finetuning_async.cli._options import Common, common_options
+from finetuning_async.cli._error_exit import (
+    broken_pipe_as_stdout_closed,
+    run_to_exit_code,
+)
+from finetuning_async.cli._options import CommonOptions, common_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,56 +21,56 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS: Final = {
-    "generate": "Make one track of music and save it.",
-    "instrumental": "Make one track without vocals and save it (short: inst).",
-    "sfx": "Sound effects: make, list, show, save.",
-    "wait": "Wait for the end of a track.",
+    "generate": "Create one track of music and save it.",
+    "instrumental": "Create one track without vocals and save it (short: inst).",
+    "sfx": "Create, list, show and save sound effects.",
+    "wait": "Wait for a track to end.",
     "download": "Save a completed track.",
     "list": "List tracks, newest first.",
     "get": "Show one track.",
-    "delete": "Delete tracks for good.",
-    "playlists": "List the playlists.",
-    "playlist": "One playlist, by its id or name: show, add, remove, move.",
+    "delete": "Delete tracks permanently.",
+    "playlists": "List your playlists.",
+    "playlist": "Show or change a playlist, given by its id or name.",
     "me": "Show the account and its credits.",
-    "auth": "Store the key, forget it, show whose it is.",
-    "health": "Ask whether the service is up; needs no key.",
+    "auth": "Store the API key, remove it, show its account.",
+    "health": "Check whether the service is up; needs no key.",
     "doctor": "Check settings, key, service and account.",
-    "batch": "Make thousands of tracks; any crash is survived.",
-    "emulator": "Serve a stand-in for the service on this machine.",
-    "demo": "Serve a page to make and hear music on, until Ctrl-C.",
-    "completion": "Print the script that completes commands and options.",
+    "batch": "Create thousands of tracks; survives any crash.",
+    "emulator": "Run an emulator of the service on this machine.",
+    "demo": "Serve a web page to make and play music, until Ctrl-C.",
+    "completion": "Print the shell completion script.",
     "help": "Show the help of a command.",
 }
-"""Each has a module of its name in `commands`; a test compares these lines with it."""
+"""Each name is a module in `commands`, whose docstring begins with the same line."""
 
 SHORT: Final = {"inst": "instrumental"}
 
 EPILOG: Final = """\b
 Exit codes:
-  0    done; also when a reader such as head has had enough
-  1    nothing worked: the service said no, network, failed track, time over
-  2    the request was wrong: usage, a value, the key's form; nothing was paid
-  3    in part: of several, some worked and some did not
-  130  Ctrl-C (143: SIGTERM); the emulator and the demo end with 0
+  0    success; also if a reader such as head closes stdout
+  1    nothing succeeded: service or network error, failed track, timeout
+  2    invalid input: usage, a value, the form of the key; nothing was charged
+  3    partial success: of several, some succeeded and some did not
+  130  Ctrl-C (143: SIGTERM); the emulator and the demo then exit with 0
 
 \b
 Environment:
-  FINETUNING_API_KEY      the key, made under Profile > API on finetuning.ai
-  FINETUNING_BASE_URL     another service, such as an emulator's
+  FINETUNING_API_KEY      the API key, from Profile > API on finetuning.ai
+  FINETUNING_BASE_URL     the URL of another service, such as an emulator
   FINETUNING_CONFIG_HOME  the folder of config.json and of the stored key
-  FINETUNING_LOG          debug or info: what the library does, on stderr
-  HTTPS_PROXY, NO_PROXY   the way to the service, as for other programs
-  SSL_CERT_FILE           whose certificates count, as for other programs
-  NO_COLOR                no colours
+  FINETUNING_LOG          debug or info: log what the library does, on stderr
+  HTTPS_PROXY, NO_PROXY   the proxy to use, as in other programs
+  SSL_CERT_FILE           the certificates to trust, as in other programs
+  NO_COLOR                print no colours
 
 \b
-The key is taken from --api-key-stdin, else FINETUNING_API_KEY, else from
+The key comes from --api-key-stdin, else from FINETUNING_API_KEY, else from
 where `finetuning auth login` stored it.
 """
 
 
 class Program(click.Group):
-    """A group that imports a command when it is called, and ends with an exit code."""
+    """A group that imports a command when it is called, and returns an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the help."""
@@ -87,11 +90,11 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; for a slip of the pen it names what may have been meant."""
+        """Resolve as click does; for a typo, suggest the closest command."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches  # of use here only
+            from difflib import get_close_matches  # only needed here
 
             close = get_close_matches(args[0], COMMANDS, 1)
             if not close:
@@ -102,7 +105,7 @@ class Program(click.Group):
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        """The commands in the help, without importing them."""
+        """List the commands in the help, without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -110,8 +113,8 @@ class Program(click.Group):
     def shell_complete(
         self, ctx: click.Context, incomplete: str
     ) -> list[CompletionItem]:
-        """The commands that begin so, without importing them; and the options."""
-        from click.shell_completion import CompletionItem  # of use here only
+        """Complete commands, without importing them, and options."""
+        from click.shell_completion import CompletionItem  # only needed here
 
         found = [
             CompletionItem(name, help=line)
@@ -127,13 +130,13 @@ class Program(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """As click's; ``--help`` is printed here."""
-        with leaving_reader():
+        """As click does. ``--help`` is printed here, so a pipe may break here."""
+        with broken_pipe_as_stdout_closed():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's; the commands print here."""
-        with leaving_reader():
+        """As click does. The commands print here, so a pipe may break here."""
+        with broken_pipe_as_stdout_closed():
             return super().invoke(ctx)
 
     def main(
@@ -145,8 +148,8 @@ class Program(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click's, but every exception becomes a message and an exit code."""
-        common: Common = extra.pop("obj", None) or Common()
+        """As click does, but turn every exception into a message and an exit code."""
+        common: CommonOptions = extra.pop("obj", None) or CommonOptions()
 
         def work() -> object:
             return super(Program, self).main(
@@ -159,7 +162,7 @@ class Program(click.Group):
                 **extra,
             )
 
-        code = guarded(common, work)
+        code = run_to_exit_code(common, work)
         if standalone_mode:
             sys.exit(code)
         return code
@@ -173,4 +176,4 @@ class Program(click.Group):
 @click.version_option(__version__, message="finetuning %(version)s")
 @common_options
 def program() -> None:
-    """Music from finetuning.ai, or from an emulator of it on this machine."""
+    """Create music with finetuning.ai, or with an emulator of it on this machine."""

@@ -1,8 +1,8 @@
-"""What is said on stderr while a track is made.
+"""Progress on stderr while a track is made.
 
-Silent   nothing, for ``--quiet``; the others build on it
-Lines    a line for each event
-Bar      (in `_bar`) the same on a terminal, with a bar meanwhile
+SilentReporter   nothing, for ``--quiet``; the base of the others
+LineReporter     a line for each event
+BarReporter      (in `_progress_bar`) the same on a terminal, with a bar below
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Generation, SoundEffect
 
-_AT_TYPICAL: Final = 0.8
-"""How full the bar is when the typical time is over."""
+_FILLED_AT_EXPECTED: Final = 0.8
+"""How full the bar is when the expected time is over."""
 
 
 def fraction(elapsed: float, expected: float) -> float:
-    """How full a bar is, 0 to 1 (never reached): it slows down after `expected`.
+    """How full a bar is, from 0 to below 1; it slows down after `expected`.
 
-    Linear up to ``0.8``; then ``1 - 0.2 * exp(1 - elapsed / expected)``, so that the
-    speed at the joint is about the same, and what is left shrinks without end.
+    It is linear up to ``0.8``, then ``1 - 0.2 * exp(1 - elapsed / expected)``: this
+    starts at a similar speed and never reaches the end, however long the track takes.
 
     Args:
         elapsed: Seconds, at least 0.
@@ -39,16 +39,16 @@ def fraction(elapsed: float, expected: float) -> float:
     """
     part = elapsed / expected
     if part <= 1:
-        return _AT_TYPICAL * part
-    return min(1 - (1 - _AT_TYPICAL) * math.exp(1 - part), 0.99)
+        return _FILLED_AT_EXPECTED * part
+    return min(1 - (1 - _FILLED_AT_EXPECTED) * math.exp(1 - part), 0.99)
 
 
-class Silent:
-    """Says nothing. A context manager around what it reports on.
+class SilentReporter:
+    """Prints nothing. Use it as a context manager around the work.
 
     Args:
-        expected: Seconds that the track takes as a rule; `None` if nobody knows.
-        doing: What is under way at first.
+        expected: Seconds that the track usually takes; `None` if unknown.
+        doing: The first activity to show.
     """
 
     def __init__(self, expected: float | None = None, doing: str = "sending") -> None:
@@ -67,50 +67,50 @@ class Silent:
         return
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Print a message."""
 
     def accepted(self, track: Generation | SoundEffect) -> None:
-        """The service has taken it."""
+        """The service has accepted the track."""
 
     def status(self, track: Generation | SoundEffect) -> None:
-        """Its state has changed."""
+        """The status of the track has changed."""
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """It is final, so many seconds after the wait began."""
+        """The track has ended, `seconds` after the wait began."""
 
     def loading(self, done: int, total: int | None) -> None:
-        """So many bytes are here."""
+        """`done` of `total` bytes are downloaded."""
 
     def saved(self, path: Path, track: Generation | SoundEffect) -> None:
-        """The file is whole and in its place."""
+        """The file is complete and in its place."""
 
 
-class Lines(Silent):
-    """A line for each event."""
+class LineReporter(SilentReporter):
+    """Prints a line for each event."""
 
     def note(self, text: str) -> None:
-        """Something to know."""
+        """Print a message."""
         say(text)
 
     def accepted(self, track: Generation | SoundEffect) -> None:
-        """The service has taken it."""
-        self.note(f"accepted {track.id}{_left(track)}")
+        """The service has accepted the track."""
+        self.note(f"accepted {track.id}{_quota_left(track)}")
         for name, (asked, got) in track.changed_by_service.items():
             change = f"{shown(name)} from {_plain(asked)} to {_plain(got)}"
             self.note(f"note: the service changed {change}")
         self.status(track)
 
     def status(self, track: Generation | SoundEffect) -> None:
-        """Its state has changed."""
+        """The status of the track has changed."""
         if not track.is_final:
             self.note(shown(track.status))
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """It is final, so many seconds after the wait began."""
+        """The track has ended, `seconds` after the wait began."""
         self.note(f"{shown(track.status)} after {duration_text(seconds)}")
 
     def saved(self, path: Path, track: Generation | SoundEffect) -> None:
-        """The file is whole and in its place."""
+        """The file is complete and in its place."""
         facts = [] if track.duration is None else [f"{track.duration:.1f} s"]
         if path.is_file():  # a pipe has no size
             facts.append(size_text(path.stat().st_size))
@@ -123,10 +123,10 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else shown(str(value))
 
 
-def _left(track: Generation | SoundEffect) -> str:
-    """What the account has left, in the words of what was made."""
+def _quota_left(track: Generation | SoundEffect) -> str:
+    """What the account has left: credits, or sound effects of today."""
     if track.kind == "sound_effect":
         left = getattr(track, "daily_remaining", None)
-        return "" if left is None else f" · {left} more today"
+        return "" if left is None else f" · {left} left today"
     left = getattr(track, "credits_remaining", None)
     return "" if left is None else f" · {left} credits left"

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar that shows the time, and gives way to lines."""
+"""Progress on a terminal: lines that stay, and a bar below them that disappears."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextCol
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from finetuning_async.cli._output import duration_text, screen, shown, size_text
-from finetuning_async.cli._progress import Lines, fraction
+from finetuning_async.cli._output import (
+    duration_text,
+    redirect_messages,
+    shown,
+    size_text,
+)
+from finetuning_async.cli._progress import LineReporter, fraction
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,16 +24,16 @@ if TYPE_CHECKING:
     from finetuning_async._api import Generation, SoundEffect
 
 
-class _Clocked(ProgressColumn):
-    """The bar itself: filled by time while the track is made, by bytes after that."""
+class _BarColumn(ProgressColumn):
+    """The bar: it shows time while the track is made, bytes while it is downloaded."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self._width = width
 
     def render(self, task: Task) -> ProgressBar:
-        """Draw it."""
-        part = _part(task)
+        """Draw the bar."""
+        part = _fraction_done(task)
         return ProgressBar(
             total=1,
             completed=part or 0,
@@ -38,19 +43,19 @@ class _Clocked(ProgressColumn):
         )
 
 
-def _part(task: Task) -> float | None:
-    """How full it is; `None` where nobody can know."""
+def _fraction_done(task: Task) -> float | None:
+    """How full the bar is; `None` if that is unknown."""
     if task.total:
         return task.completed / task.total
     expected = task.fields.get("expected")
     return None if expected is None else fraction(task.elapsed or 0.0, expected)
 
 
-class _Times(ProgressColumn):
-    """The time gone and the end expected, or the bytes."""
+class _TimeColumn(ProgressColumn):
+    """The elapsed and the expected time, or the bytes."""
 
     def render(self, task: Task) -> Text:
-        """Write it."""
+        """Format the column."""
         if task.total:
             got = f"{size_text(int(task.completed))} of {size_text(int(task.total))}"
             return Text(got, style="progress.download")
@@ -58,15 +63,15 @@ class _Times(ProgressColumn):
 
 
 def times(elapsed: float, expected: float | None) -> str:
-    """The time gone, and what is usual.
+    """The elapsed time, and the usual time.
 
     >>> times(12, 70), times(80, 70)
     ('0:12 of about 1:10', '1:20, usually about 1:10')
     """
     if expected is None:
         return _clock(elapsed)
-    link = " of about " if elapsed <= expected else ", usually about "
-    return f"{_clock(elapsed)}{link}{_clock(expected)}"
+    between = " of about " if elapsed <= expected else ", usually about "
+    return f"{_clock(elapsed)}{between}{_clock(expected)}"
 
 
 def _clock(seconds: float) -> str:
@@ -74,13 +79,13 @@ def _clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-class Bar(Lines):
-    """Lines that stay, and below them a bar that goes away.
+class BarReporter(LineReporter):
+    """Prints lines, and below them a bar that disappears at the end.
 
     Args:
-        expected: Seconds that the track takes as a rule; `None` if nobody knows.
-        doing: What is under way at first.
-        no_color: No colours; ``NO_COLOR`` means the same.
+        expected: Seconds that the track usually takes; `None` if unknown.
+        doing: The first activity to show.
+        no_color: Whether to use no colours; ``NO_COLOR`` means the same.
     """
 
     def __init__(self, expected: float | None, doing: str, *, no_color: bool) -> None:
@@ -91,18 +96,18 @@ class Bar(Lines):
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            _Clocked(),
-            _Times(),
+            _BarColumn(),
+            _TimeColumn(),
             console=self._console,
             transient=True,
-            redirect_stdout=False,  # data must not go to stderr
+            redirect_stdout=False,  # rich would print data on stderr
         )
         self._task = self._progress.add_task(doing, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._screen = screen(self._print)
-        self._screen.__enter__()
+        self._redirect = redirect_messages(self._print)
+        self._redirect.__enter__()
         return self
 
     def __exit__(
@@ -111,29 +116,29 @@ class Bar(Lines):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._screen.__exit__(kind, error, traceback)
+        self._redirect.__exit__(kind, error, traceback)
         self._progress.stop()
 
     def _print(self, line: str) -> None:
-        """Show a line above the bar."""
+        """Print a line above the bar."""
         self._console.print(line, markup=False, soft_wrap=True)
 
     def accepted(self, track: Generation | SoundEffect) -> None:
-        """The service has taken it: from now on time counts."""
+        """The service has accepted the track: the time starts."""
         self._progress.reset(self._task, total=None, expected=self._expected)
         super().accepted(track)
 
     def status(self, track: Generation | SoundEffect) -> None:
-        """Its state has changed."""
+        """The status of the track has changed."""
         self._progress.update(self._task, description=shown(track.status))
 
     def ended(self, track: Generation | SoundEffect, seconds: float) -> None:
-        """It is final, so many seconds after the wait began."""
+        """The track has ended, `seconds` after the wait began."""
         self._progress.update(self._task, description=shown(track.status))
         self.note(f"{shown(track.status)} after {duration_text(seconds)}")
 
     def loading(self, done: int, total: int | None) -> None:
-        """So many bytes are here."""
+        """`done` of `total` bytes are downloaded."""
         self._progress.update(
             self._task, description="downloading", completed=done, total=total
         )

@@ -1,4 +1,4 @@
-"""What differs between tracks and sound effects for a person at a terminal."""
+"""How tracks and sound effects differ on the command line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class TrackKind:
     """Tracks, or sound effects.
 
     Attributes:
-        words: What stands before the names of its commands.
-        resource: The client's attribute that reads them.
-        typical: Seconds that one takes as a rule.
-        cost: What remains true of one that nobody waits for.
+        prefix: The words before the names of its commands.
+        resource: The attribute of the client that reads them.
+        typical_seconds: How long one usually takes.
+        cost_note: What one costs even if the program ends before it is completed.
     """
 
-    words: tuple[str, ...]
+    prefix: tuple[str, ...]
     resource: str
-    typical: float
-    cost: str
+    typical_seconds: float
+    cost_note: str
 
     async def get(self, client: AsyncClient, track_id: str, **how: Any) -> Any:
         """Read one.
@@ -34,9 +34,11 @@ class TrackKind:
         return await getattr(client, self.resource).get(track_id, **how)
 
     def command(self, *words: str) -> str:
-        """One of its commands, as a person types it."""
-        return " ".join(("finetuning", *self.words, *words))
+        """One of its commands, as typed."""
+        return " ".join(("finetuning", *self.prefix, *words))
 
 
-TRACK: Final = TrackKind((), "generations", 70.0, "stays paid")
-EFFECT: Final = TrackKind(("sfx",), "sound_effects", 6.0, "counts today")
+TRACK: Final = TrackKind((), "generations", 70.0, "its credit is spent")
+EFFECT: Final = TrackKind(
+    ("sfx",), "sound_effects", 6.0, "it counts toward the daily limit"
+)

@@ -1,6 +1,7 @@
-"""What is left once a track is accepted: wait for its end, save it, report.
+"""What follows once a track is accepted: wait for its end, download it, report.
 
-`wait_for` and `download` are the commands of these names, for tracks and effects.
+`wait_for` and `download` are the commands ``wait`` and ``download``, for tracks and for
+sound effects.
 """
 
 from __future__ import annotations
@@ -12,51 +13,51 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetuning_async.cli._connect import PATIENT, ask
-from finetuning_async.cli._interruption import clearing
+from finetuning_async.cli._connect import MANY_RETRIES, call_service
 from finetuning_async.cli._output import is_terminal, print_json, shown
-from finetuning_async.cli._progress import Lines, Silent
+from finetuning_async.cli._progress import LineReporter, SilentReporter
+from finetuning_async.cli._signals import raise_on_signal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from finetuning_async import AsyncClient
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
     from finetuning_async.cli._output_path import Destination
     from finetuning_async.cli._track_kinds import TrackKind
 
 
-def note_resume(
-    common: Common,
+def set_resume_hint(
+    common: CommonOptions,
     kind: TrackKind,
     track_id: str,
     destination: Destination | None,
     *,
     paid: bool = True,
 ) -> None:
-    """Note how to go on with a track if this run ends too early.
+    """Set the hint that says how to continue with a track if this run ends early.
 
     Args:
-        common: Where to note it.
-        kind: What it is.
-        track_id: The track.
-        destination: Where it shall be saved; `None` if it shall not.
-        paid: Whether it was paid by this run, which is worth saying.
+        common: Where to set it.
+        kind: A track or a sound effect.
+        track_id: Its id.
+        destination: Where to save it; `None` to save nothing.
+        paid: Whether this run paid for it; the hint then says so.
     """
     words = ["wait", track_id]
     if destination is not None:
-        words += ["-o", destination.told or "."]
+        words += ["-o", destination.given or "."]
     for option, value in (("--base-url", common.base_url), ("--config", common.config)):
         words += [option, value] if value else []
     common.resume = kind.command(shlex.join(words))
-    stays = f" and {kind.cost}" if paid else ""
-    common.if_interrupted = (
-        f"{track_id} goes on at the service{stays}.\nTo go on: {common.resume}"
+    cost = f"; {kind.cost_note}" if paid else ""
+    common.interrupt_hint = (
+        f"{track_id} continues at the service{cost}.\nTo resume: {common.resume}"
     )
 
 
 def wait_for(
-    common: Common,
+    common: CommonOptions,
     kind: TrackKind,
     track_id: str,
     destination: Destination | None,
@@ -64,62 +65,65 @@ def wait_for(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Wait for the end of a track that began anywhere; save it if told where.
+    """Wait for the end of a track, whichever process created it, and save it.
 
     Args:
-        common: Options that hold for all commands.
-        kind: What it is.
-        track_id: The track.
+        common: Options that all commands share.
+        kind: A track or a sound effect.
+        track_id: Its id.
         destination: Where to save it; `None` to save nothing.
         timeout: Seconds.
         as_json: Whether to print it.
 
     Raises:
-        click.ClickException: It failed.
+        click.ClickException: The track failed.
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
     if destination is not None:
-        with clearing():  # it tries to make a file
+        with raise_on_signal():  # `check` creates a file, and must remove it
             destination.check()
-    note_resume(common, kind, track_id, destination, paid=False)
+    set_resume_hint(common, kind, track_id, destination, paid=False)
 
     async def main(client: AsyncClient) -> Any:
         import anyio  # slow to import
 
         deadline = anyio.current_time() + timeout
-        with progress(common, doing="waiting") as report:
+        with progress(common, doing="waiting") as reporter:
             waited: Any = track_id
-            if kind.resource != "generations":  # else it would be sought among them
+            # By an id alone the client would look among the generations.
+            if kind.resource != "generations":
                 waited = await kind.get(client, track_id, timeout=max(timeout, 1))
             left = max(round(deadline - anyio.current_time(), 1), 0)
-            final = await wait(client, waited, report, left)
+            final = await wait(client, waited, reporter, left)
             if destination is not None and final.status == "completed":
-                await save(client, final, destination.path_for(final), report)
+                await save(client, final, destination.path_for(final), reporter)
         return final
 
-    conclude(common, ask(common, main, retries=PATIENT), as_json=as_json)
+    report_result(
+        common, call_service(common, main, retries=MANY_RETRIES), as_json=as_json
+    )
 
 
 def download(
-    common: Common, kind: TrackKind, track_id: str, destination: Destination
+    common: CommonOptions, kind: TrackKind, track_id: str, destination: Destination
 ) -> None:
     """Save a completed track.
 
     Raises:
-        click.ClickException: It is not completed.
+        click.ClickException: The track is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
-    with clearing():  # it tries to make a file
+    with raise_on_signal():  # `check` creates a file, and must remove it
         destination.check()
 
     async def main(client: AsyncClient) -> None:
         track = await kind.get(client, track_id)
         if track.status != "completed":
             raise click.ClickException(_not_ready(kind, track_id, track.status))
-        with progress(common, doing="downloading") as report:
-            await save(client, track, destination.path_for(track), report)
+        with progress(common, doing="downloading") as reporter:
+            await save(client, track, destination.path_for(track), reporter)
 
-    ask(common, main, retries=PATIENT)
+    call_service(common, main, retries=MANY_RETRIES)
 
 
 def _not_ready(kind: TrackKind, track_id: str, status: str) -> str:
@@ -131,13 +135,15 @@ def _not_ready(kind: TrackKind, track_id: str, status: str) -> str:
     )
 
 
-async def wait(client: AsyncClient, track: Any, report: Silent, timeout: float) -> Any:
+async def wait(
+    client: AsyncClient, track: Any, reporter: SilentReporter, timeout: float
+) -> Any:
     """Wait for a track's final state.
 
     Args:
-        client: Whom to ask.
-        track: The track or effect, or a track's id.
-        report: Whom to tell.
+        client: The client.
+        track: The track or sound effect, or the id of a track.
+        reporter: Reports its progress.
         timeout: Seconds.
 
     Raises:
@@ -147,50 +153,54 @@ async def wait(client: AsyncClient, track: Any, report: Silent, timeout: float) 
 
     began = anyio.current_time()
     final = await client.wait_for_completion(
-        track, timeout=timeout, on_update=report.status
+        track, timeout=timeout, on_update=reporter.status
     )
-    report.ended(final, anyio.current_time() - began)
+    reporter.ended(final, anyio.current_time() - began)
     return final
 
 
-async def save(client: AsyncClient, track: Any, path: Path, report: Silent) -> None:
+async def save(
+    client: AsyncClient, track: Any, path: Path, reporter: SilentReporter
+) -> None:
     """Download a completed track.
 
     Raises:
-        OSError: Who read the pipe that it goes to is gone.
+        OSError: The reader of the pipe that it is written to has closed it.
         FinetuningError: As `AsyncClient.download`.
     """
     try:
-        await client.download(track, path, on_progress=report.loading)
-    except BrokenPipeError as gone:  # of stdout it would be no error
-        raise OSError(str(gone)) from None
-    report.saved(path, track)
+        await client.download(track, path, on_progress=reporter.loading)
+    except BrokenPipeError as broken:  # this one is an error, unlike that of stdout
+        raise OSError(str(broken)) from None
+    reporter.saved(path, track)
 
 
-def conclude(common: Common, track: Any, *, as_json: bool) -> None:
-    """Print what was asked for, and end with an error if the track failed.
+def report_result(common: CommonOptions, track: Any, *, as_json: bool) -> None:
+    """Print the track if JSON was asked for, and raise if the track failed.
 
     Raises:
-        click.ClickException: It failed.
+        click.ClickException: The track failed.
     """
     if as_json:
         print_json(track.raw)
     if track.status == "failed":
         common.resume = ""
-        common.if_interrupted = ""
+        common.interrupt_hint = ""
         reason = track.error_message or "the service gave no reason"
         raise click.ClickException(f"{track.id} failed: {shown(reason)}")
 
 
-def progress(common: Common, *, doing: str, expected: float | None = None) -> Silent:
-    """The right form for this run; arguments as for `Silent`."""
+def progress(
+    common: CommonOptions, *, doing: str, expected: float | None = None
+) -> SilentReporter:
+    """The reporter for this run; the arguments are those of `SilentReporter`."""
     if common.quiet:
-        return Silent()
+        return SilentReporter()
     if common.verbose or not _has_terminal():
-        return Lines(expected, doing)
-    from finetuning_async.cli._progress_bar import Bar  # rich is slow to import
+        return LineReporter(expected, doing)
+    from finetuning_async.cli._progress_bar import BarReporter  # rich is slow to import
 
-    return Bar(expected, doing, no_color=common.no_color)
+    return BarReporter(expected, doing, no_color=common.no_color)
 
 
 def _has_terminal() -> bool:

@@ -1,4 +1,4 @@
-"""A page on which a person makes music; `finetuning demo` serves it.
+"""A web page for making music in a browser; `finetuning demo` serves it.
 
     from finetuning_async.demo import create_app, serve
 
@@ -7,18 +7,22 @@
             print(url)
             await anyio.sleep_forever()
 
-A small application on `finetuning_async.fastapi`: `_studio` holds the songs and makes
-them in the background, so that a page may be closed and opened again in the meantime;
-`_song` is one of them; `_app` has the routes; `_serve` is uvicorn; `page/` is what the
-browser gets. It runs on asyncio only, because uvicorn does.
+A small application on `finetuning_async.fastapi`. It runs on asyncio only, because
+uvicorn does. The files:
+
+    _app      the routes
+    _studio   the songs, made in the background: a page may be closed meanwhile
+    _song     one song, from the request to its end
+    _serve    uvicorn's server inside the running event loop
+    page/     what the browser loads
 """
 
 from __future__ import annotations
 
 try:
-    import fastapi as _fastapi  # noqa: F401 - only to see that it is there
-    import sse_starlette as _sse  # noqa: F401 - only to see that it is there
-    import uvicorn as _uvicorn  # noqa: F401 - only to see that it is there
+    import fastapi as _fastapi  # noqa: F401 - only to see that it is installed
+    import sse_starlette as _sse  # noqa: F401 - only to see that it is installed
+    import uvicorn as _uvicorn  # noqa: F401 - only to see that it is installed
 except ImportError as _missing:
     _HINT = f"the demo needs {_missing.name}: pip install 'finetuning-async[demo]'"
     raise ImportError(_HINT, name=_missing.name) from _missing

@@ -1,4 +1,4 @@
-"""The routes of the page."""
+"""The routes of the demo."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ FIELDS: Final = frozenset(
     | {"seed"}
 )
 
-LONGEST_WISH: Final = 64 * 1024
-"""Bytes; the longest texts that are taken need 33,000 of them, all escaped."""
+MAX_BODY: Final = 64 * 1024
+"""Bytes; the longest texts that are allowed take 33,000, with every character
+escaped."""
 
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""The page loads nothing from elsewhere, and a browser holds it to that."""
+"""The page loads nothing from other hosts, and the browser enforces it."""
 
-HERE: Final = ("127.0.0.1", "localhost")
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost")
 
 
 def _studio(request: Request) -> Studio:
@@ -49,19 +50,20 @@ def _studio(request: Request) -> Studio:
     return studio
 
 
-InStudio = Annotated[Studio, Depends(_studio)]
+StudioDependency = Annotated[Studio, Depends(_studio)]
 
 
 def create_app(
-    client: AsyncClient, *, service: str, hosts: Sequence[str] = HERE
+    client: AsyncClient, *, service: str, hosts: Sequence[str] = LOOPBACK_NAMES
 ) -> FastAPI:
-    """The application; it closes the client at its end.
+    """The application; it closes the client when it stops.
 
     Args:
         client: Makes the music.
-        service: What the page says it is made by.
-        hosts: The names under which a browser may reach it: another name is a sign of a
-            foreign page that wants to spend credits.
+        service: The name of the service, which the page shows.
+        hosts: The host names under which a browser may reach it. Another name means
+            that a foreign site points its own name at this machine (DNS rebinding), to
+            spend credits.
     """
 
     @asynccontextmanager
@@ -69,11 +71,13 @@ def create_app(
         async with client_lifespan(lambda: client)(app) as state:
             with TemporaryDirectory(prefix="finetuning-demo-") as folder:
                 async with Studio(client, Path(folder)).open() as studio:
+                    # `serve` calls it before it stops the server: an open event
+                    # stream would keep the server from stopping.
                     app.state.close_streams = studio.close
                     yield {**state, "studio": studio}
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.close_streams = lambda: None  # until there are any
+    app.state.close_streams = lambda: None  # before the lifespan starts
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     add_exception_handlers(app)
     app.mount("/page", StaticFiles(directory=PAGE))
@@ -95,44 +99,47 @@ def _add_routes(app: FastAPI, service: str) -> None:
         return {"service": service}
 
     @app.post("/api/songs")
-    async def make(request: Request, studio: InStudio) -> Response:
+    async def make(request: Request, studio: StudioDependency) -> Response:
         return await _make(request, studio)
 
     @app.get("/api/songs/{key}/audio")
-    async def audio(key: str, studio: InStudio, download: bool = False) -> FileResponse:
+    async def audio(
+        key: str, studio: StudioDependency, download: bool = False
+    ) -> FileResponse:
         return await _audio(studio, key, download=download)
 
     @app.get("/api/events")
-    async def events(studio: InStudio) -> EventSourceResponse:
+    async def events(studio: StudioDependency) -> EventSourceResponse:
         return EventSourceResponse(studio.events(), send_timeout=30.0)
 
 
 async def _make(request: Request, studio: Studio) -> Response:
     """Start a song.
 
-    Only JSON is taken: a form of a foreign page cannot send that without asking.
+    Only JSON is accepted: a form on a foreign site cannot send it without a preflight
+    request, which is refused.
     """
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise HTTPException(415)
-    wish = await _json(request)
-    if not isinstance(wish, dict) or not wish.keys() <= FIELDS:
+    fields = await _json(request)
+    if not isinstance(fields, dict) or not fields.keys() <= FIELDS:
         raise HTTPException(400)
-    order = GenerationRequest(**{"tags": "", **wish})
-    problems = {p.field: p.allowed for p in order.problems()}
+    generation = GenerationRequest(**{"tags": "", **fields})
+    problems = {p.field: p.allowed for p in generation.problems()}
     if problems:
         return JSONResponse({"problems": problems}, 422)
-    return JSONResponse({"key": studio.make(order).key}, 202)
+    return JSONResponse({"key": studio.make(generation).key}, 202)
 
 
 async def _json(request: Request) -> Any:
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LONGEST_WISH:
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
             raise HTTPException(413)
     try:
         return json.loads(body)
-    except (ValueError, RecursionError):  # deep nesting is the latter
+    except (ValueError, RecursionError):  # the latter for deeply nested JSON
         raise HTTPException(400) from None
 
 

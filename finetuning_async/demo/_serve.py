@@ -1,4 +1,4 @@
-"""The page on a port: uvicorn's server inside the running asyncio loop."""
+"""Serves the demo on a port: uvicorn's server inside the running asyncio loop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 async def serve(
     app: FastAPI, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[str]:
-    """Serve the page on a port for the length of the block.
+    """Serve the demo on a port while the block runs.
 
-    No signal handler is installed. Open connections get 1 s at the end.
+    No signal handler is installed. At the end open connections get 1 s to finish.
 
     Args:
         app: Of `create_app`.
-        host: An IPv4 address or a name that has one.
-        port: 0 takes a free one.
+        host: An IPv4 address, or a name that resolves to one.
+        port: 0 picks a free one.
 
     Yields:
         Its URL, such as ``http://127.0.0.1:8788``.
@@ -37,7 +37,9 @@ async def serve(
         OSError: The address cannot be bound.
     """
     if sniffio.current_async_library() != "asyncio":
-        raise RuntimeError("serve() runs on asyncio only, because uvicorn does")
+        raise RuntimeError(
+            "serve() needs asyncio, because uvicorn does; run it on asyncio"
+        )
     with _listen(host, port) as listener:
         server = _Server(app)
         async with anyio.create_task_group() as tasks:
@@ -45,15 +47,20 @@ async def serve(
             try:
                 await server.ready.wait()
                 if not server.started:
-                    raise RuntimeError("the demo could not start; see its log")
+                    raise RuntimeError("the demo could not start; its log says why")
                 yield "http://{}:{}/".format(*listener.getsockname()[:2])
             finally:
+                # First the event streams: uvicorn waits for open responses, and these
+                # never end by themselves.
                 app.state.close_streams()
                 server.should_exit = True
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. With IPPROTO_TCP, or asyncio would leave Nagle's delay on."""
+    """A listening socket.
+
+    It names IPPROTO_TCP, because asyncio turns Nagle's delay off only then.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,7 +73,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without signal handlers; tells when it listens."""
+    """uvicorn's server without signal handlers, and with an event for its start."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(
@@ -77,7 +84,7 @@ class _Server(uvicorn.Server):
         self.ready = anyio.Event()
 
     async def run_on(self, listener: socket.socket) -> None:
-        """Serve until ``should_exit``, and end in order even when cancelled."""
+        """Serve until ``should_exit`` is set; shut down in order if cancelled."""
         try:
             with anyio.CancelScope(shield=True):
                 await self.serve(sockets=[listener])
@@ -85,11 +92,11 @@ class _Server(uvicorn.Server):
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then set `ready`."""
         await super().startup(sockets)
         self.ready.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the program around."""
+        """Leave signals to the surrounding program."""
         yield

@@ -1,4 +1,4 @@
-"""One song of the page, from the wish to the end."""
+"""One song of the page, from the request to its end."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False, kw_only=True)
 class Song:
-    """What was wished for, and what has become of it.
+    """A song: its request and its latest state.
 
     Attributes:
-        key: Its name on the page; it is there before the service has given an id.
-        asked_at: When it was wished for, in seconds of the loop's clock.
-        request: The wish; `None` for a track that was there before.
-        track: The last state, once it is accepted.
-        error: Why there will be none: ``code`` and ``message``.
-        took: Seconds from the wish to the end; `None` before, or if nobody saw it.
+        key: Identifies it on the page, before the service has given an id.
+        requested_at: When it was requested, in seconds of the loop's clock.
+        request: The request; `None` for a track from before the demo started.
+        track: The latest state, once the create is accepted.
+        error: Why there will be no track: ``code`` and ``message``.
+        took: Seconds from the request to the end; `None` until then, and for a track
+            from before the demo started.
     """
 
     key: str
-    asked_at: float
+    requested_at: float
     request: GenerationRequest | None = None
     track: Generation | None = None
     error: dict[str, Any] | None = None
@@ -32,36 +33,37 @@ class Song:
 
     @property
     def status(self) -> str:
-        """``waiting`` for its turn, ``failed``, or the status of the track."""
+        """``waiting`` until the create is accepted, then the track's; or ``failed``."""
         if self.error is not None:
             return "failed"
         return "waiting" if self.track is None else self.track.status
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether its status will not change any more."""
         return self.status in ("completed", "failed")
 
-    def shown(self, now: float) -> dict[str, Any]:
-        """What the page gets of it.
+    def to_json(self, now: float) -> dict[str, Any]:
+        """The song as the page gets it.
 
         Args:
             now: On the loop's clock.
         """
-        track, wish = self.track, self.request
-        made = track.parameters if track else None
+        track, request = self.track, self.request
+        parameters = track.parameters if track else None
+        length = request.duration if request else None
         return {
             "key": self.key,
             "status": self.status,
             "is_final": self.is_final,
             "prompt": self._prompt(),
-            "length": (wish.duration if wish else None) or (made and made.duration),
+            "length": length or (parameters and parameters.duration),
             "duration": track.duration if track else None,
-            "bpm": made.bpm if made else None,
-            "keyscale": made.keyscale if made else None,
-            "elapsed": None if self.is_final else round(now - self.asked_at, 1),
+            "bpm": parameters.bpm if parameters else None,
+            "keyscale": parameters.keyscale if parameters else None,
+            "elapsed": None if self.is_final else round(now - self.requested_at, 1),
             "took": None if self.took is None else round(self.took, 1),
-            "error": self._trouble(),
+            "error": self._error_message(),
         }
 
     def _prompt(self) -> str:
@@ -69,7 +71,7 @@ class Song:
             return self.request.prompt
         return "" if self.track is None else self.track.title or self.track.prompt
 
-    def _trouble(self) -> str | None:
+    def _error_message(self) -> str | None:
         if self.error is not None:
             return str(self.error["message"])
         if self.track is not None and self.track.status == "failed":

@@ -1,8 +1,8 @@
-"""The songs, and the tasks that make them: independent of any open page.
+"""The songs, and the tasks that make them, independent of any open page.
 
-Everybody who looks gets the same picture: `Studio.events` gives all songs whenever one
-changes, and the meters (credits, both budgets) whenever a figure does. None of that
-asks the service; credits are asked for once at the start and when a track ends.
+Every open page gets the same events: all songs whenever one changes, and the meters
+(credits and both rate limits) whenever a number changes. None of that sends a request
+to the service; the credits are read at the start and when a track ends.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-SHOWN: Final = 24
-"""Songs on the page; older ones that have ended are dropped."""
+MAX_SONGS: Final = 24
+"""Songs on the page; the oldest ones that have ended are dropped."""
 
-MOST_AT_ONCE: Final = 20
+MAX_OPEN: Final = 20
 """Songs that have not ended."""
 
-LOOK_EVERY: Final = 0.5
-"""Seconds between looks at the meters."""
+METER_INTERVAL: Final = 0.5
+"""Seconds between two looks at the meters."""
 
-WAIT: Final = 900.0
-"""Seconds after which a track that never ends is given up here; the service goes on."""
+WAIT_TIMEOUT: Final = 900.0
+"""Seconds after which the demo gives up a track; the service may still finish it."""
 
 
 class Studio:
-    """All that the page shows.
+    """Everything that the page shows.
 
     Args:
         client: Makes the songs.
-        folder: Where their audio is kept while this runs.
+        folder: Where their audio is kept while the demo runs.
     """
 
     def __init__(self, client: AsyncClient, folder: Path) -> None:
@@ -67,9 +67,9 @@ class Studio:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Self]:
-        """Work for the length of the block; what was under way is taken up again."""
+        """Make songs while the block runs; tracks already in progress are followed."""
         async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._begin)
+            self._tasks.start_soon(self._load_tracks)
             try:
                 yield self
             finally:
@@ -77,82 +77,89 @@ class Studio:
                 self._tasks.cancel_scope.cancel()
 
     def close(self) -> None:
-        """End all event streams, so that a server can end."""
+        """End all event streams, so that the server can stop."""
         self.is_closing = True
-        self._tell()
+        self._notify()
 
-    # What people wish for.
+    # Requests of the page.
 
     def make(self, request: GenerationRequest) -> Song:
-        """Start a song; it goes on whether or not somebody looks.
+        """Start a song; it is made whether or not a page is open.
 
         Raises:
-            RateLimitError: Too many are under way.
+            RateLimitError: Too many are in progress.
         """
-        open_ones = sum(not song.is_final for song in self.songs.values())
-        if open_ones >= MOST_AT_ONCE or self._tasks is None:
-            raise RateLimitError("too many songs are under way", status_code=429)
+        open_songs = sum(not song.is_final for song in self.songs.values())
+        if open_songs >= MAX_OPEN or self._tasks is None:
+            raise RateLimitError(
+                f"{open_songs} songs are in progress, and at most {MAX_OPEN} may be;"
+                " wait for one to end",
+                status_code=429,
+            )
         song = Song(
             key=f"song-{next(self._numbers)}",
-            asked_at=anyio.current_time(),
+            requested_at=anyio.current_time(),
             request=request,
         )
         self._add(song)
-        self._tasks.start_soon(self._ends, song, lambda: self._create(song))
+        self._tasks.start_soon(self._run, song, lambda: self._create(song))
         return song
 
     async def audio(self, song: Song) -> Path:
-        """The file of a completed song, fetched once.
+        """The audio file of a completed song, downloaded once.
 
         Raises:
-            FinetuningError: It could not be fetched.
+            FinetuningError: It could not be downloaded.
         """
-        assert song.track is not None  # noqa: S101 - callers ask for completed songs
+        assert song.track is not None  # noqa: S101 - the caller has checked that it is completed
         path = self.folder / f"{song.key}.mp3"
         async with self._files.setdefault(song.key, anyio.Lock()):
             if not await anyio.Path(path).exists():
                 await self.client.download(song.track, path)
         return path
 
-    # What the tasks do.
+    # The tasks.
 
-    async def _begin(self) -> None:
-        """Show what is there already, and follow what is not at its end."""
+    async def _load_tracks(self) -> None:
+        """Show the account's latest tracks, and follow those in progress."""
         try:
-            page = await self.client.generations.list(limit=SHOWN)
+            page = await self.client.generations.list(limit=MAX_SONGS)
         except FinetuningError as error:
-            logger.warning("the demo shows no earlier tracks: %s", error)
+            logger.warning(
+                "the demo could not list the account's tracks, so it shows none: %s",
+                error,
+            )
             return
         for track in reversed(page.items):
-            song = Song(key=track.id, asked_at=anyio.current_time(), track=track)
+            song = Song(key=track.id, requested_at=anyio.current_time(), track=track)
             self._add(song)
             if not song.is_final and self._tasks is not None:
-                self._tasks.start_soon(self._ends, song, lambda s=song: self._follow(s))
-        await self._count_credits()
+                self._tasks.start_soon(self._run, song, lambda s=song: self._follow(s))
+        await self._update_credits()
 
-    async def _ends(self, song: Song, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, song: Song, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
             if song.request is not None:
-                song.took = anyio.current_time() - song.asked_at
+                song.took = anyio.current_time() - song.requested_at
         except FinetuningError as error:
             song.error = json.loads(bytes(answer_to(error).body))["error"]
-        self._tell()
-        await self._count_credits()
+        self._notify()
+        await self._update_credits()
 
     async def _create(self, song: Song) -> None:
-        wish = song.request
-        assert wish is not None  # noqa: S101 - `make` has set it
+        request = song.request
+        assert request is not None  # noqa: S101 - `make` has set it
         accepted = await self.client.generations.create(
-            wish.tags,
-            lyrics=wish.lyrics,
-            duration=wish.duration,
-            bpm=wish.bpm,
-            language=wish.language,
-            key=wish.key,
-            scale=wish.scale,
-            timesignature=wish.timesignature,
-            seed=wish.seed,
+            request.tags,
+            lyrics=request.lyrics,
+            duration=request.duration,
+            bpm=request.bpm,
+            language=request.language,
+            key=request.key,
+            scale=request.scale,
+            timesignature=request.timesignature,
+            seed=request.seed,
         )
         if accepted.credits_remaining is not None:
             self.credits = accepted.credits_remaining
@@ -162,69 +169,74 @@ class Studio:
     async def _follow(self, song: Song) -> None:
         if song.track is not None:
             await self.client.wait_for_completion(
-                song.track, timeout=WAIT, on_update=lambda s: self._update(song, s)
+                song.track,
+                timeout=WAIT_TIMEOUT,
+                on_update=lambda s: self._update(song, s),
             )
 
     def _update(self, song: Song, track: object) -> None:
         if isinstance(track, Generation):
             song.track = track
-            self._tell()
+            self._notify()
 
-    async def _count_credits(self) -> None:
+    async def _update_credits(self) -> None:
         try:
             self.credits = (await self.client.me()).total_remaining
         except FinetuningError as error:
-            logger.debug("the demo could not count the credits: %s", error)
+            logger.debug("the demo could not read the credits: %s", error)
 
-    # What everybody sees.
+    # Events for all open pages.
 
     def _add(self, song: Song) -> None:
         self.songs[song.key] = song
+        # Only ended songs are dropped; one in progress stays however old it is.
         ended = [s.key for s in self.songs.values() if s.is_final]
-        for key in ended[: max(len(self.songs) - SHOWN, 0)]:
+        for key in ended[: max(len(self.songs) - MAX_SONGS, 0)]:
             del self.songs[key]
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
+        # A page may be busy sending while this is set, and miss the event: it compares
+        # versions before it waits.
         self._version += 1
         self._changed.set()
         self._changed = anyio.Event()
 
     async def events(self) -> AsyncGenerator[ServerSentEvent]:
-        """``songs`` and ``meters`` at once, then again as they change."""
+        """``songs`` and ``meters`` at once, then whenever they change."""
         version, meters = -1, ""
         while not self.is_closing:
             if version != self._version:
                 version = self._version
-                yield ServerSentEvent(json.dumps(self.picture()), event="songs")
+                yield ServerSentEvent(json.dumps(self.snapshot()), event="songs")
             newest = json.dumps(self.meters())
             if newest != meters:
                 meters = newest
                 yield ServerSentEvent(meters, event="meters")
-            with anyio.move_on_after(LOOK_EVERY):
+            with anyio.move_on_after(METER_INTERVAL):
                 if version == self._version:
                     await self._changed.wait()
 
-    def picture(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """All songs, the newest first, and how long one usually takes, in seconds."""
         now = anyio.current_time()
         took = [s.took for s in self.songs.values() if s.took is not None]
         return {
-            "songs": [song.shown(now) for song in reversed(self.songs.values())],
+            "songs": [song.to_json(now) for song in reversed(self.songs.values())],
             "usual": round(median(took), 1) if took else None,
         }
 
     def meters(self) -> dict[str, Any]:
-        """Credits and both budgets."""
+        """Credits and both rate limits."""
         status = self.client.rate_limit_status()
         return {
             "credits": self.credits,
-            "creates": _budget(status.creates),
-            "reads": _budget(status.reads),
+            "creates": _budget_json(status.creates),
+            "reads": _budget_json(status.reads),
         }
 
 
-def _budget(budget: BudgetStatus) -> dict[str, Any]:
+def _budget_json(budget: BudgetStatus) -> dict[str, Any]:
     wait = budget.next_free_in
     return {
         "limit": budget.limit,

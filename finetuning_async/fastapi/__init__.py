@@ -1,4 +1,4 @@
-"""FastAPI: a client for the app's life, webhooks, live progress, and fitting errors.
+"""FastAPI: one client per application, webhooks, live progress, error responses.
 
     from typing import Any
     from fastapi import FastAPI
@@ -12,16 +12,19 @@
     async def create(tags: str, client: Client) -> dict[str, Any]:
         return public(await client.generations.create(tags, timeout=10))
 
-`_lifespan` owns the client and hands it out, `_events` streams a track's states,
-`_errors` maps errors to answers, `_router` mounts a `WebhookReceiver`. It runs on
-asyncio only, because sse-starlette does.
+It runs on asyncio only, because sse-starlette does. The files:
+
+    _routers        a track's states as server-sent events; deliveries of webhooks
+    _errors         the response to each of our errors
+    _lifespan       opens the client, closes it, and hands it to endpoints
+    _stop_signals   ends the client's waits when the process is asked to stop
 """
 
 from __future__ import annotations
 
 try:
-    import fastapi as _fastapi  # noqa: F401 - only to see that it is there
-    import sse_starlette as _sse  # noqa: F401 - only to see that it is there
+    import fastapi as _fastapi  # noqa: F401 - only to see that it is installed
+    import sse_starlette as _sse  # noqa: F401 - only to see that it is installed
 except ImportError as _missing:
     _HINT = (
         f"finetuning_async.fastapi needs {_missing.name}:"
@@ -30,10 +33,14 @@ except ImportError as _missing:
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 from finetuning_async.fastapi._errors import add_exception_handlers, answer_to
-from finetuning_async.fastapi._events import Authorize, event_stream, events_router
 from finetuning_async.fastapi._lifespan import Client, client_lifespan, client_of
-from finetuning_async.fastapi._public import public
-from finetuning_async.fastapi._router import webhook_router
+from finetuning_async.fastapi._routers import (
+    Authorize,
+    event_stream,
+    events_router,
+    public,
+    webhook_router,
+)
 from finetuning_async.webhooks import WebhookReceiver, hide_tokens
 
 __all__ = [

@@ -1,21 +1,22 @@
-"""What an application answers when a call of ours fails.
+"""The response of an application when a call of ours fails.
 
-The caller of the application is not the caller of the service: a wrong key or an empty
-account is the operator's trouble, so its words go to the log and not to the browser.
+The user of the application is not the user of the service: an invalid key or an empty
+account is the operator's concern, so the error's own message goes to the log and not to
+the browser.
 
 =========================================  ======  ===================================
-Error                                      Answer  Meaning for a browser
+Error                                      Status  Meaning for a browser
 =========================================  ======  ===================================
-Our limits or queue are used up (429)      503     come back after ``Retry-After``
-Time was over before anything was sent     503     likewise
-Client closed                              503     the process ends; go on by the id
-Invalid request, 400                       422     the words of the error
+Rate limit or queue is used up (429)       503     try again after ``Retry-After``
+Timed out before anything was sent         503     the same
+Client closed                              503     the server stops; wait by the id
+Invalid request, 400                       422     the error's own message
 404                                        404     no such track
 401, 402, 403                              500     see the application's log
-Not reached, unreadable, 5xx               502     the service has trouble
-`SubmissionUnknownError`                   502     it may have been made; do not repeat
+Unreachable, unreadable, 5xx               502     the service has a problem
+`SubmissionUnknownError`                   502     it may be in progress; do not repeat
 `GenerationFailedError`                    502     the service could not make it
-`WaitTimeoutError`, other timeouts         504     a track still runs
+`WaitTimeoutError`, other timeouts         504     the track is still being made
 =========================================  ======  ===================================
 """
 
@@ -51,42 +52,50 @@ if TYPE_CHECKING:
 logger = logging.getLogger("finetuning_async")
 
 RETRY_AFTER: Final = 10
-"""Seconds, where nobody knows better."""
+"""Seconds, if neither the service nor our limiter says when."""
 
 LONGEST_RETRY_AFTER: Final = 3600
 
-GOES_ON: Final = "This server is ending; the track goes on: wait again by its id."
+CLOSING_WITH_TRACK: Final = (
+    "This server is stopping; the track is still being made: wait for it by its id."
+)
 
-_ANSWERS: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
-    (
-        RateLimitError,
-        503,
-        "busy",
-        "Many want music just now; try again a little later.",
-    ),
-    (ClientClosedError, 503, "closing", "This server is ending; try again."),
+_RESPONSES: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
+    (RateLimitError, 503, "busy", "The server is busy; try again in a moment."),
+    (ClientClosedError, 503, "closing", "This server is stopping; try again."),
     (InvalidRequestError, 422, "invalid_request", None),
     (BadRequestError, 422, "invalid_request", None),
-    (NotFoundError, 404, "not_found", "There is no such track."),
-    (AuthenticationError, 500, "misconfigured", "This server is not set up rightly."),
+    (NotFoundError, 404, "not_found", "This track does not exist."),
+    (
+        AuthenticationError,
+        500,
+        "misconfigured",
+        "This server is not configured correctly.",
+    ),
     (InsufficientCreditsError, 500, "misconfigured", "This server is out of credits."),
-    (PermissionDeniedError, 500, "misconfigured", "This server is not set up rightly."),
+    (
+        PermissionDeniedError,
+        500,
+        "misconfigured",
+        "This server is not configured correctly.",
+    ),
     (
         SubmissionUnknownError,
         502,
         "submission_unknown",
-        "It is not known whether this track is being made; look before trying again.",
+        "It is unknown whether this track is being made; check before trying again.",
     ),
     (GenerationFailedError, 502, "generation_failed", None),
     (WaitTimeoutError, 504, "still_running", "The track is still being made."),
-    (APITimeoutError, 504, "timeout", "The music service did not answer in time."),
-    (FinetuningError, 502, "service_trouble", "The music service has trouble."),
+    (APITimeoutError, 504, "timeout", "The music service did not respond in time."),
+    (FinetuningError, 502, "service_trouble", "The music service has a problem."),
 )
-"""The first that fits; `None` for the error's own words."""
+"""Class, status, code and message; the first class that matches counts. `None` is the
+error's own message."""
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Let an application answer every `FinetuningError` as this module's table says.
+    """Let an application respond to each `FinetuningError` as this module's table says.
 
     Example:
         from typing import Any
@@ -105,16 +114,16 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, FinetuningError)  # noqa: S101 - it is registered for them
-    return answer_to(error, turn_in=_turn_in(request))
+    assert isinstance(error, FinetuningError)  # noqa: S101 - it is registered for this class
+    return answer_to(error, turn_in=_next_create_in(request))
 
 
 def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONResponse:
-    """The answer for an error: ``{"error": {"code", "message", ...}}``.
+    """The response for an error: ``{"error": {"code", "message", ...}}``.
 
     Args:
-        error: What happened.
-        turn_in: Seconds until a create could have its turn, if known.
+        error: The error.
+        turn_in: Seconds until the rate limit allows the next create, if known.
 
     Example:
         from finetuning_async.fastapi import answer_to
@@ -124,40 +133,41 @@ def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONRe
         except NotFoundError as error:
             print(answer_to(error).status_code)
     """
-    status, code, message = _sort(error)
+    status, code, message = _classify(error)
     if status >= 500:
-        logger.warning("answered %d %s: %s", status, code, error)
-    told: dict[str, Any] = {"code": code, "message": message}
-    told["field"] = getattr(error, "field", None)
-    told["generation_id"] = error.generation_id
+        logger.warning("responded with %d %s: %s", status, code, error)
+    body: dict[str, Any] = {"code": code, "message": message}
+    body["field"] = getattr(error, "field", None)
+    body["generation_id"] = error.generation_id
     headers = {"Cache-Control": "no-store"}
     if code == "busy":
-        told["retry_after"] = _retry_after(error, turn_in)
-        headers["Retry-After"] = str(told["retry_after"])
-    shown = {name: value for name, value in told.items() if value is not None}
-    return JSONResponse({"error": shown}, status, headers)
+        body["retry_after"] = _retry_after(error, turn_in)
+        headers["Retry-After"] = str(body["retry_after"])
+    known = {name: value for name, value in body.items() if value is not None}
+    return JSONResponse({"error": known}, status, headers)
 
 
-def _sort(error: FinetuningError) -> tuple[int, str, str]:
+def _classify(error: FinetuningError) -> tuple[int, str, str]:
     if isinstance(error, ClientClosedError) and error.generation_id is not None:
-        return 503, "closing", GOES_ON
+        return 503, "closing", CLOSING_WITH_TRACK
     if isinstance(error, APITimeoutError) and error.safe_to_retry:
-        return _sort(RateLimitError("", status_code=429))
-    for kind, status, code, message in _ANSWERS:
+        # Nothing was sent: the rate limit did not allow it in time.
+        return _classify(RateLimitError("", status_code=429))
+    for kind, status, code, message in _RESPONSES:
         if isinstance(error, kind):
             return status, code, error.message if message is None else message
-    raise AssertionError(error)  # the last line of the table takes all
+    raise AssertionError(error)  # the last row of the table matches all
 
 
 def _retry_after(error: FinetuningError, turn_in: float | None) -> int:
-    """Whole seconds, at least 1: of the service, else of our own queue."""
+    """Whole seconds, at least 1: those of the service, else of our own rate limit."""
     for seconds in (error.retry_after, turn_in):
         if seconds is not None and isfinite(seconds) and seconds > 0:
             return min(ceil(seconds), LONGEST_RETRY_AFTER)
     return RETRY_AFTER
 
 
-def _turn_in(request: Request) -> float | None:
+def _next_create_in(request: Request) -> float | None:
     try:
         return client_of(request).rate_limit_status().creates.next_free_in
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""One client for the life of an application, and the dependency that hands it out."""
+"""One client for the life of an application, and the dependency that provides it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 
 from finetuning_async._client import AsyncClient
-from finetuning_async.fastapi._stopping import at_stop
+from finetuning_async.fastapi._stop_signals import on_stop_signal
 
 STATE: Final = "finetuning_client"
-"""Its name in the state that the lifespan gives to every request."""
+"""The client's name in the lifespan's state, which every request has."""
 
-PATIENCE: Final = 1.0
-"""Seconds that a read under way may still take when the process is asked to end."""
+STOP_GRACE: Final = 1.0
+"""Seconds that a read in flight may still take when the process is asked to stop."""
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
@@ -25,10 +25,10 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, 
 def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan:
     """A lifespan that opens one client and closes it at the end.
 
-    All requests share its connections, its poll loop and its budgets. SIGTERM and
-    Ctrl-C end waits at once, so that no request holds the server: each raises
-    `ClientClosedError`, whose ``generation_id`` says by which id to wait again. A
-    create on the wire has 5 s for its answer. To have a lifespan of your own as well::
+    All requests share its connections, its poll loop and its rate limits. SIGTERM and
+    Ctrl-C end waits at once, so that no request keeps the server from stopping: each
+    raises `ClientClosedError`, whose ``generation_id`` is the id to wait for again. A
+    create in flight gets 5 s for its response. To combine it with your own lifespan::
 
         from collections.abc import AsyncIterator
         from contextlib import asynccontextmanager
@@ -48,22 +48,24 @@ def client_lifespan(client: Callable[[], AsyncClient] = AsyncClient) -> Lifespan
             return request.state.motto
 
     Args:
-        client: Makes the client; by default from the environment. A client that exists
-            already, because a `WebhookReceiver` has it, goes in as ``lambda: client``.
+        client: Creates the client; by default from the environment. To use a client
+            that already exists, as for a `WebhookReceiver`, pass ``lambda: client``.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         del app
         async with client() as opened:
-            with at_stop(partial(opened._end_calls, PATIENCE)):  # noqa: SLF001 - it is one of us
+            # The waits end at the signal. The server waits for open requests, and only
+            # then ends this lifespan, which closes the client.
+            with on_stop_signal(partial(opened._end_calls, STOP_GRACE)):  # noqa: SLF001 - our own class
                 yield {STATE: opened}
 
     return lifespan
 
 
 def client_of(connection: HTTPConnection) -> AsyncClient:
-    """The client of the application that a request came to.
+    """The client of the application that received a request.
 
     Args:
         connection: The request, or the websocket.
@@ -83,12 +85,15 @@ def client_of(connection: HTTPConnection) -> AsyncClient:
     """
     found = getattr(connection.state, STATE, None)
     if not isinstance(found, AsyncClient):
-        raise RuntimeError("no client: FastAPI(lifespan=client_lifespan()) makes one")  # noqa: TRY004 - a missing lifespan is no wrong type
+        raise RuntimeError(  # noqa: TRY004 - a missing lifespan is not a wrong type
+            "the application has no client; create it with"
+            " FastAPI(lifespan=client_lifespan())"
+        )
     return found
 
 
 Client: TypeAlias = Annotated[AsyncClient, Depends(client_of)]
-"""The type of an endpoint's parameter that wants the client.
+"""The type of an endpoint's parameter that receives the client.
 
 Example:
     from fastapi import FastAPI

@@ -1,13 +1,31 @@
-"""What was asked for and what became of it, durable.
+"""The journal: what was requested and what became of it, durably.
 
-_state_machine   (state, event) -> state, action: the rules
-_journal         events in, states and counts out, one at a time
-_store           what a store has to do, and one in memory
-_sqlite_store    one SQLite file: WAL, each commit on disk before it returns
-_sql_columns     the columns that all SQL stores share
-_records         rows as asked for, and items as they stand
-_file_names      names of audio files: stable, unique, harmless
-_errors          errors of batches and journals
+Top down:
+
+    _journal         Journal: records events and keeps counts, off the event loop
+    _store           JournalStore, what a journal is kept in; one in memory
+    _sqlite_store    one SQLite file: WAL, each commit on disk before it returns
+                     (PostgreSQL's is postgres/_journal_store)
+    _sql_columns     the columns that both SQL stores share
+    _records         rows as requested, items as recorded, and their numbers
+    _file_names      names of audio files: stable, unique, safe
+    _state_machine   the rules: (entry, event) -> entry, next action
+    _errors          the errors of batches and journals
+
+Glossary:
+
+    item     one track to make; keyed by its custom_id or its content
+    entry    an item's recorded progress: state, seed, times, track id, result
+    state    planned, intent, unknown, held, accepted, completed, downloaded or failed
+    intent   a create was committed to be sent and may be in flight now
+    event    what happened to an item; the only way to change its entry
+    doubt    it is not known whether a create was accepted: intent, unknown or held
+    held     a doubt that no program can resolve; a person releases it
+    fencing  a store refuses a change by a worker that has not seen the last one
+    lease    the right to work on an item. The journal keeps none: in a folder it is the
+             file lock, in PostgreSQL it is procrastinate's job. Fencing makes a lease
+             that was wrongly taken over harmless
+    note     a named text in the journal: the account, the credits, and so on
 """
 
 from typing import TYPE_CHECKING
@@ -24,28 +42,28 @@ if TYPE_CHECKING:
         is_fatal as is_fatal,
     )
     from finetuning_async.journal._file_names import (
-        Taken as Taken,
+        UsedNames as UsedNames,
         fold as fold,
         other_names as other_names,
     )
     from finetuning_async.journal._journal import Journal as Journal
     from finetuning_async.journal._records import (
-        DIGEST as DIGEST,
+        DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
         REQUESTS as REQUESTS,
-        SHORT as SHORT,
+        SHORT_LENGTH as SHORT_LENGTH,
         Item as Item,
-        Keys as Keys,
+        ItemFactory as ItemFactory,
         NewItem as NewItem,
         Request as Request,
         Row as Row,
         Summary as Summary,
     )
     from finetuning_async.journal._sql_columns import (
-        ALL as ALL,
-        ENTRY as ENTRY,
-        MISTAKEN as MISTAKEN,
-        NEW as NEW,
+        ALL_COLUMNS as ALL_COLUMNS,
+        ENTRY_COLUMNS as ENTRY_COLUMNS,
+        NEW_COLUMNS as NEW_COLUMNS,
+        REVIVE_404 as REVIVE_404,
         entry_values as entry_values,
         item_of as item_of,
         new_values as new_values,
@@ -78,13 +96,13 @@ if TYPE_CHECKING:
         step as step,
     )
     from finetuning_async.journal._store import (
-        SETTLED as SETTLED,
+        NOT_PENDING as NOT_PENDING,
         Added as Added,
         JournalStore as JournalStore,
-        check_same as check_same,
-        named as named,
-        not_there as not_there,
-        stale as stale,
+        check_same_content as check_same_content,
+        not_found_error as not_found_error,
+        stale_error as stale_error,
+        with_free_name as with_free_name,
     )
 else:
     __getattr__ = lazy_exports(
@@ -98,25 +116,25 @@ else:
                 "StaleItemError",
                 "is_fatal",
             ),
-            "._file_names": ("Taken", "fold", "other_names"),
+            "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
             "._records": (
-                "DIGEST",
+                "DIGEST_LENGTH",
                 "FIELDS",
                 "Item",
-                "Keys",
+                "ItemFactory",
                 "NewItem",
                 "REQUESTS",
                 "Request",
                 "Row",
-                "SHORT",
+                "SHORT_LENGTH",
                 "Summary",
             ),
             "._sql_columns": (
-                "ALL",
-                "ENTRY",
-                "MISTAKEN",
-                "NEW",
+                "ALL_COLUMNS",
+                "ENTRY_COLUMNS",
+                "REVIVE_404",
+                "NEW_COLUMNS",
                 "entry_values",
                 "item_of",
                 "new_values",
@@ -151,11 +169,11 @@ else:
             "._store": (
                 "Added",
                 "JournalStore",
-                "SETTLED",
-                "check_same",
-                "named",
-                "not_there",
-                "stale",
+                "NOT_PENDING",
+                "check_same_content",
+                "with_free_name",
+                "not_found_error",
+                "stale_error",
             ),
         },
     )

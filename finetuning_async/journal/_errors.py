@@ -1,4 +1,4 @@
-"""What can go wrong with a batch, beside what can go wrong with the service."""
+"""Errors of batches and journals, beside those of the service."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from finetuning_async._errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SHOWN: Final = 20
-"""Problems of an input that its message repeats; `problems` has them all."""
+MAX_SHOWN: Final = 20
+"""Problems of an input that its message shows; `problems` has them all."""
 
 
 class BatchError(FinetuningError):
-    """A batch cannot go on, or was used in a way that it cannot be.
+    """A batch cannot go on, or a call is not possible in its present state.
 
     Example:
         from finetuning_async.batch import BatchError, read_summary
@@ -33,7 +33,7 @@ class BatchError(FinetuningError):
 
 
 class BatchLockedError(BatchError):
-    """Another runner works in the same folder.
+    """Another runner is working in the same folder.
 
     Example:
         from finetuning_async.batch import Batch, BatchLockedError
@@ -48,7 +48,7 @@ class BatchLockedError(BatchError):
 
 
 class JournalError(BatchError):
-    """The journal cannot be read or written, or was asked for what cannot be.
+    """The journal cannot be read or written, or does not allow the change.
 
     Example:
         from finetuning_async.batch import Batch, JournalError, Row
@@ -63,7 +63,7 @@ class JournalError(BatchError):
 
 
 class StaleItemError(JournalError):
-    """Somebody else has moved the item on meanwhile; look again where it stands.
+    """Another worker has changed the item since it was read; read it again.
 
     Example:
         from finetuning_async.batch import Batch, StaleItemError
@@ -78,10 +78,10 @@ class StaleItemError(JournalError):
 
 
 class BatchInputError(BatchError, ValueError):
-    """The input is wrong in some rows; nothing was taken in and nothing was paid.
+    """Some rows of the input are invalid; none was added, and nothing was paid.
 
     Attributes:
-        problems: Each as one line that begins with where it is.
+        problems: One line for each problem; it begins with where the problem is.
 
     Example:
         from finetuning_async.batch import BatchInputError, read_rows
@@ -93,17 +93,18 @@ class BatchInputError(BatchError, ValueError):
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        shown = list(problems[:SHOWN])
-        if len(problems) > SHOWN:
-            shown.append(f"and {len(problems) - SHOWN} more")
+        shown = list(problems[:MAX_SHOWN])
+        if len(problems) > MAX_SHOWN:
+            shown.append(f"and {len(problems) - MAX_SHOWN} more")
         super().__init__("\n".join(shown))
         self.problems: tuple[str, ...] = tuple(problems)
 
 
 def is_fatal(error: FinetuningError) -> bool:
-    """Whether nothing else will go better: key, plan, client or journal.
+    """Whether every other call would fail too: key, plan, client or journal.
 
-    A 401 or 403 that is not in the service's own form may be a gateway's, and passes.
+    A 401 or 403 that is not in the service's own form may come from a gateway, and is
+    treated as transient.
     """
     if isinstance(error, AuthenticationError | PermissionDeniedError):
         return is_in_own_form(error)

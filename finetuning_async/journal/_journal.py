@@ -1,4 +1,4 @@
-"""The journal as the runner uses it: events in, states and counts out."""
+"""`Journal`: how the engines use a store: they record events and read counts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class Journal:
-    """Writes events to a store, one at a time and in a worker thread.
+    """Records events in a store, one at a time and in a worker thread.
 
     Args:
-        store: Where.
+        store: Where they are kept.
     """
 
     def __init__(self, store: JournalStore) -> None:
@@ -36,31 +36,31 @@ class Journal:
         self._accepts = 0
         self._fails = 0
 
-    async def count(self) -> None:
-        """Count what is in the store; events are then counted as they come."""
+    async def refresh_counts(self) -> None:
+        """Count the items in the store; from then on `record` keeps the counts."""
         summary = await self.call(self.store.summary)
         self._counts = Counter({str(k): v for k, v in summary.states.items()})
         self._accepts, self._fails = summary.accepts, summary.fails
 
     @property
     def summary(self) -> Summary:
-        """The journal in numbers, without a look at the store."""
+        """The journal in numbers, without reading the store."""
         states = {state: self._counts[state] for state in STATES}
         return Summary(states=states, accepts=self._accepts, fails=self._fails)
 
     async def record(self, item: Item, event: Event) -> tuple[Item, Action | None]:
-        """Commit what an event makes of an item.
+        """Apply an event to an item, and commit the result.
 
         Returns:
-            The item as it stands now, and what to do next.
+            The item as it is now, and what to do next.
 
         Raises:
-            JournalError: It cannot be written, or the event cannot happen.
+            JournalError: It cannot be written, or the event is not possible.
         """
         entry, action = step(item.entry, event)
         if entry == item.entry:
             return item, action
-        # Not to be committed without being known here, when the caller is cancelled.
+        # A cancelled caller must not leave a commit that the counts below do not show.
         with anyio.CancelScope(shield=True):
             after = await self.call(self.store.record, item, entry)
         self._counts[item.entry.state] -= 1
@@ -72,6 +72,6 @@ class Journal:
     async def call(
         self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call a method of the store."""
+        """Call a method of the store in a worker thread, one at a time."""
         async with self._lock:
             return await in_thread(method, *args, **kwargs)

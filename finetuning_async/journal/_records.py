@@ -1,4 +1,4 @@
-"""What a batch is made of: rows that were asked for, and items that stand somewhere."""
+"""Rows as requested, items as recorded, and their numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from finetuning_async.journal._file_names import file_name
 from finetuning_async.journal._state_machine import IN_DOUBT, STATES, Entry, State
 
 Request: TypeAlias = GenerationRequest | InstrumentalRequest
-"""What a batch can make. Sound effects carry no seed: a lost one could not be found."""
+"""What a batch can create. Not sound effects: they carry no seed, so one whose response
+was lost could not be found again."""
 
 REQUESTS: Final[dict[str, type[Request]]] = {
     "music": GenerationRequest,
@@ -25,21 +26,21 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     for kind, request in REQUESTS.items()
 }
 DEFAULTS: Final = {"enhance": True}
-DIGEST: Final = 32
-"""Characters of a key that tell an item without a `custom_id`, at its end."""
+DIGEST_LENGTH: Final = 32
+"""Hexadecimal characters at the end of the key of an item without a `custom_id`."""
 
-SHORT: Final = 12
-"""Characters of them that stand for it."""
+SHORT_LENGTH: Final = 12
+"""How many of them are shown as the item's name."""
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One thing asked for.
+    """One track to make.
 
     Attributes:
-        request: What to make.
+        request: What to create.
         custom_id: The caller's own name for it, unique in the batch.
-        line: Where it stands in the input, from 1.
+        line: Its line in the input, from 1.
 
     Example:
         from finetuning_async.batch import Batch, Row
@@ -56,15 +57,15 @@ class Row:
 
 @attrs.frozen(kw_only=True)
 class NewItem:
-    """A row as the journal takes it in.
+    """A row as the journal stores it.
 
     Attributes:
-        key: Tells the item from all others: from its `custom_id`, else from its content
-            and how many of that content came before.
+        key: Unique. Made from the `custom_id`; without one, from the content and how
+            many rows of the same content came before.
         custom_id: As in `Row`.
         line: As in `Row`.
         kind: ``music`` or ``instrumental``.
-        body: What was set of the request, as JSON with sorted names.
+        body: The parameters that were set, as JSON with sorted names.
         file: The name of its MP3.
     """
 
@@ -81,8 +82,8 @@ class Item(NewItem):
     """An item of the journal.
 
     Attributes:
-        seq: Its place, from 1.
-        entry: Where it stands.
+        seq: Its number in the journal, from 1.
+        entry: Its recorded progress.
     """
 
     seq: int
@@ -90,32 +91,32 @@ class Item(NewItem):
 
     @property
     def request(self) -> Request:
-        """What to make."""
+        """What to create."""
         return REQUESTS[self.kind](**json.loads(self.body))
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What became of the track, as far as it is known."""
-        facts: dict[str, Any] = json.loads(self.entry.result or "{}")
-        return facts
+    def result(self) -> dict[str, Any]:
+        """The facts about its track, as far as known."""
+        result: dict[str, Any] = json.loads(self.entry.result or "{}")
+        return result
 
     @property
     def saved_as(self) -> str:
         """The name of its MP3: `file`, unless that was taken when it was saved."""
-        return str(self.facts.get("file", self.file))
+        return str(self.result.get("file", self.file))
 
     @property
     def name(self) -> str:
-        """What to call it: its `custom_id`, else the start of its key."""
-        return self.custom_id or self.key[-DIGEST:][:SHORT]
+        """How messages call it: by its `custom_id`, else by the start of its key."""
+        return self.custom_id or self.key[-DIGEST_LENGTH:][:SHORT_LENGTH]
 
 
-class Keys:
-    """Makes items of rows; counts how often each content came.
+class ItemFactory:
+    """Makes items from rows; counts how often each content came.
 
     Args:
-        batch: A name that sets its items apart from those of other batches in one
-            journal: it begins their keys, and is the folder of their files.
+        batch: The name of the batch, where one journal holds several: it begins the
+            keys of the batch's items, and is the folder of their files.
     """
 
     def __init__(self, batch: str | None = None) -> None:
@@ -128,6 +129,8 @@ class Keys:
         kind, body = request.kind, body_of(request)
         digest = blake2b(f"{kind}\n{body}".encode(), digest_size=16)
         if custom_id is None:
+            # Two equal rows are two tracks. The second gets another key, and the same
+            # one whenever the same input is read again.
             occurrence = self._seen.get(digest.digest(), 0) + 1
             self._seen[digest.digest()] = occurrence
             if occurrence > 1:
@@ -146,7 +149,7 @@ class Keys:
 
 
 def body_of(request: Request) -> str:
-    """What was set of a request, as JSON with sorted names."""
+    """The parameters of a request that were set, as JSON with sorted names."""
     given = {
         name: value
         for name in FIELDS[request.kind]
@@ -162,7 +165,7 @@ class Summary:
 
     Attributes:
         states: How many items are in each state.
-        accepts: Tracks accepted in all: the credits spent for sure.
+        accepts: Tracks accepted in all: the credits that were certainly spent.
         fails: How many of them failed.
 
     Example:
@@ -184,7 +187,7 @@ class Summary:
 
     @property
     def in_doubt(self) -> int:
-        """How many creates may have been paid."""
+        """How many items may have cost a credit that is not confirmed."""
         return sum(self.states[state] for state in IN_DOUBT)
 
     @property
@@ -198,7 +201,7 @@ class Summary:
         return self.states["downloaded"] + self.states["failed"] == self.total
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The numbers by name, for JSON."""
         return {
             "total": self.total,
             **{state: self.states[state] for state in STATES},

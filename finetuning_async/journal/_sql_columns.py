@@ -13,34 +13,36 @@ from finetuning_async.journal._state_machine import STATES, Entry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NEW: Final = tuple(field.name for field in attrs.fields(NewItem))
-ENTRY: Final = tuple(field.name for field in attrs.fields(Entry))
-ALL: Final = ("seq", *NEW, *ENTRY)
+NEW_COLUMNS: Final = tuple(field.name for field in attrs.fields(NewItem))
+ENTRY_COLUMNS: Final = tuple(field.name for field in attrs.fields(Entry))
+ALL_COLUMNS: Final = ("seq", *NEW_COLUMNS, *ENTRY_COLUMNS)
 
-MISTAKEN: Final = (
+REVIVE_404: Final = (
     "state = 'accepted', fails = fails - 1, code = NULL, error = NULL"
     " WHERE state = 'failed' AND code = 'NOT_FOUND' AND track_id IS NOT NULL"
 )
-"""What mends, once, the items that version 1 took for failed at a single 404."""
+"""Repairs, once, the items that version 1 counted as failed after a single 404."""
 
 
 def new_values(item: NewItem) -> tuple[object, ...]:
-    """The values of `NEW`."""
-    return tuple(getattr(item, name) for name in NEW)
+    """The values of `NEW_COLUMNS`."""
+    return tuple(getattr(item, name) for name in NEW_COLUMNS)
 
 
 def entry_values(entry: Entry) -> tuple[object, ...]:
-    """The values of `ENTRY`."""
+    """The values of `ENTRY_COLUMNS`."""
     values = attrs.asdict(entry) | {"former": json.dumps(entry.former)}
-    return tuple(values[name] for name in ENTRY)
+    return tuple(values[name] for name in ENTRY_COLUMNS)
 
 
 def item_of(row: tuple[Any, ...]) -> Item:
-    """The item of a row of `ALL`."""
-    seq, new, entry = row[0], row[1 : 1 + len(NEW)], row[1 + len(NEW) :]
-    fields = dict(zip(ENTRY, entry, strict=True))
+    """The item of a row of `ALL_COLUMNS`."""
+    middle = 1 + len(NEW_COLUMNS)
+    seq, new, entry = row[0], row[1:middle], row[middle:]
+    fields = dict(zip(ENTRY_COLUMNS, entry, strict=True))
     fields["former"] = tuple(json.loads(fields["former"]))
-    return Item(seq=seq, entry=Entry(**fields), **dict(zip(NEW, new, strict=True)))
+    given = dict(zip(NEW_COLUMNS, new, strict=True))
+    return Item(seq=seq, entry=Entry(**fields), **given)
 
 
 def tracks_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, int | None]:

@@ -1,8 +1,7 @@
-"""The journal in one SQLite file: WAL, and every commit on the disk before it returns.
+"""The journal in one SQLite file: WAL, and every commit on disk before it returns.
 
-``synchronous=FULL``: with ``NORMAL`` a power cut may take back the last commits, and
-with them an intent whose create was paid. The schema's version is SQLite's
-``user_version``.
+``synchronous=FULL``: with ``NORMAL`` a power cut may undo the last commits, and with
+them an intent whose create was paid. The schema's version is SQLite's ``user_version``.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from finetuning_async.journal._errors import JournalError
-from finetuning_async.journal._file_names import Taken
-from finetuning_async.journal._records import SHORT, Item, NewItem, Summary
+from finetuning_async.journal._file_names import UsedNames
+from finetuning_async.journal._records import SHORT_LENGTH, Item, NewItem, Summary
 from finetuning_async.journal._sql_columns import (
-    ALL,
-    ENTRY,
-    MISTAKEN,
-    NEW,
+    ALL_COLUMNS,
+    ENTRY_COLUMNS,
+    NEW_COLUMNS,
+    REVIVE_404,
     entry_values,
     item_of,
     new_values,
@@ -31,12 +30,12 @@ from finetuning_async.journal._sql_columns import (
 )
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
-    SETTLED,
+    NOT_PENDING,
     Added,
-    check_same,
-    named,
-    not_there,
-    stale,
+    check_same_content,
+    not_found_error,
+    stale_error,
+    with_free_name,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 2
 
-FIRST: Final = 1
+OLDEST_VERSION: Final = 1
 """The oldest version that can still be read."""
 
 SCHEMA: Final = """
@@ -74,25 +73,27 @@ CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATION: Final = f"UPDATE item SET {MISTAKEN}"  # noqa: S608 - names of ours
-"""From version 1, which took one 404 for the end of a track."""
+MIGRATION: Final = f"UPDATE item SET {REVIVE_404}"  # noqa: S608 - names of ours
+"""From version 1, which counted a track as failed after a single 404."""
 
 _BUSY: Final = 5.0
-"""Seconds to wait for a reader such as ``batch status`` to get out of the way."""
+"""Seconds to wait for a lock that another connection holds."""
 
 _INSERT: Final = (
-    f"INSERT INTO item ({', '.join(NEW)}) VALUES ({', '.join('?' * len(NEW))})"  # noqa: S608 - names of ours
+    f"INSERT INTO item ({', '.join(NEW_COLUMNS)})"  # noqa: S608 - names of ours
+    f" VALUES ({', '.join('?' * len(NEW_COLUMNS))})"
     " ON CONFLICT (key) DO NOTHING"
 )
+# Fencing: a worker that was suspended since it read the item updates no row.
 _UPDATE: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)}"  # noqa: S608 - names of ours
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
     " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
 )
-_PLACE: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY)} "  # noqa: S608 - names of ours
+_SET_NEW: Final = (
+    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)} "  # noqa: S608 - names of ours
     " WHERE key = ? AND state = 'planned'"
 )
-_SELECT: Final = f"SELECT {', '.join(ALL)} FROM item"  # noqa: S608 - names of ours
+_SELECT: Final = f"SELECT {', '.join(ALL_COLUMNS)} FROM item"  # noqa: S608 - names of ours
 _CHUNK: Final = 500
 
 
@@ -100,8 +101,8 @@ class SQLiteStore:
     """A journal in a file.
 
     Args:
-        path: The file; made if need be.
-        read_only: Whether only to look, beside a runner that writes.
+        path: The file; created if needed.
+        read_only: Whether only to read, beside a runner that writes.
 
     Raises:
         JournalError: It cannot be opened, or a newer version wrote it.
@@ -114,8 +115,8 @@ class SQLiteStore:
                 f"{path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 timeout=_BUSY,
-                isolation_level=None,
-                check_same_thread=False,
+                isolation_level=None,  # each statement commits, outside `_transaction`
+                check_same_thread=False,  # one call at a time, from any worker thread
             )
             try:
                 self._prepare(path, read_only=read_only)
@@ -123,20 +124,23 @@ class SQLiteStore:
                 self._db.close()
                 raise
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: {error}{_remedy(error)}") from error
+            raise JournalError(f"{path}: {error}{_advice(error)}") from error
 
     def _prepare(self, path: Path, *, read_only: bool) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
-            raise JournalError(f"{path} was written by a newer version; upgrade")
+            raise JournalError(
+                f"{path} was written by a newer version of finetuning-async (journal"
+                f" format {version}, this one knows up to {VERSION}); upgrade it"
+            )
         if read_only:
-            if version < FIRST:
-                raise JournalError(f"{path} is no journal of a batch")
+            if version < OLDEST_VERSION:
+                raise JournalError(f"{path} is not the journal of a batch")
             return
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         if version < VERSION:
-            script = SCHEMA if version < FIRST else MIGRATION
+            script = SCHEMA if version < OLDEST_VERSION else MIGRATION
             with self._transaction():
                 for statement in script.split(";"):
                     self._db.execute(statement)
@@ -149,6 +153,7 @@ class SQLiteStore:
             yield
             self._db.execute("COMMIT")
         except BaseException:
+            # SQLite itself has rolled back after some errors, such as a full disk.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -158,7 +163,9 @@ class SQLiteStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise JournalError(f"the journal cannot be used: {error}") from error
+            raise JournalError(
+                f"the journal could not be read or written: {error}{_advice(error)}"
+            ) from error
 
     def add(
         self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
@@ -166,23 +173,25 @@ class SQLiteStore:
         """As `JournalStore.add`.
 
         Args:
-            items: What to take in.
-            entries: Where new items stand, by their key, unless they are planned.
+            items: What to add.
+            entries: Entries of new items by their key, for those that are not planned.
         """
         given = 0
         stream = iter(items)
         with self._errors(), self._transaction():
-            taken = Taken(name for (name,) in self._db.execute("SELECT file FROM item"))
+            names = self._db.execute("SELECT file FROM item")
+            used = UsedNames(name for (name,) in names)
             before = self._db.total_changes
             while chunk := list(islice(stream, _CHUNK)):
                 given += len(chunk)
-                self._insert([named(item, taken) for item in chunk])
+                self._insert([with_free_name(item, used) for item in chunk])
             new = self._db.total_changes - before
             for key, entry in (entries or {}).items():
-                self._db.execute(_PLACE, (*entry_values(entry), key))
+                self._db.execute(_SET_NEW, (*entry_values(entry), key))
         return Added(new, given - new)
 
     def _insert(self, chunk: list[NewItem]) -> None:
+        # Known keys are not inserted. Only then is it worth comparing contents.
         before = self._db.total_changes
         self._db.executemany(_INSERT, map(new_values, chunk))
         if self._db.total_changes - before < len(chunk):
@@ -193,7 +202,7 @@ class SQLiteStore:
         known = self._items(f"WHERE key IN ({marks})", *(item.key for item in chunk))
         by_key = {item.key: item for item in known}
         for item in chunk:
-            check_same(by_key[item.key], item)
+            check_same_content(by_key[item.key], item)
 
     def claim(self, after: int, limit: int) -> list[Item]:
         """As `JournalStore.claim`."""
@@ -204,7 +213,7 @@ class SQLiteStore:
         """As `JournalStore.get`."""
         found = self._items("WHERE seq = ?", seq)
         if not found:
-            raise not_there(seq)
+            raise not_found_error(seq)
         return found[0]
 
     def record(self, item: Item, entry: Entry) -> Item:
@@ -214,20 +223,22 @@ class SQLiteStore:
         with self._errors():
             done = self._db.execute(_UPDATE, (*entry_values(entry), *known))
         if not done.rowcount:
-            raise stale(item)
+            raise stale_error(item)
         return attrs.evolve(item, entry=entry)
 
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
-        states = [state for state in STATES if state not in SETTLED]
+        states = [state for state in STATES if state not in NOT_PENDING]
         marks = ", ".join("?" * len(states))
         return self._items(f"WHERE state IN ({marks}) ORDER BY seq", *states)
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `JournalStore.rows`; read in pieces, so other calls may come between."""
+        """As `JournalStore.rows`; reads chunks, so other calls may come between."""
         wanted = states or STATES
         marks = ", ".join("?" * len(wanted))
         where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
+        # No cursor stays open between chunks, so an iteration that takes long, or is
+        # given up, holds no read lock that would keep the WAL from being checkpointed.
         after = 0
         while chunk := self._items(where, after, *wanted):
             yield from chunk
@@ -237,7 +248,7 @@ class SQLiteStore:
         """As `JournalStore.find`."""
         found = self._items(
             "WHERE custom_id = ? OR key = ? OR track_id = ?"
-            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT}) = ?) LIMIT 1",
+            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT_LENGTH}) = ?) LIMIT 1",
             *(name,) * 4,
         )
         return found[0] if found else None
@@ -290,11 +301,13 @@ class SQLiteStore:
         return [item_of(row) for row in rows]
 
 
-def _remedy(error: sqlite3.Error) -> str:
+def _advice(error: sqlite3.Error) -> str:
     """What to do if the file itself is damaged."""
-    if isinstance(error, sqlite3.OperationalError):  # busy, full, not to be opened
+    # Only SQLite's "malformed" and "not a database" arrive as the plain DatabaseError.
+    # Its subclasses speak of a lock, a full disk or a broken rule: the file is sound.
+    if type(error) is not sqlite3.DatabaseError:
         return ""
     return (
-        "; it is damaged. Put a copy back if there is one, or move it away: --adopt"
-        ' (existing="adopt") then reads back what the results tell'
+        "; the file is damaged. Restore a copy if there is one, or move it away:"
+        ' --adopt (existing="adopt") then takes over what results.jsonl records'
     )

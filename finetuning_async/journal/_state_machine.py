@@ -1,4 +1,4 @@
-"""The rules of the journal: one state machine per item. Pure.
+"""The rules of the journal: one state machine for each item. Pure.
 
     planned ─ Sending → intent ─ Accepted → accepted ─ Ended → completed ─ Saved
        ↑                  │                     │                  ↑       ↓
@@ -8,9 +8,11 @@
        └──── Released ──── held ←──── Held ───────┘      held ─ Found → accepted
     planned ─ Adopted → downloaded, completed, failed, held
 
+Also: planned or intent ─ Rejected → failed, and failed ─ Retried → planned.
+
 An event is committed before anything that relies on it is done: `Sending` before the
 first byte of a create leaves, `Accepted` before its track is waited for. So a crash
-between any two of them leaves a state from which `Restarted` knows the way.
+between any two commits leaves a state from which the next run can continue.
 """
 
 from __future__ import annotations
@@ -45,11 +47,11 @@ STATES: Final[tuple[State, ...]] = (
     "failed",
 )
 IN_DOUBT: Final[frozenset[State]] = frozenset({"intent", "unknown", "held"})
-"""A create was sent, or may have been, and nobody knows whether it was paid."""
+"""States in which a create was sent, or may have been, and may have been charged."""
 
 
 class Action(Enum):
-    """What is to be done next about an item."""
+    """What to do next with an item."""
 
     SEND = "send"
     LOOK_UP = "look up"
@@ -60,21 +62,22 @@ class Action(Enum):
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """Where an item stands.
+    """The recorded progress of an item.
 
     Attributes:
         state: One of `STATES`.
         seed: What its creates carry; `None` before the first.
-        sent_at: When the first create left whose fate is or was in doubt, in seconds of
-            the service's clock since 1970; `None` before.
-        lost_at: When it, or a later one, was given up, likewise.
+        sent_at: When the first create was sent whose outcome is or was in doubt, in
+            seconds of the service's clock since 1970; `None` before.
+        lost_at: When that create, or a later one, was given up, likewise.
         track_id: The track, once accepted.
         former: Ids of earlier tracks, which failed.
         accepts: How many tracks were accepted for it: the credits it took.
         fails: How many of them failed.
-        code: The service's error code, or a word of ours, if something is wrong.
+        code: The service's error code, or ``unknown``, ``held`` or ``missing``, if
+            something is wrong.
         error: The same for people.
-        result: What became of the track, as JSON.
+        result: The facts about the track, as JSON.
     """
 
     state: State = "planned"
@@ -92,7 +95,10 @@ class Entry:
 
 @attrs.frozen
 class Sending:
-    """A create with this seed leaves now, at this time of the service's clock."""
+    """A create with this seed is about to leave, at this time of the service's clock.
+
+    Committed before its first byte leaves.
+    """
 
     seed: int
     at: float
@@ -100,12 +106,12 @@ class Sending:
 
 @attrs.frozen
 class NotSent:
-    """The create did not leave, or was refused; it may be made again."""
+    """The create did not leave, or was refused; it may be sent again."""
 
 
 @attrs.frozen
 class Rejected:
-    """The service will not take it, now or later; nothing was paid."""
+    """The service will never accept it; nothing was paid."""
 
     code: str | None
     error: str
@@ -113,14 +119,14 @@ class Rejected:
 
 @attrs.frozen
 class Accepted:
-    """The service took the create."""
+    """The service accepted the create."""
 
     track_id: str
 
 
 @attrs.frozen
 class Lost:
-    """The create left, and what became of it could not be learned."""
+    """The create left, and its outcome could not be learned."""
 
     at: float
     error: str
@@ -128,7 +134,7 @@ class Lost:
 
 @attrs.frozen
 class Restarted:
-    """The runner that made the last event is gone; another begins."""
+    """The process that recorded the last event has ended; another takes over."""
 
     at: float
 
@@ -142,12 +148,12 @@ class Found:
 
 @attrs.frozen
 class Absent:
-    """It is proved that a create in doubt made no track, or a person takes the risk."""
+    """It is proved that a create in doubt made no track."""
 
 
 @attrs.frozen
 class Held:
-    """The fate of a create cannot be learned by a program."""
+    """No program can learn the outcome of a create; a person has to look."""
 
     reason: str
 
@@ -163,8 +169,8 @@ class Ended:
 
     Attributes:
         failed: Whether it failed.
-        result: What became of it, as JSON.
-        code: Of the failure.
+        result: The facts about it, as JSON.
+        code: The error code of the failure.
         error: The same for people.
     """
 
@@ -176,11 +182,11 @@ class Ended:
 
 @attrs.frozen
 class Saved:
-    """The file is whole and in its place.
+    """The file is complete and under its final name.
 
     Attributes:
-        size: Its bytes.
-        file: Its name, if somebody else's file has the item's own.
+        size: Its size in bytes.
+        file: Its name, if another file already had the item's own name.
     """
 
     size: int | None = None
@@ -189,19 +195,19 @@ class Saved:
 
 @attrs.frozen
 class Missing:
-    """The file is gone, or cut short."""
+    """The file was deleted or truncated."""
 
 
 @attrs.frozen
 class Adopted:
-    """What became of an item is known from what is in the folder; nothing is paid.
+    """The outcome of an item was read from its folder; nothing is paid.
 
     Attributes:
-        state: Where it stands: ``downloaded``, ``completed``, ``failed`` or ``held``.
-        track_id: Its track, if that is known.
-        seed: What its create carried, likewise.
-        result: What became of the track, as JSON.
-        code: The service's error code, or a word of ours, if something is wrong.
+        state: ``downloaded``, ``completed``, ``failed`` or ``held``.
+        track_id: Its track, if known.
+        seed: The seed that its create carried, if known.
+        result: The facts about the track, as JSON.
+        code: The service's error code, or a code of ours, if something is wrong.
         error: The same for people.
     """
 
@@ -238,6 +244,8 @@ Event: TypeAlias = (
 
 NEXT: Final[dict[State, Action | None]] = {
     "planned": Action.SEND,
+    # Only the process that is sending this create can say what comes next. A process
+    # that finds an intent it did not write records `Restarted` first.
     "intent": None,
     "unknown": Action.LOOK_UP,
     "held": Action.REPORT,
@@ -246,8 +254,30 @@ NEXT: Final[dict[State, Action | None]] = {
     "downloaded": Action.REPORT,
     "failed": Action.REPORT,
 }
-"""What a state asks for; an intent is the business of the create that made it."""
+"""What to do with an item in each state."""
 
+# Why these transitions, and no others, pay once and lose nothing:
+#
+# A credit can be spent only while a create is in flight, and a create leaves only
+# after `Sending` is on disk. So an item that was never in `intent` has cost nothing,
+# and after a crash the items in `intent` are exactly those that may have cost a credit.
+#
+# Three arrows lead back to `planned`, from where the create is sent again. Each needs
+# knowledge that the last create made no track: `NotSent` (no byte left, or the service
+# refused it), `Absent` (proved from listings and credits, see batch/_matching.py) and
+# `Released` (a person has looked). A timeout, a lost connection or a crash leads to
+# `unknown`, never to `planned`: that single rule is what prevents paying twice (P2).
+#
+# `Absent` comes from `unknown` only. A held item is past what a program can prove, so
+# only a person releases it. `Found` is allowed from `held` too: a track that shows up
+# late is certain evidence, whatever was missing before.
+#
+# `Rejected` is allowed from `planned` too: a request may be refused before anything is
+# sent, and a refusal that is repeated becomes final only after `NotSent` was recorded.
+#
+# `Retried` is the one deliberate second payment: the first track failed, and the caller
+# asked for another. `Adopted` starts from `planned` only, so that what a folder seems
+# to show never overrides what the journal knows.
 _ALLOWED: Final[dict[type, frozenset[State]]] = {
     Sending: frozenset({"planned"}),
     NotSent: frozenset({"intent"}),
@@ -265,38 +295,41 @@ _ALLOWED: Final[dict[type, frozenset[State]]] = {
     Adopted: frozenset({"planned"}),
     Retried: frozenset({"failed"}),
 }
+"""The states in which each event may happen."""
 
 
 def step(entry: Entry, event: Event) -> tuple[Entry, Action | None]:
-    """What an event makes of an item.
+    """Apply an event to an item's entry.
 
     Args:
-        entry: Where it stood.
+        entry: The entry before the event.
         event: What happened.
 
     Returns:
-        Where it stands, to be committed; and what to do once that is done.
+        The entry to commit, and what to do once it is committed.
 
     Raises:
-        JournalError: The event cannot happen in this state.
+        JournalError: The event is not possible in this state.
     """
     if entry.state not in _ALLOWED[type(event)]:
         raise JournalError(
-            f"{type(event).__name__} cannot happen to an item that is {entry.state}"
+            f"event {type(event).__name__} is not possible for an item in state"
+            f" {entry.state}"
         )
-    after = _after(event, entry)
+    after = _apply(event, entry)
     return after, NEXT[after.state]
 
 
 @singledispatch
-def _after(event: object, entry: Entry) -> Entry:
-    raise JournalError(f"{event!r} is no event (of {entry.state})")
+def _apply(event: object, entry: Entry) -> Entry:
+    raise JournalError(f"{event!r} is not an event of the journal (in {entry.state})")
 
 
-@_after.register
+@_apply.register
 def _(event: Sending, entry: Entry) -> Entry:
-    # A second send after a proof of absence keeps the time of the first: a proof that
-    # was wrong can then still be mended by a later look.
+    # A second send after a proof of absence keeps the time of the first. Should that
+    # proof have been wrong, a later listing can still show the first track, and it is
+    # recognised only if it may be dated that early.
     sent_at = event.at if entry.sent_at is None else entry.sent_at
     return attrs.evolve(
         entry,
@@ -308,30 +341,31 @@ def _(event: Sending, entry: Entry) -> Entry:
     )
 
 
-@_after.register
+@_apply.register
 def _(event: NotSent, entry: Entry) -> Entry:
     del event
+    # `sent_at` stays if an earlier create of the item was ever in doubt: see `Sending`.
     never_lost = entry.lost_at is None
     sent_at = None if never_lost else entry.sent_at
     return attrs.evolve(entry, state="planned", sent_at=sent_at)
 
 
-@_after.register
+@_apply.register
 def _(event: Rejected, entry: Entry) -> Entry:
     return attrs.evolve(entry, state="failed", code=event.code, error=event.error)
 
 
-@_after.register
+@_apply.register
 def _(event: Accepted, entry: Entry) -> Entry:
-    return _taken(entry, event.track_id)
+    return _with_track(entry, event.track_id)
 
 
-@_after.register
+@_apply.register
 def _(event: Found, entry: Entry) -> Entry:
-    return _taken(entry, event.track_id)
+    return _with_track(entry, event.track_id)
 
 
-def _taken(entry: Entry, track_id: str) -> Entry:
+def _with_track(entry: Entry, track_id: str) -> Entry:
     return attrs.evolve(
         entry,
         state="accepted",
@@ -342,39 +376,42 @@ def _taken(entry: Entry, track_id: str) -> Entry:
     )
 
 
-@_after.register
+@_apply.register
 def _(event: Lost, entry: Entry) -> Entry:
     return attrs.evolve(
         entry, state="unknown", lost_at=event.at, code="unknown", error=event.error
     )
 
 
-@_after.register
+@_apply.register
 def _(event: Restarted, entry: Entry) -> Entry:
     if entry.state != "intent":
         return entry
-    lost = Lost(event.at, "the program ended while its create was on the way")
-    return _after(lost, entry)
+    # The create was in flight when the process ended, so its response is lost.
+    lost = Lost(event.at, "the program ended while its create was in flight")
+    return _apply(lost, entry)
 
 
-@_after.register
+@_apply.register
 def _(event: Absent, entry: Entry) -> Entry:
     del event
+    # The seed stays: should the proof be wrong, both tracks carry the same seed, and
+    # the first one is still recognised as this item's.
     return attrs.evolve(entry, state="planned", code=None, error=None)
 
 
-@_after.register
+@_apply.register
 def _(event: Held, entry: Entry) -> Entry:
     return attrs.evolve(entry, state="held", code="held", error=event.reason)
 
 
-@_after.register
+@_apply.register
 def _(event: Released, entry: Entry) -> Entry:
     del event
     return attrs.evolve(entry, state="planned", code=None, error=None)
 
 
-@_after.register
+@_apply.register
 def _(event: Ended, entry: Entry) -> Entry:
     return attrs.evolve(
         entry,
@@ -386,25 +423,27 @@ def _(event: Ended, entry: Entry) -> Entry:
     )
 
 
-@_after.register
+@_apply.register
 def _(event: Saved, entry: Entry) -> Entry:
-    told = attrs.asdict(event, filter=lambda _, value: value is not None)
-    if told:
-        told = json.loads(entry.result or "{}") | told
-    result = json.dumps(told, ensure_ascii=False) if told else entry.result
+    known = attrs.asdict(event, filter=lambda _, value: value is not None)
+    if known:
+        known = json.loads(entry.result or "{}") | known
+    result = json.dumps(known, ensure_ascii=False) if known else entry.result
     return attrs.evolve(entry, state="downloaded", result=result)
 
 
-@_after.register
+@_apply.register
 def _(event: Missing, entry: Entry) -> Entry:
     del event
     if entry.track_id is not None:
         return attrs.evolve(entry, state="completed")
-    error = "its file is gone, and no id is known by which to fetch it again"
+    # Adopted from a bare file. It is not planned again by itself: that would cost a
+    # credit that the caller did not ask to spend.
+    error = "its file is missing, and no track id is known to download it again"
     return attrs.evolve(entry, state="failed", code="missing", error=error)
 
 
-@_after.register
+@_apply.register
 def _(event: Adopted, entry: Entry) -> Entry:
     has_track = event.track_id is not None
     return attrs.evolve(
@@ -415,9 +454,9 @@ def _(event: Adopted, entry: Entry) -> Entry:
     )
 
 
-@_after.register
+@_apply.register
 def _(event: Retried, entry: Entry) -> Entry:
-    """Start anew; a new seed, since the old one may show a track that failed."""
+    """Start again, with a new seed: the old one would match the track that failed."""
     del event
     former = entry.former if entry.track_id is None else (*entry.former, entry.track_id)
     return Entry(former=former, accepts=entry.accepts, fails=entry.fails)

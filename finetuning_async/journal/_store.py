@@ -1,8 +1,8 @@
-"""What keeps a journal, and one that keeps it in memory.
+"""`JournalStore`, what a journal is kept in, and one that keeps it in memory.
 
-A store decides nothing: `_journal` says what an event makes of an item, the store makes
-it last. Everything it is told is committed when the call returns. Its methods block and
-are called one at a time, in a worker thread.
+A store decides nothing: the state machine says what an event makes of an item, and the
+store makes it durable. Every change is committed when the call returns. Its methods
+block and are called one at a time, in a worker thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from finetuning_async.journal._errors import JournalError, StaleItemError
-from finetuning_async.journal._file_names import Taken
+from finetuning_async.journal._file_names import UsedNames
 from finetuning_async.journal._records import Item, NewItem, Summary
 from finetuning_async.journal._state_machine import STATES, Entry, State
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Added:
-    """What became of the items of one `Batch.add`.
+    """How many items of one `Batch.add` were new.
 
     Attributes:
-        new: How many were taken in.
-        known: How many were there already.
+        new: How many were added.
+        known: How many were in the journal already.
 
     Example:
         from finetuning_async.batch import Batch
@@ -44,71 +44,72 @@ class Added:
 
 
 class JournalStore(Protocol):
-    """A journal's keeper."""
+    """Keeps the items of a journal."""
 
     def add(self, items: Iterable[NewItem]) -> Added:
-        """Take items in, all or none; those whose key is known stay as they are.
+        """Add items, all or none; those whose key is known stay as they are.
 
-        The names of their files differ in more than case.
+        Each gets a file name that no file system takes for another item's.
 
         Raises:
-            JournalError: A key is known with another content.
-            Exception: What `items` raised; nothing was taken in.
+            JournalError: A key is known with different content.
+            Exception: What `items` raised; nothing was added.
         """
 
     def claim(self, after: int, limit: int) -> list[Item]:
         """Up to `limit` planned items whose `seq` is above `after`, in order."""
 
     def get(self, seq: int) -> Item:
-        """The item at a place.
+        """The item with a number.
 
         Raises:
             JournalError: There is none.
         """
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """Set an item's entry.
+        """Replace an item's entry, unless another worker has changed it.
 
         Raises:
-            StaleItemError: The item does not stand where `item` shows it: its state,
-                `lost_at` or `accepts` changed. So one who slept while the item was
-                lost, found absent and sent again by another is refused, too.
+            StaleItemError: The stored item differs from `item` in its state, `lost_at`
+                or `accepts`. These three fence off a worker that was suspended: if
+                meanwhile the item was lost, found absent and sent again, it is back in
+                the same state, but `lost_at` has changed.
             JournalError: The entry's track belongs to another item.
         """
 
     def pending(self) -> list[Item]:
-        """The items that are neither planned, downloaded nor failed, in order."""
+        """The items that are not planned, downloaded or failed, in order."""
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """The items in these states, in order; by default all."""
+        """The items in these states, in order; by default all items."""
 
     def find(self, name: str) -> Item | None:
-        """An item by its `custom_id`, key, track id, or the name it is shown by."""
+        """An item by its `custom_id`, key, track id, or the name that messages show."""
 
     def tracks(self) -> dict[str, int | None]:
         """Every track that was accepted for an item, and the seed it was sent with.
 
-        Former ones are there, too, without their seeds.
+        Former tracks, which failed, are included without their seeds.
         """
 
     def summary(self) -> Summary:
         """The journal in numbers."""
 
     def read_note(self, name: str) -> str | None:
-        """A note of the runner, as `write_note` left it."""
+        """A note, as `write_note` left it; `None` if there is none."""
 
     def write_note(self, name: str, value: str) -> None:
-        """Keep a note."""
+        """Keep a text under a name, in place of the one before."""
 
     def now(self) -> float:
         """The time by the store's own clock, in seconds since 1970."""
 
     def close(self) -> None:
-        """Let go of it. Everything told before lasts."""
+        """Release its resources; everything recorded before stays."""
 
 
 class MemoryStore:
-    """A store that lasts as long as the process: for tests, and batches that may go."""
+    """A store in memory, for tests and for batches that need not survive."""
 
     def __init__(self) -> None:
         self._items: dict[int, Item] = {}
@@ -120,13 +121,13 @@ class MemoryStore:
         given = list(items)
         for item in given:
             if item.key in self._keys:
-                check_same(self._items[self._keys[item.key]], item)
+                check_same_content(self._items[self._keys[item.key]], item)
         before = len(self._items)
-        taken = Taken(item.file for item in self._items.values())
+        used = UsedNames(item.file for item in self._items.values())
         for item in given:
             if item.key not in self._keys:
                 seq = self._keys[item.key] = len(self._items) + 1
-                known = attrs.asdict(named(item, taken))
+                known = attrs.asdict(with_free_name(item, used))
                 self._items[seq] = Item(**known, seq=seq, entry=Entry())
         new = len(self._items) - before
         return Added(new, len(given) - new)
@@ -139,13 +140,13 @@ class MemoryStore:
     def get(self, seq: int) -> Item:
         """As `JournalStore.get`."""
         if seq not in self._items:
-            raise not_there(seq)
+            raise not_found_error(seq)
         return self._items[seq]
 
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""
-        if _stand(self._items[item.seq].entry) != _stand(item.entry):
-            raise stale(item)
+        if _version(self._items[item.seq].entry) != _version(item.entry):
+            raise stale_error(item)
         self._check_track(item, entry)
         changed = attrs.evolve(item, entry=entry)
         self._items[item.seq] = changed
@@ -156,11 +157,14 @@ class MemoryStore:
             return
         for other in self._items.values():
             if other.entry.track_id == entry.track_id:
-                raise JournalError(f"{entry.track_id} belongs to {other.name}")
+                raise JournalError(
+                    f"track {entry.track_id} already belongs to item {other.name}, so"
+                    f" it cannot belong to {item.name}"
+                )
 
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
-        return list(self.rows(*(s for s in STATES if s not in SETTLED)))
+        return list(self.rows(*(s for s in STATES if s not in NOT_PENDING)))
 
     def rows(self, *states: State) -> Iterator[Item]:
         """As `JournalStore.rows`."""
@@ -210,31 +214,35 @@ class MemoryStore:
         """As `JournalStore.close`."""
 
 
-SETTLED = frozenset({"planned", "downloaded", "failed"})
-"""States of which a runner that begins has nothing to ask, but for planned in turn."""
+NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
+"""States of items that a new runner need not load at once: they have ended, or are
+claimed in their order."""
 
 
-def _stand(entry: Entry) -> tuple[object, ...]:
+def _version(entry: Entry) -> tuple[object, ...]:
     return entry.state, entry.lost_at, entry.accepts
 
 
-def named(item: NewItem, taken: Taken) -> NewItem:
-    """An item that shares its file's name with no other."""
-    return attrs.evolve(item, file=taken.give(item.file, item.key))
+def with_free_name(item: NewItem, used: UsedNames) -> NewItem:
+    """An item whose file name is no other item's."""
+    return attrs.evolve(item, file=used.claim(item.file, item.key))
 
 
-def stale(item: Item) -> StaleItemError:
-    """What `JournalStore.record` raises when somebody else was faster."""
-    return StaleItemError(f"{item.name} is not {item.entry.state} any more")
+def stale_error(item: Item) -> StaleItemError:
+    """What `JournalStore.record` raises when another worker was faster."""
+    return StaleItemError(
+        f"{item.name} is no longer {item.entry.state}: another worker has changed it;"
+        " read it again"
+    )
 
 
-def not_there(seq: int) -> JournalError:
+def not_found_error(seq: int) -> JournalError:
     """What `JournalStore.get` raises."""
-    return JournalError(f"there is no item {seq}")
+    return JournalError(f"there is no item {seq} in the journal")
 
 
-def check_same(known: NewItem, given: NewItem) -> None:
-    """Check that a key stands for what it stood for.
+def check_same_content(known: NewItem, given: NewItem) -> None:
+    """Check that a key has the same content as before.
 
     Raises:
         JournalError: It does not.
@@ -242,6 +250,6 @@ def check_same(known: NewItem, given: NewItem) -> None:
     if (known.kind, known.body) != (given.kind, given.body):
         where = "" if given.line is None else f"line {given.line}: "
         raise JournalError(
-            f"{where}{given.custom_id or given.key} is in the journal with another"
-            " content; give changed rows a new custom_id, or use a new folder"
+            f"{where}{given.custom_id or given.key} is in the journal with different"
+            " content; give a changed row a new custom_id, or use a new folder"
         )

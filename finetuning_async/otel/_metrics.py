@@ -1,4 +1,4 @@
-"""What is counted and measured."""
+"""Metrics: counters, histograms and a gauge, updated by the client's events."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from finetuning_async._events import Event
 
 SECONDS: Final = (0.1, 0.3, 1, 3, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1800)
-"""The bounds of the histograms; those of the SDK are meant for milliseconds."""
+"""Bucket bounds of the histograms; the SDK's defaults are meant for milliseconds."""
 
 
 class Metrics:
-    """The instruments, and which event moves which.
+    """The instruments, and which event updates which.
 
     Args:
-        meter: Where they report to.
+        meter: Creates the instruments.
     """
 
     def __init__(self, meter: Meter) -> None:
         self._refusals = meter.create_counter(
             "finetuning.refusals",
             unit="{response}",
-            description="Answers with status 429.",
+            description="Responses with status 429.",
         )
-        self._turns = meter.create_histogram(
-            "finetuning.turn.wait",
+        self._waits = meter.create_histogram(
+            "finetuning.rate_limit.wait",
             unit="s",
-            description="How long requests waited for their turn.",
+            description="Time that requests waited for the rate limit.",
             explicit_bucket_boundaries_advisory=SECONDS,
         )
         self._durations = meter.create_histogram(
             "finetuning.generation.duration",
             unit="s",
-            description="From acceptance until the end was seen.",
+            description="Time from acceptance until the end was seen.",
             explicit_bucket_boundaries_advisory=SECONDS,
         )
         self._used = meter.create_counter(
@@ -53,16 +53,16 @@ class Metrics:
         self._remaining = meter.create_gauge(
             "finetuning.credits.remaining",
             unit="{credit}",
-            description="Credits left, as the last accepted create said.",
+            description="Credits left, as reported by the last accepted create.",
         )
 
     def count(self, event: Event) -> None:
-        """Move what an event moves."""
+        """Update the instruments for an event."""
         if isinstance(event, ResponseReceived):
             if event.status == 429:
                 self._refusals.add(1, {"finetuning.code": event.code or "unknown"})
         elif isinstance(event, RateLimitWaited):
-            self._turns.record(event.duration, {"finetuning.budget": event.budget})
+            self._waits.record(event.duration, {"finetuning.budget": event.budget})
         elif isinstance(event, GenerationAccepted):
             self._accepted(event)
         elif isinstance(event, GenerationEnded) and event.duration is not None:
@@ -70,7 +70,7 @@ class Metrics:
             self._durations.record(event.duration, facts)
 
     def _accepted(self, event: GenerationAccepted) -> None:
-        if event.kind != "sound_effect":  # those are counted by the day
+        if event.kind != "sound_effect":  # free, but limited per day
             self._used.add(1, {"finetuning.kind": event.kind})
         if event.credits_remaining is not None:
             self._remaining.set(event.credits_remaining)

@@ -1,8 +1,9 @@
-"""Spans of what a client is asked to do, nested as the calls are.
+"""Spans of a client's calls, nested as the calls are.
 
-Which of ours is the current one is kept apart from OpenTelemetry's own, whose current
-span may be somebody else's: a request of the instrumentation of httpx, or one of the
-application's around a call that has none here.
+Our innermost span is kept in a context variable of our own. OpenTelemetry's current
+span may be another one: that of a request, made by the instrumentation of httpx, or one
+that the application has put around a call that has no span here. An event of ours must
+not be added to those.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ if TYPE_CHECKING:
     from finetuning_async._event_hook import Operation
     from finetuning_async._events import Event
 
-NOTED: Final = {
+SPAN_EVENTS: Final = {
     RetryScheduled: "finetuning.retry_scheduled",
-    RateLimitWaited: "finetuning.turn_awaited",
-    RateLimited: "finetuning.gate_closed",
-    SubmissionUnknown: "finetuning.create_unknown",
+    RateLimitWaited: "finetuning.rate_limit_waited",
+    RateLimited: "finetuning.rate_limited",
+    SubmissionUnknown: "finetuning.submission_unknown",
 }
-"""The events that say what delays a call, and what they are called in its span."""
+"""The events that explain a delay, and their names in the span of the delayed call."""
 
 
 @attrs.frozen(eq=False)
 class _Frame:
-    """A span of ours that runs, and the one of ours around it."""
+    """One of our spans that has not ended, and the one of ours around it."""
 
     span: Span
     outer: _Frame | None
 
-    def tell(self, result: Any) -> None:
-        """Note what became of the track."""
+    def set_result(self, result: Any) -> None:
+        """Record the track's status."""
         status: str = result.status
         self.span.set_attribute("finetuning.generation.status", status)
         if status == "failed":
@@ -59,11 +60,11 @@ _frame: ContextVar[_Frame | None] = ContextVar("finetuning_async.otel", default=
 
 
 class Spans:
-    """Makes the spans.
+    """Creates the spans.
 
     Args:
-        tracer: Where they go.
-        record_prompts: Whether they hold what was asked for.
+        tracer: Starts them.
+        record_prompts: Whether they contain prompts.
     """
 
     def __init__(self, tracer: Tracer, *, record_prompts: bool) -> None:
@@ -72,14 +73,21 @@ class Spans:
 
     @contextmanager
     def around(self, operation: Operation) -> Generator[Callable[[Any], None]]:
-        """Trace what is done in the block."""
+        """Trace one call, in a ``with`` block.
+
+        It must be entered and left in the same context. A context variable can only be
+        reset, and OpenTelemetry's current span only be detached, in the context that
+        set it: a generator that the garbage collector closes runs in another one. So
+        only coroutines are traced, and `AsyncClient.watch` is not.
+        """
         span = self._tracer.start_span(
             f"finetuning.{operation.name}", attributes=self._attributes(operation)
         )
         frame = _Frame(span, _frame.get())
         token = _frame.set(frame)
         try:
-            # What an error says may quote the prompt: its class is noted, no more.
+            # An error's message may quote the prompt, so OpenTelemetry must not record
+            # the exception; `_record_error` records its class.
             with trace.use_span(
                 span,
                 end_on_exit=True,
@@ -87,35 +95,35 @@ class Spans:
                 set_status_on_exception=False,
             ):
                 try:
-                    yield frame.tell
+                    yield frame.set_result
                 except BaseException as error:
-                    _note_error(span, error)
+                    _record_error(span, error)
                     raise
         finally:
             _frame.reset(token)
 
     def _attributes(self, operation: Operation) -> dict[str, str | float]:
-        given = {
+        attributes = {
             "finetuning.kind": operation.kind,
             "finetuning.requested_duration": operation.duration,
             "finetuning.generation.id": operation.track_id,
             "finetuning.prompt": operation.prompt if self._record_prompts else None,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in attributes.items() if value is not None}
 
     @staticmethod
-    def note(event: Event) -> None:
-        """Note an event in the span of ours that it belongs to, if there is one."""
+    def record(event: Event) -> None:
+        """Add an event to our innermost span, if there is one."""
         frame = _frame.get()
         if frame is None:
             return
         if isinstance(event, GenerationAccepted):
-            _note_accepted(frame, event)
-        elif type(event) in NOTED:
-            frame.span.add_event(NOTED[type(event)], _facts(event))
+            _record_accepted(frame, event)
+        elif type(event) in SPAN_EVENTS:
+            frame.span.add_event(SPAN_EVENTS[type(event)], _facts(event))
 
 
-def _note_accepted(frame: _Frame, event: GenerationAccepted) -> None:
+def _record_accepted(frame: _Frame, event: GenerationAccepted) -> None:
     facts = {
         "finetuning.generation.id": event.generation_id,
         "finetuning.seed": event.seed,
@@ -132,13 +140,13 @@ def _note_accepted(frame: _Frame, event: GenerationAccepted) -> None:
 
 def _facts(event: Event) -> dict[str, Any]:
     facts = attrs.asdict(event, recurse=False)
-    del facts["at"]  # the loop's clock means nothing elsewhere
+    del facts["at"]  # the loop's clock has no meaning outside the process
     return {f"finetuning.{name}": v for name, v in facts.items() if v is not None}
 
 
-def _note_error(span: Span, error: BaseException) -> None:
+def _record_error(span: Span, error: BaseException) -> None:
     span.set_attribute("error.type", type(error).__name__)
-    if isinstance(error, Exception):  # a cancellation is no error of the call
+    if isinstance(error, Exception):  # a cancellation is not an error
         code = getattr(error, "code", None)
         if code is not None:
             span.set_attribute("finetuning.code", code)

@@ -1,4 +1,4 @@
-"""`OpenTelemetry`: the callback that a client is given."""
+"""`OpenTelemetry`: the callback for a client's `on_event`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SCOPE = "finetuning_async"
 
 
 class OpenTelemetry(TakesOperations):
-    """Spans and metrics of a client: its `on_event` callback.
+    """Spans and metrics of a client: a callback for its `on_event`.
 
     Args:
-        tracer_provider: Where spans go; by default to the application's.
-        meter_provider: Where metrics go; likewise.
-        record_prompts: Whether spans of what makes a track hold the prompt.
+        tracer_provider: Receives the spans; the application's own by default.
+        meter_provider: Receives the metrics; the application's own by default.
+        record_prompts: Whether the spans of generates and creates contain the prompt.
 
     Example:
         from finetuning_async.otel import OpenTelemetry
@@ -55,19 +55,19 @@ class OpenTelemetry(TakesOperations):
         return "<OpenTelemetry>"
 
     def __call__(self, event: Event) -> None:
-        """Take an event of a client."""
-        self._spans.note(event)
+        """Record an event of a client."""
+        self._spans.record(event)
         self._metrics.count(event)
 
     def operation(
         self, operation: Operation
     ) -> AbstractContextManager[Callable[[Any], None]]:
-        """Trace a call, in a ``with`` block; the client enters it.
+        """Trace a call, in a ``with`` block that the client enters.
 
-        What it gives is told the result.
+        The block gets a function, which is called with the call's result.
 
         Args:
-            operation: Its `name`, and its `track_id` or what is asked for.
+            operation: The call: its `name`, and its `track_id` or what is created.
 
         Example:
             from types import SimpleNamespace
@@ -76,7 +76,7 @@ class OpenTelemetry(TakesOperations):
             mine = SimpleNamespace(
                 name="wait", kind=None, prompt=None, duration=None, track_id="gen_1"
             )
-            with OpenTelemetry().operation(mine) as tell:
-                tell(SimpleNamespace(status="completed"))
+            with OpenTelemetry().operation(mine) as report:
+                report(SimpleNamespace(status="completed"))
         """
         return self._spans.around(operation)

@@ -15,7 +15,7 @@ psycopg (``pip install 'finetuning-async[postgres]'``).
 
     _limiter         PostgresRateLimiter: which database; the rest is `_coordination`'s
     _store           the states of an account in rows, one program at a time
-    _journal_store   a journal in tables, for runners on many machines
+    _journal_store   PostgresStore: a journal in tables, for workers on many machines
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The journal in PostgreSQL, for runners on many machines.
+"""The journal in PostgreSQL, for workers on many machines.
 
 One database can hold several journals, one for each account: credits and tracks belong
-to an account, and what is in doubt is settled by looking at all of them. The clock is
-the database's. A commit is on its disk before a call returns, whatever the database's
-``synchronous_commit`` says by default.
+to an account, and a create in doubt is resolved by looking at all of them. The clock is
+the database's. A commit is on its disk before a call returns, even where the database's
+default for ``synchronous_commit`` is ``off``.
 
 Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
 """
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from finetuning_async.journal import (
-    ALL,
-    DIGEST,
-    ENTRY,
-    MISTAKEN,
-    NEW,
-    SETTLED,
-    SHORT,
+    ALL_COLUMNS,
+    DIGEST_LENGTH,
+    ENTRY_COLUMNS,
+    NEW_COLUMNS,
+    NOT_PENDING,
+    REVIVE_404,
+    SHORT_LENGTH,
     STATES,
     Added,
     Entry,
@@ -35,16 +35,16 @@ from finetuning_async.journal import (
     NewItem,
     State,
     Summary,
-    Taken,
-    check_same,
+    UsedNames,
+    check_same_content,
     entry_values,
     item_of,
-    named,
     new_values,
-    not_there,
-    stale,
+    not_found_error,
+    stale_error,
     summary_of,
     tracks_of,
+    with_free_name,
 )
 
 try:
@@ -65,7 +65,7 @@ T = TypeVar("T")
 VERSION: Final = 2
 
 _LOCK: Final = 0x6674_6E67
-"""Of the advisory lock under which tables are made; any number that is ours."""
+"""Number of the advisory lock under which tables are created; "ftng" in ASCII."""
 
 SCHEMA: Final = """
 CREATE TABLE finetuning_journal (
@@ -106,30 +106,35 @@ CREATE TABLE finetuning_note (
 """
 
 _INSERT: Final = (
-    f"INSERT INTO finetuning_item (journal, seq, {', '.join(NEW)})"  # noqa: S608 - names of ours
-    f" VALUES (%s, %s, {', '.join(['%s'] * len(NEW))})"
+    f"INSERT INTO finetuning_item (journal, seq, {', '.join(NEW_COLUMNS)})"  # noqa: S608 - names of ours
+    f" VALUES (%s, %s, {', '.join(['%s'] * len(NEW_COLUMNS))})"
 )
+# Fencing: a worker that was suspended since it read the item, while others believed it
+# dead and moved the item on, updates no row.
 _UPDATE: Final = (
-    f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY)}"  # noqa: S608 - names of ours
+    f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
     " WHERE journal = %s AND seq = %s AND state = %s"
     " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s"
 )
-_SELECT: Final = f"SELECT {', '.join(ALL)} FROM finetuning_item WHERE journal = %s"  # noqa: S608 - names of ours
+_SELECT: Final = (
+    f"SELECT {', '.join(ALL_COLUMNS)} FROM finetuning_item"  # noqa: S608 - names of ours
+    " WHERE journal = %s"
+)
 _CHUNK: Final = 500
 
 
 class PostgresStore:
-    """A journal in a database. Tables are made where there are none.
+    """A journal in a database. Tables are created if there are none.
 
-    A connection that broke is opened anew by the next call.
+    After a connection was lost, the next call opens a new one.
 
     Args:
-        conninfo: How to connect, as libpq takes it: a URL or ``host=...``; empty for
-            the environment's ``PGHOST`` and so on.
+        conninfo: How to connect, in libpq's form: a URL or ``host=...``; empty for the
+            environment's ``PGHOST`` and so on.
         journal: Its name; one for each account.
 
     Raises:
-        JournalError: The database cannot be used, or a newer version wrote there.
+        JournalError: The database cannot be used, or a newer version wrote to it.
     """
 
     def __init__(self, conninfo: str = "", *, journal: str = "default") -> None:
@@ -155,12 +160,14 @@ class PostgresStore:
         return self._journal
 
     def _connection(self) -> psycopg.Connection:
-        """That of this process; a forked child has one of its own."""
+        """The connection of this process; a forked child opens its own."""
         if self._db is None or self._db.closed or self._opened_by != os.getpid():
             self._db = db = psycopg.connect(self._conninfo, autocommit=True)
             self._opened_by = os.getpid()
             self._closer.detach()
             self._closer = weakref.finalize(self, _close, db, self._opened_by)
+            # An intent that a crash of the database can undo would not be an intent.
+            # Stricter settings, as for replicas, are kept.
             db.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
@@ -170,7 +177,7 @@ class PostgresStore:
     def _prepare(self) -> None:
         db = self._connection()
         with db.transaction():
-            # Two programs that begin at once would both find no tables.
+            # Without it two programs that start at once would both find no tables.
             db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if not self._has_tables():
                 db.execute(SCHEMA)
@@ -185,12 +192,14 @@ class PostgresStore:
                 self._migrate()
         if version > VERSION:
             raise JournalError(
-                f"the journal {self._journal} was written by a newer version; upgrade"
+                f"the journal {self._journal} was written by a newer version of"
+                f" finetuning-async (journal format {version}, this one knows up to"
+                f" {VERSION}); upgrade it"
             )
 
     def _migrate(self) -> None:
         db, name = self._connection(), (self._journal,)
-        db.execute(f"UPDATE finetuning_item SET {MISTAKEN} AND journal = %s", name)  # noqa: S608 - names of ours
+        db.execute(f"UPDATE finetuning_item SET {REVIVE_404} AND journal = %s", name)  # noqa: S608 - names of ours
         db.execute(
             "UPDATE finetuning_journal SET version = %s WHERE name = %s",
             (VERSION, *name),
@@ -202,17 +211,22 @@ class PostgresStore:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """One at a time: what is recorded must not join another's transaction."""
+        """Turn psycopg's errors into ours; hold the connection's lock meanwhile.
+
+        There is one connection for all threads, so a record made in one thread would
+        otherwise join the transaction of another.
+        """
         try:
             with self._lock:
                 yield
         except psycopg.Error as error:
             raise JournalError(
-                f"the journal cannot be used: {error}", safe_to_retry=True
+                f"the journal could not be read or written: {error}",
+                safe_to_retry=True,
             ) from error
 
     def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
-        """Do something with the connection, all or none.
+        """Run a function with the connection, in one transaction.
 
         Raises:
             JournalError: The database refused.
@@ -221,7 +235,7 @@ class PostgresStore:
             return work(self._connection())
 
     def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """What a query gives, whose first parameter is the journal."""
+        """The rows of a query whose first parameter is the journal's name."""
         with self._errors():
             found = self._connection().execute(query, (self._journal, *values))
             return found.fetchall()
@@ -232,33 +246,35 @@ class PostgresStore:
     def add(
         self,
         items: Iterable[NewItem],
-        also: Callable[[psycopg.Connection, list[Item]], None] | None = None,
+        on_added: Callable[[psycopg.Connection, list[Item]], None] | None = None,
     ) -> Added:
         """As `JournalStore.add`.
 
         Args:
-            items: What to take in.
-            also: Called with the connection and the items that are new, some at a time;
-                what it does there is committed with them or not at all.
+            items: What to add.
+            on_added: Called with the connection and the new items, some at a time; what
+                it writes there is committed together with them, or not at all.
         """
         new, known = 0, 0
         stream = iter(items)
         with self._errors(), self._connection().transaction():
+            # Adding is serial within a journal: `seq` and file names must be unique.
             self._connection().execute(
                 "SELECT FROM finetuning_journal WHERE name = %s FOR UPDATE",
                 (self._journal,),
             )
             names = self._rows("SELECT file FROM finetuning_item WHERE journal = %s")
-            taken = Taken(name for (name,) in names)
+            used = UsedNames(name for (name,) in names)
             while chunk := list(islice(stream, _CHUNK)):
-                added = self._insert([named(item, taken) for item in chunk])
+                added = self._insert([with_free_name(item, used) for item in chunk])
                 new, known = new + len(added), known + len(chunk) - len(added)
-                if also is not None and added:
-                    also(self._connection(), added)
+                if on_added is not None and added:
+                    on_added(self._connection(), added)
         return Added(new, known)
 
     def _insert(self, chunk: list[NewItem]) -> list[Item]:
-        """Take in what is new; adding is serial, so nobody takes a place meanwhile."""
+        """Insert the new items; `seq` goes on from the highest, as `add` is serial."""
+        # `seq` is not a sequence: each journal counts from 1, without gaps.
         keys = [item.key for item in chunk]
         known = {item.key: item for item in self._items("AND key = ANY(%s)", keys)}
         ((last,),) = self._rows(
@@ -268,7 +284,7 @@ class PostgresStore:
         for item in chunk:
             before = known.get(item.key) or added.get(item.key)
             if before is not None:
-                check_same(before, item)
+                check_same_content(before, item)
                 continue
             seq = last + len(added) + 1
             added[item.key] = Item(**attrs.asdict(item), seq=seq, entry=Entry())
@@ -286,7 +302,7 @@ class PostgresStore:
         """As `JournalStore.get`."""
         found = self._items("AND seq = %s", seq)
         if not found:
-            raise not_there(seq)
+            raise not_found_error(seq)
         return found[0]
 
     def record(self, item: Item, entry: Entry) -> Item:
@@ -296,16 +312,16 @@ class PostgresStore:
         with self._errors():
             done = self._connection().execute(_UPDATE, (*entry_values(entry), *known))
         if not done.rowcount:
-            raise stale(item)
+            raise stale_error(item)
         return attrs.evolve(item, entry=entry)
 
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
-        states = [state for state in STATES if state not in SETTLED]
+        states = [state for state in STATES if state not in NOT_PENDING]
         return self._items("AND state = ANY(%s) ORDER BY seq", states)
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `JournalStore.rows`; read in pieces, so other calls may come between."""
+        """As `JournalStore.rows`; reads chunks, so other calls may come between."""
         where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
         after = 0
         while chunk := self._items(where, after, list(states or STATES), _CHUNK):
@@ -318,11 +334,11 @@ class PostgresStore:
             "AND (custom_id = %s OR key = %s OR track_id = %s"
             " OR (custom_id IS NULL AND left(right(key, %s), %s) = %s)) LIMIT 1"
         )
-        found = self._items(where, name, name, name, DIGEST, SHORT, name)
+        found = self._items(where, name, name, name, DIGEST_LENGTH, SHORT_LENGTH, name)
         return found[0] if found else None
 
     def in_batch(self, batch: str, *states: State) -> list[Item]:
-        """The items of one batch that are in these states, in order; by default all."""
+        """The items of one batch in these states, in order; by default all items."""
         where = "AND starts_with(key, %s) AND state = ANY(%s) ORDER BY seq"
         return self._items(where, f"{batch}/", list(states or STATES))
 
@@ -336,7 +352,7 @@ class PostgresStore:
         )
 
     def summary(self, batch: str | None = None) -> Summary:
-        """As `JournalStore.summary`; of one batch, if it is given."""
+        """As `JournalStore.summary`; only of one batch, if its name is given."""
         prefix = "" if batch is None else f"{batch}/"
         return summary_of(
             self._rows(
@@ -377,6 +393,6 @@ class PostgresStore:
 
 
 def _close(db: psycopg.Connection | None, process: int) -> None:
-    """Close a connection of this process; that of a parent is the parent's."""
+    """Close a connection that this process opened, not one of its parent."""
     if db is not None and process == os.getpid():
         db.close()

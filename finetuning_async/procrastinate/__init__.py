@@ -21,27 +21,27 @@
         async with app.open_async():
             await batches.defer("album", [GenerationRequest("rain", duration=60)])
 
-Make procrastinate's tables once, then run workers, on as many machines as there are:
+Create procrastinate's tables once, then run workers, on as many machines as you like:
 
     procrastinate --app=music.app schema --apply
     procrastinate --app=music.app worker --concurrency=20 --delete-jobs=successful
 
-Items and jobs are committed together. A job brings its item to `Worker.process_item`,
-which knows no job queue; what is paid once is up to the journal. A job whose worker
-died is brought back within seconds of `stalled_after`. Needs the extra
-``procrastinate``; asyncio only, because procrastinate does.
+Items and jobs are committed together. A job hands its item to `Worker.process_item`,
+which knows nothing of job queues; the journal ensures that each item is paid once. The
+job of a worker that died is queued again within seconds of `stalled_after`. It needs
+the extra ``procrastinate``, and asyncio, because procrastinate does.
 
-    _batches   Batches: what callers hold
-    _tasks     the tasks: one that processes an item, one that sweeps
-    _jobs      a job for each item, committed with it
+    _batches   Batches: what callers use
+    _tasks     the tasks of the workers: one processes an item, one sweeps
+    _jobs      a job for each item, committed together with it
 """
 
 from __future__ import annotations
 
 try:
-    import filelock as _filelock  # noqa: F401 - only to see that it is there
-    import procrastinate as _procrastinate  # noqa: F401 - only to see that it is there
-    import psycopg as _psycopg  # noqa: F401 - only to see that it is there
+    import filelock as _filelock  # noqa: F401 - fail early if it is missing
+    import procrastinate as _procrastinate  # noqa: F401 - fail early if it is missing
+    import psycopg as _psycopg  # noqa: F401 - fail early if it is missing
 except ImportError as _missing:
     # Without libpq psycopg raises an ImportError that names nothing.
     _HINT = (

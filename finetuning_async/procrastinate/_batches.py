@@ -1,4 +1,4 @@
-"""`Batches`: tracks by the thousand, worked on by many machines."""
+"""`Batches`: thousands of tracks, made by workers on many machines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from finetuning_async.batch import (
     Options,
     Row,
     check_rows,
-    plan_failed,
-    plan_held,
+    release_items,
+    retry_items,
 )
-from finetuning_async.journal import Keys
+from finetuning_async.journal import ItemFactory
 from finetuning_async.postgres import PostgresStore, check_conninfo
 from finetuning_async.procrastinate._tasks import Tasks
 
@@ -32,11 +32,11 @@ _BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 
 
 class Batches:
-    """Batches of tracks in a database, worked on by procrastinate's workers.
+    """Batches of tracks in a database, made by procrastinate's workers.
 
-    Make it beside the app, in a module that workers import; it adds its tasks to it.
-    Every item ends once, as ``downloaded``, ``failed`` or ``held``, and credits spent
-    equal items accepted, whichever machine dies when.
+    Create it next to the app, in a module that workers import; it adds its tasks to
+    the app. Every item ends once, as ``downloaded``, ``failed`` or ``held``, and the
+    credits spent equal the items accepted, whichever machine dies when.
 
         import procrastinate
         from finetuning_async.procrastinate import Batches
@@ -55,25 +55,24 @@ class Batches:
             await batches.aclose()
 
     Args:
-        app: procrastinate's.
-        conninfo: How to connect, as libpq takes it; empty for ``PGHOST`` and so on. The
-            journal's tables are made there, beside procrastinate's.
-        client: Makes the client of a worker, once. All workers together keep to the
-            account's limits if it is given a `rate_limiter` that they share.
+        app: The procrastinate app.
+        conninfo: How to connect, in libpq's form; empty for ``PGHOST`` and so on. The
+            journal's tables are created there, next to procrastinate's.
+        client: Creates a worker's client, once. All workers together keep to the
+            account's limits if it has a `rate_limiter` that they share.
         save: Awaited with each completed item before it counts as ``downloaded``, such
-            as `into`; may be called again for one whose worker died. `None` to save
+            as `into`; may be called again for an item whose worker died. `None` to save
             nothing.
-        options: What else there is to tell. `max_credits` is the most for all batches
-            of the journal together. `tags`, `downloads` and `free_bytes` are for
-            folders, and not heeded here.
-        journal: Its name in the database; one for each account.
-        queue: procrastinate's queue.
+        options: Further options. `max_credits` is for all batches of the journal
+            together. `tags`, `downloads` and `free_bytes` have no effect here.
+        journal: The name of the journal in the database; one for each account.
+        queue: The procrastinate queue of the jobs.
         stalled_after: Seconds without a heartbeat after which a worker counts as dead;
             at least three of its ``update_heartbeat_interval``.
-        sweep_every: Whole seconds, 1 to 59, between looks for jobs of dead workers.
+        sweep_every: Whole seconds, 1 to 59, between searches for jobs of dead workers.
 
     Raises:
-        InvalidRequestError: `conninfo` cannot be read; it is not shown.
+        InvalidRequestError: `conninfo` is not valid; it is not shown.
     """
 
     def __init__(
@@ -107,36 +106,41 @@ class Batches:
         return f"<Batches {self._journal!r}>"
 
     async def defer(self, batch: str, requests: Iterable[Request | Row]) -> Added:
-        """Take requests in, with a job for each, all or none.
+        """Add requests, with a job for each, all or none.
 
-        What is known in this batch already stays as it is, so the same call can be
-        repeated when its fate is not known.
+        Those that are known in this batch stay as they are, so the same call can be
+        repeated if it is not known whether it went through.
 
         Args:
-            batch: Its name: letters, digits, ``._-``. Files go into a folder of it.
+            batch: The name of the batch: letters, digits, ``._-``. Its files go into a
+                folder of this name.
             requests: What to make; a `Row` adds a `custom_id`.
 
         Returns:
             How many are new, and how many were known.
 
         Raises:
-            BatchInputError: Some are wrong; nothing was taken in.
-            JournalError: A `custom_id` is known with another content, or the database
+            BatchInputError: Some are invalid; nothing was added.
+            JournalError: A `custom_id` is known with different content, or the database
                 cannot be used.
-            ValueError: The name will not do.
+            ValueError: The name is not valid.
         """
         if not _BATCH.fullmatch(batch):
-            raise ValueError(f"{batch!r} is no name of a batch: letters, digits, ._-")
-        keys, store = Keys(batch), await self._tasks.store()
+            raise ValueError(
+                "the name of a batch must be 1 to 100 letters, digits, dots, hyphens or"
+                " underscores, and must not begin with a dot or a hyphen, got"
+                f" {batch!r}"
+            )
+        factory, store = ItemFactory(batch), await self._tasks.store()
         rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-        items = (keys.item(row) for row in check_rows(rows))
-        return await in_thread(store.add, items, self._tasks.jobs.plan)
+        items = (factory.item(row) for row in check_rows(rows))
+        return await in_thread(store.add, items, self._tasks.jobs.defer)
 
     async def summary(self, batch: str | None = None) -> Summary:
         """A batch in numbers.
 
         Args:
-            batch: Its name; `None` for all together.
+            batch: Its name; `None` for all batches together.
         """
         return await in_thread((await self._tasks.store()).summary, batch)
 
@@ -145,30 +149,32 @@ class Batches:
 
         Args:
             batch: Its name.
-            states: Only those in one of them; by default all.
+            states: Only items in one of these states; by default all.
         """
         found = await in_thread((await self._tasks.store()).in_batch, batch, *states)
         return [BatchItem.of(item) for item in found]
 
     async def retry_failed(self) -> int:
-        """Plan failed items again; each takes another credit. Returns how many."""
-        count = await in_thread(plan_failed, await self._tasks.store())
-        await self._tasks.plan_jobless()
+        """Plan failed items again; each costs another credit. Returns how many."""
+        count = await in_thread(retry_items, await self._tasks.store())
+        await self._tasks.defer_missing()
         return count
 
     async def release(self, *names: str) -> int:
-        """Say that held items made no track: they are planned again, may pay twice.
+        """Declare that held items made no track: they are planned again.
+
+        If one did make a track, it is paid twice; look at the service first.
 
         Args:
             names: Their `custom_id` or key.
 
         Raises:
-            BatchError: One is not held, or not there; none was released.
+            BatchError: One does not exist or is not held; none was released.
         """
-        count = await in_thread(plan_held, await self._tasks.store(), names)
-        await self._tasks.plan_jobless()
+        count = await in_thread(release_items, await self._tasks.store(), names)
+        await self._tasks.defer_missing()
         return count
 
     async def aclose(self) -> None:
-        """Close what was opened in this process. It is opened anew if need be."""
+        """Close the client and the connection of this process; reopened when needed."""
         await self._tasks.aclose()

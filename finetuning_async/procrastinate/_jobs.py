@@ -1,4 +1,4 @@
-"""Jobs for items, in the transaction that takes the items in."""
+"""Jobs for items, deferred in the transaction that adds the items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
-from finetuning_async.batch import JournalError, identity
+from finetuning_async.batch import JournalError, lookalike_key
 
 if TYPE_CHECKING:
     import psycopg
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from finetuning_async.journal import Item
     from finetuning_async.postgres import PostgresStore
 
-PLANNED_AT_ONCE: Final = 1000
-"""Items without a job that are given one at a time."""
+MAX_DEFERRED: Final = 1000
+"""Items without a job that get one in one sweep."""
 
-_JOBLESS: Final = """
+# A job that is to be done, or is being done, will bring its item to an end. One that
+# has failed or was deleted will not.
+_MISSING: Final = """
 SELECT seq FROM finetuning_item AS item
 WHERE journal = %s AND state NOT IN ('downloaded', 'failed', 'held') AND NOT EXISTS (
     SELECT FROM procrastinate_jobs AS job
@@ -32,11 +34,11 @@ WHERE journal = %s AND state NOT IN ('downloaded', 'failed', 'held') AND NOT EXI
 
 
 class Jobs:
-    """Plans a job for each item.
+    """Defers a job for each item.
 
     Args:
-        queue: procrastinate's queue.
-        prefix: What the task's name and the locks begin with.
+        queue: The procrastinate queue.
+        prefix: The beginning of the task's name, and of the locks.
 
     Attributes:
         queue: As given.
@@ -48,14 +50,17 @@ class Jobs:
         self.task = f"{prefix}.process_item"
         self._prefix = prefix
 
-    def plan_jobless(self, store: PostgresStore, db: psycopg.Connection) -> None:
-        """Give items a job that want one and have none."""
-        given = (store.journal, self.task, PLANNED_AT_ONCE)
-        found = db.execute(_JOBLESS, given).fetchall()
-        self.plan(db, [store.get(seq) for (seq,) in found])
+    def defer_missing(self, store: PostgresStore, db: psycopg.Connection) -> None:
+        """Defer a job for items that need one and have none."""
+        given = (store.journal, self.task, MAX_DEFERRED)
+        found = db.execute(_MISSING, given).fetchall()
+        self.defer(db, [store.get(seq) for (seq,) in found])
 
-    def plan(self, db: psycopg.Connection, items: list[Item]) -> None:
-        """Add a job for each item, in the transaction of a connection.
+    def defer(self, db: psycopg.Connection, items: list[Item]) -> None:
+        """Defer a job for each item, in the transaction of a connection.
+
+        Items and jobs are committed together: no crash leaves an item without a job,
+        or a job without its item.
 
         Raises:
             JournalError: procrastinate's tables cannot be used.
@@ -76,14 +81,18 @@ class Jobs:
             JobManager(SyncPsycopgConnector()).batch_defer_jobs(jobs, connection=db)
         except ConnectorException as error:
             raise JournalError(
-                f"no jobs could be planned ({error.__cause__ or error}); are"
-                " procrastinate's tables there? (procrastinate schema --apply)"
+                f"no jobs could be deferred: {error.__cause__ or error}. If"
+                " procrastinate's tables are missing, create them with `procrastinate"
+                " schema --apply`"
             ) from error
 
     def _lock_of(self, item: Item) -> str | None:
-        """What keeps jobs apart whose tracks would look alike in a list."""
-        twins = identity(item)
-        if twins is None:
+        """A lock shared by items whose tracks look the same in a listing.
+
+        procrastinate runs jobs with the same lock one at a time.
+        """
+        key = lookalike_key(item)
+        if key is None:
             return None
-        digest = blake2b(repr(twins).encode(), digest_size=16).hexdigest()
+        digest = blake2b(repr(key).encode(), digest_size=16).hexdigest()
         return f"{self._prefix}.{digest}"

@@ -1,7 +1,7 @@
-"""The tasks that procrastinate's workers run; what they do with an item is `Worker`'s.
+"""The tasks that procrastinate's workers run. `Worker` does the work on an item.
 
-process_item   takes one item as far as it goes, or asks to be run again later
-sweep          brings back the jobs of workers that died, every few seconds
+process_item   takes one item as far as possible, or asks to be run again later
+sweep          queues the jobs of dead workers again, every few seconds
 """
 
 from __future__ import annotations
@@ -32,31 +32,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finetuning_async")
 
-AFTER_ERROR: Final = 60.0
-"""Seconds before an item is tried again whose job failed: for a wrong key, say."""
+ERROR_DELAY: Final = 60.0
+"""Seconds before an item is tried again whose job failed, as with a wrong key."""
 
-SWEEP_FIRST: Final = 100
-"""The sweep's priority; thousands of items may wait for a worker."""
+SWEEP_PRIORITY: Final = 100
+"""Before thousands of items that may be waiting for a worker."""
 
 
-class AgainError(Exception):
-    """An item wants to be processed again, after so many seconds."""
+class NotFinishedError(Exception):
+    """The item has not ended; its job is to be run again after some seconds.
+
+    An exception is how a procrastinate task asks for that.
+    """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"again in {seconds:g} s")
+        super().__init__(
+            f"the item has not ended; it is processed again in {seconds:g} s"
+        )
         self.seconds = seconds
 
 
-class Again(BaseRetryStrategy):
-    """Brings back every job that did not end its item."""
+class RetryUntilEnded(BaseRetryStrategy):
+    """Runs every job again that did not end its item."""
 
     def get_retry_decision(
         self, *, exception: BaseException, job: Job
     ) -> RetryDecision:
-        """When it is run again; at once if its worker was told to stop."""
+        """When to run it again: at once if its worker was stopped."""
         del job
-        pause = AFTER_ERROR if isinstance(exception, Exception) else 0.0
-        if isinstance(exception, AgainError):
+        # Only a cancellation is no `Exception`: the worker was asked to stop.
+        pause = ERROR_DELAY if isinstance(exception, Exception) else 0.0
+        if isinstance(exception, NotFinishedError):
             pause = exception.seconds
         return RetryDecision(retry_in={"milliseconds": round(1000 * pause)})
 
@@ -65,18 +71,18 @@ class Tasks:
     """The tasks of one journal, added to an app.
 
     Args:
-        app: procrastinate's.
+        app: The procrastinate app.
         open_store: Opens the journal.
-        client: Makes the client of a worker.
+        client: Creates the client of a worker.
         save: See `Worker`.
         options: See `Worker`.
-        queue: procrastinate's queue.
+        queue: The procrastinate queue.
         stalled_after: Seconds without a heartbeat after which a worker counts as dead.
         sweep_every: Seconds between sweeps, 1 to 59.
-        name: What the names of the tasks begin with.
+        name: The beginning of the tasks' names.
 
     Attributes:
-        jobs: Plans jobs.
+        jobs: Defers jobs.
     """
 
     def __init__(
@@ -101,9 +107,11 @@ class Tasks:
         self._store: PostgresStore | None = None
         self._client: AsyncClient | None = None
         self._worker: Worker | None = None
-        self._clean = f"{name}.sweep"
-        app.task(name=self.jobs.task, queue=queue, retry=Again())(self.process_item)
-        sweep = app.task(name=self._clean, queue=queue, priority=SWEEP_FIRST)
+        self._sweep_task = f"{name}.sweep"
+        app.task(name=self.jobs.task, queue=queue, retry=RetryUntilEnded())(
+            self.process_item
+        )
+        sweep = app.task(name=self._sweep_task, queue=queue, priority=SWEEP_PRIORITY)
         app.periodic(cron=f"* * * * * */{sweep_every}")(sweep(self.sweep))
 
     async def store(self) -> PostgresStore:
@@ -115,7 +123,8 @@ class Tasks:
         """
         if current_async_library() != "asyncio":
             raise RuntimeError(
-                "Batches run on asyncio only, because procrastinate does"
+                "Batches runs on asyncio only, because procrastinate does; this event"
+                f" loop is {current_async_library()}"
             )
         async with self._opening:
             if self._store is None:
@@ -123,7 +132,7 @@ class Tasks:
             return self._store
 
     async def aclose(self) -> None:
-        """Close what was opened in this process."""
+        """Close the client and the connection of this process."""
         store, client = self._store, self._client
         self._store = self._client = self._worker = None
         if client is not None:
@@ -132,11 +141,11 @@ class Tasks:
             await in_thread(store.close)
 
     async def process_item(self, seq: int) -> None:
-        """The task: take an item as far as it goes.
+        """The task: take an item as far as possible.
 
         Raises:
-            AgainError: It has not ended.
-            FinetuningError: It went wrong; it is tried again.
+            NotFinishedError: It has not ended.
+            FinetuningError: It failed; it is tried again.
         """
         store = await self.store()
         if self._worker is None:
@@ -148,37 +157,44 @@ class Tasks:
             progress = await self._worker.process_item(seq)
         except FinetuningError as error:
             logger.warning(
-                "item %d is tried again in %.0f s: %s", seq, AFTER_ERROR, error.message
+                "item %d failed: %s; it is tried again in %.0f s",
+                seq,
+                error.message,
+                ERROR_DELAY,
             )
             raise
         if progress.again_in is not None:
-            raise AgainError(progress.again_in)
+            raise NotFinishedError(progress.again_in)
 
     async def sweep(self, timestamp: int) -> None:
-        """The task: bring back jobs of dead workers; give items one that have none."""
+        """The task: queue jobs of dead workers again, and defer jobs that are missing.
+
+        A worker counts as dead when its heartbeat stopped. It may only be suspended;
+        the journal then refuses what it records later.
+        """
         del timestamp
         stalled = await self._app.job_manager.get_stalled_jobs(
             queue=self.jobs.queue, seconds_since_heartbeat=self._stalled_after
         )
         for job in stalled:
-            await self._bring_back(job)
-        await self.plan_jobless()
+            await self._requeue(job)
+        await self.defer_missing()
 
-    async def _bring_back(self, job: Job) -> None:
+    async def _requeue(self, job: Job) -> None:
         manager = self._app.job_manager
         try:
             if job.task_name == self.jobs.task:
                 await manager.retry_job(job)
-            elif job.task_name == self._clean:
+            elif job.task_name == self._sweep_task:
                 await manager.finish_job(job, Status.FAILED, delete_job=True)
         except ConnectorException:
-            pass  # another sweep was faster
+            pass  # the sweep of another worker was faster
 
-    async def plan_jobless(self) -> None:
-        """Give items a job that want one and have none.
+    async def defer_missing(self) -> None:
+        """Defer a job for items that need one and have none.
 
-        Such are those that a person plans again, and those whose job was ended by a
-        worker that was believed dead.
+        Those are items that a person has planned again, and items whose job was ended
+        by a worker that was taken for dead.
         """
         store = await self.store()
-        await in_thread(store.transact, partial(self.jobs.plan_jobless, store))
+        await in_thread(store.transact, partial(self.jobs.defer_missing, store))

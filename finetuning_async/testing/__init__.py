@@ -1,4 +1,4 @@
-"""What a suite of your own needs: the clock that jumps, on both event loops.
+"""For your own test suite: a clock that jumps over waits, on both event loops.
 
     import anyio
     from finetuning_async.testing import jumping_backend
@@ -6,11 +6,14 @@
     name, options = jumping_backend("asyncio")
     anyio.run(anyio.sleep, 3600, backend=name, backend_options=options)  # at once
 
-Give one of `jumping_backend("asyncio")` and `jumping_backend("trio")` to anyio's
+Return `jumping_backend("asyncio")` or `jumping_backend("trio")` from anyio's
 ``anyio_backend`` fixture, and every ``anyio.sleep`` of a test ends at once: hours of
-traffic take seconds. It stands still while a worker thread is at work, as FastAPI's
-``def`` routes are; but it does not wait for a socket or another process, so only
-in-process tests can use it.
+traffic take seconds. The clock stands still while a worker thread works, as FastAPI's
+``def`` routes do. It does not wait for a socket or another process, so only in-process
+tests can use it.
+
+    fixtures   pytest fixtures: `emulator` and a `client` of it
+    _clock     the clocks
 """
 
 from finetuning_async.testing._clock import JumpingEventLoop, jumping_backend

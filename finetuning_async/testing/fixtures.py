@@ -1,4 +1,4 @@
-"""Fixtures for a suite of your own: `emulator` and `client`.
+"""Fixtures for your own test suite: `emulator` and `client`.
 
 In ``conftest.py``, with anyio's pytest plugin and ``anyio_mode = "auto"``:
 
@@ -11,16 +11,16 @@ In ``conftest.py``, with anyio's pytest plugin and ``anyio_mode = "auto"``:
     def anyio_backend(request):
         return jumping_backend(request.param)  # a clock that jumps; or a plain name
 
-Then each test has an account of its own, with 2000 credits:
+Then each test has its own account, with 2000 credits:
 
     async def test_a_track_costs_a_credit(emulator, client):
         await client.generate("lofi chill piano night")
         assert len(emulator.ledger) == 1
 
-With pytest-asyncio, from its version 1.4 on, the first line is enough: a test that uses
-one of them runs in a loop whose clock jumps. The two plugins cannot share one test.
+With pytest-asyncio 1.4 or newer the first line is enough: a test that uses one of these
+fixtures runs in a loop whose clock jumps. The two plugins cannot run the same test.
 
-Override `emulator_settings` to have another service.
+Override `emulator_settings` to change the service.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ async def _emulator(
     request: pytest.FixtureRequest, emulator_settings: dict[str, Any]
 ) -> AsyncGenerator[Emulator]:
     """The service, in this process, for one test."""
-    if _is_asyncios(request.node) and not request.config.pluginmanager.has_plugin(NAME):
+    if _uses_pytest_asyncio(
+        request.node
+    ) and not request.config.pluginmanager.has_plugin(NAME):
         pytest.fail(f'pytest-asyncio needs pytest_plugins = ["{NAME}"]', pytrace=False)
     service = Emulator(**emulator_settings)
-    async with _held(service) if _is_asyncios(request.node) else service:
+    async with _in_one_task(service) if _uses_pytest_asyncio(request.node) else service:
         yield service
 
 
@@ -71,9 +73,9 @@ async def _client(emulator: Emulator) -> AsyncGenerator[AsyncClient]:
             base_url=emulator.base_url,
             rate_limits=emulator.rate_limits,
             http_client=http,
-        ) as made,
+        ) as client,
     ):
-        yield made
+        yield client
 
 
 emulator: Any = pytest.fixture(name="emulator")(_emulator)
@@ -81,28 +83,32 @@ client: Any = pytest.fixture(name="client")(_client)
 
 
 @asynccontextmanager
-async def _held(manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave in one task, as a task group must; pytest-asyncio has two."""
-    entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
+async def _in_one_task(manager: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a manager in one task.
+
+    A task group must be left by the task that entered it, but pytest-asyncio sets a
+    fixture up in one task and tears it down in another.
+    """
+    value: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    leave = asyncio.Event()
 
     async def hold() -> None:
-        async with manager as made:
-            entered.set_result(made)
-            await over.wait()
+        async with manager as entered:
+            value.set_result(entered)
+            await leave.wait()
 
     task = asyncio.create_task(hold())
-    either: list[asyncio.Future[Any]] = [task, entered]
+    either: list[asyncio.Future[Any]] = [task, value]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     try:
-        if entered.done():
-            yield entered.result()
+        if value.done():
+            yield value.result()
     finally:
-        over.set()
+        leave.set()
         await task
 
 
-# What pytest-asyncio is told.
+# Hooks for pytest-asyncio.
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -110,22 +116,22 @@ def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Let a test that uses these fixtures run in a loop whose clock jumps."""
-    if _uses_ours(item):
+    if _uses_our_fixtures(item):
         return {"jumping": JumpingEventLoop}
-    return {"usual": asyncio.new_event_loop}  # it must be told for every test
+    return {"usual": asyncio.new_event_loop}  # the hook must name a loop for every test
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave the fixtures to the plugin that runs the test, in its loop."""
-    if not _uses_ours(item):
+    """Have the fixtures set up by the plugin that runs the test, in its loop."""
+    if not _uses_our_fixtures(item):
         return
-    is_asyncios = _is_asyncios(item)
-    if is_asyncios:
+    uses_pytest_asyncio = _uses_pytest_asyncio(item)
+    if uses_pytest_asyncio:
         _check_plugins(item)
     for fixture in (_emulator, _client):
-        # As `pytest_asyncio.fixture` would, but for this test only.
-        vars(fixture)["_force_asyncio_fixture"] = is_asyncios
+        # What `pytest_asyncio.fixture` would set, but for this test only.
+        vars(fixture)["_force_asyncio_fixture"] = uses_pytest_asyncio
         vars(fixture)["_loop_scope"] = getattr(item, "_loop_scope", None)
 
 
@@ -133,19 +139,19 @@ def _check_plugins(item: pytest.Item) -> None:
     if "anyio_backend" in _fixtures_of(item):
         wrong = (
             "both pytest-asyncio and anyio's plugin would run this test: set"
-            ' asyncio_mode = "strict", or take its anyio_backend and anyio mark away'
+            ' asyncio_mode = "strict", or remove its anyio_backend and anyio mark'
         )
     elif not item.config.hook.pytest_asyncio_loop_factories.has_spec():
         wrong = (
-            "the clock jumps with pytest-asyncio 1.4 or newer only: update it, or use"
-            ' anyio\'s plugin, by anyio_mode = "auto" instead of asyncio_mode'
+            "a clock that jumps needs pytest-asyncio 1.4 or newer: update it, or use"
+            ' anyio\'s plugin, with anyio_mode = "auto" instead of asyncio_mode'
         )
     else:
         return
     pytest.fail(f"{NAME}: {wrong}", pytrace=False)
 
 
-def _is_asyncios(item: Any) -> bool:
+def _uses_pytest_asyncio(item: Any) -> bool:
     """Whether pytest-asyncio runs a test."""
     if not item.config.pluginmanager.has_plugin("asyncio"):
         return False
@@ -154,7 +160,7 @@ def _is_asyncios(item: Any) -> bool:
     return bool(is_async_test(item))
 
 
-def _uses_ours(item: pytest.Item) -> bool:
+def _uses_our_fixtures(item: pytest.Item) -> bool:
     return not {"emulator", "client"}.isdisjoint(_fixtures_of(item))
 
 

@@ -1,4 +1,4 @@
-"""The few lines of ASGI that a receiver needs, so that it needs no framework."""
+"""Reads requests and sends responses in plain ASGI, so that no framework is needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class BadBodyError(Exception):
-    """A body that is not taken.
+    """A body that is refused.
 
     Attributes:
-        status: What to answer.
+        status: Of the response.
     """
 
     def __init__(self, status: int) -> None:
@@ -22,14 +22,14 @@ class BadBodyError(Exception):
         self.status = status
 
 
-async def read_body(scope: Scope, receive: Receive, longest: int) -> bytes:
-    """Read a body, and no further than its limit.
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """Read a body up to a limit, whatever its announced length.
 
     Raises:
-        BadBodyError: It is too long (413), or its sender has left (400).
+        BadBodyError: It is too long (413), or its sender has disconnected (400).
     """
     for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and _is_above(value, longest):
+        if name.lower() == b"content-length" and _is_above(value, max_bytes):
             raise BadBodyError(413)
     body = bytearray()
     while True:
@@ -37,20 +37,20 @@ async def read_body(scope: Scope, receive: Receive, longest: int) -> bytes:
         if message["type"] != "http.request":
             raise BadBodyError(400)
         body += message.get("body", b"")
-        if len(body) > longest:
+        if len(body) > max_bytes:
             raise BadBodyError(413)
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _is_above(value: bytes, longest: int) -> bool:
-    # A number so long that Python would not read it is too large in any case.
+def _is_above(value: bytes, limit: int) -> bool:
+    # The length is checked first: `int` raises for a number of thousands of digits.
     digits = value.strip()
-    return digits.isdigit() and (len(digits) > 18 or int(digits) > longest)
+    return digits.isdigit() and (len(digits) > 18 or int(digits) > limit)
 
 
 async def respond(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
-    """Answer without a body."""
+    """Send a response without a body."""
     length = [] if status == 204 else [(b"content-length", b"0")]
     start = {"type": "http.response.start", "status": status}
     await send({**start, "headers": [*length, *headers]})
@@ -58,7 +58,7 @@ async def respond(send: Send, status: int, *headers: tuple[bytes, bytes]) -> Non
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Take part in a server's start and end, where there is nothing to do."""
+    """Acknowledge the server's startup and shutdown; nothing is done there."""
     while True:
         message = await receive()
         phase = message["type"].rpartition(".")[2]

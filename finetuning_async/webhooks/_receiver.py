@@ -1,8 +1,9 @@
-"""`WebhookReceiver`: takes what the service posts, and has the poll loop look.
+"""`WebhookReceiver`: receives deliveries and has the poll loop read their tracks.
 
-A delivery is unsigned, comes at most once, and may come twice, early or never. So it is
-a hint: the token says that the URL is ours, the body says which track, and only what
-the poll loop then reads decides. A token that leaks is worth `NOTICES_PER_TOKEN` looks.
+A delivery is unsigned; the service promises at most one, but it may come twice, early
+or never. So it is only a hint. The token proves that the URL is ours, the body names
+the track, and the state counts that the poll loop then reads from the service. A leaked
+token is worth at most `HINTS_PER_TOKEN` reads.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from finetuning_async.webhooks._access_log import hide_tokens
 from finetuning_async.webhooks._asgi import BadBodyError, lifespan, read_body, respond
 from finetuning_async.webhooks._tokens import (
     Tokens,
-    keyed_by,
+    add_token,
+    extract_token,
+    new_hmacs,
     nonce_of,
-    token_of,
-    with_token,
 )
 
 if TYPE_CHECKING:
@@ -37,15 +38,15 @@ logger = logging.getLogger("finetuning_async")
 
 MAX_BODY: Final = 256 * 1024
 BODY_TIMEOUT: Final = 10.0
-TOKENS_KEPT: Final = 65_536
+NONCES_KEPT: Final = 65_536
 """Used tokens that are remembered, about 200 bytes each."""
 
-NOTICES_PER_TOKEN: Final = 3
-"""The end, once more, and one that came early."""
+HINTS_PER_TOKEN: Final = 3
+"""One for the track's end, one for its repetition, one that came too early."""
 
 
 class WebhookReceiver:
-    """Makes a URL per job, and is the ASGI application behind it.
+    """Makes a webhook URL for each create, and is the ASGI application behind it.
 
         import os
         from starlette.applications import Starlette
@@ -57,27 +58,28 @@ class WebhookReceiver:
         hook = receiver.url("https://me.example/hooks")
         track = await client.generate("rain", webhook=hook)
 
-    In Starlette and FastAPI a ``Route`` answers at just its path. ``Mount("/hooks",
-    app=receiver)`` and ``app.mount("/hooks", receiver)`` answer below it: there the URL
-    ends in a slash, ``receiver.url("https://me.example/hooks/")``. Without the slash
-    the framework answers a redirect by itself, and the receiver hears nothing.
+    In Starlette and FastAPI a ``Route`` matches exactly its path. ``Mount("/hooks",
+    app=receiver)`` and ``app.mount("/hooks", receiver)`` match paths below it: there
+    the URL must end in a slash, ``receiver.url("https://me.example/hooks/")``. Without
+    the slash the framework sends a redirect and the receiver gets no delivery.
 
-    It answers a wrong token with an empty 404, a right one with 204 before anything
-    else is done. It asks the service nothing: it calls `AsyncClient.mark_changed`, and
-    the poll loop looks at the track within the shared read budget. Whatever is lost is
-    found by polling.
+    It responds to an invalid token with an empty 404, and to a valid one with 204
+    before it does anything else. It sends the service no request: it calls
+    `AsyncClient.mark_changed`, and the poll loop reads the track within the shared read
+    budget. If a delivery is lost, polling finds the end.
 
-    Any worker process knows the tokens of all that have the same secrets. A delivery
-    that lands in another process than the one that waits tells it nothing; there
-    polling finds the end.
+    All worker processes with the same secrets accept each other's tokens. A delivery
+    that reaches another process than the one that waits has no effect there; the
+    waiting process finds the end by polling.
 
     Args:
-        client: Whose waiters are told.
+        client: The client whose waits deliveries speed up.
         secrets: The newest first: it signs, and all are accepted. Each has at least 32
-            characters. To change a secret, put the new one in front and drop the old
-            one a day later.
-        max_body: Bytes; a longer body is a 413.
-        body_timeout: Seconds within which the body must have come; else a 408.
+            characters. To replace a secret, put the new one in front and remove the
+            old one a day later.
+        max_body: Bytes; a longer body is refused with 413.
+        body_timeout: Seconds in which the body must arrive; else it is refused with
+            408.
 
     Raises:
         InvalidRequestError: There is no secret, or one is too short.
@@ -92,58 +94,63 @@ class WebhookReceiver:
         body_timeout: float = BODY_TIMEOUT,
     ) -> None:
         hide_tokens()
-        keyed = keyed_by(secrets)
+        hmacs = new_hmacs(secrets)
         del secrets  # a traceback may show the locals of this frame
         self.client = client
         self._max_body = max_body
         self._body_timeout = body_timeout
-        self._used: OrderedDict[bytes, int] = OrderedDict()
-        self._tokens = Tokens(keyed)
+        self._hints_by_nonce: OrderedDict[bytes, int] = OrderedDict()
+        self._tokens = Tokens(hmacs)
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_tokens"):  # `__init__` has raised, and this is its frame
-            return "<WebhookReceiver, not made>"
-        return f"<WebhookReceiver {self._tokens!r} used={len(self._used)}>"
+        # If `__init__` raised, a traceback that shows locals asks for this repr.
+        if not hasattr(self, "_tokens"):
+            return "<WebhookReceiver, not initialized>"
+        return f"<WebhookReceiver {self._tokens!r} used={len(self._hints_by_nonce)}>"
 
     def url(self, url: str) -> str:
-        """The URL to give to one create: this endpoint with a token of its own.
+        """The webhook URL for one create: this endpoint with a new token.
 
         Args:
-            url: Where this application can be reached from outside, ``https``; to the
-                last slash, because a sender need not follow a redirect.
+            url: Where this application can be reached from outside, ``https``; exact to
+                the last slash, because the sender need not follow redirects.
 
         Raises:
-            InvalidRequestError: It has a ``token`` already, or is too long for one.
+            InvalidRequestError: It already has a ``token``, or is too long for one.
         """
-        return with_token(url, self._tokens.new())
+        return add_token(url, self._tokens.new())
 
     def verify(self, query: bytes) -> bytes:
-        """Check the raw query string of a delivery; the first thing to do with one.
+        """Check the raw query string of a delivery, before anything else.
 
         Returns:
-            What tells its token apart, and is no secret.
+            The token's nonce: it identifies the token and is not a secret.
 
         Raises:
-            WebhookVerificationError: It has not exactly one token, or not one of ours.
+            WebhookVerificationError: It does not have exactly one token, or the token
+                was not made with one of the secrets.
         """
-        token = token_of(query)
-        if not self._tokens.holds(token):
-            raise WebhookVerificationError("the token is not one of ours")
+        token = extract_token(query)
+        if not self._tokens.is_valid(token):
+            raise WebhookVerificationError(
+                "the token was not made with one of this receiver's secrets"
+            )
         return nonce_of(token)
 
     def receive(self, query: bytes, body: bytes) -> Generation | SoundEffect:
-        """Take a delivery in an endpoint of your own, instead of `__call__`.
+        """Process a delivery in your own endpoint, instead of `__call__`.
 
         Args:
             query: The raw query string.
             body: The whole body; limit its size while you read it.
 
         Returns:
-            What the sender says. It is unsigned: act on what the client reads.
+            The track as the sender describes it. That is unsigned: act only on what the
+            client reads.
 
         Raises:
-            WebhookVerificationError: The token is wrong; answer with an empty 404.
-            APIResponseError: The body cannot be read.
+            WebhookVerificationError: The token is invalid; respond with an empty 404.
+            APIResponseError: The body is not a delivery.
 
         Example:
             import os
@@ -172,15 +179,17 @@ class WebhookReceiver:
         nonce = self.verify(query)
         del query  # a traceback may show the locals of this frame
         track = parsing.webhook_payload(_json(body))
-        self._notice(nonce, track.id)
+        self._mark_changed(nonce, track.id)
         return track
 
-    def _notice(self, nonce: bytes, track_id: str) -> None:
-        times = self._used.pop(nonce, 0)
-        self._used[nonce] = times + 1
-        while len(self._used) > TOKENS_KEPT:
-            self._used.popitem(last=False)
-        if times < NOTICES_PER_TOKEN:
+    def _mark_changed(self, nonce: bytes, track_id: str) -> None:
+        # Popped and set again, so that the token used longest ago is forgotten first.
+        # A forgotten one gets its hints again: bounded memory is worth more.
+        hints = self._hints_by_nonce.pop(nonce, 0)
+        self._hints_by_nonce[nonce] = hints + 1
+        while len(self._hints_by_nonce) > NONCES_KEPT:
+            self._hints_by_nonce.popitem(last=False)
+        if hints < HINTS_PER_TOKEN:
             self.client.mark_changed(track_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,11 +197,13 @@ class WebhookReceiver:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            await self._handle(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The token first: without one, a stranger learns nothing, not even that there
+        # is an endpoint, and no byte of the body is read.
         try:
             nonce = self.verify(scope.get("query_string", b""))
         except WebhookVerificationError:
@@ -207,13 +218,15 @@ class WebhookReceiver:
             await respond(send, bad.status)
             return
         except APIResponseError as error:
-            logger.warning("a webhook delivery cannot be read: %s", error)
+            logger.warning(
+                "refused a webhook delivery with 400, its body is invalid: %s", error
+            )
             await respond(send, 400)
             return
         try:
             await respond(send, 204)
-        finally:  # whether or not the sender has stayed for the answer
-            self._notice(nonce, track_id)
+        finally:  # even if the sender has disconnected
+            self._mark_changed(nonce, track_id)
             await self.client.publish_changes()
 
     async def _body(self, scope: Scope, receive: Receive) -> Any:
@@ -225,5 +238,5 @@ class WebhookReceiver:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except (ValueError, RecursionError):  # deep nesting is the latter
-        raise APIResponseError("the body is no JSON") from None
+    except (ValueError, RecursionError):  # the latter for deeply nested JSON
+        raise APIResponseError("the body is not JSON") from None

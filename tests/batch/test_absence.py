@@ -1,4 +1,4 @@
-"""A batch while the list is strange: each row is paid once, with or without proof."""
+"""A batch while listings are wrong: each row is paid once, with or without proof."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from finetuning_async.emulator import Action
 
 CREATES = "/v1/generations"
-WORDS = pytest.mark.parametrize("word", ["hold", "resubmit"])
+ON_UNKNOWN = pytest.mark.parametrize("on_unknown", ["hold", "resubmit"])
 PLAIN = Oddities(
     lag=0.0,
     replicas=(),
@@ -42,10 +42,10 @@ PLAIN = Oddities(
 
 
 @asynccontextmanager
-async def strange(
+async def wrong_listings(
     pace: int, **odd: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
-    """An emulator whose lists are strange, and a client that creates at a pace."""
+    """An emulator with wrong listings, and a client with a limit of creates."""
     emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
     async with emulator:
         lists = StrangeLists(emulator, attrs.evolve(PLAIN, **odd), 1)
@@ -62,79 +62,81 @@ async def strange(
 
 
 async def states_of(
-    client: AsyncClient, folder: Path, word: Any, rows: int
+    client: AsyncClient, folder: Path, on_unknown: Any, rows: int
 ) -> Counter[str]:
     requests = [GenerationRequest(f"song {n}", duration=30) for n in range(rows)]
-    async with Batch(client, folder, options=Options(on_unknown=word)) as batch:
+    async with Batch(client, folder, options=Options(on_unknown=on_unknown)) as batch:
         await batch.add(requests)
         return Counter([item.state async for item in batch.run()])
 
 
-@WORDS
+@ON_UNKNOWN
 @pytest.mark.parametrize("skew", [-4.0, -600.0, -8 * HOUR, 8 * HOUR])
-async def test_dates_by_another_clock_hide_no_row(
-    tmp_path: Path, skew: float, word: str
+async def test_dates_by_a_wrong_clock_hide_no_row(
+    tmp_path: Path, skew: float, on_unknown: str
 ) -> None:
-    async with strange(10, skew=skew) as (service, client):
+    async with wrong_listings(10, skew=skew) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
-        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert await states_of(client, tmp_path, on_unknown, 4) == {"downloaded": 4}
         assert len(service.ledger) == 4
 
 
-@WORDS
+@ON_UNKNOWN
 @pytest.mark.parametrize("field", [f for f in FIELDS if f != "no parameters"])
-async def test_rows_that_lack_or_respell_fields_are_known_by_their_seed(
-    tmp_path: Path, field: str, word: str
+async def test_rows_with_missing_or_respelled_fields_match_by_their_seed(
+    tmp_path: Path, field: str, on_unknown: str
 ) -> None:
-    async with strange(10, fields=(field,)) as (service, client):
+    async with wrong_listings(10, fields=(field,)) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
-        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert await states_of(client, tmp_path, on_unknown, 4) == {"downloaded": 4}
         assert len(service.ledger) == 4
 
 
-@WORDS
-async def test_rows_without_seeds_prove_nothing(tmp_path: Path, word: str) -> None:
-    async with strange(2, fields=("no parameters",)) as (service, client):
+@ON_UNKNOWN
+async def test_rows_without_seeds_prove_nothing(
+    tmp_path: Path, on_unknown: str
+) -> None:
+    async with wrong_listings(2, fields=("no parameters",)) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
-        assert await states_of(client, tmp_path, word, 20) == {
+        assert await states_of(client, tmp_path, on_unknown, 20) == {
             "downloaded": 19,
             "held": 1,
         }
         assert len(service.ledger) == 20
 
 
-@WORDS
+@ON_UNKNOWN
 @pytest.mark.parametrize(
     "paging",
     ["no more, too early", "offset ignored", "first page for ever", "more for ever"],
 )
-async def test_pages_that_do_not_fit_together_prove_nothing(
-    tmp_path: Path, paging: str, word: str
+async def test_pages_that_do_not_join_prove_nothing(
+    tmp_path: Path, paging: str, on_unknown: str
 ) -> None:
-    async with strange(2, paging=paging, page=3) as (service, client):
+    async with wrong_listings(2, paging=paging, page=3) as (service, client):
         service.add_fault(Fault("hide", CREATES, method="POST", seconds=1e6))
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST", skip=1))
         before = Fault("lost_before_commit", CREATES, method="POST", skip=1)
         service.add_fault(before)
-        await states_of(client, tmp_path, word, 20)
+        await states_of(client, tmp_path, on_unknown, 20)
         made = Counter(job.prompt for job in service.tracks.values())
         assert max(made.values()) == 1
 
 
-@WORDS
-async def test_pages_that_fit_together_prove_absence(tmp_path: Path, word: str) -> None:
-    async with strange(2, page=3, newest_first=False) as (service, client):
+@ON_UNKNOWN
+async def test_pages_that_join_prove_absence(tmp_path: Path, on_unknown: str) -> None:
+    async with wrong_listings(2, page=3, newest_first=False) as (service, client):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST", skip=1))
-        assert await states_of(client, tmp_path, word, 20) == {"downloaded": 20}
+        assert await states_of(client, tmp_path, on_unknown, 20) == {"downloaded": 20}
         assert len(service.ledger) == 20
 
 
-@WORDS
-async def test_what_the_service_says_was_not_queued_is_not_sent_again_on_its_word(
-    tmp_path: Path, word: str
+@ON_UNKNOWN
+async def test_a_create_that_the_service_calls_not_queued_is_not_sent_again_for_that(
+    tmp_path: Path, on_unknown: str
 ) -> None:
-    """It was queued, and the list lags."""
-    async with strange(10, lag=45.0) as (service, client):
+    """It was queued in fact, and the listing lags."""
+    async with wrong_listings(10, lag=45.0) as (service, client):
         says = Fault(
             "status",
             CREATES,
@@ -144,20 +146,22 @@ async def test_what_the_service_says_was_not_queued_is_not_sent_again_on_its_wor
             commit=True,
         )
         service.add_fault(says)
-        assert await states_of(client, tmp_path, word, 4) == {"downloaded": 4}
+        assert await states_of(client, tmp_path, on_unknown, 4) == {"downloaded": 4}
         assert len(service.ledger) == 4
 
 
-@WORDS
+@ON_UNKNOWN
 @pytest.mark.parametrize(
     "odd", [{"skew": -8 * HOUR}, {"fields": ("no type", "no date")}, {"lag": 60.0}]
 )
-async def test_workers_of_a_shared_journal_match_alike(odd: Any, word: Any) -> None:
-    async with strange(10, **odd) as (service, client):
+async def test_workers_of_a_shared_journal_match_the_same_way(
+    odd: Any, on_unknown: Any
+) -> None:
+    async with wrong_listings(10, **odd) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST"))
         store = MemoryStore()
         filled(store, *songs(4))
-        worker = Worker(client, store, options=Options(on_unknown=word))
+        worker = Worker(client, store, options=Options(on_unknown=on_unknown))
         ends = await drive(worker, seqs=range(1, 5))
         assert [item.state for item in ends] == ["downloaded"] * 4
         await anyio.sleep(100)
@@ -165,14 +169,14 @@ async def test_workers_of_a_shared_journal_match_alike(odd: Any, word: Any) -> N
 
 
 class Gateway(httpx.AsyncBaseTransport):
-    """Answers some reads by itself, with a page."""
+    """Answers some reads itself, with an HTML page."""
 
     def __init__(self, behind: httpx.AsyncBaseTransport) -> None:
         self._behind = behind
         self.refusals = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        is_late = 30 < anyio.current_time() < 200  # where doubts are looked up
+        is_late = 30 < anyio.current_time() < 200  # while doubts are looked up
         is_own_read = request.url.path in {"/v1/me", "/v1/generations"}
         if is_late and is_own_read and request.method == "GET":
             self.refusals += 1
@@ -181,7 +185,7 @@ class Gateway(httpx.AsyncBaseTransport):
         return await self._behind.handle_async_request(request)
 
 
-async def test_what_a_gateway_says_to_a_look_ends_no_batch(tmp_path: Path) -> None:
+async def test_a_403_from_a_gateway_to_a_listing_ends_no_batch(tmp_path: Path) -> None:
     emulator = Emulator(audio=b"ID3" + bytes(1000), queue_size=1000)
     async with emulator:
         losses: tuple[Action, ...] = ("lost_before_commit", "lost_after_commit")

@@ -1,4 +1,4 @@
-"""A batch belongs to the account that made it; and what a single 404 does not end."""
+"""A batch belongs to the account that made it; one 404 does not end an item."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuning_async.batch._binding import ACCOUNT
 from finetuning_async.batch._folder import Folder
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step
 from finetuning_async.journal._store import MemoryStore
@@ -46,7 +46,7 @@ async def run(client: AsyncClient, folder: Path, count: int) -> list[BatchItem]:
 
 
 async def accept(client: AsyncClient, folder: Path, count: int) -> None:
-    """Let creates be accepted, and leave."""
+    """Leave a batch after its creates were accepted."""
     async with Batch(client, folder) as batch:
         await batch.add(songs(count))
         batch.run()
@@ -61,7 +61,7 @@ def states(folder: Path) -> dict[str, int]:
     return {str(k): n for k, n in read_summary(folder).states.items() if n}
 
 
-def gone(times: int) -> Fault:
+def not_found(times: int) -> Fault:
     return Fault(
         "status",
         CREATES + "/*",
@@ -73,34 +73,34 @@ def gone(times: int) -> Fault:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_404_in_the_middle_ends_no_item(tmp_path: Path, times: int) -> None:
+async def test_one_404_ends_no_item(tmp_path: Path, times: int) -> None:
     service = emulator(generation_time=(20, 20))
     async with emulated(service) as (service, client):
         async with Batch(client, tmp_path) as batch:
             await batch.add(songs(1))
             results = batch.run()
             await anyio.sleep(12)
-            fault = service.add_fault(gone(times))
+            fault = service.add_fault(not_found(times))
             (item,) = [item async for item in results]
         assert fault.hits
         assert item.state == "downloaded", item.error
         assert len(service.ledger) == 1
 
 
-async def test_a_worker_ends_no_item_for_a_404_either() -> None:
+async def test_one_404_ends_no_item_of_a_worker() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         store = MemoryStore()
-        store.add([Keys().item(Row(request=songs(1)[0]))])
+        store.add([ItemFactory().item(Row(request=songs(1)[0]))])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Worker(client, store).process_item, 1)
             await anyio.sleep(12)
-            fault = service.add_fault(gone(1))
+            fault = service.add_fault(not_found(1))
         assert fault.hits
         assert store.get(1).entry.state == "downloaded"
         assert len(service.ledger) == 1
 
 
-async def test_a_track_that_is_gone_for_good_ends_its_item(tmp_path: Path) -> None:
+async def test_a_deleted_track_ends_its_item(tmp_path: Path) -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         await accept(client, tmp_path, 2)
         deleted = next(iter(service.tracks))
@@ -125,7 +125,7 @@ async def test_another_accounts_key_is_refused_and_changes_nothing(
         assert other.id in str(caught.value)
         assert list(journal(tmp_path).rows()) == before
         async with Batch(stranger, tmp_path) as batch:
-            with pytest.raises(BatchError, match="was made by the account"):
+            with pytest.raises(BatchError, match="was made by account"):
                 [item async for item in batch.run()]
         assert list(journal(tmp_path).rows()) == before
         assert service.count(method="POST") == 3
@@ -134,7 +134,7 @@ async def test_another_accounts_key_is_refused_and_changes_nothing(
         assert len(service.ledger) == 3
 
 
-async def test_a_new_key_of_the_same_account_goes_on(tmp_path: Path) -> None:
+async def test_a_new_key_of_the_same_account_can_resume(tmp_path: Path) -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         await accept(client, tmp_path, 3)
         service.add_key(ROTATED, service.account)
@@ -182,20 +182,20 @@ async def test_a_journal_without_an_account_is_bound_if_its_tracks_are_seen(
 async def test_a_worker_with_another_accounts_key_changes_nothing() -> None:
     async with emulated(emulator(generation_time=(20, 20))) as (service, client):
         service.add_account(OTHER)
-        store, keys = MemoryStore(), Keys()
-        store.add([keys.item(Row(request=request)) for request in songs(2)])
+        store, factory = MemoryStore(), ItemFactory()
+        store.add([factory.item(Row(request=request)) for request in songs(2)])
         await Worker(client, store).process_item(1)
         item = store.get(2)
         for event in (Sending(5, 1.0), Accepted("a track of the first account")):
             item = store.record(item, step(item.entry, event)[0])
-        with pytest.raises(BatchError, match="was made by the account"):
+        with pytest.raises(BatchError, match="was made by account"):
             await Worker(
                 client.with_options(api_key=OTHER), store, options=Options()
             ).process_item(2)
         assert store.get(2) == item
 
 
-async def test_a_create_that_meets_a_404_is_tried_again(tmp_path: Path) -> None:
+async def test_a_create_refused_with_a_404_is_tried_again(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(
             Fault(

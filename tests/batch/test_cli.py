@@ -1,4 +1,4 @@
-"""``finetuning batch`` with an emulator behind it, under a clock that jumps."""
+"""``finetuning batch`` against an emulator, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from finetuning_async.batch import _folder
 from finetuning_async.batch._folder import Folder
 from finetuning_async.cli import _batch_run, _event_loop
-from finetuning_async.cli._exit_codes import PARTLY
+from finetuning_async.cli._exit_codes import PARTIAL
 from finetuning_async.cli._program import program
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.testing import JumpingEventLoop
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SONG = b"ID3" + bytes(100)
 
 
-class World:
-    """What the emulator of the next run is, and what it was."""
+class RunEmulator:
+    """The emulator of the next run, and what the last runs have spent."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -57,8 +57,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    world = World()
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunEmulator:
+    world = RunEmulator()
     monkeypatch.setattr(_batch_run, "_connected", world.connected)
     backend = {
         "backend": "asyncio",
@@ -73,9 +73,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def finetuning(world: World) -> Run:
-    def run(*words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(program, ["batch", *words], input=stdin)
+def finetuning(world: RunEmulator) -> Run:
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(program, ["batch", *arguments], input=stdin)
 
     return run
 
@@ -92,8 +92,8 @@ def data(result: Result) -> Any:
     return json.loads(result.stdout)["data"]
 
 
-def test_a_batch_is_made_and_ends_with_zero(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+def test_a_batch_is_made_and_exits_with_zero(
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--json")
     assert ran.exit_code == 0, ran.stderr
@@ -105,7 +105,7 @@ def test_a_batch_is_made_and_ends_with_zero(
     assert (status.exit_code, data(status)) == (0, data(ran))
 
 
-def test_rows_may_come_from_stdin_and_tags_go_into_the_files(
+def test_rows_can_come_from_stdin_and_tags_are_written(
     finetuning: Run, tmp_path: Path
 ) -> None:
     ran = finetuning(
@@ -117,7 +117,9 @@ def test_rows_may_come_from_stdin_and_tags_go_into_the_files(
     assert "n\u00e4chte".encode("utf-16") in content
 
 
-def test_wrong_rows_are_told_and_nothing_is_sent(finetuning: Run, world: World) -> None:
+def test_invalid_rows_are_reported_and_nothing_is_sent(
+    finetuning: Run, world: RunEmulator
+) -> None:
     wrong = '{"tags": "x"}\n{"tags": "x", "bpm": 1}\n{"tag": "x"}\n'
     ran = finetuning("run", "-", "--out", "album", stdin=wrong)
     assert ran.exit_code == 2, (ran.stderr, ran.exception)
@@ -127,7 +129,7 @@ def test_wrong_rows_are_told_and_nothing_is_sent(finetuning: Run, world: World) 
 
 
 def test_a_dry_run_counts_and_creates_nothing(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     world.settings = {"credits": 3}
     ran = finetuning("run", songs, "--out", "album", "--dry-run", "--json")
@@ -138,22 +140,22 @@ def test_a_dry_run_counts_and_creates_nothing(
     assert not (tmp_path / "album").exists()
 
 
-def test_some_failed_is_done_in_part_until_they_are_retried(
-    finetuning: Run, world: World, songs: str
+def test_failed_rows_exit_as_partly_done_until_retried(
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=2)]
     ran = finetuning("run", songs, "--out", "album")
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert "failed s" in ran.stderr
-    assert finetuning("status", "album", "--json").exit_code == PARTLY
+    assert finetuning("status", "album", "--json").exit_code == PARTIAL
     world.faults = []
     assert "2 planned again" in finetuning("retry-failed", "album").stderr
     ran = finetuning("run", "--out", "album", "--json")
     assert (ran.exit_code, data(ran)["credits_spent"]) == (0, 7)
 
 
-def test_held_is_code_three_until_it_is_released(
-    finetuning: Run, world: World, songs: str
+def test_held_rows_exit_with_three_until_released(
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [
         Fault("lost_before_commit", "/v1/generations", method="POST", skip=4)
@@ -169,37 +171,37 @@ def test_held_is_code_three_until_it_is_released(
     assert finetuning("run", "--out", "album").exit_code == 0
 
 
-def test_max_credits_leaves_it_done_in_part(
-    finetuning: Run, world: World, songs: str
+def test_max_credits_exits_as_partly_done(
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert "Paused: 2 credits are spent" in ran.stderr
-    assert "A higher --max-credits goes on." in ran.stderr
+    assert "To continue, raise --max-credits." in ran.stderr
     assert world.spent == 2
 
 
-def test_a_batch_of_which_nothing_is_done_has_failed(
-    finetuning: Run, world: World, songs: str
+def test_a_batch_without_any_download_exits_as_failed(
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [Fault("fail", "/v1/generations", method="POST", times=99)]
     assert finetuning("run", songs, "--out", "album").exit_code == 1
 
 
-def test_what_is_no_batch_is_refused(finetuning: Run, songs: str) -> None:
+def test_a_folder_without_a_batch_is_refused(finetuning: Run, songs: str) -> None:
     assert finetuning("run", "--out", "nowhere").exit_code == 2
     assert "holds no batch" in finetuning("status", "nowhere").stderr
     assert finetuning("status", "nowhere").exit_code == 1
     ran = finetuning("run", songs, "--out", "album", "--speed", "60")
-    assert (ran.exit_code, "--speed is for an emulator" in ran.stderr) == (2, True)
+    assert (ran.exit_code, "--speed 60 requires an emulator" in ran.stderr) == (2, True)
 
 
-def test_quiet_says_nothing(finetuning: Run, songs: str) -> None:
+def test_quiet_prints_nothing(finetuning: Run, songs: str) -> None:
     ran = finetuning("run", songs, "--out", "album", "--quiet")
     assert (ran.exit_code, ran.stderr) == (0, "")
 
 
-def test_a_second_runner_stops_at_once_with_a_clear_word(
+def test_a_second_runner_stops_at_once_with_a_clear_error(
     finetuning: Run, songs: str, tmp_path: Path
 ) -> None:
     first = Folder(tmp_path / "album")
@@ -209,10 +211,10 @@ def test_a_second_runner_stops_at_once_with_a_clear_word(
     finally:
         first.close()
     assert ran.exit_code == 1
-    assert "another runner works in album" in ran.stderr
+    assert "another runner is working in album" in ran.stderr
 
 
-def test_a_network_file_system_is_told(
+def test_a_network_file_system_is_warned_of(
     finetuning: Run,
     songs: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -223,14 +225,16 @@ def test_a_network_file_system_is_told(
     assert "network file system (nfs4)" in caplog.text
 
 
-def test_a_line_says_how_far_it_is(finetuning: Run, world: World, songs: str) -> None:
+def test_a_line_shows_the_progress(
+    finetuning: Run, world: RunEmulator, songs: str
+) -> None:
     world.settings = {"generation_time": (100.0, 100.0)}
     ran = finetuning("run", songs, "--out", "album")
     assert "0 of 5 done, 5 running, 0 queued, 0 failed, 0 in doubt" in ran.stderr
 
 
-def test_while_the_queue_is_full_it_says_what_the_next_create_waits_for(
-    finetuning: Run, world: World, songs: str
+def test_a_full_queue_is_shown_as_what_the_next_create_waits_for(
+    finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.settings = {"generation_time": (100.0, 100.0), "queue_size": 2}
     ran = finetuning("run", songs, "--out", "album")
@@ -238,21 +242,21 @@ def test_while_the_queue_is_full_it_says_what_the_next_create_waits_for(
     assert "next create in 0.0 s" not in ran.stderr
 
 
-def test_files_without_a_journal_are_told_and_adopted_or_made_anew(
-    finetuning: Run, world: World, songs: str, tmp_path: Path
+def test_files_without_a_journal_are_reported_then_adopted_or_made_again(
+    finetuning: Run, world: RunEmulator, songs: str, tmp_path: Path
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     shutil.rmtree(tmp_path / "album" / "batch-journal")
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code != 0
-    for word in ("5 of these rows", "batch-journal", "--adopt", "--anew"):
-        assert word in ran.stderr
+    for part in ("5 of these rows", "batch-journal", "--adopt", "--anew"):
+        assert part in ran.stderr
     assert finetuning("run", songs, "--out", "album", "--dry-run").exit_code != 0
-    words = ("run", songs, "--out", "album", "--dry-run", "--json")
-    assert data(finetuning(*words, "--adopt"))["credits_needed"] == 0
-    assert data(finetuning(*words, "--anew"))["credits_needed"] == 5
+    dry_run = ("run", songs, "--out", "album", "--dry-run", "--json")
+    assert data(finetuning(*dry_run, "--adopt"))["credits_needed"] == 0
+    assert data(finetuning(*dry_run, "--anew"))["credits_needed"] == 5
     assert world.spent == 5
-    (tmp_path / "album" / "results.jsonl").unlink()  # each run's emulator is a new one
+    (tmp_path / "album" / "results.jsonl").unlink()  # each run has a new emulator
     ran = finetuning("run", songs, "--out", "album", "--adopt")
     assert ran.exit_code == 0, ran.stderr
     assert world.spent == 5
@@ -266,19 +270,19 @@ def test_files_without_a_journal_are_told_and_adopted_or_made_anew(
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_the_key_of_another_account_is_refused(
-    finetuning: Run, world: World, songs: str, more: tuple[str, ...]
+    finetuning: Run, world: RunEmulator, songs: str, more: tuple[str, ...]
 ) -> None:
     assert finetuning("run", songs, "--out", "album").exit_code == 0
     world.account = "another account"
     ran = finetuning("run", songs, "--out", "album", *more)
     assert ran.exit_code == 1
-    assert "was made by the account the account of all runs" in ran.stderr
-    assert "this key is of the account another account" in ran.stderr
+    assert "was made by account the account of all runs" in ran.stderr
+    assert "this API key belongs to account another account" in ran.stderr
 
 
-def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(
     finetuning: Run,
-    world: World,
+    world: RunEmulator,
     songs: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,11 +299,11 @@ def test_a_disk_that_is_full_at_the_start_is_told_and_nothing_is_left_there(
     assert world.spent == 0
 
 
-def test_on_a_terminal_a_table_stays_below_the_lines(
+def test_on_a_terminal_the_table_stays_below_the_lines(
     finetuning: Run, songs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_batch_run, "is_terminal", lambda _: True)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich looks for itself, too
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich checks by itself too
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code == 0
     assert "downloaded s3: s3.mp3" in ran.stderr

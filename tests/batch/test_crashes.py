@@ -1,4 +1,4 @@
-"""The runner dies at every commit, just before and just after it; then it resumes."""
+"""The runner dies at every commit, just before or after it; then another resumes."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ COMMITS = 4 * ITEMS - 1
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, Mapping[str, Any]]:
-    return jumping_backend("asyncio")  # once will do: the journal knows no loop
+    return jumping_backend(
+        "asyncio"
+    )  # one loop is enough: the journal does not depend on it
 
 
 class CrashError(Exception):
-    """The process is gone."""
+    """The process has ended."""
 
 
-class Mortal:
-    """Lets a store die at one of its commits, and stay dead.
+class DyingStore:
+    """Makes a store fail at one of its commits, and ever after.
 
     Args:
-        at: At which, from 1.
-        after: Whether that one is still committed.
+        at: The number of that commit, from 1.
+        after: Whether it is still committed.
     """
 
     def __init__(self, at: int, *, after: bool) -> None:
@@ -50,7 +52,7 @@ class Mortal:
         self._record = SQLiteStore.record
 
     def method(self) -> Callable[[SQLiteStore, Item, Entry], Item]:
-        """To be put in the place of `SQLiteStore.record`."""
+        """A replacement for `SQLiteStore.record`."""
         return lambda store, item, entry: self.record(store, item, entry)
 
     def record(self, store: SQLiteStore, item: Item, entry: Entry) -> Item:
@@ -69,16 +71,16 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
 ) -> None:
     for at in range(1, COMMITS + 1):
         folder = tmp_path / str(at)
-        mortal = Mortal(at, after=after)
+        dying = DyingStore(at, after=after)
         async with emulated(
             Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
         ) as (service, client):
             service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
             with monkeypatch.context() as patch:
-                patch.setattr(SQLiteStore, "record", mortal.method())
+                patch.setattr(SQLiteStore, "record", dying.method())
                 with pytest.raises(CrashError):
                     await run(folder, client)
-            assert mortal.is_dead
+            assert dying.is_dead
             await run(folder, client)
             await release_all(folder, client)
             paid = [entry.track for entry in service.ledger if entry.amount < 0]

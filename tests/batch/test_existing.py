@@ -1,4 +1,4 @@
-"""Files and results that the journal does not know: neither paid again nor replaced."""
+"""Files and results unknown to the journal are neither paid again nor replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import Batch, BatchError, Row, read_summary
-from finetuning_async.batch._folder import HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.batch._outputs import Outputs
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
@@ -63,27 +63,33 @@ def spent(service: Emulator) -> int:
 
 
 async def moved_without_its_journal(client: AsyncClient, folder: Path) -> Path:
-    """A finished batch in a new folder, its journal left behind."""
+    """A finished batch in a new folder, without its journal."""
     old, new = folder / "old", folder / "new"
     await run(client, old, songs(20))
-    shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
     shutil.rmtree(old)
     return new
 
 
-async def test_without_the_journal_nothing_is_paid_again(tmp_path: Path) -> None:
+async def test_rows_with_results_but_no_journal_are_refused(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = names(new)
         with pytest.raises(BatchError) as caught:
             await run(client, new, songs(20))
-        for word in ("20 of these rows", HOME, "--adopt", "--anew", "nothing was sent"):
-            assert word in str(caught.value)
-        assert names(new) == before  # so the journal can still be brought there
+        for part in (
+            "20 of these rows",
+            JOURNAL_FOLDER,
+            "--adopt",
+            "--anew",
+            "nothing was sent",
+        ):
+            assert part in str(caught.value)
+        assert names(new) == before  # so the journal can still be moved there
         assert spent(service) == 20
 
 
-async def test_they_can_be_adopted_as_done(tmp_path: Path) -> None:
+async def test_existing_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = lines(new / "results.jsonl")
@@ -95,7 +101,7 @@ async def test_they_can_be_adopted_as_done(tmp_path: Path) -> None:
         assert spent(service) == 21
 
 
-async def test_a_file_that_is_gone_or_cut_short_is_fetched_and_not_paid(
+async def test_a_missing_or_truncated_file_is_downloaded_and_not_paid_again(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -109,7 +115,7 @@ async def test_a_file_that_is_gone_or_cut_short_is_fetched_and_not_paid(
         assert spent(service) == 20
 
 
-async def test_files_without_results_can_be_adopted_too(tmp_path: Path) -> None:
+async def test_files_without_results_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         (new / "results.jsonl").unlink()
@@ -132,7 +138,7 @@ async def test_results_of_another_account_are_not_adopted(tmp_path: Path) -> Non
         assert spent(service) == 20
 
 
-async def test_a_track_that_can_not_be_fetched_is_not_adopted(tmp_path: Path) -> None:
+async def test_a_deleted_track_without_its_file_is_not_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         line = lines(new / "results.jsonl")[3]
@@ -164,7 +170,7 @@ async def test_anew_pays_again_and_replaces_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("existing", "cost"), [("adopt", 0), ("anew", 20)])
-async def test_rows_that_are_added_again_are_known(
+async def test_rows_added_again_are_known(
     tmp_path: Path, existing: Any, cost: int
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -182,7 +188,7 @@ async def test_rows_that_are_added_again_are_known(
         assert spent(service) == 20 + cost + 1
 
 
-async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> None:
+async def test_held_and_failed_rows_can_be_adopted(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(
             Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
@@ -190,7 +196,7 @@ async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> 
         service.add_fault(Fault("fail", "/v1/generations", method="POST"))
         old, new = tmp_path / "old", tmp_path / "new"
         await run(client, old, songs(2))
-        shutil.copytree(old, new, ignore=shutil.ignore_patterns(HOME))
+        shutil.copytree(old, new, ignore=shutil.ignore_patterns(JOURNAL_FOLDER))
         before = lines(new / "errors.jsonl")
         assert {line["state"] for line in before} == {"failed", "held"}
         with pytest.raises(BatchError, match="2 of these rows"):
@@ -202,15 +208,15 @@ async def test_held_and_failed_rows_are_not_forgotten_either(tmp_path: Path) -> 
         assert len(service.ledger) == 1
 
 
-async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
+async def test_an_outdated_journal_is_noticed(tmp_path: Path) -> None:
     album, backup = tmp_path / "album", tmp_path / "backup"
     async with emulated(emulator()) as (service, client):
         async with Batch(client, album) as batch:
             await batch.add(songs(4))
-        shutil.copytree(album / HOME, backup)
+        shutil.copytree(album / JOURNAL_FOLDER, backup)
         await run(client, album, songs(4))
-        shutil.rmtree(album / HOME)
-        shutil.copytree(backup, album / HOME)
+        shutil.rmtree(album / JOURNAL_FOLDER)
+        shutil.copytree(backup, album / JOURNAL_FOLDER)
         with pytest.raises(BatchError, match="4 of these rows"):
             await run(client, album, songs(4))
         assert await run(client, album, songs(4), existing="adopt") == []
@@ -219,7 +225,7 @@ async def test_a_journal_that_is_out_of_date_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [False, True])
-async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> None:
+async def test_a_truncated_file_is_downloaded_again(tmp_path: Path, tags: bool) -> None:
     async with emulated(emulator()) as (service, client):
         (item,) = await run(client, tmp_path, rows("rain"), tags=tags)
         assert item.path is not None
@@ -228,11 +234,16 @@ async def test_a_file_cut_short_is_fetched_again(tmp_path: Path, tags: bool) -> 
         (again,) = await run(client, tmp_path, rows("rain"), tags=tags)
         assert again.path == item.path
         assert item.path.read_bytes() == whole
-        assert names(tmp_path) == [HOME, "errors.jsonl", "rain.mp3", "results.jsonl"]
+        assert names(tmp_path) == [
+            JOURNAL_FOLDER,
+            "errors.jsonl",
+            "rain.mp3",
+            "results.jsonl",
+        ]
         assert spent(service) == 1
 
 
-async def test_a_file_that_was_edited_is_not_replaced(tmp_path: Path) -> None:
+async def test_an_edited_file_is_not_replaced(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         (item,) = await run(client, tmp_path, rows("rain"))
         assert item.path is not None
@@ -247,7 +258,7 @@ async def test_a_file_that_was_edited_is_not_replaced(tmp_path: Path) -> None:
         assert spent(service) == 1
 
 
-async def test_a_file_that_appears_while_it_is_made_is_not_replaced(
+async def test_a_file_that_appears_during_the_run_is_not_replaced(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -267,7 +278,7 @@ async def test_a_file_that_appears_while_it_is_made_is_not_replaced(
         assert spent(service) == 1
 
 
-async def test_a_file_of_somebody_else_is_told_before_anything_is_paid(
+async def test_a_foreign_file_is_reported_before_anything_is_paid(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "Rain.mp3").write_bytes(MINE)
@@ -280,7 +291,7 @@ async def test_a_file_of_somebody_else_is_told_before_anything_is_paid(
         assert item.file.casefold() != "rain.mp3"
 
 
-async def test_names_that_differ_in_case_only_do_not_collide(tmp_path: Path) -> None:
+async def test_names_that_differ_only_in_case_do_not_collide(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         await run(client, tmp_path, rows("Rain"))
         await run(client, tmp_path, rows("rain", "RAIN"))
@@ -291,7 +302,7 @@ async def test_names_that_differ_in_case_only_do_not_collide(tmp_path: Path) -> 
         assert spent(service) == 3
 
 
-async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> None:
+async def test_foreign_results_are_kept(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text('{"score": 3}\n')
     (tmp_path / "errors.jsonl").write_text("see the notebook\n")
     async with emulated(emulator()) as (_, client):
@@ -301,7 +312,7 @@ async def test_results_that_no_batch_has_written_are_kept(tmp_path: Path) -> Non
     assert len(lines(tmp_path / "results.jsonl")) == 2
 
 
-async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> None:
+async def test_a_folder_named_like_the_results_is_kept(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").mkdir()
     async with emulated(emulator()) as (_, client):
         await run(client, tmp_path, songs(2))
@@ -310,7 +321,7 @@ async def test_a_folder_in_the_place_of_the_results_is_kept(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["append", "rewrite"])
-async def test_outputs_that_cannot_be_written_lose_no_track(
+async def test_unwritable_outputs_lose_no_track(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     def full(*_: object) -> None:
@@ -332,7 +343,7 @@ async def test_outputs_that_cannot_be_written_lose_no_track(
         assert spent(service) == 2
 
 
-async def test_lines_of_rows_that_are_not_asked_for_are_kept(tmp_path: Path) -> None:
+async def test_lines_of_other_rows_are_kept(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         new = await moved_without_its_journal(client, tmp_path)
         before = (new / "results.jsonl").read_text()

@@ -1,4 +1,4 @@
-"""Rows from JSONL and CSV, and all that is wrong with them."""
+"""Rows from JSONL and CSV, and their problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def problems(text: str, **options: str) -> list[str]:
     with pytest.raises(BatchInputError) as caught:
-        list(read_rows(text.splitlines(keepends=True), **options))  # type: ignore[arg-type]  # formats by name
+        list(read_rows(text.splitlines(keepends=True), **options))  # type: ignore[arg-type]  # the formats are literals
     return list(caught.value.problems)
 
 
@@ -61,13 +61,13 @@ def test_a_csv_may_hold_instrumentals() -> None:
     ]
 
 
-def test_the_format_is_seen_by_the_first_line() -> None:
+def test_the_format_is_detected_from_the_first_line() -> None:
     assert len(list(read_rows(['{"tags": "x"}\n']))) == 1
     assert len(list(read_rows(["tags\n", "x\n"]))) == 1
     assert list(read_rows([])) == []
 
 
-def test_all_errors_are_told_at_once_with_their_lines() -> None:
+def test_all_problems_are_reported_at_once_with_their_lines() -> None:
     text = (
         '{"tags": "ok"}\n'
         '{"tags": "x", "bpm": 300, "key": "H"}\n'
@@ -86,7 +86,7 @@ def test_all_errors_are_told_at_once_with_their_lines() -> None:
     assert found[3].endswith("in double quotes (column 2)")
 
 
-def test_custom_ids_are_unique_and_harmless() -> None:
+def test_custom_ids_must_be_unique_and_printable() -> None:
     text = (
         '{"tags": "x", "custom_id": "a"}\n'
         '{"tags": "y", "custom_id": "a"}\n'
@@ -95,41 +95,41 @@ def test_custom_ids_are_unique_and_harmless() -> None:
         '{"tags": "z", "custom_id": "a\\nb"}\n'
     )
     found = problems(text)
-    assert "was used in line 1" in found[0]
+    assert "is already used in line 1" in found[0]
     assert len(found) == 4
 
 
-def test_equal_rows_are_legal() -> None:
+def test_equal_rows_are_allowed() -> None:
     assert len(list(read_rows(['{"tags": "x"}\n'] * 3))) == 3
 
 
-def test_a_csv_that_is_none_is_told() -> None:
-    assert "more than 1 cells" in problems("tags\nx,y\n", format="csv")[0]
-    assert "twice" in problems("tags,tags\nx,y\n", format="csv")[0]
-    assert "no CSV" in problems('tags\n"x\n', format="csv")[0]
+def test_an_invalid_csv_is_reported() -> None:
+    assert "a row has 2 cells, the header 1" in problems("tags\nx,y\n", format="csv")[0]
+    assert "same name" in problems("tags,tags\nx,y\n", format="csv")[0]
+    assert "invalid CSV" in problems('tags\n"x\n', format="csv")[0]
     assert "bpm='fast'" in problems("tags,bpm\nx,fast\n")[0]
 
 
-def test_a_long_list_of_problems_ends() -> None:
+def test_problems_are_collected_up_to_a_limit() -> None:
     assert len(problems('{"tags": ""}\n' * 5000)) == 1000
 
 
-def test_a_webhooks_secret_is_in_no_problem() -> None:
+def test_a_webhook_secret_is_in_no_problem() -> None:
     (found,) = problems('{"tags": "x", "webhook": "ftp://me.example/?token=s3cret"}\n')
     assert "s3cret" not in found
 
 
-def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BatchInputError) as caught:
         list(read_rows(tmp_path / "nothing.jsonl"))
-    told = f"{tmp_path / 'nothing.jsonl'}: No such file or directory"
-    assert caught.value.problems == (told,)
+    message = f"{tmp_path / 'nothing.jsonl'} cannot be read: No such file or directory"
+    assert caught.value.problems == (message,)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00tags")
-    with pytest.raises(BatchInputError, match=r"binary\.csv: no UTF-8: .* byte 0"):
+    with pytest.raises(BatchInputError, match=r"binary\.csv is not UTF-8: .* byte 0"):
         list(read_rows(tmp_path / "binary.csv"))
 
 
 @given(st.text())
-def test_no_input_ends_in_a_surprise(text: str) -> None:
+def test_no_input_raises_an_unexpected_error(text: str) -> None:
     with contextlib.suppress(BatchInputError):
         list(read_rows(text.splitlines(keepends=True)))

@@ -1,4 +1,4 @@
-"""What a batch rests on: intents before first bytes, the pace, what is private."""
+"""What a batch promises: intents before first bytes, its pace, no leaked secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from benchmarks.batch import pace
 from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async.batch import Batch, Row
-from finetuning_async.batch._folder import HOME
+from finetuning_async.batch._folder import JOURNAL_FOLDER
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._sqlite_store import SQLiteStore
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Spy(httpx.AsyncBaseTransport):
-    """Looks into the journal whenever a create leaves."""
+    """Reads the journal whenever a create leaves."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, journal: Path) -> None:
         self._inner = inner
@@ -47,7 +47,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
         emulator.add_fault(
             Fault("status", "/v1/generations", method="POST", status=429, retry_after=9)
         )
-        spy = Spy(emulator.transport(), tmp_path / HOME / "journal.db")
+        spy = Spy(emulator.transport(), tmp_path / JOURNAL_FOLDER / "journal.db")
         async with (
             httpx.AsyncClient(transport=spy) as http,
             AsyncClient(
@@ -63,7 +63,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
         assert set(spy.states) == {"intent"}
 
 
-async def test_what_waits_in_line_has_no_intent(tmp_path: Path) -> None:
+async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
     async with Emulator(audio=b"ID3", queue_size=2) as emulator:
         async with (
             httpx.AsyncClient(transport=emulator.transport()) as http,
@@ -79,7 +79,7 @@ async def test_what_waits_in_line_has_no_intent(tmp_path: Path) -> None:
             assert (states["accepted"], states["intent"]) == (2, 0)
 
 
-async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
+async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:
     hook = "https://hooks.example.org/x?token=s3cret"
     async with Emulator(audio=b"ID3", failure_rate=0.5) as emulator:
         async with (
@@ -96,11 +96,11 @@ async def test_a_webhooks_secret_is_in_no_output(tmp_path: Path) -> None:
             assert all("s3cret" not in repr(item) for item in ends)
     for path in (tmp_path / "results.jsonl", tmp_path / "errors.jsonl"):
         assert "s3cret" not in path.read_text()
-    mode = stat.S_IMODE((tmp_path / HOME).stat().st_mode)
-    assert mode == 0o700  # the journal must know it, to send it
+    mode = stat.S_IMODE((tmp_path / JOURNAL_FOLDER).stat().st_mode)
+    assert mode == 0o700  # the journal holds the URL, in order to send it
 
 
-def test_a_batch_keeps_to_the_limits_within_one_and_a_half_percent() -> None:
+def test_a_batch_takes_at_most_1_5_percent_longer_than_the_limits_allow() -> None:
     found = pace(100)
     assert found.refused == 0
     assert found.excess < 0.015

@@ -1,4 +1,4 @@
-"""Matching, balance, names, tags, mounts: the arithmetic of a batch."""
+"""The pure parts of a batch: matching, credits, names, tags, mounts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mutagen.id3 import ID3
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import JournalError, Row
-from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._folder import network_kind
 from finetuning_async.batch._id3 import music_frames, with_tags
 from finetuning_async.batch._matching import (
     AbsenceEvidence,
     Doubt,
     ListedRow,
+    candidates,
     match,
-    near,
     verdict,
 )
-from finetuning_async.journal._file_names import Taken, file_name
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._file_names import UsedNames, file_name
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import (
     Accepted,
     Action,
@@ -43,7 +43,7 @@ def doubt(seq: int = 1, **values: object) -> Doubt:
         "prompt": "waltz",
         "body": "{}",
         "seed": 7,
-        "is_ours": True,
+        "seed_is_ours": True,
         "sent_at": 1000.0,
         "lost_at": 1030.0,
     }
@@ -55,7 +55,7 @@ def seen(id: str = "t", **values: object) -> ListedRow:
     return ListedRow(id=id, **{**given, **values})  # type: ignore[arg-type]  # by name
 
 
-def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
+def test_our_seed_identifies_a_track_with_a_rewritten_prompt() -> None:
     assert match([doubt()], [seen(prompt="waltz, rewritten")], set()) == {1: "t"}
 
 
@@ -69,14 +69,14 @@ def test_a_seed_of_ours_tells_its_track_even_when_rewritten() -> None:
         seen(prompt=""),
     ],
 )
-def test_a_seed_of_ours_tells_its_track_whatever_else_it_says(row: ListedRow) -> None:
+def test_our_seed_identifies_a_track_with_any_other_fields(row: ListedRow) -> None:
     assert match([doubt()], [row], set()) == {1: "t"}
-    callers = doubt(is_ours=False)
+    callers = doubt(seed_is_ours=False)
     assert match([callers], [row], set()) == {}
 
 
 @pytest.mark.parametrize("row", [seen(seed=8), seen(seed=None)])
-def test_other_tracks_are_not_ours(row: ListedRow) -> None:
+def test_a_track_with_another_seed_is_not_ours(row: ListedRow) -> None:
     assert match([doubt()], [row], set()) == {}
 
 
@@ -93,34 +93,34 @@ def test_other_tracks_are_not_ours(row: ListedRow) -> None:
         (seen(seed=8), False),
     ],
 )
-def test_what_comes_near_a_callers_seed_is_named(row: ListedRow, is_near: bool) -> None:
-    callers = doubt(is_ours=False)
+def test_rows_near_a_callers_seed_are_candidates(row: ListedRow, is_near: bool) -> None:
+    callers = doubt(seed_is_ours=False)
     assert match([callers], [row], set()) == {}
-    assert near(callers, [row], set()) == (("t",) if is_near else ())
+    assert candidates(callers, [row], set()) == (("t",) if is_near else ())
 
 
-def test_a_track_that_belongs_to_an_item_is_not_given_again() -> None:
+def test_a_track_of_an_item_is_not_assigned_again() -> None:
     assert match([doubt()], [seen()], {"t"}) == {}
 
 
-def test_rows_that_are_alike_take_alike_tracks_oldest_first() -> None:
-    doubts = [doubt(n, is_ours=False, sent_at=1000.0 + n) for n in (1, 2, 3)]
+def test_equal_rows_take_equal_tracks_oldest_first() -> None:
+    doubts = [doubt(n, seed_is_ours=False, sent_at=1000.0 + n) for n in (1, 2, 3)]
     rows = [seen("b", created_at=1002.0), seen("a", created_at=1001.0)]
     assert match(doubts, rows, set()) == {1: "a", 2: "b"}
 
 
-def test_a_shared_seed_is_told_apart_by_the_prompt_or_not_at_all() -> None:
+def test_tracks_with_a_shared_seed_are_matched_by_prompt_or_not_at_all() -> None:
     doubts = [
-        doubt(1, is_ours=False, body="a"),
-        doubt(2, is_ours=False, body="b", prompt="polka"),
+        doubt(1, seed_is_ours=False, body="a"),
+        doubt(2, seed_is_ours=False, body="b", prompt="polka"),
     ]
     assert match(doubts, [seen("p", prompt="polka")], set()) == {2: "p"}
     assert match(doubts, [seen("r", prompt="rewritten")], set()) == {}
 
 
-def test_more_tracks_than_creates_with_a_callers_seed_are_nobodys() -> None:
+def test_more_tracks_than_creates_with_a_callers_seed_match_nothing() -> None:
     rows = [seen("a"), seen("b")]
-    assert match([doubt(is_ours=False)], rows, set()) == {}
+    assert match([doubt(seed_is_ours=False)], rows, set()) == {}
 
 
 def evidence(**values: object) -> AbsenceEvidence:
@@ -129,7 +129,7 @@ def evidence(**values: object) -> AbsenceEvidence:
         "settle": 300.0,
         "later_is_listed": True,
         "seeds_are_echoed": True,
-        "credits_clear": True,
+        "no_charge": True,
         "more_to_come": False,
     }
     return AbsenceEvidence(**{**given, **values})  # type: ignore[arg-type]  # by name
@@ -137,49 +137,51 @@ def evidence(**values: object) -> AbsenceEvidence:
 
 def test_absence_needs_all_proofs() -> None:
     assert "t1, t2" in verdict(evidence(candidates=("t1", "t2")))
-    assert "whole" in verdict(evidence(is_whole=False))
-    assert verdict(evidence(credits_clear=None, needs_credits=False)) == "absent"
-    assert "paid" in verdict(evidence(credits_clear=False, needs_credits=False))
+    assert "completely" in verdict(evidence(is_complete=False))
+    assert verdict(evidence(no_charge=None, needs_credits=False)) == "absent"
+    assert "paid" in verdict(evidence(no_charge=False, needs_credits=False))
     assert verdict(evidence()) == "absent"
     assert verdict(evidence(age=299.0)) == "wait"
     assert "seeds" in verdict(evidence(seeds_are_echoed=False))
     assert "later" in verdict(evidence(later_is_listed=False))
     assert verdict(evidence(later_is_listed=False, more_to_come=True)) == "wait"
-    assert "credits" in verdict(evidence(credits_clear=False))
-    assert "compared" in verdict(evidence(credits_clear=None))
-    assert verdict(evidence(credits_clear=None, more_to_come=True)) == "wait"
+    assert "credits" in verdict(evidence(no_charge=False))
+    assert "compared" in verdict(evidence(no_charge=None))
+    assert verdict(evidence(no_charge=None, more_to_come=True)) == "wait"
 
 
-def reading(credits: int, accepts: int = 0, fails: int = 0) -> Reading:
-    return Reading(credits=credits, accepts=accepts, fails=fails)
+def reading(credits: int, accepts: int = 0, fails: int = 0) -> CreditReading:
+    return CreditReading(credits=credits, accepts=accepts, fails=fails)
 
 
-def test_a_balance_shows_a_charge_and_what_came_back() -> None:
-    assert Balance().is_clear(reading(10), 1) is None
-    balance = Balance().read(reading(100))
-    assert balance.is_clear(reading(97, accepts=3), 1)
-    assert not balance.is_clear(reading(96, accepts=3), 1)
-    kept = balance.read(reading(97, accepts=3, fails=1))
+def test_credits_show_a_charge_and_refunds() -> None:
+    assert CreditBaseline().rules_out_charge(reading(10), 1) is None
+    balance = CreditBaseline().advance(reading(100))
+    assert balance.rules_out_charge(reading(97, accepts=3), 1)
+    assert not balance.rules_out_charge(reading(96, accepts=3), 1)
+    kept = balance.advance(reading(97, accepts=3, fails=1))
     assert kept.refunds is False
-    assert kept.is_clear(reading(95, accepts=5, fails=2), 1)
-    refunded = balance.read(reading(98, accepts=3, fails=1))
+    assert kept.rules_out_charge(reading(95, accepts=5, fails=2), 1)
+    refunded = balance.advance(reading(98, accepts=3, fails=1))
     assert refunded.refunds is True
-    assert refunded.is_clear(reading(97, accepts=5, fails=2), 1)
-    assert not refunded.is_clear(reading(96, accepts=5, fails=2), 1)
-    assert Balance.from_json(refunded.to_json()) == refunded
-    assert Balance.from_json(None) == Balance()
+    assert refunded.rules_out_charge(reading(97, accepts=5, fails=2), 1)
+    assert not refunded.rules_out_charge(reading(96, accepts=5, fails=2), 1)
+    assert CreditBaseline.from_json(refunded.to_json()) == refunded
+    assert CreditBaseline.from_json(None) == CreditBaseline()
 
 
-def test_while_refunds_are_not_known_a_refund_may_hide_a_charge() -> None:
-    balance = Balance().read(reading(100))
-    assert not balance.is_clear(reading(97, accepts=3, fails=1), 1)
-    assert balance.is_clear(reading(98, accepts=3, fails=1), 1)  # it came back
-    assert balance.is_clear(reading(97, accepts=3, fails=2), 1)  # one hides not two
-    assert not balance.is_clear(reading(97, accepts=3, fails=2), 2)
+def test_unknown_refunds_may_hide_a_charge() -> None:
+    balance = CreditBaseline().advance(reading(100))
+    assert not balance.rules_out_charge(reading(97, accepts=3, fails=1), 1)
+    assert balance.rules_out_charge(reading(98, accepts=3, fails=1), 1)  # refunded
+    assert balance.rules_out_charge(
+        reading(97, accepts=3, fails=2), 1
+    )  # one charge cannot hide two refunds
+    assert not balance.rules_out_charge(reading(97, accepts=3, fails=2), 2)
 
 
 @given(st.text(max_size=300), st.none() | st.text(min_size=1, max_size=300))
-def test_file_names_are_harmless(prompt: str, custom_id: str | None) -> None:
+def test_file_names_are_safe(prompt: str, custom_id: str | None) -> None:
     name = file_name(prompt, "key", custom_id)
     assert name.endswith(".mp3")
     assert all(
@@ -194,30 +196,30 @@ def is_mark(letter: str) -> bool:
 
 
 @pytest.mark.parametrize("custom_id", ["con", "AUX", "nul.2", "com1"])
-def test_no_name_is_that_of_a_device_of_windows(custom_id: str) -> None:
+def test_no_name_is_a_windows_device(custom_id: str) -> None:
     stem = file_name("x", "key", custom_id).partition(".")[0]
     assert stem.lower() != custom_id.partition(".")[0].lower()
 
 
-def test_names_that_a_file_system_may_take_for_one_get_different_names() -> None:
-    taken = Taken(["Caf\u00e9.mp3"])
+def test_names_that_a_file_system_may_confuse_get_different_names() -> None:
+    used = UsedNames(["Caf\u00e9.mp3"])
     names = ["cafe\u0301.mp3", "CAFE\u0301.mp3", "Tee.mp3", "tee.mp3"]
-    given = [taken.give(name, name) for name in names]
+    given = [used.claim(name, name) for name in names]
     assert given[2] == "Tee.mp3"
     assert len({unicodedata.normalize("NFC", n).casefold() for n in given}) == 4
     assert "caf\u00e9.mp3" not in {unicodedata.normalize("NFC", n) for n in given}
 
 
-def test_a_file_that_is_gone_without_an_id_is_not_paid_again_unasked() -> None:
+def test_a_missing_file_without_a_track_id_is_not_paid_again() -> None:
     known, _ = step(Entry(), Adopted("downloaded"))
     gone, action = step(known, Missing())
     assert (gone.state, gone.code, action) == ("failed", "missing", Action.REPORT)
     assert gone.accepts == 0
 
 
-def test_names_do_not_depend_on_the_place_in_the_input() -> None:
+def test_names_do_not_depend_on_the_row_number() -> None:
     one, two = GenerationRequest("one"), GenerationRequest("two")
-    first, second = Keys(), Keys()
+    first, second = ItemFactory(), ItemFactory()
     files = [first.item(Row(request=r)).file for r in (one, two, one)]
     again = [second.item(Row(request=r)).file for r in (two, one, one)]
     assert sorted(files) == sorted(again)
@@ -226,14 +228,14 @@ def test_names_do_not_depend_on_the_place_in_the_input() -> None:
     assert first.item(Row(request=one, custom_id="a/b")).file.startswith("a-b-")
 
 
-def test_no_custom_id_can_take_another_items_name() -> None:
-    keys = Keys()
-    other = keys.item(Row(request=GenerationRequest("one"))).file
-    item = keys.item(Row(request=GenerationRequest("x"), custom_id=other[:-4]))
+def test_no_custom_id_can_take_the_name_of_another_item() -> None:
+    factory = ItemFactory()
+    other = factory.item(Row(request=GenerationRequest("one"))).file
+    item = factory.item(Row(request=GenerationRequest("x"), custom_id=other[:-4]))
     assert item.file != other
 
 
-def test_tags_are_read_by_others_and_the_audio_stays() -> None:
+def test_tags_are_readable_and_the_audio_is_unchanged() -> None:
     audio = b"\xff\xf3\x14\xc4" + bytes(20)
     frames = music_frames(title="N\u00e4chte \U0001f319", bpm=84.6, keyscale="F# minor")
     once = with_tags(audio * 50, frames)
@@ -254,8 +256,8 @@ def test_any_title_and_any_file_can_be_tagged(title: str, audio: bytes) -> None:
     assert with_tags(tagged, {"TIT2": title}) == tagged
 
 
-def test_an_event_that_cannot_happen_is_refused() -> None:
-    with pytest.raises(JournalError, match="Accepted cannot happen"):
+def test_an_impossible_event_is_refused() -> None:
+    with pytest.raises(JournalError, match="Accepted is not possible"):
         step(Entry(), Accepted("t"))
     intent, _ = step(Entry(), Sending(5, 10.0))
     with pytest.raises(JournalError):

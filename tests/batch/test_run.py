@@ -58,7 +58,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def begun(
+async def opened(
     path: Path, service: Emulator | None = None, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, Batch]]:
     async with emulated(service or emulator()) as (service, client):
@@ -66,8 +66,8 @@ async def begun(
             yield service, client, batch
 
 
-async def test_every_request_becomes_a_file_and_a_line(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+async def test_every_request_becomes_a_file_and_a_result(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (service, _, batch):
         added = await batch.add(songs(12))
         ends = await finish(batch)
         assert (added.new, added.known) == (12, 0)
@@ -92,14 +92,16 @@ async def test_the_same_rows_again_cost_nothing(tmp_path: Path) -> None:
 
 
 async def test_equal_rows_are_separate_tracks(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         await batch.add([GenerationRequest("waltz", duration=30)] * 3)
         ends = await finish(batch)
         assert len({item.path for item in ends}) == 3
         assert len(service.ledger) == 3
 
 
-async def test_a_failed_track_is_told_and_retried_on_request(tmp_path: Path) -> None:
+async def test_a_failed_track_is_reported_and_retried_on_request(
+    tmp_path: Path,
+) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(Fault("fail", CREATES, method="POST"))
         async with Batch(client, tmp_path) as batch:
@@ -133,7 +135,7 @@ async def test_a_missing_file_is_downloaded_again(tmp_path: Path) -> None:
         assert len(service.ledger) == 3
 
 
-async def test_a_torn_line_heals_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_truncated_line_is_repaired_at_the_next_start(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         async with Batch(client, tmp_path) as batch:
             await batch.add(songs(3))
@@ -146,8 +148,10 @@ async def test_a_torn_line_heals_at_the_next_start(tmp_path: Path) -> None:
         assert path.read_text() == whole
 
 
-async def test_lost_answers_are_found_and_paid_once(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+async def test_creates_with_lost_responses_are_found_and_paid_once(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (service, _, batch):
         fault = Fault("lost_after_commit", CREATES, method="POST", times=4)
         service.add_fault(fault)
         await batch.add(songs(15))
@@ -159,7 +163,7 @@ async def test_lost_answers_are_found_and_paid_once(tmp_path: Path) -> None:
 async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         await batch.add(songs(80))
         ends = await finish(batch)
@@ -168,10 +172,10 @@ async def test_an_absent_create_is_proved_and_sent_again_with_its_seed(
         assert anyio.current_time() > 300
 
 
-async def test_a_create_that_commits_after_four_minutes_is_still_paid_once(
+async def test_a_create_accepted_after_four_minutes_is_paid_once(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+    async with opened(tmp_path) as (service, _, batch):
         late = Fault("late_commit", CREATES, method="POST", seconds=240)
         service.add_fault(late)
         await batch.add(songs(80))
@@ -213,7 +217,7 @@ async def test_a_held_item_is_adopted_when_its_track_appears(tmp_path: Path) -> 
         assert len(service.ledger) == 1
 
 
-async def test_a_doubt_of_an_earlier_run_is_settled_by_that_runs_later_creates(
+async def test_a_doubt_of_an_earlier_run_is_resolved_by_its_later_creates(
     tmp_path: Path,
 ) -> None:
     async with emulated(emulator()) as (service, client):
@@ -236,7 +240,7 @@ async def test_a_doubt_of_an_earlier_run_is_settled_by_that_runs_later_creates(
 async def test_resubmit_sends_nothing_again_without_a_later_create(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path, on_unknown="resubmit") as (service, _, batch):
+    async with opened(tmp_path, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         await batch.add(songs(1))
         (end,) = await finish(batch)
@@ -244,11 +248,11 @@ async def test_resubmit_sends_nothing_again_without_a_later_create(
         assert len(service.ledger) == 0
 
 
-async def test_resubmit_does_without_the_credits_where_they_cannot_be_compared(
+async def test_resubmit_needs_no_credits_where_they_cannot_be_compared(
     tmp_path: Path,
 ) -> None:
     service = emulator(creates_per_minute=2)
-    async with begun(tmp_path, service, on_unknown="resubmit") as (service, _, batch):
+    async with opened(tmp_path, service, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         service.add_fault(Fault("status", "/v1/me", status=503, skip=1, times=None))
         await batch.add(songs(20))
@@ -257,10 +261,10 @@ async def test_resubmit_does_without_the_credits_where_they_cannot_be_compared(
         assert len(service.ledger) == 20
 
 
-async def test_a_service_that_ignores_seeds_is_never_sent_to_twice(
+async def test_nothing_is_sent_twice_to_a_service_that_ignores_seeds(
     tmp_path: Path,
 ) -> None:
-    async with begun(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
+    async with opened(tmp_path, emulator(ignore_seeds=True)) as (service, _, batch):
         fault = Fault("lost_before_commit", CREATES, method="POST", skip=2)
         service.add_fault(fault)
         await batch.add(songs(80))
@@ -269,11 +273,11 @@ async def test_a_service_that_ignores_seeds_is_never_sent_to_twice(
 
 
 @pytest.mark.parametrize("refund", [False, True])
-async def test_failures_and_their_refunds_do_not_hide_a_charge(
+async def test_failures_and_refunds_do_not_hide_a_charge(
     tmp_path: Path, refund: bool
 ) -> None:
     service = emulator(failure_rate=0.1, refund_failed=refund)
-    async with begun(tmp_path, service) as (service, _, batch):
+    async with opened(tmp_path, service) as (service, _, batch):
         faults = [
             Fault("lost_before_commit", CREATES, method="POST", skip=20, times=2),
             Fault("hide", CREATES, method="POST", skip=30, seconds=800),
@@ -286,7 +290,9 @@ async def test_failures_and_their_refunds_do_not_hide_a_charge(
         assert len(paid) == batch.summary.accepts == 120 - batch.summary.in_doubt
 
 
-async def test_out_of_credits_pauses_and_a_later_run_goes_on(tmp_path: Path) -> None:
+async def test_a_run_without_credits_pauses_and_a_later_run_resumes(
+    tmp_path: Path,
+) -> None:
     async with emulated(emulator(credits=7)) as (service, client):
         async with Batch(client, tmp_path) as batch:
             await batch.add(songs(10))
@@ -313,7 +319,7 @@ async def test_max_credits_holds_over_all_runs(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_stops_before_anything_is_paid(tmp_path: Path) -> None:
-    async with begun(tmp_path, free_bytes=10**18) as (service, _, batch):
+    async with opened(tmp_path, free_bytes=10**18) as (service, _, batch):
         await batch.add(songs(3))
         assert await finish(batch) == []
         assert batch.paused is not None
@@ -321,7 +327,7 @@ async def test_a_full_disk_stops_before_anything_is_paid(tmp_path: Path) -> None
         assert service.ledger == []
 
 
-async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
+async def test_an_invalid_key_stops_the_run(tmp_path: Path) -> None:
     async with emulated(emulator()) as (_, client):
         stranger = client.with_options(api_key="ft_live_" + "f" * 32)
         async with Batch(stranger, tmp_path) as batch:
@@ -330,8 +336,10 @@ async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
                 await finish(batch)
 
 
-async def test_a_stop_finishes_what_runs_and_creates_no_more(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+async def test_stop_completes_running_tracks_and_creates_no_more(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (service, _, batch):
         await batch.add(songs(30))
         ends = []
         async for item in batch.run():
@@ -343,7 +351,7 @@ async def test_a_stop_finishes_what_runs_and_creates_no_more(tmp_path: Path) -> 
         assert batch.summary.in_doubt == 0
 
 
-async def test_leaving_at_once_loses_nothing(tmp_path: Path) -> None:
+async def test_leaving_during_a_run_loses_nothing(tmp_path: Path) -> None:
     async with emulated(emulator(latency=(0.1, 0.4))) as (service, client):
         for moment in (0.3, 0.9, 1.5, 20.0, 61.0):
             async with Batch(client, tmp_path) as batch:
@@ -357,23 +365,25 @@ async def test_leaving_at_once_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_second_runner_is_refused_at_once(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, client, _):
+    async with opened(tmp_path) as (_, client, _):
         before = anyio.current_time()
-        with pytest.raises(BatchLockedError, match="another runner"):
+        with pytest.raises(BatchLockedError, match="another runner is working"):
             async with Batch(client, tmp_path):
                 pass
         assert anyio.current_time() - before < 1
 
 
-async def test_a_batch_runs_once_at_a_time(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+async def test_a_batch_has_one_run_at_a_time(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, _, batch):
         batch.run()
         with pytest.raises(BatchError, match="already"):
             batch.run()
 
 
-async def test_wrong_requests_are_all_told_and_none_is_taken(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+async def test_invalid_requests_are_all_reported_and_none_is_added(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (_, _, batch):
         wrong = [*songs(3), GenerationRequest("x", bpm=1), GenerationRequest("")]
         with pytest.raises(BatchInputError) as caught:
             await batch.add(wrong)
@@ -381,17 +391,17 @@ async def test_wrong_requests_are_all_told_and_none_is_taken(tmp_path: Path) -> 
         assert batch.summary.total == 0
 
 
-async def test_a_custom_id_stands_for_one_content(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (_, _, batch):
+async def test_a_custom_id_has_one_content(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, _, batch):
         first, second = songs(2)
         await batch.add([Row(request=first, custom_id="a")])
-        with pytest.raises(JournalError, match="another content"):
+        with pytest.raises(JournalError, match="different content"):
             await batch.add([Row(request=second, custom_id="a")])
 
 
-async def test_a_queue_of_five_is_used_without_doubts(tmp_path: Path) -> None:
+async def test_a_queue_of_five_is_filled_without_doubts(tmp_path: Path) -> None:
     service = emulator(queue_size=5, latency=(0.02, 0.4))
-    async with begun(tmp_path, service) as (service, _, batch):
+    async with opened(tmp_path, service) as (service, _, batch):
         await batch.add(songs(40))
         ends = await finish(batch)
         assert {item.state for item in ends} == {"downloaded"}
@@ -399,8 +409,8 @@ async def test_a_queue_of_five_is_used_without_doubts(tmp_path: Path) -> None:
         assert service.count(status=429, code="QUEUE_FULL") <= 8
 
 
-async def test_rows_that_share_a_seed_are_told_apart(tmp_path: Path) -> None:
-    async with begun(tmp_path) as (service, _, batch):
+async def test_rows_that_share_a_seed_get_their_own_tracks(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (service, _, batch):
         fault = Fault(
             "lost_after_commit", CREATES, method="POST", probability=0.3, times=None
         )

@@ -13,7 +13,7 @@ from finetuning_async import AuthenticationError, GenerationRequest
 from finetuning_async.batch import BatchItem, Options, Row
 from finetuning_async.batch._worker import Worker, into
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.journal._store import JournalStore, MemoryStore
 from tests._emulated_client import emulated
@@ -28,8 +28,8 @@ CREATES = "/v1/generations"
 
 
 def filled(store: JournalStore, *requests: GenerationRequest) -> JournalStore:
-    keys = Keys()
-    store.add(keys.item(Row(request=request)) for request in requests)
+    factory = ItemFactory()
+    store.add(factory.item(Row(request=request)) for request in requests)
     return store
 
 
@@ -42,7 +42,7 @@ def songs(count: int) -> list[GenerationRequest]:
 
 
 @asynccontextmanager
-async def world(
+async def running(
     *requests: GenerationRequest, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, JournalStore]]:
     options = {"queue_size": 20, "credits": 100} | options
@@ -56,17 +56,17 @@ async def drive_all(worker: Worker, seqs: range) -> None:
 
 
 async def drive(*workers: Worker, seqs: range) -> list[BatchItem]:
-    """A queue of the simplest kind: each item by one worker after another."""
+    """The simplest queue: the workers take turns with each item."""
     ends: list[BatchItem] = []
 
     async def drive_one(seq: int) -> None:
-        for turn in range(1000):
-            progress = await workers[(seq + turn) % len(workers)].process_item(seq)
+        for attempt in range(1000):
+            progress = await workers[(seq + attempt) % len(workers)].process_item(seq)
             if progress.again_in is None:
                 ends.append(progress.item)
                 return
             await anyio.sleep(progress.again_in)
-        raise AssertionError(f"{seq} does not end")
+        raise AssertionError(f"item {seq} has not ended")
 
     async with anyio.create_task_group() as tasks:
         for seq in seqs:
@@ -75,7 +75,7 @@ async def drive(*workers: Worker, seqs: range) -> list[BatchItem]:
 
 
 async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
-    async with world(*songs(12)) as (service, client, store):
+    async with running(*songs(12)) as (service, client, store):
         workers = [Worker(client, store, save=into(tmp_path)) for _ in range(2)]
         ends = await drive(*workers, seqs=range(1, 13))
         assert [item.state for item in ends] == ["downloaded"] * 12
@@ -84,8 +84,8 @@ async def test_two_workers_make_every_item_once(tmp_path: Path) -> None:
         assert service.count(status=429) == 0
 
 
-async def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
-    async with world(*songs(1)) as (_, client, store):
+async def test_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
+    async with running(*songs(1)) as (_, client, store):
         mine = tmp_path / store.get(1).file
         mine.write_bytes(b"mine")
         await drive(Worker(client, store, save=into(tmp_path)), seqs=range(1, 2))
@@ -96,7 +96,7 @@ async def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
 async def test_a_file_that_a_worker_saved_before_it_died_is_replaced(
     tmp_path: Path,
 ) -> None:
-    async with world(*songs(1)) as (_, client, store):
+    async with running(*songs(1)) as (_, client, store):
         worker = Worker(client, store, save=into(tmp_path))
         await drive(worker, seqs=range(1, 2))
         item = store.get(1)
@@ -106,7 +106,7 @@ async def test_a_file_that_a_worker_saved_before_it_died_is_replaced(
 
 
 async def test_an_item_that_has_ended_costs_nothing_more() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         worker = Worker(client, store)
         await drive(worker, seqs=range(1, 2))
         requests = len(service.requests)
@@ -116,8 +116,8 @@ async def test_an_item_that_has_ended_costs_nothing_more() -> None:
         assert len(service.requests) == requests
 
 
-async def test_an_item_in_doubt_gives_its_place_back_and_is_found() -> None:
-    async with world(*songs(4)) as (service, client, store):
+async def test_an_item_in_doubt_is_given_back_and_found_later() -> None:
+    async with running(*songs(4)) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=120))
         worker = Worker(client, store)
         first = await worker.process_item(1)
@@ -129,7 +129,7 @@ async def test_an_item_in_doubt_gives_its_place_back_and_is_found() -> None:
 
 
 async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> None:
-    async with world(*songs(3)) as (service, client, store):
+    async with running(*songs(3)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store)
         assert (await worker.process_item(1)).item.state == "unknown"
@@ -141,8 +141,8 @@ async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> 
         assert len(service.ledger) == 4
 
 
-async def test_what_cannot_be_proved_is_held_and_released_by_a_person() -> None:
-    async with world(*songs(1)) as (service, client, store):
+async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store)
         (end,) = await drive(worker, seqs=range(1, 2))
@@ -154,8 +154,8 @@ async def test_what_cannot_be_proved_is_held_and_released_by_a_person() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_with_resubmit_a_lone_create_is_not_sent_again_either() -> None:
-    async with world(*songs(1)) as (service, client, store):
+async def test_resubmit_does_not_send_a_lone_create_again() -> None:
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
         worker = Worker(client, store, options=Options(on_unknown="resubmit"))
         (end,) = await drive(worker, seqs=range(1, 2))
@@ -163,8 +163,8 @@ async def test_with_resubmit_a_lone_create_is_not_sent_again_either() -> None:
         assert len(service.ledger) == 0
 
 
-async def test_an_item_that_came_to_two_workers_at_once_is_paid_once() -> None:
-    async with world(*songs(6)) as (service, client, store):
+async def test_an_item_given_to_two_workers_at_once_is_paid_once() -> None:
+    async with running(*songs(6)) as (service, client, store):
         workers = [Worker(client, store) for _ in range(2)]
         async with anyio.create_task_group() as tasks:
             for worker in workers:
@@ -173,9 +173,9 @@ async def test_an_item_that_came_to_two_workers_at_once_is_paid_once() -> None:
         assert len(service.ledger) == 6
 
 
-async def test_a_twin_waits_for_one_in_doubt() -> None:
-    twins = [GenerationRequest("twin", seed=7)] * 2
-    async with world(*twins) as (service, client, store):
+async def test_an_item_waits_for_its_lookalike_in_doubt() -> None:
+    lookalikes = [GenerationRequest("lookalike", seed=7)] * 2
+    async with running(*lookalikes) as (service, client, store):
         service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=90))
         worker = Worker(client, store)
         assert (await worker.process_item(1)).item.state == "unknown"
@@ -188,29 +188,29 @@ async def test_a_twin_waits_for_one_in_doubt() -> None:
 
 
 async def test_a_failed_track_ends_its_item() -> None:
-    async with world(*songs(1)) as (service, client, store):
+    async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("fail", CREATES, method="POST"))
         (end,) = await drive(Worker(client, store), seqs=range(1, 2))
         assert end.state == "failed"
         assert end.error
 
 
-async def test_what_the_service_will_never_take_ends_as_failed() -> None:
-    async with world(GenerationRequest("x" * 800)) as (service, client, store):
+async def test_a_rejected_request_ends_as_failed() -> None:
+    async with running(GenerationRequest("x" * 800)) as (service, client, store):
         (end,) = await drive(Worker(client, store), seqs=range(1, 2))
         assert end.state == "failed"
         assert service.ledger == []
 
 
-async def test_without_credits_an_item_comes_back_later() -> None:
-    async with world(*songs(1), credits=0) as (_, client, store):
+async def test_an_item_without_credits_is_tried_again_later() -> None:
+    async with running(*songs(1), credits=0) as (_, client, store):
         progress = await Worker(client, store).process_item(1)
         assert progress.item.state == "planned"
         assert progress.again_in == 600
 
 
-async def test_all_workers_together_spend_no_more_than_they_may() -> None:
-    async with world(*songs(9)) as (service, client, store):
+async def test_all_workers_together_keep_to_max_credits() -> None:
+    async with running(*songs(9)) as (service, client, store):
         options = Options(max_credits=4)
         workers = [Worker(client, store, options=options) for _ in range(3)]
         pauses: list[float | None] = []
@@ -230,22 +230,22 @@ async def test_all_workers_together_spend_no_more_than_they_may() -> None:
         assert (states["downloaded"], states["planned"]) == (4, 5)
 
 
-async def test_a_key_that_does_not_hold_is_told_to_the_queue() -> None:
-    async with world(*songs(1)) as (_, client, store):
+async def test_an_invalid_key_is_raised_to_the_queue() -> None:
+    async with running(*songs(1)) as (_, client, store):
         stranger = client.with_options(api_key="ft_live_" + "0" * 32)
         with pytest.raises(AuthenticationError):
             await Worker(stranger, store).process_item(1)
         assert store.get(1).entry.state == "planned"
 
 
-async def test_a_track_that_was_not_saved_is_saved_later() -> None:
-    async with world(*songs(1)) as (service, client, store):
+async def test_an_unsaved_track_is_saved_later() -> None:
+    async with running(*songs(1)) as (service, client, store):
         calls: list[str] = []
 
         async def save(_: AsyncClient, item: BatchItem) -> None:
             calls.append(item.state)
             if len(calls) == 1:
-                raise OSError("the disk is away")
+                raise OSError("the disk is unavailable")
 
         worker = Worker(client, store, save=save)
         first = await worker.process_item(1)
@@ -256,8 +256,8 @@ async def test_a_track_that_was_not_saved_is_saved_later() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_one_cancelled_in_the_line_has_sent_nothing() -> None:
-    async with world(*songs(12)) as (service, client, store):
+async def test_a_create_cancelled_while_waiting_has_sent_nothing() -> None:
+    async with running(*songs(12)) as (service, client, store):
         worker = Worker(client, store)
         async with anyio.create_task_group() as tasks:
             for seq in range(1, 13):

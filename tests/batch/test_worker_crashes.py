@@ -1,6 +1,6 @@
-"""A worker dies at every commit, just before and just after it; another goes on.
+"""A worker dies at every commit, just before or after it; another goes on.
 
-In SQLite and in PostgreSQL: the rules are the journal's, and both keep them.
+Both with SQLite and PostgreSQL: the rules are the journal's, and both must keep them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from finetuning_async import GenerationRequest
 from finetuning_async.batch import Row
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal._records import Keys
+from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
 from finetuning_async.testing import jumping_backend
 from tests._emulated_client import emulated
@@ -35,20 +35,22 @@ COMMITS = 4 * ITEMS - 1
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, Mapping[str, Any]]:
-    return jumping_backend("asyncio")  # once will do: the journal knows no loop
+    return jumping_backend(
+        "asyncio"
+    )  # one loop is enough: the journal does not depend on it
 
 
 class CrashError(Exception):
-    """The process is gone."""
+    """The process has ended."""
 
 
-class Mortal:
-    """A store that dies at one of its commits, and stays dead.
+class DyingStore:
+    """A store that fails at one of its commits, and ever after.
 
     Args:
-        store: What it is.
-        at: At which commit, from 1.
-        after: Whether that one is still committed.
+        store: The real one.
+        at: The number of that commit, from 1.
+        after: Whether it is still committed.
     """
 
     def __init__(self, store: JournalStore, at: int, *, after: bool) -> None:
@@ -89,10 +91,10 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
             service.add_fault(Fault("fail", "/v1/generations", method="POST", skip=1))
             store = reopened()
             fill(store)
-            mortal = Mortal(store, at, after=after)
+            dying = DyingStore(store, at, after=after)
             with pytest.raises(CrashError):
-                await work(client, mortal)
-            assert mortal.is_dead
+                await work(client, dying)
+            assert dying.is_dead
             store.close()
             store = reopened()
             await finish(client, store)
@@ -103,13 +105,13 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
 
 
 def fill(store: JournalStore) -> None:
-    keys = Keys()
+    factory = ItemFactory()
     requests = (GenerationRequest(f"song {n}") for n in range(ITEMS))
-    store.add(keys.item(Row(request=request)) for request in requests)
+    store.add(factory.item(Row(request=request)) for request in requests)
 
 
 async def work(client: AsyncClient, store: Any) -> None:
-    """A queue that brings each item back until it has ended."""
+    """A queue that processes each item until it has ended."""
     worker = Worker(client, store)
     waiting = dict.fromkeys(range(1, ITEMS + 1), 0.0)
     while waiting:
@@ -123,7 +125,7 @@ async def work(client: AsyncClient, store: Any) -> None:
 
 
 async def finish(client: AsyncClient, store: JournalStore) -> None:
-    """Let it end; a person who has looked releases what is held."""
+    """Process all; release what is held, as a person would after looking."""
     await work(client, store)
     for item in list(store.rows("held")):
         store.record(item, step(item.entry, Released())[0])

@@ -1,4 +1,4 @@
-"""A headless Chromium of the system and the demo on a port; real clock, asyncio."""
+"""A headless Chromium and the demo on a port; on the real clock, on asyncio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # playwright and uvicorn know no other loop
+    return "asyncio"  # playwright and uvicorn support no other loop
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def chromium() -> AsyncIterator[Browser]:
         pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM")
     from playwright.async_api import async_playwright
 
-    # The sandbox needs rights that a container's root has not.
+    # The sandbox needs rights that root in a container does not have.
     flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -44,11 +44,15 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def demo(**settings: Any) -> AsyncIterator[tuple[Emulator, str]]:
-    """The demo on an emulator that is fast; gives its URL."""
+    """The demo on a fast emulator; yields the emulator and the URL."""
     from finetuning_async.demo import create_app, serve
 
-    told: dict[str, Any] = {"speed": 10.0, "generation_time": (20.0, 20.0), **settings}
-    async with Emulator(**told) as emulator:
+    options: dict[str, Any] = {
+        "speed": 10.0,
+        "generation_time": (20.0, 20.0),
+        **settings,
+    }
+    async with Emulator(**options) as emulator:
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             client = AsyncClient(
                 emulator.api_key,

@@ -1,4 +1,4 @@
-"""The demo's page in a real browser: seen, heard, by keyboard, by axe."""
+"""The demo's page in a real browser: shown, played, by keyboard, checked by axe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS = 1000  # playwright counts in milliseconds
 async def opened(
     browser: Browser, url: str, **options: Any
 ) -> AsyncIterator[tuple[Page, list[str]]]:
-    """A page, and what it did wrong: errors, and requests to other hosts."""
+    """A page, and a list of its errors and of its requests to other hosts."""
     wrong: list[str] = []
     context = await browser.new_context(**options)
     context.set_default_timeout(20 * SECONDS)
@@ -43,31 +43,31 @@ async def opened(
     await context.close()
 
 
-async def ask_for(page: Page, tags: str, *, seconds: int = 10) -> None:
+async def request_track(page: Page, tags: str, *, seconds: int = 10) -> None:
     await page.fill("#tags", tags)
     await page.fill("#duration", str(seconds))
     await page.click("#make")
 
 
 async def until(page: Page, truth: str) -> None:
-    """Wait for an expression; playwright's own way to is against the page's CSP."""
+    """Wait until an expression is true; the page's CSP forbids playwright's own way."""
     with anyio.fail_after(20):
-        while not await page.evaluate(truth):  # noqa: ASYNC110 - it is in the browser
+        while not await page.evaluate(truth):  # noqa: ASYNC110 - the event is in the browser
             await anyio.sleep(0.05)
 
 
-async def heard_length(page: Page) -> float:
+async def audio_length(page: Page) -> float:
     await until(page, "document.getElementById('audio').duration > 0")
     return float(await page.evaluate("document.getElementById('audio').duration"))
 
 
-async def test_a_track_is_asked_for_seen_and_heard(chromium: Browser) -> None:
+async def test_a_track_is_requested_shown_and_played(chromium: Browser) -> None:
     async with demo() as (emulator, url), opened(chromium, url) as (page, wrong):
-        await ask_for(page, "rain", seconds=15)
+        await request_track(page, "rain", seconds=15)
         await page.wait_for_selector(".song.processing .progress")
-        assert "being made" in await page.inner_text(".song .facts")
+        assert "in progress" in await page.inner_text(".song .facts")
         await page.wait_for_selector(".song.completed")
-        assert abs(await heard_length(page) - 15) < 0.1
+        assert abs(await audio_length(page) - 15) < 0.1
         await page.click("#play")
         await until(page, "document.getElementById('audio').currentTime > 1")
         assert await page.get_attribute("#play", "aria-label") == "Pause"
@@ -83,21 +83,21 @@ async def test_a_track_is_asked_for_seen_and_heard(chromium: Browser) -> None:
     assert wrong == []
 
 
-async def test_a_refresh_midway_and_a_second_tab_lose_nothing(
+async def test_a_reload_midway_and_a_second_tab_lose_nothing(
     chromium: Browser,
 ) -> None:
     slow = {"generation_time": (60.0, 60.0)}
     async with demo(**slow) as (emulator, url), opened(chromium, url) as (page, wrong):
-        await ask_for(page, "rain")
+        await request_track(page, "rain")
         await page.wait_for_selector(".song.processing")
-        await page.fill("#tags", "half a wish")
+        await page.fill("#tags", "half a title")
         await page.reload()
         await page.wait_for_selector(".song.processing")
-        assert await page.input_value("#tags") == "half a wish"
+        assert await page.input_value("#tags") == "half a title"
         other = await page.context.new_page()
         await other.goto(url)
         await other.wait_for_selector(".song.processing")
-        await ask_for(other, "wind")
+        await request_track(other, "wind")
         for tab in (page, other):
             await tab.bring_to_front()
             await until(
@@ -120,19 +120,21 @@ async def test_errors_are_shown_where_they_belong(chromium: Browser) -> None:
         assert await page.evaluate("document.activeElement.id") == "tags"
         assert emulator.ledger == []
         await page.fill("#bpm", "90")
-        await ask_for(page, "rain")
+        await request_track(page, "rain")
         await page.wait_for_selector(".song.failed")
-        told = await page.inner_text(".song.failed .facts")
-        assert told == FAILURE
+        message = await page.inner_text(".song.failed .facts")
+        assert message == FAILURE
         assert not await page.is_visible("#bpm-problem")
     assert wrong == []
 
 
-async def test_a_studio_that_is_gone_is_told_and_found_again(chromium: Browser) -> None:
+async def test_an_unreachable_studio_is_reported_and_reconnected(
+    chromium: Browser,
+) -> None:
     async with demo() as (_, url), opened(chromium, url) as (page, _):
         await page.wait_for_selector("#empty")
         await page.context.set_offline(True)
-        await ask_for(page, "rain")
+        await request_track(page, "rain")
         await page.wait_for_selector("#form-problem:not(:empty)")
         await page.context.set_offline(False)
         await page.click("#make")
@@ -140,7 +142,7 @@ async def test_a_studio_that_is_gone_is_told_and_found_again(chromium: Browser) 
         assert not await page.is_visible("#form-problem")
 
 
-async def test_the_whole_job_goes_by_tab_enter_and_space(chromium: Browser) -> None:
+async def test_the_page_works_with_the_keyboard_alone(chromium: Browser) -> None:
     async with demo() as (_, url), opened(chromium, url) as (page, wrong):
 
         async def tab_to(what: str) -> None:
@@ -158,7 +160,7 @@ async def test_the_whole_job_goes_by_tab_enter_and_space(chromium: Browser) -> N
         await tab_to("#make")
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".song.completed")
-        assert abs(await heard_length(page) - 10) < 0.1
+        assert abs(await audio_length(page) - 10) < 0.1
         await tab_to("#play")
         await page.keyboard.press("Space")
         await until(page, "document.getElementById('audio').currentTime > 0")
@@ -173,23 +175,26 @@ async def test_the_whole_job_goes_by_tab_enter_and_space(chromium: Browser) -> N
     assert wrong == []
 
 
-async def test_what_is_read_out_comes_at_most_every_5_s(chromium: Browser) -> None:
+async def test_a_screen_reader_gets_a_message_at_most_every_5_s(
+    chromium: Browser,
+) -> None:
     async with demo() as (_, url), opened(chromium, url) as (page, _):
         await page.evaluate(
-            """() => { window.said = [];
-            new MutationObserver(() => window.said.push([performance.now(),
+            """() => { window.messages = [];
+            new MutationObserver(() => window.messages.push([performance.now(),
               document.getElementById('live').textContent])
             ).observe(document.getElementById('live'), {childList: true}); }"""
         )
         for number in range(4):
-            await ask_for(page, f"song {number}")
+            await request_track(page, f"song {number}")
             await anyio.sleep(0.7)
         await until(
-            page, "window.said.map((s) => s[1]).join().split('finished').length === 5"
+            page,
+            "window.messages.map((s) => s[1]).join().split('finished').length === 5",
         )
-        said = await page.evaluate("window.said")
-    assert len(said) >= 2
-    assert min(later[0] - earlier[0] for earlier, later in pairwise(said)) >= 5000
+        messages = await page.evaluate("window.messages")
+    assert len(messages) >= 2
+    assert min(later[0] - earlier[0] for earlier, later in pairwise(messages)) >= 5000
 
 
 async def violations(page: Page) -> list[str]:
@@ -200,13 +205,13 @@ async def violations(page: Page) -> list[str]:
 
 
 async def make_all_kinds(page: Page, emulator: Emulator) -> None:
-    """One completed, one failed, one that runs, and a wrong form."""
-    await ask_for(page, "a title so long that it cannot stand in one line " * 3)
+    """A completed song, a failed one, one in progress, and an invalid form."""
+    await request_track(page, "a title so long that it does not fit into one line " * 3)
     await page.wait_for_selector(".song.completed")
     object.__setattr__(emulator, "failure_rate", 1.0)
-    await ask_for(page, "bad")
+    await request_track(page, "bad")
     await page.wait_for_selector(".song.failed")
-    await ask_for(page, "runs")
+    await request_track(page, "runs")
     await page.wait_for_selector(".song.processing")
     await page.click("summary")
     await page.fill("#bpm", "500")
@@ -215,7 +220,7 @@ async def make_all_kinds(page: Page, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_and_360_pixels_are_enough(
+async def test_axe_finds_no_violation_and_360_pixels_are_enough(
     chromium: Browser, scheme: str
 ) -> None:
     options = {"color_scheme": scheme, "viewport": {"width": 360, "height": 740}}

@@ -1,7 +1,7 @@
-"""The program under a clock that jumps; behind it a scripted service or an emulator.
+"""The program on a jumping clock, with a scripted service or an emulator behind it.
 
-An emulator outlives the runs of the program, and so does the clock: what one command
-makes, the next can read.
+Emulator and clock outlive a run of the program: one command can read what an earlier
+one created.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from finetuning_async._secrets import ApiKey
-    from finetuning_async.cli._options import Common
+    from finetuning_async.cli._options import CommonOptions
 
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 KEY = "ft_live_0123456789abcdef0123456789abcdef"
@@ -42,26 +42,26 @@ def example(name: str) -> Any:
 
 
 class FakeService:
-    """Answers by method and path; the last answer to a request is repeated.
+    """Responds by method and path; the last response to a request is repeated.
 
     Attributes:
-        answers: By ``"GET /v1/me"``: the answers to come.
-        requests: What was asked.
-        hosts_with_key: Who was sent the key.
-        keys: The keys sent, one for each request that had one.
-        on_request: Called with each request.
+        responses: The next responses, by request: ``"GET /v1/me"``.
+        requests: The requests received.
+        hosts_with_key: The hosts that received a key.
+        keys: The keys received, one for each request that had one.
+        on_request: Is called with each request.
     """
 
     def __init__(self) -> None:
-        self.answers: dict[str, list[httpx.Response]] = {}
+        self.responses: dict[str, list[httpx.Response]] = {}
         self.requests: list[httpx.Request] = []
         self.hosts_with_key: set[str] = set()
         self.keys: list[str] = []
         self.on_request: Callable[[httpx.Request], object] = lambda _: None
 
-    def answer(self, request: str, *answers: Any, status: int = 200) -> None:
-        """Let a request be answered by bodies: an example's name, bytes or JSON."""
-        self.answers[request] = [_response(status, body) for body in answers]
+    def respond(self, request: str, *bodies: Any, status: int = 200) -> None:
+        """Set the bodies of the responses: names of examples, bytes or JSON."""
+        self.responses[request] = [_response(status, body) for body in bodies]
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -69,7 +69,7 @@ class FakeService:
             self.hosts_with_key.add(request.url.host)
             self.keys.append(request.headers["X-API-Key"])
         self.on_request(request)
-        queue = self.answers.get(f"{request.method} {request.url.path}")
+        queue = self.responses.get(f"{request.method} {request.url.path}")
         if queue is not None:
             made = queue.pop(0) if len(queue) > 1 else queue[0]
             return httpx.Response(made.status_code, content=made.content)
@@ -78,7 +78,7 @@ class FakeService:
         return _response(404, "error_not_found")
 
     def sent(self, request: str) -> list[Any]:
-        """The JSON bodies of such requests."""
+        """The JSON bodies of the requests of this kind."""
         return [
             json.loads(sent.content)
             for sent in self.requests
@@ -87,12 +87,12 @@ class FakeService:
 
 
 def _created(body: dict[str, Any]) -> Any:
-    """Accept what is asked for, as it is asked for."""
-    answer = example("generation_created_no_webhook")
-    answer["data"]["prompt"] = body.pop("tags")
-    answer["data"]["webhook"] = body.pop("webhook", None)
-    answer["data"]["parameters"] = body
-    return answer
+    """Accept a request without changing its parameters."""
+    created = example("generation_created_no_webhook")
+    created["data"]["prompt"] = body.pop("tags")
+    created["data"]["webhook"] = body.pop("webhook", None)
+    created["data"]["parameters"] = body
+    return created
 
 
 def _response(status: int, body: Any) -> httpx.Response:
@@ -103,7 +103,7 @@ def _response(status: int, body: Any) -> httpx.Response:
 
 
 class LastingClock:
-    """Makes event loops whose time goes on where that of the one before ended."""
+    """Makes event loops; each one's time starts where that of the last one ended."""
 
     def __init__(self) -> None:
         self._last = JumpingEventLoop()
@@ -117,7 +117,7 @@ class LastingClock:
 
 
 class LastingEmulator(Emulator):
-    """An emulator that keeps its state when it is left and entered again."""
+    """An emulator that keeps its state when it is exited and entered again."""
 
     async def __aenter__(self) -> Self:
         kept = self._service, self._front
@@ -127,7 +127,7 @@ class LastingEmulator(Emulator):
         return self
 
     def with_playlist(self, name: str, *, public: bool = False) -> str:
-        """Make a playlist between two runs; gives its id."""
+        """Create a playlist between two runs, and return its id."""
 
         async def main() -> str:
             async with self:
@@ -140,7 +140,7 @@ class LastingEmulator(Emulator):
 def finetuning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[..., Result]]:
-    """Runs the program in an empty folder, without key, keyring and settings."""
+    """Runs the program in an empty folder, without a key, a keyring or settings."""
     loop_log = logging.getLogger("asyncio")
     level = loop_log.level
     options = {"loop_factory": LastingClock()}
@@ -153,26 +153,26 @@ def finetuning(
     monkeypatch.delenv("FINETUNING_BASE_URL", raising=False)
     monkeypatch.delenv("FINETUNING_API_KEY", raising=False)
     yield partial(CliRunner().invoke, program)
-    loop_log.setLevel(level)  # an interrupted program silences it
+    loop_log.setLevel(level)  # an interrupted program changes it
 
 
 @pytest.fixture
 def service(
     monkeypatch: pytest.MonkeyPatch, finetuning: Callable[..., Result]
 ) -> FakeService:
-    """A service that makes one track, and a key; the program's clients reach it."""
-    del finetuning  # comes first, since it takes the key away
+    """A scripted service that makes one track; the program has its key."""
+    del finetuning  # it must run first: it deletes the key
     fake = FakeService()
     made = example("generation_completed")["data"]
-    fake.answer(
+    fake.respond(
         f"GET /v1/generations/{made['id']}",
         "generation_processing",
         "generation_completed",
     )
-    fake.answer(f"GET {httpx.URL(made['audioUrl']).path}", AUDIO)
-    fake.answer("GET /v1/generations", "generations_list")
-    fake.answer("GET /v1/me", "me")
-    fake.answer("GET /health", "health")
+    fake.respond(f"GET {httpx.URL(made['audioUrl']).path}", AUDIO)
+    fake.respond("GET /v1/generations", "generations_list")
+    fake.respond("GET /v1/me", "me")
+    fake.respond("GET /health", "health")
     http = httpx.AsyncClient(transport=httpx.MockTransport(fake.handle))
     client = partial(finetuning_async.AsyncClient, http_client=http)
     monkeypatch.setattr(finetuning_async, "AsyncClient", client)
@@ -184,13 +184,13 @@ def service(
 def emulator(
     monkeypatch: pytest.MonkeyPatch, finetuning: Callable[..., Result]
 ) -> LastingEmulator:
-    """The whole service, and its key; the program's clients reach it."""
-    del finetuning  # comes first, since it takes the key away
+    """An emulator of the whole service; the program has its key."""
+    del finetuning  # it must run first: it deletes the key
     service = LastingEmulator(audio=AUDIO)
 
     @asynccontextmanager
-    async def connected(
-        common: Common, url: str, key: ApiKey, retries: int
+    async def service_client(
+        common: CommonOptions, url: str, key: ApiKey, retries: int
     ) -> AsyncGenerator[finetuning_async.AsyncClient]:
         del common
         async with (
@@ -202,6 +202,6 @@ def emulator(
         ):
             yield client
 
-    monkeypatch.setattr(_connect, "connected", connected)
+    monkeypatch.setattr(_connect, "service_client", service_client)
     monkeypatch.setenv("FINETUNING_API_KEY", service.api_key)
     return service

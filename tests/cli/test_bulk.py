@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetuning_async.cli._exit_codes import FAILED, PARTLY
+from finetuning_async.cli._exit_codes import FAILURE, PARTIAL
 from finetuning_async.cli.commands import delete
 
 if TYPE_CHECKING:
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Result]
 
-NOT_THERE = "Track not found or not owned by you"
+NOT_FOUND = "Track not found or not owned by you"
 
 
-def _made(finetuning: Run, count: int = 1) -> list[str]:
+def _create(finetuning: Run, count: int = 1) -> list[str]:
     words = ["generate", "choir", "--no-wait", "-q"]
     return [finetuning(words).stdout.strip() for _ in range(count)]
 
 
-def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def _pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delete, "is_terminal", lambda _: True)
 
 
-def test_what_is_deleted_is_gone(finetuning: Run, emulator: Any) -> None:
-    made = _made(finetuning, 2)
+def test_delete_deletes_tracks(finetuning: Run, emulator: Any) -> None:
+    made = _create(finetuning, 2)
     ran = finetuning(["delete", *made, "--yes"])
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "2 of 2 deleted\n")
     assert finetuning(["get", made[0]]).exit_code == 1
 
 
 def test_each_failure_is_a_warning(finetuning: Run, emulator: Any) -> None:
-    (made,) = _made(finetuning)
+    (made,) = _create(finetuning)
     ran = finetuning(["delete", "-y", made, "lost", "lost"])
-    assert ran.exit_code == PARTLY
-    assert ran.stderr == f"warning: lost: {NOT_THERE}\n1 of 2 deleted\n"
+    assert ran.exit_code == PARTIAL
+    assert ran.stderr == f"warning: lost: {NOT_FOUND}\n1 of 2 deleted\n"
 
 
-def test_if_nothing_is_deleted_it_fails(finetuning: Run, emulator: Any) -> None:
+def test_delete_fails_if_it_deletes_nothing(finetuning: Run, emulator: Any) -> None:
     ran = finetuning(["delete", "-y", "lost"])
     assert ran.exit_code == 1
     assert ran.stderr.endswith("Error: nothing was deleted.\n")
@@ -53,20 +53,20 @@ def test_json_is_the_merged_result_with_the_same_exit_code(
     finetuning: Run, emulator: Any
 ) -> None:
     ran = finetuning(["delete", "-y", "lost", "--json"])
-    assert (ran.exit_code, ran.stderr) == (FAILED, "")
+    assert (ran.exit_code, ran.stderr) == (FAILURE, "")
     assert ran.stdout.startswith('{\n  "data": {\n    "deleted": []')
     assert json.loads(ran.stdout)["data"]["errors"] == [
-        {"id": "lost", "error": NOT_THERE}
+        {"id": "lost", "error": NOT_FOUND}
     ]
 
 
 def test_json_of_a_full_success_has_no_errors(finetuning: Run, emulator: Any) -> None:
-    (made,) = _made(finetuning)
+    (made,) = _create(finetuning)
     ran = finetuning(["delete", "-y", made, "--json"])
     assert json.loads(ran.stdout) == {"data": {"deleted": [made]}}
 
 
-def test_long_lists_go_in_hundreds(finetuning: Run, emulator: Any) -> None:
+def test_long_lists_are_sent_in_hundreds(finetuning: Run, emulator: Any) -> None:
     lost = [f"lost{number}" for number in range(250)]
     ran = finetuning(["delete", "-y", "--json", *lost])
     assert len(json.loads(ran.stdout)["data"]["errors"]) == 250
@@ -76,34 +76,34 @@ def test_long_lists_go_in_hundreds(finetuning: Run, emulator: Any) -> None:
 def test_without_a_terminal_deleting_needs_yes(finetuning: Run, service: Any) -> None:
     ran = finetuning(["delete", "a"], input="y\n")
     assert ran.exit_code == 2
-    assert "--yes is needed" in ran.stderr
+    assert "add --yes" in ran.stderr
     assert not service.requests
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])
-def test_no_is_no_failure(
+def test_answering_no_is_a_success(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    _on_a_terminal(monkeypatch)
+    _pretend_terminal(monkeypatch)
     ran = finetuning(["delete", "a", "b"], input=answer)
     assert ran.exit_code == 0
     assert ran.stdout.strip() in ("", "n")  # before 8.4 click's runner echoes the input
-    assert "Delete 2 tracks for good? [y/N]:" in ran.stderr
+    assert "Permanently delete these 2 tracks? [y/N]:" in ran.stderr
     assert ran.stderr.endswith("Nothing was deleted.\n")
     assert not service.requests
 
 
-def test_yes_deletes(
+def test_answering_yes_deletes(
     finetuning: Run, emulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _on_a_terminal(monkeypatch)
-    (made,) = _made(finetuning)
+    _pretend_terminal(monkeypatch)
+    (made,) = _create(finetuning)
     ran = finetuning(["delete", made], input="y\n")
-    assert "Delete this track for good?" in ran.stderr
+    assert "Permanently delete this track?" in ran.stderr
     assert ran.stderr.endswith("1 of 1 deleted\n")
 
 
-def test_playlists_are_a_table_or_json(finetuning: Run, emulator: Any) -> None:
+def test_playlists_prints_a_table_or_json(finetuning: Run, emulator: Any) -> None:
     made = emulator.with_playlist("Trailer beds")
     heads, row = finetuning(["playlists"]).stdout.splitlines()
     assert heads.split() == ["ID", "TRACKS", "SECONDS", "PUBLIC", "NAME"]
@@ -122,11 +122,9 @@ def test_a_playlist_is_found_by_its_id_and_by_its_name_in_any_case(
     assert emulator.count(path="/v1/playlists") == (0 if by_id else 1)
 
 
-def test_a_playlist_with_tracks_is_shown_and_printed(
-    finetuning: Run, emulator: Any
-) -> None:
+def test_playlist_show_prints_the_tracks(finetuning: Run, emulator: Any) -> None:
     emulator.with_playlist("beds")
-    tracks = _made(finetuning, 2)
+    tracks = _create(finetuning, 2)
     ran = finetuning(["playlist", "add", "beds", *tracks])
     assert (ran.exit_code, ran.stderr) == (0, "2 of 2 added\n")
     out = finetuning(["playlist", "show", "beds"]).stdout
@@ -136,14 +134,14 @@ def test_a_playlist_with_tracks_is_shown_and_printed(
     assert [track["id"] for track in data["tracks"]] == tracks
 
 
-def test_a_name_that_nobody_has_is_an_error(finetuning: Run, emulator: Any) -> None:
+def test_an_unknown_playlist_name_is_an_error(finetuning: Run, emulator: Any) -> None:
     ran = finetuning(["playlist", "show", "beds"])
     assert ran.exit_code == 1
-    assert "no playlist is called 'beds'" in ran.stderr
+    assert "no playlist is named 'beds'" in ran.stderr
     assert "finetuning playlists" in ran.stderr
 
 
-def test_a_name_that_several_have_is_an_error_with_their_ids(
+def test_an_ambiguous_playlist_name_is_an_error_with_the_ids(
     finetuning: Run, emulator: Any
 ) -> None:
     made = [emulator.with_playlist(name) for name in ("beds", "Beds", "other")]
@@ -153,22 +151,22 @@ def test_a_name_that_several_have_is_an_error_with_their_ids(
     assert made[2] not in ran.stderr
 
 
-def test_an_id_of_a_form_that_nobody_published_is_an_id(
+def test_an_id_of_an_undocumented_form_is_accepted(
     finetuning: Run, service: Any
 ) -> None:
-    service.answer("GET /v1/playlists", {"data": {"playlists": [{"id": "list-7"}]}})
-    service.answer("GET /v1/playlists/list-7", {"data": {"id": "list-7"}})
+    service.respond("GET /v1/playlists", {"data": {"playlists": [{"id": "list-7"}]}})
+    service.respond("GET /v1/playlists/list-7", {"data": {"id": "list-7"}})
     assert finetuning(["playlist", "show", "list-7"]).stdout == "id    list-7\nname  \n"
 
 
-def test_what_is_added_twice_or_lost_is_a_warning(
+def test_a_duplicate_or_unknown_track_is_a_warning(
     finetuning: Run, emulator: Any
 ) -> None:
     emulator.with_playlist("beds")
-    one, two = _made(finetuning, 2)
+    one, two = _create(finetuning, 2)
     finetuning(["playlist", "add", "beds", one])
     ran = finetuning(["playlist", "add", "beds", one, two, "lost"])
-    assert ran.exit_code == PARTLY
+    assert ran.exit_code == PARTIAL
     assert ran.stderr.splitlines() == [
         f"warning: {one}: Track already in playlist",
         "warning: lost: Track not found",
@@ -177,12 +175,12 @@ def test_what_is_added_twice_or_lost_is_a_warning(
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_done_in_part_is_one_code_everywhere(
+def test_partial_success_has_the_same_exit_code_everywhere(
     finetuning: Run, emulator: Any, form: list[str]
 ) -> None:
     for name in ("beds", "other"):
         emulator.with_playlist(name)
-    made = _made(finetuning)
+    made = _create(finetuning)
     for words in (
         ["playlist", "add", "beds"],
         ["playlist", "move", "beds", "other"],
@@ -190,7 +188,7 @@ def test_done_in_part_is_one_code_everywhere(
         ["delete", "-y"],
     ):
         ran = finetuning([*words, *made, "lost", *form])
-        assert (words, ran.exit_code) == (words, PARTLY)
+        assert (words, ran.exit_code) == (words, PARTIAL)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +199,7 @@ def test_done_in_part_is_one_code_everywhere(
         (["move", "beds", "other"], "moved"),
     ],
 )
-def test_nothing_done_is_a_failure_with_json_too(
+def test_no_success_is_a_failure_with_json_too(
     finetuning: Run, emulator: Any, words: list[str], done: str
 ) -> None:
     for name in ("beds", "other"):
@@ -219,7 +217,7 @@ def test_nothing_done_is_a_failure_with_json_too(
 def test_tracks_are_moved_and_removed(finetuning: Run, emulator: Any) -> None:
     emulator.with_playlist("beds")
     other = emulator.with_playlist("other")
-    (made,) = _made(finetuning)
+    (made,) = _create(finetuning)
     finetuning(["playlist", "add", "beds", made])
     moved = finetuning(["playlist", "move", "beds", other, made])
     assert (moved.exit_code, moved.stderr) == (0, "1 of 1 moved\n")
@@ -228,14 +226,16 @@ def test_tracks_are_moved_and_removed(finetuning: Run, emulator: Any) -> None:
     assert finetuning(["get", made]).exit_code == 0
 
 
-def test_moving_to_the_same_playlist_is_refused(finetuning: Run, emulator: Any) -> None:
+def test_moving_to_the_same_playlist_is_rejected(
+    finetuning: Run, emulator: Any
+) -> None:
     made = emulator.with_playlist("beds")
     ran = finetuning(["playlist", "move", "beds", made, "x"])
     assert ran.exit_code == 2
     assert "the same playlist" in ran.stderr
 
 
-def test_an_empty_id_is_refused(finetuning: Run, service: Any) -> None:
+def test_an_empty_id_is_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["delete", "-y", ""])
     assert ran.exit_code == 2
     assert "IDS must be an id, as the service returned it, got ''" in ran.stderr

@@ -1,4 +1,4 @@
-"""What a shell is told, and that it takes it."""
+"""Shell completion: the script, and what it offers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _completed(finetuning: Run, *words: str) -> list[str]:
-    """What bash would be offered behind these words; the last may be begun."""
+    """What bash would offer after these words; the last one may be incomplete."""
     variables = {
         "_FINETUNING_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(("finetuning", *words)),
@@ -31,7 +31,7 @@ def _completed(finetuning: Run, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_the_one_that_click_makes(finetuning: Run, shell: str) -> None:
+def test_the_script_is_the_one_click_makes(finetuning: Run, shell: str) -> None:
     ran = finetuning(["completion", shell])
     assert ran.exit_code == 0
     assert f"_FINETUNING_COMPLETE={shell}_complete" in ran.stdout
@@ -40,7 +40,7 @@ def test_the_script_is_the_one_that_click_makes(finetuning: Run, shell: str) -> 
     assert clicks.rstrip() == ran.stdout.rstrip()
 
 
-def test_another_shell_is_refused(finetuning: Run) -> None:
+def test_an_unknown_shell_is_rejected(finetuning: Run) -> None:
     assert finetuning(["completion", "tcsh"]).exit_code == 2
 
 
@@ -62,7 +62,7 @@ def test_commands_and_options_are_completed(
     assert _completed(finetuning, *words) == offered
 
 
-def test_a_bash_completes_with_it(tmp_path: Path) -> None:
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("there is no bash")

@@ -1,4 +1,4 @@
-"""Why a create is not accepted yet: which of the causes it is, and when it changes."""
+"""Why a create is not accepted yet: the reasons, and when they change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuning_async._events import (
     SubmissionUnknown,
 )
 from finetuning_async.cli import _delay_notice
-from finetuning_async.cli._delay_notice import Delay
+from finetuning_async.cli._delay_notice import DelayTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 CREATE = "POST /v1/generations"
 
 
-def words(delay: Delay, now: float, closed_for: float = 0.0) -> str:
-    cause, number = delay.cause(now, closed_for)
-    return cause.format(number)
+def text(delay: DelayTracker, now: float, closed_for: float = 0.0) -> str:
+    reason, number = delay.reason(now, closed_for)
+    return reason.format(number)
 
 
 def sent(at: float) -> RequestSent:
@@ -37,7 +37,7 @@ def sent(at: float) -> RequestSent:
     )
 
 
-def refused(budget: str) -> RateLimited:
+def rate_limited(budget: str) -> RateLimited:
     return RateLimited(at=1, budget=budget, duration=None, code=None, request_id=None)
 
 
@@ -54,49 +54,47 @@ def failed(reason: str) -> RequestFailed:
     )
 
 
-def test_each_cause_has_words_of_its_own() -> None:
-    delay = Delay()
-    assert words(delay, 5) == _delay_notice.TURN
+def test_each_reason_has_its_own_text() -> None:
+    delay = DelayTracker()
+    assert text(delay, 5) == _delay_notice.RATE_LIMIT
     delay(sent(at=1))
-    assert words(delay, 9) == "the service has not answered for 8 s"
+    assert text(delay, 9) == "no response from the service for 8 s"
     assert delay.may_be_accepted
-    delay(refused("queue"))
-    assert words(delay, 9) == _delay_notice.QUEUE
+    delay(rate_limited("queue"))
+    assert text(delay, 9) == _delay_notice.QUEUE_FULL
     assert not delay.may_be_accepted
-    delay(refused("creates"))
-    assert words(delay, 9, closed_for=31.2).startswith("the service asks to wait 31 s")
+    delay(rate_limited("creates"))
+    assert text(delay, 9, closed_for=31.2).endswith("allows the next try in 31 s")
     delay(failed("{no}\n"))
-    assert "cannot be reached ({no}\\n)" in words(delay, 9)
+    assert "cannot reach the service ({no}\\n)" in text(delay, 9)
     delay(SubmissionUnknown(at=1, kind="music", seed=1, reason="x", given_up=False))
-    assert words(delay, 9) == _delay_notice.LOST
+    assert text(delay, 9) == _delay_notice.RESPONSE_LOST
     assert delay.may_be_accepted
 
 
-def test_a_try_that_is_answered_soon_does_not_change_the_cause() -> None:
-    delay = Delay()
-    delay(refused("queue"))
+def test_an_attempt_with_a_quick_response_does_not_change_the_reason() -> None:
+    delay = DelayTracker()
+    delay(rate_limited("queue"))
     delay(sent(at=10))
-    assert words(delay, 10.5) == _delay_notice.QUEUE
+    assert text(delay, 10.5) == _delay_notice.QUEUE_FULL
 
 
-def test_a_full_queue_is_told_as_such_and_once(finetuning: Run, service: Any) -> None:
-    service.answer(CREATE, "error_queue_full", status=429)
+def test_a_full_queue_is_reported_once(finetuning: Run, service: Any) -> None:
+    service.respond(CREATE, "error_queue_full", status=429)
     ran = finetuning(["generate", "choir", "--no-wait", "--timeout", "60"])
     assert ran.exit_code == 1
     assert ran.stderr.count("not accepted yet: ") == 1
-    assert f"not accepted yet: {_delay_notice.QUEUE}; waiting\n" in ran.stderr
-    assert "Nothing was paid. A longer --timeout" in ran.stderr
+    assert f"not accepted yet: {_delay_notice.QUEUE_FULL}\n" in ran.stderr
+    assert "Nothing was charged. To wait longer, raise --timeout" in ran.stderr
 
 
-def test_a_service_that_cannot_be_reached_is_told_as_such(
-    finetuning: Run, service: Any
-) -> None:
+def test_an_unreachable_service_is_reported(finetuning: Run, service: Any) -> None:
     def refuse(request: httpx.Request) -> None:
         raise httpx.ConnectError("no route", request=request)
 
     service.on_request = refuse
     ran = finetuning(["generate", "choir", "--no-wait"])
-    assert "not accepted yet: the service cannot be reached (" in ran.stderr
+    assert "not accepted yet: cannot reach the service (" in ran.stderr
     assert "queue" not in ran.stderr
 
 
@@ -108,4 +106,4 @@ def test_without_a_timeout_a_full_queue_is_waited_for(
     finetuning(["generate", "choir", "--no-wait", "--duration", "210"])
     ran = finetuning([*words, "rain", "--no-wait"])
     assert ran.exit_code == 0
-    assert _delay_notice.QUEUE in ran.stderr
+    assert _delay_notice.QUEUE_FULL in ran.stderr

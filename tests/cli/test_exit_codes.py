@@ -1,4 +1,4 @@
-"""The exit codes are the documented ones, whatever is printed."""
+"""The exit codes are the documented ones, in every output format."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from finetuning_async import cli
-from finetuning_async.cli import _batch, _program
-from finetuning_async.cli._exit_codes import DONE, FAILED, PARTLY, WRONG
+from finetuning_async.cli import _program
+from finetuning_async.cli._exit_codes import FAILURE, INVALID_INPUT, PARTIAL, SUCCESS
+from finetuning_async.cli.commands import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,24 +22,30 @@ if TYPE_CHECKING:
 TABLES = {
     "the reference": cli.__doc__ or "",
     "--help": _program.EPILOG,
-    "batch --help": _batch.EPILOG,
+    "batch --help": batch.EPILOG,
 }
 
 
 @pytest.mark.parametrize("where", TABLES)
 def test_every_code_is_in_every_table(where: str) -> None:
-    told = set(map(int, re.findall(r"^ +(\d+)  ", TABLES[where], re.MULTILINE)))
-    assert told == {DONE, FAILED, WRONG, PARTLY, 130}
+    documented = set(map(int, re.findall(r"^ +(\d+)  ", TABLES[where], re.MULTILINE)))
+    assert documented == {SUCCESS, FAILURE, INVALID_INPUT, PARTIAL, 130}
 
 
 @pytest.mark.parametrize(
     ("words", "request_", "answer", "status", "code"),
     [
-        ("get x", "GET /v1/generations/x", "error_not_found", 404, FAILED),
-        ("list --limit 99", "GET /v1/generations", "error_validation", 400, WRONG),
-        ("delete -y x", "POST /v1/generations/bulk-delete", "some", 200, PARTLY),
-        ("delete -y x", "POST /v1/generations/bulk-delete", "none", 200, FAILED),
-        ("delete -y x", "POST /v1/generations/bulk-delete", "all", 200, DONE),
+        ("get x", "GET /v1/generations/x", "error_not_found", 404, FAILURE),
+        (
+            "list --limit 99",
+            "GET /v1/generations",
+            "error_validation",
+            400,
+            INVALID_INPUT,
+        ),
+        ("delete -y x", "POST /v1/generations/bulk-delete", "some", 200, PARTIAL),
+        ("delete -y x", "POST /v1/generations/bulk-delete", "none", 200, FAILURE),
+        ("delete -y x", "POST /v1/generations/bulk-delete", "all", 200, SUCCESS),
     ],
 )
 def test_json_changes_no_code(
@@ -56,6 +63,6 @@ def test_json_changes_no_code(
         "none": {"data": {"deleted": [], "errors": error}},
         "all": {"data": {"deleted": ["x"]}},
     }
-    service.answer(request_, known.get(answer, answer), status=status)
+    service.respond(request_, known.get(answer, answer), status=status)
     assert finetuning(words.split()).exit_code == code
     assert finetuning([*words.split(), "--json"]).exit_code == code

@@ -1,4 +1,4 @@
-"""``finetuning generate``: what it sends, says, prints and saves."""
+"""``finetuning generate``: what it sends, prints and saves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CREATE = "POST /v1/generations"
 DEFAULT_NAME = "slow-choir-over-tape-hiss-5e0c7b1a.mp3"
 
 
-def test_the_emulator_needs_no_key_and_gives_an_mp3(finetuning: Run) -> None:
+def test_the_emulator_needs_no_key_and_makes_an_mp3(finetuning: Run) -> None:
     words = [
         "generate",
         "--emulator",
@@ -44,7 +44,7 @@ def test_the_emulator_needs_no_key_and_gives_an_mp3(finetuning: Run) -> None:
     assert length == pytest.approx(5, abs=0.1)
 
 
-def test_the_emulator_does_not_look_at_the_environment(
+def test_the_emulator_ignores_the_environment(
     finetuning: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINETUNING_API_KEY", "not a key")
@@ -59,7 +59,9 @@ def test_words_are_joined_and_only_what_is_set_is_sent(
 ) -> None:
     assert finetuning(["generate", "slow", "choir"]).exit_code == 0
     (body,) = service.sent(CREATE)
-    assert body.pop("seed") > 0  # the library's own, so that it can be looked up
+    assert (
+        body.pop("seed") > 0
+    )  # the library sets one, so that a lost create can be found
     assert body == {"tags": "slow choir"}
 
 
@@ -87,7 +89,7 @@ def test_every_option_is_sent_under_the_services_name(
     ]
 
 
-def test_it_says_each_step_on_stderr_and_nothing_on_stdout(
+def test_each_step_is_printed_on_stderr_and_nothing_on_stdout(
     finetuning: Run, service: Any
 ) -> None:
     ran = finetuning(["generate", "choir"])
@@ -102,25 +104,25 @@ def test_it_says_each_step_on_stderr_and_nothing_on_stdout(
     assert Path(DEFAULT_NAME).stat().st_size == 240_000
 
 
-def test_quiet_says_nothing_at_all(finetuning: Run, service: Any) -> None:
+def test_quiet_prints_nothing(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", "choir", "--quiet"])
     assert (ran.stdout, ran.stderr) == ("", "")
     assert Path(DEFAULT_NAME).exists()
 
 
-def test_verbose_says_the_requests(finetuning: Run, service: Any) -> None:
+def test_verbose_prints_the_requests(finetuning: Run, service: Any) -> None:
     ran = finetuning(["-v", "generate", "choir"])
     assert "POST /v1/generations: 202" in ran.stderr
 
 
-def test_json_is_the_track_and_saves_nothing(finetuning: Run, service: Any) -> None:
+def test_json_prints_the_track_and_saves_nothing(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", "choir", "--json"])
     assert json.loads(ran.stdout)["data"]["audioUrl"].endswith(f"{ID}.mp3")
     assert ran.stdout.startswith('{\n  "data": {\n    "id": ')
     assert not list(Path().iterdir())
 
 
-def test_json_with_an_output_saves_and_says_so(finetuning: Run, service: Any) -> None:
+def test_json_with_an_output_saves_too(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", "choir", "--json", "-o", "a/b.mp3"])
     assert json.loads(ran.stdout)["data"]["id"] == ID
     assert "Saved a/b.mp3" in ran.stderr
@@ -146,7 +148,7 @@ def test_no_wait_prints_the_id(finetuning: Run, service: Any) -> None:
     assert len(service.requests) == 1
 
 
-def test_a_webhook_implies_no_wait_and_its_query_is_shown_nowhere(
+def test_a_webhook_implies_no_wait_and_its_query_is_never_shown(
     finetuning: Run, service: Any
 ) -> None:
     hook = "https://hooks.example.org/ft?token=s3cr3t"
@@ -164,8 +166,10 @@ def test_a_webhook_with_an_output_waits(finetuning: Run, service: Any) -> None:
     assert Path("a.mp3").exists()
 
 
-def test_a_change_by_the_service_is_noted_once(finetuning: Run, service: Any) -> None:
-    service.answer(CREATE, "generation_created_no_webhook", status=202)
+def test_a_change_by_the_service_is_reported_once(
+    finetuning: Run, service: Any
+) -> None:
+    service.respond(CREATE, "generation_created_no_webhook", status=202)
     words = ["generate", "slow choir over tape hiss", "--bpm", "92", "--seed", "41"]
     ran = finetuning([*words, "--no-wait"])
     notes = [line for line in ran.stderr.splitlines() if "note" in line]
@@ -175,7 +179,7 @@ def test_a_change_by_the_service_is_noted_once(finetuning: Run, service: Any) ->
 def test_a_failed_track_is_an_error_and_still_json(
     finetuning: Run, service: Any
 ) -> None:
-    service.answer(f"GET /v1/generations/{ID}", "generation_failed")
+    service.respond(f"GET /v1/generations/{ID}", "generation_failed")
     ran = finetuning(["generate", "choir", "--json"])
     assert ran.exit_code == 1
     assert json.loads(ran.stdout)["data"]["status"] == "failed"
@@ -183,46 +187,46 @@ def test_a_failed_track_is_an_error_and_still_json(
     assert "finetuning wait" not in ran.stderr
 
 
-def test_a_reason_of_the_service_cannot_drive_the_terminal(
+def test_an_error_text_of_the_service_cannot_control_the_terminal(
     finetuning: Run, service: Any
 ) -> None:
     failed = {"id": ID, "status": "failed", "errorMessage": "\x1b[2Jgone"}
-    service.answer(f"GET /v1/generations/{ID}", {"data": failed})
+    service.respond(f"GET /v1/generations/{ID}", {"data": failed})
     ran = finetuning(["generate", "choir"])
     assert "gone" in ran.stderr
     assert "\x1b" not in ran.stderr
 
 
-def test_time_over_says_how_to_go_on(finetuning: Run, service: Any) -> None:
-    service.answer(f"GET /v1/generations/{ID}", "generation_processing")
+def test_a_timeout_says_how_to_resume(finetuning: Run, service: Any) -> None:
+    service.respond(f"GET /v1/generations/{ID}", "generation_processing")
     ran = finetuning(["generate", "choir", "--timeout", "30", "-o", "my song.mp3"])
     assert ran.exit_code == 1
-    assert "did not end within 30 s" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o 'my song.mp3'" in ran.stderr
+    assert "to end within 30.0 s" in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o 'my song.mp3'" in ran.stderr
 
 
-def test_a_download_that_fails_says_how_to_go_on(finetuning: Run, service: Any) -> None:
-    service.answer(f"GET /audio/{ID}.mp3", b"gone", status=404)
+def test_a_failed_download_says_how_to_resume(finetuning: Run, service: Any) -> None:
+    service.respond(f"GET /audio/{ID}.mp3", b"gone", status=404)
     ran = finetuning(["generate", "choir"])
     assert ran.exit_code == 1
-    assert f"To go on: finetuning wait {ID} -o ." in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o ." in ran.stderr
     assert not list(Path().iterdir())
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
-def test_a_full_disk_says_how_to_go_on_even_when_quiet(
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_disk_says_how_to_resume_even_when_quiet(
     finetuning: Run, service: Any
 ) -> None:
     ran = finetuning(["-q", "generate", "choir", "-o", "/dev/full"])
     assert ran.exit_code == 1
     assert "No space left" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o /dev/full" in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o /dev/full" in ran.stderr
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_an_interrupted_wait_says_the_id_and_how_to_go_on(
+def test_an_interrupted_wait_prints_the_id_and_how_to_resume(
     finetuning: Run, service: Any, number: int, code: int
 ) -> None:
     def interrupt(request: httpx.Request) -> None:
@@ -232,11 +236,11 @@ def test_an_interrupted_wait_says_the_id_and_how_to_go_on(
     service.on_request = interrupt
     ran = finetuning(["generate", "choir", "-o", "a.mp3"])
     assert ran.exit_code == code
-    assert f"{ID} goes on at the service and stays paid" in ran.stderr
-    assert f"To go on: finetuning wait {ID} -o a.mp3" in ran.stderr
+    assert f"{ID} continues at the service; its credit is spent." in ran.stderr
+    assert f"To resume: finetuning wait {ID} -o a.mp3" in ran.stderr
 
 
-def test_an_interrupted_create_still_tells_its_id(
+def test_an_interrupted_create_still_prints_its_id(
     finetuning: Run, service: Any
 ) -> None:
     service.on_request = lambda _: signal.raise_signal(signal.SIGINT)
@@ -247,9 +251,9 @@ def test_an_interrupted_create_still_tells_its_id(
 
 
 def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) -> None:
-    service.answer(CREATE, "error_generation_rate_limited", status=429)
+    service.respond(CREATE, "error_generation_rate_limited", status=429)
     ran = finetuning(["generate", "choir", "--no-wait"])
-    assert "not accepted yet: the service asks to wait" in ran.stderr
+    assert "not accepted yet: rate limited; the service allows" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -261,7 +265,7 @@ def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) 
         ["--no-wait", "-o", "a.mp3"],
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
+def test_contradicting_options_are_rejected(
     finetuning: Run, service: Any, words: list[str]
 ) -> None:
     ran = finetuning(["generate", "choir", *words])

@@ -30,7 +30,7 @@ needs_owners = pytest.mark.skipif(
 
 
 class Keyring(ModuleType):
-    """A keyring of one account, which may be broken."""
+    """A keyring with one account; it may be broken."""
 
     def __init__(self, kept: str | None = None, *, broken: bool = False) -> None:
         super().__init__("keyring")
@@ -55,14 +55,14 @@ class Keyring(ModuleType):
 
 @pytest.fixture
 def keyring(finetuning: Run, monkeypatch: pytest.MonkeyPatch) -> Keyring:
-    del finetuning  # comes first, since it takes the keyring away
+    del finetuning  # it must run first: it removes the keyring
     ring = Keyring()
     monkeypatch.setitem(sys.modules, "keyring", ring)
     return ring
 
 
 @pytest.fixture
-def asked(service: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def service_without_key(service: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The service, without a key in the environment."""
     monkeypatch.delenv("FINETUNING_API_KEY")
     return service
@@ -80,13 +80,13 @@ def _store(text: str, mode: int = 0o600) -> Path:
     return file
 
 
-def test_login_checks_the_key_and_stores_it_in_a_file_of_ones_own(
-    finetuning: Run, asked: Any
+def test_login_checks_the_key_and_stores_it_in_a_private_file(
+    finetuning: Run, service_without_key: Any
 ) -> None:
     ran = finetuning(["auth", "login", "--stdin"], input=KEY + "\r\n")
     assert (ran.exit_code, ran.stdout) == (0, "")
     assert "Logged in as dev@example.org" in ran.stderr
-    assert asked.keys[-1] == KEY
+    assert service_without_key.keys[-1] == KEY
     assert _file().read_text() == KEY + "\n"
     assert _file().stat().st_mode & 0o777 == 0o600
     assert _file().parent.stat().st_mode & 0o777 == 0o700
@@ -94,18 +94,18 @@ def test_login_checks_the_key_and_stores_it_in_a_file_of_ones_own(
     assert KEY not in ran.output
 
 
-def test_the_stored_key_is_used(finetuning: Run, asked: Any) -> None:
+def test_the_stored_key_is_used(finetuning: Run, service_without_key: Any) -> None:
     finetuning(["auth", "login"], input=KEY)
     assert finetuning(["auth", "whoami"]).exit_code == 0
-    assert asked.keys[-1] == KEY
+    assert service_without_key.keys[-1] == KEY
     out = finetuning(["doctor"]).stdout
     assert f"key      ft_live_0123**** ({_file()})" in out
 
 
-def test_a_key_that_the_service_refuses_is_not_stored(
-    finetuning: Run, asked: Any
+def test_a_key_that_the_service_rejects_is_not_stored(
+    finetuning: Run, service_without_key: Any
 ) -> None:
-    asked.answer("GET /v1/me", "error_invalid_api_key", status=401)
+    service_without_key.respond("GET /v1/me", "error_invalid_api_key", status=401)
     ran = finetuning(["auth", "login"], input=KEY)
     assert ran.exit_code == 1
     assert "401 INVALID_API_KEY" in ran.stderr
@@ -113,59 +113,61 @@ def test_a_key_that_the_service_refuses_is_not_stored(
     assert not _file().exists()
 
 
-def test_a_service_that_cannot_be_asked_stores_nothing_either(
-    finetuning: Run, asked: Any
+def test_login_stores_nothing_if_the_response_is_unreadable(
+    finetuning: Run, service_without_key: Any
 ) -> None:
-    asked.answer("GET /v1/me", b"<html>", status=200)
+    service_without_key.respond("GET /v1/me", b"<html>", status=200)
     assert finetuning(["auth", "login"], input=KEY).exit_code == 1
     assert not _file().exists()
 
 
 @pytest.mark.parametrize("given", ["", "\n", "sk_1", KEY + "0", KEY[:-1] + "ä"])
-def test_a_key_of_another_form_is_refused_and_not_repeated(
-    finetuning: Run, asked: Any, given: str
+def test_login_rejects_a_malformed_key_and_does_not_repeat_it(
+    finetuning: Run, service_without_key: Any, given: str
 ) -> None:
     ran = finetuning(["auth", "login"], input=given)
     assert ran.exit_code == 2
     assert not given.strip() or given.strip() not in ran.output
-    assert not asked.requests
+    assert not service_without_key.requests
 
 
-def test_bytes_that_are_no_text_are_refused(finetuning: Run, asked: Any) -> None:
+def test_login_rejects_bytes_that_are_not_utf_8(
+    finetuning: Run, service_without_key: Any
+) -> None:
     assert finetuning(["auth", "login"], input=b"\xff\xfe\n").exit_code == 2
 
 
-def test_a_closed_stdin_holds_no_key(
-    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+def test_login_with_a_closed_stdin_is_an_error(
+    finetuning: Run, service_without_key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_keys, "_first_line", lambda: "")
+    monkeypatch.setattr(_keys, "_read_first_line", lambda: "")
     ran = finetuning(["auth", "login"])
-    assert "no key on stdin" in ran.stderr
+    assert "no API key on stdin" in ran.stderr
 
 
-def test_at_a_terminal_it_prompts_and_shows_nothing(
-    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+def test_login_at_a_terminal_prompts_without_echo(
+    finetuning: Run, service_without_key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (_keys, auth):
         monkeypatch.setattr(module, "is_terminal", lambda _: True)
     ran = finetuning(["auth", "login"], input=KEY + "\n")
     assert ran.exit_code == 0
-    assert ran.stderr.startswith("Keys are made under Profile > API")
+    assert ran.stderr.startswith("Create a key under Profile > API")
     assert "API key:" in ran.stderr
     assert KEY not in ran.output
 
 
-def test_login_asks_the_service_that_the_option_names(
-    finetuning: Run, asked: Any
+def test_login_uses_the_base_url_option(
+    finetuning: Run, service_without_key: Any
 ) -> None:
     words = ["auth", "login", "--base-url", "http://127.0.0.1:8787"]
     ran = finetuning(words, input="any-key")
     assert ran.exit_code == 0
-    assert asked.requests[0].url.host == "127.0.0.1"
-    assert "only with --base-url" in ran.stderr
+    assert service_without_key.requests[0].url.host == "127.0.0.1"
+    assert "is used only with --base-url" in ran.stderr
 
 
-def test_login_and_logout_say_that_the_environment_goes_first(
+def test_login_and_logout_say_that_the_environment_takes_precedence(
     finetuning: Run, service: Any
 ) -> None:
     assert (
@@ -174,13 +176,13 @@ def test_login_and_logout_say_that_the_environment_goes_first(
     assert "FINETUNING_API_KEY is set" in finetuning(["auth", "logout"]).stderr
 
 
-def test_quiet_login_and_logout_say_nothing(finetuning: Run, service: Any) -> None:
+def test_quiet_login_and_logout_print_nothing(finetuning: Run, service: Any) -> None:
     assert finetuning(["auth", "login", "-q"], input=KEY).output == ""
     assert finetuning(["auth", "logout", "-q"]).output == ""
 
 
-def test_a_new_login_replaces_a_link_and_leaves_its_target(
-    finetuning: Run, asked: Any
+def test_login_replaces_a_symbolic_link_and_keeps_its_target(
+    finetuning: Run, service_without_key: Any
 ) -> None:
     target = Path("precious")
     target.write_text("mine")
@@ -192,7 +194,7 @@ def test_a_new_login_replaces_a_link_and_leaves_its_target(
 
 
 def test_a_key_is_not_stored_where_others_can_write(
-    finetuning: Run, asked: Any
+    finetuning: Run, service_without_key: Any
 ) -> None:
     _file().parent.mkdir()
     _file().parent.chmod(0o777)
@@ -202,8 +204,8 @@ def test_a_key_is_not_stored_where_others_can_write(
     assert not _file().exists()
 
 
-def test_a_write_that_fails_leaves_the_older_key_and_no_rest(
-    finetuning: Run, asked: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_write_keeps_the_older_key_and_leaves_no_temporary_file(
+    finetuning: Run, service_without_key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -212,35 +214,37 @@ def test_a_write_that_fails_leaves_the_older_key_and_no_rest(
     monkeypatch.setattr(os, "fsync", full)
     ran = finetuning(["auth", "login"], input=KEY)
     assert ran.exit_code == 1
-    assert "the key cannot be stored" in ran.stderr
+    assert "cannot store the key" in ran.stderr
     assert _file().read_text() == OTHER
     assert len(list(_file().parent.iterdir())) == 1
 
 
 @needs_owners
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
-def test_a_key_file_that_others_can_open_is_not_used(
-    finetuning: Run, asked: Any, mode: int
+def test_a_key_file_that_others_can_access_is_not_used(
+    finetuning: Run, service_without_key: Any, mode: int
 ) -> None:
     _store(KEY, mode)
     ran = finetuning(["me"])
     assert ran.exit_code == 2
     assert f"chmod 600 {_file()}" in ran.stderr
-    assert not asked.requests
+    assert not service_without_key.requests
 
 
 @needs_owners
-def test_a_folder_or_a_pipe_in_its_place_is_no_key(finetuning: Run, asked: Any) -> None:
+def test_a_folder_or_a_pipe_as_key_file_is_rejected(
+    finetuning: Run, service_without_key: Any
+) -> None:
     _file().parent.mkdir()
     os.mkfifo(_file(), 0o600)
-    assert "is not a file" in finetuning(["me"]).stderr
+    assert "is not a regular file" in finetuning(["me"]).stderr
     _file().unlink()
     _file().mkdir()
     assert finetuning(["me"]).exit_code == 2
     assert finetuning(["auth", "logout"]).exit_code == 1
 
 
-def test_logout_removes_the_file(finetuning: Run, asked: Any) -> None:
+def test_logout_removes_the_file(finetuning: Run, service_without_key: Any) -> None:
     _store(KEY)
     assert finetuning(["auth", "logout"]).stderr == f"Removed: {_file()}\n"
     assert not _file().exists()
@@ -248,7 +252,7 @@ def test_logout_removes_the_file(finetuning: Run, asked: Any) -> None:
     assert (ran.exit_code, ran.stderr) == (0, "No key was stored.\n")
 
 
-def test_a_key_on_stdin_goes_before_all_others(finetuning: Run, service: Any) -> None:
+def test_a_key_on_stdin_takes_precedence(finetuning: Run, service: Any) -> None:
     _store(OTHER)
     for words in (["me", "--api-key-stdin"], ["--api-key-stdin", "doctor"]):
         ran = finetuning(words, input=f"\ufeff {OTHER} \nmore\n")
@@ -257,7 +261,7 @@ def test_a_key_on_stdin_goes_before_all_others(finetuning: Run, service: Any) ->
     assert "ft_live_ffff**** (--api-key-stdin)" in ran.stdout
 
 
-def test_the_environment_goes_before_the_stored_key(
+def test_the_environment_takes_precedence_over_the_stored_key(
     finetuning: Run, service: Any
 ) -> None:
     _store(OTHER)
@@ -265,24 +269,26 @@ def test_the_environment_goes_before_the_stored_key(
     assert service.keys[-1] == KEY
 
 
-def test_no_option_takes_the_key_itself(finetuning: Run, service: Any) -> None:
+def test_no_option_takes_the_key(finetuning: Run, service: Any) -> None:
     ran = finetuning(["me", "--api-key", KEY])
     assert ran.exit_code == 2
     assert KEY not in ran.output
 
 
 def test_login_prefers_the_keyring_and_removes_the_file(
-    finetuning: Run, asked: Any, keyring: Keyring
+    finetuning: Run, service_without_key: Any, keyring: Keyring
 ) -> None:
     _store(OTHER)
     ran = finetuning(["auth", "login"], input=KEY)
-    assert ran.stderr.endswith("The key is stored: OS keyring\n")
+    assert ran.stderr.endswith("Key stored in: OS keyring\n")
     assert keyring.kept == KEY
     assert not _file().exists()
     assert "ft_live_0123**** (OS keyring)" in finetuning(["doctor"]).stdout
 
 
-def test_logout_clears_both(finetuning: Run, asked: Any, keyring: Keyring) -> None:
+def test_logout_clears_both(
+    finetuning: Run, service_without_key: Any, keyring: Keyring
+) -> None:
     keyring.kept = KEY
     _store(OTHER)
     ran = finetuning(["auth", "logout"])
@@ -290,8 +296,8 @@ def test_logout_clears_both(finetuning: Run, asked: Any, keyring: Keyring) -> No
     assert keyring.kept is None
 
 
-def test_a_keyring_that_does_not_work_is_passed_over(
-    finetuning: Run, asked: Any, keyring: Keyring
+def test_a_broken_keyring_is_skipped(
+    finetuning: Run, service_without_key: Any, keyring: Keyring
 ) -> None:
     keyring.broken = True
     ran = finetuning(["auth", "login"], input=KEY)
@@ -303,9 +309,9 @@ def test_a_keyring_that_does_not_work_is_passed_over(
     assert finetuning(["auth", "logout"]).exit_code == 0
 
 
-def test_a_keyring_that_keeps_nothing_is_noticed(
+def test_a_keyring_that_stores_nothing_is_noticed(
     finetuning: Run,
-    asked: Any,
+    service_without_key: Any,
     keyring: Keyring,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -314,7 +320,7 @@ def test_a_keyring_that_keeps_nothing_is_noticed(
     assert _file().read_text().strip() == KEY
 
 
-def test_with_a_key_in_the_environment_the_keyring_is_not_asked(
+def test_with_a_key_in_the_environment_the_keyring_is_not_used(
     finetuning: Run, service: Any, keyring: Keyring
 ) -> None:
     keyring.broken = True
@@ -328,7 +334,7 @@ def _settings(**settings: Any) -> Path:
     return file
 
 
-def test_the_settings_name_a_service(finetuning: Run, service: Any) -> None:
+def test_the_settings_set_the_base_url(finetuning: Run, service: Any) -> None:
     file = _settings(baseUrl="http://127.0.0.1:8787/", defaultBpm=120)
     out = finetuning(["doctor"]).stdout
     assert f"service  http://127.0.0.1:8787/ ({file})" in out
@@ -337,14 +343,14 @@ def test_the_settings_name_a_service(finetuning: Run, service: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_settings_without_a_service_mean_the_real_one(
+def test_without_a_base_url_in_the_settings_the_default_is_used(
     finetuning: Run, service: Any, value: str | None
 ) -> None:
     _settings(baseUrl=value)
     assert "https://pub.finetuning.ai (default)" in finetuning(["doctor"]).stdout
 
 
-def test_option_and_environment_go_before_the_settings(
+def test_option_and_environment_take_precedence_over_the_settings(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _settings(baseUrl="http://127.0.0.1:1")
@@ -354,7 +360,7 @@ def test_option_and_environment_go_before_the_settings(
     assert [request.url.port for request in service.requests] == [2, 3]
 
 
-def test_other_settings_can_be_named(finetuning: Run, service: Any) -> None:
+def test_config_selects_another_settings_file(finetuning: Run, service: Any) -> None:
     Path("mine.json").write_text('{"baseUrl": "http://127.0.0.1:4"}')
     for words in (["--config", "mine.json", "me"], ["me", "--config", "mine.json"]):
         assert finetuning(words).exit_code == 0
@@ -370,14 +376,16 @@ def test_broken_settings_are_an_error(finetuning: Run, service: Any, text: str) 
     assert not service.requests
 
 
-def test_settings_that_are_named_must_exist(finetuning: Run, service: Any) -> None:
+def test_a_settings_file_given_by_option_must_exist(
+    finetuning: Run, service: Any
+) -> None:
     ran = finetuning(["me", "--config", "nowhere.json"])
     assert ran.exit_code == 2
-    assert "--config nowhere.json cannot be read: No such file" in ran.stderr
+    assert "cannot read --config nowhere.json: No such file" in ran.stderr
 
 
 @pytest.mark.parametrize("folder", [os.devnull, "~nobody-has-this-name"])
-def test_a_folder_that_cannot_be_is_no_settings(
+def test_an_impossible_settings_folder_is_ignored(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     monkeypatch.setenv("FINETUNING_CONFIG_HOME", folder)
@@ -386,10 +394,10 @@ def test_a_folder_that_cannot_be_is_no_settings(
     assert "no API key" in finetuning(["me"]).stderr
     assert finetuning(["auth", "logout"]).exit_code == 0
     ran = finetuning(["auth", "login"], input=KEY)
-    assert (ran.exit_code, "the key cannot be stored" in ran.stderr) == (1, True)
+    assert (ran.exit_code, "cannot store the key" in ran.stderr) == (1, True)
 
 
-def test_settings_of_somebody_else_are_passed_over(
+def test_unreadable_settings_are_ignored(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(*_: object) -> None:
@@ -411,7 +419,7 @@ def test_settings_of_somebody_else_are_passed_over(
         ("darwin", {"FINETUNING_CONFIG_HOME": "/mine"}, "/mine"),
     ],
 )
-def test_the_folder_of_the_settings_is_the_vendors(
+def test_the_settings_folder_is_the_vendors(
     monkeypatch: pytest.MonkeyPatch,
     platform: str,
     variables: dict[str, str],

@@ -43,7 +43,7 @@ sys.exit(f"imported {heavy & set(sys.modules)}" if heavy & set(sys.modules) else
 """
 
 
-def test_help_names_the_commands_and_the_exit_codes(finetuning: Run) -> None:
+def test_help_lists_the_commands_and_the_exit_codes(finetuning: Run) -> None:
     ran = finetuning(["--help"])
     assert ran.exit_code == 0
     for word in (*COMMANDS, "Exit codes:", "130", "FINETUNING_API_KEY"):
@@ -61,20 +61,22 @@ def test_each_command_has_help_that_agrees_with_the_list(
 
 
 @pytest.mark.parametrize("words", ["", "generate", "inst", "sfx list"])
-def test_help_as_a_command_is_the_option(finetuning: Run, words: str) -> None:
+def test_the_help_command_prints_what_the_option_prints(
+    finetuning: Run, words: str
+) -> None:
     ran = finetuning(["help", *words.split()])
     assert ran.exit_code == 0
     assert ran.stdout == finetuning([*words.split(), "--help"]).stdout
 
 
-def test_help_of_what_is_not_there_is_refused(finetuning: Run) -> None:
+def test_help_of_an_unknown_command_is_rejected(finetuning: Run) -> None:
     ran = finetuning(["help", "sfx", "move"])
     assert ran.exit_code == 2
     assert "No such command 'move'" in ran.stderr
     assert finetuning(["help", "get", "x"]).exit_code == 2
 
 
-def test_a_slip_of_the_pen_is_understood(finetuning: Run) -> None:
+def test_a_typo_gets_a_suggestion(finetuning: Run) -> None:
     ran = finetuning(["genrate", "choir"])
     assert ran.exit_code == 2
     assert "No such command 'genrate'. Did you mean 'generate'?" in ran.stderr
@@ -87,7 +89,7 @@ def test_every_module_of_commands_is_a_command() -> None:
 
 
 def _all() -> Iterator[str]:
-    """Every command, by all its words; first the program itself."""
+    """The words of every command; the program itself is first, without any."""
     yield ""
     for name in COMMANDS:
         yield name
@@ -102,7 +104,7 @@ def test_help_fits_a_terminal(finetuning: Run, words: str) -> None:
     assert ran.exit_code == 0
     assert max(map(len, ran.stdout.splitlines())) <= 80
     commands = ran.stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
-    assert "..." not in commands  # click cuts what is too long
+    assert "..." not in commands  # click truncates what is too long
 
 
 def test_help_imports_neither_client_nor_rich() -> None:
@@ -112,12 +114,12 @@ def test_help_imports_neither_client_nor_rich() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_the_version_is_the_packages(finetuning: Run) -> None:
+def test_the_version_is_that_of_the_package(finetuning: Run) -> None:
     ran = finetuning(["--version"])
     assert ran.stdout == f"finetuning {finetuning_async.__version__}\n"
 
 
-def test_main_gives_the_exit_code_or_exits_with_it() -> None:
+def test_main_returns_the_exit_code_or_exits_with_it() -> None:
     assert program.main(["--version"], standalone_mode=False) == 0
     with pytest.raises(SystemExit) as left:
         program.main(["--version"])
@@ -127,7 +129,7 @@ def test_main_gives_the_exit_code_or_exits_with_it() -> None:
 @pytest.mark.parametrize(
     "module", [_progress_bar, _output, _file_names, _media_redirects]
 )
-def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+def test_the_examples_in_the_docstrings_are_right(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
 
@@ -142,25 +144,25 @@ def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
         ("a" * 39 + " b", "", "a" * 39 + "-abcdefgh.mp3"),
     ],
 )
-def test_the_default_name_is_the_vendors(
+def test_the_default_file_name_is_the_vendors(
     title: str | None, prompt: str, name: str
 ) -> None:
     track = Generation(id="abcdefghij", status="completed", title=title, prompt=prompt)
     assert _file_names.default_file_name(track) == name
 
 
-def test_an_effect_without_words_is_called_a_sound_effect() -> None:
+def test_the_file_of_an_effect_without_a_prompt_is_named_sound_effect() -> None:
     effect = SoundEffect(id="abcdefghij", status="completed")
     assert _file_names.default_file_name(effect) == "sound-effect-abcdefgh.mp3"
 
 
-def test_an_id_cannot_lead_out_of_the_folder() -> None:
+def test_an_id_cannot_escape_the_folder() -> None:
     track = Generation(id="../../etc", status="completed", prompt="x")
     assert "/" not in _file_names.default_file_name(track)
 
 
 @given(st.text())
-def test_a_slug_is_always_a_plain_name(text: str) -> None:
+def test_a_slug_is_always_a_safe_name(text: str) -> None:
     made = _file_names.slug(text)
     assert len(made) <= 40
     assert len(made.encode()) <= 160
@@ -180,8 +182,8 @@ def test_a_bar_grows_and_is_never_full(a: float, b: float, expected: float) -> N
 def test_a_bar_shows_time_first_and_bytes_later() -> None:
     task = Task(0, "x", None, 0, _get_time=lambda: 35.0)  # type: ignore[arg-type]  # ids are ints
     task.start_time = 0.0
-    assert _progress_bar._part(task) is None
+    assert _progress_bar._fraction_done(task) is None
     task.fields["expected"] = 70.0
-    assert _progress_bar._part(task) == pytest.approx(0.4)
+    assert _progress_bar._fraction_done(task) == pytest.approx(0.4)
     task.total, task.completed = 200, 50
-    assert _progress_bar._part(task) == 0.25
+    assert _progress_bar._fraction_done(task) == 0.25

@@ -20,7 +20,7 @@ ID = "5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918"
 ROW = f"GET /v1/generations/{ID}"
 
 
-def test_list_is_a_table_on_stdout(finetuning: Run, service: Any) -> None:
+def test_list_prints_a_table_on_stdout(finetuning: Run, service: Any) -> None:
     ran = finetuning(["list", "--limit", "2"])
     heads, first, second = ran.stdout.splitlines()
     assert heads.split() == ["ID", "STATUS", "SECONDS", "CREATED", "PROMPT"]
@@ -29,7 +29,7 @@ def test_list_is_a_table_on_stdout(finetuning: Run, service: Any) -> None:
     assert ran.stderr == "More: --offset 2\n"
 
 
-def test_list_passes_its_filters_on(finetuning: Run, service: Any) -> None:
+def test_list_sends_its_filters(finetuning: Run, service: Any) -> None:
     finetuning(
         ["list", "--status", "failed", "--type", "music", "--offset", "40", "-q"]
     )
@@ -41,7 +41,7 @@ def test_list_passes_its_filters_on(finetuning: Run, service: Any) -> None:
     }
 
 
-def test_a_page_size_out_of_range_is_refused(finetuning: Run, service: Any) -> None:
+def test_a_page_size_out_of_range_is_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["list", "--limit", "100"])
     assert ran.exit_code == 2
     assert "--limit must be a whole number of rows from 1 to 99, got 100" in ran.stderr
@@ -66,24 +66,24 @@ def test_json_has_the_services_shape(
 
 
 def test_get_shows_a_track(finetuning: Run, service: Any) -> None:
-    service.answer(ROW, "generation_completed")
+    service.respond(ROW, "generation_completed")
     lines = finetuning(["get", ID]).stdout.splitlines()
     assert lines[0] == f"id             {ID}"
     assert "keyscale       A minor" in lines
 
 
-def test_text_of_the_service_cannot_drive_the_terminal(
+def test_text_of_the_service_cannot_control_the_terminal(
     finetuning: Run, service: Any
 ) -> None:
-    service.answer(ROW, {"data": {"id": ID, "status": "x\x1b[2J\ny"}})
+    service.respond(ROW, {"data": {"id": ID, "status": "x\x1b[2J\ny"}})
     assert "\x1b" not in finetuning(["get", ID]).stdout
 
 
-def test_json_escapes_what_drives_a_terminal_or_cannot_be_written(
+def test_json_escapes_what_controls_a_terminal_or_cannot_be_encoded(
     finetuning: Run, service: Any
 ) -> None:
     wild = "\x1b[2J \x9b2J \ud800 夜"
-    service.answer(ROW, {"data": {"id": ID, "prompt": wild}})
+    service.respond(ROW, {"data": {"id": ID, "prompt": wild}})
     out = finetuning(["get", ID, "--json"]).stdout
     assert json.loads(out)["data"]["prompt"] == wild
     assert "\x1b" not in out
@@ -95,15 +95,15 @@ def test_an_unknown_id_is_an_error_with_a_next_step(
     finetuning: Run, service: Any
 ) -> None:
     end = {"hasMore": False, "nextOffset": 0}
-    service.answer("GET /v1/generations", {"data": {"generations": [], **end}})
-    service.answer("GET /v1/sound-effects", {"data": {"soundEffects": [], **end}})
+    service.respond("GET /v1/generations", {"data": {"generations": [], **end}})
+    service.respond("GET /v1/sound-effects", {"data": {"soundEffects": [], **end}})
     for words in (["get", "lost"], ["wait", "lost"], ["download", "lost"]):
         ran = finetuning(words)
         assert ran.exit_code == 1
         assert "404 NOT_FOUND" in ran.stderr
 
 
-def test_me_shows_what_is_left(finetuning: Run, service: Any) -> None:
+def test_me_shows_the_credits_left(finetuning: Run, service: Any) -> None:
     out = finetuning(["me"]).stdout
     assert "credits   1707" in out
     assert "monthly   1682 of 2000 left" in out
@@ -118,7 +118,7 @@ def test_health_needs_no_key(
     assert not service.hosts_with_key
 
 
-def test_wait_says_the_end_and_saves_nothing(finetuning: Run, service: Any) -> None:
+def test_wait_reports_the_end_and_saves_nothing(finetuning: Run, service: Any) -> None:
     ran = finetuning(["wait", ID])
     assert ran.exit_code == 0
     assert ran.stdout == ""
@@ -139,7 +139,7 @@ def test_wait_prints_json(finetuning: Run, service: Any) -> None:
 
 
 def test_wait_for_a_failed_track_is_an_error(finetuning: Run, service: Any) -> None:
-    service.answer(ROW, "generation_failed")
+    service.respond(ROW, "generation_failed")
     ran = finetuning(["wait", ID, "-o", "a.mp3"])
     assert ran.exit_code == 1
     assert "renderer ran out of time" in ran.stderr
@@ -147,17 +147,17 @@ def test_wait_for_a_failed_track_is_an_error(finetuning: Run, service: Any) -> N
 
 
 def test_download_saves_a_completed_track(finetuning: Run, service: Any) -> None:
-    service.answer(ROW, "generation_completed")
+    service.respond(ROW, "generation_completed")
     ran = finetuning(["download", ID, "-o", "a.mp3"])
     assert (ran.exit_code, ran.stdout) == (0, "")
     assert ran.stderr == "Saved a.mp3 (60.0 s, 240 kB)\n"
 
 
 @pytest.mark.parametrize("state", ["processing", "failed"])
-def test_download_refuses_a_track_that_is_not_completed(
+def test_download_rejects_a_track_that_is_not_completed(
     finetuning: Run, service: Any, state: str
 ) -> None:
-    service.answer(ROW, f"generation_{state}")
+    service.respond(ROW, f"generation_{state}")
     ran = finetuning(["download", ID])
     assert ran.exit_code == 1
     assert state in ran.stderr
@@ -179,7 +179,7 @@ def test_doctor_shows_everything_but_the_key(finetuning: Run, service: Any) -> N
     assert "dev@example.org, plan pro, 1707 credits" in ran.stdout
 
 
-def test_doctor_without_a_key_still_asks_for_health(
+def test_doctor_without_a_key_still_checks_the_health(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FINETUNING_API_KEY")
@@ -187,10 +187,12 @@ def test_doctor_without_a_key_still_asks_for_health(
     assert ran.exit_code == 1
     assert "health   ok" in ran.stdout
     assert "no API key" in ran.stdout
-    assert "on finetuning.ai. Without a key, `finetuning" in ran.stdout
+    assert "on finetuning.ai. To try it without a key, run" in ran.stdout
 
 
-def test_doctor_keeps_its_sentences_apart(finetuning: Run, service: Any) -> None:
+def test_doctor_separates_the_sentences_of_a_message(
+    finetuning: Run, service: Any
+) -> None:
     service.on_request = _no_network
     ran = finetuning(["doctor"])
     assert ran.exit_code == 1
@@ -201,8 +203,8 @@ def _no_network(request: httpx.Request) -> None:
     raise httpx.ConnectError("Name not known", request=request)
 
 
-def test_doctor_tells_which_part_fails(finetuning: Run, service: Any) -> None:
-    service.answer("GET /v1/me", "error_invalid_api_key", status=401)
+def test_doctor_shows_which_check_fails(finetuning: Run, service: Any) -> None:
+    service.respond("GET /v1/me", "error_invalid_api_key", status=401)
     ran = finetuning(["doctor"])
     assert ran.exit_code == 1
     assert "health   ok" in ran.stdout

@@ -1,4 +1,4 @@
-"""The page's tests run on asyncio, like FastAPI's."""
+"""The demo's tests run on asyncio, like FastAPI's."""
 
 from tests.fastapi.conftest import anyio_backend
 

@@ -1,4 +1,4 @@
-"""The demo without a browser: songs in the background, routes, refusals."""
+"""The demo without a browser: songs in the background, routes, refused requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from finetuning_async import AsyncClient, GenerationRequest, RateLimitError
 from finetuning_async.demo import Studio, create_app
-from finetuning_async.demo._studio import MOST_AT_ONCE, SHOWN
+from finetuning_async.demo._studio import MAX_OPEN, MAX_SONGS
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def page(client: AsyncClient) -> AsyncGenerator[httpx.AsyncClient]:
-    """A browser of the demo, lifespan included."""
+    """A browser of the demo; its lifespan runs."""
     app = create_app(client, service="emulator")
     async with app.router.lifespan_context(app) as state:
 
@@ -44,28 +44,28 @@ async def until_ended(studio: Studio) -> None:
                 return
 
 
-async def test_a_song_is_made_heard_and_saved() -> None:
+async def test_a_song_is_made_played_and_downloaded() -> None:
     async with emulated() as (_, client), page(client) as browser:
-        wish = {"tags": "rain", "duration": 10}
-        asked = await browser.post("/api/songs", json=wish)
-        assert asked.status_code == 202
-        where = f"/api/songs/{asked.json()['key']}/audio"
-        assert (await browser.get(where)).status_code == 404
+        fields = {"tags": "rain", "duration": 10}
+        created = await browser.post("/api/songs", json=fields)
+        assert created.status_code == 202
+        path = f"/api/songs/{created.json()['key']}/audio"
+        assert (await browser.get(path)).status_code == 404
         await anyio.sleep(130)
-        heard = await browser.get(where, headers={"Range": "bytes=0-99"})
-        assert (heard.status_code, len(heard.content)) == (206, 100)
-        assert heard.headers["content-type"] == "audio/mpeg"
-        saved = await browser.get(where, params={"download": True})
+        played = await browser.get(path, headers={"Range": "bytes=0-99"})
+        assert (played.status_code, len(played.content)) == (206, 100)
+        assert played.headers["content-type"] == "audio/mpeg"
+        saved = await browser.get(path, params={"download": True})
         assert 'attachment; filename="rain-' in saved.headers["content-disposition"]
         assert abs(len(saved.content) - 10 * 8_000) < 2_000
 
 
-async def test_wrong_wishes_name_all_their_problems_and_cost_nothing() -> None:
+async def test_an_invalid_request_names_all_its_problems_and_costs_nothing() -> None:
     async with emulated() as (emulator, client), page(client) as browser:
-        wish = {"tags": " ", "duration": 4, "bpm": 500}
-        answer = await browser.post("/api/songs", json=wish)
-        assert answer.status_code == 422
-        assert set(answer.json()["problems"]) == {"tags", "duration", "bpm"}
+        fields = {"tags": " ", "duration": 4, "bpm": 500}
+        response = await browser.post("/api/songs", json=fields)
+        assert response.status_code == 422
+        assert set(response.json()["problems"]) == {"tags", "duration", "bpm"}
         assert emulator.ledger == []
 
 
@@ -74,7 +74,7 @@ async def test_wrong_wishes_name_all_their_problems_and_cost_nothing() -> None:
     [
         (b'{"tags": "x"}', "text/plain", 415),
         (b"tags=x", "application/x-www-form-urlencoded", 415),
-        (b"no json", "application/json", 400),
+        (b"not json", "application/json", 400),
         (b"[]", "application/json", 400),
         (b"[" * 60_000, "application/json", 400),
         (b'{"tags":' * 8_000, "application/json", 400),
@@ -84,16 +84,16 @@ async def test_wrong_wishes_name_all_their_problems_and_cost_nothing() -> None:
         (b'{"tags": "x", "webhook": "https://me.example"}', "application/json", 400),
     ],
 )
-async def test_what_a_foreign_page_could_send_is_refused(
+async def test_requests_that_a_foreign_site_could_send_are_refused(
     body: bytes, kind: str, status: int
 ) -> None:
     async with emulated() as (emulator, client), page(client) as browser:
-        heads = {"content-type": kind}
-        answer = await browser.post("/api/songs", content=body, headers=heads)
-        assert answer.status_code == status
+        headers = {"content-type": kind}
+        response = await browser.post("/api/songs", content=body, headers=headers)
+        assert response.status_code == status
         foreign = {"content-type": "application/json", "host": "evil.example"}
-        answer = await browser.post("/api/songs", content=body, headers=foreign)
-        assert answer.status_code == 400
+        response = await browser.post("/api/songs", content=body, headers=foreign)
+        assert response.status_code == 400
         assert emulator.ledger == []
 
 
@@ -112,7 +112,7 @@ async def test_the_page_and_its_files_are_served_and_name_no_other_host() -> Non
         assert (await browser.get("/docs")).status_code == 404
 
 
-async def test_everybody_sees_the_same_songs_and_meters(tmp_path: Path) -> None:
+async def test_all_pages_get_the_same_songs_and_meters(tmp_path: Path) -> None:
     async def first(studio: Studio) -> dict[str, Any]:
         async with aclosing(studio.events()) as events:
             found = [await anext(events), await anext(events)]
@@ -132,7 +132,7 @@ async def test_everybody_sees_the_same_songs_and_meters(tmp_path: Path) -> None:
             assert one["meters"]["creates"]["available"] == 9
 
 
-async def test_songs_go_on_while_nobody_looks_and_a_new_page_has_all(
+async def test_songs_are_made_without_an_open_page_and_a_new_page_shows_all(
     tmp_path: Path,
 ) -> None:
     async with emulated() as (emulator, client):
@@ -140,7 +140,7 @@ async def test_songs_go_on_while_nobody_looks_and_a_new_page_has_all(
             for number in range(12):
                 studio.make(GenerationRequest(f"song {number}"))
             await anyio.sleep(600)
-            shown = studio.picture()["songs"]
+            shown = studio.snapshot()["songs"]
             assert [song["status"] for song in shown] == ["completed"] * 12
             assert shown[0]["prompt"] == "song 11"
             assert len(emulator.ledger) == 12
@@ -148,7 +148,7 @@ async def test_songs_go_on_while_nobody_looks_and_a_new_page_has_all(
         assert emulator.count(status=429, code="RATE_LIMITED") == 0
 
 
-async def test_a_restart_shows_what_was_there_and_follows_what_runs(
+async def test_a_restart_shows_earlier_tracks_and_follows_those_in_progress(
     tmp_path: Path,
 ) -> None:
     async with emulated() as (_, client):
@@ -161,44 +161,44 @@ async def test_a_restart_shows_what_was_there_and_follows_what_runs(
             assert studio.songs[running.id].status == "completed"
 
 
-async def test_a_failed_song_says_why(tmp_path: Path) -> None:
+async def test_a_failed_song_shows_why(tmp_path: Path) -> None:
     async with emulated(Emulator(failure_rate=1.0)) as (_, client):
         async with Studio(client, tmp_path).open() as studio:
             song = studio.make(GenerationRequest("x"))
             await until_ended(studio)
             assert song.status == "failed"
-            assert song.shown(0.0)["error"]
+            assert song.to_json(0.0)["error"]
 
 
-async def test_a_song_that_cannot_be_asked_for_says_why(tmp_path: Path) -> None:
+async def test_a_refused_song_shows_why(tmp_path: Path) -> None:
     async with emulated(Emulator(credits=0)) as (_, client):
         async with Studio(client, tmp_path).open() as studio:
             song = studio.make(GenerationRequest("x"))
             await until_ended(studio)
             assert song.status == "failed"
-            assert song.shown(0.0)["error"] == "This server is out of credits."
+            assert song.to_json(0.0)["error"] == "This server is out of credits."
 
 
-async def test_songs_are_bounded(tmp_path: Path) -> None:
+async def test_the_number_of_songs_is_bounded(tmp_path: Path) -> None:
     async with emulated(Emulator(queue_size=99, creates_per_minute=99)) as (_, client):
         async with Studio(client, tmp_path).open() as studio:
             for _ in range(3):
-                for _ in range(MOST_AT_ONCE):
+                for _ in range(MAX_OPEN):
                     studio.make(GenerationRequest("x"))
                 with pytest.raises(RateLimitError):
                     studio.make(GenerationRequest("x"))
                 await anyio.sleep(400)
-            assert len(studio.songs) == SHOWN
+            assert len(studio.songs) == MAX_SONGS
 
 
-async def test_closing_ends_the_streams(tmp_path: Path) -> None:
+async def test_closing_the_studio_ends_its_event_streams(tmp_path: Path) -> None:
     async with emulated() as (_, client), anyio.create_task_group() as group:
         studio = Studio(client, tmp_path)
 
-        async def look() -> None:
+        async def follow() -> None:
             async for _ in studio.events():
                 pass
 
-        group.start_soon(look)
+        group.start_soon(follow)
         await anyio.sleep(1)
         studio.close()

@@ -1,4 +1,4 @@
-"""What stands behind the models: raw responses, default names, bounded downloads."""
+"""Captured responses, default file names, and the bound on concurrent downloads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_the_responses_of_a_block_are_captured_and_no_others() -> None:
     assert responses[0].headers["x-ratelimit-limit"] == "10"
 
 
-async def test_a_request_id_is_shown_where_the_service_sends_one() -> None:
+async def test_a_request_id_is_captured_if_the_service_sends_one() -> None:
     def service(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={}, headers={"X-Request-Id": "req_7"})
 
@@ -49,17 +49,17 @@ async def test_a_file_in_a_folder_gets_the_vendors_default_name(tmp_path: Path) 
     assert path.is_file()
 
 
-async def test_many_downloads_run_at_once_but_no_more_than_their_bound(
+async def test_concurrent_downloads_are_bounded(
     tmp_path: Path,
 ) -> None:
-    under_way, most = 0, 0
+    in_flight, most = 0, 0
 
     async def host(request: httpx.Request) -> httpx.Response:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
         await anyio.sleep(1)
-        under_way -= 1
+        in_flight -= 1
         return httpx.Response(200, content=b"mp3")
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(host))

@@ -1,4 +1,4 @@
-"""A download leaves its connection to the next, or closed; so if it is cancelled."""
+"""A download leaves its connection reusable or closed, even if it is cancelled."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_files_of_one_host_share_a_connection(net: Net, tmp_path: Path) ->
     assert not net.open()
 
 
-async def test_a_stream_that_breaks_is_told_as_the_connection_s_fault(
+async def test_a_broken_stream_raises_a_connection_error(
     net: Net, tmp_path: Path
 ) -> None:
     net.response = SONG[:-1]
@@ -57,19 +57,21 @@ async def test_a_stream_that_breaks_is_told_as_the_connection_s_fault(
             await client.download(URL, tmp_path / "a.mp3")
 
 
-async def test_a_host_that_is_not_there_is_told(
+async def test_an_unreachable_host_raises_a_connection_error(
     net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object, **__: object) -> None:
-        raise httpcore.ConnectError("nobody listens")
+        raise httpcore.ConnectError("connection refused")
 
     monkeypatch.setattr(Net, "connect_tcp", refuse)
     async with AsyncClient(KEY, max_retries=0) as client:
-        with pytest.raises(APIConnectionError, match="ConnectError: nobody listens"):
+        with pytest.raises(
+            APIConnectionError, match="ConnectError: connection refused"
+        ):
             await client.download(URL, tmp_path / "a.mp3")
 
 
-async def test_one_warning_does_for_calls_and_files(
+async def test_calls_and_downloads_share_one_warning(
     net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AsyncClient(KEY, verify=False) as client:
@@ -80,7 +82,9 @@ async def test_one_warning_does_for_calls_and_files(
 
 
 @pytest.mark.parametrize("location", ["ftp://other.example/b", "https://[", "/a.mp3"])
-async def test_a_file_that_moves_to_nowhere_is_told(net: Net, location: str) -> None:
+async def test_a_redirect_to_an_unusable_location_raises(
+    net: Net, location: str
+) -> None:
     net.response = MOVED.replace(b"https://other.example/b.mp3", location.encode())
     with pytest.raises(APIConnectionError, match=r"download from media\.example"):
         await _fetch(_transport())
@@ -101,8 +105,8 @@ async def _fetch(transport: Transport, url: str = URL) -> None:
             pass
 
 
-def kept(pool: ClientPool) -> list[Any]:
-    """The connections that the next request may take."""
+def idle_connections(pool: ClientPool) -> list[Any]:
+    """The connections that the next request may reuse."""
     pools = [pooled.client._transport._pool for pooled in pool._open]
     assert not any(pool._requests for pool in pools)
     return [connection for pool in pools for connection in pool.connections]
@@ -110,7 +114,7 @@ def kept(pool: ClientPool) -> list[Any]:
 
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
 @pytest.mark.parametrize("way", ["new", "used before", "moved"])
-def test_cancelled_at_every_step_a_download_loses_no_connection(
+def test_a_download_cancelled_at_any_step_loses_no_connection(
     net: Net, canceller: StepCanceller, way: str
 ) -> None:
     async def main(run_cancelled: Any) -> None:
@@ -123,7 +127,7 @@ def test_cancelled_at_every_step_a_download_loses_no_connection(
             net.response = MOVED
             net.next_responses = [SONG]
         await run_cancelled(partial(_fetch, transport))
-        left = kept(transport.pool)
+        left = idle_connections(transport.pool)
         assert all(connection.is_idle() for connection in left)
         assert len(net.open()) == len(left)
         net.response, net.next_responses = SONG, []

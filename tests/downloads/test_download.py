@@ -1,4 +1,4 @@
-"""A file appears whole under its name, or not at all."""
+"""A download appears complete under its name, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetuning_async import (
 )
 from finetuning_async._downloads import _atomic_file
 from finetuning_async._downloads._atomic_file import AtomicFile, check_target
-from finetuning_async._downloads._download import BATCH
+from finetuning_async._downloads._download import BATCH_SIZE as BATCH
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -44,7 +44,7 @@ def serving(handler: object) -> AsyncClient:
     return AsyncClient(KEY, http_client=httpx.AsyncClient(transport=transport))
 
 
-async def test_a_broken_stream_goes_on_where_it_broke(tmp_path: Path) -> None:
+async def test_a_broken_stream_is_resumed_where_it_broke(tmp_path: Path) -> None:
     async with emulated(Emulator(generation_time=(1, 1))) as (emulator, client):
         track = await client.generate("x", duration=60)
         whole = await client.download(track, tmp_path / "whole.mp3")
@@ -55,10 +55,10 @@ async def test_a_broken_stream_goes_on_where_it_broke(tmp_path: Path) -> None:
         assert names_in(tmp_path) == ["broken.mp3", "whole.mp3"]
 
 
-async def test_a_host_without_ranges_is_read_from_the_start_again(
+async def test_a_host_without_ranges_is_read_again_from_the_start(
     tmp_path: Path,
 ) -> None:
-    tries: list[str | None] = []
+    ranges: list[str | None] = []
 
     class Breaks(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -66,15 +66,15 @@ async def test_a_host_without_ranges_is_read_from_the_start_again(
             raise httpx.ReadError("reset")
 
     def host(request: httpx.Request) -> httpx.Response:
-        tries.append(request.headers.get("range"))
+        ranges.append(request.headers.get("range"))
         headers = {"content-length": "6", "etag": '"1"'}
-        if len(tries) == 1:
+        if len(ranges) == 1:
             return httpx.Response(200, headers=headers, stream=Breaks())
         return httpx.Response(200, headers=headers, content=b"abcdef")
 
     path = await serving(host).download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == b"abcdef"
-    assert tries == [None, "bytes=3-"]
+    assert ranges == [None, "bytes=3-"]
 
 
 async def test_the_key_does_not_go_to_the_media_host_nor_over_redirects(
@@ -94,7 +94,7 @@ async def test_the_key_does_not_go_to_the_media_host_nor_over_redirects(
     assert not any(KEY in str(request.headers.raw) for request in seen)
 
 
-async def test_a_short_file_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_short_file_raises_and_leaves_nothing(tmp_path: Path) -> None:
     def host(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"content-length": "9"}, content=b"short")
 
@@ -104,14 +104,14 @@ async def test_a_short_file_is_an_error_and_leaves_nothing(tmp_path: Path) -> No
     assert names_in(tmp_path) == []
 
 
-async def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
+async def test_an_empty_file_raises(tmp_path: Path) -> None:
     client = serving(lambda _: httpx.Response(200, content=b""))
     with pytest.raises(APIResponseError, match="empty"):
         await client.download(URL, tmp_path / "a.mp3")
     assert names_in(tmp_path) == []
 
 
-async def test_a_missing_file_is_not_found_and_shows_no_signature(
+async def test_a_missing_file_raises_not_found_without_the_url_signature(
     tmp_path: Path,
 ) -> None:
     client = serving(lambda _: httpx.Response(404))
@@ -120,28 +120,28 @@ async def test_a_missing_file_is_not_found_and_shows_no_signature(
     assert "s3cret" not in str(caught.value)
 
 
-async def test_progress_is_told_to_the_end(tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+async def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
+    reports: list[tuple[int, int | None]] = []
     async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
         track = await client.generate("x", duration=60)
         path = await client.download(
-            track, tmp_path / "a.mp3", on_progress=lambda *at: told.append(at)
+            track, tmp_path / "a.mp3", on_progress=lambda *at: reports.append(at)
         )
     size = path.stat().st_size
-    assert told[-1] == (size, size)
-    assert len(told) > 3
-    assert told == sorted(told)
+    assert reports[-1] == (size, size)
+    assert len(reports) > 3
+    assert reports == sorted(reports)
 
 
-async def test_progress_may_be_awaited(tmp_path: Path) -> None:
-    told: list[int] = []
+async def test_the_progress_callback_may_be_async(tmp_path: Path) -> None:
+    reports: list[int] = []
 
-    async def note(done: int, total: int | None) -> None:
+    async def record(done: int, total: int | None) -> None:
         await anyio.lowlevel.checkpoint()
-        told.append(done)
+        reports.append(done)
 
-    await in_chunks(BATCH).download(URL, tmp_path / "a.mp3", on_progress=note)
-    assert told == [BATCH, 2 * BATCH, len(WHOLE)]
+    await in_chunks(BATCH).download(URL, tmp_path / "a.mp3", on_progress=record)
+    assert reports == [BATCH, 2 * BATCH, len(WHOLE)]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ async def test_progress_may_be_awaited(tmp_path: Path) -> None:
         ({"on_progress": "print"}, "on_progress"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_by_name(
+async def test_an_invalid_argument_is_refused_by_name(
     wrong: dict[str, Any], field: str, tmp_path: Path
 ) -> None:
     right: dict[str, Any] = {"generation_or_url": URL, "path": tmp_path / "a.mp3"}
@@ -159,14 +159,14 @@ async def test_what_makes_no_sense_is_refused_by_name(
         await in_chunks(BATCH).download(**right | wrong)
 
 
-async def test_a_track_under_way_cannot_be_downloaded(tmp_path: Path) -> None:
+async def test_a_track_in_progress_cannot_be_downloaded(tmp_path: Path) -> None:
     async with emulated() as (_, client):
         track = await client.generations.create("x")
         with pytest.raises(InvalidRequestError, match="completed"):
             await client.download(track, tmp_path / "a.mp3")
 
 
-def test_a_target_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> None:
+def test_an_unwritable_target_is_found_before_a_download(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     for target in (tmp_path, file / "below.mp3"):
@@ -177,7 +177,7 @@ def test_a_target_that_cannot_be_written_is_found_beforehand(tmp_path: Path) -> 
     assert names_in(tmp_path / "new") == []
 
 
-async def test_an_older_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+async def test_an_older_file_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(b"old")
     with pytest.raises(NotFoundError):
@@ -188,14 +188,14 @@ async def test_an_older_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("url", ["http://media.example/a", "file:///etc/passwd", ""])
-async def test_only_https_files_are_fetched(url: str, tmp_path: Path) -> None:
+async def test_only_https_files_are_downloaded(url: str, tmp_path: Path) -> None:
     client = serving(lambda _: httpx.Response(200, content=b"x"))
     with pytest.raises(InvalidRequestError, match="https"):
         await client.download(url, tmp_path / "a.mp3")
 
 
 class Chunks(httpx.AsyncByteStream):
-    """A body in chunks of a size; cut off after so many bytes, if told."""
+    """A body in chunks of equal size; it breaks at `cut_at` bytes, if that is given."""
 
     def __init__(self, body: bytes, size: int, cut_at: int | None = None) -> None:
         self._body, self._size, self._cut_at = body, size, cut_at
@@ -215,13 +215,13 @@ def in_chunks(size: int) -> AsyncClient:
     )
 
 
-def takes_a_part(number: int, chunks: Sequence[bytes]) -> int:
+def partial_write(number: int, chunks: Sequence[bytes]) -> int:
     return os.write(number, b"".join(chunks)[: 1 + sum(map(len, chunks)) // 3])
 
 
 @pytest.mark.parametrize("size", [1_000, 65_536, BATCH, 2 * BATCH])
-@pytest.mark.parametrize("writev", [os.writev, takes_a_part, None])
-async def test_a_file_of_many_batches_is_whole(
+@pytest.mark.parametrize("writev", [os.writev, partial_write, None])
+async def test_a_file_of_many_batches_is_complete(
     size: int, writev: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_atomic_file, "_writev", writev)
@@ -230,26 +230,26 @@ async def test_a_file_of_many_batches_is_whole(
 
 
 @pytest.mark.parametrize("cut_at", [1, BATCH // 2, BATCH, BATCH + 1, 2 * BATCH])
-async def test_what_arrived_before_a_break_does_not_come_again(
+async def test_bytes_received_before_a_break_are_not_downloaded_again(
     cut_at: int, tmp_path: Path
 ) -> None:
-    asked: list[int] = []
+    ranges: list[int] = []
 
     def host(request: httpx.Request) -> httpx.Response:
         begin = int(request.headers.get("range", "bytes=0-")[6:-1])
-        asked.append(begin)
+        ranges.append(begin)
         rest = WHOLE[begin:]
         extent = f"bytes {begin}-{len(WHOLE) - 1}/{len(WHOLE)}"
-        stream = Chunks(rest, 50_000, cut_at if len(asked) == 1 else None)
+        stream = Chunks(rest, 50_000, cut_at if len(ranges) == 1 else None)
         headers = {"content-range": extent, "etag": '"1"'}
         return httpx.Response(206, headers=headers, stream=stream)
 
     path = await serving(host).download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == WHOLE
-    assert asked == [0, -(-cut_at // 50_000) * 50_000]
+    assert ranges == [0, -(-cut_at // 50_000) * 50_000]
 
 
-async def test_a_part_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
+async def test_a_range_that_was_not_requested_is_refused(tmp_path: Path) -> None:
     headers = {"content-range": "bytes 4-8/9"}
     client = serving(lambda _: httpx.Response(206, headers=headers, content=b"short"))
     with pytest.raises(APIResponseError, match=r"from byte 4 on, .* byte 0"):
@@ -257,43 +257,43 @@ async def test_a_part_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_a_file_that_begins_again_and_breaks_again_has_no_gap(
+async def test_a_file_that_restarts_and_breaks_again_has_no_gap(
     tmp_path: Path,
 ) -> None:
-    asked: list[str | None] = []
+    ranges: list[str | None] = []
 
     def host(request: httpx.Request) -> httpx.Response:
-        asked.append(request.headers.get("range"))
+        ranges.append(request.headers.get("range"))
         headers = {"content-length": str(len(WHOLE)), "etag": '"1"'}
-        if len(asked) < 3:
-            stream = Chunks(WHOLE, 50_000, (2 * BATCH, 60_000)[len(asked) - 1])
+        if len(ranges) < 3:
+            stream = Chunks(WHOLE, 50_000, (2 * BATCH, 60_000)[len(ranges) - 1])
             return httpx.Response(200, headers=headers, stream=stream)
         headers["content-range"] = f"bytes 100000-{len(WHOLE) - 1}/{len(WHOLE)}"
         return httpx.Response(206, headers=headers, content=WHOLE[100_000:])
 
     path = await serving(host).download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == WHOLE
-    assert asked[0] is None
-    assert asked[2] == "bytes=100000-"
+    assert ranges[0] is None
+    assert ranges[2] == "bytes=100000-"
 
 
-async def test_a_file_that_came_too_long_is_read_from_the_start_again(
+async def test_a_file_longer_than_announced_is_read_again_from_the_start(
     tmp_path: Path,
 ) -> None:
-    answers = [b"12345678", b"abcdef"]
-    asked: list[str | None] = []
+    bodies = [b"12345678", b"abcdef"]
+    ranges: list[str | None] = []
 
     def host(request: httpx.Request) -> httpx.Response:
-        asked.append(request.headers.get("range"))
+        ranges.append(request.headers.get("range"))
         headers = {"content-range": "bytes 0-5/6"}
-        return httpx.Response(206, headers=headers, content=answers.pop(0))
+        return httpx.Response(206, headers=headers, content=bodies.pop(0))
 
     path = await serving(host).download(URL, tmp_path / "a.mp3")
     assert path.read_bytes() == b"abcdef"
-    assert asked == [None, None]
+    assert ranges == [None, None]
 
 
-async def test_a_host_that_compresses_all_the_same_is_understood(
+async def test_a_compressed_response_is_decoded(
     tmp_path: Path,
 ) -> None:
     headers = {"content-encoding": "gzip"}
@@ -303,7 +303,7 @@ async def test_a_host_that_compresses_all_the_same_is_understood(
     assert path.read_bytes() == WHOLE
 
 
-async def test_a_full_disk_is_told_as_it_is(
+async def test_a_full_disk_raises_its_own_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -316,7 +316,7 @@ async def test_a_full_disk_is_told_as_it_is(
 
 
 @pytest.mark.parametrize("at", [1, BATCH + 100_000])
-async def test_what_the_callback_raises_comes_out_as_it_is(
+async def test_an_exception_of_the_callback_propagates_unchanged(
     at: int, tmp_path: Path
 ) -> None:
     def stop(done: int, total: int | None) -> None:
@@ -328,18 +328,18 @@ async def test_what_the_callback_raises_comes_out_as_it_is(
     assert names_in(tmp_path) == []
 
 
-async def test_an_error_of_ours_out_of_the_callback_breaks_no_stream(
+async def test_an_error_of_ours_from_the_callback_is_not_retried(
     tmp_path: Path,
 ) -> None:
     calls = 0
 
-    def ask(done: int, total: int | None) -> None:
+    def fail(done: int, total: int | None) -> None:
         nonlocal calls
         calls += 1
         raise APIConnectionError("of another call", safe_to_retry=True)
 
     with pytest.raises(APIConnectionError, match="of another call"):
-        await in_chunks(65_536).download(URL, tmp_path / "a.mp3", on_progress=ask)
+        await in_chunks(65_536).download(URL, tmp_path / "a.mp3", on_progress=fail)
     assert calls == 1
     assert names_in(tmp_path) == []
 

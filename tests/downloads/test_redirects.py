@@ -1,4 +1,4 @@
-"""Every redirect of a media host is checked as the first URL is; no cookie is kept."""
+"""Each redirect of a media host is checked like the first URL; no cookie is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "ft_live_" + "0" * 32
 URL = "https://media.example/a.mp3?sig=s3cret"
 HERE = "http://127.0.0.1:8000"
 
-INSIDE = [
+PRIVATE = [
     "http://127.0.0.1:8080/admin",
     "http://other.example/b",
     "https://127.0.0.1/",
@@ -73,7 +73,7 @@ def given(handler: Handler, library: Any = httpx, **options: Any) -> AsyncClient
 def leading(
     *places: str, seen: list[Any] | None = None, library: Any = httpx
 ) -> Handler:
-    """Leads from one place to the next; a file is at the last."""
+    """A host that redirects from one location to the next; the last one is the file."""
     left = list(places)
 
     def host(request: Any) -> Any:
@@ -86,7 +86,7 @@ def leading(
     return host
 
 
-async def test_a_redirect_that_is_no_url_is_told(tmp_path: Path) -> None:
+async def test_a_redirect_to_an_invalid_url_raises(tmp_path: Path) -> None:
     seen: list[httpx.Request] = []
     client = given(leading("https://0177.0.0.1/", seen=seen), max_retries=0)
     with pytest.raises(APIConnectionError, match=r"from media\.example"):
@@ -95,8 +95,8 @@ async def test_a_redirect_that_is_no_url_is_told(tmp_path: Path) -> None:
 
 
 @LIBRARIES
-@pytest.mark.parametrize("inside", [*INSIDE, "//127.0.0.1/x"])
-async def test_no_redirect_leads_inside(
+@pytest.mark.parametrize("inside", [*PRIVATE, "//127.0.0.1/x"])
+async def test_no_redirect_leads_into_a_private_network(
     inside: str, library: Any, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
@@ -111,8 +111,8 @@ async def test_no_redirect_leads_inside(
 
 
 @LIBRARIES
-@pytest.mark.parametrize("inside", INSIDE)
-async def test_no_first_url_leads_inside(
+@pytest.mark.parametrize("inside", PRIVATE)
+async def test_no_url_leads_into_a_private_network(
     inside: str, library: Any, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
@@ -126,7 +126,7 @@ async def test_no_first_url_leads_inside(
     "place",
     ["https://10.0.0.1/", "https://localhost:8443/", "http://[::1]:9/", HERE],
 )
-async def test_beside_a_service_on_this_machine_files_may_be_here(
+async def test_with_a_local_service_files_may_be_local(
     place: str, tmp_path: Path
 ) -> None:
     client = given(leading(place), base_url=HERE)
@@ -135,14 +135,12 @@ async def test_beside_a_service_on_this_machine_files_may_be_here(
 
 
 @pytest.mark.parametrize("place", ["http://10.0.0.1/", "http://other.example/"])
-async def test_only_this_machine_is_reached_without_tls(
-    place: str, tmp_path: Path
-) -> None:
+async def test_without_tls_only_loopback_is_allowed(place: str, tmp_path: Path) -> None:
     with pytest.raises(APIConnectionError, match="leads to http://"):
         await given(leading(place), base_url=HERE).download(URL, tmp_path / "a.mp3")
 
 
-async def test_files_may_be_where_the_service_is(tmp_path: Path) -> None:
+async def test_files_may_be_on_the_host_of_the_service(tmp_path: Path) -> None:
     client = given(leading("https://10.1.1.1:8443/b"), base_url="https://10.1.1.1/api")
     await client.download("https://10.1.1.1/a", tmp_path / "a.mp3")
     with pytest.raises(InvalidRequestError):
@@ -164,7 +162,7 @@ async def test_every_kind_of_location_is_followed(library: Any, tmp_path: Path) 
     ]
 
 
-async def test_redirects_end(tmp_path: Path) -> None:
+async def test_endless_redirects_raise(tmp_path: Path) -> None:
     seen: list[httpx.Request] = []
     client = given(leading(*["/again"] * 1_000, seen=seen))
     with pytest.raises(APIConnectionError, match="more than 10 times"):
@@ -175,7 +173,7 @@ async def test_redirects_end(tmp_path: Path) -> None:
 
 
 @LIBRARIES
-async def test_a_login_of_the_caller_s_stays_with_its_host(
+async def test_the_callers_login_stays_with_its_host(
     library: Any, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
@@ -190,9 +188,7 @@ async def test_a_login_of_the_caller_s_stays_with_its_host(
 
 
 @LIBRARIES
-async def test_no_cookie_is_kept_but_those_of_the_caller(
-    library: Any, tmp_path: Path
-) -> None:
+async def test_only_the_callers_cookies_are_kept(library: Any, tmp_path: Path) -> None:
     seen: list[str | None] = []
 
     def host(request: Any) -> Any:
@@ -229,7 +225,7 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     return made
 
 
-async def test_connections_of_our_own_are_led_nowhere_and_keep_no_cookie(
+async def test_our_own_client_follows_no_private_redirect_and_keeps_no_cookie(
     net: Net, tmp_path: Path
 ) -> None:
     async with AsyncClient(KEY) as client:

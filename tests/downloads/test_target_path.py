@@ -1,4 +1,4 @@
-"""What stands where a file goes keeps what it is: links, modes, owners, devices."""
+"""Targets keep what they are: links, modes, owners, devices, descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finetuning_async import AsyncClient, InvalidRequestError
 from finetuning_async._downloads import _placement, _target_path
 from finetuning_async._downloads._atomic_file import check_target
 from finetuning_async._downloads._placement import Placement
-from finetuning_async._downloads._target_path import look, new_part
+from finetuning_async._downloads._target_path import create_part_file, inspect_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ URL = "https://media.example/a.mp3"
 SONG = bytes(range(256)) * 2_000
 BEFORE = b"before"
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change owners")
 
 
 def names_in(folder: Path) -> list[str]:
@@ -57,7 +57,7 @@ def mask() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o666, 0o755])
-async def test_the_mode_of_what_is_replaced_stays(mode: int, tmp_path: Path) -> None:
+async def test_a_replaced_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(mode)
@@ -67,35 +67,37 @@ async def test_the_mode_of_what_is_replaced_stays(mode: int, tmp_path: Path) -> 
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-async def test_a_new_file_has_what_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+async def test_a_new_file_gets_its_mode_from_the_umask(
+    tmp_path: Path, mask: int
+) -> None:
     await save(tmp_path / "a.mp3")
     assert mode_of(tmp_path / "a.mp3") == 0o666 & ~mask
 
 
-async def test_the_umask_is_never_touched(
+async def test_the_umask_is_never_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def touched(_: int) -> int:
-        raise AssertionError("files of other threads would be for all to write")
+        raise AssertionError("other threads would create world-writable files")
 
     monkeypatch.setattr(os, "umask", touched)
     for _ in range(2):
         await save(tmp_path / "a.mp3")
 
 
-async def test_who_may_not_read_a_file_may_not_read_its_successor(
+async def test_the_part_file_of_a_private_file_is_private(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o600)
-    part, file = new_part(look(path))
+    part, file = create_part_file(inspect_target(path))
     file.close()
     assert mode_of(part) == 0o600
 
 
 @as_root
-async def test_the_owner_of_what_is_replaced_stays(tmp_path: Path) -> None:
+async def test_a_replaced_file_keeps_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     os.chown(path, 1234, 2345)
@@ -106,7 +108,9 @@ async def test_the_owner_of_what_is_replaced_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["file", "nothing"])
-async def test_links_stay_and_lead_to_the_file(tmp_path: Path, there: bool) -> None:
+async def test_symbolic_links_stay_and_lead_to_the_new_file(
+    tmp_path: Path, there: bool
+) -> None:
     real, link = tmp_path / "far" / "real.mp3", tmp_path / "a.mp3"
     real.parent.mkdir()
     (tmp_path / "middle").symlink_to("far/real.mp3")
@@ -123,7 +127,7 @@ async def test_links_stay_and_lead_to_the_file(tmp_path: Path, there: bool) -> N
     assert names_in(real.parent) == ["real.mp3"]
 
 
-async def test_what_a_link_leads_to_is_replaced_whole(tmp_path: Path) -> None:
+async def test_a_file_behind_a_link_is_replaced_by_name(tmp_path: Path) -> None:
     real, link = tmp_path / "real.mp3", tmp_path / "a.mp3"
     real.write_bytes(BEFORE)
     link.symlink_to(real)
@@ -132,7 +136,7 @@ async def test_what_a_link_leads_to_is_replaced_whole(tmp_path: Path) -> None:
         assert reader.read() == BEFORE
 
 
-async def test_other_names_of_a_file_keep_the_old_one(tmp_path: Path) -> None:
+async def test_other_hard_links_keep_the_old_file(tmp_path: Path) -> None:
     path, other = tmp_path / "a.mp3", tmp_path / "other.mp3"
     other.write_bytes(BEFORE)
     path.hardlink_to(other)
@@ -141,13 +145,13 @@ async def test_other_names_of_a_file_keep_the_old_one(tmp_path: Path) -> None:
 
 
 def new_device(path: Path, minor: int) -> Path:
-    """A device like those in ``/dev``; a fault would spoil those for all others."""
+    """A device like those in ``/dev``, which a bug must not be able to damage."""
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
         with path.open("wb"):
             return path
     except PermissionError:
-        pytest.skip("no device can be made here")
+        pytest.skip("this process cannot create devices")
 
 
 @pytest.fixture
@@ -169,7 +173,7 @@ async def test_a_device_stays_a_device(
     assert names_in(tmp_path) == ["link"] * linked + ["null"]
 
 
-async def test_a_device_that_is_full_is_told(tmp_path: Path) -> None:
+async def test_a_full_device_raises(tmp_path: Path) -> None:
     full = new_device(tmp_path / "full", 7)
     with pytest.raises(OSError, match="No space left"):
         await save(full)
@@ -186,10 +190,12 @@ def refused(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     yield tmp_path / ("x" * 256), "too long"
     yield tmp_path / "a\0b", "null"
     (tmp_path / "file").write_bytes(b"")
-    yield tmp_path / "file" / "a" / "b.mp3", "in the way"
+    yield tmp_path / "file" / "a" / "b.mp3", "a part of the path is a file"
 
 
-async def test_what_takes_no_file_is_refused_and_stays(tmp_path: Path) -> None:
+async def test_targets_that_cannot_be_files_are_refused_and_stay(
+    tmp_path: Path,
+) -> None:
     for path, why in refused(tmp_path):
         with pytest.raises(InvalidRequestError, match=why):
             check_target(path)
@@ -200,8 +206,8 @@ async def test_what_takes_no_file_is_refused_and_stays(tmp_path: Path) -> None:
         assert (tmp_path / "socket").is_socket()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-async def test_a_file_that_is_not_to_be_written_is_not(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everything")
+async def test_a_read_only_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o444)
@@ -212,7 +218,7 @@ async def test_a_file_that_is_not_to_be_written_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["/dev/fd", "/proc/self/fd"])
 @pytest.mark.parametrize("append", [False, True])
-async def test_a_file_of_this_process_is_written_where_it_stands(
+async def test_an_open_descriptor_is_written_at_its_position(
     folder: str, append: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
@@ -228,7 +234,7 @@ async def test_a_file_of_this_process_is_written_where_it_stands(
     assert path.read_bytes() == (b"12" if append else b"") + BEFORE + SONG + b"after"
 
 
-async def test_a_file_that_this_process_only_reads_is_refused() -> None:
+async def test_a_descriptor_open_for_reading_only_is_refused() -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(InvalidRequestError, match="Bad file descriptor"):
@@ -243,28 +249,28 @@ async def test_a_file_that_this_process_only_reads_is_refused() -> None:
 
 @as_root
 @pytest.mark.parametrize(
-    ("steps", "number"),
+    ("failing", "code"),
     [
         ([(os, "chown")], errno.EPERM),
         ([(Path, "replace")], errno.EBUSY),
-        ([(_target_path, "beside"), (Path, "replace")], errno.EACCES),
-        ([(_placement, "beside"), (Path, "replace")], errno.EXDEV),
+        ([(_target_path, "create_beside"), (Path, "replace")], errno.EACCES),
+        ([(_placement, "create_beside"), (Path, "replace")], errno.EXDEV),
     ],
 )
-async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
-    steps: list[tuple[object, str]],
-    number: int,
+async def test_a_file_that_cannot_be_replaced_is_overwritten_in_place(
+    failing: list[tuple[object, str]],
+    code: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
+        raise OSError(code, os.strerror(code))
 
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE * len(SONG))
     os.chown(path, 1234, 2345)
     before = path.stat()
-    for owner, step in steps:
+    for owner, step in failing:
         monkeypatch.setattr(owner, step, refuse)
     await save(path)
     now = path.stat()
@@ -273,8 +279,8 @@ async def test_a_file_whose_name_cannot_be_given_is_written_where_it_is(
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-@pytest.mark.parametrize("step", ["replace", "beside"])
-async def test_an_old_file_outlives_a_full_disk(
+@pytest.mark.parametrize("step", ["replace", "create_beside"])
+async def test_an_old_file_survives_a_full_disk(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -289,21 +295,21 @@ async def test_an_old_file_outlives_a_full_disk(
     assert names_in(tmp_path) == ["a.mp3"]
 
 
-def test_a_part_of_another_file_system_is_brought_over(tmp_path: Path) -> None:
-    elsewhere = Path("/dev/shm")  # noqa: S108 - it is another file system on Linux
+def test_a_part_file_on_another_file_system_is_copied(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")  # noqa: S108 - another file system on Linux
     if not elsewhere.is_dir():
-        pytest.skip("there is no such folder")
+        pytest.skip("there is no /dev/shm")
     if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is one file system only")
+        pytest.skip("it is on the same file system")
     part = elsewhere / f"{tmp_path.name}.part"
     part.write_bytes(SONG)
     part.chmod(0o640)
     path = tmp_path / "a.mp3"
     path.write_bytes(BEFORE)
     path.chmod(0o600)
-    delivery = Placement(part, look(path))
-    assert delivery.go_on() is None
-    delivery.close()
+    placement = Placement(part, inspect_target(path))
+    assert placement.step() is None
+    placement.close()
     assert path.read_bytes() == SONG
     assert mode_of(path) == 0o600
     assert not part.exists()
@@ -321,7 +327,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("name", LONG)
-async def test_names_are_as_long_as_the_file_system_takes(
+async def test_names_may_be_as_long_as_the_file_system_allows(
     name: str, tmp_path: Path
 ) -> None:
     assert 240 < len(name.encode()) <= 255

@@ -1,4 +1,4 @@
-"""A part is joined only to the same version of the file; what is no track is none."""
+"""A part is appended only to the same version of the file; a page is not a track."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    Answer = Callable[[], httpx.Response]
+    NewResponse = Callable[[], httpx.Response]
 
 KEY = "ft_live_" + "0" * 32
 URL = "https://media.example/a.mp3?sig=s3cret"
@@ -40,21 +40,21 @@ class Body(httpx.AsyncByteStream):
 
 
 class Host:
-    """Breaks off once after some bytes of the old file; then answers as told.
+    """Breaks the first response after some bytes of the old file; then sends others.
 
     Attributes:
         asked: The ``Range`` and ``If-Range`` of each request.
     """
 
-    def __init__(self, first: dict[str, str], *then: Answer) -> None:
-        self.answers = [answer(200, first, OLD[:CUT], breaks=True), *then]
+    def __init__(self, first: dict[str, str], *then: NewResponse) -> None:
+        self.responses = [new_response(200, first, OLD[:CUT], breaks=True), *then]
         self.asked: list[tuple[str | None, str | None]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         assert request.headers["accept-encoding"] == "identity"
         get = request.headers.get
         self.asked.append((get("range"), get("if-range")))
-        return (self.answers.pop(0) if self.answers else whole(OLD))()
+        return (self.responses.pop(0) if self.responses else whole(OLD))()
 
     async def download(self, folder: Path, **options: Any) -> bytes:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self))
@@ -65,23 +65,23 @@ class Host:
             assert names_in(folder) in ([], ["a.mp3"])
 
 
-def answer(
+def new_response(
     status: int, headers: dict[str, str], content: bytes = b"", *, breaks: bool = False
-) -> Answer:
-    """Makes it anew each time: a body can be read once."""
+) -> NewResponse:
+    """A function that creates the response anew: a body can be read only once."""
     return lambda: httpx.Response(
         status, headers=headers, stream=Body(content, breaks=breaks)
     )
 
 
-def whole(content: bytes, **headers: str) -> Answer:
-    return answer(200, headers, content)
+def whole(content: bytes, **headers: str) -> NewResponse:
+    return new_response(200, headers, content)
 
 
-def rest(content: bytes, *, total: str = str(SIZE), **headers: str) -> Answer:
-    said = {"content-range": f"bytes {CUT}-{SIZE - 1}/{total}"}
+def rest(content: bytes, *, total: str = str(SIZE), **headers: str) -> NewResponse:
+    headers_sent = {"content-range": f"bytes {CUT}-{SIZE - 1}/{total}"}
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return answer(206, said | given, content[CUT:])
+    return new_response(206, headers_sent | given, content[CUT:])
 
 
 LENGTH = {"content-length": str(SIZE)}
@@ -99,8 +99,8 @@ DATED = {"last-modified": MONDAY, "date": TUESDAY}
         (LENGTH | DATED, rest(OLD, last_modified=MONDAY, date=WEDNESDAY), MONDAY),
     ],
 )
-async def test_a_part_is_joined_to_its_own_version(
-    first: dict[str, str], then: Answer, validator: str, tmp_path: Path
+async def test_a_part_is_appended_to_its_own_version(
+    first: dict[str, str], then: NewResponse, validator: str, tmp_path: Path
 ) -> None:
     host = Host(first, then)
     assert await host.download(tmp_path) == OLD
@@ -122,16 +122,16 @@ TAGGED = LENGTH | {"etag": '"1"'}
             TAGGED,
             rest(NEW, etag='"1"', content_type="multipart/byteranges; boundary=a"),
         ),
-        (TAGGED, answer(206, {"etag": '"1"'}, NEW[CUT:])),
-        (TAGGED, answer(416, {"content-range": f"bytes */{SIZE}"})),
-        (TAGGED, answer(416, {})),
+        (TAGGED, new_response(206, {"etag": '"1"'}, NEW[CUT:])),
+        (TAGGED, new_response(416, {"content-range": f"bytes */{SIZE}"})),
+        (TAGGED, new_response(416, {})),
         (LENGTH | DATED, rest(NEW, last_modified=TUESDAY, date=WEDNESDAY)),
         (LENGTH | DATED, rest(NEW, date=WEDNESDAY)),
         (LENGTH | DATED, rest(NEW, etag='"1"', last_modified=MONDAY, date=WEDNESDAY)),
     ],
 )
-async def test_what_is_not_proved_to_be_the_rest_is_read_from_the_start(
-    first: dict[str, str], then: Answer, tmp_path: Path
+async def test_without_proof_of_the_version_the_file_is_read_from_the_start(
+    first: dict[str, str], then: NewResponse, tmp_path: Path
 ) -> None:
     host = Host(first, then, whole(NEW, **{"content-length": str(SIZE)}))
     assert await host.download(tmp_path, max_retries=1) == NEW
@@ -150,7 +150,7 @@ async def test_what_is_not_proved_to_be_the_rest_is_read_from_the_start(
         LENGTH | {"last-modified": "yesterday", "date": TUESDAY},
     ],
 )
-async def test_without_a_strong_validator_no_part_is_asked_for(
+async def test_without_a_strong_validator_no_range_is_requested(
     first: dict[str, str], tmp_path: Path
 ) -> None:
     host = Host(first, whole(NEW))
@@ -158,28 +158,28 @@ async def test_without_a_strong_validator_no_part_is_asked_for(
     assert host.asked == [(None, None)] * 2
 
 
-async def test_a_whole_answer_to_a_request_for_a_part_begins_anew(
+async def test_a_whole_response_to_a_range_request_starts_again(
     tmp_path: Path,
 ) -> None:
     assert await Host(TAGGED, whole(NEW, etag='"2"')).download(tmp_path) == NEW
 
 
-async def test_a_file_of_which_nothing_is_left_is_whole(tmp_path: Path) -> None:
-    said = {"content-range": f"bytes */{CUT}", "content-type": "text/html"}
-    end = answer(416, said, b"<h1>Range Not Satisfiable</h1>")
+async def test_a_416_at_the_end_of_the_same_version_completes_the_file(
+    tmp_path: Path,
+) -> None:
+    headers_sent = {"content-range": f"bytes */{CUT}", "content-type": "text/html"}
+    end = new_response(416, headers_sent, b"<h1>Range Not Satisfiable</h1>")
     assert await Host({"etag": '"1"'}, end).download(tmp_path) == OLD[:CUT]
 
 
 @pytest.mark.parametrize("size", [CUT, SIZE])
-async def test_a_file_of_which_nothing_is_left_may_be_another(
-    size: int, tmp_path: Path
-) -> None:
-    said = {"content-range": f"bytes */{size}", "etag": '"2"'}
-    host = Host({"etag": '"1"'}, answer(416, said), whole(NEW))
+async def test_a_416_of_another_version_starts_again(size: int, tmp_path: Path) -> None:
+    headers_sent = {"content-range": f"bytes */{size}", "etag": '"2"'}
+    host = Host({"etag": '"1"'}, new_response(416, headers_sent), whole(NEW))
     assert await host.download(tmp_path) == NEW
 
 
-async def test_a_file_of_known_length_is_whole_although_the_end_broke(
+async def test_an_error_after_the_last_byte_does_not_matter(
     tmp_path: Path,
 ) -> None:
     host = Host({"content-length": str(CUT)})
@@ -187,20 +187,23 @@ async def test_a_file_of_known_length_is_whole_although_the_end_broke(
     assert len(host.asked) == 1
 
 
-async def test_offsets_in_a_code_are_none_in_the_file(tmp_path: Path) -> None:
+async def test_a_compressed_stream_is_not_resumed(tmp_path: Path) -> None:
     code = gzip.compress(OLD)
-    said = {"content-encoding": "gzip", "etag": '"1"'}
+    headers_sent = {"content-encoding": "gzip", "etag": '"1"'}
     host = Host({})
-    host.answers = [answer(200, said, code[:-20], breaks=True), whole(NEW)]
+    host.responses = [
+        new_response(200, headers_sent, code[:-20], breaks=True),
+        whole(NEW),
+    ]
     assert await host.download(tmp_path) == NEW
     assert host.asked == [(None, None)] * 2
 
 
-async def test_a_code_that_is_cut_short_is_no_file(tmp_path: Path) -> None:
+async def test_a_truncated_compressed_file_is_read_again(tmp_path: Path) -> None:
     code = gzip.compress(OLD)
-    said = {"content-encoding": "gzip", "content-length": str(len(code))}
+    headers_sent = {"content-encoding": "gzip", "content-length": str(len(code))}
     host = Host({})
-    host.answers = [answer(200, said, code[:-20])]
+    host.responses = [new_response(200, headers_sent, code[:-20])]
     assert await host.download(tmp_path) == OLD
     assert len(host.asked) == 2
 
@@ -218,11 +221,13 @@ PAGES = [
 
 @pytest.mark.parametrize("kind", PAGES)
 @pytest.mark.parametrize("later", [False, True])
-async def test_a_page_is_no_track(kind: str, later: bool, tmp_path: Path) -> None:
+async def test_a_page_instead_of_a_track_raises(
+    kind: str, later: bool, tmp_path: Path
+) -> None:
     page = whole(b"<html>Log in", **{"content-type": kind})
     host = Host(TAGGED, page) if later else Host({})
     if not later:
-        host.answers = [page]
+        host.responses = [page]
     expected = rf"media\.example sent {kind.partition(';')[0].lower()}"
     with pytest.raises(APIResponseError, match=expected.replace("+", r"\+")) as no:
         await host.download(tmp_path)
@@ -230,10 +235,12 @@ async def test_a_page_is_no_track(kind: str, later: bool, tmp_path: Path) -> Non
     assert not (tmp_path / "a.mp3").exists()
 
 
-async def test_a_page_is_told_with_the_host_that_led_to_it(tmp_path: Path) -> None:
+async def test_the_error_of_a_page_names_the_host_that_redirected_to_it(
+    tmp_path: Path,
+) -> None:
     host = Host({})
-    host.answers = [
-        answer(302, {"location": "https://portal.example/login"}),
+    host.responses = [
+        new_response(302, {"location": "https://portal.example/login"}),
         whole(b"<html>Log in", **{"content-type": "text/html"}),
     ]
     expected = r"portal\.example sent text/html .* redirect from media\.example"
@@ -245,9 +252,9 @@ async def test_a_page_is_told_with_the_host_that_led_to_it(tmp_path: Path) -> No
     "kind",
     ["audio/mpeg", "application/octet-stream", "binary/octet-stream", "text/plain", ""],
 )
-async def test_what_is_no_page_is_taken(kind: str, tmp_path: Path) -> None:
+async def test_other_content_types_are_accepted(kind: str, tmp_path: Path) -> None:
     host = Host({})
-    host.answers = [whole(OLD, **({"content-type": kind} if kind else {}))]
+    host.responses = [whole(OLD, **({"content-type": kind} if kind else {}))]
     assert await host.download(tmp_path) == OLD
 
 
@@ -255,8 +262,8 @@ async def test_a_host_that_always_changes_its_file_is_given_up(tmp_path: Path) -
     host = Host({"etag": '"0"'})
     for number in range(1, 9):
         now = {"etag": f'"{number}"'}
-        breaking = answer(200, now, OLD[:CUT], breaks=True)
-        host.answers += [rest(NEW, **now), breaking]
+        breaking = new_response(200, now, OLD[:CUT], breaks=True)
+        host.responses += [rest(NEW, **now), breaking]
     with pytest.raises(APIConnectionError, match="reset"):
         await host.download(tmp_path, max_retries=3)
     assert len(host.asked) == 7

@@ -1,4 +1,4 @@
-"""FastAPI's tests run on asyncio: sse-starlette knows no other loop."""
+"""FastAPI's tests run on asyncio: sse-starlette supports no other loop."""
 
 from __future__ import annotations
 

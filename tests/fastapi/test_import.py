@@ -1,4 +1,4 @@
-"""What is needed, and what is said where it is missing."""
+"""Imports: what a wing needs, and the error that names what is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(script: str) -> str:
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str) -> None:
-    told = run(
+    output = run(
         f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -36,14 +36,14 @@ except ImportError as error:
     print(error)
 """
     )
-    assert f"pip install 'finetuning-async[{module}]'" in told
-    assert missing in told
+    assert f"pip install 'finetuning-async[{module}]'" in output
+    assert missing in output
 
 
-def test_the_core_loads_none_of_it() -> None:
-    found = run(
+def test_the_core_loads_no_web_framework() -> None:
+    output = run(
         "import sys; import finetuning_async; finetuning_async.AsyncClient;"
         "print([n for n in ('fastapi', 'sse_starlette', 'starlette', 'uvicorn',"
         "'finetuning_async.webhooks') if n in sys.modules])"
     )
-    assert found == "[]"
+    assert output == "[]"

@@ -1,4 +1,4 @@
-"""Five hundred browsers on one process and one account: one poll loop, one budget."""
+"""Five hundred browsers of one process and account share one poll loop."""
 
 from __future__ import annotations
 

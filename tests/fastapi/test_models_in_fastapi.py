@@ -1,4 +1,4 @@
-"""A model of ours as an answer of FastAPI's: refused clearly, and nothing leaks."""
+"""A model of ours as a FastAPI response: refused clearly, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ MODELS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("form", ["it", "list", "optional"])
+@pytest.mark.parametrize("form", ["model", "list", "optional"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-def test_one_as_an_annotation_is_refused_at_once_by_words_that_help(
+def test_a_model_as_a_return_annotation_is_refused_with_a_helpful_error(
     model: Any, form: str
 ) -> None:
     async def read() -> Any:
@@ -47,7 +47,7 @@ def test_one_as_an_annotation_is_refused_at_once_by_words_that_help(
 
     kind = type(model)
     made: Any = Page[Generation] if kind is Page else kind
-    forms = {"it": made, "list": list[made], "optional": made | None}
+    forms = {"model": made, "list": list[made], "optional": made | None}
     read.__annotations__["return"] = forms[form]
     with pytest.raises(TypeError, match=r"finetuning_async\.fastapi\.public") as caught:
         FastAPI().get("/")(read)
@@ -56,15 +56,15 @@ def test_one_as_an_annotation_is_refused_at_once_by_words_that_help(
 
 @pytest.mark.parametrize("inside", ["nothing", "a list", "an object"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-async def test_one_that_is_returned_is_refused_by_the_same_words(
+async def test_a_returned_model_is_refused_with_the_same_error(
     model: Any, inside: str
 ) -> None:
-    answers = {"nothing": model, "a list": [model], "an object": {"it": model}}
+    bodies = {"nothing": model, "a list": [model], "an object": {"model": model}}
     app = FastAPI()
 
     @app.get("/")
-    async def read():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the point of it
-        return answers[inside]
+    async def read():  # type: ignore[no-untyped-def]  # noqa: ANN202 - this is what is tested
+        return bodies[inside]
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
@@ -93,7 +93,7 @@ anyio.run(main)
 """
 
 
-def test_one_that_is_returned_is_refused_without_our_fastapi_module_too() -> None:
+def test_a_returned_model_is_refused_even_without_our_fastapi_module() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", ALONE], capture_output=True, text=True, check=False
     )
@@ -103,7 +103,7 @@ def test_one_that_is_returned_is_refused_without_our_fastapi_module_too() -> Non
 
 @pytest.mark.parametrize("annotation", [None, Any, dict[str, Any], object])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-async def test_neither_an_answer_nor_an_error_shows_a_webhooks_query(
+async def test_neither_a_response_nor_an_error_shows_a_webhooks_query(
     model: Any, annotation: Any
 ) -> None:
     app = FastAPI()
@@ -117,13 +117,13 @@ async def test_neither_an_answer_nor_an_error_shows_a_webhooks_query(
     app.get("/")(read)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - whichever it is
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - any error will do
             await browser.get("/")
     assert "s3cr3t" not in f"{caught.value!r} {caught.value}"
 
 
 @pytest.mark.parametrize("track", [TRACK, EFFECT], ids=["track", "effect"])
-async def test_what_public_gives_is_sent(track: Any) -> None:
+async def test_the_result_of_public_can_be_returned(track: Any) -> None:
     app = FastAPI()
 
     @app.get("/")
@@ -132,6 +132,6 @@ async def test_what_public_gives_is_sent(track: Any) -> None:
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://me") as browser:
-        answer = await browser.get("/")
-    assert answer.json()["id"] == "a"
-    assert "s3cr3t" not in answer.text
+        response = await browser.get("/")
+    assert response.json()["id"] == "a"
+    assert "s3cr3t" not in response.text

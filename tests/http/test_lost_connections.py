@@ -13,7 +13,7 @@ from finetuning_async._http._timeouts import as_timeout
 from finetuning_async._http._transport import Transport
 from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
 from tests._in_memory_network import Net
-from tests.downloads.test_connections import kept
+from tests.downloads.test_connections import idle_connections
 
 READ = Call(method="GET", path="/v1/me")
 CREATE = Call(
@@ -41,7 +41,7 @@ def test_a_call_cancelled_at_any_step_loses_no_connection(
             timeout=as_timeout(30.0),
         )
         await run_cancelled(partial(transport.send, call))
-        connections = kept(transport.pool)
+        connections = idle_connections(transport.pool)
         assert all(connection.is_idle() for connection in connections)
         assert len(net.open()) == len(connections)
         await transport.pool.aclose()

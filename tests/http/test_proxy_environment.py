@@ -9,7 +9,7 @@ import pytest
 
 from finetuning_async import AsyncClient, InvalidRequestError
 from finetuning_async._http._proxy_environment import Environment
-from finetuning_async.cli._messages import explain
+from finetuning_async.cli._messages import describe_error
 from tests._secret_canary import KEY as BIRD, assert_clean, everything_of
 
 KEY = "ft_live_" + "0" * 32
@@ -197,7 +197,7 @@ async def test_an_error_names_the_variable_and_its_value_without_the_login(
     assert f", got '{shown}'; " in str(error)
     assert "unset it" in str(error)
     assert_clean("the error", *everything_of(error))
-    assert explain(error) == (2, str(error))
+    assert describe_error(error) == (2, str(error))
 
 
 async def test_an_invalid_variable_that_is_not_used_is_harmless(
@@ -219,4 +219,4 @@ async def test_missing_certificates_are_reported_with_their_variable(
     error = caught.value
     assert error.field == "SSL_CERT_FILE"
     assert "'/no/such/file.pem'" in str(error)
-    assert explain(error)[1] == str(error)
+    assert describe_error(error)[1] == str(error)

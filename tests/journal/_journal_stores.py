@@ -23,7 +23,7 @@ _JOURNALS = itertools.count(1)
 
 
 def opener(kind: str, request: pytest.FixtureRequest) -> Callable[[], JournalStore]:
-    """Opens a journal that is new at first; each call opens the same one."""
+    """A function that opens a new journal, and at each further call the same one."""
     if kind == "memory":
         kept = MemoryStore()
         return lambda: kept

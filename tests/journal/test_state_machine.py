@@ -1,9 +1,9 @@
 """The journal's rules under a crash at every commit, against a small model service.
 
 The runner here does one thing at a time, and may die between any two: after an intent
-and before the POST, while the POST is on the wire (the service may commit it minutes
-later), after the answer and before its commit. What it decides, it decides with the
-real `step`, `match`, `verdict` and `Balance`.
+and before the POST, while the POST is in flight (the service may accept it minutes
+later), after the response and before its commit. It decides with the real `step`,
+`match`, `verdict` and `CreditBaseline`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch._credit_check import Balance, Reading
+from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._matching import (
     SETTLE,
     AbsenceEvidence,
@@ -32,7 +32,7 @@ from finetuning_async.batch._matching import (
     verdict,
 )
 from finetuning_async.batch._reconciler import doubt_of
-from finetuning_async.journal._records import Item, Keys, Row
+from finetuning_async.journal._records import Item, ItemFactory, Row
 from finetuning_async.journal._state_machine import (
     Absent,
     Accepted,
@@ -61,7 +61,7 @@ LATEST = SETTLE - 10
 
 @attrs.define
 class Track:
-    """A track of the model service; listed from its creation on."""
+    """A track of the model service; listed as soon as it is created."""
 
     id: str
     seq: int
@@ -72,26 +72,26 @@ class Track:
 
 @attrs.define
 class Post:
-    """A create on its way.
+    """A create in flight.
 
     Attributes:
-        seed: What it carries.
-        fate: ``accept``, ``refuse`` or ``nothing``: what the service does with it.
-        commits_at: When.
-        is_answered: Whether the runner hears of it.
+        seed: The seed it carries.
+        outcome: ``accept``, ``refuse`` or ``nothing``: what the service does with it.
+        commits_at: When the service does it.
+        is_answered: Whether the response reaches the runner.
     """
 
     seed: int
-    fate: str
+    outcome: str
     commits_at: float
     is_answered: bool
 
 
 class Crashes(RuleBasedStateMachine):
-    """A runner that dies now and then.
+    """A runner that crashes now and then.
 
     Args:
-        open_store: Gives an empty journal.
+        open_store: Opens an empty journal.
     """
 
     def __init__(self, open_store: Callable[[], JournalStore]) -> None:
@@ -101,9 +101,9 @@ class Crashes(RuleBasedStateMachine):
     @initialize(count=st.integers(1, 6), shared=st.booleans())
     def begin(self, count: int, shared: bool) -> None:
         self.store = self.open()
-        keys = Keys()
+        factory = ItemFactory()
         self.store.add(
-            keys.item(
+            factory.item(
                 Row(request=GenerationRequest(f"{n % 3}", seed=7 if shared else None))
             )
             for n in range(count)
@@ -113,18 +113,18 @@ class Crashes(RuleBasedStateMachine):
         self.credits = 1000
         self.seeds = 0
         self.tracks: list[Track] = []
-        self.on_way: list[tuple[int, Post]] = []
+        self.in_flight: list[tuple[int, Post]] = []
         self.posts: dict[int, Post] = {}
-        self.balance = Balance()
-        self.rebase()
+        self.baseline = CreditBaseline()
+        self.advance_baseline()
 
     # The service.
 
     def settle_posts(self) -> None:
-        for seq, post in list(self.on_way):
+        for seq, post in list(self.in_flight):
             if post.commits_at <= self.now:
-                self.on_way.remove((seq, post))
-                if post.fate == "accept":
+                self.in_flight.remove((seq, post))
+                if post.outcome == "accept":
                     self.accept(seq, post)
 
     def accept(self, seq: int, post: Post) -> None:
@@ -145,18 +145,18 @@ class Crashes(RuleBasedStateMachine):
         entry, _ = step(item.entry, event)
         return self.store.record(item, entry)
 
-    def rebase(self) -> None:
+    def advance_baseline(self) -> None:
         if not self.items("intent", "unknown"):
-            self.balance = self.balance.read(self.reading())
+            self.baseline = self.baseline.advance(self.reading())
 
-    def reading(self) -> Reading:
+    def reading(self) -> CreditReading:
         summary = self.store.summary()
-        return Reading(
+        return CreditReading(
             credits=self.credits, accepts=summary.accepts, fails=summary.fails
         )
 
     def may_send(self, item: Item) -> bool:
-        """Those whose tracks look alike go one by one."""
+        """Whether no lookalike of an item is in flight or in doubt."""
         return not self.shared or not any(
             other.request.prompt == item.request.prompt
             for other in self.items("intent", "unknown")
@@ -167,7 +167,7 @@ class Crashes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sendable())
     @rule()
-    def intend(self) -> None:
+    def record_intent(self) -> None:
         item = self.sendable()[0]
         self.seeds += 1
         seed = 7 if self.shared else item.entry.seed or 100 + self.seeds
@@ -178,22 +178,22 @@ class Crashes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.unsent())
     @rule(
-        fate=st.sampled_from(["accept", "accept", "refuse", "nothing"]),
+        outcome=st.sampled_from(["accept", "accept", "refuse", "nothing"]),
         delay=st.sampled_from([0.0, 0.0, 1.0, LATEST]),
         is_answered=st.booleans(),
     )
-    def post(self, fate: str, delay: float, is_answered: bool) -> None:
+    def post(self, outcome: str, delay: float, is_answered: bool) -> None:
         item = self.unsent()[0]
-        if fate == "nothing" or delay == LATEST:
+        if outcome == "nothing" or delay == LATEST:
             is_answered = False
-        post = Post(item.entry.seed or 0, fate, self.now + delay, is_answered)
+        post = Post(item.entry.seed or 0, outcome, self.now + delay, is_answered)
         self.posts[item.seq] = post
-        self.on_way.append((item.seq, post))
+        self.in_flight.append((item.seq, post))
         self.settle_posts()
 
     @precondition(lambda self: self.posts)
     @rule()
-    def hear(self) -> None:
+    def receive(self) -> None:
         seq = next(iter(self.posts))
         post = self.posts.pop(seq)
         self.now = max(self.now, post.commits_at if post.is_answered else self.now + 1)
@@ -201,8 +201,8 @@ class Crashes(RuleBasedStateMachine):
         self.settle_posts()
         item = self.item(seq)
         if not post.is_answered:
-            self.record(item, Lost(self.now, "silence"))
-        elif post.fate == "accept":
+            self.record(item, Lost(self.now, "no response"))
+        elif post.outcome == "accept":
             found = [t for t in self.tracks if t.seq == seq]
             assert found, before
             self.record(item, Accepted(found[-1].id))
@@ -215,7 +215,7 @@ class Crashes(RuleBasedStateMachine):
         for item in self.store.pending():
             self.record(item, Restarted(self.now))
         self.look()
-        self.rebase()
+        self.advance_baseline()
 
     @rule(seconds=st.sampled_from([1.0, 60.0, SETTLE]))
     def pass_time(self, seconds: float) -> None:
@@ -247,7 +247,7 @@ class Crashes(RuleBasedStateMachine):
     def judge(self, item: Item, seen: list[ListedRow]) -> None:
         lost_at = item.entry.lost_at or self.now
         ours = self.store.tracks()
-        word = verdict(
+        decision = verdict(
             AbsenceEvidence(
                 age=self.now - lost_at,
                 settle=SETTLE,
@@ -255,7 +255,7 @@ class Crashes(RuleBasedStateMachine):
                     row.id in ours and (row.created_at or 0) > lost_at for row in seen
                 ),
                 seeds_are_echoed=True,
-                credits_clear=self.balance.is_clear(
+                no_charge=self.baseline.rules_out_charge(
                     self.reading(), self.store.summary().in_doubt
                 )
                 if not self.items("intent")
@@ -263,19 +263,19 @@ class Crashes(RuleBasedStateMachine):
                 more_to_come=bool(self.sendable() or self.items("intent")),
             )
         )
-        if word == "absent":
+        if decision == "absent":
             self.record(item, Absent())
-        elif word != "wait":
-            self.record(item, Held(word))
+        elif decision != "wait":
+            self.record(item, Held(decision))
 
     @precondition(lambda self: self.items("accepted", "completed"))
     @rule()
-    def go_on(self) -> None:
+    def complete(self) -> None:
         item = self.items("accepted", "completed")[0]
         is_running = item.entry.state == "accepted"
         self.record(item, Ended(failed=False) if is_running else Saved())
 
-    # What holds.
+    # What must hold.
 
     @invariant()
     def nothing_is_paid_twice(self) -> None:
@@ -297,7 +297,7 @@ class Crashes(RuleBasedStateMachine):
             assert prompts[str(item.entry.track_id)] == item.request.prompt
 
     def teardown(self) -> None:
-        """Let it come to its end: every item once, and a person frees what is held."""
+        """Finish: every item ends once, and a person releases what is held."""
         if not hasattr(self, "store"):
             return
         for _ in range(200):
@@ -315,12 +315,12 @@ class Crashes(RuleBasedStateMachine):
             self.settle_posts()
             self.record(item, Released())
         if self.sendable():
-            self.intend()
+            self.record_intent()
         if self.unsent():
             self.post("accept", 0.0, is_answered=True)
-            self.hear()
+            self.receive()
         while self.items("accepted", "completed"):
-            self.go_on()
+            self.complete()
         self.now += 60
         self.settle_posts()
         self.look()
@@ -346,7 +346,7 @@ def test_no_crash_pays_twice_or_loses_an_item(
         return opened[-1]
 
     run_state_machine_as_test(
-        lambda: Crashes(open_store),  # type: ignore[arg-type] # it only calls it
+        lambda: Crashes(open_store),  # type: ignore[arg-type] # it is only called
         settings=settings(
             max_examples=examples,
             stateful_step_count=30,

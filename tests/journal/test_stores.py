@@ -1,4 +1,4 @@
-"""One suite for every store; a new one is added to `_stores`."""
+"""One suite for every store; a new store is added to `_journal_stores`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
-from finetuning_async.journal._records import Item, Keys, NewItem, Request
+from finetuning_async.journal._records import Item, ItemFactory, NewItem, Request
 from finetuning_async.journal._sqlite_store import VERSION, SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.postgres._journal_store import PostgresStore
@@ -36,9 +36,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[JournalStore]:
 
 
 def items(count: int, custom: bool = False) -> list[NewItem]:
-    keys = Keys()
+    factory = ItemFactory()
     return [
-        keys.item(
+        factory.item(
             Row(
                 request=GenerationRequest(f"song {n}", bpm=90),
                 custom_id=f"id{n}" if custom else None,
@@ -49,7 +49,7 @@ def items(count: int, custom: bool = False) -> list[NewItem]:
     ]
 
 
-def test_items_come_out_in_order_and_as_they_went_in(store: JournalStore) -> None:
+def test_items_are_read_in_order_and_unchanged(store: JournalStore) -> None:
     added = store.add(items(5))
     assert (added.new, added.known) == (5, 0)
     claimed = store.claim(0, 3)
@@ -77,12 +77,12 @@ def test_every_parameter_survives(store: JournalStore) -> None:
         InstrumentalRequest("x", duration=30, enhance=False, seed=2**31 - 1),
         InstrumentalRequest("x"),
     ]
-    keys = Keys()
-    store.add(keys.item(Row(request=request)) for request in requests)
+    factory = ItemFactory()
+    store.add(factory.item(Row(request=request)) for request in requests)
     assert [item.request for item in store.rows()] == requests
 
 
-def test_known_keys_stay_as_they_are(store: JournalStore) -> None:
+def test_items_with_known_keys_stay_unchanged(store: JournalStore) -> None:
     store.add(items(3))
     first = store.claim(0, 1)[0]
     store.record(first, Entry(state="intent", seed=5))
@@ -91,15 +91,15 @@ def test_known_keys_stay_as_they_are(store: JournalStore) -> None:
     assert [item.entry.state for item in store.rows()] == ["intent", *["planned"] * 3]
 
 
-def test_a_custom_id_with_another_content_takes_nothing_in(store: JournalStore) -> None:
+def test_a_custom_id_with_different_content_adds_nothing(store: JournalStore) -> None:
     store.add(items(2, custom=True))
     changed = [attrs.evolve(items(9, custom=True)[1], body='{"tags": "other"}')]
-    with pytest.raises(JournalError, match=r"line 2: id1 .* another content"):
+    with pytest.raises(JournalError, match=r"line 2: id1 .* different content"):
         store.add([*items(9, custom=True)[5:], *changed])
     assert store.summary().total == 2
 
 
-def test_an_input_that_breaks_off_takes_nothing_in(store: JournalStore) -> None:
+def test_an_input_that_fails_midway_adds_nothing(store: JournalStore) -> None:
     def broken() -> Iterator[NewItem]:
         yield from items(1200)
         raise ZeroDivisionError
@@ -110,7 +110,7 @@ def test_an_input_that_breaks_off_takes_nothing_in(store: JournalStore) -> None:
     assert store.add(items(2)).new == 2
 
 
-def test_an_entry_is_kept_whole(store: JournalStore) -> None:
+def test_an_entry_keeps_every_field(store: JournalStore) -> None:
     store.add(items(1))
     entry = Entry(
         state="failed",
@@ -136,12 +136,12 @@ def test_a_record_from_an_older_state_is_refused(store: JournalStore) -> None:
     store.add(items(1))
     old = store.claim(0, 1)[0]
     store.record(old, Entry(state="intent"))
-    with pytest.raises(StaleItemError, match="not planned any more"):
+    with pytest.raises(StaleItemError, match="no longer planned"):
         store.record(old, Entry(state="intent"))
     assert store.get(1).entry == Entry(state="intent")
 
 
-def test_a_record_by_one_who_slept_while_the_item_went_round_is_refused(
+def test_a_suspended_worker_is_fenced_off(
     store: JournalStore,
 ) -> None:
     store.add(items(1))
@@ -167,20 +167,20 @@ def test_a_track_belongs_to_one_item(store: JournalStore) -> None:
     assert store.get(2).entry == Entry()
 
 
-def test_an_item_is_there_by_its_place(store: JournalStore) -> None:
+def test_an_item_is_read_by_its_number(store: JournalStore) -> None:
     store.add(items(2))
     assert store.get(2) == store.claim(1, 1)[0]
     with pytest.raises(JournalError, match="no item 3"):
         store.get(3)
 
 
-def test_a_store_tells_the_time(store: JournalStore) -> None:
+def test_a_store_has_a_clock(store: JournalStore) -> None:
     before = time.time()
     assert abs(store.now() - before) < 5
     assert store.now() <= store.now()
 
 
-def test_pending_is_all_that_a_new_runner_must_ask_about(store: JournalStore) -> None:
+def test_pending_are_the_items_in_progress_or_in_doubt(store: JournalStore) -> None:
     store.add(items(8))
     states: tuple[State, ...] = (
         "planned",
@@ -199,7 +199,7 @@ def test_pending_is_all_that_a_new_runner_must_ask_about(store: JournalStore) ->
     assert not store.summary().is_done
 
 
-def test_items_are_found_by_every_name_that_is_shown(store: JournalStore) -> None:
+def test_items_are_found_by_every_shown_name(store: JournalStore) -> None:
     store.add([*items(1), *items(2, custom=True)[1:]])
     first, second = store.claim(0, 2)
     store.record(second, Entry(state="accepted", track_id="t1"))
@@ -217,14 +217,14 @@ def test_notes_are_kept_and_replaced(store: JournalStore) -> None:
     assert store.read_note("a") == "2"
 
 
-def test_rows_can_be_changed_while_they_are_read(store: JournalStore) -> None:
-    store.add(items(600))  # more than is read at a time
+def test_rows_can_be_changed_during_iteration(store: JournalStore) -> None:
+    store.add(items(600))  # more than one chunk
     for item in store.rows("planned"):
         store.record(item, Entry(state="downloaded"))
     assert store.summary().states["downloaded"] == 600
 
 
-def test_a_key_that_comes_twice_at_once_is_one_item(store: JournalStore) -> None:
+def test_a_key_given_twice_in_one_add_is_one_item(store: JournalStore) -> None:
     added = store.add([*items(2, custom=True), *items(2, custom=True)])
     assert (added.new, added.known) == (2, 2)
     assert [item.seq for item in store.rows()] == [1, 2]
@@ -239,13 +239,13 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         SQLiteStore(tmp_path / "j.db")
 
 
-def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j.db").write_bytes(b"no database" * 100)
     with pytest.raises(JournalError, match=r"j\.db"):
         SQLiteStore(tmp_path / "j.db")
 
 
-def test_a_reader_looks_on_while_the_runner_writes(tmp_path: Path) -> None:
+def test_a_reader_can_read_while_the_runner_writes(tmp_path: Path) -> None:
     writer = SQLiteStore(tmp_path / "j.db")
     writer.add(items(3))
     reader = SQLiteStore(tmp_path / "j.db", read_only=True)
@@ -285,7 +285,7 @@ def test_a_journal_of_a_newer_version_is_refused(postgres_cluster: str) -> None:
 
 
 @pytest.mark.xdist_group("postgres")
-def test_a_connection_that_broke_is_opened_anew(postgres_cluster: str) -> None:
+def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, journal="broken")
     store.add(items(1))
     with psycopg.connect(postgres_cluster) as db:
@@ -299,7 +299,7 @@ def test_a_connection_that_broke_is_opened_anew(postgres_cluster: str) -> None:
 
 
 @pytest.mark.xdist_group("postgres")
-def test_what_is_done_in_an_add_that_fails_is_undone_with_it(
+def test_work_in_a_failed_add_is_rolled_back(
     postgres_cluster: str,
 ) -> None:
     store = PostgresStore(postgres_cluster, journal="together")
@@ -319,13 +319,13 @@ def test_what_is_done_in_an_add_that_fails_is_undone_with_it(
 
 
 @pytest.mark.xdist_group("postgres")
-def test_journals_and_batches_are_told_apart(postgres_cluster: str) -> None:
+def test_journals_and_batches_are_separate(postgres_cluster: str) -> None:
     first = PostgresStore(postgres_cluster, journal="first")
     second = PostgresStore(postgres_cluster, journal="second")
     for batch in ("a", "a.b"):
-        keys = Keys(batch)
+        factory = ItemFactory(batch)
         first.add(
-            keys.item(Row(request=GenerationRequest("x"), custom_id=name))
+            factory.item(Row(request=GenerationRequest("x"), custom_id=name))
             for name in ("one", None)
         )
     assert second.summary().total == 0
@@ -339,7 +339,7 @@ def test_journals_and_batches_are_told_apart(postgres_cluster: str) -> None:
 
 
 @pytest.mark.xdist_group("postgres")
-def test_programs_that_begin_at_once_make_one_journal(postgres: str) -> None:
+def test_programs_that_start_at_once_create_one_journal(postgres: str) -> None:
     def begin(number: int) -> int:
         store = PostgresStore(postgres, journal=f"j{number % 2}")
         added = store.add(items(3)).new
@@ -386,15 +386,15 @@ def as_version_1(store: JournalStore) -> None:
     store.transact(lambda db: db.execute("UPDATE finetuning_journal SET version = 1"))
 
 
-def test_names_that_differ_in_case_only_get_different_files(
+def test_names_that_differ_only_in_case_get_different_files(
     store: JournalStore,
 ) -> None:
-    keys = Keys()
+    factory = ItemFactory()
     rows = [
         Row(request=GenerationRequest("x"), custom_id=name) for name in ("Rain", "rain")
     ]
-    store.add([keys.item(rows[0])])
-    store.add([keys.item(row) for row in rows])
+    store.add([factory.item(rows[0])])
+    store.add([factory.item(row) for row in rows])
     first, second = (item.file for item in store.rows())
     assert first == "Rain.mp3"
     assert second.casefold() != "rain.mp3"

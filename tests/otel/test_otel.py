@@ -1,4 +1,4 @@
-"""Spans and metrics, as the SDK of OpenTelemetry receives them."""
+"""Spans and metrics, as OpenTelemetry's SDK receives them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 CREATE = "/v1/generations"
 
 
-class Seen:
-    """What an application's SDK receives."""
+class Telemetry:
+    """Everything that an application's SDK receives."""
 
     def __init__(self, **options: Any) -> None:
         self._exporter = InMemorySpanExporter()
@@ -56,7 +56,7 @@ class Seen:
         )
 
     def spans(self, name: str = "") -> list[ReadableSpan]:
-        """Those that have ended, in the order of their beginnings."""
+        """The ended spans, in the order in which they started."""
         ended = self._exporter.get_finished_spans()
         found = [span for span in ended if span.name.endswith(name)]
         return sorted(found, key=lambda span: span.start_time or 0)
@@ -71,7 +71,7 @@ class Seen:
 
     @cached_property
     def metrics(self) -> MetricsData | None:
-        """What was measured until this is first asked for."""
+        """Everything measured until the first call of this."""
         return self._reader.get_metrics_data()
 
     def points(self, name: str) -> list[Any]:
@@ -96,33 +96,33 @@ def _facts(span: ReadableSpan) -> dict[str, Any]:
 
 @asynccontextmanager
 async def traced(
-    seen: Seen, emulator: Emulator | None = None
+    telemetry: Telemetry, emulator: Emulator | None = None
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
-    """A client whose requests the instrumentation of httpx traces as well."""
+    """A client whose requests are also traced by the instrumentation of httpx."""
     async with emulator or Emulator() as service:
         async with httpx.AsyncClient(transport=service.transport()) as http:
             HTTPXClientInstrumentor.instrument_client(
-                http, tracer_provider=seen.tracers
+                http, tracer_provider=telemetry.tracers
             )
             async with AsyncClient(
                 service.api_key,
                 base_url=service.base_url,
                 http_client=http,
                 rate_limits=service.rate_limits,
-                on_event=seen.callback,
+                on_event=telemetry.callback,
             ) as client:
                 yield service, client
 
 
-async def test_spans_nest_as_the_calls_do_and_requests_are_traced_once(
+async def test_spans_nest_as_calls_do_and_requests_are_traced_once(
     tmp_path: Path,
 ) -> None:
-    seen = Seen()
-    async with traced(seen) as (emulator, client):
+    telemetry = Telemetry()
+    async with traced(telemetry) as (emulator, client):
         track = await client.generate("x", duration=30)
         await client.download(track, tmp_path / "x.mp3")
         requests = len(emulator.requests)
-    parents = {span.name: seen.parent_of(span) for span in seen.spans()}
+    parents = {span.name: telemetry.parent_of(span) for span in telemetry.spans()}
     assert parents == {
         "finetuning.generate": None,
         "finetuning.create": "finetuning.generate",
@@ -131,48 +131,54 @@ async def test_spans_nest_as_the_calls_do_and_requests_are_traced_once(
         "POST": "finetuning.create",
         "GET": "finetuning.download",
     }
-    assert len([s for s in seen.spans() if s.name in ("GET", "POST")]) == requests
-    assert {seen.parent_of(span) for span in seen.spans("GET")} == {
+    assert len([s for s in telemetry.spans() if s.name in ("GET", "POST")]) == requests
+    assert {telemetry.parent_of(span) for span in telemetry.spans("GET")} == {
         "finetuning.wait",
         "finetuning.download",
     }
     for name in ("generate", "create", "wait", "download"):
-        span = seen.span(name)
+        span = telemetry.span(name)
         assert _facts(span)["finetuning.generation.id"] == track.id
         assert span.status.status_code is StatusCode.UNSET
         assert span.instrumentation_scope is not None
         assert span.instrumentation_scope.version == __version__
-    assert _facts(seen.span("generate"))["finetuning.generation.status"] == "completed"
-    created = _facts(seen.span("create"))
+    assert (
+        _facts(telemetry.span("generate"))["finetuning.generation.status"]
+        == "completed"
+    )
+    created = _facts(telemetry.span("create"))
     assert created["finetuning.kind"] == "music"
     assert created["finetuning.requested_duration"] == 30
     assert created["finetuning.attempts"] == 1
     assert created["finetuning.adopted"] is False
 
 
-async def test_many_tracks_have_spans_of_their_own() -> None:
-    seen = Seen()
-    async with emulated(Emulator(queue_size=5), on_event=seen.callback) as (_, client):
+async def test_each_of_many_tracks_has_its_own_spans() -> None:
+    telemetry = Telemetry()
+    async with emulated(Emulator(queue_size=5), on_event=telemetry.callback) as (
+        _,
+        client,
+    ):
         requests = [GenerationRequest(f"n {number}") for number in range(4)]
         async with client.generate_many(requests) as outcomes:
             ids = {o.generation.id async for o in outcomes if o.generation is not None}
     for name in ("create", "wait"):
-        spans = seen.spans(name)
+        spans = telemetry.spans(name)
         assert {_facts(span)["finetuning.generation.id"] for span in spans} == ids
         assert all(span.parent is None for span in spans)
 
 
 async def test_a_failed_track_and_a_lost_create_are_errors() -> None:
-    seen = Seen()
-    async with emulated(on_event=seen.callback) as (emulator, client):
+    telemetry = Telemetry()
+    async with emulated(on_event=telemetry.callback) as (emulator, client):
         emulator.add_fault(Fault("fail", CREATE))
         with pytest.raises(GenerationFailedError):
             await client.generate("secret words")
         emulator.add_fault(Fault("lost_before_commit", CREATE))
         with pytest.raises(SubmissionUnknownError):
             await client.generations.create("secret words")
-        whole, waited = seen.span("generate"), seen.span("wait")
-        first, lost = seen.spans("create")
+        whole, waited = telemetry.span("generate"), telemetry.span("wait")
+        first, lost = telemetry.spans("create")
     assert first.status.status_code is StatusCode.UNSET
     for span, error in (
         (whole, "GenerationFailedError"),
@@ -183,29 +189,31 @@ async def test_a_failed_track_and_a_lost_create_are_errors() -> None:
     assert waited.status.status_code is StatusCode.ERROR
     (failed,) = {_facts(s)["finetuning.generation.id"] for s in (whole, first, waited)}
     assert emulator.status(failed) == "failed"
-    assert [event.name for event in lost.events] == ["finetuning.create_unknown"] * 2
-    assert "secret words" not in seen.everything()
+    assert [event.name for event in lost.events] == [
+        "finetuning.submission_unknown"
+    ] * 2
+    assert "secret words" not in telemetry.everything()
 
 
-async def test_a_cancelled_call_ends_its_spans_and_is_no_error() -> None:
-    seen = Seen()
-    async with emulated(on_event=seen.callback) as (_, client):
+async def test_a_cancelled_call_ends_its_spans_without_an_error() -> None:
+    telemetry = Telemetry()
+    async with emulated(on_event=telemetry.callback) as (_, client):
         with anyio.move_on_after(2):
             await client.generate("x")
         assert (await client.health()).status == "ok"
-    assert [span.name.partition(".")[2] for span in seen.spans()] == [
+    assert [span.name.partition(".")[2] for span in telemetry.spans()] == [
         "generate",
         "create",
         "wait",
     ]
-    whole = seen.span("generate")
+    whole = telemetry.span("generate")
     assert whole.status.status_code is StatusCode.UNSET
     assert _facts(whole)["error.type"] in ("CancelledError", "Cancelled")
 
 
-async def test_what_delays_a_call_is_an_event_of_its_span() -> None:
-    seen = Seen()
-    async with emulated(Emulator(queue_size=1), on_event=seen.callback) as (
+async def test_a_delay_is_an_event_of_the_delayed_call() -> None:
+    telemetry = Telemetry()
+    async with emulated(Emulator(queue_size=1), on_event=telemetry.callback) as (
         emulator,
         client,
     ):
@@ -215,25 +223,25 @@ async def test_what_delays_a_call_is_an_event_of_its_span() -> None:
         )
         await client.generations.create("x")
         await client.generations.create("y")
-        await client.me()  # has no span, and disturbs none
-    first, second = seen.spans("create")
+        await client.me()  # has no span, and is no event of another
+    first, second = telemetry.spans("create")
     assert [event.name.partition(".")[2] for event in first.events] == [
-        "gate_closed",
+        "rate_limited",
         "retry_scheduled",
-        "turn_awaited",
+        "rate_limit_waited",
     ]
     assert [event.name.partition(".")[2] for event in second.events] == [
-        "gate_closed",
-        "turn_awaited",
+        "rate_limited",
+        "rate_limit_waited",
     ]
     closed = dict(first.events[0].attributes or {})
     assert closed["finetuning.code"] == code
     assert "finetuning.at" not in closed
 
 
-async def test_the_metrics_measure_refusals_turns_ends_and_credits() -> None:
-    seen = Seen()
-    async with emulated(Emulator(queue_size=1), on_event=seen.callback) as (
+async def test_metrics_count_refusals_waits_ends_and_credits() -> None:
+    telemetry = Telemetry()
+    async with emulated(Emulator(queue_size=1), on_event=telemetry.callback) as (
         emulator,
         client,
     ):
@@ -247,18 +255,18 @@ async def test_the_metrics_measure_refusals_turns_ends_and_credits() -> None:
             await client.generate("y")
         await client.sound_effects.create("z")
         left = (await client.me()).total_remaining
-    (refused,) = seen.points("finetuning.refusals")
+    (refused,) = telemetry.points("finetuning.refusals")
     assert (refused.value, dict(refused.attributes)) == (1, {"finetuning.code": code})
-    (turn,) = seen.points("finetuning.turn.wait")
-    assert dict(turn.attributes) == {"finetuning.budget": "creates"}
-    assert 7 <= turn.sum < 8
-    ends = seen.points("finetuning.generation.duration")
+    (wait,) = telemetry.points("finetuning.rate_limit.wait")
+    assert dict(wait.attributes) == {"finetuning.budget": "creates"}
+    assert 7 <= wait.sum < 8
+    ends = telemetry.points("finetuning.generation.duration")
     assert {p.attributes["finetuning.status"] for p in ends} == {"completed", "failed"}
     assert all(1 < point.sum < 300 and point.count == 1 for point in ends)
     assert max(ends[0].explicit_bounds) == 1800
-    (used,) = seen.points("finetuning.credits.used")
+    (used,) = telemetry.points("finetuning.credits.used")
     assert (used.value, dict(used.attributes)) == (2, {"finetuning.kind": "music"})
-    (remaining,) = seen.points("finetuning.credits.remaining")
+    (remaining,) = telemetry.points("finetuning.credits.remaining")
     assert left is not None
     assert remaining.value in (left, left - 1)  # a failed track is refunded
 
@@ -266,19 +274,19 @@ async def test_the_metrics_measure_refusals_turns_ends_and_credits() -> None:
 async def test_prompts_are_recorded_if_asked_for_and_secrets_never() -> None:
     shown = {}
     for record_prompts in (False, True):
-        seen = Seen(record_prompts=record_prompts)
-        async with traced(seen) as (emulator, client):
+        telemetry = Telemetry(record_prompts=record_prompts)
+        async with traced(telemetry) as (emulator, client):
             emulator.add_key(KEY)
             view = client.with_options(api_key=KEY)
             await view.generate("rainy words", lyrics="sung words", webhook=HOOK)
-        shown[record_prompts] = seen.everything()
+        shown[record_prompts] = telemetry.everything()
         assert_clean("the telemetry", shown[record_prompts])
         assert "sung words" not in shown[record_prompts]
     assert "rainy words" not in shown[False]
     assert shown[True].count("rainy words") == 2
 
 
-async def test_a_callback_whose_spans_fail_ends_nothing(
+async def test_a_callback_that_fails_to_trace_does_not_end_the_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(TakesOperations):
@@ -286,14 +294,14 @@ async def test_a_callback_whose_spans_fail_ends_nothing(
             pass
 
         def operation(self, operation: object) -> Any:
-            raise RuntimeError("mine")
+            raise RuntimeError("of the callback")
 
     async with emulated(on_event=Broken()) as (_, client):
         assert (await client.generate("x")).status == "completed"
     assert caplog.text.count("on_event raised an exception") == 1
 
 
-def test_it_says_which_extra_is_missing_and_needs_no_sdk() -> None:
+def test_a_missing_extra_is_named_and_no_sdk_is_needed() -> None:
     script = (
         "import sys\n"
         "from finetuning_async.otel import OpenTelemetry\n"
@@ -310,7 +318,7 @@ def test_it_says_which_extra_is_missing_and_needs_no_sdk() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    loaded, told = done.stdout.splitlines()
+    loaded, message = done.stdout.splitlines()
     assert loaded == "[]"
-    assert "pip install 'finetuning-async[otel]'" in told
+    assert "pip install 'finetuning-async[otel]'" in message
     assert repr(Hook(OpenTelemetry())) == "<Hook <OpenTelemetry>>"

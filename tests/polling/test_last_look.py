@@ -148,7 +148,7 @@ async def test_the_state_that_the_caller_brought_is_not_taken_for_a_look() -> No
             return refusal(503, "INTERNAL_ERROR")
 
         studio.meddle = meddle
-        with pytest.raises(WaitTimeoutError, match="could not be looked at") as caught:
+        with pytest.raises(WaitTimeoutError, match="could not be read") as caught:
             await client.wait_for_completion(track, timeout=5)
         assert "still runs" not in str(caught.value)
         assert caught.value.generation == track

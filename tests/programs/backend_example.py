@@ -18,11 +18,12 @@ from finetuning_async.fastapi import (
 
 client = AsyncClient()
 receiver = WebhookReceiver(client, secrets=os.environ["HOOK_SECRETS"].split())
-owners: dict[str, str] = {}  # a table of yours
+owners: dict[str, str] = {}  # a database table in a real application
 
 
 def may_see(request: Request, track_id: str) -> bool:
-    return owners.get(track_id, "nobody") == request.cookies.get("user")
+    user = request.cookies.get("user")
+    return user is not None and owners.get(track_id) == user
 
 
 app = FastAPI(lifespan=client_lifespan(lambda: client))

@@ -1,4 +1,4 @@
-"""FastAPI: one client for the process, held by the application's lifespan."""
+"""FastAPI: one client per process, opened and closed by the application's lifespan."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Flask: one client for the process, in the loop of a portal, shared by all threads."""
+"""Flask: one client per process, in a portal's event loop, shared by all threads."""
 
 import atexit
 from contextlib import ExitStack

@@ -1,12 +1,12 @@
-"""A batch that many machines work on: they share a database, and nothing else.
+"""A batch on many machines, which share only a database.
 
-Once, then on each machine, then from anywhere:
+Run the first once, the second on each machine, the third anywhere:
 
     procrastinate --app=many_machines.app schema --apply
     procrastinate --app=many_machines.app worker -c20 --delete-jobs=successful
     python -c "import asyncio, many_machines as m; asyncio.run(m.order())"
 
-The database is in DATABASE_URL, the key in FINETUNING_API_KEY.
+DATABASE_URL is the database, FINETUNING_API_KEY the API key.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A script: one track, from words to a file. The key is in FINETUNING_API_KEY."""
+"""A script: makes one track and saves it. FINETUNING_API_KEY is the API key."""
 
 import sys
 

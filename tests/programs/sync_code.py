@@ -1,4 +1,4 @@
-"""Code that is not async: an event loop in a thread of its own, and a door to it."""
+"""Synchronous code: a portal runs the client in an event loop in its own thread."""
 
 from anyio.from_thread import start_blocking_portal
 

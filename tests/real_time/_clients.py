@@ -1,4 +1,4 @@
-"""Our client over HTTP clients of ours or of the caller's."""
+"""Our client, with an HTTP client of our own or of a caller's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHOSE: Final = ("ours", "httpx", "httpx2")
 async def client_of(
     whose: str, url: str, **options: Any
 ) -> AsyncGenerator[AsyncClient]:
-    """Our client; `options` are those of the client that sends."""
+    """Our client; `options` are for the client that sends."""
     if whose == "ours":
         async with AsyncClient(KEY, base_url=url, **options) as client:
             yield client
@@ -32,7 +32,7 @@ async def client_of(
 
 
 def forget_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the environment name none."""
+    """Remove all proxies from the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

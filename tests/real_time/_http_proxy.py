@@ -1,7 +1,7 @@
-"""A proxy as companies have them, and a service behind TLS.
+"""An HTTP proxy as companies run them, and a service behind TLS.
 
 The proxy forwards plain requests and opens tunnels with CONNECT (RFC 9110, section
-9.3.6). It notes what it was asked, and what it could read of it.
+9.3.6). It records the requests that it can read.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ UP = (
 
 
 class HttpProxy:
-    """A proxy.
+    """The proxy.
 
     Attributes:
-        heads: The requests that it could read, one by one.
-        refuses: The status it answers every request with, instead of asking for it.
-        hangs: Whether it takes requests and says nothing.
+        heads: The request lines and headers that it could read.
+        refuses: The status that it sends instead of forwarding a request.
+        hangs: Whether it accepts requests and never responds.
     """
 
     def __init__(self) -> None:
@@ -47,18 +47,18 @@ class HttpProxy:
 
     @property
     def asked(self) -> list[str]:
-        """The first lines of the requests."""
+        """Method and target of each request."""
         return [head.partition(" HTTP/")[0] for head in self.heads]
 
-    def was_told_the_login(self) -> bool:
-        """Whether each request brought the right login."""
+    def got_the_login(self) -> bool:
+        """Whether each request had the right login."""
         login = base64.b64encode(LOGIN.encode()).decode().lower()
         return all(
             f"proxy-authorization: basic {login}" in head.lower() for head in self.heads
         )
 
     async def serve(self, near: ByteStream) -> None:
-        """One connection of a client."""
+        """Serve one connection of a client."""
         with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):
             async with near:
                 requests = BufferedByteReceiveStream(near)
@@ -77,8 +77,8 @@ class HttpProxy:
 async def _tunnel(
     head: str, requests: BufferedByteReceiveStream, near: ByteStream
 ) -> None:
-    place = urlsplit("//" + head.split(" ")[1])
-    async with await anyio.connect_tcp(str(place.hostname), place.port or 443) as far:
+    target = urlsplit("//" + head.split(" ")[1])
+    async with await anyio.connect_tcp(str(target.hostname), target.port or 443) as far:
         await near.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pump, requests, far)
@@ -89,15 +89,15 @@ async def _tunnel(
 async def _forward(
     head: str, requests: BufferedByteReceiveStream, near: ByteStream
 ) -> None:
-    """One request; the connection ends with its answer."""
+    """Forward one request; the connection ends with its response."""
     target = head.split(" ")[1]
-    place = urlsplit(target)
+    url = urlsplit(target)
     length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
     body = await requests.receive_exactly(int(length[1])) if length else b""
-    head = head.replace(target, target.partition(place.netloc)[2], 1)
+    head = head.replace(target, target.partition(url.netloc)[2], 1)
     head = re.sub(r"\r\nconnection: [^\r]*", "", head, flags=re.IGNORECASE)
     head += "\r\nConnection: close"
-    async with await anyio.connect_tcp(str(place.hostname), place.port or 80) as far:
+    async with await anyio.connect_tcp(str(url.hostname), url.port or 80) as far:
         await far.send(head.encode("latin-1") + END + body)
         await _pump(far, near)
 
@@ -110,7 +110,7 @@ async def _pump(source: ByteReceiveStream, sink: ByteSendStream) -> None:
 
 @asynccontextmanager
 async def http_proxy() -> AsyncGenerator[tuple[HttpProxy, str]]:
-    """A proxy on a port of this machine, and where it is, without a scheme."""
+    """Run a proxy on this machine; yields it and its host and port."""
     proxy = HttpProxy()
     listener, port = await _listener()
     async with _served(listener, proxy.serve):
@@ -121,7 +121,7 @@ async def http_proxy() -> AsyncGenerator[tuple[HttpProxy, str]]:
 async def tls_service(
     context: ssl.SSLContext, heads: list[bytes] | None = None, *, says: bytes = UP
 ) -> AsyncGenerator[str]:
-    """A service behind TLS that knows one answer, and notes what it is sent."""
+    """Run a service behind TLS with a fixed response; it records request heads."""
 
     async def answer(near: ByteStream) -> None:
         with suppress(anyio.BrokenResourceError, anyio.IncompleteRead):

@@ -1,4 +1,4 @@
-"""The backends of the examples under a real uvicorn, beside an emulator on a port."""
+"""The example backends under uvicorn, with an emulator on a port."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALICE = {"cookie": "user=alice"}
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 def free_port() -> int:
@@ -43,7 +43,7 @@ def free_port() -> int:
 async def backend(
     emulator: Emulator, log: Path, app: str = "tests.programs.backend_example:app"
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, str]]:
-    """The example in a process of its own; gives a browser of it, and its URL."""
+    """The example in its own process; gives a browser and its URL."""
     url = f"http://127.0.0.1:{free_port()}"
     async with serve(emulator) as service:
         env = {
@@ -80,7 +80,7 @@ async def _started(browser: httpx.AsyncClient) -> None:
                 return
 
 
-async def last_state(browser: httpx.AsyncClient, track_id: str) -> dict[str, Any]:
+async def final_state(browser: httpx.AsyncClient, track_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     path = f"/tracks/{track_id}/events"
     async with browser.stream("GET", path, headers=ALICE, timeout=30) as stream:
@@ -91,7 +91,7 @@ async def last_state(browser: httpx.AsyncClient, track_id: str) -> dict[str, Any
     return found
 
 
-async def delivered(emulator: Emulator) -> WebhookRecord:
+async def delivered_webhook(emulator: Emulator) -> WebhookRecord:
     for _ in range(100):
         if emulator.webhooks and emulator.webhooks[0].status:
             break
@@ -100,20 +100,20 @@ async def delivered(emulator: Emulator) -> WebhookRecord:
     return hook
 
 
-async def test_the_backend_makes_a_track_and_its_log_shows_no_token(
+async def test_the_example_backend_makes_a_track_and_logs_no_token(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "log"
     async with Emulator(generation_time=(1.5, 1.5)) as emulator:
         async with backend(emulator, log) as (browser, url):
-            answer = await browser.post(
+            response = await browser.post(
                 "/tracks", params={"tags": "rain"}, headers=ALICE
             )
-            assert answer.status_code == 202, answer.text
-            track = answer.json()
-            final = await last_state(browser, track["id"])
+            assert response.status_code == 202, response.text
+            track = response.json()
+            final = await final_state(browser, track["id"])
             assert final["status"] == "completed"
-            hook = await delivered(emulator)
+            hook = await delivered_webhook(emulator)
             assert hook.status == 204
             assert hook.url.startswith(f"{url}/hooks/finetuning?token=")
             token = hook.url.partition("=")[2]
@@ -129,7 +129,7 @@ async def test_the_backend_makes_a_track_and_its_log_shows_no_token(
     assert len(emulator.ledger) == 1
 
 
-async def test_the_backend_of_the_readme_awaits_a_track(tmp_path: Path) -> None:
+async def test_the_backend_of_the_readme_waits_for_a_track(tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with Emulator(speed=100, generation_time=(20, 30)) as emulator:
         app = "tests.programs.fastapi_app:app"

@@ -1,4 +1,4 @@
-"""``finetuning demo`` as a person runs it: started, looked at, ended by Ctrl-C."""
+"""``finetuning demo`` as a person runs it: started, opened, stopped by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @asynccontextmanager
@@ -38,8 +38,8 @@ async def demo(*options: str, **env: str) -> AsyncIterator[tuple[Process, str]]:
     assert process.stdout is not None
     try:
         with anyio.fail_after(30):
-            told = await process.stdout.receive()
-        yield process, told.decode().strip()
+            output = await process.stdout.receive()
+        yield process, output.decode().strip()
     finally:
         if process.returncode is None:
             process.kill()
@@ -52,15 +52,15 @@ async def rest_of_stderr(process: Process) -> str:
     return b"".join([part async for part in process.stderr]).decode()
 
 
-async def test_it_serves_the_page_and_ends_in_order_while_somebody_looks() -> None:
+async def test_the_demo_serves_its_page_and_stops_with_a_page_open() -> None:
     async with demo("--speed", "20") as (process, url):
         async with httpx.AsyncClient(base_url=url) as browser:
             assert (await browser.get("/")).text.startswith("<!doctype html>")
             async with browser.stream("GET", "/api/events") as events:
                 lines = events.aiter_lines()
                 assert await anext(lines) == "event: songs"
-                asked = await browser.post("/api/songs", json={"tags": "x"})
-                assert asked.status_code == 202
+                created = await browser.post("/api/songs", json={"tags": "x"})
+                assert created.status_code == 202
                 process.send_signal(signal.SIGINT)
                 async for _ in lines:
                     pass
@@ -72,7 +72,7 @@ async def test_it_serves_the_page_and_ends_in_order_while_somebody_looks() -> No
     assert "Traceback" not in said
 
 
-async def test_with_a_key_it_asks_the_service_that_is_configured() -> None:
+async def test_the_demo_with_a_key_uses_the_configured_service() -> None:
     async with Emulator(speed=20, generation_time=(5, 5)) as emulator:
         async with serve(emulator) as service:
             env = {
@@ -81,17 +81,17 @@ async def test_with_a_key_it_asks_the_service_that_is_configured() -> None:
             }
             async with demo("--paid", **env) as (_, url):
                 async with httpx.AsyncClient(base_url=url) as browser:
-                    named = (await browser.get("/api/service")).json()
+                    service_shown = (await browser.get("/api/service")).json()
                     await browser.post("/api/songs", json={"tags": "x"})
                     for _ in range(100):
                         if emulator.ledger:
                             break
                         await anyio.sleep(0.05)
-    assert named == {"service": service.removeprefix("http://")}
+    assert service_shown == {"service": service.removeprefix("http://")}
     assert len(emulator.ledger) == 1
 
 
-async def test_a_port_that_is_taken_is_said_with_a_way_out() -> None:
+async def test_a_port_in_use_is_reported_with_a_way_out() -> None:
     async with demo() as (_, url):
         port = url.rstrip("/").rpartition(":")[2]
         command = [sys.executable, "-m", "finetuning_async", "demo", "--port", port]

@@ -23,10 +23,10 @@ OTHER = "ft_live_" + 32 * "b"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
-async def test_a_404_in_the_middle_ends_no_item_and_no_other_account_comes_in(
+async def test_one_404_ends_no_item_and_another_account_is_refused(
     tmp_path: Path,
 ) -> None:
     emulator = Emulator(speed=SPEED, audio=b"ID3", generation_time=(20, 20))
@@ -55,6 +55,6 @@ async def test_a_404_in_the_middle_ends_no_item_and_no_other_account_comes_in(
             AsyncClient(OTHER, base_url=url, rate_limits=LIMITS) as stranger,
             Batch(stranger, tmp_path) as batch,
         ):
-            with pytest.raises(BatchError, match="was made by the account"):
+            with pytest.raises(BatchError, match="was made by account"):
                 await batch.add([GenerationRequest("wind")])
         assert len(emulator.ledger) == 1

@@ -1,4 +1,4 @@
-"""A sample of the proof that kills the real program; in full it is a benchmark."""
+"""A short run of the proof that kills the real program; see benchmarks/proofs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
-async def test_a_batch_survives_kills_and_its_books_balance(tmp_path: Path) -> None:
+async def test_a_batch_survives_kills_and_its_ledger_balances(tmp_path: Path) -> None:
     tally = await prove(tmp_path, items=8, kills=5, seed=4)
-    assert tally.troubles == []
+    assert tally.failures == []
     assert tally.kills >= 1

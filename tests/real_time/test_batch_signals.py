@@ -25,11 +25,11 @@ ITEMS = 12
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
-class World:
-    """An emulator that is quick, and the program."""
+class ProgramRun:
+    """A fast emulator, and the program."""
 
     def __init__(self, folder: Path) -> None:
         self.album = folder / "album"
@@ -52,7 +52,7 @@ class World:
         )
 
     async def until_spent(self, count: int) -> None:
-        while len(self.emulator.ledger) < count:  # noqa: ASYNC110 - it has no event
+        while len(self.emulator.ledger) < count:  # noqa: ASYNC110 - the ledger has no event
             await anyio.sleep(0.01)
 
 
@@ -62,18 +62,18 @@ async def output(process: Process) -> str:
     return "".join([part.decode() async for part in process.stderr])
 
 
-async def test_one_ctrl_c_finishes_what_runs_and_two_leave_at_once(
+async def test_one_ctrl_c_completes_running_tracks_and_two_exit_at_once(
     tmp_path: Path,
 ) -> None:
-    world = World(tmp_path)
+    world = ProgramRun(tmp_path)
     async with world.emulator, serve(world.emulator) as url:
         async with await world.start(url) as process:
             await world.until_spent(2)
             process.send_signal(signal.SIGINT)
-            told = await output(process)
-            assert await process.wait() == 130, told
-        assert "Stopping" in told
-        assert "run the same command" in told
+            printed = await output(process)
+            assert await process.wait() == 130, printed
+        assert "Stopping" in printed
+        assert "run the same command" in printed
         summary = read_summary(world.album)
         spent = len(world.emulator.ledger)
         assert summary.states["downloaded"] == summary.accepts == spent < ITEMS
@@ -91,6 +91,6 @@ async def test_one_ctrl_c_finishes_what_runs_and_two_leave_at_once(
         assert read_summary(world.album).in_doubt == 0
 
         async with await world.start(url) as process:
-            told = await output(process)
-            assert await process.wait() == 0, told
+            printed = await output(process)
+            assert await process.wait() == 0, printed
         assert len(world.emulator.ledger) == ITEMS

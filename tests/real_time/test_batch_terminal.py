@@ -1,4 +1,4 @@
-"""``finetuning batch run`` on a terminal of 80 columns: what is seen, and when."""
+"""``finetuning batch run`` on a terminal of 80 columns: what it shows, and when."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOPPING = "Stopping: what is under way is finished. Again to leave at once."
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
 class Screen:
@@ -64,7 +64,7 @@ class Screen:
 
 
 class Terminal:
-    """The program's, and what stands on it."""
+    """The program's terminal, and what it shows."""
 
     process: Process
 
@@ -74,7 +74,7 @@ class Terminal:
         self.screen = Screen()
 
     async def until(self, word: str) -> list[str]:
-        """What is on the screen once a word is there."""
+        """The lines on the screen, once it shows a word."""
         with anyio.fail_after(15):
             while not any(word in line for line in self.screen.lines):
                 await self.look()
@@ -127,7 +127,7 @@ async def test_the_table_fits_and_says_what_it_waits_for(terminal: Terminal) -> 
     assert not any("…" in line or "in 0.0 s" in line for line in lines)
 
 
-async def test_a_signal_is_answered_at_once_and_the_answer_stays(
+async def test_a_signal_is_acknowledged_at_once_and_the_message_stays(
     terminal: Terminal,
 ) -> None:
     await terminal.until("when a track ends")

@@ -1,4 +1,4 @@
-"""Bounds on real sockets: of an attempt in time, of an answer in bytes, of retries."""
+"""Limits on real sockets: the time of an attempt, the size of a response, retries."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ pytestmark = pytest.mark.parametrize("way", WAYS)
 
 @asynccontextmanager
 async def service(answer: Answer) -> AsyncGenerator[str]:
-    """A port where each connection is answered so, after the head of a request."""
+    """A port on which `answer` handles each connection."""
 
     async def serve(stream: SocketStream) -> None:
         async with stream:
             with suppress(anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError):
-                await answer(stream)  # unless the client has left
+                await answer(stream)  # unless the client has hung up
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - anyio's
@@ -107,7 +107,7 @@ async def test_tls_that_hangs_takes_no_longer_than_request_timeout(way: str) -> 
             began = anyio.current_time()
             with pytest.raises(APITimeoutError) as caught:
                 await made.generations.create("rain")
-            assert caught.value.safe_to_retry  # no byte of it left
+            assert caught.value.safe_to_retry  # no byte was sent
             assert anyio.current_time() - began < 1.0
 
 
@@ -133,7 +133,7 @@ async def test_a_create_with_a_slow_response_is_looked_up_in_time(way: str) -> N
     assert 0.4 < lists[0] < 2.5
 
 
-def packed(size: int, layers: int = 1) -> bytes:
+def compressed(size: int, layers: int = 1) -> bytes:
     content = b'{"data": "' + b"x" * size
     for _ in range(layers):
         content = gzip.compress(content)
@@ -142,8 +142,8 @@ def packed(size: int, layers: int = 1) -> bytes:
 
 BOMBS = {
     "plain": ("identity", b'{"data": "' + b"x" * 17 * MIB),
-    "gzip": ("gzip", packed(100 * MIB)),
-    "twice": ("gzip, gzip", packed(100 * MIB, layers=2)),
+    "gzip": ("gzip", compressed(100 * MIB)),
+    "twice": ("gzip, gzip", compressed(100 * MIB, layers=2)),
     "deflate": ("deflate", zlib.compress(b"x" * 100 * MIB)),
 }
 
@@ -239,7 +239,7 @@ async def test_a_tls_error_is_raised_at_once_with_advice(
             assert anyio.current_time() - began < 1
     assert asked == 1
     assert not caught.value.safe_to_retry
-    advice = "usual version of TLS" if how == "no tls at all" else "SSL_CERT_FILE"
+    advice = "current TLS version" if how == "no tls at all" else "SSL_CERT_FILE"
     assert advice in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Downloads that are cancelled, or that a silent host hangs, over real sockets."""
+"""Cancelled downloads, and hosts that fall silent, over real sockets."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: x\r\n\r\n" % len(SONG)
 
 
 class Host:
-    """Sends a file in two parts, a little later than asked.
+    """Sends a file in two parts, each after a short delay.
 
     Attributes:
-        url: Where it is.
-        trust: What its certificate is checked with.
-        open: How many connections stand.
-        silent_after: Bytes of an answer after which nothing comes; `None` for never.
+        url: Its base URL.
+        trust: A TLS context that accepts its certificate.
+        open: How many connections are open.
+        silent_after: Bytes of a response after which it falls silent; `None` for never.
     """
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class Host:
             self.open -= 1
 
     async def _answer(self, stream: ByteStream) -> None:
-        answer = HEAD + SONG
+        response = HEAD + SONG
         if self.silent_after is not None:
-            await stream.send(answer[: self.silent_after] or b"")
-            await stream.receive()  # until it hangs up
-        for part in (answer[:100_000], answer[100_000:]):
+            await stream.send(response[: self.silent_after] or b"")
+            await stream.receive()  # until the client hangs up
+        for part in (response[:100_000], response[100_000:]):
             await anyio.sleep(0.001)
             await stream.send(part)
 
@@ -88,7 +88,7 @@ async def hosting() -> AsyncGenerator[Host]:
 async def client_of(
     way: str, host: Host, **options: Any
 ) -> AsyncGenerator[AsyncClient]:
-    """Our client; its HTTP client is a caller's of httpx2 unless the way is ours."""
+    """Our client, with its own HTTP client or with a caller's of httpx2."""
     async with AsyncExitStack() as stack:
         if way == "ours":
             options["verify"] = host.trust
@@ -104,7 +104,7 @@ async def client_of(
 async def test_500_cancelled_downloads_lose_no_connection(
     way: str, tmp_path: Path, anyio_backend: str
 ) -> None:
-    """By `task.cancel()`, which no shield holds off; every third twice."""
+    """By `task.cancel()`, which no shield stops; every third one twice."""
     rng = random.Random(500)
     async with hosting() as host:
         async with client_of(way, host) as client:
@@ -128,9 +128,9 @@ async def test_500_cancelled_downloads_lose_no_connection(
                     )
             assert path.read_bytes() == SONG
         with anyio.fail_after(2):
-            while host.open:  # noqa: ASYNC110 - it notes no moment
+            while host.open:  # noqa: ASYNC110 - there is no event for it
                 await anyio.sleep(0.01)
-    assert not list(tmp_path.glob(".*"))  # noqa: ASYNC240 - nobody waits any more
+    assert not list(tmp_path.glob(".*"))  # noqa: ASYNC240 - nothing else runs
 
 
 @pytest.mark.parametrize("way", ["ours", "httpx2"])
@@ -152,4 +152,4 @@ async def test_a_download_from_a_silent_host_ends_in_time(
                     timeout=0.3 if bound == "timeout" else None,
                 )
             assert 0.25 < anyio.current_time() - began < 1.5
-    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - nobody waits any more
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs

@@ -1,4 +1,4 @@
-"""``-o`` leads where a shell leads it: into pipes, devices and files that are open."""
+"""``-o`` may be whatever a shell can write to: pipes, devices, open files."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def shell(line: str, env: Mapping[str, str], folder: Path) -> tuple[int, str]:
         "umask 077; finetuning download $T -o out && test $(stat -c %a out) = 600",
     ],
 )
-def test_a_track_goes_where_it_is_led(
+def test_output_may_be_a_device_a_pipe_or_a_link(
     line: str,
     service: Mapping[str, str],
     track: tuple[str, bytes],
     tmp_path: Path,
 ) -> None:
-    code, told = shell(line.replace("$T", track[0]), service, tmp_path)
-    assert (code, "Saved" in told) == (0, True)
+    code, err = shell(line.replace("$T", track[0]), service, tmp_path)
+    assert (code, "Saved" in err) == (0, True)
     assert (tmp_path / "out").read_bytes() == track[1]
 
 
-def test_what_stands_before_and_behind_stays(
+def test_output_is_written_between_what_others_write(
     service: Mapping[str, str], track: tuple[str, bytes], tmp_path: Path
 ) -> None:
     line = f"(echo a; finetuning download {track[0]} -o /dev/stdout; echo b) > out"
@@ -83,23 +83,23 @@ def test_what_stands_before_and_behind_stays(
     assert (tmp_path / "out").read_bytes() == b"a\n" + track[1] + b"b\n"
 
 
-def test_a_reader_that_goes_away_is_told(
+def test_a_reader_that_closes_the_pipe_is_an_error(
     service: Mapping[str, str], track: tuple[str, bytes], tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "f")
     line = f"head -c 9 f > out & finetuning download {track[0]} -o f"
-    code, told = shell(line, service, tmp_path)
+    code, err = shell(line, service, tmp_path)
     assert code == 1
-    assert "nobody reads it any more" in told
-    assert "Traceback" not in told
+    assert "its reader closed the pipe" in err
+    assert "Traceback" not in err
 
 
-def test_a_paid_track_that_no_one_reads_to_its_end_is_named(
+def test_a_paid_track_whose_reader_closes_the_pipe_can_be_resumed(
     service: Mapping[str, str], tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "f")
     line = f"head -c 9 f > out & finetuning -q generate {WORDS} --duration 60 -o f"
-    code, told = shell(line, service, tmp_path)
+    code, err = shell(line, service, tmp_path)
     assert code == 1
-    assert "nobody reads it any more" in told
-    assert "To go on: finetuning wait" in told
+    assert "its reader closed the pipe" in err
+    assert "To resume: finetuning wait" in err

@@ -1,4 +1,4 @@
-"""The program as processes of its own: signals, pipes, a terminal, a port."""
+"""The program as a process: signals, pipes, a terminal, a port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROGRAM = (sys.executable, "-m", "finetuning_async")
 BARE = {
     **{n: value for n, value in os.environ.items() if not n.startswith("FINETUN")},
-    # Neither settings nor a keyring of who runs the tests.
+    # No settings and no keyring of the user who runs the tests.
     "FINETUNING_CONFIG_HOME": os.devnull,
     "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
 }
@@ -66,7 +66,7 @@ def started(
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Mapping[str, str]]:
-    """The environment of a client of an emulator on a port, at speed 1."""
+    """The environment for an emulator on a port, at speed 1."""
     with started("emulator", "--port", "0", "-q", "--playlist", "Beds") as process:
         assert process.stdout is not None
         line = process.stdout.readline().removeprefix("export ").split()
@@ -74,7 +74,7 @@ def service() -> Iterator[Mapping[str, str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_emulator_ends_well_when_told_to(number: int) -> None:
+def test_a_signal_stops_the_emulator_with_code_0(number: int) -> None:
     with started("emulator", "--port", "0", "--speed", "20") as process:
         assert process.stdout is not None
         assert "FINETUNING_BASE_URL=http://127.0.0.1:" in process.stdout.readline()
@@ -83,17 +83,17 @@ def test_the_emulator_ends_well_when_told_to(number: int) -> None:
     assert (process.returncode, out) == (0, "")
     assert "not the service" in err
     assert "RateLimits(creates=RateLimit(10, per=3), reads=RateLimit(60, per=3))" in err
-    assert err.endswith("The emulator has ended, and its tracks.\n")
+    assert err.endswith("The emulator has stopped; its tracks are lost.\n")
 
 
-def test_the_settings_of_an_emulator_on_all_addresses_are_usable_here() -> None:
+def test_an_emulator_on_all_addresses_prints_a_usable_url() -> None:
     everywhere = "0.0.0.0"  # noqa: S104 - for a moment
     with started("emulator", "--host", everywhere, "--port", "0", "-q") as process:
         assert process.stdout is not None
         assert "FINETUNING_BASE_URL=http://127.0.0.1:" in process.stdout.readline()
 
 
-def test_a_port_that_is_taken_is_told(service: Mapping[str, str]) -> None:
+def test_a_port_in_use_is_an_error(service: Mapping[str, str]) -> None:
     port = service["FINETUNING_BASE_URL"].rpartition(":")[2]
     ran = run("emulator", "--port", port)
     assert ran.returncode == 1
@@ -120,20 +120,20 @@ def test_playlists_and_deletion_reach_it_too(service: Mapping[str, str]) -> None
     assert made not in run("playlist", "show", "beds", env=service).stdout
 
 
-def test_an_effect_is_made_on_a_port(service: Mapping[str, str]) -> None:
+def test_an_effect_is_created_on_a_port(service: Mapping[str, str]) -> None:
     made = run("sfx", "gen", "crate", "--no-wait", env=service).stdout.strip()
     assert made in run("sfx", "list", env=service).stdout
 
 
-def test_deleting_at_a_terminal_asks(service: Mapping[str, str]) -> None:
+def test_delete_at_a_terminal_asks_for_confirmation(service: Mapping[str, str]) -> None:
     made = run("generate", "choir", "--no-wait", env=service).stdout.strip()
-    code, shown = _typed(["delete", made], "good? [y/N]: ", "n\r", service)
+    code, shown = _typed(["delete", made], "track? [y/N]: ", "n\r", service)
     assert (code, "Nothing was deleted." in shown) == (0, True)
-    code, shown = _typed(["delete", made], "good? [y/N]: ", "y\r", service)
+    code, shown = _typed(["delete", made], "track? [y/N]: ", "y\r", service)
     assert (code, "1 of 1 deleted" in shown) == (0, True)
 
 
-def test_a_key_typed_at_a_terminal_is_not_shown(
+def test_a_key_typed_at_a_terminal_is_not_echoed(
     service: Mapping[str, str], tmp_path: Path
 ) -> None:
     key = service["FINETUNING_API_KEY"]
@@ -159,7 +159,7 @@ def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path: Path, words: list[str]) -> 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_a_wait_that_is_interrupted_names_the_track(
+def test_an_interrupted_wait_prints_the_id(
     service: Mapping[str, str], number: int, code: int
 ) -> None:
     with started("generate", "choir", env=service) as process:
@@ -172,7 +172,7 @@ def test_a_wait_that_is_interrupted_names_the_track(
     assert "Traceback" not in err
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_answer() -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_response() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://127.0.0.1:{}".format(*silent.getsockname()[1:])
         env = {**BARE, "FINETUNING_API_KEY": "x", "FINETUNING_BASE_URL": url}
@@ -182,16 +182,16 @@ def test_a_second_ctrl_c_does_not_wait_for_the_answer() -> None:
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
-            assert any("Ctrl-C leaves at once" in line for line in lines)
+            assert any("Ctrl-C again to quit now" in line for line in lines)
             process.send_signal(signal.SIGINT)
             rest = "".join(lines)
         connection.close()
     assert process.returncode == 130
-    assert "Interrupted. Nothing was accepted so far" in rest
+    assert "Interrupted. A request was sent, but no response came" in rest
     assert "Traceback" not in rest
 
 
-def test_a_full_disk_is_told(service: Mapping[str, str]) -> None:
+def test_a_full_disk_is_an_error(service: Mapping[str, str]) -> None:
     ran = subprocess.run(
         ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list > /dev/full"],
         capture_output=True,
@@ -209,7 +209,7 @@ def test_closed_streams_are_no_error(service: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize("lost", ["2>/dev/full", "2>&1 >/dev/null | head -n 1"])
-def test_what_is_paid_is_saved_though_nobody_can_be_told(
+def test_a_paid_track_is_saved_even_if_stderr_is_unwritable(
     tmp_path: Path, lost: str
 ) -> None:
     words = "generate choir --duration 5 --emulator --speed 60 -o made.mp3"
@@ -225,7 +225,7 @@ def test_what_is_paid_is_saved_though_nobody_can_be_told(
     assert (tmp_path / "made.mp3").stat().st_size > 10_000
 
 
-def test_what_a_terminal_cannot_write_is_escaped(service: Mapping[str, str]) -> None:
+def test_text_that_stdout_cannot_encode_is_escaped(service: Mapping[str, str]) -> None:
     made = run("generate", "夜", "--no-wait", env=service).stdout.strip()
     env = {**service, "PYTHONIOENCODING": "latin-1"}
     ran = run("get", made, env=env)
@@ -234,7 +234,7 @@ def test_what_a_terminal_cannot_write_is_escaped(service: Mapping[str, str]) -> 
 
 
 @pytest.mark.parametrize("words", ["list", "list --json", "--help"])
-def test_a_reader_that_leaves_early_is_no_error(
+def test_a_reader_that_closes_stdout_early_is_no_error(
     service: Mapping[str, str], words: str
 ) -> None:
     pipeline = f"{' '.join(PROGRAM)} {words} | true; echo ${{PIPESTATUS[0]}}"
@@ -263,7 +263,7 @@ def test_on_a_terminal_a_bar_shows_the_time(tmp_path: Path, colours: bool) -> No
 
 
 def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> str:
-    """What the program shows on a terminal's stderr."""
+    """What the program prints on a terminal as its stderr."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=slave, env=env, cwd=folder
@@ -282,7 +282,7 @@ def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> st
 def _typed(
     words: list[str], prompt: str, answer: str, env: Mapping[str, str]
 ) -> tuple[int, str]:
-    """The exit code and all that is shown, when a prompt is answered."""
+    """Type an answer at a prompt; the exit code, and everything that is shown."""
     with subprocess.Popen(
         [sys.executable, "-c", TERMINAL, *PROGRAM, *words],
         stdin=subprocess.PIPE,
@@ -303,7 +303,7 @@ def _typed(
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # how Linux says that the other side has closed
+    except OSError:  # Linux raises it once the other side has closed
         return b""
 
 

@@ -1,6 +1,6 @@
-"""Ctrl-C at any moment of the program's life, as a process of its own: no traceback.
+"""Ctrl-C at any moment of a process's life never shows a traceback.
 
-What Python does before the first line of ours is left out: nobody can catch it there.
+Before the first line of the program only Python runs: there no handler can help.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def count(event, args):
             for _ in range(times):
                 os.kill(os.getpid(), signal.SIGINT)
 
-from finetuning_async.cli import main, _leaving
+from finetuning_async.cli import main, _signals
 sys.argv[1:] = ["generate", "choir"]
 sys.addaudithook(count)
 sys.exit(main())
@@ -51,21 +51,21 @@ sys.exit(main())
 
 BEGUN = """
 import os, sys
-told = []
+reported = []
 
-def tell(event, args):
-    if event == "import" and not told:
-        told.append(os.write(1, b"begun\\n"))
+def report(event, args):
+    if event == "import" and not reported:
+        reported.append(os.write(1, b"begun\\n"))
 
-from finetuning_async.cli import main, _leaving
-sys.addaudithook(tell)
+from finetuning_async.cli import main, _signals
+sys.addaudithook(report)
 sys.exit(main())
 """
 
 
 @pytest.fixture
 def silent() -> Iterator[dict[str, str]]:
-    """The environment of a client of a service that never answers."""
+    """The environment for a service that never responds."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
         yield {**BARE, "FINETUNING_API_KEY": KEY, "FINETUNING_BASE_URL": url}
@@ -73,7 +73,7 @@ def silent() -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("nth", [1, 3, 30, 90, 150])
-def test_ctrl_c_while_modules_load_is_a_word_and_a_code(nth: int, times: int) -> None:
+def test_ctrl_c_during_imports_prints_one_line(nth: int, times: int) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", AT_AN_IMPORT, str(nth), str(times)],
         capture_output=True,
@@ -84,7 +84,7 @@ def test_ctrl_c_while_modules_load_is_a_word_and_a_code(nth: int, times: int) ->
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "Interrupted.\n")
 
 
-def test_ctrl_c_while_the_interpreter_ends_changes_nothing() -> None:
+def test_ctrl_c_during_shutdown_changes_nothing() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", AT_THE_END],
         capture_output=True,
@@ -119,8 +119,8 @@ def test_ctrl_c_soon_after_the_start_once_or_twice_shows_no_traceback(
     assert (process.returncode, err) == (130, "Interrupted.\n")
 
 
-def test_a_key_pressed_twice_is_one_wish_and_the_id_is_told() -> None:
-    """The second press within half a second does not give up what may be paid."""
+def test_two_quick_ctrl_c_count_as_one_and_the_id_is_printed() -> None:
+    """A second press within half a second does not give up a paid track."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         url = "http://127.0.0.1:{}".format(*service.getsockname()[1:])
         env = {**BARE, "FINETUNING_API_KEY": "x", "FINETUNING_BASE_URL": url}
@@ -140,11 +140,11 @@ def test_a_key_pressed_twice_is_one_wish_and_the_id_is_told() -> None:
             _, err = process.communicate(timeout=10)
         connection.close()
     assert process.returncode == 130
-    assert "To go on: finetuning wait gen_1" in err
+    assert "To resume: finetuning wait gen_1" in err
     assert "Traceback" not in err
 
 
-def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
+def test_exiting_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, "generate", "choir"],
@@ -158,7 +158,7 @@ def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
             shown += os.read(master, 4096)
         time.sleep(0.5)  # the request is on the wire
         process.send_signal(signal.SIGINT)
-        while b"leaves at once" not in shown:
+        while b"to quit now" not in shown:
             shown += os.read(master, 4096)
         process.send_signal(signal.SIGINT)
         while chunk := _read(master):
@@ -172,5 +172,5 @@ def test_leaving_at_once_shows_the_cursor_again(silent: dict[str, str]) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # how Linux says that the other side has closed
+    except OSError:  # Linux raises it once the other side has closed
         return b""

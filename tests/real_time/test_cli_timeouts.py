@@ -1,4 +1,4 @@
-"""``--timeout`` of the program, on real sockets: it ends, and says how to go on."""
+"""``--timeout`` on real sockets: the program ends, and says how to resume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 2.0
 GRACE = 5.0
-"""What a create on the wire gets more, so that its id is not lost."""
+"""Seconds more that a create on the wire gets for its response."""
 
 STARTING = 4.0
 """Seconds for the process itself, on a busy machine."""
@@ -25,7 +25,7 @@ WAITS = ["wait", "sfx wait"]
 
 
 def timed(*words: str, env: Mapping[str, str]) -> tuple[float, int, str]:
-    """The seconds it took, the exit code, and what it said."""
+    """The seconds it took, the exit code, and what it printed."""
     began = time.perf_counter()
     ran = run(*words, "--timeout", f"{TIMEOUT:g}", env=env)
     assert ran.stdout == ""
@@ -43,21 +43,21 @@ def client_of(port: int) -> dict[str, str]:
 
 @pytest.fixture
 def silent() -> Iterator[dict[str, str]]:
-    """The environment of a client of a service that takes requests and is silent."""
+    """The environment for a service that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         yield client_of(service.getsockname()[1])
 
 
 @pytest.fixture
 def refusing() -> dict[str, str]:
-    """The environment of a client of a port where nobody listens."""
+    """The environment for a port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as service:
         return client_of(service.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[tuple[Mapping[str, str], str]]:
-    """A client of an emulator whose queue is full, and the id of what fills it."""
+    """The environment for an emulator with a full queue, and the id of its track."""
     words = ("emulator", "--port", "0", "-q", "--queue-size", "1", "--speed", "0.1")
     with started(*words) as process:
         assert process.stdout is not None
@@ -68,7 +68,7 @@ def busy() -> Iterator[tuple[Mapping[str, str], str]]:
 
 
 @pytest.mark.parametrize("words", MAKERS)
-def test_a_create_ends_though_the_service_never_answers(
+def test_a_create_times_out_without_a_response(
     silent: dict[str, str], words: str
 ) -> None:
     took, code, said = timed(*words.split(), "choir", env=silent)
@@ -79,7 +79,7 @@ def test_a_create_ends_though_the_service_never_answers(
 
 
 @pytest.mark.parametrize("words", MAKERS)
-def test_a_create_ends_though_nobody_is_there(
+def test_a_create_times_out_without_a_server(
     refusing: dict[str, str], words: str
 ) -> None:
     took, code, said = timed(*words.split(), "choir", env=refusing)
@@ -89,19 +89,19 @@ def test_a_create_ends_though_nobody_is_there(
 
 
 @pytest.mark.parametrize("words", MAKERS)
-def test_a_create_ends_though_the_queue_is_full(
+def test_a_create_times_out_in_a_full_queue(
     busy: tuple[Mapping[str, str], str], words: str
 ) -> None:
     took, code, said = timed(*words.split(), "choir", env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert "QUEUE_FULL" in said
-    assert "Nothing was paid." in said
+    assert "Nothing was charged." in said
 
 
 @pytest.mark.parametrize("words", WAITS)
 @pytest.mark.parametrize("service", ["silent", "refusing"])
-def test_a_wait_ends_and_says_a_command_that_can_be_typed(
+def test_a_wait_times_out_and_prints_the_command_that_resumes(
     request: pytest.FixtureRequest, words: str, service: str
 ) -> None:
     env = dict(request.getfixturevalue(service))
@@ -109,20 +109,20 @@ def test_a_wait_ends_and_says_a_command_that_can_be_typed(
     took, code, said = timed(*words.split(), "gen_1", "--base-url", url, env=env)
     assert took < TIMEOUT + 1 + STARTING
     assert code == 1
-    assert said.endswith(f"To go on: finetuning {words} gen_1 --base-url {url}\n")
+    assert said.endswith(f"To resume: finetuning {words} gen_1 --base-url {url}\n")
 
 
-def test_what_is_accepted_is_named_when_time_is_over(
+def test_a_wait_that_times_out_prints_the_id(
     busy: tuple[Mapping[str, str], str],
 ) -> None:
     took, code, said = timed("wait", busy[1], env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{busy[1]} still runs: it did not end within 2 s" in said
-    assert f"To go on: finetuning wait {busy[1]}\n" in said
+    assert f"{busy[1]} still runs: it did not end within 2.0 s" in said
+    assert f"To resume: finetuning wait {busy[1]}\n" in said
 
 
-def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
+def test_the_timeout_of_a_create_covers_the_wait() -> None:
     with started("emulator", "--port", "0", "-q") as process:
         assert process.stdout is not None
         line = process.stdout.readline().removeprefix("export ").split()
@@ -132,4 +132,4 @@ def test_a_create_that_is_accepted_has_one_timeout_for_all_of_it() -> None:
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert f"{made} still runs: it did not end within" in said
-    assert f"To go on: finetuning wait {made} -o .\n" in said
+    assert f"To resume: finetuning wait {made} -o .\n" in said

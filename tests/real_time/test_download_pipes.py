@@ -1,4 +1,4 @@
-"""A file goes into a pipe whole, as its reader takes it, and nobody else waits."""
+"""A pipe receives a complete file at its reader's pace, and blocks nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "ft_live_" + "0" * 32
 URL = "https://media.example/a.mp3"
 SONG = bytes(range(256)) * 8_000
 SOON = 0.5
-"""Seconds within which what does not wait has ended, on a machine that is busy."""
+"""Seconds in which a call that does not wait has ended, on a busy machine."""
 
 
 async def save(path: Path | str, *, status: int = 200, timeout: float = 20) -> None:
@@ -43,36 +43,36 @@ def pipe(tmp_path: Path) -> Path:
 
 
 class Reader(threading.Thread):
-    """Reads a pipe to its end, or so many bytes.
+    """Reads a pipe to its end, or at most a number of bytes.
 
     Attributes:
-        came: What it read.
+        received: The bytes that it has read.
     """
 
     def __init__(self, path: Path, *, most: int = 1 << 30, pause: float = 0) -> None:
         super().__init__(daemon=True)
         self._path, self._most, self._pause = path, most, pause
-        self.came = b""
+        self.received = b""
 
     def run(self) -> None:
         with self._path.open("rb", buffering=0) as file:
-            while len(self.came) < self._most:
-                piece = file.read(min(50_000, self._most - len(self.came)))
-                if not piece:
+            while len(self.received) < self._most:
+                chunk = file.read(min(50_000, self._most - len(self.received)))
+                if not chunk:
                     return
-                self.came += piece
+                self.received += chunk
                 time.sleep(self._pause)
 
     async def end(self) -> bytes:
         await anyio.to_thread.run_sync(self.join, 10)
         assert not self.is_alive()
-        return self.came
+        return self.received
 
 
-async def longest_pause(of: Callable[[], bool]) -> float:
-    """Seconds for which the loop stood still at most, while something holds."""
+async def longest_block(condition: Callable[[], bool]) -> float:
+    """The longest time that the loop was blocked meanwhile, in seconds."""
     longest = 0.0
-    while of():
+    while condition():
         began = anyio.current_time()
         await anyio.sleep(0.005)
         longest = max(longest, anyio.current_time() - began)
@@ -89,7 +89,7 @@ def names_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("pause", [0, 0.02])
 @pytest.mark.parametrize("late", [0, 0.3])
-async def test_a_pipe_gets_the_whole_file(
+async def test_a_pipe_receives_the_whole_file(
     pipe: Path, pause: float, late: float
 ) -> None:
     reader = Reader(pipe, pause=pause)
@@ -100,13 +100,15 @@ async def test_a_pipe_gets_the_whole_file(
         if late:
             await anyio.sleep(late)
             reader.start()
-        assert await longest_pause(reader.is_alive) < SOON
+        assert await longest_block(reader.is_alive) < SOON
     assert await reader.end() == SONG
     assert is_pipe(pipe)
     assert names_in(pipe.parent) == ["a.mp3"]
 
 
-async def test_a_link_to_a_pipe_leads_there(pipe: Path, tmp_path: Path) -> None:
+async def test_a_link_to_a_pipe_writes_into_the_pipe(
+    pipe: Path, tmp_path: Path
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(pipe)
     reader = Reader(pipe)
@@ -117,12 +119,14 @@ async def test_a_link_to_a_pipe_leads_there(pipe: Path, tmp_path: Path) -> None:
     assert is_pipe(pipe)
 
 
-async def test_nobody_waits_for_a_pipe_that_nobody_reads(pipe: Path) -> None:
+async def test_a_pipe_without_a_reader_blocks_nothing_and_can_be_cancelled(
+    pipe: Path,
+) -> None:
     check_target(pipe)
     stopped = anyio.Event()
 
     async def ticking() -> None:
-        assert await longest_pause(lambda: not stopped.is_set()) < SOON
+        assert await longest_block(lambda: not stopped.is_set()) < SOON
 
     async with anyio.create_task_group() as group:
         group.start_soon(ticking)
@@ -136,7 +140,7 @@ async def test_nobody_waits_for_a_pipe_that_nobody_reads(pipe: Path) -> None:
     assert names_in(pipe.parent) == ["a.mp3"]
 
 
-async def test_a_reader_that_stops_reading_holds_nobody_up(pipe: Path) -> None:
+async def test_a_stalled_reader_does_not_delay_a_cancellation(pipe: Path) -> None:
     number = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     began = anyio.current_time()
     with anyio.move_on_after(0.3):
@@ -145,18 +149,18 @@ async def test_a_reader_that_stops_reading_holds_nobody_up(pipe: Path) -> None:
     os.close(number)
 
 
-async def test_a_reader_that_goes_away_is_told(pipe: Path) -> None:
+async def test_a_reader_that_closes_the_pipe_raises(pipe: Path) -> None:
     reader = Reader(pipe, most=100_000)
     reader.start()
     with pytest.raises(
-        BrokenPipeError, match=r"nobody reads it any more, after \d+ of"
+        BrokenPipeError, match=r"its reader closed the pipe after \d+ of"
     ):
         await save(pipe)
     assert SONG.startswith(await reader.end())
     assert names_in(pipe.parent) == ["a.mp3"]
 
 
-async def test_a_reader_sees_the_end_of_what_is_not_there(pipe: Path) -> None:
+async def test_a_reader_sees_the_end_if_the_download_fails(pipe: Path) -> None:
     reader = Reader(pipe)
     reader.start()
     await anyio.sleep(0.1)
@@ -165,13 +169,13 @@ async def test_a_reader_sees_the_end_of_what_is_not_there(pipe: Path) -> None:
     assert await reader.end() == b""
 
 
-async def test_the_pipe_of_this_process_s_own_is_filled() -> None:
+async def test_a_pipe_of_this_process_receives_the_file() -> None:
     reading, writing = os.pipe()
-    came: list[bytes] = []
+    received: list[bytes] = []
 
     def read() -> None:
-        while piece := os.read(reading, 10_000):
-            came.append(piece)
+        while chunk := os.read(reading, 10_000):
+            received.append(chunk)
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
@@ -181,4 +185,4 @@ async def test_the_pipe_of_this_process_s_own_is_filled() -> None:
         os.close(writing)
     await anyio.to_thread.run_sync(thread.join, 10)
     os.close(reading)
-    assert b"".join(came) == SONG
+    assert b"".join(received) == SONG

@@ -1,4 +1,4 @@
-"""Downloads over real sockets, from a media host that is written out byte by byte."""
+"""Downloads over real sockets, from a media host that sends prepared bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE, CUT = len(OLD), 120_000
 
 
 class Host:
-    """Answers each request with the next of some responses, and hangs up.
+    """Sends the next of its responses to each request, and closes the connection.
 
     Attributes:
         asked: The heads of the requests, in lower case.
@@ -45,7 +45,7 @@ class Host:
     @asynccontextmanager
     async def client(self, way: str) -> AsyncGenerator[tuple[AsyncClient, str]]:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610 - of anyio
+        url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610 - anyio's `extra`, not Django's
         async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, self)
             async with AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ class Host:
             group.cancel_scope.cancel()
 
     def header(self, name: str) -> list[str | None]:
-        """What each request said in a header."""
+        """The value of a header in each request."""
         lines = [dict(self._lines(head)) for head in self.asked]
         return [found.get(name) for found in lines]
 
@@ -84,16 +84,16 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def response(status: str, body: bytes = b"", **said: str) -> bytes:
-    said = {"Content_Length": str(len(body)), **said}
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in said.items()]
+def response(status: str, body: bytes = b"", **headers: str) -> bytes:
+    headers = {"Content_Length": str(len(body)), **headers}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""])
     return head.encode() + body
 
 
 @WAYS
 @pytest.mark.parametrize("tag", ['"1"', '"2"'])
-async def test_a_part_is_joined_to_its_own_version_only(
+async def test_a_part_is_appended_only_to_its_own_version(
     tag: str, way: str, tmp_path: Path
 ) -> None:
     said = {"Content_Range": f"bytes {CUT}-{SIZE - 1}/{SIZE}", "ETag": tag}
@@ -112,7 +112,7 @@ async def test_a_part_is_joined_to_its_own_version_only(
 
 
 @WAYS
-async def test_a_file_in_chunks_whose_last_is_lost_is_whole(
+async def test_a_file_whose_last_chunk_is_lost_is_completed(
     way: str, tmp_path: Path
 ) -> None:
     chunk = b"%x\r\n%b\r\n" % (SIZE, OLD)
@@ -128,7 +128,7 @@ async def test_a_file_in_chunks_whose_last_is_lost_is_whole(
 
 
 @WAYS
-async def test_redirects_bring_neither_cookies_nor_the_key(
+async def test_redirects_carry_neither_cookies_nor_the_key(
     way: str, tmp_path: Path
 ) -> None:
     cookie = {"Set_Cookie": "id=1; path=/"}
@@ -155,7 +155,9 @@ async def test_redirects_bring_neither_cookies_nor_the_key(
 
 
 @WAYS
-async def test_a_redirect_inside_is_not_followed(way: str, tmp_path: Path) -> None:
+async def test_a_redirect_into_a_private_network_is_not_followed(
+    way: str, tmp_path: Path
+) -> None:
     async with Host(response("200 OK", OLD)).client(way) as (_, inside):
         moved = response("302 Found", Location=inside.replace("127.0.0.1", "10.0.0.1"))
         host = Host(moved)

@@ -20,11 +20,13 @@ from finetuning_async.emulator import Emulator, serve
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_the_books_balance_wherever_a_connection_breaks(library: Library) -> None:
+async def test_creates_and_charges_match_wherever_a_connection_breaks(
+    library: Library,
+) -> None:
     tally = Tally()
 
     async def one(cell: Cell) -> None:
@@ -42,7 +44,7 @@ async def test_the_books_balance_wherever_a_connection_breaks(library: Library) 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("after", range(0, 455, 50))
-async def test_an_answer_cut_at_any_byte_is_one_track(
+async def test_a_response_cut_at_any_byte_is_one_track(
     after: int, library: Library
 ) -> None:
     async with (
@@ -61,7 +63,7 @@ async def test_an_answer_cut_at_any_byte_is_one_track(
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_a_port_that_nobody_listens_on_is_not_sent(library: Library) -> None:
+async def test_a_create_to_a_closed_port_was_not_sent(library: Library) -> None:
     async with Emulator() as emulator, serve(emulator) as url:
         pass
     async with (

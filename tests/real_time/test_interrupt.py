@@ -1,4 +1,4 @@
-"""Ctrl-C while a create is on the wire, in a program of its own."""
+"""Ctrl-C while a create is in flight, in a separate process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 async def create(client):
     try:
-        await client.generations.create("x", on_submitted=lambda t: print("told", t.id))
+        await client.generations.create("x", on_submitted=lambda t: print("id", t.id))
     except asyncio.CancelledError:
         print("cancelled")
         raise
@@ -36,7 +36,7 @@ async def main(shape):
                 emulator.api_key, base_url=emulator.base_url, http_client=http
             ) as client:
                 loop = asyncio.get_running_loop()
-                loop.call_later(0.2, print, "on the wire")
+                loop.call_later(0.2, print, "in flight")
                 if shape == "group":
                     async with asyncio.TaskGroup() as group:
                         group.create_task(create(client))
@@ -54,7 +54,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.parametrize("shape", ["plain", "group", "task"])
-def test_ctrl_c_lets_a_create_on_the_wire_tell_its_id(shape: str) -> None:
+def test_ctrl_c_lets_a_create_in_flight_report_its_id(shape: str) -> None:
     program = subprocess.Popen(
         [sys.executable, "-u", "-c", PROGRAM, shape],
         cwd=ROOT,
@@ -67,7 +67,7 @@ def test_ctrl_c_lets_a_create_on_the_wire_tell_its_id(shape: str) -> None:
     lines = []
     for line in program.stdout:
         lines.append(line.strip())
-        if line.startswith("on the wire"):
+        if line.startswith("in flight"):
             program.send_signal(signal.SIGINT)
     _, stderr = program.communicate(timeout=20)
     assert "KeyboardInterrupt" in stderr
@@ -75,7 +75,7 @@ def test_ctrl_c_lets_a_create_on_the_wire_tell_its_id(shape: str) -> None:
     (counts,) = [line.split() for line in lines if line.startswith("posts")]
     assert counts[:2] == ["posts", "1"]
     track_id = counts[3]
-    assert f"told {track_id}" in lines
+    assert f"id {track_id}" in lines
     assert f"accepted music {track_id}" in lines
-    if shape != "task":  # that one is ended by the client that closes
-        assert lines.index(f"told {track_id}") < lines.index("cancelled")
+    if shape != "task":  # there closing the client cancels the create
+        assert lines.index(f"id {track_id}") < lines.index("cancelled")

@@ -1,7 +1,8 @@
-"""Whoever stands in the HTTP library is not passed by: no call reaches the service.
+"""Mocks of the HTTP library are not bypassed: no call reaches the service.
 
-The service is a real port that must hear nothing. Mocks come before our client is made,
-after, or once it has connections. What a mock raises after a create counts as sent.
+The service is a real port that must receive nothing. Mocks are installed before our
+client is made, after that, or once it has connections. A create that fails in a mock
+counts as sent.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ROW = {"id": "gen_mock", "status": "completed", "prompt": "x"}
 
 @asynccontextmanager
 async def paid() -> AsyncGenerator[Server]:
-    """The service; a test that does not say otherwise expects nothing there."""
+    """The real service, where a call would be paid for."""
 
     async def answer(asked: Asked) -> bytes:
         if asked.is_create:
@@ -47,7 +48,7 @@ async def paid() -> AsyncGenerator[Server]:
 
 
 def _response(request: httpx.Request) -> httpx.Response:
-    """What a mock answers: a created track, or a file."""
+    """The response of a mock: a created track, or a file."""
     if request.url.path.endswith(".mp3"):
         return httpx.Response(200, content=b"music", request=request)
     return httpx.Response(202, json={"data": ROW}, request=request)
@@ -91,7 +92,7 @@ def by_mock_object(target: Any, name: str) -> Generator[None]:
 
 @contextmanager
 def by_an_attribute_lookup() -> Generator[None]:
-    """A new attribute that the class did not have."""
+    """Adds an attribute that the class did not have."""
     real = httpx.AsyncClient.__getattribute__
 
     async def send(request: httpx.Request, *_: Any, **__: Any) -> httpx.Response:
@@ -160,20 +161,22 @@ async def test_a_mock_is_not_bypassed(name: str, moment: str, tmp_path: Path) ->
             await stack.enter_async_context(client)
             if moment == MOMENTS[2]:  # it has connections already
                 assert (await client.generations.get("gen_1")).id == "gen_1"
-            heard = len(server.asked)
+            before = len(server.asked)
             with nullcontext() if early else MOCKS[name](server.url):
                 await _use(client)
                 path = await client.download(f"{server.url}/a.mp3", tmp_path / "a.mp3")
         assert path.read_bytes() == b"music"
-        assert len(server.asked) == heard
-        assert (await client.generations.create("x")).id == "gen_1"  # it is over
-        assert len(server.asked) == heard + 1
+        assert len(server.asked) == before
+        assert (
+            await client.generations.create("x")
+        ).id == "gen_1"  # the mock is removed
+        assert len(server.asked) == before + 1
 
 
 @pytest.mark.parametrize("moment", MOMENTS[:2])
 @pytest.mark.parametrize("name", CLASSES)
 async def test_a_replaced_class_of_httpx_is_used(name: str, moment: str) -> None:
-    """As with a bare client, until the client that was made with it is closed."""
+    """As with a plain client of httpx: until the client made with it is closed."""
     async with paid() as server:
         with CLASSES[name]() if moment == MOMENTS[0] else nullcontext():
             client = AsyncClient(KEY, base_url=server.url)
@@ -200,9 +203,9 @@ async def test_the_fixture_of_pytest_httpx_is_not_bypassed(
                 await client.generations.get("gen_1")
             if moment != MOMENTS[0]:
                 mocked()
-            heard = len(server.asked)
+            before = len(server.asked)
             await _use(client)
-        assert len(server.asked) == heard
+        assert len(server.asked) == before
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -225,9 +228,9 @@ async def test_a_mock_of_httpx2_is_not_bypassed(
                 await client.generations.get("gen_1")
             if moment != MOMENTS[0]:
                 mocked()
-            heard = len(server.asked)
+            before = len(server.asked)
             await _use(client)
-        assert len(server.asked) == heard
+        assert len(server.asked) == before
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda one: str(one.__name__))
@@ -314,7 +317,7 @@ async def test_a_create_whose_mock_times_out_is_looked_up_and_never_sent_again(
 async def test_a_recorder_sees_each_request(library: Any, tmp_path: Path) -> None:
     cassette = str(tmp_path / "cassette.yaml")
     async with paid() as server:
-        for key in (KEY, KEY[::-1]):  # recorded, then played, where no id is known yet
+        for key in (KEY, KEY[::-1]):  # first recorded, then replayed by a new account
             with vcr.use_cassette(cassette, filter_headers=["x-api-key"]) as tape:
                 http = None if library is None else library.AsyncClient()
                 client = AsyncClient(key, base_url=server.url, http_client=http)

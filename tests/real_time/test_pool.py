@@ -1,8 +1,8 @@
-"""Hundreds of cancellations leave the connections whole, on real sockets.
+"""Hundreds of cancellations lose no connection, on real sockets.
 
-httpx 0.28 on httpcore 1.0 loses a connection for ever when a request is cancelled
-between being given it and using it. A client of our own is retired then; httpx2 loses
-none. What a caller's client of httpx loses stays lost: it is used as it is.
+httpx 0.28 on httpcore 1.0 loses a connection forever when a request is cancelled after
+it was assigned the connection and before it uses it. Our own client is retired then;
+httpx2 loses none. A caller's client of httpx is used as it is, so its losses remain.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LIBRARIES: Final[dict[str, Any]] = {"httpx": httpx, "httpx2": httpx2}
 
 @contextlib.asynccontextmanager
 async def _service(kind: str) -> AsyncGenerator[tuple[str, ssl.SSLContext]]:
-    """A service that is up, and who vouches for it."""
+    """A service that responds, and a TLS context that trusts it."""
     authority = trustme.CA()
     trusts = ssl.create_default_context()
     authority.configure_trust(trusts)
@@ -61,7 +61,7 @@ async def _service(kind: str) -> AsyncGenerator[tuple[str, ssl.SSLContext]]:
 async def _client(
     whose: str, key: str, url: str, trusts: ssl.SSLContext
 ) -> AsyncGenerator[AsyncClient]:
-    """A client of ours, on one of its own or on a caller's."""
+    """Our client, with its own HTTP client or with a caller's."""
     options: dict[str, Any] = {"base_url": url, "rate_limits": None}
     if whose == "our own":
         async with AsyncClient(key, verify=trusts, **options) as client:
@@ -75,7 +75,7 @@ async def _client(
 
 
 def _sockets() -> int:
-    """How many sockets this process holds."""
+    """How many sockets are open in this process."""
     held = 0
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -84,13 +84,13 @@ def _sockets() -> int:
 
 
 async def _until_closed(most: int) -> None:
-    """Wait until no more sockets are open; those of the service end unannounced."""
+    """Wait until at most so many sockets are open; the service closes its own later."""
     with anyio.fail_after(5):
-        while _sockets() > most:  # noqa: ASYNC110 - nobody tells of it
+        while _sockets() > most:  # noqa: ASYNC110 - there is no event for it
             await anyio.sleep(0.01)
 
 
-async def _cut_short(client: AsyncClient, how: str, after: float) -> None:
+async def _cancelled_read(client: AsyncClient, how: str, after: float) -> None:
     if how == "anyio":
         with anyio.move_on_after(after):
             await client.health()
@@ -109,7 +109,7 @@ async def test_cancelled_reads_lose_no_connection(
     whose: str, kind: str, how: str, anyio_backend: str
 ) -> None:
     if (how, anyio_backend) == ("task.cancel", "trio"):
-        pytest.skip("asyncio's alone")
+        pytest.skip("asyncio only")
     rng = random.Random(f"{whose} {kind} {how}")
     longest = 0.06 if kind == "https" else 0.03
     async with _service(kind) as (url, trusts):
@@ -119,21 +119,21 @@ async def test_cancelled_reads_lose_no_connection(
                 async with anyio.create_task_group() as group:
                     for _ in range(AT_ONCE):
                         at = rng.uniform(0, longest)
-                        group.start_soon(_cut_short, client, how, at)
+                        group.start_soon(_cancelled_read, client, how, at)
             with anyio.fail_after(1):
                 async with anyio.create_task_group() as group:
                     for _ in range(10):
                         group.start_soon(client.health)
-            await _until_closed(before + 2 * READS)  # both ends are of this process
+            await _until_closed(before + 2 * READS)  # both ends are in this process
         await _until_closed(before)
-        gc.collect()  # what was left open would warn
+        gc.collect()  # a connection that was left open would warn
 
 
 @pytest.mark.parametrize("whose", ["our own", "httpx", "httpx2"])
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn knows no other
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn runs on asyncio only
 async def test_cancelled_creates_are_reported_and_paid_once(whose: str) -> None:
     rng = random.Random(2)
-    told: list[str] = []
+    reported: list[str] = []
     async with (
         Emulator(creates_per_minute=10**6, queue_size=10**6) as emulator,
         serve(emulator) as url,
@@ -146,7 +146,7 @@ async def test_cancelled_creates_are_reported_and_paid_once(whose: str) -> None:
             async def create(after: float) -> None:
                 with anyio.move_on_after(after):
                     await client.generations.create(
-                        "x", on_submitted=lambda track: told.append(track.id)
+                        "x", on_submitted=lambda track: reported.append(track.id)
                     )
 
             for _ in range(40):
@@ -154,16 +154,16 @@ async def test_cancelled_creates_are_reported_and_paid_once(whose: str) -> None:
                     for _ in range(8):
                         group.start_soon(create, rng.uniform(0, 0.02))
             assert (await client.generations.create("y")).id in emulator.tracks
-        told.append(next(t.id for t in emulator.tracks.values() if t.prompt == "y"))
-        assert len(told) > 40
-        assert sorted(told) == sorted(emulator.tracks)
-        assert len(emulator.ledger) == len(told)
+        reported.append(next(t.id for t in emulator.tracks.values() if t.prompt == "y"))
+        assert len(reported) > 40
+        assert sorted(reported) == sorted(emulator.tracks)
+        assert len(emulator.ledger) == len(reported)
         await _until_closed(before)
 
 
 @contextlib.asynccontextmanager
 async def _one_answer_each() -> AsyncGenerator[tuple[str, list[Asked]]]:
-    """A server that answers once a connection and then closes it, without a word."""
+    """A server that closes each connection after one response, without saying so."""
 
     async def answer(asked: Asked) -> bytes:
         await asked.stream.send(response(200, {"status": "ok"}))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # procrastinate knows no other loop
+    return "asyncio"  # procrastinate runs on asyncio only
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_items_and_jobs_are_committed_together(postgres: str) -> None:
         assert (await batches.summary()).total == 8
 
 
-async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
+async def test_a_failed_defer_leaves_no_job(postgres: str) -> None:
     async with opened(postgres) as (_, batches):
         with pytest.raises(BatchInputError):
             await batches.defer("album", [*songs(3), GenerationRequest("x", bpm=1)])
@@ -76,14 +76,16 @@ async def test_what_cannot_be_taken_in_leaves_no_job(postgres: str) -> None:
             db.execute("ALTER TABLE away RENAME TO procrastinate_jobs")
         assert (await batches.summary()).total == 0
         assert jobs(postgres) == []
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match="must be 1 to 100 letters"):
             await batches.defer("../album", songs(1))
 
 
-async def test_twins_share_a_lock_that_keeps_their_jobs_apart(postgres: str) -> None:
+async def test_lookalikes_share_a_lock_that_serializes_their_jobs(
+    postgres: str,
+) -> None:
     async with opened(postgres) as (_, batches):
-        twins = [GenerationRequest("twin", seed=7)] * 2
-        await batches.defer("album", [*twins, *songs(1)])
+        lookalikes = [GenerationRequest("song", seed=7)] * 2
+        await batches.defer("album", [*lookalikes, *songs(1)])
         first, second, other = (lock for _, _, lock in jobs(postgres))
         assert first == second is not None
         assert other is None
@@ -91,7 +93,7 @@ async def test_twins_share_a_lock_that_keeps_their_jobs_apart(postgres: str) -> 
 
 @asynccontextmanager
 async def service(**settings: Any) -> AsyncGenerator[tuple[Emulator, Any]]:
-    """An emulator on a port, and what makes a client of it."""
+    """An emulator on a port, and a function that makes a client of it."""
     emulator = Emulator(speed=60, audio=b"ID3", credits=100, **settings)
     async with emulator, serve(emulator) as url:
 
@@ -126,7 +128,7 @@ async def ended(batches: Batches, batch: str, count: int) -> list[BatchItem]:
             await anyio.sleep(0.05)
 
 
-async def test_a_worker_makes_a_batch_and_what_failed_again(
+async def test_a_worker_makes_a_batch_and_retries_what_failed(
     postgres: str, tmp_path: Path
 ) -> None:
     async with service() as (emulator, client):
@@ -178,7 +180,7 @@ async def test_items_end_once_while_workers_are_killed(
         faults=quick_faults(),
     )
     tally = await harness.run()
-    assert tally.troubles == []
+    assert tally.failures == []
     assert tally.kills >= 1
 
 

@@ -1,4 +1,4 @@
-"""Through a proxy, and to a service whose certificates few know, as companies do.
+"""Calls through a proxy, and to a service with a private certificate authority.
 
 The proxy is named by the environment or by `proxy=`.
 """
@@ -38,11 +38,11 @@ NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on asyncio only
 
 
 @pytest.fixture(autouse=True)
-def _an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -91,7 +91,7 @@ async def test_plain_requests_go_through_the_proxy(
                 f"POST {url}/v1/generations",
                 f"GET {url}/v1/generations/{track.id}",
             ]
-            assert proxy.was_told_the_login()
+            assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("how", ["NO_PROXY", "trust_env"])
@@ -121,7 +121,7 @@ async def test_a_tunnel_shows_the_proxy_neither_key_nor_path(
         monkeypatch.setenv("HTTPS_PROXY", f"http://{LOGIN}@{place}")
         async with _client(url, verify=bundle, headers={"X-Gateway": KEY}) as client:
             assert (await client.health()).status == "ok"
-            with pytest.raises(APIResponseError):  # of a service that knows one answer
+            with pytest.raises(APIResponseError):  # the service has one fixed response
                 await client.me()
         assert proxy.asked == [f"CONNECT {url.removeprefix('https://')}"]
         assert_clean("the proxy", *proxy.heads)
@@ -144,7 +144,7 @@ async def test_a_create_that_the_proxy_refuses_was_not_sent(
         ) as client:
             with pytest.raises(APIConnectionError, match="was not sent") as caught:
                 await client.generations.create("x")
-    assert caught.value.safe_to_retry == (status != 407)  # a login that stays wrong
+    assert caught.value.safe_to_retry == (status != 407)  # a wrong login stays wrong
     shown = [caplog.text, *map(str, everything_of(caught.value))]
     assert not any(LOGIN.partition(":")[2] in text for text in shown)
 
@@ -230,5 +230,5 @@ async def test_requests_are_traced_once_where_httpx_is_instrumented() -> None:
     request, create = exporter.get_finished_spans()
     assert (request.name, create.name) == ("POST", "finetuning.create")
     assert request.parent == create.context
-    assert create.events == ()  # it did not wait for its turn
+    assert create.events == ()  # it did not wait for the rate limit
     assert_clean("the spans", request.to_json(), create.to_json())

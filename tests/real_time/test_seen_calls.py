@@ -1,7 +1,7 @@
-"""Whoever watches the HTTP library, or leads it elsewhere, sees each call of ours.
+"""Tracers, hooks, mounted transports and proxies of the HTTP library see our calls.
 
-A create and a read each, by our own client, by one of httpx that the caller gave, and
-by one of httpx2. What stands in for it is in `test_mocks`.
+A create and a read each, with our own client and with callers' of httpx and httpx2.
+For mocks see `test_mocks`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def service() -> AsyncGenerator[Server]:
-    """Makes one track, and knows it."""
+    """A service with one track."""
 
     async def answer(asked: Asked) -> bytes:
         if asked.is_create:
@@ -156,7 +156,7 @@ print(json.dumps([(span["op"], span["description"]) for span in spans]))
 async def test_sentry_sees_each_call_and_no_key(
     whose: str, moment: str, anyio_backend: str
 ) -> None:
-    """In a process of its own: what Sentry puts in httpx stays there."""
+    """In a process of its own, since Sentry patches httpx for good."""
     async with service() as server:
         arguments = [whose, server.url, KEY, moment, anyio_backend]
         done = await anyio.run_process(
@@ -193,7 +193,7 @@ async def test_a_hook_that_calls_raise_for_status_does_not_change_our_errors(
     whose: str,
 ) -> None:
     async def on_response(response: Any) -> None:
-        await response.aread()  # or httpx closes it, and its body is lost
+        await response.aread()  # otherwise httpx closes it, and the body is lost
         response.raise_for_status()
 
     async def answer(asked: Asked) -> bytes:
@@ -268,7 +268,7 @@ async def test_calls_go_through_the_proxy(
         async with around as client:
             await _use(client)
         assert proxy.asked == [f"{m} {server.url}{path}" for m, path, _ in CALLS]
-        assert proxy.was_told_the_login()
+        assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("whose", [*WHOSE, "HTTPS_PROXY"])
@@ -293,14 +293,14 @@ async def test_calls_go_through_a_tunnel(
             await client.health()
             await client.health()
     assert proxy.asked == [f"CONNECT {url.removeprefix('https://')}"]
-    assert proxy.was_told_the_login()
+    assert proxy.got_the_login()
     assert KEY not in "".join(proxy.heads)
     assert [head.split(b" ")[1] for head in heads] == [b"/health", b"/health"]
 
 
 @pytest.mark.parametrize("whose", WHOSE)
 async def test_a_create_whose_tunnel_is_refused_was_not_sent(whose: str) -> None:
-    """CONNECT is a request of the library's own: it is none of the create's bytes."""
+    """CONNECT is a request of the library: it carries no byte of the create."""
     async with http_proxy() as (proxy, place):
         proxy.refuses = 503
         options = {"proxy": f"http://{place}"}
@@ -309,5 +309,5 @@ async def test_a_create_whose_tunnel_is_refused_was_not_sent(whose: str) -> None
                 await client.with_options(max_retries=1).generations.create("x")
     assert type(caught.value).__name__ == "APIConnectionError"
     assert getattr(caught.value, "safe_to_retry", None) is True
-    assert len(proxy.asked) == 2  # not sent, so tried again
+    assert len(proxy.asked) == 2  # not sent, so it is retried
     assert {head.split(" ")[0] for head in proxy.asked} == {"CONNECT"}

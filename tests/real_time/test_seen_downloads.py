@@ -1,7 +1,7 @@
-"""Whoever watches httpx, or stands in for it, sees each download of ours.
+"""Tools that observe or replace httpx see each of our downloads.
 
-Each with our own client, with one of httpx that the caller gave, and with one of httpx2
-where the tool knows it. The media host is a real port that notes what reaches it.
+Each is tested with our own client, with the caller's httpx client, and with an httpx2
+client if the tool supports it. The media host is a real port that records its requests.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_proxies(monkeypatch)
 
 
-def said(status: int, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers]
+def raw_response(status: int, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @asynccontextmanager
 async def media_host() -> AsyncGenerator[Server]:
-    """Has one file, one that has moved to it, one that is missing, and a page."""
+    """A host with a file, a redirect to it, and a page; anything else is a 404."""
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         return {
-            "/a.mp3": said(200, SONG, "Content-Type: audio/mpeg", 'ETag: "1"'),
-            "/moved.mp3": said(302, b"", "Location: /a.mp3"),
-            "/page.mp3": said(200, b"<html>", "Content-Type: text/html"),
-        }.get(asked.path, said(404))
+            "/a.mp3": raw_response(200, SONG, "Content-Type: audio/mpeg", 'ETag: "1"'),
+            "/moved.mp3": raw_response(302, b"", "Location: /a.mp3"),
+            "/page.mp3": raw_response(200, b"<html>", "Content-Type: text/html"),
+        }.get(asked.path, raw_response(404))
 
-    async with serving(answer) as server:
+    async with serving(respond) as server:
         yield server
 
 
@@ -171,7 +171,7 @@ print(json.dumps([(span["op"], span["description"]) for span in spans]))
 
 @pytest.mark.parametrize("way", WHOSE)
 async def test_sentry_sees_each_request_of_a_download(way: str, tmp_path: Path) -> None:
-    """In a process of its own: what Sentry puts in httpx stays there."""
+    """In a separate process, because Sentry patches httpx for good."""
     async with media_host() as server:
         done = await anyio.run_process(
             [sys.executable, "-c", SENTRY, way, server.url, str(tmp_path), KEY],
@@ -187,23 +187,23 @@ async def test_sentry_sees_each_request_of_a_download(way: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_event_hooks_hear_of_each_request_of_a_download(
+async def test_event_hooks_see_each_request_of_a_download(
     library: str, tmp_path: Path
 ) -> None:
-    heard: list[object] = []
+    seen: list[object] = []
 
     async def on_request(request: Any) -> None:
-        heard.append(request.url.path)
+        seen.append(request.url.path)
 
     async def on_response(response: Any) -> None:
-        heard.append(response.status_code)
+        seen.append(response.status_code)
 
     hooks = {"request": [on_request], "response": [on_response]}
     async with media_host() as server:
         async with client_of(library, server.url, event_hooks=hooks) as client:
             path = await client.download(f"{server.url}/moved.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
-    assert heard == ["/moved.mp3", 302, "/a.mp3", 200]
+    assert seen == ["/moved.mp3", 302, "/a.mp3", 200]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -222,7 +222,7 @@ async def test_a_hook_may_read_the_file_itself(library: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_a_hook_may_raise_for_what_is_no_success(
+async def test_an_event_hook_may_raise_for_an_error_status(
     library: str, tmp_path: Path
 ) -> None:
     async def on_response(response: Any) -> None:
@@ -240,17 +240,17 @@ async def test_a_hook_may_raise_for_what_is_no_success(
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_what_is_mounted_for_the_media_host_brings_the_file(
+async def test_a_transport_mounted_for_the_media_host_is_used(
     library: str, tmp_path: Path
 ) -> None:
     module = importlib.import_module(library)
-    heard: list[str] = []
+    seen: list[str] = []
 
-    def answer(request: Any) -> Any:
-        heard.append(str(request.url))
+    def respond(request: Any) -> Any:
+        seen.append(str(request.url))
         return module.Response(200, content=SONG)
 
-    mounts = {"all://media.example": module.MockTransport(answer)}
+    mounts = {"all://media.example": module.MockTransport(respond)}
     async with media_host() as server:
         async with client_of(library, server.url, mounts=mounts) as client:
             url = "https://media.example/b.mp3"
@@ -258,7 +258,7 @@ async def test_what_is_mounted_for_the_media_host_brings_the_file(
             assert path.read_bytes() == SONG
             path = await client.download(f"{server.url}/a.mp3", tmp_path / "a.mp3")
             assert path.read_bytes() == SONG
-    assert heard == [url]
+    assert seen == [url]
     assert [asked.path for asked in server.asked] == ["/a.mp3"]
 
 
@@ -280,7 +280,7 @@ async def test_a_download_goes_through_the_proxy(
             f"GET {server.url}/moved.mp3",
             f"GET {server.url}/a.mp3",
         ]
-        assert proxy.was_told_the_login()
+        assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("way", WHOSE)
@@ -292,18 +292,20 @@ async def test_a_download_goes_through_a_tunnel_of_https_proxy(
     authority.issue_cert("localhost").configure_cert(theirs)
     ours = ssl.create_default_context()
     authority.configure_trust(ours)
-    file = said(200, SONG, "Content-Type: audio/mpeg")
+    file = raw_response(200, SONG, "Content-Type: audio/mpeg")
     async with tls_service(theirs, says=file) as url, http_proxy() as (proxy, place):
         monkeypatch.setenv("HTTPS_PROXY", f"http://{LOGIN}@{place}")
         async with client_of(way, url, verify=ours) as client:
             path = await client.download(f"{url}/a.mp3", tmp_path / "a.mp3")
     assert path.read_bytes() == SONG
     assert proxy.asked == [f"CONNECT {url.removeprefix('https://')}"]
-    assert proxy.was_told_the_login()
+    assert proxy.got_the_login()
 
 
 @pytest.mark.parametrize("way", WHOSE)
-async def test_a_page_is_no_track_whoever_brings_it(way: str, tmp_path: Path) -> None:
+async def test_a_page_instead_of_a_track_raises_with_any_client(
+    way: str, tmp_path: Path
+) -> None:
     async with media_host() as server, client_of(way, server.url) as client:
         with pytest.raises(APIResponseError, match="sent text/html"):
             await client.download(f"{server.url}/page.mp3", tmp_path / "a.mp3")
@@ -311,7 +313,7 @@ async def test_a_page_is_no_track_whoever_brings_it(way: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2])
-async def test_a_client_that_was_given_stays_open_after_a_download(
+async def test_the_callers_client_stays_open_after_a_download(
     module: Any, tmp_path: Path
 ) -> None:
     async with media_host() as server, module.AsyncClient() as http:

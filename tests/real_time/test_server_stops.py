@@ -1,4 +1,4 @@
-"""A server that is asked to end while its requests wait for tracks."""
+"""A server that is asked to stop while its requests wait for tracks."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ WHOLE: Final = "tests.programs.backend_example:app"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @asynccontextmanager
 async def backend(
     emulator: Emulator, app: str, log: Path, *options: str
 ) -> AsyncGenerator[tuple[Process, httpx.AsyncClient]]:
-    """An application under `python -m uvicorn`, and a browser of it."""
+    """An application under `python -m uvicorn`; gives its process and a browser."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -86,90 +86,92 @@ async def _until_tracks(emulator: Emulator, number: int) -> None:
     [
         (signal.SIGTERM, (), 3),
         (signal.SIGINT, (), 3),
-        (signal.SIGTERM, ("--workers", "2"), 6),  # uvicorn's supervisor ends later
+        (signal.SIGTERM, ("--workers", "2"), 6),  # uvicorn's supervisor stops later
         (signal.SIGINT, ("--workers", "2"), 6),
     ],
 )
-async def test_a_request_that_waits_is_answered_with_the_id_and_the_server_ends(
+async def test_a_waiting_request_gets_the_id_and_the_server_stops(
     number: signal.Signals, options: tuple[str, ...], within: float, tmp_path: Path
 ) -> None:
-    answers: list[httpx.Response] = []
-    answered_at: list[float] = []
+    responses: list[httpx.Response] = []
+    responded_at: list[float] = []
     async with Emulator(generation_time=SLOW) as emulator:
         async with backend(emulator, README, tmp_path / "log", *options) as (
             process,
             browser,
         ):
 
-            async def ask() -> None:
-                answers.append(await browser.post("/tracks", params={"tags": "rain"}))
-                answered_at.append(anyio.current_time())
+            async def create() -> None:
+                responses.append(await browser.post("/tracks", params={"tags": "rain"}))
+                responded_at.append(anyio.current_time())
 
             async with anyio.create_task_group() as group:
                 for _ in range(3):
-                    group.start_soon(ask)
+                    group.start_soon(create)
                 await _until_tracks(emulator, 3)
-                await anyio.sleep(0.5)  # now all of them wait
-                asked_at = anyio.current_time()
+                await anyio.sleep(0.5)  # now all of them wait for their tracks
+                stopped_at = anyio.current_time()
                 process.send_signal(number)
                 await process.wait()
-            took = anyio.current_time() - asked_at
-    assert max(answered_at) - asked_at < 3
+            took = anyio.current_time() - stopped_at
+    assert max(responded_at) - stopped_at < 3
     assert took < within
-    told = [answer.json()["error"] for answer in answers]
-    assert [answer.status_code for answer in answers] == [503] * 3
-    assert {error["code"] for error in told} == {"closing"}
-    assert {error["generation_id"] for error in told} == set(emulator.tracks)
-    assert all("wait again by its id" in error["message"] for error in told)
+    errors = [response.json()["error"] for response in responses]
+    assert [response.status_code for response in responses] == [503] * 3
+    assert {error["code"] for error in errors} == {"closing"}
+    assert {error["generation_id"] for error in errors} == set(emulator.tracks)
+    assert all("wait for it by its id" in error["message"] for error in errors)
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-async def test_a_create_on_the_wire_keeps_its_grace_and_its_id_is_told(
+async def test_a_create_in_flight_gets_its_grace_and_its_id_is_sent(
     tmp_path: Path,
 ) -> None:
-    answers: list[httpx.Response] = []
+    responses: list[httpx.Response] = []
     async with Emulator(generation_time=SLOW) as emulator:
         slow = Fault("slow_answer", "/v1/generations", method="POST", seconds=3)
         emulator.add_fault(slow)
         async with backend(emulator, README, tmp_path / "log") as (process, browser):
 
-            async def ask() -> None:
-                answers.append(await browser.post("/tracks", params={"tags": "rain"}))
+            async def create() -> None:
+                responses.append(await browser.post("/tracks", params={"tags": "rain"}))
 
             async with anyio.create_task_group() as group:
-                group.start_soon(ask)
+                group.start_soon(create)
                 await _until_tracks(emulator, 1)
                 process.terminate()
                 with anyio.fail_after(6):
                     await process.wait()
     (track_id,) = emulator.tracks
-    (answer,) = answers
-    assert (answer.status_code, answer.json()["error"]["generation_id"]) == (
+    (response,) = responses
+    assert (response.status_code, response.json()["error"]["generation_id"]) == (
         503,
         track_id,
     )
 
 
-async def test_a_poll_that_is_not_answered_holds_no_server(tmp_path: Path) -> None:
-    answers: list[httpx.Response] = []
+async def test_a_hanging_poll_does_not_keep_the_server_from_stopping(
+    tmp_path: Path,
+) -> None:
+    responses: list[httpx.Response] = []
     async with Emulator(generation_time=SLOW) as emulator:
         emulator.add_fault(Fault("delay", method="GET", seconds=25, times=None))
         async with backend(emulator, README, tmp_path / "log") as (process, browser):
 
-            async def ask() -> None:
-                answers.append(await browser.post("/tracks", params={"tags": "rain"}))
+            async def create() -> None:
+                responses.append(await browser.post("/tracks", params={"tags": "rain"}))
 
             async with anyio.create_task_group() as group:
-                group.start_soon(ask)
+                group.start_soon(create)
                 await _until_tracks(emulator, 1)
                 with anyio.fail_after(15):
                     while not emulator.count(method="GET"):  # noqa: ASYNC110 - no event
                         await anyio.sleep(0.1)
-                asked_at = anyio.current_time()
+                stopped_at = anyio.current_time()
                 process.terminate()
                 await process.wait()
-            assert anyio.current_time() - asked_at < 3
-    assert answers[0].json()["error"]["generation_id"] in emulator.tracks
+            assert anyio.current_time() - stopped_at < 3
+    assert responses[0].json()["error"]["generation_id"] in emulator.tracks
 
 
 async def test_a_stream_of_states_ends_with_the_server(tmp_path: Path) -> None:
@@ -183,22 +185,22 @@ async def test_a_stream_of_states_ends_with_the_server(tmp_path: Path) -> None:
             async def listen() -> None:
                 async with browser.stream("GET", path) as stream:
                     async for line in stream.aiter_lines():
-                        lines.append(line)  # noqa: PERF401 - as they come
+                        lines.append(line)  # noqa: PERF401 - as they arrive
 
             async with anyio.create_task_group() as group:
                 group.start_soon(listen)
                 with anyio.fail_after(10):
                     while "event: state" not in lines:  # noqa: ASYNC110 - no event
                         await anyio.sleep(0.05)
-                asked_at = anyio.current_time()
+                stopped_at = anyio.current_time()
                 process.terminate()
                 await process.wait()
-            assert anyio.current_time() - asked_at < 3
+            assert anyio.current_time() - stopped_at < 3
     assert "event: problem" in lines
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-async def test_a_read_under_way_is_answered(tmp_path: Path) -> None:
+async def test_a_read_in_flight_gets_its_response(tmp_path: Path) -> None:
     found: list[Any] = []
     async with Emulator() as emulator, serve(emulator) as url:
         emulator.add_fault(Fault("delay", "/v1/me", seconds=0.5))

@@ -179,7 +179,7 @@ async def test_where_nobody_could_look_it_says_so() -> None:
     async with with_none as client:
         said, _ = await timed_out(client, 0.2)
         assert "still runs" not in said
-        assert "could not be looked at" in said
+        assert "could not be read" in said
         assert "last look failed" in said
 
 

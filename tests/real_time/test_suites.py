@@ -137,7 +137,7 @@ def test_a_test_that_both_plugins_would_run_is_rejected_with_one_sentence(
         test_it="import pytest\n" + ANYIO + "\nasync def test_it(client): ...\n",
     )
     assert counts == {"errors": 2}, said
-    assert said.count('set asyncio_mode = "strict", or take its anyio_backend') == 2
+    assert said.count('set asyncio_mode = "strict", or remove its anyio_backend') == 2
     assert "Traceback" not in said
 
 

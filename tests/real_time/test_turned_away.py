@@ -1,4 +1,4 @@
-"""What gateways say to a create: shown soon, and never sent again."""
+"""A gateway refuses a create: the error is raised soon, and nothing is sent again."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PAGE = "<html><body>Too many requests</body></html>"
 
 
 class Gateway:
-    """Says one thing to the first create, and lets the rest through.
+    """Responds to the first create itself, and passes the others on.
 
     Attributes:
-        says: That one thing.
-        passes_on: Whether the service behind it gets the create all the same.
-        lists: What a list is answered with, if not with the tracks.
-        rows: The tracks behind it.
+        says: Its response to the first create.
+        passes_on: Whether the service gets the first create as well.
+        lists: The response to a list, if not the tracks.
+        rows: The tracks of the service.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Gateway:
     async def answer(self, asked: Asked) -> bytes:
         if not asked.is_create:
             return listed(self.rows) if self.lists is None else self.lists
-        said, self.says = self.says, b""
-        if not said or self.passes_on:
+        reply, self.says = self.says, b""
+        if not reply or self.passes_on:
             self.rows.append(row(asked, len(self.rows) + 1))
-        return said or created(self.rows[-1])
+        return reply or created(self.rows[-1])
 
 
 def throttled(*headers: str) -> bytes:

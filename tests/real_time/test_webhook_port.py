@@ -1,4 +1,4 @@
-"""A receiver in each place where it may stand, on a port of uvicorn's."""
+"""A webhook receiver wherever it can be mounted, served by uvicorn on a port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finetuning_async import AsyncClient
 from finetuning_async.fastapi import webhook_router
 from finetuning_async.webhooks import WebhookReceiver
 from tests._app_on_port import on_a_port
-from tests.webhooks._webhook_calls import NOBODY, SECRET, body_of
+from tests.webhooks._webhook_calls import SECRET, UNUSED_KEY, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ PUBLIC = "https://me.example"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 def routed(receiver: WebhookReceiver) -> Any:
@@ -81,41 +81,41 @@ def alone(receiver: WebhookReceiver) -> Any:
         (alone, "/"),
     ],
 )
-async def test_a_delivery_is_received_where_the_receiver_stands(
+async def test_a_delivery_is_received_wherever_the_receiver_is_mounted(
     place: Callable[[WebhookReceiver], Any],
     path: str,
     root_path: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    receiver = WebhookReceiver(AsyncClient(NOBODY), secrets=[SECRET])
+    receiver = WebhookReceiver(AsyncClient(UNUSED_KEY), secrets=[SECRET])
     target = receiver.url(PUBLIC + path).removeprefix(PUBLIC)
     async with on_a_port(place(receiver), root_path=root_path) as url:
         async with httpx.AsyncClient(base_url=url) as sender:
-            answer = await sender.post(target, content=body_of("a"))
-    assert answer.status_code == 204
+            response = await sender.post(target, content=body_of("a"))
+    assert response.status_code == 204
     assert "?token=**** HTTP" in caplog.text
     assert target.partition("token=")[2] not in caplog.text
 
 
 @pytest.mark.parametrize("place", [mounted, mounted_in_fastapi])
-async def test_a_redirect_shows_no_token_in_the_log_and_leads_to_the_receiver(
+async def test_a_redirect_logs_no_token_and_leads_to_the_receiver(
     place: Callable[[WebhookReceiver], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver = WebhookReceiver(AsyncClient(NOBODY), secrets=[SECRET])
+    receiver = WebhookReceiver(AsyncClient(UNUSED_KEY), secrets=[SECRET])
     target = receiver.url(PUBLIC + "/hooks").removeprefix(PUBLIC)
     async with on_a_port(place(receiver)) as url:
         async with httpx.AsyncClient(base_url=url, follow_redirects=True) as sender:
-            answer = await sender.post(target, content=body_of("a"))
-    assert [hop.status_code for hop in (*answer.history, answer)] == [307, 204]
+            response = await sender.post(target, content=body_of("a"))
+    assert [hop.status_code for hop in (*response.history, response)] == [307, 204]
     lines = [r.getMessage() for r in caplog.records if r.name == "uvicorn.access"]
     assert [line.partition("token=")[2][:4] for line in lines] == ["****", "****"]
     assert target.partition("token=")[2] not in "".join(lines)
 
 
-async def test_what_is_no_delivery_is_refused_over_a_port(
+async def test_invalid_bodies_are_refused_over_a_port(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    receiver = WebhookReceiver(AsyncClient(NOBODY), secrets=[SECRET])
+    receiver = WebhookReceiver(AsyncClient(UNUSED_KEY), secrets=[SECRET])
     target = receiver.url(PUBLIC + "/hooks").removeprefix(PUBLIC)
     bodies = {
         b"[" * 200_000: 400,

@@ -1,4 +1,4 @@
-"""A client in its loop: its open calls, its time limits, its end."""
+"""A client in its event loop: open calls, timeouts, and closing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from finetuning_async import (
     Generation,
 )
 from finetuning_async._http._http_clients import ClientPool
-from finetuning_async._session._session import OpenCalls
+from finetuning_async._session import OpenCalls
 from finetuning_async.emulator import Emulator, Fault
 from tests._cancellations import CANCELLERS, Canceller, run_loop
 from tests._emulated_client import emulated
 
 
-async def test_closing_ends_calls_that_wait_for_a_turn() -> None:
+async def test_closing_ends_calls_that_wait_for_the_rate_limit() -> None:
     async with emulated(Emulator(creates_per_minute=1)) as (emulator, client):
         await client.generations.create("first")
         errors: list[ClientClosedError] = []
@@ -43,13 +43,13 @@ async def test_closing_ends_calls_that_wait_for_a_turn() -> None:
         await client.aclose()
 
 
-async def test_closing_waits_for_a_create_on_the_wire_but_not_for_ever() -> None:
+async def test_closing_waits_for_a_create_in_flight_but_not_for_ever() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("slow_answer", "/v1/generations", seconds=20))
         async with anyio.create_task_group() as group:
 
             async def create() -> None:
-                with pytest.raises(FinetuningError, match="it may be paid"):
+                with pytest.raises(FinetuningError, match="may have cost a credit"):
                     await client.generations.create("x")
 
             group.start_soon(create)
@@ -58,7 +58,7 @@ async def test_closing_waits_for_a_create_on_the_wire_but_not_for_ever() -> None
             assert 5.9 < anyio.current_time() < 7.1
 
 
-async def test_time_over_in_a_read_names_the_call() -> None:
+async def test_the_timeout_of_a_read_names_the_call() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("slow_answer", "/v1/me", seconds=20, times=None))
         with pytest.raises(APITimeoutError, match="GET /v1/me") as caught:
@@ -67,25 +67,25 @@ async def test_time_over_in_a_read_names_the_call() -> None:
         assert 2.9 < anyio.current_time() < 3.1
 
 
-async def test_a_call_that_ended_is_not_waited_for() -> None:
+async def test_closing_does_not_wait_for_a_call_that_has_ended() -> None:
     calls = OpenCalls()
-    with calls.one():
+    with calls.scope():
         pass
     await calls.close(ClientPool(None))
-    with pytest.raises(ClientClosedError), calls.one():
+    with pytest.raises(ClientClosedError), calls.scope():
         pass
 
 
 async def test_closing_from_within_a_call_does_not_wait_for_itself() -> None:
     calls = OpenCalls()
-    with calls.one() as scope:
+    with calls.scope() as scope:
         await calls.close(ClientPool(None))
         assert scope.cancel_called
     assert anyio.current_time() < 0.1
 
 
 @pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
-def test_closing_is_carried_to_its_end_however_it_is_cancelled(
+def test_closing_runs_to_completion_however_it_is_cancelled(
     canceller: Canceller,
 ) -> None:
     async def main() -> None:
@@ -114,7 +114,7 @@ async def test_closing_twice_at_once_is_closing_once() -> None:
     assert client.is_closed
 
 
-def test_a_client_of_a_loop_that_lives_is_refused_in_another() -> None:
+def test_a_client_bound_to_a_live_loop_is_refused_in_another() -> None:
     async def main() -> None:
         async with emulated() as (_, client):
             await client.me()
@@ -134,11 +134,11 @@ def test_a_client_of_a_loop_that_lives_is_refused_in_another() -> None:
     run_loop("asyncio", main)
 
 
-async def test_a_limiter_that_comes_too_late_is_told_of(
+async def test_a_second_rate_limiter_for_one_account_is_ignored_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with emulated() as (_, client):
         await client.health()
         late = client.with_options(rate_limiter="shared")
         await late.health()
-        assert "not kept by SharedRateLimiter" in caplog.text
+        assert "rate_limiter=SharedRateLimiter is ignored" in caplog.text

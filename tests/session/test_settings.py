@@ -1,4 +1,4 @@
-"""What a client may be given: headers, a proxy, certificates, and numbers per call."""
+"""A client's options: headers, proxy, certificates, and those of each call."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SECRET = KEY[8:]  # what the canary looks for
+SECRET = KEY[8:]  # the canary looks for it
 MEDIA = "https://media.finetuning.ai/a.mp3"
 
 
 def _listening(
     seen: list[httpx.Request], **options: Any
 ) -> tuple[httpx.AsyncClient, AsyncClient]:
-    def answer(request: httpx.Request) -> httpx.Response:
-        # The headers are taken off again afterwards.
+    def respond(request: httpx.Request) -> httpx.Response:
+        # A copy: the client removes its headers from the request afterwards.
         seen.append(httpx.Request("GET", request.url, headers=request.headers))
         if request.url.host == "media.finetuning.ai":
             return httpx.Response(200, content=b"mp3")
         return httpx.Response(200, json={"status": "ok"})
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     return http, AsyncClient(KEY, http_client=http, **options)
 
 
@@ -62,7 +62,7 @@ async def test_the_user_agent_names_the_library_python_and_httpx() -> None:
     assert seen[0].headers["user-agent"] == agent
 
 
-async def test_headers_of_the_callers_go_to_the_service_and_not_to_the_media_host(
+async def test_the_callers_headers_go_to_the_service_and_not_to_the_media_host(
     tmp_path: Path,
 ) -> None:
     seen: list[httpx.Request] = []
@@ -106,9 +106,7 @@ async def test_headers_of_the_callers_go_to_the_service_and_not_to_the_media_hos
         (SECRET, "a mapping"),
     ],
 )
-def test_headers_that_cannot_be_sent_are_refused_without_being_shown(
-    headers: Any, why: str
-) -> None:
+def test_invalid_headers_are_refused_and_not_shown(headers: Any, why: str) -> None:
     client = AsyncClient(KEY)
     for make in (AsyncClient, client.with_options):
         with pytest.raises(InvalidRequestError, match=why) as caught:
@@ -130,7 +128,7 @@ def test_headers_that_cannot_be_sent_are_refused_without_being_shown(
         b"http://proxy.example",
     ],
 )
-def test_what_is_no_proxy_is_refused_without_being_shown(proxy: Any) -> None:
+def test_an_invalid_proxy_is_refused_and_not_shown(proxy: Any) -> None:
     with pytest.raises(InvalidRequestError, match="proxy must be") as caught:
         AsyncClient(KEY, proxy=proxy)
     assert_clean("the error", *everything_of(caught.value))
@@ -139,7 +137,9 @@ def test_what_is_no_proxy_is_refused_without_being_shown(proxy: Any) -> None:
 @pytest.mark.parametrize(
     "options", [{"verify": 7}, {"verify": "/no/such/file"}, {"trust_env": "yes"}]
 )
-def test_a_wrong_option_does_not_show_the_secret_ones(options: dict[str, Any]) -> None:
+def test_the_error_of_an_invalid_option_does_not_show_secret_options(
+    options: dict[str, Any],
+) -> None:
     secrets: dict[str, Any] = {
         "headers": {"X-A": SECRET},
         "proxy": f"http://me:{SECRET}@proxy.example",
@@ -164,7 +164,7 @@ def test_secret_options_are_in_no_repr() -> None:
     "options",
     [{"proxy": "http://proxy.example"}, {"verify": False}, {"trust_env": False}],
 )
-async def test_a_client_of_the_callers_has_its_own_connections(
+async def test_connection_options_are_refused_with_the_callers_http_client(
     options: dict[str, Any],
 ) -> None:
     async with httpx.AsyncClient() as http:
@@ -185,12 +185,12 @@ async def test_a_client_of_the_callers_has_its_own_connections(
         ("request_timeout", math.nan),
         ("request_timeout", "30"),
         ("rate_limiter", 3),
-        ("rate_limiter", LocalRateLimiter),  # the class, not one of it
-        ("http_client", "one of httpx, but not an async one"),
+        ("rate_limiter", LocalRateLimiter),  # the class, not an instance
+        ("http_client", "an httpx client, but not an async one"),
         ("proxy", f"http://me:{SECRET}@proxy.example:99999"),
     ],
 )
-def test_an_option_of_another_kind_is_refused_by_its_name(
+def test_an_option_of_the_wrong_type_is_refused_by_its_name(
     option: str, value: Any
 ) -> None:
     with pytest.raises(InvalidRequestError, match=f"^{option}") as caught:
@@ -198,7 +198,7 @@ def test_an_option_of_another_kind_is_refused_by_its_name(
     assert SECRET not in str(caught.value)
 
 
-async def test_a_proxy_of_the_environment_that_is_none_says_so(
+async def test_an_invalid_proxy_in_the_environment_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"ftp://me:{SECRET}@proxy.example")
@@ -211,7 +211,7 @@ async def test_a_proxy_of_the_environment_that_is_none_says_so(
         assert client.rate_limit_status().creates.available == 10
 
 
-def test_the_usual_authorities_are_read_once_and_the_environment_is_heeded(
+def test_default_certificates_are_loaded_once_and_the_environment_is_respected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     usual, other = ConnectionConfig(), ConnectionConfig()
@@ -225,7 +225,9 @@ def test_the_usual_authorities_are_read_once_and_the_environment_is_heeded(
     assert usual.tls().get_ca_certs() == []
 
 
-def test_checking_nobody_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_verifying_no_certificate_is_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     context = ConnectionConfig(verify=False).tls()
     assert context.verify_mode == ssl.CERT_NONE
     assert "verify=False" in caplog.text
@@ -268,7 +270,7 @@ async def _many(client: AsyncClient, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_every_call_takes_retries_and_a_timeout_of_its_own(
+async def test_every_call_takes_its_own_retries_and_timeout(
     name: str, tmp_path: Path
 ) -> None:
     async with emulated(max_retries=7) as (emulator, client):
@@ -285,14 +287,14 @@ async def test_every_call_takes_retries_and_a_timeout_of_its_own(
         begun = anyio.current_time()
         with pytest.raises(APITimeoutError) as caught:
             await call(timeout=2.5, max_retries=0)
-        # A create that connects is given up when that has failed.
+        # A create that is connecting is given up only once connecting has failed.
         assert 2.4 < anyio.current_time() - begun < 5.1
         assert caught.value.safe_to_retry
         with pytest.raises(InvalidRequestError, match=r"timeout .* got -1"):
             await call(timeout=-1)
 
 
-async def test_without_retries_of_its_own_a_create_meets_a_429_at_once() -> None:
+async def test_a_create_without_retries_raises_a_429_at_once() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(
             Fault("status", status=429, code="GENERATION_RATE_LIMITED", times=1)
@@ -301,7 +303,7 @@ async def test_without_retries_of_its_own_a_create_meets_a_429_at_once() -> None
             await client.generations.create("x", max_retries=0)
 
 
-async def test_a_full_queue_is_not_waited_for_without_retries() -> None:
+async def test_a_create_without_retries_does_not_wait_for_a_full_queue() -> None:
     async with emulated(Emulator(queue_size=1)) as (_, client):
         await client.generations.create("x")
         with pytest.raises(FinetuningError, match=re.compile("queue", re.IGNORECASE)):
@@ -309,7 +311,7 @@ async def test_a_full_queue_is_not_waited_for_without_retries() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3))
-def test_what_is_taken_as_a_header_begins_no_other(pairs: dict[str, str]) -> None:
+def test_an_accepted_header_cannot_start_another_header(pairs: dict[str, str]) -> None:
     headers, problem = read_headers(pairs)
     assert (headers is None) == bool(problem)
     for name, value in headers.reveal().items() if headers is not None else ():

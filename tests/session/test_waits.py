@@ -1,4 +1,4 @@
-"""What a wait promises: final states, updates in order, deadlines, and its own end."""
+"""Waits: final states, updates in order, deadlines, and what a wait leaves behind."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ async def test_a_final_track_is_returned_without_a_read() -> None:
 async def test_updates_come_on_change_in_order_and_the_final_one_last() -> None:
     async with emulated(Emulator(pending_time=(10.0, 10.0))) as (_, client):
         accepted = await client.generations.create("x", duration=5)
-        told: list[str] = []
+        updates: list[str] = []
         seen: list[str] = []
 
         async def on_update(track: Any) -> None:
             await anyio.sleep(0.1)
-            told.append(track.status)
+            updates.append(track.status)
 
         async def watch() -> None:
             states = client.watch(accepted.id)
@@ -77,20 +77,22 @@ async def test_updates_come_on_change_in_order_and_the_final_one_last() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
             await client.wait_for_completion(accepted, on_update=on_update)
-        assert told == ["processing", "completed"]
+        assert updates == ["processing", "completed"]
         assert seen == ["pending", "processing", "completed"]
 
 
 async def test_on_update_may_be_a_plain_function() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 20.0)
-        told: list[str] = []
-        await client.wait_for_completion("a", on_update=lambda t: told.append(t.status))
-        assert told == ["processing", "completed"]
+        updates: list[str] = []
+        await client.wait_for_completion(
+            "a", on_update=lambda t: updates.append(t.status)
+        )
+        assert updates == ["processing", "completed"]
 
 
 @pytest.mark.parametrize("name", ["on_update", "on_submitted"])
-async def test_a_callback_that_is_none_is_refused_before_anything_is_paid(
+async def test_a_callback_that_is_not_callable_is_refused_before_anything_is_sent(
     name: str,
 ) -> None:
     wrong: dict[str, Any] = {name: "print"}
@@ -109,7 +111,7 @@ async def test_a_callback_that_is_none_is_refused_before_anything_is_paid(
 
 
 @pytest.mark.parametrize("track", [None, 7, "", b"gen_1"])
-async def test_what_is_no_track_cannot_be_waited_for(track: Any) -> None:
+async def test_waiting_for_something_that_is_not_a_track_is_refused(track: Any) -> None:
     async with open_studio() as (studio, client):
         with pytest.raises(InvalidRequestError, match="generation_or_id"):
             await client.wait_for_completion(track)
@@ -138,7 +140,7 @@ async def test_a_callback_that_raises_ends_its_own_wait_only() -> None:
 
 
 @pytest.mark.parametrize("busy", ["watch", "on_update"])
-async def test_a_slow_consumer_holds_nobody_up(busy: str) -> None:
+async def test_a_slow_consumer_does_not_delay_other_waits(busy: str) -> None:
     async with open_studio() as (studio, client):
         ends = {f"t{n}": studio.add(f"t{n}", 5.0 * n).ends_at for n in range(1, 9)}
         late: list[float] = []
@@ -165,7 +167,7 @@ async def test_a_slow_consumer_holds_nobody_up(busy: str) -> None:
         assert_nothing_left(client)
 
 
-async def test_a_callback_that_never_returns_holds_nobody_up() -> None:
+async def test_a_callback_that_never_returns_does_not_delay_other_waits() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 20.0)
 
@@ -202,7 +204,7 @@ async def test_a_slow_consumer_misses_states_in_between_but_not_the_last() -> No
         assert seen == ["pending", "completed"]
 
 
-async def test_a_state_that_came_back_is_no_news() -> None:
+async def test_a_status_that_changed_and_changed_back_is_not_reported() -> None:
     async with open_studio() as (studio, client):
         track = studio.add("a", 60.0)
         seen: list[str] = []
@@ -230,7 +232,7 @@ async def test_an_unknown_status_is_not_final() -> None:
         assert states == ["polishing", "completed"]
 
 
-async def test_time_over_carries_the_last_state() -> None:
+async def test_a_wait_timeout_carries_the_last_state() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 500.0)
         with pytest.raises(WaitTimeoutError) as caught:
@@ -252,7 +254,7 @@ async def test_long_processing_is_reported_with_the_advice_of_the_service() -> N
             await client.wait_for_completion("a", timeout=301)
 
 
-async def test_that_advice_comes_however_often_it_was_waited_for() -> None:
+async def test_the_advice_counts_the_time_of_earlier_waits() -> None:
     async with emulated(Emulator(generation_time=(900.0, 900.0))) as (_, client):
         track = await client.generations.create("x")
         for part in (1, 2):
@@ -261,7 +263,7 @@ async def test_that_advice_comes_however_often_it_was_waited_for() -> None:
             assert ("contact support" in str(caught.value)) == (part == 2)
 
 
-async def test_what_ends_all_waits_names_the_track_of_each() -> None:
+async def test_an_error_that_ends_all_waits_names_the_track_of_each() -> None:
     async with open_studio() as (studio, client):
         ids = {studio.add(f"t{n}", 500.0).id for n in range(3)}
         named: set[str | None] = set()
@@ -281,7 +283,7 @@ async def test_what_ends_all_waits_names_the_track_of_each() -> None:
         assert named == ids
 
 
-async def test_a_wait_can_be_taken_up_again_by_its_id() -> None:
+async def test_a_wait_can_be_continued_by_its_id() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 50.0)
         with pytest.raises(WaitTimeoutError) as caught:
@@ -300,7 +302,7 @@ async def test_there_is_one_last_look_at_the_deadline() -> None:
         assert anyio.current_time() <= 30.2
 
 
-async def test_no_time_at_all_is_one_look() -> None:
+async def test_a_timeout_of_zero_is_one_look() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 50.0)
         with pytest.raises(WaitTimeoutError) as caught:
@@ -313,7 +315,7 @@ async def test_no_time_at_all_is_one_look() -> None:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-async def test_no_time_at_all_is_one_look_for_each_of_many(apart: bool) -> None:
+async def test_a_timeout_of_zero_is_one_look_for_each_of_many(apart: bool) -> None:
     async with open_studio() as (studio, client):
         ids = [studio.add(f"t{n}", 5.0).id for n in range(12)]
         await anyio.sleep(100)
@@ -334,7 +336,7 @@ async def test_no_time_at_all_is_one_look_for_each_of_many(apart: bool) -> None:
         assert len(studio.log) == (12 if apart else 1)
 
 
-async def test_no_timeout_is_no_limit() -> None:
+async def test_a_timeout_of_none_is_no_limit() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 4000.0)
         done = await client.wait_for_completion("a", timeout=None)
@@ -342,21 +344,21 @@ async def test_no_timeout_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", True])
-async def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
+async def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
     async with open_studio() as (_, client):
         with pytest.raises(InvalidRequestError, match="timeout"):
             await client.wait_for_completion("a", timeout=timeout)
 
 
 @pytest.mark.parametrize("track_id", ["", " ", ".", "..", "\n"])
-async def test_what_is_no_id_is_refused(track_id: str) -> None:
+async def test_an_invalid_id_is_refused(track_id: str) -> None:
     async with open_studio() as (studio, client):
         with pytest.raises(InvalidRequestError, match="generation_or_id"):
             await client.wait_for_completion(track_id)
         assert studio.log == []
 
 
-async def test_a_sound_effect_is_waited_for_where_it_is_listed() -> None:
+async def test_a_sound_effect_is_read_at_its_own_endpoint() -> None:
     async with open_studio() as (studio, client):
 
         async def effect(request: httpx.Request) -> httpx.Response:
@@ -371,7 +373,9 @@ async def test_a_sound_effect_is_waited_for_where_it_is_listed() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 300.0])
-async def test_of_a_sound_effect_too_the_id_is_enough(timeout: float) -> None:
+async def test_the_id_of_a_sound_effect_is_enough_to_wait_for_it(
+    timeout: float,
+) -> None:
     async with emulated() as (emulator, client):
         effect = await client.sound_effects.create("a door")
         await client.wait_for_completion(effect)
@@ -379,13 +383,15 @@ async def test_of_a_sound_effect_too_the_id_is_enough(timeout: float) -> None:
         done = await client.wait_for_completion(effect.id, timeout=timeout)
         assert isinstance(done, SoundEffect)
         assert done.is_final
-        assert len(emulator.requests) == before + 2  # it is no track; it is an effect
+        assert (
+            len(emulator.requests) == before + 2
+        )  # one for a track by this id, one for an effect
         with pytest.raises(NotFoundError if timeout else WaitTimeoutError):
             await client.wait_for_completion("nothing", timeout=timeout)
         assert_nothing_left(client)
 
 
-async def test_a_watch_left_half_way_leaves_nothing() -> None:
+async def test_a_watch_closed_half_way_leaves_nothing_behind() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 50.0)
         states = client.watch("a")
@@ -398,7 +404,7 @@ async def test_a_watch_left_half_way_leaves_nothing() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-async def test_a_watch_that_is_forgotten_leaves_nothing() -> None:
+async def test_a_watch_that_is_garbage_collected_leaves_nothing_behind() -> None:
     async with open_studio() as (studio, client):
         studio.add("a", 50.0)
         states = client.watch("a")
@@ -409,7 +415,7 @@ async def test_a_watch_that_is_forgotten_leaves_nothing() -> None:
         assert_nothing_left(client)
 
 
-async def test_a_watch_that_was_never_begun_leaves_nothing() -> None:
+async def test_a_watch_that_was_never_started_leaves_nothing_behind() -> None:
     async with open_studio() as (studio, client):
         client.watch("a")
         assert_nothing_left(client)
@@ -430,14 +436,14 @@ async def test_closing_the_client_ends_its_waits_at_once() -> None:
         async with anyio.create_task_group() as group:
             for name in "abc":
                 group.start_soon(wait, name)
-            await anyio.sleep(0.7)  # the driver sleeps until its next turn
+            await anyio.sleep(0.7)  # the driver sleeps until its next read
             await client.aclose()
         assert sorted(name or "" for name, _ in ended) == ["a", "b", "c"]
         assert [at for _, at in ended] == [pytest.approx(0.7, abs=0.001)] * 3
         assert_nothing_left(client)
 
 
-async def test_a_closed_client_watches_nothing() -> None:
+async def test_a_closed_client_refuses_to_watch_and_wait() -> None:
     async with open_studio() as (studio, client):
         await client.aclose()
         with pytest.raises(ClientClosedError):

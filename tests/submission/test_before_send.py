@@ -27,7 +27,9 @@ def order_of(
 ) -> tuple[Session, Submission]:
     session = client._session()
     request = GenerationRequest(tags="rain")
-    order = session.order(request, validate=True, before_send=before_send, **options)
+    order = session.new_submission(
+        request, validate=True, before_send=before_send, **options
+    )
     return session, order
 
 
@@ -93,7 +95,7 @@ async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() ->
         assert scope.cancelled_caught
         assert creates_left(client) == left
         assert emulator.count(method="POST") == 1
-        assert session.in_doubt(order, "it was cancelled") is None
+        assert session.unknown_error(order, "it was cancelled") is None
 
 
 async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:

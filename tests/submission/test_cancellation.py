@@ -110,7 +110,7 @@ class Stage:
         assert account.inflight._capacity.pending == 0
         assert not account.inflight._waiting
         assert not account.inflight._seeds_in_flight
-        assert not account.one_by_one._waiting
+        assert not account.create_lock._waiting
         status = self.client.rate_limit_status()
         assert status.creates.waiting == status.reads.waiting == 0
 

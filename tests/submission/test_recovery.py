@@ -367,7 +367,7 @@ async def test_a_sound_effect_that_failed_by_the_services_word_says_so() -> None
 async def _submit(client: AsyncClient, request: Any, **options: Any) -> Any:
     session: Session = client._session()
     return await session.submit(
-        session.order(request, validate=True, **options), timeout=None
+        session.new_submission(request, validate=True, **options), timeout=None
     )
 
 

@@ -1,4 +1,4 @@
-"""The fixtures that the package ships, used as another suite would use them."""
+"""The fixtures that the package ships, used as in another project's suite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_track_costs_a_credit_and_a_quarter_of_an_hour_takes_no_time(
     assert 900 <= anyio.current_time() < 1000
 
 
-async def test_each_test_has_an_account_of_its_own(
+async def test_each_test_has_its_own_account(
     emulator: Emulator, client: AsyncClient
 ) -> None:
     assert len(emulator.ledger) == 0

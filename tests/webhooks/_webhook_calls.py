@@ -1,4 +1,4 @@
-"""A delivery to an ASGI application, without a server."""
+"""Deliveries to an ASGI application, without a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BASE = "https://me.example/hooks"
 SECRET = "an old secret of enough length 000"
 NEW_SECRET = "a new secret of enough length 1111"
-NOBODY = "ft_live_" + "0" * 32
+UNUSED_KEY = "ft_live_" + "0" * 32
 
 
 def query_of(url: str) -> bytes:
@@ -35,32 +35,38 @@ async def deliver(
     *,
     method: str = "POST",
     headers: Mapping[bytes, bytes] | None = None,
-    stays_for: float = 0.0,
+    chunk_delay: float = 0.0,
 ) -> int:
-    """The status of one delivery; `stays_for` delays each piece, in seconds."""
+    """Send one delivery; returns its status.
+
+    `chunk_delay` is the pause before each chunk of the body, in seconds.
+    """
     sent: list[Any] = []
-    pieces = iter([body] if isinstance(body, bytes) else body)
+    chunks = iter([body] if isinstance(body, bytes) else body)
 
     async def receive() -> dict[str, Any]:
-        if stays_for:
-            await anyio.sleep(stays_for)
-        piece = next(pieces, None)
-        if piece is None:
+        if chunk_delay:
+            await anyio.sleep(chunk_delay)
+        chunk = next(chunks, None)
+        if chunk is None:
             return {"type": "http.request", "body": b"", "more_body": False}
-        return {"type": "http.request", "body": piece, "more_body": True}
+        return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    listed = list((headers or {}).items())
-    scope = {"type": "http", "method": method, "path": "/hooks", "headers": listed}
+    header_list = list((headers or {}).items())
+    scope = {"type": "http", "method": method, "path": "/hooks", "headers": header_list}
     await app({**scope, "query_string": query}, receive, send)
     assert all(not message.get("body") for message in sent)
     return int(sent[0]["status"])
 
 
 def sender_to(receivers: list[WebhookReceiver]) -> WebhookSender:
-    """Lets an emulator deliver to the first of some receivers, filled in later."""
+    """A webhook sender for an emulator; it delivers to the first receiver of a list.
+
+    The list may be filled later.
+    """
 
     async def send(url: str, headers: Mapping[str, str], body: bytes) -> int:
         del headers

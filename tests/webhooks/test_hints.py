@@ -1,4 +1,4 @@
-"""What a hint changes: when the poll loop looks, and nothing else."""
+"""Hints of webhooks change when the poll loop reads a track, and nothing else."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def reads(emulator: Emulator) -> int:
 
 
 @asynccontextmanager
-async def hooked(
+async def emulated_with_webhooks(
     **settings: Any,
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient, WebhookReceiver]]:
-    """An emulator whose webhooks arrive."""
+    """An emulator whose deliveries reach a receiver."""
     receivers: list[WebhookReceiver] = []
     sender: WebhookSender = sender_to(receivers)
     service = Emulator(webhook_sender=sender, **settings)
@@ -59,7 +59,7 @@ async def hooked(
         yield emulator, client, receivers[0]
 
 
-def test_an_unknown_track_is_remembered_for_a_minute_and_once() -> None:
+def test_a_hint_about_an_unknown_track_is_kept_for_a_minute_and_used_once() -> None:
     hints = WebhookHints()
     hints.unknown("a", 0.0)
     hints.unknown("b", 0.0)
@@ -69,7 +69,7 @@ def test_an_unknown_track_is_remembered_for_a_minute_and_once() -> None:
     assert not hints.take("c", 0.0)
 
 
-def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
+def test_hints_about_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
     hints = WebhookHints()
     for number in range(10 * KEPT):
         hints.unknown(str(number), 0.0)
@@ -79,7 +79,7 @@ def test_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
     assert hints.take(str(10 * KEPT - 1), 0.0)
 
 
-def test_hooks_arrive_when_the_last_five_did() -> None:
+def test_webhooks_are_trusted_after_five_deliveries_in_a_row() -> None:
     hints = WebhookHints()
     for number in range(TRUSTED_AFTER):
         assert not hints.hooks_arrive
@@ -87,7 +87,7 @@ def test_hooks_arrive_when_the_last_five_did() -> None:
     assert hints.hooks_arrive
     hints.ended("b", announced=False)
     assert not hints.hooks_arrive
-    hints.unknown("b", 2.0)  # polling was faster by a moment
+    hints.unknown("b", 2.0)  # polling saw the end a moment before
     assert hints.hooks_arrive
     assert not hints.take("b", 2.0)
 
@@ -103,29 +103,27 @@ def test_hooks_arrive_when_the_last_five_did() -> None:
         (100 + HOOK_GRACE, 0),
     ],
 )
-def test_looks_are_15_s_apart_until_30_s_after_the_expected_end(
+def test_reads_are_15_s_apart_until_30_s_after_the_expected_end(
     age: float, pause: float
 ) -> None:
     assert DurationEstimator().pause_for_hook(EXPECTED, age=age) == pause
 
 
-def test_looks_come_at_full_pace_where_nothing_has_been_learned() -> None:
+def test_reads_come_at_full_pace_before_durations_are_known() -> None:
     assert DurationEstimator().pause_for_hook(Expectation(2, inf), age=5) == 0
 
 
-def test_the_pauses_shrink_with_the_scale() -> None:
+def test_the_pauses_scale_with_an_accelerated_emulator() -> None:
     assert (
         DurationEstimator(scale=0.1).pause_for_hook(EXPECTED, age=20) == HOOK_PAUSE / 10
     )
 
 
-async def test_a_hook_that_overtakes_the_answer_is_followed_as_soon_as_one_waits() -> (
-    None
-):
+async def test_a_delivery_before_the_create_returns_is_used_by_the_first_wait() -> None:
     async with emulated(Emulator(generation_time=(60, 60))) as (emulator, client):
         receiver = WebhookReceiver(client, secrets=[SECRET])
         for _ in range(4):
-            await client.generate("x")  # from now on the end is expected at 60 s
+            await client.generate("x")  # so the end of the next is expected at 60 s
         track = await client.generations.create("x")
         query = query_of(receiver.url(BASE))
         assert await deliver(receiver, query, body_of(track.id)) == 204
@@ -138,9 +136,13 @@ async def test_a_hook_that_overtakes_the_answer_is_followed_as_soon_as_one_waits
         assert reads(emulator) == before + 1
 
 
-async def test_where_hooks_arrive_polling_slows_and_nothing_comes_later() -> None:
+async def test_with_webhooks_polling_slows_and_ends_are_noticed_as_soon() -> None:
     async def last_reads_and_delay(*, with_hook: bool) -> tuple[int, float]:
-        async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+        async with emulated_with_webhooks(generation_time=(30, 90)) as (
+            emulator,
+            client,
+            receiver,
+        ):
             for _ in range(8):
                 webhook = receiver.url(BASE) if with_hook else None
                 before = reads(emulator)
@@ -155,8 +157,12 @@ async def test_where_hooks_arrive_polling_slows_and_nothing_comes_later() -> Non
     assert late < 1.5
 
 
-async def test_where_hooks_stop_to_arrive_polling_is_at_full_pace_again() -> None:
-    async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+async def test_when_webhooks_stop_arriving_polling_returns_to_full_pace() -> None:
+    async with emulated_with_webhooks(generation_time=(30, 90)) as (
+        emulator,
+        client,
+        receiver,
+    ):
         hints = client._session().account.poller._list.hints
         for _ in range(5):
             await client.generate("x", webhook=receiver.url(BASE))
@@ -170,8 +176,12 @@ async def test_where_hooks_stop_to_arrive_polling_is_at_full_pace_again() -> Non
         assert reads(emulator) - before > 5
 
 
-async def test_a_track_without_a_hook_is_polled_as_ever() -> None:
-    async with hooked(generation_time=(30, 90)) as (emulator, client, receiver):
+async def test_a_track_without_a_webhook_is_polled_at_full_pace() -> None:
+    async with emulated_with_webhooks(generation_time=(30, 90)) as (
+        emulator,
+        client,
+        receiver,
+    ):
         for _ in range(5):
             await client.generate("x", webhook=receiver.url(BASE))
         before = reads(emulator)
@@ -179,8 +189,12 @@ async def test_a_track_without_a_hook_is_polled_as_ever() -> None:
         assert reads(emulator) - before > 5
 
 
-async def test_a_hook_that_comes_early_brings_the_track_back_to_full_pace() -> None:
-    async with hooked(generation_time=(80, 90)) as (emulator, client, receiver):
+async def test_an_early_delivery_brings_the_track_back_to_full_pace() -> None:
+    async with emulated_with_webhooks(generation_time=(80, 90)) as (
+        emulator,
+        client,
+        receiver,
+    ):
         for _ in range(5):
             await client.generate("x", webhook=receiver.url(BASE))
         track = await client.generations.create("x", webhook=BASE)
@@ -192,7 +206,7 @@ async def test_a_hook_that_comes_early_brings_the_track_back_to_full_pace() -> N
         assert anyio.current_time() - emulator.tracks[track.id].ends_at < 2
 
 
-async def test_a_flood_of_hints_leaves_the_callers_part_of_the_reads() -> None:
+async def test_a_flood_of_hints_leaves_reads_for_the_caller() -> None:
     async with emulated(Emulator(generation_time=(240, 240))) as (emulator, client):
         tracks = [await client.generations.create("x") for _ in range(5)]
         async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Deliveries: good, bad, twice, early, of another track, and never."""
+"""Deliveries: valid, invalid, repeated, early, about another track, and lost."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from finetuning_async.webhooks import (
 from tests._emulated_client import emulated
 from tests.webhooks._webhook_calls import (
     BASE,
-    NOBODY,
     SECRET,
+    UNUSED_KEY,
     body_of,
     deliver,
     query_of,
@@ -33,41 +33,41 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 
 
-class Noted(AsyncClient):
-    """A client that notes what it was told."""
+class RecordingClient(AsyncClient):
+    """A client that records the tracks that were marked as changed."""
 
     def __init__(self) -> None:
-        super().__init__(NOBODY)
-        self.told: list[str] = []
+        super().__init__(UNUSED_KEY)
+        self.marked: list[str] = []
 
     def mark_changed(self, generation_id: str) -> None:
-        self.told.append(generation_id)
+        self.marked.append(generation_id)
 
 
-def noted() -> tuple[Noted, WebhookReceiver, bytes]:
-    client = Noted()
+def new_receiver() -> tuple[RecordingClient, WebhookReceiver, bytes]:
+    client = RecordingClient()
     receiver = WebhookReceiver(client, secrets=[SECRET])
     return client, receiver, query_of(receiver.url(BASE))
 
 
-async def test_a_right_one_is_answered_204_and_noticed() -> None:
-    client, receiver, query = noted()
+async def test_a_valid_delivery_gets_204_and_marks_its_track() -> None:
+    client, receiver, query = new_receiver()
     assert await deliver(receiver, query, body_of("a")) == 204
-    assert client.told == ["a"]
+    assert client.marked == ["a"]
 
 
-async def test_a_wrong_one_is_an_empty_404_and_its_body_is_not_read() -> None:
-    client, receiver, _ = noted()
+async def test_an_invalid_token_gets_an_empty_404_and_its_body_is_not_read() -> None:
+    client, receiver, _ = new_receiver()
     body = iter([body_of("a")])
     for query in (b"", b"token=x", b"token=\xff"):
         assert await deliver(receiver, query, body) == 404
         assert await deliver(receiver, query, method="GET") == 404
     assert next(body) == body_of("a")
-    assert client.told == []
+    assert client.marked == []
 
 
-async def test_other_methods_are_refused() -> None:
-    _, receiver, query = noted()
+async def test_methods_other_than_post_get_405() -> None:
+    _, receiver, query = new_receiver()
     assert await deliver(receiver, query, method="GET") == 405
 
 
@@ -88,15 +88,15 @@ async def test_other_methods_are_refused() -> None:
         "{'id': 'a'}".encode("utf-16"),
     ],
 )
-async def test_a_body_that_cannot_be_read_is_a_400_and_no_notice(body: bytes) -> None:
-    client, receiver, query = noted()
+async def test_an_invalid_body_gets_400_and_marks_nothing(body: bytes) -> None:
+    client, receiver, query = new_receiver()
     assert await deliver(receiver, query, body) == 400
-    assert client.told == []
+    assert client.marked == []
     assert await deliver(receiver, query, body_of("a")) == 204
 
 
-async def test_what_nobody_knows_of_yet_is_no_obstacle() -> None:
-    client, receiver, query = noted()
+async def test_unknown_fields_and_statuses_are_accepted() -> None:
+    client, receiver, query = new_receiver()
     strange = {
         "id": "a",
         "status": "Done?",
@@ -106,35 +106,35 @@ async def test_what_nobody_knows_of_yet_is_no_obstacle() -> None:
     }
     assert await deliver(receiver, query, json.dumps(strange).encode()) == 204
     assert await deliver(receiver, query, json.dumps({"data": strange}).encode()) == 204
-    assert client.told == ["a", "a"]
+    assert client.marked == ["a", "a"]
 
 
 async def test_a_body_of_10_mb_is_refused_before_it_is_read() -> None:
-    client, receiver, query = noted()
+    client, receiver, query = new_receiver()
     size = {b"content-length": b"%d" % (10 * MEGABYTE)}
     never: Iterable[bytes] = iter(())
     assert await deliver(receiver, query, never, headers=size) == 413
     huge = {b"content-length": b"9" * 5000}
     assert await deliver(receiver, query, never, headers=huge) == 413
-    assert client.told == []
+    assert client.marked == []
 
 
 async def test_a_body_of_10_mb_that_hides_its_size_is_cut_off_at_the_limit() -> None:
-    _, receiver, query = noted()
-    pieces = iter([b" " * 65_536] * 160)
-    assert await deliver(receiver, query, pieces) == 413
-    assert len(list(pieces)) == 160 - 5
+    _, receiver, query = new_receiver()
+    chunks = iter([b" " * 65_536] * 160)
+    assert await deliver(receiver, query, chunks) == 413
+    assert len(list(chunks)) == 160 - 5
 
 
-async def test_a_body_that_trickles_is_given_up() -> None:
-    _, receiver, query = noted()
+async def test_a_slow_body_times_out_with_408() -> None:
+    _, receiver, query = new_receiver()
     started = anyio.current_time()
-    assert await deliver(receiver, query, repeat(b" "), stays_for=1.0) == 408
+    assert await deliver(receiver, query, repeat(b" "), chunk_delay=1.0) == 408
     assert anyio.current_time() - started == pytest.approx(10)
 
 
-async def test_a_sender_that_leaves_in_the_body_is_no_crash() -> None:
-    client, receiver, query = noted()
+async def test_a_sender_that_disconnects_in_the_body_marks_nothing() -> None:
+    client, receiver, query = new_receiver()
     sent: list[object] = []
 
     async def receive() -> dict[str, str]:
@@ -145,58 +145,60 @@ async def test_a_sender_that_leaves_in_the_body_is_no_crash() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [], "query_string": query}
     await receiver(scope, receive, send)
-    assert client.told == []
+    assert client.marked == []
 
 
-async def test_a_sender_that_leaves_before_the_answer_was_still_heard() -> None:
-    client, receiver, query = noted()
+async def test_a_sender_that_disconnects_early_still_marks_its_track() -> None:
+    client, receiver, query = new_receiver()
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": body_of("a")}
 
     async def send(message: object) -> None:
-        raise OSError("gone")
+        raise OSError("disconnected")
 
     scope = {"type": "http", "method": "POST", "headers": [], "query_string": query}
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(OSError, match="disconnected"):
         await receiver(scope, receive, send)
-    assert client.told == ["a"]
+    assert client.marked == ["a"]
 
 
-async def test_replays_are_answered_alike_and_soon_mean_nothing() -> None:
-    client, receiver, query = noted()
+async def test_replays_get_the_same_response_and_soon_mark_nothing() -> None:
+    client, receiver, query = new_receiver()
     for _ in range(100):
         assert await deliver(receiver, query, body_of("a")) == 204
-    assert client.told == ["a"] * module.NOTICES_PER_TOKEN
+    assert client.marked == ["a"] * module.HINTS_PER_TOKEN
 
 
-async def test_used_tokens_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOKENS_KEPT", 10)
-    client, receiver, _ = noted()
+async def test_remembered_tokens_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "NONCES_KEPT", 10)
+    client, receiver, _ = new_receiver()
     for number in range(50):
         query = query_of(receiver.url(BASE))
         assert await deliver(receiver, query, body_of(str(number))) == 204
-    assert len(receiver._used) == 10
-    assert len(client.told) == 50
+    assert len(receiver._hints_by_nonce) == 10
+    assert len(client.marked) == 50
 
 
-async def test_an_endpoint_of_ones_own_gets_the_track_or_an_error() -> None:
-    client, receiver, query = noted()
+async def test_receive_returns_the_track_or_raises() -> None:
+    client, receiver, query = new_receiver()
     track = receiver.receive(query, body_of("a", "failed"))
-    assert (track.id, track.status, client.told) == ("a", "failed", ["a"])
+    assert (track.id, track.status, client.marked) == ("a", "failed", ["a"])
     with pytest.raises(APIResponseError):
         receiver.receive(query, b"no json")
     with pytest.raises(WebhookVerificationError):
         receiver.receive(b"token=x", body_of("a"))
 
 
-async def test_a_server_may_run_it_as_its_whole_application() -> None:
-    _, receiver, _ = noted()
-    told = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+async def test_a_server_can_run_the_receiver_as_its_whole_application() -> None:
+    _, receiver, _ = new_receiver()
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[str] = []
 
     async def receive() -> dict[str, str]:
-        return next(told)
+        return next(messages)
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message["type"])
@@ -219,7 +221,7 @@ async def test_a_delivery_of_the_emulator_ends_the_wait() -> None:
         assert sent.status == 204
 
 
-async def test_a_delivery_about_another_track_costs_one_read_and_misleads_nobody() -> (
+async def test_a_delivery_about_another_track_costs_one_read_and_changes_nothing() -> (
     None
 ):
     async with emulated() as (emulator, client):
@@ -239,7 +241,7 @@ async def test_a_delivery_about_another_track_costs_one_read_and_misleads_nobody
         assert final.status == "completed"
 
 
-async def test_deliveries_about_tracks_nobody_waits_for_cost_nothing() -> None:
+async def test_deliveries_about_tracks_without_waiters_cost_nothing() -> None:
     async with emulated() as (emulator, client):
         receiver = WebhookReceiver(client, secrets=[SECRET])
         for number in range(1000):

@@ -1,4 +1,4 @@
-"""Which tokens hold, and what of them can be seen."""
+"""Tokens: which are valid, and where they are masked."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from finetuning_async.webhooks import (
     WebhookVerificationError,
     hide_tokens,
 )
-from finetuning_async.webhooks._tokens import Tokens, keyed_by
-from tests.webhooks._webhook_calls import BASE, NEW_SECRET, NOBODY, SECRET, query_of
+from finetuning_async.webhooks._tokens import Tokens, new_hmacs
+from tests.webhooks._webhook_calls import BASE, NEW_SECRET, SECRET, UNUSED_KEY, query_of
 
 
 def receiver(*secrets: str) -> WebhookReceiver:
-    return WebhookReceiver(AsyncClient(NOBODY), secrets=secrets or [SECRET])
+    return WebhookReceiver(AsyncClient(UNUSED_KEY), secrets=secrets or [SECRET])
 
 
 def refused(query: bytes) -> bool:
@@ -33,14 +33,14 @@ def refused(query: bytes) -> bool:
     return False
 
 
-def test_each_url_has_a_token_of_its_own_that_any_worker_knows() -> None:
+def test_each_url_has_its_own_token_that_any_worker_accepts() -> None:
     urls = {receiver().url(BASE) for _ in range(100)}
     assert len(urls) == 100
     for url in urls:
         receiver().verify(query_of(url))
 
 
-def test_secrets_change_without_a_gap() -> None:
+def test_secrets_can_be_rotated_without_a_gap() -> None:
     old, both, new = (
         receiver(SECRET),
         receiver(NEW_SECRET, SECRET),
@@ -52,7 +52,7 @@ def test_secrets_change_without_a_gap() -> None:
         new.verify(query_of(old.url(BASE)))
 
 
-def test_a_url_keeps_the_query_it_had() -> None:
+def test_a_url_keeps_its_query() -> None:
     url = receiver().url(BASE + "?shop=7")
     assert url.startswith(BASE + "?shop=7&token=")
     receiver().verify(query_of(url))
@@ -68,11 +68,11 @@ def test_a_url_that_cannot_take_a_token_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("secrets", [[], ["short"], SECRET, [SECRET, b"x" * 31]])
-def test_secrets_that_protect_nothing_are_refused_and_not_shown(
+def test_weak_secrets_are_refused_and_not_shown(
     secrets: object,
 ) -> None:
     with pytest.raises(InvalidRequestError, match="at least 32") as caught:
-        WebhookReceiver(AsyncClient(NOBODY), secrets=secrets)  # type: ignore[arg-type]  # the mistake is the test
+        WebhookReceiver(AsyncClient(UNUSED_KEY), secrets=secrets)  # type: ignore[arg-type]  # wrong on purpose
     assert SECRET not in str(caught.value)
     trace = caught.tb.tb_next
     while trace is not None:
@@ -100,10 +100,10 @@ def test_two_tokens_or_none_are_refused() -> None:
     assert not refused(b"a=1&" + query + b"&b")
 
 
-def test_a_token_in_percent_encoding_is_the_same_token() -> None:
+def test_a_percent_encoded_token_is_valid() -> None:
     token = query_of(receiver().url(BASE)).partition(b"=")[2]
-    spelled = b"".join(b"%%%02x" % byte for byte in token)
-    assert not refused(b"token=" + spelled)
+    encoded = b"".join(b"%%%02x" % byte for byte in token)
+    assert not refused(b"token=" + encoded)
 
 
 @pytest.mark.parametrize(
@@ -118,29 +118,29 @@ def test_a_token_in_percent_encoding_is_the_same_token() -> None:
         b"%",
     ],
 )
-def test_tokens_in_other_encodings_are_wrong_and_no_crash(wrong: bytes) -> None:
+def test_tokens_in_other_encodings_are_refused(wrong: bytes) -> None:
     assert refused(b"token=" + wrong)
 
 
 @given(st.binary(max_size=80))
-def test_no_random_bytes_hold(token: bytes) -> None:
-    assert not Tokens(keyed_by([SECRET])).holds(token)
+def test_random_bytes_are_not_a_valid_token(token: bytes) -> None:
+    assert not Tokens(new_hmacs([SECRET])).is_valid(token)
 
 
 @given(st.integers(0, 65), st.integers(1, 255))
-def test_a_changed_character_makes_it_wrong(place: int, change: int) -> None:
-    tokens = Tokens(keyed_by([SECRET]))
+def test_a_changed_character_makes_a_token_invalid(place: int, change: int) -> None:
+    tokens = Tokens(new_hmacs([SECRET]))
     token = bytearray(tokens.new().encode())
-    assert tokens.holds(bytes(token))
-    assert not tokens.holds(bytes(token) + b"=")
+    assert tokens.is_valid(bytes(token))
+    assert not tokens.is_valid(bytes(token) + b"=")
     token[place] ^= change
-    assert not tokens.holds(bytes(token))
+    assert not tokens.is_valid(bytes(token))
 
 
 def test_no_repr_shows_a_secret() -> None:
     made = receiver(NEW_SECRET, SECRET)
     assert repr(made) == "<WebhookReceiver <Tokens secrets=2> used=0>"
-    seen = " ".join(repr(keyed) for keyed in made._tokens._keyed)
+    seen = " ".join(repr(keyed) for keyed in made._tokens._hmacs)
     assert "secret of enough" not in seen
 
 
@@ -161,7 +161,7 @@ def test_the_access_log_hides_tokens_and_nothing_else() -> None:
 
 
 class Atoms(dict[str, str]):
-    """As hypercorn and gunicorn give them: unknown names are a dash."""
+    """Like those of hypercorn and gunicorn: the value of an unknown name is a dash."""
 
     def __getitem__(self, name: str) -> str:
         return super().get(name.lower(), "-")
@@ -179,7 +179,7 @@ class Atoms(dict[str, str]):
         ('{"path": "/a?token=s"}', ()),
     ],
 )
-def test_a_log_of_any_form_hides_tokens(form: str, args: Any) -> None:
+def test_log_records_of_any_form_hide_tokens(form: str, args: Any) -> None:
     record = logging.LogRecord("x", 20, "", 0, form, args, None)
     assert TokenFilter().filter(record)
     shown = record.getMessage()
@@ -187,13 +187,13 @@ def test_a_log_of_any_form_hides_tokens(form: str, args: Any) -> None:
     assert "token=s" not in shown
 
 
-def test_a_receiver_hides_tokens_in_the_logs_of_servers_from_its_start() -> None:
+def test_creating_a_receiver_hides_tokens_in_the_logs_of_servers() -> None:
     names = ("uvicorn.access", "hypercorn.access", "some.new.server.access")
-    found = [logging.getLogger(name) for name in names]
-    for log in found:
+    logs = [logging.getLogger(name) for name in names]
+    for log in logs:
         log.filters.clear()
     receiver()
-    assert [[type(f) for f in log.filters] for log in found] == [[TokenFilter]] * 3
+    assert [[type(f) for f in log.filters] for log in logs] == [[TokenFilter]] * 3
 
 
 def test_other_records_pass_the_filter_unchanged() -> None:
@@ -208,7 +208,7 @@ def test_hiding_twice_adds_one_filter() -> None:
     assert len(logging.getLogger("tests.access").filters) == 1
 
 
-def test_it_needs_no_framework() -> None:
+def test_the_webhooks_wing_loads_no_framework() -> None:
     script = (
         "import sys; import finetuning_async.webhooks;"
         "print([n for n in ('starlette', 'fastapi', 'uvicorn') if n in sys.modules])"

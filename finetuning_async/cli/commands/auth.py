@@ -1,4 +1,4 @@
-"""``finetuning auth``: store the key, forget it, show whose it is."""
+"""``finetuning auth``: store the API key, remove it, show its account."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import click
 
 from finetuning_async.cli import _key_store
 from finetuning_async.cli._config import URL_VARIABLE, base_url
-from finetuning_async.cli._connect import ask
-from finetuning_async.cli._error_exit import Told
+from finetuning_async.cli._connect import call_service
+from finetuning_async.cli._error_exit import CommandError
 from finetuning_async.cli._keys import (
+    CREATE_KEY_HINT,
     KEY_VARIABLE,
-    WHERE_KEYS_ARE_MADE,
-    Found,
+    ResolvedKey,
     check_key,
     read_key,
 )
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -35,68 +35,68 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Store the key, forget it, show whose it is."""
+    """Store the API key, remove it, show its account."""
 
 
 @command.command()
-@click.option("--stdin", is_flag=True, help="Read the key from stdin, do not prompt.")
+@click.option("--stdin", is_flag=True, help="Read the key from stdin without a prompt.")
 @common_options
 @pass_common
-def login(common: Common, stdin: bool) -> None:
-    """Ask for a key, see that the service takes it, and store it.
+def login(common: CommonOptions, stdin: bool) -> None:
+    """Ask for the API key, check it with the service, and store it.
 
-    With the extra `keyring` installed it goes to the keyring of the system, else to a
-    file that nobody else can read.
+    It is stored in the keyring of the system if the extra `keyring` is installed, else
+    in a file that only you can read.
     """
     if is_terminal(sys.stdin) and not common.quiet and not stdin:
-        say(WHERE_KEYS_ARE_MADE)
-    place = base_url(common)
+        say(CREATE_KEY_HINT)
+    service = base_url(common)
     key = read_key()
-    check_key(Found(key, "as it was given"), place.url)
-    account = _verified(common, key)
+    check_key(ResolvedKey(key, "stdin"), service.url)
+    account = _verify(common, key)
     stored = _key_store.save(common, key)
     if common.quiet:
         return
     whose = shown(account.email or account.id)
-    say(f"Logged in as {whose}. The key is stored: {stored}")
-    if place.origin == "--base-url":
-        say(f"note: it goes to {place.url} only with --base-url or {URL_VARIABLE}")
+    say(f"Logged in as {whose}. Key stored in: {stored}")
+    if service.origin == "--base-url":
+        say(f"note: {service.url} is used only with --base-url or {URL_VARIABLE}")
     if os.environ.get(KEY_VARIABLE):
-        say(f"note: {KEY_VARIABLE} is set, and goes before the stored key")
+        say(f"note: {KEY_VARIABLE} is set and takes precedence over the stored key")
 
 
-def _verified(common: Common, key: ApiKey) -> Account:
-    """Whose key it is.
+def _verify(common: CommonOptions, key: ApiKey) -> Account:
+    """The account of a key.
 
     Raises:
-        click.ClickException: The service does not take it, or cannot be asked.
+        click.ClickException: The service rejects the key, or cannot be reached.
     """
     from finetuning_async import FinetuningError
-    from finetuning_async.cli._messages import explain
+    from finetuning_async.cli._messages import describe_error
 
     try:
-        return ask(common, lambda client: client.me(), key=key)
+        return call_service(common, lambda client: client.me(), key=key)
     except (FinetuningError, OSError) as error:
-        code, message = explain(error)
-        raise Told(f"{message}\nThe key was not stored.", code) from None
+        code, message = describe_error(error)
+        raise CommandError(f"{message}\nThe key was not stored.", code) from None
 
 
 @command.command()
 @common_options
 @pass_common
-def logout(common: Common) -> None:
-    """Forget the stored key. It stays valid; keys are revoked on finetuning.ai."""
+def logout(common: CommonOptions) -> None:
+    """Remove the stored key. It stays valid: revoke keys on finetuning.ai."""
     places = _key_store.clear(common)
     if not common.quiet:
         say(f"Removed: {', '.join(places)}" if places else "No key was stored.")
     if os.environ.get(KEY_VARIABLE) and not common.quiet:
-        say(f"note: {KEY_VARIABLE} is set, and is still used")
+        say(f"note: {KEY_VARIABLE} is set and is still used")
 
 
 @command.command()
 @json_option
 @common_options
 @pass_common
-def whoami(common: Common, as_json: bool) -> None:
-    """Show whose key it is, and the credits. Costs nothing."""
+def whoami(common: CommonOptions, as_json: bool) -> None:
+    """Show the account of the key, and its credits. Costs nothing."""
     show(common, as_json=as_json)

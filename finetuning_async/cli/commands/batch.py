@@ -1,3 +1,150 @@
-"""``finetuning batch``: thousands of tracks into a folder, through any crash."""
+"""``finetuning batch``: create thousands of tracks into a folder, through any crash."""
 
-from finetuning_async.cli._batch import command as command
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetuning_async.cli._batch_summary import exit_code, show
+from finetuning_async.cli._options import (
+    CommonOptions,
+    Number,
+    common_options,
+    json_option,
+    pass_common,
+)
+from finetuning_async.cli._output import say, shown
+
+EPILOG = """\b
+Exit codes:
+  0    every row is downloaded
+  1    none is: failed, or left (no credits, a full disk, --max-credits)
+  2    the input or an option is invalid; nothing was sent
+  3    some are; or some are held (possibly charged), see errors.jsonl
+  130  Ctrl-C (143: SIGTERM): to continue, run the same command
+"""
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(epilog=EPILOG)
+def command() -> None:
+    """Create thousands of tracks; survives any crash, and pays for nothing twice."""
+    if find_spec("filelock") is None:
+        raise click.ClickException(
+            "batch needs filelock: pip install 'finetuning-async[batch]'"
+        )
+
+
+@command.command(epilog=EPILOG, short_help="Start or continue a batch.")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option("--out", type=FOLDER, required=True, help="The folder of the batch.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "csv"]),
+    help="Format of INPUT; by default detected from its name or first line.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Check and count the rows; create nothing."
+)
+@click.option(
+    "--max-credits",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="The most credits that all runs together may spend.",
+)
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["hold", "resubmit"]),
+    default="hold",
+    show_default=True,
+    help="What to do if the response to a create is lost and no track is found: hold"
+    " the row for you to check; resubmit sends it again where everything but the"
+    " credits proves that it made no track.",
+)
+@click.option(
+    "--adopt",
+    "existing",
+    flag_value="adopt",
+    help="Count rows as done whose files or results are in the folder, but not in its"
+    " journal.",
+)
+@click.option(
+    "--anew",
+    "existing",
+    flag_value="anew",
+    help="Create such rows again, under other names; each costs another credit.",
+)
+@click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
+@click.option(
+    "--speed",
+    type=Number(above=0),
+    default=1,
+    metavar="N",
+    help="For an emulator on this machine that runs N times faster.",
+)
+@json_option
+@common_options
+@pass_common
+def run(common: CommonOptions, /, **options: Any) -> int:
+    """Start a batch, or continue one: the same command does both.
+
+    INPUT is JSONL or CSV, - for stdin. A row has the parameters of a create (tags,
+    lyrics, duration, bpm, language, key, scale, timesignature, seed, webhook) and
+    optionally custom_id and type. Without INPUT, the rows of earlier runs are finished.
+
+    The folder batch-journal beside the files records what is done: if you move the
+    files, move it with them. A batch belongs to the account whose key started it.
+    """
+    from finetuning_async.cli._batch_run import execute  # slow to import
+
+    return execute(common, **options)
+
+
+@command.command()
+@click.argument("folder", type=FOLDER)
+@json_option
+@common_options
+def status(folder: Path, as_json: bool) -> int:
+    """Show the progress of a batch, even while it runs."""
+    from finetuning_async.batch import read_held, read_summary  # needs an extra
+
+    summary = read_summary(folder)
+    show(summary, as_json=as_json)
+    if not as_json:
+        for item in read_held(folder):
+            error = shown(str(item.entry.error))
+            say(f"held, possibly charged: {shown(item.name)}: {error}")
+    return exit_code(summary)
+
+
+@command.command(
+    "retry-failed", short_help="Plan failed items again; each costs another credit."
+)
+@click.argument("folder", type=FOLDER)
+@common_options
+def retry_failed(folder: Path) -> None:
+    """Plan failed items again. Each costs another credit when the batch runs."""
+    from finetuning_async.batch import retry_failed as plan  # needs an extra
+
+    count = plan(folder)
+    say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
+
+
+@command.command(short_help="Plan held items again that made no track.")
+@click.argument("folder", type=FOLDER)
+@click.argument("names", metavar="ID...", nargs=-1, required=True)
+@common_options
+def release(folder: Path, names: tuple[str, ...]) -> None:
+    """Plan held items again. Use it for items that you know made no track.
+
+    An item that did make one is paid for twice.
+    """
+    from finetuning_async.batch import release as plan  # needs an extra
+
+    count = plan(folder, names)
+    say(f"{count} released. To run them: finetuning batch run --out {folder}")

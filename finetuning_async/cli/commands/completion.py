@@ -1,4 +1,4 @@
-"""``finetuning completion``: what a shell needs to complete the program's words."""
+"""``finetuning completion``: the script with which a shell completes commands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ It prints the same as _FINETUNING_COMPLETE=bash_source finetuning.
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands and options."""
-    from click.shell_completion import get_completion_class  # of use here only
+    """Print the shell completion script."""
+    from click.shell_completion import get_completion_class  # only needed here
 
     made = get_completion_class(shell)
     assert made is not None  # noqa: S101 - the choices are click's own

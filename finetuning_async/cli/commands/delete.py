@@ -1,4 +1,4 @@
-"""``finetuning delete``: delete tracks for good."""
+"""``finetuning delete``: delete tracks permanently."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from finetuning_async.cli._bulk_result import report
-from finetuning_async.cli._connect import ask
-from finetuning_async.cli._exit_codes import DONE
+from finetuning_async.cli._bulk_result import report_bulk
+from finetuning_async.cli._connect import call_service
+from finetuning_async.cli._exit_codes import SUCCESS
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -20,27 +20,31 @@ from finetuning_async.cli._output import is_terminal, say
 
 @click.command()
 @click.argument("ids", nargs=-1, required=True)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @common_options
 @pass_common
-def command(common: Common, ids: tuple[str, ...], yes: bool, as_json: bool) -> int:
-    """Delete tracks for good. There is no undo.
+def command(
+    common: CommonOptions, ids: tuple[str, ...], yes: bool, as_json: bool
+) -> int:
+    """Delete tracks permanently. There is no undo.
 
-    It asks first; where nobody can be asked, --yes is needed.
+    It asks for confirmation. Without a terminal it needs --yes.
     """
     given = list(dict.fromkeys(ids))
-    if not yes and not _agreed(len(given)):
+    if not yes and not _confirmed(len(given)):
         if not common.quiet:
             say("Nothing was deleted.")
-        return DONE
-    common.if_interrupted = "Some may be deleted; `finetuning list` shows what is left."
-    result = ask(common, lambda client: client.generations.delete(given))
-    return report(common, result, "deleted", as_json=as_json)
+        return SUCCESS
+    common.interrupt_hint = "Some tracks may be deleted.\nTo check: finetuning list"
+    result = call_service(common, lambda client: client.generations.delete(given))
+    return report_bulk(common, result, "deleted", as_json=as_json)
 
 
-def _agreed(count: int) -> bool:
+def _confirmed(count: int) -> bool:
     if not is_terminal(sys.stdin):
-        raise click.UsageError("nobody can be asked here, so --yes is needed.")
-    what = "this track" if count == 1 else f"{count} tracks"
-    return click.confirm(f"Delete {what} for good?", err=True)
+        raise click.UsageError(
+            "stdin is not a terminal, so no one can confirm: add --yes."
+        )
+    what = "this track" if count == 1 else f"these {count} tracks"
+    return click.confirm(f"Permanently delete {what}?", err=True)

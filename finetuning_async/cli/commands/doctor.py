@@ -8,12 +8,12 @@ import click
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._version import __version__
-from finetuning_async.cli._config import ConfigSource, base_url, config_file
-from finetuning_async.cli._connect import NO_KEY, ask
-from finetuning_async.cli._exit_codes import FAILED
+from finetuning_async.cli._config import ServiceAddress, base_url, config_file
+from finetuning_async.cli._connect import PLACEHOLDER_KEY, call_service
+from finetuning_async.cli._exit_codes import FAILURE
 from finetuning_async.cli._keys import find_key
-from finetuning_async.cli._messages import explain
-from finetuning_async.cli._options import Common, common_options, pass_common
+from finetuning_async.cli._messages import describe_error
+from finetuning_async.cli._options import CommonOptions, common_options, pass_common
 from finetuning_async.cli._output import print_fields
 
 if TYPE_CHECKING:
@@ -26,48 +26,50 @@ if TYPE_CHECKING:
 @click.command()
 @common_options
 @pass_common
-def command(common: Common) -> int:
+def command(common: CommonOptions) -> int:
     """Check settings, key, service and account. Costs nothing."""
-    place = base_url(common)
-    key_text, key = _key(common, place)
-    health, is_up = _check(common, _health, NO_KEY)
-    account, is_known = ("not asked: no key", False)
+    service = base_url(common)
+    key_text, key = _key(common, service)
+    health, is_up = _check(common, _health, PLACEHOLDER_KEY)
+    account, is_known = ("not checked: no key", False)
     if key is not None:
         account, is_known = _check(common, _account, key)
     print_fields(
         {
             "version": __version__,
-            "service": f"{place.url} ({place.origin})",
+            "service": f"{service.url} ({service.origin})",
             "config": _settings(common),
             "key": key_text,
             "health": health,
             "account": account,
         }
     )
-    return 0 if is_up and is_known else FAILED
+    return 0 if is_up and is_known else FAILURE
 
 
-def _settings(common: Common) -> str:
+def _settings(common: CommonOptions) -> str:
     file = config_file(common)
-    return str(file) if file.exists() else f"{file} (not there: defaults)"
+    return str(file) if file.exists() else f"{file} (not found: using defaults)"
 
 
-def _key(common: Common, place: ConfigSource) -> tuple[str, ApiKey | None]:
+def _key(common: CommonOptions, service: ServiceAddress) -> tuple[str, ApiKey | None]:
     try:
-        found = find_key(common, place.url)
+        found = find_key(common, service.url)
     except click.ClickException as problem:
         return _one_sentence_each(problem.message), None
     return f"{found.redacted} ({found.origin})", found.key
 
 
 def _check(
-    common: Common, question: Callable[[AsyncClient], Awaitable[str]], key: ApiKey
+    common: CommonOptions,
+    operation: Callable[[AsyncClient], Awaitable[str]],
+    key: ApiKey,
 ) -> tuple[str, bool]:
-    """What one question brings: its answer, or what is wrong."""
+    """The result of one check, or its error; and whether it passed."""
     try:
-        return ask(common, question, key=key), True
+        return call_service(common, operation, key=key), True
     except (FinetuningError, OSError) as error:
-        return _one_sentence_each(explain(error)[1]), False
+        return _one_sentence_each(describe_error(error)[1]), False
 
 
 def _one_sentence_each(lines: str) -> str:

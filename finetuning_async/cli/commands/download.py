@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     output_option,
     pass_common,
@@ -20,6 +20,6 @@ from finetuning_async.cli._track_output import download
 @output_option
 @common_options
 @pass_common
-def command(common: Common, track_id: str, output: str | None) -> None:
+def command(common: CommonOptions, track_id: str, output: str | None) -> None:
     """Save a completed track. Without -o the file is named after it."""
     download(common, TRACK, track_id, Destination(output))

@@ -1,4 +1,4 @@
-"""``finetuning generate``: make one track of music and save it."""
+"""``finetuning generate``: create one track of music and save it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 import click
 
-from finetuning_async.cli._create_command import Making, Plan, making_options
+from finetuning_async.cli._create_command import (
+    CreateOptions,
+    CreateRun,
+    create_options,
+)
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     Number,
     common_options,
     on_unknown_option,
@@ -21,26 +25,34 @@ from finetuning_async.cli._track_kinds import TRACK
 @click.argument("tags", nargs=-1, required=True)
 @click.option("--duration", type=Number(), metavar="SECONDS", help="5 to 210.")
 @click.option("--bpm", type=Number(), metavar="NUMBER", help="60 to 200.")
-@click.option("--key", metavar="NOTE", help="C, C#, ... B; or a flat.")
+@click.option("--key", metavar="NOTE", help="C, C#, ... B, or a flat such as Bb.")
 @click.option("--scale", metavar="WORD", help="major or minor.")
-@click.option("--time-sig", "timesignature", metavar="BEATS", help="2 to 7 per bar.")
-@click.option("--language", metavar="CODE", help="Of the vocals: en, ja, de, ...")
-@click.option("--lyrics", metavar="TEXT", help="What is sung.")
+@click.option(
+    "--time-sig", "timesignature", metavar="BEATS", help="Beats per bar, 2 to 7."
+)
+@click.option(
+    "--language", metavar="CODE", help="Language of the vocals: en, ja, de, ..."
+)
+@click.option("--lyrics", metavar="TEXT", help="The text to sing.")
 @click.option("--seed", type=int, metavar="NUMBER", help="0 to 2147483647.")
-@making_options
+@create_options
 @on_unknown_option
 @common_options
 @pass_common
 def command(
-    common: Common, /, tags: tuple[str, ...], plan: Plan, **parameters: Any
+    common: CommonOptions,
+    /,
+    tags: tuple[str, ...],
+    options: CreateOptions,
+    **parameters: Any,
 ) -> None:
-    """Make one track of music and save it. Costs one credit.
+    """Create one track of music and save it. Costs one credit.
 
-    TAGS is what it shall sound like; several words are joined. What is not set is left
-    to the service. Without -o the file is named after the track; with --json the track
-    is printed, and saved only with -o.
+    TAGS describe the sound; several words are joined. The service chooses what you do
+    not set. Without -o the file is named after the track. With --json the track is
+    printed, and saved only if -o is given.
     """
     words = " ".join(tags)
-    Making(common, TRACK, plan).run(
+    CreateRun(common, TRACK, options).run(
         lambda client, **more: client.generations.create(words, **parameters, **more)
     )

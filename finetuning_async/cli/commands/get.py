@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 @pass_common
-def command(common: Common, track_id: str, as_json: bool) -> None:
+def command(common: CommonOptions, track_id: str, as_json: bool) -> None:
     """Show one track."""
-    track = ask(common, lambda client: client.generations.get(track_id))
+    track = call_service(common, lambda client: client.generations.get(track_id))
     if as_json:
         print_json(track.raw)
     else:

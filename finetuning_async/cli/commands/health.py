@@ -1,12 +1,12 @@
-"""``finetuning health``: ask whether the service is up."""
+"""``finetuning health``: check whether the service is up."""
 
 from __future__ import annotations
 
 import click
 
-from finetuning_async.cli._connect import NO_KEY, ask
+from finetuning_async.cli._connect import PLACEHOLDER_KEY, call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -18,9 +18,9 @@ from finetuning_async.cli._output import print_json, shown
 @json_option
 @common_options
 @pass_common
-def command(common: Common, as_json: bool) -> None:
-    """Ask whether the service is up; needs no key."""
-    health = ask(common, lambda client: client.health(), key=NO_KEY)
+def command(common: CommonOptions, as_json: bool) -> None:
+    """Check whether the service is up; needs no key."""
+    health = call_service(common, lambda client: client.health(), key=PLACEHOLDER_KEY)
     if as_json:
         print_json(health.raw)
     else:

@@ -1,4 +1,4 @@
-"""``finetuning help``: the same as ``--help``, the other way round."""
+"""``finetuning help COMMAND``: the same as ``finetuning COMMAND --help``."""
 
 from __future__ import annotations
 

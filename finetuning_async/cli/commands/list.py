@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     list_options,
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @list_options
-@click.option("--type", metavar="WORD", help="Only music, or instrumental.")
+@click.option("--type", metavar="WORD", help="Only this type: music or instrumental.")
 @json_option
 @common_options
 @pass_common
-def command(common: Common, /, as_json: bool, **query: Any) -> None:
+def command(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
     """List tracks, newest first."""
-    page = ask(common, lambda client: client.generations.list(**query))
+    page = call_service(common, lambda client: client.generations.list(**query))
     if as_json:
         print_json(page.raw)
         return

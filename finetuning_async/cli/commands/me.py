@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 @json_option
 @common_options
 @pass_common
-def command(common: Common, as_json: bool) -> None:
+def command(common: CommonOptions, as_json: bool) -> None:
     """Show the account and its credits. Costs nothing."""
     show(common, as_json=as_json)
 
 
-def show(common: Common, *, as_json: bool) -> None:
-    """Print it.
+def show(common: CommonOptions, *, as_json: bool) -> None:
+    """Print the account.
 
     Raises:
         FinetuningError: It could not be read.
     """
-    account = ask(common, lambda client: client.me())
+    account = call_service(common, lambda client: client.me())
     if as_json:
         print_json(account.raw)
     else:
@@ -42,7 +42,7 @@ def show(common: Common, *, as_json: bool) -> None:
 
 
 def fields(account: Account) -> dict[str, object]:
-    """What to show of an account."""
+    """The rows to print for an account."""
     return {
         "name": account.name or None,
         "email": account.email,

@@ -1,18 +1,19 @@
-"""``finetuning playlist``: show a playlist, and change what is in it.
+"""``finetuning playlist``: show or change one playlist.
 
-A playlist is named by its id, or by its name in any case.
+A playlist is given by its id, or by its name in any case.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from finetuning_async.cli._bulk_result import report
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._bulk_result import report_bulk
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -23,20 +24,27 @@ from finetuning_async.cli._output import (
     print_json,
     print_table,
     seconds_text,
+    shown,
     yes_or_no,
 )
-from finetuning_async.cli._playlist_names import playlist_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from finetuning_async import AsyncClient, BulkResult, Playlist, PlaylistTrack
 
 HEADS = ("ID", "STATUS", "SECONDS", "CREATED", "TITLE")
-UNSURE = "Some may be done; `finetuning playlist show {}` shows what is in it."
+INTERRUPT_HINT = (
+    "Some tracks may be done already.\nTo check: finetuning playlist show {}"
+)
+
+_ID: Final = re.compile("pl_.+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""The known forms of ids."""
 
 
 @click.group()
 def command() -> None:
-    """One playlist, by its id or name: show, add, remove, move."""
+    """Show or change a playlist, given by its id or name."""
 
 
 @command.command()
@@ -44,17 +52,17 @@ def command() -> None:
 @json_option
 @common_options
 @pass_common
-def show(common: Common, playlist: str, as_json: bool) -> None:
+def show(common: CommonOptions, playlist: str, as_json: bool) -> None:
     """Show a playlist and its tracks.
 
-    One's own by id or name, another's public one by its id.
+    Your own by id or name, another user's public one by its id.
     """
 
     async def main(client: AsyncClient) -> Playlist:
         (playlist_id,) = await playlist_ids(client, playlist)
         return await client.playlists.get(playlist_id)
 
-    found = ask(common, main)
+    found = call_service(common, main)
     if as_json:
         print_json(found.raw)
         return
@@ -70,15 +78,19 @@ def show(common: Common, playlist: str, as_json: bool) -> None:
 @json_option
 @common_options
 @pass_common
-def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> int:
-    """Add tracks to a playlist. A public one takes public tracks only."""
+def add(
+    common: CommonOptions, playlist: str, ids: tuple[str, ...], as_json: bool
+) -> int:
+    """Add tracks to a playlist. A public one accepts only public tracks."""
 
     async def main(client: AsyncClient) -> BulkResult:
         (playlist_id,) = await playlist_ids(client, playlist)
         return await client.playlists.add_tracks(playlist_id, ids)
 
-    common.if_interrupted = UNSURE.format(playlist)
-    return report(common, ask(common, main), "added", as_json=as_json, key="trackId")
+    common.interrupt_hint = INTERRUPT_HINT.format(playlist)
+    return report_bulk(
+        common, call_service(common, main), "added", as_json=as_json, key="trackId"
+    )
 
 
 @command.command()
@@ -87,15 +99,19 @@ def add(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> i
 @json_option
 @common_options
 @pass_common
-def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -> int:
-    """Take tracks out of a playlist; they are not deleted."""
+def remove(
+    common: CommonOptions, playlist: str, ids: tuple[str, ...], as_json: bool
+) -> int:
+    """Remove tracks from a playlist. They are not deleted."""
 
     async def main(client: AsyncClient) -> BulkResult:
         (playlist_id,) = await playlist_ids(client, playlist)
         return await client.playlists.remove_tracks(playlist_id, ids)
 
-    common.if_interrupted = UNSURE.format(playlist)
-    return report(common, ask(common, main), "removed", as_json=as_json, key="trackId")
+    common.interrupt_hint = INTERRUPT_HINT.format(playlist)
+    return report_bulk(
+        common, call_service(common, main), "removed", as_json=as_json, key="trackId"
+    )
 
 
 @command.command()
@@ -106,11 +122,11 @@ def remove(common: Common, playlist: str, ids: tuple[str, ...], as_json: bool) -
 @common_options
 @pass_common
 def move(
-    common: Common, source: str, target: str, ids: tuple[str, ...], as_json: bool
+    common: CommonOptions, source: str, target: str, ids: tuple[str, ...], as_json: bool
 ) -> int:
     """Move tracks from one playlist to another.
 
-    One that the target does not take stays where it is.
+    A track that the target rejects stays where it is.
     """
 
     async def main(client: AsyncClient) -> BulkResult:
@@ -119,8 +135,10 @@ def move(
             raise click.UsageError("SOURCE and TARGET are the same playlist.")
         return await client.playlists.move_tracks(source_id, target_id, ids)
 
-    common.if_interrupted = UNSURE.format(source)
-    return report(common, ask(common, main), "moved", as_json=as_json, key="trackId")
+    common.interrupt_hint = INTERRUPT_HINT.format(source)
+    return report_bulk(
+        common, call_service(common, main), "moved", as_json=as_json, key="trackId"
+    )
 
 
 def _fields(playlist: Playlist) -> dict[str, object]:
@@ -145,3 +163,44 @@ def _row(track: PlaylistTrack) -> tuple[str, ...]:
         date_text(track.created_at),
         track.title or track.prompt,
     )
+
+
+async def playlist_ids(client: AsyncClient, *names: str) -> list[str]:
+    """The ids of playlists that are given by id or name.
+
+    The playlists are listed only if something is not clearly an id.
+
+    Raises:
+        click.ClickException: No playlist has that name, or several have.
+        FinetuningError: The playlists could not be listed.
+    """
+    if all(map(_is_id, names)):
+        return list(names)
+    known = (await client.playlists.list()).items
+    return [_resolve(name, known) for name in names]
+
+
+def _resolve(name: str, known: Sequence[Playlist]) -> str:
+    # Another user's public playlist is not in the list; and an id may have a form that
+    # is not documented.
+    if _is_id(name) or any(name == one.id for one in known):
+        return name
+    found = [one for one in known if _normalized(one.name) == _normalized(name)]
+    if not found:
+        raise click.ClickException(
+            f"no playlist is named {name!r}.\nTo list yours: finetuning playlists"
+        )
+    if len(found) > 1:
+        lines = "".join(f"\n  {one.id}  {shown(one.name)}" for one in found)
+        raise click.ClickException(
+            f"{len(found)} playlists are named {name!r}; give the id of one:{lines}"
+        )
+    return found[0].id
+
+
+def _is_id(text: str) -> bool:
+    return _ID.fullmatch(text.lower()) is not None
+
+
+def _normalized(name: str) -> str:
+    return name.strip().casefold()

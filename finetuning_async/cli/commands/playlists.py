@@ -1,4 +1,4 @@
-"""``finetuning playlists``: list the playlists."""
+"""``finetuning playlists``: list your playlists."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     pass_common,
@@ -30,9 +30,9 @@ HEADS = ("ID", "TRACKS", "SECONDS", "PUBLIC", "NAME")
 @json_option
 @common_options
 @pass_common
-def command(common: Common, as_json: bool) -> None:
-    """List the playlists. They are made and deleted in the web application."""
-    page = ask(common, lambda client: client.playlists.list())
+def command(common: CommonOptions, as_json: bool) -> None:
+    """List your playlists. Create and delete them in the web application."""
+    page = call_service(common, lambda client: client.playlists.list())
     if as_json:
         print_json({"playlists": [one.raw for one in page.items]})
     else:

@@ -1,4 +1,4 @@
-"""``finetuning sfx``: sound effects, the short clips of the service."""
+"""``finetuning sfx``: create, list, show and save sound effects."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetuning_async.cli._connect import ask
+from finetuning_async.cli._connect import call_service
 from finetuning_async.cli._create_command import (
-    Maker,
-    Making,
-    Plan,
+    CreateCommand,
+    CreateOptions,
+    CreateRun,
+    create_options,
     enhance_option,
-    making_options,
 )
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     Number,
     common_options,
     json_option,
@@ -43,31 +43,35 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Sound effects: make, list, show, save."""
+    """Create, list, show and save sound effects."""
 
 
-@command.command("generate", cls=Maker)
+@command.command("generate", cls=CreateCommand)
 @click.argument("prompt", nargs=-1, required=True)
 @click.option(
     "--duration",
     type=Number(),
     metavar="SECONDS",
-    help="1 to 8; the service takes steps of 0.5.",
+    help="1 to 8; the service rounds it to steps of 0.5.",
 )
 @enhance_option
-@making_options
+@create_options
 @common_options
 @pass_common
 def generate(
-    common: Common, /, prompt: tuple[str, ...], plan: Plan, **parameters: Any
+    common: CommonOptions,
+    /,
+    prompt: tuple[str, ...],
+    options: CreateOptions,
+    **parameters: Any,
 ) -> None:
-    """Make one sound effect and save it (short: gen). One of 100 a day (UTC).
+    """Create one sound effect and save it (short: gen). Up to 100 a day (UTC).
 
-    PROMPT is what it shall sound like; several words are joined. Without -o the file is
-    named after it; with --json the effect is printed, and saved only with -o.
+    PROMPT describes the sound; several words are joined. Without -o the file is named
+    after the sound effect. With --json it is printed, and saved only if -o is given.
     """
     words = " ".join(prompt)
-    Making(common, EFFECT, plan).run(
+    CreateRun(common, EFFECT, options).run(
         lambda client, **more: client.sound_effects.create(words, **parameters, **more)
     )
 
@@ -82,9 +86,9 @@ command.add_command(_short, "gen")
 @json_option
 @common_options
 @pass_common
-def list_(common: Common, /, as_json: bool, **query: Any) -> None:
+def list_(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
     """List sound effects, newest first."""
-    page = ask(common, lambda client: client.sound_effects.list(**query))
+    page = call_service(common, lambda client: client.sound_effects.list(**query))
     if as_json:
         print_json(page.raw)
         return
@@ -97,9 +101,9 @@ def list_(common: Common, /, as_json: bool, **query: Any) -> None:
 @json_option
 @common_options
 @pass_common
-def get(common: Common, effect_id: str, as_json: bool) -> None:
+def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
     """Show one sound effect."""
-    effect = ask(common, lambda client: client.sound_effects.get(effect_id))
+    effect = call_service(common, lambda client: client.sound_effects.get(effect_id))
     if as_json:
         print_json(effect.raw)
     else:
@@ -114,9 +118,13 @@ def get(common: Common, effect_id: str, as_json: bool) -> None:
 @common_options
 @pass_common
 def wait(
-    common: Common, effect_id: str, output: str | None, as_json: bool, timeout: float
+    common: CommonOptions,
+    effect_id: str,
+    output: str | None,
+    as_json: bool,
+    timeout: float,
 ) -> None:
-    """Wait for the end of a sound effect. With -o it is saved, too."""
+    """Wait for a sound effect to end. Add -o to save it."""
     destination = None if output is None else Destination(output)
     wait_for(common, EFFECT, effect_id, destination, timeout=timeout, as_json=as_json)
 
@@ -126,7 +134,7 @@ def wait(
 @output_option
 @common_options
 @pass_common
-def download_(common: Common, effect_id: str, output: str | None) -> None:
+def download_(common: CommonOptions, effect_id: str, output: str | None) -> None:
     """Save a completed sound effect. Without -o the file is named after it."""
     download(common, EFFECT, effect_id, Destination(output))
 

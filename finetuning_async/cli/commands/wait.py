@@ -1,11 +1,11 @@
-"""``finetuning wait``: wait for the end of a track, in whichever process it began."""
+"""``finetuning wait``: wait for a track to end, whichever process created it."""
 
 from __future__ import annotations
 
 import click
 
 from finetuning_async.cli._options import (
-    Common,
+    CommonOptions,
     common_options,
     json_option,
     output_option,
@@ -25,8 +25,12 @@ from finetuning_async.cli._track_output import wait_for
 @common_options
 @pass_common
 def command(
-    common: Common, track_id: str, output: str | None, as_json: bool, timeout: float
+    common: CommonOptions,
+    track_id: str,
+    output: str | None,
+    as_json: bool,
+    timeout: float,
 ) -> None:
-    """Wait for the end of a track. With -o it is saved, too (-o . names it itself)."""
+    """Wait for a track to end. Add -o to save it; -o . names the file after it."""
     destination = None if output is None else Destination(output)
     wait_for(common, TRACK, track_id, destination, timeout=timeout, as_json=as_json)

@@ -5,21 +5,22 @@ const form = byId("form"), audio = byId("audio"), wave = new Wave(byId("wave"));
 const rows = new Map();
 const ENDS = { completed: "finished", failed: "failed" };
 const STATES = {
-  waiting: "waits for its turn",
+  waiting: "waiting for the rate limit",
   pending: "queued",
-  processing: "being made",
+  processing: "in progress",
   failed: "failed",
 };
-let songs = [], usual = null, current = null, firstPicture = true;
+let songs = [], usual = null, current = null, isFirstSnapshot = true;
 
 const clock = (seconds) => {
   const whole = Math.max(0, Math.round(seconds || 0));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 };
-const soundOf = (song) => `/api/songs/${encodeURIComponent(song.key)}/audio`;
+const audioUrl = (song) => `/api/songs/${encodeURIComponent(song.key)}/audio`;
 const now = () => performance.now() / 1000;
 
-// Screen readers: at most one message every 5 s; ends are kept, progress is not.
+// Screen readers get at most one message every 5 s. Messages about ends are queued,
+// of those about progress only the latest is kept.
 const live = { ends: [], progress: "", lastAt: -Infinity, timer: 0 };
 
 function say(message, isEnd) {
@@ -40,17 +41,17 @@ function speak() {
 
 // The form.
 
-function wish() {
-  const found = {};
+function formValues() {
+  const values = {};
   for (const [name, text] of new FormData(form)) {
     if (!text.trim()) continue;
     const isNumber = ["duration", "bpm", "seed"].includes(name);
-    found[name] = isNumber ? Number(text) : text;
+    values[name] = isNumber ? Number(text) : text;
   }
-  return found;
+  return values;
 }
 
-function show(problems) {
+function showProblems(problems) {
   let first = null;
   for (const field of form.elements) {
     if (!field.name) continue;
@@ -72,40 +73,40 @@ async function make() {
   button.setAttribute("aria-disabled", "true");
   alert.textContent = "";
   try {
-    const answer = await fetch("/api/songs", {
+    const response = await fetch("/api/songs", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(wish()),
+      body: JSON.stringify(formValues()),
     });
-    const told = await answer.json().catch(() => ({}));
-    show(told.problems || {});
-    if (answer.ok) say("Asked for.", false);
-    else if (!told.problems) {
-      const later = answer.headers.get("Retry-After");
-      const reason = told.error ? told.error.message : "That did not work.";
-      alert.textContent = later ? `${reason} (In ${later} s.)` : reason;
+    const result = await response.json().catch(() => ({}));
+    showProblems(result.problems || {});
+    if (response.ok) say("Request sent.", false);
+    else if (!result.problems) {
+      const retryAfter = response.headers.get("Retry-After");
+      const reason = result.error ? result.error.message : "The request failed.";
+      alert.textContent = retryAfter ? `${reason} (Retry in ${retryAfter} s.)` : reason;
     }
   } catch {
-    alert.textContent = "The studio cannot be reached; nothing was sent.";
+    alert.textContent = "The studio is unreachable; nothing was sent. Try again.";
   } finally {
     button.removeAttribute("aria-disabled");
   }
 }
 
-// What was typed survives a refresh.
+// The form survives a reload of the page.
 
-function keep() {
+function saveDraft() {
   byId("length").textContent = clock(byId("duration").value);
   byId("duration").setAttribute("aria-valuetext", `${byId("duration").value} seconds`);
-  sessionStorage.setItem("wish", JSON.stringify(Object.fromEntries(new FormData(form))));
+  sessionStorage.setItem("draft", JSON.stringify(Object.fromEntries(new FormData(form))));
 }
 
-function recall() {
-  const kept = JSON.parse(sessionStorage.getItem("wish") || "{}");
-  for (const [name, text] of Object.entries(kept)) {
+function restoreDraft() {
+  const draft = JSON.parse(sessionStorage.getItem("draft") || "{}");
+  for (const [name, text] of Object.entries(draft)) {
     if (form.elements[name]) form.elements[name].value = text;
   }
-  keep();
+  saveDraft();
 }
 
 // The list.
@@ -129,13 +130,13 @@ function rowOf(song) {
   if (!row) {
     row = byId("row").content.firstElementChild.cloneNode(true);
     row.dataset.key = song.key;
-    row.querySelector(".open").addEventListener("click", () => choose(song.key, true));
+    row.querySelector(".open").addEventListener("click", () => select(song.key, true));
     rows.set(song.key, row);
   }
   return row;
 }
 
-function put(element, text) {
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -143,13 +144,13 @@ function paint(song) {
   const row = rowOf(song), open = row.querySelector(".open");
   const isDone = song.status === "completed", save = row.querySelector(".save");
   row.className = `song ${song.status}`;
-  put(row.querySelector(".title"), song.prompt);
-  put(row.querySelector(".facts"), facts(song));
+  setText(row.querySelector(".title"), song.prompt);
+  setText(row.querySelector(".facts"), facts(song));
   row.title = song.prompt;
   open.disabled = !isDone;
   open.setAttribute("aria-current", String(current === song.key));
   save.hidden = !isDone;
-  save.href = `${soundOf(song)}?download=true`;
+  save.href = `${audioUrl(song)}?download=true`;
   save.setAttribute("aria-label", `Download ${song.prompt}`);
   paintProgress(row.querySelector(".progress"), song);
   return row;
@@ -158,15 +159,15 @@ function paint(song) {
 function paintProgress(bar, song) {
   bar.hidden = song.is_final;
   bar.setAttribute("aria-label", `Progress of ${song.prompt}`);
-  // An estimate never says that it is done.
+  // An estimate never claims that the track is done.
   if (!usual || song.status === "waiting") bar.removeAttribute("value");
   else bar.value = Math.min(0.95, (now() - song.since) / usual);
 }
 
-function take(picture) {
+function showSongs(snapshot) {
   const before = new Map(songs.map((song) => [song.key, song]));
-  usual = picture.usual;
-  songs = picture.songs;
+  usual = snapshot.usual;
+  songs = snapshot.songs;
   for (const song of songs) song.since = now() - (song.elapsed || 0);
   const list = byId("songs");
   const wanted = songs.map(paint);
@@ -179,29 +180,29 @@ function take(picture) {
   byId("empty").hidden = songs.length > 0;
   for (const song of songs) announce(song, before.get(song.key));
   const newest = songs.find((song) => song.status === "completed");
-  if (newest && !current) choose(newest.key, false);
-  firstPicture = false;
+  if (newest && !current) select(newest.key, false);
+  isFirstSnapshot = false;
 }
 
 function announce(song, earlier) {
-  if (firstPicture || (earlier && earlier.status === song.status)) return;
+  if (isFirstSnapshot || (earlier && earlier.status === song.status)) return;
   const end = ENDS[song.status];
   if (end) say(`${song.prompt}: ${end}.`, true);
   else say(`${song.prompt}: ${STATES[song.status] || song.status}.`, false);
-  if (song.status === "completed" && audio.paused && !audio.currentTime) choose(song.key, false);
+  if (song.status === "completed" && audio.paused && !audio.currentTime) select(song.key, false);
 }
 
-function tick() {
+function updateElapsed() {
   for (const song of songs) {
     if (song.is_final) continue;
-    put(rows.get(song.key).querySelector(".facts"), facts(song));
+    setText(rows.get(song.key).querySelector(".facts"), facts(song));
     paintProgress(rows.get(song.key).querySelector(".progress"), song);
   }
 }
 
 // The player.
 
-async function choose(key, andPlay) {
+async function select(key, andPlay) {
   const song = songs.find((each) => each.key === key);
   if (!song || song.status !== "completed") return;
   const isNew = current !== key;
@@ -212,24 +213,24 @@ async function choose(key, andPlay) {
 }
 
 async function load(song) {
-  put(byId("player-title"), song.prompt);
-  put(byId("player-facts"), facts(song));
+  setText(byId("player-title"), song.prompt);
+  setText(byId("player-facts"), facts(song));
   wave.clear();
-  audio.src = soundOf(song);
-  byId("save").href = `${soundOf(song)}?download=true`;
+  audio.src = audioUrl(song);
+  byId("save").href = `${audioUrl(song)}?download=true`;
   byId("save").hidden = false;
   for (const id of ["play", "position"]) byId(id).disabled = false;
-  const answer = await fetch(soundOf(song));
-  if (answer.ok && current === song.key) await wave.load(await answer.arrayBuffer());
+  const response = await fetch(audioUrl(song));
+  if (response.ok && current === song.key) await wave.load(await response.arrayBuffer());
 }
 
-function follow() {
+function showPosition() {
   const length = audio.duration || 0;
   const position = byId("position");
   position.max = length || 1;
   position.value = audio.currentTime;
   const time = `${clock(audio.currentTime)} / ${clock(length)}`;
-  put(byId("time"), time);
+  setText(byId("time"), time);
   position.setAttribute("aria-valuetext", time.replace("/", "of"));
   wave.at(length ? audio.currentTime / length : 0);
   document.querySelector(".player").classList.toggle("playing", !audio.paused);
@@ -238,8 +239,8 @@ function follow() {
 
 // The meters.
 
-function measure(meters) {
-  put(byId("credits"), meters.credits === null ? "–" : String(meters.credits));
+function showMeters(meters) {
+  setText(byId("credits"), meters.credits === null ? "–" : String(meters.credits));
   const dots = byId("creates"), bar = byId("reads");
   const { creates, reads } = meters;
   while (dots.children.length < Math.min(creates.limit || 0, 30)) dots.append(document.createElement("i"));
@@ -249,42 +250,42 @@ function measure(meters) {
     meter.setAttribute("aria-valuemax", budget.limit || 0);
     meter.setAttribute("aria-valuenow", budget.available || 0);
     meter.setAttribute("aria-valuetext", `${budget.available} of ${budget.limit}`);
-    put(byId(`${meter.id}-note`), note(budget));
+    setText(byId(`${meter.id}-note`), note(budget));
   }
 }
 
 function note(budget) {
   if (budget.limit === null) return "no limit";
-  if (budget.waiting && budget.next) return `${budget.waiting} wait, next in ${budget.next} s`;
+  if (budget.waiting && budget.next) return `${budget.waiting} waiting, next in ${budget.next} s`;
   if (!budget.available && budget.next) return `next in ${budget.next} s`;
   return `${budget.available} of ${budget.limit}`;
 }
 
-// The beginning.
+// Events from the server.
 
 function listen() {
   const events = new EventSource("/api/events");
-  events.addEventListener("songs", (event) => take(JSON.parse(event.data)));
-  events.addEventListener("meters", (event) => measure(JSON.parse(event.data)));
-  events.addEventListener("open", () => put(byId("offline"), ""));
+  events.addEventListener("songs", (event) => showSongs(JSON.parse(event.data)));
+  events.addEventListener("meters", (event) => showMeters(JSON.parse(event.data)));
+  events.addEventListener("open", () => setText(byId("offline"), ""));
   events.addEventListener("error", () => {
-    put(byId("offline"), "The studio cannot be reached; trying again.");
+    setText(byId("offline"), "The studio is unreachable; reconnecting.");
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   });
 }
 
-async function name() {
+async function showService() {
   const { service } = await (await fetch("/api/service")).json();
   const isFree = service === "emulator";
-  put(byId("service"), isFree ? "Emulator: costs nothing" : `${service}: a credit per track`);
+  setText(byId("service"), isFree ? "Emulator: costs nothing" : `${service}: a credit per track`);
 }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); make(); });
-form.addEventListener("input", keep);
+form.addEventListener("input", saveDraft);
 byId("play").addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
-byId("position").addEventListener("input", (event) => { audio.currentTime = event.target.value; follow(); });
-for (const change of ["loadedmetadata", "timeupdate", "play", "pause", "ended", "seeked"]) audio.addEventListener(change, follow);
-setInterval(tick, 1000);
-recall();
-name();
+byId("position").addEventListener("input", (event) => { audio.currentTime = event.target.value; showPosition(); });
+for (const change of ["loadedmetadata", "timeupdate", "play", "pause", "ended", "seeked"]) audio.addEventListener(change, showPosition);
+setInterval(updateElapsed, 1000);
+restoreDraft();
+showService();
 listen();

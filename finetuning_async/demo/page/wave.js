@@ -1,6 +1,6 @@
 "use strict";
 
-// Draws the loudness of a track; what has been played is in the accent colour.
+// Draws the loudness of a track; the part that was played is in the accent colour.
 class Wave {
   constructor(canvas) {
     this.canvas = canvas;
@@ -16,7 +16,7 @@ class Wave {
     this.draw();
   }
 
-  // Decoded by an offline context: it needs no permission to make a sound.
+  // Decoded by an offline context: a normal one may not start before the user clicks.
   async load(bytes) {
     const context = new OfflineAudioContext(1, 1, 22050);
     const sound = await context.decodeAudioData(bytes);

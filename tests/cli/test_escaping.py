@@ -1,4 +1,4 @@
-"""What the service says is shown as it is, and drives no terminal."""
+"""Text of the service is printed as it is, but cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CREATE = "POST /v1/generations"
 
 
 def is_harmless(text: str) -> bool:
-    """Whether it has no character that a terminal obeys, but for line breaks."""
+    """Whether it has no character that a terminal obeys, except line breaks."""
     kinds = {unicodedata.category(char) for char in text.replace("\n", "")}
     return not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -45,10 +45,10 @@ def is_harmless(text: str) -> bool:
         ("doctor", "GET /v1/me", {"id": "u", "email": EVIL}),
     ],
 )
-def test_what_is_printed_stays_on_its_line(
+def test_printed_text_stays_on_its_line(
     finetuning: Run, service: Any, command: str, request_: str, answer: object
 ) -> None:
-    service.answer(request_, {"data": answer})
+    service.respond(request_, {"data": answer})
     ran = finetuning(command.split())
     assert AS_SHOWN in ran.stdout
     assert is_harmless(ran.output)
@@ -57,29 +57,27 @@ def test_what_is_printed_stays_on_its_line(
 @pytest.mark.parametrize("code", ["INTERNAL_ERROR", "VALIDATION_ERROR"])
 def test_an_error_stays_on_its_line(finetuning: Run, service: Any, code: str) -> None:
     error = {"code": code, "message": f"no{EVIL}Error: fake"}
-    service.answer("GET /v1/me", {"error": error}, status=400)
+    service.respond("GET /v1/me", {"error": error}, status=400)
     ran = finetuning(["me"])
     assert f"no{AS_SHOWN}Error: fake" in ran.stderr
     assert is_harmless(ran.output)
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_what_is_told_of_a_track_stays_on_its_lines(
-    finetuning: Run, service: Any
-) -> None:
+def test_progress_stays_on_its_lines(finetuning: Run, service: Any) -> None:
     made = {"id": ID, "status": EVIL, "prompt": "choir", "parameters": {"key": EVIL}}
-    service.answer(CREATE, {"data": made}, status=202)
+    service.respond(CREATE, {"data": made}, status=202)
     failed = {"id": ID, "status": "failed", "errorMessage": EVIL}
-    service.answer(f"GET /v1/generations/{ID}", {"data": failed})
+    service.respond(f"GET /v1/generations/{ID}", {"data": failed})
     ran = finetuning(["generate", "choir", "-v"])
     assert f"\n{AS_SHOWN.lower()}\n" in ran.stderr.lower()  # a status has no capitals
     assert f"Error: {ID} failed: {AS_SHOWN}\n" in ran.stderr
     assert is_harmless(ran.output)
 
 
-def test_a_failure_among_many_stays_on_its_line(finetuning: Run, service: Any) -> None:
+def test_a_failure_of_one_id_stays_on_its_line(finetuning: Run, service: Any) -> None:
     data = {"deleted": [], "errors": [{"id": "x", "error": EVIL}]}
-    service.answer("POST /v1/generations/bulk-delete", {"data": data})
+    service.respond("POST /v1/generations/bulk-delete", {"data": data})
     ran = finetuning(["delete", "-y", "x"])
     assert ran.stderr.splitlines()[0] == f"warning: x: {AS_SHOWN}"
     assert is_harmless(ran.output)
@@ -89,22 +87,22 @@ def test_the_names_of_playlists_stay_on_their_lines(
     finetuning: Run, service: Any
 ) -> None:
     known = [{"id": "p1", "name": EVIL}, {"id": "p2", "name": EVIL}]
-    service.answer("GET /v1/playlists", {"data": {"playlists": known}})
+    service.respond("GET /v1/playlists", {"data": {"playlists": known}})
     ran = finetuning(["playlist", "show", EVIL])
     assert f"\n  p1  {AS_SHOWN}\n" in ran.stderr
     assert is_harmless(ran.output)
 
 
-def test_json_is_the_same_text_and_harmless(finetuning: Run, service: Any) -> None:
+def test_json_has_the_same_text_and_is_harmless(finetuning: Run, service: Any) -> None:
     data = {"id": "x", "prompt": f"夜\u200d \u3000{EVIL}"}
-    service.answer("GET /v1/generations/x", {"data": data})
+    service.respond("GET /v1/generations/x", {"data": data})
     ran = finetuning(["get", "x", "--json"])
     assert json.loads(ran.stdout)["data"] == data
     assert is_harmless(ran.stdout.replace("\u200d", ""))
     assert "夜\u200d \u3000" in ran.stdout
 
 
-def test_a_line_of_the_log_stays_one() -> None:
+def test_a_log_record_stays_on_its_line() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "say %s", (EVIL,), None)
     assert (
         _OneLineFormatter("%(levelname)s %(message)s").format(record)
@@ -113,7 +111,7 @@ def test_a_line_of_the_log_stays_one() -> None:
 
 
 @given(st.text())
-def test_text_is_shown_harmless_and_plain_text_as_it_is(text: str) -> None:
+def test_shown_makes_text_harmless_and_keeps_plain_text(text: str) -> None:
     made = _secrets.shown(text)
     assert is_harmless(made.replace("\u200c", "").replace("\u200d", ""))
     assert "\n" not in made

@@ -1,4 +1,4 @@
-"""``instrumental`` and ``sfx``: made, listed, shown, waited for, saved."""
+"""``instrumental`` and ``sfx``: create, list, show, wait, save."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_instrumental_is_made_and_saved(
     assert (made.kind, made.prompt) == ("instrumental", "glass marimba loop")
 
 
-def test_an_instrumentals_snapped_duration_is_noted(
+def test_a_rounded_duration_of_an_instrumental_is_reported(
     finetuning: Run, emulator: Emulator
 ) -> None:
     ran = finetuning(["inst", "loop", "--duration", "40", "--no-wait"])
@@ -64,13 +64,13 @@ def test_enhance_is_always_sent_and_can_be_switched_off_in_both_spellings(
     words: list[str],
     sent: bool,
 ) -> None:
-    service.answer(path, "sound_effect_created", status=202)
+    service.respond(path, "sound_effect_created", status=202)
     assert finetuning([*command, "crate", *words, "--no-wait"]).exit_code == 0
     assert service.sent(path)[0]["enhance"] is sent
 
 
-def test_behind_two_dashes_a_word_is_a_word(finetuning: Run, service: Any) -> None:
-    service.answer(EFFECT, "sound_effect_created", status=202)
+def test_after_two_dashes_nothing_is_an_option(finetuning: Run, service: Any) -> None:
+    service.respond(EFFECT, "sound_effect_created", status=202)
     words = ["sfx", "gen", "--no-wait", "--", "a", "--enhance=false"]
     assert finetuning(words).exit_code == 0
     assert service.sent(EFFECT) == [{"prompt": "a --enhance=false", "enhance": True}]
@@ -84,7 +84,7 @@ def test_an_effect_is_made_and_saved(
     ran = finetuning(words)
     assert (ran.exit_code, ran.stdout) == (0, "")
     first, second, *_, last = ran.stderr.splitlines()
-    assert first.endswith(" · 99 more today")
+    assert first.endswith(" · 99 left today")
     assert second == "note: the service changed duration from 2.2 to 2"
     (made,) = emulator.tracks
     assert last.startswith(f"Saved wooden-crate-{made[:8]}.mp3 (2.0 s")
@@ -102,7 +102,7 @@ def test_an_effect_with_json_is_printed_and_not_saved(
     ("words", "seconds"),
     [(["sfx", "gen", "--duration", "2"], 2), (["inst", "--duration", "30"], 30)],
 )
-def test_both_can_be_rehearsed_without_a_key(
+def test_both_work_with_the_emulator_without_a_key(
     finetuning: Run, words: list[str], seconds: int
 ) -> None:
     ran = finetuning([*words, "--emulator", "crate", "-o", "a.mp3"])
@@ -124,7 +124,7 @@ def test_effects_are_listed_newest_first(finetuning: Run, emulator: Emulator) ->
 
 
 def test_effects_can_be_filtered(finetuning: Run, service: Any) -> None:
-    service.answer("GET /v1/sound-effects", "sound_effects_list")
+    service.respond("GET /v1/sound-effects", "sound_effects_list")
     finetuning(["sfx", "list", "--status", "failed"])
     assert service.requests[0].url.params["status"] == "failed"
 
@@ -160,12 +160,14 @@ def test_an_unknown_effect_says_where_to_look(
         assert "finetuning sfx list" in ran.stderr
 
 
-def test_an_interrupted_effect_says_how_to_go_on(finetuning: Run, service: Any) -> None:
+def test_an_interrupted_effect_says_how_to_resume(
+    finetuning: Run, service: Any
+) -> None:
     def interrupt(request: httpx.Request) -> None:
         if request.method == "GET":
             signal.raise_signal(signal.SIGINT)
 
-    service.answer(EFFECT, "sound_effect_created", status=202)
+    service.respond(EFFECT, "sound_effect_created", status=202)
     service.on_request = interrupt
     ran = finetuning(["sfx", "gen", "crate", "--config", "c.json"])
     assert ran.exit_code == 2  # that file is not there
@@ -173,11 +175,14 @@ def test_an_interrupted_effect_says_how_to_go_on(finetuning: Run, service: Any) 
     ran = finetuning(["sfx", "gen", "crate", "--config", "c.json"])
     made = "2f6b90d4-7c1e-4a83-b0f5-d94e37a1c682"
     assert ran.exit_code == 130
-    assert f"{made} goes on at the service and counts today." in ran.stderr
-    assert f"To go on: finetuning sfx wait {made} -o . --config c.json" in ran.stderr
+    assert (
+        f"{made} continues at the service; it counts toward the daily limit."
+        in ran.stderr
+    )
+    assert f"To resume: finetuning sfx wait {made} -o . --config c.json" in ran.stderr
 
 
-def test_the_days_last_effect_is_told_at_once(
+def test_the_daily_limit_is_reported_at_once(
     finetuning: Run, emulator: Emulator
 ) -> None:
     object.__setattr__(emulator, "daily_effects", 1)
@@ -203,7 +208,7 @@ def test_the_days_last_effect_is_told_at_once(
         (["sfx"], "sfx [OPTIONS] COMMAND"),
     ],
 )
-def test_a_wrong_value_is_refused_before_anything_is_sent(
+def test_an_invalid_value_is_rejected_before_anything_is_sent(
     finetuning: Run, service: Any, words: list[str], message: str
 ) -> None:
     ran = finetuning(words)

@@ -1,4 +1,4 @@
-"""Bad input and bad answers: a clear line, the right exit code, nothing lost."""
+"""Bad input and bad responses: a clear message, the right exit code, nothing lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CREATE = "POST /v1/generations"
 HTML = b"<html><body>Welcome to the hotel's WLAN</body></html>"
 
 
-def test_without_a_key_it_says_where_keys_are_made(finetuning: Run) -> None:
+def test_without_a_key_it_says_where_to_get_one(finetuning: Run) -> None:
     ran = finetuning(["generate", "choir"])
     assert ran.exit_code == 2
     for hint in ("Profile > API", "FINETUNING_API_KEY", "--emulator"):
@@ -40,7 +40,7 @@ def test_without_a_key_it_says_where_keys_are_made(finetuning: Run) -> None:
         (KEY[:-1] + "ä", "printable ASCII"),
     ],
 )
-def test_a_malformed_key_is_refused_and_not_repeated(
+def test_a_malformed_key_is_rejected_and_not_repeated(
     finetuning: Run,
     service: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -64,7 +64,7 @@ def test_an_emulator_on_this_machine_may_take_any_key(
 
 
 @pytest.mark.parametrize("by_option", [True, False])
-def test_http_off_this_machine_is_refused(
+def test_http_to_another_machine_is_rejected(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, by_option: bool
 ) -> None:
     url = "http://pub.finetuning.ai"
@@ -87,14 +87,16 @@ def test_an_unwritable_output_is_found_before_the_credit_is_spent(
     ran = finetuning(["generate", "choir", "-o", output])
     assert ran.exit_code == 2
     assert "-o/--output" in ran.stderr
-    assert "(a file is in the way)" in ran.stderr or "(it is a dir" in ran.stderr
+    assert (
+        "(a part of the path is a file)" in ran.stderr or "(it is a dir" in ran.stderr
+    )
     assert not service.requests
 
 
 @pytest.mark.skipif(
     getattr(os, "geteuid", lambda: 0)() == 0, reason="root can write everywhere"
 )
-def test_a_folder_without_permission_is_found_as_well(
+def test_a_folder_without_write_permission_is_found_as_well(
     finetuning: Run, service: Any
 ) -> None:
     Path("locked").mkdir(mode=0o500)
@@ -111,15 +113,15 @@ def test_a_folder_without_permission_is_found_as_well(
             "--duration must be a number from 5 to 210 seconds, got 500",
         ),
         (["--duration", "nan"], "seconds, got nan"),
-        (["--duration", "long"], "'long' is not a number"),
+        (["--duration", "long"], "must be a number, got 'long'"),
         (["--time-sig", "9"], "from 2 to 7 beats per bar, got '9'"),
         (["--key", "H"], "--key must be one of C C# D"),
         (["--webhook", "http://a.example/?s3cr3t"], "--webhook must be a URL"),
         (["--bpn", "60"], "No such option"),
-        (["--timeout", "-1"], "'--timeout': -1 is not a number from 0 on"),
+        (["--timeout", "-1"], "'--timeout': must be a number of at least 0, got -1"),
     ],
 )
-def test_a_wrong_value_names_the_option_and_sends_nothing(
+def test_an_invalid_value_names_the_option_and_sends_nothing(
     finetuning: Run, service: Any, words: list[str], message: str
 ) -> None:
     ran = finetuning(["generate", "choir", *words])
@@ -129,7 +131,7 @@ def test_a_wrong_value_names_the_option_and_sends_nothing(
     assert not service.requests
 
 
-def test_blank_words_are_refused(finetuning: Run, service: Any) -> None:
+def test_blank_tags_are_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", " "])
     assert ran.exit_code == 2
     assert (
@@ -137,16 +139,14 @@ def test_blank_words_are_refused(finetuning: Run, service: Any) -> None:
     )
 
 
-def test_an_unknown_command_is_refused(finetuning: Run) -> None:
+def test_an_unknown_command_is_rejected(finetuning: Run) -> None:
     ran = finetuning(["compose"])
     assert ran.exit_code == 2
     assert "No such command 'compose'" in ran.stderr
 
 
-def test_a_server_that_answers_html_is_told_plainly(
-    finetuning: Run, service: Any
-) -> None:
-    service.answer("GET /v1/me", HTML)
+def test_a_response_in_html_is_a_short_error(finetuning: Run, service: Any) -> None:
+    service.respond("GET /v1/me", HTML)
     ran = finetuning(["me"])
     assert ran.exit_code == 1
     assert ran.stderr.startswith("Error: ")
@@ -154,11 +154,11 @@ def test_a_server_that_answers_html_is_told_plainly(
     assert len(ran.stderr.splitlines()) <= 2
 
 
-def test_html_to_a_create_says_the_seed_to_look_for(
+def test_a_create_with_a_response_in_html_says_the_seed_to_look_for(
     finetuning: Run, service: Any
 ) -> None:
-    service.answer(CREATE, HTML)
-    service.answer("GET /v1/generations", HTML)
+    service.respond(CREATE, HTML)
+    service.respond("GET /v1/generations", HTML)
     ran = finetuning(["generate", "choir", "--seed", "77"])
     assert ran.exit_code == 1
     assert "seed=77" in ran.stderr
@@ -175,19 +175,17 @@ def test_html_to_a_create_says_the_seed_to_look_for(
         ("error_pro_plan_required", 403, 1, "Pro and Lifetime"),
     ],
 )
-def test_a_refusal_by_the_service_has_its_exit_code_and_advice(
+def test_an_error_of_the_service_has_its_exit_code_and_advice(
     finetuning: Run, service: Any, answer: str, status: int, code: int, hint: str
 ) -> None:
-    service.answer(CREATE, answer, status=status)
+    service.respond(CREATE, answer, status=status)
     ran = finetuning(["generate", "choir"])
     assert ran.exit_code == code
     assert hint in ran.stderr
     assert "Traceback" not in ran.output
 
 
-def test_a_service_that_cannot_be_reached_is_an_error(
-    finetuning: Run, service: Any
-) -> None:
+def test_an_unreachable_service_is_an_error(finetuning: Run, service: Any) -> None:
     def refuse(_: object) -> None:
         raise httpx.ConnectError("refused")
 
@@ -204,7 +202,7 @@ def _break(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(me, "fields", broken)
 
 
-def test_a_bug_is_one_line_with_a_way_to_see_more(
+def test_a_bug_is_a_short_error_that_mentions_debug(
     finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break(monkeypatch)
@@ -250,17 +248,20 @@ def test_without_the_emulators_libraries_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("generate choir --emulator --speed -1", "'--speed': -1 is not a number above"),
-        ("generate choir --emulator --speed inf", "'--speed': inf is not a number"),
-        ("emulator --speed 0", "'--speed': 0 is not a number above 0."),
-        ("emulator --failure-rate 2", "2 is not a number from 0 to 1."),
+        ("generate choir --emulator --speed -1", "must be a number above 0, got -1."),
+        ("generate choir --emulator --speed inf", "must be a number above 0, got inf."),
+        ("emulator --speed 0", "'--speed': must be a number above 0, got 0."),
+        ("emulator --failure-rate 2", "must be a number from 0 to 1, got 2."),
         ("emulator --queue-size 0", "'--queue-size': 0 is not in the range"),
         ("emulator --credits -3", "'--credits': -3 is not in the range"),
-        ("demo --speed nan", "'--speed': nan is not a number above 0."),
-        ("batch run songs.csv --out album --speed 0", "0 is not a number above 0."),
+        ("demo --speed nan", "'--speed': must be a number above 0, got nan."),
+        (
+            "batch run songs.csv --out album --speed 0",
+            "must be a number above 0, got 0.",
+        ),
     ],
 )
-def test_an_emulator_setting_out_of_range_is_refused_by_its_option(
+def test_an_emulator_setting_out_of_range_is_rejected_by_its_option(
     finetuning: Run, words: str, message: str
 ) -> None:
     ran = finetuning(words.split())
@@ -269,10 +270,10 @@ def test_an_emulator_setting_out_of_range_is_refused_by_its_option(
 
 
 @pytest.mark.parametrize("command", ["emulator", "demo"])
-def test_an_address_that_is_not_ours_is_told_apart_from_a_port_that_is_taken(
+def test_the_advice_for_a_foreign_address_is_another_host(
     finetuning: Run, command: str
 ) -> None:
     ran = finetuning([command, "--host", "192.0.2.1", "--port", "0"])
     assert ran.exit_code == 1
     assert "cannot listen on 192.0.2.1:0: Cannot assign requested" in ran.stderr
-    assert "Choose another with --host" in ran.stderr
+    assert "with --host" in ran.stderr

@@ -1,4 +1,4 @@
-"""What stands in a batch's folder under the name of a track keeps what it is."""
+"""Links and pipes under the names of a batch's files stay what they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def run(folder: Path, *, again: Callable[[], object] | None = None) -> None:
-    """Run a batch of one track, whose file is a.mp3, and once more after something."""
+    """Run a batch of one track, a.mp3; and once more after `again`, if it is given."""
     row = Row(request=GenerationRequest("rain"), custom_id="a")
     async with emulated(Emulator(generation_time=(1, 1))) as (_, client):
         for prepare in (lambda: None, again):
@@ -35,7 +35,7 @@ async def run(folder: Path, *, again: Callable[[], object] | None = None) -> Non
                 assert batch.summary.states["downloaded"] == 1
 
 
-async def test_a_link_stays_and_what_it_leads_to_is_mended(tmp_path: Path) -> None:
+async def test_a_link_stays_and_its_target_is_repaired(tmp_path: Path) -> None:
     file, real = tmp_path / "album" / "a.mp3", tmp_path / "real.mp3"
 
     def move_and_cut() -> None:
@@ -50,7 +50,7 @@ async def test_a_link_stays_and_what_it_leads_to_is_mended(tmp_path: Path) -> No
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
-async def test_a_link_to_nothing_stays_and_leads_to_the_file(tmp_path: Path) -> None:
+async def test_a_dangling_link_stays_and_gets_its_target(tmp_path: Path) -> None:
     folder = tmp_path / "album"
     folder.mkdir()
     (folder / "a.mp3").symlink_to(tmp_path / "far" / "real.mp3")
@@ -83,7 +83,7 @@ async def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    await run(tmp_path, again=lambda: None)  # then there is nobody to read it
+    await run(tmp_path, again=lambda: None)  # by then nothing reads it
     await anyio.to_thread.run_sync(thread.join, 10)
     assert bytes(came).startswith(b"ID3")
-    assert stat.S_ISFIFO(os.stat(pipe).st_mode)  # noqa: PTH116 - it is no regular file
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)  # noqa: PTH116 - it is not a regular file
