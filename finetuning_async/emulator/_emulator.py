@@ -139,7 +139,7 @@ class Emulator(EmulatorSettings):
         return self._state().add_account(api_key, tier, credits, pack)
 
     def add_key(self, api_key: str, account: Account | None = None) -> None:
-        """Add an API key to an account, by default to the first one."""
+        """Add an `api_key` to an `account`, by default to the first one."""
         self._state().add_key(api_key, account or self.account)
 
     # What users do in the web app.

@@ -21,8 +21,8 @@ NOT_FOUND = "Track not found or not owned by you"
 
 
 def _create(finetuning: Run, count: int = 1) -> list[str]:
-    words = ["generate", "choir", "--no-wait", "-q"]
-    return [finetuning(words).stdout.strip() for _ in range(count)]
+    args = ["generate", "choir", "--no-wait", "-q"]
+    return [finetuning(args).stdout.strip() for _ in range(count)]
 
 
 def _pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,18 +181,18 @@ def test_partial_success_has_the_same_exit_code_everywhere(
     for name in ("beds", "other"):
         emulator.with_playlist(name)
     made = _create(finetuning)
-    for words in (
+    for args in (
         ["playlist", "add", "beds"],
         ["playlist", "move", "beds", "other"],
         ["playlist", "remove", "other"],
         ["delete", "-y"],
     ):
-        ran = finetuning([*words, *made, "lost", *form])
-        assert (words, ran.exit_code) == (words, PARTIAL)
+        ran = finetuning([*args, *made, "lost", *form])
+        assert (args, ran.exit_code) == (args, PARTIAL)
 
 
 @pytest.mark.parametrize(
-    ("words", "done"),
+    ("args", "done"),
     [
         (["add", "beds"], "added"),
         (["remove", "beds"], "removed"),
@@ -200,14 +200,14 @@ def test_partial_success_has_the_same_exit_code_everywhere(
     ],
 )
 def test_no_success_is_a_failure_with_json_too(
-    finetuning: Run, emulator: Any, words: list[str], done: str
+    finetuning: Run, emulator: Any, args: list[str], done: str
 ) -> None:
     for name in ("beds", "other"):
         emulator.with_playlist(name)
-    ran = finetuning(["playlist", *words, "lost"])
+    ran = finetuning(["playlist", *args, "lost"])
     assert ran.exit_code == 1
     assert ran.stderr.endswith(f"Error: nothing was {done}.\n")
-    printed = finetuning(["playlist", *words, "lost", "--json"])
+    printed = finetuning(["playlist", *args, "lost", "--json"])
     assert printed.exit_code == 1
     data = json.loads(printed.stdout)["data"]
     assert data[done] == []

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     Run = Callable[..., Result]
 
 
-def _completed(finetuning: Run, *words: str) -> list[str]:
+def _completed(finetuning: Run, *args: str) -> list[str]:
     """What bash would offer after these words; the last one may be incomplete."""
     variables = {
         "_FINETUNING_COMPLETE": "bash_complete",
-        "COMP_WORDS": " ".join(("finetuning", *words)),
-        "COMP_CWORD": str(len(words)),
+        "COMP_WORDS": " ".join(("finetuning", *args)),
+        "COMP_CWORD": str(len(args)),
     }
     ran = finetuning([], env=variables, prog_name="finetuning")
     return [line.removeprefix("plain,") for line in ran.stdout.splitlines()]
@@ -45,7 +45,7 @@ def test_an_unknown_shell_is_rejected(finetuning: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("args", "offered"),
     [
         (["pl"], ["playlists", "playlist"]),
         (["auth", ""], ["login", "logout", "whoami"]),
@@ -57,9 +57,9 @@ def test_an_unknown_shell_is_rejected(finetuning: Run) -> None:
     ],
 )
 def test_commands_and_options_are_completed(
-    finetuning: Run, words: list[str], offered: list[str]
+    finetuning: Run, args: list[str], offered: list[str]
 ) -> None:
-    assert _completed(finetuning, *words) == offered
+    assert _completed(finetuning, *args) == offered
 
 
 def test_bash_completes_with_the_script(tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ def test_an_unreachable_service_is_reported(finetuning: Run, service: Any) -> No
     assert "queue" not in ran.stderr
 
 
-@pytest.mark.parametrize("words", [["generate"], ["inst"], ["sfx", "gen"]])
+@pytest.mark.parametrize("args", [["generate"], ["inst"], ["sfx", "gen"]])
 def test_without_a_timeout_a_full_queue_is_waited_for(
-    finetuning: Run, emulator: Any, words: list[str]
+    finetuning: Run, emulator: Any, args: list[str]
 ) -> None:
     object.__setattr__(emulator, "queue_size", 1)
     finetuning(["generate", "choir", "--no-wait", "--duration", "210"])
-    ran = finetuning([*words, "rain", "--no-wait"])
+    ran = finetuning([*args, "rain", "--no-wait"])
     assert ran.exit_code == 0
     assert _delay_notice.QUEUE_FULL in ran.stderr

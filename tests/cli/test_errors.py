@@ -106,7 +106,7 @@ def test_a_folder_without_write_permission_is_found_as_well(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (
             ["--duration", "500"],
@@ -122,9 +122,9 @@ def test_a_folder_without_write_permission_is_found_as_well(
     ],
 )
 def test_an_invalid_value_names_the_option_and_sends_nothing(
-    finetuning: Run, service: Any, words: list[str], message: str
+    finetuning: Run, service: Any, args: list[str], message: str
 ) -> None:
-    ran = finetuning(["generate", "choir", *words])
+    ran = finetuning(["generate", "choir", *args])
     assert ran.exit_code == 2
     assert message in ran.stderr
     assert "s3cr3t" not in ran.output
@@ -167,7 +167,7 @@ def test_a_create_with_a_response_in_html_says_the_seed_to_look_for(
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "code", "hint"),
+    ("body", "status", "code", "hint"),
     [
         ("error_validation", 400, 2, "bpm is outside 60-200"),
         ("error_invalid_api_key", 401, 1, "Profile > API"),
@@ -176,9 +176,9 @@ def test_a_create_with_a_response_in_html_says_the_seed_to_look_for(
     ],
 )
 def test_an_error_of_the_service_has_its_exit_code_and_advice(
-    finetuning: Run, service: Any, answer: str, status: int, code: int, hint: str
+    finetuning: Run, service: Any, body: str, status: int, code: int, hint: str
 ) -> None:
-    service.respond(CREATE, answer, status=status)
+    service.respond(CREATE, body, status=status)
     ran = finetuning(["generate", "choir"])
     assert ran.exit_code == code
     assert hint in ran.stderr
@@ -246,7 +246,7 @@ def test_without_the_emulators_libraries_it_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         ("generate choir --emulator --speed -1", "must be a number above 0, got -1."),
         ("generate choir --emulator --speed inf", "must be a number above 0, got inf."),
@@ -262,9 +262,9 @@ def test_without_the_emulators_libraries_it_says_what_to_install(
     ],
 )
 def test_an_emulator_setting_out_of_range_is_rejected_by_its_option(
-    finetuning: Run, words: str, message: str
+    finetuning: Run, args: str, message: str
 ) -> None:
-    ran = finetuning(words.split())
+    ran = finetuning(args.split())
     assert ran.exit_code == 2
     assert message in ran.stderr
 

@@ -33,7 +33,7 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("command", "request_", "answer"),
+    ("command", "request_", "body"),
     [
         ("get x", "GET /v1/generations/x", {"id": "x", "prompt": EVIL}),
         ("get x", "GET /v1/generations/x", {"id": "x", "title": EVIL}),
@@ -46,9 +46,9 @@ def is_harmless(text: str) -> bool:
     ],
 )
 def test_printed_text_stays_on_its_line(
-    finetuning: Run, service: Any, command: str, request_: str, answer: object
+    finetuning: Run, service: Any, command: str, request_: str, body: object
 ) -> None:
-    service.respond(request_, {"data": answer})
+    service.respond(request_, {"data": body})
     ran = finetuning(command.split())
     assert AS_SHOWN in ran.stdout
     assert is_harmless(ran.output)

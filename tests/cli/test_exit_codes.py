@@ -33,7 +33,7 @@ def test_every_code_is_in_every_table(where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "request_", "answer", "status", "code"),
+    ("args", "request_", "body", "status", "code"),
     [
         ("get x", "GET /v1/generations/x", "error_not_found", 404, FAILURE),
         (
@@ -51,9 +51,9 @@ def test_every_code_is_in_every_table(where: str) -> None:
 def test_json_changes_no_code(
     finetuning: Run,
     service: Any,
-    words: str,
+    args: str,
     request_: str,
-    answer: str,
+    body: str,
     status: int,
     code: int,
 ) -> None:
@@ -63,6 +63,6 @@ def test_json_changes_no_code(
         "none": {"data": {"deleted": [], "errors": error}},
         "all": {"data": {"deleted": ["x"]}},
     }
-    service.respond(request_, known.get(answer, answer), status=status)
-    assert finetuning(words.split()).exit_code == code
-    assert finetuning([*words.split(), "--json"]).exit_code == code
+    service.respond(request_, known.get(body, body), status=status)
+    assert finetuning(args.split()).exit_code == code
+    assert finetuning([*args.split(), "--json"]).exit_code == code

@@ -24,7 +24,7 @@ DEFAULT_NAME = "slow-choir-over-tape-hiss-5e0c7b1a.mp3"
 
 
 def test_the_emulator_needs_no_key_and_makes_an_mp3(finetuning: Run) -> None:
-    words = [
+    args = [
         "generate",
         "--emulator",
         "lofi",
@@ -34,7 +34,7 @@ def test_the_emulator_needs_no_key_and_makes_an_mp3(finetuning: Run) -> None:
         "-o",
         "n.mp3",
     ]
-    ran = finetuning(words)
+    ran = finetuning(args)
     assert ran.exit_code == 0
     assert ran.stdout == ""
     assert "emulator" in ran.stderr
@@ -68,11 +68,11 @@ def test_words_are_joined_and_only_what_is_set_is_sent(
 def test_every_option_is_sent_under_the_services_name(
     finetuning: Run, service: Any
 ) -> None:
-    words = (
+    args = (
         "generate choir --duration 75 --bpm 92.5 --key Bb --scale minor --time-sig 3"
         " --language de --lyrics la --seed 0 --webhook https://hooks.example.org/x"
     )
-    assert finetuning(words.split()).exit_code == 0
+    assert finetuning(args.split()).exit_code == 0
     assert service.sent(CREATE) == [
         {
             "tags": "choir",
@@ -152,8 +152,8 @@ def test_a_webhook_implies_no_wait_and_its_query_is_never_shown(
     finetuning: Run, service: Any
 ) -> None:
     hook = "https://hooks.example.org/ft?token=s3cr3t"
-    for words in ([], ["--json", "-v"]):
-        ran = finetuning(["generate", "choir", "--webhook", hook, *words])
+    for args in ([], ["--json", "-v"]):
+        ran = finetuning(["generate", "choir", "--webhook", hook, *args])
         assert ran.exit_code == 0
         assert "s3cr3t" not in ran.output
     assert json.loads(ran.stdout)["data"]["webhook"].endswith("/ft?****")
@@ -161,8 +161,8 @@ def test_a_webhook_implies_no_wait_and_its_query_is_never_shown(
 
 
 def test_a_webhook_with_an_output_waits(finetuning: Run, service: Any) -> None:
-    words = ["generate", "choir", "--webhook", "https://hooks.example.org/x"]
-    assert finetuning([*words, "-o", "a.mp3"]).exit_code == 0
+    args = ["generate", "choir", "--webhook", "https://hooks.example.org/x"]
+    assert finetuning([*args, "-o", "a.mp3"]).exit_code == 0
     assert Path("a.mp3").exists()
 
 
@@ -170,8 +170,8 @@ def test_a_change_by_the_service_is_reported_once(
     finetuning: Run, service: Any
 ) -> None:
     service.respond(CREATE, "generation_created_no_webhook", status=202)
-    words = ["generate", "slow choir over tape hiss", "--bpm", "92", "--seed", "41"]
-    ran = finetuning([*words, "--no-wait"])
+    args = ["generate", "slow choir over tape hiss", "--bpm", "92", "--seed", "41"]
+    ran = finetuning([*args, "--no-wait"])
     notes = [line for line in ran.stderr.splitlines() if "note" in line]
     assert notes == ["note: the service changed bpm from 92 to 70"]
 
@@ -257,7 +257,7 @@ def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) 
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ["--speed", "4"],
         ["--emulator", "--no-wait"],
@@ -266,9 +266,9 @@ def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) 
     ],
 )
 def test_contradicting_options_are_rejected(
-    finetuning: Run, service: Any, words: list[str]
+    finetuning: Run, service: Any, args: list[str]
 ) -> None:
-    ran = finetuning(["generate", "choir", *words])
+    ran = finetuning(["generate", "choir", *args])
     assert ran.exit_code == 2
     assert "Usage: " in ran.stderr
     assert not service.requests

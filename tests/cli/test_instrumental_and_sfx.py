@@ -44,7 +44,7 @@ def test_a_rounded_duration_of_an_instrumental_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("words", "sent"),
+    ("args", "sent"),
     [
         ([], True),
         (["--no-enhance"], False),
@@ -61,18 +61,18 @@ def test_enhance_is_always_sent_and_can_be_switched_off_in_both_spellings(
     service: Any,
     command: list[str],
     path: str,
-    words: list[str],
+    args: list[str],
     sent: bool,
 ) -> None:
     service.respond(path, "sound_effect_created", status=202)
-    assert finetuning([*command, "crate", *words, "--no-wait"]).exit_code == 0
+    assert finetuning([*command, "crate", *args, "--no-wait"]).exit_code == 0
     assert service.sent(path)[0]["enhance"] is sent
 
 
 def test_after_two_dashes_nothing_is_an_option(finetuning: Run, service: Any) -> None:
     service.respond(EFFECT, "sound_effect_created", status=202)
-    words = ["sfx", "gen", "--no-wait", "--", "a", "--enhance=false"]
-    assert finetuning(words).exit_code == 0
+    args = ["sfx", "gen", "--no-wait", "--", "a", "--enhance=false"]
+    assert finetuning(args).exit_code == 0
     assert service.sent(EFFECT) == [{"prompt": "a --enhance=false", "enhance": True}]
 
 
@@ -80,8 +80,8 @@ def test_after_two_dashes_nothing_is_an_option(finetuning: Run, service: Any) ->
 def test_an_effect_is_made_and_saved(
     finetuning: Run, emulator: Emulator, name: str
 ) -> None:
-    words = ["sfx", name, "wooden", "crate", "--duration", "2.2"]
-    ran = finetuning(words)
+    args = ["sfx", name, "wooden", "crate", "--duration", "2.2"]
+    ran = finetuning(args)
     assert (ran.exit_code, ran.stdout) == (0, "")
     first, second, *_, last = ran.stderr.splitlines()
     assert first.endswith(" · 99 left today")
@@ -99,13 +99,13 @@ def test_an_effect_with_json_is_printed_and_not_saved(
 
 
 @pytest.mark.parametrize(
-    ("words", "seconds"),
+    ("args", "seconds"),
     [(["sfx", "gen", "--duration", "2"], 2), (["inst", "--duration", "30"], 30)],
 )
 def test_both_work_with_the_emulator_without_a_key(
-    finetuning: Run, words: list[str], seconds: int
+    finetuning: Run, args: list[str], seconds: int
 ) -> None:
-    ran = finetuning([*words, "--emulator", "crate", "-o", "a.mp3"])
+    ran = finetuning([*args, "--emulator", "crate", "-o", "a.mp3"])
     assert ran.exit_code == 0
     length = miniaudio.mp3_get_file_info("a.mp3").duration
     assert length == pytest.approx(seconds, abs=0.1)
@@ -193,7 +193,7 @@ def test_the_daily_limit_is_reported_at_once(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (
             ["inst", "x", "--duration", "29"],
@@ -209,9 +209,9 @@ def test_the_daily_limit_is_reported_at_once(
     ],
 )
 def test_an_invalid_value_is_rejected_before_anything_is_sent(
-    finetuning: Run, service: Any, words: list[str], message: str
+    finetuning: Run, service: Any, args: list[str], message: str
 ) -> None:
-    ran = finetuning(words)
+    ran = finetuning(args)
     assert ran.exit_code == 2
     assert message in ran.stderr
     assert not service.requests

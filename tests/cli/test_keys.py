@@ -160,8 +160,8 @@ def test_login_at_a_terminal_prompts_without_echo(
 def test_login_uses_the_base_url_option(
     finetuning: Run, service_without_key: Any
 ) -> None:
-    words = ["auth", "login", "--base-url", "http://127.0.0.1:8787"]
-    ran = finetuning(words, input="any-key")
+    args = ["auth", "login", "--base-url", "http://127.0.0.1:8787"]
+    ran = finetuning(args, input="any-key")
     assert ran.exit_code == 0
     assert service_without_key.requests[0].url.host == "127.0.0.1"
     assert "is used only with --base-url" in ran.stderr
@@ -254,8 +254,8 @@ def test_logout_removes_the_file(finetuning: Run, service_without_key: Any) -> N
 
 def test_a_key_on_stdin_takes_precedence(finetuning: Run, service: Any) -> None:
     _store(OTHER)
-    for words in (["me", "--api-key-stdin"], ["--api-key-stdin", "doctor"]):
-        ran = finetuning(words, input=f"\ufeff {OTHER} \nmore\n")
+    for args in (["me", "--api-key-stdin"], ["--api-key-stdin", "doctor"]):
+        ran = finetuning(args, input=f"\ufeff {OTHER} \nmore\n")
         assert ran.exit_code == 0
         assert service.keys[-1] == OTHER
     assert "ft_live_ffff**** (--api-key-stdin)" in ran.stdout
@@ -362,8 +362,8 @@ def test_option_and_environment_take_precedence_over_the_settings(
 
 def test_config_selects_another_settings_file(finetuning: Run, service: Any) -> None:
     Path("mine.json").write_text('{"baseUrl": "http://127.0.0.1:4"}')
-    for words in (["--config", "mine.json", "me"], ["me", "--config", "mine.json"]):
-        assert finetuning(words).exit_code == 0
+    for args in (["--config", "mine.json", "me"], ["me", "--config", "mine.json"]):
+        assert finetuning(args).exit_code == 0
         assert service.requests[-1].url.port == 4
 
 

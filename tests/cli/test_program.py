@@ -35,9 +35,9 @@ package = types.ModuleType("finetuning_async")
 package.__path__ = [sys.argv.pop(1)]
 sys.modules["finetuning_async"] = package
 from finetuning_async.cli import main
-for words in sys.argv.pop(1).split(","):
-    sys.argv[1:] = [*words.split(), "--help"]
-    assert main() == 0, words
+for args in sys.argv.pop(1).split(","):
+    sys.argv[1:] = [*args.split(), "--help"]
+    assert main() == 0, args
 heavy = {"httpx", "attrs", "rich", "finetuning_async._client"}
 sys.exit(f"imported {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
 """
@@ -60,13 +60,13 @@ def test_each_command_has_help_that_agrees_with_the_list(
     assert finetuning([name, "--help"]).exit_code == 0
 
 
-@pytest.mark.parametrize("words", ["", "generate", "inst", "sfx list"])
+@pytest.mark.parametrize("args", ["", "generate", "inst", "sfx list"])
 def test_the_help_command_prints_what_the_option_prints(
-    finetuning: Run, words: str
+    finetuning: Run, args: str
 ) -> None:
-    ran = finetuning(["help", *words.split()])
+    ran = finetuning(["help", *args.split()])
     assert ran.exit_code == 0
-    assert ran.stdout == finetuning([*words.split(), "--help"]).stdout
+    assert ran.stdout == finetuning([*args.split(), "--help"]).stdout
 
 
 def test_help_of_an_unknown_command_is_rejected(finetuning: Run) -> None:
@@ -98,9 +98,9 @@ def _all() -> Iterator[str]:
             yield f"{name} {inner}"
 
 
-@pytest.mark.parametrize("words", list(_all()))
-def test_help_fits_a_terminal(finetuning: Run, words: str) -> None:
-    ran = finetuning([*words.split(), "-h"])
+@pytest.mark.parametrize("args", list(_all()))
+def test_help_fits_a_terminal(finetuning: Run, args: str) -> None:
+    ran = finetuning([*args.split(), "-h"])
     assert ran.exit_code == 0
     assert max(map(len, ran.stdout.splitlines())) <= 80
     commands = ran.stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
@@ -109,8 +109,8 @@ def test_help_fits_a_terminal(finetuning: Run, words: str) -> None:
 
 def test_help_imports_neither_client_nor_rich() -> None:
     package = finetuning_async.__path__[0]
-    words = [sys.executable, "-c", HELP_WITHOUT_THE_PACKAGE, package, ",".join(_all())]
-    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    args = [sys.executable, "-c", HELP_WITHOUT_THE_PACKAGE, package, ",".join(_all())]
+    ran = subprocess.run(args, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

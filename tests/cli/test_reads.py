@@ -48,7 +48,7 @@ def test_a_page_size_out_of_range_is_rejected(finetuning: Run, service: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "member"),
+    ("args", "member"),
     [
         (["list"], "generations"),
         (["get", ID], "audioUrl"),
@@ -57,9 +57,9 @@ def test_a_page_size_out_of_range_is_rejected(finetuning: Run, service: Any) -> 
     ],
 )
 def test_json_has_the_services_shape(
-    finetuning: Run, service: Any, words: list[str], member: str
+    finetuning: Run, service: Any, args: list[str], member: str
 ) -> None:
-    ran = finetuning([*words, "--json"])
+    ran = finetuning([*args, "--json"])
     assert ran.exit_code == 0
     assert list(json.loads(ran.stdout)) == ["data"]
     assert member in json.loads(ran.stdout)["data"]
@@ -97,8 +97,8 @@ def test_an_unknown_id_is_an_error_with_a_next_step(
     end = {"hasMore": False, "nextOffset": 0}
     service.respond("GET /v1/generations", {"data": {"generations": [], **end}})
     service.respond("GET /v1/sound-effects", {"data": {"soundEffects": [], **end}})
-    for words in (["get", "lost"], ["wait", "lost"], ["download", "lost"]):
-        ran = finetuning(words)
+    for args in (["get", "lost"], ["wait", "lost"], ["download", "lost"]):
+        ran = finetuning(args)
         assert ran.exit_code == 1
         assert "404 NOT_FOUND" in ran.stderr
 

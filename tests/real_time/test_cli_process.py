@@ -34,10 +34,10 @@ sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
 
 
 def run(
-    *words: str, env: Mapping[str, str] = BARE, cwd: Path | None = None
+    *args: str, env: Mapping[str, str] = BARE, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROGRAM, *words],
+        [*PROGRAM, *args],
         capture_output=True,
         text=True,
         env=env,
@@ -48,10 +48,10 @@ def run(
 
 @contextmanager
 def started(
-    *words: str, env: Mapping[str, str] = BARE
+    *args: str, env: Mapping[str, str] = BARE
 ) -> Generator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*PROGRAM, *words],
+        [*PROGRAM, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -146,10 +146,10 @@ def test_a_key_typed_at_a_terminal_is_not_echoed(
     assert run("me", env=env).returncode == 0
 
 
-@pytest.mark.parametrize("words", [["auth", "login"], ["me", "--api-key-stdin"]])
-def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("args", [["auth", "login"], ["me", "--api-key-stdin"]])
+def test_ctrl_c_at_a_prompt_leaves_nothing(tmp_path: Path, args: list[str]) -> None:
     env = {**BARE, "FINETUNING_CONFIG_HOME": str(tmp_path / "new")}
-    code, shown = _typed(words, "API key: ", "\x03", env)
+    code, shown = _typed(args, "API key: ", "\x03", env)
     assert code == 130
     assert "Interrupted." in shown
     assert "Traceback" not in shown
@@ -204,16 +204,16 @@ def test_a_full_disk_is_an_error(service: Mapping[str, str]) -> None:
 
 
 def test_closed_streams_are_no_error(service: Mapping[str, str]) -> None:
-    words = ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list >&- 2>&-"]
-    assert subprocess.run(words, env=service, check=False).returncode == 0
+    args = ["/bin/sh", "-c", f"{' '.join(PROGRAM)} list >&- 2>&-"]
+    assert subprocess.run(args, env=service, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("lost", ["2>/dev/full", "2>&1 >/dev/null | head -n 1"])
 def test_a_paid_track_is_saved_even_if_stderr_is_unwritable(
     tmp_path: Path, lost: str
 ) -> None:
-    words = "generate choir --duration 5 --emulator --speed 60 -o made.mp3"
-    command = f"{' '.join(PROGRAM)} {words} {lost}"
+    args = "generate choir --duration 5 --emulator --speed 60 -o made.mp3"
+    command = f"{' '.join(PROGRAM)} {args} {lost}"
     ran = subprocess.run(
         ["/bin/bash", "-c", f"set -o pipefail; {command}"],
         env=BARE,
@@ -233,11 +233,11 @@ def test_text_that_stdout_cannot_encode_is_escaped(service: Mapping[str, str]) -
     assert "\\u591c" in ran.stdout
 
 
-@pytest.mark.parametrize("words", ["list", "list --json", "--help"])
+@pytest.mark.parametrize("args", ["list", "list --json", "--help"])
 def test_a_reader_that_closes_stdout_early_is_no_error(
-    service: Mapping[str, str], words: str
+    service: Mapping[str, str], args: str
 ) -> None:
-    pipeline = f"{' '.join(PROGRAM)} {words} | true; echo ${{PIPESTATUS[0]}}"
+    pipeline = f"{' '.join(PROGRAM)} {args} | true; echo ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["/bin/bash", "-c", pipeline],
         capture_output=True,
@@ -262,11 +262,11 @@ def test_on_a_terminal_a_bar_shows_the_time(tmp_path: Path, colours: bool) -> No
     assert len(list(tmp_path.glob("choir-*.mp3"))) == 1
 
 
-def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> str:
+def _on_a_terminal(args: list[str], env: Mapping[str, str], folder: Path) -> str:
     """What the program prints on a terminal as its stderr."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=slave, env=env, cwd=folder
+        [*PROGRAM, *args], stdout=subprocess.PIPE, stderr=slave, env=env, cwd=folder
     )
     os.close(slave)
     shown = b""
@@ -280,11 +280,11 @@ def _on_a_terminal(words: list[str], env: Mapping[str, str], folder: Path) -> st
 
 
 def _typed(
-    words: list[str], prompt: str, answer: str, env: Mapping[str, str]
+    args: list[str], prompt: str, answer: str, env: Mapping[str, str]
 ) -> tuple[int, str]:
     """Type an answer at a prompt; the exit code, and everything that is shown."""
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL, *PROGRAM, *words],
+        [sys.executable, "-c", TERMINAL, *PROGRAM, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=env,
@@ -307,15 +307,15 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("words", ["", "generate", "auth login", "sfx wait", "delete"])
-def test_help_is_quick(words: str) -> None:
-    best = min(_seconds(*words.split(), "--help") for _ in range(3))
+@pytest.mark.parametrize("args", ["", "generate", "auth login", "sfx wait", "delete"])
+def test_help_is_quick(args: str) -> None:
+    best = min(_seconds(*args.split(), "--help") for _ in range(3))
     assert best < 1.0  # 0.2 on a quiet machine
 
 
-def _seconds(*words: str) -> float:
+def _seconds(*args: str) -> float:
     began = time.perf_counter()
-    assert run(*words).returncode == 0
+    assert run(*args).returncode == 0
     return time.perf_counter() - began
 
 

@@ -24,10 +24,10 @@ MAKERS = ["generate", "inst", "sfx generate"]
 WAITS = ["wait", "sfx wait"]
 
 
-def timed(*words: str, env: Mapping[str, str]) -> tuple[float, int, str]:
+def timed(*args: str, env: Mapping[str, str]) -> tuple[float, int, str]:
     """The seconds it took, the exit code, and what it printed."""
     began = time.perf_counter()
-    ran = run(*words, "--timeout", f"{TIMEOUT:g}", env=env)
+    ran = run(*args, "--timeout", f"{TIMEOUT:g}", env=env)
     assert ran.stdout == ""
     assert "Traceback" not in ran.stderr
     return time.perf_counter() - began, ran.returncode, ran.stderr
@@ -58,8 +58,8 @@ def refusing() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def busy() -> Iterator[tuple[Mapping[str, str], str]]:
     """The environment for an emulator with a full queue, and the id of its track."""
-    words = ("emulator", "--port", "0", "-q", "--queue-size", "1", "--speed", "0.1")
-    with started(*words) as process:
+    args = ("emulator", "--port", "0", "-q", "--queue-size", "1", "--speed", "0.1")
+    with started(*args) as process:
         assert process.stdout is not None
         line = process.stdout.readline().removeprefix("export ").split()
         env = {**BARE, **dict(word.split("=", 1) for word in line)}
@@ -67,49 +67,49 @@ def busy() -> Iterator[tuple[Mapping[str, str], str]]:
         yield env, made.stdout.strip()
 
 
-@pytest.mark.parametrize("words", MAKERS)
+@pytest.mark.parametrize("args", MAKERS)
 def test_a_create_times_out_without_a_response(
-    silent: dict[str, str], words: str
+    silent: dict[str, str], args: str
 ) -> None:
-    took, code, said = timed(*words.split(), "choir", env=silent)
+    took, code, said = timed(*args.split(), "choir", env=silent)
     assert took < TIMEOUT + GRACE + STARTING
     assert code == 1
     assert "it may be paid" in said
     assert "To look for it: finetuning" in said
 
 
-@pytest.mark.parametrize("words", MAKERS)
+@pytest.mark.parametrize("args", MAKERS)
 def test_a_create_times_out_without_a_server(
-    refusing: dict[str, str], words: str
+    refusing: dict[str, str], args: str
 ) -> None:
-    took, code, said = timed(*words.split(), "choir", env=refusing)
+    took, code, said = timed(*args.split(), "choir", env=refusing)
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert "was not sent" in said
 
 
-@pytest.mark.parametrize("words", MAKERS)
+@pytest.mark.parametrize("args", MAKERS)
 def test_a_create_times_out_in_a_full_queue(
-    busy: tuple[Mapping[str, str], str], words: str
+    busy: tuple[Mapping[str, str], str], args: str
 ) -> None:
-    took, code, said = timed(*words.split(), "choir", env=busy[0])
+    took, code, said = timed(*args.split(), "choir", env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
     assert "QUEUE_FULL" in said
     assert "Nothing was charged." in said
 
 
-@pytest.mark.parametrize("words", WAITS)
+@pytest.mark.parametrize("args", WAITS)
 @pytest.mark.parametrize("service", ["silent", "refusing"])
 def test_a_wait_times_out_and_prints_the_command_that_resumes(
-    request: pytest.FixtureRequest, words: str, service: str
+    request: pytest.FixtureRequest, args: str, service: str
 ) -> None:
     env = dict(request.getfixturevalue(service))
     url = env.pop("FINETUNING_BASE_URL")
-    took, code, said = timed(*words.split(), "gen_1", "--base-url", url, env=env)
+    took, code, said = timed(*args.split(), "gen_1", "--base-url", url, env=env)
     assert took < TIMEOUT + 1 + STARTING
     assert code == 1
-    assert said.endswith(f"To resume: finetuning {words} gen_1 --base-url {url}\n")
+    assert said.endswith(f"To resume: finetuning {args} gen_1 --base-url {url}\n")
 
 
 def test_a_wait_that_times_out_prints_the_id(

@@ -27,14 +27,14 @@ async def answer(asked):
         return created(row(asked, 1))
 
 async def main():
-    told = []
+    ids = []
     async with serving(answer) as server:
         async with AsyncClient(KEY, base_url=server.url) as client:
             with anyio.fail_after(5):
-                track = await client.generations.create("x", on_submitted=told.append)
+                track = await client.generations.create("x", on_submitted=ids.append)
         for each in taken:
             os.close(each)
-        print(track.id, track.prompt, len(told), len(server.asked))
+        print(track.id, track.prompt, len(ids), len(server.asked))
 
 anyio.run(main, backend=sys.argv[1])
 """

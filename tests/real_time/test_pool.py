@@ -84,7 +84,7 @@ def _sockets() -> int:
 
 
 async def _until_closed(most: int) -> None:
-    """Wait until at most so many sockets are open; the service closes its own later."""
+    """Wait until at most `most` sockets are open; the service closes its own later."""
     with anyio.fail_after(5):
         while _sockets() > most:  # noqa: ASYNC110 - there is no event for it
             await anyio.sleep(0.01)

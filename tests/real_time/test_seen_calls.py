@@ -172,20 +172,20 @@ async def test_sentry_sees_each_call_and_no_key(
 
 @pytest.mark.parametrize("whose", GIVEN)
 async def test_event_hooks_are_called_for_each_call(whose: str) -> None:
-    heard: list[object] = []
+    seen: list[object] = []
 
     async def on_request(request: Any) -> None:
-        heard.append((request.method, request.url.path))
+        seen.append((request.method, request.url.path))
 
     async def on_response(response: Any) -> None:
         await response.aread()
-        heard.append(response.status_code)
+        seen.append(response.status_code)
 
     hooks = {"request": [on_request], "response": [on_response]}
     async with service() as server:
         async with client_of(whose, server.url, event_hooks=hooks) as client:
             await _use(client)
-    assert heard == [part for m, path, status in CALLS for part in ((m, path), status)]
+    assert seen == [part for m, path, status in CALLS for part in ((m, path), status)]
 
 
 @pytest.mark.parametrize("whose", GIVEN)
@@ -241,17 +241,17 @@ async def test_a_create_whose_hook_fails_after_it_was_sent_is_not_sent_again(
 @pytest.mark.parametrize("whose", GIVEN)
 async def test_a_mounted_transport_gets_each_call(whose: str) -> None:
     library = importlib.import_module(whose)
-    heard: list[object] = []
+    seen: list[object] = []
 
     def answer(request: Any) -> Any:
         status = 202 if request.method == "POST" else 200
-        heard.append((request.method, request.url.path, status))
+        seen.append((request.method, request.url.path, status))
         return library.Response(status, json={"data": {"id": "gen_1", "status": "x"}})
 
     mounts = {"all://service.example": library.MockTransport(answer)}
     async with client_of(whose, "https://service.example", mounts=mounts) as client:
         await _use(client)
-    assert heard == CALLS
+    assert seen == CALLS
 
 
 @pytest.mark.parametrize("whose", [*WHOSE, "HTTP_PROXY"])
