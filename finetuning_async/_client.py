@@ -1,8 +1,8 @@
 """`AsyncClient`: the one object that an application holds.
 
-What a client is made of is imported when the first one is made, here and not at its
-first call, which would stand still meanwhile. So a program that only names the class,
-or that ends with its own ``--help``, does not wait for it.
+What a client is made of is imported when the first client is made: not with this
+module, so that a program's ``--help`` is fast, and not in the first call, where the
+import would block the event loop.
 """
 
 from __future__ import annotations
@@ -43,54 +43,55 @@ if TYPE_CHECKING:
 
 
 class AsyncClient(TrackMethods):
-    """The finetuning.ai music API, for one account.
+    """A client of the finetuning.ai music API, for one account.
 
         async with AsyncClient() as client:
             track = await client.generate("lofi chill piano night", duration=120)
             await client.download(track, "night.mp3")
 
-    It can be used without ``async with``, too: it starts no background task; call
-    `aclose` at the end. Clients with the same key and base URL share their budgets
-    within the process, whichever event loops and threads they are used in, and their
-    poll loop within one event loop. A client is used in one event loop.
+    Without ``async with``, call `aclose` at the end. A client starts no background task
+    and is used in one event loop at a time. Clients with the same key and base URL
+    share their rate limits across all event loops and threads of the process, and their
+    poll loop within one event loop.
 
     Args:
-        api_key: The key; by default the environment variable ``FINETUNING_API_KEY``.
-            White space around it is dropped.
-        base_url: The service, ``https`` unless on a loopback address; by default
-            ``FINETUNING_BASE_URL``, else the real service.
-        request_timeout: Seconds for one attempt on the wire, from its beginning to the
-            end of the response; or a ``Timeout`` of httpx or httpx2, whose longest
-            part bounds the whole; `None` for no limit. By default 30 s, 5 s of them for
-            each step of connecting.
-        max_retries: How often a failed attempt is repeated, where that costs nothing;
-            at least 0. With 0, a 429 is raised at once, too.
-        max_retry_wait: Seconds; the longest single pause that a 429 may ask for. Above
-            it the call raises. No service is believed to ask for more than 3600.
-        rate_limits: What the account may send; `None` switches pacing off. Of several
-            clients with one key the first one's hold, in all loops of the process, for
-            as long as what they sent counts. Tests that mock the HTTP library, and
-            wait for no minute to pass, switch it off.
-        rate_limiter: Whose turns it takes, if others share them: a `LocalRateLimiter`
+        api_key: The API key; by default the environment variable
+            ``FINETUNING_API_KEY``. White space around it is removed.
+        base_url: The URL of the service, ``https`` unless it is a loopback address; by
+            default ``FINETUNING_BASE_URL``, else the real service.
+        request_timeout: Seconds for one attempt, from sending to the end of the
+            response; or a ``Timeout`` of httpx or httpx2, whose longest part bounds the
+            whole attempt; `None` for no limit. The default is 30 s, of which each step
+            of connecting may take 5 s.
+        max_retries: How often a failed attempt is retried, at least 0; only failures
+            that cannot have cost anything are. With 0, a 429 is raised at once as well.
+        max_retry_wait: Seconds; the longest pause that a 429 may ask for. If it asks
+            for more, the call raises. A pause is cut to 3600 s in any case.
+        rate_limits: What the account may send; `None` turns rate limiting off, for
+            example in tests that mock HTTP and do not wait for real minutes. Of several
+            clients with one key the limits of the first apply, in all event loops of
+            the process, while its requests count.
+        rate_limiter: Shares the rate limits with other clients: a `LocalRateLimiter`
             for two keys of one account; ``"shared"`` for all programs of one user on
             one machine; `finetuning_async.redis.RedisRateLimiter` for many machines.
-        on_event: Called with each `Event` of this client as it happens: a plain
-            function that returns at once. What it raises is logged once and ends
-            nothing. Unset, it costs nothing.
-        headers: Headers that go with every request to the service, as a gateway may
-            want; never to the media host. Their values are treated as secrets.
+        on_event: A plain function, called with each `Event` of this client. It must
+            return at once. An exception that it raises is logged once and has no other
+            effect.
+        headers: Extra headers of each request to the service, for example for a
+            gateway; not sent to the media host. Their values are treated as secrets.
         proxy: The URL of a proxy, ``http``, ``https`` or ``socks5``, for all requests;
-            by default what ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
-        verify: Who may speak for the service: `True` for the usual authorities, the
-            path of certificates in PEM form, an `ssl.SSLContext`, or `False` for
-            anybody, which gives the key away to whoever is in between.
-        trust_env: Whether the environment is read for proxies, ``SSL_CERT_FILE`` and
-            ``SSL_CERT_DIR``.
-        http_client: The `AsyncClient` of httpx or httpx2 to use; it is never closed
-            here. It has its own proxy and certificates. As it may be a test's, the
-            account's budgets end with the event loop then. One of httpx 0.28 loses a
-            place in its pool for ever where a call is cancelled at a wrong instant; our
-            own are replaced then, and httpx2 loses none.
+            by default that of ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+        verify: How to verify TLS certificates: `True` for the usual authorities, the
+            path of certificates in PEM form, an `ssl.SSLContext`, or `False` for no
+            verification, which shows the API key to anyone on the network path.
+        trust_env: Whether to read proxies, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` from
+            the environment.
+        http_client: An `AsyncClient` of httpx or httpx2 to send requests with; it is
+            never closed here, and its own proxy and certificates apply. Since it may be
+            a test's, the account's rate limits then end with the event loop. An httpx
+            0.28 client permanently loses a place in its connection pool if a request is
+            cancelled while it connects; our own clients are replaced in this case, and
+            httpx2 has no such fault.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -99,7 +100,7 @@ class AsyncClient(TrackMethods):
         playlists: list, get, add_tracks, remove_tracks, move_tracks.
 
     Raises:
-        InvalidRequestError: A value is out of its range, or there is no key.
+        InvalidRequestError: An option is out of its range, or there is no API key.
     """
 
     def __init__(
@@ -128,14 +129,14 @@ class AsyncClient(TrackMethods):
             "headers": headers,
             "proxy": proxy,
         }
-        del api_key, headers, proxy  # a traceback may show the locals of this frame
-        wrong = read_secrets(secrets)
-        if wrong is not None:
-            raise InvalidRequestError.hidden(*wrong)
-        connecting = ConnectionConfig(
+        del api_key, headers, proxy  # secrets, and a traceback may show this frame
+        problem = read_secrets(secrets)
+        if problem is not None:
+            raise InvalidRequestError.hidden(*problem)
+        connection_config = ConnectionConfig(
             proxy=secrets.pop("proxy"), verify=verify, trust_env=trust_env
         )
-        self._pool = ClientPool(http_client, connecting)
+        self._pool = ClientPool(http_client, connection_config)
         self._calls = OpenCalls()
         self._begin(
             Settings(
@@ -169,13 +170,13 @@ class AsyncClient(TrackMethods):
 
     def __repr__(self) -> str:
         settings = getattr(self, "_settings", None)
-        if settings is None:  # `__init__` has raised, and a traceback shows its frame
-            return "<AsyncClient, not made>"
+        if settings is None:  # `__init__` raised, and a traceback shows its frame
+            return "<AsyncClient, not initialized>"
         state = "closed" if self.is_closed else "open"
         return f"<AsyncClient {settings.base_url} key={settings.api_key!r} {state}>"
 
     def _session(self) -> Session:
-        """This client in the running event loop."""
+        """Return this client's session in the running event loop."""
         if self._loop.is_new() or self._bound is None:
             from finetuning_async._session import Session
 
@@ -196,24 +197,24 @@ class AsyncClient(TrackMethods):
 
     @property
     def is_closed(self) -> bool:
-        """Whether `aclose` was called."""
+        """Whether `aclose` has been called."""
         return self._calls.is_closing
 
     async def aclose(self) -> None:
-        """Close the client and its views. A second call does nothing.
+        """Close the client and its views. Another call does nothing.
 
-        Calls that wait raise `ClientClosedError`; a create on the wire is let through
-        for up to 5 s, so that its id is not lost. Tracks under way go on.
+        Calls that wait raise `ClientClosedError`. A create in flight gets up to 5 s to
+        finish, so that its id is not lost. Tracks in progress are not cancelled.
         """
         if self._calls.is_closed:
             return
         await run_to_completion(self._close)
 
     async def _end_calls(self, patience: float) -> None:
-        """Begin to close: no call begins, waits and creates end, and soon the rest.
+        """Begin to close: refuse new calls, end waits and creates, then reads.
 
         Args:
-            patience: Seconds that reads under way may still take.
+            patience: Seconds for which reads in flight may go on.
         """
         self._calls.begin_closing(self._pool, grace=patience)
 
@@ -222,64 +223,67 @@ class AsyncClient(TrackMethods):
         await self._pool.aclose()
 
     def with_options(self, **overrides: Any) -> AsyncClient:
-        """A light view of this client with other options.
+        """A lightweight view of this client with other options.
 
-        It shares the connections, the poll loop and the limits; with another `api_key`
-        or `base_url` it has limits of its own. Closing one closes all.
+        A view shares the connections, the poll loop and the rate limits; with another
+        `api_key` or `base_url` it has rate limits of its own. Closing the client or any
+        view closes them all.
 
-        An account takes 16 KiB. With thousands of them the garbage collector takes a
-        fifth of the processor's time; ``gc.set_threshold(10_000)`` at the start of the
-        program gets most of it back.
+        Each account takes 16 KiB. With thousands of accounts garbage collection takes a
+        fifth of the CPU time; ``gc.set_threshold(10_000)`` at the start of the program
+        avoids most of it.
 
         Args:
-            overrides: Any option of the constructor but `http_client`, `proxy`,
-                `verify` and `trust_env`, which are of the connections.
+            overrides: Any option of the constructor except `http_client`, `proxy`,
+                `verify` and `trust_env`, which belong to the shared connections.
 
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
         """
         from finetuning_async._session import read_secrets
 
-        wrong = read_secrets(overrides)
-        if wrong is not None:
-            raise InvalidRequestError.hidden(*wrong)
-        view = copy.copy(self)
-        view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - it is one of us
+        problem = read_secrets(overrides)
+        if problem is not None:
+            raise InvalidRequestError.hidden(*problem)
+        view = copy.copy(self)  # with the same `_pool` and `_calls`
+        view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - of this class
         return view
 
     async def me(
         self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
     ) -> Account:
-        """Who the key belongs to, and what is left. Costs nothing.
+        """Read the account of the key, with its remaining credits. Costs nothing.
 
         Args:
-            timeout: Seconds for all of it, waiting for its turn included.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            AuthenticationError: The key does not hold.
-            FinetuningError: It could not be read.
+            AuthenticationError: The service rejected the API key.
+            FinetuningError: The request failed.
         """
         from finetuning_async._api import Call, parsing
 
-        answer = await self._session().request(
+        response = await self._session().request(
             Call(method="GET", path="/v1/me"), timeout, max_retries
         )
-        return parsing.account(answer)
+        return parsing.account(response)
 
     async def health(
         self, *, timeout: float | None = READ_TIMEOUT, max_retries: int | None = None
     ) -> Health:
-        """Whether the service is up. The key does not go with it.
+        """Check that the service is up. The API key is not sent.
 
         Args:
-            timeout: Seconds for all of it, waiting for its turn included.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            FinetuningError: It is not.
+            FinetuningError: It is not up, or cannot be reached.
         """
         from finetuning_async._api import Call, parsing
 
@@ -287,22 +291,23 @@ class AsyncClient(TrackMethods):
         return parsing.health(await self._session().request(call, timeout, max_retries))
 
     def mark_changed(self, generation_id: str) -> None:
-        """Say that something happened to a track: the poll loop looks at it soon.
+        """Report that a track has changed, so that the poll loop reads it soon.
 
-        If nobody waits for it yet, that is remembered for a minute, and costs nothing.
+        If no call waits for the track yet, the report is kept for a minute; it costs no
+        request.
 
         Args:
-            generation_id: Its id.
+            generation_id: The id of the track.
         """
         self._session().account.poller.mark_changed(generation_id)
 
     async def publish_changes(self) -> None:
-        """Tell the other processes of the account what `mark_changed` was told here.
+        """Publish what `mark_changed` reported here to the account's other processes.
 
-        It does nothing unless they share their polling, as they do with
+        It has an effect only if they share their polling: with
         ``rate_limiter="shared"``, a `finetuning_async.redis.RedisRateLimiter` or a
-        `finetuning_async.postgres.PostgresRateLimiter`. Without it they hear of it as
-        soon as somebody waits for a track here.
+        `finetuning_async.postgres.PostgresRateLimiter`. Without this call the reports
+        are published as soon as a call in this process waits for a track.
 
         Example:
             client.mark_changed("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")
@@ -311,5 +316,5 @@ class AsyncClient(TrackMethods):
         await self._session().account.poller.publish_changes()
 
     def rate_limit_status(self) -> RateLimitStatus:
-        """Both budgets now: what is free, who waits, what the service said."""
+        """The current state of both rate budgets."""
         return self._session().account.limiter.status()

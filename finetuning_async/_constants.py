@@ -1,4 +1,4 @@
-"""Numbers that stand in public signatures, so that a signature needs nothing else."""
+"""Defaults of public signatures, importable without the rest of the package."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ MAX_RETRY_WAIT: Final = 300.0
 """Seconds."""
 
 READ_TIMEOUT: Final = 60.0
-"""Seconds a read may take, waiting for its turn included, unless the caller says
-else."""
+"""Seconds; the default timeout of a read, waiting for the rate limit included."""
 
 WAIT_TIMEOUT: Final = 300.0
-"""Seconds; a longer `processing` may be a failure that the service did not record."""
+"""Seconds; a track longer in `processing` may have failed without a record of it."""

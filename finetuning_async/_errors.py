@@ -1,11 +1,11 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this package, as one tree.
 
     FinetuningError
-    ├── InvalidRequestError (ValueError)   refused here, before a credit is spent
-    ├── APIConnectionError                 the service could not be asked
+    ├── InvalidRequestError (ValueError)   rejected here, before a credit is spent
+    ├── APIConnectionError                 no response arrived
     │   └── APITimeoutError (TimeoutError)
-    ├── APIResponseError                   an answer that cannot be read
-    ├── APIStatusError                     an answer that says no
+    ├── APIResponseError                   a response that cannot be parsed
+    ├── APIStatusError                     a response with an error status
     │   ├── BadRequestError                400
     │   ├── AuthenticationError            401
     │   ├── InsufficientCreditsError       402
@@ -14,15 +14,14 @@
     │   ├── RateLimitError                 429
     │   │   └── QueueFullError             429 QUEUE_FULL
     │   └── InternalServerError            5xx
-    ├── SubmissionUnknownError             a create whose fate could not be learned
+    ├── SubmissionUnknownError             a create whose outcome is unknown
     ├── GenerationFailedError              the track ended as failed
-    ├── WaitTimeoutError (TimeoutError)    the track still runs
+    ├── WaitTimeoutError (TimeoutError)    the track is still in progress
     ├── ClientClosedError                  the client was closed while a call waited
-    └── WebhookVerificationError           a delivery that is not what it claims
+    └── WebhookVerificationError           a delivery that fails verification
 
-Every error can be pickled and comes back equal. `safe_to_retry` answers one question
-for an outer retry: may this very call be made again without paying twice, and can that
-help?
+Every error can be pickled and unpickles equal. `safe_to_retry` is for an outer retry
+loop: the same call can be made again without paying twice, and that may succeed.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ class FinetuningError(Exception):
 
     Attributes:
         message: What happened, with which value, and what to do.
-        generation_id: The track it is about, when known.
-        request_id: The service's name for the request, when it sent one.
+        generation_id: The id of the track concerned, if known.
+        request_id: The service's id of the request, if it sent one.
         code: The service's error code, such as ``RATE_LIMITED``.
-        retry_after: Seconds (at least 0) after which the service would be asked again.
+        retry_after: Seconds to wait before trying again, at least 0, if known.
         safe_to_retry: Whether the same call may be made again: it cannot pay twice, and
-            the cause may have passed.
+            the cause may be temporary.
 
     Example:
         try:
             await client.generate("rain", duration=500)
         except FinetuningError as error:
-            print(error, "- once more?", error.safe_to_retry)
+            print(error, "- safe to retry:", error.safe_to_retry)
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class FinetuningError(Exception):
         return _rebuild, (type(self), self.args, self._state())
 
     def _state(self) -> dict[str, Any]:
-        # Notes, too; tracebacks, causes and contexts are not part of the value.
+        # Includes `__notes__`. Traceback, cause and context are not in `vars`.
         return dict(vars(self))
 
     def __eq__(self, other: object) -> bool:
@@ -92,7 +91,7 @@ class FinetuningError(Exception):
 def _rebuild(
     cls: type[FinetuningError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> FinetuningError:
-    """Make an error again without running its `__init__`, whose arguments vary."""
+    """Unpickle an error without `__init__`, whose arguments differ by class."""
     error = cls.__new__(cls, *args)
     error.args = args
     vars(error).update(state)
@@ -100,13 +99,16 @@ def _rebuild(
 
 
 class InvalidRequestError(FinetuningError, ValueError):
-    """A parameter was refused here, before a token or a credit was spent.
+    """A parameter was rejected here; nothing was sent.
+
+    The message reads ``duration must be a number from 5 to 210 seconds, got 4``.
 
     Attributes:
         field: The name of the parameter.
-        value: What was given: text, a number, `None`, or the short `repr` of anything
-            else; `None` where it must not be shown.
-        allowed: The documented range, in words.
+        value: The value given: a string, a number, a `bool` or `None` as it is, the
+            shortened `repr` of anything else; `None` where it may be a secret.
+        allowed: What the parameter must be, such as ``a number from 5 to 210 seconds``.
+            What to do about it may follow after ``"; "``.
 
     Example:
         try:
@@ -116,68 +118,71 @@ class InvalidRequestError(FinetuningError, ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}={_short(value)} is not valid: {allowed}")
+        rule, semicolon, advice = allowed.partition("; ")
+        got = f"got {_shortened_repr(value)}"
+        super().__init__(f"{field} must be {rule}, {got}{semicolon}{advice}")
         self.field = field
-        self.value: object = value if _is_simple(value) else _short(value)
+        self.value: object = value if _pickles_equal(value) else _shortened_repr(value)
         self.allowed = allowed
 
     @classmethod
     def hidden(cls, field: str, allowed: str) -> Self:
-        """The same for a value that is a secret: it is neither shown nor kept."""
+        """Make the error for a value that may be a secret: it is not shown or kept."""
         error = cls(field, None, allowed)
-        error.message = f"{field} is not valid: {allowed}"
+        error.message = f"{field} must be {allowed}"
         error.args = (error.message,)
         return error
 
 
-def _short(value: object) -> str:
-    """`repr` in at most 80 characters; that of a huge integer may itself fail."""
+def _shortened_repr(value: object) -> str:
+    """`repr` in at most 80 characters."""
     try:
         text = repr(value)
-    except Exception:  # a stranger's repr may raise anything
+    except Exception:  # of the caller's `__repr__`, or of an int of 4300 digits
         return f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _is_simple(value: object) -> bool:
-    """Whether a pickle brings it back equal, which NaN and strangers' types are not."""
+def _pickles_equal(value: object) -> bool:
+    """Whether it unpickles equal, as NaN and the caller's own types may not."""
     return value is None or (type(value) in (str, bool, int, float) and value == value)
 
 
 class APIConnectionError(FinetuningError):
-    """The service could not be asked, or its answer did not arrive.
+    """The request could not be sent, or no response arrived.
 
     Example:
         try:
             await client.with_options(max_retries=0).me()
         except APIConnectionError as error:
-            print("no answer:", error, error.safe_to_retry)
+            print("no response:", error, error.safe_to_retry)
     """
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """Time was over: of one request, or of the whole call before anything was sent.
+    """One request timed out, or the whole call did before anything was sent.
 
     Example:
         try:
             await client.me(timeout=5)
         except APITimeoutError as error:
-            print("not within 5 s:", error)
+            print("timed out after 5 s:", error)
     """
 
 
 class APIResponseError(FinetuningError):
-    """An answer that cannot be read.
+    """A response that cannot be parsed.
 
     Attributes:
-        path: Where in the JSON, such as ``$.data.generations[3].id``; ``$`` is all.
-        status_code: The HTTP status it came with, when known.
+        path: The JSON path of the problem, such as ``$.data.generations[3].id``; ``$``
+            is the whole body.
+        status_code: The HTTP status of the response, if known.
 
     Example:
         try:
             await client.me()
         except APIResponseError as error:
-            print("cannot read", error.path, error.status_code)
+            print("cannot parse", error.path, error.status_code)
     """
 
     def __init__(
@@ -201,13 +206,14 @@ class APIResponseError(FinetuningError):
 
 
 class APIStatusError(FinetuningError):
-    """The service answered with an error; `str` adds what can be done about it.
+    """The service responded with an error status; `str` adds what to do about it.
 
     Attributes:
-        message: The service's own words, without secrets that it may have repeated.
-        status_code: The HTTP status, 400 to 599 as a rule.
-        code: The service's code; ``HTTP_`` and the status where none could be read.
-        details: What the service added: an object, an array, or nothing.
+        message: The service's own message. API keys and URL queries in it are masked.
+        status_code: The HTTP status, usually 400 to 599.
+        code: The service's error code; ``HTTP_`` and the status if the response has no
+            readable one, such as ``HTTP_502``.
+        details: Further details from the service: an object, an array, or `None`.
 
     Example:
         try:
@@ -246,7 +252,7 @@ class APIStatusError(FinetuningError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the service refused a parameter; its message names it.
+    """400: the service rejected a parameter; the message names it.
 
     Example:
         try:
@@ -267,11 +273,11 @@ class AuthenticationError(APIStatusError):
             print(error)
     """
 
-    _advice = "; keys are made under Profile > API on finetuning.ai"
+    _advice = "; create a key under Profile > API on finetuning.ai"
 
 
 class InsufficientCreditsError(APIStatusError):
-    """402: no generations are left this month.
+    """402: the account has no credits left this month.
 
     Example:
         try:
@@ -280,11 +286,11 @@ class InsufficientCreditsError(APIStatusError):
             print(error)
     """
 
-    _advice = "; wait for the monthly reset, or buy more"
+    _advice = "; wait for the monthly reset, or buy credits"
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the plan has no API access.
+    """403: the account's plan does not include API access.
 
     Example:
         try:
@@ -293,11 +299,11 @@ class PermissionDeniedError(APIStatusError):
             print(error)
     """
 
-    _advice = "; API access comes with the Pro and Lifetime plans"
+    _advice = "; the Pro and Lifetime plans include API access"
 
 
 class NotFoundError(APIStatusError):
-    """404: no such track, or not yours.
+    """404: no such track or playlist in this account.
 
     Example:
         try:
@@ -308,7 +314,7 @@ class NotFoundError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: a limit of the account is spent; `retry_after` says for how long.
+    """429: a limit of the account is used up; see `retry_after`.
 
     Example:
         try:
@@ -319,19 +325,19 @@ class RateLimitError(APIStatusError):
 
     @property
     def budget(self) -> str | None:
-        """Whose limit it was: ``creates`` or ``reads``; `None` for another code."""
-        # Not before: with the client's name alone few modules come.
+        """The exhausted rate budget: ``creates``, ``reads``, or `None` for neither."""
+        # Imported here, so that importing the package's errors stays cheap.
         from finetuning_async._rate_codes import rate_budget_of
 
         return rate_budget_of(self.code)
 
     def __str__(self) -> str:
         wait = self.retry_after
-        return super().__str__() + ("" if wait is None else f"; wait {wait:g} s")
+        return super().__str__() + ("" if wait is None else f"; retry in {wait:g} s")
 
 
 class QueueFullError(RateLimitError):
-    """429 ``QUEUE_FULL``: too many tracks of the account are under way.
+    """429 ``QUEUE_FULL``: too many tracks of the account are in progress.
 
     Example:
         impatient = client.with_options(max_retries=0)
@@ -342,7 +348,7 @@ class QueueFullError(RateLimitError):
             print(error)
     """
 
-    _advice = "; there is room again when one of them ends"
+    _advice = "; wait until one of the tracks in progress ends"
 
 
 class InternalServerError(APIStatusError):
@@ -357,19 +363,21 @@ class InternalServerError(APIStatusError):
 
 
 class SubmissionUnknownError(FinetuningError):
-    """A create left, and what became of it could not be learned. It may be paid.
+    """A create was sent, but its response was lost and no track was found for it.
+
+    It may have cost a credit.
 
     Attributes:
-        prompt: The words that were sent.
-        seed: The seed that was sent; a track that shows it is the lost one.
-        sent_at: When the first byte left, by the service's clock where known (aware).
-        candidates: Ids of tracks that may be it.
+        prompt: The prompt that was sent.
+        seed: The seed that was sent; a track with this seed is the lost one.
+        sent_at: When the first byte was sent (aware), by the service's clock if known.
+        candidates: Ids of tracks that may be the lost one.
 
     Example:
         try:
             await client.generate("rain")
         except SubmissionUnknownError as error:
-            print("it may be one of", error.candidates, "and has the seed", error.seed)
+            print("look for seed", error.seed, "or one of", error.candidates)
     """
 
     def __init__(
@@ -405,19 +413,20 @@ class GenerationFailedError(FinetuningError):
 
 
 class WaitTimeoutError(FinetuningError, TimeoutError):
-    """The wait is over, the track is not, or could not be looked at; it stays paid.
+    """The wait timed out; the track is still in progress, or could not be read.
 
-    Wait again with the same id; do not create it again.
+    The track is already paid: wait for its id again, do not create it again.
 
     Attributes:
-        generation: The last state seen; `None` if none was.
-        retry_after: Seconds until it can be looked at, if the reads were used up.
+        generation: The last state seen, if any.
+        retry_after: Seconds until it can be read, if the rate limit of reads is used
+            up.
 
     Example:
         try:
             track = await client.generate("rain", wait_timeout=10)
         except WaitTimeoutError as error:
-            print("still", error.generation and error.generation.status)
+            print("not yet:", error.generation and error.generation.status)
             track = await client.wait_for_completion(error.generation_id)
     """
 
@@ -436,7 +445,7 @@ class WaitTimeoutError(FinetuningError, TimeoutError):
 
 
 class ClientClosedError(FinetuningError):
-    """The client was closed, before or while this call waited.
+    """The client was closed before this call or while it waited.
 
     Example:
         await client.aclose()
@@ -448,7 +457,7 @@ class ClientClosedError(FinetuningError):
 
 
 class WebhookVerificationError(FinetuningError):
-    """A webhook delivery that is not what it claims to be.
+    """A webhook delivery whose token cannot be verified.
 
     Example:
         import os

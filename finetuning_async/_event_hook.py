@@ -1,8 +1,8 @@
-"""The caller's `on_event` callback, held so that nothing it does can end a call.
+"""Calls the caller's `on_event` callback so that its failures cannot end a call.
 
-A callback may also be one that `TakesOperations`, as that of `finetuning_async.otel`:
-it gives a context manager around each generate, create, wait and download, in the task
-that makes it.
+A callback that is a `TakesOperations`, such as that of `finetuning_async.otel`, also
+provides a context manager for each generate, create, wait and download, which is
+entered in the task that makes the call.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Operation:
     """One call, from its beginning to its end.
 
     Attributes:
-        name: What it does.
-        kind: What is made, if it makes something.
-        prompt: What was asked for; kept out of `repr`.
-        duration: The length asked for, in seconds.
-        track_id: The track, if it is about one that is there.
+        name: ``generate``, ``create``, ``wait`` or ``download``.
+        kind: The kind of track, if it creates one.
+        prompt: The prompt, if it creates a track; kept out of `repr`.
+        duration: The requested length in seconds.
+        track_id: The id of the track, if it is about an existing one.
     """
 
     name: OperationName
@@ -48,23 +48,23 @@ class Operation:
 
 
 class TakesOperations(ABC):
-    """A callback that wants to know where calls begin and end.
+    """A callback that also traces where calls begin and end.
 
-    It says so by its class: a mock has a method of any name.
+    It must subclass this: a check for a method `operation` would take any mock for one.
     """
 
     @abstractmethod
     def operation(
         self, operation: Operation
     ) -> AbstractContextManager[Callable[[Any], None]]:
-        """Enter an operation; what it gives is told the result."""
+        """Return a context manager for an operation; it yields a result callback."""
 
 
 class Hook:
-    """Tells a callback, and contains what it raises: that is logged once.
+    """Calls the caller's `on_event` callback; an exception is logged, the first only.
 
     Args:
-        callback: The caller's.
+        callback: The callback.
     """
 
     __slots__ = ("_callback", "_has_failed", "_operations")
@@ -80,40 +80,43 @@ class Hook:
         return f"<Hook {getattr(self._callback, '__qualname__', self._callback)}>"
 
     def __call__(self, event: Event) -> None:
-        """Tell it."""
+        """Call the callback with an event."""
         try:
-            told = self._callback(event)
+            result = self._callback(event)
         except Exception as error:
-            self.complain(error)
+            self.log_failure(error)
         else:
-            if inspect.iscoroutine(told):
-                told.close()
-                self.complain(TypeError("it gave a coroutine, which nobody awaits"))
+            if inspect.iscoroutine(result):
+                result.close()
+                self.log_failure(
+                    TypeError("on_event returned a coroutine, which is not awaited")
+                )
 
-    def complain(self, error: Exception) -> None:
-        """Log what it raised, the first time."""
+    def log_failure(self, error: Exception) -> None:
+        """Log an exception of the callback, the first time only."""
         if not self._has_failed:
             self._has_failed = True
             logger.error(
-                "on_event has failed; further failures are not told", exc_info=error
+                "on_event raised an exception; further ones are not logged",
+                exc_info=error,
             )
 
     @property
-    def wants_operations(self) -> bool:
-        """Whether it wants to know where calls begin and end."""
+    def traces_operations(self) -> bool:
+        """Whether the callback traces where calls begin and end."""
         return self._operations is not None
 
     def operation(
         self, name: OperationName, **facts: Any
     ) -> AbstractContextManager[Callable[[Any], None]]:
-        """Tell that a call begins; what is given is told the result of it."""
+        """Return the context manager around a call; it yields a result callback."""
         if self._operations is None:
-            return NOTHING
-        return _Contained(self, self._operations, Operation(name=name, **facts))
+            return NO_OPERATION
+        return _GuardedOperation(self, self._operations, Operation(name=name, **facts))
 
 
-class _Contained:
-    """A context manager of the caller's, whose own failures end nothing."""
+class _GuardedOperation:
+    """The callback's context manager; its own exceptions are logged, not raised."""
 
     def __init__(
         self,
@@ -125,22 +128,22 @@ class _Contained:
         self._enter = enter
         self._operation = operation
         self._inner: AbstractContextManager[Callable[[Any], None]] | None = None
-        self._tell: Callable[[Any], None] = _forget
+        self._on_result: Callable[[Any], None] = _ignore
 
     def __enter__(self) -> Callable[[Any], None]:
         try:
             inner = self._enter(self._operation)
-            self._tell = inner.__enter__()
+            self._on_result = inner.__enter__()
             self._inner = inner
         except Exception as error:
-            self._hook.complain(error)
-        return self._result
+            self._hook.log_failure(error)
+        return self._report
 
-    def _result(self, value: Any) -> None:
+    def _report(self, value: Any) -> None:
         try:
-            self._tell(value)
+            self._on_result(value)
         except Exception as error:
-            self._hook.complain(error)
+            self._hook.log_failure(error)
 
     def __exit__(
         self,
@@ -153,24 +156,24 @@ class _Contained:
         try:
             self._inner.__exit__(exc_type, exc, traceback)
         except Exception as raised:
-            if raised is not exc:
-                self._hook.complain(raised)
+            if raised is not exc:  # else it is the call's own, passed through
+                self._hook.log_failure(raised)
 
 
-def _forget(_: Any) -> None:
-    """Nobody wants to know."""
+def _ignore(_: Any) -> None:
+    """Ignore the result of a call that is not traced."""
 
 
-NOTHING: Final = nullcontext[Callable[[Any], None]](_forget)
-"""An operation that nobody wants to know of."""
+NO_OPERATION: Final = nullcontext[Callable[[Any], None]](_ignore)
+"""The context manager around a call that is not traced."""
 
 
 def as_hook(value: object) -> Hook | None:
     """Check an `on_event` option.
 
     Raises:
-        InvalidRequestError: It cannot be called, or is async: events are told while a
-            request is on its way, and nothing is awaited for them.
+        InvalidRequestError: It is not callable, or is async. Events come while a
+            request is in flight, where nothing may be awaited.
     """
     if value is None or isinstance(value, Hook):
         return value
@@ -180,8 +183,8 @@ def as_hook(value: object) -> Hook | None:
     raise InvalidRequestError(
         "on_event",
         value,
-        "a plain function of one event; an async one is not awaited: let a plain one"
-        " put events into a queue",
+        "a plain function of one event; an async one would not be awaited: put the"
+        " events into a queue, and read that from a task",
     )
 
 

@@ -1,15 +1,17 @@
-"""What a client tells an `on_event` callback, as it happens.
+"""The events that a client passes to its `on_event` callback as they happen.
 
-    request sent ──> response received, or request failed      once per attempt
-    turn awaited                                                before it, if it waited
-    retry scheduled                                             between two attempts
-    gate closed                                                 a 429 holds all the rest
-    generation accepted ──> generation ended                    once per track
-    create unknown                                              it may be paid
+    RateLimitWaited                              before a request, if it had to wait
+    RequestSent ──> ResponseReceived             once per attempt
+                └─> RequestFailed                or this
+    RetryScheduled                               between two attempts
+    RateLimited                                  a 429 that holds the whole budget
+    GenerationAccepted ──> GenerationEnded       once per track
+    SubmissionUnknown                            a create that may have cost a credit
 
-They hold no secret, no body and no prompt. Times `at` are seconds of the event loop's
-clock (`anyio.current_time`), durations are seconds. A read of the poll loop, which all
-waiters of an account share, is told to the client whose waiter drives it just then.
+Events hold no secrets, bodies or prompts. A time `at` is in seconds on the event loop's
+clock (`anyio.current_time`); durations are in seconds. The poll loop is shared by all
+clients of an account: its requests are events of the client whose call drives the loop
+at that moment.
 """
 
 from __future__ import annotations
@@ -23,23 +25,24 @@ from finetuning_async._types import Kind
 
 @attrs.frozen(kw_only=True)
 class RequestSent:
-    """A request goes to the wire: it has had its turn.
+    """A request is sent: the rate limit allows it.
 
     One `ResponseReceived` or `RequestFailed` follows.
 
     Attributes:
         at: When, in seconds of the loop's clock.
         method: The HTTP method.
-        path: Below the base URL; ids in it, and no query.
-        attempt: 1 for the first of a call.
-        budget: ``creates``, ``reads``, or the name of an endpoint of unknown budget.
-        available: Requests of that budget that could go out beside it at this moment;
-            `None` if it is not paced.
+        path: The path below the base URL, with ids but without the query.
+        attempt: The number of the attempt, from 1.
+        budget: ``creates``, ``reads``, or the name of an endpoint whose budget is not
+            known.
+        available: How many more requests of this budget could be sent at this moment;
+            `None` if it is not rate limited.
 
     Example:
         def on_event(event):
             if isinstance(event, RequestSent):
-                print(event.method, event.path, "leaves", event.available, "turns")
+                print(event.method, event.path, "leaves", event.available, "permits")
 
         client = AsyncClient(on_event=on_event)
     """
@@ -54,7 +57,7 @@ class RequestSent:
 
 @attrs.frozen(kw_only=True)
 class ResponseReceived:
-    """A response was read to its end, whatever it says.
+    """A complete response was received, successful or not.
 
     Attributes:
         at: When, in seconds of the loop's clock.
@@ -65,13 +68,13 @@ class ResponseReceived:
         status: The HTTP status.
         code: The service's error code, such as ``QUEUE_FULL``; `None` for a success.
         duration: Seconds since the request was sent.
-        request_id: The service's name for the request, where it gives one.
-        remaining: ``X-RateLimit-Remaining``; `None` if it does not say.
+        request_id: The service's id of the request, if it sent one.
+        remaining: ``X-RateLimit-Remaining``; `None` if absent.
 
     Example:
         def on_event(event):
             if isinstance(event, ResponseReceived) and event.status == 429:
-                print("refused:", event.code, event.path)
+                print("rejected:", event.code, event.path)
 
         client = AsyncClient(on_event=on_event)
     """
@@ -90,7 +93,7 @@ class ResponseReceived:
 
 @attrs.frozen(kw_only=True)
 class RequestFailed:
-    """A request got no answer.
+    """A request got no response.
 
     Attributes:
         at: When, in seconds of the loop's clock.
@@ -99,8 +102,8 @@ class RequestFailed:
         attempt: As in `RequestSent`.
         budget: As in `RequestSent`.
         reason: What happened, in words.
-        not_sent: Whether it is known that no byte of it left.
-        duration: Seconds since it was to be sent.
+        not_sent: Whether it is certain that no byte of it was sent.
+        duration: Seconds since the attempt began.
 
     Example:
         def on_event(event):
@@ -122,18 +125,18 @@ class RequestFailed:
 
 @attrs.frozen(kw_only=True)
 class RetryScheduled:
-    """A failed attempt will be repeated.
+    """A failed attempt will be retried.
 
     Attributes:
         at: When this was decided, in seconds of the loop's clock.
         method: As in `RequestSent`.
         path: As in `RequestSent`; the host, for a download.
-        attempt: The number of the attempt to come; at least 2.
-        pause: Seconds until it stands in line for its turn. After a 429 that is 0: the
-            gate holds it.
-        reason: The name of the error class of the failure.
+        attempt: The number of the next attempt, at least 2.
+        pause: Seconds until the next attempt queues for the rate limit; 0 after a 429,
+            as the rate limit then holds it back.
+        reason: The class name of the error.
         code: The service's error code, if it sent one.
-        request_id: The service's name for the failed request, where it gives one.
+        request_id: The service's id of the failed request, if it sent one.
 
     Example:
         def on_event(event):
@@ -155,15 +158,15 @@ class RetryScheduled:
 
 @attrs.frozen(kw_only=True)
 class RateLimitWaited:
-    """A request had to wait for its turn, and has it now.
+    """A request had to wait for the rate limit, and may go now.
 
     Attributes:
-        at: When it had it, in seconds of the loop's clock.
+        at: When the wait ended, in seconds of the loop's clock.
         method: As in `RequestSent`.
         path: As in `RequestSent`.
         attempt: As in `RequestSent`.
-        budget: As in `RequestSent`; ``queue`` for a place in the service's queue.
-        duration: Seconds for which it waited; at least 0.001.
+        budget: As in `RequestSent`; ``queue`` for a slot in the service's queue.
+        duration: Seconds that it waited, at least 0.001.
 
     Example:
         def on_event(event):
@@ -183,14 +186,15 @@ class RateLimitWaited:
 
 @attrs.frozen(kw_only=True)
 class RateLimited:
-    """A 429 closed the gate of a budget: everything of it waits.
+    """A 429 stops all requests of a budget for a while.
 
     Attributes:
         at: When, in seconds of the loop's clock.
-        budget: Whose gate; ``queue`` for a full queue, which opens when a track ends.
-        duration: Seconds until it opens; `None` if only a track that ends can tell.
+        budget: ``creates`` or ``reads``; ``queue`` if the service's queue is full.
+        duration: Seconds until requests go out again; `None` if that depends on when a
+            track ends.
         code: The service's error code, if it sent one.
-        request_id: The service's name for the refused request, where it gives one.
+        request_id: The service's id of the rejected request, if it sent one.
 
     Example:
         def on_event(event):
@@ -209,19 +213,19 @@ class RateLimited:
 
 @attrs.frozen(kw_only=True)
 class GenerationAccepted:
-    """A create was accepted, and paid.
+    """A create was accepted; it is paid.
 
     Attributes:
         at: When this was known, in seconds of the loop's clock.
-        generation_id: The track.
+        generation_id: The id of the track.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
         seed: The seed sent; `None` for a sound effect.
-        attempts: How many were made.
-        duration: Seconds from the call to now, waiting for its turn included.
-        adopted: Whether its answer was lost, and it was found in the list.
+        attempts: How many attempts were made.
+        duration: Seconds since the call, waiting for the rate limit included.
+        adopted: Whether the response was lost and the track was found in the list.
         changed: The names of the parameters that the service changed.
-        credits_remaining: The account's credits after it, if the service said.
-        request_id: The service's name for the create, where it gives one; `None` if it
+        credits_remaining: The account's credits after it, if the service sent them.
+        request_id: The service's id of the create, if it sent one; `None` if the track
             was adopted.
 
     Example:
@@ -246,18 +250,18 @@ class GenerationAccepted:
 
 @attrs.frozen(kw_only=True)
 class GenerationEnded:
-    """A track was seen to have ended, in whichever way: a poll, a list, a `get`.
+    """A track was seen to have ended, by a poll, a list or a `get`.
 
-    It is told once, to the client that created the track and to those that wait for
-    it. A track that nobody looks at any more is not seen to end.
+    The client that created the track and those that wait for it get this event once. It
+    does not come if no call reads the track any more.
 
     Attributes:
         at: When it was seen, in seconds of the loop's clock.
-        generation_id: The track.
+        generation_id: The id of the track.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
         status: ``completed`` or ``failed``.
-        duration: Seconds since its create was answered; `None` if that is not known.
-        generation_time: Seconds that the service says it took, if it does.
+        duration: Seconds since the response to its create; `None` if not known.
+        generation_time: Seconds that it took, if the service sent them.
 
     Example:
         def on_event(event):
@@ -277,18 +281,18 @@ class GenerationEnded:
 
 @attrs.frozen(kw_only=True)
 class SubmissionUnknown:
-    """A create may have been accepted, and its answer is lost.
+    """The response to a create is lost; the create may have been accepted.
 
-    It is told twice at most: when the answer is lost and the track is looked for, and
-    when that is given up. `GenerationAccepted` says that it was found.
+    The event comes when the response is lost and the lookup begins, and once more if
+    the lookup gives up. If it finds the track, `GenerationAccepted` comes instead.
 
     Attributes:
         at: When, in seconds of the loop's clock.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
-        seed: The seed sent, by which a person finds it in the list.
-        reason: What was seen instead of an answer, in words.
-        given_up: Whether this is the last word: `SubmissionUnknownError` is raised.
-        candidates: Ids of tracks that may be it.
+        seed: The seed sent, by which the track can be found in the list.
+        reason: What happened instead of a response, in words.
+        given_up: Whether the lookup gave up: `SubmissionUnknownError` is raised.
+        candidates: Ids of tracks that may be the lost one.
 
     Example:
         def on_event(event):
@@ -317,7 +321,7 @@ Event: TypeAlias = (
     | GenerationEnded
     | SubmissionUnknown
 )
-"""Whatever an `on_event` callback is given.
+"""The argument of an `on_event` callback.
 
 Example:
     def show(event: Event) -> None:

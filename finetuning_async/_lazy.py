@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used (PEP 562)."""
+"""Lazy packages: a name is imported when it is first used (PEP 562)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 def lazy_exports(
     package: str, names_of: Mapping[str, Iterable[str]]
 ) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package, so that a name loads its own module alone.
+    """Make the `__getattr__` of a package that imports only the module of a name.
 
     Args:
-        package: Its `__name__`.
-        names_of: The names that each module provides, which is given as in a relative
-            import (``"._limits"``). Those of the key ``""`` are modules of the package
-            themselves, without their underscore.
+        package: The `__name__` of the package.
+        names_of: The exported names by module, written as in a relative import
+            (``"._limits"``). Under the key ``""`` are modules of the package that are
+            exported themselves, without the leading underscore.
     """
-    homes = {name: module for module, names in names_of.items() for name in names}
+    module_of = {name: module for module, names in names_of.items() for name in names}
 
     def load(name: str) -> Any:
-        home = homes.get(name)
-        if home is None:
+        module = module_of.get(name)
+        if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if home:
-            value = getattr(import_module(home, package), name)
+        if module:
+            value = getattr(import_module(module, package), name)
         else:
             value = import_module(f"{package}._{name}")
+        # From now on the name is found without `__getattr__`.
         setattr(sys.modules[package], name, value)
         return value
 

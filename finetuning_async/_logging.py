@@ -1,8 +1,8 @@
-"""`FINETUNING_LOG`, and how httpx's lines about our requests get along with ours.
+"""Logging: ``FINETUNING_LOG``, and httpx's log lines about our requests.
 
-The logger `finetuning_async` tells at INFO of each track as it is accepted and as it
-ends, at DEBUG of each request, and warns of what a person may want to look at. It is
-set up by the application, as any logger, or by ``FINETUNING_LOG=info`` or ``debug``.
+The logger `finetuning_async` logs each track at INFO as it is accepted and as it ends,
+each request at DEBUG, and what may need attention at WARNING. The application
+configures it like any logger, or ``FINETUNING_LOG=info`` or ``debug`` does.
 """
 
 from __future__ import annotations
@@ -30,78 +30,80 @@ LEVELS: Final = {
 
 logger = logging.getLogger("finetuning_async")
 
-_is_ours: ContextVar[bool] = ContextVar("finetuning_async.is_ours", default=False)
+_is_own_request: ContextVar[bool] = ContextVar(
+    "finetuning_async.is_own_request", default=False
+)
 
-
-_THEIRS: Final = (
+_HTTP_LOGGERS: Final = (
     "httpx",
     "httpcore.connection",
     "httpcore.http11",
     "httpcore.proxy",
     "httpcore.socks",
 )
-"""Loggers that tell of requests while they are made."""
+"""The loggers of the HTTP library that log during a request."""
 
 
 @cache
 def set_up_logging() -> None:
-    """Do what ``FINETUNING_LOG`` says, once in a process; the root logger stays."""
-    _contain(logger, lambda: True)
-    for name in _THEIRS:
-        _contain(logging.getLogger(name), _is_ours.get)
-    logging.getLogger("httpx").addFilter(tame)
+    """Apply ``FINETUNING_LOG``, once per process; the root logger is not touched."""
+    _guard_handlers(logger, lambda: True)
+    for name in _HTTP_LOGGERS:
+        _guard_handlers(logging.getLogger(name), _is_own_request.get)
+    logging.getLogger("httpx").addFilter(filter_httpx_record)
     text = os.environ.get(VARIABLE, "").strip().lower()
     if not text:
         return
     if text not in LEVELS:
-        logger.warning("%s=%r is none of %s", VARIABLE, text, ", ".join(LEVELS))
+        levels = ", ".join(LEVELS)
+        logger.warning("%s must be one of %s, got %r", VARIABLE, levels, text)
         return
     logger.setLevel(LEVELS[text])
-    logger.addHandler(_OnStderr())
+    logger.addHandler(_StderrFallback())
 
 
-def _contain(talker: logging.Logger, applies: Callable[[], bool]) -> None:
-    """Let no handler or filter of the application's end a call.
+def _guard_handlers(guarded: logging.Logger, applies: Callable[[], bool]) -> None:
+    """Keep exceptions of the application's handlers and filters out of our calls.
 
-    Those of the standard library contain their own failures; others raise what they
-    like, where the id of a track that is paid may be in the caller's hands only.
+    The standard handlers catch their own exceptions; others may raise anything, and
+    that must not end a call that holds the only copy of a paid track's id.
     """
-    handle = talker.handle
+    handle = guarded.handle
 
-    def handle_contained(record: logging.LogRecord) -> None:
+    def handle_guarded(record: logging.LogRecord) -> None:
         try:
             handle(record)
         except Exception as error:
             if not applies():
                 raise
-            _complain(record, error)
+            _report_failure(record, error)
 
-    talker.handle = handle_contained  # type: ignore[method-assign]  # for any class
-
-
-_complained: set[str] = set()
+    guarded.handle = handle_guarded  # type: ignore[method-assign]  # of one instance
 
 
-def _complain(record: logging.LogRecord, error: Exception) -> None:
-    """Show what a handler raised as the standard ones do, on stderr; each kind once."""
+_reported: set[str] = set()
+
+
+def _report_failure(record: logging.LogRecord, error: Exception) -> None:
+    """Print a handler's exception on stderr as `logging` does; each kind once."""
     kind = f"{record.name} {type(error).__qualname__}"
-    if kind not in _complained:
-        _complained.add(kind)
+    if kind not in _reported:
+        _reported.add(kind)
         with suppress(Exception):
             logging.Handler().handleError(record)
 
 
-class contained:  # noqa: N801 - used as a function; a generator would cost more
-    """Let nothing that fails in this block end a call; it is logged.
+class log_exceptions:  # noqa: N801 - used like a function; faster than a generator
+    """Log an exception of this block and go on after it.
 
     Args:
-        what: Is done there.
+        doing: What the block does, for the log: "comparing two tracks".
     """
 
-    __slots__ = ("_what",)
+    __slots__ = ("_doing",)
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
 
     def __enter__(self) -> None:
         pass
@@ -109,64 +111,67 @@ class contained:  # noqa: N801 - used as a function; a generator would cost more
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        logger.error("%s has failed", self._what, exc_info=error)
+        logger.error("%s failed", self._doing, exc_info=error)
         return True
 
 
-class _Line(logging.Formatter):
-    """One line, whatever the service said; a traceback stands below it."""
+class _OneLineFormatter(logging.Formatter):
+    """Formats a message as one line; a traceback follows below it."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - theirs
-        """Escape what could be taken for another line, or moves the cursor."""
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - inherited
+        """Escape line breaks and control characters, as the service may send them."""
         return shown(super().formatMessage(record))
 
 
-class _OnStderr(logging.Handler):
-    """Writes on stderr what no other handler takes: nothing is said twice."""
+class _StderrFallback(logging.Handler):
+    """Writes to stderr the records that no other handler takes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(
+            _OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it, if nobody else does."""
+        """Write a record, unless another handler does."""
         others = {*logger.handlers, *logging.getLogger().handlers} - {self}
         if any(other.level <= record.levelno for other in others):
             return
         try:
             sys.stderr.write(self.format(record) + "\n")
-        except (OSError, ValueError):  # closed, or nobody reads it
+        except (OSError, ValueError):  # stderr is closed, or its reader is
             self.handleError(record)
 
 
-class told_by_us:  # noqa: N801 - used as a function; a generator would cost more
-    """Requests that httpx makes in this block are ours. Blocks do not nest."""
+class own_requests:  # noqa: N801 - used like a function; faster than a generator
+    """Mark the requests that httpx makes in this block as ours. Blocks do not nest."""
 
     __slots__ = ()
 
     def __enter__(self) -> None:
-        _is_ours.set(True)
+        _is_own_request.set(True)
 
     def __exit__(self, *_: object) -> None:
-        # Not by a token: the garbage collector comes from another context.
-        _is_ours.set(False)
+        # No `reset` of a token: it fails in another context, as when the garbage
+        # collector closes the generator that holds this block.
+        _is_own_request.set(False)
 
 
-def tame(record: logging.LogRecord) -> bool:
-    """Filter httpx's lines about requests of ours; those of others are left alone.
+def filter_httpx_record(record: logging.LogRecord) -> bool:
+    """Filter httpx's log lines about our requests; other requests are not affected.
 
-    They are dropped where our own logger tells of each request. Else the queries of
-    URLs are masked: that of a media URL may be what opens it.
+    They are dropped if our own logger logs each request. Otherwise the queries of URLs
+    are masked, as the query of a media URL may grant access to it.
     """
-    if not _is_ours.get():
+    if not _is_own_request.get():
         return True
     if logger.isEnabledFor(logging.DEBUG):
         return False
     if isinstance(record.args, tuple):
-        record.args = tuple(map(_masked, record.args))
+        record.args = tuple(map(_without_query, record.args))
     return True
 
 
-def _masked(value: object) -> object:
+def _without_query(value: object) -> object:
     text = str(value)
     return mask_query(text) if "://" in text else value

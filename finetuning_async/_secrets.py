@@ -1,4 +1,4 @@
-"""Values that must not be printed: the API key, and the query of a webhook URL."""
+"""Keeps secrets out of text: API keys, and logins and queries of URLs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MASK: Final = "****"
 
 
 class ApiKey:
-    """An API key that never shows itself.
+    """An API key that does not appear in any output.
 
-    Its `repr` and `str` are ``ft_live_****``; it refuses to be pickled. Two keys are
-    equal when their text is.
+    Its `repr` and `str` are ``ft_live_****``, and it cannot be pickled. Two keys are
+    equal if their text is.
     """
 
     __slots__ = ("__text", "digest")
@@ -27,7 +27,7 @@ class ApiKey:
         self.digest: str = hashlib.sha256(text.encode()).hexdigest()
 
     def reveal(self) -> str:
-        """The key itself; for the one line that puts it on the wire."""
+        """The key itself; only for the code that puts it into the request."""
         return self.__text
 
     def __repr__(self) -> str:
@@ -40,20 +40,22 @@ class ApiKey:
         return hash(self.digest)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; build the client where it is used")
+        raise TypeError(
+            "an API key cannot be pickled; make the client in the process that uses it"
+        )
 
 
 def key_problem(text: str | None) -> str | None:
-    """Say what is wrong with a key, without repeating it; `None` if it can be sent.
+    """Say what a key must be, without quoting it; `None` if it can be sent.
 
-    Only what cannot be put into an HTTP header is a problem; the documented form
-    (``ft_live_`` and 32 hexadecimal digits, 40 characters) is left to the service,
-    since two published sources differ on it.
+    Only what cannot be put into an HTTP header is a problem. The documented form
+    (``ft_live_`` and 32 hexadecimal digits, 40 characters) is not checked, since two
+    published sources differ on it.
     """
     if not text:
-        return "no API key: pass api_key=, or set FINETUNING_API_KEY"
+        return "given: pass api_key=, or set FINETUNING_API_KEY"
     if not text.isascii() or not text.isprintable() or " " in text:
-        return "the API key holds a space, a line break or a non-ASCII character"
+        return "printable ASCII without spaces and line breaks"
     return None
 
 
@@ -63,7 +65,7 @@ def looks_documented(text: str) -> bool:
 
 
 def mask_query(url: str | None) -> str | None:
-    """Hide the query, fragment and credentials of a URL; they often are a secret.
+    """Mask the query, fragment and login of a URL, which may be secrets.
 
     >>> mask_query("https://me.example/hook?token=s3cret")
     'https://me.example/hook?****'
@@ -80,12 +82,12 @@ def mask_query(url: str | None) -> str | None:
 
 
 def masked_repr(url: str | None) -> str:
-    """`repr` for an attrs field that holds a URL with a secret query."""
+    """The `repr` of an attrs field that holds a URL with a secret query."""
     return repr(mask_query(url))
 
 
 _KEY_IN_TEXT: Final = re.compile(KEY_PREFIX + r"\w+")
-# The second form is a login that was cut short before its "@".
+# The second alternative is a login that was truncated before its "@".
 _LOGIN_IN_TEXT: Final = re.compile(
     r"(https?:(?:\\?/){2})(?:[^\s/@\"'<>?#]+@|[^\s/@\"'<>?#:]+:[^\s/@\"'<>?#]*\Z)",
     re.IGNORECASE,
@@ -100,9 +102,9 @@ _QUERY_IN_TEXT: Final = re.compile(
 
 
 def scrub(text: str) -> str:
-    """Hide keys, and logins and queries of URLs, in text of unknown origin.
+    """Mask API keys, and logins and queries of URLs, in text that is not ours.
 
-    For what is quoted from an answer: a service or a proxy may repeat what it was sent.
+    Used for quotes from a response: the service or a proxy may echo the request.
     """
     text = _KEY_IN_TEXT.sub(KEY_PREFIX + MASK, text)
     text = _LOGIN_IN_TEXT.sub(r"\1" + MASK + "@", text)
@@ -110,9 +112,10 @@ def scrub(text: str) -> str:
 
 
 def scrub_json(value: Any, *, depth: int = 16) -> Any:
-    """The same for every text in a parsed JSON value, `depth` levels down.
+    """Apply `scrub` to every string in a parsed JSON value.
 
-    What is nested deeper is masked whole, so that no answer can exhaust the stack.
+    What is nested deeper than `depth` levels is masked entirely, so that no response
+    can exhaust the stack.
     """
     if isinstance(value, str):
         return scrub(value)
@@ -126,20 +129,20 @@ def scrub_json(value: Any, *, depth: int = 16) -> Any:
 
 
 _JOINERS: Final = "\u200c\u200d"
-"""Without them Persian is misspelt and emoji fall apart; they do nothing else."""
+"""Invisible, but Persian spelling and composed emoji need them."""
 
 
 def is_plain(char: str) -> bool:
-    """Whether a character shows as itself, and moves neither cursor nor neighbours.
+    """Whether a character can be printed as it is.
 
-    Not so: control codes, line breaks of all kinds, what turns the direction of
-    writing, halves of surrogate pairs, and what Unicode has not assigned.
+    Not control codes, line breaks, changes of the writing direction, lone surrogates
+    or code points that Unicode has not assigned.
     """
     return char.isprintable() or char in _JOINERS or category(char) == "Zs"
 
 
 def shown(text: str) -> str:
-    r"""Text on one line, with all that is not plain escaped as Python writes it.
+    r"""Text on one line; characters that are not plain are escaped as in Python.
 
     >>> print(shown("rain\n\x1b[2J\u202egnp"))
     rain\n\x1b[2J\u202egnp

@@ -1,4 +1,4 @@
-"""Names for values that every layer speaks of; imports nothing of ours."""
+"""Types that every layer uses; imports nothing of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Example:
 """
 
 Status: TypeAlias = KnownStatus | str
-"""A status as received: one of the four, or a word that a newer service uses.
+"""A status as received: one of the four, or another string of a newer service.
 
 Example:
     track = await client.generations.create("rain")
@@ -27,28 +27,28 @@ Example:
 """
 
 FINAL_STATUSES: frozenset[str] = frozenset({"completed", "failed"})
-"""Nothing leaves these; every other word, known or not, is still under way."""
+"""A track in one of these never changes again; in any other it is in progress."""
 
 Kind: TypeAlias = Literal["music", "instrumental", "sound_effect"]
-"""What a create makes. Music and instrumentals share one list; effects have their
-own.
+"""The kind of a track. Music and instrumentals share one list; sound effects have
+their own.
 
 Example:
     icons: dict[Kind, str] = {"music": "♫", "instrumental": "𝄞", "sound_effect": "♪"}
 """
 
 Family: TypeAlias = Literal["generations", "sound_effects"]
-"""A list of the service: of tracks, or of effects."""
+"""One of the service's two lists of tracks."""
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
-"""What a create does when its fate cannot be learned."""
+"""What to do about a create whose response is lost; see `Generations`."""
 
 JSONObject: TypeAlias = Mapping[str, Any]
 """A parsed JSON object, as received."""
 
 
 class Track(Protocol):
-    """What a `Generation` and a `SoundEffect` have in common.
+    """The interface shared by `Generation` and `SoundEffect`.
 
     Example:
         def caption(track: Track) -> str:
@@ -59,7 +59,7 @@ class Track(Protocol):
 
     @property
     def id(self) -> str:
-        """Opaque id, as the service gave it."""
+        """The service's id; opaque."""
 
     @property
     def status(self) -> Status:
@@ -67,15 +67,15 @@ class Track(Protocol):
 
     @property
     def prompt(self) -> str:
-        """The words it is made from."""
+        """The prompt it is made from."""
 
     @property
     def audio_url(self) -> str | None:
-        """Where the MP3 is, once completed."""
+        """The URL of the MP3, once completed."""
 
     @property
     def duration(self) -> float | None:
-        """Real length in seconds, once completed."""
+        """The actual length in seconds, once completed."""
 
     @property
     def error_message(self) -> str | None:
@@ -87,7 +87,7 @@ class Track(Protocol):
 
     @property
     def completed_at(self) -> dt.datetime | None:
-        """When it ended (aware, UTC), if it has."""
+        """When it ended (aware, UTC), if it has ended."""
 
     @property
     def is_final(self) -> bool:
@@ -95,4 +95,4 @@ class Track(Protocol):
 
 
 UpdateCallback: TypeAlias = Callable[[Any], Awaitable[None] | None]
-"""Called with each changed state; may be a plain or an async function."""
+"""A plain or async function, called with each changed state of a track."""

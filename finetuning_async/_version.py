@@ -1,7 +1,7 @@
-"""The one place that holds the version."""
+"""The version of the package; the build reads it from here."""
 
 __version__ = "0.1.0"
-"""The version of this package, by the rules of Semantic Versioning.
+"""The version of this package (Semantic Versioning).
 
 Example:
     print("finetuning-async", __version__)

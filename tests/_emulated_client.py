@@ -1,4 +1,4 @@
-"""What most tests of the client begin with: an emulator and a client of it."""
+"""An emulator and a client of it, which most tests of the client use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 async def emulated(
     emulator: Emulator | None = None, **options: Any
 ) -> AsyncGenerator[tuple[Emulator, AsyncClient]]:
-    """An emulator in this process, and a client of it with the given options."""
+    """Yield an in-process emulator and a client of it with the given options."""
     async with emulator or Emulator() as service:
         async with httpx.AsyncClient(transport=service.transport()) as http:
             async with AsyncClient(

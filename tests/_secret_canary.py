@@ -1,4 +1,4 @@
-"""A key and a webhook that must be seen nowhere, and where to look for them."""
+"""A key and a webhook that must appear in no output, and where to look for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def assert_clean(what: str, *shown: str | bytes) -> None:
 def everything_of(
     error: BaseException, *, pickled: bool = True, since: object = True
 ) -> Iterator[str | bytes]:
-    """All that a report of a crash may show of an error.
+    """All that a crash report may show of an error.
 
     Args:
         error: The error.

@@ -1,4 +1,4 @@
-"""A second, smaller model of the service, written apart from the emulator.
+"""A second, smaller model of the service, independent of the emulator.
 
 The suite's main witness is the emulator; this one shares no line with it, so that an
 error of reading the specification would have to be made twice. It is a bare httpx
@@ -59,7 +59,7 @@ def _stamp(moment: float) -> str:
 
 @dataclass
 class ServiceModel(httpx.AsyncBaseTransport):
-    """The service as section 3 and 5 of its specification have it."""
+    """The service as in sections 3 and 5 of its specification."""
 
     seed: int = 1
     window: Window = "fixed"
@@ -77,7 +77,7 @@ class ServiceModel(httpx.AsyncBaseTransport):
         self._phase = self._rng.uniform(0, 60)
 
     def refusals(self) -> int:
-        """How many requests were answered with 429 for their rate."""
+        """The number of 429 responses to requests above the rate limit."""
         return sum(status == 429 for _, _, status in self.seen) - self.queue_full()
 
     def queue_full(self) -> int:

@@ -50,7 +50,7 @@ async def test_the_main_job_creates_waits_and_downloads(tmp_path: Path) -> None:
         assert len(emulator.ledger) == 1
 
 
-async def test_create_sends_only_what_was_set_and_a_seed() -> None:
+async def test_create_sends_only_the_parameters_that_were_set_and_a_seed() -> None:
     bodies: list[bytes] = []
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -68,9 +68,7 @@ async def test_create_sends_only_what_was_set_and_a_seed() -> None:
     assert 1 <= second["seed"] <= 2**31 - 1
 
 
-async def test_what_a_callers_client_adds_to_its_headers_goes_with_the_next_call() -> (
-    None
-):
+async def test_headers_added_to_a_callers_client_go_with_the_next_call() -> None:
     seen: list[httpx.Headers] = []
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -105,7 +103,7 @@ async def test_me_health_get_and_list_read_the_service() -> None:
         assert rows == [f"song {n}" for n in (4, 3, 2, 1, 0)]
 
 
-async def test_a_list_gives_each_row_once_while_new_tracks_shift_its_pages() -> None:
+async def test_a_list_yields_each_row_once_while_new_tracks_shift_its_pages() -> None:
     async with emulated() as (_, client):
         for number in range(4):
             await client.generations.create(f"song {number}")
@@ -127,7 +125,7 @@ async def test_a_failed_track_raises_with_its_final_state() -> None:
         assert final.status == "failed"
 
 
-async def test_a_track_that_outlasts_the_wait_is_named_and_can_be_waited_for() -> None:
+async def test_a_track_that_outlasts_the_wait_can_be_waited_for_again() -> None:
     async with emulated(Emulator(generation_time=(100, 100))) as (emulator, client):
         with pytest.raises(WaitTimeoutError) as caught:
             await client.generate("slow", wait_timeout=50)
@@ -152,7 +150,7 @@ async def test_a_track_that_outlasts_the_wait_is_named_and_can_be_waited_for() -
         ({"seed": -1}, "seed"),
     ],
 )
-async def test_a_parameter_out_of_range_is_refused_before_anything_is_sent(
+async def test_a_parameter_out_of_range_is_rejected_before_anything_is_sent(
     options: dict[str, Any], field: str
 ) -> None:
     async with emulated() as (emulator, client):
@@ -184,7 +182,7 @@ def test_key_and_base_url_come_from_the_environment(
     assert "http://127.0.0.1:8787 key=ft_live_****" in repr(AsyncClient())
 
 
-def test_a_key_of_another_form_is_a_warning_that_does_not_show_it(
+def test_a_key_of_another_form_is_logged_without_showing_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     AsyncClient("sk-other")
@@ -193,7 +191,7 @@ def test_a_key_of_another_form_is_a_warning_that_does_not_show_it(
 
 
 @pytest.mark.parametrize("key", ["ft_live_a b", "ft_live_ä" + "0" * 31, "a\nb"])
-def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(key: str) -> None:
+def test_a_key_that_cannot_be_sent_is_rejected_without_showing_it(key: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         AsyncClient(key)
     assert key not in str(caught.value)
@@ -203,7 +201,7 @@ def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(key: str) -> No
     "url",
     ["http://pub.finetuning.ai", "ftp://x.example", "pub.finetuning.ai", "https://"],
 )
-def test_plain_http_off_loopback_is_refused(url: str) -> None:
+def test_plain_http_is_rejected_except_on_loopback(url: str) -> None:
     with pytest.raises(InvalidRequestError, match="https://"):
         AsyncClient(KEY, base_url=url)
 
@@ -229,14 +227,14 @@ async def test_errors_of_the_service_have_their_classes() -> None:
             await client.me()
 
 
-async def test_a_server_that_answers_html_is_named_as_such() -> None:
+async def test_an_html_response_is_named_in_the_error() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("html", status=200, times=None))
-        with pytest.raises(APIResponseError, match="no JSON"):
+        with pytest.raises(APIResponseError, match="expected JSON"):
             await client.me()
 
 
-async def test_a_read_is_repeated_after_passing_failures() -> None:
+async def test_a_read_is_retried_after_temporary_failures() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("status", status=502, code=None))
         emulator.add_fault(Fault("lost_before_commit"))
@@ -269,7 +267,7 @@ async def test_an_error_about_a_track_names_it() -> None:
                 assert caught.value.generation_id == "nothing"
 
 
-async def test_retry_after_holds_the_whole_budget() -> None:
+async def test_retry_after_stops_the_whole_budget() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(
             Fault("status", "/v1/me", status=429, code="RATE_LIMITED", retry_after=40)
@@ -306,7 +304,7 @@ async def test_a_pause_longer_than_max_retry_wait_raises_at_once() -> None:
         assert len(emulator.requests) == 1
 
 
-async def test_two_clients_with_one_key_share_their_budgets() -> None:
+async def test_two_clients_with_one_key_share_their_rate_limits() -> None:
     async with emulated(Emulator(queue_size=20)) as (emulator, client):
         async with httpx.AsyncClient(transport=emulator.transport()) as http:
             other = AsyncClient(
@@ -330,7 +328,7 @@ async def test_with_options_shares_the_pool_and_changes_the_rest() -> None:
             client.with_options(max_retry=1)
 
 
-async def test_pacing_can_be_switched_off() -> None:
+async def test_rate_limiting_can_be_turned_off() -> None:
     async with emulated(Emulator(queue_size=20), rate_limits=None, max_retries=0) as (
         emulator,
         client,
@@ -351,7 +349,7 @@ async def test_scaled_limits_are_kept() -> None:
         assert 20 <= anyio.current_time() - started < 22
 
 
-async def test_closing_ends_calls_that_wait_and_refuses_new_ones() -> None:
+async def test_closing_ends_waiting_calls_and_rejects_new_ones() -> None:
     async with emulated(Emulator(generation_time=(500, 500))) as (_, client):
         track = await client.generations.create("x")
         ends: list[BaseException] = []
@@ -392,7 +390,7 @@ async def _after(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-async def test_a_client_that_is_left_by_a_cancelled_scope_is_closed() -> None:
+async def test_a_client_whose_block_is_cancelled_is_closed() -> None:
     async with emulated() as (_, client):
         track = await client.generations.create("x")
         ends: list[Exception] = []
@@ -421,14 +419,14 @@ async def test_a_given_http_client_is_not_closed() -> None:
             assert not http.is_closed
 
 
-def test_a_client_lives_on_after_its_loop_has_ended() -> None:
+def test_a_client_can_be_used_after_its_loop_has_ended() -> None:
     client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=_always_well()))
     for _ in range(50):
         with asyncio.Runner(loop_factory=JumpingEventLoop) as runner:
             assert runner.run(client.health()).status == "ok"
 
 
-def test_a_view_lives_on_after_its_loop_has_ended_as_its_client_does() -> None:
+def test_a_view_can_be_used_after_its_loop_has_ended() -> None:
     client = AsyncClient(KEY, http_client=httpx.AsyncClient(transport=_always_well()))
     view = client.with_options(max_retries=1)
 
@@ -442,7 +440,7 @@ def test_a_view_lives_on_after_its_loop_has_ended_as_its_client_does() -> None:
             runner.run(both())
 
 
-def test_a_refused_key_of_a_view_is_in_no_local_of_ours() -> None:
+def test_a_rejected_key_of_a_view_is_in_no_local_of_our_frames() -> None:
     client = AsyncClient(KEY)
     try:
         client.with_options(api_key="not a key")
@@ -475,7 +473,7 @@ async def test_the_rate_limit_status_shows_what_is_free() -> None:
         assert status.creates.waiting == 0
 
 
-async def test_what_the_service_changed_is_said_and_kept(
+async def test_changes_by_the_service_are_logged_and_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def service(request: httpx.Request) -> httpx.Response:
@@ -496,7 +494,7 @@ async def test_what_the_service_changed_is_said_and_kept(
 
 
 @pytest.mark.parametrize("generation_id", ["", "  ", "."])
-async def test_an_empty_id_is_refused(generation_id: str) -> None:
+async def test_an_empty_id_is_rejected(generation_id: str) -> None:
     with pytest.raises(InvalidRequestError, match="generation_id"):
         await AsyncClient(KEY).generations.get(generation_id)
 

@@ -1,4 +1,4 @@
-"""Every error: its place in the tree, its pickle, and what it must not show."""
+"""Every error: its place in the tree, its pickle, and the secrets it must not show."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TRACK = Generation(
 
 
 def example(cls: type[FinetuningError]) -> FinetuningError:
-    """One of each class, with everything set that it can carry."""
+    """An error of the class with all its attributes set."""
     common: dict[str, Any] = {"request_id": "req_1"}
     if cls is InvalidRequestError:
         return InvalidRequestError("bpm", 300, "a number from 60 to 200")
@@ -66,16 +66,16 @@ def example(cls: type[FinetuningError]) -> FinetuningError:
     return cls("it went wrong", **common)
 
 
-def back(error: FinetuningError) -> FinetuningError:
+def unpickled(error: FinetuningError) -> FinetuningError:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert isinstance(again, FinetuningError)
     return again
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_an_error_comes_back_equal_from_a_pickle(cls: type[FinetuningError]) -> None:
+def test_an_error_unpickles_equal(cls: type[FinetuningError]) -> None:
     error = example(cls)
-    again = back(error)
+    again = unpickled(error)
     assert type(again) is cls
     assert again == error
     assert hash(again) == hash(error)
@@ -88,12 +88,12 @@ def test_notes_survive_a_pickle_and_causes_do_not() -> None:
     error = FinetuningError("it went wrong")
     error.add_note("after three attempts")
     error.__cause__ = ValueError("x")
-    again = back(error)
+    again = unpickled(error)
     assert again.__notes__ == ["after three attempts"]
     assert again.__cause__ is None
 
 
-def test_errors_with_other_contents_differ() -> None:
+def test_errors_with_different_contents_are_not_equal() -> None:
     assert FinetuningError("a") != FinetuningError("b")
     assert FinetuningError("a") != FinetuningError("a", code="X")
     assert FinetuningError("a") != APIConnectionError("a")
@@ -123,8 +123,13 @@ def test_the_tree_in_the_first_lines_names_every_class() -> None:
 
 def test_an_invalid_request_names_field_value_and_range() -> None:
     error = InvalidRequestError("bpm", 300, "a number from 60 to 200")
-    assert str(error) == "bpm=300 is not valid: a number from 60 to 200"
+    assert str(error) == "bpm must be a number from 60 to 200, got 300"
     assert (error.field, error.value) == ("bpm", 300)
+
+
+def test_advice_in_an_invalid_request_follows_the_value() -> None:
+    error = InvalidRequestError("tags", "rain", "at most 3 characters; it has 4")
+    assert str(error) == "tags must be at most 3 characters, got 'rain'; it has 4"
 
 
 class Hostile:
@@ -132,25 +137,25 @@ class Hostile:
         raise RuntimeError
 
 
-STRANGE = [math.nan, math.inf, [1], {"a": 1}, Hostile(), 10**5000, "x" * 10_000, len]
+ODD_VALUES = [math.nan, math.inf, [1], {"a": 1}, Hostile(), 10**5000, "x" * 10_000, len]
 
 
-@pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
-def test_whatever_was_given_the_error_is_short_and_pickles(value: object) -> None:
+@pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
+def test_an_error_about_any_value_is_short_and_can_be_pickled(value: object) -> None:
     error = InvalidRequestError("duration", value, "a number")
     assert len(str(error)) < 200
-    assert back(error) == error
+    assert unpickled(error) == error
 
 
 def test_a_hidden_value_is_neither_shown_nor_kept() -> None:
     error = InvalidRequestError.hidden("webhook", "a URL that begins with https://")
-    assert str(error) == "webhook is not valid: a URL that begins with https://"
+    assert str(error) == "webhook must be a URL that begins with https://"
     assert error.value is None
-    assert back(error) == error
+    assert unpickled(error) == error
 
 
 @pytest.mark.parametrize("cls", [GenerationFailedError, WaitTimeoutError])
-def test_an_error_about_a_track_does_not_pass_its_webhooks_secret_on(
+def test_an_error_about_a_track_does_not_show_its_webhooks_secret(
     cls: type[FinetuningError],
 ) -> None:
     error = example(cls)
@@ -164,11 +169,11 @@ def test_an_error_about_a_track_does_not_pass_its_webhooks_secret_on(
         ("AuthenticationError", "Profile > API"),
         ("InsufficientCreditsError", "monthly reset"),
         ("PermissionDeniedError", "Pro and Lifetime"),
-        ("RateLimitError", "wait 17 s"),
-        ("QueueFullError", "when one of them ends"),
+        ("RateLimitError", "retry in 17 s"),
+        ("QueueFullError", "one of the tracks in progress ends"),
     ],
 )
-def test_a_status_error_says_what_can_be_done(name: str, advice: str) -> None:
+def test_a_status_error_says_what_to_do(name: str, advice: str) -> None:
     error = example(getattr(_errors, name))
     assert advice in str(error)
     assert error.message == "it went wrong"
@@ -180,10 +185,10 @@ def test_a_status_error_says_what_can_be_done(name: str, advice: str) -> None:
     retry_after=st.none() | st.floats(0, 1e9),
     details=st.none() | st.dictionaries(st.text(), st.integers()),
 )
-def test_any_status_error_comes_back_equal(
+def test_any_status_error_unpickles_equal(
     message: str, code: str | None, retry_after: float | None, details: Any
 ) -> None:
     error = RateLimitError(
         message, status_code=429, code=code, retry_after=retry_after, details=details
     )
-    assert back(error) == error
+    assert unpickled(error) == error

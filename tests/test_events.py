@@ -1,4 +1,4 @@
-"""What `on_event` is told: typed, in order, without secrets; unset, it is free."""
+"""The events of `on_event`: typed, in order, without secrets; free if it is unset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _of(kind: type, seen: list[Event]) -> list[Any]:
     return [event for event in seen if isinstance(event, kind)]
 
 
-async def test_a_track_is_told_from_its_request_to_its_end() -> None:
+async def test_a_track_has_events_from_its_request_to_its_end() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (_, client):
         track = await client.generate("x", webhook="https://me.example/hook")
@@ -54,7 +54,7 @@ async def test_a_track_is_told_from_its_request_to_its_end() -> None:
     sent, received = seen[0], seen[1]
     assert isinstance(sent, RequestSent)
     assert (sent.method, sent.path, sent.attempt) == ("POST", CREATE, 1)
-    # The first goes alone, until its answer has told how the service counts.
+    # The first create goes alone: its response shows how the service counts.
     assert (sent.budget, sent.available) == ("creates", 0)
     assert isinstance(received, ResponseReceived)
     assert (received.status, received.code, received.remaining) == (202, None, 9)
@@ -95,7 +95,7 @@ async def _crowd(client: AsyncClient, track_id: str) -> None:
 
 
 @pytest.mark.parametrize("look", [_poll, _get, _list, _crowd])
-async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
+async def test_an_end_is_one_event_however_it_is_seen(
     look: Callable[[AsyncClient, str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
@@ -107,9 +107,9 @@ async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
         await look(client, track.id)
         for each in (_poll, _get, _list, _poll):
             await each(client, track.id)
-    told = [event.generation_id for event in _of(GenerationEnded, seen)]
-    assert told.count(track.id) == 1
-    assert set(told) <= {track.id, other.id}
+    ended = [event.generation_id for event in _of(GenerationEnded, seen)]
+    assert ended.count(track.id) == 1
+    assert set(ended) <= {track.id, other.id}
     records = [r for r in caplog.records if r.name == "finetuning_async"]
     lines = [record.getMessage() for record in records]
     assert sorted(lines[:2]) == sorted(f"accepted music {t.id}" for t in (track, other))
@@ -118,7 +118,7 @@ async def test_an_end_is_told_once_in_whichever_way_it_is_seen(
     assert ends[0].startswith(f"completed music {track.id} ")
 
 
-async def test_whoever_waits_is_told_beside_whoever_created() -> None:
+async def test_a_waiting_client_gets_the_end_as_well_as_the_creating_one() -> None:
     mine: list[Event] = []
     yours: list[Event] = []
     async with emulated(on_event=mine.append) as (_, client):
@@ -133,7 +133,7 @@ async def test_whoever_waits_is_told_beside_whoever_created() -> None:
     assert len(_of(GenerationAccepted, mine)) == 1
 
 
-async def test_attempts_and_what_is_between_them() -> None:
+async def test_the_events_of_attempts_and_retries() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (emulator, client):
         emulator.add_fault(Fault("connect_refused", "/v1/me"))
@@ -162,7 +162,7 @@ async def test_attempts_and_what_is_between_them() -> None:
     assert _of(RequestSent, seen)[1].at - first.at >= first.pause > 0
 
 
-async def test_a_download_that_is_taken_up_again_names_the_host_alone(
+async def test_the_retry_event_of_a_download_has_the_host_only(
     tmp_path: Path,
 ) -> None:
     seen: list[Event] = []
@@ -177,7 +177,7 @@ async def test_a_download_that_is_taken_up_again_names_the_host_alone(
     assert retry.path == httpx.URL(str(track.audio_url)).host
 
 
-async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
+async def test_the_events_of_waiting_for_a_rate_limit_a_429_and_the_queue() -> None:
     seen: list[Event] = []
     async with emulated(Emulator(queue_size=1), on_event=seen.append) as (
         emulator,
@@ -189,21 +189,19 @@ async def test_a_turn_and_a_gate_and_a_queue_that_are_waited_for() -> None:
         )
         await client.generations.create("x")
         await client.generations.create("y")
-    gates, turns = _of(RateLimited, seen), _of(RateLimitWaited, seen)
-    assert [(gate.budget, gate.code) for gate in gates] == [
+    limited, waited = _of(RateLimited, seen), _of(RateLimitWaited, seen)
+    assert [(gate.budget, gate.code) for gate in limited] == [
         ("creates", code),
         ("queue", "QUEUE_FULL"),
     ]
-    assert 7 <= gates[0].duration < 8
-    assert [turn.budget for turn in turns] == ["creates", "queue"]
-    assert turns[0].duration == pytest.approx(gates[0].duration, abs=0.1)
-    assert turns[1].duration > 1
-    assert [turn.attempt for turn in turns] == [2, 2]
+    assert 7 <= limited[0].duration < 8
+    assert [event.budget for event in waited] == ["creates", "queue"]
+    assert waited[0].duration == pytest.approx(limited[0].duration, abs=0.1)
+    assert waited[1].duration > 1
+    assert [event.attempt for event in waited] == [2, 2]
 
 
-async def test_a_create_in_doubt_is_told_when_it_is_and_when_it_is_not_any_more() -> (
-    None
-):
+async def test_a_create_in_doubt_has_an_event_at_its_begin_and_end() -> None:
     seen: list[Event] = []
     async with emulated(on_event=seen.append) as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", CREATE))
@@ -235,7 +233,7 @@ async def test_every_request_that_is_sent_is_followed_by_its_outcome() -> None:
     assert not any(event.not_sent for event in _of(RequestFailed, seen))
 
 
-async def test_what_the_callback_raises_is_logged_once_and_ends_nothing(
+async def test_an_exception_of_the_callback_is_logged_once_and_ends_no_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls = 0
@@ -249,13 +247,13 @@ async def test_what_the_callback_raises_is_logged_once_and_ends_nothing(
         track = await client.generate("x")
         assert track.status == "completed"
     assert calls > 4
-    told = [record for record in caplog.records if "on_event" in record.getMessage()]
-    assert [record.levelname for record in told] == ["ERROR"]
+    logged = [record for record in caplog.records if "on_event" in record.getMessage()]
+    assert [record.levelname for record in logged] == ["ERROR"]
     assert "ValueError: mine" in caplog.text
     assert "Traceback" in caplog.text
 
 
-async def test_a_mock_is_a_callback_like_another(
+async def test_a_mock_is_an_ordinary_callback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     callback = Mock()
@@ -276,14 +274,14 @@ class _Callable:
 
 
 @pytest.mark.parametrize("callback", [_async, _Callable(), AsyncMock(), 7, "print"])
-def test_what_cannot_be_a_callback_is_refused(callback: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="on_event="):
+def test_an_invalid_callback_is_rejected(callback: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY, on_event=callback)
-    with pytest.raises(InvalidRequestError, match="on_event="):
+    with pytest.raises(InvalidRequestError, match="on_event must be"):
         AsyncClient(KEY).with_options(on_event=callback)
 
 
-def test_a_coroutine_from_a_plain_callback_is_closed_and_complained_of(
+def test_a_coroutine_from_a_plain_callback_is_closed_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     hook = Hook(lambda event: _async(event))
@@ -327,8 +325,8 @@ def test_events_are_frozen_and_public() -> None:
         assert all(field.kw_only for field in attrs.fields(kind))
 
 
-async def test_no_event_is_made_for_nobody() -> None:
-    """Counted: calls of anything that makes or tells an event, but for one no-op."""
+async def test_no_event_is_made_without_a_callback() -> None:
+    """Counts the calls of all that makes or passes on an event, except one no-op."""
     made: list[str] = []
     ours = tuple(
         sys.modules[f"finetuning_async.{name}"].__file__
@@ -342,8 +340,8 @@ async def test_no_event_is_made_for_nobody() -> None:
 
     def note(frame: Any, event: str, _: object) -> None:
         code = frame.f_code
-        is_told = code.co_filename in ours and code.co_name != "_forget"
-        if event == "call" and (code in kinds or is_told):
+        is_event_code = code.co_filename in ours and code.co_name != "_ignore"
+        if event == "call" and (code in kinds or is_event_code):
             made.append(code.co_name)
 
     async with emulated(Emulator(queue_size=1)) as (_, client):

@@ -1,4 +1,4 @@
-"""The main job, hundreds of times, against a model of the service that is not ours."""
+"""Hundreds of tracks against a model of the service that is not the emulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "ft_live_" + "0" * 32
 
 
 async def run(model: ServiceModel, tracks: int) -> list[Generation | Exception]:
-    """Generate so many tracks at once, and return how each ended."""
+    """Generate tracks concurrently, and return how each ended."""
     ends: list[Generation | Exception] = []
 
     async def one(client: AsyncClient, number: int) -> None:
@@ -32,7 +32,7 @@ async def run(model: ServiceModel, tracks: int) -> list[Generation | Exception]:
 
 @pytest.mark.parametrize("window", ["fixed", "log"])
 @pytest.mark.parametrize("headers", [True, False])
-async def test_two_hundred_tracks_earn_no_429_and_are_paid_once(
+async def test_two_hundred_tracks_get_no_429_and_are_paid_once(
     window: Window, headers: bool
 ) -> None:
     model = ServiceModel(seed=7, window=window, headers=headers)

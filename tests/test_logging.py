@@ -1,4 +1,4 @@
-"""The logger `finetuning_async`: what it says at which level, and nothing twice."""
+"""The logger `finetuning_async`: what it logs at which level, and nothing twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient
-from finetuning_async._logging import set_up_logging, tame
+from finetuning_async._logging import filter_httpx_record, set_up_logging
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("finetuning_async")
 
 
 @pytest.fixture(autouse=True)
-def _left_as_it_was() -> Iterator[None]:
+def _restore_logging() -> Iterator[None]:
     level, handlers = LOGGER.level, list(LOGGER.handlers)
     of_httpx = logging.getLogger("httpx").level
     yield
@@ -29,15 +29,15 @@ def _left_as_it_was() -> Iterator[None]:
     LOGGER.setLevel(level)
     LOGGER.handlers[:] = handlers
     set_up_logging.cache_clear()
-    logging.getLogger("httpx").removeFilter(tame)
+    logging.getLogger("httpx").removeFilter(filter_httpx_record)
     set_up_logging()
 
 
 @pytest.fixture
-def told(
+def start_logging(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], Callable[[], list[str]]]:
-    """Sets the variable as at the start of a process; gives what stderr shows."""
+    """Set the variable as at the start of a process; return the lines of stderr."""
 
     def start(value: str) -> Callable[[], list[str]]:
         monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
@@ -50,10 +50,10 @@ def told(
     return start
 
 
-async def test_info_is_one_line_per_track_accepted_and_one_per_track_ended(
-    told: Callable[[str], Callable[[], list[str]]],
+async def test_info_logs_one_line_per_accepted_and_per_ended_track(
+    start_logging: Callable[[str], Callable[[], list[str]]],
 ) -> None:
-    lines = told("INFO")
+    lines = start_logging("INFO")
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("fail", CREATE))
         emulator.add_fault(Fault("status", "/v1/me", status=503))
@@ -63,8 +63,8 @@ async def test_info_is_one_line_per_track_accepted_and_one_per_track_ended(
         assert ended.status == "failed"
         second = await client.generate("y")
         await client.generations.get(second.id)
-    said = [line.partition(" INFO finetuning_async: ")[2] for line in lines()]
-    accepted, failed, again, completed = said
+    logged = [line.partition(" INFO finetuning_async: ")[2] for line in lines()]
+    accepted, failed, again, completed = logged
     assert accepted == f"accepted music {first.id}"
     assert failed.startswith(f"failed music {first.id} ")
     assert failed.endswith(f" s after it was accepted: {ended.error_message}")
@@ -73,24 +73,24 @@ async def test_info_is_one_line_per_track_accepted_and_one_per_track_ended(
     assert completed.endswith(" s after it was accepted")
 
 
-async def test_debug_is_one_line_per_request_and_silences_httpx_about_it(
-    told: Callable[[str], Callable[[], list[str]]],
+async def test_debug_logs_one_line_per_request_and_silences_httpx(
+    start_logging: Callable[[str], Callable[[], list[str]]],
 ) -> None:
-    lines = told("debug")
+    lines = start_logging("debug")
     logging.getLogger("httpx").setLevel(logging.INFO)
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("connect_refused", "/v1/me"))
         await client.me()
-        said = lines()
-    assert len(said) == 3
-    assert "GET /v1/me: no response after " in said[0]
-    assert "(attempt 1): ConnectError" in said[0]
-    assert "attempt 2 starts in " in said[1]
-    assert "GET /v1/me: 200 in " in said[2]
-    assert said[2].endswith(" ms (attempt 2, 59 reads left)")
+        logged = lines()
+    assert len(logged) == 3
+    assert "GET /v1/me: no response after " in logged[0]
+    assert "(attempt 1): ConnectError" in logged[0]
+    assert "attempt 2 starts in " in logged[1]
+    assert "GET /v1/me: 200 in " in logged[2]
+    assert logged[2].endswith(" ms (attempt 2, 59 reads left)")
 
 
-async def test_lines_of_httpx_about_requests_of_others_stay(
+async def test_httpx_still_logs_requests_that_are_not_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "httpx")
@@ -101,13 +101,13 @@ async def test_lines_of_httpx_about_requests_of_others_stay(
             await http.get(f"{emulator.base_url}/health?mine=1")
         LOGGER.setLevel(logging.WARNING)
         await client.health()
-    said = [r.getMessage() for r in caplog.records if r.name == "httpx"]
-    assert len(said) == 2
-    assert "/health?mine=1" in said[0]
-    assert said[1].startswith("HTTP Request: GET ")
+    logged = [r.getMessage() for r in caplog.records if r.name == "httpx"]
+    assert len(logged) == 2
+    assert "/health?mine=1" in logged[0]
+    assert logged[1].startswith("HTTP Request: GET ")
 
 
-async def test_warnings_are_for_what_a_person_may_want_to_look_at(
+async def test_warnings_are_for_what_may_need_attention(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "finetuning_async")
@@ -118,33 +118,39 @@ async def test_warnings_are_for_what_a_person_may_want_to_look_at(
         emulator.add_fault(
             Fault("status", "/v1/me", status=429, code="RATE_LIMITED", retry_after=3)
         )
-        await client.me()  # waits for the gate
-        await client.instrumentals.create("z", duration=37)  # snapped by the service
-    said = [record.getMessage() for record in caplog.records]
+        await client.me()  # waits for the 429 to pass
+        await client.instrumentals.create("z", duration=37)  # rounded by the service
+    logged = [record.getMessage() for record in caplog.records]
     for part in (
         "a create got no usable response",
         "whose response was lost",
         "GET /v1/me was refused (RATE_LIMITED): all reads wait for 3.",
         "the service changed ['duration']",
     ):
-        assert sum(part in text for text in said) == 1, (part, said)
-    assert len(said) == 4  # a queue that is full is nothing to worry about
+        assert sum(part in text for text in logged) == 1, (part, logged)
+    assert len(logged) == 4  # a full queue needs no attention
 
 
-def test_a_level_that_is_none_is_said(
-    told: Callable[[str], Callable[[], list[str]]], caplog: pytest.LogCaptureFixture
+def test_an_invalid_level_is_logged_once(
+    start_logging: Callable[[str], Callable[[], list[str]]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told("loud")
+    start_logging("loud")
     LOGGER.addHandler(caplog.handler)
     AsyncClient("ft_live_" + 32 * "0")
     AsyncClient("ft_live_" + 32 * "0")
-    assert caplog.text.count("FINETUNING_LOG='loud' is none of debug, info") == 1
+    assert (
+        caplog.text.count(
+            "FINETUNING_LOG must be one of debug, info, warning, error, got 'loud'"
+        )
+        == 1
+    )
 
 
-def test_nothing_is_said_twice_beside_a_handler_of_the_applications(
-    told: Callable[[str], Callable[[], list[str]]],
+def test_nothing_is_logged_twice_beside_a_handler_of_the_application(
+    start_logging: Callable[[str], Callable[[], list[str]]],
 ) -> None:
-    lines = told("info")
+    lines = start_logging("info")
     set_up_logging()
     root = logging.getLogger()
     before = root.level

@@ -1,4 +1,4 @@
-"""What `import finetuning_async` offers, and what it leaves alone."""
+"""What `import finetuning_async` exports, and what it does not load."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_every_public_name_is_in_all_and_all_is_sorted() -> None:
         getattr(finetuning_async, "nothing_of_ours")  # noqa: B009 - typed, it has none
 
 
-def test_type_checkers_see_what_is_there_at_run_time() -> None:
+def test_type_checkers_see_the_names_that_exist_at_run_time() -> None:
     source = Path(finetuning_async.__file__).read_text()
     imported = re.findall(r"(\w+) as \1\b", source.partition("__all__")[0])
     assert sorted(imported) == finetuning_async.__all__
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_the_package_is_marked_as_typed() -> None:
     assert files(finetuning_async).joinpath("py.typed").is_file()
 
 
@@ -59,7 +59,7 @@ def test_every_public_class_and_function_has_a_docstring() -> None:
     assert silent == []
 
 
-def test_the_name_of_the_client_alone_loads_little() -> None:
+def test_importing_only_the_client_class_loads_little() -> None:
     script = (
         "import sys, httpx; import finetuning_async; finetuning_async.AsyncClient;"
         "print(sum(name.startswith('finetuning_async') for name in sys.modules))"

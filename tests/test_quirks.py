@@ -57,28 +57,28 @@ NUMBERS = itertools.count(1)
 
 
 class Service:
-    """Answers every request with the same thing, and keeps what was asked.
+    """Responds to every request alike, and keeps the requests.
 
-    A create gets its own prompt back, and an id that no other create got: one that
-    shows another's is no acceptance.
+    Each create gets its own prompt and a new id back: the client does not accept a
+    response with the prompt or the id of another create.
     """
 
     def __init__(
-        self, answer: Any, status: int = 200, headers: Mapping[str, str] | None = None
+        self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
-        self._answer = answer
+        self._data = data
         self._status = status
         self._headers = headers
         self.asked: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
-        answer = self._answer
-        if request.method == "POST" and "prompt" in answer.get("data", {}):
+        data = self._data
+        if request.method == "POST" and "prompt" in data.get("data", {}):
             prompt = self.body.get("tags", self.body.get("prompt"))
             own = {"id": f"gen_{next(NUMBERS)}", "prompt": prompt}
-            answer = {"data": {**answer["data"], **own}}
-        return httpx.Response(self._status, json=answer, headers=self._headers)
+            data = {"data": {**data["data"], **own}}
+        return httpx.Response(self._status, json=data, headers=self._headers)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ async def test_q7_a_duration_is_a_float(value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["audio/gen_1.mp3", "1.mp3"])
-async def test_q8_the_media_url_is_used_as_it_came(path: str, tmp_path: Any) -> None:
+async def test_q8_the_media_url_is_used_as_received(path: str, tmp_path: Any) -> None:
     url = f"https://media.finetuning.ai/{path}"
     asked: list[str] = []
 
@@ -180,18 +180,18 @@ async def test_q8_the_media_url_is_used_as_it_came(path: str, tmp_path: Any) -> 
     assert asked[-1] == url
 
 
-@pytest.mark.parametrize("answer", [DONE, {"data": DONE}])
-async def test_q9_an_envelope_is_taken_off_when_there_is_one(answer: Any) -> None:
-    assert (await client_of(Service(answer)).generations.get("gen_1")).id == "gen_1"
+@pytest.mark.parametrize("data", [DONE, {"data": DONE}])
+async def test_q9_an_envelope_is_optional(data: Any) -> None:
+    assert (await client_of(Service(data)).generations.get("gen_1")).id == "gen_1"
 
 
-@pytest.mark.parametrize("answer", [{"status": "ok"}, {"data": {"status": "ok"}}])
-async def test_q9_health_may_have_one_or_not(answer: Any) -> None:
-    assert (await client_of(Service(answer)).health()).status == "ok"
+@pytest.mark.parametrize("data", [{"status": "ok"}, {"data": {"status": "ok"}}])
+async def test_q9_health_may_have_an_envelope(data: Any) -> None:
+    assert (await client_of(Service(data)).health()).status == "ok"
 
 
 @pytest.mark.parametrize("errors", [{}, {"errors": None}, {"errors": []}])
-async def test_q10_no_errors_absent_null_or_empty_are_the_same(errors: Any) -> None:
+async def test_q10_absent_null_and_no_errors_mean_the_same(errors: Any) -> None:
     service = Service({"data": {"deleted": ["a", "b"], **errors}})
     result = await client_of(service).generations.delete(["a", "b"])
     assert (result.succeeded, result.failed) == (("a", "b"), ())
@@ -286,7 +286,7 @@ async def test_q19_the_set_of_codes_is_open(code: str) -> None:
 
 
 @pytest.mark.parametrize("hint", [{}, {"retryAfter": 5}])
-async def test_q20_a_full_queue_has_a_class_of_its_own(hint: Any) -> None:
+async def test_q20_a_full_queue_has_its_own_class(hint: Any) -> None:
     error = {"error": {"code": "QUEUE_FULL", "message": "full", **hint}}
     with pytest.raises(QueueFullError) as caught:
         await client_of(Service(error, 429)).generations.create("x")
@@ -324,7 +324,7 @@ async def test_q24_the_free_tiers_cap_is_not_enforced_here(duration: int) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["0123456789abcdef" * 2, "RandomCharacters" * 2])
-def test_q25_a_key_of_the_documented_length_is_taken(
+def test_q25_a_key_of_the_documented_length_is_accepted(
     suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     AsyncClient("ft_live_" + suffix)
@@ -333,7 +333,7 @@ def test_q25_a_key_of_the_documented_length_is_taken(
     assert "documented form" in caplog.text
 
 
-async def test_q26_only_what_was_set_is_sent() -> None:
+async def test_q26_only_the_parameters_that_were_set_are_sent() -> None:
     service = Service({"data": CREATED})
     await client_of(service).generations.create("x")
     assert set(service.body) == {"tags", "seed"}
@@ -362,13 +362,13 @@ async def test_q29_enhance_is_always_sent(enhance: bool) -> None:
 
 
 @pytest.mark.parametrize("enhance", [True, False])
-async def test_q29_so_it_is_for_effects(enhance: bool) -> None:
+async def test_q29_enhance_is_always_sent_for_sound_effects(enhance: bool) -> None:
     service = Service({"data": {"id": "e", "status": "processing"}})
     await client_of(service).sound_effects.create("x", enhance=enhance)
     assert service.body["enhance"] is enhance
 
 
-async def test_q30_a_snapped_duration_is_reported_and_not_made_here() -> None:
+async def test_q30_a_rounded_duration_is_reported_and_not_rounded_here() -> None:
     row = {**CREATED, "type": "instrumental", "parameters": {"duration": 105}}
     service = Service({"data": row})
     track = await client_of(service).instrumentals.create("x", duration=100)
@@ -381,7 +381,7 @@ async def test_q30_a_snapped_duration_is_reported_and_not_made_here() -> None:
     assert sound.requested_duration == 2.5
 
 
-async def test_q31_the_prompt_is_one_attribute_whatever_it_was_called() -> None:
+async def test_q31_the_prompt_is_one_attribute_of_all_requests() -> None:
     service = Service({"data": CREATED})
     track = await client_of(service).generations.create("waltz")
     assert (service.body["tags"], track.prompt) == ("waltz", "waltz")
@@ -391,7 +391,7 @@ async def test_q31_the_prompt_is_one_attribute_whatever_it_was_called() -> None:
 
 
 @pytest.mark.parametrize("url", [None, "https://other.example"])
-async def test_q32_the_base_url_of_the_environment_works_unless_one_is_given(
+async def test_q32_the_base_url_comes_from_the_environment_unless_given(
     url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINETUNING_BASE_URL", "https://env.example")
@@ -414,7 +414,7 @@ async def test_q34_a_generation_time_is_a_float(value: float) -> None:
 
 
 @pytest.mark.parametrize("code", ["MISSING_API_KEY", "INVALID_API_KEY"])
-async def test_q35_messages_name_the_place_where_keys_are_made(code: str) -> None:
+async def test_q35_messages_say_where_to_create_a_key(code: str) -> None:
     error = {"error": {"code": code, "message": "bad key"}}
     with pytest.raises(AuthenticationError, match="Profile > API"):
         await client_of(Service(error, 401)).me()
@@ -425,7 +425,7 @@ def test_every_quirk_has_a_test() -> None:
     assert numbers == {f"q{number}" for number in range(1, 36)}
 
 
-async def test_a_read_of_the_daily_cap_is_raised_at_once() -> None:
+async def test_a_429_of_the_daily_cap_is_raised_at_once() -> None:
     error = {"error": {"code": "DAILY_LIMIT_REACHED", "message": "100 a day"}}
     started = anyio.current_time()
     with pytest.raises(RateLimitError, match="100 a day"):

@@ -53,7 +53,7 @@ def test_each_429_has_one_meaning(
     assert is_uncharged(status, code) is free
 
 
-def test_no_other_module_spells_a_code_of_a_429() -> None:
+def test_no_other_module_contains_a_429_code() -> None:
     code = re.compile(f'"({"|".join([*CODES.values(), "QUEUE_FULL"])})"')
     ours = (
         path

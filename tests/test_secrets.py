@@ -1,4 +1,4 @@
-"""Nothing secret is shown: keys, and the queries and logins of URLs."""
+"""Secrets are masked: keys, and the queries and logins of URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CANARY = "c4nary0123456789abcdef0123456789"
 KEY = "ft_live_" + CANARY
 
 
-def test_a_key_shows_itself_nowhere() -> None:
+def test_a_key_is_in_no_output() -> None:
     key = ApiKey(KEY)
     for shown in (repr(key), str(key), f"{key}", f"{key!r}", repr([key]), repr({key})):
         assert CANARY not in shown
@@ -29,8 +29,8 @@ def test_a_key_shows_itself_nowhere() -> None:
     assert key.reveal() == KEY
 
 
-def test_a_key_is_not_pickled() -> None:
-    with pytest.raises(TypeError, match="not pickled"):
+def test_a_key_cannot_be_pickled() -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(ApiKey(KEY))
 
 
@@ -49,7 +49,7 @@ def test_a_traceback_with_locals_does_not_show_a_key() -> None:
     assert CANARY not in "".join(shown.format())
 
 
-def test_keys_are_equal_when_their_text_is() -> None:
+def test_keys_are_equal_if_their_text_is() -> None:
     assert ApiKey(KEY) == ApiKey(KEY)
     assert hash(ApiKey(KEY)) == hash(ApiKey(KEY))
     assert ApiKey(KEY) != ApiKey(KEY[:-1])
@@ -57,7 +57,7 @@ def test_keys_are_equal_when_their_text_is() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "a b", "a\n", "kéy", "a\x7f", " "])
-def test_a_key_that_no_header_can_carry_is_a_problem_and_not_repeated(
+def test_a_key_that_no_header_can_hold_is_rejected_without_showing_it(
     text: str | None,
 ) -> None:
     problem = key_problem(text)
@@ -66,7 +66,7 @@ def test_a_key_that_no_header_can_carry_is_a_problem_and_not_repeated(
 
 
 @pytest.mark.parametrize("text", [KEY, "ft_live_short", "another-form"])
-def test_q25_the_form_of_a_key_is_left_to_the_service(text: str) -> None:
+def test_q25_the_form_of_a_key_is_not_checked_here(text: str) -> None:
     assert key_problem(text) is None
     assert looks_documented(text) is (text == KEY)
 
@@ -103,7 +103,7 @@ def test_the_query_and_login_of_a_url_are_masked(
         f"see http://me.example#{CANARY}, or not",
     ],
 )
-def test_quoted_text_loses_its_secrets(text: str) -> None:
+def test_secrets_in_quoted_text_are_masked(text: str) -> None:
     assert CANARY not in scrub(text)
     assert "****" in scrub(text)
     assert CANARY not in repr(scrub_json({"a": [text, {"b": text}], text: 1}))
@@ -112,7 +112,7 @@ def test_quoted_text_loses_its_secrets(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "Is it free? Yes.", "https://me.example/hook", "a?b"]
 )
-def test_quoted_text_without_secrets_stays(text: str) -> None:
+def test_quoted_text_without_secrets_is_unchanged(text: str) -> None:
     assert scrub(text) == text
 
 

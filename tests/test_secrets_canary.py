@@ -1,4 +1,4 @@
-"""The API key and the query of a webhook are in nothing that people may see.
+"""The API key and the query of a webhook appear in no output.
 
 Logs with httpx and httpcore at level 1, reprs, texts, tracebacks with the locals of
 every frame along the whole chain of causes, and pickles; for every way to fail.
@@ -30,7 +30,7 @@ CREATE = "/v1/generations"
 
 @pytest.fixture(autouse=True)
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Everything is logged, and nothing of it shows a secret."""
+    """Log everything, and check that no record shows a secret."""
     for name in ("", "httpx", "httpcore", "finetuning_async"):
         caplog.set_level(1, name)
     yield
@@ -250,10 +250,10 @@ def test_a_constructor_that_fails(options: dict[str, Any]) -> None:
 
 
 def _here() -> None:
-    """Frames of this file hold the key, as a caller's do."""
+    """Frames of this file hold the key, as the frames of a caller do."""
 
 
-async def test_a_service_that_repeats_what_it_was_sent() -> None:
+async def test_a_service_that_echoes_the_request() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         error = {
             "code": "BAD",
@@ -267,7 +267,7 @@ async def test_a_service_that_repeats_what_it_was_sent() -> None:
             await _fails(lambda: client.generations.create("x", webhook=HOOK))
 
 
-async def test_a_transport_that_shows_what_it_was_sent() -> None:
+async def test_a_transport_that_shows_the_request() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError(f"lost {request.headers['x-api-key']} {HOOK}")
 
@@ -300,8 +300,8 @@ async def test_frames_of_a_transport_that_hold_the_key_are_not_kept(name: str) -
     assert_clean("it", *everything_of(seen[0], pickled=False, since=None))
 
 
-def test_the_canary_is_seen_where_it_is() -> None:
-    """The net catches: a local, a context, a cause and a pickle."""
+def test_the_canary_is_found_where_it_is() -> None:
+    """The check finds a secret in a local, a context, a cause and a pickle."""
 
     def leak(hidden: str) -> None:
         raise LookupError(len(hidden))

@@ -1,13 +1,17 @@
-"""The service's messages as values: requests, models, parsing, validation.
+"""The service's messages as values: requests, models, parsing, validation. No I/O.
 
-_requests       what is asked of the service, checked before anything is spent
+_requests       requests for new tracks, checked before anything is sent
+_arguments      checks of timeouts, retries and callbacks
+_parsing        a response to a model: tolerant of content, strict about structure
+_request_diff   which parameters of a request the service has changed
 _models         what the service returns, as frozen values
-_parsing        JSON to models: tolerant of content, strict about form
-_messages       a call, its response, and what the response says of the limits
-_responses      what every response has: JSON, limits, times, errors
-_request_diff   what the service changed in a request
+_responses      what every response has: JSON, errors, rate limits, times
+_messages       a call, its response, and what the response says about rate limits
 _validation     checks of single parameters: documented ranges, valid JSON
-_coercion       single values that may be spelled in several ways
+_coercion       conversion of single values that the service writes in several ways
+
+Q1, Q2, ... in comments number the quirks of the service; `tests/test_quirks.py` shows
+each of them.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +23,11 @@ if TYPE_CHECKING:
         _models as models,  # noqa: F401 - exported
         _parsing as parsing,  # noqa: F401 - exported
         _validation as validation,  # noqa: F401 - exported
+    )
+    from finetuning_async._api._arguments import (
+        check_callback as check_callback,
+        check_retries as check_retries,
+        check_timeout as check_timeout,
     )
     from finetuning_async._api._coercion import http_date as http_date
     from finetuning_async._api._messages import (
@@ -65,6 +74,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._arguments": ("check_callback", "check_retries", "check_timeout"),
             "._coercion": ("http_date",),
             "._messages": (
                 "Call",

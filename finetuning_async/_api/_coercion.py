@@ -1,7 +1,7 @@
-"""Reads single values that a service may spell in more than one way; never raises.
+"""Converts single values that the service writes in several ways; never raises.
 
-Numbers come as numbers or as text (Q1), times with and without a zone (Q3). A value
-that makes no sense becomes `None`: the model keeps the JSON as received beside it.
+Numbers come as numbers or as strings (Q1), times with or without a zone (Q3). A value
+that cannot be converted becomes `None`; `raw` of the model keeps the JSON as received.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
+# 18 digits always fit below 2^63; a longer string is not worth the time to convert.
 _NUMBER: Final = re.compile(
     r"[+-]?[0-9]{1,18}(?:(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?)"
 )
@@ -20,13 +21,13 @@ _MONTHS: Final = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 def number(value: Any) -> float | None:
-    """A finite number below 2^63 in size; whole ones stay `int`; text is read too.
+    """A finite number of less than 2^63 in magnitude, also from a string.
 
-    `True`, NaN and infinities are no numbers.
+    Whole numbers stay `int`. `None` for `True`, NaN and infinities.
     """
     kind = type(value)
     if kind is int or kind is float:
-        # NaN fails both comparisons.
+        # NaN fails every comparison.
         return value if -_LARGEST < value < _LARGEST else None
     if kind is not str:
         return None
@@ -43,7 +44,7 @@ def _number_in(text: str) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number; ``41.0`` and ``"41"`` are 41, a fraction is `None`."""
+    """A whole number: ``41.0`` and ``"41"`` give 41, ``41.5`` gives `None`."""
     if type(value) is int and -_LARGEST < value < _LARGEST:
         return value
     found = number(value)
@@ -51,13 +52,13 @@ def whole(value: Any) -> int | None:
 
 
 def seconds(value: Any) -> float | None:
-    """A length of time as `float`; `None` below zero."""
+    """A duration as `float`; `None` if negative."""
     found = number(value)
     return None if found is None or found < 0 else float(found)
 
 
 def text(value: Any) -> str | None:
-    """Text that is not empty."""
+    """A non-empty string."""
     return value if type(value) is str and value else None
 
 
@@ -67,15 +68,15 @@ def flag(value: Any) -> bool | None:
 
 
 def identifier(value: Any) -> str | None:
-    """An opaque id (Q2): printable text, not blank; a whole number becomes text."""
+    """An opaque id (Q2): a printable, non-blank string; or a whole number as one."""
     if type(value) is str:
-        # A lone surrogate is not printable, and could not be put into a path.
+        # A lone surrogate is not printable; it could not be put into a URL.
         return value if value.isprintable() and value.strip() else None
     return str(value) if type(value) is int and 0 <= value < _LARGEST else None
 
 
 def moment(value: Any) -> dt.datetime | None:
-    """An aware UTC time from ISO 8601; without a zone it is taken as UTC (Q3)."""
+    """An aware UTC time from ISO 8601; a time without a zone is UTC (Q3)."""
     if type(value) is not str:
         return None
     try:
@@ -89,7 +90,7 @@ def moment(value: Any) -> dt.datetime | None:
         return None
 
 
-@lru_cache(maxsize=8)  # a second's answers all have the same
+@lru_cache(maxsize=8)  # all responses within a second have the same date
 def http_date(value: str | None) -> dt.datetime | None:
     """The time of a ``Date`` or ``Retry-After`` header (RFC 9110, 5.6.7)."""
     if value is None or len(value) > 64:
@@ -104,13 +105,13 @@ def http_date(value: str | None) -> dt.datetime | None:
 
 
 def _fixed_date(value: str) -> dt.datetime | None:
-    """``Sun, 06 Nov 1994 08:49:37 GMT``, many times as fast as `email.utils`."""
-    place, rest = divmod(_MONTHS.find(value[8:11]), 3)
-    if len(value) != 29 or rest or not value.endswith(" GMT"):
+    """Parse ``Sun, 06 Nov 1994 08:49:37 GMT``, much faster than `email.utils`."""
+    month, remainder = divmod(_MONTHS.find(value[8:11]), 3)
+    if len(value) != 29 or remainder or not value.endswith(" GMT"):
         return None
     return dt.datetime(
         int(value[12:16]),
-        place + 1,
+        month + 1,
         int(value[5:7]),
         int(value[17:19]),
         int(value[20:22]),

@@ -1,9 +1,9 @@
-"""What goes to the service and what comes back, as plain values.
+"""Calls and responses as plain values.
 
-`Call` is a request before the transport adds the key to it; `Response` is a response
-read to its end; `ResponseFacts` is what a response says about the limits, as far
-as that is believed: a broken clock or a misread setting shall not stop an account for
-years.
+`Call` is a request before the transport adds the API key. `Response` is a complete
+response. `ResponseFacts` is what a response says about the rate limits; implausible
+values are dropped or capped, so that a wrong clock or setting at the service cannot
+stop an account for years.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 Evidence: TypeAlias = Literal["not_sent", "unknown"]
-"""What is known of a request without an answer: no byte of it left, or some may
-have."""
+"""What is known of a request without a response: ``not_sent`` if it is certain that
+no byte of it was sent."""
 
 Route: TypeAlias = str
-"""Which budget a request takes from: ``creates``, ``reads``, or the name of an endpoint
-whose budget no source settles (such as ``health``)."""
+"""The rate budget of a request: ``creates``, ``reads``, or the name of an endpoint
+whose budget no source documents (such as ``health``)."""
 
 LONGEST_PAUSE: Final = 3600.0
-"""Seconds; a longer pause that an answer asks for is taken as one of an hour."""
+"""Seconds; if a response asks for a longer pause, this one is used."""
 
 
 LONGEST_BODY: Final = 16 * 2**20
-"""Bytes of a body, unpacked; a page of the longest list has half a megabyte."""
+"""Bytes of a decompressed body; the largest page of a list takes half a megabyte."""
 
 
 def believed_pause(seconds: float | None) -> float | None:
-    """A pause that an answer asks for, as far as it is believed.
+    """Limit the pause that a response asks for to a plausible one.
 
     Args:
-        seconds: What it asks for; `None` if it does not.
+        seconds: The pause asked for, if any.
 
     Returns:
-        At least 0, at most `LONGEST_PAUSE`; `None` for what is no such time.
+        0 to `LONGEST_PAUSE`; `None` if it is negative, NaN or absent.
     """
     if seconds is None or not seconds >= 0:  # NaN fails the comparison
         return None
@@ -58,14 +58,14 @@ class Call:
     Attributes:
         method: The HTTP method, in capitals.
         path: The path below the base URL, its segments percent-encoded.
-        route: Which budget it takes from.
+        route: The rate budget that it counts against.
         query: The query parameters.
-        body: What is sent as JSON; kept out of `repr`, it may hold a webhook's secret.
-        needs_key: Whether the API key goes with it.
-        repeatable: Whether sending it twice does no more than sending it once.
-        track_id: The one track that it is about, if it is.
-        shows: The id that stands in its answer; `None` if any may. An answer with
-            another one belongs to another request.
+        body: The JSON to send; kept out of `repr`, as it may hold a webhook's secret.
+        needs_key: Whether the API key is sent with it.
+        repeatable: Whether it is idempotent, so that it can be sent twice.
+        track_id: The track that it is about, if it is about one.
+        shows: The id that its response must have; `None` if any will do. A response
+            with another id belongs to another request.
     """
 
     method: str
@@ -81,17 +81,17 @@ class Call:
 
 @attrs.frozen(kw_only=True)
 class Response:
-    """One response, read to its end.
+    """One complete response.
 
     Attributes:
         status: The HTTP status.
         headers: The headers, names in lower case.
         content: The body.
-        is_cut: Whether it is longer than `LONGEST_BODY`; then `content` is its
+        is_cut: Whether the body is longer than `LONGEST_BODY`; `content` is its
             beginning.
-        sent_at: When the request was handed to the transport, in seconds of the loop's
+        sent_at: When the request was passed to the transport, in seconds of the loop's
             clock.
-        received_at: When the body was complete, likewise.
+        received_at: When the body was complete, in seconds of the loop's clock.
     """
 
     status: int
@@ -108,27 +108,27 @@ class Response:
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it points to another address, or would if it named one."""
+        """Whether the status is 3xx."""
         return 300 <= self.status < 400
 
     @property
     def request_id(self) -> str | None:
-        """The service's name for the request, where it gives one."""
+        """The service's id of the request, if it sent one."""
         return self.headers.get("x-request-id")
 
 
 @attrs.frozen(kw_only=True)
 class RawResponse:
-    """One response as it came, for whoever wants more than the models show.
+    """One response as received; `capture_responses` collects them.
 
     Attributes:
-        method: Of the request.
-        path: Of the request, below the base URL.
+        method: The HTTP method of the request.
+        path: The path of the request, below the base URL.
         status: The HTTP status.
         headers: The headers, names in lower case.
-        request_id: The service's name for the request, where it gives one.
-        content: The body; of one above 16 MiB the beginning.
-        elapsed: Seconds from sending to the end of the body.
+        request_id: The service's id of the request, if it sent one.
+        content: The body; if it is longer than 16 MiB, its beginning.
+        elapsed: Seconds from sending the request to the end of the body.
 
     Example:
         with capture_responses() as responses:
@@ -147,20 +147,20 @@ class RawResponse:
 
 @attrs.frozen(kw_only=True)
 class ResponseFacts:
-    """What one response says about the limits.
+    """What one response says about the rate limits.
 
     Example:
         facts = ResponseFacts(status=200, limit=10, remaining=9)
 
     Attributes:
         status: The HTTP status.
-        code: The error code, if it is an error that can be read.
+        code: The service's error code; `None` if it is not an error or has none.
         limit: ``X-RateLimit-Limit``: requests allowed per window; `None` if absent or
-            no whole number of at least 1.
-        remaining: ``X-RateLimit-Remaining``: left in the window; `None` if absent or no
-            whole number of at least 0.
-        retry_after: Seconds, 0 to 3600, that a 429 or 503 asks for, more being taken as
-            3600; `None` if it does not say.
+            not a whole number of at least 1.
+        remaining: ``X-RateLimit-Remaining``: requests left in the window; `None` if
+            absent or not a whole number of at least 0.
+        retry_after: Seconds to wait, 0 to 3600, of a 429 or 503; longer ones are cut to
+            3600; `None` if absent.
     """
 
     status: int

@@ -1,19 +1,19 @@
-"""What the service answers, as frozen values.
+"""What the service returns, as frozen values.
 
     Generation            a track, music or instrumental
       GenerationParameters  what it is made with
     SoundEffect           a short clip
-    Page                  some rows of a list, and how to fetch the next
-    Playlist              with its PlaylistTracks when read by id
-    Account               who the key belongs to, and what is left
+    Page                  one page of a list, which can fetch the next
+    Playlist              with its PlaylistTracks if read by id
+    Account               the account of the key, and its remaining credits
     Health                whether the service is up
-    BulkResult            what one call did to many ids, with its BulkFailures
-    Outcome               one request of many, and how it ended
+    BulkResult            which ids of a bulk call succeeded, and its BulkFailures
+    Outcome               one request of `generate_many`, and how it ended
 
-Models are tolerant: what the service left out, or wrote in a way nobody published, is
-`None`, and `raw` holds the JSON as received. They can be hashed, and pickled; equality
-looks at the fields, not at `raw`. The query of a webhook URL is a secret: it is neither
-in a `repr` nor in a pickle nor looked at by ``==``.
+Models are tolerant: what the service omits, or writes in an undocumented way, is
+`None`, and `raw` holds the JSON as received. They can be hashed and pickled; ``==``
+ignores `raw`. The query of a webhook URL is a secret: `repr`, pickles and ``==`` leave
+it out.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ def _webhook() -> Any:
 
 
 class _NotForBrowsers:
-    """A model that FastAPI does not send: it may hold what a browser must not see."""
+    """A model that FastAPI must not send, as it may hold what browsers must not see."""
 
     __slots__ = ()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> NoReturn:
-        """Be clearer than pydantic, which would call it no valid field type."""
+        """Raise a clearer error than pydantic's "not a valid field type"."""
         raise TypeError(
-            f"{cls.__name__} is not for browsers, it may hold what they must not see:"
-            " let FastAPI return finetuning_async.fastapi.public(track) of a track, or"
-            " a dict of what you choose, annotated as dict[str, Any]"
+            f"{cls.__name__} cannot be returned from a route, as it may hold secrets:"
+            " return finetuning_async.fastapi.public(track) of a track, or a dict with"
+            " the fields that browsers may see, annotated as dict[str, Any]"
         )
 
 
 class _HasWebhook(_NotForBrowsers):
-    """Keeps the query of a webhook URL out of pickles; copies keep it."""
+    """Leaves the query of a webhook URL out of pickles, but not out of copies."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # a type checker shall go on to say that it has none
+    if not TYPE_CHECKING:  # type checkers must still reject iterating over a model
 
         def __iter__(self) -> NoReturn:
-            """Be clear to FastAPI, which tries `dict` on what a route returns."""
+            """Raise the clear error to FastAPI, which tries `dict` on a result."""
             self.__get_pydantic_core_schema__(type(self), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -80,6 +80,7 @@ class _HasWebhook(_NotForBrowsers):
             state["raw"] = {**state["raw"], **hidden}
         return _build, (type(self), state)
 
+    # A frozen value is its own copy. By way of `__reduce__` it would lose the query.
     def __copy__(self) -> Self:
         return self
 
@@ -93,15 +94,15 @@ def _build(cls: type[Any], state: dict[str, Any]) -> Any:
 
 @attrs.frozen(kw_only=True)
 class GenerationParameters(_NotForBrowsers):
-    """What a track is made with, as the service reports it.
+    """The parameters of a track, as the service reports them.
 
     Attributes:
-        bpm: Beats per minute; `int` where the service sent a whole number.
-        duration: The length asked for, in seconds, after any change by the service.
-        timesignature: Beats per bar; always a number, whichever way it came.
-        language: Of the vocals, such as ``en``.
+        bpm: Beats per minute; an `int` if the service sent a whole number.
+        duration: The requested length in seconds, after any change by the service.
+        timesignature: Beats per bar, always as a number.
+        language: The language of the vocals, such as ``en``.
         keyscale: Key and scale, such as ``F# minor``.
-        seed: The seed really used.
+        seed: The seed that was used.
 
     Example:
         track = await client.generate("lofi chill", key="F#", scale="minor")
@@ -121,31 +122,32 @@ class Generation(_HasWebhook):
     """A track, music or instrumental, in one of its states.
 
     Attributes:
-        id: Opaque; no pattern holds for it.
-        status: ``pending``, ``processing``, ``completed`` or ``failed``; another word
-            is kept as received and counts as under way; ``unknown`` if none came.
+        id: The service's id; opaque.
+        status: ``pending``, ``processing``, ``completed`` or ``failed``; any other is
+            kept as received and counts as in progress; ``unknown`` if absent.
         kind: ``music`` or ``instrumental``.
-        prompt: The words it is made from; they may differ from those sent.
-        title: What the service calls it; `None` in the answer to a create.
-        parameters: What it is made with.
-        audio_url: Where the MP3 is, once completed.
-        duration: Real length in seconds, once completed.
+        prompt: The prompt it is made from; it may differ from the one sent.
+        title: The title that the service gave it; `None` in the response to a create.
+        parameters: The parameters it is made with.
+        audio_url: The URL of the MP3, once completed.
+        duration: The actual length in seconds, once completed.
         file_size: Bytes; `None` even for some completed tracks.
         error_message: Why it failed.
-        generation_time: Seconds the service spent rendering.
-        webhook: The URL given at creation; its query is hidden in `repr`.
-        credits_remaining: The balance after this create; `None` in other answers.
+        generation_time: Seconds that the service took to make it.
+        webhook: The webhook URL of the request; `repr` masks its query.
+        credits_remaining: The account's credits after this create; `None` in other
+            responses.
         created_at: When the service accepted it (aware, UTC).
         completed_at: When it ended (aware, UTC).
-        changed_by_service: What the service made of the request otherwise than asked,
-            by parameter: ``{"duration": (100, 105.0)}`` is (asked, got). Only the
-            answer to a create has it; equality does not look at it.
+        changed_by_service: The parameters that the service changed, as (requested,
+            got): ``{"duration": (100, 105.0)}``. Only in the response to a create; not
+            compared by ``==``.
         raw: The JSON as received.
 
     Example:
         track = await client.generations.create("lofi chill", duration=30)
         print(track.id, track.status, track.credits_remaining)
-        client.mark_changed(track.id)  # if something else than a poll tells of it
+        client.mark_changed(track.id)  # if you learn of a change in another way
         track = await client.wait_for_completion(track)
         print(track.audio_url, f"{track.duration} s")
     """
@@ -183,13 +185,13 @@ class SoundEffect(_HasWebhook):
     Attributes:
         id: Opaque; no pattern holds for it.
         status: As for `Generation`.
-        prompt: The words it is made from.
-        requested_duration: The length asked for, in seconds, after any snapping.
-        audio_url: Where the MP3 is, once completed.
-        duration: Real length in seconds, once completed.
-        webhook: The URL given at creation; its query is hidden in `repr`.
-        daily_remaining: How many more the account may make today (UTC); `None` in other
-            answers than that to a create.
+        prompt: The prompt it is made from.
+        requested_duration: The requested length in seconds, as the service rounded it.
+        audio_url: The URL of the MP3, once completed.
+        duration: The actual length in seconds, once completed.
+        webhook: The webhook URL of the request; `repr` masks its query.
+        daily_remaining: How many more the account may make today (UTC); `None` except
+            in the response to a create.
         error_message: Why it failed.
         created_at: When the service accepted it (aware, UTC).
         completed_at: When it ended (aware, UTC).
@@ -228,12 +230,12 @@ class SoundEffect(_HasWebhook):
 
 @attrs.frozen(kw_only=True)
 class Page(_NotForBrowsers, Generic[T_co]):
-    """Some rows of a list, newest first.
+    """One page of a list, newest first.
 
     Attributes:
         items: The rows.
-        has_more: Whether a further page may hold something; never after an empty one.
-        next_offset: Where that page starts.
+        has_more: Whether there may be another page; never after an empty page.
+        next_offset: The offset of the next page.
         raw: The JSON as received.
 
     Example:
@@ -258,16 +260,16 @@ class Page(_NotForBrowsers, Generic[T_co]):
         return len(self.items)
 
     async def next_page(self) -> Page[T_co] | None:
-        """Fetch the page after this one; `None` at the end of the list.
+        """Fetch the next page; `None` at the end of the list.
 
         Raises:
-            FinetuningError: If this page came out of a pickle, without its client.
+            FinetuningError: This page was unpickled, and has no client any more.
         """
         if not self.has_more:
             return None
         if self._fetch_next is None:
             raise FinetuningError(
-                "this page has lost its client;"
+                "an unpickled page cannot fetch the next one:"
                 f" list again with offset={self.next_offset}"
             )
         return await self._fetch_next()
@@ -279,16 +281,16 @@ class Page(_NotForBrowsers, Generic[T_co]):
 
 @attrs.frozen(kw_only=True)
 class PlaylistTrack(_NotForBrowsers):
-    """A track as a playlist shows it.
+    """A track in a playlist.
 
     Attributes:
         id: The id of the track.
-        title: What the service calls it.
-        prompt: The words it is made from.
+        title: Its title.
+        prompt: The prompt it is made from.
         status: As for `Generation`.
-        audio_url: Where the MP3 is, once completed.
-        duration: Real length in seconds.
-        is_public: Whether others see it.
+        audio_url: The URL of the MP3, once completed.
+        duration: The actual length in seconds.
+        is_public: Whether other accounts can see it.
         created_at: When the service accepted it (aware, UTC).
         raw: The JSON as received.
 
@@ -316,19 +318,19 @@ class PlaylistTrack(_NotForBrowsers):
 
 @attrs.frozen(kw_only=True)
 class Playlist(_NotForBrowsers):
-    """A playlist; its tracks come only when it is read by id.
+    """A playlist; it has its tracks only if it is read by id.
 
     Attributes:
-        id: Opaque.
-        name: As shown in the web application.
-        description: As shown there.
-        track_count: How many tracks it holds.
-        total_duration: Seconds.
-        is_public: Whether others see it.
-        is_owner: Whether it is the caller's; `None` in a list, where all are.
+        id: The service's id; opaque.
+        name: The name, as shown in the web application.
+        description: The description, as shown in the web application.
+        track_count: The number of its tracks.
+        total_duration: The length of all its tracks in seconds.
+        is_public: Whether other accounts can see it.
+        is_owner: Whether it belongs to the account; `None` in a list, where all do.
         created_at: When it was made (aware, UTC).
         updated_at: When it last changed (aware, UTC).
-        tracks: What it holds; empty in a list, whatever `track_count` says.
+        tracks: Its tracks; empty in a list, whatever `track_count` is.
         raw: The JSON as received.
 
     Example:
@@ -352,20 +354,20 @@ class Playlist(_NotForBrowsers):
 
 @attrs.frozen(kw_only=True)
 class Account(_NotForBrowsers):
-    """Who the key belongs to, and what is left this month.
+    """The account of the key, with its remaining credits.
 
     Attributes:
-        id: Opaque.
-        email: The address of the account.
-        name: The name to show; may be empty.
-        tier: The plan, such as ``pro``; an open set.
-        monthly_generations: The monthly allowance.
-        generations_used: Used this month.
-        monthly_remaining: Left this month.
-        pack_credits: Bought in addition.
-        total_remaining: The two last taken together.
-        queue_depth: Tracks of the account in the queue, as the service reports it;
-            sources differ on what it means, so derive nothing from it.
+        id: The service's id; opaque.
+        email: The email address.
+        name: The display name; may be absent.
+        tier: The plan, such as ``pro``; other plans may be added.
+        monthly_generations: The credits of one month.
+        generations_used: The credits used this month.
+        monthly_remaining: The credits left this month.
+        pack_credits: The additional credits that were bought and are left.
+        total_remaining: `monthly_remaining` and `pack_credits` together.
+        queue_depth: Tracks of the account in the service's queue, as it reports them.
+            Sources differ on what it counts, so do not rely on it.
         raw: The JSON as received.
 
     Example:
@@ -388,10 +390,10 @@ class Account(_NotForBrowsers):
 
 @attrs.frozen(kw_only=True)
 class Health(_NotForBrowsers):
-    """The service answers.
+    """The service is up.
 
     Attributes:
-        status: What it says of itself, such as ``ok``; no source publishes the body.
+        status: The status it reports, such as ``ok``; the response is not documented.
         raw: The JSON as received.
 
     Example:
@@ -405,11 +407,11 @@ class Health(_NotForBrowsers):
 
 @attrs.frozen(kw_only=True)
 class BulkFailure(_NotForBrowsers):
-    """One id that a call on many could not deal with.
+    """One id of a bulk call that failed.
 
     Attributes:
-        id: The id; empty if the service did not name it.
-        error: Why, in the service's words.
+        id: The id; empty if the service did not send it.
+        error: The service's reason.
 
     Example:
         result = await client.generations.delete(["no-such-track"])
@@ -423,11 +425,11 @@ class BulkFailure(_NotForBrowsers):
 
 @attrs.frozen(kw_only=True)
 class BulkResult(_NotForBrowsers):
-    """What one call did to many ids.
+    """The result of a bulk call.
 
     Attributes:
-        succeeded: The ids done, in the service's order.
-        failed: The ids not done, and why.
+        succeeded: The ids that succeeded, in the service's order.
+        failed: The ids that failed, and why.
 
     Example:
         old = [track.id async for track in client.generations.list(status="failed")]
@@ -440,22 +442,22 @@ class BulkResult(_NotForBrowsers):
 
     @classmethod
     def merged(cls, parts: Iterable[BulkResult]) -> BulkResult:
-        """One result for the chunks of a longer list, in their order."""
-        done = list(parts)
+        """Merge the results of several requests, in their order."""
+        results = list(parts)
         return cls(
-            succeeded=tuple(name for part in done for name in part.succeeded),
-            failed=tuple(failure for part in done for failure in part.failed),
+            succeeded=tuple(i for result in results for i in result.succeeded),
+            failed=tuple(failure for result in results for failure in result.failed),
         )
 
 
 @attrs.frozen(kw_only=True)
 class Outcome(_NotForBrowsers):
-    """One request of many, and how it ended.
+    """One request of `AsyncClient.generate_many`, and how it ended.
 
     Attributes:
-        request: What was asked for.
-        generation: The last state seen; `None` if it was never accepted.
-        error: Why there is no completed track; `None` if there is.
+        request: The request.
+        generation: The last state seen of its track; `None` if it was not accepted.
+        error: Why there is no completed track; `None` if there is one.
 
     Example:
         requests = [GenerationRequest("rain"), SoundEffectRequest("a door")]
@@ -469,13 +471,13 @@ class Outcome(_NotForBrowsers):
     error: FinetuningError | None = None
 
     def result(self) -> Generation | SoundEffect:
-        """The completed track.
+        """Return the completed track, or raise `error`.
 
         Raises:
-            FinetuningError: There is none; it is `error`.
+            FinetuningError: There is no completed track.
         """
         if self.error is not None:
             raise self.error
         if self.generation is None:
-            raise FinetuningError("this outcome has neither a track nor an error")
+            raise FinetuningError("this outcome has neither a generation nor an error")
         return self.generation

@@ -1,9 +1,9 @@
-"""Makes models of answers: tolerant of what they hold, strict on what they are.
+"""Parses responses into models: tolerant of content, strict about structure.
 
-A row needs an id; all else may be absent, null, or spelled in either published way.
-What has no id, or is no object where one must be, is an `APIResponseError` that names
-the place. Each name here reads one kind of answer; what all answers have is read by
-`_answers`, whose names can be had here, too.
+A row needs an id; every other field may be absent, null, or spelled in any published
+way. A missing id, or another type where an object or list must be, is an
+`APIResponseError` with the JSON path. Each function here parses one kind of response;
+the functions of `_responses`, for all responses, are exported here as well.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from finetuning_async._api._models import (
 )
 from finetuning_async._api._responses import (
     accepted_id as accepted_id,
-    data_of,
-    not_about as not_about,
+    mismatch_error as mismatch_error,
+    parse_error as parse_error,
+    payload_of,
     response_facts as response_facts,
     retry_after as retry_after,
     server_date as server_date,
     status_error as status_error,
-    too_long as too_long,
-    unreadable as unreadable,
+    too_long_error as too_long_error,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ T = TypeVar("T")
 _Track = TypeVar("_Track", Generation, SoundEffect)
 _Row: TypeAlias = Callable[[Any, str, Response | None], T]
 
-_FOLDED: Final = frozenset({"ADD_FAILED", "MOVE_FAILED"})
+_ALL_FAILED: Final = frozenset({"ADD_FAILED", "MOVE_FAILED"})
 _UNKNOWN: Final = "unknown"
 _STATUSES: Final = {
     word: word for word in ("pending", "processing", "completed", "failed")
@@ -63,45 +63,45 @@ _KINDS: Final = {word: word for word in ("music", "instrumental", "sound_effect"
 _NO_PARAMETERS: Final = GenerationParameters()
 
 
-class Known(Protocol):
-    """What is known of tracks by one who reads pages of them again and again."""
+class KnownTracks(Protocol):
+    """What the reader of a page that is read repeatedly knows of its tracks."""
 
     def last(self, track_id: str) -> Generation | SoundEffect | None:
-        """What was last seen of a track."""
+        """The last state seen of a track, if any."""
 
     def wants(self, track_id: str) -> bool:
-        """Whether all is to be read of a track."""
+        """Whether all fields of a track are needed."""
 
 
-def generation(answer: Response, *, kind: Kind = "music") -> Generation:
-    """Read the answer to a create or to a read by id.
+def generation(response: Response, *, kind: Kind = "music") -> Generation:
+    """Parse the response to a create, or to a read of one track.
 
     Args:
-        answer: A 2xx.
-        kind: What it is if the answer does not say.
+        response: A 2xx.
+        kind: The kind of the track, if the response does not have it.
 
     Raises:
-        APIResponseError: If it is no JSON, no object, or has no id.
+        APIResponseError: It is not JSON, not an object, or has no id.
     """
-    data, path = data_of(answer)
-    return generation_row(data, path, answer, kind=kind)
+    data, path = payload_of(response)
+    return generation_row(data, path, response, kind=kind)
 
 
 def generation_row(
-    row: Any, path: str = "$", answer: Response | None = None, *, kind: Kind = "music"
+    row: Any, path: str = "$", response: Response | None = None, *, kind: Kind = "music"
 ) -> Generation:
-    """Read one track out of parsed JSON.
+    """Make a track of parsed JSON.
 
     Args:
         row: Any JSON value.
-        path: Where it stands, for the error.
-        answer: What it came in, for the error.
-        kind: What it is if the row does not say.
+        path: Its JSON path, for the error.
+        response: The response that it came in, for the error.
+        kind: The kind of the track, if the row does not have it.
 
     Raises:
-        APIResponseError: If it is no object, or has no id.
+        APIResponseError: It is not an object, or has no id.
     """
-    ident = _id_of(row, path, answer)
+    ident = _id_of(row, path, response)
     get = row.get
     return Generation(
         id=ident,
@@ -137,21 +137,21 @@ def _parameters(value: Any) -> GenerationParameters:
     )
 
 
-def sound_effect(answer: Response) -> SoundEffect:
-    """Read the answer to a create or to a read by id.
+def sound_effect(response: Response) -> SoundEffect:
+    """Parse the response to a create, or to a read of one sound effect.
 
     Raises:
-        APIResponseError: If it is no JSON, no object, or has no id.
+        APIResponseError: It is not JSON, not an object, or has no id.
     """
-    data, path = data_of(answer)
-    return sound_effect_row(data, path, answer)
+    data, path = payload_of(response)
+    return sound_effect_row(data, path, response)
 
 
 def sound_effect_row(
-    row: Any, path: str = "$", answer: Response | None = None
+    row: Any, path: str = "$", response: Response | None = None
 ) -> SoundEffect:
-    """Read one clip out of parsed JSON; as `generation_row`."""
-    ident = _id_of(row, path, answer)
+    """Make a sound effect of parsed JSON, as `generation_row`."""
+    ident = _id_of(row, path, response)
     get = row.get
     return SoundEffect(
         id=ident,
@@ -170,67 +170,68 @@ def sound_effect_row(
 
 
 def generation_page(
-    answer: Response, *, offset: int = 0, known: Known | None = None
+    response: Response, *, offset: int = 0, known: KnownTracks | None = None
 ) -> Page[Generation]:
-    """Read a list of tracks.
+    """Parse a page of tracks.
 
     Args:
-        answer: A 2xx.
-        offset: Where this page starts, as asked for.
-        known: What is known of its tracks by one who reads it again and again. Rows
-            that say the same are what they were; those that are not wanted have only
-            `id`, `status`, `created_at` and `raw`.
+        response: A 2xx.
+        offset: The requested offset of this page.
+        known: The tracks known to a reader who reads the page repeatedly. A row that
+            has not changed gives the known track; a row that is not wanted gives a
+            track with `id`, `status`, `created_at` and `raw` only.
 
     Raises:
-        APIResponseError: If it is no JSON, holds no list, or a row has no id.
+        APIResponseError: It is not JSON, has no list, or a row has no id.
     """
     row: _Row[Generation] = generation_row
     if known is not None:
-        row = partial(_row_again, known, Generation, generation_row)
-    return _page(answer, "generations", row, offset)
+        row = partial(_known_row, known, Generation, generation_row)
+    return _page(response, "generations", row, offset)
 
 
 def sound_effect_page(
-    answer: Response, *, offset: int = 0, known: Known | None = None
+    response: Response, *, offset: int = 0, known: KnownTracks | None = None
 ) -> Page[SoundEffect]:
-    """Read a list of clips; as `generation_page`."""
+    """Parse a page of sound effects, as `generation_page`."""
     row: _Row[SoundEffect] = sound_effect_row
     if known is not None:
-        row = partial(_row_again, known, SoundEffect, sound_effect_row)
-    return _page(answer, "soundEffects", row, offset)
+        row = partial(_known_row, known, SoundEffect, sound_effect_row)
+    return _page(response, "soundEffects", row, offset)
 
 
-def _page(answer: Response, key: str, row: _Row[T], offset: int) -> Page[T]:
-    data, path = data_of(answer)
-    items = _items(data, path, key, row, answer)
+def _page(response: Response, key: str, row: _Row[T], offset: int) -> Page[T]:
+    data, path = payload_of(response)
+    items = _items(data, path, key, row, response)
     following = whole(data.get("nextOffset"))
     if following is None or following <= offset:
         following = offset + len(items)
-    # An empty page ends a list, or a service that errs would be asked for ever.
+    # An empty page ends the list: else a wrong `hasMore` would be followed for ever.
     more = bool(items) and data.get("hasMore") is True
     return Page(items=items, has_more=more, next_offset=following, raw=data)
 
 
-def _row_again(
-    known: Known,
+def _known_row(
+    known: KnownTracks,
     model: type[_Track],
     row: _Row[_Track],
     value: Any,
     path: str,
-    answer: Response | None,
+    response: Response | None,
 ) -> _Track:
-    """A row of a page that is read again and again.
+    """Make a track of a row of a page that is read repeatedly.
 
-    Most say what they said before, or are of tracks that nobody waits for.
+    Most rows have not changed, or are of tracks that no call waits for: comparing is
+    much cheaper than parsing all fields.
     """
     ident = value.get("id") if type(value) is dict else None
     last = known.last(ident) if type(ident) is str else None
     if last is not None and last.raw == value:
         return cast("_Track", last)
     if type(ident) is not str or known.wants(ident):
-        return row(value, path, answer)
+        return row(value, path, response)
     return model(
-        id=_id_of(value, path, answer),
+        id=_id_of(value, path, response),
         status=_word(value.get("status"), _STATUSES, _UNKNOWN),
         created_at=moment(value.get("createdAt")),
         raw=value,
@@ -238,24 +239,25 @@ def _row_again(
 
 
 def _items(
-    data: Any, path: str, key: str, row: _Row[T], answer: Response
+    data: Any, path: str, key: str, row: _Row[T], response: Response
 ) -> tuple[T, ...]:
-    rows = _object(data, path, answer).get(key)
+    rows = _object(data, path, response).get(key)
     if type(rows) is not list:
-        raise unreadable(answer, "no list", f"{path}.{key}")
+        raise parse_error(response, "a list", f"{path}.{key}", got=rows)
     return tuple(
-        row(value, f"{path}.{key}[{place}]", answer) for place, value in enumerate(rows)
+        row(value, f"{path}.{key}[{index}]", response)
+        for index, value in enumerate(rows)
     )
 
 
-def account(answer: Response) -> Account:
-    """Read the answer of ``/v1/me``.
+def account(response: Response) -> Account:
+    """Parse the response of ``/v1/me``.
 
     Raises:
-        APIResponseError: If it is no JSON, no object, or has no id.
+        APIResponseError: It is not JSON, not an object, or has no id.
     """
-    data, path = data_of(answer)
-    ident = _id_of(data, path, answer)
+    data, path = payload_of(response)
+    ident = _id_of(data, path, response)
     limits = data.get("limits")
     left = limits.get if type(limits) is dict else {}.get
     return Account(
@@ -273,39 +275,39 @@ def account(answer: Response) -> Account:
     )
 
 
-def health(answer: Response) -> Health:
-    """Read the answer of ``/health``: any JSON object will do.
+def health(response: Response) -> Health:
+    """Parse the response of ``/health``: any JSON object.
 
     Raises:
-        APIResponseError: If it is no JSON, or no object.
+        APIResponseError: It is not JSON, or not an object.
     """
-    data, path = data_of(answer)
-    data = _object(data, path, answer)
+    data, path = payload_of(response)
+    data = _object(data, path, response)
     return Health(status=text(data.get("status")), raw=data)
 
 
-def playlists(answer: Response) -> tuple[Playlist, ...]:
-    """Read the list of all playlists.
+def playlists(response: Response) -> tuple[Playlist, ...]:
+    """Parse the list of all playlists.
 
     Raises:
-        APIResponseError: If it is no JSON, holds no list, or a row has no id.
+        APIResponseError: It is not JSON, has no list, or a row has no id.
     """
-    data, path = data_of(answer)
-    return _items(data, path, "playlists", _playlist_row, answer)
+    data, path = payload_of(response)
+    return _items(data, path, "playlists", _playlist_row, response)
 
 
-def playlist(answer: Response) -> Playlist:
-    """Read one playlist with its tracks.
+def playlist(response: Response) -> Playlist:
+    """Parse one playlist with its tracks.
 
     Raises:
-        APIResponseError: If it is no JSON, no object, or something in it has no id.
+        APIResponseError: It is not JSON, not an object, or it or a track has no id.
     """
-    data, path = data_of(answer)
-    return _playlist_row(data, path, answer)
+    data, path = payload_of(response)
+    return _playlist_row(data, path, response)
 
 
-def _playlist_row(row: Any, path: str, answer: Response | None) -> Playlist:
-    ident = _id_of(row, path, answer)
+def _playlist_row(row: Any, path: str, response: Response | None) -> Playlist:
+    ident = _id_of(row, path, response)
     get = row.get
     return Playlist(
         id=ident,
@@ -317,22 +319,24 @@ def _playlist_row(row: Any, path: str, answer: Response | None) -> Playlist:
         is_owner=flag(get("isOwner")),
         created_at=moment(get("createdAt")),
         updated_at=moment(get("updatedAt")),
-        tracks=_tracks(get("tracks"), path, answer),
+        tracks=_tracks(get("tracks"), path, response),
         raw=row,
     )
 
 
-def _tracks(rows: Any, path: str, answer: Response | None) -> tuple[PlaylistTrack, ...]:
+def _tracks(
+    rows: Any, path: str, response: Response | None
+) -> tuple[PlaylistTrack, ...]:
     if type(rows) is not list:
         return ()
     return tuple(
-        _track_row(row, f"{path}.tracks[{place}]", answer)
-        for place, row in enumerate(rows)
+        _track_row(row, f"{path}.tracks[{index}]", response)
+        for index, row in enumerate(rows)
     )
 
 
-def _track_row(row: Any, path: str, answer: Response | None) -> PlaylistTrack:
-    ident = _id_of(row, path, answer)
+def _track_row(row: Any, path: str, response: Response | None) -> PlaylistTrack:
+    ident = _id_of(row, path, response)
     get = row.get
     return PlaylistTrack(
         id=ident,
@@ -347,27 +351,28 @@ def _track_row(row: Any, path: str, answer: Response | None) -> PlaylistTrack:
     )
 
 
-def bulk_result(answer: Response, key: str, *, ids: Sequence[str] = ()) -> BulkResult:
-    """Read what one call did to many ids.
+def bulk_result(response: Response, key: str, *, ids: Sequence[str] = ()) -> BulkResult:
+    """Parse the response to a bulk request.
 
-    Add and move answer 400 when nothing succeeded, delete and remove answer 200 (Q13);
+    If no id succeeded, add and move respond with 400, delete and remove with 200 (Q13);
     both become a result.
 
     Args:
-        answer: Any answer.
-        key: Where the ids done are: ``deleted``, ``added``, ``removed`` or ``moved``.
-        ids: What was asked for; the failed ones if a 400 does not list them.
+        response: Any response.
+        key: The member with the ids that succeeded: ``deleted``, ``added``,
+            ``removed`` or ``moved``.
+        ids: The ids that were sent; all failed if a 400 does not list them.
 
     Raises:
-        APIResponseError: If a 2xx cannot be read.
-        APIStatusError: If it says no to the call as a whole.
+        APIResponseError: It is a 2xx that cannot be parsed.
+        APIStatusError: The request as a whole was rejected.
     """
-    if not answer.is_success:
-        return folded(status_error(answer, idempotent=True), ids)
-    data, path = data_of(answer)
-    members = _object(data, path, answer)
+    if not response.is_success:
+        return all_failed(status_error(response, idempotent=True), ids)
+    data, path = payload_of(response)
+    members = _object(data, path, response)
     if key not in members and "errors" not in members:
-        raise unreadable(answer, "no list", f"{path}.{key}")
+        raise parse_error(response, "a list", f"{path}.{key}", got=None)
     done = (identifier(value) for value in _list(members.get(key)))
     return BulkResult(
         succeeded=tuple(value for value in done if value is not None),
@@ -375,17 +380,17 @@ def bulk_result(answer: Response, key: str, *, ids: Sequence[str] = ()) -> BulkR
     )
 
 
-def folded(error: APIStatusError, ids: Sequence[str] = ()) -> BulkResult:
+def all_failed(error: APIStatusError, ids: Sequence[str] = ()) -> BulkResult:
     """The result that an ``ADD_FAILED`` or ``MOVE_FAILED`` stands for (Q13).
 
     Args:
-        error: What the call was answered with.
-        ids: What was asked for; the failed ones if the error does not list them.
+        error: The error of the bulk request.
+        ids: The ids that were sent; all failed if the error does not list them.
 
     Raises:
-        APIStatusError: The same error, if it is another.
+        APIStatusError: The given error, if it has another code.
     """
-    if error.code not in _FOLDED:
+    if error.code not in _ALL_FAILED:
         raise error
     listed = _failures(error.details)
     unlisted = tuple(BulkFailure(id=name, error=error.message) for name in ids)
@@ -397,7 +402,7 @@ def _failures(values: Any) -> tuple[BulkFailure, ...]:
 
 
 def _failure(value: Any) -> BulkFailure:
-    """One failed item, whose id has two names (Q11)."""
+    """One failed id, which has two spellings of its key (Q11)."""
     if type(value) is not dict:
         return BulkFailure(id="", error=text(value) or _UNKNOWN)
     ident = identifier(value.get("trackId")) or identifier(value.get("id"))
@@ -405,13 +410,13 @@ def _failure(value: Any) -> BulkFailure:
 
 
 def webhook_payload(payload: Any) -> Generation | SoundEffect:
-    """Read what the service posts to a webhook: the bare object, without an envelope.
+    """Parse what the service posts to a webhook: the object without an envelope.
 
-    The payloads of effects are not published; what has a `requestedDuration` and no
-    `parameters` is taken for one.
+    The payload of a sound effect is not documented; an object with `requestedDuration`
+    and without `parameters` is taken for one.
 
     Raises:
-        APIResponseError: If it is no object, or has no id.
+        APIResponseError: It is not an object, or has no id.
     """
     row, path = payload, "$"
     if type(payload) is dict and type(payload.get("data")) is dict:
@@ -422,26 +427,27 @@ def webhook_payload(payload: Any) -> Generation | SoundEffect:
     return generation_row(row, path)
 
 
-def _object(value: Any, path: str, answer: Response | None) -> dict[str, Any]:
+def _object(value: Any, path: str, response: Response | None) -> dict[str, Any]:
     if type(value) is not dict:
-        raise unreadable(answer, "no object", path)
+        raise parse_error(response, "an object", path, got=value)
     return value
 
 
 def _list(value: Any) -> list[Any]:
-    """Absent, null and ``[]`` are the same (Q10)."""
+    """Absent, null and ``[]`` mean the same (Q10)."""
     return value if type(value) is list else []
 
 
-def _id_of(row: Any, path: str, answer: Response | None) -> str:
-    found = identifier(_object(row, path, answer).get("id"))
+def _id_of(row: Any, path: str, response: Response | None) -> str:
+    value = _object(row, path, response).get("id")
+    found = identifier(value)
     if found is None:
-        raise unreadable(answer, "no id", f"{path}.id")
+        raise parse_error(response, "an id", f"{path}.id", got=value)
     return found
 
 
 def _word(value: Any, known: Mapping[str, str], absent: str) -> str:
-    """A word of an open set: those we know in any case, others as received."""
+    """A string of an open set: known ones in any case, others as received."""
     if type(value) is not str or not value:
         return absent
     return known.get(value) or known.get(value.strip().lower(), value)

@@ -1,4 +1,4 @@
-"""What the service made of a request otherwise than asked (Q6, Q30)."""
+"""Which parameters of a request the service has changed (Q6, Q30)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def changes(
     *,
     seed: int | None = None,
 ) -> dict[str, tuple[Any, Any]]:
-    """Compare what was asked for with what was accepted.
+    """Compare a request with the accepted track.
 
-    Looked at is what was set and what came back; what either side leaves out is no
-    change. A prompt that the service was allowed to enhance is none either.
+    Only parameters that both have are compared; a prompt only if the service was not
+    allowed to enhance it.
 
     Args:
-        request: What was asked for.
-        accepted: The answer to the create.
-        seed: The seed that was sent, when the request had none of its own.
+        request: The request.
+        accepted: The track in the response to the create.
+        seed: The seed that was sent, if the request has none.
 
     Returns:
-        By parameter: (asked, got). Empty if all is as asked.
+        (requested, got) by parameter; empty if nothing was changed.
     """
     pairs = _pairs(request, accepted, seed)
-    return {name: (asked, got) for name, asked, got in pairs if _differ(asked, got)}
+    return {name: (wanted, got) for name, wanted, got in pairs if _differ(wanted, got)}
 
 
 def _pairs(
@@ -56,22 +56,22 @@ def _pairs(
         yield _keyscale(request, got.keyscale)
 
 
-def _differ(asked: Any, got: Any) -> bool:
-    if asked is None or got is None or asked == got:
+def _differ(wanted: Any, got: Any) -> bool:
+    if wanted is None or got is None or wanted == got:
         return False
-    # A time signature goes out as text and comes back as a number (Q1).
-    return str(asked).strip() != str(got).strip()
+    # A time signature is sent as a string and comes back as a number (Q1).
+    return str(wanted).strip() != str(got).strip()
 
 
 def _keyscale(request: GenerationRequest, got: str | None) -> _Change:
-    """Key and scale come back as one text; each is compared if it was set."""
+    """Key and scale come back in one string; each is compared if it was set."""
     key, scale = request.key, request.scale
-    asked = " ".join(part for part in (key, scale) if part)
-    same = got is None or not asked or _fits(key, scale, got.lower().split())
-    return "keyscale", asked or None, None if same else got
+    wanted = " ".join(part for part in (key, scale) if part)
+    same = got is None or not wanted or _matches(key, scale, got.lower().split())
+    return "keyscale", wanted or None, None if same else got
 
 
-def _fits(key: str | None, scale: str | None, got: list[str]) -> bool:
+def _matches(key: str | None, scale: str | None, got: list[str]) -> bool:
     if key and got and _sharp(key.lower()) != _sharp(got[0]):
         return False
     return not scale or len(got) < 2 or scale.lower() == got[1]

@@ -1,13 +1,14 @@
-"""What is asked of the service, checked before a token or a credit is spent.
+"""Requests for new tracks, which can be checked before anything is sent.
 
     GenerationRequest     music, with or without lyrics
     InstrumentalRequest   a track without vocals
     SoundEffectRequest    a short clip
 
-`None` means not set: the service picks. `problems` lists all that is wrong, `validate`
-raises the first, `to_body` makes the JSON; each request is a frozen value and says its
-`kind`, `prompt` and `seed`. The ranges are the published ones (sections 3.3, 3.7 and
-3.13 of the service's specification); `_checks` has those of single values.
+A parameter that is `None` is not sent: the service chooses its value. `problems` lists
+all invalid parameters, `validate` raises the first, `to_body` makes the JSON. Each
+request is a frozen value with a `kind`, a `prompt` and a `seed`. The ranges are the
+published ones (sections 3.3, 3.7 and 3.13 of the service's specification);
+`_validation` checks them.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ def _webhook() -> Any:
 
 
 def _plain(value: float | None) -> float | None:
-    """A number as Python's own, so that it can be written and compared everywhere."""
+    """Convert a number of any type to `int` or `float`, so that JSON can hold it."""
     given = check.python_number(value)
     return value if given is None else given
 
 
 def _plain_whole(value: int | None) -> int | None:
-    return _plain(value)  # type: ignore[return-value]  # no number changes its kind
+    return _plain(value)  # type: ignore[return-value]  # an integer stays one
 
 
 def _plain_beats(value: int | str | None) -> int | str | None:
-    return _plain(value)  # type: ignore[arg-type, return-value]  # text stays
+    return _plain(value)  # type: ignore[arg-type, return-value]  # a string stays one
 
 
 def _number(converter: Any) -> Any:
@@ -51,23 +52,23 @@ def _number(converter: Any) -> Any:
 
 
 class _Request:
-    """What the three have in common."""
+    """The checks that all requests have."""
 
     __slots__ = ()
 
     def problems(
         self, *, allow_http_webhook: bool = False
     ) -> list[InvalidRequestError]:
-        """All that is wrong with it, in the order of the fields; empty if nothing is.
+        """List all invalid parameters, in the order of the fields.
 
         Args:
-            allow_http_webhook: Whether a webhook may be plain ``http`` and on this very
-                machine, as it may with an emulator.
+            allow_http_webhook: Whether a webhook may be a plain ``http`` URL and on
+                this machine, as with an emulator.
         """
-        found = self._found(allow_http_webhook=allow_http_webhook)
-        return [problem for problem in found if problem is not None]
+        checks = self._checks(allow_http_webhook=allow_http_webhook)
+        return [problem for problem in checks if problem is not None]
 
-    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+    def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         raise NotImplementedError
 
     def validate(self, *, allow_http_webhook: bool = False) -> None:
@@ -77,7 +78,7 @@ class _Request:
             allow_http_webhook: As for `problems`.
 
         Raises:
-            InvalidRequestError: The first problem: field, value and range.
+            InvalidRequestError: A parameter is out of its range; the first of several.
         """
         for problem in self.problems(allow_http_webhook=allow_http_webhook):
             raise problem
@@ -88,18 +89,20 @@ class GenerationRequest(_Request):
     """One track of music.
 
     Attributes:
-        tags: What it shall sound like, 1 to 700 characters.
+        tags: What it should sound like, 1 to 700 characters.
         lyrics: What is sung, at most 2000 characters.
         duration: 5 to 210 seconds; the service's default is 60.
         bpm: 60 to 200 beats per minute; the service's default is 120.
         language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
         key: ``C C# D D# E F F# G G# A A# B``; ``Db Eb Gb Ab Bb`` are sent as sharps.
         scale: ``major`` or ``minor``.
-        timesignature: 2 to 7 beats per bar, as a number or as text; the default is 4.
-        seed: 0 to 2^31-1. The service publishes no range; a seed that it cut short
-            would no longer tell the track apart, so larger ones are refused.
-        webhook: Where the end is announced: ``https``, public, at most 2048 characters.
-            Its query is a secret and hidden in `repr`; a pickle keeps it.
+        timesignature: 2 to 7 beats per bar, as a number or a string; the service's
+            default is 4.
+        seed: 0 to 2^31-1. The service publishes no range. Larger seeds are rejected: if
+            the service truncated one, the track could not be recognized by it.
+        webhook: The public ``https`` URL that the service calls when the track ends, at
+            most 2048 characters. Its query is a secret: `repr` masks it, a pickle keeps
+            it.
 
     Example:
         request = GenerationRequest("lofi chill", duration=120, key="C", scale="minor")
@@ -122,13 +125,13 @@ class GenerationRequest(_Request):
 
     @property
     def prompt(self) -> str:
-        """The words it is made from: its tags."""
+        """The prompt it is made from: its tags."""
         return self.tags
 
-    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+    def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
-            check.words("tags", self.tags, most=check.MOST_TAGS),
-            check.characters("lyrics", self.lyrics, most=check.MOST_LYRICS),
+            check.words("tags", self.tags, most=check.MAX_TAGS),
+            check.characters("lyrics", self.lyrics, most=check.MAX_LYRICS),
             check.between("duration", self.duration, 5, 210, unit="seconds"),
             check.between("bpm", self.bpm, 60, 200, unit="beats per minute"),
             check.one_of("language", self.language, check.LANGUAGES),
@@ -140,13 +143,13 @@ class GenerationRequest(_Request):
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
-        """The JSON to send: what was set, and nothing else.
+        """Make the JSON to send, of the parameters that are set.
 
         Args:
-            seed: Is sent if the request has none of its own.
+            seed: The seed to send if the request has none.
 
         Raises:
-            InvalidRequestError: If a value cannot be written as JSON at all.
+            InvalidRequestError: A value cannot be written as JSON.
         """
         return check.body(
             tags=self.tags,
@@ -164,11 +167,11 @@ class GenerationRequest(_Request):
 
 @attrs.frozen
 class InstrumentalRequest(_Request):
-    """One track without vocals; the service picks instruments, tempo and key.
+    """One track without vocals; the service chooses instruments, tempo and key.
 
     Attributes:
-        prompt: What it shall sound like; no limit is published.
-        duration: 30 to 210 whole seconds; the service snaps it to steps of 15.
+        prompt: What it should sound like; no maximum length is published.
+        duration: 30 to 210 whole seconds; the service rounds it to a multiple of 15.
         enhance: Whether the service may expand the prompt.
         seed: 0 to 2^31-1, as for `GenerationRequest`.
         webhook: As for `GenerationRequest`.
@@ -186,7 +189,7 @@ class InstrumentalRequest(_Request):
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
 
-    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+    def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
             check.words("prompt", self.prompt),
             check.between(
@@ -198,13 +201,13 @@ class InstrumentalRequest(_Request):
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
-        """The JSON to send: what was set, and `enhance` always.
+        """Make the JSON to send, of the parameters that are set and `enhance`.
 
         Args:
-            seed: Is sent if the request has none of its own.
+            seed: The seed to send if the request has none.
 
         Raises:
-            InvalidRequestError: If a value cannot be written as JSON at all.
+            InvalidRequestError: A value cannot be written as JSON.
         """
         return check.body(
             prompt=self.prompt,
@@ -220,11 +223,11 @@ class SoundEffectRequest(_Request):
     """One short clip.
 
     Attributes:
-        prompt: What it shall sound like; no limit is published.
-        duration: 1 to 8 seconds; the service snaps it to steps of 0.5.
+        prompt: What it should sound like; no maximum length is published.
+        duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
-        seed: Always `None`: effects have no seed.
+        seed: Always `None`: sound effects have no seed.
 
     Example:
         request = SoundEffectRequest("a door creaks", duration=2.5, enhance=False)
@@ -239,7 +242,7 @@ class SoundEffectRequest(_Request):
     enhance: bool = attrs.field(default=True, kw_only=True)
     webhook: str | None = _webhook()
 
-    def _found(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
+    def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
             check.words("prompt", self.prompt),
             check.between("duration", self.duration, 1, 8, unit="seconds"),
@@ -248,13 +251,13 @@ class SoundEffectRequest(_Request):
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
-        """The JSON to send: what was set, and `enhance` always.
+        """Make the JSON to send, of the parameters that are set and `enhance`.
 
         Args:
-            seed: Is not sent; it is here so that all requests can be called alike.
+            seed: Not used; all requests have this parameter.
 
         Raises:
-            InvalidRequestError: If a value cannot be written as JSON at all.
+            InvalidRequestError: A value cannot be written as JSON.
         """
         del seed
         return check.body(
@@ -266,4 +269,4 @@ class SoundEffectRequest(_Request):
 
 
 AnyRequest: TypeAlias = GenerationRequest | InstrumentalRequest | SoundEffectRequest
-"""Whatever can be created."""
+"""Any request for a new track."""

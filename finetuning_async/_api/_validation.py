@@ -1,8 +1,9 @@
-"""Checks of single parameters: the documented ranges, and what JSON can carry.
+"""Checks of single parameters: the documented ranges, and what JSON can hold.
 
-Each check gives an `InvalidRequestError` that names the field, the value and the range,
-or `None`. `None` as a value means not set and passes, except where words are required.
-Wrong types are problems like any other: nothing here raises a `TypeError`.
+Each check returns an `InvalidRequestError` that names the field, the value and the
+range, or `None` if the value is valid. The value `None` means not set, which is valid
+unless a prompt is required. A wrong type is a problem like any other: nothing here
+raises a `TypeError`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from finetuning_async._errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST_TAGS: Final = 700
-MOST_LYRICS: Final = 2000
-MOST_WEBHOOK: Final = 2048
-MOST_SEED: Final = 2**31 - 1
-MOST_ID: Final = 2048
-MOST_SHOWN: Final = 40
-MOST_WORD: Final = 100
+MAX_TAGS: Final = 700
+MAX_LYRICS: Final = 2000
+MAX_WEBHOOK: Final = 2048
+MAX_SEED: Final = 2**31 - 1
+MAX_ID: Final = 2048
+MAX_SHOWN: Final = 40
+MAX_WORD: Final = 100
 LANGUAGES: Final = ("en", "ja", "de", "fr", "es", "zh", "ko", "pt", "it", "ru")
 KEYS: Final = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FLATS: Final = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
@@ -38,37 +39,38 @@ _HOST: Final = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(\.(?!-)[\w-]{1,63}(?<!-))*\.?
 def words(
     field: str, value: object, *, most: int | None = None
 ) -> InvalidRequestError | None:
-    """Text that says something, of at most `most` characters."""
+    """A string that is not blank, of at most `most` characters."""
     if value is None or (isinstance(value, str) and not value.strip()):
         limit = "" if most is None else f" of 1 to {most} characters"
-        return InvalidRequestError(field, value, f"text{limit} that is not blank")
+        return InvalidRequestError(field, value, f"a non-blank string{limit}")
     return characters(field, value, most=most)
 
 
 def characters(
     field: str, value: object, *, most: int | None
 ) -> InvalidRequestError | None:
-    """Text of at most `most` characters that UTF-8 can carry."""
+    """A string of at most `most` characters that UTF-8 can encode."""
     if value is None:
         return None
     if not isinstance(value, str):
-        return InvalidRequestError(field, value, "text")
+        return InvalidRequestError(field, value, "a string")
     if most is not None and len(value) > most:
-        allowed = f"at most {most} characters, not {len(value)}"
+        allowed = f"at most {most} characters; it has {len(value)}"
         return InvalidRequestError(field, value, allowed)
     if not _is_encodable(value):
-        return InvalidRequestError(field, value, "text that UTF-8 can carry")
+        return InvalidRequestError(field, value, "a string that UTF-8 can encode")
     return None
 
 
 def identifier(field: str, value: object) -> InvalidRequestError | None:
-    """An id (Q2): opaque, but what the service can have given, and a URL can carry."""
+    """An id (Q2): opaque, but printable and short enough for a URL."""
+    # "." and ".." are path segments of their own in a URL.
     if isinstance(value, str) and value.strip(". ") and value.isprintable():
-        if len(value) <= MOST_ID:
+        if len(value) <= MAX_ID:
             return None
-        allowed = f"an id of at most {MOST_ID} characters, not {len(value)}"
-        return InvalidRequestError(field, value[:MOST_SHOWN] + "...", allowed)
-    return InvalidRequestError(field, value, "an id, as the service gave it")
+        allowed = f"an id of at most {MAX_ID} characters; it has {len(value)}"
+        return InvalidRequestError(field, value[:MAX_SHOWN] + "...", allowed)
+    return InvalidRequestError(field, value, "an id, as the service returned it")
 
 
 def between(
@@ -80,7 +82,7 @@ def between(
     unit: str,
     whole: bool = False,
 ) -> InvalidRequestError | None:
-    """A number from `least` to `most`; both are allowed."""
+    """A number from `least` to `most`, both included."""
     if value is None:
         return None
     given = number(value)
@@ -94,7 +96,7 @@ def between(
 def one_of(
     field: str, value: object, allowed: Iterable[str], *, more: Iterable[str] = ()
 ) -> InvalidRequestError | None:
-    """One of some words, or of `more` that stand for one of them."""
+    """One of `allowed`, or of their aliases in `more`."""
     if value is None or (
         isinstance(value, str) and (value in allowed or value in more)
     ):
@@ -103,15 +105,16 @@ def one_of(
 
 
 def timesignature(value: object) -> InvalidRequestError | None:
-    """2 to 7, as a number or as a digit."""
+    """2 to 7, as a number or as a string."""
     if value is None or digits(value) in TIMESIGNATURES:
         return None
-    return InvalidRequestError("timesignature", value, "beats per bar from 2 to 7")
+    allowed = "a whole number from 2 to 7 beats per bar"
+    return InvalidRequestError("timesignature", value, allowed)
 
 
 def seed(value: object) -> InvalidRequestError | None:
     """A whole number from 0 to 2^31-1."""
-    return between("seed", value, 0, MOST_SEED, unit="(2^31-1)", whole=True)
+    return between("seed", value, 0, MAX_SEED, unit="(2^31-1)", whole=True)
 
 
 def switch(field: str, value: object) -> InvalidRequestError | None:
@@ -124,9 +127,9 @@ def switch(field: str, value: object) -> InvalidRequestError | None:
 
 
 def webhook(value: object, *, lenient: bool) -> InvalidRequestError | None:
-    """A public ``https`` URL; `lenient` allows ``http`` and this machine.
+    """A public ``https`` URL; `lenient` also allows ``http`` and this machine.
 
-    The error does not repeat the URL: its query is a secret.
+    The error does not quote the URL, whose query is a secret.
     """
     if value is None:
         return None
@@ -136,9 +139,9 @@ def webhook(value: object, *, lenient: bool) -> InvalidRequestError | None:
 
 def _webhook_problem(value: object, *, lenient: bool) -> str | None:
     if not isinstance(value, str):
-        return f"a URL as text, not {type(value).__name__}"
-    if len(value) > MOST_WEBHOOK:
-        return f"a URL of at most {MOST_WEBHOOK} characters, not {len(value)}"
+        return f"a URL as a string, got a value of type {type(value).__name__}"
+    if len(value) > MAX_WEBHOOK:
+        return f"a URL of at most {MAX_WEBHOOK} characters, got {len(value)}"
     if not value.isprintable() or " " in value or "\\" in value:
         return "a URL without spaces, line breaks and backslashes"
     try:
@@ -157,7 +160,7 @@ def _place_problem(parts: SplitResult, host: str, *, lenient: bool) -> str | Non
     if address is None and not (len(host) <= 253 and _HOST.fullmatch(host)):
         return "a URL with a valid host"
     if not lenient and _is_private(host, address):
-        return "a URL on the public internet; the service calls it from outside"
+        return "a URL on the public internet; the service calls it from there"
     return None
 
 
@@ -178,36 +181,36 @@ def _is_private(
 
 
 def sharp(value: Any) -> Any:
-    """A key without flats: the service knows none."""
+    """Write a flat as the equal sharp: the service accepts sharps only."""
     return FLATS.get(value, value) if isinstance(value, str) else value
 
 
 def digits(value: Any) -> Any:
-    """A time signature as the service takes it: as text (Q1)."""
+    """Write a time signature as the service accepts it: as a string (Q1)."""
     given = number(value)
-    return value if given is None else str(_whole_if_it_can(given))
+    return value if given is None else str(_without_fraction(given))
 
 
 def body(**members: Any) -> dict[str, Any]:
-    """A JSON object of what was set.
+    """Build the JSON object of the members that are not `None`.
 
-    Whole numbers are written without a fraction, whichever way they came.
+    Whole numbers are written without a fraction: 30.0 as 30.
 
     Raises:
-        InvalidRequestError: If a value cannot be written as JSON.
+        InvalidRequestError: A value cannot be written as JSON.
     """
     made = {}
     for field, value in members.items():
         if value is not None:
             if not _is_json(value):
-                raise _unwritable(field, value)
+                raise _not_json(field, value)
             given = number(value)
-            made[field] = value if given is None else _whole_if_it_can(given)
+            made[field] = value if given is None else _without_fraction(given)
     return made
 
 
-def _unwritable(field: str, value: object) -> InvalidRequestError:
-    allowed = "text, True, False or a finite number; JSON can carry nothing else here"
+def _not_json(field: str, value: object) -> InvalidRequestError:
+    allowed = "a string, True, False or a finite number; JSON has no other scalars"
     if field == "webhook":
         return InvalidRequestError.hidden(field, allowed)
     return InvalidRequestError(field, value, allowed)
@@ -220,10 +223,10 @@ def _is_json(value: object) -> bool:
 
 
 def number(value: Any) -> float | None:
-    """A finite number below 2^63 in size as Python's own `int` or `float`.
+    """Convert a finite number of less than 2^63 in magnitude to `int` or `float`.
 
-    So are numpy's, a `Decimal` and a `Fraction`. `None` for whatever is no number; for
-    a `bool`, numpy's too; for NaN and infinities.
+    Numbers of numpy, `Decimal` and `Fraction` are converted. `None` for anything else:
+    a `bool` (numpy's included), NaN and infinities.
     """
     given = python_number(value)
     # NaN fails both comparisons.
@@ -231,13 +234,13 @@ def number(value: Any) -> float | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """The same for what says of itself that it is whole: 2.0 does not."""
+    """Convert a number of an integer type likewise: not 2.0."""
     given = number(value)
     return given if isinstance(given, int) else None
 
 
 def python_number(value: Any) -> float | None:
-    """Any number as an `int` or a `float`, infinities and NaN too; else `None`."""
+    """Convert any number to `int` or `float`, NaN and infinities too; else `None`."""
     if type(value) is int or type(value) is float:
         return value
     if value is None or isinstance(value, bool | str):
@@ -249,23 +252,23 @@ def python_number(value: Any) -> float | None:
 
 
 def _as_float(value: Any) -> float | None:
-    from numbers import Complex, Number, Real  # rarely needed
+    from numbers import Complex, Number, Real  # rarely needed, so imported late
 
     is_real = isinstance(value, Real) or not isinstance(value, Complex)
     if not (is_real and isinstance(value, Number)):
         return None
     try:
-        return float(value)  # type: ignore[arg-type]  # all real numbers can
+        return float(value)  # type: ignore[arg-type]  # every real number has __float__
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _whole_if_it_can(value: float) -> float:
+def _without_fraction(value: float) -> float:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_encodable(value: str) -> bool:
-    """Whether no half of a surrogate pair stands alone in it."""
+    """Whether it has no lone surrogate."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from finetuning_async._http._retry import (
         RetryableFailure as RetryableFailure,
         RetryPolicy as RetryPolicy,
-        check_retries as check_retries,
     )
     from finetuning_async._http._server_clock import ServerClock as ServerClock
     from finetuning_async._http._timeouts import (
@@ -101,7 +100,7 @@ else:
             "._http_library": ("HTTPClient",),
             "._media_stream": ("MediaStream",),
             "._pipeline": ("Pipeline", "capture_responses"),
-            "._retry": ("RetryPolicy", "RetryableFailure", "check_retries"),
+            "._retry": ("RetryPolicy", "RetryableFailure"),
             "._server_clock": ("ServerClock",),
             "._timeouts": ("DEFAULT_TIMEOUT", "HTTPTimeout", "Timeout", "as_timeout"),
             "._transport": ("Transport",),

@@ -26,7 +26,7 @@ from finetuning_async._http._byte_ranges import (
 )
 from finetuning_async._http._exception_map import permanent_failure_advice
 from finetuning_async._http._media_redirects import check_media_url, follow_redirects
-from finetuning_async._logging import told_by_us
+from finetuning_async._logging import own_requests
 from finetuning_async._secrets import mask_query, scrub
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def open_media(
     async with AsyncExitStack() as stack:
         begun_at = anyio.current_time()
         try:
-            with told_by_us():
+            with own_requests():
                 pooled = await stack.enter_async_context(pool.lease())
                 request = pooled.client.build_request(
                     "GET",

@@ -35,7 +35,7 @@ from finetuning_async._http._header_warnings import HeaderWarnings
 from finetuning_async._http._retry import RetryableFailure, RetryPolicy
 from finetuning_async._http._server_clock import ServerClock
 from finetuning_async._http._transport import Transport
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import RateLimiter
 from finetuning_async._rate_codes import is_rate_limited
 
@@ -241,7 +241,7 @@ class Pipeline:
         if call.shows is None or not response.is_success:
             return
         earlier = self.transport.pool.recent_ids
-        error = parsing.not_about(response, call.shows, earlier)
+        error = parsing.mismatch_error(response, call.shows, earlier)
         earlier.add(call.shows)
         if error is not None:
             # The responses on that connection are shifted by one, so all that come
@@ -265,7 +265,7 @@ class Pipeline:
                 raise
             # The create is paid for, and only its response holds the id of the track.
             logger.exception("recording a response failed")
-            with contained("returning a permit"):
+            with log_exceptions("returning a permit"):
                 permit.abandoned()
 
     def _learn(
@@ -306,7 +306,7 @@ class Pipeline:
         if response.is_success:
             return
         if response.is_cut:
-            raise parsing.too_long(response)
+            raise parsing.too_long_error(response)
         error = parsing.status_error(
             response, idempotent=call.repeatable, generation_id=call.track_id
         )

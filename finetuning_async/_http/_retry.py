@@ -16,8 +16,7 @@ import anyio
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from finetuning_async._api import whole_number
-from finetuning_async._errors import InvalidRequestError
+from finetuning_async._api import check_retries
 from finetuning_async._http._backoff import Backoff
 
 if TYPE_CHECKING:
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("finetuning_async")
-
-
-def check_retries(value: object) -> int:
-    """Check a number of retries.
-
-    Raises:
-        InvalidRequestError: It is not a whole number of at least 0.
-    """
-    given = whole_number(value)
-    if given is not None and given >= 0:
-        return given
-    raise InvalidRequestError("max_retries", value, "a whole number of at least 0")
 
 
 class RetryableFailure(Exception):  # noqa: N818 - an error on its way to a second attempt

@@ -31,7 +31,7 @@ from finetuning_async._http._headers import Headers
 from finetuning_async._http._http_clients import ClientPool, PooledClient
 from finetuning_async._http._response_body import as_body, read_body
 from finetuning_async._http._timeouts import Timeout
-from finetuning_async._logging import told_by_us
+from finetuning_async._logging import own_requests
 from finetuning_async._secrets import MASK, ApiKey, scrub
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Transport:
         sent_at = anyio.current_time()
         tracker.deadline = sent_at + _longest(steps)
         try:
-            with told_by_us():
+            with own_requests():
                 status, headers, body = await self._send_and_read(
                     pooled.client, call, steps, tracker
                 )

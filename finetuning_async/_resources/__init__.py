@@ -1,12 +1,12 @@
 """The methods of a client, resource by resource.
 
-_track_methods   generate, wait_for_completion, watch, download
-_generate_many   many requests at once: outcomes as tracks end
-_generations     client.generations, and the list that instrumentals share
-_instrumentals   client.instrumentals
-_sound_effects   client.sound_effects
-_playlists       client.playlists
-_common          lists, ids in paths, bulk calls
+_track_methods   the client's own: generate, wait_for_completion, watch, download
+_generate_many   generate_many: concurrent creates, an outcome as each track ends
+_generations     client.generations: create, get, list, delete
+_instrumentals   client.instrumentals: create
+_sound_effects   client.sound_effects: create, get, list
+_playlists       client.playlists: list, get, add, remove, move
+_common          shared by these: ids in paths, lists, bulk calls
 """
 
 from typing import TYPE_CHECKING

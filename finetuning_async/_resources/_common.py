@@ -1,4 +1,4 @@
-"""What all resources share: lists, ids in paths, bulk calls."""
+"""What the resources share: ids in paths, lists, bulk calls."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from finetuning_async._constants import READ_TIMEOUT as READ_TIMEOUT
 from finetuning_async._errors import (
     BadRequestError,
     FinetuningError,
+    GenerationFailedError,
     InvalidRequestError,
 )
 
@@ -34,22 +35,26 @@ if TYPE_CHECKING:
         Sequence,
     )
 
+    from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._session import Session
 
 T = TypeVar("T")
 
-LARGEST_PAGE: Final = 99
+MAX_PAGE: Final = 99
 """The largest page that every published source allows (Q12)."""
 
 DEFAULT_PAGE: Final = 20
 
+MAX_BULK: Final = 100
+"""Ids per bulk request."""
 
-def segment(value: str, field: str) -> str:
-    """An id as one segment of a path.
+
+def path_segment(value: str, field: str) -> str:
+    """Percent-encode an id as one segment of a path.
 
     Raises:
-        InvalidRequestError: It is no text, empty, too long, or holds characters that
-            cannot be printed, such as half of a surrogate pair.
+        InvalidRequestError: It is not a string, is empty or too long, or has characters
+            that are not printable, such as a lone surrogate.
     """
     problem = validation.identifier(field, value)
     if problem is not None:
@@ -60,8 +65,8 @@ def segment(value: str, field: str) -> str:
 class Listing(Generic[T]):
     """A list of the service: await it for the first page, iterate it for all rows.
 
-    Rows come newest first, page by page, each once, even when new tracks shift the
-    pages meanwhile.
+    Rows come newest first and are fetched page by page. Each row comes once, even if
+    new tracks shift the pages in the meantime.
 
     Example:
         page = await client.generations.list(status="completed")  # the first page
@@ -81,11 +86,12 @@ class Listing(Generic[T]):
         return attrs.evolve(page, fetch_next=partial(self._page, page.next_offset))
 
     async def __aiter__(self) -> AsyncGenerator[T]:
-        """All rows from the offset on.
+        """Iterate over all rows from the offset on.
 
         Raises:
             FinetuningError: A page could not be read.
         """
+        # A track created while we iterate pushes rows from one page into the next.
         seen: set[str] = set()
         page: Page[T] | None = await self._page(self._offset)
         while page is not None:
@@ -98,41 +104,44 @@ class Listing(Generic[T]):
 
 
 def list_query(limit: int, offset: int, **filters: str | None) -> dict[str, str | int]:
-    """Check the parameters of a list.
+    """Check the parameters of a list and make its query.
 
     Raises:
         InvalidRequestError: The limit is not 1 to 99, the offset is negative, or a
-            filter is no text that UTF-8 can carry.
+            filter is not a string that UTF-8 can encode.
     """
-    rows, passed = whole_number(limit), whole_number(offset)
-    if rows is None or not 1 <= rows <= LARGEST_PAGE:
-        raise InvalidRequestError("limit", limit, f"1 to {LARGEST_PAGE} rows")
-    if passed is None or passed < 0:
-        raise InvalidRequestError("offset", offset, "a whole number, at least 0")
+    rows, skipped = whole_number(limit), whole_number(offset)
+    if rows is None or not 1 <= rows <= MAX_PAGE:
+        allowed = f"a whole number of rows from 1 to {MAX_PAGE}"
+        raise InvalidRequestError("limit", limit, allowed)
+    if skipped is None or skipped < 0:
+        raise InvalidRequestError("offset", offset, "a whole number of at least 0")
     for name, value in filters.items():
-        problem = validation.characters(name, value, most=validation.MOST_WORD)
+        problem = validation.characters(name, value, most=validation.MAX_WORD)
         if problem is not None:
             raise problem
     given = {name: value for name, value in filters.items() if value is not None}
-    return {"limit": rows, "offset": passed, **given}
-
-
-LARGEST_BULK: Final = 100
-"""Ids per bulk call."""
+    return {"limit": rows, "offset": skipped, **given}
 
 
 def unique_ids(ids: Iterable[str], field: str) -> list[str]:
-    """The ids given, each once, in their order.
+    """Drop repeated ids and keep the order.
 
     Raises:
-        InvalidRequestError: It is no collection of ids; a single text is none.
+        InvalidRequestError: It is not a collection of ids; a single string is not.
     """
     if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
         raise InvalidRequestError(field, ids, "a list of ids")
-    given = list(dict.fromkeys(ids))
-    for one in given:
-        segment(one, field)
-    return given
+    unique = list(dict.fromkeys(ids))
+    for value in unique:
+        path_segment(value, field)
+    return unique
+
+
+def failed_error(track: Generation | SoundEffect) -> GenerationFailedError:
+    """Make the error for a track that ended as failed."""
+    reason = track.error_message or "the service gave no reason"
+    return GenerationFailedError(f"{track.id} failed: {reason}", generation=track)
 
 
 @attrs.frozen(kw_only=True)
@@ -140,10 +149,10 @@ class Bulk:
     """One bulk endpoint.
 
     Attributes:
-        path: Where it is.
-        field: What it calls the ids it is sent.
-        done: What it calls those it is done with.
-        more: What else is sent.
+        path: Its path.
+        field: The member of the request that holds the ids.
+        done: The member of the response that holds the ids that succeeded.
+        more: Further members of the request.
     """
 
     path: str
@@ -158,29 +167,29 @@ class Bulk:
         timeout: float | None,
         max_retries: int | None,
     ) -> BulkResult:
-        """Send the ids, a hundred at a time, and merge the answers.
+        """Send the ids, a hundred per request, and merge the results.
 
-        When a later hundred cannot be sent, its ids are failures with that reason: what
-        was done with the first is not lost.
+        If a later request fails, its ids and all that follow are failures of the
+        result: the successes of the earlier requests must not be lost.
 
         Raises:
-            FinetuningError: The first hundred could not be sent.
+            FinetuningError: The first request failed.
         """
         parts: list[BulkResult] = []
-        for start in range(0, len(ids), LARGEST_BULK):
-            chunk = ids[start : start + LARGEST_BULK]
+        for start in range(0, len(ids), MAX_BULK):
+            chunk = ids[start : start + MAX_BULK]
             try:
-                parts.append(await self._chunk(session, chunk, timeout, max_retries))
+                parts.append(await self._send(session, chunk, timeout, max_retries))
             except FinetuningError as error:
                 if not parts:
                     raise
-                reason = f"not sent, or not known to be done: {error}"
+                reason = f"not sent, or the response was lost: {error}"
                 failed = tuple(BulkFailure(id=i, error=reason) for i in ids[start:])
                 parts.append(BulkResult(succeeded=(), failed=failed))
                 break
         return BulkResult.merged(parts)
 
-    async def _chunk(
+    async def _send(
         self,
         session: Session,
         ids: Sequence[str],
@@ -190,7 +199,8 @@ class Bulk:
         body = {self.field: list(ids), **self.more}
         call = Call(method="POST", path=self.path, body=body)
         try:
-            answer = await session.request(call, timeout, max_retries)
+            response = await session.request(call, timeout, max_retries)
         except BadRequestError as error:
-            return parsing.folded(error, ids)
-        return parsing.bulk_result(answer, self.done, ids=ids)
+            # Some bulk endpoints respond with 400 if no id succeeded (Q13).
+            return parsing.all_failed(error, ids)
+        return parsing.bulk_result(response, self.done, ids=ids)

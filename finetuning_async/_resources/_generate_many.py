@@ -1,9 +1,9 @@
-"""Many requests at once: created as their turns come, told as they end.
+"""`generate_many`: create many tracks concurrently, yield each outcome as it ends.
 
-A feeder reads the requests one by one, and only while fewer than `SUBMITTING` of them
-are being submitted; so an endless source is read no faster than tracks are accepted.
-Each request has a task of its own, from its create to its end. All of them live in the
-caller's ``async with`` block and end with it.
+A feeder task reads the requests one by one, and only while fewer than
+`MAX_SUBMITTING` of them are being submitted, so that an endless source is read no
+faster than tracks are accepted. Each request has a task of its own, from its create to
+its end. All tasks live in the task group of the caller's ``async with`` block.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from finetuning_async._api import (
 )
 from finetuning_async._errors import (
     FinetuningError,
-    GenerationFailedError,
     InvalidRequestError,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
+from finetuning_async._resources._common import failed_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -45,34 +45,35 @@ if TYPE_CHECKING:
 
 Requests: TypeAlias = Iterable[AnyRequest] | AsyncIterable[AnyRequest]
 
-SUBMITTING: Final = 4
-"""Requests that are being submitted at a time, waiting for their turn included. With
-10 creates a minute two keep the rate; more only shorten the first burst."""
+MAX_SUBMITTING: Final = 4
+"""Requests being submitted at a time, those that wait for the rate limit included. At
+10 creates a minute two are enough to keep the rate; more only shorten the first
+burst."""
 
 
 class Outcomes(AsyncIterator[Outcome]):
-    """The ends of many requests, as they come; see `AsyncClient.generate_many`.
+    """The outcomes of many requests, as they end; see `AsyncClient.generate_many`.
 
     Args:
         session: The client, bound to the running event loop.
         requests: What to create.
-        on_unknown: As for `Generations.create`.
-        on_submitted: Called with each accepted state.
-        validate: Whether the parameters are checked here first.
+        on_unknown: As for `Generations`.
+        on_submitted: Called with each track as accepted.
+        validate: Whether to check the parameters before sending them.
         timeout: Seconds for each create; `None` for no limit.
-        max_retries: Repetitions of each; `None` for the client's own number.
+        max_retries: Retries of each create; `None` for the client's number.
         wait_timeout: Seconds from each acceptance on; `None` for no limit.
         on_update: Called with each changed state of each track.
 
     Example:
-        wishes = (GenerationRequest(f"{mood} piano") for mood in ("calm", "bright"))
-        async with client.generate_many(wishes) as outcomes:
+        requests = (GenerationRequest(f"{mood} piano") for mood in ("calm", "bright"))
+        async with client.generate_many(requests) as outcomes:
             async for outcome in outcomes:
                 print(outcome.request.prompt, outcome.error or outcome.generation)
-                break  # the other one goes on at the service
+                break  # the service goes on with the other one
         print(outcomes.pending)
         for outcome in outcomes.in_doubt:
-            print(outcome.error)  # it may be paid: it says what to look for
+            print(outcome.error)  # it may have cost a credit: says what to look for
     """
 
     def __init__(
@@ -90,50 +91,51 @@ class Outcomes(AsyncIterator[Outcome]):
     ) -> None:
         self._session = session
         self._requests = requests
-        self._order: dict[str, Any] = {
+        self._submission_options: dict[str, Any] = {
             "on_unknown": on_unknown,
             "validate": validate,
             "max_retries": max_retries,
         }
         self._timeout = timeout
         self._on_submitted = on_submitted
-        self._wait = {"timeout": wait_timeout, "on_update": on_update}
+        self._wait_options = {"timeout": wait_timeout, "on_update": on_update}
         self._tasks: TaskGroup | None = None
-        self._slots = anyio.Semaphore(SUBMITTING)
-        self._working = 0
+        self._slots = anyio.Semaphore(MAX_SUBMITTING)
+        self._running = 0
+        # The outcomes not yet yielded, each with the id to take out of `_pending`.
         self._ended: deque[tuple[Outcome, str | None]] = deque()
         self._pending: dict[str, None] = {}
         self._in_doubt: list[Outcome] = []
-        self._broken: Exception | None = None
+        self._error: Exception | None = None
         self._changed: anyio.Event | None = None
 
     def __repr__(self) -> str:
         return (
-            f"<Outcomes working={self._working} ended={len(self._ended)}"
+            f"<Outcomes running={self._running} ended={len(self._ended)}"
             f" pending={len(self._pending)}>"
         )
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """The ids that were accepted and whose outcome has not been handed out."""
+        """The ids of accepted tracks whose outcome has not been yielded."""
         return tuple(self._pending)
 
     @property
     def in_doubt(self) -> tuple[Outcome, ...]:
-        """The creates so far that may be paid and whose track is not known.
+        """The outcomes of creates that may have cost a credit, with no track known.
 
-        Each has a `SubmissionUnknownError`. After a block that was left early, those
-        are among them that were on the wire or being looked up; such an outcome is
-        handed out as well to whoever goes on iterating.
+        Each has a `SubmissionUnknownError`. After a block that was left early, they
+        include the creates that were in flight or being looked up; these outcomes are
+        also yielded if the iteration goes on.
         """
         return tuple(self._in_doubt)
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise RuntimeError("a generate_many block can be entered only once")
+            raise RuntimeError("generate_many can be entered only once; call it again")
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._working += 1
+        self._running += 1
         self._tasks.start_soon(self._feed, self._tasks)
         return self
 
@@ -145,26 +147,29 @@ class Outcomes(AsyncIterator[Outcome]):
     ) -> None:
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
-            # The body's own exception goes on as it is, not inside a group.
+            # Given to the task group, the body's exception would come out in a group.
             await self._tasks.__aexit__(None, None, None)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Outcome:
-        """The next end.
+        """Wait for the next outcome.
 
         Raises:
-            Exception: What the source of the requests, or a callback, has raised; after
-                the ends of all that was submitted before.
+            Exception: An exception of the source of the requests or of a callback; it
+                comes after the outcomes of all that was submitted before.
         """
         if self._tasks is None:
-            raise RuntimeError("use it as: async with client.generate_many(...) as ...")
+            raise RuntimeError(
+                "generate_many was not entered; write"
+                " `async with client.generate_many(...) as outcomes`"
+            )
         await anyio.lowlevel.checkpoint()
         while not self._ended:
-            if not self._working:
-                broken, self._broken = self._broken, None
-                raise broken or StopAsyncIteration
+            if not self._running:
+                error, self._error = self._error, None
+                raise error or StopAsyncIteration
             if self._changed is None:
                 self._changed = anyio.Event()
             await self._changed.wait()
@@ -175,30 +180,38 @@ class Outcomes(AsyncIterator[Outcome]):
 
     async def _feed(self, tasks: TaskGroup) -> None:
         try:
-            async with aclosing(_each(self._requests)) as requests:
+            async with aclosing(_iterate(self._requests)) as requests:
+                # A slot is taken before a request is read, and released when its create
+                # has ended: so the source is never read ahead of the rate limit.
                 await self._slots.acquire()
                 async for request in requests:
                     _check(request)
-                    self._working += 1
-                    await tasks.start(self._one, request)
+                    self._running += 1
+                    # `start` waits until the task runs, so that creates queue for the
+                    # rate limit in the order of the requests.
+                    await tasks.start(self._process, request)
                     await self._slots.acquire()
-                    if self._broken is not None:
+                    if self._error is not None:
                         break
         except Exception as error:
-            self._broken = self._broken or error
+            self._error = self._error or error
         finally:
-            self._leave()
+            self._task_ended()
 
-    async def _one(self, request: AnyRequest, *, task_status: TaskStatus[None]) -> None:
+    async def _process(
+        self, request: AnyRequest, *, task_status: TaskStatus[None]
+    ) -> None:
+        # Holds the accepted track as soon as there is one: if the wait for its end
+        # fails, the outcome still names it.
         accepted: list[Any] = []
         try:
             outcome = await self._outcome(request, accepted, task_status)
             track_id = accepted[0].id if accepted else None
             self._ended.append((outcome, track_id))
         except Exception as error:
-            self._broken = self._broken or error
+            self._error = self._error or error
         finally:
-            self._leave()
+            self._task_ended()
 
     async def _outcome(
         self, request: AnyRequest, accepted: list[Any], task_status: TaskStatus[None]
@@ -206,9 +219,9 @@ class Outcomes(AsyncIterator[Outcome]):
         error: FinetuningError | None = None
         try:
             track = await self._submit(request, accepted, task_status)
-            track = await self._session.wait(track, **self._wait)
+            track = await self._session.wait(track, **self._wait_options)
             if track.status == "failed":
-                error = _failure(track)
+                error = failed_error(track)
         except FinetuningError as raised:
             error = raised
             track = accepted[0] if accepted else None
@@ -223,45 +236,45 @@ class Outcomes(AsyncIterator[Outcome]):
     async def _submit(
         self, request: AnyRequest, accepted: list[Any], task_status: TaskStatus[None]
     ) -> Any:
-        async def note(track: Generation | SoundEffect) -> None:
+        async def on_accepted(track: Generation | SoundEffect) -> None:
             accepted.append(track)
             self._pending[track.id] = None
             if self._on_submitted is not None:
-                told = self._on_submitted(track)
-                if inspect.isawaitable(told):
-                    await told
+                result = self._on_submitted(track)
+                if inspect.isawaitable(result):
+                    await result
 
-        order: Submission | None = None
+        submission: Submission | None = None
         try:
-            task_status.started()  # first here, first in line
-            order = self._session.new_submission(
-                request, on_submitted=note, **self._order
+            task_status.started()
+            submission = self._session.new_submission(
+                request, on_submitted=on_accepted, **self._submission_options
             )
-            return await self._session.submit(order, self._timeout)
+            return await self._session.submit(submission, self._timeout)
         except anyio.get_cancelled_exc_class():
-            if order is not None:
-                self._leave_in_doubt(request, order)
+            if submission is not None:
+                self._record_in_doubt(request, submission)
             raise
         finally:
             self._slots.release()
 
-    def _leave_in_doubt(self, request: AnyRequest, order: Submission) -> None:
-        """Keep what the block was left with, if it may be paid."""
-        error = self._session.unknown_error(order, "generate_many was left")
+    def _record_in_doubt(self, request: AnyRequest, submission: Submission) -> None:
+        """Record a cancelled create that may have cost a credit."""
+        error = self._session.unknown_error(submission, "generate_many was left")
         if error is not None:
             outcome = Outcome(request=request, generation=None, error=error)
             self._in_doubt.append(outcome)
             self._ended.append((outcome, None))
 
-    def _leave(self) -> None:
-        self._working -= 1
+    def _task_ended(self) -> None:
+        self._running -= 1
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()
 
 
-async def _each(requests: Requests) -> AsyncGenerator[AnyRequest]:
-    """The requests of either kind of source; a generator is closed at the end."""
+async def _iterate(requests: Requests) -> AsyncGenerator[AnyRequest]:
+    """Iterate over a plain or an async source; an async generator is closed."""
     if not isinstance(requests, AsyncIterable):
         for request in requests:
             yield request
@@ -277,14 +290,5 @@ async def _each(requests: Requests) -> AsyncGenerator[AnyRequest]:
 def _check(request: object) -> None:
     known = GenerationRequest | InstrumentalRequest | SoundEffectRequest
     if not isinstance(request, known):
-        allowed = (
-            "each one of GenerationRequest, InstrumentalRequest, SoundEffectRequest"
-        )
+        allowed = "GenerationRequest, InstrumentalRequest or SoundEffectRequest objects"
         raise InvalidRequestError("requests", request, allowed)
-
-
-def _failure(track: Generation | SoundEffect) -> GenerationFailedError:
-    return GenerationFailedError(
-        f"{track.id} failed: {track.error_message or 'no reason was given'}",
-        generation=track,
-    )

@@ -11,7 +11,7 @@ from finetuning_async._resources._common import (
     Bulk,
     Listing,
     list_query,
-    segment,
+    path_segment,
     unique_ids,
 )
 
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 class Generations:
     """Music: ``client.generations``.
+
+    **A create whose response is lost** is not sent again. It is looked up by its seed
+    in the list of tracks, and `create` returns the track if it is there. If it is not,
+    `on_unknown` decides:
+
+    - ``"raise"`` (the default) raises `SubmissionUnknownError`.
+    - ``"resubmit"`` sends the same request with the same seed again, but only if it is
+      proved that the lost create made no track: at least 30 s later a complete list
+      must show, with its seed, a create of this client that was sent after the lost
+      one. Without that proof it raises `SubmissionUnknownError` as well; so a create
+      without a later one is never sent again.
 
     Example:
         track = await client.generations.create("lofi chill", duration=30)
@@ -58,11 +69,10 @@ class Generations:
     ) -> Generation:
         """Start one track of music. Costs one credit.
 
-        It waits for its turn, and for a place in the service's queue. If its answer is
-        lost, it is looked up by its seed, not sent again.
+        It waits for the rate limit and a queue slot. The track has `credits_remaining`.
 
         Args:
-            tags: What it shall sound like, 1 to 700 characters.
+            tags: What it should sound like, 1 to 700 characters.
             lyrics: What is sung, at most 2000 characters.
             duration: 5 to 210 seconds; the service's default is 60.
             bpm: 60 to 200 beats per minute; the service's default is 120.
@@ -70,57 +80,34 @@ class Generations:
             key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
             timesignature: 2 to 7 beats per bar.
-            seed: 0 to 2^31-1; drawn at random when not given.
-            webhook: Where the end is announced, an ``https`` URL.
-            on_unknown: What to do when the create is not found: ``raise``, or
-                ``resubmit`` the same request with the same seed. It is sent again only
-                if it is proved that it made no track: half a minute later at least, by
-                a complete list that shows, with its seed, a create of this client that
-                was sent later. Without one, `SubmissionUnknownError` is raised, too; so
-                a lone create is never sent again.
-            on_submitted: Called with the accepted state as soon as there is one, even
-                if this call is being cancelled.
-            validate: Whether the parameters are checked here first.
-            timeout: Seconds for all of it; `None` for no limit. Time over before a byte
-                left costs nothing.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
-
-        Returns:
-            The track as accepted, with `credits_remaining`.
+            seed: 0 to 2^31-1; random by default.
+            webhook: An ``https`` URL that the service calls when the track ends.
+            on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
+            on_submitted: Called with the accepted track, even in a cancelled call.
+            validate: Whether to check the parameters before sending them.
+            timeout: Seconds for the whole call; `None` for no limit.
+            max_retries: Retries, at least 0; `None` for the client's number.
 
         Raises:
-            InvalidRequestError: A parameter is outside its range; nothing was sent.
+            InvalidRequestError: A parameter is out of its range; nothing was sent.
             InsufficientCreditsError: No credits are left.
-            SubmissionUnknownError: It may be paid, and could not be found.
-            APITimeoutError: Time was over before a byte left.
-            APIStatusError: The service refused it.
+            SubmissionUnknownError: The response was lost; it may have cost a credit.
+            APITimeoutError: The call timed out before anything was sent.
+            APIStatusError: The service rejected it.
             APIConnectionError: It could not be sent.
-            ClientClosedError: The client was closed before a byte left.
+            ClientClosedError: The client was closed before anything was sent.
         """
         request = GenerationRequest(
-            tags,
-            lyrics=lyrics,
-            duration=duration,
-            bpm=bpm,
-            language=language,
-            key=key,
-            scale=scale,
-            timesignature=timesignature,
-            seed=seed,
-            webhook=webhook,
-        )
-        # Its query is a secret, and a traceback may show the locals of this frame.
-        del webhook
+            tags, lyrics=lyrics, duration=duration, bpm=bpm, language=language, key=key,
+            scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
+        )  # fmt: skip # one argument per line would double the method
+        del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        order = session.new_submission(
-            request,
-            validate=validate,
-            on_unknown=on_unknown,
-            on_submitted=on_submitted,
-            max_retries=max_retries,
-        )
-        return cast("Generation", await session.submit(order, timeout))
+        submission = session.new_submission(
+            request, validate=validate, on_unknown=on_unknown,
+            on_submitted=on_submitted, max_retries=max_retries,
+        )  # fmt: skip
+        return cast("Generation", await session.submit(submission, timeout))
 
     async def get(
         self,
@@ -133,16 +120,16 @@ class Generations:
 
         Args:
             generation_id: Its id.
-            timeout: Seconds for all of it, waiting for its turn included; `None` for no
-                limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            NotFoundError: There is no such track, or it is not yours.
-            FinetuningError: It could not be read.
+            NotFoundError: The account has no such track.
+            FinetuningError: The request failed.
         """
-        path = f"/v1/generations/{segment(generation_id, 'generation_id')}"
+        path = f"/v1/generations/{path_segment(generation_id, 'generation_id')}"
         session = self._session()
         call = Call(
             method="GET", path=path, track_id=generation_id, shows=generation_id
@@ -163,20 +150,21 @@ class Generations:
     ) -> Listing[Generation]:
         """List tracks, newest first.
 
-        ``await client.generations.list()`` gives the first `Page`;
-        ``async for track in client.generations.list()`` gives all, page by page.
+        ``await client.generations.list()`` returns the first `Page`;
+        ``async for track in client.generations.list()`` iterates over all tracks.
 
         Args:
-            status: Only those with this status.
+            status: Only those with this status, such as ``completed``.
             type: Only ``music`` or ``instrumental``.
             limit: Rows per page, 1 to 99.
-            offset: How many rows to pass over, at least 0.
-            timeout: Seconds for each page; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            offset: How many rows to skip, at least 0.
+            timeout: Seconds for each page, waiting for the rate limit included; `None`
+                for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            InvalidRequestError: A parameter is outside its range.
+            InvalidRequestError: A parameter is out of its range.
         """
         query = list_query(limit, offset, status=status, type=type)
 
@@ -185,8 +173,8 @@ class Generations:
                 method="GET", path="/v1/generations", query={**query, "offset": start}
             )
             session = self._session()
-            answer = await session.request(call, timeout, max_retries)
-            page = parsing.generation_page(answer, offset=start)
+            response = await session.request(call, timeout, max_retries)
+            page = parsing.generation_page(response, offset=start)
             session.account.inflight.mark_listed(track.id for track in page.items)
             for track in page.items:
                 session.observe(track)
@@ -201,20 +189,21 @@ class Generations:
         timeout: float | None = READ_TIMEOUT,
         max_retries: int | None = None,
     ) -> BulkResult:
-        """Delete tracks for good; there is no undo.
+        """Delete tracks permanently.
 
         Args:
-            ids: Any number, each counted once; a hundred go into one request.
-            timeout: Seconds for each request; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            ids: Any number of ids; up to 100 go into one request.
+            timeout: Seconds for each request, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Returns:
-            What was deleted, and what was not and why.
+            The ids that were deleted, and those that were not and why.
 
         Raises:
-            InvalidRequestError: It is no list of ids.
-            FinetuningError: The first request could not be made.
+            InvalidRequestError: It is not a list of ids.
+            FinetuningError: The first request failed.
         """
         bulk = Bulk(path="/v1/generations/bulk-delete", field="ids", done="deleted")
         return await bulk.run(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Instrumentals:
-    """Instrumentals: ``client.instrumentals``. They are read like other generations.
+    """Tracks without vocals: ``client.instrumentals``.
+
+    Get, list and delete them with ``client.generations``.
 
     Example:
         track = await client.instrumentals.create("strings, slow", duration=45)
@@ -41,24 +43,25 @@ class Instrumentals:
     ) -> Generation:
         """Start one instrumental. Costs one credit.
 
-        No source says which budget it takes from; until an answer tells, it takes a
-        turn of both.
+        No source says which rate limit it counts against: until a response shows it,
+        each create takes a permit of both budgets.
 
         Args:
-            prompt: What it shall sound like.
-            duration: 30 to 210 seconds; the service snaps it to steps of 15.
+            prompt: What it should sound like.
+            duration: 30 to 210 seconds; the service rounds it to a multiple of 15.
             enhance: Whether the service may expand the prompt.
-            seed: 0 to 2^31-1; drawn at random when not given.
-            webhook: Where the end is announced, an ``https`` URL.
-            on_unknown: As for `Generations.create`.
-            on_submitted: As for `Generations.create`.
-            validate: Whether the parameters are checked here first.
-            timeout: Seconds for all of it; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            seed: 0 to 2^31-1; random by default.
+            webhook: An ``https`` URL that the service calls when the track ends.
+            on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
+            on_submitted: Called with the accepted track, even in a cancelled call.
+            validate: Whether to check the parameters before sending them.
+            timeout: Seconds for the whole call, waiting for the rate limit and for a
+                free slot in the service's queue included; `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Returns:
-            The track as accepted; `changed_by_service` tells a snapped duration.
+            The accepted track; its `changed_by_service` shows a rounded duration.
 
         Raises:
             FinetuningError: As for `Generations.create`.
@@ -66,14 +69,13 @@ class Instrumentals:
         request = InstrumentalRequest(
             prompt, duration=duration, enhance=enhance, seed=seed, webhook=webhook
         )
-        # Its query is a secret, and a traceback may show the locals of this frame.
-        del webhook
+        del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        order = session.new_submission(
+        submission = session.new_submission(
             request,
             validate=validate,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
             max_retries=max_retries,
         )
-        return cast("Generation", await session.submit(order, timeout))
+        return cast("Generation", await session.submit(submission, timeout))

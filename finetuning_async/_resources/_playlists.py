@@ -1,6 +1,6 @@
-"""Playlists and what is in them: `client.playlists`.
+"""Playlists and their tracks: `client.playlists`.
 
-The service has no call to create, rename or delete one; that is done in its web app.
+The API cannot create, rename or delete a playlist; the web application can.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from finetuning_async._resources._common import (
     READ_TIMEOUT,
     Bulk,
     Listing,
-    segment,
+    path_segment,
     unique_ids,
 )
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Playlists:
     """Playlists: ``client.playlists``.
 
-    A bulk call judges each track alone. What did not succeed is in the result, not
-    raised, even if nothing succeeded.
+    Adding, removing and moving succeeds or fails for each track on its own. Failures
+    are in the result, not raised, even if no track succeeded.
 
     Example:
         calm, loud = await client.playlists.list()
@@ -47,9 +47,10 @@ class Playlists:
         """List the account's playlists, all in one page; await it or iterate it.
 
         Args:
-            timeout: Seconds for all of it; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
         """
 
         async def fetch(offset: int) -> Page[Playlist]:
@@ -68,23 +69,25 @@ class Playlists:
         timeout: float | None = READ_TIMEOUT,
         max_retries: int | None = None,
     ) -> Playlist:
-        """Read one playlist, with its tracks; one's own, or a public one.
+        """Read one playlist with its tracks: the account's own, or a public one.
 
         Args:
             playlist_id: Its id.
-            timeout: Seconds for all of it, waiting for its turn included.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            NotFoundError: There is no such playlist, or it is another's and private.
-            FinetuningError: It could not be read.
+            NotFoundError: There is no such playlist, or it is private and belongs to
+                another account.
+            FinetuningError: The request failed.
         """
-        path = f"/v1/playlists/{segment(playlist_id, 'playlist_id')}"
-        answer = await self._session().request(
+        path = f"/v1/playlists/{path_segment(playlist_id, 'playlist_id')}"
+        response = await self._session().request(
             Call(method="GET", path=path, shows=playlist_id), timeout, max_retries
         )
-        return parsing.playlist(answer)
+        return parsing.playlist(response)
 
     async def add_tracks(
         self,
@@ -94,20 +97,21 @@ class Playlists:
         timeout: float | None = READ_TIMEOUT,
         max_retries: int | None = None,
     ) -> BulkResult:
-        """Add tracks. A public playlist takes public tracks only.
+        """Add tracks. A public playlist accepts public tracks only.
 
         Args:
-            playlist_id: Where to.
-            track_ids: Any number; a hundred go into one request.
-            timeout: Seconds for each request; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            playlist_id: The playlist to add to.
+            track_ids: Any number of ids; up to 100 go into one request.
+            timeout: Seconds for each request, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            FinetuningError: The first request could not be made.
+            FinetuningError: The first request failed.
         """
         bulk = Bulk(
-            path=f"/v1/playlists/{segment(playlist_id, 'playlist_id')}/tracks",
+            path=f"/v1/playlists/{path_segment(playlist_id, 'playlist_id')}/tracks",
             field="trackIds",
             done="added",
         )
@@ -123,21 +127,22 @@ class Playlists:
         timeout: float | None = READ_TIMEOUT,
         max_retries: int | None = None,
     ) -> BulkResult:
-        """Take tracks out; they stay in the library.
+        """Remove tracks from a playlist; they stay in the library.
 
         Args:
-            playlist_id: Where from.
-            track_ids: Any number; a hundred go into one request.
-            timeout: Seconds for each request; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            playlist_id: The playlist to remove from.
+            track_ids: Any number of ids; up to 100 go into one request.
+            timeout: Seconds for each request, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            FinetuningError: The first request could not be made.
+            FinetuningError: The first request failed.
         """
-        name = segment(playlist_id, "playlist_id")
+        segment = path_segment(playlist_id, "playlist_id")
         bulk = Bulk(
-            path=f"/v1/playlists/{name}/tracks/bulk-remove",
+            path=f"/v1/playlists/{segment}/tracks/bulk-remove",
             field="trackIds",
             done="removed",
         )
@@ -154,23 +159,26 @@ class Playlists:
         timeout: float | None = READ_TIMEOUT,
         max_retries: int | None = None,
     ) -> BulkResult:
-        """Move tracks; one that cannot be added to the target stays where it was.
+        """Move tracks; one that the target does not accept stays where it was.
 
         Args:
-            source_id: Where from.
-            target_id: Where to; another than `source_id`.
-            track_ids: Any number; a hundred go into one request.
-            timeout: Seconds for each request; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            source_id: The playlist to move from.
+            target_id: The playlist to move to, different from `source_id`.
+            track_ids: Any number of ids; up to 100 go into one request.
+            timeout: Seconds for each request, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
             InvalidRequestError: Source and target are the same.
-            FinetuningError: The first request could not be made.
+            FinetuningError: The first request failed.
         """
-        source = segment(source_id, "source_id")
-        if segment(target_id, "target_id") == source:
-            raise InvalidRequestError("target_id", target_id, "another than source_id")
+        source = path_segment(source_id, "source_id")
+        if path_segment(target_id, "target_id") == source:
+            raise InvalidRequestError(
+                "target_id", target_id, "a different playlist from source_id"
+            )
         bulk = Bulk(
             path=f"/v1/playlists/{source}/tracks/move",
             field="trackIds",

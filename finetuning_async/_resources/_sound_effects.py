@@ -1,4 +1,4 @@
-"""Short clips: `client.sound_effects`."""
+"""Sound effects: `client.sound_effects`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finetuning_async._resources._common import (
     READ_TIMEOUT,
     Listing,
     list_query,
-    segment,
+    path_segment,
 )
 
 if TYPE_CHECKING:
@@ -45,24 +45,25 @@ class SoundEffects:
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> SoundEffect:
-        """Start one sound effect. Costs one of the account's 100 a day (UTC).
+        """Start one sound effect. Costs one of the account's 100 per day (UTC).
 
-        It has no seed, so one whose answer is lost cannot be told apart: it is neither
-        looked up nor sent again.
+        A sound effect has no seed to recognize it by. If the response is lost, it is
+        neither looked up nor sent again: `SubmissionUnknownError` is raised.
 
         Args:
-            prompt: What it shall sound like.
-            duration: 1 to 8 seconds; the service snaps it to steps of 0.5.
+            prompt: What it should sound like.
+            duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
             enhance: Whether the service may expand the prompt.
-            webhook: Where the end is announced, an ``https`` URL.
-            on_submitted: As for `Generations.create`.
-            validate: Whether the parameters are checked here first.
-            timeout: Seconds for all of it; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            webhook: An ``https`` URL that the service calls when the effect ends.
+            on_submitted: Called with the accepted effect, even in a cancelled call.
+            validate: Whether to check the parameters before sending them.
+            timeout: Seconds for the whole call, waiting for the rate limit and for a
+                free slot in the service's queue included; `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Returns:
-            The effect as accepted, with `daily_remaining`.
+            The accepted effect, with `daily_remaining`.
 
         Raises:
             RateLimitError: The day's effects are used up.
@@ -71,16 +72,15 @@ class SoundEffects:
         request = SoundEffectRequest(
             prompt, duration=duration, enhance=enhance, webhook=webhook
         )
-        # Its query is a secret, and a traceback may show the locals of this frame.
-        del webhook
+        del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
-        order = session.new_submission(
+        submission = session.new_submission(
             request,
             validate=validate,
             on_submitted=on_submitted,
             max_retries=max_retries,
         )
-        return cast("SoundEffect", await session.submit(order, timeout))
+        return cast("SoundEffect", await session.submit(submission, timeout))
 
     async def get(
         self,
@@ -93,15 +93,16 @@ class SoundEffects:
 
         Args:
             sound_effect_id: Its id.
-            timeout: Seconds for all of it, waiting for its turn included.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            timeout: Seconds for the whole call, waiting for the rate limit included;
+                `None` for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            NotFoundError: There is no such effect.
-            FinetuningError: It could not be read.
+            NotFoundError: The account has no such effect.
+            FinetuningError: The request failed.
         """
-        path = f"/v1/sound-effects/{segment(sound_effect_id, 'sound_effect_id')}"
+        path = f"/v1/sound-effects/{path_segment(sound_effect_id, 'sound_effect_id')}"
         session = self._session()
         call = Call(
             method="GET", path=path, track_id=sound_effect_id, shows=sound_effect_id
@@ -122,15 +123,16 @@ class SoundEffects:
         """List sound effects, newest first; await it or iterate it.
 
         Args:
-            status: Only those with this status.
+            status: Only those with this status, such as ``completed``.
             limit: Rows per page, 1 to 99.
-            offset: How many rows to pass over, at least 0.
-            timeout: Seconds for each page; `None` for no limit.
-            max_retries: How often a failed attempt is repeated, at least 0; `None` for
-                the client's own number.
+            offset: How many rows to skip, at least 0.
+            timeout: Seconds for each page, waiting for the rate limit included; `None`
+                for no limit.
+            max_retries: How often a failed attempt is retried, at least 0; `None` for
+                the client's number.
 
         Raises:
-            InvalidRequestError: A parameter is outside its range.
+            InvalidRequestError: A parameter is out of its range.
         """
         query = list_query(limit, offset, status=status)
 
@@ -141,8 +143,8 @@ class SoundEffects:
                 query={**query, "offset": start},
             )
             session = self._session()
-            answer = await session.request(call, timeout, max_retries)
-            page = parsing.sound_effect_page(answer, offset=start)
+            response = await session.request(call, timeout, max_retries)
+            page = parsing.sound_effect_page(response, offset=start)
             for effect in page.items:
                 session.observe(effect)
             return page

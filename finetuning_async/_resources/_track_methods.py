@@ -1,7 +1,7 @@
-"""What a client does with tracks from their order to their file: its longest methods.
+"""The client's own methods, from a request to a file: generate, wait, watch, download.
 
-A base of `AsyncClient`, of which it needs `_session` only. What a method needs, it
-imports itself, as `_client` says.
+A base class of `AsyncClient`, of which it uses `_session` only. Methods import what
+they need when they are called; `_client` says why. `_api` itself loads lazily.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import anyio
 
+from finetuning_async import _api
 from finetuning_async._constants import WAIT_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
     ClientClosedError,
-    GenerationFailedError,
     WaitTimeoutError,
 )
 
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     )
 
     from finetuning_async._api import AnyRequest, Generation, SoundEffect
+    from finetuning_async._downloads import Download
     from finetuning_async._resources._generate_many import Outcomes
     from finetuning_async._session import Session
+    from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, UpdateCallback
 
 
@@ -42,7 +44,7 @@ class TrackMethods(ABC):
 
     @abstractmethod
     def _session(self) -> Session:
-        """The client in the running event loop."""
+        """Return the client's session in the running event loop."""
 
     async def generate(
         self,
@@ -68,90 +70,75 @@ class TrackMethods(ABC):
         """Create a track and wait until it is completed. Costs one credit.
 
         Args:
-            tags: What it shall sound like; this and all up to `validate` as for
-                `Generations.create`.
-            lyrics: What is sung.
-            duration: 5 to 210 seconds.
-            bpm: 60 to 200 beats per minute.
-            language: Of the vocals.
-            key: The tonic.
+            tags: What it should sound like, 1 to 700 characters.
+            lyrics: What is sung, at most 2000 characters.
+            duration: 5 to 210 seconds; the service's default is 60.
+            bpm: 60 to 200 beats per minute; the service's default is 120.
+            language: Of the vocals: ``en ja de fr es zh ko pt it ru``.
+            key: ``C C# D D# E F F# G G# A A# B``, or a flat.
             scale: ``major`` or ``minor``.
             timesignature: 2 to 7 beats per bar.
-            seed: 0 to 2^31-1.
-            webhook: Where the end is announced.
-            on_unknown: What to do when the create is not found: ``raise``, or
-                ``resubmit`` it if it is proved that it made no track, which takes a
-                later create of this client; so a lone one is never sent again.
-            on_submitted: Called with the accepted state.
-            validate: Whether the parameters are checked here first.
+            seed: 0 to 2^31-1; random by default.
+            webhook: An ``https`` URL that the service calls when the track ends.
+            on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
+            on_submitted: Called with the accepted track, even in a cancelled call.
+            validate: Whether to check the parameters before sending them.
             timeout: Seconds for the whole call; `None` for no limit.
-            max_retries: How often a failed attempt to create it is repeated, at least
-                0; `None` for the client's own number.
+            max_retries: Retries of the create, at least 0; `None` for the client's.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
             on_update: Called with each changed state, the final one last.
 
         Raises:
             GenerationFailedError: The track ended as failed.
-            WaitTimeoutError: It still runs; wait for it by its id, do not create it
-                again.
-            FinetuningError: As `Generations.create`.
+            WaitTimeoutError: It is still in progress; wait for its id.
+            FinetuningError: As for `Generations.create`.
         """
-        from finetuning_async._api import GenerationRequest
-        from finetuning_async._session import check_callback, check_timeout
+        request = _api.GenerationRequest(
+            tags, lyrics=lyrics, duration=duration, bpm=bpm, language=language, key=key,
+            scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
+        )  # fmt: skip # one argument per line would double the method
+        del webhook  # its query is a secret, and a traceback may show this frame
+        submission = self._session().new_submission(
+            request, validate=validate, on_unknown=on_unknown,
+            on_submitted=on_submitted, max_retries=max_retries,
+        )  # fmt: skip
+        call = self._generate(submission, timeout, wait_timeout, on_update)
+        del request, submission  # thousands of these calls may wait at once
+        return await call
 
-        request = GenerationRequest(
-            tags,
-            lyrics=lyrics,
-            duration=duration,
-            bpm=bpm,
-            language=language,
-            key=key,
-            scale=scale,
-            timesignature=timesignature,
-            seed=seed,
-            webhook=webhook,
-        )
-        # Its query is a secret, and a traceback may show the locals of this frame.
-        del webhook
+    async def _generate(
+        self,
+        submission: Submission,
+        timeout: float | None,
+        wait_timeout: float | None,
+        on_update: UpdateCallback | None,
+    ) -> Generation:
+        from finetuning_async._resources._common import failed_error
+
         deadline = _deadline(timeout)
-        if wait_timeout is not None:
-            check_timeout(wait_timeout, "wait_timeout")
-        check_callback(on_update, "on_update")
-        session = self._session()
-        order = session.new_submission(
-            request,
-            validate=validate,
-            on_unknown=on_unknown,
-            on_submitted=on_submitted,
-            max_retries=max_retries,
+        longest = (
+            inf
+            if wait_timeout is None
+            else _api.check_timeout(wait_timeout, "wait_timeout")
         )
-        with session.generate_operation(order) as tell:
-            accepted: Generation = await session.submit(order, timeout)
-            longest = inf if wait_timeout is None else wait_timeout
-            left = min(deadline - anyio.current_time(), longest)
-            waiting = self._session().wait(
-                accepted, timeout=max(left, 0.0), on_update=on_update
-            )
-            # Of no use while it waits, beside thousands perhaps.
-            del accepted, order, request
-            final = await self._until_completed(waiting)
-            tell(final)
+        _api.check_callback(on_update, "on_update")
+        session = self._session()
+        with session.generate_operation(submission) as on_result:
+            accepted: Generation = await session.submit(submission, timeout)
+            left = max(0.0, min(deadline - anyio.current_time(), longest))
+            waiting = session.wait(accepted, timeout=left, on_update=on_update)
+            del accepted, submission  # not needed during the wait
+            try:
+                final: Generation = await waiting
+            except WaitTimeoutError as error:
+                error.safe_to_retry = False  # calling `generate` again would pay again
+                raise
+            if final.status == "failed":
+                raise failed_error(final)
+            on_result(final)
         return final
 
-    async def _until_completed(self, waiting: Awaitable[Generation]) -> Generation:
-        try:
-            final = await waiting
-        except WaitTimeoutError as error:
-            error.safe_to_retry = False  # the same call would create it again
-            raise
-        if final.status == "failed":
-            raise GenerationFailedError(
-                f"{final.id} failed: {final.error_message or 'no reason was given'}",
-                generation=final,
-            )
-        return final
-
-    # An id does not say what it is of.
+    # The type of an id is not known: it may be a track's or a sound effect's.
     @overload
     async def wait_for_completion(
         self,
@@ -188,28 +175,28 @@ class TrackMethods(ABC):
     ) -> Generation | SoundEffect:
         """Wait for the final state of a track: ``completed`` or ``failed``.
 
-        All waits of an account share one poll loop. Passing failures of a read end no
-        wait: neither an outage nor a single 404, nor what a gateway says instead of the
-        service, until that lasts for 90 s.
+        All waits of an account share one poll loop. Temporary read failures do not end
+        a wait: an outage, a single 404, or error responses of a gateway, unless those
+        last for 90 s.
 
         Args:
-            generation_or_id: The track, or its id; it may come from another process. An
-                id may be a track's or an effect's, so what comes may be either.
-            timeout: Seconds; `None` for no limit. The track is looked at once more when
-                they are over, and that look is heard for up to 1 s. With 0 it is one
-                look, heard for as long as a request may take; none if the reads of the
-                minute are used up, which the error says.
+            generation_or_id: The track, or its id, which may come from another process.
+                An id may be a track's or a sound effect's, so either may be returned.
+            timeout: Seconds; `None` for no limit. At the end the track is read once
+                more, for up to 1 s. With 0 the track is read once, for as long as a
+                request may take; not at all if the rate limit of reads is used up,
+                which the error then says.
             on_update: Called with each changed state, the final one last; plain or
-                async. What it raises ends this wait, and no other.
+                async. An exception that it raises ends this wait only.
 
         Raises:
-            WaitTimeoutError: It still runs, or could not be looked at: the message says
-                which; `generation` is the last state seen.
-            NotFoundError: There is no such track: for 30 s neither its own read nor the
-                whole list has shown it, three times each.
-            AuthenticationError: The key does not hold.
-            PermissionDeniedError: The plan has no API access.
-            ClientClosedError: The client was closed meanwhile.
+            WaitTimeoutError: It is still in progress, or could not be read; the message
+                says which. `generation` is the last state seen.
+            NotFoundError: There is no such track: for 30 s neither reading it nor the
+                complete list showed it, three times each.
+            AuthenticationError: The service rejected the API key.
+            PermissionDeniedError: The plan does not include API access.
+            ClientClosedError: The client was closed during the wait.
         """
         final = await self._session().wait(
             generation_or_id, timeout=timeout, on_update=on_update
@@ -228,48 +215,37 @@ class TrackMethods(ABC):
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
     ) -> Outcomes:
-        """Create many tracks, and tell of each as it ends. Costs one credit each.
+        """Create many tracks and yield each as it ends. Costs one credit each.
 
             requests = [GenerationRequest("rain"), InstrumentalRequest("wind")]
             async with client.generate_many(requests) as outcomes:
                 async for outcome in outcomes:
                     print(outcome.request.prompt, outcome.error or outcome.generation)
 
-        The requests are read as their turns come, a few at a time. One that fails is an
-        outcome with an `error` and does not stop the rest. The block can be left early:
-        then nothing more is sent, no track is cancelled, ``outcomes.pending`` holds the
-        ids that were accepted and not told of, and ``outcomes.in_doubt`` what was sent
-        and not answered.
+        The requests are read a few at a time, as the rate limit allows. A request that
+        fails is an outcome with an `error` and does not stop the others. If the block
+        is left early, nothing more is sent and no track is cancelled:
+        ``outcomes.pending`` has the ids of accepted tracks not yet yielded, and
+        ``outcomes.in_doubt`` the creates that were sent without a response.
 
         Args:
             requests: What to create; any iterable or async iterable.
-            on_unknown: What to do when a create is not found: ``raise``, or
-                ``resubmit`` it if it is proved that it made no track, which takes a
-                later create of this client.
-            on_submitted: Called with each accepted state.
-            validate: Whether the parameters are checked here first.
-            timeout: Seconds for each create, from when its turn in the line comes, as
-                for `Generations.create`; `None` for no limit.
-            max_retries: How often a failed attempt of each is repeated, at least 0;
-                `None` for the client's own number.
+            on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
+            on_submitted: Called with each track as accepted; plain or async.
+            validate: Whether to check the parameters before sending them.
+            timeout: Seconds for each create, from when its request is read, waiting for
+                the rate limit included; `None` for no limit.
+            max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
 
         Raises:
-            InvalidRequestError: A number is out of its range, or a callback is none.
+            InvalidRequestError: A number is out of its range, or a callback is not
+                callable.
         """
-        from finetuning_async._http import check_retries
         from finetuning_async._resources._generate_many import Outcomes
-        from finetuning_async._session import check_callback, check_timeout
 
-        check_callback(on_submitted, "on_submitted")
-        check_callback(on_update, "on_update")
-        if timeout is not None:
-            check_timeout(timeout)
-        if max_retries is not None:
-            check_retries(max_retries)
-        if wait_timeout is not None:
-            check_timeout(wait_timeout, "wait_timeout")
+        _check_options(timeout, wait_timeout, max_retries, on_submitted, on_update)
         return Outcomes(
             self._session(),
             requests,
@@ -308,14 +284,14 @@ class TrackMethods(ABC):
     ) -> AsyncGenerator[Generation | SoundEffect]:
         """Iterate over the states of a track as they change, the final one last.
 
-        A slow consumer misses states in between, never the last.
+        A slow consumer may miss intermediate states, but never the final one.
 
         Args:
             generation_or_id: The track, or its id.
-            timeout: Seconds; `None` for no limit.
+            timeout: Seconds, as for `wait_for_completion`; `None` for no limit.
 
         Raises:
-            FinetuningError: As `wait_for_completion`.
+            FinetuningError: As for `wait_for_completion`.
         """
         return self._session().states(generation_or_id, timeout=timeout)
 
@@ -328,70 +304,104 @@ class TrackMethods(ABC):
         timeout: float | None = None,
         max_retries: int | None = None,
     ) -> Path:
-        """Download a track to a file, whole or not at all. Eight run at once.
+        """Download a track to a file, completely or not at all.
+
+        Up to eight downloads of an account run at a time; others wait. An existing file
+        is replaced, with its mode and owner kept; of a symbolic link, the target is
+        replaced. A pipe or a device is written once the track is complete; a pipe waits
+        for its reader.
 
         Args:
             generation_or_url: A completed track, or its `audio_url`.
-            path: The file; its folder is made if need be. An older file is replaced,
-                with its mode and owner kept; behind a symbolic link it is the file that
-                is replaced. Into a pipe or a device it is written, once it is whole; a
-                pipe waits for its reader. In a folder that is there, the file gets the
-                vendor's default name; letters of all scripts stay.
-            on_progress: Called with the bytes done and the total, if that is known;
-                plain or async.
-            timeout: Seconds for all of it, waiting for one of the eight places
-                included; `None` for no limit.
-            max_retries: How often a broken stream is taken up again, at least 0; `None`
-                for the client's own number.
+            path: The file; missing folders are made. In an existing folder the file
+                gets the service's default name, with letters of all scripts kept.
+            on_progress: Called with the bytes received and the total, if known; plain
+                or async.
+            timeout: Seconds for the whole call, waiting for other downloads included;
+                `None` for no limit.
+            max_retries: How often a broken download is resumed, at least 0; `None` for
+                the client's number.
 
         Returns:
             The path.
 
         Raises:
-            InvalidRequestError: The track has no audio, or its URL is none of a public
-                host, or nothing can be written there.
-            APIStatusError: The media host refused.
-            APIConnectionError: The stream broke, repeatedly, or a redirect led to where
-                no URL may lead.
-            APIResponseError: What came is no track, but a page, say.
-            APITimeoutError: Time was over; no part of the file is left.
-            OSError: It could not be written; the disk may be full, or nobody reads the
-                pipe any more.
+            InvalidRequestError: The track has no audio, its URL is not on a public
+                host, or the path cannot be written.
+            APIStatusError: The media host responded with an error status.
+            APIConnectionError: The download broke too often, or a redirect led to an
+                address that is not allowed.
+            APIResponseError: The response is not audio, but a web page, for example.
+            APITimeoutError: It timed out; no partial file is left.
+            OSError: The file could not be written: the disk is full, or the reader of
+                the pipe has closed it, for example.
         """
-        from finetuning_async._downloads import Download, audio_url, resolve_target
-        from finetuning_async._session import check_callback
+        from finetuning_async._downloads import resolve_target
 
-        check_callback(on_progress, "on_progress")
+        _api.check_callback(on_progress, "on_progress")
         deadline = _deadline(timeout)
         session = self._session()
-        download = Download(
-            session.pipeline.transport,
-            session.pipeline.retry.with_max_retries(max_retries),
-            audio_url(generation_or_url),
-            on_progress,
-            session.pipeline.hook,
-        )
+        download = _new_download(session, generation_or_url, on_progress, max_retries)
         around = session.download_operation(generation_or_url)
         with session.calls.scope(deadline), around:
             async with session.account.concurrency.downloads:
                 target = resolve_target(generation_or_url, Path(path))
                 return await download.to(target, deadline=deadline)
+        # Reached only if `calls.scope` has cancelled the block.
         if session.calls.is_closing:
-            raise ClientClosedError("the client was closed while this download ran")
+            raise ClientClosedError("the client was closed during this download")
         raise APITimeoutError(
-            f"the download did not end within timeout={timeout:g} s",
+            f"the download timed out after {timeout:g} s; no partial file is left",
             safe_to_retry=True,
         )
 
 
-def _deadline(timeout: float | None) -> float:
-    """When a call that begins now has to end, on the loop's clock.
+def _new_download(
+    session: Session,
+    generation_or_url: Generation | SoundEffect | str,
+    on_progress: Callable[[int, int | None], object] | None,
+    max_retries: int | None,
+) -> Download:
+    from finetuning_async._downloads import Download, audio_url
+
+    return Download(
+        session.pipeline.transport,
+        session.pipeline.retry.with_max_retries(max_retries),
+        audio_url(generation_or_url),
+        on_progress,
+        session.pipeline.hook,
+    )
+
+
+def _check_options(
+    timeout: float | None,
+    wait_timeout: float | None,
+    max_retries: int | None,
+    on_submitted: object,
+    on_update: object,
+) -> None:
+    """Check the options of `generate_many` at the call, not at its first request.
 
     Raises:
-        InvalidRequestError: The timeout is no number of seconds.
+        InvalidRequestError: A number is out of its range, or a callback is not
+            callable.
     """
-    from finetuning_async._session import check_timeout
+    _api.check_callback(on_submitted, "on_submitted")
+    _api.check_callback(on_update, "on_update")
+    if timeout is not None:
+        _api.check_timeout(timeout)
+    if max_retries is not None:
+        _api.check_retries(max_retries)
+    if wait_timeout is not None:
+        _api.check_timeout(wait_timeout, "wait_timeout")
 
+
+def _deadline(timeout: float | None) -> float:
+    """The deadline on the loop's clock of a call that begins now.
+
+    Raises:
+        InvalidRequestError: The timeout is not a number of seconds.
+    """
     if timeout is None:
         return inf
-    return anyio.current_time() + check_timeout(timeout)
+    return anyio.current_time() + _api.check_timeout(timeout)

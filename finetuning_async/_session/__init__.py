@@ -28,10 +28,6 @@ if TYPE_CHECKING:
         Settings as Settings,
         read_secrets as read_secrets,
     )
-    from finetuning_async._session._waits import (
-        check_callback as check_callback,
-        check_timeout as check_timeout,
-    )
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -40,6 +36,5 @@ else:
             "._open_calls": ("OpenCalls",),
             "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),
-            "._waits": ("check_callback", "check_timeout"),
         },
     )

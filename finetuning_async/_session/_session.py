@@ -19,6 +19,8 @@ from finetuning_async._api import (
     GenerationRequest,
     InstrumentalRequest,
     SoundEffectRequest,
+    check_callback,
+    check_timeout,
 )
 from finetuning_async._errors import (
     APITimeoutError,
@@ -26,13 +28,13 @@ from finetuning_async._errors import (
     InvalidRequestError,
     SubmissionUnknownError,
 )
-from finetuning_async._event_hook import NOTHING
+from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import Pipeline, RetryPolicy, Transport
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._open_calls import OpenCalls
 from finetuning_async._session._settings import Settings
-from finetuning_async._session._waits import Waits, check_callback, check_timeout
+from finetuning_async._session._waits import Waits
 from finetuning_async._submission import Submission, Submitter, create_events
 
 if TYPE_CHECKING:
@@ -201,7 +203,7 @@ class Session:
             FinetuningError: As `Submitter.submit`.
         """
         hook = self.pipeline.hook
-        if hook is None or not hook.wants_operations:
+        if hook is None or not hook.traces_operations:
             return self._submit(submission, timeout)
         return self._submit_as_operation(submission, timeout, hook)
 
@@ -220,7 +222,7 @@ class Session:
             try:
                 return await self.submitter.submit(submission)
             finally:
-                with contained("reporting a create to the rate limiter"):
+                with log_exceptions("reporting a create to the rate limiter"):
                     await self.pipeline.limiter.flush()
         # The scope was cancelled: by the deadline, or by closing the client. The flush
         # above was cancelled with it, so it is done again.
@@ -290,7 +292,7 @@ class Session:
         # The coroutine is returned, not awaited: with thousands of waiters each frame
         # counts.
         hook = self.pipeline.hook
-        if hook is None or not hook.wants_operations:
+        if hook is None or not hook.traces_operations:
             return self.waits.for_completion(track, **options)
         return self._wait_as_operation(track, options, hook)
 
@@ -312,7 +314,7 @@ class Session:
         """The operation around the create and the wait of one `generate`."""
         hook = self.pipeline.hook
         if hook is None:
-            return NOTHING
+            return NO_OPERATION
         return hook.operation("generate", **_facts(submission))
 
     def download_operation(
@@ -321,7 +323,7 @@ class Session:
         """The operation around a download."""
         hook = self.pipeline.hook
         if hook is None:
-            return NOTHING
+            return NO_OPERATION
         return hook.operation("download", track_id=getattr(track, "id", None))
 
     def states(

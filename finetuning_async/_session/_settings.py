@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from finetuning_async._api import check_retries, check_timeout
 from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._event_hook import Hook, as_hook
@@ -20,7 +21,6 @@ from finetuning_async._http import (
     Timeout,
     as_timeout,
     check_base_url,
-    check_retries,
     read_headers,
     read_proxy,
 )
@@ -31,7 +31,6 @@ from finetuning_async._pacing import (
     SupportsRateLimits,
 )
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
-from finetuning_async._session._waits import check_timeout
 
 logger = logging.getLogger("finetuning_async")
 

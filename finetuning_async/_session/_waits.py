@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 
-from finetuning_async._api import python_number, validation
+from finetuning_async._api import check_callback, check_timeout, validation
 from finetuning_async._errors import (
     FinetuningError,
     InvalidRequestError,
@@ -253,40 +253,6 @@ class RegisteredWait:
         return (
             " More than 5 minutes in processing may be a failure that the service did"
             " not record: its documentation says to contact support."
-        )
-
-
-def check_timeout(timeout: float, name: str = "timeout") -> float:
-    """Check a number of seconds.
-
-    Raises:
-        InvalidRequestError: It is negative, NaN, or no number.
-    """
-    seconds = python_number(timeout)
-    if seconds is not None and seconds >= 0:
-        return _as_float(seconds)
-    raise InvalidRequestError(
-        name, timeout, "seconds, at least 0, or None for no limit"
-    )
-
-
-def _as_float(seconds: float) -> float:
-    """A number of any size; one that no float holds is as good as no limit."""
-    try:
-        return float(seconds)
-    except OverflowError:
-        return inf
-
-
-def check_callback(callback: object, name: str) -> None:
-    """Check something that will be called: later it would be too late to find out.
-
-    Raises:
-        InvalidRequestError: It cannot be called.
-    """
-    if callback is not None and not callable(callback):
-        raise InvalidRequestError(
-            name, callback, "a function, plain or async, or None for none"
         )
 
 

@@ -25,7 +25,7 @@ import attrs
 
 from finetuning_async._api import Call, Generation, SoundEffect, changes, parsing
 from finetuning_async._errors import APIResponseError, FinetuningError
-from finetuning_async._logging import contained
+from finetuning_async._logging import log_exceptions
 from finetuning_async._submission import _create_events
 from finetuning_async._submission._foreign_response import SentRequest, foreign_reason
 
@@ -142,14 +142,14 @@ class AcceptanceHandler:
         """
         submission.sent_at, submission.accepted = None, track
         changed: dict[str, tuple[Any, Any]] = {}
-        with contained("comparing what was accepted"):
+        with log_exceptions("comparing what was accepted"):
             changed = changes(submission.request, track, seed=submission.seed)
             if changed:
                 submission.accepted = attrs.evolve(track, changed_by_service=changed)
         try:
             await call_on_submitted(submission)
         finally:  # also if the callback is cancelled: the track exists all the same
-            with contained("reporting what was accepted"):
+            with log_exceptions("reporting what was accepted"):
                 self._report(
                     submission, changed, adopted=adopted, request_id=request_id
                 )
@@ -223,7 +223,7 @@ def read_acceptance(submission: Submission, response: Response) -> Created:
         if track_id is None and isinstance(error, APIResponseError):
             raise
     if track_id is None:
-        raise parsing.unreadable(response, "no id")
+        raise parsing.parse_error(response, "an id")
     if submission.request.kind == "sound_effect":
         return SoundEffect(
             id=track_id, status="pending", prompt=submission.request.prompt

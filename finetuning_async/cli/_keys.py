@@ -83,15 +83,15 @@ def check_key(found: ResolvedKey, url: str) -> None:
         problem = _form_problem(text)
     if problem is not None:
         raise InvalidInputError(
-            f"the API key from {found.origin} is not valid: {problem}."
+            f"the API key from {found.origin} must be {problem}."
             f" Nothing was sent.\n{CREATE_KEY_HINT}"
         )
 
 
 def _form_problem(text: str) -> str:
     if not text.startswith(KEY_PREFIX):
-        return f"it must begin with {KEY_PREFIX}"
-    return f"it must have {KEY_LENGTH} characters, got {len(text)}"
+        return f"a string that begins with {KEY_PREFIX}"
+    return f"{KEY_LENGTH} characters long, but it has {len(text)}"
 
 
 def read_key() -> ApiKey:

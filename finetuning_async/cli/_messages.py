@@ -106,7 +106,7 @@ def _as_option(error: InvalidRequestError) -> str:
     if error.field in os.environ or not error.field.islower():
         return error.message
     flag = FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
-    return f"{flag} {error.message.removeprefix(error.field).lstrip('= ')}"
+    return flag + error.message.removeprefix(error.field)
 
 
 def _advice(error: FinetuningError) -> str:

@@ -1,4 +1,4 @@
-"""Whatever is a number may be given as one; a `bool` is none, whoever makes it."""
+"""Numbers of any type are accepted as numbers; a `bool` of any type is not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tempo(enum.IntEnum):
 
 
 class Own:
-    """A whole number of somebody's own."""
+    """An integer type of the caller's own."""
 
     def __index__(self) -> int:
         return 60
@@ -67,14 +67,14 @@ NO_NUMBERS: list[Any] = [
 ]
 
 
-def named(value: Any) -> str:
-    """The same in every process: no address."""
+def param_id(value: Any) -> str:
+    """A test id without an address, so that it is the same in every process."""
     shown = repr(value)
     return type(value).__name__ + (f" {shown}" if "0x" not in shown else "")
 
 
-@pytest.mark.parametrize("sixty", SIXTY, ids=named)
-def test_a_number_of_any_make_is_checked_and_sent_as_the_number_it_is(
+@pytest.mark.parametrize("sixty", SIXTY, ids=param_id)
+def test_a_number_of_any_type_is_checked_and_sent_with_its_value(
     sixty: Any,
 ) -> None:
     wishes: list[GenerationRequest | InstrumentalRequest] = [
@@ -91,8 +91,8 @@ def test_a_number_of_any_make_is_checked_and_sent_as_the_number_it_is(
     assert [problem.field for problem in too_long.problems()] == ["duration"]
 
 
-@pytest.mark.parametrize("sixty", WHOLE, ids=named)
-def test_a_whole_number_of_any_make_is_a_seed_a_limit_and_a_number_of_retries(
+@pytest.mark.parametrize("sixty", WHOLE, ids=param_id)
+def test_an_integer_of_any_type_is_accepted_as_seed_limit_and_max_retries(
     sixty: Any,
 ) -> None:
     wish = GenerationRequest("x", seed=sixty)
@@ -104,15 +104,17 @@ def test_a_whole_number_of_any_make_is_a_seed_a_limit_and_a_number_of_retries(
 BEATS: list[Any] = [np.int64(4), np.float32(4), Decimal(4), 4.0, 4, "4"]
 
 
-@pytest.mark.parametrize("value", BEATS, ids=named)
-def test_beats_of_any_make_are_sent_as_text(value: Any) -> None:
+@pytest.mark.parametrize("value", BEATS, ids=param_id)
+def test_a_time_signature_of_any_type_is_sent_as_a_string(value: Any) -> None:
     wish = GenerationRequest("x", timesignature=value)
     assert (wish.problems(), wish.to_body()["timesignature"]) == ([], "4")
 
 
 @pytest.mark.parametrize("field", ["duration", "bpm", "seed"])
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=named)
-def test_what_is_no_number_is_a_problem_of_its_field(value: Any, field: str) -> None:
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=param_id)
+def test_a_value_that_is_not_a_number_is_a_problem_of_its_field(
+    value: Any, field: str
+) -> None:
     wish = GenerationRequest("x", **{field: value})
     assert [problem.field for problem in wish.problems()] == [field]
 
@@ -126,7 +128,7 @@ def test_what_is_no_number_is_a_problem_of_its_field(value: Any, field: str) -> 
     ],
     ids=["request_timeout", "max_retry_wait", "per"],
 )
-def test_seconds_of_any_make_are_taken_and_others_refused(
+def test_seconds_of_any_number_type_are_accepted_and_other_values_rejected(
     take: Callable[[Any], object],
 ) -> None:
     for sixty in SIXTY:
@@ -137,7 +139,7 @@ def test_seconds_of_any_make_are_taken_and_others_refused(
                 take(value)
 
 
-async def test_numpys_numbers_go_through_a_whole_call() -> None:
+async def test_numpy_numbers_work_in_a_complete_call() -> None:
     seconds: Any = np.float32(100)
     whole: Any = np.int64(60)
     async with emulated(Emulator(generation_time=(3, 3))) as (emulator, client):

@@ -1,4 +1,4 @@
-"""`Outcome`: what a loop over many ends does with each."""
+"""`Outcome`: its result, or its error."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ async def test_the_result_of_an_outcome_is_its_track_or_raises_its_error() -> No
     assert any(isinstance(track, SoundEffect) for track in done)
 
 
-def test_an_outcome_with_nothing_in_it_has_no_result() -> None:
+def test_an_empty_outcome_has_no_result() -> None:
     with pytest.raises(FinetuningError, match="neither"):
         Outcome(request=GenerationRequest("a")).result()

@@ -1,4 +1,4 @@
-"""Parsing: every published example is read without loss.
+"""Parsing: every published example is parsed completely.
 
 What a parser does with a value is compared with what this file reads out of the example
 by itself, field by field.
@@ -25,7 +25,7 @@ ELSEWHERE = {"type": "kind"}
 ONLY_RAW = {"isPublic", "playCount", "downloadCount", "likeCount"}
 
 
-def answer(content: Any, status: int = 200) -> Response:
+def response_of(content: Any, status: int = 200) -> Response:
     body = json.dumps(content).encode()
     return Response(
         status=status, headers={}, content=body, sent_at=0.0, received_at=0.1
@@ -46,7 +46,7 @@ def read_time(text: str) -> dt.datetime:
 
 
 def compare(model: Any, row: dict[str, Any], *, only_raw: set[str] = ONLY_RAW) -> None:
-    """Every field of the wire is an attribute of the same value, or stands in `raw`."""
+    """Check that every JSON field is an attribute of equal value, or only in `raw`."""
     assert model.raw == row
     for wire, value in row.items():
         if wire not in only_raw:
@@ -96,18 +96,18 @@ BULK = [
 
 
 @pytest.mark.parametrize("name", SINGLES)
-def test_every_generation_is_read_without_loss(name: str) -> None:
+def test_every_generation_is_parsed_completely(name: str) -> None:
     body = example(name)
-    made = parse.generation(answer(body))
+    made = parse.generation(response_of(body))
     compare(made, body["data"])
     assert type(made.duration) in (float, type(None))
     assert made.kind == ("instrumental" if "instrumental" in name else "music")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_of_generations_is_read_without_loss(name: str) -> None:
+def test_every_page_of_generations_is_parsed_completely(name: str) -> None:
     data = example(name)["data"]
-    page = parse.generation_page(answer({"data": data}))
+    page = parse.generation_page(response_of({"data": data}))
     for made, row in zip(page.items, data["generations"], strict=True):
         compare(made, row)
     assert (page.has_more, page.next_offset) == (data["hasMore"], data["nextOffset"])
@@ -115,7 +115,7 @@ def test_every_page_of_generations_is_read_without_loss(name: str) -> None:
 
 
 class Waiting:
-    """Somebody who waits for one track, and has seen it."""
+    """A reader that waits for one track and has seen it."""
 
     def __init__(self, track: Generation) -> None:
         self.track = track
@@ -127,18 +127,18 @@ class Waiting:
         return track_id in {"a", "wanted"}
 
 
-def test_a_row_that_says_what_is_known_is_not_read_again() -> None:
+def test_an_unchanged_row_is_not_parsed_again() -> None:
     row = {"id": "a", "status": "processing"}
     wanted = {"id": "wanted", "status": "pending", "prompt": "x"}
     last = parse.generation_row(json.loads(json.dumps(row)))
-    listed = answer({"data": {"generations": [row, wanted]}})
+    listed = response_of({"data": {"generations": [row, wanted]}})
     first, second = parse.generation_page(listed, known=Waiting(last))
     assert first is last
     assert second == parse.generation_row(wanted)
 
 
 @pytest.mark.parametrize("effects", [False, True])
-def test_of_a_row_that_nobody_waits_for_only_the_state_is_read(effects: bool) -> None:
+def test_only_the_state_is_parsed_of_a_row_without_a_waiter(effects: bool) -> None:
     row = {
         "id": "b",
         "status": "completed",
@@ -148,11 +148,11 @@ def test_of_a_row_that_nobody_waits_for_only_the_state_is_read(effects: bool) ->
     known = Waiting(parse.generation_row({"id": "a"}))
     page: Any
     if effects:
-        listed = answer({"data": {"soundEffects": [row]}})
+        listed = response_of({"data": {"soundEffects": [row]}})
         page = parse.sound_effect_page(listed, known=known)
     else:
         page = parse.generation_page(
-            answer({"data": {"generations": [row]}}), known=known
+            response_of({"data": {"generations": [row]}}), known=known
         )
     (track,) = page
     assert (track.id, track.status, track.is_final) == ("b", "completed", True)
@@ -162,53 +162,53 @@ def test_of_a_row_that_nobody_waits_for_only_the_state_is_read(effects: bool) ->
 
 
 @pytest.mark.parametrize(
-    "news",
+    "changed",
     [{"status": "completed"}, {"parameters": {"bpm": 71}}, {"title": "Night"}],
     ids=str,
 )
-def test_a_row_that_says_anything_else_is_read(news: dict[str, Any]) -> None:
+def test_a_changed_row_is_parsed(changed: dict[str, Any]) -> None:
     row = {"id": "a", "status": "processing", "parameters": {"bpm": 70}}
     last = parse.generation_row(row)
-    listed = answer({"data": {"generations": [{**row, **news}]}})
+    listed = response_of({"data": {"generations": [{**row, **changed}]}})
     (track,) = parse.generation_page(listed, known=Waiting(last))
-    assert track == parse.generation_row({**row, **news})
+    assert track == parse.generation_row({**row, **changed})
     assert track is not last
 
 
 @pytest.mark.parametrize("row", [{"id": 7}, {"id": "7 "}], ids=str)
-def test_a_row_with_an_odd_id_is_read_like_any_other(row: dict[str, Any]) -> None:
+def test_a_row_with_an_unusual_id_is_parsed_like_any_other(row: dict[str, Any]) -> None:
     known = Waiting(parse.generation_row({"id": "a"}))
     (track,) = parse.generation_page(
-        answer({"data": {"generations": [row]}}), known=known
+        response_of({"data": {"generations": [row]}}), known=known
     )
     assert track == parse.generation_row(row)
 
 
 @pytest.mark.parametrize("row", [{"id": ["a"]}, {"id": ""}, {}, None], ids=str)
-def test_a_row_without_an_id_is_an_error_to_those_who_wait_too(row: Any) -> None:
-    listed = answer({"data": {"generations": [row]}})
+def test_a_row_without_an_id_is_an_error_with_known_tracks_too(row: Any) -> None:
+    listed = response_of({"data": {"generations": [row]}})
     with pytest.raises(APIResponseError):
         parse.generation_page(listed, known=Waiting(parse.generation_row({"id": "a"})))
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-def test_every_sound_effect_is_read_without_loss(name: str) -> None:
+def test_every_sound_effect_is_parsed_completely(name: str) -> None:
     body = example(name)
-    made = parse.sound_effect(answer(body))
+    made = parse.sound_effect(response_of(body))
     compare(made, body["data"])
     assert type(made.requested_duration) is float
 
 
-def test_a_page_of_sound_effects_is_read_without_loss() -> None:
+def test_a_page_of_sound_effects_is_parsed_completely() -> None:
     data = example("sound_effects_list")["data"]
-    page = parse.sound_effect_page(answer({"data": data}))
+    page = parse.sound_effect_page(response_of({"data": data}))
     for made, row in zip(page.items, data["soundEffects"], strict=True):
         compare(made, row)
 
 
-def test_the_account_is_read_without_loss() -> None:
+def test_the_account_is_parsed_completely() -> None:
     data = example("me")["data"]
-    made = parse.account(answer({"data": data}))
+    made = parse.account(response_of({"data": data}))
     flat = data | data["limits"]
     del flat["limits"]
     for wire, value in flat.items():
@@ -217,22 +217,22 @@ def test_the_account_is_read_without_loss() -> None:
 
 
 def test_health_is_any_object() -> None:
-    made = parse.health(answer(example("health")))
+    made = parse.health(response_of(example("health")))
     assert (made.status, made.raw) == ("ok", {"status": "ok"})
-    assert parse.health(answer({})).status is None
+    assert parse.health(response_of({})).status is None
 
 
-def test_playlists_are_read_without_loss() -> None:
+def test_playlists_are_parsed_completely() -> None:
     rows = example("playlists_list")["data"]["playlists"]
-    made = parse.playlists(answer({"data": {"playlists": rows}}))
+    made = parse.playlists(response_of({"data": {"playlists": rows}}))
     for playlist, row in zip(made, rows, strict=True):
         compare(playlist, row, only_raw=set())
         assert playlist.tracks == ()
 
 
-def test_a_playlist_and_its_tracks_are_read_without_loss() -> None:
+def test_a_playlist_and_its_tracks_are_parsed_completely() -> None:
     data = example("playlist_detail")["data"]
-    made = parse.playlist(answer({"data": data}))
+    made = parse.playlist(response_of({"data": data}))
     compare(made, data, only_raw={"tracks"})
     assert made.is_owner is True
     for track, row in zip(made.tracks, data["tracks"], strict=True):
@@ -240,7 +240,7 @@ def test_a_playlist_and_its_tracks_are_read_without_loss() -> None:
 
 
 @pytest.mark.parametrize("name", WEBHOOKS)
-def test_webhook_payloads_are_read_without_loss(name: str) -> None:
+def test_webhook_payloads_are_parsed_completely(name: str) -> None:
     body = example(name)
     made = parse.webhook_payload(body)
     assert isinstance(made, Generation)
@@ -248,11 +248,11 @@ def test_webhook_payloads_are_read_without_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "key", "status"), BULK)
-def test_q10_q11_q13_every_bulk_answer_is_one_type(
+def test_q10_q11_q13_every_bulk_response_gives_a_bulk_result(
     name: str, key: str, status: int
 ) -> None:
     body = example(name)
-    made = parse.bulk_result(answer(body, status), key)
+    made = parse.bulk_result(response_of(body, status), key)
     members = body.get("data") or {"errors": body["error"]["details"]}
     assert list(made.succeeded) == members.get(key, [])
     failed = members.get("errors", [])
@@ -262,7 +262,7 @@ def test_q10_q11_q13_every_bulk_answer_is_one_type(
     )
 
 
-def test_every_example_is_read_by_a_test_above_or_is_an_error() -> None:
+def test_every_example_is_parsed_by_a_test_above_or_is_an_error() -> None:
     singles = {*SINGLES, *EFFECTS, *WEBHOOKS, *PAGES, "sound_effects_list"}
     others = {"me", "health", "playlists_list", "playlist_detail"}
     read = singles | others | {name for name, *_ in BULK}

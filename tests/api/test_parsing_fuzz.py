@@ -1,4 +1,4 @@
-"""Parsing: whatever comes is read or is an `APIResponseError`, never anything else."""
+"""Parsing: any input gives a model or an `APIResponseError`, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PARSERS: dict[str, Callable[[Response], Any]] = {
     "health": parse.health,
     "playlists": parse.playlists,
     "playlist": parse.playlist,
-    "deleted": lambda answer: parse.bulk_result(answer, "deleted"),
-    "added": lambda answer: parse.bulk_result(answer, "added", ids=["a"]),
+    "deleted": lambda response: parse.bulk_result(response, "deleted"),
+    "added": lambda response: parse.bulk_result(response, "added", ids=["a"]),
 }
 
 
-def answer(content: Any, status: int = 200) -> Response:
+def response_of(content: Any, status: int = 200) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return Response(
         status=status, headers={}, content=body, sent_at=0.0, received_at=0.1
@@ -63,26 +63,28 @@ any_json = st.recursive(
 
 @pytest.mark.parametrize("parser", PARSERS)
 @given(value=any_json, status=st.sampled_from([200, 202]))
-def test_any_json_is_read_or_is_unreadable(
+def test_any_json_is_parsed_or_is_an_api_response_error(
     parser: str, value: Any, status: int
 ) -> None:
     try:
-        PARSERS[parser](answer(value, status))
+        PARSERS[parser](response_of(value, status))
     except APIResponseError as error:
         check_path(error)
 
 
 @pytest.mark.parametrize("parser", PARSERS)
 @given(content=st.binary(max_size=60))
-def test_any_bytes_are_read_or_are_unreadable(parser: str, content: bytes) -> None:
+def test_any_bytes_are_parsed_or_are_an_api_response_error(
+    parser: str, content: bytes
+) -> None:
     try:
-        PARSERS[parser](answer(content))
+        PARSERS[parser](response_of(content))
     except APIResponseError as error:
         check_path(error)
 
 
 @given(value=any_json)
-def test_any_webhook_payload_is_read_or_is_unreadable(value: Any) -> None:
+def test_any_webhook_payload_is_parsed_or_is_an_api_response_error(value: Any) -> None:
     try:
         parse.webhook_payload(value)
     except APIResponseError as error:
@@ -90,18 +92,18 @@ def test_any_webhook_payload_is_read_or_is_unreadable(value: Any) -> None:
 
 
 @given(data=st.data(), value=any_json)
-def test_one_odd_field_never_costs_the_others(data: Any, value: Any) -> None:
+def test_one_malformed_field_does_not_affect_the_others(data: Any, value: Any) -> None:
     row = dict(example("generation_completed")["data"])
     field = data.draw(st.sampled_from(sorted(set(row) - {"id"})))
-    made = parse.generation(answer({"data": row | {field: value}}))
+    made = parse.generation(response_of({"data": row | {field: value}}))
     assert made.id == row["id"]
     if field != "audioUrl":
         assert made.audio_url == row["audioUrl"]
 
 
 @given(value=any_json, status=st.integers(100, 599))
-def test_bulk_answers_end_as_result_or_error(value: Any, status: int) -> None:
+def test_any_bulk_response_is_a_result_or_an_api_error(value: Any, status: int) -> None:
     try:
-        parse.bulk_result(answer(value, status), "added", ids=["a"])
+        parse.bulk_result(response_of(value, status), "added", ids=["a"])
     except (APIResponseError, APIStatusError):
         return

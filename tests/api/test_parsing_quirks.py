@@ -1,4 +1,4 @@
-"""Parsing: both published forms of each quirk, and what nobody published."""
+"""Parsing: both published forms of each quirk, and undocumented forms."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ PARSERS: dict[str, Callable[[Response], Any]] = {
     "health": parse.health,
     "playlists": parse.playlists,
     "playlist": parse.playlist,
-    "deleted": lambda answer: parse.bulk_result(answer, "deleted"),
-    "added": lambda answer: parse.bulk_result(answer, "added", ids=["a"]),
+    "deleted": lambda response: parse.bulk_result(response, "deleted"),
+    "added": lambda response: parse.bulk_result(response, "added", ids=["a"]),
 }
 
 
-def answer(content: Any, status: int = 200, **headers: str) -> Response:
+def response_of(content: Any, status: int = 200, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(
@@ -51,32 +51,36 @@ def example(name: str) -> Any:
 
 
 def wrapped(**members: Any) -> Response:
-    return answer({"data": {"id": "gen_1", "status": "processing", **members}})
+    return response_of({"data": {"id": "gen_1", "status": "processing", **members}})
 
 
 @pytest.mark.parametrize("empty", [{}, {"errors": None}, {"errors": []}])
 def test_q10_absent_null_and_empty_errors_are_the_same(empty: dict[str, Any]) -> None:
-    made = parse.bulk_result(answer({"data": {"deleted": ["a"], **empty}}), "deleted")
+    made = parse.bulk_result(
+        response_of({"data": {"deleted": ["a"], **empty}}), "deleted"
+    )
     assert made == BulkResult(succeeded=("a",))
 
 
 @pytest.mark.parametrize("name", ["id", "trackId"])
-def test_q11_a_failed_item_has_its_id_under_either_name(name: str) -> None:
+def test_q11_a_failed_item_has_its_id_under_either_key(name: str) -> None:
     data = {"added": [], "errors": [{name: "a", "error": "Track not found"}]}
-    made = parse.bulk_result(answer({"data": data}), "added")
+    made = parse.bulk_result(response_of({"data": data}), "added")
     assert made.failed == (BulkFailure(id="a", error="Track not found"),)
 
 
-def test_q13_a_total_failure_without_details_fails_every_id_asked_for() -> None:
+def test_q13_a_total_failure_without_details_fails_every_id_sent() -> None:
     body = {"error": {"code": "ADD_FAILED", "message": "Playlist not found"}}
-    made = parse.bulk_result(answer(body, 400), "added", ids=["a", "b"])
+    made = parse.bulk_result(response_of(body, 400), "added", ids=["a", "b"])
     assert [failure.id for failure in made.failed] == ["a", "b"]
     assert {failure.error for failure in made.failed} == {"Playlist not found"}
 
 
-def test_q13_another_400_is_an_error_and_no_result() -> None:
+def test_q13_another_400_is_raised() -> None:
     with pytest.raises(APIStatusError, match="too many"):
-        parse.bulk_result(answer(example("error_validation_details_object"), 400), "x")
+        parse.bulk_result(
+            response_of(example("error_validation_details_object"), 400), "x"
+        )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_q2_ids_are_opaque(ident: str) -> None:
     assert parse.generation(wrapped(id=ident)).id == ident
 
 
-def test_q2_a_number_as_an_id_becomes_text() -> None:
+def test_q2_a_number_as_an_id_becomes_a_string() -> None:
     assert parse.generation(wrapped(id=17)).id == "17"
 
 
@@ -120,7 +124,7 @@ def test_q3_times_are_aware_and_in_utc(text: str, micros: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", 17, None, "0001-01-01T00:00:00+23:59", []]
 )
-def test_q3_a_strange_time_is_none_and_stays_in_raw(text: Any) -> None:
+def test_q3_an_unreadable_time_is_none_and_stays_in_raw(text: Any) -> None:
     made = parse.generation(wrapped(createdAt=text))
     assert made.created_at is None
     assert made.raw["createdAt"] == text
@@ -129,8 +133,8 @@ def test_q3_a_strange_time_is_none_and_stays_in_raw(text: Any) -> None:
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_q4_any_2xx_accepts_a_create(status: int) -> None:
     body = example("generation_created")
-    assert parse.generation(answer(body, status)).id == "gen_7qk2m9"
-    assert parse.accepted_id(answer(body, status)) == "gen_7qk2m9"
+    assert parse.generation(response_of(body, status)).id == "gen_7qk2m9"
+    assert parse.accepted_id(response_of(body, status)) == "gen_7qk2m9"
 
 
 @pytest.mark.parametrize("value", [60, 60.0, "60"], ids=["int", "float", "str"])
@@ -141,21 +145,21 @@ def test_q7_a_duration_is_a_float(value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/audio/5e0c.mp3", "/7qk2m9.mp3"])
-def test_q8_an_audio_url_is_taken_as_it_came(path: str) -> None:
+def test_q8_an_audio_url_is_kept_as_received(path: str) -> None:
     url = f"https://media.finetuning.ai{path}"
     assert parse.generation(wrapped(audioUrl=url)).audio_url == url
 
 
-def test_q9_an_envelope_is_taken_off_when_present() -> None:
+def test_q9_the_envelope_is_optional() -> None:
     data = example("generation_completed")["data"]
-    bare = parse.generation(answer(data))
-    assert bare == parse.generation(answer({"data": data}))
+    bare = parse.generation(response_of(data))
+    assert bare == parse.generation(response_of({"data": data}))
     assert parse.webhook_payload({"data": data}) == parse.webhook_payload(data) == bare
-    assert parse.health(answer({"data": {"status": "ok"}})).status == "ok"
+    assert parse.health(response_of({"data": {"status": "ok"}})).status == "ok"
 
 
 @pytest.mark.parametrize("absent", [{}, {"webhook": None, "errorMessage": None}])
-def test_q16_q17_q22_q23_what_is_absent_or_null_is_none(absent: dict[str, Any]) -> None:
+def test_q16_q17_q22_q23_absent_and_null_are_none(absent: dict[str, Any]) -> None:
     made = parse.generation(wrapped(**absent))
     assert (made.webhook, made.error_message, made.file_size) == (None, None, None)
     assert made.parameters == GenerationParameters()
@@ -163,9 +167,9 @@ def test_q16_q17_q22_q23_what_is_absent_or_null_is_none(absent: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("value", [1, 5])
-def test_q21_the_queue_depth_is_reported_as_it_came(value: int) -> None:
+def test_q21_the_queue_depth_is_kept_as_received(value: int) -> None:
     body = {"data": {"id": "u", "limits": {"queueDepth": value}}}
-    assert parse.account(answer(body)).queue_depth == value
+    assert parse.account(response_of(body)).queue_depth == value
 
 
 @pytest.mark.parametrize("value", [21, 21.0, "21"], ids=["int", "float", "str"])
@@ -175,10 +179,10 @@ def test_q34_the_generation_time_is_a_float(value: Any) -> None:
     assert type(made.generation_time) is float
 
 
-def test_the_kind_is_what_the_answer_says_or_else_what_was_asked_for() -> None:
+def test_the_kind_comes_from_the_response_or_else_from_the_request() -> None:
     asked = parse.generation(wrapped(), kind="instrumental")
-    told = parse.generation(wrapped(type="music"), kind="instrumental")
-    assert (asked.kind, told.kind) == ("instrumental", "music")
+    given = parse.generation(wrapped(type="music"), kind="instrumental")
+    assert (asked.kind, given.kind) == ("instrumental", "music")
     assert parse.generation(wrapped(type="podcast")).kind == "podcast"
 
 
@@ -193,17 +197,17 @@ def test_the_kind_is_what_the_answer_says_or_else_what_was_asked_for() -> None:
         (7, "unknown", False),
     ],
 )
-def test_an_unknown_status_is_kept_and_counts_as_under_way(
+def test_an_unknown_status_is_kept_and_counts_as_in_progress(
     said: Any, status: str, final: bool
 ) -> None:
     made = parse.generation(wrapped(status=said))
     assert (made.status, made.is_final) == (status, final)
 
 
-def test_numbers_that_are_none_are_none() -> None:
+def test_values_that_are_not_numbers_are_none() -> None:
     content = b'{"data":{"id":"a","duration":NaN,"fileSize":1e999,"generationTime":-1,'
     content += b'"creditsRemaining":true,"parameters":{"seed":"x","bpm":-Infinity}}}'
-    made = parse.generation(answer(content))
+    made = parse.generation(response_of(content))
     assert made == Generation(id="a", status="unknown")
     assert (made.raw["duration"], made.raw["creditsRemaining"]) == (None, True)
 
@@ -220,22 +224,24 @@ def test_numbers_that_are_none_are_none() -> None:
         ({}, False, 22),
     ],
 )
-def test_a_page_always_says_where_the_next_one_starts(
+def test_a_page_always_has_the_offset_of_the_next(
     data: dict[str, Any], more: bool, following: int
 ) -> None:
     rows = [{"id": "a"}, {"id": "b"}]
     page = parse.generation_page(
-        answer({"data": {"generations": rows, **data}}), offset=20
+        response_of({"data": {"generations": rows, **data}}), offset=20
     )
     assert (page.has_more, page.next_offset) == (more, following)
 
 
 def test_an_empty_page_ends_a_list() -> None:
     data = {"generations": [], "hasMore": True, "nextOffset": 40}
-    assert parse.generation_page(answer({"data": data}), offset=20).has_more is False
+    assert (
+        parse.generation_page(response_of({"data": data}), offset=20).has_more is False
+    )
 
 
-def test_a_webhook_of_an_effect_is_recognised() -> None:
+def test_the_webhook_of_a_sound_effect_is_recognized() -> None:
     made = parse.webhook_payload(example("sound_effect_completed")["data"])
     assert isinstance(made, SoundEffect)
     assert made.duration == 2.48
@@ -264,16 +270,14 @@ def test_a_webhook_of_an_effect_is_recognised() -> None:
     ],
     ids=range(17),
 )
-def test_what_cannot_be_read_names_its_place(
-    parser: str, body: bytes, path: str
-) -> None:
+def test_a_parse_error_has_the_json_path(parser: str, body: bytes, path: str) -> None:
     with pytest.raises(APIResponseError) as caught:
-        PARSERS[parser](answer(body, 200, x_request_id="req_1"))
+        PARSERS[parser](response_of(body, 200, x_request_id="req_1"))
     error = caught.value
     assert (error.path, error.status_code, error.request_id) == (path, 200, "req_1")
     assert path in str(error)
     assert "HTTP 200" in str(error)
 
 
-def test_a_byte_order_mark_is_no_obstacle() -> None:
-    assert parse.generation(answer(b'\xef\xbb\xbf{"id":"a"}')).id == "a"
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert parse.generation(response_of(b'\xef\xbb\xbf{"id":"a"}')).id == "a"

@@ -1,4 +1,4 @@
-"""What the service changed is told, and what it only spelled otherwise is not."""
+"""Parameters that the service changed are reported; other spellings are not."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ FULL = GenerationRequest(
 )
 
 
-def test_an_echo_is_no_change() -> None:
+def test_equal_parameters_are_no_change() -> None:
     got = accepted(duration=120.0, bpm=85, language="en", keyscale="F# minor", seed=5)
     assert changes(FULL, got) == {}
 
 
-def test_what_was_not_set_or_not_answered_is_no_change() -> None:
+def test_a_parameter_that_either_side_omits_is_no_change() -> None:
     assert changes(FULL, accepted()) == {}
     got = accepted(duration=60.0, bpm=120, keyscale="C major", seed=9, language="en")
     assert changes(GenerationRequest("lofi"), got) == {}
 
 
-def test_q6_clamped_values_are_told_as_asked_and_got() -> None:
+def test_q6_clamped_values_are_reported_as_requested_and_got() -> None:
     got = accepted(duration=60.0, bpm=80, language="de", keyscale="C minor", seed=6)
     assert changes(FULL, got) == {
         "duration": (120, 60.0),
@@ -69,29 +69,29 @@ def test_q1_the_spelling_of_a_time_signature_is_no_change(asked: Any) -> None:
         (None, None, "C major", False),
     ],
 )
-def test_key_and_scale_are_compared_where_they_were_set(
+def test_key_and_scale_are_compared_if_they_were_set(
     key: str | None, scale: str | None, got: str, changed: bool
 ) -> None:
     request = GenerationRequest("lofi", key=key, scale=scale)
     assert bool(changes(request, accepted(keyscale=got))) is changed
 
 
-def test_a_seed_filled_in_for_the_caller_is_compared_too() -> None:
+def test_a_random_seed_is_compared_too() -> None:
     request = GenerationRequest("lofi")
     assert changes(request, accepted(seed=7), seed=7) == {}
     assert changes(request, accepted(seed=8), seed=7) == {"seed": (7, 8)}
 
 
-def test_a_prompt_may_change_only_where_the_service_may_enhance_it() -> None:
+def test_a_changed_prompt_is_reported_unless_the_service_may_enhance_it() -> None:
     got = accepted("lofi, warm, dusty")
     assert changes(InstrumentalRequest("lofi"), got) == {}
-    told = {"prompt": ("lofi", "lofi, warm, dusty")}
-    assert changes(InstrumentalRequest("lofi", enhance=False), got) == told
-    assert changes(GenerationRequest("lofi"), got) == told
+    expected = {"prompt": ("lofi", "lofi, warm, dusty")}
+    assert changes(InstrumentalRequest("lofi", enhance=False), got) == expected
+    assert changes(GenerationRequest("lofi"), got) == expected
     assert changes(GenerationRequest(" lofi "), accepted("lofi")) == {}
 
 
-def test_q30_a_snapped_duration_is_told() -> None:
+def test_q30_a_rounded_duration_is_reported() -> None:
     instrumental = InstrumentalRequest("lofi", duration=100)
     assert changes(instrumental, accepted(duration=105.0)) == {"duration": (100, 105.0)}
     effect = SoundEffect(id="a", status="processing", requested_duration=2.5)
@@ -106,5 +106,5 @@ anything = st.none() | st.text(max_size=8) | st.integers() | st.floats()
 @given(keyscale=st.none() | st.text(max_size=12), asked=anything, got=anything)
 def test_any_pair_can_be_compared(keyscale: Any, asked: Any, got: Any) -> None:
     request = GenerationRequest("lofi", duration=asked, bpm=asked, key="C")
-    answer = accepted(duration=got, bpm=got, keyscale=keyscale)
-    assert set(changes(request, answer)) <= {"duration", "bpm", "keyscale"}
+    track = accepted(duration=got, bpm=got, keyscale=keyscale)
+    assert set(changes(request, track)) <= {"duration", "bpm", "keyscale"}

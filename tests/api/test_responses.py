@@ -1,4 +1,4 @@
-"""Errors, limits, times and ids of answers; what they quote holds no secret."""
+"""Errors, limits, times and ids of responses; quotes hold no secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRETS = [
 DATE = "Mon, 02 Mar 2026 18:05:00 GMT"
 
 
-def answer(content: Any, status: int = 200, **headers: str) -> Response:
+def response_of(content: Any, status: int = 200, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(
@@ -42,8 +42,8 @@ def answer(content: Any, status: int = 200, **headers: str) -> Response:
     )
 
 
-def refusal(status: int, **error: Any) -> Response:
-    return answer({"error": error}, status)
+def error_response(status: int, **error: Any) -> Response:
+    return response_of({"error": error}, status)
 
 
 EXPECTED = [
@@ -66,12 +66,14 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize(("name", "status", "cls", "safe"), EXPECTED)
-def test_every_error_is_read_without_loss(
+def test_every_error_is_parsed_completely(
     name: str, status: int, cls: str, safe: bool
 ) -> None:
     content = (EXAMPLES / f"error_{name}.json").read_bytes()
     body = json.loads(content)["error"]
-    error = status_error(answer(content, status, x_request_id="r"), idempotent=False)
+    error = status_error(
+        response_of(content, status, x_request_id="r"), idempotent=False
+    )
     assert type(error) is getattr(_errors, cls)
     assert (error.status_code, error.request_id) == (status, "r")
     assert (error.code, error.message) == (body["code"], body["message"])
@@ -104,25 +106,25 @@ def test_every_example_of_an_error_is_in_the_table() -> None:
         (302, None, False, False),
     ],
 )
-def test_safe_to_retry_follows_from_what_is_known(
+def test_safe_to_retry_depends_on_status_code_and_idempotence(
     status: int, code: str | None, once: bool, often: bool
 ) -> None:
-    came = refusal(status, code=code) if code else answer(b"", status)
-    assert status_error(came, idempotent=False).safe_to_retry is once
-    assert status_error(came, idempotent=True).safe_to_retry is often
+    response = error_response(status, code=code) if code else response_of(b"", status)
+    assert status_error(response, idempotent=False).safe_to_retry is once
+    assert status_error(response, idempotent=True).safe_to_retry is often
 
 
 @pytest.mark.parametrize(
     "code", ["RATE_LIMITED", "GENERATION_RATE_LIMITED", "A_NEWER_CODE"]
 )
 def test_q18_q19_every_429_is_one_class_and_codes_are_an_open_set(code: str) -> None:
-    error = status_error(refusal(429, code=code, message="no"), idempotent=False)
+    error = status_error(error_response(429, code=code, message="no"), idempotent=False)
     assert type(error) is _errors.RateLimitError
     assert error.code == code
 
 
-def test_q20_a_full_queue_has_its_own_class_and_may_name_no_time() -> None:
-    error = status_error(refusal(429, code="QUEUE_FULL"), idempotent=False)
+def test_q20_a_full_queue_has_its_own_class_and_may_lack_retry_after() -> None:
+    error = status_error(error_response(429, code="QUEUE_FULL"), idempotent=False)
     assert type(error) is _errors.QueueFullError
     assert error.retry_after is None
 
@@ -131,8 +133,10 @@ def test_q20_a_full_queue_has_its_own_class_and_may_name_no_time() -> None:
     "details", [{"max": 100}, [{"trackId": "a", "error": "b"}], None]
 )
 def test_q14_details_are_an_object_or_an_array(details: Any) -> None:
-    came = refusal(400, code="VALIDATION_ERROR", message="no", details=details)
-    assert status_error(came, idempotent=False).details == details
+    response = error_response(
+        400, code="VALIDATION_ERROR", message="no", details=details
+    )
+    assert status_error(response, idempotent=False).details == details
 
 
 @pytest.mark.parametrize(
@@ -150,19 +154,19 @@ def test_q14_details_are_an_object_or_an_array(details: Any) -> None:
     ],
     ids=range(9),
 )
-def test_what_is_no_error_body_is_quoted_under_a_code_of_its_status(
+def test_a_body_that_is_not_an_error_object_is_quoted_with_a_code_of_its_status(
     body: bytes, said: str
 ) -> None:
-    error = status_error(answer(body, 502), idempotent=True)
+    error = status_error(response_of(body, 502), idempotent=True)
     assert error.code == "HTTP_502"
     assert said in error.message
     assert len(error.message) <= 500
     assert error.message.isprintable()
-    assert response_facts(answer(body, 502)).code is None
+    assert response_facts(response_of(body, 502)).code is None
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_no_error_repeats_a_secret_that_an_answer_repeated(secret: str) -> None:
+def test_an_error_masks_a_secret_that_the_response_echoed(secret: str) -> None:
     bodies = [
         {"error": {"code": "X", "message": secret, "details": {"field": secret}}},
         {"error": {"code": secret, "message": 1, "details": [{"error": secret}]}},
@@ -170,7 +174,7 @@ def test_no_error_repeats_a_secret_that_an_answer_repeated(secret: str) -> None:
         secret.encode(),
     ]
     for body in bodies:
-        error = status_error(answer(body, 400), idempotent=False)
+        error = status_error(response_of(body, 400), idempotent=False)
         shown = repr(error) + str(error) + repr(vars(error))
         assert CANARY not in shown
         assert CANARY.encode() not in pickle.dumps(error)
@@ -178,17 +182,32 @@ def test_no_error_repeats_a_secret_that_an_answer_repeated(secret: str) -> None:
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("cut", [0, 40, 7])
-def test_no_hint_shows_a_secret_however_it_is_cut(secret: str, cut: int) -> None:
+def test_an_excerpt_shows_no_secret_wherever_it_is_cut(secret: str, cut: int) -> None:
     for body in (secret.encode(), json.dumps({"webhook": secret}).encode()):
-        came = answer(body[: len(body) - cut])
-        error = _responses.unreadable(came, "no id", "$.data.id")
+        response = response_of(body[: len(body) - cut])
+        error = _responses.parse_error(response, "an id", "$.data.id")
         assert CANARY[:12] not in str(error) + repr(vars(error))
 
 
-def test_a_hint_is_short_and_printable() -> None:
-    came = answer(b"<!doctype html>\r\n\x1b[31m" + b"x " * 5000)
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [(None, "nothing"), ({}, "an object"), ("x", "a string"), (True, "a boolean")],
+)
+def test_a_parse_error_names_what_was_expected_and_what_came(
+    value: Any, got: str
+) -> None:
+    response = response_of({"data": {"generations": value}})
+    error = _responses.parse_error(response, "a list", "$.data.generations", got=value)
+    assert str(error).startswith(
+        "cannot parse the response (HTTP 200): expected a list at $.data.generations,"
+        f" got {got}; the body begins with "
+    )
+
+
+def test_an_excerpt_is_short_and_printable() -> None:
+    response = response_of(b"<!doctype html>\r\n\x1b[31m" + b"x " * 5000)
     with pytest.raises(APIResponseError) as caught:
-        _responses.json_of(came)
+        _responses.parsed_body(response)
     assert len(str(caught.value)) < 180
     assert str(caught.value).isprintable()
     assert "<!doctype html>" in str(caught.value)
@@ -222,36 +241,38 @@ def test_a_hint_is_short_and_printable() -> None:
 def test_q15_the_delay_is_read_from_the_body_then_from_the_header(
     body: dict[str, Any], headers: dict[str, str], delay: float | None
 ) -> None:
-    came = answer({"error": {"code": "RATE_LIMITED", **body}}, 429, **headers)
-    assert retry_after(came) == delay
+    response = response_of({"error": {"code": "RATE_LIMITED", **body}}, 429, **headers)
+    assert retry_after(response) == delay
     believed = None if delay is None else min(delay, 3600.0)
-    assert response_facts(came).retry_after == believed
-    assert status_error(came, idempotent=False).retry_after == believed
+    assert response_facts(response).retry_after == believed
+    assert status_error(response, idempotent=False).retry_after == believed
 
 
-def test_the_facts_of_an_answer() -> None:
-    came = answer(b"", 200, x_ratelimit_limit="60", x_ratelimit_remaining="0")
-    assert response_facts(came) == ResponseFacts(status=200, limit=60, remaining=0)
-    came = answer({"error": {"code": "QUEUE_FULL"}}, 429, retry_after="5")
+def test_the_facts_of_a_response() -> None:
+    response = response_of(b"", 200, x_ratelimit_limit="60", x_ratelimit_remaining="0")
+    assert response_facts(response) == ResponseFacts(status=200, limit=60, remaining=0)
+    response = response_of({"error": {"code": "QUEUE_FULL"}}, 429, retry_after="5")
     facts = ResponseFacts(status=429, code="QUEUE_FULL", retry_after=5.0)
-    assert response_facts(came) == facts
+    assert response_facts(response) == facts
 
 
 @pytest.mark.parametrize(
     "value", ["", "-1", "+5", "1.5", "ten", "10, 10", " 5", "٣", "²", "9" * 5000, "1e3"]
 )
-def test_a_header_that_is_no_whole_number_says_nothing(value: str) -> None:
-    came = answer(b"", 200, x_ratelimit_limit=value, x_ratelimit_remaining=value)
-    assert response_facts(came) == ResponseFacts(status=200)
+def test_a_header_that_is_not_a_whole_number_is_ignored(value: str) -> None:
+    response = response_of(
+        b"", 200, x_ratelimit_limit=value, x_ratelimit_remaining=value
+    )
+    assert response_facts(response) == ResponseFacts(status=200)
 
 
-def test_a_limit_of_none_and_more_left_than_the_limit_are_lies() -> None:
-    came = answer(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="7")
-    assert response_facts(came) == ResponseFacts(status=200, remaining=7)
-    came = answer(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="0")
-    assert response_facts(came) == ResponseFacts(status=200)
-    came = answer(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
-    assert response_facts(came) == ResponseFacts(status=200, limit=10)
+def test_a_limit_of_zero_and_more_remaining_than_the_limit_are_ignored() -> None:
+    response = response_of(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="7")
+    assert response_facts(response) == ResponseFacts(status=200, remaining=7)
+    response = response_of(b"", 200, x_ratelimit_limit="0", x_ratelimit_remaining="0")
+    assert response_facts(response) == ResponseFacts(status=200)
+    response = response_of(b"", 200, x_ratelimit_limit="10", x_ratelimit_remaining="11")
+    assert response_facts(response) == ResponseFacts(status=200, limit=10)
 
 
 @pytest.mark.parametrize(
@@ -259,24 +280,24 @@ def test_a_limit_of_none_and_more_left_than_the_limit_are_lies() -> None:
     [DATE, "Monday, 02-Mar-26 18:05:00 GMT", "Mon Mar  2 18:05:00 2026"],
     ids=["fixed", "rfc850", "asctime"],
 )
-def test_a_date_is_read_in_all_three_spellings_of_http(text: str) -> None:
+def test_a_date_is_parsed_in_all_three_formats_of_http(text: str) -> None:
     expected = dt.datetime(2026, 3, 2, 18, 5, tzinfo=dt.UTC)
-    assert server_date(answer(b"", 200, date=text)) == expected
+    assert server_date(response_of(b"", 200, date=text)) == expected
 
 
 @pytest.mark.parametrize("month", range(1, 13))
-def test_a_date_is_read_in_every_month(month: int) -> None:
+def test_a_date_is_parsed_in_every_month(month: int) -> None:
     expected = dt.datetime(2026, month, 5, 4, 3, 2, tzinfo=dt.UTC)
     text = expected.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    assert server_date(answer(b"", 200, date=text)) == expected
+    assert server_date(response_of(b"", 200, date=text)) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "soon", "Mon, 99 Mar 2026 18:05:00 GMT", "x" * 999]
 )
-def test_a_strange_date_is_none(text: str) -> None:
-    assert server_date(answer(b"", 200, date=text)) is None
-    assert server_date(answer(b"")) is None
+def test_a_malformed_date_is_none(text: str) -> None:
+    assert server_date(response_of(b"", 200, date=text)) is None
+    assert server_date(response_of(b"")) is None
 
 
 @pytest.mark.parametrize(
@@ -299,10 +320,10 @@ def test_a_strange_date_is_none(text: str) -> None:
     ],
     ids=range(14),
 )
-def test_an_accepted_id_is_found_in_whatever_came(
+def test_an_accepted_id_is_found_in_malformed_responses(
     body: bytes, status: int, ident: str | None
 ) -> None:
-    assert accepted_id(answer(body, status)) == ident
+    assert accepted_id(response_of(body, status)) == ident
 
 
 @given(
@@ -310,13 +331,13 @@ def test_an_accepted_id_is_found_in_whatever_came(
     status=st.integers(100, 599),
     header=st.text(max_size=30),
 )
-def test_any_answer_can_be_judged(content: Any, status: int, header: str) -> None:
+def test_any_response_can_be_classified(content: Any, status: int, header: str) -> None:
     body = content if isinstance(content, bytes) else content.encode()
     names = ("retry_after", "date", "x_ratelimit_limit", "x_ratelimit_remaining")
-    came = answer(body, status, **dict.fromkeys(names, header))
-    error = status_error(came, idempotent=True)
+    response = response_of(body, status, **dict.fromkeys(names, header))
+    error = status_error(response, idempotent=True)
     assert isinstance(error, APIStatusError)
     assert pickle.loads(pickle.dumps(error)) == error  # noqa: S301 - our own bytes
-    delay = response_facts(came).retry_after
+    delay = response_facts(response).retry_after
     assert delay is None or 0 <= delay < 1e19
-    accepted_id(came)
+    accepted_id(response)

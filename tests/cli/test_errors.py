@@ -35,9 +35,9 @@ def test_without_a_key_it_says_where_to_get_one(finetuning: Run) -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("ft_live_0123", "it must have 40 characters, got 12"),
-        ("sk_test_" + 32 * "0", "it must begin with ft_live_"),
-        (KEY[:-1] + "ä", "non-ASCII"),
+        ("ft_live_0123", "40 characters long, but it has 12"),
+        ("sk_test_" + 32 * "0", "begins with ft_live_"),
+        (KEY[:-1] + "ä", "printable ASCII"),
     ],
 )
 def test_a_malformed_key_is_rejected_and_not_repeated(
@@ -72,7 +72,8 @@ def test_http_to_another_machine_is_rejected(
         monkeypatch.setenv("FINETUNING_BASE_URL", url)
     ran = finetuning(["generate", "choir", *(["--base-url", url] if by_option else [])])
     assert ran.exit_code == 2
-    assert f"the base URL '{url}' is not valid: an https:// URL" in ran.stderr
+    assert "the base URL must be an https:// URL" in ran.stderr
+    assert f"got '{url}'" in ran.stderr
     assert not service.requests
 
 
@@ -107,12 +108,15 @@ def test_a_folder_without_write_permission_is_found_as_well(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--duration", "500"], "--duration 500 is not valid: a number from 5 to 210"),
-        (["--duration", "nan"], "--duration nan is not valid"),
+        (
+            ["--duration", "500"],
+            "--duration must be a number from 5 to 210 seconds, got 500",
+        ),
+        (["--duration", "nan"], "seconds, got nan"),
         (["--duration", "long"], "must be a number, got 'long'"),
-        (["--time-sig", "9"], "--time-sig '9' is not valid: beats per bar from 2 to 7"),
-        (["--key", "H"], "--key 'H' is not valid: one of C C# D"),
-        (["--webhook", "http://a.example/?s3cr3t"], "--webhook is not valid: a URL"),
+        (["--time-sig", "9"], "from 2 to 7 beats per bar, got '9'"),
+        (["--key", "H"], "--key must be one of C C# D"),
+        (["--webhook", "http://a.example/?s3cr3t"], "--webhook must be a URL"),
         (["--bpn", "60"], "No such option"),
         (["--timeout", "-1"], "'--timeout': must be a number of at least 0, got -1"),
     ],
@@ -130,7 +134,9 @@ def test_an_invalid_value_names_the_option_and_sends_nothing(
 def test_blank_tags_are_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["generate", " "])
     assert ran.exit_code == 2
-    assert "TAGS ' ' is not valid" in ran.stderr
+    assert (
+        "TAGS must be a non-blank string of 1 to 700 characters, got ' '" in ran.stderr
+    )
 
 
 def test_an_unknown_command_is_rejected(finetuning: Run) -> None:

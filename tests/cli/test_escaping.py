@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finetuning_async import _secrets
-from finetuning_async._logging import _Line
+from finetuning_async._logging import _OneLineFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,10 @@ def test_json_has_the_same_text_and_is_harmless(finetuning: Run, service: Any) -
 
 def test_a_log_record_stays_on_its_line() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "say %s", (EVIL,), None)
-    assert _Line("%(levelname)s %(message)s").format(record) == f"INFO say {AS_SHOWN}"
+    assert (
+        _OneLineFormatter("%(levelname)s %(message)s").format(record)
+        == f"INFO say {AS_SHOWN}"
+    )
 
 
 @given(st.text())

@@ -195,9 +195,15 @@ def test_the_daily_limit_is_reported_at_once(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["inst", "x", "--duration", "29"], "--duration 29 is not valid"),
-        (["sfx", "gen", "x", "--duration", "9"], "--duration 9 is not valid"),
-        (["sfx", "gen", " "], "PROMPT ' ' is not valid"),
+        (
+            ["inst", "x", "--duration", "29"],
+            "--duration must be a whole number from 30 to 210 seconds, got 29",
+        ),
+        (
+            ["sfx", "gen", "x", "--duration", "9"],
+            "--duration must be a number from 1 to 8 seconds, got 9",
+        ),
+        (["sfx", "gen", " "], "PROMPT must be a non-blank string, got ' '"),
         (["sfx", "gen", "x", "--seed", "4"], "No such option"),
         (["sfx"], "sfx [OPTIONS] COMMAND"),
     ],

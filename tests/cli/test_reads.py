@@ -44,7 +44,7 @@ def test_list_sends_its_filters(finetuning: Run, service: Any) -> None:
 def test_a_page_size_out_of_range_is_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["list", "--limit", "100"])
     assert ran.exit_code == 2
-    assert "--limit 100 is not valid: 1 to 99 rows" in ran.stderr
+    assert "--limit must be a whole number of rows from 1 to 99, got 100" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ async def test_a_body_that_a_transport_read_is_bounded() -> None:
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda _: httpx.Response(200, content=TOO_LONG))
     )
-    with pytest.raises(APIResponseError, match="longer than 16 MiB"):
+    with pytest.raises(APIResponseError, match="expected at most 16 MiB"):
         await AsyncClient(KEY, http_client=http).me()
 
 

@@ -193,7 +193,8 @@ async def test_an_error_names_the_variable_and_its_value_without_the_login(
         await first_call(base_url=LOOPBACK)
     error = caught.value
     assert error.field == name
-    assert str(error).startswith(f"{name}='{shown}' is not valid: ")
+    assert str(error).startswith(f"{name} must be ")
+    assert f", got '{shown}'; " in str(error)
     assert "unset it" in str(error)
     assert_clean("the error", *everything_of(error))
     assert describe_error(error) == (2, str(error))

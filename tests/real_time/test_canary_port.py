@@ -1,4 +1,4 @@
-"""The canary on real sockets: frames of httpx and httpcore hold the key on its way."""
+"""The canary on real sockets, where frames of httpx and httpcore hold the key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def _client(url: str, **options: Any) -> AsyncClient:
 @pytest.mark.parametrize(
     ("how", "place"), [("reset", 0), ("reset", 150), ("close", 60), ("hang", 150)]
 )
-async def test_a_create_that_is_cut(how: Any, place: int) -> None:
+async def test_a_create_whose_connection_is_cut(how: Any, place: int) -> None:
     async with Emulator(webhook_sender=_deliver) as emulator, serve(emulator) as url:
         emulator.add_key(KEY)
         async with proxy(url) as (carrier, near), _client(near) as client:

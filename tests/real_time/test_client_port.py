@@ -1,4 +1,4 @@
-"""The client on a real port with a real uvicorn, with limits scaled to 2 s."""
+"""The client against uvicorn on a real port, with rate limits scaled to 2 s."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
-async def test_fifteen_tracks_on_a_port_earn_no_429(tmp_path: Path) -> None:
+async def test_fifteen_tracks_on_a_port_get_no_429(tmp_path: Path) -> None:
     async with Emulator(speed=30, queue_size=20) as emulator, serve(emulator) as url:
         async with AsyncClient(
             emulator.api_key, base_url=url, rate_limits=emulator.rate_limits
@@ -40,7 +40,7 @@ async def test_fifteen_tracks_on_a_port_earn_no_429(tmp_path: Path) -> None:
     assert emulator.count(status=429) == 0
 
 
-async def test_a_create_whose_answer_is_lost_is_found_and_paid_once() -> None:
+async def test_a_create_whose_response_is_lost_is_found_and_paid_once() -> None:
     async with Emulator(speed=30) as emulator, serve(emulator) as url:
         async with AsyncClient(
             emulator.api_key, base_url=url, rate_limits=emulator.rate_limits
@@ -51,7 +51,7 @@ async def test_a_create_whose_answer_is_lost_is_found_and_paid_once() -> None:
             assert len(emulator.ledger) == 1
 
 
-async def test_a_port_where_nobody_listens_is_a_connection_error() -> None:
+async def test_a_port_without_a_listener_is_a_connection_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -63,7 +63,7 @@ async def test_a_port_where_nobody_listens_is_a_connection_error() -> None:
     assert not isinstance(caught.value, APITimeoutError)
 
 
-async def test_a_server_that_never_answers_ends_at_the_request_timeout() -> None:
+async def test_a_server_that_never_responds_hits_the_request_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         async with AsyncClient(

@@ -1,4 +1,4 @@
-"""The examples that make an application: each is served, called and delivered to."""
+"""Docstring examples that make an application: each is served, called, delivered to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTS: Final = {"https://me.example"}
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ async def test_an_application_of_an_example_does_what_it_shows(
     names: dict[str, Any] = {}
 
     async def deliver(url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Post what the service posts, to the application as the example made it."""
+        """Post a webhook to the application that the example made."""
         place = urlsplit(url)
         assert f"{place.scheme}://{place.netloc}" in HOSTS
         async with on_a_port(names["app"]) as here, httpx.AsyncClient() as http:
@@ -65,7 +65,7 @@ async def test_an_application_of_an_example_does_what_it_shows(
     assert [hook.status for hook in emulator.webhooks] == [204] * (
         ".url(" in example.text
     )
-    assert called or emulator.webhooks, "nobody called it"
+    assert called or emulator.webhooks, "the application was not called"
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
@@ -76,7 +76,7 @@ async def _all_delivered(emulator: Emulator) -> None:
 
 
 async def _call_all(app: Any, url: str, track_id: str) -> dict[str, int]:
-    """The statuses of all the operations of a FastAPI application, by their place."""
+    """The status of each operation of a FastAPI application, by its path."""
     if not isinstance(app, FastAPI):
         return {}
     found = {}
@@ -84,10 +84,10 @@ async def _call_all(app: Any, url: str, track_id: str) -> dict[str, int]:
         browser.cookies.set("user", "the-only-one")
         for path, operations in app.openapi()["paths"].items():
             for method in operations:
-                answer = await browser.request(
+                response = await browser.request(
                     method, path.format(track_id=track_id), params={"tags": "rain"}
                 )
-                found[f"{method} {path}"] = answer.status_code
+                found[f"{method} {path}"] = response.status_code
     return found
 
 

@@ -38,7 +38,7 @@ async def main():
 
 asyncio.run(main())
 """
-"""What a notebook does with its cells: one after another, in one running loop."""
+"""Runs cells as a notebook does: one after another, in one running loop."""
 
 FLASK: Final = """
 import sys, time
@@ -58,12 +58,12 @@ assert browser.get("/tracks/no-such-track").status_code == 502
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn supports no other loop
 
 
 @pytest.fixture
 async def surroundings() -> AsyncGenerator[dict[str, str]]:
-    """The environment of a program that shall find the emulator."""
+    """The environment that points a program to the emulator."""
     quick = Emulator(speed=100, generation_time=(20, 30), audio=bytes(200_000))
     async with quick as emulator, serve(emulator) as url:
         service = {
@@ -74,20 +74,20 @@ async def surroundings() -> AsyncGenerator[dict[str, str]]:
 
 
 async def ran(folder: Path, env: dict[str, str], *words: str) -> str:
-    """What a Python program prints; it must end well and say nothing else."""
+    """The output of a Python program that must succeed with an empty stderr."""
     done = await ended(folder, env, *words)
     assert (done.returncode, done.stderr) == (0, "")
     return str(done.stdout)
 
 
 async def spoken(folder: Path, env: dict[str, str], *words: str) -> tuple[int, str]:
-    """How a Python program ends, and what it says."""
+    """The exit code and the output of a Python program."""
     done = await ended(folder, env, *words)
     return done.returncode, done.stdout + done.stderr
 
 
 async def ended(folder: Path, env: dict[str, str], *words: str) -> Any:
-    """A Python program that has run."""
+    """Run a Python program to its end."""
 
     def run() -> Any:
         command = [sys.executable, "-W", "error", *words]
@@ -112,7 +112,7 @@ async def test_the_script_saves_a_track(
     assert (tmp_path / "track.mp3").stat().st_size == 200_000
 
 
-async def test_sync_code_reaches_the_client_by_a_portal(
+async def test_sync_code_uses_the_client_through_a_portal(
     tmp_path: Path, surroundings: dict[str, str]
 ) -> None:
     shown = await ran(tmp_path, surroundings, str(EXAMPLES / "sync_code.py"))
@@ -171,5 +171,5 @@ async def test_machines_that_share_a_database_work_on_a_batch(
 
 
 def search_path() -> str:
-    """Where programs find the examples, and what this one finds."""
+    """The import path of the programs: the examples, and that of this process."""
     return os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])

@@ -1,4 +1,4 @@
-"""Suites of other people's, by anyio's plugin and by pytest-asyncio, in processes."""
+"""Test suites of users, with anyio's plugin and with pytest-asyncio, in processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ANYIO: Final = "pytestmark = pytest.mark.anyio"
 
 
 def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]:
-    """The numbers of each kind of end, and all that pytest said."""
+    """The number of tests by outcome, and the output of pytest."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
@@ -63,7 +63,7 @@ def run(folder: Path, *options: str, **files: str) -> tuple[dict[str, int], str]
         [
             *(sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider"),
             *("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:xdist"),
-            "-rN",  # in CI its summary would repeat each error whole
+            "-rN",  # in CI its summary would repeat each error in full
             *options,
         ],
         cwd=folder,
@@ -109,7 +109,7 @@ def test_the_fixtures_work_under_anyios_plugin_beside_pytest_asyncio(
     assert counts == {"passed": 4}, said
 
 
-def test_a_fixture_of_ones_own_may_use_them_under_pytest_asyncio(
+def test_a_users_fixture_may_use_them_under_pytest_asyncio(
     tmp_path: Path,
 ) -> None:
     own = """
@@ -127,7 +127,7 @@ async def test_it(client, track):
     assert counts == {"passed": 1}, said
 
 
-def test_a_test_that_both_plugins_would_run_is_refused_in_one_sentence(
+def test_a_test_that_both_plugins_would_run_is_rejected_with_one_sentence(
     tmp_path: Path,
 ) -> None:
     counts, said = run(
@@ -141,7 +141,7 @@ def test_a_test_that_both_plugins_would_run_is_refused_in_one_sentence(
     assert "Traceback" not in said
 
 
-def test_fixtures_that_are_imported_only_are_refused_under_pytest_asyncio(
+def test_fixtures_that_are_only_imported_are_rejected_under_pytest_asyncio(
     tmp_path: Path,
 ) -> None:
     named = "client, emulator, emulator_settings"
@@ -154,7 +154,7 @@ def test_fixtures_that_are_imported_only_are_refused_under_pytest_asyncio(
     assert f'pytest-asyncio needs pytest_plugins = ["{FIXTURES}"]' in said
 
 
-def test_the_suites_of_the_docstrings_run(tmp_path: Path) -> None:
+def test_the_test_suites_of_the_docstrings_run(tmp_path: Path) -> None:
     written: dict[str, Any] = {}
     for example in SUITES:
         is_conftest = example.text.startswith("pytest_plugins")

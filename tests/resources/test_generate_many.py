@@ -1,4 +1,4 @@
-"""`generate_many`: requests read as turns come, outcomes as tracks end."""
+"""`generate_many`: requests are read as limits allow, outcomes come as tracks end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def all_of(
         return [outcome async for outcome in outcomes]
 
 
-async def test_every_request_ends_once_as_it_ends() -> None:
+async def test_every_request_gives_one_outcome_as_it_ends() -> None:
     async with emulated() as (emulator, client):
         requests = songs(25)
         ends: list[float] = []
@@ -70,7 +70,7 @@ async def test_requests_are_submitted_in_their_order() -> None:
         assert prompts == [f"song {n}" for n in range(12)]
 
 
-async def test_an_endless_source_is_read_as_turns_come() -> None:
+async def test_an_endless_source_is_read_as_the_rate_limit_allows() -> None:
     taken = 0
 
     def endless() -> Iterator[GenerationRequest]:
@@ -107,7 +107,7 @@ async def test_an_async_source_is_read_and_closed() -> None:
         assert_nothing_left(client)
 
 
-async def test_requests_of_different_kinds_are_taken() -> None:
+async def test_requests_of_different_kinds_are_accepted() -> None:
     async with emulated(Emulator(generation_time=(30.0, 30.0))) as (_, client):
         requests: list[AnyRequest] = [
             GenerationRequest("a", duration=5),
@@ -118,7 +118,7 @@ async def test_requests_of_different_kinds_are_taken() -> None:
         assert kinds == {"a": "music", "b": "instrumental"}
 
 
-async def test_one_failure_stops_nothing() -> None:
+async def test_one_failure_does_not_stop_the_others() -> None:
     async with emulated(Emulator(queue_size=20)) as (emulator, client):
         emulator.add_fault(Fault("fail", method="POST", skip=1))
         emulator.add_fault(Fault("stick", method="POST", skip=1))
@@ -142,7 +142,7 @@ async def test_one_failure_stops_nothing() -> None:
         assert errors[InvalidRequestError].generation is None
 
 
-async def test_left_early_it_sends_nothing_more_and_tells_what_is_pending() -> None:
+async def test_left_early_it_sends_nothing_more_and_lists_pending_ids() -> None:
     async with emulated(Emulator(queue_size=50)) as (emulator, client):
         async with client.generate_many(songs(40)) as outcomes:
             first = await anext(outcomes)
@@ -156,7 +156,7 @@ async def test_left_early_it_sends_nothing_more_and_tells_what_is_pending() -> N
         assert done.status == "completed"  # no track was cancelled
 
 
-async def test_left_while_a_create_is_on_the_wire_its_id_is_kept() -> None:
+async def test_left_during_a_create_its_id_is_kept() -> None:
     async with emulated(Emulator(latency=(1.0, 1.0))) as (emulator, client):
         with anyio.move_on_after(2.5):  # a second round trip has begun
             async with client.generate_many(songs(9)) as outcomes:
@@ -168,8 +168,8 @@ async def test_left_while_a_create_is_on_the_wire_its_id_is_kept() -> None:
 
 @pytest.mark.parametrize("how", ["break", "exception", "cancelled"])
 @pytest.mark.parametrize("fault", ["lost_before_commit", "delay"])
-async def test_left_early_it_keeps_what_is_in_doubt(how: str, fault: Any) -> None:
-    """One create is being looked up, or gets no answer, when the block is left."""
+async def test_left_early_it_lists_creates_in_doubt(how: str, fault: Any) -> None:
+    """One create is being looked up, or has no response, when the block is left."""
     async with emulated(Emulator(queue_size=50)) as (emulator, client):
         emulator.add_fault(
             Fault(fault, "/v1/generations", method="POST", skip=1, seconds=45.0)
@@ -190,17 +190,17 @@ async def test_left_early_it_keeps_what_is_in_doubt(how: str, fault: Any) -> Non
         assert len(outcomes.pending) == 2
 
 
-async def test_what_stays_in_doubt_is_kept_though_it_was_handed_out() -> None:
+async def test_a_create_in_doubt_stays_listed_after_its_outcome_was_yielded() -> None:
     async with emulated() as (emulator, client):
         fault = Fault("lost_before_commit", "/v1/generations", method="POST", skip=1)
         emulator.add_fault(fault)
         async with client.generate_many(songs(2)) as outcomes:
-            told = [o async for o in outcomes]
-        assert [o for o in told if o.error is not None] == list(outcomes.in_doubt)
+            seen = [o async for o in outcomes]
+        assert [o for o in seen if o.error is not None] == list(outcomes.in_doubt)
         assert len(outcomes.in_doubt) == 1
 
 
-async def test_asyncio_s_own_timeout_ends_the_block() -> None:
+async def test_a_timeout_of_asyncio_ends_the_block() -> None:
     if sniffio.current_async_library() != "asyncio":
         pytest.skip("trio has no cancellation but its scopes")
     async with emulated(Emulator(queue_size=50)) as (emulator, client):
@@ -213,7 +213,7 @@ async def test_asyncio_s_own_timeout_ends_the_block() -> None:
         assert_nothing_left(client)
 
 
-async def test_what_the_body_raises_goes_on_as_it_is() -> None:
+async def test_an_exception_of_the_body_is_not_wrapped() -> None:
     async with emulated() as (_, client):
         with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is tested
             async with client.generate_many(songs(3)) as outcomes:
@@ -221,7 +221,7 @@ async def test_what_the_body_raises_goes_on_as_it_is() -> None:
                 raise ZeroDivisionError
 
 
-async def test_what_the_source_raises_comes_after_the_ends_before_it() -> None:
+async def test_an_exception_of_the_source_comes_after_earlier_outcomes() -> None:
     def source() -> Iterator[GenerationRequest]:
         yield from songs(3)
         raise ZeroDivisionError
@@ -235,20 +235,22 @@ async def test_what_the_source_raises_comes_after_the_ends_before_it() -> None:
         assert len(seen) == len(emulator.tracks) == 3
 
 
-async def test_what_is_no_request_is_refused_and_named() -> None:
+async def test_an_object_that_is_not_a_request_is_rejected_and_named() -> None:
     async with emulated() as (emulator, client):
         requests: Any = ["lofi"]
-        with pytest.raises(InvalidRequestError, match="requests='lofi'"):
+        with pytest.raises(
+            InvalidRequestError, match=r"requests must be .* got 'lofi'"
+        ):
             await all_of(client, requests)
         assert emulator.requests == []
 
 
-async def test_no_requests_are_no_outcomes() -> None:
+async def test_no_requests_give_no_outcomes() -> None:
     async with emulated() as (_, client):
         assert await all_of(client, []) == []
 
 
-async def test_callbacks_are_told_of_every_track() -> None:
+async def test_callbacks_are_called_for_every_track() -> None:
     async with emulated(Emulator(pending_time=(5.0, 5.0))) as (_, client):
         accepted: list[str] = []
         states: list[str] = []
@@ -266,7 +268,7 @@ async def test_callbacks_are_told_of_every_track() -> None:
         assert sorted(states) == ["completed"] * 3 + ["processing"] * 3
 
 
-async def test_a_slow_consumer_does_not_hold_the_creates_up() -> None:
+async def test_a_slow_consumer_does_not_delay_creates() -> None:
     async with emulated(Emulator(queue_size=50)) as (emulator, client):
         async with client.generate_many(songs(30)) as outcomes:
             await anext(outcomes)
@@ -285,7 +287,7 @@ async def test_closing_the_client_ends_every_request() -> None:
         assert {type(o.error) for o in rest} <= {ClientClosedError, type(None)}
 
 
-async def test_a_block_is_entered_once_and_needed() -> None:
+async def test_outcomes_need_a_block_which_is_entered_once() -> None:
     async with emulated() as (_, client):
         many = client.generate_many([])
         with pytest.raises(RuntimeError, match="async with"):

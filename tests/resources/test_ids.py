@@ -1,4 +1,4 @@
-"""What no request can carry is refused before anything is sent, whichever method."""
+"""Values that a request cannot hold are rejected before anything is sent."""
 
 from __future__ import annotations
 
@@ -39,65 +39,65 @@ METHODS: dict[str, Method] = {
 
 
 @pytest.fixture
-def asked() -> list[str]:
+def sent() -> list[str]:
     return []
 
 
 @pytest.fixture
-def client(asked: list[str]) -> AsyncClient:
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url))
+def client(sent: list[str]) -> AsyncClient:
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(str(request.url))
         return httpx.Response(404)
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    http = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     return AsyncClient(KEY, http_client=http)
 
 
 @pytest.mark.parametrize("no_id", NO_ID, ids=range(len(NO_ID)))
 @pytest.mark.parametrize("method", METHODS)
-async def test_what_can_be_no_id_is_refused(
-    client: AsyncClient, asked: list[str], method: str, no_id: Any
+async def test_a_value_that_cannot_be_an_id_is_rejected(
+    client: AsyncClient, sent: list[str], method: str, no_id: Any
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await METHODS[method](client, no_id)
-    assert not asked
+    assert not sent
     str(caught.value).encode()  # it can be printed
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("method", ["wait_for_completion", "watch"])
-async def test_a_track_with_such_an_id_is_refused_too(
-    client: AsyncClient, asked: list[str], method: str
+async def test_a_track_with_such_an_id_is_rejected_too(
+    client: AsyncClient, sent: list[str], method: str
 ) -> None:
     track = Generation(id="\ud800", status="pending", kind="music", prompt="rain")
     with pytest.raises(InvalidRequestError):
         await METHODS[method](client, track)
-    assert not asked
+    assert not sent
 
 
 @pytest.mark.parametrize("name", ["status", "type"])
 @pytest.mark.parametrize("word", ["\ud800", "x" * 70_000, 5])
-async def test_a_filter_that_no_query_can_carry_is_refused(
-    client: AsyncClient, asked: list[str], name: str, word: Any
+async def test_a_filter_that_cannot_be_encoded_is_rejected(
+    client: AsyncClient, sent: list[str], name: str, word: Any
 ) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await client.generations.list(**{name: word})
     assert caught.value.field == name
-    assert not asked
+    assert not sent
 
 
 @pytest.mark.parametrize("huge", [10**400, 1e308, float("inf")])
-async def test_a_time_beyond_all_bounds_is_no_limit(
-    client: AsyncClient, asked: list[str], huge: float
+async def test_a_timeout_that_no_float_holds_is_no_limit(
+    client: AsyncClient, sent: list[str], huge: float
 ) -> None:
     patient = client.with_options(request_timeout=huge, max_retry_wait=huge)
     for _ in range(2):
         with pytest.raises(Exception, match="404"):
             await patient.me(timeout=huge)
-    assert len(asked) == 2
+    assert len(sent) == 2
 
 
 @pytest.mark.parametrize("path", ["\ud800", "a\x00b"])
-def test_a_path_of_certificates_that_can_be_none_is_refused(path: str) -> None:
+def test_an_impossible_path_of_certificates_is_rejected(path: str) -> None:
     with pytest.raises(InvalidRequestError, match="verify"):
         AsyncClient(KEY, verify=path)

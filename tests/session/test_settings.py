@@ -129,7 +129,7 @@ def test_invalid_headers_are_refused_and_not_shown(headers: Any, why: str) -> No
     ],
 )
 def test_an_invalid_proxy_is_refused_and_not_shown(proxy: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="proxy is not valid") as caught:
+    with pytest.raises(InvalidRequestError, match="proxy must be") as caught:
         AsyncClient(KEY, proxy=proxy)
     assert_clean("the error", *everything_of(caught.value))
 
@@ -281,7 +281,7 @@ async def test_every_call_takes_its_own_retries_and_timeout(
                 await call(max_retries=retries)
             assert fault.hits == retries + 1
             emulator.clear_faults()
-        with pytest.raises(InvalidRequestError, match="max_retries=-1"):
+        with pytest.raises(InvalidRequestError, match=r"max_retries .* got -1"):
             await call(max_retries=-1)
         emulator.add_fault(Fault("connect_hangs", times=None, seconds=900))
         begun = anyio.current_time()
@@ -290,7 +290,7 @@ async def test_every_call_takes_its_own_retries_and_timeout(
         # A create that is connecting is given up only once connecting has failed.
         assert 2.4 < anyio.current_time() - begun < 5.1
         assert caught.value.safe_to_retry
-        with pytest.raises(InvalidRequestError, match="timeout=-1"):
+        with pytest.raises(InvalidRequestError, match=r"timeout .* got -1"):
             await call(timeout=-1)
 
 

@@ -67,7 +67,7 @@ def broken_log(how: str, name: str) -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet() -> None:
-    _logging._complained.clear()
+    _logging._reported.clear()
 
 
 @pytest.mark.parametrize(

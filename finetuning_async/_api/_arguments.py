@@ -1,0 +1,51 @@
+"""Checks of arguments that many methods of a client take.
+
+Each raises before anything is sent: a callback that cannot be called must not be
+discovered only when its track has been paid for.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from finetuning_async._api._validation import python_number, whole_number
+from finetuning_async._errors import InvalidRequestError
+
+
+def check_timeout(timeout: float, name: str = "timeout") -> float:
+    """Check a number of seconds; infinity is allowed.
+
+    Raises:
+        InvalidRequestError: It is negative, NaN or not a number.
+    """
+    seconds = python_number(timeout)
+    if seconds is None or not seconds >= 0:  # NaN fails every comparison
+        allowed = "a number of seconds, at least 0, or None for no limit"
+        raise InvalidRequestError(name, timeout, allowed)
+    try:
+        return float(seconds)
+    except OverflowError:  # an int above 1.8e308
+        return inf
+
+
+def check_retries(max_retries: object) -> int:
+    """Check a number of retries.
+
+    Raises:
+        InvalidRequestError: It is not a whole number of at least 0.
+    """
+    count = whole_number(max_retries)
+    if count is not None and count >= 0:
+        return count
+    allowed = "a whole number of at least 0"
+    raise InvalidRequestError("max_retries", max_retries, allowed)
+
+
+def check_callback(callback: object, name: str) -> None:
+    """Check an optional callback.
+
+    Raises:
+        InvalidRequestError: It is not callable.
+    """
+    if callback is not None and not callable(callback):
+        raise InvalidRequestError(name, callback, "a function, plain or async, or None")
