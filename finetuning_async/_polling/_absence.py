@@ -62,9 +62,10 @@ class Absence:
     __slots__ = ("families", "last_404_at", "rounds", "since", "steps")
 
     def __init__(self, now: float, families: Sequence[Family]) -> None:
-        self.families = families
-        self.since = self.last_404_at = now
-        self.rounds = 0
+        self.families: Sequence[Family] = families
+        self.since: float = now
+        self.last_404_at: float = now
+        self.rounds: int = 0
         self.steps: deque[Step] = deque()
         self.begin_round(now)
 

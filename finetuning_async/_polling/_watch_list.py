@@ -79,25 +79,25 @@ class Watched:
     )
 
     def __init__(self, track_id: str, kind: Kind) -> None:
-        self.track_id = track_id
+        self.track_id: str = track_id
         self.kind: Kind = kind
         self.length: float | None = None
         self.accepted_at: float | None = None
         self.watchers: dict[Watcher, None] = {}
         self.latest: AnyTrack | None = None
         self.partial_row: AnyTrack | None = None
-        self.next_look = NEVER
-        self.status_due_by = NEVER
-        self.looked_at = NEVER
-        self.seen_running_at = NEVER
+        self.next_look: float = NEVER
+        self.status_due_by: float = NEVER
+        self.looked_at: float = NEVER
+        self.seen_running_at: float = NEVER
         self.offset: int | None = 0
-        self.is_urgent = False
-        self.failures = 0
+        self.is_urgent: bool = False
+        self.failures: int = 0
         self.failure: Exception | None = None
-        self.unclear_since = inf
+        self.unclear_since: float = inf
         self.absence: Absence | None = None
-        self.has_webhook = False
-        self.hinted_at = NEVER
+        self.has_webhook: bool = False
+        self.hinted_at: float = NEVER
 
     @property
     def family(self) -> Family:
