@@ -313,7 +313,7 @@ class AsyncClient(TrackMethods):
             client.mark_changed("5e0c7b1a-93d4-4f26-8a71-2c6f0be4d918")
             await client.publish_changes()
         """
-        await self._session().account.poller.tell()
+        await self._session().account.poller.publish_changes()
 
     def rate_limit_status(self) -> RateLimitStatus:
         """The current state of both rate budgets."""

@@ -1,4 +1,4 @@
-"""A poll loop's news without the loop: a test says what was read."""
+"""The dispatcher of a poll loop without the loop: a test says what was read."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from finetuning_async._polling._dispatch import StateDispatcher
 from finetuning_async._polling._listing_health import ListingHealth, ListKind
 from finetuning_async._polling._read_planner import Read
 from finetuning_async._polling._schedule import DurationEstimator
-from finetuning_async._polling._watch_list import Watched, Watcher, WatchList
+from finetuning_async._polling._waiters import Watcher
+from finetuning_async._polling._watch_list import Watched, WatchList
 
 if TYPE_CHECKING:
     from finetuning_async._types import Family, Kind
 
 EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-TURN = 1.5
+INTERVAL = 1.5
 WHOLE: ListKind = ("generations", False)
 COMPLETED: ListKind = ("generations", True)
 
 
 class DispatchHarness:
-    """A poll loop's news without the loop: a test says what was read."""
+    """The dispatcher of a poll loop without the loop: a test says what was read."""
 
     def __init__(self) -> None:
         self.start = anyio.current_time()
         self.inflight = InFlight()
-        self.outlook = DurationEstimator()
-        self.list = WatchList(self.inflight, self.outlook, scale=1.0)
-        self.lists = ListingHealth(scale=1.0)
+        self.estimator = DurationEstimator()
+        self.watch_list = WatchList(self.inflight, self.estimator, scale=1.0)
+        self.listings = ListingHealth(scale=1.0)
         self.clock = ServerClock()
-        self.news = StateDispatcher(
-            self.list,
-            self.lists,
+        self.dispatcher = StateDispatcher(
+            self.watch_list,
+            self.listings,
             self.inflight,
-            self.outlook,
+            self.estimator,
             self.clock,
             scale=1.0,
-            turn=TURN,
+            interval=INTERVAL,
         )
 
     def set_clock(self) -> None:
-        """The service's clock shows `EPOCH` at the beginning."""
+        """Let the service's clock show `EPOCH` at the start."""
         now = anyio.current_time()
         date = EPOCH + timedelta(seconds=now - self.start)
         self.clock.observe(date, sent_at=now, received_at=now)
@@ -62,7 +63,7 @@ class DispatchHarness:
     def watch(self, track_id: str) -> tuple[Watched, Watcher]:
         pipeline = cast("Any", SimpleNamespace(hook=None))
         watcher = Watcher(pipeline, track_id, None)
-        return self.list.add(watcher, "music", anyio.current_time()), watcher
+        return self.watch_list.add(watcher, "music", anyio.current_time()), watcher
 
     def page(
         self,
@@ -76,16 +77,16 @@ class DispatchHarness:
         name = "generations" if family == "generations" else "soundEffects"
         data = {name: rows, "hasMore": has_more, "nextOffset": offset + 99}
         read = Read(family, tracks, offset, is_filtered=is_filtered)
-        self.news.take(read, reply(data))
+        self.dispatcher.dispatch(read, reply(data))
 
     def refused(self, read: Read, error: Exception) -> None:
-        self.news.refused(read, error, anyio.current_time())
+        self.dispatcher.read_refused(read, error, anyio.current_time())
 
     def failed(self, read: Read, error: Exception) -> None:
-        self.news.failed(read, error, anyio.current_time())
+        self.dispatcher.read_failed(read, error, anyio.current_time())
 
     def get(self, track: Watched, row: dict[str, Any]) -> None:
-        self.news.take(Read(track.family, [track]), reply(row))
+        self.dispatcher.dispatch(Read(track.family, [track]), reply(row))
 
 
 def reply(data: Any) -> Response:

@@ -1,7 +1,7 @@
-"""A service of a few lines, whose every answer a test can decide.
+"""A service of a few lines, of which a test can decide every response.
 
-It is not the emulator: what a test of the poll loop needs is to hold an answer back, to
-spoil it, or to move a track at an instant of its choice.
+It is not the emulator: a test of the poll loop has to hold a response back, to spoil
+it, or to change a track at an instant of its choice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EPOCH = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 @attrs.define(eq=False)
 class Track:
-    """One track of the studio; times are on the loop's clock."""
+    """One track; times are on the loop's clock."""
 
     id: str
     created_at: float
@@ -58,15 +58,15 @@ class Track:
         return {**self.row(), "errorMessage": "out of time" if failed else None}
 
 
-class Studio(httpx.AsyncBaseTransport):
+class ScriptedService(httpx.AsyncBaseTransport):
     """Tracks, and a log of the requests for them.
 
     Attributes:
         tracks: By id, oldest first.
         log: When each request arrived, and its path with the query.
         delay: Seconds each way.
-        filters: Whether lists heed ``status``.
-        meddle: Awaited with each request; what it returns is the answer, unless `None`.
+        filters: Whether lists filter by ``status``.
+        intercept: Awaited with each request; its result is the response, unless `None`.
     """
 
     def __init__(self) -> None:
@@ -74,8 +74,8 @@ class Studio(httpx.AsyncBaseTransport):
         self.log: list[tuple[float, str]] = []
         self.delay = 0.05
         self.filters = True
-        self.meddle: Callable[[httpx.Request], Awaitable[httpx.Response | None]]
-        self.meddle = _stay_out
+        self.intercept: Callable[[httpx.Request], Awaitable[httpx.Response | None]]
+        self.intercept = _stay_out
 
     def add(self, track_id: str, ends_in: float, **more: Any) -> Track:
         now = anyio.current_time()
@@ -96,11 +96,11 @@ class Studio(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await anyio.sleep(self.delay)
         self.log.append((anyio.current_time(), request.url.raw_path.decode()))
-        answer = await self.meddle(request) or self._answer(request)
+        response = await self.intercept(request) or self._respond(request)
         await anyio.sleep(self.delay)
-        return answer
+        return response
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             track = self.add(f"track-{len(self.tracks)}", 30.0)
             body = json.loads(request.content)
@@ -130,7 +130,7 @@ async def _stay_out(request: httpx.Request) -> httpx.Response | None:
 
 
 def reply(data: Any, status: int = 200) -> httpx.Response:
-    """A success."""
+    """A successful response."""
     date = f"{_wall(anyio.current_time()):%a, %d %b %Y %H:%M:%S GMT}"
     return httpx.Response(status, json={"data": data}, headers={"Date": date})
 
@@ -148,25 +148,27 @@ def _wall(moment: float) -> datetime:
 
 
 @asynccontextmanager
-async def open_studio(**options: Any) -> AsyncGenerator[tuple[Studio, AsyncClient]]:
-    """A studio and a client of it."""
-    studio = Studio()
-    async with httpx.AsyncClient(transport=studio) as http:
+async def scripted_service(
+    **options: Any,
+) -> AsyncGenerator[tuple[ScriptedService, AsyncClient]]:
+    """A scripted service and a client of it."""
+    service = ScriptedService()
+    async with httpx.AsyncClient(transport=service) as http:
         options = {"base_url": "https://studio.test", **options}
         async with AsyncClient(KEY, http_client=http, **options) as client:
-            yield studio, client
+            yield service, client
 
 
 def poller_of(client: AsyncClient) -> Poller:
-    """The poll loop behind a client."""
+    """The poll loop of a client."""
     return client._session().account.poller
 
 
 def assert_nothing_left(client: AsyncClient) -> None:
-    """Nobody waits, nothing is watched, no alarm is set."""
+    """Check that no waiter, watched track or deadline is left."""
     poller = poller_of(client)
     assert poller._driver is None
-    assert len(poller._flights) == 0
-    assert not poller._idle
-    assert len(poller._list) == 0
-    assert len(poller._list._timers) == 0
+    assert len(poller._reads) == 0
+    assert not poller._idle_waiters
+    assert len(poller._watch_list) == 0
+    assert len(poller._watch_list._deadlines) == 0

@@ -122,8 +122,8 @@ async def test_warnings_are_for_what_may_need_attention(
         await client.instrumentals.create("z", duration=37)  # rounded by the service
     logged = [record.getMessage() for record in caplog.records]
     for part in (
-        "a create got no usable answer",
-        "whose answer was lost",
+        "a create got no usable response",
+        "whose response was lost",
         "GET /v1/me was refused (RATE_LIMITED): all reads wait for 3.",
         "the service changed ['duration']",
     ):

@@ -57,7 +57,7 @@ async def ours(count: int, tracks: int) -> Cost:
         account = client._session().account  # noqa: SLF001 - there is no service here
         now = anyio.current_time()
         for _ in range(8):  # tracks of an unknown length take 290 s
-            account.poller._news._outlook.learn(  # noqa: SLF001 - as above
+            account.poller._dispatcher._estimator.learn(  # noqa: SLF001 - as above
                 "music", None, shortest=290.0, longest=290.0
             )
         for number in range(tracks):

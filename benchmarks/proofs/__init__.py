@@ -1,7 +1,7 @@
 """The long proofs: ``python -m benchmarks proofs [NAME] ...``; without a name, all.
 
-Each module here whose name has no leading underscore is one proof, with a `main` that
-takes the other arguments and returns whether it holds.
+Each module here whose name has no leading underscore is one proof. Its `main` takes the
+other arguments and returns whether the proof holds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 
 def main(arguments: list[str]) -> None:
-    """Run the proofs that are named, or all; ends the program with 1 if one fails."""
+    """Run the named proofs, or all; exit with status 1 if one fails."""
     names = sorted(m.name for m in pkgutil.iter_modules(__path__))
     names = [name for name in names if not name.startswith("_")]
     chosen = names

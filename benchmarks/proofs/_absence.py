@@ -1,7 +1,7 @@
-"""One schedule of creates whose answers are lost while the lists are strange.
+"""One schedule of creates whose responses are lost while the lists are unreliable.
 
-All of it follows from one seed, and runs in virtual time against the emulator, through
-the client or through a batch.
+It follows from one seed, and runs in virtual time against the emulator, through the
+client or through a batch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import anyio
 import attrs
 import httpx
 
-from benchmarks.proofs._books import Create, Log
+from benchmarks.proofs._audit import Create, Log
 from benchmarks.proofs._schedule import START, seeded
-from benchmarks.proofs._strange import CREATE, Oddities, StrangeLists
+from benchmarks.proofs._unreliable_lists import CREATE, Oddities, StrangeLists
 from finetuning_async import (
     AsyncClient,
     FinetuningError,
@@ -35,9 +35,9 @@ from finetuning_async.testing import jumping_backend
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-Door: TypeAlias = Literal["client", "batch"]
-Word: TypeAlias = Literal["raise", "resubmit"]
-CASES: Final[tuple[tuple[Door, Word], ...]] = (
+Interface: TypeAlias = Literal["client", "batch"]
+OnUnknown: TypeAlias = Literal["raise", "resubmit"]
+CASES: Final[tuple[tuple[Interface, OnUnknown], ...]] = (
     ("client", "raise"),
     ("client", "resubmit"),
     ("batch", "raise"),
@@ -65,40 +65,40 @@ LATE: Final[tuple[dict[str, Any], ...]] = (
     {"action": "late_commit", "seconds": 10},
     {"action": "late_commit", "seconds": 25},
 )
-"""They commit within the time that a service may take; not drawn where the machines
-that answer lag each in its own way: then nothing can be proved within any time."""
+"""Faults after which the service still commits within the settle time. They are not
+drawn where replicas lag each by its own time: then nothing can ever be proved."""
 
 PATIENCE: Final = 2 * 3600.0
 
 FOREIGN: Final = 7
-"""The seed of the neighbour, which no create of ours has."""
+"""The seed of the other client of the account, which no create of ours has."""
 
 
 @attrs.define(eq=False)
 class Tally:
-    """What came of schedules.
+    """The results of schedules.
 
     Attributes:
-        counts: How often what happened, by door and word.
-        wrong: What does not balance, with the seed that shows it.
+        counts: How often each outcome occurred, by interface and `on_unknown`.
+        wrong: What does not balance, with the seed that reproduces it.
     """
 
-    counts: dict[tuple[Door, Word], Counter[str]] = attrs.field(
+    counts: dict[tuple[Interface, OnUnknown], Counter[str]] = attrs.field(
         factory=lambda: {case: Counter() for case in CASES}
     )
     wrong: list[str] = attrs.field(factory=list)
 
     def add(self, other: Tally) -> None:
-        """Take in what came of others."""
+        """Add the results of other schedules."""
         for case, counter in other.counts.items():
             self.counts[case].update(counter)
         self.wrong += other.wrong
 
 
 def play(seed: int, tally: Tally) -> None:
-    """Run the schedule of a seed and book what came of it."""
-    door, word = CASES[seed % len(CASES)]
-    schedule = _Schedule(seed, door, word, tally)
+    """Run the schedule of a seed and record its results."""
+    interface, on_unknown = CASES[seed % len(CASES)]
+    schedule = _Schedule(seed, interface, on_unknown, tally)
     loop: Literal["asyncio", "trio"] = "trio" if seed % 5 == 0 else "asyncio"
     name, options = jumping_backend(loop)
     with seeded(seed), tempfile.TemporaryDirectory(dir=_memory()) as folder:
@@ -110,16 +110,18 @@ def play(seed: int, tally: Tally) -> None:
 
 
 def _memory() -> str | None:
-    """Where files cost nothing; the proof is not about disks."""
+    """A folder in memory, if there is one; the proof is not about disks."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - as above
 
 
 class _Schedule:
-    def __init__(self, seed: int, door: Door, word: Word, tally: Tally) -> None:
-        self._seed, self._door, self._word = seed, door, word
+    def __init__(
+        self, seed: int, interface: Interface, on_unknown: OnUnknown, tally: Tally
+    ) -> None:
+        self._seed, self._interface, self._on_unknown = seed, interface, on_unknown
         self._rng = random.Random(f"absence/{seed}")
         self._tally = tally
-        self._odd = Oddities.of(self._rng)
+        self._oddities = Oddities.of(self._rng)
 
     async def run(self, folder: Path) -> None:
         with Log() as log:
@@ -129,14 +131,14 @@ class _Schedule:
                 for fault in self._faults():
                     emulator.add_fault(fault)
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._neighbour, emulator, http)
-                    if self._door == "client":
+                    group.start_soon(self._other_client, emulator, http)
+                    if self._interface == "client":
                         creates = await self._by_client(client)
                     else:
                         creates = await self._by_batch(client, folder)
                     group.cancel_scope.cancel()
-                await anyio.sleep(120)  # whatever is late arrives
-                self._book(emulator, creates, log)
+                await anyio.sleep(120)  # let everything that is late arrive
+                self._record(emulator, creates, log)
 
     @asynccontextmanager
     async def _world(
@@ -157,7 +159,7 @@ class _Schedule:
         async with (
             emulator,
             httpx.AsyncClient(
-                transport=StrangeLists(emulator, self._odd, self._seed)
+                transport=StrangeLists(emulator, self._oddities, self._seed)
             ) as http,
             AsyncClient(
                 emulator.api_key,
@@ -171,7 +173,7 @@ class _Schedule:
 
     def _faults(self) -> list[Fault]:
         rng = self._rng
-        kinds = [*BEFORE, *AFTER, *AFTER, *(() if self._odd.replicas else LATE)]
+        kinds = [*BEFORE, *AFTER, *AFTER, *(() if self._oddities.replicas else LATE)]
         return [
             Fault(
                 path=CREATE,
@@ -183,8 +185,8 @@ class _Schedule:
             for _ in range(rng.choice([1, 1, 2, 3]))
         ]
 
-    async def _neighbour(self, emulator: Emulator, http: httpx.AsyncClient) -> None:
-        """Another program of this account, with our prompts and its own seeds."""
+    async def _other_client(self, emulator: Emulator, http: httpx.AsyncClient) -> None:
+        """Another client of the account, with our prompts and its own seeds."""
         for _ in range(self._rng.choice([0, 0, 1, 3])):
             await anyio.sleep(self._rng.uniform(0, 40))
             body = {"tags": f"song {self._rng.randrange(3)}", "seed": FOREIGN}
@@ -202,7 +204,7 @@ class _Schedule:
     async def _by_client(self, client: AsyncClient) -> list[Create]:
         rng = self._rng
         creates = [
-            Create(f"song {n}", self._word == "resubmit")
+            Create(f"song {n}", self._on_unknown == "resubmit")
             for n in range(rng.randint(1, 6))
         ]
         async with anyio.create_task_group() as group:
@@ -218,7 +220,7 @@ class _Schedule:
         with anyio.move_on_after(PATIENCE):
             try:
                 create.returned = await client.generations.create(
-                    create.prompt, seed=seed, on_unknown=self._word
+                    create.prompt, seed=seed, on_unknown=self._on_unknown
                 )
             except FinetuningError as error:
                 create.error = error
@@ -232,39 +234,43 @@ class _Schedule:
             GenerationRequest(f"song {n}", seed=seed) for n, seed in enumerate(seeds)
         ]
         creates = [Create(request.prompt) for request in requests]
-        options = Options(on_unknown="hold" if self._word == "raise" else "resubmit")
+        options = Options(
+            on_unknown="hold" if self._on_unknown == "raise" else "resubmit"
+        )
         for _ in range(rng.choice([1, 1, 2])):  # the same command again
             with anyio.move_on_after(PATIENCE):
                 await _run(client, folder, options, requests)
         return creates
 
-    # The books.
+    # The audit.
 
-    def _book(self, emulator: Emulator, creates: list[Create], log: Log) -> None:
+    def _record(self, emulator: Emulator, creates: list[Create], log: Log) -> None:
         made: Counter[str] = Counter(
             job.prompt
             for job in emulator.tracks.values()
             if job.parameters["seed"] != FOREIGN
         )
         twice = [c.prompt for c in creates if made[c.prompt] > 1]
-        case = f"seed {self._seed} ({self._door}, {self._word})"
+        case = f"seed {self._seed} ({self._interface}, {self._on_unknown})"
         self._tally.wrong += [f"{case}: {prompt!r} was paid twice" for prompt in twice]
         paid = -sum(entry.amount for entry in emulator.ledger)
         if paid != len(emulator.tracks):
             self._tally.wrong.append(f"{case}: {paid} credits do not fit the tracks")
-        said = Counter(word for line in log.lines for word in WORDS if word in line)
-        self._tally.counts[self._door, self._word].update(
+        counted = Counter(
+            part for line in log.lines for part in COUNTED_LINES if part in line
+        )
+        self._tally.counts[self._interface, self._on_unknown].update(
             {
                 "schedules": 1,
                 "creates": len(creates),
                 "tracks": sum(made[c.prompt] for c in creates),
-                "lost": said["it may be paid, its seed is"],
-                "found": said["whose answer was lost"]
-                + said["though the response was lost"],
-                "sent again": said["its create was not found"]
-                + said["it is sent again"],
+                "lost": counted["it may be paid, its seed is"],
+                "found": counted["whose response was lost"]
+                + counted["though the response was lost"],
+                "sent again": counted["sending it again with seed="]
+                + counted["it is sent again"],
                 "unknown": sum(c.outcome == "SubmissionUnknownError" for c in creates)
-                + said["is held: "],
+                + counted["is held: "],
                 "double credits": len(twice),
             }
         )
@@ -282,12 +288,12 @@ async def _run(
             pass
 
 
-WORDS: Final = (
+COUNTED_LINES: Final = (
     "it may be paid, its seed is",
-    "whose answer was lost",
+    "whose response was lost",
     "though the response was lost",
-    "its create was not found",
+    "sending it again with seed=",
     "it is sent again",
     "is held: ",
 )
-"""What the package says, by which it is counted."""
+"""The log lines of the package by which outcomes are counted."""

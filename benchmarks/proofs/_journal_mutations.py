@@ -1,6 +1,7 @@
 """Wrong lines in the journal's rules; each must fail the suites of both databases.
 
-The rules stand once, in `journal/_state_machine.py`; a store only keeps what they say.
+The rules are written once, in `journal/_state_machine.py`; a store only keeps their
+results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The library that sends in a proof: httpx, or httpx2, each to the emulator."""
+"""The HTTP library of a proof: httpx or httpx2, each connected to the emulator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES: Final[tuple[Library, ...]] = ("httpx", "httpx2")
 
 
 def in_process(emulator: Emulator, library: Library) -> Any:
-    """A client that is connected with the emulator, in this process."""
+    """A client that is connected to the emulator, in this process."""
     if library == "httpx":
         return httpx.AsyncClient(transport=emulator.transport())
     return httpx2.AsyncClient(transport=_OverHttpx(emulator.transport()))
@@ -26,7 +26,7 @@ def in_process(emulator: Emulator, library: Library) -> Any:
 
 @asynccontextmanager
 async def on_the_network(library: Library) -> AsyncIterator[Any]:
-    """A client of the caller's; none of httpx, where we have one of our own."""
+    """A client of httpx2 to pass in; `None` for httpx: then the client makes one."""
     if library == "httpx":
         yield None
         return
@@ -35,7 +35,7 @@ async def on_the_network(library: Library) -> AsyncIterator[Any]:
 
 
 class _OverHttpx(httpx2.AsyncBaseTransport):
-    """Carries requests of httpx2 over a transport of httpx."""
+    """Sends requests of httpx2 over a transport of httpx."""
 
     def __init__(self, carrier: httpx.AsyncBaseTransport) -> None:
         self._carrier = carrier
@@ -44,7 +44,7 @@ class _OverHttpx(httpx2.AsyncBaseTransport):
         """Send a request.
 
         Raises:
-            httpx2.TransportError: As that of httpx.
+            httpx2.TransportError: Where the transport raises that of httpx.
         """
         carried = httpx.Request(
             request.method,
@@ -75,13 +75,13 @@ class _Body(httpx2.AsyncByteStream):
                 yield piece
 
     async def aclose(self) -> None:
-        """Hang up."""
+        """Close it."""
         await self._carried.aclose()
 
 
 @contextmanager
 def _as_httpx2() -> Iterator[None]:
-    """Raise the errors of httpx2 that bear the names of those of httpx."""
+    """Raise the errors of httpx2 with the same names as those of httpx."""
     try:
         yield
     except httpx.TransportError as error:

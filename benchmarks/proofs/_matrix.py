@@ -2,7 +2,7 @@
 
 In-process: each fault of a create, alone and under each way to end the call, in virtual
 time. On a port: a TCP proxy cuts, holds and delays at any byte, in real time, with the
-times of the lookup scaled down.
+times of the recovery scaled down.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._audit import Create, Log, balance, leftovers
 from benchmarks.proofs._libraries import Library, in_process, on_the_network
 from benchmarks.proofs._proxy import Cut, proxy
 from benchmarks.proofs._schedule import CREATE, POST_FAULTS, START, Tally
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
     from benchmarks.proofs._proxy import How, Way
 
-WORDS = ("raise", "resubmit")
+ON_UNKNOWN = ("raise", "resubmit")
 MOMENTS = (None, 0.0, 0.2, 1.0, 6.0, 35.0)
-"""Seconds after which the call is cancelled; `None` is not at all."""
+"""Seconds after which the call is cancelled; `None` for never."""
 
 IN_PROCESS = [
-    (fault, word, moment)
+    (fault, on_unknown, moment)
     for fault in POST_FAULTS
-    for word in WORDS
+    for on_unknown in ON_UNKNOWN
     for moment in MOMENTS
 ]
 
 WAYS: tuple[Way, ...] = ("to service", "to client")
 HOWS: tuple[How, ...] = ("reset", "close", "hang", "delay")
 PLACES = (0.0, 0.1, 0.3, 0.5, 0.8, 0.97)
-"""Where in the request or the answer, as a share of its bytes."""
+"""Where in the request or the response, as a share of its bytes."""
 
 ON_A_PORT = [(way, how, place) for way in WAYS for how in HOWS for place in PLACES]
 
@@ -53,22 +53,22 @@ SCALE = 30.0
 
 @attrs.frozen
 class Cell:
-    """One cell: its name and its place in the table."""
+    """One cell: its name and its row in the table."""
 
     name: str
     run: Any
 
 
 def cells_in_process() -> list[Cell]:
-    """Every fault, with and without the caller's word, cancelled at each moment."""
+    """Every fault, with and without ``resubmit``, cancelled at each moment."""
     return [
-        Cell(f"{_name(fault)} / {word} / {moment}", (fault, word, moment))
-        for fault, word, moment in IN_PROCESS
+        Cell(f"{_name(fault)} / {on_unknown} / {moment}", (fault, on_unknown, moment))
+        for fault, on_unknown, moment in IN_PROCESS
     ]
 
 
 def cells_on_a_port() -> list[Cell]:
-    """Every way, kind and place of a cut."""
+    """Every direction, kind and position of a cut."""
     return [
         Cell(f"{way} / {how} / {place:.0%}", (way, how, place))
         for way, how, place in ON_A_PORT
@@ -96,7 +96,7 @@ def play_in_process(
 
 
 async def _one_in_process(cell: Cell, run: int, tally: Tally, library: Library) -> None:
-    fault, word, moment = cell.run
+    fault, on_unknown, moment = cell.run
     rng = random.Random(f"{cell.name}/{run}")
     latency = rng.choice([(0.0, 0.0), (0.05, 0.2), (0.5, 1.0)])
     with Log() as log:
@@ -119,9 +119,9 @@ async def _one_in_process(cell: Cell, run: int, tally: Tally, library: Library) 
             if run % 3:
                 await client.me()
             emulator.add_fault(Fault(path=CREATE, method="POST", **fault))
-            create = Create("a song", resubmits=word == "resubmit")
+            create = Create("a song", resubmits=on_unknown == "resubmit")
             seed = rng.choice([None, 42])
-            await _cancelled(client, create, moment, seed=seed, on_unknown=word)
+            await _cancelled(client, create, moment, seed=seed, on_unknown=on_unknown)
             await anyio.sleep(100)
             _book(cell, run, tally, emulator, client, create, log)
 
@@ -130,7 +130,7 @@ async def _cancelled(
     client: AsyncClient, create: Create, moment: float | None, **options: Any
 ) -> None:
     async def on_submitted(track: Generation) -> None:
-        create.told.append(track)
+        create.reported.append(track)
 
     with anyio.CancelScope() as scope:
         if moment is not None:
@@ -165,16 +165,25 @@ def _book(
 
 @contextmanager
 def scaled_lookup() -> Iterator[None]:
-    """A lookup that takes a second instead of thirty."""
-    before = _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG
-    _recovery.SETTLE /= SCALE  # type: ignore[misc] # in real time, for these runs
+    """A recovery that takes a second instead of thirty."""
+    before = (
+        _recovery.SETTLE_TIME,
+        _recovery.PAUSES,
+        _recovery.LATER_PAUSE,
+        _recovery.LAG_ALLOWANCE,
+    )
+    _recovery.SETTLE_TIME /= SCALE  # type: ignore[misc] # in real time, for these runs
     _recovery.PAUSES = tuple(p / SCALE for p in _recovery.PAUSES)  # type: ignore[misc,assignment] # as above
-    _recovery.LATER /= SCALE  # type: ignore[misc] # as above
-    _recovery.LAG /= SCALE  # type: ignore[misc] # as above
+    _recovery.LATER_PAUSE /= SCALE  # type: ignore[misc] # as above
+    _recovery.LAG_ALLOWANCE /= SCALE  # type: ignore[misc] # as above
     try:
         yield
     finally:
-        _recovery.SETTLE, _recovery.PAUSES, _recovery.LATER, _recovery.LAG = before  # type: ignore[misc] # as above
+        settle, pauses, later, lag = before
+        _recovery.SETTLE_TIME = settle  # type: ignore[misc] # as above
+        _recovery.PAUSES = pauses  # type: ignore[misc] # as above
+        _recovery.LATER_PAUSE = later  # type: ignore[misc] # as above
+        _recovery.LAG_ALLOWANCE = lag  # type: ignore[misc] # as above
 
 
 async def play_on_a_port(

@@ -1,4 +1,4 @@
-"""What a mutant is."""
+"""A mutant: a line of the package replaced by a wrong one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import attrs
 
 @attrs.frozen
 class Mutant:
-    """A wrong line.
+    """A wrong line and the test that fails with it.
 
     Attributes:
-        name: What it does.
+        name: What the wrong line does.
         file: The module it is in.
-        old: What stands there; occurs once.
-        new: What stands there instead.
-        test: The test that must fail then.
+        old: The text to replace; occurs once.
+        new: Its replacement.
+        test: The id of the test that must fail then.
     """
 
     name: str

@@ -10,14 +10,14 @@ MUTANTS: Final = (
     Mutant(
         "resends on 502",
         "_submission/_submitter.py",
-        "            raise self._lost(order, str(error), error)\n",
-        "            raise Repeatable(error)\n",
-        "tests/submission/test_submitter.py::test_a_create_that_came_to_nothing_is_not_sent_again",
+        "            raise self._response_lost(submission, str(error), error)\n",
+        "            raise RetryableFailure(error)\n",
+        "tests/submission/test_submitter.py::test_a_create_of_unknown_outcome_is_not_sent_again",
     ),
     Mutant(
         "takes a proxy's 4xx for the service's",
         "_submission/_acceptance.py",
-        '        and error.code != f"HTTP_{answer.status}"\n',
+        '        and error.code != f"HTTP_{response.status}"\n',
         "",
         "tests/submission/test_submitter.py::test_a_4xx_that_is_not_the_services_own_is_looked_up",
     ),
@@ -26,29 +26,29 @@ MUTANTS: Final = (
         "_pacing/_in_flight.py",
         "        self._claims[track_id] = how\n",
         "        self._claims.pop(track_id, None)\n",
-        "tests/submission/test_recovery.py::test_a_track_of_a_moment_ago_that_is_claimed_is_another",
+        "tests/submission/test_recovery.py::test_a_recent_track_that_is_claimed_is_not_adopted",
     ),
     Mutant(
-        "looks back for weeks",
+        "adopts tracks that are weeks old",
         "_submission/_matching.py",
         "SLACK: Final = 2.0",
         "SLACK: Final = 30 * 86_400.0",
         "tests/submission/test_recovery.py"
-        "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another",
+        "::test_a_track_of_last_week_with_the_same_prompt_and_seed_is_not_adopted",
     ),
     Mutant(
         "takes a shared seed for its own",
         "_submission/_matching.py",
-        "    if is_sure and is_shared and not sought.is_ours:\n",
+        "    if is_sure and is_shared and not criteria.is_ours:\n",
         "    if False:\n",
         "tests/submission/test_recovery.py"
-        "::test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart",
+        "::test_a_prompt_that_is_a_prefix_of_anothers_is_distinguished",
     ),
     Mutant(
         "does not let the service settle",
         "_submission/_recovery.py",
-        "SETTLE: Final = 30.0",
-        "SETTLE: Final = 0.0",
+        "SETTLE_TIME: Final = 30.0",
+        "SETTLE_TIME: Final = 0.0",
         "tests/submission/test_recovery.py::test_a_late_commit_is_found_within_the_settle_time",
     ),
     Mutant(
@@ -59,38 +59,39 @@ MUTANTS: Final = (
         "tests/submission/test_recovery.py::test_failed_listings_do_not_count",
     ),
     Mutant(
-        "looks for a seed of ours by its date",
+        "requires a date for a random seed",
         "_submission/_matching.py",
-        "    if sought.is_ours:\n        return Fit.EXACT\n",
-        "    if sought.is_ours and not _is_early(sought, row):\n"
+        "    if criteria.is_ours:  # one in 2**31: no other create has it\n"
+        "        return Fit.EXACT\n",
+        "    if criteria.is_ours and not _is_early(criteria, row):\n"
         "        return Fit.EXACT\n",
         "tests/submission/test_lost_creates.py"
-        "::test_a_seed_of_ours_is_found_whatever_else_its_row_says",
+        "::test_a_random_seed_is_found_whatever_else_its_row_says",
     ),
     Mutant(
-        "takes a list for up to date that shows no later create",
+        "believes a list that shows no later create",
         "_submission/_recovery.py",
         "            and proved_at <= anyio.current_time()\n",
         "",
         "tests/submission/test_lost_creates.py::test_a_list_without_a_later_create_proves_no_absence",
     ),
     Mutant(
-        "gives a list that lags no time to come as far",
+        "gives a stale list no time to catch up",
         "_submission/_recovery.py",
-        "        until = self._lost.lost_at + SETTLE\n",
+        "        until = self._lost.lost_at + SETTLE_TIME\n",
         "        until = 0.0\n",
-        "tests/submission/test_lost_creates.py::test_a_list_that_lags_is_given_the_time_to_come_as_far",
+        "tests/submission/test_lost_creates.py::test_a_stale_list_gets_time_to_catch_up",
     ),
     Mutant(
-        "takes pages that do not meet for a whole list",
+        "takes pages with a gap for a whole list",
         "_submission/_listing.py",
         "        is_sound = is_sound and _joins(rows, page.items, new)\n",
         "",
         "tests/submission/test_lost_creates.py"
-        "::test_a_list_that_cannot_be_read_as_a_whole_proves_no_absence",
+        "::test_an_incomplete_list_proves_no_absence",
     ),
     Mutant(
-        "sends a row of a batch again without a later one",
+        "sends an item of a batch again without a later create",
         "batch/_matching.py",
         "    if not evidence.later_is_listed:\n",
         "    if False:\n",
@@ -110,7 +111,7 @@ MUTANTS: Final = (
         "GRACE = 5.0\n",
         "GRACE = 0.0\n",
         "tests/submission/test_submitter.py"
-        "::test_time_over_on_the_wire_gives_the_answer_five_seconds",
+        "::test_a_timeout_on_the_wire_gives_the_response_five_seconds",
     ),
     Mutant(
         "sends for a caller that left",
@@ -120,28 +121,28 @@ MUTANTS: Final = (
         "tests/submission/test_cancellation.py::test_a_cancelled_connection_sends_nothing_later",
     ),
     Mutant(
-        "resubmits without a word",
+        "resubmits although the caller did not allow it",
         "_submission/_submitter.py",
-        '            order.on_unknown == "resubmit"\n',
+        '            submission.on_unknown == "resubmit"\n',
         "            True\n",
         "tests/submission/test_lost_creates.py"
-        "::test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent",
+        "::test_without_resubmit_it_is_not_sent_again_even_if_absent",
     ),
     Mutant(
         "forgets the first of two lost attempts",
-        "_submission/_submitter.py",
-        "        if order.lost_since is None:\n",
+        "_submission/_submission.py",
+        "        if self.first_lost_sent_at is None:\n",
         "        if True:\n",
         "tests/submission/test_submitter.py"
-        "::test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on",
+        "::test_a_lost_resubmission_is_looked_up_from_the_first_attempt",
     ),
     Mutant(
-        "takes a callback's error for the service's",
+        "takes an error of the callback for the service's",
         "_submission/_acceptance.py",
-        "        order.callback_error = error\n",
+        "        submission.callback_error = error\n",
         "        raise\n",
         "tests/submission/test_submitter.py"
-        "::test_an_error_of_ours_out_of_on_submitted_sends_nothing_again",
+        "::test_an_error_of_ours_raised_by_on_submitted_is_not_retried",
     ),
     Mutant(
         "adopts by a seed that is not echoed",
@@ -150,12 +151,12 @@ MUTANTS: Final = (
         " self._inflight.seeds_are_echoed\n",
         "        return self._lost.seed is not None\n",
         "tests/submission/test_recovery.py"
-        "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said",
+        "::test_without_echoed_seeds_nothing_is_adopted_and_one_warning_is_logged",
     ),
     Mutant(
-        "loses a place at the queue gate",
+        "loses a queue slot",
         "_submission/_submitter.py",
-        "                self._give_the_place_back(order)\n",
+        "                self._return_queue_slot(submission)\n",
         "                pass\n",
         "tests/submission/test_cancellation.py::test_a_create_cancelled_at_every_step",
     ),
@@ -168,23 +169,23 @@ MUTANTS: Final = (
     ),
     Mutant(
         "claims after the callback",
-        "_submission/_submitter.py",
+        "_submission/_acceptance.py",
         "                self._inflight.on_accepted(track.id, entry)\n"
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n",
-        "                await self._tell"
-        "(order, track, request_id=answer.request_id)\n"
+        "                await self.publish"
+        "(submission, track, request_id=response.request_id)\n",
+        "                await self.publish"
+        "(submission, track, request_id=response.request_id)\n"
         "                self._inflight.on_accepted(track.id, entry)\n",
-        "tests/submission/test_recovery.py::test_an_id_is_claimed_before_anybody_is_told",
+        "tests/submission/test_recovery.py::test_an_id_is_claimed_before_the_callback_and_the_log",
     ),
     Mutant(
-        "lets twins go at once",
+        "lets look-alikes run at once",
         "_runtime/_keyed_lock.py",
         "            self._waiting[key] = deque()\n            return\n",
         "            self._waiting[key] = deque()\n            return\n"
         "        return\n",
         "tests/submission/test_recovery.py"
-        "::test_twins_with_a_seed_of_the_callers_go_one_after_another",
+        "::test_look_alikes_with_the_callers_seed_run_one_at_a_time",
     ),
     Mutant(
         "resends on ReadTimeout",

@@ -2,7 +2,7 @@
 
 It passes bytes both ways until a `Cut` says otherwise. It counts the bytes of one
 direction from the connection's first, so a cut may fall into a request's line, headers
-or body, or into those of the answer.
+or body, or into those of the response.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Cut:
     """What happens to a connection.
 
     Attributes:
-        way: Whose bytes are counted.
+        way: The direction whose bytes are counted.
         after: How many pass before it happens.
         how: ``reset`` and ``close`` end the connection on both sides; ``hang`` passes
-            nothing more of that way; ``delay`` goes on after `seconds`.
+            nothing more in that direction; ``delay`` goes on after `seconds`.
         seconds: For ``delay``.
     """
 
@@ -44,9 +44,9 @@ class Proxy:
     """Listens on a port of loopback, in front of another.
 
     Attributes:
-        cuts: What happens to the connections that come, one each, first come first
-            served; those after that are left whole.
-        passed: Bytes passed so far by way, over all connections.
+        cuts: What happens to the next connections, one each, in order; later ones
+            are left whole.
+        passed: Bytes passed so far by direction, over all connections.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -138,7 +138,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def proxy(url: str) -> AsyncGenerator[tuple[Proxy, str]]:
-    """A proxy before a base URL; gives it, and its own base URL."""
+    """A proxy in front of a base URL; yields it and its own base URL."""
     host, _, port = url.removeprefix("http://").partition(":")
     carrier = Proxy(host, int(port))
     server = await asyncio.start_server(carrier.accept, "127.0.0.1", 0)

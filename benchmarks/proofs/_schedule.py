@@ -1,6 +1,6 @@
 """One random schedule: a few creates, faults at random, cancellations at random.
 
-All of it follows from one seed, and runs in virtual time against the emulator.
+It follows from one seed, and runs in virtual time against the emulator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import anyio
 import attrs
 from trio._core import _run
 
-from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._audit import Create, Log, balance, leftovers
 from benchmarks.proofs._libraries import Library, in_process
 from finetuning_async import AsyncClient, Generation
 from finetuning_async._session import _account_state, _session
@@ -30,7 +30,7 @@ CREATE = "/v1/generations"
 START = datetime(2026, 3, 2, 18, 4, 9, 250_000, tzinfo=UTC)
 
 PATIENCE = 1800.0
-"""Seconds; a create behind a queue whose tracks never end would wait for ever."""
+"""Seconds; a create that waits for a queue whose tracks never end would never end."""
 
 POST_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "connect_refused"},
@@ -63,7 +63,7 @@ POST_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "hide", "seconds": 20},
     {"action": "stick"},
 )
-"""What may happen to a create."""
+"""The faults that may hit a create."""
 
 GET_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "connect_refused"},
@@ -74,7 +74,7 @@ GET_FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "status", "status": 503, "code": None},
     {"action": "status", "status": 429, "code": "RATE_LIMITED", "retry_after": 5},
 )
-"""What may happen to a list that is read meanwhile."""
+"""The faults that may hit a list that is read meanwhile."""
 
 Ending = Literal[
     "none", "timeout", "anyio", "asyncio.timeout", "cancel", "cancel twice"
@@ -93,12 +93,12 @@ ENDINGS: tuple[Ending, ...] = (
 
 @attrs.define(eq=False)
 class Tally:
-    """What came of schedules.
+    """The results of schedules.
 
     Attributes:
-        creates: How they ended, by word.
-        faults: How often each struck.
-        wrong: What does not balance, with the seed that shows it.
+        creates: Their outcomes.
+        faults: How often each occurred.
+        wrong: What does not balance, with the seed that reproduces it.
         schedules: How many were run.
         tracks: How many tracks were made.
         posts: How many creates reached the service.
@@ -113,7 +113,7 @@ class Tally:
 
 
 def play(seed: int, tally: Tally, library: Library = "httpx") -> None:
-    """Run the schedule of a seed and book what came of it."""
+    """Run the schedule of a seed and record its results."""
     rng = random.Random(seed)
     loop: Literal["asyncio", "trio"] = "trio" if seed % 4 == 0 else "asyncio"
     name, options = jumping_backend(loop)
@@ -128,7 +128,7 @@ def play(seed: int, tally: Tally, library: Library = "httpx") -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let the client's own chance follow from a seed, and trio's order of tasks."""
+    """Let the client's randomness and trio's order of tasks follow from a seed."""
     places = [(_session, "rng"), (_account_state, "rng"), (_run, "_r")]
     before = [vars(module)[name] for module, name in places]
     for module, name in places:
@@ -188,8 +188,8 @@ class _Schedule:
             if rng.random() < 0.08:
                 await anyio.sleep(rng.uniform(0, 90))
                 await client.aclose()
-        await anyio.sleep(100)  # whatever is late arrives
-        self._book(emulator, [c for c, *_ in creates], client, log, faults)
+        await anyio.sleep(100)  # let everything that is late arrive
+        self._record(emulator, [c for c, *_ in creates], client, log, faults)
 
     def _add_faults(self, emulator: Emulator) -> list[Fault]:
         rng, faults = self._rng, []
@@ -222,7 +222,7 @@ class _Schedule:
         slow = self._rng.random() < 0.3
 
         async def on_submitted(track: Generation) -> None:
-            create.told.append(track)
+            create.reported.append(track)
             if slow:
                 await anyio.sleep(1)
 
@@ -260,7 +260,7 @@ class _Schedule:
             if create.error is None:
                 create.error = error
 
-    def _book(
+    def _record(
         self,
         emulator: Emulator,
         creates: list[Create],

@@ -1,4 +1,4 @@
-"""A server that answers in slow steps, on a port it prints; ends with its stdin."""
+"""A server that responds in slow steps, on a port that it prints; ends with stdin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAD = (
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer requests; close every third connection, so that new ones are made."""
+    """Respond; close every third connection, so that new ones are opened."""
     try:
         while True:
             await reader.readuntil(b"\r\n\r\n")

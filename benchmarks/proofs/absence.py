@@ -1,13 +1,13 @@
-"""Lists that lag, page wrongly, lack and respell fields: nothing is paid twice.
+"""Lists that lag, page wrongly, drop and respell fields: nothing is paid twice.
 
-Random schedules over virtual time: creates whose answers are lost, before the service
+Random schedules in virtual time: creates whose responses are lost, before the service
 did its work or after, through the client and through a batch, with ``raise`` (a batch:
-``hold``) and ``resubmit``, while the list that is to tell is strange.
+``hold``) and ``resubmit``, while the list that should show them is unreliable.
 
     python -m benchmarks proofs absence [--schedules N] [--first SEED] [--jobs N]
 
-Prints a table with the seeds to run it again, and what was paid twice. One seed plays
-alike every time.
+Prints a table with the seeds to run it again, and what was paid twice. A seed gives the
+same schedule every time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks._machine import describe
 from benchmarks.proofs._absence import CASES, Tally, play
 
 CHUNK: Final = 50
-"""Schedules that a process is given at a time."""
+"""Schedules that a process gets at a time."""
 
 COLUMNS: Final = (
     "schedules",
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> bool:
 
 
 def run(seeds: range) -> Tally:
-    """Play the schedules of some seeds."""
+    """Run the schedules of some seeds."""
     tally = Tally()
     for seed in seeds:
         play(seed, tally)

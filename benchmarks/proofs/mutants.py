@@ -1,8 +1,8 @@
-"""The tests notice: each wrong line of the lists here fails the test it names.
+"""The tests detect mistakes: each wrong line listed here fails the test it names.
 
     python -m benchmarks proofs mutants [WORD ...]
 
-With words, only the mutants whose name or test has one of them.
+With words, only the mutants whose name or test contains one of them.
 
 Each mutant is made in a temporary copy of the package, where its test is run.
 """

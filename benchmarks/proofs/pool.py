@@ -1,11 +1,12 @@
-"""Cancelled requests leave the connections whole; a bare httpx does not.
+"""Cancelled requests of our client lose no connection; those of bare httpx do.
 
 5,000 reads go to a server in another process. Each step takes about 3 ms: connect,
 send, headers, body. Each read is cancelled at an instant drawn uniformly over those
-steps, by ``task.cancel()`` or by an anyio scope. Then 10 at once must be answered
+steps, by ``task.cancel()`` or by an anyio scope. Then 10 at once must get responses
 within 1 s, and the process may hold no more sockets than it has reads at once; after
-the close, none. Our client is tried on a client of its own and on one of httpx2 that it
-was given. One of httpx that it was given is used as it is, so its row binds nobody.
+the close, none. Our client is tested with a client of its own and with one of httpx2
+that it is given. One of httpx that it is given is used as it is, so its row is shown
+but not required.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ STEPS: Final = 4
 KEY: Final = "ft_live_" + "0" * 32
 OURS: Final = "ours"
 BOUND: Final = (OURS, "ours on httpx2")
-"""Who must hold."""
+"""The rows that must hold."""
 
 
 class _SlowStream:
@@ -103,7 +104,7 @@ async def _cut_short(read: Read, how: str, after: float) -> None:
 
 
 async def _trial(read: Read, how: str, count: int, seed: int) -> tuple[float, int]:
-    """Cancel so many reads; how long 10 at once then take, and the sockets held."""
+    """Cancel a number of reads; return the time of 10 at once then, and the sockets."""
     rng = random.Random(seed)
     before = _sockets()
     for _ in range(count // AT_ONCE):
@@ -171,7 +172,7 @@ async def _tried(
 
 
 def main(arguments: Sequence[str]) -> bool:
-    """Print a row for each; whether ours hold."""
+    """Print a row for each; return whether ours hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks proofs pool")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)

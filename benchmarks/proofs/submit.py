@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     _Proof: TypeAlias = Callable[[Tally, range, Library], None]
 
 AT_ONCE = 12
-"""Runs on ports under way at a time; each waits most of the time."""
+"""Runs on ports at a time; each waits most of the time."""
 
 
 def main(arguments: list[str]) -> bool:

@@ -1,12 +1,18 @@
-"""Whether a track is gone: what a 404 is worth. Pure.
+"""When a 404 means that a track does not exist. Pure.
 
-A ``GET`` that says 404 may be wrong: a replica that lags behind a create, a blip. So it
-is believed only when the whole list has not shown the track either, and when both have
-said so `ROUNDS` times, `ROUND_EVERY` seconds apart. A single 404 costs one page and is
-nobody's business; where no whole list is to be had, nothing is proved.
+A ``GET`` that responds 404 may be wrong: a replica that lags behind the create, or a
+hiccup. So a 404 is believed only if the complete list does not show the track either,
+and only after `ROUNDS` rounds of both, `ROUND_INTERVAL` seconds apart. A track that was
+just created and is not replicated yet costs one page, and its waiter never notices. If
+no complete list can be read, nothing is proved and the wait goes on.
 
-    Absence  what was said about one track that its ``GET`` does not show
-    Sweeps   the whole lists as they are read for them, page by page
+    Absence  the checks of one track whose ``GET`` responds 404
+    Sweeps   the complete reads of the lists, page by page, shared by these checks
+
+A round is: one ``GET`` for each family, then one complete list for each family. The
+next round begins `ROUND_INTERVAL` seconds after the last began; between rounds the
+``GET`` is repeated every `RETRY_GET_AFTER` seconds, so that a track that appears late
+is seen soon.
 """
 
 from __future__ import annotations
@@ -24,85 +30,86 @@ if TYPE_CHECKING:
     from finetuning_async._types import Family
 
     Step: TypeAlias = tuple[Literal["get", "list"], Family]
-    """What is asked: a track's own ``GET``, or the whole list of a family."""
+    """A read: a track's own ``GET``, or the complete list of a family."""
 
 ROUNDS: Final = 3
-"""How often ``GET`` and a complete list must have said that a track is not there."""
+"""Rounds in which both ``GET`` and the complete list did not show a track."""
 
-ROUND_EVERY: Final = 15.0
-"""Seconds from one such round to the next; three of them span 30 s."""
+ROUND_INTERVAL: Final = 15.0
+"""Seconds from one round to the next; three of them span 30 s."""
 
-ASK_AGAIN: Final = 5.0
-"""Seconds until the ``GET`` of a track that was not there is made again."""
+RETRY_GET_AFTER: Final = 5.0
+"""Seconds until the ``GET`` of a missing track is repeated."""
 
 
 class Absence:
-    """What was said about one track that its ``GET`` does not show.
+    """The checks of one track whose ``GET`` responds 404.
 
     Times are seconds of the loop's clock.
 
     Args:
-        now: When the first 404 came.
-        families: Where it may be listed: two, if only its id is known.
+        now: When the first 404 arrived.
+        families: Where it may be listed: both, if only its id is known.
 
     Attributes:
-        families: Likewise.
-        since: When the first 404 came.
-        heard_at: When the last 404 came.
-        rounds: How often ``GET`` and complete lists have both said so.
-        steps: What is to be asked next, in this order.
+        families: Where it may be listed.
+        since: When the first 404 arrived.
+        last_404_at: When the last 404 arrived.
+        rounds: How many are complete.
+        steps: The reads that are left in this round, in order.
     """
 
-    __slots__ = ("families", "heard_at", "rounds", "since", "steps")
+    __slots__ = ("families", "last_404_at", "rounds", "since", "steps")
 
     def __init__(self, now: float, families: Sequence[Family]) -> None:
         self.families = families
-        self.since = self.heard_at = now
+        self.since = self.last_404_at = now
         self.rounds = 0
         self.steps: deque[Step] = deque()
-        self.begin(now)
+        self.begin_round(now)
 
-    def begin(self, now: float) -> float:
-        """Ask anew.
+    def begin_round(self, now: float) -> float:
+        """Start over with the ``GET``.
 
         Returns:
-            When: at the latest when the lists are due as well.
+            When to read next: not later than the lists are due again.
         """
         self.steps.extend(("get", family) for family in self.families)
-        due = self.since + ROUND_EVERY * self.rounds
-        return min(now + ASK_AGAIN, due) if now < due else now + ASK_AGAIN
+        due = self.since + ROUND_INTERVAL * self.rounds
+        return min(now + RETRY_GET_AFTER, due) if now < due else now + RETRY_GET_AFTER
 
-    def asks(self, step: Step) -> bool:
-        """Whether that is to be asked next."""
+    def expects(self, step: Step) -> bool:
+        """Whether this read is the next one."""
         return bool(self.steps) and self.steps[0] == step
 
-    def said_404(self, family: Family, now: float) -> None:
-        """A ``GET`` was answered with a 404; if a round is due, the lists are next."""
-        self.heard_at = now
-        if self.asks(("get", family)):
+    def on_404(self, family: Family, now: float) -> None:
+        """Take a 404; if the round is due, its lists are next."""
+        self.last_404_at = now
+        if self.expects(("get", family)):
             self.steps.popleft()
-        is_due = now >= self.since + ROUND_EVERY * self.rounds
+        # Before the round is due only the cheap GET is repeated, not the lists.
+        is_due = now >= self.since + ROUND_INTERVAL * self.rounds
         if not self.steps and is_due:
             self.steps.extend(("list", family) for family in self.families)
 
     def not_listed(self, family: Family) -> None:
-        """A complete list does not show it."""
-        if self.asks(("list", family)):
+        """Take a complete list that does not show the track."""
+        if self.expects(("list", family)):
             self.steps.popleft()
             self.rounds += not self.steps
 
-    def is_silent(self) -> None:
-        """A list cannot be had whole: this round does not count."""
+    def abandon_round(self) -> None:
+        """A list cannot be read completely, so this round does not count."""
         self.steps.clear()
 
     @property
     def is_proved(self) -> bool:
-        """Whether the track is gone."""
+        """Whether the track does not exist."""
         return self.rounds >= ROUNDS
 
     @property
     def is_guess(self) -> bool:
-        """Whether nobody knows if it is a track or an effect."""
+        """Whether it is not known if it is a track or an effect."""
         return len(self.families) > 1
 
 
@@ -114,50 +121,51 @@ class _Sweep:
 
 
 class Sweeps:
-    """The whole lists as they are read page by page, from the first to the last."""
+    """The reads of complete lists, page by page, from the first page to the last."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Family, _Sweep] = {}
+        self._in_progress: dict[Family, _Sweep] = {}
 
-    def offset(self, family: Family) -> int:
-        """Which page of a list is to be read next."""
-        sweep = self._under_way.get(family)
+    def next_offset(self, family: Family) -> int:
+        """The offset of the page to read next."""
+        sweep = self._in_progress.get(family)
         return 0 if sweep is None else sweep.offset
 
-    def read(
+    def add_page(
         self,
         family: Family,
         offset: int,
         page: Page[Generation | SoundEffect],
         sent_at: float,
-    ) -> tuple[Literal["more", "whole", "useless"], float]:
+    ) -> tuple[Literal["more", "whole", "unusable"], float]:
         """Take a page.
 
         Args:
-            family: Of which list.
+            family: Whose list it is of.
             offset: Where the page begins.
-            page: What came.
-            sent_at: When it was asked for, on the loop's clock.
+            page: The page.
+            sent_at: When it was requested, on the loop's clock.
 
         Returns:
-            What that makes of the list, and when its first page was asked for.
+            Whether the list is complete now, and when its first page was requested.
         """
-        sweep = self._under_way.get(family)
+        sweep = self._in_progress.get(family)
         if sweep is None and offset == 0:
-            sweep = self._under_way[family] = _Sweep(sent_at)
+            sweep = self._in_progress[family] = _Sweep(sent_at)
         if sweep is None or sweep.offset != offset:
             return "more", -inf
         if page.raw.get("hasMore") is False:
-            self.stop(family)
+            self.discard(family)
             return "whole", sweep.began_at
         ids = {row.id for row in page.items}
-        if ids <= sweep.ids:  # it pages in circles, or does not say that it has ended
-            self.stop(family)
-            return "useless", sweep.began_at
+        # Nothing new: the pages repeat, or the list does not say where it ends.
+        if ids <= sweep.ids:
+            self.discard(family)
+            return "unusable", sweep.began_at
         sweep.ids |= ids
         sweep.offset = offset + len(page.items)
         return "more", sweep.began_at
 
-    def stop(self, family: Family) -> None:
-        """Nobody asks any more, or what came is of no use: begin anew."""
-        self._under_way.pop(family, None)
+    def discard(self, family: Family) -> None:
+        """Start over with the next page: what was read is not needed, or no use."""
+        self._in_progress.pop(family, None)

@@ -1,7 +1,7 @@
-"""What the reads of the poll loop tell, and who is told. No I/O.
+"""Dispatches what the poll loop reads. No I/O.
 
-A state goes to everybody who waits for its track; a final one takes the track off the
-list and out of the register, and teaches how long tracks take.
+A state goes to all watchers of its track. A final state also removes the track from the
+watch list and the register, and teaches how long tracks take.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import anyio
 from finetuning_async._api import parsing
 from finetuning_async._errors import InternalServerError, NotFoundError
 from finetuning_async._polling._failure_tracker import (
-    ENOUGH,
-    LASTS,
+    BELIEVED_AFTER,
+    BELIEVED_COUNT,
     is_refusal,
     is_unclear,
 )
 from finetuning_async._polling._missing_tracks import MissingTracks
-from finetuning_async._polling._read_planner import missing
+from finetuning_async._polling._read_planner import relocate_missing
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -33,95 +33,96 @@ if TYPE_CHECKING:
     from finetuning_async._polling._listing_health import ListingHealth
     from finetuning_async._polling._read_planner import Read
     from finetuning_async._polling._schedule import DurationEstimator
-    from finetuning_async._polling._watch_list import AnyTrack, Watched, WatchList
+    from finetuning_async._polling._waiters import AnyTrack
+    from finetuning_async._polling._watch_list import Watched, WatchList
     from finetuning_async._types import Kind
 
-LONGEST_PAUSE: Final = 8
-"""Turns until a track whose own read failed is looked at again, at most."""
+MAX_PAUSE: Final = 8
+"""Slots until a track whose own read failed is looked at again, at most."""
 
 CREATED_AT_STEP: Final = 1.0
 """Seconds by which ``createdAt`` may be early: lists show it in whole seconds (Q8)."""
 
 
 class StateDispatcher:
-    """Gives out what was read.
+    """Passes what was read to the watchers and the register.
 
     Args:
-        watched: The tracks under watch.
-        lists: What is known of the lists.
+        watched: The watched tracks.
+        listings: Which lists can be used.
         inflight: The account's register.
-        outlook: Learns how long tracks take.
-        clock: The service's.
+        estimator: Learns how long tracks take.
+        clock: The service's clock.
         scale: Seconds per read of the budget.
-        turn: Seconds between two turns of the poll loop.
+        interval: Seconds between two slots of the poll loop.
 
     Attributes:
-        absentees: The tracks that are not there.
-        on_state: Told of each state that is read, and when it was asked for.
-        on_refusal: Told of a track that the service will not show.
+        missing_tracks: The tracks whose ``GET`` responds 404.
+        on_state: Called with each state that is read, and when its read was sent.
+        on_refusal: Called with the id of a track that the service does not show.
     """
 
     def __init__(
         self,
         watched: WatchList,
-        lists: ListingHealth,
+        listings: ListingHealth,
         inflight: InFlight,
-        outlook: DurationEstimator,
+        estimator: DurationEstimator,
         clock: ServerClock,
         *,
         scale: float,
-        turn: float,
+        interval: float,
     ) -> None:
-        self._list = watched
-        self._lists = lists
+        self._watch_list = watched
+        self._listings = listings
         self._inflight = inflight
-        self._outlook = outlook
+        self._estimator = estimator
         self._clock = clock
         self._scale = scale
-        self._turn = turn
-        self.absentees = MissingTracks(watched, lists)
-        self.on_state: Callable[[AnyTrack, float], None] = _nobody
-        self.on_refusal: Callable[[str], None] = _nobody
+        self._interval = interval
+        self.missing_tracks = MissingTracks(watched, listings)
+        self.on_state: Callable[[AnyTrack, float], None] = _ignore
+        self.on_refusal: Callable[[str], None] = _ignore
 
-    def heard(self, state: AnyTrack, answer: Response) -> None:
-        """Give out what another process read."""
-        track = self._list.get(state.id)
+    def dispatch_shared(self, state: AnyTrack, response: Response) -> None:
+        """Dispatch a state that another process read."""
+        track = self._watch_list.get(state.id)
         if state.is_final and (
             track is not None or self._inflight.is_in_progress(state.id)
         ):
             self._inflight.observe_final(state, () if track is None else _hooks(track))
         if track is not None:
-            self._seen(track, state, answer)
+            self._deliver(track, state, response)
 
-    def take(self, read: Read, answer: Response) -> None:
-        """Give out what a read showed.
+    def dispatch(self, read: Read, response: Response) -> None:
+        """Dispatch the response to a read.
 
         Raises:
-            APIResponseError: It cannot be read.
+            APIResponseError: It cannot be parsed.
         """
         if read.offset is not None:
-            self._take_page(read, read.offset, answer)
+            self._dispatch_page(read, read.offset, response)
         else:
-            self._take_track(read, answer)
-        self._lists.another_worked(answer.sent_at, anyio.current_time())
+            self._dispatch_track(read, response)
+        self._listings.other_read_worked(response.sent_at, anyio.current_time())
 
-    def _take_track(self, read: Read, answer: Response) -> None:
+    def _dispatch_track(self, read: Read, response: Response) -> None:
         (track,) = read.tracks
         if read.family == "generations":
-            self._seen(track, parsing.generation(answer), answer)
+            self._deliver(track, parsing.generation(response), response)
         else:
-            self._seen(track, parsing.sound_effect(answer), answer)
+            self._deliver(track, parsing.sound_effect(response), response)
 
-    def _take_page(self, read: Read, offset: int, answer: Response) -> None:
+    def _dispatch_page(self, read: Read, offset: int, response: Response) -> None:
         page: Page[AnyTrack]
         if read.family == "generations":
-            page = parsing.generation_page(answer, offset=offset, known=self)
+            page = parsing.generation_page(response, offset=offset, known=self)
         else:
-            page = parsing.sound_effect_page(answer, offset=offset, known=self)
-        self._lists.worked(read.listing)
+            page = parsing.sound_effect_page(response, offset=offset, known=self)
+        self._listings.page_worked(read.listing)
         self._inflight.mark_listed(row.id for row in page.items)
         for row in page.items:
-            track = self._list.get(row.id)
+            track = self._watch_list.get(row.id)
             if row.is_final and (
                 track is not None or self._inflight.is_in_progress(row.id)
             ):
@@ -129,57 +130,61 @@ class StateDispatcher:
                     row, () if track is None else _hooks(track)
                 )
             if track is not None:
-                self._place(track, read, row)
-                self._seen_in_list(track, row, answer)
+                self._note_position(track, read, row)
+                self._deliver_row(track, row, response)
         if read.is_filtered:
-            self._take_absence(read, page, answer)
+            self._note_not_completed(read, page, response)
         else:
-            self._look_further(read, page)
-            for track, gone in self.absentees.read(read, offset, page, answer.sent_at):
-                self._give_up(track, gone)
+            self._schedule_missing(read, page)
+            for track, error in self.missing_tracks.on_page(
+                read, offset, page, response.sent_at
+            ):
+                self._fail_waits(track, error)
 
     def last(self, track_id: str) -> AnyTrack | None:
-        """What was last seen of a track."""
-        track = self._list.get(track_id)
+        """The last state of a track; for the parser, which reuses an equal one."""
+        track = self._watch_list.get(track_id)
         return None if track is None else track.latest
 
     def wants(self, track_id: str) -> bool:
-        """Whether anybody wants to know of a track."""
-        return self._list.get(track_id) is not None or self._inflight.is_in_progress(
+        """Whether a track is watched or in the register; for the parser."""
+        return self._watch_list.get(
             track_id
-        )
+        ) is not None or self._inflight.is_in_progress(track_id)
 
-    def _place(self, track: Watched, read: Read, row: AnyTrack) -> None:
-        """Note what the whole list says about a track."""
+    def _note_position(self, track: Watched, read: Read, row: AnyTrack) -> None:
+        """Note where the whole list shows a track, and whether it has completed."""
         if not read.is_filtered:
             track.offset = read.offset
             if row.status == "completed":
-                self._lists.has_completed(track)
+                self._listings.note_completed(track)
 
-    def _look_further(self, read: Read, page: Page[AnyTrack]) -> None:
-        """Look soon for the tracks that a page of the whole list does not show."""
+    def _schedule_missing(self, read: Read, page: Page[AnyTrack]) -> None:
+        """Schedule reads for the tracks that a page of the whole list did not show."""
         now = anyio.current_time()
         reach = self._reach(page, now)
         if read.offset == 0:
-            self._lists.first_page_spans(read.family, now - reach, now)
-        for track in missing(read, page, reach=reach):
-            if track.show_by == -inf:  # it was urgent, and is
-                self._list.hasten(track)
+            self._listings.set_first_page_span(read.family, now - reach, now)
+        for track in relocate_missing(read, page, reach=reach):
+            if track.status_due_by == -inf:  # it was urgent, and still is
+                self._watch_list.schedule_now(track)
             else:
-                self._list.look_at(track, now)
+                self._watch_list.schedule_look(track, now)
 
-    def _take_absence(self, read: Read, page: Page[AnyTrack], answer: Response) -> None:
-        """Take what a page of completed tracks says about those it does not show."""
+    def _note_not_completed(
+        self, read: Read, page: Page[AnyTrack], response: Response
+    ) -> None:
+        """Note which tracks have not completed, by a page of the completed list."""
         now = anyio.current_time()
         reach = self._reach(page, now)
-        for track in self._lists.not_completed(read.tracks, page, reach, now):
-            track.ran_at = answer.sent_at
-            self._list.plan_unseen(track, now)
+        for track in self._listings.not_completed(read.tracks, page, reach, now):
+            track.seen_running_at = response.sent_at
+            self._watch_list.plan_unseen(track, now)
 
     def _reach(self, page: Page[AnyTrack], now: float) -> float:
         """When the oldest row of a page was created, on the loop's clock.
 
-        ``-inf`` if there is no other page, `inf` if nobody knows.
+        ``-inf`` if there is no other page, `inf` if that is unknown.
         """
         if not page.has_more:
             return -inf
@@ -187,48 +192,56 @@ class StateDispatcher:
         age = self._age(min(dates), now) if dates else None
         return inf if age is None else now - age
 
-    def _seen_in_list(self, track: Watched, row: AnyTrack, answer: Response) -> None:
-        """Take a row; one that lacks what its end should tell gets one read more."""
-        if track.watchers and _is_cut_short(row):
-            track.row = row
-            self._list.hasten(track)
-        else:
-            self._seen(track, row, answer)
+    def _deliver_row(self, track: Watched, row: AnyTrack, response: Response) -> None:
+        """Deliver a row; if it lacks a field of the final state, read the track first.
 
-    def _seen(self, track: Watched, state: AnyTrack, answer: Response) -> None:
-        """Give a state to everybody who waits for it."""
-        if answer.sent_at < track.ran_at and not state.is_final:
-            return  # the answer to a later read was faster
+        Only if that read fails as well the row is delivered as it is.
+        """
+        if track.watchers and _is_cut_short(row):
+            track.partial_row = row
+            self._watch_list.schedule_now(track)
+        else:
+            self._deliver(track, row, response)
+
+    def _deliver(self, track: Watched, state: AnyTrack, response: Response) -> None:
+        """Deliver a state to all watchers of its track."""
+        if response.sent_at < track.seen_running_at and not state.is_final:
+            # With several reads in flight a response may be overtaken by that to a
+            # later read. An older state must not replace a newer one, unless it is
+            # final: an end stays an end.
+            return
+        # It exists after all. If only its id was known, its kind is known now as well.
         if track.absence is not None:
             track.kind, track.absence = cast("Kind", state.kind), None
         track.unclear_since = inf
-        self.on_state(state, answer.sent_at)
+        self.on_state(state, response.sent_at)
         track.latest = state
         track.failures, track.failure = 0, None
-        track.looked_at = max(track.looked_at, answer.sent_at)
+        track.looked_at = max(track.looked_at, response.sent_at)
         for watcher in list(track.watchers):
-            watcher.update(state, answer.sent_at)
+            watcher.update(state, response.sent_at)
         if state.is_final:
-            self._learn(track, state, answer.received_at)
+            self._learn_duration(track, state, response.received_at)
             self._inflight.observe_final(state, _hooks(track))
-            self._ended(track)
+            self._remove(track)
             return
-        track.row = None
-        track.ran_at = answer.sent_at
-        self.date(track, state, answer.received_at)
+        track.partial_row = None
+        track.seen_running_at = response.sent_at
+        self.learn_age(track, state, response.received_at)
+        # A hint that arrived during this read is about a later state: keep its look.
         if not track.is_urgent:
-            self._list.plan(track, anyio.current_time())
-        track.end_overtime(answer.sent_at)
+            self._watch_list.plan(track, anyio.current_time())
+        track.end_overtime(response.sent_at)
 
-    def _ended(self, track: Watched) -> None:
+    def _remove(self, track: Watched) -> None:
         if track.has_webhook:
-            announced = track.noticed_at > -inf
-            self._list.hints.ended(track.track_id, announced=announced)
+            announced = track.hinted_at > -inf
+            self._watch_list.hints.record_end(track.track_id, announced=announced)
         self._inflight.remove(track.track_id)
-        self._list.drop(track.track_id)
+        self._watch_list.drop(track.track_id)
 
-    def date(self, track: Watched, state: AnyTrack | None, now: float) -> None:
-        """Learn the age of a track that somebody else created."""
+    def learn_age(self, track: Watched, state: AnyTrack | None, now: float) -> None:
+        """Learn the age of a track that was created elsewhere, from its date."""
         if track.accepted_at is not None or state is None or state.created_at is None:
             return
         age = self._age(state.created_at, now)
@@ -236,71 +249,78 @@ class StateDispatcher:
             track.accepted_at = now - age
 
     def _age(self, created_at: dt.datetime, now: float) -> float | None:
-        """Seconds since a date of the service's, at least; `None` if nobody knows."""
+        """Seconds since a date of the service, at least; `None` if that is unknown."""
         server_now = self._clock.not_before(now)
         if server_now is None:
             return None
         return max((server_now - created_at).total_seconds(), 0.0)
 
-    def _learn(self, track: Watched, state: AnyTrack, now: float) -> None:
-        """Learn that tracks fail, or how long one took, as far as that is known."""
+    def _learn_duration(self, track: Watched, state: AnyTrack, now: float) -> None:
+        """Learn that a track failed, or how long it took, as far as is known."""
         if state.status == "failed":
-            self._outlook.saw_failure(now)
+            self._estimator.record_failure(now)
         if state.status != "completed":
             return
-        least, most = _times_told(state)
-        if track.accepted_at is not None and track.ran_at > -inf:
-            least = max(least, track.ran_at - track.accepted_at)
+        least, most = _dated_duration(state)
+        if track.accepted_at is not None and track.seen_running_at > -inf:
+            least = max(least, track.seen_running_at - track.accepted_at)
             most = min(most, now - track.accepted_at)
+        # The service's own measure leaves out its queue, so it is the least that the
+        # next track may take.
         rendering = getattr(state, "generation_time", None)
         if rendering is not None:
             least = rendering
         if 0 < most < inf:
-            self._outlook.learn(track.kind, track.length, shortest=least, longest=most)
+            self._estimator.learn(
+                track.kind, track.length, shortest=least, longest=most
+            )
 
-    def refused(self, read: Read, error: Exception, sent_at: float) -> None:
-        """The service will not show what was asked for.
+    def read_refused(self, read: Read, error: Exception, sent_at: float) -> None:
+        """Handle a read that the service refused.
 
         Args:
-            read: What that was.
-            error: Its word.
-            sent_at: When it was asked, on the loop's clock.
+            read: The read.
+            error: The refusal.
+            sent_at: When the read was sent, on the loop's clock.
         """
         if read.offset is not None:
             if is_refusal(error):
-                self._lists.refused(read.listing, anyio.current_time())
-            self._page_failed(read, sent_at)
+                self._listings.page_refused(read.listing, anyio.current_time())
+            self._on_page_failed(read, sent_at)
             return
         (track,) = read.tracks
-        if track.row is not None:
-            self._end_with_row(track, track.row)
+        # The list has shown that it ended; what failed is only the read for details.
+        if track.partial_row is not None:
+            self._end_with_row(track, track.partial_row)
         elif isinstance(error, NotFoundError) or read.is_guess:
-            self._not_there(track, read, sent_at)
+            self._on_404(track, read, sent_at)
         else:
-            self._give_up(track, error)
+            self._fail_waits(track, error)
 
-    def _give_up(self, track: Watched, error: Exception) -> None:
+    def _fail_waits(self, track: Watched, error: Exception) -> None:
         for watcher in track.watchers:
             watcher.fail(error)
-        self._ended(track)
+        self._remove(track)
         self.on_refusal(track.track_id)
 
-    def _not_there(self, track: Watched, read: Read, sent_at: float) -> None:
-        """A ``GET`` was answered with a 404."""
-        if not track.watchers and track.track_id in self._list.foreign:
-            self._ended(track)
-            self.on_refusal(track.track_id)  # who waits for it looks for itself
+    def _on_404(self, track: Watched, read: Read, sent_at: float) -> None:
+        """Handle a 404 to a ``GET``."""
+        if not track.watchers and track.track_id in self._watch_list.foreign_ids:
+            self._remove(track)
+            # Another process waits for it. It has to read for itself: only its own
+            # waits can end with an error.
+            self.on_refusal(track.track_id)
             return
-        gone = self.absentees.said_404(track, read.family, sent_at)
-        if gone is not None:
-            self._give_up(track, gone)
+        error = self.missing_tracks.on_404(track, read.family, sent_at)
+        if error is not None:
+            self._fail_waits(track, error)
 
-    def failed(self, read: Read, error: Exception, sent_at: float) -> None:
-        """A read failed for a reason that may pass.
+    def read_failed(self, read: Read, error: Exception, sent_at: float) -> None:
+        """Handle a read that failed for a reason that may pass.
 
         Args:
-            read: Which.
-            error: Why.
+            read: The read.
+            error: Why it failed.
             sent_at: When it was sent, on the loop's clock.
         """
         now = anyio.current_time()
@@ -308,56 +328,59 @@ class StateDispatcher:
             track.failure = error
         if read.offset is not None:
             if isinstance(error, InternalServerError) or is_unclear(error):
-                self._lists.failed(read.listing, now)
-            self._page_failed(read, sent_at)
+                self._listings.page_failed(read.listing, now)
+            self._on_page_failed(read, sent_at)
             return
-        self._lists.another_failed(sent_at)
+        self._listings.other_read_failed(sent_at)
         (track,) = read.tracks
         track.end_overtime(sent_at)
         track.failures += 1
-        pause = self._turn * min(2**track.failures, LONGEST_PAUSE)
+        pause = self._interval * min(2**track.failures, MAX_PAUSE)
         if not track.is_urgent:
-            self._list.look_at(track, now + pause)
-        if track.row is not None:
-            self._end_with_row(track, track.row)
+            self._watch_list.schedule_look(track, now + pause)
+        if track.partial_row is not None:
+            self._end_with_row(track, track.partial_row)
         elif is_unclear(error):
             track.unclear_since = min(track.unclear_since, now)
-            if track.failures >= ENOUGH and now >= track.unclear_since + LASTS:
-                self._give_up(track, error)
+            if (
+                track.failures >= BELIEVED_COUNT
+                and now >= track.unclear_since + BELIEVED_AFTER
+            ):
+                self._fail_waits(track, error)
 
-    def _page_failed(self, read: Read, sent_at: float) -> None:
-        self._lists.got_none(read.listing, sent_at, anyio.current_time())
+    def _on_page_failed(self, read: Read, sent_at: float) -> None:
+        self._listings.page_unanswered(read.listing, sent_at, anyio.current_time())
         for track in read.tracks:
             track.end_overtime(sent_at)
-        for track, gone in self.absentees.failed(read, sent_at):
-            self._give_up(track, gone)
+        for track, error in self.missing_tracks.on_page_failed(read, sent_at):
+            self._fail_waits(track, error)
 
     def _end_with_row(self, track: Watched, row: AnyTrack) -> None:
-        """Its end is known, if not all about it: the wait does not go on for that."""
+        """End the waits with an incomplete row, since its track could not be read."""
         self.on_state(row, track.looked_at)
         for watcher in track.watchers:
             watcher.update(row, track.looked_at)
-        self._ended(track)
+        self._remove(track)
 
 
-def _nobody(*_: object) -> None:
-    """Nobody else wants to know."""
+def _ignore(*_: object) -> None:
+    """Do nothing; the default of the two callbacks."""
 
 
 def _hooks(track: Watched) -> set[Hook | None]:
-    """Who is told of a track by those who wait for it."""
+    """The event hooks of the clients that wait for a track."""
     return {watcher.pipeline.hook for watcher in track.watchers}
 
 
 def _is_cut_short(row: AnyTrack) -> bool:
-    """Whether a row of a list lacks what its end should tell."""
+    """Whether a row of a list lacks a field that the final state should have."""
     if row.status == "failed":
         return row.error_message is None
     return row.status == "completed" and row.audio_url is None
 
 
-def _times_told(state: AnyTrack) -> tuple[float, float]:
-    """Between which seconds the service's own dates say that a track took."""
+def _dated_duration(state: AnyTrack) -> tuple[float, float]:
+    """The least and the most seconds that a track took, by the service's own dates."""
     if state.created_at is None or state.completed_at is None:
         return 0.0, inf
     total = (state.completed_at - state.created_at).total_seconds()

@@ -1,12 +1,12 @@
-"""Reads that fail one after another: when to try again, when to say so, when to end.
+"""Reads that fail in a row: when to retry, when to warn, when to end the waits.
 
-A single failure is nobody's business: the next read makes up for it. When none has
-worked for half a minute, whoever looks after the program wants to know why its tracks
-do not end, once, and again when it is over.
+A single failure is not worth a line in the log: the next read makes up for it. If none
+has worked for half a minute, one warning says why no track ends, and another one that
+reads work again.
 
-A refusal that is not in the service's own form was said by something in between: the
-challenge page of a firewall, a login of the network. That passes as a rule, so it ends
-no wait until nothing else has come for `LASTS` seconds.
+A refusal that is not in the service's own form comes from something in between: the
+challenge page of a firewall, the login page of a network. As a rule that passes, so it
+ends no wait until nothing else has arrived for `BELIEVED_AFTER` seconds.
 """
 
 from __future__ import annotations
@@ -20,29 +20,28 @@ from finetuning_async._errors import APIResponseError, APIStatusError
 
 logger = logging.getLogger("finetuning_async")
 
-LONGEST_PAUSE: Final = 8
-"""Turns passed over after a failure, at most."""
+MAX_SKIPPED: Final = 8
+"""Slots skipped after a failure, at most."""
 
-TOLD_AFTER: Final = 30.0
-"""Seconds of failures after which a warning is due, at a period of a minute."""
+WARN_AFTER: Final = 30.0
+"""Seconds of failures after which a warning is logged, at 60 reads a minute."""
 
-LASTS: Final = 90.0
-"""Seconds of nothing but refusals that are not the service's, until they are believed:
-longer than a restart or a challenge takes."""
+BELIEVED_AFTER: Final = 90.0
+"""Seconds of nothing but refusals that may not be the service's, until they end the
+waits: longer than a restart or a challenge takes."""
 
-ENOUGH: Final = 3
-"""Such refusals that it takes at least."""
+BELIEVED_COUNT: Final = 3
+"""The least number of such refusals until they end the waits."""
 
-TOLD_AGAIN: Final = 600.0
-"""Seconds until the next warning about such refusals, if there was a success between
-them."""
+WARN_AGAIN_AFTER: Final = 600.0
+"""Seconds until the next warning about such refusals, if reads worked in between."""
 
 PASSING_STATUSES: Final = frozenset({408, 425, 429})
-"""The 4xx that say nothing about what was asked for."""
+"""The 4xx that say nothing about what was read."""
 
 
 def is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
-    """Whether the service itself says no: it would be said again."""
+    """Whether the service itself refused, and would refuse a repetition as well."""
     return (
         isinstance(error, APIStatusError)
         and 400 <= error.status_code < 500
@@ -52,7 +51,7 @@ def is_refusal(error: Exception) -> TypeGuard[APIStatusError]:
 
 
 def is_unclear(error: Exception) -> bool:
-    """Whether something in between may have said no, and not the service."""
+    """Whether something in between may have refused, and not the service."""
     if isinstance(error, APIResponseError):
         return True
     return (
@@ -67,20 +66,20 @@ class FailureTracker:
     """The failures since the last read that worked.
 
     Args:
-        scale: The period of the reads, in minutes.
+        scale: Seconds per read of the budget.
 
     Attributes:
-        failures: How many, one after another.
-        last: The last of them; `None` since a read has worked.
+        failures: How many in a row.
+        last: The last of them; `None` if the last read worked.
     """
 
     __slots__ = (
-        "_is_told",
+        "_has_warned",
         "_scale",
         "_since",
-        "_told_at",
         "_unclear",
         "_unclear_since",
+        "_unclear_warned_at",
         "failures",
         "last",
     )
@@ -88,60 +87,61 @@ class FailureTracker:
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
         self._since = inf
-        self._is_told = False
-        self._told_at = -inf
+        self._has_warned = False
+        self._unclear_warned_at = -inf
         self._unclear = 0
         self._unclear_since = inf
         self.failures = 0
         self.last: Exception | None = None
 
-    def failed(self, now: float, error: Exception) -> int:
-        """Count a failure; how many turns to pass over before the next read."""
+    def on_failure(self, now: float, error: Exception) -> int:
+        """Count a failure; return how many slots to skip before the next read."""
         self._since = min(self._since, now)
         self.failures += 1
         self.last = error
-        logger.debug("polling goes on after: %s", error)
+        logger.debug("a read of the poll loop failed: %s", error)
         if is_unclear(error):
-            self._is_unclear(now, error)
-        if not self._is_told and now >= self._since + TOLD_AFTER * self._scale:
-            self._is_told = True
+            self._on_unclear(now, error)
+        if not self._has_warned and now >= self._since + WARN_AFTER * self._scale:
+            self._has_warned = True
             logger.warning(
-                "no track could be looked at for %.0f s; trying on after: %s",
+                "reading tracks has failed for %.0f s and is being retried: %s",
                 now - self._since,
                 error,
             )
-        doubled = (1 << min(self.failures, LONGEST_PAUSE)) - 1
-        return min(doubled, LONGEST_PAUSE)
+        doubled = (1 << min(self.failures, MAX_SKIPPED)) - 1
+        return min(doubled, MAX_SKIPPED)
 
-    def _is_unclear(self, now: float, error: Exception) -> None:
+    def _on_unclear(self, now: float, error: Exception) -> None:
         self._unclear += 1
         self._unclear_since = min(self._unclear_since, now)
-        if now >= self._told_at + TOLD_AGAIN:
-            self._told_at, self._is_told = now, True
+        if now >= self._unclear_warned_at + WARN_AGAIN_AFTER:
+            self._unclear_warned_at, self._has_warned = now, True
             logger.warning(
-                "a look at a track was answered by what may be a gateway, and not by"
-                " the service, whose errors are JSON with a code: %.300s. Waits go on,"
-                " and end with this error when nothing else has come for %.0f s",
+                "a gateway may have responded in place of the service, whose errors are"
+                " JSON with a code: %.300s. Waits go on; they end with this error if no"
+                " other response arrives for %.0f s",
                 error,
-                LASTS,
+                BELIEVED_AFTER,
             )
 
-    def lasts(self, now: float) -> bool:
-        """Whether nothing but refusals from in between has come for too long."""
+    def persists(self, now: float) -> bool:
+        """Whether such refusals are all that has arrived for too long."""
         is_last = self.last is not None and is_unclear(self.last)
-        is_long = now >= self._unclear_since + LASTS
-        return is_last and is_long and self._unclear >= ENOUGH
+        is_long = now >= self._unclear_since + BELIEVED_AFTER
+        return is_last and is_long and self._unclear >= BELIEVED_COUNT
 
-    def over(self, now: float) -> None:
-        """A read has worked."""
-        if self._is_told and now >= self._since + TOLD_AFTER * self._scale:
+    def on_success(self, now: float) -> None:
+        """Note that a read worked."""
+        if self._has_warned and now >= self._since + WARN_AFTER * self._scale:
             logger.warning(
-                "tracks can be looked at again, after %.0f s", now - self._since
+                "reading tracks works again, after %.0f s of failures",
+                now - self._since,
             )
-        self.rest()
+        self.reset()
 
-    def rest(self) -> None:
-        """Nobody waits any more; the time until somebody does is no trouble."""
-        self._since, self._is_told = inf, False
+    def reset(self) -> None:
+        """Start over: a read worked, or the last waiter left and none will be sent."""
+        self._since, self._has_warned = inf, False
         self._unclear, self._unclear_since = 0, inf
         self.failures, self.last = 0, None

@@ -1,16 +1,18 @@
-"""What is known of the lists: which can be used, and what their pages show. Pure.
+"""Which lists can be used, and what their pages prove. Pure.
 
-There is the whole list of a family, and that of its completed tracks. The first page of
-the latter tells in one read which of many have ended, where the whole list would take
-several. It says nothing about failures and other statuses, and that the service filters
-is documented by its own program only ("status", section 3.4 of the specification). So
-each track is shown in another way too now and then, and what the filtered page shows is
-tested all the time: a wrong one rests.
+Each family has two lists: the whole list and the completed list, which is the same one
+filtered by ``status``. The first page of the completed list shows in one read which of
+many tracks have completed, where the whole list would take several. But it shows no
+failure and no other status, and the filter is documented by the service's own program
+only ("status", section 3.4 of the specification). So every now and then each track gets
+another kind of read, and each page is checked against what is known: a completed list
+that is wrong is paused.
 
-A page that gets no answer says nothing of its list: the network may be down. But if
-none of its pages is answered where another read is, it is the list. So after two such
-pages the next read is another one, and if that is answered the list rests: for a short
-while at first, since the network may just have come back.
+A page that gets no response does not prove its list unusable: the network may be down.
+But if pages of it get none where another read gets one, it is the list. So after two
+such pages the list is *suspect* and the next read is another one. If that gets a
+response, the list is *bypassed*: for a short while at first, since the network may just
+have recovered.
 """
 
 from __future__ import annotations
@@ -25,27 +27,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from finetuning_async._api import Page
-    from finetuning_async._polling._watch_list import AnyTrack, Watched
+    from finetuning_async._polling._waiters import AnyTrack
+    from finetuning_async._polling._watch_list import Watched
 
 ListKind: TypeAlias = tuple[Family, bool]
-"""A list: whose, and whether only of those completed."""
+"""A list: of which family, and whether it is the completed list."""
 
-ENOUGH_FAILURES: Final = 3
-"""Pages in a row that could not be used, until the list is given up for a while."""
+MAX_FAILURES: Final = 3
+"""Pages in a row that failed, after which the list is paused."""
 
-WORTH_A_DOUBT: Final = 2
-"""Pages in a row without an answer, until another read is tried."""
+SUSPECT_AFTER: Final = 2
+"""Pages in a row without a response, after which a list is suspect."""
 
-REST_AT_FIRST: Final = 15.0
-"""Seconds without a list that was outdone once, at 60 reads a minute."""
+FIRST_PAUSE: Final = 15.0
+"""Seconds for which a list is bypassed the first time, at 60 reads a minute."""
 
-REST_AFTER_FAILURES: Final = 60.0
-REST_AFTER_REFUSAL: Final = 600.0
-"""Seconds without a list after failures, and after a 4xx, at 60 reads a minute."""
+PAUSE_AFTER_FAILURES: Final = 60.0
+PAUSE_AFTER_REFUSAL: Final = 600.0
+"""Seconds for which a list is paused after failures, and after a 4xx, at 60 reads a
+minute."""
 
 REACH_SLACK: Final = 5.0
-"""Seconds by which a create may have been answered after the date that its row shows:
-whole seconds, the clock's error, and a slow answer."""
+"""Seconds by which a create may have been accepted after the date that its row shows:
+whole seconds, the error of the clock, and a slow response."""
 
 
 class ListingHealth:
@@ -58,105 +62,113 @@ class ListingHealth:
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
         self._failures: dict[ListKind, int] = {}
-        self._resting: dict[ListKind, float] = {}
-        self._awaited: dict[ListKind, float] = {}
-        self._in_doubt: dict[ListKind, float] = {}
+        self._paused_until: dict[ListKind, float] = {}
+        self._pending_since: dict[ListKind, float] = {}
+        self._suspect_since: dict[ListKind, float] = {}
         self._unanswered: dict[ListKind, int] = {}
-        self._outdone: set[ListKind] = set()
-        self._passed_over: dict[ListKind, float] = {}
+        self._bypassed: set[ListKind] = set()
+        self._bypassed_until: dict[ListKind, float] = {}
         self._reach: dict[Family, float] = {}
         self._span: dict[Family, tuple[float, float]] = {}
         self._witness: dict[Family, tuple[str, float | None]] = {}
 
-    # Which can be used: not one that was refused, or that fails and fails.
+    # Which can be used: not a list that was refused, or that failed several times.
 
-    def are_usable(self, listing: ListKind, now: float) -> bool:
-        """Whether a list may be asked."""
-        rests = self._resting.get(listing, now), self._passed_over.get(listing, now)
-        return max(rests) <= now
+    def is_usable(self, listing: ListKind, now: float) -> bool:
+        """Whether a list may be read."""
+        ends = (
+            self._paused_until.get(listing, now),
+            self._bypassed_until.get(listing, now),
+        )
+        return max(ends) <= now
 
-    def worked(self, listing: ListKind) -> None:
-        """A page was read."""
+    def page_worked(self, listing: ListKind) -> None:
+        """Note that a page was read."""
         self._failures.pop(listing, None)
-        self._awaited.pop(listing, None)
+        self._pending_since.pop(listing, None)
         self._unanswered.pop(listing, None)
-        self._in_doubt.pop(listing, None)
-        self._passed_over.pop(listing, None)
-        self._outdone.discard(listing)
+        self._suspect_since.pop(listing, None)
+        self._bypassed_until.pop(listing, None)
+        self._bypassed.discard(listing)
 
-    def failed(self, listing: ListKind, now: float) -> None:
-        """A page came as an error of the service, or could not be read."""
+    def page_failed(self, listing: ListKind, now: float) -> None:
+        """Note that a page was an error of the service, or could not be parsed."""
         failures = self._failures.get(listing, 0) + 1
-        self._failures[listing] = failures % ENOUGH_FAILURES
-        if failures == ENOUGH_FAILURES:
-            self._resting[listing] = now + REST_AFTER_FAILURES * self._scale
+        self._failures[listing] = failures % MAX_FAILURES
+        if failures == MAX_FAILURES:
+            self._paused_until[listing] = now + PAUSE_AFTER_FAILURES * self._scale
 
-    def refused(self, listing: ListKind, now: float) -> None:
-        """A page was answered with a 4xx, or with what was not asked for."""
-        self._resting[listing] = now + REST_AFTER_REFUSAL * self._scale
+    def page_refused(self, listing: ListKind, now: float) -> None:
+        """Note that a page was a 4xx, or did not show what it was filtered for."""
+        self._paused_until[listing] = now + PAUSE_AFTER_REFUSAL * self._scale
 
-    # Nor one that gets no answer where others do.
+    # Nor a list whose pages get no response while other reads do.
 
-    def asked(self, listing: ListKind, sent_at: float) -> None:
-        """A page is asked for."""
-        self._awaited[listing] = sent_at
+    def page_sent(self, listing: ListKind, sent_at: float) -> None:
+        """Note that a page is requested."""
+        self._pending_since[listing] = sent_at
 
-    def got_none(self, listing: ListKind, sent_at: float, now: float) -> None:
-        """A page failed or hangs.
+    def page_unanswered(self, listing: ListKind, sent_at: float, now: float) -> None:
+        """Note that a page failed or hangs.
 
-        Only the one that was sent last counts, and once; but a list that was outdone is
-        not asked while any hangs, which would use up the reads that may be out.
+        Only the page that was sent last counts, and only once. But a list that was
+        bypassed before is suspect at once: else its hanging pages would use up the
+        reads that may be in flight.
         """
         unanswered = self._unanswered.get(listing, 0)
-        if self.given_up(listing, sent_at):
+        if self.forget_page(listing, sent_at):
             unanswered = self._unanswered[listing] = unanswered + 1
-        if unanswered >= WORTH_A_DOUBT or listing in self._outdone:
-            self._in_doubt.setdefault(listing, now)
+        if unanswered >= SUSPECT_AFTER or listing in self._bypassed:
+            self._suspect_since.setdefault(listing, now)
 
-    def given_up(self, listing: ListKind, sent_at: float) -> bool:
-        """Nobody waits any more for a page; whether anybody did."""
-        is_awaited = self._awaited.get(listing) == sent_at
+    def forget_page(self, listing: ListKind, sent_at: float) -> bool:
+        """Stop waiting for a page; return whether it was the last one sent."""
+        is_awaited = self._pending_since.get(listing) == sent_at
         if is_awaited:
-            del self._awaited[listing]
+            del self._pending_since[listing]
         return is_awaited
 
-    def is_in_doubt(self, listing: ListKind) -> bool:
-        """Whether another read is to be made before the next page."""
-        return listing in self._in_doubt
+    def is_suspect(self, listing: ListKind) -> bool:
+        """Whether another read must be sent before the next page of a list."""
+        return listing in self._suspect_since
 
-    def another_worked(self, sent_at: float, now: float) -> None:
-        """A read was answered: it outdoes the pages that had failed by `sent_at`."""
+    def other_read_worked(self, sent_at: float, now: float) -> None:
+        """Note a response to another read: bypass the lists suspect by `sent_at`.
+
+        A read that was sent before the list became suspect proves nothing: the network
+        may have failed in between.
+        """
         for listing in self._settle(sent_at):
-            again = listing in self._outdone
-            rest = REST_AFTER_FAILURES if again else REST_AT_FIRST
-            self._passed_over[listing] = now + rest * self._scale
-            self._outdone.add(listing)
+            again = listing in self._bypassed
+            pause = PAUSE_AFTER_FAILURES if again else FIRST_PAUSE
+            self._bypassed_until[listing] = now + pause * self._scale
+            self._bypassed.add(listing)
 
-    def another_failed(self, sent_at: float) -> None:
-        """A read of a track failed or hangs as well: so it was not the lists."""
+    def other_read_failed(self, sent_at: float) -> None:
+        """Note that another read failed or hangs as well: so it was not the list."""
         self._settle(sent_at)
 
     def _settle(self, sent_at: float) -> list[ListKind]:
-        settled = [of for of, since in self._in_doubt.items() if since <= sent_at]
+        settled = [of for of, since in self._suspect_since.items() if since <= sent_at]
         for listing in settled:
-            del self._in_doubt[listing]
+            del self._suspect_since[listing]
             self._unanswered.pop(listing, None)
         return settled
 
     # The whole list.
 
-    def first_page_spans(self, family: Family, seconds: float, now: float) -> None:
-        """The first page was read.
+    def set_first_page_span(self, family: Family, seconds: float, now: float) -> None:
+        """Note how far the first page of a whole list goes back.
 
         Args:
-            family: Whose.
+            family: Whose list it is.
             seconds: The age of its oldest row; `inf` if there is no other page.
             now: On the loop's clock.
         """
         self._span[family] = now, seconds
 
     def on_first_page(self, tracks: Sequence[Watched], now: float) -> bool:
-        """Whether a family's tracks stand on its first page, as far as known of late.
+        """Whether a family's tracks are all on its first page, as far as is known.
 
         None was looked for on another one, and none is older than that page.
         """
@@ -166,18 +178,22 @@ class ListingHealth:
         ages = [now - t.accepted_at for t in tracks if t.accepted_at is not None]
         return max(ages, default=0.0) <= span and all(t.offset == 0 for t in tracks)
 
-    def has_completed(self, track: Watched) -> None:
-        """The whole list shows a track as completed: so must the list of those."""
+    def note_completed(self, track: Watched) -> None:
+        """Note that the whole list shows a track as completed: a witness.
+
+        If the first page of the completed list goes back far enough and does not show
+        it, that list is wrong.
+        """
         self._witness[track.family] = track.track_id, track.accepted_at
 
-    # The list of completed tracks.
+    # The completed list.
 
-    def tell_end(self, track: Watched, now: float) -> bool:
-        """Whether the list of completed tracks is to be asked for one."""
+    def can_use_completed_list(self, track: Watched, now: float) -> bool:
+        """Whether the completed list may be read for a track."""
         listing = track.family, True
-        usable = self.are_usable(listing, now) and not self.is_in_doubt(listing)
+        usable = self.is_usable(listing, now) and not self.is_suspect(listing)
         within = self._is_within(track.family, track.accepted_at)
-        return usable and within and now < track.show_by
+        return usable and within and now < track.status_due_by
 
     def _is_within(self, family: Family, accepted_at: float | None) -> bool:
         """Whether the first page goes back to before a track, as far as is known."""
@@ -187,13 +203,13 @@ class ListingHealth:
     def not_completed(
         self, tracks: Sequence[Watched], page: Page[AnyTrack], reach: float, now: float
     ) -> list[Watched]:
-        """Those of a family's tracks that are not among the completed ones.
+        """The tracks of a family that have not completed, by the completed list.
 
         Args:
             tracks: At least one.
-            page: The first of completed tracks.
+            page: The first page of the completed list.
             reach: When its oldest row was created, on the loop's clock; ``-inf`` if
-                there is no other page, `inf` if nobody knows.
+                there is no other page, `inf` if that is unknown.
             now: On the loop's clock.
         """
         family = tracks[0].family
@@ -202,7 +218,7 @@ class ListingHealth:
         witness, accepted_at = self._witness.pop(family, ("", None))
         hides = witness not in shown and self._is_within(family, accepted_at)
         if hides or any(row.status != "completed" for row in page.items):
-            self.refused((family, True), now)
+            self.page_refused((family, True), now)
             return []
         absent = [track for track in tracks if track.track_id not in shown]
         return [t for t in absent if self._is_within(family, t.accepted_at)]

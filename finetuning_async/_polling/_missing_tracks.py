@@ -1,6 +1,6 @@
-"""Tracks whose ``GET`` says that they are not there: asking on, until they are or not.
+"""Tracks whose ``GET`` responds 404: reading on until they appear or do not exist.
 
-What that takes is decided in `_absence`; here it is put into the order of the reads.
+`_absence` decides which reads that takes; here they are scheduled.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from finetuning_async._errors import NotFoundError
-from finetuning_async._polling._absence import ASK_AGAIN, ROUNDS, Absence, Sweeps
+from finetuning_async._polling._absence import RETRY_GET_AFTER, ROUNDS, Absence, Sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,137 +18,145 @@ if TYPE_CHECKING:
     from finetuning_async._api import Page
     from finetuning_async._polling._listing_health import ListingHealth
     from finetuning_async._polling._read_planner import Read
-    from finetuning_async._polling._watch_list import AnyTrack, Watched, WatchList
+    from finetuning_async._polling._waiters import AnyTrack
+    from finetuning_async._polling._watch_list import Watched, WatchList
     from finetuning_async._types import Family
 
 
 class MissingTracks:
-    """Tracks that are not there, by their ``GET``.
+    """The watched tracks whose ``GET`` responds 404.
 
     Args:
-        watched: The tracks under watch.
-        lists: What is known of the lists.
+        watched: The watched tracks.
+        listings: Which lists can be used.
 
     Attributes:
-        sweeps: The whole lists, as they are read for them.
+        sweeps: The complete lists that are being read for them.
     """
 
-    def __init__(self, watched: WatchList, lists: ListingHealth) -> None:
-        self._list = watched
-        self._lists = lists
+    def __init__(self, watched: WatchList, listings: ListingHealth) -> None:
+        self._watch_list = watched
+        self._listings = listings
         self.sweeps = Sweeps()
 
-    def said_404(
+    def on_404(
         self, track: Watched, family: Family, sent_at: float
     ) -> NotFoundError | None:
-        """A ``GET`` was answered with a 404.
+        """Take a 404 to a ``GET``.
 
         Args:
-            track: Of which.
+            track: The track that was read.
             family: Where it was looked for.
-            sent_at: When it was asked for, on the loop's clock.
+            sent_at: When it was requested, on the loop's clock.
 
         Returns:
-            What ends its waits, if it is gone.
+            The error that ends its waits, if it is proved not to exist.
         """
         now = anyio.current_time()
         if track.absence is None:
             track.absence = Absence(now, _families(track))
-        track.absence.said_404(family, now)
-        return self._go_on(track, track.absence, sent_at)
+        track.absence.on_404(family, now)
+        return self._advance(track, track.absence, sent_at)
 
-    def read(
+    def on_page(
         self, read: Read, offset: int, page: Page[AnyTrack], sent_at: float
     ) -> list[tuple[Watched, NotFoundError]]:
-        """Take a page of a whole list, after its rows were given out.
+        """Take a page of a complete list, after its rows were dispatched.
 
         Args:
-            read: What was read.
+            read: The read that it responds to.
             offset: Where the page begins.
-            page: What came.
-            sent_at: When it was asked for, on the loop's clock.
+            page: The page.
+            sent_at: When it was requested, on the loop's clock.
 
         Returns:
-            The tracks that are gone, and what ends their waits.
+            The tracks that are proved not to exist, and the errors that end their
+            waits.
         """
         family = read.family
-        asked = [t for t in self._list.absent() if _asks_for_list(t, family)]
-        if not asked:
-            self.sweeps.stop(family)
+        expecting = [t for t in self._watch_list.absent() if _expects_list(t, family)]
+        if not expecting:
+            self.sweeps.discard(family)
             return []
-        outcome, began_at = self.sweeps.read(family, offset, page, sent_at)
-        gone = []
-        for track in asked:
+        outcome, began_at = self.sweeps.add_page(family, offset, page, sent_at)
+        proved = []
+        for track in expecting:
             absence = track.absence
-            assert absence is not None  # noqa: S101 - `_asks_for_list` says so
-            if outcome == "whole" and began_at >= absence.heard_at:
+            assert absence is not None  # noqa: S101 - `_expects_list` says so
+            # The sweep may have been started for another track. It counts only for
+            # those whose 404 it came after: an older list could not show a new track.
+            if outcome == "whole" and began_at >= absence.last_404_at:
                 absence.not_listed(family)
-            elif outcome == "useless":
-                absence.is_silent()
-            error = self._go_on(track, absence, sent_at)
+            elif outcome == "unusable":
+                absence.abandon_round()
+            error = self._advance(track, absence, sent_at)
             if error is not None:
-                gone.append((track, error))
-        return gone
+                proved.append((track, error))
+        return proved
 
-    def failed(self, read: Read, sent_at: float) -> list[tuple[Watched, NotFoundError]]:
-        """A page of a list did not come; the same otherwise."""
-        gone = []
+    def on_page_failed(
+        self, read: Read, sent_at: float
+    ) -> list[tuple[Watched, NotFoundError]]:
+        """Take the failure of a page; arguments and result as for `on_page`."""
+        proved = []
         for track in read.tracks:
             absence = track.absence
-            if absence is None or not absence.asks(("list", read.family)):
+            if absence is None or not absence.expects(("list", read.family)):
                 continue
             if read.is_guess:
                 absence.not_listed(read.family)  # there may be no such list
-            error = self._go_on(track, absence, sent_at, pause=ASK_AGAIN)
+            error = self._advance(track, absence, sent_at, pause=RETRY_GET_AFTER)
             if error is not None:
-                gone.append((track, error))
-        return gone
+                proved.append((track, error))
+        return proved
 
-    def _go_on(
+    def _advance(
         self, track: Watched, absence: Absence, sent_at: float, *, pause: float = 0.0
     ) -> NotFoundError | None:
-        """Take the next step, after a pause, or say that it is gone."""
+        """Schedule the next read, after a pause, or return the error."""
         now = anyio.current_time()
-        self._skip_lists(absence, now)
+        self._skip_unusable_lists(absence, now)
         if absence.is_proved:
-            return _gone(track, absence, now)
+            return _not_found(track, absence, now)
         if absence.steps and absence.steps[0][0] == "get":
-            self._list.hasten(track)  # one look may take two reads
+            # Where only the id is known, one look takes two reads: both families.
+            self._watch_list.schedule_now(track)
             return None
+        # A GET has said all it can. A waiter whose deadline has passed does not wait
+        # for the list as well.
         track.end_overtime(sent_at)
-        look = now + pause if absence.steps else absence.begin(now)
+        look = now + pause if absence.steps else absence.begin_round(now)
         if not track.is_urgent:
-            self._list.look_at(track, look)
+            self._watch_list.schedule_look(track, look)
         return None
 
-    def _skip_lists(self, absence: Absence, now: float) -> None:
-        """Pass over the lists that cannot be had."""
+    def _skip_unusable_lists(self, absence: Absence, now: float) -> None:
         while absence.steps and absence.steps[0][0] == "list":
             family = absence.steps[0][1]
-            if self._lists.are_usable((family, False), now):
+            if self._listings.is_usable((family, False), now):
                 return
             if absence.is_guess and family == "sound_effects":
                 absence.not_listed(family)  # an account may have no effects at all
             else:
-                absence.is_silent()
+                absence.abandon_round()
 
 
 def _families(track: Watched) -> Sequence[Family]:
-    """Where to look for a track that its ``GET`` does not show."""
+    """Where to look for a track whose ``GET`` does not show it."""
     is_known = track.accepted_at is not None or track.latest is not None
     if is_known or any(watcher.latest is not None for watcher in track.watchers):
         return (track.family,)
     return ("generations", "sound_effects")
 
 
-def _asks_for_list(track: Watched, family: Family) -> bool:
-    return track.absence is not None and track.absence.asks(("list", family))
+def _expects_list(track: Watched, family: Family) -> bool:
+    return track.absence is not None and track.absence.expects(("list", family))
 
 
-def _gone(track: Watched, absence: Absence, now: float) -> NotFoundError:
+def _not_found(track: Watched, absence: Absence, now: float) -> NotFoundError:
     return NotFoundError(
-        f"there is no {track.track_id}: asked for it and the whole list {ROUNDS} times"
-        f" in {now - absence.since:.0f} s, the service did not show it",
+        f"there is no track {track.track_id}: in {now - absence.since:.0f} s neither"
+        f" GET nor the complete list showed it, {ROUNDS} times each; check the id",
         status_code=404,
         code="NOT_FOUND",
         generation_id=track.track_id,

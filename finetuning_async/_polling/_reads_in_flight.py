@@ -1,8 +1,8 @@
-"""The reads of the poll loop that are under way: when another may begin. Pure.
+"""The reads in flight of the poll loop, and when another may be sent. Pure.
 
-As a rule there is one. An answer that does not come holds up nobody: after a few
-seconds another read goes out beside it, and the first is still listened to, so a
-service that is only slow is heard as well.
+As a rule there is one. A read that hangs must not hold up the other waiters: after a
+few seconds another is sent beside it. The first is not cancelled, so the responses of a
+service that is merely slow still count.
 """
 
 from __future__ import annotations
@@ -16,43 +16,44 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from finetuning_async._polling._read_planner import Read
-    from finetuning_async._polling._watch_list import Waiter, Watched
+    from finetuning_async._polling._waiters import Waiter
+    from finetuning_async._polling._watch_list import Watched
     from finetuning_async._runtime import ShieldedCall
 
 HANGS_AFTER: Final = 5.0
-"""Seconds on the wire after which the next read does not wait for an answer."""
+"""Seconds on the wire after which the next read does not wait for the response."""
 
-LATE_AFTER: Final = 0.5
-"""The same for the last look before a wait has to end."""
+LAST_LOOK_HANGS_AFTER: Final = 0.5
+"""The same if the next read is a last look."""
 
-MOST: Final = 3
-"""Reads under way at once; a service that answers none is not asked ever more."""
+MAX_IN_FLIGHT: Final = 3
+"""Reads in flight at once: a service that does not respond gets no more of them."""
 
 
 @attrs.define(eq=False)
 class ReadInFlight:
-    """One read under way.
+    """One read in flight.
 
     Attributes:
-        reader: Who began it, with whose client.
-        work: It, in its task.
-        read: What it asks for; `None` while it waits for its turn.
+        reader: The waiter that started it, and whose client sends it.
+        shielded_call: Its child task.
+        read: What it reads; `None` while it waits for its permit.
         sent_at: When it was sent, on the loop's clock; `inf` until then.
     """
 
     reader: Waiter
-    work: ShieldedCall[None] = attrs.field(init=False)
+    shielded_call: ShieldedCall[None] = attrs.field(init=False)
     read: Read | None = None
     sent_at: float = inf
 
     @property
     def tracks(self) -> Sequence[Watched]:
-        """What it should show."""
+        """The tracks that it should show."""
         return () if self.read is None else self.read.tracks
 
 
 class ReadsInFlight:
-    """All reads under way."""
+    """All reads in flight."""
 
     def __init__(self) -> None:
         self._all: dict[ReadInFlight, None] = {}
@@ -60,42 +61,48 @@ class ReadsInFlight:
     def __len__(self) -> int:
         return len(self._all)
 
-    def of(self, reader: Waiter) -> list[ReadInFlight]:
-        """Those that one waiter has begun."""
-        return [flight for flight in self._all if flight.reader is reader]
+    def started_by(self, reader: Waiter) -> list[ReadInFlight]:
+        """The reads that a waiter started."""
+        return [in_flight for in_flight in self._all if in_flight.reader is reader]
 
-    def add(self, flight: ReadInFlight) -> None:
-        """A read begins."""
-        self._all[flight] = None
+    def add(self, in_flight: ReadInFlight) -> None:
+        """Add a read that starts."""
+        self._all[in_flight] = None
 
-    def discard(self, flight: ReadInFlight) -> None:
-        """A read has ended; known or not."""
-        self._all.pop(flight, None)
+    def discard(self, in_flight: ReadInFlight) -> None:
+        """Remove a read that has ended, if it is there."""
+        self._all.pop(in_flight, None)
 
     def hanging(self, now: float) -> list[ReadInFlight]:
-        """Those that have not been answered for long."""
-        return [flight for flight in self._all if now >= flight.sent_at + HANGS_AFTER]
+        """The reads that have had no response for long."""
+        return [
+            in_flight
+            for in_flight in self._all
+            if now >= in_flight.sent_at + HANGS_AFTER
+        ]
 
-    def asked_at(self, track: Watched) -> float:
-        """Since when an answer about a track is awaited; `inf` if none is."""
-        sent = (flight.sent_at for flight in self._all if track in flight.tracks)
+    def pending_since(self, track: Watched) -> float:
+        """When the oldest read of a track was sent; `inf` if none is in flight."""
+        sent = (
+            in_flight.sent_at for in_flight in self._all if track in in_flight.tracks
+        )
         return min(sent, default=inf)
 
-    def next_may_begin(self, now: float, *, is_last_look: bool) -> float:
-        """When another read may begin beside those under way.
+    def next_allowed_at(self, now: float, *, is_last_look: bool) -> float:
+        """When another read may be sent beside those in flight.
 
         Args:
             now: On the loop's clock, as the result.
-            is_last_look: Whether a wait has to end without it.
+            is_last_look: Whether a wait times out without it.
 
         Returns:
-            ``-inf`` if none is under way; `inf` if one of them has to end first. While
-            one waits for its turn a time at which to ask again.
+            ``-inf`` if none is in flight; `inf` if one of them has to end first; while
+            one waits for its permit, a time at which to ask again.
         """
         if not self._all:
             return -inf
-        if len(self._all) >= MOST + is_last_look:
+        if len(self._all) >= MAX_IN_FLIGHT + is_last_look:
             return inf
-        patience = LATE_AFTER if is_last_look else HANGS_AFTER
-        newest = max(flight.sent_at for flight in self._all)
+        patience = LAST_LOOK_HANGS_AFTER if is_last_look else HANGS_AFTER
+        newest = max(in_flight.sent_at for in_flight in self._all)
         return (now if newest == inf else newest) + patience

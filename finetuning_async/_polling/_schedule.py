@@ -1,15 +1,15 @@
 """When to look at which track. Pure: times come in, times come out.
 
-The service allows 60 reads a minute for everything. Three tenths are left for the
-caller, so one read every ``1.43 s`` is what polling may take; `ReadPacer` keeps that.
-Within it, `DurationEstimator` says when a track is worth a look:
+The service allows 60 reads a minute in all. Three tenths are left to the caller, so
+polling may send one read every ``1.43 s``, its slots; `ReadPacer` keeps to that. Within
+them, `DurationEstimator` says when a track is worth a look:
 
 - before it can be done: not at all. How long tracks take is learned by kind and
-  requested length, from the service's own times and from what was seen;
-- while it is due: at every turn;
-- after it should have been done: ever more rarely.
+  requested length, from the service's own dates and from what was observed;
+- while its end is expected: at every slot;
+- after it should have been done: less and less often.
 
-Until enough has been seen, a track is looked at from 2 s on at every turn, as the
+Until enough has been learned, a track is looked at in every slot from 2 s on, as the
 vendor advises (every 2 to 5 s, "Rate limits" page of its documentation).
 """
 
@@ -28,60 +28,60 @@ if TYPE_CHECKING:
 
     _Key: TypeAlias = tuple[Kind, int | None]
 
-HOOK_PAUSE: Final = 15.0
-"""Seconds between looks at a track whose end a webhook will tell, at 60 reads a
+WEBHOOK_PAUSE: Final = 15.0
+"""Seconds between looks at a track whose end a webhook will report, at 60 reads a
 minute."""
 
-HOOK_GRACE: Final = 30.0
-"""Seconds after the expected end, likewise, from which that webhook is taken for lost:
-there is no second delivery ("Webhooks" page)."""
+WEBHOOK_GRACE: Final = 30.0
+"""Seconds after the expected end, likewise, after which that webhook counts as lost:
+it is delivered once ("Webhooks" page)."""
 
-SHARE: Final = 0.7
-"""The part of the read budget that polling may use; the rest is the caller's."""
+POLLING_SHARE: Final = 0.7
+"""The part of the read budget that polling may use; the rest is left to the caller."""
 
-LOAN: Final = 2
-"""Turns that an urgent read may take ahead of time; they are paid back by waiting."""
+MAX_BORROWED: Final = 2
+"""Slots that urgent reads may borrow; the next reads wait until they are paid back."""
 
-OUT_OF_TURN: Final = 0.25
-"""The part of the read budget that last looks may use out of turn. It is of the
-caller's share: who waits for a moment asks for a read as by ``get``."""
+RESERVED_SHARE: Final = 0.25
+"""The part of the read budget that is reserved for last looks. It comes out of the
+caller's share: a call with a short timeout asks for a read, as `get` does."""
 
 FIRST_LOOK: Final = 2.0
 """Seconds after acceptance, at 60 reads a minute, while nothing has been learned."""
 
 SAMPLES_KEPT: Final = 512
-"""Of one kind and length. Tracks that were created together end in the order of their
-times, so fewer than are in flight would forget the shortest."""
+"""Durations kept for one kind and length. Tracks that were created together end in the
+order of their durations, so fewer than are in flight would forget the shortest."""
 
 SAMPLES_NEEDED: Final = 4
 LENGTH_STEP: Final = 5.0
-"""Seconds of requested length that are taken for the same."""
+"""Requested lengths are rounded to this many seconds."""
 
 STRAGGLER_SHARE: Final = 0.05
-"""Of the time by which a track is overdue: how late its end may be noticed."""
+"""How late an overdue end may be noticed, as a part of how overdue the track is."""
 
 SLOWEST_LOOK: Final = 15.0
 """Seconds between looks at a straggler, at 60 reads a minute."""
 
 SHOWN_EVERY: Final = 25.0
 SHOWN_SOONER: Final = 5.0
-"""Seconds for which a track that is due may go with reads that tell only whether it has
-completed, at 60 reads a minute: usually, and while tracks fail or once one is overdue.
-The others cost turns. With 99 kept in flight, 20 to 120 s each, an end is noticed 1.0 s
-late (95 %: 2.3 s) at 10 s, and 0.9 s (1.8 s) at 25 s; a failure 15 s late at 25 s, and
-4 s at 5 s."""
+"""Seconds that a due track may go with reads of the completed list, which show only
+whether it has completed, at 60 reads a minute: usually, and while tracks fail or once
+it is overdue. Reads that show every status cost more slots. With 99 tracks in flight,
+20 to 120 s each, an end is noticed 1.0 s late (95 %: 2.3 s) at 10 s, and 0.9 s (1.8 s)
+at 25 s; a failure 15 s late at 25 s, and 4 s at 5 s."""
 
 FAILURE_REMEMBERED: Final = 300.0
-"""Seconds after the last failure, likewise, until tracks are taken not to fail."""
+"""Seconds after the last failure, likewise, until tracks are expected to complete."""
 
 
 class ReadPacer:
-    """The rhythm of the reads: one every `interval` seconds on the long run.
+    """Spaces the reads: one slot every `interval` seconds in the long run.
 
-    An urgent read, such as after a webhook, may come up to `LOAN` turns early; the next
-    ones then come later. So no ``per`` seconds hold more than
-    ``SHARE * limit + 1 + LOAN`` reads: 45 at 60 a minute. The last look of a wait may
-    come out of turn besides, ``OUT_OF_TURN * limit`` times in ``per`` seconds.
+    An urgent read, such as after a webhook, may borrow up to `MAX_BORROWED` slots; the
+    next ones then come later. So no ``per`` seconds hold more than
+    ``POLLING_SHARE * limit + 1 + MAX_BORROWED`` reads: 45 at 60 a minute. In addition
+    last looks have ``RESERVED_SHARE * limit`` slots in ``per`` seconds.
 
     Args:
         limit: Reads allowed in `per` seconds, at least 1.
@@ -91,43 +91,45 @@ class ReadPacer:
     def __init__(self, *, limit: int, per: float) -> None:
         self._limit = limit
         self._per = per
-        self.interval = per / (limit * SHARE)
+        self.interval = per / (limit * POLLING_SHARE)
         self.scale = per / limit
         self._next = -inf
-        self._out_of_turn: deque[float] = deque()
+        self._reserved_used: deque[float] = deque()
 
-    def keep_to(self, limit: int) -> None:
-        """Take the limit that is really used, which may be lower than the one given."""
-        self.interval = self._per / (min(limit, self._limit) * SHARE)
+    def lower_limit(self, limit: int) -> None:
+        """Use a lower limit than the one given, as far as the service allows fewer."""
+        self.interval = self._per / (min(limit, self._limit) * POLLING_SHARE)
 
-    def next_turn(self, *, urgent: bool = False, last_look: bool = False) -> float:
+    def next_slot(self, *, urgent: bool = False, last_look: bool = False) -> float:
         """The earliest time of the next read.
 
         Args:
-            urgent: Whether it may come ahead of time.
-            last_look: Whether it may come out of turn.
+            urgent: Whether it may borrow slots.
+            last_look: Whether it may use a reserved slot.
         """
-        turn = self._next - LOAN * self.interval if urgent else self._next
+        slot = self._next - MAX_BORROWED * self.interval if urgent else self._next
         if not last_look:
-            return turn
-        taken = self._out_of_turn
-        return min(turn, -inf if len(taken) < self._most else taken[0] + self._per)
+            return slot
+        taken = self._reserved_used
+        return min(
+            slot, -inf if len(taken) < self._max_reserved else taken[0] + self._per
+        )
 
     @property
-    def _most(self) -> int:
-        return max(int(self._limit * OUT_OF_TURN), 1)
+    def _max_reserved(self) -> int:
+        return max(int(self._limit * RESERVED_SHARE), 1)
 
-    def spent(self, now: float, turns: int = 1, *, last_look: bool = False) -> None:
-        """A read went out at `now`, or `turns` are passed over."""
-        if last_look and self._goes_out_of_turn(now):
-            self._out_of_turn.append(now)
+    def use_slots(self, now: float, slots: int = 1, *, last_look: bool = False) -> None:
+        """Use slots: one for a read that is sent now, or several to skip them."""
+        if last_look and self._takes_reserved_slot(now):
+            self._reserved_used.append(now)
             return
-        self._next = max(self._next, now) + self.interval * turns
+        self._next = max(self._next, now) + self.interval * slots
 
-    def _goes_out_of_turn(self, now: float) -> bool:
-        while self._out_of_turn and self._out_of_turn[0] <= now - self._per:
-            self._out_of_turn.popleft()
-        return now < self._next and len(self._out_of_turn) < self._most
+    def _takes_reserved_slot(self, now: float) -> bool:
+        while self._reserved_used and self._reserved_used[0] <= now - self._per:
+            self._reserved_used.popleft()
+        return now < self._next and len(self._reserved_used) < self._max_reserved
 
 
 @attrs.frozen
@@ -142,10 +144,10 @@ class DurationEstimator:
     """How long tracks take, learned from those that ended.
 
     With ``n`` ended tracks of a kind and length, the next one is expected between
-    ``min - d`` and ``max + d``, where ``d = (2 (max - min) + max) / n`` and one turn:
-    for times that are spread evenly the chance to fall outside shrinks with ``n``. The
+    ``min - d`` and ``max + d``, where ``d = (2 (max - min) + max) / n`` and one slot:
+    for evenly spread durations the chance to fall outside shrinks with ``n``. The
     second term is for a few tracks that took about the same by chance: with it, 1 in
-    1,000 ends of times between 20 and 120 s is noticed more than 3 s late, not 19 s.
+    1,000 ends, for durations from 20 to 120 s, is noticed more than 3 s late, not 19 s.
 
     Args:
         scale: Seconds per read of the budget; 1 at 60 reads a minute.
@@ -160,11 +162,11 @@ class DurationEstimator:
     def learn(
         self, kind: Kind, length: float | None, *, shortest: float, longest: float
     ) -> None:
-        """Note how long a track took.
+        """Add the duration of a track that has completed.
 
         Args:
-            kind: What it is.
-            length: What was asked for, in seconds.
+            kind: Its kind.
+            length: The length asked for, in seconds.
             shortest: Seconds that it took at least.
             longest: Seconds that it took at most.
         """
@@ -185,17 +187,17 @@ class DurationEstimator:
         slack = (2 * (high - low) + high) / len(samples) + self._scale
         return Expectation(max(low - slack, 0.0), high + slack)
 
-    def saw_failure(self, now: float) -> None:
+    def record_failure(self, now: float) -> None:
         """A track has failed."""
         self._failed_at = now
 
-    def show_by(self, look: float, *, end: float, now: float) -> float:
-        """From when on only a read will do that shows a track whatever its status.
+    def status_due_by(self, look: float, *, end: float, now: float) -> float:
+        """From when on a read must show a track whatever its status is.
 
         Args:
-            look: When it is looked at next.
+            look: When it is looked at next, on the loop's clock, as are all times here.
             end: When it should have ended.
-            now: All on the loop's clock.
+            now: The current time.
         """
         usual, sooner = SHOWN_EVERY * self._scale, SHOWN_SOONER * self._scale
         if now < self._failed_at + FAILURE_REMEMBERED * self._scale:
@@ -203,14 +205,14 @@ class DurationEstimator:
         return min(look + usual, max(look + sooner, end))
 
     def pause(self, expectation: Expectation, *, age: float) -> float:
-        """How long to wait before the next look at a track that still runs.
+        """The pause before the next look at a track that is still running.
 
         Args:
             expectation: When it may be done.
             age: Seconds since its acceptance.
 
         Returns:
-            Seconds; 0 for the next turn.
+            Seconds; 0 for the next slot.
         """
         if age < expectation.earliest:
             return expectation.earliest - age
@@ -220,20 +222,20 @@ class DurationEstimator:
         return min(overdue * STRAGGLER_SHARE, SLOWEST_LOOK * self._scale)
 
     def pause_for_hook(self, expectation: Expectation, *, age: float) -> float:
-        """The same for a track whose end a webhook will tell, where those arrive.
+        """As `pause`, for a track whose end a webhook will report, if those arrive.
 
-        Until anything has been learned there is no end to expect, and no difference.
+        Until enough has been learned no end is expected, and the result is the same.
 
         Args:
             expectation: When it may be done.
             age: Seconds since its acceptance.
         """
-        lost_at = expectation.latest + HOOK_GRACE * self._scale
+        lost_at = expectation.latest + WEBHOOK_GRACE * self._scale
         pause = self.pause(Expectation(expectation.earliest, lost_at), age=age)
         left = lost_at - age
         if not 0 < left < inf:
             return pause
-        return max(pause, min(HOOK_PAUSE * self._scale, left))
+        return max(pause, min(WEBHOOK_PAUSE * self._scale, left))
 
 
 def _key(kind: Kind, length: float | None) -> _Key:

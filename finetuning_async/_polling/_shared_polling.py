@@ -1,8 +1,9 @@
-"""One process polls for all: this one's part in it.
+"""One process polls for all that share an account: the part of this process.
 
-At each sync a process says what it waits for and what it read, and is told whether it
-leads and what was read elsewhere. The lead is a lease of seconds: whoever does not come
-back loses it to the next who comes. A process that cannot sync reads for itself.
+At each sync a process reports what it waits for and what it read. In return it learns
+whether it is the leader, which reads for all, and what was read elsewhere. The lead is
+a lease of seconds: a process that does not sync again loses it to the next one that
+does. A process that cannot sync reads for itself.
 """
 
 from __future__ import annotations
@@ -25,260 +26,295 @@ if TYPE_CHECKING:
     from finetuning_async._coordination import PollCoordinator, PollUpdate
     from finetuning_async._polling._dispatch import StateDispatcher
     from finetuning_async._polling._failure_tracker import FailureTracker
-    from finetuning_async._polling._watch_list import AnyTrack, Watched, WatchList
+    from finetuning_async._polling._waiters import AnyTrack
+    from finetuning_async._polling._watch_list import Watched, WatchList
     from finetuning_async._types import Kind
 
 logger = logging.getLogger("finetuning_async")
 
-PAUSE: Final = 0.5
+SYNC_INTERVAL: Final = 0.5
 """Seconds from one sync to the next, at 60 reads a minute."""
 
-SHORTEST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 1.0
-"""Seconds, however many reads are allowed; a lead lasts longer than that."""
+MIN_SYNC_INTERVAL: Final = 0.1
+MAX_SYNC_INTERVAL: Final = 1.0
+"""Seconds, however many reads are allowed; a lease of the lead is longer than that."""
 
-PATIENCE: Final = 1.0
+SYNC_TIMEOUT: Final = 1.0
 """Seconds that a sync may take."""
 
-ALONE: Final = 5.0
-"""Seconds for which a process reads for itself after a sync that failed."""
+STANDALONE_FOR: Final = 5.0
+"""Seconds for which a process reads for itself after a failed sync."""
 
-STEPS_ASIDE_AFTER: Final = 3
-"""Reads of a leader that failed, one after another, after which it lets another try:
-it may be the only one that cannot reach the service. And after each further one."""
+YIELD_LEAD_AFTER: Final = 3
+"""Reads of a leader that failed in a row, after which it lets another process lead, and
+again after each further one: it may be the only one that cannot reach the service."""
 
-ASIDE: Final = 5.0
-"""Seconds for which it does; by then its own next read is hardly due."""
+YIELD_LEAD_FOR: Final = 5.0
+"""Seconds for which it does not lead then; its own next read is hardly due earlier."""
 
-AT_ONCE: Final = 250
-"""States, and hints, in one report; the rest follow in the next ones. A ledger keeps
-some of them only until all have heard them."""
+MAX_PER_REPORT: Final = 250
+"""States, and hints, in one report; the rest go into the next reports. A ledger keeps
+some of them only until all processes have read them."""
 
 
 class SharedPolling:
-    """What one event loop of a process shares of its poll loop.
+    """Shares the poll loop of one event loop with other processes.
 
     Args:
-        coordinator: Where it meets the others.
-        watched: The tracks under watch.
-        news: Gives out what is read.
-        trouble: The reads that fail here.
+        coordinator: Exchanges reports through the store.
+        watched: The watched tracks.
+        dispatcher: Dispatches what is read.
+        failures: The reads that failed here in a row.
         scale: Seconds per read of the budget.
 
     Attributes:
-        next_sync: On the loop's clock.
+        next_sync: When the next sync is due, on the loop's clock.
     """
 
     def __init__(
         self,
         coordinator: PollCoordinator,
         watched: WatchList,
-        news: StateDispatcher,
-        trouble: FailureTracker,
+        dispatcher: StateDispatcher,
+        failures: FailureTracker,
         *,
         scale: float,
     ) -> None:
         self._coordinator = coordinator
-        self._list = watched
-        self._news = news
-        self._trouble = trouble
-        self._pause = min(max(PAUSE * scale, SHORTEST_PAUSE), LONGEST_PAUSE)
+        self._watch_list = watched
+        self._dispatcher = dispatcher
+        self._failures = failures
+        self._pause = min(
+            max(SYNC_INTERVAL * scale, MIN_SYNC_INTERVAL), MAX_SYNC_INTERVAL
+        )
         self._lock = anyio.Lock()
-        self._reads_until = -inf
-        self._leads_since = inf
-        self._alone_until = -inf
-        self._aside_until = -inf
-        self._failures = 0
-        self._is_complete = True
+        # Who reads. Times are on the loop's clock.
+        self._reads_until = -inf  # the end of our lease, or of reading alone
+        self._leads_since = inf  # `inf`: another process leads
+        self._standalone_until = -inf
+        self._yielding_until = -inf
+        self._failures_seen = 0
+        self._read_here: set[str] = set()  # what the leader cannot read for us
+        # What the others know of us.
+        self._is_complete = True  # the next report lists all, not only changes
         self._declared: set[str] = set()
-        self._reported: dict[str, str] = {}
-        self._seen: dict[str, ObservedState] = {}
+        self._reported: dict[str, str] = {}  # the last status of each track
+        # What the next report says.
+        self._unreported: dict[str, ObservedState] = {}
         self._refused: dict[str, None] = {}
         self._hints: dict[str, None] = {}
-        self._own: set[str] = set()
-        self._not_ours: set[str] = set()
-        self._is_told = False
+        # What we cannot read for the others.
+        self._refused_foreign: set[str] = set()
+        self._is_dispatching = False  # a state of another process, not to be reported
         self.next_sync: float = -inf
-        news.on_state = self._saw
-        news.on_refusal = self._was_refused
+        dispatcher.on_state = self._record_state
+        dispatcher.on_refusal = self._record_refusal
 
     def __repr__(self) -> str:
         leads = self._leads_since < inf
         return f"<SharedPolling declared={len(self._declared)} leads={leads}>"
 
     def may_read(self, now: float, track: Watched | None = None) -> bool:
-        """Whether this process reads: as the leader, or what the leader could not."""
+        """Whether this process reads: as the leader, or what the leader cannot."""
         if now < self._reads_until:
             return True
-        return bool(self._own) if track is None else track.track_id in self._own
+        return (
+            bool(self._read_here)
+            if track is None
+            else track.track_id in self._read_here
+        )
 
     def hint(self, track_id: str) -> None:
-        """Something was heard here about a track; the others hear it next."""
+        """Pass a hint about a track to the other processes."""
         self._hints[track_id] = None
-        self._hasten()
+        self._sync_soon()
 
-    def _hasten(self) -> None:
-        if anyio.current_time() >= self._alone_until:
+    def _sync_soon(self) -> None:
+        if anyio.current_time() >= self._standalone_until:
             self.next_sync = -inf
 
-    def _saw(self, state: AnyTrack, asked_at: float) -> None:
-        """A state was read here; what was asked for under an older lead stays here."""
+    def _record_state(self, state: AnyTrack, asked_at: float) -> None:
+        """Note a state that was read here, to be reported.
+
+        If its read was sent before this process became the leader, it is not reported:
+        the leader of that time may have reported a newer one since.
+        """
         is_old = asked_at < self._leads_since
-        if self._is_told or is_old or self._reported.get(state.id) == state.status:
+        if (
+            self._is_dispatching
+            or is_old
+            or self._reported.get(state.id) == state.status
+        ):
             return
         self._reported[state.id] = state.status
         row = {key: value for key, value in state.raw.items() if key != "webhook"}
         kind = cast("Kind", state.kind)
-        self._seen[state.id] = ObservedState(kind=kind, row=row)
-        self._hasten()
+        self._unreported[state.id] = ObservedState(kind=kind, row=row)
+        self._sync_soon()
 
-    def _was_refused(self, track_id: str) -> None:
-        self._own.discard(track_id)
-        if track_id in self._list.foreign:
-            self._not_ours.add(track_id)
+    def _record_refusal(self, track_id: str) -> None:
+        self._read_here.discard(track_id)
+        if track_id in self._watch_list.foreign_ids:
+            self._refused_foreign.add(track_id)
             self._refused[track_id] = None
-            self._hasten()
+            self._sync_soon()
 
     async def leave(self) -> None:
-        """If nobody waits here any more, let another lead, and say what was read."""
-        if self._leads_since < inf and next(self._list.wanted(), None) is None:
+        """If no waiter is left here, give up the lead and report what was read."""
+        if (
+            self._leads_since < inf
+            and next(self._watch_list.own_tracks(), None) is None
+        ):
             await self.sync()
 
-    async def tell(self) -> None:
-        """Say what is to be said without waiting for the next sync."""
-        if self._hints or self._seen:
+    async def publish(self) -> None:
+        """Report now what is not reported yet, without waiting for the next sync."""
+        if self._hints or self._unreported:
             await self.sync()
 
     async def sync(self) -> None:
-        """Say and be told. Cancelled, what was to be said is said again."""
+        """Exchange reports; if it is cancelled, the next one repeats the same."""
         async with self._lock:
             asked_at = anyio.current_time()
             self.next_sync = inf
             report = self._report(asked_at)
             if not report.may_lead and self._leads_since < inf:
-                # Another may lead before this one hears of it.
+                # Another process may become the leader by this report, and read
+                # before this one gets the reply: two leaders would read twice as much.
                 self._reads_until = min(self._reads_until, asked_at)
             try:
-                with anyio.fail_after(PATIENCE):
+                with anyio.fail_after(SYNC_TIMEOUT):
                     update = await self._coordinator.sync(report)
-            except Exception as error:  # whatever its library raises
-                logger.debug("polling alone for a while after: %r", error)
-                self._go_alone()
+            except Exception as error:  # whatever the library of the store raises
+                logger.debug("this process polls alone for a while after: %r", error)
+                self._go_standalone()
             else:
-                self._was_said(report)
-                self._take(update, asked_at)
+                self._confirm_reported(report)
+                self._apply(update, asked_at)
             finally:
                 if self.next_sync == inf:  # else it is due already
                     self.next_sync = anyio.current_time() + self._pause
 
     def _report(self, now: float) -> PollReport:
-        wanted = {track.track_id: track for track in self._list.wanted()}
+        wanted = {track.track_id: track for track in self._watch_list.own_tracks()}
         known = set() if self._is_complete else self._declared
         return PollReport(
-            added=[_wanted(wanted[id_], now) for id_ in wanted.keys() - known],
+            added=[
+                _to_watched_track(wanted[id_], now) for id_ in wanted.keys() - known
+            ],
             dropped=list(known - wanted.keys()),
             is_complete=self._is_complete,
-            seen=list(islice(self._seen.values(), AT_ONCE)),
+            seen=list(islice(self._unreported.values(), MAX_PER_REPORT)),
             refused=list(self._refused),
-            hints=list(islice(self._hints, AT_ONCE)),
-            may_lead=bool(wanted) and not self._steps_aside(now),
+            hints=list(islice(self._hints, MAX_PER_REPORT)),
+            may_lead=bool(wanted) and not self._yields_lead(now),
         )
 
-    def _steps_aside(self, now: float) -> bool:
-        """Whether another shall lead, since the reads of this one fail."""
-        failures, before = self._trouble.failures, self._failures
-        self._failures = failures
-        if self._leads_since < inf and failures > max(before, STEPS_ASIDE_AFTER - 1):
-            self._aside_until = now + ASIDE
-        return now < self._aside_until
+    def _yields_lead(self, now: float) -> bool:
+        """Whether another process should lead, since the reads of this one fail."""
+        failures, before = self._failures.failures, self._failures_seen
+        self._failures_seen = failures
+        if self._leads_since < inf and failures > max(before, YIELD_LEAD_AFTER - 1):
+            self._yielding_until = now + YIELD_LEAD_FOR
+        return now < self._yielding_until
 
-    def _was_said(self, report: PollReport) -> None:
+    def _confirm_reported(self, report: PollReport) -> None:
         if report.is_complete:
             self._declared.clear()
             self._is_complete = False
         self._declared -= set(report.dropped)
         self._declared.update(wanted.id for wanted in report.added)
-        self._own &= self._declared
+        self._read_here &= self._declared
+        # A newer state that was read during the exchange stays for the next report.
         for seen in report.seen:
-            if self._seen.get(seen.row["id"]) is seen:
-                del self._seen[seen.row["id"]]
+            if self._unreported.get(seen.row["id"]) is seen:
+                del self._unreported[seen.row["id"]]
         for refused in report.refused:
             self._refused.pop(refused, None)
         for hint in report.hints:
             self._hints.pop(hint, None)
 
-    def _go_alone(self) -> None:
-        """Read what this process waits for, and nothing of others."""
+    def _go_standalone(self) -> None:
+        """Read what this process waits for, and nothing for others."""
         now = anyio.current_time()
         self._is_complete = True
-        self._lose_the_lead()
-        self._list.follow({}, now)
-        self._reads_until = now + ALONE + self._pause
-        self._alone_until = self.next_sync = now + ALONE
+        self._drop_lead()
+        self._watch_list.follow_foreign({}, now)
+        self._reads_until = now + STANDALONE_FOR + self._pause
+        self._standalone_until = self.next_sync = now + STANDALONE_FOR
 
-    def _lose_the_lead(self) -> None:
+    def _drop_lead(self) -> None:
         self._leads_since = inf
         self._reported.clear()
-        self._seen.clear()
+        self._unreported.clear()
         self._refused.clear()
 
-    def _take(self, update: PollUpdate, asked_at: float) -> None:
+    def _apply(self, update: PollUpdate, asked_at: float) -> None:
         now = anyio.current_time()
         if update.must_declare:
             self._is_complete = True
             self.next_sync = now
+        # Counted from before the exchange, so that it ends here first: another process
+        # gets the lead only after this one has stopped reading.
         self._reads_until = asked_at + update.leads_for
         if update.leads_for <= 0:
-            self._lose_the_lead()
-            if self._list.foreign:
-                self._list.follow({}, now)
+            self._drop_lead()
+            if self._watch_list.foreign_ids:
+                self._watch_list.follow_foreign({}, now)
         elif update.is_new_lead:
-            self._lose_the_lead()
+            self._drop_lead()
             self._leads_since = now
         if update.others is not None:
             self._follow(update.others, now)
-        self._own.update(self._declared.intersection(update.refused))
+        self._read_here.update(self._declared.intersection(update.refused))
         for hint in update.hints:
-            self._list.hint(hint, now)
+            self._watch_list.hint(hint, now)
         for seen in update.seen:
-            self._give_out(seen, now)
+            self._dispatch_state(seen, now)
 
     def _follow(self, others: Sequence[WatchedTrack], now: float) -> None:
-        """Read for the others, and tell who is new among them what is known."""
-        self._not_ours.intersection_update(track.id for track in others)
-        self._list.follow(
-            {track.id: track for track in others if track.id not in self._not_ours}, now
+        """Read for the other processes, and report what is known to new ones."""
+        self._refused_foreign.intersection_update(track.id for track in others)
+        self._watch_list.follow_foreign(
+            {
+                track.id: track
+                for track in others
+                if track.id not in self._refused_foreign
+            },
+            now,
         )
-        for track_id in [i for i in self._reported if self._list.get(i) is None]:
+        for track_id in [i for i in self._reported if self._watch_list.get(i) is None]:
             del self._reported[track_id]
         for track in others:
-            if track.is_fresh and track.id in self._not_ours:
+            if track.is_fresh and track.id in self._refused_foreign:
                 self._refused[track.id] = None
-                self._hasten()
+                self._sync_soon()
             elif track.is_fresh:
                 self._reported.pop(track.id, None)
-                known = self._list.get(track.id)
+                known = self._watch_list.get(track.id)
                 if known is not None and known.latest is not None:
-                    self._saw(known.latest, known.ran_at)
+                    self._record_state(known.latest, known.seen_running_at)
 
-    def _give_out(self, seen: ObservedState, now: float) -> None:
+    def _dispatch_state(self, seen: ObservedState, now: float) -> None:
         content = json.dumps({"data": dict(seen.row)}).encode()
-        answer = Response(
+        response = Response(
             status=200, headers={}, content=content, sent_at=now, received_at=now
         )
-        self._is_told = True
+        self._is_dispatching = True
         try:
             if seen.kind == "sound_effect":
-                self._news.heard(parsing.sound_effect(answer), answer)
+                self._dispatcher.dispatch_shared(
+                    parsing.sound_effect(response), response
+                )
             else:
-                self._news.heard(parsing.generation(answer), answer)
+                self._dispatcher.dispatch_shared(parsing.generation(response), response)
         except APIResponseError as error:
-            logger.debug("a state that another process read is not clear: %s", error)
+            logger.debug("a state that another process read is invalid: %s", error)
         finally:
-            self._is_told = False
+            self._is_dispatching = False
 
 
-def _wanted(track: Watched, now: float) -> WatchedTrack:
+def _to_watched_track(track: Watched, now: float) -> WatchedTrack:
     accepted = track.accepted_at
     age = None if accepted is None else now - accepted
     return WatchedTrack(

@@ -51,7 +51,7 @@ class AccountState:
         self.header_warnings: HeaderWarnings = HeaderWarnings()
         self.inflight: InFlight = InFlight()
         # Held by identity (kind, prompt, the caller's seed): two such creates at once
-        # could not be told apart in a list.
+        # would look alike in a list.
         self.create_lock: KeyedLock = KeyedLock()
         self.concurrency: Concurrency = Concurrency()
         reads = (limits or RateLimits()).reads

@@ -102,8 +102,8 @@ class Session:
         submitter = Submitter(
             pipeline,
             account.inflight,
-            park=waits.for_queue_slot,
-            one_by_one=account.create_lock,
+            wait_for_slot=waits.for_queue_slot,
+            locks=account.create_lock,
         )
         return cls(
             settings=settings,
@@ -264,11 +264,13 @@ class Session:
             return None
         reason = f"{cause} while it was in flight or being looked up"
         if self.pipeline.hook is not None:
-            create_events.unknown(self.pipeline.hook, submission, reason, given_up=True)
+            create_events.emit_unknown(
+                self.pipeline.hook, submission, reason, given_up=True
+            )
         where = f"seed={submission.seed} in generations.list()"
         if submission.seed is None:
             where = "its prompt in sound_effects.list()"
-        seen = f" ({submission.doubt})" if submission.doubt else ""
+        seen = f" ({submission.unknown_reason})" if submission.unknown_reason else ""
         return SubmissionUnknownError(
             f"the outcome of a create is unknown: {reason}{seen}. It may have cost a"
             f" credit: look for {where} before you create it again",

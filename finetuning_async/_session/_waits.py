@@ -138,7 +138,7 @@ class Waits:
             if opens <= anyio.current_time():
                 self._inflight.take_slot(slot)
                 return
-            self._poller.set_alarm(waiter, opens)
+            self._poller.set_deadline(waiter, opens)
             await self._poller.wait(waiter)
             if waiter.error is not None:
                 raise copy.copy(waiter.error)
@@ -205,7 +205,7 @@ class RegisteredWait:
             return latest
         if watcher.error is not None:
             raise _for_track(watcher.error, watcher.track_id)
-        if watcher.is_over:
+        if watcher.timed_out:
             raise self._timeout_error()
         return None
 
@@ -235,7 +235,7 @@ class RegisteredWait:
                 f"still runs: it did not end {within}; its last status is"
                 f" {latest.status!r}. It"
             ), None
-        why, pause = self._poller.obstacle(watcher)
+        why, pause = self._poller.no_update_reason(watcher)
         if latest is None or seen_at == -inf:
             return f"could not be read {within}: {why}. If it exists, it", pause
         ago = anyio.current_time() - seen_at

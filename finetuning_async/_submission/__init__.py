@@ -1,13 +1,38 @@
-"""Creating a track, paid once.
+"""Creating a track, so that it is paid at most once.
 
-_submitter          creates a track, paid once
-_submission         one create, from the call to its end
-_acceptance         what a 2xx says, and claiming its id
-_foreign_response   whether a 2xx answers another request
-_recovery           looks a create up whose response was lost
+_submitter          sends a create: attempts, retries, what each outcome leads to
+_acceptance         a 2xx: does it count, claim its id, call `on_submitted`, report
+_foreign_response   whether a 2xx is the response to another request
+_recovery           looks up a create whose response was lost; proves its absence
 _matching           which row of a list is its track
-_listing            reads a list to its end, and tells whether that was all
-_create_events      log lines and events of creates
+_listing            reads a list to its end, and knows whether no row was missed
+_create_events      the log lines, events and errors that report outcomes
+_submission         the state of one create, from the call until its outcome is known
+
+The path of `generate`'s create, from the `Submission` that `_session` makes:
+
+    _submitter    submit: lock out look-alikes, open the seed; repeat until known
+                  _through_queue: a slot in the service's queue, from `_session`
+                  _send_once, in a shielded child task: a permit, then the request
+    _http         the pipeline sends it to the socket, and returns the response
+    _submitter    _classify: what the response means
+    _acceptance   accept: claim, callback, report; back to the caller
+
+A lost response:
+
+    _submitter    _send or _classify raises `OutcomeUnknown`; _until_known catches it
+    _recovery     find: reads the list (`_listing`) and matches its rows (`_matching`)
+    _submitter    found: adopted by `_acceptance`; absent: sent again if the caller
+                  allows it; else `SubmissionUnknownError`
+
+Glossary:
+
+    claim      an id belongs to a create of this process; no other may adopt it
+    adopt      take a listed track as that of a create whose response was lost
+    settled    the service cannot commit the create any more
+    absent     it is proved that the create was not accepted
+    unlisted   a list does not show the track, which alone proves nothing
+    candidate  a row that may be the lost track, but not beyond doubt
 """
 
 from typing import TYPE_CHECKING
@@ -23,13 +48,13 @@ if TYPE_CHECKING:
     from finetuning_async._submission._matching import (
         Fit as Fit,
         ListedRow as ListedRow,
-        Sought as Sought,
-        are_alike as are_alike,
+        SearchCriteria as SearchCriteria,
         choose as choose,
+        echoes_seeds as echoes_seeds,
         fit as fit,
-        may_be as may_be,
-        seen as seen,
-        shows_seeds as shows_seeds,
+        listed_row as listed_row,
+        possible_matches as possible_matches,
+        prompts_match as prompts_match,
     )
     from finetuning_async._submission._submission import Submission as Submission
     from finetuning_async._submission._submitter import Submitter as Submitter
@@ -41,13 +66,13 @@ else:
             "._matching": (
                 "Fit",
                 "ListedRow",
-                "Sought",
-                "are_alike",
+                "SearchCriteria",
+                "prompts_match",
                 "choose",
                 "fit",
-                "may_be",
-                "seen",
-                "shows_seeds",
+                "possible_matches",
+                "listed_row",
+                "echoes_seeds",
             ),
             "._submission": ("Submission",),
             "._submitter": ("Submitter",),

@@ -1,4 +1,4 @@
-"""What becomes of creates, told: a line of the log, and an event for the hook."""
+"""The log lines, events and errors that report what became of a create."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ import anyio
 
 from finetuning_async._errors import SubmissionUnknownError
 from finetuning_async._events import GenerationAccepted, RateLimited, SubmissionUnknown
+from finetuning_async._submission._submission import OutcomeUnknown
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
 
-    from finetuning_async._errors import QueueFullError
+    from finetuning_async._errors import APIStatusError, QueueFullError
     from finetuning_async._event_hook import Hook
     from finetuning_async._submission._submission import Created, Submission
 
 logger = logging.getLogger("finetuning_async")
 
 
-def accepted(
+def emit_accepted(
     hook: Hook,
-    order: Submission,
+    submission: Submission,
     track: Created,
     *,
     adopted: bool,
     request_id: str | None,
 ) -> None:
-    """A create was accepted; its log line is written before anything can go wrong."""
+    """Emit that a create was accepted."""
     now = anyio.current_time()
     hook(
         GenerationAccepted(
             at=now,
             generation_id=track.id,
-            kind=order.request.kind,
-            seed=order.seed,
-            attempts=order.attempts,
-            duration=now - order.began_at,
+            kind=submission.request.kind,
+            seed=submission.seed,
+            attempts=submission.attempts,
+            duration=now - submission.started_at,
             adopted=adopted,
             changed=tuple(sorted(track.changed_by_service)),
             credits_remaining=getattr(track, "credits_remaining", None),
@@ -47,20 +48,20 @@ def accepted(
     )
 
 
-def unknown(
+def emit_unknown(
     hook: Hook,
-    order: Submission,
+    submission: Submission,
     reason: str,
     *,
     given_up: bool,
     candidates: Sequence[str] = (),
 ) -> None:
-    """A create may have been accepted."""
+    """Emit that a create may have been accepted."""
     hook(
         SubmissionUnknown(
             at=anyio.current_time(),
-            kind=order.request.kind,
-            seed=order.seed,
+            kind=submission.request.kind,
+            seed=submission.seed,
             reason=reason,
             given_up=given_up,
             candidates=tuple(candidates),
@@ -68,45 +69,81 @@ def unknown(
     )
 
 
+def response_lost(
+    hook: Hook | None,
+    submission: Submission,
+    reason: str,
+    error: APIStatusError | None = None,
+) -> OutcomeUnknown:
+    """Record and report a lost response; the result is for the caller to raise.
+
+    This is done at once and not by the recovery, which a cancellation may prevent.
+
+    Args:
+        hook: Receives the event; may be `None`.
+        submission: The create.
+        reason: What arrived instead of a usable response.
+        error: The error response, if there was one.
+    """
+    submission.mark_lost(reason)
+    logger.warning(
+        "a create got no usable response (%s); it may be paid, its seed is %s",
+        reason,
+        submission.seed,
+    )
+    if hook is not None:
+        emit_unknown(hook, submission, reason, given_up=False)
+    return OutcomeUnknown(reason, error)
+
+
 def unknown_error(
     hook: Hook | None,
-    order: Submission,
+    submission: Submission,
     reason: str,
     found: str,
     *,
     sent_at: dt.datetime | None,
     candidates: tuple[str, ...],
 ) -> SubmissionUnknownError:
-    """The error for a create whose fate could not be learned, and was told.
+    """Report a create whose outcome could not be learned; the caller raises the result.
 
     Args:
-        hook: Who is told; `None` for nobody.
-        order: It.
-        reason: What was seen instead of an answer.
-        found: What the lookup saw, in words.
-        sent_at: When it left, by the service's clock, if that is known.
-        candidates: Ids that may be it.
+        hook: Receives the event; may be `None`.
+        submission: The create.
+        reason: What arrived instead of a usable response.
+        found: What the recovery saw, as text.
+        sent_at: When it was sent, by the service's clock, if that is known.
+        candidates: Ids of tracks that may be its track.
     """
     if hook is not None:
-        unknown(hook, order, reason, given_up=True, candidates=candidates)
-    mark = "its prompt" if order.seed is None else f"seed={order.seed}"
-    effects = order.request.kind == "sound_effect"
+        emit_unknown(hook, submission, reason, given_up=True, candidates=candidates)
+    mark = "its prompt" if submission.seed is None else f"seed={submission.seed}"
+    effects = submission.request.kind == "sound_effect"
     where = "sound_effects.list()" if effects else "generations.list()"
     return SubmissionUnknownError(
-        f"a create was sent and its fate is not known ({reason}); {found}. It may be"
-        f" paid: look for {mark} in {where} before creating it again",
-        prompt=order.request.prompt,
-        seed=order.seed,
+        f"a create was sent and its outcome is unknown ({reason}); {found}. It may be"
+        f" paid: look for {mark} in {where} before you create it again",
+        prompt=submission.request.prompt,
+        seed=submission.seed,
         sent_at=sent_at,
         candidates=candidates,
     )
 
 
-def queue_full(hook: Hook | None, error: QueueFullError, *, was_known: bool) -> None:
-    """The service's queue is full; later times are a test of whether it has grown."""
+def report_queue_full(
+    hook: Hook | None, error: QueueFullError, *, was_known: bool
+) -> None:
+    """Log and emit that the service's queue is full.
+
+    Args:
+        hook: Receives the event; may be `None`.
+        error: The refusal.
+        was_known: Whether the capacity had been learned before; then the create only
+            tested whether it has grown, and the log line is for debugging.
+    """
     logger.log(
         logging.DEBUG if was_known else logging.INFO,
-        "the service's queue is full: creates wait for a track to end",
+        "the service's queue is full: creates wait until a track ends",
     )
     if hook is not None:
         hook(

@@ -1,8 +1,9 @@
-"""Reading a list to its end, and telling whether it was all of it.
+"""Reading a list to its end, and knowing whether no row was missed.
 
-How a service pages is not to be relied on: ``hasMore`` may be wrong, an offset be
-ignored, rows move from page to page. So a page begins with the last row of the one
-before it, and a list ends with an empty page.
+The paging of a service cannot be relied on: ``hasMore`` may be wrong, an offset may be
+ignored, and rows move from page to page while new ones come in front. So each page is
+requested from the last row of the one before, which shows that the two meet, and only
+an empty page is the end.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     Read: TypeAlias = Callable[[int], Awaitable[Page[Any] | None]]
 
 PAGE_SIZE: Final = 99
-"""Rows asked for at a time, the most that the service is known to give."""
+"""Rows requested at a time, the most that the service is known to return."""
 
 WELL_BEFORE: Final = 60.0
-"""Seconds before a create that a page must go back to, to be past it."""
+"""Seconds by which the dates of a page must be before a create to be past it."""
 
 
 @attrs.frozen
@@ -31,9 +32,9 @@ class CompleteListing:
     """What was read of a list.
 
     Attributes:
-        rows: Without repetitions, as they came.
+        rows: Without duplicates, in the order of the list.
         reached_end: Whether the last page said that it was the last.
-        is_whole: Whether it is sure that no row was passed over.
+        is_whole: Whether it is certain that no row was missed.
     """
 
     rows: tuple[Row, ...]
@@ -44,27 +45,28 @@ class CompleteListing:
 async def read_list(
     read: Read,
     *,
-    most: int,
-    to_the_end: bool,
+    max_pages: int,
+    verify_end: bool,
     since: float | None = None,
 ) -> CompleteListing | None:
-    """Read a list, page by page.
+    """Read a list page by page.
 
     Args:
         read: Reads the page at an offset; `None` if that fails.
-        most: Pages read at most.
-        to_the_end: Whether to look behind the page that says it is the last.
-        since: In seconds since 1970: if not `None`, pages that by their order and their
-            dates are well past this moment may be left out.
+        max_pages: Pages read at most.
+        verify_end: Whether to read beyond the page that says it is the last.
+        since: Seconds since 1970. Unless `None`, reading stops at a page that is in
+            order, newest first, and goes back to well before this time.
 
     Returns:
         `None` if a page could not be read.
     """
     rows: list[Row] = []
     offset, is_sound, says_more = 0, True, True
-    for _ in range(most):
+    for _ in range(max_pages):
         page = await read(offset)
-        if page is None and not says_more:  # some refuse to look behind the end
+        # Some services refuse an offset behind the end; that is no failed read.
+        if page is None and not says_more:
             return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
         if page is None:
             return None
@@ -79,9 +81,9 @@ async def read_list(
         rows += new
         if since is not None and _is_past(page.items, since):
             return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
-        if not says_more and not to_the_end:
+        if not says_more and not verify_end:
             return CompleteListing(tuple(rows), reached_end=True, is_whole=False)
-        # Its last row comes again, if there is more, to show that the pages meet.
+        # Request the last row again, if there is more, to see that the pages meet.
         offset += len(page.items) - (says_more and len(page.items) > 1)
     return CompleteListing(tuple(rows), reached_end=False, is_whole=False)
 
@@ -92,22 +94,23 @@ def _new(rows: list[Row], page: tuple[Row, ...]) -> list[Row]:
 
 
 def _joins(rows: list[Row], page: tuple[Row, ...], new: list[Row]) -> bool:
-    """Whether a page goes on where the last one ended, and nothing lies between.
+    """Whether a page continues where the one before ended, without a gap.
 
-    It begins with the last rows that were read: with one, or with more of them if rows
-    have come in front meanwhile; with none if rows have gone.
+    Then it begins with the last row that was read, or with the last few if new rows
+    came in front meanwhile. If it shares none, rows were deleted and one may have been
+    missed.
     """
     if not rows:
         return len(new) == len({row.id for row in new})
     shared = len(page) - len(new)
-    if not 0 < shared < len(rows):  # all of them: the offset is ignored
+    if not 0 < shared < len(rows):  # all of them: the service ignores the offset
         return False
     ids = [row.id for row in page]
     return ids[:shared] == [row.id for row in rows[-shared:]]
 
 
 def _is_past(page: tuple[Row, ...], since: float) -> bool:
-    """Whether a page of a list that is newest first goes back well before a moment."""
+    """Whether a page that is sorted newest first goes back to well before a time."""
     dates = [row.created_at.timestamp() for row in page if row.created_at is not None]
     is_dated = 1 < len(dates) == len(page)
     return (

@@ -1,9 +1,10 @@
-"""Which row of a list is the track of a create that got no answer. Pure.
+"""Which row of a list is the track of a create whose response was lost. Pure.
 
-A random seed of ours proves a row by itself, whatever else the row says of kind, date
-and words, or leaves out. Where the caller gave the seed, others may have used it too:
-then a row must fit in all that it can be known by, and whatever comes near it is a
-candidate. The service's time is a hint: clocks and zones may be wrong by hours.
+A seed that was drawn here at random proves a row by itself, whatever its kind, date and
+prompt say or leave out. A seed that the caller gave may have been used before, or by
+another client: then a row must match in every field that can identify it, and each row
+that comes near is a candidate, which stops the create from being sent again. The dates
+of the service are a hint: its clock and time zone may be wrong by hours.
 """
 
 from __future__ import annotations
@@ -22,40 +23,40 @@ if TYPE_CHECKING:
     from finetuning_async._api import SoundEffect
 
 SLACK: Final = 2.0
-"""Seconds by which a row may be dated before its create left: ``createdAt`` has whole
-seconds, and the two clocks are known to about one."""
+"""Seconds by which ``createdAt`` may be before the create was sent: it has whole
+seconds, and the offset of the two clocks is known to about one."""
 
 FAR: Final = 16 * 3600.0
-"""Seconds before its create that no track of it is dated, however wrong a clock is: the
-zones of the world are 14 hours apart from UTC at most."""
+"""Seconds by which no row of a create is dated before it was sent, however wrong a
+clock is: time zones differ from UTC by 14 hours at most."""
 
 
 class Fit(IntEnum):
-    """How a row fits a create."""
+    """How well a row matches a create."""
 
     OTHER = 0
     """It belongs to another create."""
 
     NEAR = 1
-    """It may be the one, if a clock is wrong or a field is."""
+    """It may be the one if a clock or a field is wrong."""
 
     VAGUE = 2
-    """It fits, but for something that it does not say."""
+    """It matches in all that it says, but a field is missing."""
 
     EXACT = 3
-    """It fits in all."""
+    """It matches in all."""
 
 
 @attrs.frozen(kw_only=True)
-class Sought:
-    """A create that got no answer.
+class SearchCriteria:
+    """What identifies the track of a create whose response was lost.
 
     Attributes:
         kind: What it makes.
-        prompt: The words it sent.
-        seed: The seed it sent; `None` if a list cannot tell it by that.
+        prompt: The prompt it sent.
+        seed: The seed it sent; `None` if it has none or the service does not echo it.
         is_ours: Whether the seed was drawn at random for this create alone.
-        since: The earliest that its track can be dated, in seconds since 1970 by the
+        since: The earliest possible date of its track, in seconds since 1970 by the
             service's clock; `None` if that is not known.
     """
 
@@ -72,10 +73,10 @@ class ListedRow:
 
     Attributes:
         id: Its id.
-        kind: What it is, if the row says so.
-        prompt: The words as listed; empty if the row has none.
+        kind: Its kind, if the row has one.
+        prompt: The prompt as listed; empty if the row has none.
         seed: The seed as listed.
-        created_at: In seconds since 1970, if it says so and can be read.
+        created_at: In seconds since 1970, if the row has a date that can be parsed.
     """
 
     id: str
@@ -85,13 +86,13 @@ class ListedRow:
     created_at: float | None
 
 
-def seen(row: Generation | SoundEffect) -> ListedRow:
-    """A row as what it says."""
+def listed_row(row: Generation | SoundEffect) -> ListedRow:
+    """The fields of a row by which it can be matched."""
     created = row.created_at
     is_track = isinstance(row, Generation)
     return ListedRow(
         id=row.id,
-        # Where a row has no type, the model says "music".
+        # The model says "music" where the row has no type.
         kind=None if is_track and not row.raw.get("type") else row.kind,
         prompt=row.prompt,
         seed=row.parameters.seed if isinstance(row, Generation) else None,
@@ -99,48 +100,49 @@ def seen(row: Generation | SoundEffect) -> ListedRow:
     )
 
 
-def fit(sought: Sought, row: ListedRow) -> Fit:
-    """How a row fits a create."""
-    if sought.seed is None:
-        return _fit_by_words(sought, row)
+def fit(criteria: SearchCriteria, row: ListedRow) -> Fit:
+    """How well a row matches a create."""
+    if criteria.seed is None:
+        return _fit_by_words(criteria, row)
+    # A row without a seed may belong to any create, ours included.
     if row.seed is None:
-        may_be = row.prompt == "" or are_alike(sought.prompt, row.prompt)
-        return Fit.NEAR if may_be and not _is_far(sought, row) else Fit.OTHER
-    if row.seed != sought.seed:
+        may_be = row.prompt == "" or prompts_match(criteria.prompt, row.prompt)
+        return Fit.NEAR if may_be and not _is_far(criteria, row) else Fit.OTHER
+    if row.seed != criteria.seed:
         return Fit.OTHER
-    if sought.is_ours:
+    if criteria.is_ours:  # one in 2**31: no other create has it
         return Fit.EXACT
-    if _is_far(sought, row):
+    if _is_far(criteria, row):
         return Fit.OTHER
-    if row.kind not in (None, sought.kind) or _is_early(sought, row):
+    if row.kind not in (None, criteria.kind) or _is_early(criteria, row):
         return Fit.NEAR
-    says_all = None not in (sought.since, row.created_at, row.kind)
-    is_exact = says_all and are_alike(sought.prompt, row.prompt)
+    says_all = None not in (criteria.since, row.created_at, row.kind)
+    is_exact = says_all and prompts_match(criteria.prompt, row.prompt)
     return Fit.EXACT if is_exact else Fit.VAGUE
 
 
-def _fit_by_words(sought: Sought, row: ListedRow) -> Fit:
-    if row.prompt != sought.prompt or _is_far(sought, row):
+def _fit_by_words(criteria: SearchCriteria, row: ListedRow) -> Fit:
+    if row.prompt != criteria.prompt or _is_far(criteria, row):
         return Fit.OTHER
-    return Fit.NEAR if _is_early(sought, row) else Fit.VAGUE
+    return Fit.NEAR if _is_early(criteria, row) else Fit.VAGUE
 
 
-def _is_early(sought: Sought, row: ListedRow) -> bool:
-    if sought.since is None or row.created_at is None:
+def _is_early(criteria: SearchCriteria, row: ListedRow) -> bool:
+    if criteria.since is None or row.created_at is None:
         return False
-    return row.created_at < sought.since
+    return row.created_at < criteria.since
 
 
-def _is_far(sought: Sought, row: ListedRow) -> bool:
-    if sought.since is None or row.created_at is None:
+def _is_far(criteria: SearchCriteria, row: ListedRow) -> bool:
+    if criteria.since is None or row.created_at is None:
         return False
-    return row.created_at < sought.since - FAR
+    return row.created_at < criteria.since - FAR
 
 
-def are_alike(sent: str, listed: str) -> bool:
-    """Whether words are those sent, as a service may spell them.
+def prompts_match(sent: str, listed: str) -> bool:
+    """Whether a listed prompt is the one sent, as a service may respell it.
 
-    In another case, cut short, or with more behind them.
+    It may be in another case, cut short, or have text appended.
     """
     sent, listed = _plain(sent), _plain(listed)
     return bool(listed) and (sent.startswith(listed) or listed.startswith(sent))
@@ -151,7 +153,7 @@ def _plain(text: str) -> str:
 
 
 def choose(
-    sought: Sought,
+    criteria: SearchCriteria,
     rows: Iterable[ListedRow],
     *,
     is_shared: bool = False,
@@ -160,50 +162,58 @@ def choose(
     """Find the track of one create.
 
     Args:
-        sought: The create.
-        rows: The list, without what is known to be another's.
-        is_shared: Whether other creates with this seed were on their way meanwhile.
-        differs: Whether a row shows other parameters than were sent.
+        criteria: What identifies it.
+        rows: The list, without rows that are known to belong to other creates.
+        is_shared: Whether another create with this seed was in flight meanwhile.
+        differs: Whether a row shows other parameters than those sent.
 
     Returns:
-        The track that is beyond doubt, if there is one; else those that may be it.
+        The track, if one is beyond doubt, and no candidates; else `None` and the rows
+        that may be it.
     """
-    fits = [(fit(sought, row), row) for row in rows]
+    fits = [(fit(criteria, row), row) for row in rows]
     good = [row for how, row in fits if how >= Fit.VAGUE]
-    if not sought.is_ours:
-        good = [row for row in good if row.prompt == sought.prompt] or good
+    # Prompt and parameters only break ties: a service may change either of them, so a
+    # single match must not be rejected for a difference.
+    if not criteria.is_ours:
+        good = [row for row in good if row.prompt == criteria.prompt] or good
         good = [row for row in good if not differs(row)] or good
-    is_sure = len(good) == 1 and fit(sought, good[0]) is Fit.EXACT
-    if is_sure and is_shared and not sought.is_ours:
-        is_sure = good[0].prompt == sought.prompt
+    is_sure = len(good) == 1 and fit(criteria, good[0]) is Fit.EXACT
+    # Another create with the caller's seed may have made a row whose prompt merely
+    # begins like ours: only the very same prompt is proof then.
+    if is_sure and is_shared and not criteria.is_ours:
+        is_sure = good[0].prompt == criteria.prompt
     if is_sure:
         return good[0], ()
     return None, tuple(good or [row for how, row in fits if how is Fit.NEAR])
 
 
-def shows_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) -> bool:
-    """Whether all tracks of ours in a list show the seed that they were sent with.
+def echoes_seeds(rows: Iterable[ListedRow], sent: Callable[[str], int | None]) -> bool:
+    """Whether all tracks of ours in a list show the seed that was sent for them.
 
     Args:
         rows: The list.
-        sent: The seed that a track was sent with, by its id; `None` if not known.
+        sent: Gives the seed that was sent for a track id; `None` if that is not known.
     """
     pairs = ((row.seed, sent(row.id)) for row in rows)
     return all(seed is None or seed == listed for listed, seed in pairs)
 
 
-def may_be(sought: Sought, rows: Iterable[ListedRow]) -> tuple[str, ...]:
-    """The ids of rows beside which a create does not count as absent.
+def possible_matches(
+    criteria: SearchCriteria, rows: Iterable[ListedRow]
+) -> tuple[str, ...]:
+    """The ids of rows that keep a create from being proved absent.
 
-    Those that show its seed, be they dated long before it: a date may be nonsense. And
-    those that show none, so that they may be any create's.
+    These are rows that show its seed, even if they are dated long before it, since a
+    date may be nonsense, and rows without a seed, which may belong to any create.
 
     Args:
-        sought: The create.
-        rows: The list, without what is known to be another's.
+        criteria: What identifies the create.
+        rows: The list, without rows that are known to belong to other creates.
     """
     return tuple(
         row.id
         for row in rows
-        if row.seed == sought.seed or (row.seed is None and not _is_far(sought, row))
+        if row.seed == criteria.seed
+        or (row.seed is None and not _is_far(criteria, row))
     )

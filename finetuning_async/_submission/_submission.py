@@ -1,4 +1,4 @@
-"""One create, from the call to its end, and the fate that is not known."""
+"""The state of one create, from the call until its outcome is known."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Created: TypeAlias = Generation | SoundEffect
 
 
-class OutcomeUnknown(Exception):  # noqa: N818 - a fate on its way to a lookup
-    """A create may have been accepted, and its answer is lost.
+class OutcomeUnknown(Exception):  # noqa: N818 - starts a recovery, is not an error
+    """A create may have been accepted, but its response is lost.
 
     Attributes:
-        reason: What was seen instead of an answer.
-        error: The service's own error, if it sent one.
+        reason: What arrived instead of a usable response.
+        error: The error response, if there was one.
     """
 
     def __init__(self, reason: str, error: APIStatusError | None = None) -> None:
@@ -38,32 +38,35 @@ class OutcomeUnknown(Exception):  # noqa: N818 - a fate on its way to a lookup
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is under way that could still commit.
+        """Whether nothing is in progress any more that could still commit the create.
 
-        The service itself said that the job could not be queued, or a proxy that it
-        did not pass the create on.
+        Either the service itself said that it could not queue the job, or a proxy said
+        that it did not forward the create.
         """
-        said = self.error
-        return said is not None and (
-            said.code == "GENERATION_FAILED" or self.is_throttled
+        error = self.error
+        return error is not None and (
+            error.code == "GENERATION_FAILED" or self.is_throttled
         )
 
     @property
     def is_throttled(self) -> bool:
-        """Whether something in front of the service said that it was asked too often.
+        """Whether something in front of the service sent a 429.
 
-        The service's own 429 is not unknown, but a refusal.
+        The service's own 429 does not get here: it is a refusal.
         """
         return self.error is not None and self.error.status_code == 429
 
     @property
     def error_if_absent(self) -> APIStatusError | None:
-        """What to raise once the track is known not to exist.
+        """What to raise once the list does not show the track.
 
-        `None` if the service said nothing of its own: a proxy's word is not enough.
+        `None` unless the service itself reported a failure, or the response was a 4xx:
+        a proxy's 5xx does not prove anything.
         """
-        said = self.error
-        return said if said is not None and (self.is_settled or _is_4xx(said)) else None
+        error = self.error
+        if error is not None and (self.is_settled or _is_4xx(error)):
+            return error
+        return None
 
 
 def _is_4xx(error: APIStatusError) -> bool:
@@ -72,32 +75,35 @@ def _is_4xx(error: APIStatusError) -> bool:
 
 @attrs.define(kw_only=True, eq=False)
 class Submission:
-    """One create, from the call to its end.
+    """One create, from the call until its outcome is known.
+
+    Times are seconds of the loop's clock.
 
     Attributes:
         request: What the caller asked for.
-        call: What is sent; the same at every attempt, seed included.
-        retry: How often it is sent again, where that costs nothing.
+        call: What is sent; identical at every attempt, the seed included.
+        retry: How often it is sent again where that cannot cost a second credit.
         seed: The seed sent; `None` for a sound effect, which has none.
-        on_unknown: What to do when its fate cannot be learned.
-        on_submitted: Told the accepted state, before anything else can happen.
-        before_wait: Awaited before each attempt waits for its place and its turn.
-        before_send: Awaited with the turn in hand, before the first byte of each
-            attempt. If it raises or is cancelled, nothing is sent and the turn is back
-            at once.
-        deadline: For all attempts together, on the loop's clock.
-        began_at: When the call began, on the loop's clock, if anybody wants to know.
+        on_unknown: What to do when the outcome cannot be learned.
+        on_submitted: Called with the accepted state before anything else happens to it.
+        before_wait: Awaited before each attempt waits for its queue slot and permit.
+        before_send: Awaited with the permit held, before the first byte of each
+            attempt. If it raises or is cancelled, nothing is sent and the permit is
+            returned at once.
+        deadline: For all attempts together.
+        started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
-        resubmissions: How often it was sent again although its fate was not known.
-        has_place: Whether it holds a place that it took at the queue gate.
-        mark: Tells whether others with this seed are on their way.
-        sent_at: When the attempt under way went out, on the loop's clock; `None` while
-            nothing of it can have been accepted.
-        lost_since: `sent_at` of the first attempt whose answer was lost, if one was.
-        lost_last: The same of the last one.
-        doubt: What was seen instead of a usable answer, if one was lost.
+        resubmissions: How often it was sent again after its absence was proved.
+        holds_queue_slot: Whether it holds a slot in the service's queue that was
+            neither accepted nor refused yet.
+        seed_mark: Says whether another create with this seed is in flight.
+        sent_at: When the current attempt was sent; `None` while nothing of it can have
+            been accepted.
+        first_lost_sent_at: `sent_at` of the first attempt whose response was lost.
+        last_lost_sent_at: `sent_at` of the last attempt whose response was lost.
+        unknown_reason: What arrived instead of a usable response, if one was lost.
         accepted: The accepted state, once there is one.
-        complaint: What `on_submitted` raised.
+        callback_error: What `on_submitted` raised.
     """
 
     request: AnyRequest
@@ -109,34 +115,52 @@ class Submission:
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     deadline: float = inf
-    began_at: float = 0.0
+    started_at: float = 0.0
     attempts: int = 0
     resubmissions: int = 0
-    has_place: bool = False
-    mark: SeedMark | None = None
+    holds_queue_slot: bool = False
+    seed_mark: SeedMark | None = None
     sent_at: float | None = None
-    lost_since: float | None = None
-    lost_last: float | None = None
-    doubt: str | None = None
+    first_lost_sent_at: float | None = None
+    last_lost_sent_at: float | None = None
+    unknown_reason: str | None = None
     accepted: Created | None = None
     callback_error: Exception | None = None
 
-    def did_not_leave(self) -> None:
-        """The attempt under way was given up before its first byte left."""
+    def mark_unsent(self) -> None:
+        """Note that the current attempt was abandoned before its first byte left."""
         self.sent_at = None
+
+    def mark_lost(self, reason: str) -> None:
+        """Note that the response to the current attempt is lost.
+
+        Args:
+            reason: What arrived instead.
+        """
+        # A resubmission may be lost as well. The track may then be of any attempt, so
+        # the search goes back to the first, and only a create sent after the last one
+        # can prove absence.
+        if self.first_lost_sent_at is None:
+            self.first_lost_sent_at = self.sent_at
+        self.last_lost_sent_at = self.sent_at
+        self.sent_at, self.unknown_reason = None, reason
 
     @property
     def in_doubt_since(self) -> float | None:
-        """Since when something of it may have been accepted, as far as known."""
-        return self.sent_at if self.lost_since is None else self.lost_since
+        """Since when the service may have accepted it, as far as is known."""
+        if self.first_lost_sent_at is not None:
+            return self.first_lost_sent_at
+        return self.sent_at
 
     @property
     def claim(self) -> Claim | None:
-        """Its seed, and since when a track may be of it; `None` if none can be."""
+        """Its seed and the earliest time of its track; `None` if it cannot have one."""
         sent_at = self.in_doubt_since
         return None if sent_at is None else Claim(self.seed, sent_at)
 
-    def under_way(self, accepted_at: float, hook: Hook | None) -> TrackInProgress:
+    def to_track_in_progress(
+        self, accepted_at: float, hook: Hook | None
+    ) -> TrackInProgress:
         """What the register keeps of it once it is accepted."""
         return TrackInProgress(
             kind=self.request.kind,
@@ -149,12 +173,15 @@ class Submission:
 
     @property
     def seed_is_ours(self) -> bool:
-        """Whether the seed was drawn here rather than chosen by the caller."""
+        """Whether the seed was drawn here at random rather than given by the caller."""
         return getattr(self.request, "seed", None) is None
 
     @property
-    def identity(self) -> tuple[object, ...] | None:
-        """What creates that look alike in a list share; those go one by one."""
+    def lock_key(self) -> tuple[object, ...] | None:
+        """Equal for creates whose rows in a list look alike; those run one at a time.
+
+        `None` if the seed was drawn here, so that no other create looks like this one.
+        """
         if self.seed is None or self.seed_is_ours:
             return None
         return (self.request.kind, self.request.prompt, self.seed)

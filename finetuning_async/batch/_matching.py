@@ -18,10 +18,10 @@ import attrs
 from finetuning_async._submission import (
     Fit,
     ListedRow as ListedRow,
-    Sought,
-    are_alike,
+    SearchCriteria,
     choose,
     fit,
+    prompts_match,
 )
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class Doubt:
     slack: float | None = SLACK
 
     @property
-    def sought(self) -> Sought:
+    def sought(self) -> SearchCriteria:
         """What to look for in a listing."""
-        return Sought(
+        return SearchCriteria(
             kind=self.kind,
             prompt=self.prompt,
             seed=self.seed,
@@ -138,7 +138,7 @@ def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
         rivals = [d for d in group if d.body != body]
         # A rival with other parameters but much the same prompt: the service may spell
         # a prompt differently, so a listed row might belong to either.
-        if any(are_alike(first.prompt, rival.prompt) for rival in rivals):
+        if any(prompts_match(first.prompt, rival.prompt) for rival in rivals):
             continue
         fitting = [row for row in rows if fit(first.sought, row) >= Fit.VAGUE]
         # With a rival of another prompt around, only an unchanged prompt is certain.
@@ -149,7 +149,7 @@ def _match_group(group: list[Doubt], rows: list[ListedRow]) -> dict[int, str]:
 
 
 def _assign_equal(
-    doubts: list[Doubt], sought: Sought, rows: list[ListedRow]
+    doubts: list[Doubt], sought: SearchCriteria, rows: list[ListedRow]
 ) -> dict[int, str]:
     """Assign tracks to creates of equal content: the earliest takes the oldest.
 

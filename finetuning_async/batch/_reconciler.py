@@ -14,10 +14,10 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._submission import (
     PAGE_SIZE,
     ListedRow,
-    may_be,
+    echoes_seeds,
+    listed_row,
+    possible_matches,
     read_list,
-    seen,
-    shows_seeds,
 )
 from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._matching import (
@@ -148,14 +148,16 @@ class Reconciler:
         """
         listing = await read_list(
             self._read_page,
-            most=MAX_PAGES,
-            to_the_end=complete,
+            max_pages=MAX_PAGES,
+            verify_end=complete,
             since=None if complete else since,
         )
         if listing is None:
             return None
         failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        return Listing([seen(row) for row in listing.rows], failed, listing.is_whole)
+        return Listing(
+            [listed_row(row) for row in listing.rows], failed, listing.is_whole
+        )
 
     async def _read_page(self, offset: int) -> Page[Generation] | None:
         try:
@@ -291,7 +293,7 @@ class Reconciler:
                     self._is_later(row, lost_at) for row in listing.rows
                 ),
                 seeds_are_echoed=self._seeds_are_echoed
-                and shows_seeds(listing.rows, self.tracks.get),
+                and echoes_seeds(listing.rows, self.tracks.get),
                 no_charge=no_charge,
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
@@ -316,7 +318,7 @@ class Reconciler:
     def _candidates_for(self, item: Item, listing: Listing) -> tuple[str, ...]:
         """Listed tracks of no item that may be this item's."""
         unowned = [row for row in listing.rows if row.id not in self.tracks]
-        return self._candidates.get(item.seq, ()) or may_be(
+        return self._candidates.get(item.seq, ()) or possible_matches(
             doubt_of(item).sought, unowned
         )
 

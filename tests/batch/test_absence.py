@@ -11,7 +11,7 @@ import attrs
 import httpx
 import pytest
 
-from benchmarks.proofs._strange import FIELDS, HOUR, Oddities, StrangeLists
+from benchmarks.proofs._unreliable_lists import FIELDS, HOUR, Oddities, StrangeLists
 from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimits
 from finetuning_async.batch import Batch, Options
 from finetuning_async.batch._worker import Worker

@@ -15,7 +15,7 @@ import pytest
 from finetuning_async import AsyncClient, RateLimits
 from finetuning_async._coordination._poll_ledger import LEAD_TTL
 from finetuning_async._coordination._shared_limiter import StoreLimiter
-from finetuning_async._polling._shared_polling import ALONE
+from finetuning_async._polling._shared_polling import STANDALONE_FOR
 from finetuning_async.emulator import Emulator
 from tests.coordination._store_setups import MemoryStore
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 LIMITS = RateLimits()
 TRACKS = 6
-PATIENCE = 200.0
+SYNC_TIMEOUT = 200.0
 """Seconds in which every wait has to end; tracks take 120 at most."""
 
 
@@ -126,7 +126,7 @@ async def scene(count: int = 3, **settings: Any) -> AsyncGenerator[Scene]:
             processes.append(Process(client, network, connection))
         creator = processes[0].client
         ids = [(await creator.generations.create("x")).id for _ in range(TRACKS)]
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(SYNC_TIMEOUT):
             async with anyio.create_task_group() as group:
                 for process in processes:
                     for track_id in ids:
@@ -194,7 +194,7 @@ async def test_lost_replies_of_the_store_end_no_wait(seed: int) -> None:
     rng = random.Random(seed)
     async with scene() as seen:
         seen.store.fails = lambda: rng.random() < 0.1
-    assert statistics.mean(seen.late()) < ALONE + LEAD_TTL
+    assert statistics.mean(seen.late()) < STANDALONE_FOR + LEAD_TTL
 
 
 @pytest.mark.parametrize("delay", [0.3, 0.9, 1.5])

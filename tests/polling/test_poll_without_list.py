@@ -1,4 +1,4 @@
-"""A list that gets no answer where a ``GET`` by id does holds up nobody for long."""
+"""A list without responses, while ``GET`` by id works, delays no wait for long."""
 
 from __future__ import annotations
 
@@ -9,113 +9,116 @@ import httpx
 import pytest
 
 from finetuning_async._polling._listing_health import (
-    REST_AFTER_FAILURES,
-    REST_AT_FIRST,
+    FIRST_PAUSE,
+    PAUSE_AFTER_FAILURES,
     ListingHealth,
 )
 from tests._dispatch_harness import WHOLE
-from tests._scripted_service import assert_nothing_left, open_studio, refusal
+from tests._scripted_service import assert_nothing_left, refusal, scripted_service
 from tests.polling.test_reads_in_flight import late
 
 if TYPE_CHECKING:
-    from tests._scripted_service import Studio
+    from tests._scripted_service import ScriptedService
 
 
 def spoil_lists(
-    studio: Studio, how: str, until: float = float("inf"), seconds: float = 30.0
+    service: ScriptedService,
+    how: str,
+    until: float = float("inf"),
+    seconds: float = 30.0,
 ) -> None:
-    """Let the list hang, reset connections, or answer with 500."""
+    """Let the list hang, reset connections, or respond 500."""
 
-    async def meddle(request: httpx.Request) -> httpx.Response | None:
+    async def intercept(request: httpx.Request) -> httpx.Response | None:
         if "limit" not in request.url.params or anyio.current_time() >= until:
             return None
         if how == "500":
             return refusal(500, "INTERNAL")
         if how == "hangs":
             await anyio.sleep(seconds)
-        raise httpx.ReadError("no answer")
+        raise httpx.ReadError("no response")
 
-    studio.meddle = meddle
+    service.intercept = intercept
 
 
 @pytest.mark.parametrize("ends_in", [3.0, 40.0])
 @pytest.mark.parametrize("how", ["hangs", "resets", "500"])
-async def test_where_only_the_list_gets_no_answer_each_track_is_asked_for(
+async def test_if_only_the_list_gets_no_response_each_track_is_read(
     how: str, ends_in: float
 ) -> None:
-    async with open_studio() as (studio, client):
-        ids = [studio.add(f"t{n}", ends_in).id for n in range(4)]
-        spoil_lists(studio, how)
-        assert await late(client, studio, *ids) < 15
+    async with scripted_service() as (service, client):
+        ids = [service.add(f"t{n}", ends_in).id for n in range(4)]
+        spoil_lists(service, how)
+        assert await late(client, service, *ids) < 15
         assert_nothing_left(client)
 
 
-async def test_a_list_that_got_no_answer_is_tried_again() -> None:
-    async with open_studio() as (studio, client):
-        ids = [studio.add(f"t{n}", 120.0).id for n in range(4)]
-        spoil_lists(studio, "resets", until=40.0)
-        assert await late(client, studio, *ids) < 5
-        pages = [at for at, path in studio.log if "?" in path]
+async def test_a_list_that_got_no_response_is_tried_again() -> None:
+    async with scripted_service() as (service, client):
+        ids = [service.add(f"t{n}", 120.0).id for n in range(4)]
+        spoil_lists(service, "resets", until=40.0)
+        assert await late(client, service, *ids) < 5
+        pages = [at for at, path in service.log if "?" in path]
         assert len([at for at in pages if at < 40]) <= 4
         assert len([at for at in pages if at > 100]) > 8
 
 
-async def test_old_pages_that_hang_do_not_use_up_the_reads_that_may_be_out() -> None:
-    async with open_studio(request_timeout=300) as (studio, client):
-        ids = [studio.add(f"t{n}", 200.0).id for n in range(4)]
-        spoil_lists(studio, "hangs", seconds=250)
-        assert await late(client, studio, *ids) < 10
+async def test_old_pages_that_hang_do_not_use_up_the_reads_in_flight() -> None:
+    async with scripted_service(request_timeout=300) as (service, client):
+        ids = [service.add(f"t{n}", 200.0).id for n in range(4)]
+        spoil_lists(service, "hangs", seconds=250)
+        assert await late(client, service, *ids) < 10
 
 
-async def test_a_network_that_is_down_says_nothing_of_the_list() -> None:
-    async with open_studio() as (studio, client):
-        ids = [studio.add(f"t{n}", 100.0).id for n in range(30)]
+async def test_a_network_outage_does_not_bypass_the_list() -> None:
+    async with scripted_service() as (service, client):
+        ids = [service.add(f"t{n}", 100.0).id for n in range(30)]
 
         async def down(request: httpx.Request) -> httpx.Response | None:
             if 20 < anyio.current_time() < 60:
                 raise httpx.ConnectError("no network")
             return None
 
-        studio.meddle = down
-        assert await late(client, studio, *ids) < 5
-        assert len(studio.singles) < 20
+        service.intercept = down
+        assert await late(client, service, *ids) < 5
+        assert len(service.singles) < 20
 
 
-def test_two_pages_that_fail_are_outdone_by_another_read_since() -> None:
-    lists = ListingHealth(scale=0.1)
-    for now, rest in ((0.0, REST_AT_FIRST), (100.0, REST_AFTER_FAILURES)):
-        while not lists.is_in_doubt(WHOLE):
-            lists.asked(WHOLE, now)
-            lists.got_none(WHOLE, now, now + 5)
-            lists.got_none(WHOLE, now, now + 30)  # it is known already
-        lists.another_worked(now + 4, now + 6)  # it was sent before
-        assert lists.is_in_doubt(WHOLE)
-        lists.another_worked(now + 5, now + 6)
-        assert not lists.is_in_doubt(WHOLE)
+def test_two_failed_pages_and_another_read_that_works_bypass_the_list() -> None:
+    listings = ListingHealth(scale=0.1)
+    for now, rest in ((0.0, FIRST_PAUSE), (100.0, PAUSE_AFTER_FAILURES)):
+        while not listings.is_suspect(WHOLE):
+            listings.page_sent(WHOLE, now)
+            listings.page_unanswered(WHOLE, now, now + 5)
+            listings.page_unanswered(WHOLE, now, now + 30)  # counted already
+        listings.other_read_worked(now + 4, now + 6)  # sent before
+        assert listings.is_suspect(WHOLE)
+        listings.other_read_worked(now + 5, now + 6)
+        assert not listings.is_suspect(WHOLE)
         end = now + 6 + rest / 10
-        assert not lists.are_usable(WHOLE, end - 0.1)
-        assert lists.are_usable(WHOLE, end)
-    lists.worked(WHOLE)
-    assert lists.are_usable(WHOLE, 106.0)
+        assert not listings.is_usable(WHOLE, end - 0.1)
+        assert listings.is_usable(WHOLE, end)
+    listings.page_worked(WHOLE)
+    assert listings.is_usable(WHOLE, 106.0)
 
 
-def test_one_page_that_fails_is_no_doubt_nor_are_two_where_another_read_fails() -> None:
-    lists = ListingHealth(scale=1.0)
+def test_a_list_is_not_suspect_after_one_failed_page_or_if_other_reads_fail() -> None:
+    listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0):
-        assert not lists.is_in_doubt(WHOLE)
-        lists.asked(WHOLE, now)
-        lists.got_none(WHOLE, now, now)
-    assert lists.is_in_doubt(WHOLE)
-    lists.another_failed(20.0)
-    lists.another_worked(30.0, 30.0)
-    assert lists.are_usable(WHOLE, 30.0)
-    assert not lists.is_in_doubt(WHOLE)
+        assert not listings.is_suspect(WHOLE)
+        listings.page_sent(WHOLE, now)
+        listings.page_unanswered(WHOLE, now, now)
+    assert listings.is_suspect(WHOLE)
+    listings.other_read_failed(20.0)
+    listings.other_read_worked(30.0, 30.0)
+    assert listings.is_usable(WHOLE, 30.0)
+    assert not listings.is_suspect(WHOLE)
 
 
-def test_a_page_that_was_given_up_counts_for_nothing() -> None:
-    lists = ListingHealth(scale=1.0)
+def test_an_abandoned_page_does_not_count() -> None:
+    listings = ListingHealth(scale=1.0)
     for now in (0.0, 10.0, 20.0):
-        lists.asked(WHOLE, now)
-        assert lists.given_up(WHOLE, now)
-        lists.got_none(WHOLE, now, now + 5)
-    assert not lists.is_in_doubt(WHOLE)
+        listings.page_sent(WHOLE, now)
+        assert listings.forget_page(WHOLE, now)
+        listings.page_unanswered(WHOLE, now, now + 5)
+    assert not listings.is_suspect(WHOLE)

@@ -1,4 +1,4 @@
-"""The wheel of the poll loop: handed on whenever and however its driver leaves."""
+"""The driver of the poll loop: another is promoted however and whenever it leaves."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import anyio
 import pytest
 import sniffio
 
-from finetuning_async._polling._watch_list import Watcher
-from tests._scripted_service import assert_nothing_left, open_studio, poller_of
+from finetuning_async._polling._waiters import Watcher
+from tests._scripted_service import assert_nothing_left, poller_of, scripted_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from finetuning_async import AsyncClient
-    from tests._scripted_service import Studio
+    from tests._scripted_service import ScriptedService
 
 
 class Waits:
@@ -32,7 +32,7 @@ class Waits:
         self.ended: dict[int, float] = {}
 
     async def run(self, number: int, track_id: str) -> None:
-        """Wait; a cancellation ends it in silence."""
+        """Wait; a cancellation ends it without an error."""
         if self._native:
             task = asyncio.ensure_future(self._wait(number, track_id))
             self._cancels[number] = task.cancel
@@ -59,22 +59,22 @@ def skip_native_on_trio(*, native: bool) -> None:
         pytest.skip("trio has no cancellation but its scopes")
 
 
-def tune(studio: Studio) -> None:
+def tune(service: ScriptedService) -> None:
     """Tracks that need their own reads, so that drivers differ in what they read."""
     for number in range(8):
-        studio.add(f"t{number}", 60.0 + 10 * number, is_listed=number % 2 == 0)
+        service.add(f"t{number}", 60.0 + 10 * number, is_listed=number % 2 == 0)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_whoever_is_cancelled_whenever_the_others_are_served(
+async def test_whichever_waiter_is_cancelled_the_others_are_served(
     seed: int, *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
     rng = random.Random(seed)
-    async with open_studio() as (studio, client):
-        tune(studio)
-        studio.delay = rng.choice([0.0, 0.05, 0.7])
+    async with scripted_service() as (service, client):
+        tune(service)
+        service.delay = rng.choice([0.0, 0.05, 0.7])
         waits = Waits(client, native=native)
         survivors = set(range(0, 80, 10))
         async with anyio.create_task_group() as group:
@@ -85,45 +85,47 @@ async def test_whoever_is_cancelled_whenever_the_others_are_served(
                 if number not in survivors:
                     waits.cancel(number)
         for number in survivors:
-            end = studio.tracks[f"t{number % 8}"].ends_at
-            # Four tracks need a read each, after the page: five turns and a round trip.
-            assert waits.ended[number] - end < 5 * 1.43 + 3 * studio.delay + 0.1
+            end = service.tracks[f"t{number % 8}"].ends_at
+            # Four tracks need a read each, after the page: five slots and a round trip.
+            assert waits.ended[number] - end < 5 * 1.43 + 3 * service.delay + 0.1
         assert_nothing_left(client)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
-@pytest.mark.parametrize("gone", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
-async def test_the_wheel_is_not_lost_with_whoever_was_to_take_it(
-    gone: tuple[int, ...], *, native: bool
+@pytest.mark.parametrize("cancelled", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)], ids=str)
+async def test_the_role_is_not_lost_if_the_promoted_waiter_is_cancelled(
+    cancelled: tuple[int, ...], *, native: bool
 ) -> None:
     skip_native_on_trio(native=native)
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0)
         waits = Waits(client, native=native)
         async with anyio.create_task_group() as group:
             for number in range(4):
                 group.start_soon(waits.run, number, "a")
                 await anyio.sleep(0.3)
             await anyio.sleep(5)
-            for number in gone:  # all in one step: the driver, and the next in line
+            for (
+                number
+            ) in cancelled:  # all in one step: the driver, and the one to be promoted
                 waits.cancel(number)
-        assert set(waits.ended) == set(range(4)) - set(gone)
+        assert set(waits.ended) == set(range(4)) - set(cancelled)
         assert max(waits.ended.values()) < 32.0
 
 
 async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
     """Reads in 25 minutes in which `count` drivers were cancelled in mid-read."""
     # An account of its own, which has not learned yet how long tracks take.
-    base_url = f"https://studio-{count}.test"
-    async with open_studio(base_url=base_url) as (studio, client):
+    base_url = f"https://service-{count}.test"
+    async with scripted_service(base_url=base_url) as (service, client):
         for number in range(20):
-            studio.add(f"t{number}", 1500.0)
+            service.add(f"t{number}", 1500.0)
         waits = Waits(client, native=native)
         numbers = iter(range(20, 20 + count))
 
         async with anyio.create_task_group() as group:
 
-            async def meddle(request: httpx.Request) -> httpx.Response | None:
+            async def intercept(request: httpx.Request) -> httpx.Response | None:
                 number = next(numbers, None)
                 if number is not None:
                     driver = poller_of(client)._driver
@@ -134,14 +136,14 @@ async def cancelled_drivers(count: int, *, native: bool) -> tuple[int, float]:
                 return None
 
             running = {f"t{number}": number for number in range(20)}
-            studio.meddle = meddle
+            service.intercept = intercept
             for track_id, number in running.items():
                 group.start_soon(waits.run, number, track_id)
         assert next(numbers, None) is None
         assert len(waits.ended) == 20
         assert_nothing_left(client)
-        late = max(waits.ended.values()) - studio.tracks["t0"].ends_at
-        return len(studio.log), late
+        late = max(waits.ended.values()) - service.tracks["t0"].ends_at
+        return len(service.log), late
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task.cancel"])
@@ -156,10 +158,10 @@ async def test_a_thousand_drivers_cancelled_in_mid_read_waste_no_reads(
 
 
 @pytest.mark.parametrize("how", ["timeout", "wait_for", "task group"])
-async def test_asyncio_s_own_ways_of_giving_up_hand_the_wheel_on(how: str) -> None:
+async def test_each_cancellation_of_asyncio_promotes_another_driver(how: str) -> None:
     skip_native_on_trio(native=True)
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0)
 
         async def give_up() -> None:
             if how == "timeout":
@@ -183,48 +185,48 @@ async def test_asyncio_s_own_ways_of_giving_up_hand_the_wheel_on(how: str) -> No
         assert_nothing_left(client)
 
 
-async def test_a_read_that_hangs_is_given_up_soon_after_its_last_waiter_left() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0)
+async def test_a_read_that_hangs_is_abandoned_soon_after_its_last_waiter_left() -> None:
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0)
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             await anyio.sleep_forever()
             return None
 
-        studio.meddle = meddle
+        service.intercept = intercept
         with anyio.move_on_after(5):
             await client.wait_for_completion("a")
         assert anyio.current_time() == pytest.approx(7.0, abs=0.001)
         assert_nothing_left(client)
 
 
-async def test_a_wait_that_waits_for_a_turn_leaves_at_once_and_sends_nothing() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 300.0)
+async def test_a_wait_for_a_permit_is_cancelled_at_once_and_sends_nothing() -> None:
+    async with scripted_service() as (service, client):
+        service.add("a", 300.0)
         for _ in range(60):
             await client.generations.get("a")
-        began, sent = anyio.current_time(), len(studio.log)
+        began, sent = anyio.current_time(), len(service.log)
         with anyio.move_on_after(5):
             await client.wait_for_completion("a")
         assert anyio.current_time() == pytest.approx(began + 5, abs=0.001)
-        assert len(studio.log) == sent
+        assert len(service.log) == sent
         assert_nothing_left(client)
 
 
-async def test_a_wait_that_is_cancelled_before_it_begins_sends_nothing() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 300.0)
+async def test_a_wait_cancelled_before_it_begins_sends_nothing() -> None:
+    async with scripted_service() as (service, client):
+        service.add("a", 300.0)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await client.wait_for_completion("a")
-        assert studio.log == []
+        assert service.log == []
         assert client.rate_limit_status().reads.available == 60
         assert_nothing_left(client)
 
 
-async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 30.0)
+async def test_the_role_is_not_held_while_the_caller_s_code_runs() -> None:
+    async with scripted_service() as (service, client):
+        service.add("a", 30.0)
         poller = poller_of(client)
         async for state in client.watch("a"):
             assert poller._driver is None, state
@@ -232,19 +234,19 @@ async def test_the_wheel_is_not_held_while_the_caller_s_code_runs() -> None:
         async def on_update(_: object) -> None:
             assert poller._driver is None
 
-        studio.add("b", 30.0)
+        service.add("b", 30.0)
         await client.wait_for_completion("b", on_update=on_update)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_with_the_last_waiter_the_loop_is_gone(count: int) -> None:
-    async with open_studio() as (studio, client):
-        ids = [studio.add(f"t{n}", 500.0).id for n in range(3)]
+async def test_after_the_last_waiter_no_loop_is_left(count: int) -> None:
+    async with scripted_service() as (service, client):
+        ids = [service.add(f"t{n}", 500.0).id for n in range(3)]
         with anyio.move_on_after(30):
             async with anyio.create_task_group() as group:
                 for track_id in ids[:count]:
                     group.start_soon(client.wait_for_completion, track_id)
         assert_nothing_left(client)
-        sent = len(studio.log)
+        sent = len(service.log)
         await anyio.sleep(600)
-        assert len(studio.log) == sent
+        assert len(service.log) == sent

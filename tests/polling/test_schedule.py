@@ -1,4 +1,4 @@
-"""When to look: the rhythm of the reads, and what is learned of the tracks' times."""
+"""When to look: the spacing of the reads, and the durations that are learned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from finetuning_async._polling._schedule import (
     FAILURE_REMEMBERED,
     FIRST_LOOK,
-    LOAN,
+    MAX_BORROWED,
     SAMPLES_NEEDED,
     SHOWN_EVERY,
     SHOWN_SOONER,
@@ -26,10 +26,10 @@ TIMES = st.floats(1.0, 300.0)
 
 
 def learned(times: list[float], *, scale: float = 1.0) -> DurationEstimator:
-    outlook = DurationEstimator(scale=scale)
+    estimator = DurationEstimator(scale=scale)
     for seconds in times:
-        outlook.learn("music", 60.0, shortest=seconds, longest=seconds)
-    return outlook
+        estimator.learn("music", 60.0, shortest=seconds, longest=seconds)
+    return estimator
 
 
 def test_seven_tenths_of_the_reads_are_for_polling() -> None:
@@ -37,22 +37,22 @@ def test_seven_tenths_of_the_reads_are_for_polling() -> None:
     assert ReadPacer(limit=10, per=2.0).scale == pytest.approx(0.2)
 
 
-def test_the_first_turn_is_at_once_and_silence_saves_nothing_up() -> None:
+def test_the_first_slot_is_now_and_idle_time_saves_no_slots() -> None:
     pace = ReadPacer(limit=60, per=60.0)
-    assert pace.next_turn() == -inf
-    pace.spent(0.0)
-    pace.spent(1000.0)
-    assert pace.next_turn() == 1000.0 + pace.interval
+    assert pace.next_slot() == -inf
+    pace.use_slots(0.0)
+    pace.use_slots(1000.0)
+    assert pace.next_slot() == 1000.0 + pace.interval
 
 
-def test_an_urgent_read_is_a_loan() -> None:
+def test_an_urgent_read_borrows_a_slot() -> None:
     pace = ReadPacer(limit=60, per=60.0)
-    pace.spent(0.0)
-    assert pace.next_turn(urgent=True) <= 0.0
-    pace.spent(0.0)
-    pace.spent(0.0)
-    assert pace.next_turn(urgent=True) == pytest.approx(pace.interval)
-    assert pace.next_turn() == pytest.approx(3 * pace.interval)
+    pace.use_slots(0.0)
+    assert pace.next_slot(urgent=True) <= 0.0
+    pace.use_slots(0.0)
+    pace.use_slots(0.0)
+    assert pace.next_slot(urgent=True) == pytest.approx(pace.interval)
+    assert pace.next_slot() == pytest.approx(3 * pace.interval)
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 5.0), st.booleans()), max_size=300))
@@ -62,11 +62,11 @@ def test_no_minute_holds_more_than_45_reads(
     pace = ReadPacer(limit=60, per=60.0)
     now, reads = 0.0, []
     for pause, urgent in wishes:
-        now = max(now + pause, pace.next_turn(urgent=urgent))
-        pace.spent(now)
+        now = max(now + pause, pace.next_slot(urgent=urgent))
+        pace.use_slots(now)
         reads.append(now)
     for first in reads:
-        assert sum(first <= at < first + 60 for at in reads) <= 42 + 1 + LOAN
+        assert sum(first <= at < first + 60 for at in reads) <= 42 + 1 + MAX_BORROWED
 
 
 @given(
@@ -75,96 +75,98 @@ def test_no_minute_holds_more_than_45_reads(
         max_size=300,
     )
 )
-def test_last_looks_out_of_turn_leave_the_rhythm_and_the_limit_alone(
+def test_reserved_slots_keep_the_spacing_and_the_limit(
     wishes: list[tuple[float, str]],
 ) -> None:
     pace = ReadPacer(limit=60, per=60.0)
     now, reads = 0.0, []
     for pause, how in wishes:
         urgent, last = bool(how), how == "last"
-        now = max(now + pause, pace.next_turn(urgent=urgent, last_look=last))
-        before = pace.next_turn()
-        pace.spent(now, last_look=last)
-        reads.append((now, now < before and pace.next_turn() == before))
+        now = max(now + pause, pace.next_slot(urgent=urgent, last_look=last))
+        before = pace.next_slot()
+        pace.use_slots(now, last_look=last)
+        reads.append((now, now < before and pace.next_slot() == before))
     for first, _ in reads:
         minute = [extra for at, extra in reads if first <= at < first + 60]
         assert minute.count(True) <= 15
-        assert minute.count(False) <= 42 + 1 + LOAN
+        assert minute.count(False) <= 42 + 1 + MAX_BORROWED
 
 
 def test_a_last_look_goes_at_once_whatever_was_read_before() -> None:
     pace = ReadPacer(limit=60, per=60.0)
     for n in range(15):
-        pace.spent(n / 10)
-        assert pace.next_turn(urgent=True, last_look=True) == -inf
-        pace.spent(n / 10, last_look=True)
-    assert pace.next_turn(urgent=True, last_look=True) > 10
-    assert pace.next_turn(last_look=True) <= 60.0
+        pace.use_slots(n / 10)
+        assert pace.next_slot(urgent=True, last_look=True) == -inf
+        pace.use_slots(n / 10, last_look=True)
+    assert pace.next_slot(urgent=True, last_look=True) > 10
+    assert pace.next_slot(last_look=True) <= 60.0
 
 
-def test_until_enough_is_known_it_looks_from_two_seconds_on() -> None:
-    outlook = learned([30.0] * (SAMPLES_NEEDED - 1))
-    expected = outlook.expect("music", 60.0)
+def test_until_enough_is_learned_looks_begin_after_two_seconds() -> None:
+    estimator = learned([30.0] * (SAMPLES_NEEDED - 1))
+    expected = estimator.expect("music", 60.0)
     assert expected == Expectation(FIRST_LOOK, inf)
-    assert outlook.pause(expected, age=0.5) == pytest.approx(1.5)
-    assert outlook.pause(expected, age=1000.0) == 0.0
+    assert estimator.pause(expected, age=0.5) == pytest.approx(1.5)
+    assert estimator.pause(expected, age=1000.0) == 0.0
 
 
-def test_kinds_and_lengths_are_learned_apart() -> None:
-    outlook = learned([30.0] * 8)
-    assert outlook.expect("music", 60.0).earliest > 25
-    assert outlook.expect("music", 61.0).earliest > 25  # much the same
+def test_kinds_and_lengths_are_learned_separately() -> None:
+    estimator = learned([30.0] * 8)
+    assert estimator.expect("music", 60.0).earliest > 25
+    assert estimator.expect("music", 61.0).earliest > 25  # rounded to the same length
     for kind, length in (("music", 120.0), ("instrumental", 60.0), ("music", None)):
-        assert outlook.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
+        assert estimator.expect(kind, length).latest == inf  # type: ignore[arg-type] # literals
 
 
-def test_times_that_never_vary_are_known_ever_better() -> None:
+def test_durations_that_never_vary_are_expected_more_and_more_exactly() -> None:
     assert learned([45.0] * 4).expect("music", 60.0) == Expectation(32.75, 57.25)
     assert learned([45.0] * 9).expect("music", 60.0) == Expectation(39.0, 51.0)
     assert learned([45.0] * 45).expect("music", 60.0) == Expectation(43.0, 47.0)
 
 
 @given(st.lists(TIMES, min_size=SAMPLES_NEEDED, max_size=100))
-def test_what_was_seen_is_expected(times: list[float]) -> None:
+def test_observed_durations_are_expected(times: list[float]) -> None:
     expected = learned(times).expect("music", 60.0)
     assert all(expected.earliest <= seconds <= expected.latest for seconds in times)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_evenly_spread_times_few_fall_outside(seed: int) -> None:
+def test_few_evenly_spread_durations_fall_outside(seed: int) -> None:
     rng = random.Random(seed)
-    outlook = DurationEstimator()
+    estimator = DurationEstimator()
     outside = 0
     for number in range(1000):
         seconds = rng.uniform(20.0, 120.0)
-        expected = outlook.expect("music", 60.0)
+        expected = estimator.expect("music", 60.0)
         if number >= 20 and not expected.earliest <= seconds <= expected.latest:
             outside += 1
-        outlook.learn("music", 60.0, shortest=seconds, longest=seconds)
+        estimator.learn("music", 60.0, shortest=seconds, longest=seconds)
     assert outside < 10
 
 
-def test_a_batch_that_ends_in_the_order_of_its_times_misleads_nobody() -> None:
-    outlook = DurationEstimator()
+def test_a_batch_that_ends_in_the_order_of_its_durations_does_not_mislead() -> None:
+    estimator = DurationEstimator()
     for _ in range(3):
         for number in range(99):
-            outlook.learn("music", 60.0, shortest=20.0 + number, longest=20.0 + number)
-    assert outlook.expect("music", 60.0).earliest <= 20.0
+            estimator.learn(
+                "music", 60.0, shortest=20.0 + number, longest=20.0 + number
+            )
+    assert estimator.expect("music", 60.0).earliest <= 20.0
 
 
-def test_a_service_that_becomes_faster_is_noticed_at_its_first_track() -> None:
-    outlook = learned([60.0] * 100)
-    outlook.learn("music", 60.0, shortest=20.0, longest=60.0)
-    assert outlook.expect("music", 60.0).earliest <= 20.0
+def test_a_service_that_becomes_faster_is_learned_from_its_first_track() -> None:
+    estimator = learned([60.0] * 100)
+    estimator.learn("music", 60.0, shortest=20.0, longest=60.0)
+    assert estimator.expect("music", 60.0).earliest <= 20.0
 
 
 @given(age=st.floats(0.0, 5000.0), times=st.lists(TIMES, min_size=4, max_size=20))
-def test_a_pause_is_never_long_once_a_track_can_be_done(
+def test_pauses_are_short_once_a_track_can_be_done(
     age: float, times: list[float]
 ) -> None:
-    outlook = learned(times)
-    expected = outlook.expect("music", 60.0)
-    pause = outlook.pause(expected, age=age)
+    estimator = learned(times)
+    expected = estimator.expect("music", 60.0)
+    pause = estimator.pause(expected, age=age)
     if age < expected.earliest:
         assert age + pause == pytest.approx(expected.earliest)
     else:
@@ -172,7 +174,7 @@ def test_a_pause_is_never_long_once_a_track_can_be_done(
         assert pause <= min(SLOWEST_LOOK, overdue * STRAGGLER_SHARE)
 
 
-def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
+def test_all_times_scale_with_the_limit() -> None:
     expected = DurationEstimator(scale=0.1).expect("music", None)
     assert expected.earliest == pytest.approx(FIRST_LOOK / 10)
     assert (
@@ -182,15 +184,15 @@ def test_all_times_shrink_with_the_scale_of_the_limits() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_a_track_is_shown_sooner_while_tracks_fail_or_once_it_is_overdue(
+def test_a_status_is_due_sooner_while_tracks_fail_or_once_it_is_overdue(
     scale: float,
 ) -> None:
-    outlook = DurationEstimator(scale=scale)
+    estimator = DurationEstimator(scale=scale)
     usual, sooner = SHOWN_EVERY * scale, SHOWN_SOONER * scale
-    assert outlook.show_by(50.0, end=inf, now=40.0) == 50.0 + usual
-    assert outlook.show_by(50.0, end=51.0 + sooner, now=40.0) == 51.0 + sooner
-    assert outlook.show_by(50.0, end=0.0, now=40.0) == 50.0 + sooner
-    outlook.saw_failure(30.0)
-    assert outlook.show_by(50.0, end=inf, now=40.0) == 50.0 + sooner
+    assert estimator.status_due_by(50.0, end=inf, now=40.0) == 50.0 + usual
+    assert estimator.status_due_by(50.0, end=51.0 + sooner, now=40.0) == 51.0 + sooner
+    assert estimator.status_due_by(50.0, end=0.0, now=40.0) == 50.0 + sooner
+    estimator.record_failure(30.0)
+    assert estimator.status_due_by(50.0, end=inf, now=40.0) == 50.0 + sooner
     later = 30.0 + FAILURE_REMEMBERED * scale
-    assert outlook.show_by(50.0, end=inf, now=later) == 50.0 + usual
+    assert estimator.status_due_by(50.0, end=inf, now=later) == 50.0 + usual

@@ -14,11 +14,13 @@ CREATE = "/v1/generations"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    return "asyncio"  # uvicorn knows no other loop
+    return "asyncio"  # uvicorn runs on no other loop
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-async def test_a_create_is_sent_again_only_beside_a_later_one(*, hangs: bool) -> None:
+async def test_a_create_is_sent_again_only_if_a_later_one_is_listed(
+    *, hangs: bool
+) -> None:
     with scaled_lookup():
         async with (
             Emulator(audio=b"mp3") as emulator,

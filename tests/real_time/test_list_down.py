@@ -13,7 +13,7 @@ KEY = "ft_live_" + "0" * 32
 
 
 async def serve(stream: SocketStream) -> None:
-    """Answer whoever asks for one track; hang up on who asks for the list."""
+    """Respond to a read of one track; close the connection on a read of the list."""
     async with stream:
         while True:
             request = b""
@@ -35,7 +35,7 @@ async def serve(stream: SocketStream) -> None:
             await stream.send(head + b"content-length: %d\r\n\r\n" % len(body) + body)
 
 
-async def test_a_list_that_hangs_up_holds_up_nobody_for_long() -> None:
+async def test_a_list_that_closes_its_connections_delays_no_wait_for_long() -> None:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     (local,) = listener.listeners
     port = local.extra(SocketAttribute.local_port)  # noqa: S610 - no Django here

@@ -267,8 +267,8 @@ async def test_a_hint_in_another_process_reaches_the_leader(store: RealStore) ->
             second.client.mark_changed(track.id)
             await second.client.publish_changes()
             await anyio.sleep(0.15)
-            row = poller._list.get(track.id)
-            watched = 0.0 if row is None else row.noticed_at
+            row = poller._watch_list.get(track.id)
+            watched = 0.0 if row is None else row.hinted_at
         assert watched > 0 or row is None
 
 

@@ -1,4 +1,4 @@
-"""Responses that belong to another request: none is taken for an answer of ours."""
+"""Responses that belong to another request: none is taken for one of ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """Makes a track of each create, and shows it.
+    """Makes a track for each create, and shows it.
 
     Attributes:
         rows: The tracks, oldest first.
@@ -49,18 +49,18 @@ class Service:
 async def test_a_response_written_twice_is_taken_once(gap: float) -> None:
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         if not asked.is_create:
             return service.read(asked)
-        said = created(service.make(asked))
+        body = created(service.make(asked))
         if gap:
-            await asked.stream.send(said)
+            await asked.stream.send(body)
             await anyio.sleep(gap)
-            return said
-        return said + said
+            return body
+        return body + body
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         with anyio.fail_after(10):
@@ -73,25 +73,25 @@ async def test_a_response_written_twice_is_taken_once(gap: float) -> None:
 
 
 async def _shift(service: Service, asked: Asked, held: list[bytes]) -> bytes:
-    """Each connection's responses come one request late, after the first."""
+    """From the second on, the responses of a connection come one request late."""
     if not asked.is_create:
         return service.read(asked)
-    said = created(service.make(asked))
-    held.append(said)
-    return held[0] if len(held) == 2 else said
+    body = created(service.make(asked))
+    held.append(body)
+    return held[0] if len(held) == 2 else body
 
 
 @pytest.mark.parametrize("library", [None, httpx, httpx2], ids=["ours", "1", "2"])
 async def test_an_id_that_is_claimed_is_no_acceptance(library: Any) -> None:
-    """The second create is answered with the first one's response."""
+    """The second create gets the response to the first one."""
     service = Service()
     held: list[bytes] = []
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         return await _shift(service, asked, held)
 
     http = None if library is None else library.AsyncClient()
-    async with serving(answer) as server, http or nullcontext():
+    async with serving(respond) as server, http or nullcontext():
         async with AsyncClient(KEY, base_url=server.url, http_client=http) as client:
             tracks = [await client.generations.create("song") for _ in range(3)]
         assert [t.id for t in tracks] == ["gen_1", "gen_2", "gen_3"]
@@ -101,19 +101,19 @@ async def test_an_id_that_is_claimed_is_no_acceptance(library: Any) -> None:
         assert was_kept == (library is not None)
 
 
-async def test_two_claimed_ids_of_effects_are_told_apart() -> None:
-    """They have no seed: the second is in doubt, not the first one once more."""
+async def test_two_claimed_ids_of_effects_are_distinguished() -> None:
+    """Without a seed the second create is in doubt, not the first one again."""
     service = Service()
     first: list[bytes] = []
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         if not asked.is_create:
             return response(200, {"data": {"soundEffects": [], "hasMore": False}})
         first.append(created(service.make(asked)))
         return first[0]
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         track = await client.sound_effects.create("rain")
@@ -123,19 +123,19 @@ async def test_two_claimed_ids_of_effects_are_told_apart() -> None:
         assert len(server.creates) == 2
 
 
-FOREIGN = {"prompt": "somebody else's", "parameters": {"seed": 5}, "id": "gen_99"}
+FOREIGN = {"prompt": "another client's", "parameters": {"seed": 5}, "id": "gen_99"}
 
 
-async def test_anothers_seed_and_prompt_are_no_acceptance() -> None:
+async def test_a_foreign_seed_and_prompt_are_no_acceptance() -> None:
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         if not asked.is_create:
             return service.read(asked)
         return created(service.make(asked) | FOREIGN)
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         track = await client.generations.create("song")
@@ -169,16 +169,16 @@ ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_what_a_service_changes_is_still_accepted(odd: str) -> None:
+async def test_changes_of_the_service_are_still_accepted(odd: str) -> None:
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         assert asked.is_create, "nothing is looked up"
         track = service.make(asked)
         return created(track | ODD[odd](track))
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         track = await client.generations.create(
@@ -187,56 +187,56 @@ async def test_what_a_service_changes_is_still_accepted(odd: str) -> None:
         assert track.id == "gen_1"
 
 
-async def test_an_enhanced_prompt_is_no_reason_for_doubt() -> None:
+async def test_an_enhanced_prompt_is_accepted() -> None:
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         assert asked.is_create, "nothing is looked up"
         odd = {"prompt": "a vast, slow pad", "parameters": {"seed": 5}}
         return created(service.make(asked) | odd)
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         track = await client.instrumentals.create("wind")
         assert track.id == "gen_1"
 
 
-async def test_another_account_is_no_track() -> None:
+async def test_an_account_is_not_taken_for_a_track() -> None:
     service = Service()
     me = {"id": "usr_1", "email": "a@b.example", "tier": "pro", "limits": {}}
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         if not asked.is_create:
             return service.read(asked)
         service.make(asked)
         return response(200, {"data": me})
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         assert (await client.generations.create("song")).id == "gen_1"
 
 
 async def test_an_id_alone_is_an_acceptance() -> None:
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         return response(202, {"data": {"id": "gen_1"}})
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         assert (await client.generations.create("song")).id == "gen_1"
 
 
 @pytest.mark.parametrize("how", ["get", "wait"])
-async def test_another_tracks_state_is_not_taken(how: str) -> None:
+async def test_the_state_of_another_track_is_not_taken(how: str) -> None:
     asked_for = 0
     seen: list[Asked] = []
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         nonlocal asked_for
         asked_for += 1
         seen.append(asked)
@@ -245,7 +245,7 @@ async def test_another_tracks_state_is_not_taken(how: str) -> None:
         return response(200, {"data": state})
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         await client.generations.get("gen_2")
@@ -258,12 +258,12 @@ async def test_another_tracks_state_is_not_taken(how: str) -> None:
         assert seen[1].connection != seen[2].connection
 
 
-async def test_another_tracks_state_is_an_error_when_it_stays() -> None:
-    async def answer(asked: Asked) -> bytes:
+async def test_the_state_of_another_track_is_an_error_if_it_persists() -> None:
+    async def respond(asked: Asked) -> bytes:
         return response(200, {"data": {"id": "gen_2", "status": "completed"}})
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         await client.generations.get("gen_2")
@@ -274,26 +274,26 @@ async def test_another_tracks_state_is_an_error_when_it_stays() -> None:
 
 
 @pytest.mark.parametrize("spelled", ["GEN_1", "1", "b81f4d36"])
-async def test_an_id_may_be_spelled_in_another_way(spelled: str) -> None:
-    async def answer(asked: Asked) -> bytes:
+async def test_an_id_may_be_spelled_differently(spelled: str) -> None:
+    async def respond(asked: Asked) -> bytes:
         return response(200, {"data": {"id": spelled, "status": "completed"}})
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         assert (await client.generations.get("gen_1")).status == "completed"
 
 
-async def test_a_connection_is_not_used_when_it_may_be_about_to_end() -> None:
-    """Servers close it after 5 s of their own, which are a round trip shorter here."""
+async def test_a_connection_that_may_be_about_to_close_is_not_used() -> None:
+    """Servers close it after 5 s by their clock, a round trip earlier than here."""
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         return created(service.make(asked))
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         await client.generations.create("a")
@@ -303,15 +303,15 @@ async def test_a_connection_is_not_used_when_it_may_be_about_to_end() -> None:
         assert [asked.connection for asked in server.creates] == [0, 0, 1]
 
 
-async def test_ids_that_begin_anew_are_accepted() -> None:
-    """As of an emulator that was started again, while the program goes on."""
+async def test_ids_that_start_over_are_accepted() -> None:
+    """As with an emulator that is restarted while the program goes on."""
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         return created(service.make(asked)) if asked.is_create else service.read(asked)
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         first = await client.generations.create("song")
@@ -322,18 +322,16 @@ async def test_ids_that_begin_anew_are_accepted() -> None:
         assert len(server.creates) == 2
 
 
-async def test_an_id_that_is_given_twice_is_no_acceptance_though_the_seed_is_ours() -> (
-    None
-):
+async def test_an_id_given_twice_is_no_acceptance_even_with_our_seed() -> None:
     service = Service()
 
-    async def answer(asked: Asked) -> bytes:
+    async def respond(asked: Asked) -> bytes:
         if asked.is_create:
             return created(service.make(asked) | {"id": "gen_1"})
         return service.read(asked)
 
     async with (
-        serving(answer) as server,
+        serving(respond) as server,
         AsyncClient(KEY, base_url=server.url) as client,
     ):
         tracks = [await client.generations.create("song") for _ in range(2)]

@@ -22,14 +22,14 @@ KEY = "ft_live_" + "0" * 32
 
 
 class Server:
-    """Answers ``GET`` of a track; it ends at a time of the test's choice.
+    """Responds to ``GET`` of a track, which ends at a time of the test's choice.
 
     Attributes:
         ends_at: On the loop's clock.
-        asked: When each request came.
-        hangs: The numbers of the requests, from 1, that are never answered.
-        drips: Whether an answer comes a byte every 0.1 s.
-        refusals: What the next requests are answered with instead, status and body.
+        asked: When each request arrived.
+        hangs: The numbers of the requests, from 1, that get no response.
+        drips: Whether a response arrives one byte every 0.1 s.
+        refusals: The next responses instead, status and body.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Server:
         async with stream:
             try:
                 while True:
-                    await self._answer(stream)
+                    await self._respond(stream)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
 
-    async def _answer(self, stream: SocketStream) -> None:
+    async def _respond(self, stream: SocketStream) -> None:
         request = b""
         while b"\r\n\r\n" not in request:
             request += await stream.receive()
@@ -69,11 +69,11 @@ class Server:
         data = {"generations": [track], "hasMore": False} if is_list else track
         body = json.dumps({"data": data}).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-        answer = head + b"content-length: %d\r\n\r\n" % len(body) + body
+        response = head + b"content-length: %d\r\n\r\n" % len(body) + body
         if not self.drips:
-            await stream.send(answer)
+            await stream.send(response)
             return
-        for byte in answer:
+        for byte in response:
             await stream.send(bytes([byte]))
             await anyio.sleep(0.1)
 
@@ -94,28 +94,28 @@ async def served(**options: Any) -> AsyncGenerator[tuple[Server, AsyncClient]]:
 
 
 async def timed_out(client: AsyncClient, timeout: float) -> tuple[str, float]:
-    """What a wait says that ends without the track, and how long it took."""
+    """The error of a wait that ends without the track, and how long it took."""
     began = anyio.current_time()
     with pytest.raises(WaitTimeoutError) as caught:
         await client.wait_for_completion("a", timeout=timeout)
     return str(caught.value), anyio.current_time() - began
 
 
-async def test_no_time_at_all_is_one_look() -> None:
+async def test_a_timeout_of_0_is_one_look() -> None:
     async with served() as (server, client):
-        said, took = await timed_out(client, 0)
-        assert "still runs" in said
+        text, took = await timed_out(client, 0)
+        assert "still runs" in text
         server.ends_at = 0.0
         assert (await client.wait_for_completion("a", timeout=0)).is_final
         assert len(server.asked) == 2
         assert took < 0.5
 
 
-async def test_short_waits_in_a_row_all_look() -> None:
+async def test_short_waits_in_a_row_get_a_look_each() -> None:
     async with served() as (server, client):
         for number in range(10):
-            said, took = await timed_out(client, 0.1)
-            assert "still runs" in said
+            text, took = await timed_out(client, 0.1)
+            assert "still runs" in text
             assert took < 0.6
             assert len(server.asked) > number
         server.ends_at = 0.0
@@ -132,27 +132,25 @@ async def test_a_track_that_ends_just_before_the_deadline_is_returned(
 
 
 @pytest.mark.parametrize("drips", [False, True])
-async def test_a_look_at_the_deadline_is_heard_for_a_second_and_no_longer(
-    *, drips: bool
-) -> None:
+async def test_a_look_at_the_deadline_gets_one_second(*, drips: bool) -> None:
     async with served() as (server, client):
         server.drips = drips
         server.hangs = set() if drips else {1, 2, 3, 4}
-        said, took = await timed_out(client, 0.3)
-        assert "still runs" not in said
-        assert "no answer came" in said
+        text, took = await timed_out(client, 0.3)
+        assert "still runs" not in text
+        assert "has had no response" in text
         assert 1.2 < took < 1.7
 
 
-async def test_the_one_look_is_heard_for_as_long_as_a_request_may_take() -> None:
+async def test_the_one_look_gets_the_whole_request_timeout() -> None:
     async with served(request_timeout=1.5) as (server, client):
         server.hangs = {1, 2, 3}
-        said, took = await timed_out(client, 0)
-        assert "still runs" not in said
+        text, took = await timed_out(client, 0)
+        assert "still runs" not in text
         assert 1.3 < took < 2.2
 
 
-async def test_one_look_that_is_never_answered_holds_nobody_up() -> None:
+async def test_one_look_without_a_response_delays_no_other_wait() -> None:
     async with served() as (server, client):
         server.hangs = {2}
         began = anyio.current_time()
@@ -174,13 +172,13 @@ async def test_after_a_sleep_past_the_deadline_there_is_one_look() -> None:
             assert (await client.wait_for_completion("a", timeout=1.0)).is_final
 
 
-async def test_where_nobody_could_look_it_says_so() -> None:
+async def test_a_wait_without_a_look_says_why() -> None:
     with_none = AsyncClient(KEY, base_url="http://127.0.0.1:9", max_retries=0)
     async with with_none as client:
-        said, _ = await timed_out(client, 0.2)
-        assert "still runs" not in said
-        assert "could not be read" in said
-        assert "last look failed" in said
+        text, _ = await timed_out(client, 0.2)
+        assert "still runs" not in text
+        assert "could not be read" in text
+        assert "last read failed" in text
 
 
 @pytest.mark.parametrize(

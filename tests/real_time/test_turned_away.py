@@ -101,7 +101,7 @@ async def test_a_create_that_the_gateway_passed_on_is_found() -> None:
 async def test_a_list_that_cannot_be_read_delays_the_error_only_briefly(
     lists: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_submitter, "ONE_LOOK", 1.0)
+    monkeypatch.setattr(_submitter, "CHECK_TIMEOUT", 1.0)
     gateway = Gateway(throttled("Retry-After: 1"), lists=lists)
     async with serving(gateway.answer) as server, _client(server) as client:
         with anyio.fail_after(3), pytest.raises(RateLimitError):

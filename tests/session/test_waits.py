@@ -20,15 +20,20 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
-from tests._scripted_service import assert_nothing_left, open_studio, refusal, reply
+from tests._scripted_service import (
+    assert_nothing_left,
+    refusal,
+    reply,
+    scripted_service,
+)
 
 if TYPE_CHECKING:
     import httpx
 
 
 async def test_a_wait_returns_the_final_state() -> None:
-    async with open_studio() as (studio, client):
-        track = studio.add("a", 20.0)
+    async with scripted_service() as (service, client):
+        track = service.add("a", 20.0)
         done = await client.wait_for_completion("a")
         assert done.status == "completed"
         assert done.audio_url == "https://media.finetuning.ai/a.mp3"
@@ -37,8 +42,8 @@ async def test_a_wait_returns_the_final_state() -> None:
 
 
 async def test_a_wait_returns_a_failed_track_with_its_message() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0, end="failed")
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0, end="failed")
         done = await client.wait_for_completion("a")
         assert (done.status, done.error_message) == ("failed", "out of time")
 
@@ -52,12 +57,12 @@ async def test_generate_raises_for_a_failed_track() -> None:
 
 
 async def test_a_final_track_is_returned_without_a_read() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         for status in ("completed", "failed"):
             track = Generation(id="a", status=status)
             assert await client.wait_for_completion(track) is track
             assert [state async for state in client.watch(track)] == [track]
-        assert studio.log == []
+        assert service.log == []
 
 
 async def test_updates_come_on_change_in_order_and_the_final_one_last() -> None:
@@ -82,8 +87,8 @@ async def test_updates_come_on_change_in_order_and_the_final_one_last() -> None:
 
 
 async def test_on_update_may_be_a_plain_function() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0)
         updates: list[str] = []
         await client.wait_for_completion(
             "a", on_update=lambda t: updates.append(t.status)
@@ -112,17 +117,17 @@ async def test_a_callback_that_is_not_callable_is_refused_before_anything_is_sen
 
 @pytest.mark.parametrize("track", [None, 7, "", b"gen_1"])
 async def test_waiting_for_something_that_is_not_a_track_is_refused(track: Any) -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         with pytest.raises(InvalidRequestError, match="generation_or_id"):
             await client.wait_for_completion(track)
         with pytest.raises(InvalidRequestError, match="generation_or_id"):
             await anext(client.watch(track))
-        assert studio.log == []
+        assert service.log == []
 
 
 async def test_a_callback_that_raises_ends_its_own_wait_only() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0)
         ended: list[str] = []
 
         def broken(track: Any) -> None:
@@ -141,8 +146,8 @@ async def test_a_callback_that_raises_ends_its_own_wait_only() -> None:
 
 @pytest.mark.parametrize("busy", ["watch", "on_update"])
 async def test_a_slow_consumer_does_not_delay_other_waits(busy: str) -> None:
-    async with open_studio() as (studio, client):
-        ends = {f"t{n}": studio.add(f"t{n}", 5.0 * n).ends_at for n in range(1, 9)}
+    async with scripted_service() as (service, client):
+        ends = {f"t{n}": service.add(f"t{n}", 5.0 * n).ends_at for n in range(1, 9)}
         late: list[float] = []
 
         async def sleep(_: object = None) -> None:
@@ -168,8 +173,8 @@ async def test_a_slow_consumer_does_not_delay_other_waits(busy: str) -> None:
 
 
 async def test_a_callback_that_never_returns_does_not_delay_other_waits() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0)
 
         async def forever(_: object) -> None:
             await anyio.sleep_forever()
@@ -186,8 +191,8 @@ async def test_a_callback_that_never_returns_does_not_delay_other_waits() -> Non
 
 
 async def test_a_slow_consumer_misses_states_in_between_but_not_the_last() -> None:
-    async with open_studio() as (studio, client):
-        track = studio.add("a", 40.0, running="pending")
+    async with scripted_service() as (service, client):
+        track = service.add("a", 40.0, running="pending")
         seen: list[str] = []
 
         async def drive() -> None:
@@ -205,8 +210,8 @@ async def test_a_slow_consumer_misses_states_in_between_but_not_the_last() -> No
 
 
 async def test_a_status_that_changed_and_changed_back_is_not_reported() -> None:
-    async with open_studio() as (studio, client):
-        track = studio.add("a", 60.0)
+    async with scripted_service() as (service, client):
+        track = service.add("a", 60.0)
         seen: list[str] = []
 
         async def drive() -> None:
@@ -226,15 +231,15 @@ async def test_a_status_that_changed_and_changed_back_is_not_reported() -> None:
 
 
 async def test_an_unknown_status_is_not_final() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 20.0, running="polishing")
+    async with scripted_service() as (service, client):
+        service.add("a", 20.0, running="polishing")
         states = [state.status async for state in client.watch("a")]
         assert states == ["polishing", "completed"]
 
 
 async def test_a_wait_timeout_carries_the_last_state() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 500.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 500.0)
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for_completion("a", timeout=30)
         assert anyio.current_time() == pytest.approx(30.0, abs=0.3)
@@ -248,8 +253,8 @@ async def test_a_wait_timeout_carries_the_last_state() -> None:
 
 
 async def test_long_processing_is_reported_with_the_advice_of_the_service() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 5000.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 5000.0)
         with pytest.raises(WaitTimeoutError, match="More than 5 minutes in processing"):
             await client.wait_for_completion("a", timeout=301)
 
@@ -264,11 +269,11 @@ async def test_the_advice_counts_the_time_of_earlier_waits() -> None:
 
 
 async def test_an_error_that_ends_all_waits_names_the_track_of_each() -> None:
-    async with open_studio() as (studio, client):
-        ids = {studio.add(f"t{n}", 500.0).id for n in range(3)}
+    async with scripted_service() as (service, client):
+        ids = {service.add(f"t{n}", 500.0).id for n in range(3)}
         named: set[str | None] = set()
 
-        async def meddle(request: httpx.Request) -> httpx.Response | None:
+        async def intercept(request: httpx.Request) -> httpx.Response | None:
             return refusal(401, "INVALID_API_KEY")
 
         async def wait(track_id: str) -> None:
@@ -276,7 +281,7 @@ async def test_an_error_that_ends_all_waits_names_the_track_of_each() -> None:
                 await client.wait_for_completion(track_id)
             named.add(caught.value.generation_id)
 
-        studio.meddle = meddle
+        service.intercept = intercept
         async with anyio.create_task_group() as group:
             for track_id in ids:
                 group.start_soon(wait, track_id)
@@ -284,40 +289,40 @@ async def test_an_error_that_ends_all_waits_names_the_track_of_each() -> None:
 
 
 async def test_a_wait_can_be_continued_by_its_id() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 50.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 50.0)
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for_completion("a", timeout=5)
-    async with open_studio() as (elsewhere, another):
-        elsewhere.tracks = studio.tracks
+    async with scripted_service() as (elsewhere, another):
+        elsewhere.tracks = service.tracks
         done = await another.wait_for_completion(str(caught.value.generation_id))
         assert done.status == "completed"
 
 
 async def test_there_is_one_last_look_at_the_deadline() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 29.4)
+    async with scripted_service() as (service, client):
+        service.add("a", 29.4)
         done = await client.wait_for_completion("a", timeout=30)
         assert done.status == "completed"
         assert anyio.current_time() <= 30.2
 
 
 async def test_a_timeout_of_zero_is_one_look() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 50.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 50.0)
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for_completion("a", timeout=0)
         assert caught.value.generation is not None
         await anyio.sleep(60)
         assert (await client.wait_for_completion("a", timeout=0)).is_final
-        assert len(studio.log) == 2
+        assert len(service.log) == 2
         assert anyio.current_time() == pytest.approx(60.2, abs=0.001)
 
 
 @pytest.mark.parametrize("apart", [True, False])
 async def test_a_timeout_of_zero_is_one_look_for_each_of_many(apart: bool) -> None:
-    async with open_studio() as (studio, client):
-        ids = [studio.add(f"t{n}", 5.0).id for n in range(12)]
+    async with scripted_service() as (service, client):
+        ids = [service.add(f"t{n}", 5.0).id for n in range(12)]
         await anyio.sleep(100)
         seen: list[str] = []
 
@@ -333,40 +338,40 @@ async def test_a_timeout_of_zero_is_one_look_for_each_of_many(apart: bool) -> No
                 for track_id in ids:
                     group.start_soon(wait, track_id)
         assert seen == ["completed"] * 12
-        assert len(studio.log) == (12 if apart else 1)
+        assert len(service.log) == (12 if apart else 1)
 
 
 async def test_a_timeout_of_none_is_no_limit() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 4000.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 4000.0)
         done = await client.wait_for_completion("a", timeout=None)
         assert done.is_final
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", True])
 async def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
-    async with open_studio() as (_, client):
+    async with scripted_service() as (_, client):
         with pytest.raises(InvalidRequestError, match="timeout"):
             await client.wait_for_completion("a", timeout=timeout)
 
 
 @pytest.mark.parametrize("track_id", ["", " ", ".", "..", "\n"])
 async def test_an_invalid_id_is_refused(track_id: str) -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         with pytest.raises(InvalidRequestError, match="generation_or_id"):
             await client.wait_for_completion(track_id)
-        assert studio.log == []
+        assert service.log == []
 
 
 async def test_a_sound_effect_is_read_at_its_own_endpoint() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
 
         async def effect(request: httpx.Request) -> httpx.Response:
             assert request.url.path == "/v1/sound-effects/fx"
             done = anyio.current_time() > 10
             return reply({"id": "fx", "status": "completed" if done else "processing"})
 
-        studio.meddle = effect
+        service.intercept = effect
         done = await client.wait_for_completion(SoundEffect(id="fx", status="pending"))
         assert isinstance(done, SoundEffect)
         assert done.is_final
@@ -392,21 +397,21 @@ async def test_the_id_of_a_sound_effect_is_enough_to_wait_for_it(
 
 
 async def test_a_watch_closed_half_way_leaves_nothing_behind() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 50.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 50.0)
         states = client.watch("a")
         assert (await anext(states)).status == "processing"
         await states.aclose()
         assert_nothing_left(client)
-        reads = len(studio.log)
+        reads = len(service.log)
         await anyio.sleep(100)
-        assert len(studio.log) == reads
+        assert len(service.log) == reads
 
 
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 async def test_a_watch_that_is_garbage_collected_leaves_nothing_behind() -> None:
-    async with open_studio() as (studio, client):
-        studio.add("a", 50.0)
+    async with scripted_service() as (service, client):
+        service.add("a", 50.0)
         states = client.watch("a")
         await anext(states)
         del states
@@ -416,16 +421,16 @@ async def test_a_watch_that_is_garbage_collected_leaves_nothing_behind() -> None
 
 
 async def test_a_watch_that_was_never_started_leaves_nothing_behind() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         client.watch("a")
         assert_nothing_left(client)
-        assert studio.log == []
+        assert service.log == []
 
 
 async def test_closing_the_client_ends_its_waits_at_once() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         for name in "abc":
-            studio.add(name, 500.0)
+            service.add(name, 500.0)
         ended: list[tuple[str | None, float]] = []
 
         async def wait(name: str) -> None:
@@ -444,10 +449,10 @@ async def test_closing_the_client_ends_its_waits_at_once() -> None:
 
 
 async def test_a_closed_client_refuses_to_watch_and_wait() -> None:
-    async with open_studio() as (studio, client):
+    async with scripted_service() as (service, client):
         await client.aclose()
         with pytest.raises(ClientClosedError):
             client.watch("a")
         with pytest.raises(ClientClosedError):
             await client.wait_for_completion("a")
-        assert studio.log == []
+        assert service.log == []

@@ -9,20 +9,20 @@ from benchmarks.proofs.absence import run
 
 
 @pytest.mark.parametrize("first", range(1, 121, 20))
-def test_schedules_of_twenty_seeds_pay_nothing_twice(first: int) -> None:
+def test_schedules_of_twenty_seeds_pay_for_nothing_twice(first: int) -> None:
     tally = run(range(first, first + 20))
     assert tally.wrong == []
     assert all(tally.counts[case]["schedules"] == 5 for case in CASES)
     assert sum(tally.counts[case]["lost"] for case in CASES) > 0
 
 
-def test_a_schedule_is_played_twice_alike() -> None:
+def test_a_schedule_is_reproducible() -> None:
     first, second = run(range(300, 308)), run(range(300, 308))
     assert first.counts == second.counts
 
 
-def test_some_schedules_send_again_and_some_do_not() -> None:
-    """Else the proof would hold for a client that does nothing."""
+def test_some_schedules_resend_and_some_do_not() -> None:
+    """Otherwise the proof would also hold for a client that does nothing."""
     tally = run(range(1000, 1040))
     assert sum(tally.counts[case]["found"] for case in CASES) > 10
     assert sum(tally.counts[case]["unknown"] for case in CASES) > 0

@@ -1,4 +1,4 @@
-"""Between a 2xx and the return nothing loses the id, whatever fails meanwhile."""
+"""Between a 2xx and the return no failure loses the id."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetuning_async import (
     RateLimits,
     _logging,
 )
-from finetuning_async._submission import _submitter
+from finetuning_async._submission import _acceptance
 from finetuning_async.emulator import Emulator, Fault
 from tests._emulated_client import emulated
 
@@ -34,10 +34,10 @@ OURS = logging.getLogger("finetuning_async")
 
 
 class Broken(logging.Handler):
-    """A handler, or a filter, that raises."""
+    """A log handler, or a filter, that raises."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        raise RuntimeError("the log is gone")
+        raise RuntimeError("the log handler failed")
 
     def filter(self, record: logging.LogRecord) -> bool:
         return True
@@ -49,7 +49,7 @@ def _refuse(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def broken_log(how: str, name: str) -> Generator[None]:
-    """A logger with something on it that raises at each record of ours."""
+    """A logger with a handler or filter that raises for each record of ours."""
     logger, handler = logging.getLogger(name), Broken()
     before = logger.level
     logger.setLevel(logging.DEBUG)
@@ -80,22 +80,22 @@ def _nothing_said_yet() -> None:
         ("filter", "httpx"),
     ],
 )
-async def test_a_log_that_raises_ends_no_create(
+async def test_a_log_handler_that_raises_does_not_end_a_create(
     how: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     async with emulated() as (emulator, client):
         with broken_log(how, name):
             track = await client.generate(
-                "x", on_submitted=lambda track: told.append(track.id)
+                "x", on_submitted=lambda track: reported.append(track.id)
             )
-    assert list(emulator.tracks) == told == [track.id]
+    assert list(emulator.tracks) == reported == [track.id]
     assert emulator.count(method="POST", path="/v1/generations") == 1
-    said = capsys.readouterr().err
-    assert said.count("Traceback") == said.count("RuntimeError: ") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.count("Traceback") == stderr.count("RuntimeError: ") == 1
 
 
-async def test_a_log_that_raises_ends_no_lookup() -> None:
+async def test_a_log_handler_that_raises_does_not_end_a_recovery() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", "/v1/generations", method="POST"))
         with broken_log("handler", "finetuning_async"):
@@ -103,13 +103,13 @@ async def test_a_log_that_raises_ends_no_lookup() -> None:
     assert list(emulator.tracks) == [track.id]
 
 
-def test_a_log_of_others_that_raises_is_left_alone() -> None:
+def test_a_foreign_log_handler_that_raises_is_left_alone() -> None:
     AsyncClient(KEY)
     with broken_log("handler", "httpx"), pytest.raises(RuntimeError):
         logging.getLogger("httpx").info("no request of ours")
 
 
-async def test_an_event_callback_that_raises_ends_no_create() -> None:
+async def test_an_event_callback_that_raises_does_not_end_a_create() -> None:
     def break_down(event: object) -> None:
         raise MemoryError(event)
 
@@ -118,15 +118,15 @@ async def test_an_event_callback_that_raises_ends_no_create() -> None:
     assert list(emulator.tracks) == [track.id]
 
 
-async def test_on_submitted_hears_of_it_before_anybody_else() -> None:
-    heard: list[str] = []
+async def test_on_submitted_is_called_before_the_log_and_the_events() -> None:
+    order: list[str] = []
 
-    def note(word: str) -> Callable[[object], None]:
-        return lambda event: heard.append(f"{word} {type(event).__name__}")
+    def note(label: str) -> Callable[[object], None]:
+        return lambda event: order.append(f"{label} {type(event).__name__}")
 
     class Noting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append("log")
+            order.append("log")
 
     handler = Noting(logging.INFO)
     OURS.addHandler(handler)
@@ -134,15 +134,15 @@ async def test_on_submitted_hears_of_it_before_anybody_else() -> None:
     OURS.setLevel(logging.INFO)
     try:
         async with emulated(on_event=note("event")) as (_, client):
-            await client.generations.create("x", on_submitted=note("told"))
+            await client.generations.create("x", on_submitted=note("callback"))
     finally:
         OURS.removeHandler(handler)
         OURS.setLevel(before)
-    after = heard[heard.index("event ResponseReceived") + 1 :]
-    assert after == ["told Generation", "log", "event GenerationAccepted"]
+    after = order[order.index("event ResponseReceived") + 1 :]
+    assert after == ["callback Generation", "log", "event GenerationAccepted"]
 
 
-async def test_a_limiter_that_raises_ends_no_create(
+async def test_a_limiter_that_raises_does_not_end_a_create(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Frail(LocalRateLimiter):
@@ -157,7 +157,7 @@ async def test_a_limiter_that_raises_ends_no_create(
 
 @pytest.mark.parametrize("where", ["changes", "parsing.generation"])
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError])
-async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
+async def test_an_acceptance_counts_even_if_parts_of_it_cannot_be_parsed(
     where: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(*_: Any, **__: Any) -> Any:
@@ -165,7 +165,7 @@ async def test_what_cannot_be_read_of_an_acceptance_is_done_without(
 
     async with emulated() as (emulator, client):
         with monkeypatch.context() as patch:
-            patch.setattr(f"{_submitter.__name__}.{where}", break_down)
+            patch.setattr(f"{_acceptance.__name__}.{where}", break_down)
             track = await client.generations.create("x")
     assert list(emulator.tracks) == [track.id]
     assert emulator.count(method="GET") == 0
@@ -184,12 +184,12 @@ ODD_HEADERS = [
 @pytest.mark.parametrize(
     "header", ODD_HEADERS, ids=lambda header: f"{header[0]} {header[1][:9]}"
 )
-async def test_headers_that_make_no_sense_lose_nothing(header: tuple[str, str]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+async def test_invalid_headers_lose_no_track(header: tuple[str, str]) -> None:
+    def response(request: httpx.Request) -> httpx.Response:
         row = {"id": "gen_1", "status": "processing"}
         return httpx.Response(202, json={"data": row}, headers=[header])
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(response)) as http:
         async with AsyncClient(KEY, http_client=http) as client:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -204,16 +204,16 @@ ODD_FIELDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("odd", ODD_FIELDS, ids=lambda odd: next(iter(odd)))
-async def test_fields_that_make_no_sense_lose_nothing(odd: dict[str, Any]) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+async def test_invalid_fields_lose_no_track(odd: dict[str, Any]) -> None:
+    def response(request: httpx.Request) -> httpx.Response:
         return httpx.Response(202, json={"data": {"id": "gen_1", **odd}})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(response)) as http:
         async with AsyncClient(KEY, http_client=http) as client:
             assert (await client.generations.create("x")).id == "gen_1"
 
 
-async def test_a_hook_of_the_callers_client_that_raises_costs_one_look() -> None:
+async def test_a_hook_of_the_callers_client_that_raises_costs_one_recovery() -> None:
     async def break_down(response: httpx.Response) -> None:
         if response.request.method == "POST":
             raise RuntimeError("a hook of httpx")
@@ -233,7 +233,7 @@ async def _raise_for_status(response: httpx.Response) -> None:
 
 
 async def test_a_hook_that_raises_for_errors_hides_no_status() -> None:
-    """It is what httpx's own documentation proposes."""
+    """This hook is the one that httpx's own documentation shows."""
     async with Emulator() as emulator:
         http = httpx.AsyncClient(
             transport=emulator.transport(),
@@ -251,15 +251,15 @@ async def test_a_hook_that_raises_for_errors_hides_no_status() -> None:
     assert not emulator.tracks
 
 
-async def test_a_client_that_closes_after_acceptance_tells_the_id() -> None:
+async def test_a_client_closed_after_acceptance_reports_the_id() -> None:
     async with emulated() as (emulator, client):
-        told: list[Generation] = []
+        reported: list[Generation] = []
         async with anyio.create_task_group() as tasks:
 
             async def generate() -> None:
                 with pytest.raises(ClientClosedError) as caught:
-                    await client.generate("x", on_submitted=told.append)
-                assert caught.value.generation_id == told[0].id
+                    await client.generate("x", on_submitted=reported.append)
+                assert caught.value.generation_id == reported[0].id
                 assert json.dumps(caught.value.generation_id)
 
             tasks.start_soon(generate)

@@ -1,4 +1,4 @@
-"""A submission's hook, awaited with the turn in hand and before the first byte."""
+"""`before_send`: awaited with the permit held, before the first byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class JournalBrokenError(Exception):
-    """What a hook of the caller's raises."""
+    """An exception of the hook."""
 
 
 def order_of(
@@ -37,7 +37,7 @@ def creates_left(client: AsyncClient) -> int | None:
     return client.rate_limit_status().creates.available
 
 
-async def test_it_is_awaited_with_the_turn_in_hand_and_before_the_first_byte() -> None:
+async def test_it_is_awaited_with_the_permit_held_before_the_first_byte() -> None:
     async with emulated() as (emulator, client):
         seen: list[tuple[int, float]] = []
 
@@ -53,7 +53,7 @@ async def test_it_is_awaited_with_the_turn_in_hand_and_before_the_first_byte() -
         assert seen[0][1] > 0  # the first of a fresh account goes alone: it holds it
 
 
-async def test_it_is_awaited_for_each_attempt_again() -> None:
+async def test_it_is_awaited_for_each_attempt() -> None:
     service = Emulator(creates_per_minute=1)
     async with emulated(service, rate_limits=None) as (emulator, client):
         await client.generations.create("uses the minute up")
@@ -67,7 +67,7 @@ async def test_it_is_awaited_for_each_attempt_again() -> None:
         assert posts == [1, 2]
 
 
-async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
+async def test_if_it_raises_nothing_is_sent_and_the_permit_is_returned() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -85,7 +85,7 @@ async def test_what_it_raises_sends_nothing_and_gives_the_turn_back() -> None:
         assert list(session.account.inflight.tracks) == list(emulator.tracks)
 
 
-async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() -> None:
+async def test_cancelled_in_it_nothing_is_sent_and_the_permit_is_returned() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -98,7 +98,7 @@ async def test_cancelled_there_nothing_is_sent_and_the_turn_is_back_at_once() ->
         assert session.unknown_error(order, "it was cancelled") is None
 
 
-async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:
+async def test_a_timeout_in_it_is_an_error_that_is_safe_to_retry() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("the first")
         left = creates_left(client)
@@ -111,7 +111,7 @@ async def test_time_over_there_is_an_error_that_is_safe_to_retry() -> None:
         assert emulator.count(method="POST") == 1
 
 
-async def test_a_caller_who_left_while_it_ran_to_its_end_sends_nothing() -> None:
+async def test_a_caller_cancelled_while_it_finished_sends_nothing() -> None:
     async with emulated() as (emulator, client):
         scope = anyio.CancelScope()
 
@@ -126,4 +126,4 @@ async def test_a_caller_who_left_while_it_ran_to_its_end_sends_nothing() -> None
         assert scope.cancelled_caught
         assert emulator.count(method="POST") == 0
         assert creates_left(client) is not None
-        await client.generations.create("the turn is there for the next")
+        await client.generations.create("the permit is there for the next")

@@ -1,6 +1,6 @@
 """A create that is cancelled: at every step, at every stage, in every way.
 
-Never two POSTs that count, never an id lost, no turn or place lost, nothing left.
+It never sends two POSTs that count, and loses no id, no permit and no queue slot.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 CREATE = "/v1/generations"
 LATENCY = 0.25
-"""Seconds each way: a create leaves at once and is answered after twice this."""
+"""Seconds each way: a create is sent at once and gets its response after twice this."""
 
 
 class Log(logging.Handler):
-    """What the package said."""
+    """What the package logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -47,19 +47,19 @@ class Log(logging.Handler):
 
 @attrs.define(eq=False)
 class Stage:
-    """An emulator, a client of it, and all that is said."""
+    """An emulator, a client of it, and its log."""
 
     emulator: Emulator
     client: AsyncClient
     log: Log
-    told: list[Generation] = attrs.field(factory=list)
+    reported: list[Generation] = attrs.field(factory=list)
     returned: list[Generation] = attrs.field(factory=list)
     posts_before: int = 0
     tracks_before: int = 0
 
     async def create(self, **options: Any) -> None:
         async def on_submitted(track: Generation) -> None:
-            self.told.append(track)
+            self.reported.append(track)
             await anyio.sleep(0.2)
 
         options.setdefault("tags", "a song")
@@ -69,11 +69,11 @@ class Stage:
         self.returned.append(track)
 
     def emulators_own(self) -> set[asyncio.Task[Any]]:
-        """The tasks in which the service works."""
+        """The tasks that belong to the service."""
         return {t for t in asyncio.all_tasks() if "_handle" in t.get_name()}
 
     def begin(self) -> None:
-        """What happened up to now was preparation."""
+        """Begin: what happened up to now was preparation."""
         self.posts_before = self._posts()
         self.tracks_before = len(self.emulator.tracks)
 
@@ -84,8 +84,8 @@ class Stage:
         )
 
     async def check(self) -> None:
-        """One POST at most, its track named, and everything whole."""
-        await anyio.sleep(1)  # what is on the wire arrives
+        """Check: one POST at most, its track reported, and nothing lost."""
+        await anyio.sleep(1)  # let what is on the wire arrive
         posts = self._posts() - self.posts_before
         created = list(self.emulator.tracks)[self.tracks_before :]
         assert posts <= 1
@@ -93,15 +93,15 @@ class Stage:
         assert len(self.emulator.ledger) == len(self.emulator.tracks)
         for track_id in created:
             assert self.named(track_id), self.log.text
-        if "again, whose answer was lost" in self.log.text:
-            assert self.told, "found, and the caller does not know of it"
+        if "whose response was lost" in self.log.text:
+            assert self.reported, "found, but not reported to the caller"
         self.check_register()
         await self.check_the_rest()
 
     def named(self, track_id: str) -> bool:
-        """Whether the id was told and logged, or at least the doubt was."""
-        told = [track.id for track in self.told + self.returned]
-        if track_id in told:
+        """Whether the id was reported and logged, or at least the doubt was."""
+        ids = [track.id for track in self.reported + self.returned]
+        if track_id in ids:
             return f"accepted music {track_id}" in self.log.text
         return "it may be paid" in self.log.text
 
@@ -115,7 +115,7 @@ class Stage:
         assert status.creates.waiting == status.reads.waiting == 0
 
     async def check_the_rest(self) -> None:
-        """All turns are there again after a minute, and a create goes through."""
+        """Check that all permits are back after a minute, and that a create works."""
         self.emulator.clear_faults()
         await anyio.sleep(200)
         free = self.client.rate_limit_status()
@@ -151,25 +151,25 @@ async def stage(**settings: Any) -> AsyncGenerator[Stage]:
 
 
 async def nothing(_: Stage) -> None:
-    """A create that has all it needs."""
+    """A create that does not have to wait."""
 
 
 async def a_full_queue(at: Stage) -> None:
-    """Parked behind QUEUE_FULL."""
+    """Waiting for a queue slot after QUEUE_FULL."""
     for number in range(2):
         await at.client.generations.create(f"before {number}")
     with anyio.move_on_after(2):
         await at.client.generations.create("one too many")
 
 
-async def no_turn_left(at: Stage) -> None:
-    """Waiting for the rate."""
+async def no_permit_left(at: Stage) -> None:
+    """Waiting for a permit."""
     for number in range(2):
         await at.client.generations.create(f"before {number}")
 
 
-async def a_lost_answer(at: Stage) -> None:
-    """Created, charged, and the answer lost: looked up."""
+async def a_lost_response(at: Stage) -> None:
+    """Created, charged, and the response lost: looked up."""
     await at.client.me()
     at.emulator.add_fault(
         Fault("lost_after_commit", CREATE, method="POST", commit=False)
@@ -177,28 +177,28 @@ async def a_lost_answer(at: Stage) -> None:
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="GET", seconds=1))
 
 
-async def a_slow_answer(at: Stage) -> None:
-    """Created at once, answered after 3 s."""
+async def a_slow_response(at: Stage) -> None:
+    """Created at once, the response comes after 3 s."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=3))
 
 
-async def an_endless_answer(at: Stage) -> None:
-    """Created at once, answered when the grace is long over."""
+async def an_endless_response(at: Stage) -> None:
+    """Created at once, the response comes long after the grace."""
     at.emulator.add_fault(Fault("slow_answer", CREATE, method="POST", seconds=25))
 
 
 async def a_hanging_connection(at: Stage) -> None:
-    """No byte leaves for 5 s, then the next attempt goes through."""
+    """No byte leaves for 5 s, then the next attempt works."""
     at.emulator.add_fault(Fault("connect_hangs", CREATE, method="POST"))
 
 
 STAGES: dict[str, tuple[Any, dict[str, Any], tuple[float, ...]]] = {
     "sending": (nothing, {}, (0.1, 0.3, 0.45, 0.55, 0.65)),
-    "queue gate": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
-    "rate turn": (no_turn_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
-    "lookup": (a_lost_answer, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
-    "slow answer": (a_slow_answer, {}, (0.3, 2.0, 3.4)),
-    "endless answer": (an_endless_answer, {}, (0.3, 3.0)),
+    "queue slot": (a_full_queue, {"queue_size": 2}, (0.5, 15.0, 40.0)),
+    "permit": (no_permit_left, {"creates_per_minute": 2}, (0.5, 30.0, 65.0)),
+    "recovery": (a_lost_response, {}, (0.3, 0.6, 0.9, 1.5, 2.1)),
+    "slow response": (a_slow_response, {}, (0.3, 2.0, 3.4)),
+    "endless response": (an_endless_response, {}, (0.3, 3.0)),
     "connecting": (a_hanging_connection, {}, (0.2, 3.0, 5.2)),
 }
 CELLS = [
@@ -229,14 +229,18 @@ def test_a_create_cancelled_at_any_stage(
 
 
 @pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
-def test_a_create_behind_its_twin_is_cancelled_alone(canceller: Canceller) -> None:
+def test_a_create_that_waits_for_a_look_alike_is_cancelled_alone(
+    canceller: Canceller,
+) -> None:
     async def main() -> None:
         async with stage(creates_per_minute=10) as at:
             async with anyio.create_task_group() as group:
-                group.start_soon(lambda: at.create(tags="twin", seed=7))
+                group.start_soon(lambda: at.create(tags="look-alike", seed=7))
                 await anyio.sleep(0.1)
                 at.begin()
-                assert await canceller.run(lambda: at.create(tags="twin", seed=7), 0.2)
+                assert await canceller.run(
+                    lambda: at.create(tags="look-alike", seed=7), 0.2
+                )
             assert len(at.emulator.tracks) == 1
             assert at.returned[0].id in at.emulator.tracks
             at.check_register()
@@ -246,12 +250,12 @@ def test_a_create_behind_its_twin_is_cancelled_alone(canceller: Canceller) -> No
 
 
 @pytest.mark.parametrize("canceller", STEP_CANCELLERS)
-@pytest.mark.parametrize("name", ["sending", "lookup", "rate turn", "queue gate"])
+@pytest.mark.parametrize("name", ["sending", "recovery", "permit", "queue slot"])
 def test_a_create_cancelled_at_every_step(name: str, canceller: StepCanceller) -> None:
     prepare, settings, _ = STAGES[name]
     step, reached = 0, True
     while reached:
-        step += 1 if name in ("sending", "lookup") or step < 40 else 7
+        step += 1 if name in ("sending", "recovery") or step < 40 else 7
 
         async def main(run_cancelled: Any) -> None:
             async with stage(**settings) as at:
@@ -267,7 +271,7 @@ def test_a_create_cancelled_at_every_step(name: str, canceller: StepCanceller) -
 
 @pytest.mark.parametrize("canceller", CANCELLERS, ids=str)
 def test_a_cancelled_connection_sends_nothing_later(canceller: Canceller) -> None:
-    """The caller left before the first byte; when the line is up, none follows."""
+    """The caller is cancelled before the first byte; none is sent once it connects."""
 
     async def main() -> None:
         async with stage() as at:
@@ -299,7 +303,7 @@ class _SlowConnection:
         transport._connect = slowly
 
 
-def test_closing_the_client_lets_a_create_on_the_wire_through() -> None:
+def test_closing_the_client_lets_a_create_on_the_wire_finish() -> None:
     async def main() -> None:
         async with stage() as at:
             async with anyio.create_task_group() as group:
@@ -329,8 +333,8 @@ def test_a_callback_may_close_the_client() -> None:
 
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.3, 0.45])
-def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -> None:
-    """The create's own child task is cancelled, too; the id is looked up in time."""
+def test_all_tasks_of_the_loop_are_cancelled_as_by_asyncio_run(after: float) -> None:
+    """The create's own child task is cancelled too; its id is looked up in time."""
 
     async def main() -> None:
         async with stage() as at:
@@ -344,12 +348,12 @@ def test_every_task_of_the_loop_is_cancelled_as_asyncio_run_does(after: float) -
             await asyncio.wait([call])
             assert call.cancelled()
             await at.check()
-            assert len(at.told) == len(at.emulator.tracks) - 1
+            assert len(at.reported) == len(at.emulator.tracks) - 1
 
     run_loop("asyncio", main)
 
 
-def test_every_task_is_gone_afterwards() -> None:
+def test_no_task_is_left_afterwards() -> None:
     async def main() -> None:
         async with stage() as at:
             before = asyncio.all_tasks()

@@ -1,4 +1,4 @@
-"""What proves that an answer is another request's, and what does not."""
+"""What proves that a response belongs to another request, and what does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetuning_async import (
     SoundEffect,
     SoundEffectRequest,
 )
-from finetuning_async._submission._foreign_response import SentRequest, not_ours
+from finetuning_async._submission._foreign_response import SentRequest, foreign_reason
 
 PROMPT = "Rain on a tin roof, at night"
 
@@ -62,13 +62,13 @@ def known(**more: Any) -> SentRequest:
 def test_music_needs_a_foreign_seed_and_a_foreign_prompt(
     prompt: str, seed: int | None, is_foreign: bool
 ) -> None:
-    said = not_ours(GenerationRequest(PROMPT), _music(prompt, seed), known())
-    assert (said is not None) == is_foreign
+    reason = foreign_reason(GenerationRequest(PROMPT), _music(prompt, seed), known())
+    assert (reason is not None) == is_foreign
 
 
 def test_a_seed_of_zero_may_be_picked_by_the_service() -> None:
     request = GenerationRequest(PROMPT, seed=0)
-    assert not_ours(request, _music("wind", 8), known(seed=0)) is None
+    assert foreign_reason(request, _music("wind", 8), known(seed=0)) is None
 
 
 @pytest.mark.parametrize("echoes", [False, True])
@@ -76,21 +76,21 @@ def test_an_enhanced_prompt_counts_once_seeds_are_known_to_be_echoed(
     echoes: bool,
 ) -> None:
     request = InstrumentalRequest(PROMPT)
-    said = not_ours(request, _music("a vast pad", 8), known(echoes=echoes))
-    assert (said is not None) == echoes
+    reason = foreign_reason(request, _music("a vast pad", 8), known(echoes=echoes))
+    assert (reason is not None) == echoes
 
 
 @pytest.mark.parametrize("fact", ["is_claimed", "is_open_elsewhere"])
-def test_what_is_another_creates_is_not_ours_whatever_else_it_shows(fact: str) -> None:
+def test_a_response_with_another_creates_id_or_seed_is_foreign(fact: str) -> None:
     request = GenerationRequest(PROMPT)
-    assert not_ours(request, _music(PROMPT, 7), known(**{fact: True})) is not None
+    assert foreign_reason(request, _music(PROMPT, 7), known(**{fact: True})) is not None
 
 
 @pytest.mark.parametrize(
     ("prompt", "seconds", "enhance", "is_foreign"),
     [
         ("wind", 9.0, False, True),
-        ("wind", 4.5, False, False),  # it was snapped
+        ("wind", 4.5, False, False),  # the service rounded it
         ("wind", None, False, False),
         (PROMPT, 9.0, False, False),
         ("wind", 9.0, True, False),
@@ -100,8 +100,8 @@ def test_an_effect_needs_a_foreign_length_and_a_foreign_prompt(
     prompt: str, seconds: float | None, enhance: bool, is_foreign: bool
 ) -> None:
     request = SoundEffectRequest(PROMPT, duration=4, enhance=enhance)
-    said = not_ours(request, _effect(prompt, seconds), known(seed=None))
-    assert (said is not None) == is_foreign
+    reason = foreign_reason(request, _effect(prompt, seconds), known(seed=None))
+    assert (reason is not None) == is_foreign
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,10 @@ def test_an_effect_needs_a_foreign_length_and_a_foreign_prompt(
         ({"id": "pl_1", "name": "best of", "trackCount": 3}, False),
     ],
 )
-def test_what_has_nothing_of_a_track_is_none(
+def test_a_body_without_a_field_of_a_track_is_foreign(
     raw: dict[str, Any], is_track: bool
 ) -> None:
     track = Generation(id=raw["id"], status="unknown", raw=raw)
-    assert (not_ours(GenerationRequest(PROMPT), track, known()) is None) == is_track
+    assert (
+        foreign_reason(GenerationRequest(PROMPT), track, known()) is None
+    ) == is_track

@@ -1,4 +1,4 @@
-"""A lost create is found by its seed wherever it stands; absence takes a proof."""
+"""A lost create is found by its seed anywhere in the list; absence takes a proof."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ OTHERS = 250
 
 
 class Service:
-    """A service that loses the answers it is told to, and lists rows as it is told.
+    """A service that loses chosen responses and lists rows as a test decides.
 
     Attributes:
-        lose: Numbers of the creates, from 1, whose answer is lost.
-        commit: Whether those are done.
+        lose: Numbers of the creates, from 1, whose response is lost.
+        commit: Whether those are committed.
         change: Applied to each row of ours before it is listed.
         page: Makes a page of all rows, newest first.
-        others: How many older rows there are of others.
+        others: How many older rows of other creates there are.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -95,23 +95,23 @@ def right_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
 
 
 def no_more(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """Twenty rows at most, and never a word of more."""
+    """Twenty rows at most, and ``hasMore`` never says that there are more."""
     end = offset + min(limit, 20)
     return {"generations": rows[offset:end], "hasMore": False, "nextOffset": None}
 
 
 def first_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """The same page for ever."""
+    """The same page every time."""
     return {"generations": rows[:2], "hasMore": True, "nextOffset": offset + 2}
 
 
 def one_page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """Whatever is asked for, the first two rows, as if that were all."""
+    """The first two rows at any offset, as if there were no others."""
     return {"generations": rows[:2], "hasMore": False, "nextOffset": None}
 
 
 def with_gaps(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
-    """The row after each page is gone when the next one is asked for."""
+    """The row after each page is deleted before the next one is read."""
     start = offset + 1 if offset else 0
     end = start + 2
     more = end < len(rows)
@@ -138,19 +138,19 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("word", ["raise", "resubmit"])
-async def test_a_seed_of_ours_is_found_whatever_else_its_row_says(
-    change: Callable[[dict[str, Any]], Any], word: Any
+@pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
+async def test_a_random_seed_is_found_whatever_else_its_row_says(
+    change: Callable[[dict[str, Any]], Any], on_unknown: Any
 ) -> None:
     service = Service(change=change, others=3)
     async with service.client() as client:
-        track = await client.generations.create("x", on_unknown=word)
+        track = await client.generations.create("x", on_unknown=on_unknown)
     assert track.id == "gen_1"
     assert len(service.posts) == 1
 
 
 @pytest.mark.parametrize("kind", ["no type", "8 h behind"])
-async def test_an_instrumental_is_found_likewise(kind: str) -> None:
+async def test_an_instrumental_is_found_by_its_random_seed(kind: str) -> None:
     service = Service(change=CHANGES[kind])
     service.create = partial(_as_music, service.create)  # type: ignore[method-assign] # its body has a prompt
     async with service.client() as client:
@@ -164,7 +164,7 @@ def _as_music(create: Any, body: Any, headers: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("place", ["at the end", "oldest first", "on page two"])
-async def test_a_seed_of_ours_is_found_wherever_it_stands(place: str) -> None:
+async def test_a_random_seed_is_found_anywhere_in_the_list(place: str) -> None:
     def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
         ours, others = rows[:1], rows[1:]
         turned = {
@@ -182,7 +182,7 @@ async def test_a_seed_of_ours_is_found_wherever_it_stands(place: str) -> None:
 
 
 @pytest.mark.parametrize("page", [no_more, with_gaps], ids=lambda page: page.__name__)
-async def test_a_list_that_pages_wrongly_hides_nothing_it_shows(page: Any) -> None:
+async def test_a_list_with_wrong_paging_hides_no_track(page: Any) -> None:
     service = Service(page=page, others=3)
     service.rows = [row(f"other {n}", 5, 0.0) for n in range(2)]
     service.change = lambda r: {**r, "createdAt": "1970-01-01 00:00:00"}
@@ -192,9 +192,9 @@ async def test_a_list_that_pages_wrongly_hides_nothing_it_shows(page: Any) -> No
 
 
 @pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("word", ["raise", "resubmit"])
-async def test_a_callers_seed_is_adopted_where_all_fits_and_else_a_candidate(
-    name: str, word: Any
+@pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
+async def test_a_row_with_the_callers_seed_is_adopted_only_if_all_fields_match(
+    name: str, on_unknown: Any
 ) -> None:
     service = Service(change=CHANGES[name], lose={1})
     async with service.client() as client, anyio.create_task_group() as group:
@@ -203,7 +203,7 @@ async def test_a_callers_seed_is_adopted_where_all_fits_and_else_a_candidate(
         async def create() -> None:
             try:
                 create_ = client.generations.create
-                outcome.append(await create_("x", seed=42, on_unknown=word))
+                outcome.append(await create_("x", seed=42, on_unknown=on_unknown))
             except SubmissionUnknownError as error:
                 outcome.append(error)
 
@@ -219,7 +219,7 @@ async def test_a_callers_seed_is_adopted_where_all_fits_and_else_a_candidate(
         assert outcome[0].candidates == ("gen_1",)
 
 
-async def test_a_row_that_was_listed_before_the_create_is_another() -> None:
+async def test_a_row_listed_before_the_create_is_not_its_track() -> None:
     service = Service(commit=False)
     service.rows = [row("before", 42, -30.0)]
     async with service.client() as client:
@@ -245,23 +245,23 @@ PAGINGS = [first_page, one_page, with_gaps]
 
 @pytest.mark.parametrize("page", PAGINGS, ids=lambda page: page.__name__)
 @pytest.mark.parametrize("commit", [True, False])
-async def test_a_list_that_cannot_be_read_as_a_whole_proves_no_absence(
-    page: Any, *, commit: bool
-) -> None:
+async def test_an_incomplete_list_proves_no_absence(page: Any, *, commit: bool) -> None:
     service = Service(page=page, others=3, commit=commit)
     _, posts = await _resubmit(service)
     assert posts == 3
     assert service.lists < 200
 
 
-async def _resubmit(service: Service, word: Any = "resubmit") -> tuple[Any, int]:
+async def _resubmit(service: Service, on_unknown: Any = "resubmit") -> tuple[Any, int]:
     """Lose a create that may be sent again, while two others follow."""
     outcome: list[Any] = []
     async with service.client() as client, anyio.create_task_group() as group:
 
         async def create() -> None:
             try:
-                outcome.append(await client.generations.create("x", on_unknown=word))
+                outcome.append(
+                    await client.generations.create("x", on_unknown=on_unknown)
+                )
             except SubmissionUnknownError as error:
                 outcome.append(error)
 
@@ -273,7 +273,7 @@ async def _resubmit(service: Service, word: Any = "resubmit") -> tuple[Any, int]
 
 
 @pytest.mark.parametrize("page", [right_page, no_more], ids=lambda page: page.__name__)
-async def test_with_a_later_create_in_the_whole_list_it_is_sent_again(
+async def test_it_is_sent_again_if_the_complete_list_shows_a_later_create(
     page: Any,
 ) -> None:
     service = Service(page=page, others=3, commit=False)
@@ -283,9 +283,7 @@ async def test_with_a_later_create_in_the_whole_list_it_is_sent_again(
     assert service.posts[0] == service.posts[-1]
 
 
-async def test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent() -> (
-    None
-):
+async def test_without_resubmit_it_is_not_sent_again_even_if_absent() -> None:
     error, posts = await _resubmit(Service(others=3, commit=False), "raise")
     assert isinstance(error, SubmissionUnknownError)
     assert posts == 3
@@ -293,7 +291,7 @@ async def test_without_the_callers_word_it_is_not_sent_again_though_it_is_absent
 
 @pytest.mark.parametrize("others", [3, OTHERS])
 async def test_a_list_without_a_later_create_proves_no_absence(others: int) -> None:
-    """It lags: what we know to be there is not shown."""
+    """A stale list: it does not show what we know to be there."""
     service = Service(commit=True, others=others)
     service.page = lambda rows, limit, offset: right_page(rows[3:], limit, offset)
     error, posts = await _resubmit(service)
@@ -315,8 +313,8 @@ async def test_a_later_create_without_its_seed_proves_no_absence() -> None:
     assert posts == 3
 
 
-async def test_a_row_without_a_seed_may_be_any_create() -> None:
-    """The lost one, with its words changed and its parameters left out."""
+async def test_a_row_without_a_seed_may_belong_to_any_create() -> None:
+    """The lost track, with another prompt and no parameters."""
     service = Service(
         change=lambda r: {**r, "parameters": None, "prompt": "A Waltz, Remastered"}
     )
@@ -325,8 +323,8 @@ async def test_a_row_without_a_seed_may_be_any_create() -> None:
     assert posts == 3
 
 
-async def test_a_list_that_lags_is_given_the_time_to_come_as_far() -> None:
-    """The lost one is done 25 s later, and the list is 20 s behind."""
+async def test_a_stale_list_gets_time_to_catch_up() -> None:
+    """The lost create is committed 25 s later, and the list is 20 s behind."""
     service = Service(commit=False)
 
     def page(rows: list[Any], limit: int, offset: int) -> dict[str, Any]:
@@ -354,13 +352,13 @@ async def test_a_list_that_lags_is_given_the_time_to_come_as_far() -> None:
 
 
 class Dated(list[Any]):
-    """Rows that remember when they came."""
+    """Rows with the time at which each was added."""
 
     def append(self, made: Any) -> None:
         super().append({"at": anyio.current_time(), **made})
 
 
-async def test_the_message_says_what_was_looked_at() -> None:
+async def test_the_message_says_what_was_read() -> None:
     service = Service(commit=False, others=3)
     async with service.client() as client:
         with pytest.raises(SubmissionUnknownError) as caught:
@@ -377,7 +375,7 @@ async def test_the_message_does_not_claim_more_than_was_read() -> None:
             await client.generations.create("x")
 
 
-async def test_a_long_list_is_read_whole_only_the_last_time() -> None:
+async def test_a_long_list_is_read_completely_only_the_last_time() -> None:
     service = Service(commit=False, others=900)
     async with service.client(rate_limits=None) as client:
         with pytest.raises(SubmissionUnknownError, match="all 900 tracks"):

@@ -1,4 +1,4 @@
-"""A create whose answer is lost is looked for by its seed, and taken by nobody else."""
+"""A create whose response is lost is found by its seed, and adopted only once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_late_commit_is_found_within_the_settle_time(seconds: float) -> 
 
 
 @pytest.mark.parametrize("lag", [1, 10, 29])
-async def test_a_list_that_lags_is_waited_for(lag: float) -> None:
+async def test_a_stale_list_is_waited_for(lag: float) -> None:
     async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         made: list[Generation] = []
@@ -64,7 +64,7 @@ async def test_a_list_that_lags_is_waited_for(lag: float) -> None:
         assert list(emulator.tracks) == [made[0].id]
 
 
-async def test_absent_takes_thirty_seconds_and_three_complete_listings() -> None:
+async def test_absence_takes_thirty_seconds_and_three_complete_listings() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         with pytest.raises(SubmissionUnknownError):
@@ -95,7 +95,7 @@ async def test_a_list_that_always_fails_ends_in_unknown() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_a_list_that_is_refused_ends_in_unknown_at_once(status: int) -> None:
+async def test_a_refused_list_ends_in_unknown_at_once(status: int) -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         emulator.add_fault(listing("status", times=None, status=status, code="NO"))
@@ -105,7 +105,7 @@ async def test_a_list_that_is_refused_ends_in_unknown_at_once(status: int) -> No
         assert anyio.current_time() < 1
 
 
-async def test_a_list_of_something_else_ends_in_unknown_soon() -> None:
+async def test_responses_that_are_not_a_list_end_in_unknown_soon() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("html"))
         emulator.add_fault(listing("html", times=None))
@@ -115,7 +115,9 @@ async def test_a_list_of_something_else_ends_in_unknown_soon() -> None:
         assert anyio.current_time() < 10
 
 
-async def test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another() -> None:
+async def test_a_track_of_last_week_with_the_same_prompt_and_seed_is_not_adopted() -> (
+    None
+):
     async with emulated() as (emulator, client):
         old = await client.generations.create("x", seed=42)
         emulator.tracks[old.id].created_at -= 7 * 86400
@@ -126,7 +128,7 @@ async def test_a_track_of_last_week_with_the_same_prompt_and_seed_is_another() -
         assert caught.value.candidates == ()
 
 
-async def test_a_track_of_a_moment_ago_that_is_claimed_is_another() -> None:
+async def test_a_recent_track_that_is_claimed_is_not_adopted() -> None:
     async with emulated() as (emulator, client):
         await client.generations.create("x", seed=42)
         emulator.add_fault(post("lost_before_commit"))
@@ -135,8 +137,8 @@ async def test_a_track_of_a_moment_ago_that_is_claimed_is_another() -> None:
         assert caught.value.candidates == ()
 
 
-async def test_an_id_is_claimed_before_anybody_is_told() -> None:
-    """A callback may be slow; meanwhile another create with this seed is lost."""
+async def test_an_id_is_claimed_before_the_callback_and_the_log() -> None:
+    """The callback is slow; meanwhile another create with this seed is lost."""
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_before_commit", skip=1))
         errors: list[SubmissionUnknownError] = []
@@ -163,8 +165,8 @@ def _forget_claims(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("lost", list(itertools.product([True, False], repeat=2)))
-async def test_two_lost_creates_do_not_take_one_track(lost: tuple[bool, bool]) -> None:
-    """Each was committed or not; random seeds tell them apart."""
+async def test_two_lost_creates_do_not_adopt_one_track(lost: tuple[bool, bool]) -> None:
+    """Each was committed or not; random seeds distinguish them."""
     async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
@@ -177,14 +179,14 @@ async def test_two_lost_creates_do_not_take_one_track(lost: tuple[bool, bool]) -
 
 
 @pytest.mark.parametrize("lost", list(itertools.product([True, False], repeat=2)))
-async def test_twins_with_a_seed_of_the_callers_go_one_after_another(
+async def test_look_alikes_with_the_callers_seed_run_one_at_a_time(
     lost: tuple[bool, bool],
 ) -> None:
     async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
         for committed in lost:
             kind = "lost_after_commit" if committed else "lost_before_commit"
             emulator.add_fault(post(kind))
-        found, unknown = await _both(client, ("twin", 7), ("twin", 7))
+        found, unknown = await _both(client, ("look-alike", 7), ("look-alike", 7))
         assert len(found) == sum(lost)
         assert {t.id for t in found} == set(emulator.tracks)
         at = [r.at for r in emulator.requests if r.method == "POST"]
@@ -194,7 +196,7 @@ async def test_twins_with_a_seed_of_the_callers_go_one_after_another(
 
 @pytest.mark.parametrize("rewrite", [False, True])
 @pytest.mark.parametrize("apart", [0.01, 5.0], ids=["at once", "during the lookup"])
-async def test_two_prompts_with_one_seed_are_told_apart_or_not_adopted(
+async def test_two_prompts_with_one_seed_are_distinguished_or_not_adopted(
     *, rewrite: bool, apart: float
 ) -> None:
     service = Emulator(latency=(0.1, 0.1), rewrite_prompts=rewrite)
@@ -211,7 +213,7 @@ async def test_two_prompts_with_one_seed_are_told_apart_or_not_adopted(
             assert found[0].prompt == "b"
 
 
-async def test_a_prompt_that_begins_like_anothers_with_its_seed_is_told_apart() -> None:
+async def test_a_prompt_that_is_a_prefix_of_anothers_is_distinguished() -> None:
     async with emulated(Emulator(latency=(0.1, 0.1))) as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         emulator.add_fault(post("lost_after_commit"))
@@ -249,7 +251,7 @@ async def test_a_rewritten_prompt_does_not_hide_a_track(seed: int | None) -> Non
         assert "prompt" in track.changed_by_service
 
 
-async def test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said(
+async def test_without_echoed_seeds_nothing_is_adopted_and_one_warning_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with emulated(Emulator(ignore_seeds=True)) as (emulator, client):
@@ -267,7 +269,7 @@ async def test_without_echoed_seeds_nothing_is_adopted_and_one_warning_said(
     assert len(warnings) == 1
 
 
-async def test_without_echoed_seeds_absence_proves_nothing() -> None:
+async def test_without_echoed_seeds_absence_is_not_proved() -> None:
     async with emulated(Emulator(ignore_seeds=True)) as (emulator, client):
         await client.generations.create("first")
         emulator.add_fault(post("lost_before_commit"))
@@ -277,7 +279,7 @@ async def test_without_echoed_seeds_absence_proves_nothing() -> None:
 
 
 async def test_several_matches_are_candidates() -> None:
-    """Another process made the same at the same time."""
+    """Another process created the same at the same time."""
     async with emulated() as (emulator, client):
         await client.me()
         await client.generations.create("x", seed=5)
@@ -298,7 +300,7 @@ async def test_a_lost_instrumental_is_found_among_its_kind() -> None:
 
 
 class Effects:
-    """A service of sound effects whose creates are done, or not, and get a 5xx."""
+    """A service whose creates of effects get a 5xx, committed or not."""
 
     def __init__(self, *, commit: bool, code: str) -> None:
         self.commit = commit
@@ -356,7 +358,7 @@ async def test_an_absent_sound_effect_is_not_resent_either() -> None:
     assert service.posts == 1
 
 
-async def test_a_sound_effect_that_failed_by_the_services_word_says_so() -> None:
+async def test_a_sound_effect_that_the_service_reports_as_failed_raises_that() -> None:
     service = Effects(commit=False, code="GENERATION_FAILED")
     async with service.client() as client:
         with pytest.raises(InternalServerError):
@@ -371,18 +373,18 @@ async def _submit(client: AsyncClient, request: Any, **options: Any) -> Any:
     )
 
 
-async def test_the_found_track_is_under_way_like_any_other() -> None:
+async def test_a_found_track_is_in_flight_like_any_other() -> None:
     async with emulated(Emulator(queue_size=1)) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x")
         inflight = client._session().account.inflight
         assert list(inflight.tracks) == [track.id]
         assert inflight.is_claimed(track.id)
-        await client.generations.create("y")  # parked until the first has ended
+        await client.generations.create("y")  # waits until the first has ended
         assert emulator.status(track.id) == "completed"
 
 
-async def test_a_list_longer_than_a_page_is_read_to_the_create() -> None:
+async def test_a_list_longer_than_a_page_is_read_back_to_the_create() -> None:
     service = Emulator(creates_per_minute=1000, queue_size=1000, reads_per_minute=600)
     async with emulated(service) as (emulator, client):
         emulator.add_fault(post("late_commit", seconds=6, skip=0))
@@ -399,7 +401,7 @@ async def test_a_list_longer_than_a_page_is_read_to_the_create() -> None:
         assert emulator.tracks[found[0].id].prompt == "lost"
 
 
-async def test_what_is_lost_is_logged_with_its_seed(
+async def test_a_lost_create_is_logged_with_its_seed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "finetuning_async")
@@ -407,4 +409,4 @@ async def test_what_is_lost_is_logged_with_its_seed(
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x", seed=77)
     assert "its seed is 77" in caplog.text
-    assert f"found {track.id} again" in caplog.text
+    assert f"{track.id} is the track of a create whose response was lost" in caplog.text

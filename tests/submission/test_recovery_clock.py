@@ -1,4 +1,4 @@
-"""A lookup without a ``Date``, with a wrong one, and with rows that are not dated."""
+"""Recovery without a ``Date``, with a wrong one, and with rows without dates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """A service that loses the answer of every create, at a `Date` of one's choice."""
+    """A service that loses the response to every create, with a `Date` of choice."""
 
     def __init__(self, date: Callable[[], str | None]) -> None:
         self.date = date
@@ -57,7 +57,7 @@ class Service:
         )
 
 
-async def test_without_a_date_a_seed_of_ours_is_enough() -> None:
+async def test_without_a_date_a_random_seed_is_enough() -> None:
     service = Service(lambda: None)
     async with service.client() as client:
         track = await client.generations.create("x")
@@ -65,7 +65,7 @@ async def test_without_a_date_a_seed_of_ours_is_enough() -> None:
     assert service.posts == 1
 
 
-async def test_without_a_date_a_seed_of_the_callers_is_not() -> None:
+async def test_without_a_date_the_callers_seed_is_not_enough() -> None:
     service = Service(lambda: None)
     async with service.client() as client:
         with pytest.raises(SubmissionUnknownError) as caught:
@@ -75,7 +75,7 @@ async def test_without_a_date_a_seed_of_the_callers_is_not() -> None:
     assert service.posts == 1
 
 
-async def test_a_row_without_a_date_is_no_proof_for_a_seed_of_the_callers() -> None:
+async def test_a_row_without_a_date_proves_nothing_with_the_callers_seed() -> None:
     service = Service(lambda: "Mon, 02 Mar 2026 10:00:00 GMT")
     service.rows.append(service.row("old", 3, None))
     async with service.client() as client:
@@ -94,13 +94,13 @@ async def test_a_row_without_a_date_is_no_proof_for_a_seed_of_the_callers() -> N
         "",
     ],
 )
-async def test_a_nonsense_date_is_no_date(date: str) -> None:
+async def test_an_invalid_date_is_ignored(date: str) -> None:
     service = Service(lambda: date)
     async with service.client() as client:
         assert (await client.generations.create("x")).id == "gen_1"
 
 
-async def test_a_proxy_whose_clock_is_an_hour_ahead_hides_nothing() -> None:
+async def test_a_proxy_whose_clock_is_an_hour_ahead_hides_no_track() -> None:
     dates = iter(["Mon, 02 Mar 2026 11:00:00 GMT"])
     right = "Mon, 02 Mar 2026 10:00:00 GMT"
     service = Service(lambda: next(dates, right))
@@ -108,7 +108,7 @@ async def test_a_proxy_whose_clock_is_an_hour_ahead_hides_nothing() -> None:
         assert (await client.generations.create("x", seed=3)).id == "gen_1"
 
 
-async def test_local_wall_time_plays_no_part() -> None:
+async def test_local_wall_time_does_not_matter() -> None:
     start = dt.datetime(2031, 1, 1, tzinfo=dt.UTC)
     async with emulated(Emulator(start_time=start)) as (emulator, client):
         emulator.add_fault(Fault("lost_after_commit", "/v1/generations"))

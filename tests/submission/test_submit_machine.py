@@ -1,4 +1,4 @@
-"""A state machine: creates, faults, cancellations and the end, in any order."""
+"""A state machine: creates, faults, cancellations and the close, in any order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from benchmarks.proofs._books import Create, Log, balance, leftovers
+from benchmarks.proofs._audit import Create, Log, balance, leftovers
 from benchmarks.proofs._schedule import CREATE, GET_FAULTS, POST_FAULTS, START
 from finetuning_async import AsyncClient, FinetuningError, Generation
 from finetuning_async.emulator import Emulator, Fault
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Creates(RuleBasedStateMachine):
-    """A client against the emulator, in an asyncio loop that is driven by hand."""
+    """A client of the emulator, in an asyncio loop that the test drives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Creates(RuleBasedStateMachine):
         await self.up.wait()
 
     async def _host(self) -> None:
-        """Holds what must be entered and left in one task."""
+        """Keeps open what must be entered and left in one task."""
         async with (
             self.emulator,
             httpx.AsyncClient(transport=self.emulator.transport()) as http,
@@ -79,13 +79,13 @@ class Creates(RuleBasedStateMachine):
     ) -> None:
         create = Create(f"song {len(self.creates)}.", resubmits)
         self.creates.append(create)
-        word = "resubmit" if resubmits else "raise"
-        call = self._create(create, seed=seed, timeout=timeout, on_unknown=word)
+        on_unknown = "resubmit" if resubmits else "raise"
+        call = self._create(create, seed=seed, timeout=timeout, on_unknown=on_unknown)
         self.tasks.append(self.runner.get_loop().create_task(call))
 
     async def _create(self, create: Create, **options: Any) -> None:
         async def on_submitted(track: Generation) -> None:
-            create.told.append(track)
+            create.reported.append(track)
             await asyncio.sleep(0.1)
 
         try:
@@ -144,7 +144,7 @@ class Creates(RuleBasedStateMachine):
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks)
-        await asyncio.sleep(100)  # whatever is late arrives
+        await asyncio.sleep(100)  # let everything that is late arrive
         wrong = balance(self.emulator, self.creates, self.log)
         wrong += leftovers(self.client)
         self.stop.set()

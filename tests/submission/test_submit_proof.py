@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import finetuning_async
-from benchmarks.proofs._books import Create, Log, balance
+from benchmarks.proofs._audit import Create, Log, balance
 from benchmarks.proofs._libraries import LIBRARIES
 from benchmarks.proofs._matrix import cells_in_process, play_in_process
 from benchmarks.proofs._mutations import MUTANTS
@@ -60,7 +60,7 @@ def test_a_sample_of_the_matrix_balances(library: Library, share: int) -> None:
     assert tally.tracks > 0
 
 
-def test_a_seed_ends_alike_with_either_library() -> None:
+def test_a_seed_ends_the_same_with_either_library() -> None:
     tallies = [Tally(), Tally()]
     for tally, library in zip(tallies, LIBRARIES, strict=True):
         for seed in range(400, 410):
@@ -70,11 +70,11 @@ def test_a_seed_ends_alike_with_either_library() -> None:
     assert (first.tracks, first.posts) == (second.tracks, second.posts)
 
 
-async def test_the_books_notice_what_is_wrong() -> None:
+async def test_the_audit_detects_mistakes() -> None:
     async with emulated() as (emulator, client):
         with Log() as log:
             track = await client.generations.create("song")
-        known = Create("song", told=[track], returned=track)
+        known = Create("song", reported=[track], returned=track)
         assert balance(emulator, [known], log) == []
         assert "returned twice" in balance(emulator, [known, known], log)[0]
         assert "neither" in balance(emulator, [Create("song")], log)[0]
@@ -86,7 +86,7 @@ async def test_the_books_notice_what_is_wrong() -> None:
         assert "1 credits for 2 tracks" in balance(emulator, [known], log)[0]
 
 
-def test_a_seed_is_played_twice_alike() -> None:
+def test_a_seed_is_reproducible() -> None:
     first, second = Tally(), Tally()
     for tally in (first, second):
         for seed in range(300, 310):
@@ -96,7 +96,7 @@ def test_a_seed_is_played_twice_alike() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mutant_names_a_line_and_a_test_that_are_there(mutant: Mutant) -> None:
+def test_each_mutant_names_an_existing_line_and_test(mutant: Mutant) -> None:
     assert (SOURCE / mutant.file).read_text().count(mutant.old) == 1
     file, _, test = mutant.test.partition("::")
     assert f"def {test}(" in (SUITE / file).read_text()

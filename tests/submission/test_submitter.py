@@ -1,4 +1,4 @@
-"""A create is paid once: what was not sent, refused, accepted, or is not known."""
+"""A create is paid once: not sent, refused, accepted, or of unknown outcome."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def posts(emulator: Emulator) -> int:
 # Not sent.
 
 
-async def test_what_was_not_sent_is_sent_again() -> None:
+async def test_a_create_that_was_not_sent_is_sent_again() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("connect_refused", times=3))
         track = await client.generations.create("x")
@@ -56,7 +56,7 @@ async def test_what_was_not_sent_is_sent_again() -> None:
         assert client.rate_limit_status().creates.available == 9
 
 
-async def test_what_was_never_sent_says_so() -> None:
+async def test_a_create_that_was_never_sent_says_so() -> None:
     async with emulated(max_retries=2) as (emulator, client):
         fault = emulator.add_fault(post("connect_refused", times=None))
         with pytest.raises(APIConnectionError, match="was not sent") as caught:
@@ -66,7 +66,7 @@ async def test_what_was_never_sent_says_so() -> None:
         assert client.rate_limit_status().creates.available == 10
 
 
-async def test_time_over_while_connecting_costs_nothing() -> None:
+async def test_a_timeout_while_connecting_costs_nothing() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("connect_hangs", times=None))
         with pytest.raises(APITimeoutError) as caught:
@@ -76,7 +76,7 @@ async def test_time_over_while_connecting_costs_nothing() -> None:
         assert client.rate_limit_status().creates.available == 10
 
 
-async def test_time_over_while_connecting_for_long_costs_nothing_either() -> None:
+async def test_a_timeout_of_a_slow_connect_costs_nothing() -> None:
     async with emulated(request_timeout=20) as (emulator, client):
         emulator.add_fault(post("connect_hangs", times=None))
         with pytest.raises(APITimeoutError) as caught:
@@ -87,7 +87,7 @@ async def test_time_over_while_connecting_for_long_costs_nothing_either() -> Non
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01, 2])
-async def test_time_over_before_a_turn_costs_nothing(timeout: float) -> None:
+async def test_a_timeout_before_the_permit_costs_nothing(timeout: float) -> None:
     async with emulated(Emulator(creates_per_minute=1)) as (emulator, client):
         await client.generations.create("first")
         with pytest.raises(APITimeoutError) as caught:
@@ -118,7 +118,7 @@ async def test_a_refusal_is_raised_and_costs_nothing() -> None:
         assert posts(emulator) == 1
 
 
-async def test_another_429_is_raised_at_once() -> None:
+async def test_a_429_with_another_code_is_raised_at_once() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=429, code="DAILY_LIMIT"))
         with pytest.raises(RateLimitError):
@@ -129,7 +129,7 @@ async def test_another_429_is_raised_at_once() -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 404, 408, 409, 422, 429, 499])
 async def test_a_4xx_that_is_not_the_services_own_is_looked_up(status: int) -> None:
-    """A proxy may answer so after the service has done its work."""
+    """A proxy may send this after the service has done its work."""
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=status, code=None, commit=True))
         track = await client.generations.create("x")
@@ -137,7 +137,7 @@ async def test_a_4xx_that_is_not_the_services_own_is_looked_up(status: int) -> N
         assert posts(emulator) == 1
 
 
-async def test_a_4xx_of_a_proxy_is_raised_when_nothing_came_of_it() -> None:
+async def test_a_4xx_of_a_proxy_is_raised_if_nothing_was_created() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=400, code=None))
         with pytest.raises(BadRequestError):
@@ -168,14 +168,14 @@ async def test_a_full_queue_that_asks_for_too_long_a_pause_is_raised() -> None:
 # Accepted.
 
 
-async def test_an_accepted_create_is_told_logged_and_returned(
+async def test_an_accepted_create_is_reported_logged_and_returned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
-    told: list[Generation] = []
+    reported: list[Generation] = []
     async with emulated() as (emulator, client):
-        track = await client.generations.create("x", on_submitted=told.append)
-    assert told == [track]
+        track = await client.generations.create("x", on_submitted=reported.append)
+    assert reported == [track]
     assert f"accepted music {track.id}" in caplog.text
     assert list(emulator.tracks) == [track.id]
 
@@ -205,7 +205,7 @@ async def test_a_2xx_with_an_id_is_accepted_whatever_else_it_says(
     assert len(sent) == 1
 
 
-async def test_a_changed_request_is_a_warning_and_not_a_lost_track(
+async def test_a_changed_request_is_a_warning_not_a_lost_track(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with emulated(Emulator(rewrite_prompts=True)) as (emulator, client):
@@ -215,7 +215,7 @@ async def test_a_changed_request_is_a_warning_and_not_a_lost_track(
     assert "the service changed ['prompt']" in caplog.text
 
 
-async def test_what_on_submitted_raises_is_raised_and_names_the_track() -> None:
+async def test_an_exception_of_on_submitted_is_raised_and_names_the_track() -> None:
     async with emulated() as (emulator, client):
 
         def fail(_: Generation) -> None:
@@ -237,7 +237,7 @@ async def test_what_on_submitted_raises_is_raised_and_names_the_track() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_an_error_of_ours_out_of_on_submitted_sends_nothing_again(
+async def test_an_error_of_ours_raised_by_on_submitted_is_not_retried(
     error: FinetuningError,
 ) -> None:
     async with emulated() as (emulator, client):
@@ -251,7 +251,7 @@ async def test_an_error_of_ours_out_of_on_submitted_sends_nothing_again(
         assert posts(emulator) == len(emulator.tracks) == 1
 
 
-async def test_time_over_in_on_submitted_returns_the_track() -> None:
+async def test_a_timeout_in_on_submitted_returns_the_track() -> None:
     async with emulated() as (emulator, client):
 
         async def block(_: Generation) -> None:
@@ -307,23 +307,23 @@ def _name(fault: Fault) -> str:
 
 
 @pytest.mark.parametrize("fault", AFTER_COMMIT, ids=_name)
-async def test_a_create_whose_answer_is_lost_is_found(
+async def test_a_create_whose_response_is_lost_is_found(
     fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "finetuning_async")
-    told: list[Generation] = []
+    reported: list[Generation] = []
     async with emulated() as (emulator, client):
         emulator.add_fault(fault)
-        track = await client.generations.create("x", on_submitted=told.append)
+        track = await client.generations.create("x", on_submitted=reported.append)
         assert list(emulator.tracks) == [track.id]
         assert posts(emulator) == 1
-        assert [t.id for t in told] == [track.id]
+        assert [t.id for t in reported] == [track.id]
         assert f"accepted music {track.id}" in caplog.text
         await client.wait_for_completion(track)
 
 
 @pytest.mark.parametrize("fault", ODD_ANSWERS, ids=_name)
-async def test_a_create_that_came_to_nothing_is_not_sent_again(fault: Fault) -> None:
+async def test_a_create_of_unknown_outcome_is_not_sent_again(fault: Fault) -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(fault)
         with pytest.raises(SubmissionUnknownError) as caught:
@@ -340,7 +340,7 @@ async def test_a_create_that_came_to_nothing_is_not_sent_again(fault: Fault) -> 
 
 @pytest.mark.parametrize("fault", ODD_ANSWERS, ids=_name)
 @pytest.mark.parametrize("max_retries", [0, 5])
-async def test_a_callers_word_sends_it_again_once_a_later_create_is_listed(
+async def test_resubmit_sends_it_again_once_a_later_create_is_listed(
     fault: Fault, max_retries: int
 ) -> None:
     async with emulated(max_retries=max_retries) as (emulator, client):
@@ -360,7 +360,7 @@ async def test_a_callers_word_sends_it_again_once_a_later_create_is_listed(
 
 
 @pytest.mark.parametrize("fault", ODD_ANSWERS, ids=_name)
-async def test_a_lone_create_is_not_sent_again_whatever_the_callers_word(
+async def test_a_lone_create_is_not_sent_again_even_with_resubmit(
     fault: Fault,
 ) -> None:
     async with emulated() as (emulator, client):
@@ -373,10 +373,10 @@ async def test_a_lone_create_is_not_sent_again_whatever_the_callers_word(
 
 
 @pytest.mark.parametrize("seed", [None, 42])
-async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on(
+async def test_a_lost_resubmission_is_looked_up_from_the_first_attempt(
     seed: int | None,
 ) -> None:
-    """The first shows up in the list when the second is out; then both are named."""
+    """The first is listed once the second is sent; then both are named."""
     async with emulated(Emulator(latency=(0.2, 0.2))) as (emulator, client):
         emulator.add_fault(post("lost_after_commit"))
         emulator.add_fault(post("late_commit", seconds=5, skip=1))
@@ -398,7 +398,7 @@ async def test_a_resubmission_that_is_lost_too_is_looked_up_from_the_first_on(
         assert {*errors[0].candidates, later.id} == set(emulator.tracks)
 
 
-async def test_the_services_own_failure_is_looked_up_once() -> None:
+async def test_a_failure_reported_by_the_service_is_looked_up_once() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=500, code="GENERATION_FAILED"))
         with pytest.raises(InternalServerError) as caught:
@@ -408,7 +408,7 @@ async def test_the_services_own_failure_is_looked_up_once() -> None:
         assert anyio.current_time() < 1
 
 
-async def test_the_services_own_failure_of_a_lone_create_is_not_sent_again() -> None:
+async def test_a_failure_of_a_lone_create_is_not_sent_again() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("status", status=500, code="GENERATION_FAILED"))
         with pytest.raises(InternalServerError):
@@ -416,7 +416,7 @@ async def test_the_services_own_failure_of_a_lone_create_is_not_sent_again() -> 
         assert posts(emulator) == 1
 
 
-async def test_the_services_own_failure_is_sent_again_with_the_same_proof() -> None:
+async def test_a_failure_is_sent_again_with_the_same_proof() -> None:
     async with emulated(Emulator(latency=(0.5, 0.5))) as (emulator, client):
         emulator.add_fault(post("status", status=500, code="GENERATION_FAILED"))
         async with anyio.create_task_group() as group:
@@ -429,14 +429,14 @@ async def test_the_services_own_failure_is_sent_again_with_the_same_proof() -> N
         assert anyio.current_time() >= 30
 
 
-async def test_time_over_on_the_wire_gives_the_answer_five_seconds() -> None:
+async def test_a_timeout_on_the_wire_gives_the_response_five_seconds() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("slow_answer", seconds=4))
         track = await client.generations.create("x", timeout=1)
         assert list(emulator.tracks) == [track.id]
 
 
-async def test_time_over_on_the_wire_and_no_answer_is_unknown() -> None:
+async def test_a_timeout_on_the_wire_without_a_response_is_unknown() -> None:
     async with emulated() as (emulator, client):
         await client.me()
         emulator.add_fault(post("slow_answer", seconds=20))
@@ -447,7 +447,7 @@ async def test_time_over_on_the_wire_and_no_answer_is_unknown() -> None:
         assert anyio.current_time() == pytest.approx(6, abs=0.1)
 
 
-async def test_time_over_while_looking_up_is_unknown() -> None:
+async def test_a_timeout_during_recovery_is_unknown() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         with pytest.raises(SubmissionUnknownError):
@@ -455,7 +455,7 @@ async def test_time_over_while_looking_up_is_unknown() -> None:
         assert anyio.current_time() == pytest.approx(10, abs=0.1)
 
 
-async def test_a_closed_client_says_what_it_leaves_behind() -> None:
+async def test_a_closed_client_reports_the_create_it_abandons() -> None:
     async with emulated() as (emulator, client):
         emulator.add_fault(post("lost_before_commit"))
         async with anyio.create_task_group() as group:
@@ -469,11 +469,13 @@ async def test_a_closed_client_says_what_it_leaves_behind() -> None:
             await client.aclose()
 
 
-# Nothing is taken for what cannot be sent.
+# No permit is taken for what cannot be sent.
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: object()}])
-async def test_what_json_cannot_hold_is_refused_before_a_turn(value: Any) -> None:
+async def test_a_body_that_json_cannot_encode_is_refused_before_a_permit(
+    value: Any,
+) -> None:
     async with emulated() as (emulator, client):
         with pytest.raises(InvalidRequestError, match="bpm"):
             await client.generations.create("x", bpm=value, validate=False)

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from finetuning_async._polling._schedule import (
-    HOOK_GRACE,
-    HOOK_PAUSE,
+    WEBHOOK_GRACE,
+    WEBHOOK_PAUSE,
     DurationEstimator,
     Expectation,
 )
@@ -61,8 +61,8 @@ async def emulated_with_webhooks(
 
 def test_a_hint_about_an_unknown_track_is_kept_for_a_minute_and_used_once() -> None:
     hints = WebhookHints()
-    hints.unknown("a", 0.0)
-    hints.unknown("b", 0.0)
+    hints.remember("a", 0.0)
+    hints.remember("b", 0.0)
     assert hints.take("a", REMEMBERED)
     assert not hints.take("a", REMEMBERED)
     assert not hints.take("b", REMEMBERED + 1)
@@ -72,8 +72,8 @@ def test_a_hint_about_an_unknown_track_is_kept_for_a_minute_and_used_once() -> N
 def test_hints_about_unknown_tracks_take_bounded_memory_and_the_newest_stay() -> None:
     hints = WebhookHints()
     for number in range(10 * KEPT):
-        hints.unknown(str(number), 0.0)
-        hints.ended(f"ended {number}", announced=False)
+        hints.remember(str(number), 0.0)
+        hints.record_end(f"ended {number}", announced=False)
     assert repr(hints) == f"<Hints early={KEPT} hooks_arrive=False>"
     assert len(hints._ends) == TRUSTED_AFTER
     assert hints.take(str(10 * KEPT - 1), 0.0)
@@ -83,11 +83,11 @@ def test_webhooks_are_trusted_after_five_deliveries_in_a_row() -> None:
     hints = WebhookHints()
     for number in range(TRUSTED_AFTER):
         assert not hints.hooks_arrive
-        hints.ended(str(number), announced=True)
+        hints.record_end(str(number), announced=True)
     assert hints.hooks_arrive
-    hints.ended("b", announced=False)
+    hints.record_end("b", announced=False)
     assert not hints.hooks_arrive
-    hints.unknown("b", 2.0)  # polling saw the end a moment before
+    hints.remember("b", 2.0)  # polling saw the end a moment before
     assert hints.hooks_arrive
     assert not hints.take("b", 2.0)
 
@@ -96,11 +96,11 @@ def test_webhooks_are_trusted_after_five_deliveries_in_a_row() -> None:
     ("age", "pause"),
     [
         (0, 20),
-        (10, HOOK_PAUSE),
-        (20, HOOK_PAUSE),
-        (99, HOOK_PAUSE),
+        (10, WEBHOOK_PAUSE),
+        (20, WEBHOOK_PAUSE),
+        (99, WEBHOOK_PAUSE),
         (120, 10),
-        (100 + HOOK_GRACE, 0),
+        (100 + WEBHOOK_GRACE, 0),
     ],
 )
 def test_reads_are_15_s_apart_until_30_s_after_the_expected_end(
@@ -115,7 +115,8 @@ def test_reads_come_at_full_pace_before_durations_are_known() -> None:
 
 def test_the_pauses_scale_with_an_accelerated_emulator() -> None:
     assert (
-        DurationEstimator(scale=0.1).pause_for_hook(EXPECTED, age=20) == HOOK_PAUSE / 10
+        DurationEstimator(scale=0.1).pause_for_hook(EXPECTED, age=20)
+        == WEBHOOK_PAUSE / 10
     )
 
 
@@ -163,7 +164,7 @@ async def test_when_webhooks_stop_arriving_polling_returns_to_full_pace() -> Non
         client,
         receiver,
     ):
-        hints = client._session().account.poller._list.hints
+        hints = client._session().account.poller._watch_list.hints
         for _ in range(5):
             await client.generate("x", webhook=receiver.url(BASE))
         assert hints.hooks_arrive

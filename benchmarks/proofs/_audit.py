@@ -1,10 +1,10 @@
-"""What must balance after any trouble: credits, tracks, and what the callers know.
+"""What must balance after any faults: credits, tracks, and what the callers know.
 
-credits spent equal tracks created
-no create makes two tracks without the caller's word
-no two creates return one track
-every track is returned, told, named in an error, or its seed is in the log
-no turn, place or line is left behind
+- The credits spent equal the tracks created.
+- No create makes two tracks unless its caller chose ``resubmit``.
+- No two creates return one track.
+- Every track is returned, reported, named in an error, or its seed is in the log.
+- No permit, queue slot or waiter is left behind.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Log(logging.Handler):
-    """What the package said, from `INFO` on, while it is entered."""
+    """What the package logs, from `INFO` on, while the block runs."""
 
-    _entered: ClassVar[int] = 0  # several at once leave in any order
+    _entered: ClassVar[int] = 0  # several at once may exit in any order
     _before: ClassVar[tuple[int, bool]]
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Log(logging.Handler):
         Log._entered -= 1
         if not Log._entered:
             level, self._logger.propagate = Log._before
-            self._logger.setLevel(level)  # clears what loggers remember, too
+            self._logger.setLevel(level)  # also clears the caches of the loggers
 
 
 @attrs.define(eq=False)
@@ -58,27 +58,27 @@ class Create:
     """One create and what its caller learned.
 
     Attributes:
-        prompt: Tells its tracks apart at the service.
-        resubmits: Whether the caller gave its word to send it again.
-        told: What `on_submitted` was told.
+        prompt: Identifies its tracks at the service.
+        resubmits: Whether its caller chose ``resubmit``.
+        reported: What `on_submitted` was called with.
         returned: What it returned, if it did.
         error: What it raised, if it did.
     """
 
     prompt: str
     resubmits: bool = False
-    told: list[Generation] = attrs.field(factory=list)
+    reported: list[Generation] = attrs.field(factory=list)
     returned: Generation | None = None
     error: BaseException | None = None
 
     @property
     def outcome(self) -> str:
-        """In one word."""
+        """The outcome in one word."""
         return "returned" if self.error is None else type(self.error).__name__
 
 
 def balance(emulator: Emulator, creates: list[Create], log: Log) -> list[str]:
-    """What does not balance; empty if all does."""
+    """What does not balance; empty if everything does."""
     tracks = emulator.tracks
     wrong = []
     if len(emulator.ledger) != len(tracks):
@@ -87,7 +87,7 @@ def balance(emulator: Emulator, creates: list[Create], log: Log) -> list[str]:
     if len(set(returned)) != len(returned):
         wrong.append(f"one track was returned twice: {returned}")
     wrong += [
-        f"{ident} is returned and does not exist"
+        f"{ident} was returned and does not exist"
         for ident in returned
         if ident not in tracks
     ]
@@ -112,7 +112,7 @@ def _check(create: Create, tracks: dict[str, Any], log: Log) -> list[str]:
 
 
 def _is_named(create: Create, job: Any, log: Log) -> bool:
-    known = [*create.told, *([create.returned] if create.returned else [])]
+    known = [*create.reported, *([create.returned] if create.returned else [])]
     if job.id in {track.id for track in known}:
         return any(f"accepted music {job.id}" in line for line in log.lines)
     seed = job.parameters["seed"]
@@ -124,16 +124,16 @@ def _is_named(create: Create, job: Any, log: Log) -> bool:
 
 
 def leftovers(client: AsyncClient) -> list[str]:
-    """What is left behind by calls that have ended."""
+    """What calls that have ended left behind."""
     account = client._session().account  # noqa: SLF001 - a proof looks inside
     register = account.inflight
     status = client.rate_limit_status()
     left = {
-        "places at the queue gate": register._capacity.pending,  # noqa: SLF001 - as above
-        "parked creates": len(register._waiting),  # noqa: SLF001 - as above
+        "queue slots": register._capacity.pending,  # noqa: SLF001 - as above
+        "creates that wait for a queue slot": len(register._waiting),  # noqa: SLF001 - as above
         "open seeds": len(register._seeds_in_flight),  # noqa: SLF001 - as above
-        "lines of twins": len(account.create_lock._waiting),  # noqa: SLF001 - as above
-        "creates that wait for a turn": status.creates.waiting,
-        "reads that wait for a turn": status.reads.waiting,
+        "waiting look-alikes": len(account.create_lock._waiting),  # noqa: SLF001 - as above
+        "creates that wait for a permit": status.creates.waiting,
+        "reads that wait for a permit": status.reads.waiting,
     }
     return [f"{number} {what} left" for what, number in left.items() if number]

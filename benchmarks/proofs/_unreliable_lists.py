@@ -1,7 +1,7 @@
-"""A network between a client and the emulator on which lists are strange.
+"""A network between a client and the emulator that makes lists unreliable.
 
-What it does to a list follows from one seed: it lags, lacks and respells fields, dates
-rows by a wrong clock, sorts as it likes, and pages wrongly.
+What it does to a list follows from one seed: it delays rows, drops and respells fields,
+dates rows by a wrong clock, changes the order, and pages wrongly.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ PAGING: Final = (
 
 @attrs.frozen(kw_only=True)
 class Oddities:
-    """What is strange about the lists of one schedule.
+    """What is wrong with the lists of one schedule.
 
     Attributes:
         lag: Seconds by which lists lag behind.
-        replicas: Lags of machines that answer by chance, instead.
+        replicas: Lags of replicas of which one responds at random, instead.
         skew: Seconds that the dates of rows are ahead of the service's clock.
         fields: What may be wrong with a row.
-        share: How many rows have something wrong.
+        share: The share of rows with something wrong.
         newest_first: Whether lists are sorted so; else oldest first.
         page: Rows on a page at most.
         paging: How it pages.
-        jumping: The share of answers whose `Date` is an hour ahead.
+        jumping: The share of responses whose `Date` is an hour ahead.
         not_found: The share of tracks whose first read by id is a 404.
     """
 
@@ -77,7 +77,7 @@ class Oddities:
 
     @classmethod
     def of(cls, rng: random.Random) -> Oddities:
-        """Draw them."""
+        """Draw them at random."""
         count = rng.choice([0, 0, 1, 1, 2, 4])
         return cls(
             lag=rng.choice([0.0, 0.0, 0.0, 4.0, 20.0, 45.0, 100.0]),
@@ -94,12 +94,12 @@ class Oddities:
 
 
 class StrangeLists(httpx.AsyncBaseTransport):
-    """Carries requests to an emulator, and meddles with what comes back.
+    """Sends requests to an emulator, and falsifies the lists in its responses.
 
     Args:
         emulator: The service.
-        oddities: What to do to its lists.
-        seed: Of all chance in it.
+        oddities: What is wrong with its lists.
+        seed: For all its random choices.
     """
 
     def __init__(self, emulator: Emulator, oddities: Oddities, seed: int) -> None:
