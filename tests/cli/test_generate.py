@@ -201,7 +201,7 @@ def test_a_timeout_says_how_to_resume(finetuning: Run, service: Any) -> None:
     service.respond(f"GET /v1/generations/{ID}", "generation_processing")
     ran = finetuning(["generate", "choir", "--timeout", "30", "-o", "my song.mp3"])
     assert ran.exit_code == 1
-    assert "to end within 30.0 s" in ran.stderr
+    assert "did not end within 30.0 s" in ran.stderr
     assert f"To resume: finetuning wait {ID} -o 'my song.mp3'" in ran.stderr
 
 
