@@ -58,6 +58,6 @@ else:
         __name__,
         {
             "._poller": ("Poller",),
-            "._waiters": ("AnyTrack", "OVERTIME", "Waiter", "Watcher"),
+            "._waiters": ("OVERTIME", "Waiter", "Watcher"),
         },
     )
