@@ -31,34 +31,38 @@ Where to read what happens, file by file:
 
 `generate`, from its arguments to the socket and back:
     `_resources._track_methods` makes a request, `_session._session` checks it and draws
-    its seed, `_submission._submitter` sends it once. For that it takes a slot in the
-    service's queue (`_pacing._in_flight`), shields the attempt from cancellation
-    (`_runtime._shielding`) and calls `_http._pipeline`, which takes a permit
-    (`_pacing._limiter`) and sends by `_http._transport` over a client of
-    `_http._http_clients`. `_submission._acceptance` reads the id, which is claimed
-    (`_pacing._in_flight`) before anything else happens.
+    its seed, `_submission._submitter` sends it once. For that it waits in
+    `_session._waits` for a slot in the service's queue (`_pacing._in_flight`) and makes
+    the attempt in a child task (`_runtime._shielding`): once a byte has left, a
+    cancellation still gives it 5 s. There `_http._pipeline` takes a permit
+    (`_pacing._limiter`, by default as `_coordination._process_limiter` extends it) and
+    sends by `_http._transport` over a client of `_http._http_clients`.
+    `_submission._acceptance` reads the id, which is claimed (`_pacing._in_flight`)
+    before anything else happens. The wait for the end is the next path.
 
 `wait_for_completion`, from the id to the list page:
     `_session._waits` registers a waiter in `_polling._poller`, whose driver is one of
     the waiters. `_polling._watch_list` knows when a track is due (`_schedule`),
-    `_read_planner` chooses a page or a `GET`, `_http._pipeline` reads it, `_dispatch`
-    passes what it shows to the waiters.
+    `_reader` takes a permit, `_read_planner` chooses a page or a ``GET``,
+    `_http._pipeline` sends it, `_dispatch` passes what it shows to the waiters.
 
 A 429:
-    `_http._pipeline` reports it to the permit; `_rate_codes` says which limit it means;
-    `_pacing._rate_budget` closes that limit's gate (`_retry_after_gate`);
-    `_http._retry` repeats the request, which waits in `_pacing._wait_queue` until the
-    gate opens.
+    `_http._pipeline` reports it to the permit, and that to `_pacing._limiter`;
+    `_rate_codes` says which rate budget it means; `_pacing._rate_budget` closes the
+    gate of that one (`_retry_after_gate`); `_http._retry` repeats the request, which
+    waits in `_pacing._wait_queue` until the gate opens. ``QUEUE_FULL`` closes no gate:
+    `_submission._submitter` waits for another slot in the service's queue.
 
 A lost response:
-    `_http._delivery` knows whether a byte left. If so, `_submission._submitter` raises
-    no retry but starts `_submission._recovery`, which reads lists (`_listing`) and
-    compares rows (`_matching`) until the track is found or proved absent.
+    `_http._delivery` knows whether a byte left. If so, `_submission._submitter` does
+    not repeat the create but starts `_submission._recovery`, which reads lists
+    (`_listing`) and compares rows (`_matching`) until the track is found, or proved
+    absent, or neither can be expected any more.
 
 A permit from Redis:
     `_coordination._shared_limiter` asks `_store_client`, which makes one exchange
-    (`_exchange`) for all requests of the process: `redis._store` replaces the account's
-    state by compare-and-set, `_shared_ledger` decides with the rules of
+    (`_exchange`) for all requests of the event loop: `redis._store` replaces the
+    account's state by compare-and-set, `_shared_ledger` decides with the rules of
     `_pacing._rate_budget`.
 """
 

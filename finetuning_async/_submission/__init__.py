@@ -11,9 +11,9 @@ _submission         the state of one create, from the call until its outcome is 
 
 The path of `generate`'s create, from the `Submission` that `_session` makes:
 
-    _submitter    submit: lock out look-alikes, open the seed; repeat until known
+    _submitter    submit: lock out lookalikes, open the seed; repeat until known
                   _through_queue: a slot in the service's queue, from `_session`
-                  _send_once, in a shielded child task: a permit, then the request
+                  _send_once, in a child task: a permit, then, shielded, the request
     _http         the pipeline sends it to the socket, and returns the response
     _submitter    _classify: what the response means
     _acceptance   accept: claim, callback, report; back to the caller
