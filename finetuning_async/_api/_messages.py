@@ -19,7 +19,7 @@ no byte of it was sent."""
 
 Route: TypeAlias = str
 """The rate budget of a request: ``creates``, ``reads``, or the name of an endpoint
-whose budget no source documents (such as ``health``)."""
+whose rate budget no source documents (such as ``health``)."""
 
 LONGEST_PAUSE: Final = 3600.0
 """Seconds; if a response asks for a longer pause, this one is used."""

@@ -36,10 +36,13 @@ redis/_store            `RedisStore.update`: runs that step by compare-and-set
 _shared_ledger          `SharedLedger.exchange`: takes reports in, grants permits
 _pacing/_rate_budget    `RateBudget.earliest`: when the next request may go out
 
+budget      a rate budget; nothing in this wing is about credits
 exchange    one round trip: a process sends its reports and its waiting requests, and
             is given permits; it can be repeated
 lease       a permit that was granted, until its end is reported or its time is over
-member      a process, as a ledger knows it
+            (in `_pacing`: the time for which a token stays away)
+claim       to receive a granted permit; until then it can be taken back
+member      a process, as a ledger knows it; strictly, one event loop of a process
 epoch       the name of one ledger; another one means that the store lost the old one
 hold        no permits are granted for a while, so that processes can report first
 share       what a process may send of a limit while it cannot reach the store

@@ -3,7 +3,7 @@
     request            retries what may be retried
       attempt
         acquire_permit   waits for the rate limit, and for the gate that a 429 closed
-        send             sends it, settles the permit, learns from the response
+        send             sends it, ends the permit, learns from the response
         raise_for_status turns an error status into an error
 
 A permit is taken for each attempt, so a retry counts like any other request. The gate
@@ -140,7 +140,7 @@ class Pipeline:
     async def acquire_permit(
         self, call: Call, *, deadline: float = inf, number: int = 1
     ) -> RatePermit:
-        """Wait for a permit of the budget that a call takes from.
+        """Wait for a permit of the rate budget that a call takes from.
 
         If it is cancelled here, nothing was sent and the permit goes to the next call.
 
@@ -185,7 +185,7 @@ class Pipeline:
         tracker: SendTracker | None = None,
         on_unsent: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send a call, and settle its permit in any case.
+        """Send a call, and end its permit in any case.
 
         Args:
             call: The request.
@@ -219,7 +219,7 @@ class Pipeline:
                 on_unsent=unsent,
             )
         except BaseException as error:
-            # Cancellations too: a permit that is not settled would be lost for good. If
+            # Cancellations too: a permit that is not ended would be lost for good. If
             # bytes may have left, the service may have counted the request (promise
             # P1), so the permit stays taken for a while.
             if is_unsent or _request_events.was_not_sent(error):
@@ -253,7 +253,7 @@ class Pipeline:
     def _record(
         self, call: Call, response: Response, permit: RatePermit, number: int
     ) -> None:
-        """Settle the permit of a call that got a response, and learn from that.
+        """End the permit of a call that got a response, and learn from that.
 
         Raises:
             Exception: What a caller's own limiter raised, unless the call is a create.

@@ -169,7 +169,7 @@ def rate_limited(
 def rate_limit_waited(
     hook: Hook, call: Call, attempt: int, since: float, budget: str
 ) -> None:
-    """A request got its permit, or its place in the service's queue, after a wait."""
+    """A request got its permit, or its slot in the service's queue, after a wait."""
     now = anyio.current_time()
     if now - since >= MIN_WAIT:
         hook(

@@ -55,7 +55,7 @@ class Transport:
     """Sends calls to one base URL with one key.
 
     Attributes:
-        pool: The connections, shared with other views.
+        pool: The connections, shared by all `with_options` views of a client.
         base_url: Without a trailing slash.
         key: The API key; `None` sends none.
         timeout: For one attempt on the wire: for each of its steps; the longest of them

@@ -27,8 +27,11 @@ reservation   the token of one permit that is out
 lease         how long a token stays away: until the response, and a period after it
 gate          closed by a 429 for the time that it names; all requests wait for it
 probe         a request sent without proof of room, whose response is such a proof
+register      what an account has in flight and in progress: `InFlight`
 claim         an id that belongs to a create of this process
-queue slot    a place in the service's queue, which a create takes before it is sent
+queue slot    room for one track in the service's queue; a create takes it before it is
+              sent
+line          the creates that wait here for a queue slot; the queue is the service's
 
 Why a leased token bucket and not a textbook one: a textbook bucket of 10 tokens,
 refilled at 10 a minute, lets 19 requests through in the first minute, and the service

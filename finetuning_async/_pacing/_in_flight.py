@@ -6,7 +6,7 @@ when it has ended. Neither knows the other.
 A *claim* says that an id belongs to a create of this process. A create whose response
 was lost looks for its track in the listing, and must not adopt one that is claimed.
 
-A *queue slot* is a place in the service's queue of tracks. Creates wait here in one
+A *queue slot* is room for one track in the service's queue. Creates wait here in one
 line, and the first one takes a slot when `QueueCapacity` expects one to be free.
 """
 
@@ -81,7 +81,7 @@ class TrackInProgress:
 
 
 class QueueSlot:
-    """A create's request for a slot in the service's queue.
+    """A create in the line for a slot in the service's queue.
 
     Attributes:
         wake: Called when the create is first in line and should look again.

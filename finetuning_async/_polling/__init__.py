@@ -19,7 +19,7 @@ The path of `wait_for_completion`'s id, which `_session` makes a `Watcher` of:
 
     _poller          watch: on the watch list, with its deadline
                      wait: sleep, or drive: _next_step starts a read when one is due
-    _reader          start, in a shielded child task: take a permit, then choose
+    _reader          start, in a child task: take a permit, choose; then, shielded, send
     _read_planner    a page of the list covers up to 99 tracks; one track: its own GET
     _http            the pipeline sends it to the socket, and returns the response
     _dispatch        dispatch: each row to the watchers of its track, `Watcher.update`
@@ -38,6 +38,7 @@ Glossary:
                 later slots, last looks have reserved ones
     hint        a webhook, or a caller, says that something happened to a track
     row         a track as a list shows it
+    missing     its ``GET`` responds 404; its absence is the checks of whether it exists
     whole list  all tracks of a family; the completed list shows only those that ended
 """
 

@@ -10,7 +10,8 @@ _bound_loop      the one event loop that a client may be used in
 Account      one API key at one base URL
 Submission   one create, from the call to its end (of `_submission`)
 Poller       the account's one poll loop (of `_polling`)
-Queue slot   a place in the service's own queue, which is full at `QUEUE_FULL`
+Queue slot   room for one track in the service's queue, which it says is full by
+             ``QUEUE_FULL``
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,8 @@
 """What the clients of one account share: ids, the poll loop, limits and gates.
 
-It belongs to (event-loop run, base URL, hash of the key): two clients with one key in
-one loop share it, and nothing of it outlives the loop. Rate limits and the gates that a
+It belongs to (event-loop run, base URL, hash of the key, paced or not): two clients
+with one key in one loop share it, unless only one of them sets ``rate_limits=None``.
+Nothing of it outlives the loop. Rate limits and the gates that a
 429 closes are the exception: they belong to the whole process (`_process_memory`),
 because the service counts across loops. They too end with the loop where the caller
 brought a rate limiter, or where the first client in the loop has an HTTP client of the

@@ -66,8 +66,8 @@ CREATES: Final = {
     "instrumental": ("/v1/instrumental", "instrumental"),
     "sound_effect": ("/v1/sound-effects", "sound_effects"),
 }
-"""Path and route of each create. No source says from which budget the service takes
-the last two."""
+"""Path and route of each create. No source says from which rate budget the
+service takes the last two."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -72,7 +72,7 @@ class Create:
             before_send=before_send,
         )
         # An item that is sent again carries the seed of its first create, so that the
-        # track of either create is recognised as the item's.
+        # track of either create is recognized as the item's.
         if seed is not None and request.seed is None:
             body = request.to_body(seed=seed)
             self._submission.call = attrs.evolve(self._submission.call, body=body)

@@ -329,7 +329,7 @@ def _apply(event: object, entry: Entry) -> Entry:
 def _(event: Sending, entry: Entry) -> Entry:
     # A second send after a proof of absence keeps the time of the first. Should that
     # proof have been wrong, a later listing can still show the first track, and it is
-    # recognised only if it may be dated that early.
+    # recognized only if it may be dated that early.
     sent_at = event.at if entry.sent_at is None else entry.sent_at
     return attrs.evolve(
         entry,
@@ -396,7 +396,7 @@ def _(event: Restarted, entry: Entry) -> Entry:
 def _(event: Absent, entry: Entry) -> Entry:
     del event
     # The seed stays: should the proof be wrong, both tracks carry the same seed, and
-    # the first one is still recognised as this item's.
+    # the first one is still recognized as this item's.
     return attrs.evolve(entry, state="planned", code=None, error=None)
 
 
