@@ -136,6 +136,7 @@ class OutageHold:
 
     def to_state(self) -> dict[str, Any]:
         """Return it as fields of the ledger's state; see `restore`."""
+        # The keys are those of the stored form: they stay when a name changes.
         return {
             "held_until": self.until,
             "held_since": self._since,

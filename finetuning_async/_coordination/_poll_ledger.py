@@ -381,6 +381,8 @@ class PollLedger:
             if now - json.loads(self._events[old])["at"] < EVENT_TTL:
                 break
             old += 1
+        # Not marked as a change, which would cost a write: whoever reads the text next
+        # removes the same events again.
         del self._events[:old]
 
     def _others_wait_for(self, track_id: str, member: PollMember) -> bool:

@@ -95,7 +95,11 @@ class SharedLedger:
         self.hold = OutageHold(max(1.0, *(per / 60 for per in self.per.values())))
 
     def exchange(self, request: ExchangeRequest, now: float) -> ExchangeReply:
-        """Apply what a process sends, and reply; `record_visit` has to follow."""
+        """Apply what a process sends, and reply.
+
+        `record_visit` has to follow, unless nothing else has changed and
+        `is_visit_recorded`.
+        """
         knew_another = request.epoch not in (None, self.epoch)
         queues = self.queues.values()
         self.hold.detect(request, now, knew_another, self.members, queues)

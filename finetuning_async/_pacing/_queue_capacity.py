@@ -50,6 +50,7 @@ class QueueCapacity:
 
     def to_state(self) -> dict[str, Any]:
         """Return what it remembers as JSON; see `from_state`."""
+        # The keys are those of the stored form: they stay when a name changes.
         return {
             "capacity": self.capacity,
             "entering": self.pending,

@@ -56,6 +56,7 @@ class RateBudget:
 
     def to_state(self) -> dict[str, Any]:
         """Return what it remembers as JSON with infinities; see `from_state`."""
+        # The keys are those of the stored form: they stay when a name changes.
         return {
             "gate": self._gate.to_state(),
             "pace": None if self._rules is None else self._rules.to_state(),

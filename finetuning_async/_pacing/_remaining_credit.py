@@ -82,6 +82,7 @@ class RemainingCredit:
 
     def to_state(self) -> dict[str, Any]:
         """Return what it remembers as JSON; see `from_state`."""
+        # The keys are those of the stored form: they stay when a name changes.
         return {
             "credit": self._credit,
             "expires": self._expires,

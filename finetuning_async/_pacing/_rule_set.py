@@ -67,6 +67,7 @@ class RuleSet:
 
     def to_state(self) -> dict[str, Any]:
         """Return what the rules remember as JSON; see `from_state`."""
+        # The keys are those of the stored form: they stay when a name changes.
         return {
             "bucket": self.bucket.to_state(),
             "counter": self.counter.to_state(),

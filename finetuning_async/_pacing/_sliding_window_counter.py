@@ -76,6 +76,7 @@ class SlidingWindowCounter:
 
     def to_state(self) -> dict[str, Any]:
         """Return what it remembers as JSON; see `from_state`."""
+        # The keys are those of the stored form: they stay when a name changes.
         since = self._responses[-1] - 4 * self.per if self._responses else 0.0
         return {
             "is_on": self.is_on,

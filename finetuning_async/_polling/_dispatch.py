@@ -53,7 +53,7 @@ class StateDispatcher:
         inflight: The account's register.
         estimator: Learns how long tracks take.
         clock: The service's clock.
-        scale: Seconds per read of the budget.
+        scale: Seconds per allowed read.
         interval: Seconds between two slots of the poll loop.
 
     Attributes:
@@ -104,6 +104,8 @@ class StateDispatcher:
             self._dispatch_page(read, read.offset, response)
         else:
             self._dispatch_track(read, response)
+        # A page, too, is another read to the lists that it is not of. Its own is not
+        # suspect any more: `page_worked` has said so.
         self._listings.other_read_worked(response.sent_at, anyio.current_time())
 
     def _dispatch_track(self, read: Read, response: Response) -> None:

@@ -66,7 +66,7 @@ class FailureTracker:
     """The failures since the last read that worked.
 
     Args:
-        scale: Seconds per read of the budget.
+        scale: Seconds per allowed read.
 
     Attributes:
         failures: How many in a row.

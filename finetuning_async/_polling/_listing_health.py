@@ -56,7 +56,7 @@ class ListingHealth:
     """The lists of one account.
 
     Args:
-        scale: Seconds per read of the budget.
+        scale: Seconds per allowed read.
     """
 
     def __init__(self, *, scale: float) -> None:

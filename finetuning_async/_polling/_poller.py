@@ -180,6 +180,7 @@ class Poller:
         error: Callable[[Waiter], FinetuningError],
         whose: Callable[[Waiter], bool] = lambda _: True,
     ) -> None:
+        """End all waits with an error, or only those that `whose` picks."""
         waiters = dict.fromkeys([*self._watch_list.watchers(), *self._idle_waiters])
         if self._driver is not None:
             waiters[self._driver] = None
@@ -318,6 +319,7 @@ class Poller:
         return max(look, slot, free)
 
     def may_read(self, now: float, track: Watched | None = None) -> bool:
+        """Whether this process reads, or leaves it to the one that leads."""
         return self._shared_polling is None or self._shared_polling.may_read(now, track)
 
     def _sleep(self, driver: Waiter, moment: float) -> Awaitable[None]:

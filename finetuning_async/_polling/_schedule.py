@@ -144,13 +144,13 @@ class DurationEstimator:
     """How long tracks take, learned from those that ended.
 
     With ``n`` ended tracks of a kind and length, the next one is expected between
-    ``min - d`` and ``max + d``, where ``d = (2 (max - min) + max) / n`` and one slot:
-    for evenly spread durations the chance to fall outside shrinks with ``n``. The
-    second term is for a few tracks that took about the same by chance: with it, 1 in
+    ``min - d`` and ``max + d``, where ``d = (2 (max - min) + max) / n + scale``: for
+    evenly spread durations the chance to fall outside shrinks with ``n``. The second
+    ``max`` is for a few tracks that took about the same by chance: with it, 1 in
     1,000 ends, for durations from 20 to 120 s, is noticed more than 3 s late, not 19 s.
 
     Args:
-        scale: Seconds per read of the budget; 1 at 60 reads a minute.
+        scale: Seconds per allowed read; 1 at 60 reads a minute.
     """
 
     def __init__(self, *, scale: float = 1.0) -> None:

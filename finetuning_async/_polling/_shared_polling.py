@@ -65,7 +65,7 @@ class SharedPolling:
         watched: The watched tracks.
         dispatcher: Dispatches what is read.
         failures: The reads that failed here in a row.
-        scale: Seconds per read of the budget.
+        scale: Seconds per allowed read.
 
     Attributes:
         next_sync: When the next sync is due, on the loop's clock.

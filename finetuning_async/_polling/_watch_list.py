@@ -125,7 +125,7 @@ class WatchList:
     Args:
         inflight: The account's register; what it knows of a track is used.
         estimator: How long tracks take.
-        scale: Seconds per read of the budget.
+        scale: Seconds per allowed read.
 
     Attributes:
         hints: The hints of webhooks, about watched and unknown tracks.
@@ -295,7 +295,7 @@ class WatchList:
         self._soonest = min(self._soonest, moment)
 
     def schedule_now(self, track: Watched) -> None:
-        """Look at a track as soon as the budget allows."""
+        """Look at a track as soon as the read budget allows."""
         track.is_urgent = True
         track.status_due_by = -inf
         self.schedule_look(track, -inf)

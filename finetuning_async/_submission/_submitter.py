@@ -234,8 +234,9 @@ class Submitter:
     async def _send(
         self, submission: Submission, permit: RatePermit, attempt: ShieldedCall[Created]
     ) -> Response:
-        # Until the first byte leaves the attempt is not shielded: a cancellation while
-        # it connects ends it at once. The tracker switches at the first byte.
+        # A cancellation while it connects ends it at once, since nothing was sent: the
+        # tracker lifts the shield at each step of connecting, and puts it back right
+        # before the first byte leaves.
         submission.sent_at = anyio.current_time()
         try:
             return await self._pipeline.send(

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 SETTLE: Final = 300.0
-"""Seconds after a create was given up during which the service may still accept it."""
+"""Seconds after a create was given up during which the service may still accept it.
+A single create allows less, the `SETTLE_TIME` of `_submission`, because its caller
+waits for the verdict; a batch goes on meanwhile."""
 
 MAX_SHOWN: Final = 5
 """Candidate tracks that a reason names at most."""

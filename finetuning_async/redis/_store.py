@@ -156,7 +156,8 @@ class RedisStore:
     def keys_of(self, name: str) -> list[str]:
         """Return the keys of a state, its lock and its queue.
 
-        They have the same hash tag, so that a cluster keeps them on one node.
+        They have the same hash tag, so that a cluster keeps them on one node. A queue
+        is called ``line`` there; the name is part of the format.
         """
         key = f"finetuning:{VERSION}:{{{self._account}}}:{name}"
         return [key, f"{key}:lock", f"{key}:line"]
