@@ -148,8 +148,8 @@ class AttachedLoop:
             self.account.reattach(self)
         if not self.has_own_clock:
             now = machine_now()
-            # The machine's clock is read, not computed: a loop shows the time of its
-            # last turn, which may be old. A clock that is not ahead of the machine's
+            # The machine's clock is read, not computed: a loop may show the time at
+            # which its last iteration began. A clock that is not ahead of the machine's
             # cannot have jumped, so the longer test is rarely needed.
             if loop_time - now <= self.offset or not self.handle.has_jumped(loop_time):
                 return now

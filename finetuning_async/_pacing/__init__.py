@@ -27,6 +27,7 @@ reservation   the token of one permit that is out
 lease         how long a token stays away: until the response, and a period after it
 gate          closed by a 429 for the time that it names; all requests wait for it
 probe         a request sent without proof of room, whose response is such a proof
+trial         a request that may be refused, sent to learn whether more is allowed
 register      what an account has in flight and in progress: `InFlight`
 claim         an id that belongs to a create of this process
 queue slot    room for one track in the service's queue; a create takes it before it is

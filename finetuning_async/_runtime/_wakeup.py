@@ -46,7 +46,7 @@ class Wakeup:
         """As `wait`, and end at `deadline`, on the loop's clock, at the latest.
 
         On asyncio the timer stays set when `wake` comes first: a task that waits again
-        for the same deadline reuses it. The last one calls `cancel_timer`.
+        for the same deadline reuses it. After the last wait, call `cancel_timer`.
         """
         if current_async_library() != "asyncio":
             return self._wait_until(deadline)

@@ -14,7 +14,7 @@ not respond, each continues with its share. It runs on asyncio and trio; it need
 psycopg (``pip install 'finetuning-async[postgres]'``).
 
     _limiter         PostgresRateLimiter: which database; the rest is `_coordination`'s
-    _store           the states of an account in rows, one program at a time
+    _store           the states of an account in rows, one process at a time
     _journal_store   PostgresStore: a journal in tables, for workers on many machines
 """
 

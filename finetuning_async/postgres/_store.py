@@ -1,8 +1,8 @@
-"""The states of an account in rows of PostgreSQL, each locked by one program at a time.
+"""The states of an account in rows of PostgreSQL, each locked by one process at a time.
 
 The database releases the lock when the connection of its owner ends, or when its owner
 sleeps while it holds it. The table is unlogged: a database that crashes loses its
-content, and the programs report what they know again. The clock is the database's; if
+content, and the processes report what they know again. The clock is the database's; if
 that is set back, the clock of a state goes on from where it was.
 """
 
@@ -34,8 +34,8 @@ SET lock_timeout = 500;
 SET idle_in_transaction_session_timeout = 1000;
 SET synchronous_commit = off;
 """
-"""Milliseconds: how long to wait for a program that holds the lock (an update takes a
-few), and after how long a program that sleeps while it holds it loses it."""
+"""Milliseconds: how long to wait for a process that holds the lock (an update takes a
+few), and after how long a process that sleeps while it holds it loses it."""
 
 CONNECT_TIMEOUT: Final = 2
 """Seconds; the shortest that libpq accepts."""
@@ -94,8 +94,7 @@ class PostgresStore:
         self._opened_by = 0  # the id of the process
         # A cancelled update leaves its thread behind, which may still be using its
         # connection when the next update opens another. So there can be several, each
-        # is closed by the last that uses it, and `_connections_lock` guards
-        # which that is.
+        # is closed by the last that uses it. `_connections_lock` guards which that is.
         self._in_use: set[psycopg.Connection] = set()
         self._connections_lock = Lock()
         self._closer = weakref.finalize(self, _close, None, 0)
@@ -223,6 +222,6 @@ def _make_table(db: psycopg.Connection) -> None:
     found = db.execute("SELECT to_regclass('finetuning_states')").fetchone()
     if found == (None,):
         with db.transaction():
-            # IF NOT EXISTS alone can fail if two programs start at once.
+            # IF NOT EXISTS alone can fail if two processes start at once.
             db.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
             db.execute(SCHEMA)
