@@ -1,6 +1,6 @@
 """What is compared: the client, and other services' SDKs, each with a read by id.
 
-Each peer has an response of its own kind, which the server gives below its path, and a
+Each peer has a response of its own kind, which the server gives below its path, and a
 function that makes its client and one call with it. Peers come by the extra `bench`;
 one that is not installed is left out.
 """

@@ -35,7 +35,7 @@ def request(path: str, body: bytes) -> bytes:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:
-    """The status of an response without a body."""
+    """The status of a response without a body."""
     head = await reader.readuntil(b"\r\n\r\n")
     return int(head.split(b" ", 2)[1])
 

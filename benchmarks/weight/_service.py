@@ -73,7 +73,7 @@ class Service:
     """The service; stands in for a backend of httpcore.
 
     Attributes:
-        delay: Seconds of the loop's clock that an response takes.
+        delay: Seconds of the loop's clock that a response takes.
         requests: Answered so far.
         cpu: Seconds of the processor spent here, not in the client.
     """
