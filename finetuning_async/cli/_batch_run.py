@@ -135,7 +135,7 @@ def execute(
     )
     if settings.source is None and not Folder(settings.out).is_batch:
         raise InvalidInputError(
-            f"{settings.out} holds no batch. To start one, give an INPUT"
+            f"{settings.out} contains no batch. To start one, give an INPUT"
         )
     common.interrupt_hint = "Nothing is lost. To continue, run the same command."
     try:

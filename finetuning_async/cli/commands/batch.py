@@ -135,14 +135,14 @@ def retry_failed(folder: Path) -> None:
     say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
 
 
-@command.command(short_help="Plan held items again that made no track.")
+@command.command(short_help="Plan again the held items that made no track.")
 @click.argument("folder", type=FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
 @common_options
 def release(folder: Path, names: tuple[str, ...]) -> None:
     """Plan held items again. Use it for items that you know made no track.
 
-    An item that did make one is paid for twice.
+    An item that did make one is charged twice.
     """
     from finetuning_async.batch import release as plan  # needs an extra
 
