@@ -177,7 +177,7 @@ def test_max_credits_exits_as_partly_done(
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
     assert ran.exit_code == PARTIAL
     assert "Paused: 2 credits are spent" in ran.stderr
-    assert "To continue, raise --max-credits." in ran.stderr
+    assert "To resume, raise --max-credits." in ran.stderr
     assert world.spent == 2
 
 
