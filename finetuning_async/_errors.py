@@ -44,8 +44,8 @@ class FinetuningError(Exception):
         request_id: The service's id of the request, if it sent one.
         code: The service's error code, such as ``RATE_LIMITED``.
         retry_after: Seconds to wait before trying again, at least 0, if known.
-        safe_to_retry: Whether the same call may be made again: it cannot pay twice, and
-            the cause may be temporary.
+        safe_to_retry: Whether the same call may be made again: it cannot be
+            charged twice, and the cause may be temporary.
 
     Example:
         try:
@@ -333,7 +333,9 @@ class RateLimitError(APIStatusError):
 
     def __str__(self) -> str:
         wait = self.retry_after
-        return super().__str__() + ("" if wait is None else f"; retry in {wait:g} s")
+        if wait is None:
+            return super().__str__()
+        return f"{super().__str__()}; retry in {wait:.{0 if wait >= 10 else 1}f} s"
 
 
 class QueueFullError(RateLimitError):
@@ -365,7 +367,7 @@ class InternalServerError(APIStatusError):
 class SubmissionUnknownError(FinetuningError):
     """A create was sent, but its response was lost and no track was found for it.
 
-    It may have cost a credit.
+    It may have been charged.
 
     Attributes:
         prompt: The prompt that was sent.
@@ -415,7 +417,7 @@ class GenerationFailedError(FinetuningError):
 class WaitTimeoutError(FinetuningError, TimeoutError):
     """The wait timed out; the track is still in progress, or could not be read.
 
-    The track is already paid: wait for its id again, do not create it again.
+    The track has been charged: wait for its id again; do not create it again.
 
     Attributes:
         generation: The last state seen, if any.

@@ -6,7 +6,7 @@
     RetryScheduled                               between two attempts
     RateLimited                                  a 429 that holds the whole budget
     GenerationAccepted ──> GenerationEnded       once per track
-    SubmissionUnknown                            a create that may have cost a credit
+    SubmissionUnknown                            a create that may have been charged
 
 Events hold no secrets, bodies or prompts. A time `at` is in seconds on the event loop's
 clock (`anyio.current_time`); durations are in seconds. The poll loop is shared by all
@@ -213,7 +213,7 @@ class RateLimited:
 
 @attrs.frozen(kw_only=True)
 class GenerationAccepted:
-    """A create was accepted; it is paid.
+    """A create was accepted and charged.
 
     Attributes:
         at: When this was known, in seconds of the loop's clock.
@@ -253,7 +253,7 @@ class GenerationEnded:
     """A track was seen to have ended, by a poll, a list or a `get`.
 
     The client that created the track and those that wait for it get this event once. It
-    does not come if no call reads the track any more.
+    does not come if no call reads the track any longer.
 
     Attributes:
         at: When it was seen, in seconds of the loop's clock.

@@ -55,7 +55,7 @@ def key_problem(text: str | None) -> str | None:
     if not text:
         return "given: pass api_key=, or set FINETUNING_API_KEY"
     if not text.isascii() or not text.isprintable() or " " in text:
-        return "printable ASCII without spaces and line breaks"
+        return "printable ASCII without spaces or line breaks"
     return None
 
 

@@ -128,8 +128,13 @@ def test_an_invalid_request_names_field_value_and_range() -> None:
 
 
 def test_advice_in_an_invalid_request_follows_the_value() -> None:
-    error = InvalidRequestError("tags", "rain", "at most 3 characters; it has 4")
-    assert str(error) == "tags must be at most 3 characters, got 'rain'; it has 4"
+    error = InvalidRequestError(
+        "tags", "rain", "a string of at most 3 characters; it has 4"
+    )
+    assert (
+        str(error)
+        == "tags must be a string of at most 3 characters, got 'rain'; it has 4"
+    )
 
 
 class Hostile:

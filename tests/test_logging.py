@@ -123,7 +123,7 @@ async def test_warnings_are_for_what_may_need_attention(
     logged = [record.getMessage() for record in caplog.records]
     for part in (
         "a create got no usable response",
-        "whose response was lost",
+        "but its track was found",
         "GET /v1/me was refused (RATE_LIMITED): all reads wait for 3.",
         "the service changed ['duration']",
     ):

@@ -264,8 +264,8 @@ class _Schedule:
                 "schedules": 1,
                 "creates": len(creates),
                 "tracks": sum(made[c.prompt] for c in creates),
-                "lost": counted["it may be paid, its seed is"],
-                "found": counted["whose response was lost"]
+                "lost": counted["it may have been charged, its seed is"],
+                "found": counted["but its track was found"]
                 + counted["though the response was lost"],
                 "sent again": counted["sending it again with seed="]
                 + counted["it is sent again"],
@@ -289,8 +289,8 @@ async def _run(
 
 
 COUNTED_LINES: Final = (
-    "it may be paid, its seed is",
-    "whose response was lost",
+    "it may have been charged, its seed is",
+    "but its track was found",
     "though the response was lost",
     "sending it again with seed=",
     "it is sent again",

@@ -119,7 +119,7 @@ def _is_named(create: Create, job: Any, log: Log) -> bool:
     error = create.error
     if isinstance(error, SubmissionUnknownError):
         return job.id in error.candidates or error.seed == seed
-    mark = f"it may be paid, its seed is {seed}"
+    mark = f"it may have been charged, its seed is {seed}"
     return any(line.endswith(mark) for line in log.lines)
 
 

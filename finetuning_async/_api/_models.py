@@ -263,7 +263,7 @@ class Page(_NotForBrowsers, Generic[T_co]):
         """Fetch the next page; `None` at the end of the list.
 
         Raises:
-            FinetuningError: This page was unpickled, and has no client any more.
+            FinetuningError: This page was unpickled and no longer has a client.
         """
         if not self.has_more:
             return None

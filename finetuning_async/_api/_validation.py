@@ -55,7 +55,7 @@ def characters(
     if not isinstance(value, str):
         return InvalidRequestError(field, value, "a string")
     if most is not None and len(value) > most:
-        allowed = f"at most {most} characters; it has {len(value)}"
+        allowed = f"a string of at most {most} characters; it has {len(value)}"
         return InvalidRequestError(field, value, allowed)
     if not _is_encodable(value):
         return InvalidRequestError(field, value, "a string that UTF-8 can encode")
@@ -70,7 +70,7 @@ def identifier(field: str, value: object) -> InvalidRequestError | None:
             return None
         allowed = f"an id of at most {MAX_ID} characters; it has {len(value)}"
         return InvalidRequestError(field, value[:MAX_SHOWN] + "...", allowed)
-    return InvalidRequestError(field, value, "an id, as the service returned it")
+    return InvalidRequestError(field, value, "an id as the service returned it")
 
 
 def between(
@@ -101,7 +101,8 @@ def one_of(
         isinstance(value, str) and (value in allowed or value in more)
     ):
         return None
-    return InvalidRequestError(field, value, "one of " + " ".join((*allowed, *more)))
+    *names, last = (*allowed, *more)
+    return InvalidRequestError(field, value, f"one of {', '.join(names)} or {last}")
 
 
 def timesignature(value: object) -> InvalidRequestError | None:
@@ -143,7 +144,7 @@ def _webhook_problem(value: object, *, lenient: bool) -> str | None:
     if len(value) > MAX_WEBHOOK:
         return f"a URL of at most {MAX_WEBHOOK} characters, got {len(value)}"
     if not value.isprintable() or " " in value or "\\" in value:
-        return "a URL without spaces, line breaks and backslashes"
+        return "a URL without spaces, line breaks or backslashes"
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port

@@ -311,6 +311,6 @@ def audio_url(track: Track | str) -> str:
         raise InvalidRequestError(
             "generation_or_url",
             f"{track.id} ({track.status})" if hasattr(track, "status") else track,
-            "a completed track, which has an audio_url, or such a URL",
+            "a completed track, or its audio_url",
         )
     return url

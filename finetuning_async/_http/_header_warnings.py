@@ -42,11 +42,11 @@ class HeaderWarnings:
     def _check_pause(self, pause: float) -> None:
         if pause <= LONGEST_PAUSE:
             return
-        asked = "forever" if pause == inf else f"{pause:.0f} s"
+        asked = "without end" if pause == inf else f"of {pause:.0f} s"
         self._warn_once(
             "pause",
-            f"the service asked to wait {asked}; the client waits"
-            f" {LONGEST_PAUSE:.0f} s at most. If this goes on, ask the service's"
+            f"the service asked for a wait {asked}; the client waits"
+            f" {LONGEST_PAUSE:.0f} s at most. If this continues, contact the service's"
             " support",
         )
 

@@ -59,8 +59,8 @@ def check_base_url(text: str) -> str:
     raise InvalidRequestError(
         "base_url",
         (mask_query(text.strip()) or "").removesuffix("?****"),
-        "an https:// URL without login and query (http:// only for localhost, 127.0.0.1"
-        " and [::1]); the API key goes with every request",
+        "an https:// URL without a login or query (http:// only for localhost,"
+        " 127.0.0.1 and [::1]); the API key goes with every request",
     )
 
 
@@ -157,7 +157,7 @@ class ClientPool:
             raise InvalidRequestError(
                 "http_client",
                 http_client,
-                "given without proxy=, verify= and trust_env=; set them on the client"
+                "given without proxy=, verify= or trust_env=; set them on the client"
                 " itself",
             )
         self.library: Library = library

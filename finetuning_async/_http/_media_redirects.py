@@ -86,7 +86,9 @@ async def follow_redirects(
                 yield response
                 return
         if not _may_be_fetched(request.url, base_url):
-            raise _refused_redirect(first_host, f"leads to {_origin(request.url)}")
+            raise _refused_redirect(
+                first_host, f"was redirected to {_origin(request.url)}"
+            )
         # The library copies the cookies and the login of the first request. Only the
         # cookies that the program itself set for the new host may go there.
         request.headers.pop("cookie", None)

@@ -189,8 +189,8 @@ class MediaStream:
         raise APIResponseError(
             f"{self.host} sent a part of the file without saying which one"
             if offset is None
-            else f"{self.host} sent the file from byte {offset} on, although it was"
-            " requested from byte 0 on"
+            else f"{self.host} sent the file from byte {offset}, although it was"
+            " requested from byte 0"
         )
 
     def _reject_page(self, content_type: str) -> None:

@@ -161,7 +161,7 @@ class Pipeline:
             raise APITimeoutError(
                 f"{call.method} {call.path} was not sent: the rate limit allows it in"
                 f" {earliest - now:.1f} s at the earliest, but its timeout leaves"
-                f" {deadline - now:.1f} s; raise the timeout or try again later",
+                f" {deadline - now:.1f} s; raise the timeout, or retry later",
                 generation_id=call.track_id,
                 retry_after=earliest - now,
                 safe_to_retry=True,

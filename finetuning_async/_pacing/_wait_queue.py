@@ -111,9 +111,9 @@ def check_pause(name: Route, opens_at: float, now: float, max_pause: float) -> N
     pause = opens_at - now
     if pause > max_pause:
         raise RateLimitError(
-            f"rate limited: the service asked to wait {_rounded(pause)} s, longer than"
-            f" the {_rounded(max_pause)} s that max_retry_wait and the call's timeout"
-            " allow; retry later, or raise them",
+            f"rate limited: the service asked for a wait of {_rounded(pause)} s, longer"
+            f" than the {_rounded(max_pause)} s that max_retry_wait and the call's"
+            " timeout allow; raise them to wait that long",
             status_code=429,
             code=CODES[name],
             retry_after=pause,

@@ -119,8 +119,8 @@ class FailureTracker:
             self._unclear_warned_at, self._has_warned = now, True
             logger.warning(
                 "a gateway may have responded in place of the service, whose errors are"
-                " JSON with a code: %.300s. Waits go on; they end with this error if no"
-                " other response arrives for %.0f s",
+                " JSON with a code: %.300s. Waits continue; they end with this error if"
+                " no other response arrives for %.0f s",
                 error,
                 BELIEVED_AFTER,
             )

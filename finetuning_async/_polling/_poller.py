@@ -375,7 +375,7 @@ class Poller:
 
 def _closed(waiter: Waiter) -> ClientClosedError:
     return ClientClosedError(
-        "the client was closed while this call waited; the track goes on and can be"
-        " waited for again by its id",
+        "the client was closed while this call waited; the track continues at"
+        " the service: wait for it by its id with a new AsyncClient",
         generation_id=waiter.track_id if isinstance(waiter, Watcher) else None,
     )

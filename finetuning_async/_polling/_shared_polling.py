@@ -186,7 +186,10 @@ class SharedPolling:
                 with anyio.fail_after(SYNC_TIMEOUT):
                     update = await self._coordinator.sync(report)
             except Exception as error:  # whatever the library of the store raises
-                logger.debug("this process polls alone for a while after: %r", error)
+                logger.debug(
+                    "shared polling failed, this process polls alone for a while: %r",
+                    error,
+                )
                 self._go_standalone()
             else:
                 self._confirm_reported(report)

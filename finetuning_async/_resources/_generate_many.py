@@ -73,7 +73,7 @@ class Outcomes(AsyncIterator[Outcome]):
                 break  # the service goes on with the other one
         print(outcomes.pending)
         for outcome in outcomes.in_doubt:
-            print(outcome.error)  # it may have cost a credit: says what to look for
+            print(outcome.error)  # it may have been charged: says what to look for
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Outcomes(AsyncIterator[Outcome]):
 
     @property
     def in_doubt(self) -> tuple[Outcome, ...]:
-        """The outcomes of creates that may have cost a credit, with no track known.
+        """The outcomes of creates that may have been charged, with no track known.
 
         Each has a `SubmissionUnknownError`. After a block that was left early, they
         include the creates that were in flight or being looked up; these outcomes are
-        also yielded if the iteration goes on.
+        also yielded if the iteration continues.
         """
         return tuple(self._in_doubt)
 
@@ -259,7 +259,7 @@ class Outcomes(AsyncIterator[Outcome]):
             self._slots.release()
 
     def _record_in_doubt(self, request: AnyRequest, submission: Submission) -> None:
-        """Record a cancelled create that may have cost a credit."""
+        """Record a cancelled create that may have been charged."""
         error = self._session.unknown_error(submission, "generate_many was left")
         if error is not None:
             outcome = Outcome(request=request, generation=None, error=error)

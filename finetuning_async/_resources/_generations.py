@@ -91,7 +91,7 @@ class Generations:
         Raises:
             InvalidRequestError: A parameter is out of its range; nothing was sent.
             InsufficientCreditsError: No credits are left.
-            SubmissionUnknownError: The response was lost; it may have cost a credit.
+            SubmissionUnknownError: The response was lost; it may have been charged.
             APITimeoutError: The call timed out before anything was sent.
             APIStatusError: The service rejected it.
             APIConnectionError: It could not be sent.

@@ -143,7 +143,7 @@ class Session:
             raise _closed()
         raise APITimeoutError(
             f"{call.method} {call.path} timed out after {timeout:.1f} s, waiting for"
-            " the rate limit included; it is safe to repeat",
+            " the rate limit included; it is safe to retry",
             generation_id=call.track_id,
             safe_to_retry=True,
         )
@@ -272,8 +272,8 @@ class Session:
             where = "its prompt in sound_effects.list()"
         seen = f" ({submission.unknown_reason})" if submission.unknown_reason else ""
         return SubmissionUnknownError(
-            f"the outcome of a create is unknown: {reason}{seen}. It may have cost a"
-            f" credit: look for {where} before you create it again",
+            f"the outcome of a create is unknown: {reason}{seen}. It may have been"
+            f" charged: look for {where} before you create it again",
             prompt=submission.request.prompt,
             seed=submission.seed,
             sent_at=self.account.clock.not_before(since),
@@ -398,10 +398,12 @@ def _facts(submission: Submission) -> dict[str, Any]:
 
 def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosedError:
     if track is None:
-        return ClientClosedError("the client was closed while this call waited")
+        return ClientClosedError(
+            "the client was closed while this call waited; make a new AsyncClient"
+        )
     return ClientClosedError(
-        "the client is closed; a track in progress goes on: wait for it by its id with"
-        " a new AsyncClient",
+        "the client is closed; a track in progress continues at the service: wait for"
+        " it by its id with a new AsyncClient",
         generation_id=track if isinstance(track, str) else getattr(track, "id", None),
     )
 

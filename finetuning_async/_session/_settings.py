@@ -121,7 +121,7 @@ class Settings:
             if CONNECTION_OPTIONS.intersection(unknown):
                 hint = "; the connections are shared by all views: set theirs on the"
                 hint += " AsyncClient"
-            allowed = f"given options among {sorted(names)}{hint}"
+            allowed = f"given only these options: {', '.join(sorted(names))}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
 

@@ -212,8 +212,8 @@ class RegisteredWait:
     def _timeout_error(self) -> WaitTimeoutError:
         known, pause = self._describe()
         error = WaitTimeoutError(
-            f"{self.watcher.track_id} {known} stays paid: wait for it again by its id,"
-            f" do not create it again.{self._advice()}",
+            f"{self.watcher.track_id} {known} has been charged: wait for it again"
+            f" by its id; do not create it again.{self._advice()}",
             generation_id=self.watcher.track_id,
             generation=self.watcher.latest,
             safe_to_retry=True,
@@ -224,7 +224,7 @@ class RegisteredWait:
     def _describe(self) -> tuple[str, float | None]:
         """What is known of the track, and in how many seconds it can be read again.
 
-        There are three cases, and only the first may claim that the track still runs:
+        There are three cases, and only the first may say that it is still in progress:
         it was read at the deadline or later; it was never read; it was read some time
         before, and something has prevented reads since then.
         """
@@ -232,7 +232,7 @@ class RegisteredWait:
         latest, seen_at = watcher.latest, watcher.seen_at
         if latest is not None and seen_at >= watcher.deadline:
             return (
-                f"still runs: it did not end {within}; its last status is"
+                f"is still in progress: it did not end {within}; its last status is"
                 f" {latest.status!r}. It"
             ), None
         why, pause = self._poller.no_update_reason(watcher)
@@ -252,7 +252,7 @@ class RegisteredWait:
             return ""
         return (
             " More than 5 minutes in processing may be a failure that the service did"
-            " not record: its documentation says to contact support."
+            " not record: contact its support, as its documentation says."
         )
 
 

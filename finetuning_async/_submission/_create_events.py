@@ -87,7 +87,8 @@ def response_lost(
     """
     submission.mark_lost(reason)
     logger.warning(
-        "a create got no usable response (%s); it may be paid, its seed is %s",
+        "a create got no usable response (%s); it may have been charged, its seed is"
+        " %s",
         reason,
         submission.seed,
     )
@@ -121,8 +122,8 @@ def unknown_error(
     effects = submission.request.kind == "sound_effect"
     where = "sound_effects.list()" if effects else "generations.list()"
     return SubmissionUnknownError(
-        f"a create was sent and its outcome is unknown ({reason}); {found}. It may be"
-        f" paid: look for {mark} in {where} before you create it again",
+        f"a create was sent and its outcome is unknown ({reason}); {found}. It may"
+        f" have been charged: look for {mark} in {where} before you create it again",
         prompt=submission.request.prompt,
         seed=submission.seed,
         sent_at=sent_at,

@@ -326,7 +326,7 @@ class Recovery:
         number = self._listings_read
         times = "once" if number == 1 else f"{number} times"
         which = "all" if listing.reached_end else "the first"
-        read = f"the list was read {times}, the last time {which} {len(listing.rows)}"
+        read = f"the list was read {times}, most recently {which} {len(listing.rows)}"
         if self._lost.seed is not None and not self._seed_identifies:
             return f"{read} tracks, but the service does not echo seeds"
         summary = f"{read} tracks, and none of them {self._unmatched}"
@@ -341,7 +341,7 @@ class Recovery:
     def _unmatched(self) -> str:
         if self._lost.seed is None:
             return "has its prompt"
-        return "has its seed" if self._lost.seed_is_ours else "can be it"
+        return "has its seed" if self._lost.seed_is_ours else "can be its track"
 
     # What proves absence.
 

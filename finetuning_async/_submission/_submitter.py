@@ -95,7 +95,8 @@ class Submitter:
         `submission.accepted` then says whether it was accepted.
 
         Raises:
-            SubmissionUnknownError: It may be paid, and its track could not be found.
+            SubmissionUnknownError: It may have been charged, and its track
+                could not be found.
             APIStatusError: The service refused it.
             APIConnectionError: It could not be sent.
             Exception: What `on_submitted` raised; a note names the accepted track.
@@ -213,7 +214,7 @@ class Submitter:
         # The shielded block was left without a `return`, so its grace is over.
         if submission.accepted is not None:  # only `on_submitted` was cut off
             return submission.accepted
-        raise OutcomeUnknown(f"given up {GRACE:g} s after the call was cancelled")
+        raise OutcomeUnknown(f"gave up {GRACE:g} s after the call was cancelled")
 
     async def _take_permit(
         self, submission: Submission, attempt: ShieldedCall[Created]
@@ -257,7 +258,7 @@ class Submitter:
             raise
         except BaseException:  # the grace is over, or all tasks are cancelled
             if submission.sent_at is not None:  # else it was still connecting
-                self._response_lost(submission, "given up on the wire")
+                self._response_lost(submission, "abandoned in flight")
             raise
         raise error
 
@@ -356,7 +357,7 @@ class Submitter:
     async def _adopt(self, submission: Submission, track: Generation) -> Created:
         self._acceptance.claim_found(submission, track)
         logger.warning(
-            "%s is the track of a create whose response was lost; it is used", track.id
+            "the response to a create was lost, but its track was found: %s", track.id
         )
 
         async def publish(shielded_call: ShieldedCall[None]) -> None:

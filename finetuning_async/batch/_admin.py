@@ -110,12 +110,13 @@ def _held(store: JournalStore, name: str) -> Item:
     item = store.find(name)
     if item is None:
         raise BatchError(
-            f"there is no item {name}; none was released. errors.jsonl names those"
+            f"there is no item {name}; none was released. errors.jsonl lists those"
             " that are held"
         )
     if item.entry.state != "held":
         raise BatchError(
-            f"item {name} is not held but {item.entry.state}; none was released"
+            f"item {name} is {item.entry.state}, not held; none was released. Leave it"
+            " out"
         )
     return item
 
@@ -147,5 +148,6 @@ def _opened_to_change(folder: Folder) -> Generator[SQLiteStore]:
 def _check_is_batch(folder: Folder) -> None:
     if not folder.is_batch:
         raise BatchError(
-            f"{folder.path} holds no batch; give the folder that a batch was run with"
+            f"{folder.path} contains no batch; give the folder that a batch was run"
+            " with"
         )

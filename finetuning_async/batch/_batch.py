@@ -52,7 +52,7 @@ P = ParamSpec("P")
 
 
 class Batch:
-    """Makes many tracks into one folder, each once and paid once.
+    """Makes many tracks into one folder, each made once and charged once.
 
         from finetuning_async.batch import Batch
 
@@ -258,7 +258,7 @@ class Batch:
         except BatchError:
             raise
         except FinetuningError as error:  # `run` checks again, and raises it
-            logger.debug("the account could not be read: %s; read again later", error)
+            logger.debug("the account could not be read: %s; retrying later", error)
 
     def run(self) -> Results:
         """Start or resume; iterate over the items as they end.
@@ -336,7 +336,7 @@ class Batch:
     async def release(self, *names: str) -> int:
         """Declare that held items made no track: they are planned again.
 
-        If one did make a track, it is paid twice; look at the service first.
+        If one did make a track, it is charged twice: check with the service first.
 
         Args:
             names: Their `custom_id`, their key as in ``errors.jsonl``, or the name that
@@ -352,8 +352,8 @@ class Batch:
     ) -> int:
         if self._runner is not None:
             raise BatchError(
-                "items cannot be planned again while the batch is running; wait until"
-                " the run has ended"
+                "items cannot be retried or released while the batch is running; wait"
+                " until the run has ended"
             )
         count = await self._journal.call(change, *args, **kwargs)
         await self._journal.refresh_counts()

@@ -126,8 +126,8 @@ def claim_place(store: JournalStore, journal: Path) -> None:
             original = Path(path).parent
             raise BatchError(
                 f"{journal.parent} is a copy of {original}, which still exists: both"
-                " would pay for the tracks that are left. Continue there; or remove"
-                f" {original}, to continue here"
+                " would pay for the tracks that are left. Resume there, or remove"
+                f" {original} to resume here"
             )
     store.write_note(PLACE, here)
 

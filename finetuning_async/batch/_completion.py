@@ -117,9 +117,7 @@ class Completer:
                 # A 401 or 403 may come from the host of the file: it ends no batch.
                 if is_fatal(error) and not isinstance(error, APIStatusError):
                     raise
-                logger.warning(
-                    "%s was not saved: %s; it is tried again", item.name, error
-                )
+                logger.warning("%s was not saved: %s; retrying", item.name, error)
             except OSError as error:
                 self._context.pause("disk", f"{self._context.folder.path}: {error}")
                 return
@@ -136,7 +134,7 @@ class Completer:
             )
         if saved.file not in (None, item.saved_as):
             logger.warning(
-                "%s exists and is not of this batch; %s is saved as %s",
+                "%s exists and does not belong to this batch; %s is saved as %s",
                 context.folder.path / item.saved_as,
                 item.name,
                 saved.file,

@@ -186,7 +186,7 @@ class Creator:
         if not self.pending:
             context.pause(
                 "max_credits",
-                f"{most} credits are spent, as many as max_credits allows",
+                f"{most} credits are spent, the most that max_credits allows",
             )
         return context.paused is not None
 
@@ -299,7 +299,7 @@ class Creator:
         delay = max(delay, error.retry_after or 0.0)
         pending.tries += 1
         logger.warning(
-            "%s was refused: %s; it is tried again in %.0f s",
+            "%s was refused: %s; retrying in %.0f s",
             pending.item.name,
             error.message,
             delay,

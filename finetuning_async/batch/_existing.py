@@ -123,8 +123,8 @@ def existing_error(
     file = json.loads(outcome.result or "{}").get("file", "in errors.jsonl")
     return BatchError(
         f"{folder} holds results of {len(outcomes)} of these rows (such as {file} of"
-        f" {item.custom_id or item.key}), but no journal that knows them, so they would"
-        " be paid for again. Nothing was added, and nothing was sent. If the batch was"
+        f" {item.custom_id or item.key}), but no journal that lists them, so they would"
+        " be charged again. Nothing was added, and nothing was sent. If the batch was"
         f" moved, move its folder {JOURNAL_FOLDER} ({OLD_JOURNAL_FOLDER} of older"
         " versions) here as well. Otherwise choose: --adopt (in Python"
         ' existing="adopt") counts these rows as done; --anew (existing="anew") makes'

@@ -118,8 +118,8 @@ class Folder:
         if free < MIN_FREE:
             raise OSError(
                 errno.ENOSPC,
-                f"only {free // 1000} kB are free on its disk, of"
-                f" {MIN_FREE // 1000} kB that are needed; nothing was sent",
+                f"only {free // 1000} kB are free on its disk, but"
+                f" {MIN_FREE // 1000} kB are needed; nothing was sent. Free some space",
             )
 
     def _move_old_journal(self) -> None:

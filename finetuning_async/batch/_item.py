@@ -23,13 +23,13 @@ class BatchItem:
         request: What was requested.
         file: The name of its MP3.
         state: ``downloaded``, ``failed`` or ``held`` once it has ended. One that is
-            ``held`` may have cost a credit.
+            ``held`` may have been charged.
         generation_id: The id of its track, once accepted.
         seed: The seed that its create carried.
         path: Its file, once downloaded.
         code: The service's error code, or ``unknown``, ``held`` or ``missing``, if
             something is wrong.
-        error: The same for people.
+        error: The same in words.
         result: Title, length, tempo, key and so on, once the track has ended.
 
     Example:

@@ -146,7 +146,7 @@ class ItemProcessor:
             if error is None or not ends_item_if_repeated(error):
                 break
             logger.warning(
-                "%s was refused: %s; it is tried again in %.0f s",
+                "%s was refused: %s; retrying in %.0f s",
                 self.item.name,
                 error.message,
                 delay,
@@ -166,7 +166,7 @@ class ItemProcessor:
         least = NO_CREDITS_DELAY if no_credits else RETRY_DELAYS[0]
         delay = max(least, error.retry_after or 0.0)
         logger.warning(
-            "%s was not sent: %s; it is tried again in %.0f s",
+            "%s was not sent: %s; retrying in %.0f s",
             self.item.name,
             error.message,
             delay,
@@ -208,7 +208,7 @@ class ItemProcessor:
             await self._record_not_sent()
             most = self._context.options.max_credits
             raise CreditLimitError(
-                f"{most} credits are spent, as many as max_credits allows"
+                f"{most} credits are spent, the most that max_credits allows"
             )
 
     def _is_above_limit(self, summary: Summary | None, *, coming: int) -> bool:
@@ -271,7 +271,7 @@ class ItemProcessor:
                 if isinstance(error, BatchError):
                     raise
                 logger.warning(
-                    "%s was not saved: %s; it is tried again in %.0f s",
+                    "%s was not saved: %s; retrying in %.0f s",
                     self.item.name,
                     error,
                     SAVE_DELAY,

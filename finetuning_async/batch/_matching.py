@@ -242,4 +242,6 @@ _NO_LATER: Final = (
     " listing may be out of date"
 )
 _NO_BASELINE: Final = "it is not listed, but the credits could not be compared"
-_CHARGED: Final = "it is not listed, but the credits do not rule out that it was paid"
+_CHARGED: Final = (
+    "it is not listed, but the credits do not rule out that it was charged"
+)

@@ -21,8 +21,8 @@ class Options:
 
     Attributes:
         on_unknown: What to do with a create that is not listed. One that is not proved
-            absent is held; with ``resubmit`` the proof does without the credits where
-            they cannot be compared.
+            absent is held; with ``resubmit`` the credits may be missing from the proof
+            where they cannot be compared.
         max_credits: The most that all runs together may spend, creates in doubt
             included; `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.

@@ -63,7 +63,9 @@ class Outputs:
                 kept = _free_name(target)
                 target.replace(kept)
                 logger.warning(
-                    "%s is not of this batch; it was renamed to %s", target, kept.name
+                    "%s does not belong to this batch; it was renamed to %s",
+                    target,
+                    kept.name,
                 )
 
     def append(self, item: Item) -> None:

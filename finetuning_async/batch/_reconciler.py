@@ -166,8 +166,8 @@ class Reconciler:
             if is_fatal(error):
                 raise
             logger.debug(
-                "the list could not be read to look for creates in doubt: %s; it is"
-                " read again later",
+                "the list could not be read to look for creates in doubt: %s;"
+                " retrying later",
                 error,
             )
             return None
@@ -203,7 +203,7 @@ class Reconciler:
         except FinetuningError as error:
             if is_fatal(error):
                 raise
-            logger.debug("the credits could not be read: %s; read again later", error)
+            logger.debug("the credits could not be read: %s; retrying later", error)
             return None
         if self.in_flight or changes != self.in_flight_changes:
             return None

@@ -89,7 +89,9 @@ def _move_into_place(part: Path, target: Path, key: str) -> None:
     name = free_name(part, target.parent, target.name, key)
     if name != target.name:
         logger.warning(
-            "%s exists and is not of this batch; the track is saved as %s", target, name
+            "%s exists and does not belong to this batch; the track is saved as %s",
+            target,
+            name,
         )
     part.replace(target.with_name(name))
 

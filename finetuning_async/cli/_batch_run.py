@@ -60,8 +60,8 @@ if TYPE_CHECKING:
 TRACK_SECONDS: Final = 60.0
 """Seconds that the last track is expected to take."""
 
-RESUME_ADVICE: Final = {"max_credits": "To continue, raise --max-credits."}
-"""How to continue, by the reason of a pause; for other reasons, waiting is enough."""
+RESUME_ADVICE: Final = {"max_credits": "To resume, raise --max-credits."}
+"""How to resume, by the reason of a pause; for other reasons, waiting is enough."""
 
 
 @attrs.frozen(kw_only=True)
@@ -135,9 +135,9 @@ def execute(
     )
     if settings.source is None and not Folder(settings.out).is_batch:
         raise InvalidInputError(
-            f"{settings.out} holds no batch. To start one, give an INPUT"
+            f"{settings.out} contains no batch. To start one, give an INPUT"
         )
-    common.interrupt_hint = "Nothing is lost. To continue, run the same command."
+    common.interrupt_hint = "Nothing is lost. To resume, run the same command."
     try:
         return anyio.run(_dry_run if settings.dry_run else _run, settings, **BACKEND)
     except Exception as error:
@@ -185,7 +185,7 @@ async def _process(settings: RunSettings, client: AsyncClient, batch: Batch) -> 
             view.ended(item)
     if batch.paused is not None and batch.paused[0] != "stopped":
         reason, why = batch.paused
-        advice = RESUME_ADVICE.get(reason, "To continue later, run the same command.")
+        advice = RESUME_ADVICE.get(reason, "To resume later, run the same command.")
         say(f"Paused: {why}. {advice}")
 
 

@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "playlists": "List your playlists.",
     "playlist": "Show or change a playlist, given by its id or name.",
     "me": "Show the account and its credits.",
-    "auth": "Store the API key, remove it, show its account.",
+    "auth": "Store or remove the API key, or show its account.",
     "health": "Check whether the service is up; needs no key.",
     "doctor": "Check settings, key, service and account.",
     "batch": "Create thousands of tracks; survives any crash.",

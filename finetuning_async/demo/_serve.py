@@ -25,7 +25,7 @@ async def serve(
     No signal handler is installed. At the end open connections get 1 s to finish.
 
     Args:
-        app: Of `create_app`.
+        app: The application of `create_app`.
         host: An IPv4 address, or a name that resolves to one.
         port: 0 picks a free one.
 
@@ -38,7 +38,7 @@ async def serve(
     """
     if sniffio.current_async_library() != "asyncio":
         raise RuntimeError(
-            "serve() needs asyncio, because uvicorn does; run it on asyncio"
+            "serve() runs on asyncio only, because uvicorn does; run it on asyncio"
         )
     with _listen(host, port) as listener:
         server = _Server(app)

@@ -32,7 +32,7 @@ async def serve(
     Installs no signal handlers. At the end open connections get 1 s to finish.
 
     Args:
-        emulator: It must be entered.
+        emulator: The emulator, already entered.
         host: An IPv4 address or a name that has one.
         port: 0 chooses a free one.
 
@@ -50,7 +50,9 @@ async def serve(
             print(f"FINETUNING_BASE_URL={url} FINETUNING_API_KEY={emulator.api_key}")
     """
     if sniffio.current_async_library() != "asyncio":
-        raise RuntimeError("serve() runs on asyncio only, because uvicorn does")
+        raise RuntimeError(
+            "serve() runs on asyncio only, because uvicorn does; run it on asyncio"
+        )
     with _listen(host, port) as listener:
         server = _Server(_ResettingApp(emulator), listener)
         async with anyio.create_task_group() as tasks:

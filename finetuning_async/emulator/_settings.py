@@ -29,7 +29,7 @@ def _is_range(
 ) -> None:
     low, high = value
     if not 0 <= low <= high:
-        message = f"{attribute.name} must be 0 <= low <= high, not {value!r}"
+        message = f"{attribute.name} must be 0 <= low <= high, got {value!r}"
         raise ValueError(message)
 
 
@@ -73,8 +73,8 @@ class EmulatorSettings:
         latency: Range of the network's delay, each way; not divided by ``speed``.
         base_url: The URL at which the in-process transport serves the API.
         media_url: The URL at which the in-process transport serves audio.
-        start_time: Wall time at the start; ``None`` is now. It goes on with the loop's
-            clock.
+        start_time: Wall time at the start; ``None`` is now. It advances with the
+            loop's clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.
 
     Example:

@@ -71,13 +71,15 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
             await anyio.lowlevel.checkpoint()
             host = request.url.host
             if host not in self._hosts and not is_loopback(host):
-                raise httpx.ConnectError(f"the emulator is not {host}")
+                raise httpx.ConnectError(f"the emulator does not serve {host}")
             path = request.url.path
             fault = self._emulator.fault_at_connect(request.method, path)
             if fault is not None and fault.action == "connect_hangs":
                 await _within_timeout(request, "connect", anyio.sleep_forever)
             if fault is not None:
-                raise httpx.ConnectError("connection refused, as a fault says")
+                raise httpx.ConnectError(
+                    "connection refused by a fault of the emulator"
+                )
 
     async def _send(self, request: httpx.Request) -> Exchange:
         async with _step(request, "http11.send_request_headers"):

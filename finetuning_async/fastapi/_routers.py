@@ -103,8 +103,8 @@ def events_router(
             return Response(status_code=204)
         if sniffio.current_async_library() != "asyncio":
             raise RuntimeError(
-                "event streams need asyncio, because sse-starlette does; run this"
-                " application on asyncio"
+                "event streams run on asyncio only, because sse-starlette does; run"
+                " this application on asyncio"
             )
         stream = event_stream(client, track_id, timeout=timeout)
         return EventSourceResponse(stream, send_timeout=SEND_TIMEOUT)

@@ -20,7 +20,7 @@ MAX_SHOWN: Final = 20
 
 
 class BatchError(FinetuningError):
-    """A batch cannot go on, or a call is not possible in its present state.
+    """A batch cannot continue, or a call is not possible in its present state.
 
     Example:
         from finetuning_async.batch import BatchError, read_summary
@@ -78,7 +78,7 @@ class StaleItemError(JournalError):
 
 
 class BatchInputError(BatchError, ValueError):
-    """Some rows of the input are invalid; none was added, and nothing was paid.
+    """Some rows of the input are invalid; none was added, and nothing was charged.
 
     Attributes:
         problems: One line for each problem; it begins with where the problem is.

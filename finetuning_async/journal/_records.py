@@ -107,7 +107,7 @@ class Item(NewItem):
 
     @property
     def name(self) -> str:
-        """How messages call it: by its `custom_id`, else by the start of its key."""
+        """What messages call it: by its `custom_id`, else by the start of its key."""
         return self.custom_id or self.key[-DIGEST_LENGTH:][:SHORT_LENGTH]
 
 
@@ -187,7 +187,7 @@ class Summary:
 
     @property
     def in_doubt(self) -> int:
-        """How many items may have cost a credit that is not confirmed."""
+        """How many items may have been charged, without confirmation."""
         return sum(self.states[state] for state in IN_DOUBT)
 
     @property

@@ -131,11 +131,13 @@ class SQLiteStore:
         if version > VERSION:
             raise JournalError(
                 f"{path} was written by a newer version of finetuning-async (journal"
-                f" format {version}, this one knows up to {VERSION}); upgrade it"
+                f" format {version}, this one reads up to {VERSION}); upgrade it"
             )
         if read_only:
             if version < OLDEST_VERSION:
-                raise JournalError(f"{path} is not the journal of a batch")
+                raise JournalError(
+                    f"{path} is not the journal of a batch; use another folder"
+                )
             return
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

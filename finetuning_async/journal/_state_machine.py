@@ -111,7 +111,7 @@ class NotSent:
 
 @attrs.frozen
 class Rejected:
-    """The service will never accept it; nothing was paid."""
+    """The service will never accept it; nothing was charged."""
 
     code: str | None
     error: str
@@ -260,7 +260,7 @@ NEXT: Final[dict[State, Action | None]] = {
 #
 # A credit can be spent only while a create is in flight, and a create leaves only
 # after `Sending` is on disk. So an item that was never in `intent` has cost nothing,
-# and after a crash the items in `intent` are exactly those that may have cost a credit.
+# and after a crash the items in `intent` are exactly those that may have been charged.
 #
 # Three arrows lead back to `planned`, from where the create is sent again. Each needs
 # knowledge that the last create made no track: `NotSent` (no byte left, or the service

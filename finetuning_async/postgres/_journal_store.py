@@ -193,7 +193,7 @@ class PostgresStore:
         if version > VERSION:
             raise JournalError(
                 f"the journal {self._journal} was written by a newer version of"
-                f" finetuning-async (journal format {version}, this one knows up to"
+                f" finetuning-async (journal format {version}, this one reads up to"
                 f" {VERSION}); upgrade it"
             )
 

@@ -163,7 +163,7 @@ class Batches:
     async def release(self, *names: str) -> int:
         """Declare that held items made no track: they are planned again.
 
-        If one did make a track, it is paid twice; look at the service first.
+        If one did make a track, it is charged twice: check with the service first.
 
         Args:
             names: Their `custom_id` or key.

@@ -47,7 +47,7 @@ class NotFinishedError(Exception):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the item has not ended; it is processed again in {seconds:g} s"
+            f"the item has not ended; it is processed again in {seconds:.1f} s"
         )
         self.seconds = seconds
 
@@ -157,7 +157,7 @@ class Tasks:
             progress = await self._worker.process_item(seq)
         except FinetuningError as error:
             logger.warning(
-                "item %d failed: %s; it is tried again in %.0f s",
+                "item %d failed: %s; retrying in %.0f s",
                 seq,
                 error.message,
                 ERROR_DELAY,

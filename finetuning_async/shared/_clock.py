@@ -17,7 +17,7 @@ the wall clock may be corrected while programs run, and they must agree on the n
 
 
 class Clock(Protocol):
-    """A clock that all programs which share a file read; tests bring their own.
+    """The clock that all programs sharing a file read; tests bring their own.
 
     Example:
         from finetuning_async.shared import SharedRateLimiter

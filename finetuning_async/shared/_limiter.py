@@ -83,6 +83,6 @@ def _state_directory() -> Path:
     except RuntimeError:
         pass
     allowed = (
-        "given where the user has no home folder; set XDG_STATE_HOME, or pass folder="
+        "given, as the user has no home folder; set XDG_STATE_HOME, or pass folder="
     )
     raise InvalidRequestError("folder", None, allowed)

@@ -188,7 +188,7 @@ class FileStore:
             self._path.with_name(self._path.name + part).unlink(missing_ok=True)
         logger.warning(
             "the file of the shared rate limits was damaged (%s: %s); it was deleted"
-            " and is replaced: %s",
+            " and is being replaced: %s",
             type(error).__name__,
             error,
             self._path,

@@ -25,7 +25,7 @@ percent-encoded."""
 
 
 class TokenFilter(logging.Filter):
-    """Replaces every token in the records of an access log by ``token=****``.
+    """Replaces every token in the records of an access log with ``token=****``.
 
     Example:
         import logging

@@ -219,7 +219,7 @@ class WebhookReceiver:
             return
         except APIResponseError as error:
             logger.warning(
-                "refused a webhook delivery with 400, its body is invalid: %s", error
+                "refused a webhook delivery with 400: its body is invalid: %s", error
             )
             await respond(send, 400)
             return

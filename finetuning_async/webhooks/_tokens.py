@@ -127,7 +127,7 @@ def add_token(url: str, token: str) -> str:
     parts = urlsplit(url)
     if token_parameters(parts.query.encode()) or parts.fragment:
         raise InvalidRequestError.hidden(
-            "url", f"a URL without a parameter {PARAMETER!r} and without a fragment"
+            "url", f"a URL without a parameter {PARAMETER!r} or a fragment"
         )
     query = f"{parts.query}&" if parts.query else ""
     full = urlunsplit(parts._replace(query=f"{query}{PARAMETER}={token}"))

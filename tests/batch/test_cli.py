@@ -123,7 +123,7 @@ def test_invalid_rows_are_reported_and_nothing_is_sent(
     wrong = '{"tags": "x"}\n{"tags": "x", "bpm": 1}\n{"tag": "x"}\n'
     ran = finetuning("run", "-", "--out", "album", stdin=wrong)
     assert ran.exit_code == 2, (ran.stderr, ran.exception)
-    assert "line 2: bpm=1" in ran.stderr
+    assert "line 2: bpm must be a number" in ran.stderr
     assert "line 3: 'tag'" in ran.stderr
     assert world.spent == 0
 
@@ -177,7 +177,7 @@ def test_max_credits_exits_as_partly_done(
     ran = finetuning("run", songs, "--out", "album", "--max-credits", "2")
     assert ran.exit_code == PARTIAL
     assert "Paused: 2 credits are spent" in ran.stderr
-    assert "To continue, raise --max-credits." in ran.stderr
+    assert "To resume, raise --max-credits." in ran.stderr
     assert world.spent == 2
 
 
@@ -190,7 +190,7 @@ def test_a_batch_without_any_download_exits_as_failed(
 
 def test_a_folder_without_a_batch_is_refused(finetuning: Run, songs: str) -> None:
     assert finetuning("run", "--out", "nowhere").exit_code == 2
-    assert "holds no batch" in finetuning("status", "nowhere").stderr
+    assert "contains no batch" in finetuning("status", "nowhere").stderr
     assert finetuning("status", "nowhere").exit_code == 1
     ran = finetuning("run", songs, "--out", "album", "--speed", "60")
     assert (ran.exit_code, "--speed 60 requires an emulator" in ran.stderr) == (2, True)

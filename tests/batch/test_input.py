@@ -107,7 +107,7 @@ def test_an_invalid_csv_is_reported() -> None:
     assert "a row has 2 cells, the header 1" in problems("tags\nx,y\n", format="csv")[0]
     assert "same name" in problems("tags,tags\nx,y\n", format="csv")[0]
     assert "invalid CSV" in problems('tags\n"x\n', format="csv")[0]
-    assert "bpm='fast'" in problems("tags,bpm\nx,fast\n")[0]
+    assert "got 'fast'" in problems("tags,bpm\nx,fast\n")[0]
 
 
 def test_problems_are_collected_up_to_a_limit() -> None:

@@ -139,7 +139,7 @@ def test_absence_needs_all_proofs() -> None:
     assert "t1, t2" in verdict(evidence(candidates=("t1", "t2")))
     assert "completely" in verdict(evidence(is_complete=False))
     assert verdict(evidence(no_charge=None, needs_credits=False)) == "absent"
-    assert "paid" in verdict(evidence(no_charge=False, needs_credits=False))
+    assert "charged" in verdict(evidence(no_charge=False, needs_credits=False))
     assert verdict(evidence()) == "absent"
     assert verdict(evidence(age=299.0)) == "wait"
     assert "seeds" in verdict(evidence(seeds_are_echoed=False))

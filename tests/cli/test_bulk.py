@@ -238,5 +238,5 @@ def test_moving_to_the_same_playlist_is_rejected(
 def test_an_empty_id_is_rejected(finetuning: Run, service: Any) -> None:
     ran = finetuning(["delete", "-y", ""])
     assert ran.exit_code == 2
-    assert "IDS must be an id, as the service returned it, got ''" in ran.stderr
+    assert "IDS must be an id as the service returned it, got ''" in ran.stderr
     assert not service.requests

@@ -115,7 +115,7 @@ def test_a_folder_without_write_permission_is_found_as_well(
         (["--duration", "nan"], "seconds, got nan"),
         (["--duration", "long"], "must be a number, got 'long'"),
         (["--time-sig", "9"], "from 2 to 7 beats per bar, got '9'"),
-        (["--key", "H"], "--key must be one of C C# D"),
+        (["--key", "H"], "--key must be one of C, C#, D"),
         (["--webhook", "http://a.example/?s3cr3t"], "--webhook must be a URL"),
         (["--bpn", "60"], "No such option"),
         (["--timeout", "-1"], "'--timeout': must be a number of at least 0, got -1"),

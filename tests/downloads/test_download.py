@@ -252,7 +252,7 @@ async def test_bytes_received_before_a_break_are_not_downloaded_again(
 async def test_a_range_that_was_not_requested_is_refused(tmp_path: Path) -> None:
     headers = {"content-range": "bytes 4-8/9"}
     client = serving(lambda _: httpx.Response(206, headers=headers, content=b"short"))
-    with pytest.raises(APIResponseError, match=r"from byte 4 on, .* byte 0"):
+    with pytest.raises(APIResponseError, match=r"from byte 4, .* byte 0"):
         await client.download(URL, tmp_path / "a.mp3")
     assert names_in(tmp_path) == []
 

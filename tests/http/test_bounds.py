@@ -207,4 +207,4 @@ async def test_a_far_retry_after_on_a_404_is_not_logged(
     service = Service((404, {"Retry-After": FAR[0]}, refusal("NOT_FOUND")))
     with pytest.raises(APIStatusError):
         await client_of(service).me()
-    assert not warnings(caplog, "asked to wait")
+    assert not warnings(caplog, "asked for a wait")

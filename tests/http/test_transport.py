@@ -309,7 +309,7 @@ def test_a_bad_base_url_is_refused_and_shows_no_login(url: str) -> None:
     with pytest.raises(InvalidRequestError, match="https://") as caught:
         check_base_url(url)
     assert "pass" not in str(caught.value)
-    assert "without login and query" in str(caught.value)
+    assert "without a login or query" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ async def test_a_pause_that_is_too_long_fails_waiting_and_new_calls() -> None:
         assert len(errors) == 1
         assert errors[0].retry_after == pytest.approx(3000, abs=2)
         with pytest.raises(
-            RateLimitError, match="asked to wait 3000 s, longer than the 300 s"
+            RateLimitError, match="asked for a wait of 3000 s, longer than the 300 s"
         ):
             await limiter.acquire("creates")
         group.cancel_scope.cancel()

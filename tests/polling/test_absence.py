@@ -237,7 +237,7 @@ async def test_a_short_wait_for_a_missing_track_reports_the_404(
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for_completion("deleted", timeout=timeout)
         assert "there is no such track (404)" in str(caught.value)
-        assert "still runs" not in str(caught.value)
+        assert "still in progress" not in str(caught.value)
         assert caught.value.generation is None
         assert anyio.current_time() <= timeout + 1.1
         assert len(service.singles) >= 2, "as a track, and as an effect"

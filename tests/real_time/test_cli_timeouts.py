@@ -74,7 +74,7 @@ def test_a_create_times_out_without_a_response(
     took, code, said = timed(*args.split(), "choir", env=silent)
     assert took < TIMEOUT + GRACE + STARTING
     assert code == 1
-    assert "it may be paid" in said
+    assert "it may have been charged" in said
     assert "To look for it: finetuning" in said
 
 
@@ -118,7 +118,7 @@ def test_a_wait_that_times_out_prints_the_id(
     took, code, said = timed("wait", busy[1], env=busy[0])
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{busy[1]} still runs: it did not end within 2.0 s" in said
+    assert f"{busy[1]} is still in progress: it did not end within 2.0 s" in said
     assert f"To resume: finetuning wait {busy[1]}\n" in said
 
 
@@ -131,5 +131,5 @@ def test_the_timeout_of_a_create_covers_the_wait() -> None:
     made = said.split()[1]
     assert took < TIMEOUT + STARTING
     assert code == 1
-    assert f"{made} still runs: it did not end within" in said
+    assert f"{made} is still in progress: it did not end within" in said
     assert f"To resume: finetuning wait {made} -o .\n" in said

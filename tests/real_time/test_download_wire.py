@@ -163,7 +163,7 @@ async def test_a_redirect_into_a_private_network_is_not_followed(
         host = Host(moved)
         async with host.client(way) as (client, url):
             with pytest.raises(
-                APIConnectionError, match=r"leads to http://10\.0\.0\.1"
+                APIConnectionError, match=r"redirected to http://10\.0\.0\.1"
             ):
                 await client.download(url, tmp_path / "a.mp3")
     assert len(host.asked) == 1

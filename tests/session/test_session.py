@@ -49,7 +49,7 @@ async def test_closing_waits_for_a_create_in_flight_but_not_for_ever() -> None:
         async with anyio.create_task_group() as group:
 
             async def create() -> None:
-                with pytest.raises(FinetuningError, match="may have cost a credit"):
+                with pytest.raises(FinetuningError, match="may have been charged"):
                     await client.generations.create("x")
 
             group.start_soon(create)

@@ -265,7 +265,7 @@ async def test_the_advice_counts_the_time_of_earlier_waits() -> None:
         for part in (1, 2):
             with pytest.raises(WaitTimeoutError) as caught:
                 await client.wait_for_completion(track.id, timeout=160)
-            assert ("contact support" in str(caught.value)) == (part == 2)
+            assert ("contact its support" in str(caught.value)) == (part == 2)
 
 
 async def test_an_error_that_ends_all_waits_names_the_track_of_each() -> None:

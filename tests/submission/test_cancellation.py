@@ -93,7 +93,7 @@ class Stage:
         assert len(self.emulator.ledger) == len(self.emulator.tracks)
         for track_id in created:
             assert self.named(track_id), self.log.text
-        if "whose response was lost" in self.log.text:
+        if "but its track was found" in self.log.text:
             assert self.reported, "found, but not reported to the caller"
         self.check_register()
         await self.check_the_rest()
@@ -103,7 +103,7 @@ class Stage:
         ids = [track.id for track in self.reported + self.returned]
         if track_id in ids:
             return f"accepted music {track_id}" in self.log.text
-        return "it may be paid" in self.log.text
+        return "it may have been charged" in self.log.text
 
     def check_register(self) -> None:
         account = self.client._session().account

@@ -364,7 +364,7 @@ async def test_the_message_says_what_was_read() -> None:
         with pytest.raises(SubmissionUnknownError) as caught:
             await client.generations.create("x", seed=77)
     text = str(caught.value)
-    assert "read 5 times, the last time all 3 tracks, and none of them" in text
+    assert "read 5 times, most recently all 3 tracks, and none of them" in text
     assert "look for seed=77 in generations.list()" in text
 
 

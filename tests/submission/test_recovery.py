@@ -409,4 +409,4 @@ async def test_a_lost_create_is_logged_with_its_seed(
         emulator.add_fault(post("lost_after_commit"))
         track = await client.generations.create("x", seed=77)
     assert "its seed is 77" in caplog.text
-    assert f"{track.id} is the track of a create whose response was lost" in caplog.text
+    assert f"its track was found: {track.id}" in caplog.text

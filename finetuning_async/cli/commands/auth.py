@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Store the API key, remove it, show its account."""
+    """Store or remove the API key, or show its account."""
 
 
 @command.command()

@@ -24,7 +24,7 @@ Exit codes:
   1    none is: failed, or left (no credits, a full disk, --max-credits)
   2    the input or an option is invalid; nothing was sent
   3    some are; or some are held (possibly charged), see errors.jsonl
-  130  Ctrl-C (143: SIGTERM): to continue, run the same command
+  130  Ctrl-C (143: SIGTERM): to resume, run the same command
 """
 
 FOLDER = click.Path(path_type=Path)
@@ -32,14 +32,14 @@ FOLDER = click.Path(path_type=Path)
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Create thousands of tracks; survives any crash, and pays for nothing twice."""
+    """Create thousands of tracks; survives any crash, and pays for no track twice."""
     if find_spec("filelock") is None:
         raise click.ClickException(
             "batch needs filelock: pip install 'finetuning-async[batch]'"
         )
 
 
-@command.command(epilog=EPILOG, short_help="Start or continue a batch.")
+@command.command(epilog=EPILOG, short_help="Start or resume a batch.")
 @click.argument("source", metavar="[INPUT]", required=False)
 @click.option("--out", type=FOLDER, required=True, help="The folder of the batch.")
 @click.option(
@@ -91,7 +91,7 @@ def command() -> None:
 @common_options
 @pass_common
 def run(common: CommonOptions, /, **options: Any) -> int:
-    """Start a batch, or continue one: the same command does both.
+    """Start a batch, or resume one: the same command does both.
 
     INPUT is JSONL or CSV, - for stdin. A row has the parameters of a create (tags,
     lyrics, duration, bpm, language, key, scale, timesignature, seed, webhook) and
@@ -135,14 +135,14 @@ def retry_failed(folder: Path) -> None:
     say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
 
 
-@command.command(short_help="Plan held items again that made no track.")
+@command.command(short_help="Plan again the held items that made no track.")
 @click.argument("folder", type=FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
 @common_options
 def release(folder: Path, names: tuple[str, ...]) -> None:
     """Plan held items again. Use it for items that you know made no track.
 
-    An item that did make one is paid for twice.
+    An item that did make one is charged twice.
     """
     from finetuning_async.batch import release as plan  # needs an extra
 
