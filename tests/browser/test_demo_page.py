@@ -116,7 +116,7 @@ async def test_errors_are_shown_where_they_belong(chromium: Browser) -> None:
         await page.click("#make")
         await page.wait_for_selector("#bpm[aria-invalid=true]")
         assert "60 to 200" in await page.inner_text("#bpm-problem")
-        assert "not blank" in await page.inner_text("#tags-problem")
+        assert "non-blank" in await page.inner_text("#tags-problem")
         assert await page.evaluate("document.activeElement.id") == "tags"
         assert emulator.ledger == []
         await page.fill("#bpm", "90")

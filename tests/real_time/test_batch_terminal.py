@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
 COLUMNS = 80
-STOPPING = "Stopping: what is under way is finished. Again to leave at once."
+STOPPING = "Stopping after the items in progress. Press Ctrl-C again to quit now."
 
 
 @pytest.fixture

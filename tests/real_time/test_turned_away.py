@@ -128,7 +128,7 @@ async def test_a_redirected_create_is_raised_at_once(
 async def test_a_redirect_without_a_location_is_raised() -> None:
     gateway = Gateway(response(302, None, html="<a href='/'>moved</a>"))
     async with serving(gateway.answer) as server, _client(server) as client:
-        with pytest.raises(APIStatusError, match="not to where"):
+        with pytest.raises(APIStatusError, match="redirected without a Location"):
             await client.sound_effects.create("x")
         assert len(server.asked) == 1
 
@@ -149,9 +149,9 @@ async def test_a_redirected_read_is_raised_at_once() -> None:
 
     async with serving(answer) as server, _client(server) as client:
         for ask in (client.me, client.health, client.playlists.list):
-            with pytest.raises(APIStatusError, match=r"Location: https://b\.example/x"):
+            with pytest.raises(APIStatusError, match=r"redirected to https://b\.example/x"):
                 await ask()
-        with pytest.raises(APIStatusError, match=r"Location: https://b\.example/x"):
+        with pytest.raises(APIStatusError, match=r"redirected to https://b\.example/x"):
             await client.generations.list()
         assert len(server.asked) == 4
 
@@ -162,7 +162,7 @@ async def test_other_responses_of_a_gateway_are_looked_up_and_not_sent_again(
 ) -> None:
     gateway = Gateway(response(status, None, html=PAGE))
     async with serving(gateway.answer) as server, _client(server) as client:
-        with pytest.raises(SubmissionUnknownError, match=r"may be\s+paid"):
+        with pytest.raises(SubmissionUnknownError, match=r"may have been\s+charged"):
             await client.generations.create("x", timeout=0.6)
         assert len(server.creates) == 1
         assert len(server.asked) > 1
