@@ -149,7 +149,9 @@ async def test_a_redirected_read_is_raised_at_once() -> None:
 
     async with serving(answer) as server, _client(server) as client:
         for ask in (client.me, client.health, client.playlists.list):
-            with pytest.raises(APIStatusError, match=r"redirected to https://b\.example/x"):
+            with pytest.raises(
+                APIStatusError, match=r"redirected to https://b\.example/x"
+            ):
                 await ask()
         with pytest.raises(APIStatusError, match=r"redirected to https://b\.example/x"):
             await client.generations.list()
