@@ -80,7 +80,8 @@ class SendTracker:
     Args:
         may_send: Asked right before the first byte leaves; if it returns `False`, no
             byte does.
-        on_connecting: Called when a step of connecting begins.
+        on_waiting: Called when a step before the first byte begins: waiting for a slot,
+            or connecting.
         on_first_byte: Called right before the first byte leaves.
 
     Attributes:
@@ -96,8 +97,8 @@ class SendTracker:
 
     __slots__ = (
         "_may_send",
-        "_on_connecting",
         "_on_first_byte",
+        "_on_waiting",
         "connection_released",
         "deadline",
         "first_byte_sent",
@@ -108,17 +109,21 @@ class SendTracker:
     def __init__(
         self,
         may_send: Callable[[], bool],
-        on_connecting: Callable[[], None] = _nothing,
+        on_waiting: Callable[[], None] = _nothing,
         on_first_byte: Callable[[], None] = _nothing,
     ) -> None:
         self._may_send = may_send
-        self._on_connecting = on_connecting
+        self._on_waiting = on_waiting
         self._on_first_byte = on_first_byte
         self.deadline: float = inf
         self.was_traced: bool = False
         self.first_byte_sent: bool = False
         self.open_stream: Any = None
         self.connection_released: bool = False
+
+    def wait_to_send(self) -> None:
+        """Something has to happen before the first byte: a slot, or connecting."""
+        self._on_waiting()
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:
         if self.first_byte_sent:
@@ -133,7 +138,7 @@ class SendTracker:
             if request is None or request.method != b"CONNECT":
                 self._before_first_byte()
         elif event.endswith(".started"):
-            self._on_connecting()
+            self.wait_to_send()
             if "timeout" in info:
                 # A step of connecting is about to run with these arguments. If httpcore
                 # runs into its own timeout, it closes the connection; if we cancel it

@@ -113,6 +113,7 @@ class Transport:
         if slots.free:
             await slots.acquire()
         else:
+            tracker.wait_to_send()
             await _wait_for_slot(slots, steps["pool"], on_unsent)
         pooled = None
         try:

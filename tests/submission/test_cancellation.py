@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from finetuning_async import AsyncClient, Generation
+from finetuning_async._http._concurrency import Slots
 from finetuning_async.emulator import Emulator, Fault
 from tests._cancellations import (
     CANCELLERS,
@@ -25,6 +26,7 @@ from tests._cancellations import (
     cancel_at_step,
     run_loop,
 )
+from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -363,3 +365,23 @@ def test_no_task_is_left_afterwards() -> None:
                 assert asyncio.all_tasks() == before
 
     run_loop("asyncio", main)
+
+
+async def test_a_create_that_waits_for_a_request_slot_is_cancelled_at_once() -> None:
+    """While it waits for another request to end, no byte of it has left."""
+    async with emulated() as (emulator, client):
+        await client.generations.create("first")  # its headers allow a burst
+        slots = client._session().account.concurrency.creates = Slots(1)
+        emulator.add_fault(Fault("delay", method="POST", seconds=60))
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.generations.create, "hangs")
+            await anyio.sleep(1)
+            async with anyio.create_task_group() as late:
+                late.start_soon(client.generations.create, "late")
+                await anyio.sleep(1)
+                assert slots._waiting
+                cancelled_at = anyio.current_time()
+                late.cancel_scope.cancel()
+            assert anyio.current_time() - cancelled_at < 0.1
+            group.cancel_scope.cancel()
+    assert "late" not in {track.prompt for track in emulator.tracks.values()}
