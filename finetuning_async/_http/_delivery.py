@@ -122,7 +122,10 @@ class SendTracker:
         self.connection_released: bool = False
 
     def wait_to_send(self) -> None:
-        """Something has to happen before the first byte: a slot, or connecting."""
+        """Report that the request waits, for a slot or for a connection.
+
+        Until that byte leaves, its caller may cancel it without any doubt.
+        """
         self._on_waiting()
 
     async def __call__(self, event: str, info: dict[str, Any]) -> None:

@@ -291,6 +291,7 @@ class SQLiteStore:
 
     def now(self) -> float:
         """As `JournalStore.now`; this machine's clock."""
+        # Not the loop's clock: a later process reads what this one stored.
         return time.time()
 
     def close(self) -> None:

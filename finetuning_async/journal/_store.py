@@ -208,6 +208,7 @@ class MemoryStore:
 
     def now(self) -> float:
         """As `JournalStore.now`; this machine's clock."""
+        # Not the loop's clock: a later process reads what this one stored.
         return time.time()
 
     def close(self) -> None:

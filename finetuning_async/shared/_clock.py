@@ -54,8 +54,11 @@ class SystemClock:
         try:
             return BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
+            # Without a boot id, the wall time of the boot tells boots apart.
             return f"{(time.time() - time.monotonic()) // STEP:.0f}"
 
     def now(self) -> float:
         """Return the time in seconds."""
+        # Not the loop's clock: all processes of the machine must agree, and trio's loop
+        # counts from an instant of its own.
         return time.monotonic()

@@ -1,0 +1,84 @@
+"""A create that waits for a request slot, cancelled on the real clock and a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from finetuning_async import AsyncClient
+from finetuning_async._http._concurrency import Slots
+from tests._raw_server import KEY, Asked, created, response, row, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    Cancel = Callable[[Awaitable[object]], Awaitable[None]]
+
+pytestmark = pytest.mark.real_time
+BURST = ("X-RateLimit-Limit: 10", "X-RateLimit-Remaining: 9")
+
+
+@pytest.fixture
+async def client_and_prompts() -> AsyncGenerator[tuple[AsyncClient, list[str]]]:
+    """A client whose only slot is held by a create, and the prompts that were sent."""
+    hangs, ends = anyio.Event(), anyio.Event()
+    prompts: list[str] = []
+
+    async def answer(asked: Asked) -> bytes:
+        prompts.append(asked.body["tags"])
+        track = created(row(asked, len(prompts)))
+        if asked.body["tags"] == "first":
+            return response(202, {"data": row(asked, 1)}, *BURST)
+        hangs.set()
+        await ends.wait()
+        return track
+
+    async with serving(answer) as server:
+        async with AsyncClient(KEY, base_url=server.url) as client:
+            await client.generations.create("first")  # its headers allow a burst
+            client._session().account.concurrency.creates = Slots(1)
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.generations.create, "hangs")
+                with anyio.fail_after(5):
+                    await hangs.wait()
+                yield client, prompts
+                ends.set()
+
+
+async def by_scope(call: Awaitable[object]) -> None:
+    with anyio.move_on_after(0.2):
+        await call
+
+
+async def by_asyncio_timeout(call: Awaitable[object]) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await call
+
+
+async def by_task_cancel(call: Awaitable[object]) -> None:
+    task = asyncio.ensure_future(call)
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("cancel", [by_scope, by_asyncio_timeout, by_task_cancel])
+async def test_it_ends_at_once_unsent_and_its_permit_comes_back(
+    client_and_prompts: tuple[AsyncClient, list[str]],
+    cancel: Cancel,
+    anyio_backend_name: str,
+) -> None:
+    if cancel is not by_scope and anyio_backend_name != "asyncio":
+        pytest.skip("asyncio only")
+    client, prompts = client_and_prompts
+    before = client.rate_limit_status().creates.available
+    began = anyio.current_time()
+    await cancel(client.generations.create("late"))
+    assert anyio.current_time() - began < 2  # a create that was sent has 5 s of grace
+    assert prompts == ["first", "hangs"]
+    assert client.rate_limit_status().creates.available == before
