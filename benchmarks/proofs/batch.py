@@ -143,7 +143,7 @@ class Harness:
                 self._release()
             return
         states = read_summary(self._album).states
-        doubts = states["intent"] + states["unknown"]
+        doubts = states["sending"] + states["unknown"]
         self.tally.kills += 1
         self.tally.in_doubt += doubts
         self.tally.busy += doubts > 0

@@ -162,7 +162,7 @@ class Harness:
             await _kill(self._workers[victim])
             after = await self._summary()
             self.tally.kills += 1
-            self.tally.busy += after.states["intent"] > 0
+            self.tally.busy += after.states["sending"] > 0
             self._workers[victim] = await self._start(url)
 
     async def _suspend(self, worker: Process) -> None:

@@ -240,7 +240,7 @@ class Creator:
 
     async def _record_not_sent(self, pending: PendingCreate) -> None:
         """Commit that the last attempt, if any, was not accepted."""
-        if pending.item.entry.state == "intent":
+        if pending.item.entry.state == "sending":
             pending.item = await self._context.record(pending.item, NotSent())
         self._end_flight(pending)
 

@@ -123,8 +123,8 @@ class ItemProcessor:
         """Go on until the item has ended, or has to pause; returns the seconds."""
         # The job queue gave us the item, so it takes the worker that wrote the intent
         # for dead. If that one was only suspended, its next commit finds `unknown`
-        # instead of its `intent` and stops there: see `JournalStore.record`.
-        if self.item.entry.state == "intent":
+        # instead of its `sending` and stops there: see `JournalStore.record`.
+        if self.item.entry.state == "sending":
             await self._record(Restarted(await self._context.reconciler.now()))
         while True:
             step = self._steps.get(NEXT[self.item.entry.state])
@@ -219,7 +219,7 @@ class ItemProcessor:
 
     async def _record_not_sent(self) -> None:
         """Commit that the last attempt, if any, was not accepted."""
-        if self.item.entry.state == "intent":
+        if self.item.entry.state == "sending":
             await self._record(NotSent())
 
     async def _record_accepted(self, track: Generation) -> None:

@@ -76,7 +76,7 @@ class ReconcileLoop:
         """
         context = self._context
         states = context.journal.summary.states
-        if states["intent"] or states["unknown"]:
+        if states["sending"] or states["unknown"]:
             return
         if states["accepted"] and not context.running:
             return  # the run has not begun to wait for them yet
@@ -151,7 +151,7 @@ class ReconcileLoop:
         # Creates in flight take part, though their own response will come: a track that
         # is theirs must not be given to a doubt of equal content.
         items = [pending.item for pending in self._creator.pending]
-        rivals = [item for item in items if item.entry.state == "intent"]
+        rivals = [item for item in items if item.entry.state == "sending"]
         ids = context.reconciler.match([*context.doubts.values(), *rivals], listing)
         for seq, track_id in ids.items():
             item = context.doubts.pop(seq, None)

@@ -103,7 +103,7 @@ class SharedReconciler:
         """A reconciler that counts the creates in flight of all workers."""
         await self._journal.refresh_counts()
         reconciler = Reconciler(self._client, self._journal, self._options)
-        reconciler.in_flight = self._journal.summary.states["intent"]
+        reconciler.in_flight = self._journal.summary.states["sending"]
         return reconciler
 
     async def _read_credits(self, reconciler: Reconciler) -> CreditReading | None:
@@ -197,7 +197,7 @@ class SharedReconciler:
         store = self._journal.store
         # Read after the listing, all three: see the top of this file.
         doubts = await self._doubts()
-        rivals = await self._journal.call(lambda: list(store.rows("intent")))
+        rivals = await self._journal.call(lambda: list(store.rows("sending")))
         await reconciler.load()
         ids = reconciler.match([*doubts, *rivals], listing)
         for item in doubts:
@@ -212,7 +212,7 @@ class SharedReconciler:
     async def _more_to_come(self, doubts: list[Item]) -> bool:
         """Whether further creates are in flight or will be sent, or tracks will end."""
         states = self._journal.summary.states
-        if states["intent"] or states["accepted"]:
+        if states["sending"] or states["accepted"]:
             return True
         store = self._journal.store
         planned = await self._journal.call(store.claim, 0, SAMPLE)
@@ -245,7 +245,9 @@ class SharedReconciler:
         if mine is None:
             return False
         store = self._journal.store
-        others = await self._journal.call(lambda: list(store.rows("intent", "unknown")))
+        others = await self._journal.call(
+            lambda: list(store.rows("sending", "unknown"))
+        )
         return any(lookalike_key(o) == mine and o.seq != item.seq for o in others)
 
 
@@ -255,4 +257,4 @@ def _ids(items: list[Item]) -> frozenset[str]:
 
 def _version(summary: Summary) -> tuple[int, ...]:
     """Numbers that change whenever a create begins or ends that may cost a credit."""
-    return summary.accepts, summary.fails, summary.in_doubt, summary.states["intent"]
+    return summary.accepts, summary.fails, summary.in_doubt, summary.states["sending"]

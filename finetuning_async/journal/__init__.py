@@ -16,15 +16,17 @@ Glossary:
 
     item     one track to make; keyed by its custom_id or its content
     entry    an item's recorded progress: state, seed, times, track id, result
-    state    planned, intent, unknown, held, accepted, completed, downloaded or failed
+    state    planned, sending, unknown, held, accepted, completed, downloaded or failed
     intent   a create was committed to be sent and may be in flight now
     event    what happened to an item; the only way to change its entry
-    doubt    it is not known whether a create was accepted: intent, unknown or held
+    doubt    it is not known whether a create was accepted: sending, unknown or held
     held     a doubt that no program can resolve; a person releases it
     fencing  a store refuses a change by a worker that has not seen the last one
-    lease    the right to work on an item. The journal keeps none: in a folder it is the
-             file lock, in PostgreSQL it is procrastinate's job. Fencing makes a lease
-             that was wrongly taken over harmless
+    lease    the right to send an item's create. In a folder it is the file lock, for a
+             job queue it is the job; for a client's journal the entry names its holder,
+             who says every few seconds that it lives. Fencing makes a lease that was
+             wrongly taken over harmless
+    holder   one client in one event loop, as leases name it
     note     a named text in the journal: the account, the credits, and so on
 """
 
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
         Accepted as Accepted,
         Action as Action,
         Adopted as Adopted,
+        Claimed as Claimed,
         Ended as Ended,
         Entry as Entry,
         Event as Event,
@@ -147,6 +150,7 @@ else:
                 "Accepted",
                 "Action",
                 "Adopted",
+                "Claimed",
                 "Ended",
                 "Entry",
                 "Event",

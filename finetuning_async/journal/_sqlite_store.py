@@ -64,6 +64,8 @@ CREATE TABLE item (
     former TEXT NOT NULL DEFAULT '[]',
     accepts INTEGER NOT NULL DEFAULT 0,
     fails INTEGER NOT NULL DEFAULT 0,
+    holder TEXT,
+    fence INTEGER NOT NULL DEFAULT 0,
     code TEXT,
     error TEXT,
     result TEXT
@@ -87,7 +89,7 @@ _INSERT: Final = (
 # Fencing: a worker that was suspended since it read the item updates no row.
 _UPDATE: Final = (
     f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
-    " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ?"
+    " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ? AND fence = ?"
 )
 _SET_NEW: Final = (
     f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)} "  # noqa: S608 - names of ours
@@ -221,7 +223,7 @@ class SQLiteStore:
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""
         old = item.entry
-        known = (item.seq, old.state, old.lost_at, old.accepts)
+        known = (item.seq, old.state, old.lost_at, old.accepts, old.fence)
         with self._errors():
             done = self._db.execute(_UPDATE, (*entry_values(entry), *known))
         if not done.rowcount:

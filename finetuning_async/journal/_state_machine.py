@@ -1,6 +1,6 @@
 """The rules of the journal: one state machine for each item. Pure.
 
-    planned ─ Sending → intent ─ Accepted → accepted ─ Ended → completed ─ Saved
+    planned ─ Sending → sending ─ Accepted → accepted ─ Ended → completed ─ Saved
        ↑                  │                     │                  ↑       ↓
        ├──── NotSent ─────┤                     └→ failed       Missing downloaded
        │                  └ Lost, Restarted → unknown ─ Found → accepted
@@ -8,7 +8,8 @@
        └──── Released ──── held ←──── Held ───────┘      held ─ Found → accepted
     planned ─ Adopted → downloaded, completed, failed, held
 
-Also: planned or intent ─ Rejected → failed, and failed ─ Retried → planned.
+Also: planned or sending ─ Rejected → failed; failed ─ Retried → planned; and
+planned ─ Claimed → planned, with another holder.
 
 An event is committed before anything that relies on it is done: `Sending` before the
 first byte of a create leaves, `Accepted` before its track is waited for. So a crash
@@ -28,7 +29,7 @@ from finetuning_async.journal._errors import JournalError
 
 State: TypeAlias = Literal[
     "planned",
-    "intent",
+    "sending",
     "unknown",
     "held",
     "accepted",
@@ -38,7 +39,7 @@ State: TypeAlias = Literal[
 ]
 STATES: Final[tuple[State, ...]] = (
     "planned",
-    "intent",
+    "sending",
     "unknown",
     "held",
     "accepted",
@@ -46,7 +47,7 @@ STATES: Final[tuple[State, ...]] = (
     "downloaded",
     "failed",
 )
-IN_DOUBT: Final[frozenset[State]] = frozenset({"intent", "unknown", "held"})
+IN_DOUBT: Final[frozenset[State]] = frozenset({"sending", "unknown", "held"})
 """States in which a create was sent, or may have been, and may have been charged."""
 
 
@@ -74,6 +75,10 @@ class Entry:
         former: Ids of earlier tracks, which failed.
         accepts: How many tracks were accepted for it: the credits it took.
         fails: How many of them failed.
+        holder: Who alone may send its create, while its lease lasts; `None` where the
+            journal keeps no leases.
+        fence: How often it was claimed. A holder whose lease was taken over sees by it
+            that it must stop.
         code: The service's error code, or ``unknown``, ``held`` or ``missing``, if
             something is wrong.
         error: The same for people.
@@ -88,9 +93,18 @@ class Entry:
     former: tuple[str, ...] = ()
     accepts: int = 0
     fails: int = 0
+    holder: str | None = None
+    fence: int = 0
     code: str | None = None
     error: str | None = None
     result: str | None = None
+
+
+@attrs.frozen
+class Claimed:
+    """A process takes the lease of a planned item that has none, or an expired one."""
+
+    holder: str
 
 
 @attrs.frozen
@@ -119,9 +133,15 @@ class Rejected:
 
 @attrs.frozen
 class Accepted:
-    """The service accepted the create."""
+    """The service accepted the create.
+
+    Attributes:
+        track_id: The track.
+        result: The facts about it, as JSON, where the journal keeps them that early.
+    """
 
     track_id: str
+    result: str | None = None
 
 
 @attrs.frozen
@@ -141,9 +161,10 @@ class Restarted:
 
 @attrs.frozen
 class Found:
-    """The track of a create in doubt was found."""
+    """The track of a create in doubt was found; see `Accepted`."""
 
     track_id: str
+    result: str | None = None
 
 
 @attrs.frozen
@@ -225,7 +246,8 @@ class Retried:
 
 
 Event: TypeAlias = (
-    Sending
+    Claimed
+    | Sending
     | NotSent
     | Rejected
     | Accepted
@@ -246,7 +268,7 @@ NEXT: Final[dict[State, Action | None]] = {
     "planned": Action.SEND,
     # Only the process that is sending this create can say what comes next. A process
     # that finds an intent it did not write records `Restarted` first.
-    "intent": None,
+    "sending": None,
     "unknown": Action.LOOK_UP,
     "held": Action.REPORT,
     "accepted": Action.WAIT,
@@ -259,8 +281,9 @@ NEXT: Final[dict[State, Action | None]] = {
 # Why these transitions, and no others, pay once and lose nothing:
 #
 # A credit can be spent only while a create is in flight, and a create leaves only
-# after `Sending` is on disk. So an item that was never in `intent` has cost nothing,
-# and after a crash the items in `intent` are exactly those that may have been charged.
+# after `Sending` is on disk. So an item that was never `sending` has cost nothing, and
+# after a crash the items that are `sending` are exactly those that may have been
+# charged.
 #
 # Three arrows lead back to `planned`, from where the create is sent again. Each needs
 # knowledge that the last create made no track: `NotSent` (no byte left, or the service
@@ -279,11 +302,12 @@ NEXT: Final[dict[State, Action | None]] = {
 # asked for another. `Adopted` starts from `planned` only, so that what a folder seems
 # to show never overrides what the journal knows.
 _ALLOWED: Final[dict[type, frozenset[State]]] = {
+    Claimed: frozenset({"planned"}),
     Sending: frozenset({"planned"}),
-    NotSent: frozenset({"intent"}),
-    Rejected: frozenset({"planned", "intent"}),
-    Accepted: frozenset({"intent"}),
-    Lost: frozenset({"intent"}),
+    NotSent: frozenset({"sending"}),
+    Rejected: frozenset({"planned", "sending"}),
+    Accepted: frozenset({"sending"}),
+    Lost: frozenset({"sending"}),
     Restarted: frozenset(STATES),
     Found: frozenset({"unknown", "held"}),
     Absent: frozenset({"unknown"}),
@@ -326,6 +350,11 @@ def _apply(event: object, entry: Entry) -> Entry:
 
 
 @_apply.register
+def _(event: Claimed, entry: Entry) -> Entry:
+    return attrs.evolve(entry, holder=event.holder, fence=entry.fence + 1)
+
+
+@_apply.register
 def _(event: Sending, entry: Entry) -> Entry:
     # A second send after a proof of absence keeps the time of the first. Should that
     # proof have been wrong, a later listing can still show the first track, and it is
@@ -333,7 +362,7 @@ def _(event: Sending, entry: Entry) -> Entry:
     sent_at = event.at if entry.sent_at is None else entry.sent_at
     return attrs.evolve(
         entry,
-        state="intent",
+        state="sending",
         seed=event.seed,
         sent_at=sent_at,
         code=None,
@@ -352,40 +381,51 @@ def _(event: NotSent, entry: Entry) -> Entry:
 
 @_apply.register
 def _(event: Rejected, entry: Entry) -> Entry:
-    return attrs.evolve(entry, state="failed", code=event.code, error=event.error)
+    return attrs.evolve(
+        entry, state="failed", holder=None, code=event.code, error=event.error
+    )
 
 
 @_apply.register
 def _(event: Accepted, entry: Entry) -> Entry:
-    return _with_track(entry, event.track_id)
+    return _with_track(entry, event)
 
 
 @_apply.register
 def _(event: Found, entry: Entry) -> Entry:
-    return _with_track(entry, event.track_id)
+    return _with_track(entry, event)
 
 
-def _with_track(entry: Entry, track_id: str) -> Entry:
+def _with_track(entry: Entry, event: Accepted | Found) -> Entry:
+    # The lease ends: any process that reads the id may wait for the track.
     return attrs.evolve(
         entry,
         state="accepted",
-        track_id=track_id,
+        track_id=event.track_id,
         accepts=entry.accepts + 1,
+        holder=None,
         code=None,
         error=None,
+        result=event.result or entry.result,
     )
 
 
 @_apply.register
 def _(event: Lost, entry: Entry) -> Entry:
+    # The lease ends: any process may look it up; the one that sends it again claims it.
     return attrs.evolve(
-        entry, state="unknown", lost_at=event.at, code="unknown", error=event.error
+        entry,
+        state="unknown",
+        lost_at=event.at,
+        holder=None,
+        code="unknown",
+        error=event.error,
     )
 
 
 @_apply.register
 def _(event: Restarted, entry: Entry) -> Entry:
-    if entry.state != "intent":
+    if entry.state != "sending":
         return entry
     # The create was in flight when the process ended, so its response is lost.
     lost = Lost(event.at, "the program ended while its create was in flight")
@@ -459,4 +499,6 @@ def _(event: Retried, entry: Entry) -> Entry:
     """Start again, with a new seed: the old one would match the track that failed."""
     del event
     former = entry.former if entry.track_id is None else (*entry.former, entry.track_id)
-    return Entry(former=former, accepts=entry.accepts, fails=entry.fails)
+    return Entry(
+        former=former, accepts=entry.accepts, fails=entry.fails, fence=entry.fence
+    )

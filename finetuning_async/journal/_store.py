@@ -70,8 +70,8 @@ class JournalStore(Protocol):
         """Replace an item's entry, unless another worker has changed it.
 
         Raises:
-            StaleItemError: The stored item differs from `item` in its state, `lost_at`
-                or `accepts`. These three fence off a worker that was suspended: if
+            StaleItemError: The stored item differs from `item` in its state, `lost_at`,
+                `accepts` or `fence`. These fence off a worker that was suspended: if
                 meanwhile the item was lost, found absent and sent again, it is back in
                 the same state, but `lost_at` has changed.
             JournalError: The entry's track belongs to another item.
@@ -221,7 +221,7 @@ claimed in their order."""
 
 
 def _version(entry: Entry) -> tuple[object, ...]:
-    return entry.state, entry.lost_at, entry.accepts
+    return entry.state, entry.lost_at, entry.accepts, entry.fence
 
 
 def with_free_name(item: NewItem, used: UsedNames) -> NewItem:

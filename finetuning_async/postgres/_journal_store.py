@@ -89,6 +89,8 @@ CREATE TABLE finetuning_item (
     former text NOT NULL DEFAULT '[]',
     accepts integer NOT NULL DEFAULT 0,
     fails integer NOT NULL DEFAULT 0,
+    holder text,
+    fence integer NOT NULL DEFAULT 0,
     code text,
     error text,
     result text,
@@ -114,7 +116,7 @@ _INSERT: Final = (
 _UPDATE: Final = (
     f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
     " WHERE journal = %s AND seq = %s AND state = %s"
-    " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s"
+    " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s AND fence = %s"
 )
 _SELECT: Final = (
     f"SELECT {', '.join(ALL_COLUMNS)} FROM finetuning_item"  # noqa: S608 - names of ours
@@ -308,7 +310,14 @@ class PostgresStore:
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""
         old = item.entry
-        known = (self._journal, item.seq, old.state, old.lost_at, old.accepts)
+        known = (
+            self._journal,
+            item.seq,
+            old.state,
+            old.lost_at,
+            old.accepts,
+            old.fence,
+        )
         with self._errors():
             done = self._connection().execute(_UPDATE, (*entry_values(entry), *known))
         if not done.rowcount:

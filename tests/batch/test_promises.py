@@ -60,7 +60,7 @@ async def test_no_create_leaves_without_its_intent(tmp_path: Path) -> None:
                 pass
             assert batch.summary.accepts == 15
         assert len(spy.states) > 15
-        assert set(spy.states) == {"intent"}
+        assert set(spy.states) == {"sending"}
 
 
 async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_a_create_that_waits_has_no_intent(tmp_path: Path) -> None:
             batch.run()
             await anyio.sleep(15)
             states = batch.summary.states
-            assert (states["accepted"], states["intent"]) == (2, 0)
+            assert (states["accepted"], states["sending"]) == (2, 0)
 
 
 async def test_a_webhook_secret_is_in_no_output(tmp_path: Path) -> None:

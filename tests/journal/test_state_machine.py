@@ -146,7 +146,7 @@ class Crashes(RuleBasedStateMachine):
         return self.store.record(item, entry)
 
     def advance_baseline(self) -> None:
-        if not self.items("intent", "unknown"):
+        if not self.items("sending", "unknown"):
             self.baseline = self.baseline.advance(self.reading())
 
     def reading(self) -> CreditReading:
@@ -159,7 +159,7 @@ class Crashes(RuleBasedStateMachine):
         """Whether no lookalike of an item is in flight or in doubt."""
         return not self.shared or not any(
             other.request.prompt == item.request.prompt
-            for other in self.items("intent", "unknown")
+            for other in self.items("sending", "unknown")
         )
 
     def sendable(self) -> list[Item]:
@@ -174,7 +174,7 @@ class Crashes(RuleBasedStateMachine):
         self.record(item, Sending(seed, self.now))
 
     def unsent(self) -> list[Item]:
-        return [item for item in self.items("intent") if item.seq not in self.posts]
+        return [item for item in self.items("sending") if item.seq not in self.posts]
 
     @precondition(lambda self: self.unsent())
     @rule(
@@ -226,7 +226,7 @@ class Crashes(RuleBasedStateMachine):
     def look(self) -> None:
         doubts = self.items("unknown", "held")
         taken = self.store.tracks()
-        rivals = self.items("intent")
+        rivals = self.items("sending")
         seen = [
             ListedRow(
                 id=t.id,
@@ -258,9 +258,9 @@ class Crashes(RuleBasedStateMachine):
                 no_charge=self.baseline.rules_out_charge(
                     self.reading(), self.store.summary().in_doubt
                 )
-                if not self.items("intent")
+                if not self.items("sending")
                 else None,
-                more_to_come=bool(self.sendable() or self.items("intent")),
+                more_to_come=bool(self.sendable() or self.items("sending")),
             )
         )
         if decision == "absent":
@@ -284,7 +284,7 @@ class Crashes(RuleBasedStateMachine):
             if not self.shared:
                 assert made <= 1, item
         accepts = self.store.summary().accepts
-        in_doubt = len(self.items("intent", "unknown", "held"))
+        in_doubt = len(self.items("sending", "unknown", "held"))
         assert accepts <= len(self.tracks) <= accepts + in_doubt
         assert 1000 - self.credits == len(self.tracks)
 

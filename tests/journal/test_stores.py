@@ -85,10 +85,10 @@ def test_every_parameter_survives(store: JournalStore) -> None:
 def test_items_with_known_keys_stay_unchanged(store: JournalStore) -> None:
     store.add(items(3))
     first = store.claim(0, 1)[0]
-    store.record(first, Entry(state="intent", seed=5))
+    store.record(first, Entry(state="sending", seed=5))
     added = store.add(items(4))
     assert (added.new, added.known) == (1, 3)
-    assert [item.entry.state for item in store.rows()] == ["intent", *["planned"] * 3]
+    assert [item.entry.state for item in store.rows()] == ["sending", *["planned"] * 3]
 
 
 def test_a_custom_id_with_different_content_adds_nothing(store: JournalStore) -> None:
@@ -135,25 +135,25 @@ def test_an_entry_keeps_every_field(store: JournalStore) -> None:
 def test_a_record_from_an_older_state_is_refused(store: JournalStore) -> None:
     store.add(items(1))
     old = store.claim(0, 1)[0]
-    store.record(old, Entry(state="intent"))
+    store.record(old, Entry(state="sending"))
     with pytest.raises(StaleItemError, match="no longer planned"):
-        store.record(old, Entry(state="intent"))
-    assert store.get(1).entry == Entry(state="intent")
+        store.record(old, Entry(state="sending"))
+    assert store.get(1).entry == Entry(state="sending")
 
 
 def test_a_suspended_worker_is_fenced_off(
     store: JournalStore,
 ) -> None:
     store.add(items(1))
-    first = store.record(store.get(1), Entry(state="intent", seed=5))
+    first = store.record(store.get(1), Entry(state="sending", seed=5))
     lost = store.record(first, Entry(state="unknown", seed=5, lost_at=3.25))
     absent = store.record(lost, Entry(state="planned", seed=5, lost_at=3.25))
-    again = store.record(absent, Entry(state="intent", seed=5, lost_at=3.25))
+    again = store.record(absent, Entry(state="sending", seed=5, lost_at=3.25))
     with pytest.raises(StaleItemError):
         store.record(first, Entry(state="accepted", track_id="t1", accepts=1))
     with pytest.raises(StaleItemError):
         store.record(
-            attrs.evolve(again, entry=Entry(state="intent", lost_at=3.25, accepts=1)),
+            attrs.evolve(again, entry=Entry(state="sending", lost_at=3.25, accepts=1)),
             Entry(state="accepted", track_id="t1", accepts=2),
         )
     assert store.get(1).entry == again.entry
@@ -184,7 +184,7 @@ def test_pending_are_the_items_in_progress_or_in_doubt(store: JournalStore) -> N
     store.add(items(8))
     states: tuple[State, ...] = (
         "planned",
-        "intent",
+        "sending",
         "unknown",
         "held",
         "accepted",
@@ -249,8 +249,8 @@ def test_a_reader_can_read_while_the_runner_writes(tmp_path: Path) -> None:
     writer = SQLiteStore(tmp_path / "j.db")
     writer.add(items(3))
     reader = SQLiteStore(tmp_path / "j.db", read_only=True)
-    writer.record(writer.claim(0, 1)[0], Entry(state="intent"))
-    assert reader.summary().states["intent"] == 1
+    writer.record(writer.claim(0, 1)[0], Entry(state="sending"))
+    assert reader.summary().states["sending"] == 1
     with pytest.raises(JournalError, match="readonly"):
         reader.write_note("a", "b")
     reader.close()
@@ -266,7 +266,7 @@ from finetuning_async.journal._sqlite_store import SQLiteStore
 from tests.journal.test_stores import items
 store = SQLiteStore(Path({str(tmp_path / "j.db")!r}))
 store.add(items(3))
-store.record(store.claim(0, 1)[0], Entry(state="intent", seed=5))
+store.record(store.claim(0, 1)[0], Entry(state="sending", seed=5))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", program], check=False, timeout=30)
@@ -292,9 +292,9 @@ def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
         number = store._connection().info.backend_pid
         db.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
     with pytest.raises(JournalError) as caught:
-        store.record(store.get(1), Entry(state="intent"))
+        store.record(store.get(1), Entry(state="sending"))
     assert caught.value.safe_to_retry
-    assert store.record(store.get(1), Entry(state="intent")).entry.state == "intent"
+    assert store.record(store.get(1), Entry(state="sending")).entry.state == "sending"
     store.close()
 
 
