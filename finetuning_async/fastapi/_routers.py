@@ -31,7 +31,7 @@ from finetuning_async._client import AsyncClient  # noqa: TC001 - users may reso
 from finetuning_async._errors import FinetuningError
 from finetuning_async._types import FINAL_STATUSES
 from finetuning_async.fastapi._errors import answer_to
-from finetuning_async.fastapi._lifespan import Client  # noqa: TC001 - FastAPI reads it
+from finetuning_async.fastapi._lifespan import STOP_GRACE, Client
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -107,7 +107,11 @@ def events_router(
                 " this application on asyncio"
             )
         stream = event_stream(client, track_id, timeout=timeout)
-        return EventSourceResponse(stream, send_timeout=SEND_TIMEOUT)
+        # A stop ends the wait, and the stream says so with its last event. Without a
+        # grace period sse-starlette may cut the response off just before that.
+        return EventSourceResponse(
+            stream, send_timeout=SEND_TIMEOUT, shutdown_grace_period=STOP_GRACE
+        )
 
     return router
 

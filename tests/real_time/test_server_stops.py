@@ -27,6 +27,7 @@ SLOW: Final = (25.0, 25.0)
 
 README: Final = "tests.programs.fastapi_app:app"
 WHOLE: Final = "tests.programs.backend_example:app"
+SLOW_STREAM: Final = "tests.programs.slow_stream:app"
 
 
 @pytest.fixture
@@ -174,10 +175,13 @@ async def test_a_hanging_poll_does_not_keep_the_server_from_stopping(
     assert responses[0].json()["error"]["generation_id"] in emulator.tracks
 
 
-async def test_a_stream_of_states_ends_with_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("app", [WHOLE, SLOW_STREAM])
+async def test_a_stream_of_states_ends_with_the_server(
+    tmp_path: Path, app: str
+) -> None:
     lines: list[str] = []
     async with Emulator(generation_time=SLOW) as emulator:
-        async with backend(emulator, WHOLE, tmp_path / "log") as (process, browser):
+        async with backend(emulator, app, tmp_path / "log") as (process, browser):
             browser.cookies.set("user", "alice")
             made = await browser.post("/tracks", params={"tags": "rain"})
             path = f"/tracks/{made.json()['id']}/events"
