@@ -67,7 +67,7 @@ class NoResponse(Exception):  # noqa: N818 - evidence on its way to an error, no
 
 
 class SendAborted(Exception):  # noqa: N818 - never leaves the transport
-    """The caller was cancelled before the first byte left."""
+    """The request was given up before its first byte left."""
 
 
 def _nothing() -> None:
@@ -161,13 +161,13 @@ class SendTracker:
         """Decide whether the request is sent.
 
         Raises:
-            SendAborted: The caller no longer wants it.
+            SendAborted: The caller was cancelled, or it is too late.
         """
         # From here on the request counts as sent, even if the write fails. No await
         # lies between the question and `on_first_byte`, which shields a create: so it
         # is either never sent, or waited for.
         if not self._may_send():
-            raise SendAborted("the caller was cancelled before the request was sent")
+            raise SendAborted("the request was given up before its first byte left")
         self.first_byte_sent, self.open_stream = True, None
         self._on_first_byte()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import anyio
 import attrs
 
 from finetuning_async._api import Generation, SoundEffect
@@ -90,6 +91,9 @@ class Submission:
         before_send: Awaited with the permit held, before the first byte of each
             attempt. If it raises or is cancelled, nothing is sent and the permit is
             returned at once.
+        send_by: When the first byte of the current attempt must have left at the
+            latest; what leaves it unsent is not an error of the request. `before_send`
+            sets it.
         deadline: For all attempts together.
         started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
@@ -114,6 +118,7 @@ class Submission:
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
+    send_by: float = inf
     deadline: float = inf
     started_at: float = 0.0
     attempts: int = 0
@@ -126,6 +131,11 @@ class Submission:
     unknown_reason: str | None = None
     accepted: Created | None = None
     callback_error: Exception | None = None
+
+    @property
+    def may_still_leave(self) -> bool:
+        """Whether the first byte of the current attempt is not too late."""
+        return self.send_by == inf or anyio.current_time() <= self.send_by
 
     def mark_unsent(self) -> None:
         """Note that the current attempt was abandoned before its first byte left."""

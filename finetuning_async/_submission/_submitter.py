@@ -245,7 +245,7 @@ class Submitter:
                 permit,
                 number=submission.attempts,
                 tracker=SendTracker(
-                    lambda: not attempt.caller_cancelled,
+                    lambda: not attempt.caller_cancelled and submission.may_still_leave,
                     attempt.unshield,
                     attempt.reshield,
                 ),

@@ -1,4 +1,4 @@
-"""A create that waits for a request slot, cancelled on the real clock and a socket."""
+"""A create that waits for a request slot: cancelled there, or there for too long."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from finetuning_async import AsyncClient
+from finetuning_async import AsyncClient, GenerationRequest
 from finetuning_async._http._concurrency import Slots
 from tests._raw_server import KEY, Asked, created, response, row, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    Held = tuple[AsyncClient, list[str], anyio.Event]
     Cancel = Callable[[Awaitable[object]], Awaitable[None]]
 
 pytestmark = pytest.mark.real_time
@@ -22,8 +23,8 @@ BURST = ("X-RateLimit-Limit: 10", "X-RateLimit-Remaining: 9")
 
 
 @pytest.fixture
-async def client_and_prompts() -> AsyncGenerator[tuple[AsyncClient, list[str]]]:
-    """A client whose only slot is held by a create, and the prompts that were sent."""
+async def client_and_prompts() -> AsyncGenerator[Held]:
+    """A client whose only slot is held by a create, the prompts sent, and its end."""
     hangs, ends = anyio.Event(), anyio.Event()
     prompts: list[str] = []
 
@@ -44,7 +45,7 @@ async def client_and_prompts() -> AsyncGenerator[tuple[AsyncClient, list[str]]]:
                 group.start_soon(client.generations.create, "hangs")
                 with anyio.fail_after(5):
                     await hangs.wait()
-                yield client, prompts
+                yield client, prompts, ends
                 ends.set()
 
 
@@ -69,16 +70,37 @@ async def by_task_cancel(call: Awaitable[object]) -> None:
 
 @pytest.mark.parametrize("cancel", [by_scope, by_asyncio_timeout, by_task_cancel])
 async def test_it_ends_at_once_unsent_and_its_permit_comes_back(
-    client_and_prompts: tuple[AsyncClient, list[str]],
+    client_and_prompts: Held,
     cancel: Cancel,
     anyio_backend_name: str,
 ) -> None:
     if cancel is not by_scope and anyio_backend_name != "asyncio":
         pytest.skip("asyncio only")
-    client, prompts = client_and_prompts
+    client, prompts, _ = client_and_prompts
     before = client.rate_limit_status().creates.available
     began = anyio.current_time()
     await cancel(client.generations.create("late"))
     assert anyio.current_time() - began < 2  # a create that was sent has 5 s of grace
     assert prompts == ["first", "hangs"]
     assert client.rate_limit_status().creates.available == before
+
+
+async def test_one_that_waited_too_long_asks_again_before_its_first_byte(
+    client_and_prompts: Held,
+) -> None:
+    client, prompts, ends = client_and_prompts
+    session = client._session()
+    asked: list[list[str]] = []
+
+    async def before_send() -> None:
+        asked.append(prompts.copy())
+        late.send_by = anyio.current_time() + 0.2
+
+    request = GenerationRequest("late")
+    late = session.new_submission(request, validate=True, before_send=before_send)
+    async with anyio.create_task_group() as group:
+        group.start_soon(session.submit, late, None)
+        await anyio.sleep(0.5)
+        ends.set()
+    assert asked == [["first", "hangs"]] * 2
+    assert prompts == ["first", "hangs", "late"]

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from finetuning_async import APITimeoutError, AsyncClient, GenerationRequest
+from finetuning_async import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncClient,
+    GenerationRequest,
+)
 from finetuning_async.emulator import Emulator
 from tests._emulated_client import emulated
 
@@ -127,3 +132,32 @@ async def test_a_caller_cancelled_while_it_finished_sends_nothing() -> None:
         assert emulator.count(method="POST") == 0
         assert creates_left(client) is not None
         await client.generations.create("the permit is there for the next")
+
+
+async def test_a_first_byte_that_is_too_late_does_not_leave() -> None:
+    async with emulated() as (emulator, client):
+        posts: list[int] = []
+
+        async def before_send() -> None:
+            # The first attempt is halted for longer than it may take, as by a debugger.
+            order.send_by = anyio.current_time() + (1 if posts else -1)
+            posts.append(emulator.count(method="POST"))
+
+        session, order = order_of(client, before_send)
+        track = await session.submit(order, None)
+        assert posts == [0, 0]
+        assert list(emulator.tracks) == [track.id]
+
+
+async def test_one_that_is_always_too_late_is_an_error_that_is_safe_to_retry() -> None:
+    async with emulated() as (emulator, client):
+
+        async def before_send() -> None:
+            order.send_by = anyio.current_time() - 1
+
+        session, order = order_of(client, before_send)
+        with pytest.raises(APIConnectionError, match="given up before its") as caught:
+            await session.submit(order, None)
+        assert caught.value.safe_to_retry
+        assert order.in_doubt_since is None
+        assert not emulator.count(method="POST")
