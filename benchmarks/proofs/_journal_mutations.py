@@ -25,8 +25,8 @@ WRONG: Final = (
     ),
     (
         "takes a lost create for one that never left",
-        'entry, state="unknown", lost_at=event.at, code="unknown", error=event.error\n',
-        'entry, state="planned", lost_at=event.at, code="unknown", error=event.error\n',
+        '        state="unknown",\n        lost_at=event.at,\n',
+        '        state="planned",\n        lost_at=event.at,\n',
         f"{MACHINE}_an_item[{{}}-10]",
     ),
     (

@@ -71,9 +71,10 @@ class Batch:
         folder: Where files are saved; created if needed.
         on_unknown: What to do with a create whose response was lost and that is not
             listed. It is sent again if, at least five minutes later, a complete listing
-            shows a later create of this batch and the credits show no charge; else it
-            is held. With ``resubmit`` it is also sent again where the credits cannot be
-            compared.
+            shows a later create of this batch and the credits show no charge; or, if
+            none is to come, if the credits have stayed the same for five minutes; else
+            it is held. With ``resubmit`` it is also sent again where the credits cannot
+            be compared, if a later create is listed.
         max_credits: The most that all runs together may spend, creates in doubt
             included; `None` for no limit.
         tags: Whether the MP3s get ID3 tags: title, tempo, key.

@@ -10,9 +10,12 @@ nothing was in doubt.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import attrs
+
+MAX_SEEN: Final = 60
+"""Equal readings that are kept: half an hour of them, at one every 30 s."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,13 +40,25 @@ class CreditBaseline:
     Attributes:
         base: The last reading that shows no charge for a create in doubt.
         refunds: Whether a failed track gives its credit back; `None` if not known.
+        seen: When readings equal to `base` were taken, in seconds since 1970.
     """
 
     base: CreditReading | None = None
     refunds: bool | None = None
+    seen: tuple[float, ...] = ()
 
-    def advance(self, now: CreditReading) -> CreditBaseline:
-        """Move to a reading that shows no charge for a create in doubt."""
+    def unchanged_for(self, since: float) -> float:
+        """Seconds from the first reading equal to `base` after a moment to the last."""
+        later = [moment for moment in self.seen if moment >= since]
+        return later[-1] - later[0] if later else 0.0
+
+    def advance(self, now: CreditReading, at: float = 0.0) -> CreditBaseline:
+        """Move to a reading that shows no charge for a create in doubt.
+
+        Args:
+            now: The reading.
+            at: When it was taken, in seconds since 1970.
+        """
         refunds = self.refunds
         if self.base is not None and now.fails > self.base.fails:
             # Nothing was in doubt, so all that the tracks accepted do not explain is
@@ -54,7 +69,8 @@ class CreditBaseline:
                 refunds = False
             elif unexplained == self.base.fails - now.fails:
                 refunds = True
-        return CreditBaseline(base=now, refunds=refunds)
+        before = self.seen if now == self.base else ()
+        return CreditBaseline(base=now, refunds=refunds, seen=(*before, at)[-MAX_SEEN:])
 
     def rules_out_charge(self, now: CreditReading, doubts: int) -> bool | None:
         """Whether nothing was charged since the baseline but what was accepted.
@@ -82,7 +98,8 @@ class CreditBaseline:
         """The text of the journal's note; its keys are a stored format."""
         base = self.base
         stored = None if base is None else attrs.asdict(base)
-        return json.dumps({"base": stored, "refunds": self.refunds})
+        facts = {"base": stored, "refunds": self.refunds, "seen": self.seen}
+        return json.dumps(facts)
 
     @classmethod
     def from_json(cls, text: str | None) -> CreditBaseline:
@@ -94,6 +111,7 @@ class CreditBaseline:
         return cls(
             base=None if base is None else CreditReading(**base),
             refunds=found["refunds"],
+            seen=tuple(found.get("seen", ())),  # a note of an older version has none
         )
 
 

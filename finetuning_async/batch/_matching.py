@@ -32,6 +32,9 @@ SETTLE: Final = 300.0
 A single create allows less, the `SETTLE_TIME` of `_submission`, because its caller
 waits for the verdict; a batch goes on meanwhile."""
 
+MAX_SETTLES: Final = 4
+"""Times `SETTLE` after which a create is held for which the credits gave no proof."""
+
 MAX_SHOWN: Final = 5
 """Candidate tracks that a reason names at most."""
 
@@ -186,6 +189,10 @@ class AbsenceEvidence:
             and the listing shows the seeds of all our tracks in it.
         no_charge: Whether the credits rule out a charge for it; `None` if that is not
             known now.
+        is_comparable: Whether there is a reading of the credits from before it to
+            compare with.
+        unchanged_for: Seconds between the first and the last reading after it was given
+            up, if all of them are equal: nothing of the account was spent in between.
         needs_credits: Whether absence must be shown by the credits too.
         more_to_come: Whether further creates of ours are in flight or will be sent.
     """
@@ -197,6 +204,8 @@ class AbsenceEvidence:
     later_is_listed: bool
     seeds_are_echoed: bool
     no_charge: bool | None
+    is_comparable: bool = False
+    unchanged_for: float = 0.0
     needs_credits: bool = True
     more_to_come: bool
 
@@ -213,7 +222,16 @@ def verdict(evidence: AbsenceEvidence) -> str:
         return "absent"
     # While more creates of ours follow, the missing proof may still turn up: a later
     # row, a complete listing, a reading. A charge that shows does not go away.
-    return missing if missing == _CHARGED or not evidence.more_to_come else "wait"
+    may_turn_up = evidence.more_to_come or (
+        missing == _NO_LATER and _may_stay_unchanged(evidence)
+    )
+    return "wait" if may_turn_up and missing != _CHARGED else missing
+
+
+def _may_stay_unchanged(evidence: AbsenceEvidence) -> bool:
+    """Whether later readings of the credits may still stand in for a later create."""
+    is_open = evidence.is_comparable and evidence.no_charge is not False
+    return is_open and evidence.age < MAX_SETTLES * evidence.settle
 
 
 def _missing_proof(evidence: AbsenceEvidence) -> str | None:
@@ -222,7 +240,10 @@ def _missing_proof(evidence: AbsenceEvidence) -> str | None:
     if not evidence.is_complete:
         return _INCOMPLETE
     # Listings lag. Only a later create of ours in it shows that this one is up to date.
-    if not evidence.later_is_listed:
+    # The credits do not: where two readings, as far apart as a create may be late, are
+    # equal and rule out a charge, the last create of all needs no later one.
+    is_unchanged = evidence.no_charge and evidence.unchanged_for >= evidence.settle
+    if not (evidence.later_is_listed or is_unchanged):
         return _NO_LATER
     if evidence.no_charge is None:
         return _NO_BASELINE if evidence.needs_credits else None
@@ -239,7 +260,8 @@ _INCOMPLETE: Final = (
 )
 _NO_LATER: Final = (
     "it is not listed, but no later create of this batch is listed either, so the"
-    " listing may be out of date"
+    " listing may be out of date, and the credits do not rule out a charge for long"
+    " enough"
 )
 _NO_BASELINE: Final = "it is not listed, but the credits could not be compared"
 _CHARGED: Final = (

@@ -85,7 +85,7 @@ class ReconcileLoop:
         if reading is not None and context.reconciler.is_current(
             reading, listing, self._running_ids()
         ):
-            await context.reconciler.advance_baseline(reading)
+            await context.reconciler.advance_baseline(reading, context.now)
 
     async def _list_tracks(self, *, complete: bool = False) -> Listing | None:
         context = self._context
@@ -104,8 +104,7 @@ class ReconcileLoop:
         context = self._context
         # The credits are read before the listing, so that a track which had failed by
         # then shows as failed in it: `is_current` needs that.
-        is_old = any(map(self._is_settled, context.doubts.values()))
-        reading = await context.reconciler.read_credits() if is_old else None
+        reading = await context.reconciler.read_credits()
         verdicts: dict[int, str] = {}
         # A short listing finds most lost tracks. All pages are read only if one of the
         # doubts would be decided by that, and nothing is decided before.
@@ -128,7 +127,7 @@ class ReconcileLoop:
     ) -> dict[int, str]:
         context = self._context
         no_charge = await context.reconciler.rules_out_charge(
-            reading, listing, self._running_ids()
+            reading, listing, self._running_ids(), context.now
         )
         return {
             item.seq: context.reconciler.judge(
@@ -141,10 +140,6 @@ class ReconcileLoop:
             )
             for item in context.doubts.values()
         }
-
-    def _is_settled(self, item: Item) -> bool:
-        age = self._context.now - (item.entry.lost_at or 0.0)
-        return age >= self._context.options.settle
 
     async def _record_found(self, listing: Listing) -> None:
         context = self._context

@@ -216,15 +216,24 @@ class Reconciler:
             fails=summary.fails,
         )
 
-    async def advance_baseline(self, reading: CreditReading) -> None:
-        """Move the baseline to a reading that shows no charge for a create in doubt."""
-        self._baseline = self._baseline.advance(reading)
+    async def advance_baseline(self, reading: CreditReading, now: float) -> None:
+        """Move the baseline to a reading that shows no charge for a create in doubt.
+
+        Args:
+            reading: The reading.
+            now: When it was taken, by the service's clock.
+        """
+        self._baseline = self._baseline.advance(reading, now)
         await self._journal.call(
             self._journal.store.write_note, BASELINE, self._baseline.to_json()
         )
 
     async def rules_out_charge(
-        self, reading: CreditReading | None, listing: Listing, running: frozenset[str]
+        self,
+        reading: CreditReading | None,
+        listing: Listing,
+        running: frozenset[str],
+        now: float,
     ) -> bool | None:
         """Whether the credits rule out a charge for anything in doubt.
 
@@ -234,6 +243,7 @@ class Reconciler:
             reading: The credits.
             listing: Read after them.
             running: Ids of ours that are not known to have ended.
+            now: By the service's clock.
 
         Returns:
             `None` if that cannot be known now.
@@ -243,7 +253,7 @@ class Reconciler:
         in_doubt = self._journal.summary.in_doubt
         no_charge = self._baseline.rules_out_charge(reading, in_doubt)
         if no_charge:
-            await self.advance_baseline(reading)
+            await self.advance_baseline(reading, now)
         return no_charge
 
     def is_current(
@@ -295,6 +305,8 @@ class Reconciler:
                 seeds_are_echoed=self._seeds_are_echoed
                 and echoes_seeds(listing.rows, self.tracks.get),
                 no_charge=no_charge,
+                is_comparable=self._baseline.base is not None,
+                unchanged_for=self._baseline.unchanged_for(lost_at),
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,
             )

@@ -97,7 +97,7 @@ class SharedReconciler:
         await reconciler.load()
         await self._journal.refresh_counts()
         if reconciler.is_current(reading, listing, _ids(running)):
-            await reconciler.advance_baseline(reading)
+            await reconciler.advance_baseline(reading, await self.now())
 
     async def _reconciler(self) -> Reconciler:
         """A reconciler that counts the creates in flight of all workers."""
@@ -140,8 +140,7 @@ class SharedReconciler:
         reconciler, now = await self._reconciler(), await self.now()
         moment = session_of(self._client).account.service_time()
         reconciler.time_is_local = moment is None
-        is_old = any(self._is_settled(item, now) for item in doubts)
-        reading = await self._read_credits(reconciler) if is_old else None
+        reading = await self._read_credits(reconciler)
         verdicts: dict[int, str] = {}
         # As in `ReconcileLoop`: a short listing first, and nothing is decided before
         # all pages were read.
@@ -174,7 +173,9 @@ class SharedReconciler:
     ) -> bool | None:
         running = _ids(await self._running())
         await self._journal.refresh_counts()
-        return await reconciler.rules_out_charge(reading, listing, running)
+        return await reconciler.rules_out_charge(
+            reading, listing, running, await self.now()
+        )
 
     async def _doubts(self) -> list[Item]:
         """Items in doubt whose track may still be found."""
@@ -186,9 +187,6 @@ class SharedReconciler:
             if item.entry.state == "unknown"
             or now - (item.entry.lost_at or 0.0) < MAX_HELD_AGE
         ]
-
-    def _is_settled(self, item: Item, now: float) -> bool:
-        return now - (item.entry.lost_at or 0.0) >= self._options.settle
 
     async def _record_found(
         self, reconciler: Reconciler, listing: Listing

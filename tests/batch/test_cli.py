@@ -158,7 +158,9 @@ def test_held_rows_exit_with_three_until_released(
     finetuning: Run, world: RunEmulator, songs: str
 ) -> None:
     world.faults = [
-        Fault("lost_before_commit", "/v1/generations", method="POST", skip=4)
+        Fault("lost_before_commit", "/v1/generations", method="POST", skip=4),
+        # No reading of the credits but the first, so they prove nothing.
+        Fault("status", "/v1/me", status=503, skip=2, times=None),
     ]
     ran = finetuning("run", songs, "--out", "album")
     assert ran.exit_code == 3, ran.stderr

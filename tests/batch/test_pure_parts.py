@@ -150,6 +150,31 @@ def test_absence_needs_all_proofs() -> None:
     assert verdict(evidence(no_charge=None, more_to_come=True)) == "wait"
 
 
+def test_credits_that_stay_the_same_stand_in_for_a_later_create() -> None:
+    alone = {"later_is_listed": False, "is_comparable": True}
+    assert verdict(evidence(**alone, unchanged_for=300.0)) == "absent"
+    assert verdict(evidence(**alone, unchanged_for=299.0)) == "wait"
+    assert verdict(evidence(**alone, no_charge=None)) == "wait"
+    assert "later" in verdict(evidence(**alone, no_charge=None, age=1200.0))
+    assert "later" in verdict(evidence(**alone, no_charge=False, unchanged_for=300.0))
+    assert "t1" in verdict(evidence(**alone, unchanged_for=300.0, candidates=("t1",)))
+    assert verdict(evidence(**alone, unchanged_for=300.0, age=299.0)) == "wait"
+
+
+def test_readings_are_equal_from_the_first_after_a_moment_to_the_last() -> None:
+    once = CreditBaseline().advance(reading(9), 100.0)
+    assert once.unchanged_for(since=0.0) == 0.0
+    twice = once.advance(reading(9), 160.0).advance(reading(9), 400.0)
+    assert twice.unchanged_for(since=100.0) == 300.0
+    assert twice.unchanged_for(since=101.0) == 240.0
+    assert twice.unchanged_for(since=401.0) == 0.0
+    assert twice.advance(reading(8), 500.0).unchanged_for(since=0.0) == 0.0
+    assert twice.advance(reading(9, accepts=1), 500.0).unchanged_for(since=0.0) == 0.0
+    assert CreditBaseline.from_json(twice.to_json()) == twice
+    of_an_older_version = '{"base": null, "refunds": true}'
+    assert CreditBaseline.from_json(of_an_older_version) == CreditBaseline(refunds=True)
+
+
 def reading(credits: int, accepts: int = 0, fails: int = 0) -> CreditReading:
     return CreditReading(credits=credits, accepts=accepts, fails=fails)
 

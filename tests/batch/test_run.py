@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SONG = b"ID3" + bytes(1000)
 CREATES = "/v1/generations"
+NO_CREDITS_SHOWN = Fault("status", "/v1/me", status=503, skip=2, times=None)
+"""The account is bound and the first reading taken, and then there is none."""
 
 
 def emulator(**settings: Any) -> Emulator:
@@ -184,15 +186,46 @@ async def test_a_create_accepted_after_four_minutes_is_paid_once(
         assert len(service.ledger) == 80
 
 
-async def test_without_a_later_create_a_lost_one_is_held(tmp_path: Path) -> None:
+async def test_the_last_create_of_all_is_sent_again_after_equal_readings_of_the_credits(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (service, _, batch):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        await batch.add(songs(1))
+        before = anyio.current_time()
+        (done,) = await finish(batch)
+        assert done.state == "downloaded"
+        assert len(service.ledger) == 1
+        took = anyio.current_time() - before
+        # 30 s of the client's own search, 300 s between the readings, and the track.
+        assert 330 < took < 530
+
+
+async def test_it_is_held_if_another_program_spends_credits_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as (service, client, batch):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        await batch.add(songs(1))
+        results = batch.run()
+        await anyio.sleep(60)
+        await client.generations.create("of another program")
+        (held,) = [item async for item in results]
+        assert held.state == "held"
+        assert len(service.ledger) == 1
+
+
+async def test_without_proof_the_last_create_of_all_is_held(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         async with Batch(client, tmp_path) as batch:
             service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+            service.add_fault(NO_CREDITS_SHOWN)
             await batch.add([Row(request=songs(1)[0], custom_id="one")])
             (held,) = await finish(batch)
             assert held.state == "held"
             assert batch.summary.spent == 1
         assert lines(tmp_path / "errors.jsonl")[0]["state"] == "held"
+        service.clear_faults()
         async with Batch(client, tmp_path) as batch:
             assert [item.state for item in await finish(batch)] == ["held"]
             assert await batch.release("one") == 1
@@ -205,12 +238,14 @@ async def test_without_a_later_create_a_lost_one_is_held(tmp_path: Path) -> None
 async def test_a_held_item_is_adopted_when_its_track_appears(tmp_path: Path) -> None:
     async with emulated(emulator()) as (service, client):
         service.add_fault(Fault("lost_after_commit", CREATES, method="POST", times=0))
-        service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=900))
+        service.add_fault(Fault("late_commit", CREATES, method="POST", seconds=1800))
+        service.add_fault(NO_CREDITS_SHOWN)
         async with Batch(client, tmp_path) as batch:
             await batch.add(songs(1))
             (held,) = await finish(batch)
             assert held.state == "held"
-        await anyio.sleep(900)
+        service.clear_faults()
+        await anyio.sleep(1800)
         async with Batch(client, tmp_path) as batch:
             (found,) = await finish(batch)
         assert found.state == "downloaded"
@@ -242,6 +277,7 @@ async def test_resubmit_sends_nothing_again_without_a_later_create(
 ) -> None:
     async with opened(tmp_path, on_unknown="resubmit") as (service, _, batch):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        service.add_fault(NO_CREDITS_SHOWN)
         await batch.add(songs(1))
         (end,) = await finish(batch)
         assert end.state == "held"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from finetuning_async import AsyncClient
 
 CREATES = "/v1/generations"
+NO_CREDITS_SHOWN = Fault("status", "/v1/me", status=503, skip=2, times=None)
+"""The account is bound and the first reading taken, and then there is none."""
 
 
 def filled(store: JournalStore, *requests: GenerationRequest) -> JournalStore:
@@ -144,9 +146,11 @@ async def test_a_create_that_never_arrived_is_proved_absent_and_sent_again() -> 
 async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
     async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        service.add_fault(NO_CREDITS_SHOWN)
         worker = Worker(client, store)
         (end,) = await drive(worker, seqs=range(1, 2))
         assert end.state == "held"
+        service.clear_faults()
         item = store.get(1)
         store.record(item, step(item.entry, Released())[0])
         (end,) = await drive(worker, seqs=range(1, 2))
@@ -154,9 +158,20 @@ async def test_an_unproved_absence_is_held_until_a_person_releases_it() -> None:
         assert len(service.ledger) == 1
 
 
-async def test_resubmit_does_not_send_a_lone_create_again() -> None:
+async def test_a_lone_create_is_sent_again_after_equal_readings_of_the_credits() -> (
+    None
+):
     async with running(*songs(1)) as (service, client, store):
         service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        (end,) = await drive(Worker(client, store), seqs=range(1, 2))
+        assert end.state == "downloaded"
+        assert len(service.ledger) == 1
+
+
+async def test_resubmit_does_not_send_a_lone_create_again_without_them() -> None:
+    async with running(*songs(1)) as (service, client, store):
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST"))
+        service.add_fault(NO_CREDITS_SHOWN)
         worker = Worker(client, store, options=Options(on_unknown="resubmit"))
         (end,) = await drive(worker, seqs=range(1, 2))
         assert end.state == "held"
