@@ -93,10 +93,18 @@ MUTANTS: Final = (
     Mutant(
         "sends an item of a batch again without a later create",
         "batch/_matching.py",
-        "    if not evidence.later_is_listed:\n",
+        "    if not (evidence.later_is_listed or is_unchanged):\n",
         "    if False:\n",
         "tests/batch/test_run.py"
         "::test_resubmit_sends_nothing_again_without_a_later_create",
+    ),
+    Mutant(
+        "takes one reading of the credits for two",
+        "batch/_matching.py",
+        "evidence.no_charge and evidence.unchanged_for >= evidence.settle",
+        "evidence.no_charge and evidence.unchanged_for >= 0",
+        "tests/batch/test_run.py::"
+        "test_the_last_create_of_all_is_sent_again_after_equal_readings_of_the_credits",
     ),
     Mutant(
         "shields nothing",

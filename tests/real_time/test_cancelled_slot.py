@@ -98,8 +98,12 @@ async def test_one_that_waited_too_long_asks_again_before_its_first_byte(
 
     request = GenerationRequest("late")
     late = session.new_submission(request, validate=True, before_send=before_send)
+
+    async def create() -> None:
+        await session.submit(late, None)
+
     async with anyio.create_task_group() as group:
-        group.start_soon(session.submit, late, None)
+        group.start_soon(create)
         await anyio.sleep(0.5)
         ends.set()
     assert asked == [["first", "hangs"]] * 2
