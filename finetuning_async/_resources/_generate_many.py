@@ -226,7 +226,8 @@ class Outcomes(AsyncIterator[Outcome]):
             error = raised
             track = accepted[0] if accepted else None
         if isinstance(error, WaitTimeoutError):
-            error.safe_to_retry = False  # the same call would create it again
+            # Without a key, the same call would create it again.
+            error.safe_to_retry = request.idempotency_key is not None
             track = error.generation or track
         outcome = Outcome(request=request, generation=track, error=error)
         if isinstance(error, SubmissionUnknownError):
@@ -250,7 +251,7 @@ class Outcomes(AsyncIterator[Outcome]):
             submission = self._session.new_submission(
                 request, on_submitted=on_accepted, **self._submission_options
             )
-            return await self._session.submit(submission, self._timeout)
+            return await self._session.create(submission, self._timeout)
         except anyio.get_cancelled_exc_class():
             if submission is not None:
                 self._record_in_doubt(request, submission)

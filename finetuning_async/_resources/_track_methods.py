@@ -59,6 +59,7 @@ class TrackMethods(ABC):
         timesignature: int | str | None = None,
         seed: int | None = None,
         webhook: str | None = None,
+        idempotency_key: str | None = None,
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
@@ -80,6 +81,8 @@ class TrackMethods(ABC):
             timesignature: 2 to 7 beats per bar.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
+            idempotency_key: Calls with the same key get one track and cost one credit,
+                in any process, after any crash; see `Generations`. Needs a `journal`.
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with the accepted track, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
@@ -96,6 +99,7 @@ class TrackMethods(ABC):
         request = _api.GenerationRequest(
             tags, lyrics=lyrics, duration=duration, bpm=bpm, language=language, key=key,
             scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
+            idempotency_key=idempotency_key,
         )  # fmt: skip # one argument per line would double the method
         del webhook  # its query is a secret, and a traceback may show this frame
         submission = self._session().new_submission(
@@ -124,14 +128,16 @@ class TrackMethods(ABC):
         _api.check_callback(on_update, "on_update")
         session = self._session()
         with session.generate_operation(submission) as on_result:
-            accepted: Generation = await session.submit(submission, timeout)
+            accepted: Generation = await session.create(submission, timeout)
+            has_key = submission.request.idempotency_key is not None
             left = max(0.0, min(deadline - anyio.current_time(), longest))
             waiting = session.wait(accepted, timeout=left, on_update=on_update)
             del accepted, submission  # not needed during the wait
             try:
                 final: Generation = await waiting
             except WaitTimeoutError as error:
-                error.safe_to_retry = False  # calling `generate` again would pay again
+                # Without a key, calling `generate` again would pay again.
+                error.safe_to_retry = has_key
                 raise
             if final.status == "failed":
                 raise failed_error(final)

@@ -22,7 +22,12 @@ REQUESTS: Final[dict[str, type[Request]]] = {
     "instrumental": InstrumentalRequest,
 }
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
-    kind: tuple(field.name for field in attrs.fields(request))
+    kind: tuple(
+        field.name
+        for field in attrs.fields(request)
+        # The key is a column of its own.
+        if field.name != "idempotency_key"
+    )
     for kind, request in REQUESTS.items()
 }
 DEFAULTS: Final = {"enhance": True}
@@ -39,7 +44,8 @@ class Row:
 
     Attributes:
         request: What to create.
-        custom_id: The caller's own name for it, unique in the batch.
+        custom_id: The caller's own name for it, unique in the batch; by default the
+            request's `idempotency_key`.
         line: Its line in the input, from 1.
 
     Example:
@@ -125,7 +131,9 @@ class ItemFactory:
 
     def item(self, row: Row) -> NewItem:
         """The item of a row."""
-        request, custom_id = row.request, row.custom_id
+        request = row.request
+        # Where both are given they are the same: the input was checked for it.
+        custom_id = row.custom_id or request.idempotency_key
         kind, body = request.kind, body_of(request)
         digest = blake2b(f"{kind}\n{body}".encode(), digest_size=16)
         if custom_id is None:
