@@ -132,6 +132,7 @@ if TYPE_CHECKING:
         RatePermit as RatePermit,
     )
     from finetuning_async._resources import (
+        ClientJournal as ClientJournal,
         Generations as Generations,
         Instrumentals as Instrumentals,
         Listing as Listing,
@@ -217,6 +218,7 @@ else:
                 "RatePermit",
             ),
             "._resources": (
+                "ClientJournal",
                 "Generations",
                 "Instrumentals",
                 "Listing",
@@ -247,6 +249,7 @@ __all__ = [
     "BulkFailure",
     "BulkResult",
     "ClientClosedError",
+    "ClientJournal",
     "Event",
     "FinetuningError",
     "Generation",

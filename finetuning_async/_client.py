@@ -286,7 +286,8 @@ class AsyncClient(TrackMethods):
         problem = read_secrets(overrides)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
-        if overrides.pop("journal", self._journal) != self._journal:
+        journal = overrides.pop("journal", self._journal)
+        if journal is not self._journal and not (journal and journal.is_same(self._journal)):
             raise InvalidRequestError.hidden(
                 "journal",
                 "that of the client, which all its views share; give another AsyncClient"

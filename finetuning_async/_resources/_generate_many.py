@@ -12,7 +12,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -76,6 +76,8 @@ class Outcomes(AsyncIterator[Outcome]):
             print(outcome.error)  # it may have been charged: says what to look for
     """
 
+    _method: ClassVar = "generate_many"
+
     def __init__(
         self,
         session: Session,
@@ -132,7 +134,9 @@ class Outcomes(AsyncIterator[Outcome]):
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise RuntimeError("generate_many can be entered only once; call it again")
+            raise RuntimeError(
+                f"{self._method} can be entered only once; call it again"
+            )
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._running += 1
@@ -162,8 +166,8 @@ class Outcomes(AsyncIterator[Outcome]):
         """
         if self._tasks is None:
             raise RuntimeError(
-                "generate_many was not entered; write"
-                " `async with client.generate_many(...) as outcomes`"
+                f"{self._method} was not entered; write"
+                f" `async with client.{self._method}(...) as outcomes`"
             )
         await anyio.lowlevel.checkpoint()
         while not self._ended:

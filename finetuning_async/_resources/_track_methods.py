@@ -144,6 +144,61 @@ class TrackMethods(ABC):
             on_result(final)
         return final
 
+    async def resume(
+        self, key: str, *, timeout: float | None = WAIT_TIMEOUT
+    ) -> Generation | SoundEffect:
+        """Go on with what an earlier call or process began; return the final track.
+
+        What was not sent yet is sent; what is in doubt is looked up, and sent again
+        once it is proved that it made no track.
+
+        Args:
+            key: The idempotency key, or the generated one of a create without.
+            timeout: Seconds for the whole call; `None` for no limit.
+
+        Raises:
+            InvalidRequestError: The journal has no entry of this key; the client has no
+                journal.
+            GenerationFailedError: The track ended as failed.
+            WaitTimeoutError: It is still in progress.
+            SubmissionUnknownError: Its create is in doubt; the same call looks again.
+            FinetuningError: As for `Generations.create`.
+        """
+        from finetuning_async._resources._common import failed_error
+
+        deadline, session = _deadline(timeout), self._session()
+        accepted = await session.recorder().resume(key, timeout)
+        left = max(0.0, deadline - anyio.current_time())
+        final = await session.wait(accepted, timeout=left, on_update=None)
+        if final.status == "failed":
+            raise failed_error(final)
+        return cast("Generation | SoundEffect", final)
+
+    def resume_all(self) -> Outcomes:
+        """Go on with all that earlier processes began and that has not ended.
+
+            async with client.resume_all() as outcomes:
+                async for outcome in outcomes:
+                    key = outcome.request.idempotency_key
+                    print(key, outcome.error or outcome.generation)
+
+        What was not sent yet is sent, unless it had no key: nobody can ask for it any
+        more. What is in doubt is looked up until it is found, or proved absent and sent
+        again, or held; a held one is an outcome with a `SubmissionUnknownError`. What
+        other living processes are sending is left to them. Of several processes that
+        resume at once, one does it; the others wait, and go on if it dies.
+
+        If the block is left early, the rest stays as it is in the journal.
+
+        Raises:
+            InvalidRequestError: The client has no journal.
+        """
+        from finetuning_async._resources._resume import ResumedOutcomes
+
+        session = self._session()
+        session.recorder()
+        return ResumedOutcomes(session)
+
     # The type of an id is not known: it may be a track's or a sound effect's.
     @overload
     async def wait_for_completion(

@@ -5,7 +5,9 @@ _settings        the client's options: checked, or read from the environment
 _waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
 _keyed_creates   creates that the client's journal records
-_open_journal    the journal in this event loop: who holds its leases
+_account_journal the account's part of that journal: its entries, what is left behind
+_keyed_door      what a keyed call decides while the engine processes its entry
+_open_journal    a journal in an event loop: who holds its leases
 _journal_source  what ``journal=`` was given
 _open_calls      the calls in progress, so that closing the client can end them
 _bound_loop      the one event loop that a client may be used in

@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._runtime import LoopHandle
 
 if TYPE_CHECKING:
+    from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async.journal import JournalBackend
 
 ALLOWED: Final = "a path, a postgresql:// URL, or a journal such as SQLiteJournal(path)"
@@ -36,15 +38,13 @@ class JournalSource:
     def __repr__(self) -> str:  # the URL may hold a password
         return f"<JournalSource {'owned' if self.is_owned else 'given'}>"
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, JournalSource):
-            return NotImplemented
+    def is_same(self, other: JournalSource | None) -> bool:
+        """Whether another one was given the same journal."""
+        if other is None:
+            return False
         if self._address is not None:
             return self._address == other._address
         return self._backend is other._backend
-
-    def __hash__(self) -> int:
-        return hash(self._address or id(self._backend))
 
     @property
     def backend(self) -> JournalBackend:
@@ -58,8 +58,17 @@ class JournalSource:
             self._backend = _make(self._address or "")
         return self._backend
 
+    def opened(self) -> dict[str, OpenJournal]:
+        """What is open of it in the running loop, by account; it ends with the loop."""
+        kept: dict[JournalSource, dict[str, OpenJournal]]
+        kept = LoopHandle.current().storage.setdefault("journals", {})
+        return kept.setdefault(self, {})
+
     async def aclose(self) -> None:
-        """Close the journal if the client made it."""
+        """Give up all leases of this loop; close the journal if the client made it."""
+        opened = self.opened()
+        while opened:
+            await opened.popitem()[1].leave()
         if self.is_owned and self._backend is not None:
             await self._backend.aclose()
 

@@ -216,6 +216,16 @@ class Session:
             raise no_journal_error(submission.request.idempotency_key)
         return self.submit(submission, timeout)
 
+    def recorder(self) -> KeyedCreates:
+        """What records the creates in the client's journal.
+
+        Raises:
+            InvalidRequestError: It has none.
+        """
+        if self.keyed is None:
+            raise no_journal_error()
+        return self.keyed
+
     def submit(self, submission: Submission, timeout: float | None) -> Awaitable[Any]:
         """Send a create.
 
@@ -315,6 +325,8 @@ class Session:
         Raises:
             ClientClosedError: The client is already closed.
         """
+        if self.keyed is not None:
+            return self.keyed.wait(track, **options)
         if self.calls.is_closing:
             raise _closed(track)
         # The coroutine is returned, not awaited: with thousands of waiters each frame
@@ -364,7 +376,8 @@ class Session:
         """
         if self.calls.is_closing:
             raise _closed(track)
-        return self.waits.states(track, timeout=timeout)
+        states = self.waits.states(track, timeout=timeout)
+        return states if self.keyed is None else self.keyed.journal.states(states)
 
 
 def _new_pipeline(
