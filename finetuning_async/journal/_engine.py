@@ -234,14 +234,14 @@ class ItemProcessor:
             if isinstance(reply, Rejected):
                 await self._record(reply)
                 return None
+            if isinstance(reply, Pause):
+                return reply.seconds
             logger.warning(
-                "%s was not accepted: %s; retrying in %.0f s",
+                "%s was refused: %s; retrying in %.0f s",
                 self.item.name,
                 error.message,
                 reply.seconds,
             )
-            if isinstance(reply, Pause):
-                return reply.seconds
             await anyio.sleep(reply.seconds)
         return None
 
