@@ -88,6 +88,18 @@ class Progress:
         item: As callers see it; its `path` is not known here.
         again_in: Seconds after which to process it again; `None` once it has ended as
             ``downloaded``, ``failed`` or ``held``.
+
+    Example:
+        from pathlib import Path
+
+        from finetuning_async.batch import Row, Worker
+        from finetuning_async.journal import ItemFactory, SQLiteStore
+
+        store = SQLiteStore(Path("tracks.db"))
+        store.add([ItemFactory().item(Row(request=GenerationRequest("rain")))])
+        progress = await Worker(client, store).process_item(1)
+        print(progress.item.state, progress.again_in)
+        store.close()
     """
 
     item: BatchItem
@@ -136,6 +148,25 @@ def _move_into_place(part: Path, target: Path, key: str) -> None:
 
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
+
+    It is for any job queue that runs a job again when its worker has died.
+
+        from pathlib import Path
+
+        from finetuning_async.batch import Row, Worker, into
+        from finetuning_async.journal import ItemFactory, SQLiteStore
+
+        store = SQLiteStore(Path("tracks.db"))
+        worker = Worker(client, store, save=into("album"))
+
+        async def job(number: int) -> None:
+            progress = await worker.process_item(number)
+            if progress.again_in is not None:
+                print("to be run again in", progress.again_in, "s, on any machine")
+
+        store.add([ItemFactory().item(Row(request=GenerationRequest("rain")))])
+        await job(1)
+        store.close()
 
     Args:
         client: Creates and waits; not closed here. All workers together keep to the
