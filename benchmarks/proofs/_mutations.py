@@ -92,7 +92,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "sends an item of a batch again without a later create",
-        "batch/_matching.py",
+        "journal/_matching.py",
         "    if not (evidence.later_is_listed or is_unchanged):\n",
         "    if False:\n",
         "tests/batch/test_run.py"
@@ -100,7 +100,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes one reading of the credits for two",
-        "batch/_matching.py",
+        "journal/_matching.py",
         "evidence.no_charge and evidence.unchanged_for >= evidence.settle",
         "evidence.no_charge and evidence.unchanged_for >= 0",
         "tests/batch/test_run.py::"

@@ -98,6 +98,9 @@ class Door(Protocol):
             refusals: How many there were in a row, this one included.
         """
 
+    async def on_lost(self, item: Item, error: FinetuningError) -> None:
+        """The outcome of a create that was just sent is not known: it is in doubt."""
+
     async def on_in_doubt(self, item: Item) -> float | None:
         """A look has left an item in doubt.
 
@@ -234,14 +237,14 @@ class ItemProcessor:
             if isinstance(reply, Rejected):
                 await self._record(reply)
                 return None
+            if isinstance(reply, Pause):
+                return reply.seconds
             logger.warning(
-                "%s was not accepted: %s; retrying in %.0f s",
+                "%s was refused: %s; retrying in %.0f s",
                 self.item.name,
                 error.message,
                 reply.seconds,
             )
-            if isinstance(reply, Pause):
-                return reply.seconds
             await anyio.sleep(reply.seconds)
         return None
 
@@ -329,6 +332,7 @@ class ItemProcessor:
         if is_in_doubt(submission) or isinstance(error, SubmissionUnknownError):
             now = await self._engine.reconciliation.now()
             await self._record(Lost(now, error.message))
+            await self._door.on_lost(self.item, error)
             return None
         await self._record_not_sent()
         return error
