@@ -150,8 +150,10 @@ class AsyncClient(TrackMethods):
         )
         self._journal: JournalSource | None = secrets.pop("journal")
         if self._journal is not None:
-            # Its modules are loaded here, not in the first call: see above.
-            self._journal.backend  # noqa: B018 - a property
+            # Loaded here, not in the first call: see above.
+            from finetuning_async._session import KeyedCreates  # noqa: F401
+
+            self._journal.load()
         self._pool = ClientPool(http_client, connection_config)
         self._calls = OpenCalls()
         self._begin(
@@ -287,7 +289,8 @@ class AsyncClient(TrackMethods):
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
         journal = overrides.pop("journal", self._journal)
-        if journal is not self._journal and not (journal and journal.is_same(self._journal)):
+        is_ours = journal is self._journal
+        if not is_ours and (journal is None or not journal.is_same(self._journal)):
             raise InvalidRequestError.hidden(
                 "journal",
                 "that of the client, which all its views share; give another AsyncClient"

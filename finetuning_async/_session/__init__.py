@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         JournalSource as JournalSource,
         no_journal_error as no_journal_error,
     )
+    from finetuning_async._session._keyed_creates import KeyedCreates as KeyedCreates
     from finetuning_async._session._open_calls import OpenCalls as OpenCalls
     from finetuning_async._session._session import (
         Session as Session,
@@ -44,6 +45,7 @@ else:
         {
             "._bound_loop": ("BoundLoop",),
             "._journal_source": ("JournalSource", "no_journal_error"),
+            "._keyed_creates": ("KeyedCreates",),
             "._open_calls": ("OpenCalls",),
             "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),

@@ -81,7 +81,7 @@ class AccountJournal:
         # The views of a client share it, so that calls with one key meet in its locks.
         opened = source.opened().get(name)
         if opened is None:
-            store = await in_thread(source.backend.open, name)
+            store = await in_thread(source.load().open, name)
             # Another view may have opened it meanwhile.
             opened = source.opened().setdefault(name, OpenJournal(Journal(store)))
         return opened

@@ -46,9 +46,8 @@ class JournalSource:
             return self._address == other._address
         return self._backend is other._backend
 
-    @property
-    def backend(self) -> JournalBackend:
-        """The journal; made at the first use of this property.
+    def load(self) -> JournalBackend:
+        """Make the journal, if it was not given; it is opened later.
 
         Raises:
             ImportError: It is in PostgreSQL, and psycopg is not installed.

@@ -293,7 +293,7 @@ class KeyedCreates:
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:
-            backend = self._source.backend
+            backend = self._source.load()
             options = EngineOptions(
                 settle=backend.settle, look_every=backend.look_every
             )
