@@ -219,11 +219,12 @@ class KeyedCreates:
             return (item if item.entry.track_id is not None else None), None
         try:
             async with opened.alive():
-                if item is None:
-                    item = await self._insert(call, opened)
                 return await self._process(call, item, opened)
-        except StaleItemError:
-            return None, 0.0  # another process was faster: see what it has made of it
+        except StaleItemError as error:
+            # Another process was faster: see what it has made of it.
+            level = logging.DEBUG if call.submission.accepted is None else logging.ERROR
+            logger.log(level, "key %r: %s", call.key, error)
+            return None, 0.0
 
     def _has_track(self, call: KeyedCall, item: Item) -> bool:
         check_content(call, item)
@@ -250,21 +251,24 @@ class KeyedCreates:
         return await opened.journal.insert(new, Entry(holder=opened.holder))
 
     async def _process(
-        self, call: KeyedCall, item: Item, opened: OpenJournal
+        self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
-        # An entry that should have been added may be another process's.
-        if self._has_track(call, item):
-            return item, None
-        if await self._is_leased(item, opened):
-            return None, None
-        engine = self._engine_of(opened)
-        if item.entry.state == "held" and item.entry.seed is not None:
-            # For the engine it has ended; a listing may show it all the same.
-            await engine.reconciliation.reconcile(item)
-            item = await engine.get(item.seq)
-        door = KeyedDoor(call, engine, opened)
+        """Take the entry as far as the engine can now, as a pass that holds its lease.
+
+        Args:
+            call: The call.
+            item: Its entry; `None` to add it.
+            opened: The journal.
+        """
         try:
-            item, pause = await engine.process_item(item, door, Action.WAIT)
+            if item is None:
+                item = await self._insert(call, opened)
+                # It may be another process's that was added since it was looked for.
+                if self._has_track(call, item):
+                    return item, None
+                if await self._is_leased(item, opened):
+                    return None, None
+            item, pause = await self._work(call, item, opened)
         except BaseException as error:
             if not call.keeps_entry(error):
                 await run_to_completion(lambda: self._discard(call, opened))
@@ -274,6 +278,17 @@ class KeyedCreates:
         if pause is None:  # it is held
             raise call.unknown_error(item)
         return None, pause
+
+    async def _work(
+        self, call: KeyedCall, item: Item, opened: OpenJournal
+    ) -> tuple[Item, float | None]:
+        engine = self._engine_of(opened)
+        if item.entry.state == "held" and item.entry.seed is not None:
+            # For the engine it has ended; a listing may show it all the same.
+            await engine.reconciliation.reconcile(item)
+            item = await engine.get(item.seq)
+        door = KeyedDoor(call, engine, opened)
+        return await engine.process_item(item, door, Action.WAIT)
 
     async def _discard(self, call: KeyedCall, opened: OpenJournal) -> None:
         """Delete the entry of a call that failed before anything was sent."""
@@ -304,8 +319,8 @@ class KeyedCreates:
 
     async def _track(self, call: KeyedCall, item: Item) -> Any:
         accepted = call.submission.accepted
-        if accepted is not None:  # by this call, which has called `on_submitted`
-            return accepted
+        if accepted is not None and accepted.id == item.entry.track_id:
+            return accepted  # by this call, which has called `on_submitted`
         track = JournalEntry.of(item).generation
         if track is None:
             track = await self._read(item)
