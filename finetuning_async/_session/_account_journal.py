@@ -201,7 +201,9 @@ class AccountJournal:
 
     # How tracks end.
 
-    async def states(self, states: AsyncGenerator[AnyTrack]) -> AsyncGenerator[AnyTrack]:
+    async def states(
+        self, states: AsyncGenerator[AnyTrack]
+    ) -> AsyncGenerator[AnyTrack]:
         """The states of a track as they come; the final one is recorded."""
         async with aclosing(states):
             async for track in states:

@@ -100,7 +100,9 @@ class KeyedCall:
             APITimeoutError,
             ClientClosedError,
         )
-        return not self.is_new and isinstance(error, passing)
+        # Closed from outside, a coroutine can await nothing.
+        is_closed = isinstance(error, GeneratorExit)
+        return is_closed or (not self.is_new and isinstance(error, passing))
 
     def unknown_error(self, item: Item) -> SubmissionUnknownError:
         """The error for an entry whose fate is not known."""
