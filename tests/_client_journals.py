@@ -10,6 +10,7 @@ from finetuning_async.journal import (
     Accepted,
     Claimed,
     Entry,
+    Insert,
     Item,
     Lost,
     NewItem,
@@ -85,7 +86,9 @@ class MemoryJournal:
 
 def put(store: JournalStore, new: NewItem, entry: Entry) -> Item:
     """Insert an item with its entry."""
-    return store.insert(new, entry)
+    (item,) = store.commit([Insert(new, entry)])
+    assert isinstance(item, Item)
+    return item
 
 
 async def open_journal(client: AsyncClient) -> None:

@@ -93,7 +93,7 @@ async def test_all_that_has_not_ended_is_resumed_and_each_outcome_comes_once() -
         accepted = await client.generations.create("sea", idempotency_key="accepted")
         made = await client.generations.create("bird", seed=77)
         (auto,) = [key for key in journal.states() if key.startswith("auto-")]
-        journal.store.delete(journal.item(auto))
+        journal.store.commit([Delete(journal.item(auto))])
         now = made.created_at.timestamp() if made.created_at else 0.0
         sending = GenerationRequest("bird", seed=77, idempotency_key="sending")
         journal.leave(sending, Sending(77, now - 0.5))

@@ -447,7 +447,7 @@ async def test_a_create_that_died_in_flight_is_looked_up_and_not_sent() -> None:
         request = GenerationRequest("rain", seed=77, idempotency_key="k")
         (store,) = journal.stores.values()
         for item in list(store.rows()):
-            store.delete(item)
+            store.commit([Delete(item)])
         journal.leave(request, Sending(77, now - 0.5))
         track = await client.generate("rain", seed=77, idempotency_key="k")
         assert track.id == made.id
@@ -508,7 +508,7 @@ async def test_an_entry_that_its_holder_deletes_is_made_by_the_call_that_waited(
                 lambda: client.generations.create("rain", idempotency_key="k")
             )
             await anyio.sleep(5)
-            journal.store.delete(item)
+            journal.store.commit([Delete(item)])
         assert journal.states() == {"k": "accepted"}
         assert posts(emulator) == 1
 
