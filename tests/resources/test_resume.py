@@ -21,7 +21,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal import Held, Lost, Sending
+from finetuning_async.journal import Delete, Held, Lost, Sending
 from tests._client_journals import MemoryJournal, open_journal
 from tests._emulated_client import emulated
 

@@ -25,7 +25,7 @@ from finetuning_async import (
     WaitTimeoutError,
 )
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal import Sending
+from finetuning_async.journal import Delete, Sending
 from tests._cancellations import (
     CANCELLERS,
     STEP_CANCELLERS,
