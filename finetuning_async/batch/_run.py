@@ -110,6 +110,7 @@ class Run:
         Raises:
             FinetuningError: As `Engine.process_item`.
         """
+        self.engine.reconciliation.on_found = self._take_up
         async with anyio.create_task_group() as self._tasks:
             for item in items:
                 self._resumed.add(item.seq)
@@ -224,6 +225,11 @@ class Run:
         ):
             (doors.add if belongs else doors.discard)(door)
         self.notify()
+
+    def _take_up(self, found: Item) -> None:
+        """Complete an item that was held before its track was found."""
+        if all(door.item.seq != found.seq for door in self._doubts):
+            self._start(ItemDoor(self, found))
 
     def _start(self, door: ItemDoor) -> None:
         self._doors.add(door)
