@@ -51,9 +51,9 @@ from finetuning_async.journal import (
 
 if TYPE_CHECKING:
     from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async._session._account_journal import RecordedSession
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
-    from finetuning_async._session._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async.journal import Item
 
@@ -77,7 +77,7 @@ class KeyedCreates:
         journal: The account's part of it.
     """
 
-    def __init__(self, session: Session, source: JournalSource) -> None:
+    def __init__(self, session: RecordedSession, source: JournalSource) -> None:
         self._session = session
         self._source = source
         self._engine: Engine | None = None

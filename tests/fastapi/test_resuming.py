@@ -122,7 +122,7 @@ async def test_an_application_starts_although_its_journal_cannot_be_read(
         def refuse(*_: object) -> Any:
             raise OSError(28, "no space left on device")
 
-        journal.store.page = refuse  # type: ignore[method-assign]
+        journal.store.page = refuse  # type: ignore[assignment]
         async with client_lifespan(make, resume=True)(FastAPI()):
             await anyio.sleep(10)
         assert "could not be resumed" in caplog.text

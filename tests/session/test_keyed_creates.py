@@ -40,17 +40,10 @@ from tests._emulated_client import emulated
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from finetuning_async._api import AnyRequest
+
 CREATE = "/v1/generations"
 RAIN = GenerationRequest("rain", idempotency_key="k")
-
-
-def seeds(emulator: Emulator) -> list[int | None]:
-    """The seeds of the creates that the service got."""
-    return [
-        (request.json or {}).get("seed")
-        for request in emulator.requests
-        if request.method == "POST" and request.path == CREATE
-    ]
 
 
 def posts(emulator: Emulator) -> int:
@@ -110,7 +103,7 @@ async def test_calls_with_one_key_at_once_get_one_track() -> None:
 
 
 async def test_generate_many_takes_keys_and_repeats_what_it_made() -> None:
-    requests = [
+    requests: list[AnyRequest] = [
         GenerationRequest("rain", idempotency_key="1"),
         InstrumentalRequest("wind", idempotency_key="2"),
         SoundEffectRequest("a door", idempotency_key="3"),
