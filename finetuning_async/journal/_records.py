@@ -59,7 +59,8 @@ class Row:
 
     Attributes:
         request: What to create.
-        custom_id: The caller's own name for it, unique in the batch.
+        custom_id: The caller's own name for it, unique in the batch; by default the
+            request's `idempotency_key`.
         line: Its line in the input, from 1.
 
     Example:
@@ -166,7 +167,9 @@ class ItemFactory:
 
     def item(self, row: Row) -> NewItem:
         """The item of a row."""
-        request, custom_id = row.request, row.custom_id
+        request = row.request
+        # Where both are given they are the same: the input was checked for it.
+        custom_id = row.custom_id or request.idempotency_key
         kind = request.kind
         # Of the whole webhook, as ever: so a batch that an earlier version began knows
         # its rows again.
