@@ -14,8 +14,9 @@ Top down:
     _sqlite_journal  SQLiteJournal, a client's journal in a file; JournalBackend
     _entries         JournalEntry, what callers see of an item
     _journal         Journal: records events, many in one commit, off the event loop
-    _sqlite_store    one SQLite file: WAL, each commit on disk before it returns
-                     (PostgreSQL's is postgres/_journal_store)
+    _sqlite_store    the journals in one SQLite file; PostgreSQL's is in postgres/
+    _sqlite_file     the file: WAL, each commit on disk before it returns; forks
+    _sqlite_schema   its tables, and those of earlier versions
     _store           JournalStore, what a journal is kept in; one in memory
     _sql_columns     the columns that both SQL stores share
     _records         rows as requested, items as recorded, and their numbers
@@ -115,6 +116,8 @@ if TYPE_CHECKING:
         tracks_of as tracks_of,
     )
     from finetuning_async.journal._sqlite_journal import (
+        LOOK_EVERY as LOOK_EVERY,
+        SETTLE as SETTLE,
         JournalBackend as JournalBackend,
         SQLiteJournal as SQLiteJournal,
         check_seconds as check_seconds,
@@ -216,7 +219,13 @@ else:
                 "summary_of",
                 "tracks_of",
             ),
-            "._sqlite_journal": ("JournalBackend", "SQLiteJournal", "check_seconds"),
+            "._sqlite_journal": (
+                "JournalBackend",
+                "LOOK_EVERY",
+                "SETTLE",
+                "SQLiteJournal",
+                "check_seconds",
+            ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (
                 "Absent",

@@ -82,7 +82,7 @@ def _track(item: Item) -> Generation | SoundEffect | None:
     is_effect = item.kind == "sound_effect"
     parse = parsing.sound_effect_row if is_effect else parsing.generation_row
     try:
-        return parse(raw)  # type: ignore[no-any-return] # of two types
+        return parse(raw)
     except APIResponseError:
         return None
 

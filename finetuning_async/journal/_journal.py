@@ -16,9 +16,9 @@ import attrs
 from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import in_thread, in_thread_unshielded, run_to_completion
 from finetuning_async.journal._errors import JournalError
-from finetuning_async.journal._records import Summary
+from finetuning_async.journal._records import Item, Summary
 from finetuning_async.journal._state_machine import STATES, step
-from finetuning_async.journal._store import Delete, Insert, Item, Update
+from finetuning_async.journal._store import Delete, Insert, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
