@@ -57,11 +57,7 @@ if TYPE_CHECKING:
         reuse_seed as reuse_seed,
         usual_reply as usual_reply,
     )
-    from finetuning_async.journal._engine import (
-        Door as Door,
-        Engine as Engine,
-        ItemProcessor as ItemProcessor,
-    )
+    from finetuning_async.journal._engine import Door as Door, Engine as Engine
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -76,9 +72,6 @@ if TYPE_CHECKING:
         other_names as other_names,
     )
     from finetuning_async.journal._journal import Journal as Journal
-    from finetuning_async.journal._reconciliation import (
-        Reconciliation as Reconciliation,
-    )
     from finetuning_async.journal._records import (
         DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
@@ -156,7 +149,7 @@ else:
                 "reuse_seed",
                 "usual_reply",
             ),
-            "._engine": ("Door", "Engine", "ItemProcessor"),
+            "._engine": ("Door", "Engine"),
             "._errors": (
                 "BatchError",
                 "BatchInputError",
@@ -167,7 +160,6 @@ else:
             ),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
-            "._reconciliation": ("Reconciliation",),
             "._records": (
                 "DIGEST_LENGTH",
                 "FIELDS",
