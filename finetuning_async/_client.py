@@ -19,10 +19,9 @@ from finetuning_async._resources import TrackMethods
 from finetuning_async._runtime import run_to_completion
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
-
-    import os
 
     import httpx
 
@@ -141,7 +140,12 @@ class AsyncClient(TrackMethods):
             "proxy": proxy,
             "journal": journal,
         }
-        del api_key, headers, proxy, journal  # secrets, and a traceback may show this frame
+        del (
+            api_key,
+            headers,
+            proxy,
+            journal,
+        )  # secrets, and a traceback may show this frame
         problem = read_secrets(secrets)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
@@ -293,8 +297,8 @@ class AsyncClient(TrackMethods):
         if not is_ours and (journal is None or not journal.is_same(self._journal)):
             raise InvalidRequestError.hidden(
                 "journal",
-                "that of the client, which all its views share; give another AsyncClient"
-                " the other journal",
+                "that of the client, which all its views share; for another journal"
+                " make another AsyncClient",
             )
         view = copy.copy(self)  # with the same `_pool` and `_calls`
         view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - of this class

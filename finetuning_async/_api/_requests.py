@@ -7,8 +7,8 @@
 A parameter that is `None` is not sent: the service chooses its value. `problems` lists
 all invalid parameters, `validate` raises the first, `to_body` makes the JSON, and
 `content_key` makes a key of what would be sent. Each request is a frozen value with a
-`kind`, a `prompt` and a `seed`. The ranges are the published ones (sections 3.3, 3.7 and 3.13 of the service's specification);
-`_validation` checks them.
+`kind`, a `prompt` and a `seed`. The ranges are the published ones (sections 3.3, 3.7
+and 3.13 of the service's specification); `_validation` checks them.
 """
 
 from __future__ import annotations

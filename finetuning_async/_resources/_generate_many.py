@@ -179,7 +179,8 @@ class Outcomes(AsyncIterator[Outcome]):
             await self._changed.wait()
         outcome, track_id = self._ended.popleft()
         if track_id is not None:
-            del self._pending[track_id]
+            # Two requests with one idempotency key have one track.
+            self._pending.pop(track_id, None)
         return outcome
 
     async def _feed(self, tasks: TaskGroup) -> None:

@@ -79,7 +79,7 @@ class ResumedOutcomes(Outcomes):
             outcome = await self._outcome_of(item)
             if outcome is not None:
                 track = outcome.generation
-                self._ended.append((outcome, track and track.id))
+                self._ended.append((outcome, None if track is None else track.id))
         except Exception as error:
             self._error = self._error or error
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
@@ -20,15 +20,20 @@ from finetuning_async.journal import (
     JournalEntry,
     JournalError,
     Released,
+    Service,
     StaleItemError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from finetuning_async._errors import SubmissionUnknownError
+    from finetuning_async._http import Pipeline
     from finetuning_async._polling import AnyTrack
     from finetuning_async._session._journal_source import JournalSource
-    from finetuning_async._session._session import Session
+    from finetuning_async._session._open_calls import OpenCalls
+    from finetuning_async._session._settings import Settings
+    from finetuning_async._submission import Submission
     from finetuning_async.journal import Item, State
 
 logger = logging.getLogger("finetuning_async")
@@ -49,6 +54,27 @@ _account_ids: dict[tuple[str, str], str] = {}
 changes, so one process asks once."""
 
 
+class RecordedSession(Service, Protocol):
+    """What is needed of a `Session`, in the file above, whose creates are recorded."""
+
+    @property
+    def calls(self) -> OpenCalls:
+        """The calls in progress."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """How it sends requests."""
+
+    @property
+    def settings(self) -> Settings:
+        """The client's options."""
+
+    def unknown_error(
+        self, submission: Submission, cause: str
+    ) -> SubmissionUnknownError | None:
+        """The error for a create that was given up, if it is in doubt."""
+
+
 class AccountJournal:
     """The part of a client's journal that belongs to its account.
 
@@ -57,7 +83,7 @@ class AccountJournal:
         source: Its journal.
     """
 
-    def __init__(self, session: Session, source: JournalSource) -> None:
+    def __init__(self, session: RecordedSession, source: JournalSource) -> None:
         self._session = session
         self._source = source
         self._opening = anyio.Lock()
@@ -201,7 +227,9 @@ class AccountJournal:
 
     # How tracks end.
 
-    async def states(self, states: AsyncGenerator[AnyTrack]) -> AsyncGenerator[AnyTrack]:
+    async def states(
+        self, states: AsyncGenerator[AnyTrack]
+    ) -> AsyncGenerator[AnyTrack]:
         """The states of a track as they come; the final one is recorded."""
         async with aclosing(states):
             async for track in states:

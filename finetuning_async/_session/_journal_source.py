@@ -25,6 +25,7 @@ class JournalSource:
         address: Else its absolute path, or its URL.
 
     Attributes:
+        address: As given; a secret if it is a URL.
         is_owned: Whether the client made the journal, and so closes it.
     """
 
@@ -32,7 +33,7 @@ class JournalSource:
         self, backend: JournalBackend | None = None, address: str | None = None
     ) -> None:
         self._backend = backend
-        self._address = address
+        self.address = address
         self.is_owned: bool = backend is None
 
     def __repr__(self) -> str:  # the URL may hold a password
@@ -42,9 +43,9 @@ class JournalSource:
         """Whether another one was given the same journal."""
         if other is None:
             return False
-        if self._address is not None:
-            return self._address == other._address
-        return self._backend is other._backend
+        if self.address is not None:
+            return self.address == other.address
+        return other.address is None and self.load() is other.load()
 
     def load(self) -> JournalBackend:
         """Make the journal, if it was not given; it is opened later.
@@ -54,7 +55,7 @@ class JournalSource:
             InvalidRequestError: The URL cannot be parsed.
         """
         if self._backend is None:
-            self._backend = _make(self._address or "")
+            self._backend = _make(self.address or "")
         return self._backend
 
     def opened(self) -> dict[str, OpenJournal]:

@@ -50,10 +50,10 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from finetuning_async._api import AnyRequest, Generation, SoundEffect
+    from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async._session._account_journal import RecordedSession
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
-    from finetuning_async._session._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async.journal import Item
 
@@ -77,7 +77,7 @@ class KeyedCreates:
         journal: The account's part of it.
     """
 
-    def __init__(self, session: Session, source: JournalSource) -> None:
+    def __init__(self, session: RecordedSession, source: JournalSource) -> None:
         self._session = session
         self._source = source
         self._engine: Engine | None = None
@@ -103,7 +103,7 @@ class KeyedCreates:
         return await self._run(call, timeout)
 
     async def resume(self, key: str, timeout: float | None) -> Any:
-        """The accepted track of a key that is known.
+        """The accepted track of a key that is known, or its id.
 
         Raises:
             InvalidRequestError: It is not.
@@ -113,6 +113,8 @@ class KeyedCreates:
         item = await (await self.journal.opened()).find(key)
         if item is None:
             raise unknown_key_error(key)
+        if item.entry.track_id is not None:  # even with a timeout of 0
+            return JournalEntry.of(item).generation or item.entry.track_id
         submission = self._session.new_submission(item.request, validate=False)
         call = KeyedCall(key=key, submission=submission, is_new=False)
         return await self._run(call, timeout)

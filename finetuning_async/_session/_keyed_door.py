@@ -17,7 +17,6 @@ from finetuning_async._errors import (
     RateLimitError,
     SubmissionUnknownError,
 )
-from finetuning_async._secrets import mask_query
 from finetuning_async.journal import (
     Claimed,
     Pause,
@@ -26,6 +25,7 @@ from finetuning_async.journal import (
     Saved,
     retry_delay,
     reuse_seed,
+    without_secrets,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class KeyedCall:
             APITimeoutError,
             ClientClosedError,
         )
-        return not self.is_new and isinstance(error, passing)
+        # Closed from outside, a coroutine can await nothing.
+        is_closed = isinstance(error, GeneratorExit)
+        return is_closed or (not self.is_new and isinstance(error, passing))
 
     def unknown_error(self, item: Item) -> SubmissionUnknownError:
         """The error for an entry whose fate is not known."""
@@ -241,8 +243,6 @@ class KeyedDoor:
 
 
 def facts_of(track: Any) -> str:
-    """A track's raw JSON; the query of its webhook is a secret and left out."""
+    """A track's raw JSON, without what may be secret in its webhook."""
     raw = dict(track.raw) or {"id": track.id, "status": track.status}
-    if isinstance(raw.get("webhook"), str):
-        raw["webhook"] = mask_query(raw["webhook"])
-    return json.dumps(raw, ensure_ascii=False)
+    return without_secrets(json.dumps(raw, ensure_ascii=False))

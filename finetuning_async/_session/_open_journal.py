@@ -98,7 +98,9 @@ class OpenJournal:
             await self._beat()
         except FinetuningError as error:
             # Others may take over meanwhile; fencing makes that harmless.
-            logger.warning("the journal could not be told that this process is: %s", error)
+            logger.warning(
+                "the journal could not be told that this process is: %s", error
+            )
             await anyio.sleep(BEAT_EVERY)
 
     async def _beat(self) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from finetuning_async._event_hook import Hook
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import AnyTrack
-    from finetuning_async._session._keyed_creates import KeyedCreates
+    from finetuning_async._session._keyed_creates import KeyedCreates  # noqa: TC004 - imported late
 
 LARGEST_SEED: Final = 2**31 - 1
 

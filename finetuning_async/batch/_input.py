@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
 from finetuning_async._api import validation
-from finetuning_async.journal import FIELDS, REQUESTS, BatchInputError, Row
+from finetuning_async.journal import BATCH_REQUESTS, FIELDS, BatchInputError, Row
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -33,7 +33,7 @@ MAX_VALUE: Final = 60
 _OWN: Final = ("custom_id", "idempotency_key", "type")
 _NUMBERS: Final = frozenset({"duration", "bpm", "seed"})
 _SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
-_KNOWN: Final = {kind: frozenset(names) - {*_OWN} for kind, names in FIELDS.items()}
+_KNOWN: Final = {kind: frozenset(FIELDS[kind]) for kind in BATCH_REQUESTS}
 
 
 def read_rows(
@@ -245,7 +245,7 @@ class _Reader:
 
 def _request(kind: str, given: dict[str, Any], key: Any) -> Any:
     words = "tags" if kind == "music" else "prompt"
-    return REQUESTS[kind](given.pop(words, None), **given, idempotency_key=key)
+    return BATCH_REQUESTS[kind](given.pop(words, None), **given, idempotency_key=key)
 
 
 def _unknown(name: str, kind: str) -> str:

@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 
 from finetuning_async._api import (
-    Outcome,  # noqa: TC001 - users may resolve it
+    Outcome,
     check_callback,
 )
 from finetuning_async._client import AsyncClient
@@ -107,7 +107,9 @@ def client_lifespan(
             # The waits end at the signal. The server waits for open requests, and only
             # then ends this lifespan, which closes the client.
             with on_stop_signal(partial(opened._end_calls, STOP_GRACE)):  # noqa: SLF001 - our own class
-                async with _resuming(opened.resume_all() if resume else None, on_outcome):
+                async with _resuming(
+                    opened.resume_all() if resume else None, on_outcome
+                ):
                     yield {STATE: opened}
 
     return lifespan

@@ -86,6 +86,7 @@ class Door(Protocol):
 
     async def on_recorded(self, item: Item) -> None:
         """An item has changed. Raise after `Sending`, and it is not sent."""
+        del item
 
     async def on_refused(
         self, item: Item, error: FinetuningError, refusals: int
@@ -100,6 +101,7 @@ class Door(Protocol):
 
     async def on_lost(self, item: Item, error: FinetuningError) -> None:
         """The outcome of a create that was just sent is not known: it is in doubt."""
+        del item, error  # a batch looks it up
 
     async def on_in_doubt(self, item: Item) -> float | None:
         """A look has left an item in doubt.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Generation, Page
     from finetuning_async.journal._journal import Journal
-    from finetuning_async.journal._records import Item
+    from finetuning_async.journal._records import Item, Summary
     from finetuning_async.journal._service import EngineOptions, Service
     from finetuning_async.journal._state_machine import State
 
@@ -186,22 +186,42 @@ class Reconciler:
         return found
 
     async def read_credits(self) -> CreditReading | None:
-        """Read the credits; `None` if that failed."""
+        """Read the credits; `None` if that failed, or a create was in flight meanwhile.
+
+        Such a create may be charged in this reading or not, so it would prove nothing.
+        """
+        before = await self._journal.refresh_counts()
+        if before.states["sending"]:
+            return None
         try:
-            account = await read_account(self._service)
+            left = (await read_account(self._service)).total_remaining
         except FinetuningError as error:
             if is_fatal(error):
                 raise
             logger.debug("the credits could not be read: %s; retrying later", error)
             return None
-        if account.total_remaining is None:
+        after = await self._journal.refresh_counts()
+        if left is None or _version(before) != _version(after):
             return None
-        summary = self._journal.summary
-        return CreditReading(
-            credits=account.total_remaining,
-            accepts=summary.accepts,
-            fails=summary.fails,
-        )
+        return CreditReading(credits=left, accepts=after.accepts, fails=after.fails)
+
+    async def running(self) -> list[Item]:
+        """Items whose track is not known to have ended."""
+        rows = self._journal.store.rows
+        return await self._journal.call(lambda: list(rows("accepted")))
+
+    async def is_current(self, reading: CreditReading, listing: Listing | None) -> bool:
+        """Whether a reading counts every track that was accepted or failed before it.
+
+        A track that has failed at the service, while the journal still waits for it,
+        may have been refunded already. That refund could hide a charge. So the listing,
+        read after the credits, must not show one of these as failed.
+        """
+        running = {str(item.entry.track_id) for item in await self.running()}
+        now = await self._journal.refresh_counts()
+        if (reading.accepts, reading.fails) != (now.accepts, now.fails):
+            return False
+        return not running if listing is None else not running & listing.failed
 
     async def advance_baseline(self, reading: CreditReading, now: float) -> None:
         """Move the baseline to a reading that shows no charge for a create in doubt.
@@ -216,11 +236,7 @@ class Reconciler:
         )
 
     async def rules_out_charge(
-        self,
-        reading: CreditReading | None,
-        listing: Listing,
-        running: frozenset[str],
-        now: float,
+        self, reading: CreditReading | None, listing: Listing, now: float
     ) -> bool | None:
         """Whether the credits rule out a charge for anything in doubt.
 
@@ -229,33 +245,18 @@ class Reconciler:
         Args:
             reading: The credits.
             listing: Read after them.
-            running: Ids of ours that are not known to have ended.
             now: By the service's clock.
 
         Returns:
             `None` if that cannot be known now.
         """
-        if reading is None or not self.is_current(reading, listing, running):
+        if reading is None or not await self.is_current(reading, listing):
             return None
         in_doubt = self._journal.summary.in_doubt
         no_charge = self._baseline.rules_out_charge(reading, in_doubt)
         if no_charge:
             await self.advance_baseline(reading, now)
         return no_charge
-
-    def is_current(
-        self, reading: CreditReading, listing: Listing | None, running: frozenset[str]
-    ) -> bool:
-        """Whether a reading counts every track that was accepted or failed before it.
-
-        A track that has failed at the service, while the journal still waits for it,
-        may have been refunded already. That refund could hide a charge. So the listing
-        must not show one of `running` as failed.
-        """
-        summary = self._journal.summary
-        if (reading.accepts, reading.fails) != (summary.accepts, summary.fails):
-            return False
-        return not running if listing is None else not running & listing.failed
 
     def judge(
         self,
@@ -320,6 +321,11 @@ class Reconciler:
         return self._candidates.get(item.seq, ()) or possible_matches(
             doubt_of(item).sought, unowned
         )
+
+
+def _version(summary: Summary) -> tuple[int, ...]:
+    """Numbers that change whenever a create begins or ends that may cost a credit."""
+    return summary.accepts, summary.fails, summary.in_doubt, summary.states["sending"]
 
 
 def doubt_of(item: Item) -> Doubt:

@@ -20,12 +20,12 @@ from finetuning_async.journal._service import read_account
 from finetuning_async.journal._state_machine import Absent, Found, Held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from finetuning_async.journal._credit_check import CreditReading
     from finetuning_async.journal._journal import Journal
     from finetuning_async.journal._reconciler import Listing
-    from finetuning_async.journal._records import Item, Summary
+    from finetuning_async.journal._records import Item
     from finetuning_async.journal._service import EngineOptions, Service
     from finetuning_async.journal._state_machine import Event
 
@@ -51,6 +51,9 @@ class Reconciliation:
         service: Lists tracks, and reads the credits.
         journal: The items.
         options: Options of the engine.
+
+    Attributes:
+        on_found: Called with each item whose track a look has found.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Reconciliation:
         self._journal = journal
         self._options = options
         self._reconciler = Reconciler(service, journal, options)
+        self.on_found: Callable[[Item], None] = lambda _: None
         self._baseline_at: float | None = None
         self._advancing = anyio.Lock()
         # One look at a time: what has just been looked for need not be at once again.
@@ -99,36 +103,16 @@ class Reconciliation:
 
     async def _advance_baseline(self) -> None:
         reconciler = self._reconciler
-        await self._journal.refresh_counts()
-        if self._journal.summary.states["unknown"]:
+        if (await self._journal.refresh_counts()).states["unknown"]:
             return
-        reading = await self._read_credits()
+        reading = await reconciler.read_credits()
         if reading is None or self._journal.summary.states["unknown"]:
             return
-        running = await self._running()
+        running = await reconciler.running()
         listing = await reconciler.list_tracks(earliest(running)) if running else None
         await reconciler.load()
-        await self._journal.refresh_counts()
-        if reconciler.is_current(reading, listing, _ids(running)):
+        if await reconciler.is_current(reading, listing):
             await reconciler.advance_baseline(reading, await self.now())
-
-    async def _read_credits(self) -> CreditReading | None:
-        """Read the credits; `None` if a create was in flight or ended meanwhile.
-
-        Such a create may be charged in this reading or not, so it would prove nothing.
-        """
-        await self._journal.refresh_counts()
-        before = self._journal.summary
-        is_quiet = not before.states["sending"]
-        reading = await self._reconciler.read_credits() if is_quiet else None
-        await self._journal.refresh_counts()
-        is_same = _version(self._journal.summary) == _version(before)
-        return reading if is_same else None
-
-    async def _running(self) -> list[Item]:
-        """Items whose track is not known to have ended."""
-        store = self._journal.store
-        return await self._journal.call(lambda: list(store.rows("accepted")))
 
     async def reconcile(self, *items: Item, at_once: bool = False) -> bool:
         """Look for all that is in doubt, unless that was done since an item was lost.
@@ -169,7 +153,7 @@ class Reconciliation:
         reconciler.time_is_local = self._service.account.service_time() is None
         # The credits are read before the listing, so that a track which had failed by
         # then shows as failed in it: `is_current` needs that.
-        reading = await self._read_credits()
+        reading = await reconciler.read_credits()
         verdicts: dict[int, str] = {}
         # A short listing finds most lost tracks. All pages are read only if one of the
         # doubts would be decided by that, and nothing is decided before.
@@ -197,10 +181,8 @@ class Reconciliation:
         now: float,
         presume_complete: bool,
     ) -> dict[int, str]:
-        running = _ids(await self._running())
-        await self._journal.refresh_counts()
         no_charge = await self._reconciler.rules_out_charge(
-            reading, listing, running, await self.now()
+            reading, listing, await self.now()
         )
         more_to_come = await self._more_to_come(doubts)
         return {
@@ -242,17 +224,20 @@ class Reconciliation:
         await self._reconciler.load()
         ids = self._reconciler.match([*doubts, *rivals], listing)
         for item in doubts:
-            if item.seq in ids and await self._record(item, Found(ids[item.seq])):
+            track_id = ids.get(item.seq)
+            found = track_id and await self._record(item, Found(track_id))
+            if found:
                 logger.warning(
                     "%s: its create was accepted as %s, though the response was lost",
                     item.name,
-                    ids[item.seq],
+                    track_id,
                 )
+                self.on_found(found)
         return [item for item in doubts if item.seq not in ids]
 
     async def _more_to_come(self, doubts: list[Item]) -> bool:
         """Whether further creates are in flight or will be sent, or tracks will end."""
-        states = self._journal.summary.states
+        states = (await self._journal.refresh_counts()).states
         if states["sending"] or states["accepted"]:
             return True
         store = self._journal.store
@@ -267,13 +252,12 @@ class Reconciliation:
         elif verdict != "wait" and await self._record(item, Held(verdict)):
             logger.warning("%s is held: %s", item.name, verdict)
 
-    async def _record(self, item: Item, event: Event) -> bool:
-        """Commit an event; `False` if another worker was faster."""
+    async def _record(self, item: Item, event: Event) -> Item | None:
+        """Commit an event; `None` if another worker was faster."""
         try:
-            await self._journal.record(item, event)
+            return (await self._journal.record(item, event))[0]
         except StaleItemError:
-            return False
-        return True
+            return None
 
     async def on_accepted(self, item: Item, track: object) -> None:
         """Note whether an accepted create echoes its seed; see `Reconciler`."""
@@ -289,12 +273,3 @@ class Reconciliation:
             lambda: list(store.rows("sending", "unknown"))
         )
         return any(lookalike_key(o) == mine and o.seq != item.seq for o in others)
-
-
-def _ids(items: list[Item]) -> frozenset[str]:
-    return frozenset(str(item.entry.track_id) for item in items)
-
-
-def _version(summary: Summary) -> tuple[int, ...]:
-    """Numbers that change whenever a create begins or ends that may cost a credit."""
-    return summary.accepts, summary.fails, summary.in_doubt, summary.states["sending"]

@@ -6,10 +6,16 @@ import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
-from finetuning_async._api import GenerationRequest, InstrumentalRequest
+from finetuning_async._api import (
+    AnyRequest,
+    GenerationRequest,
+    InstrumentalRequest,
+    SoundEffectRequest,
+)
 from finetuning_async.journal._file_names import file_name
 from finetuning_async.journal._state_machine import IN_DOUBT, STATES, Entry, State
 
@@ -17,10 +23,16 @@ Request: TypeAlias = GenerationRequest | InstrumentalRequest
 """What a batch can create. Not sound effects: they carry no seed, so one whose response
 was lost could not be found again."""
 
-REQUESTS: Final[dict[str, type[Request]]] = {
+BATCH_REQUESTS: Final[dict[str, type[Request]]] = {
     "music": GenerationRequest,
     "instrumental": InstrumentalRequest,
 }
+REQUESTS: Final[dict[str, type[AnyRequest]]] = {
+    **BATCH_REQUESTS,
+    "sound_effect": SoundEffectRequest,
+}
+"""What a journal can hold; a client's holds sound effects as well."""
+
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     kind: tuple(
         field.name
@@ -31,6 +43,9 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     for kind, request in REQUESTS.items()
 }
 DEFAULTS: Final = {"enhance": True}
+REMOVED: Final = "?"
+"""The end of a stored webhook whose secret part was removed."""
+
 DIGEST_LENGTH: Final = 32
 """Hexadecimal characters at the end of the key of an item without a `custom_id`."""
 
@@ -66,13 +81,15 @@ class NewItem:
     """A row as the journal stores it.
 
     Attributes:
-        key: Unique. Made from the `custom_id`; without one, from the content and how
-            many rows of the same content came before.
+        key: Unique. The caller's, in a client's journal. In a batch it is made from the
+            `custom_id`; without one, from the content and how many rows of the same
+            content came before.
         custom_id: As in `Row`.
         line: As in `Row`.
-        kind: ``music`` or ``instrumental``.
-        body: The parameters that were set, as JSON with sorted names.
-        file: The name of its MP3.
+        kind: ``music``, ``instrumental`` or ``sound_effect``.
+        body: The parameters that were set, as JSON with sorted names; see `body_of`.
+        file: The name of its MP3; empty in a client's journal, which keeps no files.
+        share: The end user or tenant it is for, if the client has named one.
     """
 
     key: str
@@ -81,6 +98,7 @@ class NewItem:
     kind: str
     body: str
     file: str
+    share: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -88,17 +106,33 @@ class Item(NewItem):
     """An item of the journal.
 
     Attributes:
-        seq: Its number in the journal, from 1.
+        seq: Its number in the journal: later items have higher ones, and none is used
+            again.
         entry: Its recorded progress.
+        created_at: When it was added, in seconds since 1970 by the store's clock.
+        updated_at: When it was changed, likewise.
     """
 
     seq: int
     entry: Entry
+    created_at: float = 0.0
+    updated_at: float = 0.0
 
     @property
-    def request(self) -> Request:
-        """What to create."""
-        return REQUESTS[self.kind](**json.loads(self.body))
+    def request(self) -> Any:  # a batch knows that it holds no sound effect
+        """What to create; its webhook is without its query, login and fragment."""
+        parameters = json.loads(self.body)
+        if self.has_lost_webhook:
+            parameters["webhook"] = parameters["webhook"].removesuffix(REMOVED)
+        return REQUESTS[self.kind](**parameters)
+
+    @property
+    def has_lost_webhook(self) -> bool:
+        """Whether a secret part of its webhook was removed before it was stored."""
+        if '"webhook"' not in self.body:  # cheaper than to parse it
+            return False
+        webhook = json.loads(self.body).get("webhook")
+        return isinstance(webhook, str) and webhook.endswith(REMOVED)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -114,6 +148,8 @@ class Item(NewItem):
     @property
     def name(self) -> str:
         """What messages call it: by its `custom_id`, else by the start of its key."""
+        if not self.file:  # the key is the caller's
+            return self.key
         return self.custom_id or self.key[-DIGEST_LENGTH:][:SHORT_LENGTH]
 
 
@@ -134,8 +170,11 @@ class ItemFactory:
         request = row.request
         # Where both are given they are the same: the input was checked for it.
         custom_id = row.custom_id or request.idempotency_key
-        kind, body = request.kind, body_of(request)
-        digest = blake2b(f"{kind}\n{body}".encode(), digest_size=16)
+        kind = request.kind
+        # Of the whole webhook, as ever: so a batch that an earlier version began knows
+        # its rows again.
+        content = f"{kind}\n{_json(_parameters(request))}"
+        digest = blake2b(content.encode(), digest_size=16)
         if custom_id is None:
             # Two equal rows are two tracks. The second gets another key, and the same
             # one whenever the same input is read again.
@@ -151,20 +190,55 @@ class ItemFactory:
             custom_id=custom_id,
             line=row.line,
             kind=kind,
-            body=body,
+            body=body_of(request),
             file=self._prefix + file_name(request.prompt, key, custom_id),
         )
 
 
-def body_of(request: Request) -> str:
-    """The parameters of a request that were set, as JSON with sorted names."""
-    given = {
+def body_of(request: AnyRequest) -> str:
+    """The parameters of a request that were set, as JSON with sorted names.
+
+    Not among them: its `idempotency_key`, which is the item's key, and what may be
+    secret in its webhook, the query, login and fragment.
+    """
+    return without_secrets(_json(_parameters(request)))
+
+
+def _parameters(request: AnyRequest) -> dict[str, Any]:
+    return {
         name: value
         for name in FIELDS[request.kind]
         if (value := getattr(request, name)) is not None
         and DEFAULTS.get(name) is not value
     }
-    return json.dumps(given, sort_keys=True, ensure_ascii=False)
+
+
+def _json(parameters: dict[str, Any]) -> str:
+    return json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+
+
+def without_secrets(text: str) -> str:
+    """A JSON object without the query, login and fragment of its webhook.
+
+    Where there were any the webhook ends with ``?``. Other text stays as it is.
+    """
+    if '"webhook"' not in text:
+        return text
+    parameters = json.loads(text)
+    webhook = parameters.get("webhook")
+    if isinstance(webhook, str):
+        parameters["webhook"] = _public_part(webhook)
+    return _json(parameters)
+
+
+def _public_part(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return REMOVED
+    host = parts.netloc.rpartition("@")[2]
+    public = urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return public if public == url else public + REMOVED
 
 
 @attrs.frozen(kw_only=True)
