@@ -53,7 +53,7 @@ CREATES: Final = "/v1/generations"
 HALTED: Final = 7.5
 """Seconds for which a worker is halted; a lease lasts 6."""
 
-ARRIVALS: Final = 2.5
+ARRIVALS: Final = 1.5
 """New orders in a second; at this speed the service takes 3.3 creates."""
 
 FINISH_TIMEOUT: Final = 240.0

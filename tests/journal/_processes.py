@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 import httpx
@@ -93,9 +93,14 @@ class MortalTransport(httpx.AsyncBaseTransport):
         self._process = process
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        halts_at = self._process.halts_at if request.method == "POST" else None
+        if halts_at == "create":
+            self._process.awake.clear()
         await self._process.awake.wait()
         self._process.check_alive()
         response = await self._inner.handle_async_request(request)
+        if halts_at == "response":
+            self._process.awake.clear()
         await self._process.awake.wait()
         self._process.check_alive()
         return response
@@ -113,6 +118,8 @@ class Process:
         is_dead: Whether it has ended.
         dies_in: Commits until it dies, the last one included; `None` for never.
         dies_after: Whether that commit is still made.
+        halts_at: Where it is halted: before the first byte of a ``create``, or before
+            it sees the ``response`` to one; `None` for nowhere.
         stores: What it has open.
         tasks: Its calls.
         awake: Set unless it is halted.
@@ -128,6 +135,7 @@ class Process:
         self.is_dead = False
         self.dies_in: int | None = None
         self.dies_after = False
+        self.halts_at: Literal["create", "response"] | None = None
         self.stores: list[JournalStore] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.awake = asyncio.Event()
@@ -331,8 +339,8 @@ class World:
         found: dict[str, JournalEntry] = {}
 
         async def read() -> None:
-            journal = self.processes[0].client.journal
-            async for entry in journal.entries():
+            up = [p for p in self.processes if not (p.is_dead or p.is_halted)]
+            async for entry in up[0].client.journal.entries():
                 found[entry.key] = entry
 
         self.run(read())
