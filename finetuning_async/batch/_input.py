@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
 from finetuning_async._api import validation
-from finetuning_async.journal import BATCH_REQUESTS, FIELDS, BatchInputError, Row
+from finetuning_async.journal import (
+    BATCH_REQUESTS,
+    FIELDS,
+    BatchInputError,
+    Row,
+    has_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -70,14 +76,25 @@ def read_rows(
 
 
 def check_rows(
-    rows: Iterable[Row], *, allow_http_webhook: bool = False
+    rows: Iterable[Row],
+    *,
+    allow_http_webhook: bool = False,
+    is_sent_elsewhere: bool = False,
 ) -> Iterator[Row]:
     """Check rows that were not read from a file.
+
+    Args:
+        rows: The rows.
+        allow_http_webhook: As for `GenerationRequest.validate`.
+        is_sent_elsewhere: Whether other processes send them, by what is stored. The
+            secret part of a webhook is not.
 
     Raises:
         BatchInputError: Some rows are invalid; raised at the end, with all problems.
     """
-    reader = _Reader(allow_http_webhook=allow_http_webhook)
+    reader = _Reader(
+        allow_http_webhook=allow_http_webhook, is_sent_elsewhere=is_sent_elsewhere
+    )
     for number, row in enumerate(rows, 1):
         if reader.check(row, f"row {number}"):
             yield row
@@ -115,8 +132,11 @@ def _format_of(name: str) -> Format | None:
 class _Reader:
     """Reads rows and collects their problems."""
 
-    def __init__(self, *, allow_http_webhook: bool) -> None:
+    def __init__(
+        self, *, allow_http_webhook: bool, is_sent_elsewhere: bool = False
+    ) -> None:
         self._lenient = allow_http_webhook
+        self._is_sent_elsewhere = is_sent_elsewhere
         self._problems: list[str] = []
         self._ids: dict[str, str] = {}
 
@@ -147,8 +167,23 @@ class _Reader:
     def check(self, row: Row, where: str) -> bool:
         """Whether a row is valid; if not, its problems are collected."""
         before = len(self._problems)
+        if row.request.kind not in BATCH_REQUESTS:
+            self._add_problem(
+                where,
+                f"request must be of {' or '.join(_KNOWN)}, got"
+                f" {row.request.kind}; a sound effect has no seed by which it could be"
+                " found again; use client.sound_effects",
+            )
         for problem in row.request.problems(allow_http_webhook=self._lenient):
             self._add_problem(where, problem.message)
+        if self._is_sent_elsewhere and has_secrets(row.request.webhook):
+            self._add_problem(
+                where,
+                "webhook must have no query, login or fragment"
+                " here; they are secrets and not stored, and other processes send this"
+                " request by what is stored; leave them out, and tell tracks apart by"
+                " their ids",
+            )
         key, custom_id = row.request.idempotency_key, row.custom_id
         if custom_id is not None:
             self._check_id("custom_id", custom_id, MAX_CUSTOM_ID, where)

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         Row as Row,
         Summary as Summary,
         body_of as body_of,
+        has_secrets as has_secrets,
         without_secrets as without_secrets,
     )
     from finetuning_async.journal._service import (
@@ -197,6 +198,7 @@ else:
                 "SHORT_LENGTH",
                 "Summary",
                 "body_of",
+                "has_secrets",
                 "without_secrets",
             ),
             "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),

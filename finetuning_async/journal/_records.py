@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
@@ -18,6 +19,8 @@ from finetuning_async._api import (
 )
 from finetuning_async.journal._file_names import file_name
 from finetuning_async.journal._state_machine import IN_DOUBT, STATES, Entry, State
+
+logger = logging.getLogger("finetuning_async")
 
 Request: TypeAlias = GenerationRequest | InstrumentalRequest
 """What a batch can create. Not sound effects: they carry no seed, so one whose response
@@ -154,7 +157,10 @@ class Item(NewItem):
 
 
 class ItemFactory:
-    """Makes items from rows; counts how often each content came.
+    """Makes items from rows, and requests from items.
+
+    It counts how often each content came. It remembers the webhooks of its rows, whose
+    secret parts are not stored.
 
     Args:
         batch: The name of the batch, where one journal holds several: it begins the
@@ -164,6 +170,8 @@ class ItemFactory:
     def __init__(self, batch: str | None = None) -> None:
         self._prefix = "" if batch is None else f"{batch}/"
         self._seen: dict[bytes, int] = {}
+        self._webhooks: dict[str, str] = {}
+        self._has_warned = False
 
     def item(self, row: Row) -> NewItem:
         """The item of a row."""
@@ -185,6 +193,8 @@ class ItemFactory:
             key = digest.hexdigest()
         else:
             key = f"id:{custom_id}"
+        if has_secrets(request.webhook):
+            self._webhooks[self._prefix + key] = str(request.webhook)
         return NewItem(
             key=self._prefix + key,
             custom_id=custom_id,
@@ -193,6 +203,29 @@ class ItemFactory:
             body=body_of(request),
             file=self._prefix + file_name(request.prompt, key, custom_id),
         )
+
+    def request(self, item: Item) -> Any:
+        """The request of an item, with the whole webhook if one of its rows had it."""
+        request = item.request
+        if not item.has_lost_webhook:
+            return request
+        webhook = self._webhooks.get(item.key)
+        if webhook is not None:
+            return attrs.evolve(request, webhook=webhook)
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s, and maybe others, sends its webhook to %s without its query, which"
+                " is a secret and not stored; add the same rows again in this program",
+                item.name,
+                request.webhook,
+            )
+        return request
+
+
+def has_secrets(webhook: str | None) -> bool:
+    """Whether a webhook has a query, a login or a fragment."""
+    return webhook is not None and _public_part(webhook) != webhook
 
 
 def body_of(request: AnyRequest) -> str:

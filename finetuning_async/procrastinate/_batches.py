@@ -114,7 +114,9 @@ class Batches:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`.
+            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
+                no query, login or fragment: these are secrets and not stored, and the
+                workers send what is stored.
 
         Returns:
             How many are new, and how many were known.
@@ -133,7 +135,8 @@ class Batches:
             )
         factory, store = ItemFactory(batch), await self._tasks.store()
         rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-        items = (factory.item(row) for row in check_rows(rows))
+        checked = check_rows(rows, is_sent_elsewhere=True)
+        items = (factory.item(row) for row in checked)
         return await in_thread(store.add, items, self._tasks.jobs.defer)
 
     async def summary(self, batch: str | None = None) -> Summary:
