@@ -107,6 +107,18 @@ def test_the_track_of_a_process_that_died_while_it_sent_is_found_at_once(
     check_paid_once(world)
 
 
+def test_a_process_that_begins_is_not_taken_over(world: World) -> None:
+    world.service.add_fault(Fault("delay", seconds=3 * LEASE, **CREATES))
+    world.ask(0, RAIN)
+    world.advance(1.0)
+    world.ask(1, RAIN)
+    world.advance(2 * LEASE)
+    assert world.entries()["k"].state == "sending"
+    assert listings(world) == 0
+    world.advance(2 * LEASE)
+    check_paid_once(world)
+
+
 def test_a_process_that_takes_over_is_not_taken_over_itself(world: World) -> None:
     first = world.processes[0]
     first.dies_in, first.dies_after = 1, True
