@@ -110,7 +110,7 @@ class Reconciliation:
             return
         running = await reconciler.running()
         listing = await reconciler.list_tracks(earliest(running)) if running else None
-        await reconciler.load()
+        await reconciler.load_notes()
         if await reconciler.is_current(reading, listing):
             await reconciler.advance_baseline(reading, await self.now())
 
