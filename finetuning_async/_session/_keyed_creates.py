@@ -313,7 +313,7 @@ class KeyedCreates:
         if self._engine is None:
             backend = self._source.load()
             options = EngineOptions(
-                settle=backend.settle, look_every=backend.look_every
+                settle=backend.settle, look_every=backend.look_every, has_leases=True
             )
             self._engine = Engine(self._session, opened.journal, options)
         return self._engine

@@ -59,11 +59,13 @@ class Listing:
     Attributes:
         rows: Its rows.
         failed: The ids that it shows as failed.
+        running: The ids that it shows as in progress.
         is_complete: Whether it was read to its end without missing a row.
     """
 
     rows: list[ListedRow]
     failed: frozenset[str]
+    running: frozenset[str]
     is_complete: bool
 
 
@@ -155,9 +157,9 @@ class Reconciler:
         if listing is None:
             return None
         failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        return Listing(
-            [listed_row(row) for row in listing.rows], failed, listing.is_whole
-        )
+        running = frozenset(r.id for r in listing.rows if not r.is_final)
+        rows = [listed_row(row) for row in listing.rows]
+        return Listing(rows, failed, running, listing.is_whole)
 
     async def _read_page(self, offset: int) -> Page[Generation] | None:
         try:

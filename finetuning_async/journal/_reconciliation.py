@@ -8,6 +8,7 @@ accepted, in doubt or still `sending`, and its track is given to no other item.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,13 @@ from finetuning_async.journal._create import lookalike_key
 from finetuning_async.journal._errors import StaleItemError
 from finetuning_async.journal._reconciler import Reconciler, earliest
 from finetuning_async.journal._service import read_account
-from finetuning_async.journal._state_machine import Absent, Found, Held
+from finetuning_async.journal._state_machine import (
+    Absent,
+    Ended,
+    Found,
+    Held,
+    Restarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -144,6 +151,8 @@ class Reconciliation:
             return await self._look(items, now)
 
     async def _look(self, items: Iterable[Item], now: float) -> bool:
+        if self._options.has_leases:
+            await self._restart_dead(now)
         doubts = await self._doubts(now)
         sought = {i.seq: i for i in doubts if i.entry.state == "unknown"}
         sought |= {item.seq: item for item in items}
@@ -163,6 +172,8 @@ class Reconciliation:
             if listing is None:
                 return False
             doubts = await self._record_found(listing, now)
+            if self._options.has_leases:
+                await self._record_failed(listing)
             verdicts = await self._judge(
                 doubts, listing, reading, now=now, presume_complete=not complete
             )
@@ -184,7 +195,7 @@ class Reconciliation:
         no_charge = await self._reconciler.rules_out_charge(
             reading, listing, await self.now()
         )
-        more_to_come = await self._more_to_come(doubts)
+        more_to_come = await self._more_to_come(doubts, listing)
         return {
             item.seq: self._reconciler.judge(
                 item,
@@ -235,13 +246,54 @@ class Reconciliation:
                 self.on_found(found)
         return [item for item in doubts if item.seq not in ids]
 
-    async def _more_to_come(self, doubts: list[Item]) -> bool:
-        """Whether further creates are in flight or will be sent, or tracks will end."""
-        states = (await self._journal.refresh_counts()).states
-        if states["sending"] or states["accepted"]:
-            return True
+    async def _restart_dead(self, now: float) -> None:
+        """Take for lost what holders were sending that are dead.
+
+        Else each would hold up the proofs of all others until somebody asks for its
+        key: while a create is in flight the credits say nothing.
+        """
         store = self._journal.store
+        sending = await self._journal.call(lambda: list(store.rows("sending")))
+        alive = await self._living(sending)
+        for item in sending:
+            if item.entry.holder not in alive:
+                await self._record(item, Restarted(now))
+
+    async def _living(self, items: Iterable[Item]) -> set[str]:
+        """The holders of items that live."""
+        store = self._journal.store
+        holders = {item.entry.holder for item in items} - {None}
+        calls = {h: await self._journal.call(store.is_alive, h) for h in holders if h}
+        return {holder for holder, is_alive in calls.items() if is_alive}
+
+    async def _record_failed(self, listing: Listing) -> None:
+        """Record the failures that a listing shows; nobody may wait for those tracks.
+
+        Until it is recorded no reading of the credits counts: see `is_current`.
+        """
+        store = self._journal.store
+        for item in await self._journal.call(lambda: list(store.rows("accepted"))):
+            if item.entry.track_id in listing.failed:
+                facts = item.entry.result
+                if facts is not None:
+                    track = {**item.result, "status": "failed"}
+                    facts = json.dumps(track, ensure_ascii=False)
+                error = "the service lists it as failed"
+                await self._record(item, Ended(True, facts, "FAILED", error))
+
+    async def _more_to_come(self, doubts: list[Item], listing: Listing) -> bool:
+        """Whether further creates are in flight or will be sent, or tracks will end."""
+        store = self._journal.store
+        states = (await self._journal.refresh_counts()).states
         planned = await self._journal.call(store.claim, 0, SAMPLE)
+        is_running = bool(states["accepted"])
+        if self._options.has_leases:
+            accepted = await self._journal.call(lambda: list(store.rows("accepted")))
+            is_running = any(i.entry.track_id in listing.running for i in accepted)
+            alive = await self._living(planned)
+            planned = [item for item in planned if item.entry.holder in alive]
+        if states["sending"] or is_running:
+            return True
         blocked = {lookalike_key(item) for item in doubts} - {None}
         return any(lookalike_key(item) not in blocked for item in planned)
 

@@ -86,12 +86,16 @@ class EngineOptions:
         settle: Seconds after which a create that was given up can no longer be
             accepted.
         look_every: Seconds between listings while a create is in doubt.
+        has_leases: Whether each entry is worked on by the holder of its lease alone, as
+            in a client's journal: nothing becomes of one whose holder is dead until
+            somebody asks for it, nor of a track that nobody waits for.
     """
 
     on_unknown: OnDoubt = "hold"
     wait_timeout: float = 3600.0
     settle: float = SETTLE
     look_every: float = 30.0
+    has_leases: bool = False
 
 
 async def read_account(service: Service) -> Account:
