@@ -17,7 +17,8 @@ are in `finetuning_async.journal`. The files, top down:
     _completion          waits for accepted tracks, downloads and reports them
     _run_context         what these share
 
-    _worker              Worker: one item of a journal that many machines share
+    _batch_journal       BatchJournal: batches in a journal that many workers share
+    _worker              Worker: one item of such a journal, for any job queue
     _item_processor      its steps: create, look up, wait, save
     _shared_reconciler   the same as _reconcile_loop, beside other workers
 
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
         retry_items as retry_items,
     )
     from finetuning_async.batch._batch import Batch as Batch, Results as Results
+    from finetuning_async.batch._batch_journal import (
+        BatchJournal as BatchJournal,
+        new_items as new_items,
+    )
     from finetuning_async.batch._binding import (
         ACCOUNT as ACCOUNT,
         check_account as check_account,
@@ -68,7 +73,11 @@ if TYPE_CHECKING:
     from finetuning_async.batch._item import BatchItem as BatchItem
     from finetuning_async.batch._item_processor import Save as Save
     from finetuning_async.batch._options import Options as Options
-    from finetuning_async.batch._worker import Worker as Worker, into as into
+    from finetuning_async.batch._worker import (
+        Progress as Progress,
+        Worker as Worker,
+        into as into,
+    )
     from finetuning_async.journal import (
         Added as Added,
         BatchError as BatchError,
@@ -92,6 +101,7 @@ else:
                 "retry_items",
             ),
             "._batch": ("Batch", "Results"),
+            "._batch_journal": ("BatchJournal", "new_items"),
             "._binding": ("ACCOUNT", "check_account"),
             "._create": ("lookalike_key",),
             "._existing": ("Existing", "existing_error"),
@@ -100,7 +110,7 @@ else:
             "._item": ("BatchItem",),
             "._item_processor": ("Save",),
             "._options": ("Options",),
-            "._worker": ("Worker", "into"),
+            "._worker": ("Progress", "Worker", "into"),
             "..journal": (
                 "Added",
                 "BatchError",
@@ -120,13 +130,18 @@ __all__ = [
     "BatchError",
     "BatchInputError",
     "BatchItem",
+    "BatchJournal",
     "BatchLockedError",
     "JournalError",
     "Options",
+    "Progress",
     "Results",
     "Row",
+    "Save",
     "StaleItemError",
     "Summary",
+    "Worker",
+    "into",
     "read_rows",
     "read_summary",
     "release",

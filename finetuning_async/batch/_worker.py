@@ -1,7 +1,7 @@
 """`Worker`: processes one item as far as possible; any job queue can call it.
 
-    worker = Worker(client, store, save=into("album"))
-    progress = await worker.process_item(seq)
+    worker = Worker(client, journal, save=into("album"))
+    progress = await worker.process_item(number)
     # If progress.again_in is not None: call it again after that many seconds, anywhere.
 
 A job queue gives an item to one worker at a time, and to another when the first has
@@ -23,6 +23,7 @@ import attrs
 
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._audio_files import fetch, free_name
+from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._binding import bind_account
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._item_processor import ItemProcessor, WorkerContext
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import os
 
     from finetuning_async._client import AsyncClient
+    from finetuning_async.batch._batch_journal import BatchJournal
     from finetuning_async.batch._item_processor import Save
     from finetuning_async.journal import JournalStore
 
@@ -50,6 +52,15 @@ class Progress:
         item: As callers see it; its `path` is not known here.
         again_in: Seconds after which to process it again; `None` once it has ended as
             ``downloaded``, ``failed`` or ``held``.
+
+    Example:
+        from finetuning_async.batch import BatchJournal, Worker
+
+        journal = BatchJournal("tracks.db")
+        (number,) = await journal.add("album", [GenerationRequest("rain")])
+        progress = await Worker(client, journal).process_item(number)
+        print(progress.item.state, progress.again_in)
+        await journal.aclose()
     """
 
     item: BatchItem
@@ -99,10 +110,28 @@ def _move_into_place(part: Path, target: Path, key: str) -> None:
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
 
+    It is for any job queue that runs a job again when its worker has died; what that
+    looks like with SAQ and with Celery is in ``guides/job-queues.md``. For
+    procrastinate there is `finetuning_async.procrastinate.Batches`.
+
+        from finetuning_async.batch import BatchJournal, Worker, into
+
+        journal = BatchJournal("tracks.db")
+        worker = Worker(client, journal, save=into("music"))
+
+        async def job(number: int) -> None:
+            progress = await worker.process_item(number)
+            if progress.again_in is not None:
+                print("to be run again in", progress.again_in, "s, on any machine")
+
+        for number in await journal.add("album", [GenerationRequest("rain")]):
+            await job(number)
+        await journal.aclose()
+
     Args:
         client: Creates and waits; not closed here. All workers together keep to the
             account's limits if their clients share a `rate_limiter`.
-        store: The journal.
+        journal: Holds the items; not closed here.
         save: Awaited with each completed item before it counts as ``downloaded``; may
             be called again for an item whose worker died. By default nothing is saved.
         options: Further options. `max_credits` is for all workers and all batches of
@@ -112,21 +141,15 @@ class Worker:
     def __init__(
         self,
         client: AsyncClient,
-        store: JournalStore,
+        journal: BatchJournal | JournalStore,
         *,
         save: Save | None = None,
         options: Options = DEFAULTS,
     ) -> None:
-        journal = Journal(store)
-        self._context = WorkerContext(
-            client=client,
-            journal=journal,
-            save=save,
-            options=options,
-            reconciler=SharedReconciler(client, journal, options),
-        )
-        self._binding = anyio.Lock()
-        self._is_bound = False
+        self._client, self._journal = client, journal
+        self._save, self._options = save, options
+        self._opening = anyio.Lock()
+        self._context: WorkerContext | None = None
 
     async def process_item(self, seq: int) -> Progress:
         """Take an item as far as possible: create, wait, save.
@@ -148,8 +171,7 @@ class Worker:
             BatchError: It belongs to another account.
             Exception: What `save` raised, if it is not one of our errors.
         """
-        context = self._context
-        await self._bind_account()
+        context = await self._opened()
         try:
             processor = ItemProcessor(context, await context.get(seq))
             item, pause = await processor.run()
@@ -161,10 +183,18 @@ class Worker:
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
 
-    async def _bind_account(self) -> None:
-        """Check once that the journal belongs to the client's account."""
-        async with self._binding:
-            if not self._is_bound:
-                context = self._context
-                await bind_account(context.client, context.journal, "the journal")
-                self._is_bound = True
+    async def _opened(self) -> WorkerContext:
+        """What all items share, once the journal is seen to be the account's."""
+        async with self._opening:
+            if self._context is None:
+                client, options = self._client, self._options
+                journal = Journal(await open_store(self._journal))
+                await bind_account(client, journal, "the journal")
+                self._context = WorkerContext(
+                    client=client,
+                    journal=journal,
+                    save=self._save,
+                    options=options,
+                    reconciler=SharedReconciler(client, journal, options),
+                )
+            return self._context
