@@ -10,27 +10,18 @@
 It needs the extra ``batch`` (filelock). The states of an item, and the words for them,
 are in `finetuning_async.journal`. The files, top down:
 
-    _batch               Batch: one runner, one folder
-    _runner              one run: prepare, then creates, completions and reconciling
-    _reconcile_loop      lists tracks while something is in doubt, and decides
-    _creator             sends creates in the order of the input
-    _completion          waits for accepted tracks, downloads and reports them
-    _run_context         what these share
+    _batch               Batch: one folder, one run at a time
+    _runner              one run: brings journal and folder up to date, then runs it
+    _run                 its items, side by side: order, slots, pauses, downloads
+    _worker              Worker: one item of a journal that many machines share
+    _batch_journal       BatchJournal: adds such items and reads them
 
-    _batch_journal       BatchJournal: batches in a journal that many workers share
-    _worker              Worker: one item of such a journal, for any job queue
-    _item_processor      its steps: create, look up, wait, save
-    _shared_reconciler   the same as _reconcile_loop, beside other workers
-
-    _create              one create: how it is sent, and what its error says about it
-    _reconciler          finds the tracks of creates in doubt, or proves them absent
-    _matching            which listed track is whose, and when one is absent (pure)
-    _credit_check        whether the credits rule out a charge (pure)
+`Run` and `Worker` are doors to the engine of `finetuning_async.journal`, which takes an
+item through its steps.
 
     _admin               reads and changes a folder without a client
-    _binding             the account and the place that a journal belongs to
     _existing            results in the folder that the journal does not know
-    _folder              paths, the lock, and the file system below
+    _folder              paths, the lock, the place, and the file system below
     _outputs             results.jsonl and errors.jsonl
     _audio_files         one track to its file; _id3: its tags
     _input               rows from JSONL and CSV
@@ -55,11 +46,6 @@ if TYPE_CHECKING:
         BatchJournal as BatchJournal,
         new_items as new_items,
     )
-    from finetuning_async.batch._binding import (
-        ACCOUNT as ACCOUNT,
-        check_account as check_account,
-    )
-    from finetuning_async.batch._create import lookalike_key as lookalike_key
     from finetuning_async.batch._existing import (
         Existing as Existing,
         existing_error as existing_error,
@@ -71,14 +57,15 @@ if TYPE_CHECKING:
         read_rows as read_rows,
     )
     from finetuning_async.batch._item import BatchItem as BatchItem
-    from finetuning_async.batch._item_processor import Save as Save
     from finetuning_async.batch._options import Options as Options
     from finetuning_async.batch._worker import (
         Progress as Progress,
+        Save as Save,
         Worker as Worker,
         into as into,
     )
     from finetuning_async.journal import (
+        ACCOUNT as ACCOUNT,
         Added as Added,
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -87,6 +74,7 @@ if TYPE_CHECKING:
         Row as Row,
         StaleItemError as StaleItemError,
         Summary as Summary,
+        check_account as check_account,
     )
 else:
     __getattr__ = lazy_exports(
@@ -102,16 +90,14 @@ else:
             ),
             "._batch": ("Batch", "Results"),
             "._batch_journal": ("BatchJournal", "new_items"),
-            "._binding": ("ACCOUNT", "check_account"),
-            "._create": ("lookalike_key",),
             "._existing": ("Existing", "existing_error"),
             "._folder": ("Folder",),
             "._input": ("Format", "check_rows", "read_rows"),
             "._item": ("BatchItem",),
-            "._item_processor": ("Save",),
             "._options": ("Options",),
-            "._worker": ("Progress", "Worker", "into"),
+            "._worker": ("Progress", "Save", "Worker", "into"),
             "..journal": (
+                "ACCOUNT",
                 "Added",
                 "BatchError",
                 "BatchInputError",
@@ -120,6 +106,7 @@ else:
                 "Row",
                 "StaleItemError",
                 "Summary",
+                "check_account",
             ),
         },
     )

@@ -15,31 +15,69 @@ create is looked up, never sent again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import attrs
 
+from finetuning_async._client import AsyncClient
+from finetuning_async._errors import FinetuningError, InsufficientCreditsError
 from finetuning_async._runtime import in_thread
+from finetuning_async._session import session_of
 from finetuning_async.batch._audio_files import fetch, free_name
 from finetuning_async.batch._batch_journal import open_store
-from finetuning_async.batch._binding import bind_account
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._item_processor import ItemProcessor, WorkerContext
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._shared_reconciler import SharedReconciler
-from finetuning_async.journal import NEXT, Action, Journal, StaleItemError
+from finetuning_async.batch._outputs import result_json
+from finetuning_async.journal import (
+    NEXT,
+    Action,
+    BatchError,
+    Door,
+    Engine,
+    Journal,
+    Pause,
+    Saved,
+    StaleItemError,
+    bind_account,
+    is_fatal,
+    retry_delay,
+    usual_reply,
+)
 
 if TYPE_CHECKING:
     import os
 
-    from finetuning_async._client import AsyncClient
+    from finetuning_async._session import Session
+    from finetuning_async._submission import Submission
     from finetuning_async.batch._batch_journal import BatchJournal
-    from finetuning_async.batch._item_processor import Save
-    from finetuning_async.journal import JournalStore
+    from finetuning_async.journal import Item, JournalStore, Rejected, Retry, Summary
 
 logger = logging.getLogger("finetuning_async")
+
+Save: TypeAlias = Callable[[AsyncClient, BatchItem], Awaitable[None]]
+"""Saves a completed item, before it counts as ``downloaded``.
+
+Example:
+    import procrastinate
+    from finetuning_async.batch import BatchItem
+    from finetuning_async.procrastinate import Batches, Save
+
+    async def show(client: AsyncClient, item: BatchItem) -> None:
+        print(item.custom_id, item.result["audio_url"])
+
+    save: Save = show
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+    Batches(app, client=AsyncClient, save=save)
+"""
+
+NO_CREDITS_DELAY: Final = 600.0
+"""Seconds before an item is tried again for which there was no credit."""
+
+SAVE_DELAY: Final = 20.0
+"""Seconds before an item is tried again that could not be saved."""
 
 DEFAULTS: Final = Options()
 
@@ -110,9 +148,9 @@ def _move_into_place(part: Path, target: Path, key: str) -> None:
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
 
-    It is for any job queue that runs a job again when its worker has died; what that
-    looks like with SAQ and with Celery is in ``guides/job-queues.md``. For
-    procrastinate there is `finetuning_async.procrastinate.Batches`.
+    It is for any job queue that runs a job again when its worker has died. What that
+    looks like with SAQ and with Celery is in ``guides/job-queues.md`` of this package;
+    for procrastinate there is `finetuning_async.procrastinate.Batches`.
 
         from finetuning_async.batch import BatchJournal, Worker, into
 
@@ -146,10 +184,13 @@ class Worker:
         save: Save | None = None,
         options: Options = DEFAULTS,
     ) -> None:
-        self._client, self._journal = client, journal
-        self._save, self._options = save, options
-        self._opening = anyio.Lock()
-        self._context: WorkerContext | None = None
+        self._client = client
+        self._journal = journal
+        self._save = save
+        self._options = options
+        self._session: Session | None = None
+        self._binding = anyio.Lock()
+        self._door: WorkerDoor | None = None
 
     async def process_item(self, seq: int) -> Progress:
         """Take an item as far as possible: create, wait, save.
@@ -171,30 +212,118 @@ class Worker:
             BatchError: It belongs to another account.
             Exception: What `save` raised, if it is not one of our errors.
         """
-        context = await self._opened()
+        door = await self._bound_door()
+        engine = door.engine
         try:
-            processor = ItemProcessor(context, await context.get(seq))
-            item, pause = await processor.run()
+            item, pause = await engine.process_item(await engine.get(seq), door)
         except StaleItemError:
             # Another worker has the item: the job came twice, or this worker was taken
             # for dead. Leave the item to the other one, and look at it later.
-            item, pause = await context.get(seq), context.options.look_every
+            item, pause = await engine.get(seq), engine.options.look_every
         has_ended = NEXT[item.entry.state] is Action.REPORT
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
 
-    async def _opened(self) -> WorkerContext:
-        """What all items share, once the journal is seen to be the account's."""
-        async with self._opening:
-            if self._context is None:
-                client, options = self._client, self._options
+    async def _bound_door(self) -> WorkerDoor:
+        """The door to the engine, once it is known whose journal it is."""
+        session = session_of(self._client)
+        # A job queue may run each job in an event loop of its own, where the client has
+        # another session.
+        if self._session is not session:
+            self._session, self._door, self._binding = session, None, anyio.Lock()
+        async with self._binding:
+            if self._door is None:
                 journal = Journal(await open_store(self._journal))
-                await bind_account(client, journal, "the journal")
-                self._context = WorkerContext(
-                    client=client,
-                    journal=journal,
-                    save=self._save,
-                    options=options,
-                    reconciler=SharedReconciler(client, journal, options),
-                )
-            return self._context
+                engine = Engine(session, journal, self._options)
+                await bind_account(session, journal, "the journal")
+                self._door = WorkerDoor(engine, self._client, self._options, self._save)
+            return self._door
+
+
+class WorkerDoor(Door):
+    """What a worker decides about its items.
+
+    Attributes:
+        engine: Processes them.
+    """
+
+    def __init__(
+        self, engine: Engine, client: AsyncClient, options: Options, save: Save | None
+    ) -> None:
+        self.engine = engine
+        self._client = client
+        self._options = options
+        self._save = save
+
+    async def before_create(self, item: Item) -> Item | float:
+        """Look at lookalikes and the credits that may be spent."""
+        if await self.engine.reconciliation.lookalike_is_in_doubt(item):
+            return self._options.look_every
+        if await self._is_above_limit(coming=1):
+            return NO_CREDITS_DELAY
+        await self.engine.reconciliation.advance_baseline()
+        return item
+
+    async def _is_above_limit(self, *, coming: int) -> bool:
+        most = self._options.max_credits
+        if most is None:
+            return False
+        journal = self.engine.journal
+        summary: Summary = await journal.call(journal.store.summary)
+        return summary.spent + coming > most
+
+    def new_submission(self, item: Item, **callbacks: Any) -> Submission:
+        """As it is."""
+        return self.engine.new_submission(item, **callbacks)
+
+    async def on_recorded(self, item: Item) -> None:
+        """Check the limit again, now that the journal counts this create."""
+        # Of two workers that take the last credit at once, both may give it back, but
+        # never both spend it.
+        if item.entry.state == "sending" and await self._is_above_limit(coming=0):
+            raise CreditLimitError(
+                f"{self._options.max_credits} credits are spent, the most that"
+                " max_credits allows"
+            )
+
+    async def on_refused(
+        self, item: Item, error: FinetuningError, refusals: int
+    ) -> Retry | Pause | Rejected:
+        """Give it back, unless it concerns this item only."""
+        reply = usual_reply(error, refusals)
+        if reply is not None:
+            return reply
+        no_credits = isinstance(error, InsufficientCreditsError | CreditLimitError)
+        if is_fatal(error) and not no_credits:
+            raise error
+        delay = max(NO_CREDITS_DELAY if no_credits else 0.0, retry_delay(error, 1))
+        logger.warning(
+            "%s was not sent: %s; retrying in %.0f s", item.name, error.message, delay
+        )
+        return Pause(delay)
+
+    def facts(self, track: Any) -> str | None:
+        """Of an ended track."""
+        return result_json(track) if track.is_final else None
+
+    async def save(self, item: Item) -> Saved | float:
+        """Save it as the worker was told to."""
+        if self._save is None:
+            return Saved()
+        try:
+            await self._save(self._client, BatchItem.of(item))
+        except (FinetuningError, OSError) as error:
+            if isinstance(error, BatchError):
+                raise
+            logger.warning(
+                "%s was not saved: %s; retrying in %.0f s",
+                item.name,
+                error,
+                SAVE_DELAY,
+            )
+            return SAVE_DELAY
+        return Saved()
+
+
+class CreditLimitError(BatchError):
+    """`max_credits` are spent."""

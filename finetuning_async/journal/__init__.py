@@ -2,6 +2,15 @@
 
 Top down:
 
+    _engine          takes an item from where it stands to its end; Door: what a program
+                     decides about it
+    _reconciliation  looks for what is in doubt, beside other processes
+    _reconciler      finds the tracks of creates in doubt, or proves them absent
+    _matching        which listed track is whose, and when one is absent (pure)
+    _credit_check    whether the credits rule out a charge (pure)
+    _create          one create: its seed, lookalikes, and what its error says about it
+    _binding         the account that a journal belongs to
+    _service         what these need of a client's session
     _journal         Journal: records events and keeps counts, off the event loop
     _store           JournalStore, what a journal is kept in; one in memory
     _sqlite_store    one SQLite file: WAL, each commit on disk before it returns
@@ -35,6 +44,24 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async.journal._binding import (
+        ACCOUNT as ACCOUNT,
+        bind_account as bind_account,
+        check_account as check_account,
+    )
+    from finetuning_async.journal._create import (
+        Pause as Pause,
+        Retry as Retry,
+        lookalike_key as lookalike_key,
+        retry_delay as retry_delay,
+        reuse_seed as reuse_seed,
+        usual_reply as usual_reply,
+    )
+    from finetuning_async.journal._engine import (
+        Door as Door,
+        Engine as Engine,
+        ItemProcessor as ItemProcessor,
+    )
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -49,6 +76,9 @@ if TYPE_CHECKING:
         other_names as other_names,
     )
     from finetuning_async.journal._journal import Journal as Journal
+    from finetuning_async.journal._reconciliation import (
+        Reconciliation as Reconciliation,
+    )
     from finetuning_async.journal._records import (
         DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
@@ -60,6 +90,12 @@ if TYPE_CHECKING:
         Request as Request,
         Row as Row,
         Summary as Summary,
+    )
+    from finetuning_async.journal._service import (
+        EngineOptions as EngineOptions,
+        OnDoubt as OnDoubt,
+        Service as Service,
+        read_account as read_account,
     )
     from finetuning_async.journal._sql_columns import (
         ALL_COLUMNS as ALL_COLUMNS,
@@ -111,6 +147,16 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._binding": ("ACCOUNT", "bind_account", "check_account"),
+            "._create": (
+                "Pause",
+                "Retry",
+                "lookalike_key",
+                "retry_delay",
+                "reuse_seed",
+                "usual_reply",
+            ),
+            "._engine": ("Door", "Engine", "ItemProcessor"),
             "._errors": (
                 "BatchError",
                 "BatchInputError",
@@ -121,6 +167,7 @@ else:
             ),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
+            "._reconciliation": ("Reconciliation",),
             "._records": (
                 "DIGEST_LENGTH",
                 "FIELDS",
@@ -133,6 +180,7 @@ else:
                 "SHORT_LENGTH",
                 "Summary",
             ),
+            "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
             "._sql_columns": (
                 "ALL_COLUMNS",
                 "ENTRY_COLUMNS",

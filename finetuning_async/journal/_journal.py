@@ -36,11 +36,12 @@ class Journal:
         self._accepts = 0
         self._fails = 0
 
-    async def refresh_counts(self) -> None:
+    async def refresh_counts(self) -> Summary:
         """Count the items in the store; from then on `record` keeps the counts."""
         summary = await self.call(self.store.summary)
         self._counts = Counter({str(k): v for k, v in summary.states.items()})
         self._accepts, self._fails = summary.accepts, summary.fails
+        return summary
 
     @property
     def summary(self) -> Summary:

@@ -10,10 +10,10 @@ import pytest
 
 from finetuning_async import GenerationRequest, InternalServerError
 from finetuning_async.batch import Batch, BatchError, Options, Row, read_summary
-from finetuning_async.batch._binding import ACCOUNT
 from finetuning_async.batch._folder import Folder
 from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._binding import ACCOUNT
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = ROOT / "tests" / "programs"
 GUIDE: Final = ROOT / "finetuning_async" / "guides" / "job-queues.md"
+BLOCKS: Final = re.findall(
+    r"^```python\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+)
+OTHER_BLOCKS: Final = [block for block in BLOCKS if not block.startswith('"""')]
 CREATES: Final = "/v1/generations"
 SONG: Final = b"ID3" + bytes(5000)
 ITEMS: Final = 5
@@ -282,13 +287,19 @@ async def test_a_batch_whose_broker_is_lost_is_queued_again(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["saq_workers", "celery_workers"])
 def test_the_guide_shows_the_program_that_is_tested(name: str) -> None:
     source = (PROGRAMS / f"{name}.py").read_text(encoding="utf-8")
-    assert f"```python\n{source}```" in GUIDE.read_text(encoding="utf-8")
+    assert source in BLOCKS
     body = [
         node
         for node in ast.parse(source).body[1:]
         if not isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert sum(len(ast.unparse(node).splitlines()) for node in body) <= 40
+
+
+@pytest.mark.parametrize("block", OTHER_BLOCKS)
+async def test_another_block_of_the_guide_runs(tmp_path: Path, block: str) -> None:
+    async with service(tmp_path) as (_, env):
+        await run(tmp_path, env, block)
 
 
 @pytest.fixture
