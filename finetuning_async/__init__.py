@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
         GenerationFailedError as GenerationFailedError,
+        IdempotencyConflictError as IdempotencyConflictError,
         InsufficientCreditsError as InsufficientCreditsError,
         InternalServerError as InternalServerError,
         InvalidRequestError as InvalidRequestError,
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
         RatePermit as RatePermit,
     )
     from finetuning_async._resources import (
+        ClientJournal as ClientJournal,
         Generations as Generations,
         Instrumentals as Instrumentals,
         Listing as Listing,
@@ -181,6 +183,7 @@ else:
                 "ClientClosedError",
                 "FinetuningError",
                 "GenerationFailedError",
+                "IdempotencyConflictError",
                 "InsufficientCreditsError",
                 "InternalServerError",
                 "InvalidRequestError",
@@ -215,6 +218,7 @@ else:
                 "RatePermit",
             ),
             "._resources": (
+                "ClientJournal",
                 "Generations",
                 "Instrumentals",
                 "Listing",
@@ -245,6 +249,7 @@ __all__ = [
     "BulkFailure",
     "BulkResult",
     "ClientClosedError",
+    "ClientJournal",
     "Event",
     "FinetuningError",
     "Generation",
@@ -255,6 +260,7 @@ __all__ = [
     "GenerationRequest",
     "Generations",
     "Health",
+    "IdempotencyConflictError",
     "InstrumentalRequest",
     "Instrumentals",
     "InsufficientCreditsError",

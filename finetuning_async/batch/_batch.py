@@ -287,7 +287,12 @@ class Batch:
         self._run = self._last_run = Run(
             self._client,
             self._folder,
-            Engine(session_of(self._client), self._journal, self._options),
+            Engine(
+                session_of(self._client),
+                self._journal,
+                self._options,
+                self._factory.request,
+            ),
             self._outputs,
             self._options,
             lambda item: results.put(BatchItem.of(item, folder)),

@@ -68,7 +68,7 @@ class BatchJournal:
     Args:
         location: A file, for processes of one machine; or a database, as a URL that
             begins with ``postgresql://``. Created if needed.
-        name: The name of the journal in the database; one for each account.
+        name: The name of the journal there; one for each account.
     """
 
     def __init__(
@@ -93,7 +93,9 @@ class BatchJournal:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`.
+            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
+                no query, login or fragment: these are secrets and not stored, and the
+                workers send what is stored.
 
         Returns:
             The numbers of these items, in their order, without those that have ended.
@@ -105,7 +107,7 @@ class BatchJournal:
             ValueError: The name is not valid.
         """
         items = list(new_items(batch, requests))
-        return await self._call(partial(_add, batch=batch, items=items))
+        return await self._call(partial(_add, items=items))
 
     async def unfinished(self, batch: str | None = None) -> list[int]:
         """The numbers of items that have not ended: those that need a job.
@@ -214,13 +216,13 @@ def new_items(batch: str, requests: Iterable[Request | Row]) -> Iterator[NewItem
         )
     factory = ItemFactory(batch)
     rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-    return (factory.item(row) for row in check_rows(rows))
+    return (factory.item(row) for row in check_rows(rows, is_sent_elsewhere=True))
 
 
 def _opener(location: str, name: str) -> Callable[[], JournalStore]:
     """A function that opens a journal."""
     if not location.startswith(_POSTGRES):
-        return partial(SQLiteStore, Path(location))
+        return partial(SQLiteStore, Path(location).absolute(), journal=name)
     # By name, because `postgres` is a layer beside this one and needs an extra.
     postgres = import_module("finetuning_async.postgres")
     postgres.check_conninfo(location)
@@ -230,10 +232,14 @@ def _opener(location: str, name: str) -> Callable[[], JournalStore]:
     return opener
 
 
-def _add(store: JournalStore, *, batch: str, items: list[NewItem]) -> list[int]:
+def _add(store: JournalStore, *, items: list[NewItem]) -> list[int]:
     store.add(items)
-    found = {item.key: item.seq for item in _in_batch(store, batch, *_UNFINISHED)}
-    return [found[item.key] for item in items if item.key in found]
+    stored = (store.find_key(item.key) for item in items)
+    return [item.seq for item in stored if item is not None and _is_unfinished(item)]
+
+
+def _is_unfinished(item: Item) -> bool:
+    return item.entry.state in _UNFINISHED
 
 
 def _summary(store: JournalStore, *, batch: str | None) -> Summary:

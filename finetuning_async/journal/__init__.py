@@ -11,10 +11,13 @@ Top down:
     _create          one create: its seed, lookalikes, and what its error says about it
     _binding         the account that a journal belongs to
     _service         what these need of a client's session
-    _journal         Journal: records events and keeps counts, off the event loop
+    _sqlite_journal  SQLiteJournal, a client's journal in a file; JournalBackend
+    _entries         JournalEntry, what callers see of an item
+    _journal         Journal: records events, many in one commit, off the event loop
+    _sqlite_store    the journals in one SQLite file; PostgreSQL's is in postgres/
+    _sqlite_file     the file: WAL, each commit on disk before it returns; forks
+    _sqlite_schema   its tables, and those of earlier versions
     _store           JournalStore, what a journal is kept in; one in memory
-    _sqlite_store    one SQLite file: WAL, each commit on disk before it returns
-                     (PostgreSQL's is postgres/_journal_store)
     _sql_columns     the columns that both SQL stores share
     _records         rows as requested, items as recorded, and their numbers
     _file_names      names of audio files: stable, unique, safe
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         Engine as Engine,
         ItemProcessor as ItemProcessor,
     )
+    from finetuning_async.journal._entries import JournalEntry as JournalEntry
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -80,6 +84,7 @@ if TYPE_CHECKING:
         Reconciliation as Reconciliation,
     )
     from finetuning_async.journal._records import (
+        BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
         REQUESTS as REQUESTS,
@@ -90,6 +95,9 @@ if TYPE_CHECKING:
         Request as Request,
         Row as Row,
         Summary as Summary,
+        body_of as body_of,
+        has_secrets as has_secrets,
+        without_secrets as without_secrets,
     )
     from finetuning_async.journal._service import (
         EngineOptions as EngineOptions,
@@ -107,6 +115,13 @@ if TYPE_CHECKING:
         new_values as new_values,
         summary_of as summary_of,
         tracks_of as tracks_of,
+    )
+    from finetuning_async.journal._sqlite_journal import (
+        LOOK_EVERY as LOOK_EVERY,
+        SETTLE as SETTLE,
+        JournalBackend as JournalBackend,
+        SQLiteJournal as SQLiteJournal,
+        check_seconds as check_seconds,
     )
     from finetuning_async.journal._sqlite_store import SQLiteStore as SQLiteStore
     from finetuning_async.journal._state_machine import (
@@ -137,10 +152,19 @@ if TYPE_CHECKING:
     from finetuning_async.journal._store import (
         NOT_PENDING as NOT_PENDING,
         Added as Added,
+        Change as Change,
+        Committed as Committed,
+        Delete as Delete,
+        Insert as Insert,
         JournalStore as JournalStore,
+        MemoryStore as MemoryStore,
+        Update as Update,
         check_same_content as check_same_content,
+        commit_update as commit_update,
         not_found_error as not_found_error,
         stale_error as stale_error,
+        taken_error as taken_error,
+        version as version,
         with_free_name as with_free_name,
     )
 else:
@@ -165,10 +189,12 @@ else:
                 "StaleItemError",
                 "is_fatal",
             ),
+            "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
             "._reconciliation": ("Reconciliation",),
             "._records": (
+                "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
                 "FIELDS",
                 "Item",
@@ -179,6 +205,9 @@ else:
                 "Row",
                 "SHORT_LENGTH",
                 "Summary",
+                "body_of",
+                "has_secrets",
+                "without_secrets",
             ),
             "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
             "._sql_columns": (
@@ -191,6 +220,13 @@ else:
                 "new_values",
                 "summary_of",
                 "tracks_of",
+            ),
+            "._sqlite_journal": (
+                "JournalBackend",
+                "LOOK_EVERY",
+                "SETTLE",
+                "SQLiteJournal",
+                "check_seconds",
             ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (
@@ -220,14 +256,30 @@ else:
             ),
             "._store": (
                 "Added",
+                "Change",
+                "Committed",
+                "Delete",
+                "Insert",
                 "JournalStore",
+                "MemoryStore",
                 "NOT_PENDING",
+                "Update",
                 "check_same_content",
-                "with_free_name",
+                "commit_update",
                 "not_found_error",
                 "stale_error",
+                "taken_error",
+                "version",
+                "with_free_name",
             ),
         },
     )
 
-__all__: list[str] = ["JournalError", "StaleItemError"]
+__all__ = [
+    "JournalBackend",
+    "JournalEntry",
+    "JournalError",
+    "JournalStore",
+    "SQLiteJournal",
+    "StaleItemError",
+]

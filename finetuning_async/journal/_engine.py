@@ -8,6 +8,7 @@ batch in a folder, a worker of a job queue, and a call with an idempotency key.
 from __future__ import annotations
 
 import logging
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -41,6 +42,8 @@ from finetuning_async.journal._state_machine import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from finetuning_async._submission import Submission
     from finetuning_async.journal._journal import Journal
     from finetuning_async.journal._service import EngineOptions, Service
@@ -131,6 +134,8 @@ class Engine:
         service: The session of the client that creates and waits.
         journal: The items and their progress.
         options: Options.
+        request: The request of an item, where the caller knows more of it than the
+            journal.
 
     Attributes:
         service: As given.
@@ -141,9 +146,14 @@ class Engine:
     """
 
     def __init__(
-        self, service: Service, journal: Journal, options: EngineOptions
+        self,
+        service: Service,
+        journal: Journal,
+        options: EngineOptions,
+        request: Callable[[Item], Any] = attrgetter("request"),
     ) -> None:
         self.service = service
+        self._request = request
         self.journal = journal
         self.options = options
         self.reconciliation = Reconciliation(service, journal, options)
@@ -152,7 +162,7 @@ class Engine:
     def new_submission(self, item: Item, **options: Any) -> Submission:
         """The create of an item: a `Door.new_submission` that adds nothing."""
         submission = self.service.new_submission(
-            item.request,
+            self._request(item),
             validate=False,  # it was checked before it was added
             **options,
         )

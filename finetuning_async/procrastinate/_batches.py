@@ -109,7 +109,9 @@ class Batches:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`.
+            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
+                no query, login or fragment: these are secrets and not stored, and the
+                workers send what is stored.
 
         Returns:
             How many are new, and how many were known.

@@ -158,7 +158,8 @@ async def test_an_account_that_cannot_be_read_stops_the_run_before_it_begins(
 
 def forget_the_account(folder: Path) -> None:
     store = journal(folder)
-    store._db.execute("DELETE FROM note WHERE name = ?", (ACCOUNT,))
+    with store._file.transaction() as db:
+        db.execute("DELETE FROM note WHERE name = ?", (ACCOUNT,))
     store.close()
 
 

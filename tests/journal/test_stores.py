@@ -16,7 +16,8 @@ import pytest
 from finetuning_async import GenerationRequest, InstrumentalRequest
 from finetuning_async.batch import JournalError, Row, StaleItemError
 from finetuning_async.journal._records import Item, ItemFactory, NewItem, Request
-from finetuning_async.journal._sqlite_store import VERSION, SQLiteStore
+from finetuning_async.journal._sqlite_schema import VERSION
+from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.postgres._journal_store import PostgresStore
 from tests.journal._journal_stores import STORES, opener
@@ -72,7 +73,7 @@ def test_every_parameter_survives(store: JournalStore) -> None:
             scale="minor",
             timesignature="3",
             seed=0,
-            webhook="https://me.example/?token=x",
+            webhook="https://me.example/hook",
         ),
         InstrumentalRequest("x", duration=30, enhance=False, seed=2**31 - 1),
         InstrumentalRequest("x"),
