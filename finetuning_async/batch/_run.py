@@ -26,8 +26,6 @@ from finetuning_async.batch._audio_files import save
 from finetuning_async.batch._outputs import result_json
 from finetuning_async.journal import (
     Door,
-    Engine,
-    ItemProcessor,
     Pause,
     Retry,
     is_fatal,
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from finetuning_async.batch._folder import Folder
     from finetuning_async.batch._options import Options
     from finetuning_async.batch._outputs import Outputs
-    from finetuning_async.journal import Item, Rejected, Saved
+    from finetuning_async.journal import Engine, Item, Rejected, Saved
 
 logger = logging.getLogger("finetuning_async")
 
@@ -219,11 +217,11 @@ class Run:
     def sort(self, door: ItemDoor) -> None:
         """Note the state of a door's item."""
         state = door.item.entry.state
-        for doors, belongs in (
-            (self._creating, state == "sending" or door.is_creating),
-            (self._doubts, state == "unknown"),
+        for doors, states in (
+            (self._creating, ("planned", "sending")),
+            (self._doubts, ("unknown",)),
         ):
-            (doors.add if belongs else doors.discard)(door)
+            (doors.add if state in states else doors.discard)(door)
         self.notify()
 
     def _take_up(self, found: Item) -> None:
@@ -246,9 +244,8 @@ class Run:
             self.notify()
 
     async def _take_to_end(self, door: ItemDoor) -> None:
-        processor = ItemProcessor(self.engine, door.item, door)
         while True:
-            item, pause = await processor.run()
+            item, pause = await self.engine.process_item(door.item, door)
             state = item.entry.state
             if pause is None:
                 await self._finish(item)
@@ -288,12 +285,6 @@ class ItemDoor(Door):
         self.holds_slot = holds_slot
         self.scope = anyio.CancelScope()
         self._run = run
-        self._is_trying = holds_slot
-
-    @property
-    def is_creating(self) -> bool:
-        """Whether its create waits: for a permit, or to be repeated."""
-        return self._is_trying and self.item.entry.state == "planned"
 
     async def before_create(self, item: Item) -> Item | float:
         """Read the credits now and then; an item without a slot waits for one."""
@@ -311,8 +302,6 @@ class ItemDoor(Door):
         self.item = item
         if item.entry.state != "planned":
             self.holds_slot = False
-        if item.entry.state not in ("planned", "sending"):
-            self._is_trying = False
         self._run.sort(self)
 
     async def on_refused(
@@ -320,7 +309,6 @@ class ItemDoor(Door):
     ) -> Retry | Pause | Rejected:
         """Try again here, unless nothing can be created any more."""
         if isinstance(error, InsufficientCreditsError):
-            self._is_trying = False
             self._run.stop("credits", str(error))
             return Pause(0.0)
         if is_fatal(error):

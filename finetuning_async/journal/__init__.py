@@ -60,11 +60,7 @@ if TYPE_CHECKING:
         reuse_seed as reuse_seed,
         usual_reply as usual_reply,
     )
-    from finetuning_async.journal._engine import (
-        Door as Door,
-        Engine as Engine,
-        ItemProcessor as ItemProcessor,
-    )
+    from finetuning_async.journal._engine import Door as Door, Engine as Engine
     from finetuning_async.journal._entries import JournalEntry as JournalEntry
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
@@ -80,9 +76,6 @@ if TYPE_CHECKING:
         other_names as other_names,
     )
     from finetuning_async.journal._journal import Journal as Journal
-    from finetuning_async.journal._reconciliation import (
-        Reconciliation as Reconciliation,
-    )
     from finetuning_async.journal._records import (
         BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
@@ -180,7 +173,7 @@ else:
                 "reuse_seed",
                 "usual_reply",
             ),
-            "._engine": ("Door", "Engine", "ItemProcessor"),
+            "._engine": ("Door", "Engine"),
             "._errors": (
                 "BatchError",
                 "BatchInputError",
@@ -192,7 +185,6 @@ else:
             "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
-            "._reconciliation": ("Reconciliation",),
             "._records": (
                 "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
