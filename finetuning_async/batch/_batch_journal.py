@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from finetuning_async._errors import InvalidRequestError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._admin import release_items, retry_items
 from finetuning_async.batch._input import check_rows
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 _BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 _POSTGRES: Final = ("postgresql://", "postgres://")
+_LOCATION: Final = "a path or a postgresql:// URL"
 _UNFINISHED: Final = [state for state in STATES if NEXT[state] is not Action.REPORT]
 
 
@@ -69,12 +71,15 @@ class BatchJournal:
         location: A file, for processes of one machine; or a database, as a URL that
             begins with ``postgresql://``. Created if needed.
         name: The name of the journal there; one for each account.
+
+    Raises:
+        InvalidRequestError: The location is not valid; a URL is not shown.
     """
 
     def __init__(
         self, location: str | os.PathLike[str], *, name: str = "default"
     ) -> None:
-        self._open = _opener(os.fspath(location), name)
+        self._open = _opener(location, name)
         self._name = name
         self._lock = Lock()
         self._store: JournalStore | None = None
@@ -219,16 +224,26 @@ def new_items(batch: str, requests: Iterable[Request | Row]) -> Iterator[NewItem
     return (factory.item(row) for row in check_rows(rows, is_sent_elsewhere=True))
 
 
-def _opener(location: str, name: str) -> Callable[[], JournalStore]:
-    """A function that opens a journal."""
-    if not location.startswith(_POSTGRES):
-        return partial(SQLiteStore, Path(location).absolute(), journal=name)
-    # By name, because `postgres` is a layer beside this one and needs an extra.
-    postgres = import_module("finetuning_async.postgres")
-    postgres.check_conninfo(location)
-    opener: Callable[[], JournalStore] = partial(
-        postgres.PostgresStore, location, journal=name
-    )
+def _opener(location: str | os.PathLike[str], name: str) -> Callable[[], JournalStore]:
+    """A function that opens a journal.
+
+    Raises:
+        InvalidRequestError: The location is not valid; a URL is not shown.
+    """
+    given = os.fspath(location) if isinstance(location, os.PathLike) else location
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise InvalidRequestError("location", location, _LOCATION)
+    opener: Callable[[], JournalStore]
+    if given.startswith(_POSTGRES):
+        # By name, because `postgres` is a layer beside this one and needs an extra.
+        postgres = import_module("finetuning_async.postgres")
+        postgres.check_conninfo(given)
+        opener = partial(postgres.PostgresStore, given, journal=name)
+    elif "://" in given:
+        raise InvalidRequestError.hidden("location", _LOCATION)
+    else:
+        # Absolute, since the program may change its folder before the first use.
+        opener = partial(SQLiteStore, Path(given).absolute(), journal=name)
     return opener
 
 
