@@ -84,6 +84,9 @@ m.worker.process_item = process_item
 """Lets each item pause once, and writes down when it is processed."""
 
 
+pytestmark = pytest.mark.timeout(150)  # several processes start one after another
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # uvicorn supports no other loop
@@ -156,7 +159,7 @@ async def kill_in_the_middle(
 ) -> None:
     """Kill a program with SIGKILL while the response to a create is on its way."""
     async with running(folder, env, program) as worker:
-        with anyio.fail_after(20):
+        with anyio.fail_after(40):
             while not (await journal.summary()).in_doubt:  # noqa: ASYNC110 - as below
                 await anyio.sleep(0.02)
         await anyio.sleep(0.2)
@@ -166,7 +169,7 @@ async def kill_in_the_middle(
 
 async def end(folder: Path, journal: BatchJournal) -> None:
     """Wait until no item is left that has not ended."""
-    with anyio.move_on_after(40) as scope:
+    with anyio.move_on_after(90) as scope:
         while await journal.unfinished():  # noqa: ASYNC110 - another process works
             await anyio.sleep(0.05)
     assert not scope.cancelled_caught, log_of(folder)
