@@ -7,6 +7,8 @@
         async for item in batch.run():
             print(item.path or item.error)
 
+How a job queue of your own makes batches is in ``guides/job-queues.md``.
+
 It needs the extra ``batch`` (filelock). The states of an item, and the words for them,
 are in `finetuning_async.journal`. The files, top down:
 
