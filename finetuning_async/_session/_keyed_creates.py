@@ -186,12 +186,16 @@ class KeyedCreates:
 
     async def _until_track(self, call: KeyedCall) -> Any:
         opened, polls = await self.journal.opened(), 0
+        # Most keys are new, so the first pass adds the entry at once: that finds one
+        # that is there as well.
+        is_known = not call.is_new
         while True:
             call.is_behind = True
             await opened.locks.acquire((call.key,))
             try:
                 call.is_behind = False
-                item, pause = await self._pass(call, opened)
+                item = await opened.find(call.key) if is_known else None
+                item, pause = await self._pass(call, item, opened)
             finally:
                 opened.locks.release((call.key,))
             if item is not None:
@@ -199,20 +203,23 @@ class KeyedCreates:
             if pause is None:
                 call.is_behind = True
                 pause, polls = POLL[min(polls, len(POLL) - 1)], polls + 1
+            is_known = True
             await anyio.sleep(pause)
 
     async def _pass(
-        self, call: KeyedCall, opened: OpenJournal
+        self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """One pass under the lock of the key.
+
+        Args:
+            call: The call.
+            item: The entry; `None` to add it.
+            opened: The journal.
 
         Returns:
             The item, if it has a track; else the seconds until the next pass, `None`
             while another process has the item.
         """
-        item: Item | None = None
-        if call.is_named or not call.is_new:
-            item = await opened.find(call.key)
         if item is None and not call.is_new:
             raise NotWanted if call.is_patient else unknown_key_error(call.key)
         if item is not None and (
@@ -255,17 +262,11 @@ class KeyedCreates:
     async def _process(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
-        """Take the entry as far as the engine can now, as a pass that holds its lease.
-
-        Args:
-            call: The call.
-            item: Its entry; `None` to add it.
-            opened: The journal.
-        """
+        """Take the entry as far as the engine can now; see `_pass`."""
         try:
             if item is None:
                 item = await self._insert(call, opened)
-                # It may be another process's that was added since it was looked for.
+                # It may have been there already.
                 if self._has_track(call, item):
                     return item, None
                 if await self._is_leased(item, opened):

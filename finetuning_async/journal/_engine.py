@@ -156,8 +156,8 @@ class Engine:
         self._request = request
         self.journal = journal
         self.options = options
-        self.reconciliation = Reconciliation(service, journal, options)
-        self.send_within = min(SEND_WITHIN, options.settle / 5)
+        self.reconciliation: Reconciliation = Reconciliation(service, journal, options)
+        self.send_within: float = min(SEND_WITHIN, options.settle / 5)
 
     def new_submission(self, item: Item, **options: Any) -> Submission:
         """The create of an item: a `Door.new_submission` that adds nothing."""

@@ -32,6 +32,9 @@ holds it for seconds."""
 RETRY_EVERY: Final = 0.01
 """Seconds between attempts to switch a new file to WAL while others do the same."""
 
+SMALLEST: Final = 512
+"""Bytes of the smallest database."""
+
 MODE: Final = 0o600
 PARTS: Final = ("", "-wal", "-shm")
 
@@ -222,11 +225,11 @@ class SQLiteFile:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         tables = {name for (name,) in db.execute("SELECT name FROM main.sqlite_master")}
         is_journal = version >= schema.OLDEST_VERSION and {"item", "note"} <= tables
-        is_new = version == 0 and not tables and not self._read_only
-        if not is_journal and not is_new:
+        is_new = version == 0 and not tables and not self._is_text()
+        if not is_journal and (self._read_only or not is_new):
             raise JournalError(
-                f"{self._path} is not a journal, but a database of another program;"
-                " give another path"
+                f"{self._path} is not a journal, but a file of another program; give"
+                " another path"
             )
         if version > schema.VERSION:
             raise JournalError(
@@ -235,6 +238,10 @@ class SQLiteFile:
                 " upgrade it"
             )
         return version
+
+    def _is_text(self) -> bool:
+        """Whether the file is so short that SQLite would take it for an empty one."""
+        return 0 < self._path.stat().st_size < SMALLEST
 
     def _clean_up(self, db: sqlite3.Connection) -> None:
         """Let nothing that a migration removed stay on the disk, nor be readable."""

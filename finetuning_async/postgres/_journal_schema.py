@@ -19,6 +19,9 @@ VERSION: Final = 3
 NOW: Final = "extract(epoch FROM clock_timestamp())::float8"
 """The time by the database's clock, in seconds since 1970."""
 
+_SINCE: Final = "extract(epoch FROM transaction_timestamp())::float8"
+"""The same for all items that are brought up to date at once."""
+
 _LOCK: Final = 0x6674_6E67
 """Number of the advisory lock under which tables are changed; "ftng" in ASCII."""
 
@@ -77,8 +80,8 @@ ALTER TABLE finetuning_item
     ADD COLUMN IF NOT EXISTS holder text,
     ADD COLUMN IF NOT EXISTS fence integer NOT NULL DEFAULT 0,
     ADD COLUMN share text,
-    ADD COLUMN created_at double precision NOT NULL DEFAULT {NOW},
-    ADD COLUMN updated_at double precision NOT NULL DEFAULT {NOW};
+    ADD COLUMN created_at double precision NOT NULL DEFAULT {_SINCE},
+    ADD COLUMN updated_at double precision NOT NULL DEFAULT {_SINCE};
 ALTER TABLE finetuning_item
     ALTER COLUMN created_at DROP DEFAULT,
     ALTER COLUMN updated_at DROP DEFAULT;
