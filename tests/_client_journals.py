@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING
 import attrs
 
 from finetuning_async.journal import (
-    Accepted,
-    Claimed,
     Entry,
     Insert,
     Item,
-    Lost,
     NewItem,
-    Sending,
     body_of,
     step,
 )
 from finetuning_async.journal._store import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from finetuning_async import AsyncClient
     from finetuning_async._api import AnyRequest
     from finetuning_async.journal import Event, JournalStore
-
-EVENTS = (Accepted, Claimed, Lost, Sending)
 
 
 @attrs.define(eq=False)
@@ -33,20 +29,19 @@ class MemoryJournal:
     """Keeps each account's entries in memory, as long as it lives itself.
 
     Attributes:
+        new_store: Makes the store of an account.
         stores: By account.
         is_closed: Whether a client has closed it.
     """
 
     settle: float = 300.0
     look_every: float = 30.0
+    new_store: Callable[[], MemoryStore] = MemoryStore
     stores: dict[str, MemoryStore] = attrs.field(factory=dict)
     is_closed: bool = False
 
     def open(self, account: str) -> JournalStore:
         return self.stores.setdefault(account, self.new_store())
-
-    def new_store(self) -> MemoryStore:
-        return MemoryStore()
 
     async def aclose(self) -> None:
         self.is_closed = True

@@ -54,9 +54,27 @@ class JournalSource:
             ImportError: It is in PostgreSQL, and psycopg is not installed.
             InvalidRequestError: The URL cannot be parsed.
         """
+        problem = ""
         if self._backend is None:
-            self._backend = _make(self.address or "")
+            try:
+                self._backend = self._make()
+            except InvalidRequestError as error:
+                problem = error.allowed
+        if self._backend is None:
+            # Not the error itself: a frame of its traceback has the URL.
+            raise InvalidRequestError.hidden("journal", problem)
         return self._backend
+
+    def _make(self) -> JournalBackend:
+        made: JournalBackend
+        if str(self.address).startswith(SCHEMES):
+            # By name, because `postgres` is a layer above this one and needs an extra.
+            postgres = import_module("finetuning_async.postgres")
+            made = postgres.PostgresJournal(self.address)
+        else:
+            # Loads sqlite3, which a client without a journal need not.
+            made = import_module("finetuning_async.journal").SQLiteJournal(self.address)
+        return made
 
     def opened(self) -> dict[str, OpenJournal]:
         """What is open of it in the running loop, by account; it ends with the loop."""
@@ -110,14 +128,3 @@ def _of_address(address: str | bytes) -> tuple[JournalSource | None, str]:
     if "://" in address:
         return None, f"{ALLOWED}, got a URL of another kind"
     return JournalSource(address=os.path.abspath(address)), ""  # noqa: PTH100 - not resolved
-
-
-def _make(address: str) -> JournalBackend:
-    if address.startswith(SCHEMES):
-        # By name, because `postgres` is a layer above this one and needs an extra.
-        made: JournalBackend = import_module(
-            "finetuning_async.postgres"
-        ).PostgresJournal(address)
-        return made
-    # Loads sqlite3, which a client without a journal need not.
-    return import_module("finetuning_async.journal").SQLiteJournal(address)  # type: ignore[no-any-return] # by name, to load it late

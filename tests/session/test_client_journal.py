@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,11 +23,15 @@ from finetuning_async.journal import (
     Lost,
     Sending,
 )
+from finetuning_async.journal._store import MemoryStore
 from tests._client_journals import MemoryJournal, open_journal
 from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from finetuning_async.journal import Change, Committed
 
 CREATE = "/v1/generations"
 RAIN = GenerationRequest("rain", idempotency_key="k")
@@ -179,3 +184,113 @@ async def test_a_journal_whose_account_cannot_be_read_sends_nothing() -> None:
         assert not emulator.ledger
         await client.generate("rain", idempotency_key="k")
         assert len(emulator.ledger) == 1
+
+
+def a_text_file(path: Path) -> None:
+    path.write_text("no database of any kind\n" * 100)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def of_a_newer_version(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+@pytest.mark.parametrize("make", [a_text_file, a_folder, of_a_newer_version])
+async def test_a_file_that_is_no_journal_sends_nothing(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "tracks.db"
+    make(path)
+    async with emulated(journal=path) as (emulator, client):
+        for key in ("k", None):
+            with pytest.raises(JournalError, match=r"tracks\.db"):
+                await client.generate("rain", idempotency_key=key)
+        with pytest.raises(JournalError):
+            await client.resume("k")
+        assert not emulator.ledger
+
+
+async def test_a_journal_in_a_folder_that_is_none_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with emulated(journal=tmp_path / "file" / "tracks.db") as (emulator, client):
+        with pytest.raises(JournalError):
+            await client.generate("rain", idempotency_key="k")
+        assert not emulator.ledger
+
+
+class FullStore(MemoryStore):
+    """Its disk is full from the n-th commit on."""
+
+    def __init__(self, commits: int) -> None:
+        super().__init__()
+        self.commits = commits
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        if self.commits == 0:
+            raise JournalError("database or disk is full")
+        self.commits -= 1
+        return super().commit(changes)
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+async def test_on_a_full_disk_nothing_is_sent(
+    commits: int,
+) -> None:
+    journal = MemoryJournal(new_store=lambda: FullStore(commits))
+    async with emulated(journal=journal) as (emulator, client):
+        with pytest.raises(JournalError, match="full"):
+            await client.generate("rain", idempotency_key="k")
+        assert emulator.count(method="POST") == 0
+
+
+async def test_a_track_that_a_full_disk_did_not_take_is_found_by_its_key() -> None:
+    store = FullStore(2)
+    journal = MemoryJournal(new_store=lambda: store)
+    async with emulated(journal=journal) as (emulator, client):
+        seen: list[str] = []
+        with pytest.raises(JournalError, match="full") as caught:
+            await client.generate(
+                "rain",
+                idempotency_key="k",
+                on_submitted=lambda track: seen.append(track.id),
+            )
+        assert any(seen[0] in note for note in caught.value.__notes__)
+        store.commits = -1
+        track = await client.generate("rain", idempotency_key="k")
+        assert [track.id] == seen == list(emulator.tracks)
+
+
+async def test_an_end_that_cannot_be_recorded_ends_no_wait() -> None:
+    journal = MemoryJournal(new_store=lambda: FullStore(3))
+    async with emulated(journal=journal) as (_, client):
+        track = await client.generate("rain", idempotency_key="k")
+        assert track.status == "completed"
+        assert journal.states() == {"k": "accepted"}
+
+
+def files_of(folder: Path) -> tuple[bytes, set[int]]:
+    files = list(folder.iterdir())
+    content = b"".join(file.read_bytes() for file in files)
+    return content, {file.stat().st_mode & 0o777 for file in files}
+
+
+async def test_what_a_journal_stores_holds_no_key_and_no_query(tmp_path: Path) -> None:
+    async with emulated(journal=tmp_path / "tracks.db") as (emulator, client):
+        await client.generate(
+            "rain",
+            webhook="https://me:pass@example.com/hook?token=s3cret#part",
+            idempotency_key="k",
+        )
+        entry = await client.journal.get("k")
+        assert entry is not None
+        assert entry.generation is not None
+        stored, modes = files_of(tmp_path)
+        for secret in (emulator.api_key, "s3cret", "me:pass", "#part"):
+            assert secret.encode() not in stored
+        assert b"example.com/hook" in stored
+        assert modes == {0o600}
