@@ -36,7 +36,12 @@ from finetuning_async._errors import (
 )
 from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import AccountJournal, check_key
-from finetuning_async._session._keyed_door import KeyedCall, KeyedDoor, NotWanted
+from finetuning_async._session._keyed_door import (
+    KeyedCall,
+    KeyedDoor,
+    NotWanted,
+    facts_of,
+)
 from finetuning_async.journal import (
     Action,
     Ended,
@@ -313,7 +318,9 @@ class KeyedCreates:
         if self._engine is None:
             backend = self._source.load()
             options = EngineOptions(
-                settle=backend.settle, look_every=backend.look_every
+                settle=backend.settle,
+                look_every=backend.look_every,
+                facts_of=facts_of,
             )
             self._engine = Engine(self._session, opened.journal, options)
         return self._engine

@@ -22,7 +22,13 @@ from finetuning_async._errors import (
 )
 from finetuning_async._logging import log_exceptions
 from finetuning_async._runtime import run_to_completion
-from finetuning_async.journal._create import Pause, Retry, is_in_doubt, reuse_seed
+from finetuning_async.journal._create import (
+    Pause,
+    Retry,
+    end_of,
+    is_in_doubt,
+    reuse_seed,
+)
 from finetuning_async.journal._errors import JournalError, StaleItemError
 from finetuning_async.journal._reconciliation import Reconciliation
 from finetuning_async.journal._records import Item
@@ -388,12 +394,7 @@ class ItemProcessor:
         except NotFoundError as error:
             await self._record(Ended(True, None, error.code, str(error)))
             return None
-        facts = self._door.facts(final)
-        if final.status == "failed":
-            message = final.error_message or "the service gave no reason"
-            await self._record(Ended(True, facts, "FAILED", message))
-        else:
-            await self._record(Ended(False, facts))
+        await self._record(end_of(final, self._door.facts(final)))
         return None
 
     async def _download(self) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async.journal._create import lookalike_key
+from finetuning_async.journal._create import end_of, lookalike_key
 from finetuning_async.journal._errors import StaleItemError
 from finetuning_async.journal._reconciler import Reconciler, earliest
 from finetuning_async.journal._service import read_account
@@ -39,6 +39,10 @@ MAX_HELD_AGE: Final = 86_400.0
 
 LAST_LOOK: Final = "looked"
 """The note that says when a worker last began to look."""
+
+STUCK_AFTER: Final = 6.0
+"""Times `settle` after which an accepted track that has not ended counts as stuck, so
+that nothing waits for it: half an hour, where a track takes 20 to 120 s."""
 
 SAMPLE: Final = 100
 """Planned items that are searched for one that may be sent now."""
@@ -103,16 +107,27 @@ class Reconciliation:
 
     async def _advance_baseline(self) -> None:
         reconciler = self._reconciler
-        if (await self._journal.refresh_counts()).states["unknown"]:
-            return
-        reading = await reconciler.read_credits()
-        if reading is None or self._journal.summary.states["unknown"]:
-            return
-        running = await reconciler.running()
-        listing = await reconciler.list_tracks(earliest(running)) if running else None
-        await reconciler.load()
-        if await reconciler.is_current(reading, listing):
-            await reconciler.advance_baseline(reading, await self.now())
+        for _ in range(2):  # a reading is outdated by the ends that its listing shows
+            if (await self._journal.refresh_counts()).states["unknown"]:
+                return
+            reading = await reconciler.read_credits()
+            if reading is None or self._journal.summary.states["unknown"]:
+                return
+            listing = await self._list_running()
+            await reconciler.load()
+            if await reconciler.is_current(reading, listing):
+                await reconciler.advance_baseline(reading, await self.now())
+                return
+
+    async def _list_running(self) -> Listing | None:
+        """A listing that goes back to what is not known to have ended, if that is."""
+        running = await self._reconciler.running()
+        if not running:
+            return None
+        listing = await self._reconciler.list_tracks(earliest(running))
+        if listing is not None:
+            await self._record_ended(listing)
+        return listing
 
     async def reconcile(self, *items: Item, at_once: bool = False) -> bool:
         """Look for all that is in doubt, unless that was done since an item was lost.
@@ -163,6 +178,7 @@ class Reconciliation:
             if listing is None:
                 return False
             doubts = await self._record_found(listing, now)
+            await self._record_ended(listing)
             verdicts = await self._judge(
                 doubts, listing, reading, now=now, presume_complete=not complete
             )
@@ -235,15 +251,35 @@ class Reconciliation:
                 self.on_found(found)
         return [item for item in doubts if item.seq not in ids]
 
+    async def _record_ended(self, listing: Listing) -> None:
+        """Record the ends that a listing shows, if no program need wait for them.
+
+        A caller that only creates leaves its tracks accepted. One that has failed would
+        stand in the way of every comparison of the credits.
+        """
+        facts_of = self._options.facts_of
+        if facts_of is None:
+            return
+        for item in await self._reconciler.running():
+            track = listing.ended.get(str(item.entry.track_id))
+            if track is not None:
+                await self._record(item, end_of(track, facts_of(track)))
+
     async def _more_to_come(self, doubts: list[Item]) -> bool:
         """Whether further creates are in flight or will be sent, or tracks will end."""
         states = (await self._journal.refresh_counts()).states
-        if states["sending"] or states["accepted"]:
+        if states["sending"] or await self._is_any_running():
             return True
         store = self._journal.store
         planned = await self._journal.call(store.claim, 0, SAMPLE)
         blocked = {lookalike_key(item) for item in doubts} - {None}
         return any(lookalike_key(item) not in blocked for item in planned)
+
+    async def _is_any_running(self) -> bool:
+        """Whether an accepted track will still end; a deleted one never does."""
+        since = await self.now() - STUCK_AFTER * self._options.settle
+        running = await self._reconciler.running()
+        return any((item.entry.sent_at or 0.0) > since for item in running)
 
     async def _apply(self, verdict: str, item: Item) -> None:
         if verdict == "absent":

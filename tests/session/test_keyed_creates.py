@@ -370,6 +370,45 @@ async def test_once_its_absence_is_proved_a_create_is_sent_with_the_same_seed(
         ]
 
 
+async def test_a_track_that_nobody_waits_for_does_not_keep_others_in_doubt() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        emulator.add_fault(Fault("fail", CREATE, method="POST"))
+        left = await client.generations.create("left alone", idempotency_key="left")
+        await anyio.sleep(300)
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", idempotency_key="k")
+        for _ in range(20):
+            await anyio.sleep(60)
+            try:
+                track = await client.generations.create("rain", idempotency_key="k")
+            except SubmissionUnknownError:
+                continue
+            break
+        assert {*emulator.tracks} == {left.id, track.id}
+        entry = await client.journal.get("left")
+        assert entry is not None
+        assert entry.state == "failed"
+        assert entry.generation is not None
+        assert entry.generation.id == left.id
+
+
+async def test_a_track_that_is_deleted_does_not_keep_others_in_doubt_for_ever() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        left = await client.generations.create("left alone", idempotency_key="left")
+        await anyio.sleep(300)
+        await client.generations.delete([left.id])
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        emulator.add_fault(Fault("status", "/v1/me", status=503, times=None))
+        for _ in range(45):
+            with pytest.raises(SubmissionUnknownError):
+                await client.generations.create("rain", idempotency_key="k")
+            await anyio.sleep(60)
+        entry = await client.journal.get("k")
+        assert entry is not None
+        assert entry.state == "held"
+
+
 async def test_a_failed_track_fails_every_call_of_its_key() -> None:
     journal = MemoryJournal()
     async with emulated(journal=journal) as (emulator, client):
