@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         retry_failed as retry_failed,
         retry_items as retry_items,
     )
+    from finetuning_async.batch._audio_files import Save as Save, into as into
     from finetuning_async.batch._batch import Batch as Batch, Results as Results
     from finetuning_async.batch._batch_journal import (
         BatchJournal as BatchJournal,
@@ -62,9 +63,7 @@ if TYPE_CHECKING:
     from finetuning_async.batch._options import Options as Options
     from finetuning_async.batch._worker import (
         Progress as Progress,
-        Save as Save,
         Worker as Worker,
-        into as into,
     )
     from finetuning_async.journal import (
         ACCOUNT as ACCOUNT,
@@ -90,6 +89,7 @@ else:
                 "retry_failed",
                 "retry_items",
             ),
+            "._audio_files": ("Save", "into"),
             "._batch": ("Batch", "Results"),
             "._batch_journal": ("BatchJournal", "new_items"),
             "._existing": ("Existing", "existing_error"),
@@ -97,7 +97,7 @@ else:
             "._input": ("Format", "check_rows", "read_rows"),
             "._item": ("BatchItem",),
             "._options": ("Options",),
-            "._worker": ("Progress", "Save", "Worker", "into"),
+            "._worker": ("Progress", "Worker"),
             "..journal": (
                 "ACCOUNT",
                 "Added",

@@ -15,18 +15,13 @@ create is looked up, never sent again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
 
-from finetuning_async._client import AsyncClient
 from finetuning_async._errors import FinetuningError, InsufficientCreditsError
-from finetuning_async._runtime import in_thread
 from finetuning_async._session import session_of
-from finetuning_async.batch._audio_files import fetch, free_name
 from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._options import Options
@@ -48,30 +43,14 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    import os
-
+    from finetuning_async._client import AsyncClient
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
+    from finetuning_async.batch._audio_files import Save
     from finetuning_async.batch._batch_journal import BatchJournal
     from finetuning_async.journal import Item, JournalStore, Rejected, Retry, Summary
 
 logger = logging.getLogger("finetuning_async")
-
-Save: TypeAlias = Callable[[AsyncClient, BatchItem], Awaitable[None]]
-"""Saves a completed item, before it counts as ``downloaded``.
-
-Example:
-    import procrastinate
-    from finetuning_async.batch import BatchItem
-    from finetuning_async.procrastinate import Batches, Save
-
-    async def show(client: AsyncClient, item: BatchItem) -> None:
-        print(item.custom_id, item.result["audio_url"])
-
-    save: Save = show
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-    Batches(app, client=AsyncClient, save=save)
-"""
 
 NO_CREDITS_DELAY: Final = 600.0
 """Seconds before an item is tried again for which there was no credit."""
@@ -103,46 +82,6 @@ class Progress:
 
     item: BatchItem
     again_in: float | None
-
-
-def into(folder: str | os.PathLike[str]) -> Save:
-    """Save MP3s into a folder, under each item's `file`; created if needed.
-
-    A file appears complete or not at all. If another file has its name, which no batch
-    has written, it gets another name. Workers on several machines need a folder that
-    they share.
-
-    Args:
-        folder: Holds a folder for each batch, of the batch's name.
-
-    Example:
-        import procrastinate
-        from finetuning_async.procrastinate import Batches, into
-
-        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-        Batches(app, client=AsyncClient, save=into("/mnt/music"))
-    """
-    path = Path(folder)
-
-    async def save(client: AsyncClient, item: BatchItem) -> None:
-        url = item.result.get("audio_url")
-        target = path / item.file
-        part = target.with_name(f".{target.name}.part")
-        await fetch(client, item.generation_id or "", url, part)
-        await in_thread(_move_into_place, part, target, item.key)
-
-    return save
-
-
-def _move_into_place(part: Path, target: Path, key: str) -> None:
-    name = free_name(part, target.parent, target.name, key)
-    if name != target.name:
-        logger.warning(
-            "%s exists and does not belong to this batch; the track is saved as %s",
-            target,
-            name,
-        )
-    part.replace(target.with_name(name))
 
 
 class Worker:

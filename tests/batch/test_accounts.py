@@ -9,9 +9,8 @@ import anyio
 import pytest
 
 from finetuning_async import GenerationRequest, InternalServerError
-from finetuning_async.batch import Batch, BatchError, Options, Row, read_summary
+from finetuning_async.batch import Batch, BatchError, Options, Row, Worker, read_summary
 from finetuning_async.batch._folder import Folder
-from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._binding import ACCOUNT
 from finetuning_async.journal._records import ItemFactory

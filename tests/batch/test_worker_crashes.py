@@ -11,8 +11,7 @@ import anyio
 import pytest
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch import Row
-from finetuning_async.batch._worker import Worker
+from finetuning_async.batch import Row, Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
