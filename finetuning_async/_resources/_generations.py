@@ -149,6 +149,8 @@ class Generations:
         )
         track = parsing.generation(await session.request(call, timeout, max_retries))
         session.observe(track)
+        if session.keyed is not None and track.is_final:
+            await session.keyed.journal.record_final(track)
         return track
 
     def list(

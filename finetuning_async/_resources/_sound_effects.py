@@ -118,6 +118,8 @@ class SoundEffects:
         )
         effect = parsing.sound_effect(await session.request(call, timeout, max_retries))
         session.observe(effect)
+        if session.keyed is not None and effect.is_final:
+            await session.keyed.journal.record_final(effect)
         return effect
 
     def list(

@@ -43,9 +43,10 @@ LOOK_FOR: Final = 30.0
 LOOK_AGAIN: Final = 5.0
 """Seconds between the looks of one call."""
 
-BASELINE_TIMEOUT: Final = 5.0
-"""Seconds that a create may be held up by a reading of the credits, which is made every
-few minutes for later proofs of absence."""
+BASELINE_TIMEOUT: Final = 2.0
+"""Seconds for which one create every few minutes may be held up by a reading of the
+credits. Later proofs of absence need it, and it counts only while nothing is in
+flight."""
 
 
 class NotWanted(Exception):  # noqa: N818 - never leaves the session
@@ -167,8 +168,14 @@ class KeyedDoor:
             # Its caller is gone, or was told that it failed, and had no key to ask for
             # it again. So it is deleted now that nothing was charged for it.
             raise NotWanted
-        with anyio.move_on_after(BASELINE_TIMEOUT):
-            await reconciliation.advance_baseline()
+        # The others do not wait meanwhile: a person may be waiting for them.
+        if not self._opened.reads_credits:
+            self._opened.reads_credits = True
+            try:
+                with anyio.move_on_after(BASELINE_TIMEOUT):
+                    await reconciliation.advance_baseline()
+            finally:
+                self._opened.reads_credits = False
         return item
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:

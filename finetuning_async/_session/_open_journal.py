@@ -48,12 +48,14 @@ class OpenJournal:
         holder: The name under which this loop holds leases.
         locks: Calls with the same key go one after another, each by what the one before
             it left in the journal.
+        reads_credits: Whether a create is held up by a reading of the credits.
     """
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.holder = f"{os.getpid()}-{secrets.token_hex(8)}"
         self.locks = KeyedLock()
+        self.reads_credits = False
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 

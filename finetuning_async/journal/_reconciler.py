@@ -102,6 +102,11 @@ class Reconciler:
         store = self._journal.store
         self.tracks = await self._journal.call(store.tracks)
         self.sent = await self._journal.call(self._read_sent)
+        await self.load_notes()
+
+    async def load_notes(self) -> None:
+        """Load the notes alone, which takes no longer however many tracks there are."""
+        store = self._journal.store
         self._baseline = CreditBaseline.from_json(
             await self._journal.call(store.read_note, BASELINE)
         )

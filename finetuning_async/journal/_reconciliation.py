@@ -17,7 +17,12 @@ from finetuning_async.journal._create import end_of, lookalike_key
 from finetuning_async.journal._errors import StaleItemError
 from finetuning_async.journal._reconciler import Reconciler, earliest
 from finetuning_async.journal._service import read_account
-from finetuning_async.journal._state_machine import Absent, Found, Held
+from finetuning_async.journal._state_machine import (
+    Absent,
+    Found,
+    Held,
+    Restarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -114,7 +119,7 @@ class Reconciliation:
             if reading is None or self._journal.summary.states["unknown"]:
                 return
             listing = await self._list_running()
-            await reconciler.load()
+            await reconciler.load_notes()
             if await reconciler.is_current(reading, listing):
                 await reconciler.advance_baseline(reading, await self.now())
                 return
@@ -159,6 +164,7 @@ class Reconciliation:
             return await self._look(items, now)
 
     async def _look(self, items: Iterable[Item], now: float) -> bool:
+        await self._restart_abandoned(now)
         doubts = await self._doubts(now)
         sought = {i.seq: i for i in doubts if i.entry.state == "unknown"}
         sought |= {item.seq: item for item in items}
@@ -251,6 +257,24 @@ class Reconciliation:
                 self.on_found(found)
         return [item for item in doubts if item.seq not in ids]
 
+    async def _restart_abandoned(self, now: float) -> None:
+        """Take for lost what a process was sending that has died.
+
+        Nobody may ask for that entry again. While it counted as in flight, no reading
+        of the credits would prove anything for the others.
+        """
+        store = self._journal.store
+        for item in await self._journal.call(lambda: list(store.rows("sending"))):
+            if item.entry.holder is not None and not await self._is_tended(item):
+                await self._record(item, Restarted(now))
+
+    async def _is_tended(self, item: Item) -> bool:
+        """Whether a process will send an item, as far as the journal knows."""
+        holder = item.entry.holder
+        if holder is None:  # a lock or a job queue sees to it, not a lease
+            return True
+        return await self._journal.call(self._journal.store.is_alive, holder)
+
     async def _record_ended(self, listing: Listing) -> None:
         """Record the ends that a listing shows, if no program need wait for them.
 
@@ -273,7 +297,11 @@ class Reconciliation:
         store = self._journal.store
         planned = await self._journal.call(store.claim, 0, SAMPLE)
         blocked = {lookalike_key(item) for item in doubts} - {None}
-        return any(lookalike_key(item) not in blocked for item in planned)
+        free = [item for item in planned if lookalike_key(item) not in blocked]
+        for item in free:
+            if await self._is_tended(item):
+                return True
+        return False
 
     async def _is_any_running(self) -> bool:
         """Whether an accepted track will still end; a deleted one never does."""

@@ -53,7 +53,7 @@ async def test_an_entry_says_what_became_of_a_key() -> None:
         assert entry.error is None
 
 
-async def test_waiting_by_id_and_watching_record_how_a_track_ended() -> None:
+async def test_waiting_watching_and_reading_record_how_a_track_ended() -> None:
     async with emulated(journal=MemoryJournal()) as (emulator, client):
         emulator.add_fault(Fault("fail", CREATE, method="POST", skip=1))
         one = await client.generations.create("rain", idempotency_key="1")
@@ -61,8 +61,15 @@ async def test_waiting_by_id_and_watching_record_how_a_track_ended() -> None:
         await client.wait_for_completion(one.id)
         async for _ in client.watch(two.id):
             pass
+        effect = await client.sound_effects.create("a door", idempotency_key="3")
+        await anyio.sleep(60)
+        await client.sound_effects.get(effect.id)
         states = {e.key: (e.state, e.error is None) async for e in entries(client)}
-        assert states == {"1": ("completed", True), "2": ("failed", False)}
+        assert states == {
+            "1": ("completed", True),
+            "2": ("failed", False),
+            "3": ("completed", True),
+        }
 
 
 def entries(client: AsyncClient, state: Any = None) -> Any:

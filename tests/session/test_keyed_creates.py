@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 
 from finetuning_async import (
@@ -484,6 +485,25 @@ async def test_a_create_that_died_in_flight_is_looked_up_and_not_sent() -> None:
         track = await client.generate("rain", seed=77, idempotency_key="k")
         assert track.id == made.id
         assert posts(emulator) == 1
+
+
+async def test_what_dead_processes_left_keeps_no_other_create_in_doubt() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await in_doubt(emulator, client, "lost_before_commit")
+        now = client._session().account.service_time() or 0.0
+        sent = attrs.evolve(RAIN, idempotency_key="sent")
+        journal.leave(sent, Sending(78, now))
+        journal.leave(attrs.evolve(RAIN, idempotency_key="planned"))
+        for _ in range(20):
+            await anyio.sleep(60)
+            try:
+                await client.generations.create("rain", idempotency_key="k")
+            except SubmissionUnknownError:
+                continue
+            break
+        assert journal.states()["k"] == "accepted"
+        assert len(emulator.ledger) == 1
 
 
 async def test_a_create_that_died_before_it_was_sent_is_sent_by_the_next_call() -> None:
