@@ -88,7 +88,11 @@ class _Request:
             raise problem
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
-        """Make the JSON to send; see the classes."""
+        """Make the JSON to send, of the parameters that are set.
+
+        Args:
+            seed: The seed to send if the request has none.
+        """
         raise NotImplementedError
 
     def content_key(self) -> str:

@@ -76,7 +76,7 @@ class Outcomes(AsyncIterator[Outcome]):
             print(outcome.error)  # it may have been charged: says what to look for
     """
 
-    _method: ClassVar = "generate_many"
+    _method: ClassVar[str] = "generate_many"
 
     def __init__(
         self,

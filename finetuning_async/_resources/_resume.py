@@ -8,7 +8,7 @@ the one.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import anyio
 import attrs
@@ -41,7 +41,7 @@ class ResumedOutcomes(Outcomes):
         session: The client, bound to the running event loop; it has a journal.
     """
 
-    _method = "resume_all"
+    _method: ClassVar[str] = "resume_all"
 
     def __init__(self, session: Session) -> None:
         super().__init__(

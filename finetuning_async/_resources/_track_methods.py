@@ -149,6 +149,10 @@ class TrackMethods(ABC):
     ) -> Generation | SoundEffect:
         """Go on with what an earlier call or process began; return the final track.
 
+            async with AsyncClient(journal="tracks.db") as client:
+                await client.generations.create("rain", idempotency_key="order-42")
+                track = await client.resume("order-42")
+
         What was not sent yet is sent; what is in doubt is looked up, and sent again
         once it is proved that it made no track.
 
@@ -177,10 +181,11 @@ class TrackMethods(ABC):
     def resume_all(self) -> Outcomes:
         """Go on with all that earlier processes began and that has not ended.
 
-            async with client.resume_all() as outcomes:
-                async for outcome in outcomes:
-                    key = outcome.request.idempotency_key
-                    print(key, outcome.error or outcome.generation)
+            async with AsyncClient(journal="tracks.db") as client:
+                async with client.resume_all() as outcomes:
+                    async for outcome in outcomes:
+                        key = outcome.request.idempotency_key
+                        print(key, outcome.error or outcome.generation)
 
         What was not sent yet is sent, unless it had no key: nobody can ask for it any
         more. What is in doubt is looked up until it is found, or proved absent and sent

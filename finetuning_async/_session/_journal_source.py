@@ -33,7 +33,7 @@ class JournalSource:
         self, backend: JournalBackend | None = None, address: str | None = None
     ) -> None:
         self._backend = backend
-        self.address = address
+        self.address: str | None = address
         self.is_owned: bool = backend is None
 
     def __repr__(self) -> str:  # the URL may hold a password

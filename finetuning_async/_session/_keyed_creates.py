@@ -86,7 +86,7 @@ class KeyedCreates:
         self._session = session
         self._source = source
         self._engine: Engine | None = None
-        self.journal = AccountJournal(session, source)
+        self.journal: AccountJournal = AccountJournal(session, source)
 
     async def create(self, submission: Submission, timeout: float | None) -> Any:
         """Create a track once for its key, or give back the one that there is.

@@ -52,10 +52,10 @@ class OpenJournal:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.holder = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self.locks = KeyedLock()
-        self.reads_credits = False
+        self.journal: Journal = journal
+        self.holder: str = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self.locks: KeyedLock = KeyedLock()
+        self.reads_credits: bool = False
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 

@@ -42,7 +42,8 @@ async def resume(client: AsyncClient) -> None:
     tell(key="*", id=None)
 
 
-async def main(url: str, journal: str, api_key: str) -> None:
+async def main(*args: str) -> None:
+    url, journal, api_key = args
     async with (
         AsyncClient(
             api_key, base_url=url, rate_limits=LIMITS, journal=journal

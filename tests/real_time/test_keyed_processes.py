@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 import pytest
+import sniffio
 
 from finetuning_async import AsyncClient
 from finetuning_async.emulator import Emulator, Fault, serve
@@ -182,6 +184,38 @@ def test_of_two_processes_that_resume_one_makes_what_a_third_has_left(
         assert sorted(found.values()) == sorted(emulator.tracks)
         assert [one["key"] for one in answers].count("k0") == 1
         assert posts(emulator) == 3
+
+
+async def test_creates_cancelled_while_threads_write_the_journal_are_paid_once(
+    tmp_path: Path,
+) -> None:
+    with service() as (emulator, url):
+        async with AsyncClient(
+            emulator.api_key,
+            base_url=url,
+            rate_limits=emulator.rate_limits,
+            journal=tmp_path / "tracks.db",
+        ) as client:
+
+            async def create(key: str) -> None:
+                await client.generations.create("rain", idempotency_key=key)
+
+            await create("warm")
+            for number in range(40):
+                with anyio.move_on_after(number * 0.001):
+                    await create(f"scope {number}")
+                if sniffio.current_async_library() == "asyncio":
+                    task = asyncio.ensure_future(create(f"task {number}"))
+                    await asyncio.sleep(number * 0.001)
+                    task.cancel()
+                    await asyncio.wait([task])
+            left = [entry async for entry in client.journal.entries()]
+            assert {entry.state for entry in left} <= {"accepted", "unknown"}
+            assert len(emulator.ledger) == len(left)
+            async with anyio.create_task_group() as group:
+                for entry in left:
+                    group.start_soon(create, entry.key)
+            assert len(emulator.ledger) == len(left)
 
 
 async def test_a_key_on_the_real_clock_and_socket_costs_once(tmp_path: Path) -> None:
