@@ -19,26 +19,28 @@ MACHINE: Final = "journal/_state_machine.py"
 SQLITE: Final = "journal/_sqlite_store.py"
 POSTGRES: Final = "postgres/_journal_store.py"
 
-TAKEOVERS: Final = "tests/journal/test_keyed_takeovers.py::test"
-CRASH: Final = f"{TAKEOVERS}_a_crash_at_any_commit_is_paid_once[{{}}-False]"
-CRASH_AFTER: Final = f"{TAKEOVERS}_a_crash_at_any_commit_is_paid_once[{{}}-True]"
-DIED: Final = (
-    f"{TAKEOVERS}_the_key_of_a_process_that_died_before_it_sent_is_taken_over_at_once"
-    "[{}]"
+TAKEOVERS: Final = "tests/journal/test_keyed_takeovers.py::test_"
+
+
+def _test(name: str) -> str:
+    return f"{TAKEOVERS}{name}[{{}}]"
+
+
+CRASH: Final = f"{TAKEOVERS}a_crash_at_any_commit_is_paid_once[{{}}-False]"
+DIED: Final = _test(
+    "the_key_of_a_process_that_died_before_it_sent_is_taken_over_at_once"
 )
-HALTED: Final = f"{TAKEOVERS}_a_process_that_was_halted_neither_sends_nor_writes_when_it_wakes[{{}}]"
-LATE: Final = (
-    f"{TAKEOVERS}_a_response_that_a_halted_process_reads_late_is_not_lost[{{}}]"
+HALTED: Final = _test(
+    "a_process_that_was_halted_neither_sends_nor_writes_when_it_wakes"
 )
-LIVES: Final = f"{TAKEOVERS}_a_process_that_takes_over_is_not_taken_over_itself[{{}}]"
-LOST: Final = f"{TAKEOVERS}_a_lost_create_is_looked_up_before_anything_is_sent[{{}}]"
-CANCELLED: Final = f"{TAKEOVERS}_a_create_that_is_cancelled_after_its_first_byte_is_not_forgotten[{{}}]"
-AT_ONCE: Final = (
-    f"{TAKEOVERS}_processes_that_add_a_key_at_the_same_moment_pay_once[{{}}]"
+LATE: Final = _test("a_response_that_a_halted_process_reads_late_is_not_lost")
+LIVES: Final = _test("a_process_that_takes_over_is_not_taken_over_itself")
+UNSHOWN: Final = _test("a_create_that_no_list_shows_is_not_sent_again")
+CANCELLED: Final = _test(
+    "a_create_that_is_cancelled_after_its_first_byte_is_not_forgotten"
 )
-CONTENT: Final = (
-    f"{TAKEOVERS}_the_key_of_another_content_is_refused_in_any_process[{{}}]"
-)
+AT_ONCE: Final = _test("processes_that_add_a_key_at_the_same_moment_pay_once")
+CONTENT: Final = _test("the_key_of_another_content_is_refused_in_any_process")
 
 SHARED: Final = (
     (
@@ -78,7 +80,7 @@ SHARED: Final = (
         ENGINE,
         "            await self._record(Restarted(",
         "            await self._record(NotSent()) or (Restarted(",
-        CRASH_AFTER,
+        CRASH,
     ),
     (
         "deletes the entry of a create that was cancelled in flight",
@@ -90,9 +92,9 @@ SHARED: Final = (
     (
         "takes a lost create for one that was not sent",
         ENGINE,
-        "        if is_in_doubt(submission) or isinstance(error, SubmissionUnknown",
-        "        if isinstance(error, ZeroDivisionError) or isinstance(error, ZeroDivision",
-        LOST,
+        "        if is_in_doubt(submission) or isinstance(error, Submission",
+        "        if False and isinstance(error, Submission",
+        UNSHOWN,
     ),
     (
         "drops a track whose key was taken over",
@@ -107,13 +109,6 @@ SHARED: Final = (
         "        if item.entry.holder != self._opened.holder:\n",
         "        if False:\n",
         LIVES,
-    ),
-    (
-        "adds a key without a lease",
-        CREATES,
-        "insert(new, Entry(holder=opened.holder))",
-        "insert(new, Entry())",
-        LIVES.replace("takes_over", "begins").replace("over_itself", "over"),
     ),
     (
         "knows a key without its content",
@@ -157,18 +152,20 @@ OWN: Final = (
         "sqlite",
         "fences nobody off",
         SQLITE,
-        '"WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ? AND fence = ?"',
-        '"WHERE seq = ? AND (state = ? OR lost_at IS ? OR accepts = ? OR fence = ? OR 1)"',
+        "state = ? AND lost_at IS ? AND accepts = ? AND fence = ?",
+        "(state = ? OR lost_at IS ? OR accepts = ? OR fence = ? OR 1)",
         HALTED,
     ),
     (
         "postgres",
         "fences nobody off",
         POSTGRES,
-        '    "WHERE journal = %s AND seq = %s AND state = %s"\n'
-        '    " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s AND fence = %s"\n',
-        '    "WHERE journal = %s AND seq = %s AND (state = %s"\n'
-        '    " OR lost_at IS NOT DISTINCT FROM %s OR accepts = %s OR fence = %s OR true)"\n',
+        """AND state = %s"
+    " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s AND fence = %s"
+""",
+        """AND (state = %s"
+    " OR lost_at IS NOT DISTINCT FROM %s OR accepts = %s OR fence = %s OR true)"
+""",
         HALTED,
     ),
     (

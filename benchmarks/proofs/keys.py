@@ -53,9 +53,6 @@ CREATES: Final = "/v1/generations"
 HALTED: Final = 7.5
 """Seconds for which a worker is halted; a lease lasts 6."""
 
-ARRIVALS: Final = 1.5
-"""New orders in a second; at this speed the service takes 3.3 creates."""
-
 FINISH_TIMEOUT: Final = 240.0
 """Seconds for the rest to end, once no worker is killed any more."""
 
@@ -101,6 +98,7 @@ class Plan:
         every: Seconds between those, at least and at most.
         halted: Share of the workers that are halted instead of killed, 0 to 1.
         speed: The emulator's.
+        arrivals: New orders in a second. At `SPEED` the service takes 3.3 creates.
         seed: Seed of the faults, of the callers and of the moments of the kills.
         faults: Faults of the network.
     """
@@ -110,6 +108,7 @@ class Plan:
     every: tuple[float, float] = (2.0, 4.0)
     halted: float = 0.25
     speed: float = SPEED
+    arrivals: float = 1.5
     seed: int = 1
     faults: tuple[Fault, ...] = ()
 
@@ -213,7 +212,7 @@ class Harness:
             for order in self.orders:
                 caller = Caller(self._url, order, self._rng.randrange(2**32))
                 group.start_soon(caller.storm)
-                await anyio.sleep(self._rng.expovariate(ARRIVALS))
+                await anyio.sleep(self._rng.expovariate(self._plan.arrivals))
 
     async def _kill_some(self, client: AsyncClient) -> None:
         # The first create is waited for, so that the first kill hits no mere start.

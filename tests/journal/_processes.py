@@ -113,6 +113,7 @@ class Process:
         api_key: The key.
         service: The service.
         open_store: Opens the journal of an account.
+        request_timeout: Of its client, in seconds.
 
     Attributes:
         is_dead: Whether it has ended.
@@ -130,6 +131,7 @@ class Process:
         api_key: str,
         service: Emulator,
         open_store: Callable[[str], JournalStore],
+        request_timeout: float,
     ) -> None:
         service.add_key(api_key)
         self.is_dead = False
@@ -144,6 +146,7 @@ class Process:
             api_key,
             base_url=service.base_url,
             rate_limits=None,
+            request_timeout=request_timeout,
             http_client=httpx.AsyncClient(
                 transport=MortalTransport(service.transport(), self)
             ),
@@ -190,7 +193,7 @@ class World:
 
     Args:
         open_store: Opens the journal of an account, given a clock.
-        count: How many processes there are.
+        request_timeout: Of each client, in seconds.
         settings: Of the emulator.
 
     Attributes:
@@ -202,10 +205,11 @@ class World:
     def __init__(
         self,
         open_store: Callable[[str, Callable[[], float]], JournalStore],
-        count: int = 2,
+        request_timeout: float = 30.0,
         **settings: Any,
     ) -> None:
         self._open = open_store
+        self._request_timeout = request_timeout
         self._keys = (f"ft_live_{number:032d}" for number in itertools.count(1))
         self._runner = asyncio.Runner(loop_factory=JumpingEventLoop)
         self.told: dict[str, set[str]] = defaultdict(set)
@@ -217,7 +221,7 @@ class World:
         self._started = self.service.wall_start().timestamp()
         self._closing = asyncio.Event()
         self.run(self._serve())
-        self.processes = [self.new_process() for _ in range(count)]
+        self.processes = [self.new_process() for _ in range(2)]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the loop, while all else in it goes on."""
@@ -246,7 +250,10 @@ class World:
                 return self._started + loop.time()
 
             return Process(
-                next(self._keys), self.service, lambda name: self._open(name, clock)
+                next(self._keys),
+                self.service,
+                lambda name: self._open(name, clock),
+                self._request_timeout,
             )
 
         process: Process = self.run(make())
