@@ -356,6 +356,7 @@ class ItemProcessor:
         return error
 
     async def _give_up(self, submission: Submission) -> None:
+        await self._read_own()
         if self.item.entry.state != "sending":
             return
         if not is_in_doubt(submission):
@@ -363,6 +364,19 @@ class ItemProcessor:
             return
         now = await self._engine.reconciliation.known_now()
         await self._record(Lost(now, "it was cancelled while it was in flight"))
+
+    async def _read_own(self) -> None:
+        """Read the item again, if its lease shows that only this process changes it.
+
+        A task that is cancelled while its commit is on the way to the disk does not see
+        its result.
+        """
+        mine = self.item.entry
+        if mine.holder is None:
+            return
+        stored = await self._engine.get(self.item.seq)
+        if (stored.entry.holder, stored.entry.fence) == (mine.holder, mine.fence):
+            self.item = stored
 
     async def _look_up(self) -> float | None:
         if self.item.entry.seed is None:
