@@ -29,7 +29,7 @@ Glossary:
     item     one track to make; keyed by its custom_id or its content
     entry    an item's recorded progress: state, seed, times, track id, result
     state    planned, sending, unknown, held, accepted, completed, downloaded or failed
-    intent   a create was committed to be sent and may be in flight now
+    sending  a create was committed to be sent and may be in flight now
     event    what happened to an item; the only way to change its entry
     doubt    it is not known whether a create was accepted: sending, unknown or held
     held     a doubt that no program can resolve; a person releases it

@@ -41,7 +41,7 @@ class JournalBackend(Protocol):
         """See above."""
 
     def open(self, account: str) -> JournalStore:
-        """The part of one account; called in a worker thread, and blocks.
+        """The part of one `account`; called in a worker thread, and blocks.
 
         Each event loop calls it once; the same store may be returned again.
 
@@ -92,7 +92,7 @@ class SQLiteJournal:
         return f"<SQLiteJournal {self._path}>"
 
     def open(self, account: str) -> JournalStore:
-        """As `JournalBackend.open`."""
+        """As `JournalBackend.open`: the part of one `account`."""
         # Loads sqlite3, which a program that only configures need not.
         from finetuning_async.journal._sqlite_store import SQLiteStore
 

@@ -85,10 +85,22 @@ Committed: TypeAlias = Item | JournalError | None
 
 
 class JournalStore(Protocol):
-    """Keeps the items of a journal."""
+    """Keeps the items of a journal: what a `JournalBackend` opens.
+
+    Its methods block; the client calls them in worker threads. A program needs none of
+    them, unless it keeps its journal in a store of its own.
+
+    Example:
+        from finetuning_async.journal import JournalStore, SQLiteJournal
+
+        store: JournalStore = SQLiteJournal("tracks.db").open("acc_1")
+        for item in store.rows("held"):
+            print(item.key, item.entry.error)
+        store.close()
+    """
 
     def commit(self, changes: Sequence[Change]) -> list[Committed]:
-        """Make all changes, in order and in one transaction.
+        """Make all `changes`, in order and in one transaction.
 
         One that is stale or not allowed does not undo the others.
 
@@ -110,46 +122,46 @@ class JournalStore(Protocol):
         """
 
     def claim(self, after: int, limit: int) -> list[Item]:
-        """Up to `limit` planned items whose `seq` is above `after`, in order."""
+        """Up to `limit` planned items whose ``seq`` is above `after`, in order."""
 
     def get(self, seq: int) -> Item:
-        """The item with a number.
+        """The item with a number, `seq`.
 
         Raises:
             JournalError: There is none.
         """
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """Commit one `Update`.
+        """Commit one ``Update``: give `item` the `entry`.
 
         Returns:
             The item as it is now.
 
         Raises:
-            StaleItemError: As for `Update`.
-            JournalError: As for `Update`, or the store cannot be written.
+            StaleItemError: As for ``Update``.
+            JournalError: As for ``Update``, or the store cannot be written.
         """
 
     def pending(self) -> list[Item]:
         """The items that are not planned, downloaded or failed, in order."""
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """The items in these states, in order; by default all items.
+        """The items in these `states`, in order; by default all items.
 
         They are read some at a time, so that other calls may come between.
         """
 
     def page(self, after: int, limit: int, *states: State) -> list[Item]:
-        """Up to `limit` of the same whose `seq` is above `after`."""
+        """Up to `limit` items in these `states` whose ``seq`` is above `after`."""
 
     def find(self, name: str) -> Item | None:
-        """An item by its `custom_id`, key, track id, or the name that messages show."""
+        """The item that has `name` as custom id, key, track id, or name in messages."""
 
     def find_key(self, key: str) -> Item | None:
-        """The item with a key."""
+        """The item with a `key`."""
 
     def find_track(self, track_id: str) -> Item | None:
-        """The item with a track; not one whose former track it is."""
+        """The item with the track `track_id`; not one whose former track it is."""
 
     def tracks(self) -> dict[str, int | None]:
         """Every track that was accepted for an item, and the seed it was sent with.
@@ -161,29 +173,29 @@ class JournalStore(Protocol):
         """The journal in numbers."""
 
     def read_note(self, name: str) -> str | None:
-        """A note, as `write_note` left it; `None` if there is none."""
+        """The note `name`, as `write_note` left it; `None` if there is none."""
 
     def write_note(self, name: str, value: str) -> None:
-        """Keep a text under a name, in place of the one before."""
+        """Keep the text `value` under a `name`, in place of the one before."""
 
     def swap_note(self, name: str, old: str | None, new: str) -> bool:
-        """Replace a note only if it is `old`; `None` is for one that is not there.
+        """Replace the note `name` by `new` if it is `old`; `None` is for no note.
 
         Returns:
             Whether it was.
         """
 
     def beat(self, holder: str, seconds: float) -> None:
-        """Say that a holder lives: its leases last for `seconds` from now.
+        """Say that a `holder` lives: its leases last for `seconds` from now.
 
         A power cut may undo it: then it and all others are dead anyway.
         """
 
     def is_alive(self, holder: str) -> bool:
-        """Whether a holder's leases last still, by the store's clock."""
+        """Whether the leases of `holder` last still, by the store's clock."""
 
     def remove_holder(self, holder: str) -> None:
-        """End all leases of a holder at once."""
+        """End all leases of a `holder` at once."""
 
     def now(self) -> float:
         """The time by the store's own clock, in seconds since 1970."""

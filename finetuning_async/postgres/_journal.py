@@ -38,7 +38,7 @@ class PostgresJournal:
 
         journal = PostgresJournal(os.environ.get("DATABASE_URL", ""))
         async with AsyncClient(journal=journal) as client:
-            track = await client.generate("rain", idempotency_key="order-42")
+            print(client.journal, journal.settle)
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PostgresJournal:
         return "<PostgresJournal>"
 
     def open(self, account: str) -> PostgresStore:
-        """As `JournalBackend.open`."""
+        """As ``JournalBackend.open``: the part of one `account`."""
         with self._lock:
             if account not in self._stores:
                 name = PREFIX + account

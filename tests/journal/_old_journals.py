@@ -150,6 +150,21 @@ def write_sqlite(path: Path, version: int) -> None:
         db.execute(f"PRAGMA user_version = {version}")
 
 
+def downgrade(path: Path, version: int) -> None:
+    """Turn a batch's journal into the one that an earlier version would have made."""
+    names = ", ".join(COLUMNS)
+    with closing(sqlite3.connect(path)) as db, db:
+        rows = db.execute(f"SELECT {names} FROM item ORDER BY seq").fetchall()  # noqa: S608 - names of ours
+        notes = db.execute("SELECT name, value FROM note").fetchall()
+        db.executescript("DROP TABLE item; DROP TABLE note; DROP TABLE holder")
+        db.executescript(SQLITE)
+        marks = ", ".join("?" * len(COLUMNS))
+        db.executemany(f"INSERT INTO item ({names}) VALUES ({marks})", rows)  # noqa: S608 - names of ours
+        db.execute("UPDATE item SET state = 'intent' WHERE state = 'sending'")
+        db.executemany("INSERT INTO note VALUES (?, ?)", notes)
+        db.execute(f"PRAGMA user_version = {version}")
+
+
 def write_postgres(conninfo: str, *versions: tuple[str, int]) -> None:
     """Write such journals, each a name and a version, into an empty database."""
     with psycopg.connect(conninfo) as db:
