@@ -74,6 +74,7 @@ class Reconciliation:
         self._reconciler = Reconciler(service, journal, options)
         self.on_found: Callable[[Item], None] = lambda _: None
         self._baseline_at: float | None = None
+        self._has_asked = False
         self._advancing = anyio.Lock()
         # One look at a time: what has just been looked for need not be at once again.
         self._looking = anyio.Lock()
@@ -84,7 +85,8 @@ class Reconciliation:
         Raises:
             FinetuningError: There was no response yet, and none could be had.
         """
-        if self._service.account.service_time() is None:
+        if self._service.account.service_time() is None and not self._has_asked:
+            self._has_asked = True  # a gateway may remove the dates of all responses
             await read_account(self._service)
         return await self.known_now()
 

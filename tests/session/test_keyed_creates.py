@@ -248,7 +248,7 @@ async def test_a_create_that_times_out_before_its_permit_leaves_nothing_behind()
 async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
     emulator = Emulator(latency=(2, 2))
     async with emulated(emulator, journal=MemoryJournal()) as (_, client):
-        await open_journal(client)
+        await client.generations.create("before")
         errors: list[APITimeoutError] = []
         tracks: list[Generation] = []
 
@@ -270,7 +270,7 @@ async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
         assert len(tracks) == 2
         assert "another call with key 'k'" in errors[0].message
         assert errors[0].safe_to_retry
-        assert posts(emulator) == 1
+        assert posts(emulator) == 2
 
 
 async def test_a_cancelled_creator_hands_over_to_a_joined_call() -> None:
