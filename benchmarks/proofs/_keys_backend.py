@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 from fastapi import FastAPI, HTTPException
 
-from finetuning_async import AsyncClient, FinetuningError, RateLimit, RateLimits
+from finetuning_async import (
+    AsyncClient,
+    FinetuningError,
+    GenerationRequest,
+    RateLimit,
+    RateLimits,
+)
 from finetuning_async.fastapi import Client, add_exception_handlers, client_lifespan
 from finetuning_async.journal import SQLiteJournal
 
 if TYPE_CHECKING:
-    from finetuning_async import Outcome
+    from finetuning_async import Generation, Outcome
 
 SETTLE: Final = 300.0
 LOOK_EVERY: Final = 30.0
@@ -80,6 +86,18 @@ def new_client(journal: str, speed: float, limits: str | None = None) -> AsyncCl
     )
 
 
+async def create(
+    client: AsyncClient, request: GenerationRequest, *, waits: bool
+) -> Generation:
+    """Make a track for its key; with `waits`, until it has ended."""
+    tags, key = request.tags, request.idempotency_key
+    if waits:
+        return await client.generate(
+            tags, idempotency_key=key, timeout=PATIENCE, wait_timeout=PATIENCE
+        )
+    return await client.generations.create(tags, idempotency_key=key, timeout=PATIENCE)
+
+
 def build() -> FastAPI:
     """The application."""
     speed, limits = float(os.environ["SPEED"]), os.environ.get("LIMITS")
@@ -110,16 +128,10 @@ def build() -> FastAPI:
     async def order(
         number: int, client: Client, waits: bool = False, within: float | None = None
     ) -> dict[str, str]:
-        make = client.generate if waits else client.generations.create
-        options = {"wait_timeout": PATIENCE} if waits else {}
+        request = GenerationRequest(prompt_of(number), idempotency_key=key_of(number))
         try:
             async with asyncio.timeout(within):
-                track = await make(
-                    prompt_of(number),
-                    idempotency_key=key_of(number),
-                    timeout=PATIENCE,
-                    **options,
-                )
+                track = await create(client, request, waits=waits)
         except TimeoutError as error:
             if isinstance(error, FinetuningError):
                 raise

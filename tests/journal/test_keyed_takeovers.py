@@ -230,3 +230,31 @@ def test_the_key_of_another_content_is_refused_in_any_process(world: World) -> N
     world.advance(1.0)
     assert [type(error) for error in world.errors["k"]] == [IdempotencyConflictError]
     check_paid_once(world)
+
+
+def test_a_create_is_proved_absent_beside_failed_tracks_that_nobody_waits_for(
+    world: World,
+) -> None:
+    # Two, because one more failure than creates in doubt shows what failures cost.
+    world.service.add_fault(Fault("fail", times=2, **CREATES))
+    for key in ("one", "two"):
+        world.ask(0, GenerationRequest("wind", idempotency_key=key))
+        world.advance(1.0)
+    world.service.add_fault(Fault("lost_before_commit", **CREATES))
+    until_told(world, 1)
+    entries = world.entries()
+    assert (entries["one"].state, entries["two"].state) == ("failed", "failed")
+    assert entries["one"].generation_id in world.told["one"]
+    assert world.spent() == 3
+
+
+def test_what_a_dead_process_was_sending_holds_up_no_proof(world: World) -> None:
+    first = world.processes[0]
+    first.dies_in, first.dies_after = 3, False
+    world.ask(0, GenerationRequest("wind", idempotency_key="other"))
+    world.advance(1.0)
+    assert first.is_dead
+    world.service.add_fault(Fault("lost_before_commit", **CREATES))
+    until_told(world, 1)
+    assert world.entries()["other"].state == "accepted"
+    assert world.spent() == 2
