@@ -22,6 +22,7 @@ from finetuning_async.journal import (
     Released,
     Service,
     StaleItemError,
+    end_of,
 )
 
 if TYPE_CHECKING:
@@ -239,11 +240,7 @@ class AccountJournal:
 
     async def record_final(self, track: AnyTrack) -> None:
         """Record a final state, if the track is of this journal."""
-        code = error = None
-        if track.status == "failed":
-            code, error = "FAILED", track.error_message or "the service gave no reason"
-        ended = Ended(code is not None, facts_of(track), code, error)
-        await self.record_end(track.id, ended)
+        await self.record_end(track.id, end_of(track, facts_of(track)))
 
     async def record_end(self, track_id: str, ended: Ended) -> None:
         """Record how a track ended, if it is of this journal.

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -36,7 +37,13 @@ from finetuning_async._errors import (
 )
 from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import AccountJournal, check_key
-from finetuning_async._session._keyed_door import KeyedCall, KeyedDoor, NotWanted
+from finetuning_async._session._keyed_door import (
+    KeyedCall,
+    KeyedDoor,
+    NotWanted,
+    facts_of,
+    read_credits,
+)
 from finetuning_async.journal import (
     Action,
     Ended,
@@ -185,7 +192,7 @@ class KeyedCreates:
         )
 
     async def _until_track(self, call: KeyedCall) -> Any:
-        opened, polls = await self.journal.opened(), 0
+        opened, polls = await self._ready(), 0
         # Most keys are new, so the first pass adds the entry at once: that finds one
         # that is there as well.
         is_known = not call.is_new
@@ -205,6 +212,16 @@ class KeyedCreates:
                 pause, polls = POLL[min(polls, len(POLL) - 1)], polls + 1
             is_known = True
             await anyio.sleep(pause)
+
+    async def _ready(self) -> OpenJournal:
+        """The journal, with a reading of the credits from before the first create."""
+        opened = await self.journal.opened()
+        if opened.credits_read_at == -inf:
+            async with opened.first_reading:
+                if opened.credits_read_at == -inf:
+                    await read_credits(self._engine_of(opened))
+                    opened.credits_read_at = anyio.current_time()
+        return opened
 
     async def _pass(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
@@ -313,7 +330,9 @@ class KeyedCreates:
         if self._engine is None:
             backend = self._source.load()
             options = EngineOptions(
-                settle=backend.settle, look_every=backend.look_every, has_leases=True
+                settle=backend.settle,
+                look_every=backend.look_every,
+                facts_of=facts_of,
             )
             self._engine = Engine(self._session, opened.journal, options)
         return self._engine

@@ -43,10 +43,11 @@ LOOK_FOR: Final = 30.0
 LOOK_AGAIN: Final = 5.0
 """Seconds between the looks of one call."""
 
+BASELINE_EVERY: Final = 300.0
+"""Seconds between readings of the credits."""
+
 BASELINE_TIMEOUT: Final = 2.0
-"""Seconds for which one create every few minutes may be held up by a reading of the
-credits. Later proofs of absence need it, and it counts only while nothing is in
-flight."""
+"""Seconds for which a create may be held up by one."""
 
 
 class NotWanted(Exception):  # noqa: N818 - never leaves the session
@@ -169,13 +170,10 @@ class KeyedDoor:
             # it again. So it is deleted now that nothing was charged for it.
             raise NotWanted
         # The others do not wait meanwhile: a person may be waiting for them.
-        if not self._opened.reads_credits:
-            self._opened.reads_credits = True
-            try:
-                with anyio.move_on_after(BASELINE_TIMEOUT):
-                    await reconciliation.advance_baseline()
-            finally:
-                self._opened.reads_credits = False
+        now = anyio.current_time()
+        if now - self._opened.credits_read_at >= BASELINE_EVERY:
+            self._opened.credits_read_at = now
+            await read_credits(self._engine)
         return item
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
@@ -247,6 +245,15 @@ class KeyedDoor:
     async def save(self, item: Item) -> Saved | float:
         """Never called: downloads are the caller's."""
         raise AssertionError(item)
+
+
+async def read_credits(engine: Engine) -> None:
+    """Read the credits for later proofs of absence, if nothing is in flight.
+
+    A reading beside a create in flight would not show whether that is charged already.
+    """
+    with anyio.move_on_after(BASELINE_TIMEOUT):
+        await engine.reconciliation.advance_baseline(at_once=True)
 
 
 def facts_of(track: Any) -> str:

@@ -48,14 +48,16 @@ class OpenJournal:
         holder: The name under which this loop holds leases.
         locks: Calls with the same key go one after another, each by what the one before
             it left in the journal.
-        reads_credits: Whether a create is held up by a reading of the credits.
+        credits_read_at: When the credits were read last, on the loop's clock.
+        first_reading: Held while they are read first.
     """
 
     def __init__(self, journal: Journal) -> None:
         self.journal: Journal = journal
         self.holder: str = f"{os.getpid()}-{secrets.token_hex(8)}"
         self.locks: KeyedLock = KeyedLock()
-        self.reads_credits: bool = False
+        self.credits_read_at: float = -inf
+        self.first_reading: anyio.Lock = anyio.Lock()
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 

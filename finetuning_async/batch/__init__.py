@@ -7,6 +7,8 @@
         async for item in batch.run():
             print(item.path or item.error)
 
+How a job queue of your own makes batches is in ``guides/job-queues.md``.
+
 It needs the extra ``batch`` (filelock). The states of an item, and the words for them,
 are in `finetuning_async.journal`. The files, top down:
 
@@ -14,6 +16,7 @@ are in `finetuning_async.journal`. The files, top down:
     _runner              one run: brings journal and folder up to date, then runs it
     _run                 its items, side by side: order, slots, pauses, downloads
     _worker              Worker: one item of a journal that many machines share
+    _batch_journal       BatchJournal: adds such items and reads them
 
 `Run` and `Worker` are doors to the engine of `finetuning_async.journal`, which takes an
 item through its steps.
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
     )
     from finetuning_async.batch._audio_files import Save as Save, into as into
     from finetuning_async.batch._batch import Batch as Batch, Results as Results
+    from finetuning_async.batch._batch_journal import (
+        BatchJournal as BatchJournal,
+        new_items as new_items,
+    )
     from finetuning_async.batch._existing import (
         Existing as Existing,
         existing_error as existing_error,
@@ -84,6 +91,7 @@ else:
             ),
             "._audio_files": ("Save", "into"),
             "._batch": ("Batch", "Results"),
+            "._batch_journal": ("BatchJournal", "new_items"),
             "._existing": ("Existing", "existing_error"),
             "._folder": ("Folder",),
             "._input": ("Format", "check_rows", "read_rows"),
@@ -111,12 +119,14 @@ __all__ = [
     "BatchError",
     "BatchInputError",
     "BatchItem",
+    "BatchJournal",
     "BatchLockedError",
     "JournalError",
     "Options",
     "Progress",
     "Results",
     "Row",
+    "Save",
     "StaleItemError",
     "Summary",
     "Worker",

@@ -1,7 +1,7 @@
 """`Worker`: processes one item as far as possible; any job queue can call it.
 
-    worker = Worker(client, store, save=into("album"))
-    progress = await worker.process_item(seq)
+    worker = Worker(client, journal, save=into("album"))
+    progress = await worker.process_item(number)
     # If progress.again_in is not None: call it again after that many seconds, anywhere.
 
 A job queue gives an item to one worker at a time, and to another when the first has
@@ -22,6 +22,7 @@ import attrs
 
 from finetuning_async._errors import FinetuningError, InsufficientCreditsError
 from finetuning_async._session import session_of
+from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._item import BatchItem
 from finetuning_async.batch._options import Options
 from finetuning_async.batch._outputs import result_json
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async.batch._audio_files import Save
+    from finetuning_async.batch._batch_journal import BatchJournal
     from finetuning_async.journal import Item, JournalStore, Rejected, Retry, Summary
 
 logger = logging.getLogger("finetuning_async")
@@ -69,16 +71,13 @@ class Progress:
             ``downloaded``, ``failed`` or ``held``.
 
     Example:
-        from pathlib import Path
+        from finetuning_async.batch import BatchJournal, Worker
 
-        from finetuning_async.batch import Row, Worker
-        from finetuning_async.journal import ItemFactory, SQLiteStore
-
-        store = SQLiteStore(Path("tracks.db"))
-        store.add([ItemFactory().item(Row(request=GenerationRequest("rain")))])
-        progress = await Worker(client, store).process_item(1)
+        journal = BatchJournal("tracks.db")
+        (number,) = await journal.add("album", [GenerationRequest("rain")])
+        progress = await Worker(client, journal).process_item(number)
         print(progress.item.state, progress.again_in)
-        store.close()
+        await journal.aclose()
     """
 
     item: BatchItem
@@ -88,29 +87,28 @@ class Progress:
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
 
-    It is for any job queue that runs a job again when its worker has died.
+    It is for any job queue that runs a job again when its worker has died. What that
+    looks like with SAQ and with Celery is in ``guides/job-queues.md`` of this package;
+    for procrastinate there is `finetuning_async.procrastinate.Batches`.
 
-        from pathlib import Path
+        from finetuning_async.batch import BatchJournal, Worker, into
 
-        from finetuning_async.batch import Row, Worker, into
-        from finetuning_async.journal import ItemFactory, SQLiteStore
-
-        store = SQLiteStore(Path("tracks.db"))
-        worker = Worker(client, store, save=into("album"))
+        journal = BatchJournal("tracks.db")
+        worker = Worker(client, journal, save=into("music"))
 
         async def job(number: int) -> None:
             progress = await worker.process_item(number)
             if progress.again_in is not None:
                 print("to be run again in", progress.again_in, "s, on any machine")
 
-        store.add([ItemFactory().item(Row(request=GenerationRequest("rain")))])
-        await job(1)
-        store.close()
+        for number in await journal.add("album", [GenerationRequest("rain")]):
+            await job(number)
+        await journal.aclose()
 
     Args:
         client: Creates and waits; not closed here. All workers together keep to the
             account's limits if their clients share a `rate_limiter`.
-        store: The journal.
+        journal: Holds the items; not closed here.
         save: Awaited with each completed item before it counts as ``downloaded``; may
             be called again for an item whose worker died. By default nothing is saved.
         options: Further options. `max_credits` is for all workers and all batches of
@@ -120,13 +118,13 @@ class Worker:
     def __init__(
         self,
         client: AsyncClient,
-        store: JournalStore,
+        journal: BatchJournal | JournalStore,
         *,
         save: Save | None = None,
         options: Options = DEFAULTS,
     ) -> None:
         self._client = client
-        self._store = store
+        self._journal = journal
         self._save = save
         self._options = options
         self._session: Session | None = None
@@ -174,8 +172,9 @@ class Worker:
             self._session, self._door, self._binding = session, None, anyio.Lock()
         async with self._binding:
             if self._door is None:
-                engine = Engine(session, Journal(self._store), self._options)
-                await bind_account(session, engine.journal, "the journal")
+                journal = Journal(await open_store(self._journal))
+                engine = Engine(session, journal, self._options)
+                await bind_account(session, journal, "the journal")
                 self._door = WorkerDoor(engine, self._client, self._options, self._save)
             return self._door
 

@@ -67,9 +67,10 @@ def client_lifespan(
 
     With a journal, an application goes on with what an earlier process left::
 
+        from typing import Any
         from fastapi import FastAPI
         from finetuning_async import AsyncClient, Outcome
-        from finetuning_async.fastapi import client_lifespan
+        from finetuning_async.fastapi import Client, client_lifespan, public
 
         async def deliver(outcome: Outcome) -> None:
             order = outcome.request.idempotency_key
@@ -82,6 +83,10 @@ def client_lifespan(
                 on_outcome=deliver,
             )
         )
+
+        @app.post("/orders/{order}")
+        async def make(order: str, tags: str, client: Client) -> dict[str, Any]:
+            return public(await client.generate(tags, idempotency_key=order))
 
     Args:
         client: Creates the client; by default from the environment. To use a client

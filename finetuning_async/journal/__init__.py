@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from finetuning_async.journal._create import (
         Pause as Pause,
         Retry as Retry,
+        end_of as end_of,
         lookalike_key as lookalike_key,
         retry_delay as retry_delay,
         reuse_seed as reuse_seed,
@@ -168,6 +169,7 @@ else:
             "._create": (
                 "Pause",
                 "Retry",
+                "end_of",
                 "lookalike_key",
                 "retry_delay",
                 "reuse_seed",

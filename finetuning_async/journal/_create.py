@@ -12,9 +12,10 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async.journal._state_machine import Rejected
+from finetuning_async.journal._state_machine import Ended, Rejected
 
 if TYPE_CHECKING:
+    from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._errors import FinetuningError
     from finetuning_async._submission import Submission
     from finetuning_async.journal._records import Item
@@ -65,6 +66,19 @@ def retry_delay(error: FinetuningError, refusals: int) -> float:
     """Seconds to wait after a number of refusals in a row, this one included."""
     delay = RETRY_DELAYS[min(refusals, len(RETRY_DELAYS)) - 1]
     return max(delay, error.retry_after or 0.0)
+
+
+def end_of(track: Generation | SoundEffect, facts: str | None) -> Ended:
+    """How a track ended.
+
+    Args:
+        track: Completed or failed.
+        facts: What the journal keeps of it, as JSON.
+    """
+    if track.status != "failed":
+        return Ended(False, facts)
+    message = track.error_message or "the service gave no reason"
+    return Ended(True, facts, "FAILED", message)
 
 
 def usual_reply(error: FinetuningError, refusals: int) -> Retry | Rejected | None:

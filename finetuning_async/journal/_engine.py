@@ -22,7 +22,13 @@ from finetuning_async._errors import (
 )
 from finetuning_async._logging import log_exceptions
 from finetuning_async._runtime import run_to_completion
-from finetuning_async.journal._create import Pause, Retry, is_in_doubt, reuse_seed
+from finetuning_async.journal._create import (
+    Pause,
+    Retry,
+    end_of,
+    is_in_doubt,
+    reuse_seed,
+)
 from finetuning_async.journal._errors import JournalError, StaleItemError
 from finetuning_async.journal._reconciliation import Reconciliation
 from finetuning_async.journal._records import Item
@@ -350,6 +356,7 @@ class ItemProcessor:
         return error
 
     async def _give_up(self, submission: Submission) -> None:
+        await self._read_own()
         if self.item.entry.state != "sending":
             return
         if not is_in_doubt(submission):
@@ -357,6 +364,19 @@ class ItemProcessor:
             return
         now = await self._engine.reconciliation.known_now()
         await self._record(Lost(now, "it was cancelled while it was in flight"))
+
+    async def _read_own(self) -> None:
+        """Read the item again, if its lease shows that only this process changes it.
+
+        A task that is cancelled while its commit is on the way to the disk does not see
+        its result.
+        """
+        mine = self.item.entry
+        if mine.holder is None:
+            return
+        stored = await self._engine.get(self.item.seq)
+        if (stored.entry.holder, stored.entry.fence) == (mine.holder, mine.fence):
+            self.item = stored
 
     async def _look_up(self) -> float | None:
         if self.item.entry.seed is None:
@@ -388,12 +408,7 @@ class ItemProcessor:
         except NotFoundError as error:
             await self._record(Ended(True, None, error.code, str(error)))
             return None
-        facts = self._door.facts(final)
-        if final.status == "failed":
-            message = final.error_message or "the service gave no reason"
-            await self._record(Ended(True, facts, "FAILED", message))
-        else:
-            await self._record(Ended(False, facts))
+        await self._record(end_of(final, self._door.facts(final)))
         return None
 
     async def _download(self) -> float | None:

@@ -6,7 +6,7 @@ One listing serves all of them; then each gets its verdict.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -58,14 +58,12 @@ class Listing:
 
     Attributes:
         rows: Its rows.
-        failed: The ids that it shows as failed.
-        running: The ids that it shows as in progress.
+        ended: The tracks that it shows as ended, by id.
         is_complete: Whether it was read to its end without missing a row.
     """
 
     rows: list[ListedRow]
-    failed: frozenset[str]
-    running: frozenset[str]
+    ended: dict[str, Any]
     is_complete: bool
 
 
@@ -156,10 +154,9 @@ class Reconciler:
         )
         if listing is None:
             return None
-        failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        running = frozenset(r.id for r in listing.rows if not r.is_final)
-        rows = [listed_row(row) for row in listing.rows]
-        return Listing(rows, failed, running, listing.is_whole)
+        ended = {track.id: track for track in listing.rows if track.is_final}
+        rows = [listed_row(track) for track in listing.rows]
+        return Listing(rows, ended, listing.is_whole)
 
     async def _read_page(self, offset: int) -> Page[Generation] | None:
         try:
@@ -228,7 +225,10 @@ class Reconciler:
         now = await self._journal.refresh_counts()
         if (reading.accepts, reading.fails) != (now.accepts, now.fails):
             return False
-        return not running if listing is None else not running & listing.failed
+        if listing is None:
+            return not running
+        ended = (listing.ended[track_id] for track_id in running & {*listing.ended})
+        return all(track.status != "failed" for track in ended)
 
     async def advance_baseline(self, reading: CreditReading, now: float) -> None:
         """Move the baseline to a reading that shows no charge for a create in doubt.

@@ -8,19 +8,17 @@ accepted, in doubt or still `sending`, and its track is given to no other item.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from finetuning_async.journal._create import lookalike_key
+from finetuning_async.journal._create import end_of, lookalike_key
 from finetuning_async.journal._errors import StaleItemError
 from finetuning_async.journal._reconciler import Reconciler, earliest
 from finetuning_async.journal._service import read_account
 from finetuning_async.journal._state_machine import (
     Absent,
-    Ended,
     Found,
     Held,
     Restarted,
@@ -47,6 +45,10 @@ MAX_HELD_AGE: Final = 86_400.0
 LAST_LOOK: Final = "looked"
 """The note that says when a worker last began to look."""
 
+STUCK_AFTER: Final = 6.0
+"""Times `settle` after which an accepted track that has not ended counts as stuck, so
+that nothing waits for it: half an hour, where a track takes 20 to 120 s."""
+
 SAMPLE: Final = 100
 """Planned items that are searched for one that may be sent now."""
 
@@ -72,6 +74,7 @@ class Reconciliation:
         self._reconciler = Reconciler(service, journal, options)
         self.on_found: Callable[[Item], None] = lambda _: None
         self._baseline_at: float | None = None
+        self._has_asked = False
         self._advancing = anyio.Lock()
         # One look at a time: what has just been looked for need not be at once again.
         self._looking = anyio.Lock()
@@ -82,7 +85,8 @@ class Reconciliation:
         Raises:
             FinetuningError: There was no response yet, and none could be had.
         """
-        if self._service.account.service_time() is None:
+        if self._service.account.service_time() is None and not self._has_asked:
+            self._has_asked = True  # a gateway may remove the dates of all responses
             await read_account(self._service)
         return await self.known_now()
 
@@ -110,16 +114,27 @@ class Reconciliation:
 
     async def _advance_baseline(self) -> None:
         reconciler = self._reconciler
-        if (await self._journal.refresh_counts()).states["unknown"]:
-            return
-        reading = await reconciler.read_credits()
-        if reading is None or self._journal.summary.states["unknown"]:
-            return
-        running = await reconciler.running()
-        listing = await reconciler.list_tracks(earliest(running)) if running else None
-        await reconciler.load_notes()
-        if await reconciler.is_current(reading, listing):
-            await reconciler.advance_baseline(reading, await self.now())
+        for _ in range(2):  # a reading is outdated by the ends that its listing shows
+            if (await self._journal.refresh_counts()).states["unknown"]:
+                return
+            reading = await reconciler.read_credits()
+            if reading is None or self._journal.summary.states["unknown"]:
+                return
+            listing = await self._list_running()
+            await reconciler.load_notes()
+            if await reconciler.is_current(reading, listing):
+                await reconciler.advance_baseline(reading, await self.now())
+                return
+
+    async def _list_running(self) -> Listing | None:
+        """A listing that goes back to what is not known to have ended, if that is."""
+        running = await self._reconciler.running()
+        if not running:
+            return None
+        listing = await self._reconciler.list_tracks(earliest(running))
+        if listing is not None:
+            await self._record_ended(listing)
+        return listing
 
     async def reconcile(self, *items: Item, at_once: bool = False) -> bool:
         """Look for all that is in doubt, unless that was done since an item was lost.
@@ -151,8 +166,7 @@ class Reconciliation:
             return await self._look(items, now)
 
     async def _look(self, items: Iterable[Item], now: float) -> bool:
-        if self._options.has_leases:
-            await self._restart_dead(now)
+        await self._restart_abandoned(now)
         doubts = await self._doubts(now)
         sought = {i.seq: i for i in doubts if i.entry.state == "unknown"}
         sought |= {item.seq: item for item in items}
@@ -172,8 +186,7 @@ class Reconciliation:
             if listing is None:
                 return False
             doubts = await self._record_found(listing, now)
-            if self._options.has_leases:
-                await self._record_failed(listing)
+            await self._record_ended(listing)
             verdicts = await self._judge(
                 doubts, listing, reading, now=now, presume_complete=not complete
             )
@@ -195,7 +208,7 @@ class Reconciliation:
         no_charge = await self._reconciler.rules_out_charge(
             reading, listing, await self.now()
         )
-        more_to_come = await self._more_to_come(doubts, listing)
+        more_to_come = await self._more_to_come(doubts)
         return {
             item.seq: self._reconciler.judge(
                 item,
@@ -246,56 +259,57 @@ class Reconciliation:
                 self.on_found(found)
         return [item for item in doubts if item.seq not in ids]
 
-    async def _restart_dead(self, now: float) -> None:
-        """Take for lost what holders were sending that are dead.
+    async def _restart_abandoned(self, now: float) -> None:
+        """Take for lost what a process was sending that has died.
 
-        Else each would hold up the proofs of all others until somebody asks for its
-        key: while a create is in flight the credits say nothing.
+        Nobody may ask for that entry again. While it counted as in flight, no reading
+        of the credits would prove anything for the others.
         """
         store = self._journal.store
-        sending = await self._journal.call(lambda: list(store.rows("sending")))
-        alive = await self._living(sending)
-        for item in sending:
-            if item.entry.holder not in alive:
+        for item in await self._journal.call(lambda: list(store.rows("sending"))):
+            if item.entry.holder is not None and not await self._is_tended(item):
                 await self._record(item, Restarted(now))
 
-    async def _living(self, items: Iterable[Item]) -> set[str]:
-        """The holders of items that live."""
-        store = self._journal.store
-        holders = {item.entry.holder for item in items} - {None}
-        calls = {h: await self._journal.call(store.is_alive, h) for h in holders if h}
-        return {holder for holder, is_alive in calls.items() if is_alive}
-
-    async def _record_failed(self, listing: Listing) -> None:
-        """Record the failures that a listing shows; nobody may wait for those tracks.
-
-        Until it is recorded no reading of the credits counts: see `is_current`.
-        """
-        store = self._journal.store
-        for item in await self._journal.call(lambda: list(store.rows("accepted"))):
-            if item.entry.track_id in listing.failed:
-                facts = item.entry.result
-                if facts is not None:
-                    track = {**item.result, "status": "failed"}
-                    facts = json.dumps(track, ensure_ascii=False)
-                error = "the service lists it as failed"
-                await self._record(item, Ended(True, facts, "FAILED", error))
-
-    async def _more_to_come(self, doubts: list[Item], listing: Listing) -> bool:
-        """Whether further creates are in flight or will be sent, or tracks will end."""
-        store = self._journal.store
-        states = (await self._journal.refresh_counts()).states
-        planned = await self._journal.call(store.claim, 0, SAMPLE)
-        is_running = bool(states["accepted"])
-        if self._options.has_leases:
-            accepted = await self._journal.call(lambda: list(store.rows("accepted")))
-            is_running = any(i.entry.track_id in listing.running for i in accepted)
-            alive = await self._living(planned)
-            planned = [item for item in planned if item.entry.holder in alive]
-        if states["sending"] or is_running:
+    async def _is_tended(self, item: Item) -> bool:
+        """Whether a process will send an item, as far as the journal knows."""
+        holder = item.entry.holder
+        if holder is None:  # a lock or a job queue sees to it, not a lease
             return True
+        return await self._journal.call(self._journal.store.is_alive, holder)
+
+    async def _record_ended(self, listing: Listing) -> None:
+        """Record the ends that a listing shows, if no program need wait for them.
+
+        A caller that only creates leaves its tracks accepted. One that has failed would
+        stand in the way of every comparison of the credits.
+        """
+        facts_of = self._options.facts_of
+        if facts_of is None:
+            return
+        for item in await self._reconciler.running():
+            track = listing.ended.get(str(item.entry.track_id))
+            if track is not None:
+                await self._record(item, end_of(track, facts_of(track)))
+
+    async def _more_to_come(self, doubts: list[Item]) -> bool:
+        """Whether further creates are in flight or will be sent, or tracks will end."""
+        states = (await self._journal.refresh_counts()).states
+        if states["sending"] or await self._is_any_running():
+            return True
+        store = self._journal.store
+        planned = await self._journal.call(store.claim, 0, SAMPLE)
         blocked = {lookalike_key(item) for item in doubts} - {None}
-        return any(lookalike_key(item) not in blocked for item in planned)
+        free = [item for item in planned if lookalike_key(item) not in blocked]
+        for item in free:
+            if await self._is_tended(item):
+                return True
+        return False
+
+    async def _is_any_running(self) -> bool:
+        """Whether an accepted track will still end; a deleted one never does."""
+        since = await self.now() - STUCK_AFTER * self._options.settle
+        running = await self._reconciler.running()
+        return any((item.entry.sent_at or 0.0) > since for item in running)
 
     async def _apply(self, verdict: str, item: Item) -> None:
         if verdict == "absent":

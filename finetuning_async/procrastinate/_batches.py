@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch import (
     BatchItem,
     Options,
-    Row,
-    check_rows,
+    new_items,
     release_items,
     retry_items,
 )
-from finetuning_async.journal import ItemFactory
 from finetuning_async.postgres import PostgresStore, check_conninfo
 from finetuning_async.procrastinate._tasks import Tasks
 
@@ -25,10 +22,8 @@ if TYPE_CHECKING:
     from procrastinate import App
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch import Added, Save, Summary
+    from finetuning_async.batch import Added, Row, Save, Summary
     from finetuning_async.journal import Request, State
-
-_BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 
 
 class Batches:
@@ -127,16 +122,8 @@ class Batches:
                 cannot be used.
             ValueError: The name is not valid.
         """
-        if not _BATCH.fullmatch(batch):
-            raise ValueError(
-                "the name of a batch must be 1 to 100 letters, digits, dots, hyphens or"
-                " underscores, and must not begin with a dot or a hyphen, got"
-                f" {batch!r}"
-            )
-        factory, store = ItemFactory(batch), await self._tasks.store()
-        rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-        checked = check_rows(rows, is_sent_elsewhere=True)
-        items = (factory.item(row) for row in checked)
+        items = new_items(batch, requests)
+        store = await self._tasks.store()
         return await in_thread(store.add, items, self._tasks.jobs.defer)
 
     async def summary(self, batch: str | None = None) -> Summary:

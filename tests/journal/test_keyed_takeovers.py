@@ -256,5 +256,5 @@ def test_what_a_dead_process_was_sending_holds_up_no_proof(world: World) -> None
     assert first.is_dead
     world.service.add_fault(Fault("lost_before_commit", **CREATES))
     until_told(world, 1)
-    assert world.entries()["other"].state == "accepted"
+    assert world.entries()["other"].state == "completed"
     assert world.spent() == 2

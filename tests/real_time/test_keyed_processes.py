@@ -241,3 +241,21 @@ async def test_a_key_on_the_real_clock_and_socket_costs_once(tmp_path: Path) -> 
                 ], number
         assert posts(emulator) == 1
     assert (tmp_path / "tracks.db").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_journal_in_postgres_is_given_by_its_url(postgres: str) -> None:
+    facts = dict(word.split("=") for word in postgres.split())
+    database = "postgresql://{user}@{host}:{port}/{dbname}".format(**facts)
+    with service() as (emulator, url):
+        ids: set[str] = set()
+        for _ in range(2):
+            async with AsyncClient(
+                emulator.api_key,
+                base_url=url,
+                rate_limits=emulator.rate_limits,
+                journal=database,
+            ) as client:
+                ids.add((await client.generate("rain", idempotency_key="k")).id)
+                async with client.resume_all() as outcomes:
+                    assert [outcome async for outcome in outcomes] == []
+        assert len(ids) == posts(emulator) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 
 from finetuning_async import (
@@ -247,7 +248,7 @@ async def test_a_create_that_times_out_before_its_permit_leaves_nothing_behind()
 async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
     emulator = Emulator(latency=(2, 2))
     async with emulated(emulator, journal=MemoryJournal()) as (_, client):
-        await open_journal(client)
+        await client.generations.create("before")
         errors: list[APITimeoutError] = []
         tracks: list[Generation] = []
 
@@ -269,7 +270,7 @@ async def test_the_timeout_of_a_joined_call_is_its_own() -> None:
         assert len(tracks) == 2
         assert "another call with key 'k'" in errors[0].message
         assert errors[0].safe_to_retry
-        assert posts(emulator) == 1
+        assert posts(emulator) == 2
 
 
 async def test_a_cancelled_creator_hands_over_to_a_joined_call() -> None:
@@ -370,6 +371,45 @@ async def test_once_its_absence_is_proved_a_create_is_sent_with_the_same_seed(
         ]
 
 
+async def test_a_track_that_nobody_waits_for_does_not_keep_others_in_doubt() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        emulator.add_fault(Fault("fail", CREATE, method="POST"))
+        left = await client.generations.create("left alone", idempotency_key="left")
+        await anyio.sleep(300)
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", idempotency_key="k")
+        for _ in range(20):
+            await anyio.sleep(60)
+            try:
+                track = await client.generations.create("rain", idempotency_key="k")
+            except SubmissionUnknownError:
+                continue
+            break
+        assert {*emulator.tracks} == {left.id, track.id}
+        entry = await client.journal.get("left")
+        assert entry is not None
+        assert entry.state == "failed"
+        assert entry.generation is not None
+        assert entry.generation.id == left.id
+
+
+async def test_a_track_that_is_deleted_does_not_keep_others_in_doubt_for_ever() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        left = await client.generations.create("left alone", idempotency_key="left")
+        await anyio.sleep(300)
+        await client.generations.delete([left.id])
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        emulator.add_fault(Fault("status", "/v1/me", status=503, times=None))
+        for _ in range(45):
+            with pytest.raises(SubmissionUnknownError):
+                await client.generations.create("rain", idempotency_key="k")
+            await anyio.sleep(60)
+        entry = await client.journal.get("k")
+        assert entry is not None
+        assert entry.state == "held"
+
+
 async def test_a_failed_track_fails_every_call_of_its_key() -> None:
     journal = MemoryJournal()
     async with emulated(journal=journal) as (emulator, client):
@@ -445,6 +485,25 @@ async def test_a_create_that_died_in_flight_is_looked_up_and_not_sent() -> None:
         track = await client.generate("rain", seed=77, idempotency_key="k")
         assert track.id == made.id
         assert posts(emulator) == 1
+
+
+async def test_what_dead_processes_left_keeps_no_other_create_in_doubt() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await in_doubt(emulator, client, "lost_before_commit")
+        now = client._session().account.service_time() or 0.0
+        sent = attrs.evolve(RAIN, idempotency_key="sent")
+        journal.leave(sent, Sending(78, now))
+        journal.leave(attrs.evolve(RAIN, idempotency_key="planned"))
+        for _ in range(20):
+            await anyio.sleep(60)
+            try:
+                await client.generations.create("rain", idempotency_key="k")
+            except SubmissionUnknownError:
+                continue
+            break
+        assert journal.states()["k"] == "accepted"
+        assert len(emulator.ledger) == 1
 
 
 async def test_a_create_that_died_before_it_was_sent_is_sent_by_the_next_call() -> None:
