@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._machine import describe
@@ -31,6 +33,7 @@ def _permits() -> None:
 
 def _journal() -> None:
     from benchmarks import batch
+    from benchmarks.journal import creates
 
     seconds, memory = batch.import_rows()
     print("| batch | measured |\n|---|---|")
@@ -38,6 +41,12 @@ def _journal() -> None:
     print(f"| memory of the process at most | {memory:.0f} MiB |")
     each = batch.journal_work(1000) * 1000
     print(f"| journal work per item, four commits synced | {each:.2f} ms |")
+    with tempfile.TemporaryDirectory() as folder:
+        cost = creates.one(Path(folder), 5)
+    print(
+        "| what an idempotency key adds to a create and its wait; four bare fsyncs |"
+        f" {cost.added * 1000:.2f} ms; {cost.fsyncs * 1000:.2f} ms |"
+    )
 
 
 PARTS: dict[str, Callable[[], None]] = {
