@@ -17,6 +17,8 @@ else of this package, so that it can testify against it.
     _transport       the in-process network for httpx; _in_process: one request
     _webhooks        one delivery when a job ends
     _middleware      network delays, faults, the request log
+    _admin           the control API under ``/_emulator/``, over HTTP
+    _control         ready-made tracks, other ends, a seed; _fields: attributes as JSON
     _app             routes; handlers: _generations, _sound_effects, _playlists, _media
     _service         the state, and the checks of every request
     _rate_limiters   six ways to count requests

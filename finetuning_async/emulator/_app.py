@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -80,7 +79,7 @@ async def _call(service: Service, request: Request) -> Call:
     return Call(
         record=request.scope["emulator.record"],
         body=await request.body(),
-        now=anyio.current_time(),
+        now=service.clock.now(),
         query=request.query_params,
         path=request.path_params,
         key=request.headers.get("x-api-key"),

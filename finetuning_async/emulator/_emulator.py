@@ -6,17 +6,20 @@ import copy
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+import attrs
 
+from finetuning_async.emulator import _control
+from finetuning_async.emulator._admin import ControlApp
 from finetuning_async.emulator._app import build_app
+from finetuning_async.emulator._clock import Clock
 from finetuning_async.emulator._middleware import Front
-from finetuning_async.emulator._records import Playlist
 from finetuning_async.emulator._service import API_KEY, Service
-from finetuning_async.emulator._settings import EmulatorSettings
+from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
 from finetuning_async.emulator._transport import EmulatorTransport
 from finetuning_async.emulator._webhooks import deliver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     import httpx
@@ -67,11 +70,23 @@ class Emulator(EmulatorSettings):
             emulator.clear_faults()
             emulator.set_public(track.id)
             emulator.add_playlist("Rain", [track.id], public=True)
+
+        async with Emulator() as emulator:  # all of this over HTTP: /_emulator/
+            emulator.load({"tracks": [{"prompt": "night", "id": "n1"}]})
+            stuck = emulator.add_track("rain", status="stuck")
+            emulator.change_track(stuck.id, after_reads=3)  # then it is completed
+            emulator.advance(3600)
+            emulator.configure(queue_size=2)
+            emulator.reset()
+            print(list(emulator.tracks))  # what was loaded is there again
     """
 
     _service: Service | None = None
     _front: Front | None = None
     _tasks: TaskGroup | None = None
+    _control_app: ControlApp | None = None
+    _start: tuple[dict[str, Any], list[Mapping[str, Any]]] = ({}, [])
+    _waiting: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
         if self._service is None:
@@ -80,11 +95,12 @@ class Emulator(EmulatorSettings):
         return f"<Emulator: {requests} requests, {jobs} tracks, speed {self.speed:g}>"
 
     async def __aenter__(self) -> Self:
-        self._service = Service(self, anyio.current_time())
-        self._front = Front(self._service, build_app(self._service))
-        self._service.on_webhook = self._start_webhook
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._set("_start", (self._values(), []))
+        self._set("_waiting", {})
+        self._set("_control_app", ControlApp(self, self._state, self._serve_service))
+        self._begin()
+        self._set("_tasks", anyio.create_task_group())
+        await self._running().__aenter__()
         return self
 
     async def __aexit__(
@@ -93,7 +109,8 @@ class Emulator(EmulatorSettings):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        tasks, self._tasks = self._running(), None
+        tasks = self._running()
+        self._set("_tasks", None)
         tasks.cancel_scope.cancel()
         return await tasks.__aexit__(kind, error, traceback)
 
@@ -115,11 +132,11 @@ class Emulator(EmulatorSettings):
         return self.reads_per_minute, 60.0 / self.speed
 
     @property
-    def app(self) -> Front:
-        """The ASGI app."""
+    def app(self) -> ControlApp:
+        """The ASGI app: the service, and its control API under ``/_emulator/``."""
         self._state()
-        assert self._front is not None  # noqa: S101 - made together with the state
-        return self._front
+        assert self._control_app is not None  # noqa: S101 - made together with the state
+        return self._control_app
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """A transport that connects an `httpx.AsyncClient` to this emulator."""
@@ -168,19 +185,13 @@ class Emulator(EmulatorSettings):
         Raises:
             KeyError: No track has this id.
         """
-        state, now = self._state(), anyio.current_time()
-        jobs = [state.jobs[track_id] for track_id in tracks]
-        entry = Playlist(
-            id=state.new_id(),
-            owner=account or state.account,
-            name=name,
-            description=description,
-            is_public=public,
-            created_at=now,
-            updated_at=now,
-            tracks=jobs,
-        )
-        state.playlists[entry.id] = entry
+        state = self._state()
+        body = {"name": name, "description": description, "public": public}
+        tracks = list(tracks)
+        for track_id in tracks:
+            _ = state.jobs[track_id]
+        entry = _control.add_playlist(state, {**body, "tracks": tracks})
+        entry.owner = account or state.account
         return entry.id
 
     def set_public(self, track_id: str, *, public: bool = True) -> None:
@@ -194,6 +205,114 @@ class Emulator(EmulatorSettings):
             KeyError: No track has this id.
         """
         self._state().jobs[track_id].is_public = public
+
+    # What suites and people at the page do.
+
+    def add_track(self, prompt: str, **more: Any) -> Job:
+        """Add a ready-made track or sound effect, which costs nothing.
+
+        Args:
+            prompt: Its description.
+            more: What ``POST /_emulator/tracks`` takes: ``kind``, ``status``,
+                ``after_reads``, ``id``, ``public``, ``webhook``, ``api_key`` of the
+                owner, and the parameters of a create, such as ``duration``.
+
+        Raises:
+            ValueError: A value is not allowed.
+        """
+        return _control.add_track(self._state(), {"prompt": prompt, **more})
+
+    def change_track(self, track_id: str, **changes: Any) -> Job:
+        """Decide anew how a track in progress ends.
+
+        Args:
+            track_id: Its id.
+            changes: What ``PATCH /_emulator/tracks/{id}`` takes: ``status``
+                (``"completed"``, ``"failed"``, ``"stuck"``), ``after_reads``,
+                ``public``.
+
+        Raises:
+            ValueError: There is no such track, it has ended, or a value is not allowed.
+        """
+        state = self._state()
+        return _control.change_track(
+            state, _control.find_track(state, track_id), changes
+        )
+
+    def advance(self, seconds: float) -> None:
+        """Put the emulator's clock forward: windows, tracks, dates and due webhooks.
+
+        Args:
+            seconds: 0 or more; real ones, whatever the speed.
+
+        Raises:
+            ValueError: They are negative or infinite.
+        """
+        if not 0 <= seconds < float("inf"):
+            message = f"seconds must be 0 or more and finite, got {seconds!r}"
+            raise ValueError(message)
+        clock = self._state().clock
+        clock.advance(seconds)
+        self._state().settle(clock.now())
+
+    def configure(self, **settings: Any) -> tuple[str, ...]:
+        """Change settings while the emulator runs.
+
+        Args:
+            settings: As for the constructor. The service uses some only when it starts
+                (speed, seed, windows and limits, the first account, URLs); they wait
+                for the next `reset`.
+
+        Returns:
+            The names of the settings that wait for a reset.
+
+        Raises:
+            ValueError: A value is out of range.
+            TypeError: A setting is unknown.
+        """
+        EmulatorSettings(**{**self._values(), **settings})
+        later = {k: v for k, v in settings.items() if k in RESET_ONLY}
+        self._set("_waiting", {**self._waiting, **later})
+        for name, value in settings.items():
+            if name not in later:
+                self._set(name, value)
+        return tuple(self._waiting)
+
+    def load(self, seed: Mapping[str, Any]) -> None:
+        """Add accounts, tracks, playlists and faults; a `reset` adds them again.
+
+        Args:
+            seed: Lists by these four names; each entry is a body of the control API.
+
+        Raises:
+            ValueError: An entry is not allowed; the message names it.
+        """
+        _control.load(self._state(), seed)
+        self._start[1].append(seed)
+
+    def reset(self, *, seed: int | None = None) -> None:
+        """Start anew: only what `load` added is there again.
+
+        Settings are those of the start; those that waited for a reset hold until the
+        next one.
+
+        Args:
+            seed: Another seed until the next reset.
+        """
+        self._state().over = True
+        self._state().clock.wake()
+        chosen = {} if seed is None else {"seed": seed}
+        for name, value in {**self._start[0], **self._waiting, **chosen}.items():
+            self._set(name, value)
+        self._set("_waiting", {})
+        self._begin()
+        for loaded in self._start[1]:
+            _control.load(self._state(), loaded)
+
+    @property
+    def waiting(self) -> Mapping[str, Any]:
+        """The settings that wait for a `reset`, by name."""
+        return self._waiting
 
     # What happened.
 
@@ -210,7 +329,7 @@ class Emulator(EmulatorSettings):
     @property
     def ledger(self) -> list[LedgerEntry]:
         """Every credit charged or refunded so far."""
-        self._state().settle(anyio.current_time())
+        self._state().settle(self._state().clock.now())
         return self._state().ledger
 
     @property
@@ -232,7 +351,7 @@ class Emulator(EmulatorSettings):
         Raises:
             KeyError: No track has this id.
         """
-        return self.tracks[track_id].status_at(anyio.current_time())
+        return self.tracks[track_id].status_at(self._state().clock.now())
 
     def count(self, **wanted: Any) -> int:
         """Count the requests that have these values, as in ``count(status=429)``.
@@ -267,6 +386,24 @@ class Emulator(EmulatorSettings):
         So a client that hangs up does not stop the service, as on a real socket.
         """
         self._running().start_soon(self._handle, scope, exchange)
+
+    def _begin(self) -> None:
+        """Make the service anew, with the settings as they are now."""
+        service = Service(self, Clock())
+        service.on_webhook = self._start_webhook
+        self._set("_service", service)
+        self._set("_front", Front(service, build_app(service)))
+
+    async def _serve_service(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self._front is not None  # noqa: S101 - made together with the app
+        await self._front(scope, receive, send)
+
+    def _values(self) -> dict[str, Any]:
+        names = [field.name for field in attrs.fields(EmulatorSettings)]
+        return {name: getattr(self, name) for name in names}
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # settings are frozen for others
 
     def _start_webhook(self, job: Job) -> None:
         self._running().start_soon(deliver, self._state(), job)

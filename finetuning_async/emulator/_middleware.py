@@ -93,7 +93,7 @@ class Front:
 
     def date(self) -> bytes:
         """The ``Date`` header of a response sent now."""
-        return self._service.wall.http_date(anyio.current_time()).encode()
+        return self._service.wall.http_date(self._service.clock.now()).encode()
 
     async def _travel(self) -> None:
         low, high = self._service.settings.latency
@@ -108,7 +108,7 @@ class Front:
         requests = self._service.requests
         record = RequestRecord(
             number=len(requests) + 1,
-            at=anyio.current_time(),
+            at=self._service.clock.now(),
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),

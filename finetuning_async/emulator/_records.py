@@ -83,10 +83,10 @@ class Account:
 
 @attrs.define(eq=False)
 class Job:
-    """A track or a sound effect. Times are on the loop's clock, in seconds.
+    """A track or a sound effect. Times are on the emulator's clock, in seconds.
 
-    ``ends_at`` is infinite for a job that never ends. Lists show a job from
-    ``listed_from`` on.
+    ``ends_at`` is infinite for a job that never ends, and for one that ends after
+    ``reads_left`` more reads. Lists show a job from ``listed_from`` on.
 
     Example:
         import httpx
@@ -112,6 +112,7 @@ class Job:
     media: str
     paid_from: Literal["month", "pack"] = "month"
     listed_from: float = -math.inf
+    reads_left: int | None = None
     is_public: bool = False
     plays: int = 0
     downloads: int = 0
@@ -178,7 +179,7 @@ class RequestRecord:
 
     Attributes:
         number: 1 for the first request.
-        at: When it arrived, in seconds of the loop's clock.
+        at: When it arrived, in seconds of the emulator's clock.
         method: As sent.
         path: Without the query; media paths begin with ``/audio/``.
         query: As sent, percent-encoded.

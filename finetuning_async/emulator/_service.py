@@ -1,7 +1,7 @@
 """The service itself: its state, and the checks of every request.
 
 Nothing here awaits: a request is checked, counted, charged and stored in one step, so
-no other request can come in between. The loop's clock is passed in as ``now``.
+no other request can come in between. The emulator's clock is passed in as ``now``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from finetuning_async.emulator._clock import WallClock
+from finetuning_async.emulator._clock import Clock, WallClock
 from finetuning_async.emulator._errors import ApiError, refusal
 from finetuning_async.emulator._faults import FaultBook
 from finetuning_async.emulator._rate_limiters import make_window
@@ -67,8 +67,11 @@ class Reply:
 class Service:
     """The state of an emulated service."""
 
-    def __init__(self, settings: EmulatorSettings, now: float) -> None:
+    def __init__(self, settings: EmulatorSettings, clock: Clock) -> None:
+        now = clock.now()
         self.settings: EmulatorSettings = settings
+        self.clock: Clock = clock
+        self.over: bool = False
         self.wall: WallClock = WallClock(settings.wall_start(), now)
         self.faults: FaultBook = FaultBook(self._rng("faults"))
         self.network: random.Random = self._rng("network")
@@ -90,14 +93,22 @@ class Service:
 
     def add_account(self, key: str, tier: str, monthly: int, pack: int) -> Account:
         """Add an account with the API key ``key``."""
+        account = Account(self.new_id(), key, tier, monthly, pack, self.new_windows())
+        self._accounts[key] = account
+        return account
+
+    def new_windows(self) -> dict[Bucket, Window]:
+        """Rate limiters for one account."""
         limits = self.settings.rate_limits
-        windows: dict[Bucket, Window] = {
+        return {
             "creates": self._window(limits.creates),
             "reads": self._window(limits.reads),
         }
-        account = Account(self.new_id(), key, tier, monthly, pack, windows)
-        self._accounts[key] = account
-        return account
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """Accounts by API key; one with several keys is there several times."""
+        return self._accounts
 
     def add_key(self, key: str, account: Account) -> None:
         """Add an API key to an account."""
@@ -169,8 +180,8 @@ class Service:
         """Free the queue slots of jobs that ended by ``now``; refund if enabled."""
         while self._due and self._due[0][0] <= now:
             ends_at, _, job = heapq.heappop(self._due)
-            if job.settled:
-                continue
+            if job.settled or ends_at != job.ends_at:
+                continue  # deleted, or its end was moved
             self._leave_queue(job)
             if job.fails and self.settings.refund_failed and job.kind != "effect":
                 self._refund(job, ends_at)
@@ -207,31 +218,76 @@ class Service:
         webhook: str | None,
     ) -> Job:
         """Store a job that was checked and charged; decide when and how it ends."""
+        job = self.new_job(
+            account, kind, prompt, parameters, webhook, call.now, call.media
+        )
+        self._apply_fault(job, call.record)
+        self.keep(job)
+        return job
+
+    def new_job(
+        self,
+        account: Account,
+        kind: Kind,
+        prompt: str,
+        parameters: dict[str, Any],
+        webhook: str | None,
+        now: float,
+        media: str,
+    ) -> Job:
+        """A job that begins now; when and how it ends is drawn."""
         effect = kind == "effect"
         span = self.settings.effect_time if effect else self.settings.generation_time
-        starts_at = call.now + self._duration(self.settings.pending_time)
+        starts_at = now + self._duration(self.settings.pending_time)
         ends_at = starts_at + self._duration(span)
         fails = self.choices.random() < self.settings.failure_rate
-        job = Job(
+        return Job(
             id=self.new_id(),
             kind=kind,
             owner=account,
             prompt=prompt,
             parameters=parameters,
             webhook=webhook,
-            created_at=call.now,
+            created_at=now,
             starts_at=starts_at,
             ends_at=ends_at,
             fails=fails,
-            media=call.media,
+            media=media,
         )
-        self._apply_fault(job, call.record)
+
+    def keep(self, job: Job) -> None:
+        """Store a new job; it takes a slot of the queue until it ends."""
         self.jobs[job.id] = job
-        account.in_progress += 1
-        heapq.heappush(self._due, (job.ends_at, next(self._order), job))
-        if webhook is not None:
+        job.owner.in_progress += 1
+        self._await_end(job)
+        if job.webhook is not None:
             self.on_webhook(job)
-        return job
+
+    def end(self, job: Job, at: float, *, fails: bool) -> None:
+        """Decide anew when and how a job in progress ends; infinity is never."""
+        job.ends_at, job.fails, job.reads_left = at, fails, None
+        job.starts_at = min(job.starts_at, at)
+        self._await_end(job)
+        self.clock.wake()
+
+    def end_after_reads(self, job: Job, reads: int, *, fails: bool) -> None:
+        """Let a job end once so many more reads have shown it in progress."""
+        self.end(job, math.inf, fails=fails)
+        job.reads_left = reads
+
+    def note_read(self, job: Job, now: float) -> None:
+        """A get or a list has shown this job; the last read that it waits for ends it.
+
+        The reads are those that see it in progress: the next one sees the end.
+        """
+        if job.reads_left is None:
+            return
+        job.reads_left -= 1
+        if job.reads_left <= 0:
+            self.end(job, now, fails=job.fails)
+
+    def _await_end(self, job: Job) -> None:
+        heapq.heappush(self._due, (job.ends_at, next(self._order), job))
 
     def charge(self, call: Call, job: Job) -> None:
         """Charge a job's credit: monthly credits first, then the pack (U32)."""

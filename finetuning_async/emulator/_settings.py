@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 RetryAfterPlace = Literal["both", "header", "body", "none"]
 WebhookSender = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
 
+RESET_ONLY = (
+    "speed",
+    "seed",
+    "window",
+    "window_phase",
+    "creates_per_minute",
+    "reads_per_minute",
+    "other_creates",
+    "credits",
+    "pack_credits",
+    "tier",
+    "base_url",
+    "media_url",
+    "start_time",
+)
+"""Settings that are used once, when the service starts; a change waits for a reset."""
+
 _WINDOWS = ("fixed", "first", "log", "counter", "rounded_counter", "bucket")
 
 

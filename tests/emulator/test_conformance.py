@@ -17,6 +17,7 @@ import pytest
 
 from finetuning_async.emulator import Emulator, Fault, serve
 from finetuning_async.testing import jumping_backend
+from tests.emulator._document import check_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,6 +62,7 @@ async def http(
                 base_url=emulator.base_url,
                 headers=headers,
             )
+        client.event_hooks["response"].append(check_response)
         yield await stack.enter_async_context(client)
 
 
