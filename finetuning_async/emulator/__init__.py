@@ -19,6 +19,7 @@ else of this package, so that it can testify against it.
     _middleware      network delays, faults, the request log
     _admin           the control API under ``/_emulator/``, over HTTP
     _control         ready-made tracks, other ends, a seed; _fields: attributes as JSON
+    _state           the state as rows; _state_dir: kept through restarts
     _app             routes; handlers: _generations, _sound_effects, _playlists, _media
     _service         the state, and the checks of every request
     _rate_limiters   six ways to count requests

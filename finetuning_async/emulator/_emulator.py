@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import attrs
 
-from finetuning_async.emulator import _control
+from finetuning_async.emulator import _control, _state
 from finetuning_async.emulator._admin import ControlApp
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._clock import Clock
 from finetuning_async.emulator._middleware import Front
 from finetuning_async.emulator._service import API_KEY, Service
 from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
+from finetuning_async.emulator._state_dir import StateDir
 from finetuning_async.emulator._transport import EmulatorTransport
 from finetuning_async.emulator._webhooks import deliver
 
@@ -87,6 +89,8 @@ class Emulator(EmulatorSettings):
     _control_app: ControlApp | None = None
     _start: tuple[dict[str, Any], list[Mapping[str, Any]]] = ({}, [])
     _waiting: Mapping[str, Any] = {}
+    _kept: StateDir | None = None
+    _restored: bool = False
 
     def __repr__(self) -> str:
         if self._service is None:
@@ -98,9 +102,10 @@ class Emulator(EmulatorSettings):
         self._set("_start", (self._values(), []))
         self._set("_waiting", {})
         self._set("_control_app", ControlApp(self, self._state, self._serve_service))
-        self._begin()
+        self._open_state()
         self._set("_tasks", anyio.create_task_group())
         await self._running().__aenter__()
+        self._first_begin()
         return self
 
     async def __aexit__(
@@ -112,7 +117,10 @@ class Emulator(EmulatorSettings):
         tasks = self._running()
         self._set("_tasks", None)
         tasks.cancel_scope.cancel()
-        return await tasks.__aexit__(kind, error, traceback)
+        try:
+            return await tasks.__aexit__(kind, error, traceback)
+        finally:
+            await self._close_state()
 
     # Reaching it.
 
@@ -281,13 +289,16 @@ class Emulator(EmulatorSettings):
     def load(self, seed: Mapping[str, Any]) -> None:
         """Add accounts, tracks, playlists and faults; a `reset` adds them again.
 
+        If `restored`, the state of the last run stays, and only a reset adds them.
+
         Args:
             seed: Lists by these four names; each entry is a body of the control API.
 
         Raises:
             ValueError: An entry is not allowed; the message names it.
         """
-        _control.load(self._state(), seed)
+        if not self.restored:
+            _control.load(self._state(), seed)
         self._start[1].append(seed)
 
     def reset(self, *, seed: int | None = None) -> None:
@@ -306,8 +317,14 @@ class Emulator(EmulatorSettings):
             self._set(name, value)
         self._set("_waiting", {})
         self._begin()
+        self._set("_restored", False)
         for loaded in self._start[1]:
             _control.load(self._state(), loaded)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the state is that of an earlier run, found in ``state_dir``."""
+        return self._restored
 
     @property
     def waiting(self) -> Mapping[str, Any]:
@@ -387,9 +404,36 @@ class Emulator(EmulatorSettings):
         """
         self._running().start_soon(self._handle, scope, exchange)
 
-    def _begin(self) -> None:
+    def _open_state(self) -> None:
+        kept = None if self.state_dir is None else StateDir(self.state_dir)
+        if kept is not None:
+            kept.open()
+        self._set("_kept", kept)
+
+    def _first_begin(self) -> None:
+        """Make the service, or restore it from ``state_dir``, which is then kept."""
+        kept = self._kept
+        self._set("_restored", kept is not None and kept.saved is not None)
+        self._begin(0 if kept is None else kept.run)
+        if kept is None:
+            return
+        if kept.saved is not None:
+            _state.restore(self._state(), kept.saved, time.time())
+        self._running().start_soon(kept.keep, self._state)
+
+    async def _close_state(self) -> None:
+        kept, service = self._kept, self._service
+        self._set("_kept", None)
+        if kept is None or service is None:
+            return
+        try:
+            await kept.save(service)
+        finally:
+            kept.close()
+
+    def _begin(self, run: int = 0) -> None:
         """Make the service anew, with the settings as they are now."""
-        service = Service(self, Clock())
+        service = Service(self, Clock(), run)
         service.on_webhook = self._start_webhook
         self._set("_service", service)
         self._set("_front", Front(service, build_app(service)))

@@ -15,8 +15,8 @@ from finetuning_async.emulator._faults import Fault
 from finetuning_async.emulator._rate_limiters import WindowKind
 from finetuning_async.emulator._settings import EmulatorSettings
 
-NOT_JSON = ("webhook_sender", "audio", "hits")
-"""Attributes that are no values to send: a callable, a file, a count of ours."""
+NOT_JSON = ("webhook_sender", "on_request", "audio", "state_dir", "hits")
+"""Attributes that are no values to send: callables, files, a count of ours."""
 
 _ATTRS = re.compile(r"^'(\w+)' must be ([<>=]+ \S+): (.*)$")
 _HINTS: dict[type, dict[str, Any]] = {}

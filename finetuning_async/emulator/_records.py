@@ -81,12 +81,18 @@ class Account:
         return max(0, self.monthly - self.used) + self.pack
 
 
-@attrs.define(eq=False)
+def _note_change(record: Any, _: attrs.Attribute[Any], value: Any) -> Any:
+    record.changed = True
+    return value
+
+
+@attrs.define(eq=False, on_setattr=_note_change)
 class Job:
     """A track or a sound effect. Times are on the emulator's clock, in seconds.
 
     ``ends_at`` is infinite for a job that never ends, and for one that ends after
-    ``reads_left`` more reads. Lists show a job from ``listed_from`` on.
+    ``reads_left`` more reads. Lists show a job from ``listed_from`` on. ``changed`` is
+    for the emulator that keeps its state.
 
     Example:
         import httpx
@@ -118,6 +124,10 @@ class Job:
     downloads: int = 0
     settled: bool = False
     deleted: bool = False
+    webhook_sent: bool = False
+    changed: bool = attrs.field(
+        default=True, repr=False, on_setattr=attrs.setters.NO_OP
+    )
 
     def status_at(self, now: float) -> str:
         """One of the four documented statuses."""

@@ -67,11 +67,12 @@ class Reply:
 class Service:
     """The state of an emulated service."""
 
-    def __init__(self, settings: EmulatorSettings, clock: Clock) -> None:
+    def __init__(self, settings: EmulatorSettings, clock: Clock, run: int = 0) -> None:
         now = clock.now()
         self.settings: EmulatorSettings = settings
         self.clock: Clock = clock
         self.over: bool = False
+        self._run = run
         self.wall: WallClock = WallClock(settings.wall_start(), now)
         self.faults: FaultBook = FaultBook(self._rng("faults"))
         self.network: random.Random = self._rng("network")
@@ -260,7 +261,7 @@ class Service:
         self.jobs[job.id] = job
         job.owner.in_progress += 1
         self._await_end(job)
-        if job.webhook is not None:
+        if job.webhook is not None and not job.webhook_sent:
             self.on_webhook(job)
 
     def end(self, job: Job, at: float, *, fails: bool) -> None:
@@ -354,4 +355,6 @@ class Service:
 
     def _rng(self, purpose: str) -> random.Random:
         name = f"{self.settings.seed}/{purpose}"
+        if self._run:  # state of an earlier run is there, which has used up its ids
+            name += f"/{self._run}"
         return random.Random(name)  # noqa: S311 - must repeat, need not be secret

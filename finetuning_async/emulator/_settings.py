@@ -6,6 +6,7 @@ API specification assumes (``U4`` and so on are its rows).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,6 +94,9 @@ class EmulatorSettings:
         start_time: Wall time at the start; ``None`` is now. It advances with the
             loop's clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.
+        state_dir: A folder that keeps accounts, tracks, playlists, faults, ledger and
+            clock through restarts; rate windows and logs begin anew. A process that is
+            killed loses at most the last second. One emulator at a time uses it.
 
     Example:
         from finetuning_async.emulator import Emulator
@@ -145,6 +149,7 @@ class EmulatorSettings:
     media_url: str = "https://media.finetuning.ai"
     start_time: datetime | None = None
     audio: bytes | None = None
+    state_dir: str | os.PathLike[str] | None = None
 
     def wall_start(self) -> datetime:
         """The wall time at the start, aware, in UTC."""

@@ -31,6 +31,7 @@ async def deliver(service: Service, job: Job) -> None:
     """
     if job.webhook is None or not await _has_ended(service, job):
         return
+    job.webhook_sent = True
     body = json.dumps(_payloads.webhook(job, service.wall)).encode()
     record = WebhookRecord(service.clock.now(), job.webhook, body)
     service.webhooks.append(record)
