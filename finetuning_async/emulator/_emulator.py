@@ -10,7 +10,7 @@ import anyio
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._middleware import Front
 from finetuning_async.emulator._records import Playlist
-from finetuning_async.emulator._service import API_KEY, Service
+from finetuning_async.emulator._service import Service
 from finetuning_async.emulator._settings import EmulatorSettings
 from finetuning_async.emulator._transport import EmulatorTransport
 from finetuning_async.emulator._webhooks import deliver
@@ -100,11 +100,6 @@ class Emulator(EmulatorSettings):
     # Reaching it.
 
     @property
-    def api_key(self) -> str:
-        """The first account's key, in the documented form. It is no secret."""
-        return API_KEY
-
-    @property
     def creates_limit(self) -> tuple[int, float]:
         """Creates allowed, and in how many seconds, at this speed."""
         return self.creates_per_minute, 60.0 / self.speed
@@ -131,15 +126,27 @@ class Emulator(EmulatorSettings):
         """Add an account.
 
         Args:
-            api_key: The key that authenticates it.
+            api_key: The key that authenticates it: ``ft_live_`` and 32 visible ASCII
+                characters.
             tier: Its plan; only ``pro`` and ``lifetime`` may use the API.
             credits: Its monthly allowance.
             pack: Credits bought in addition.
+
+        Raises:
+            ValueError: The key cannot work, or is another account's.
         """
         return self._state().add_account(api_key, tier, credits, pack)
 
     def add_key(self, api_key: str, account: Account | None = None) -> None:
-        """Add an `api_key` to an `account`, by default to the first one."""
+        """Add a key to an account.
+
+        Args:
+            api_key: ``ft_live_`` and 32 visible ASCII characters.
+            account: The account, by default the first one.
+
+        Raises:
+            ValueError: The key cannot work, or is another account's.
+        """
         self._state().add_key(api_key, account or self.account)
 
     # What users do in the web app.
@@ -171,7 +178,7 @@ class Emulator(EmulatorSettings):
         state, now = self._state(), anyio.current_time()
         jobs = [state.jobs[track_id] for track_id in tracks]
         entry = Playlist(
-            id=state.new_id(),
+            id=state.new_id("playlist"),
             owner=account or state.account,
             name=name,
             description=description,

@@ -41,7 +41,7 @@ def list_effects(service: Service, call: Call, account: Account) -> Reply:
     found = listed(jobs, call, account)
 
     def write(job: Job) -> dict[str, object]:
-        return _payloads.effect(job, service.wall, call.now)
+        return _payloads.effect(job, service.wall, call.now, call.media)
 
     return page("soundEffects", found, call, write)
 
@@ -51,7 +51,7 @@ def get(service: Service, call: Call, account: Account) -> Reply:
     job = service.jobs.get(call.path["id"])
     if job is None or job.owner is not account or job.kind != "effect":
         raise refusal("NOT_FOUND")
-    return Reply(_payloads.effect(job, service.wall, call.now))
+    return Reply(_payloads.effect(job, service.wall, call.now, call.media))
 
 
 def _check_daily_cap(service: Service, account: Account, now: float) -> None:
