@@ -15,6 +15,7 @@ import attrs
 from finetuning_async.emulator import _fields, _generations, _validation
 from finetuning_async.emulator._errors import ApiError
 from finetuning_async.emulator._faults import AT_CONNECT, Fault
+from finetuning_async.emulator._keys import check_key
 from finetuning_async.emulator._records import Account, Job, Playlist
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 KINDS: tuple[Kind, ...] = ("music", "instrumental", "effect")
 ENDS = ("completed", "failed", "stuck")
 SEED_NAMES = ("accounts", "tracks", "playlists", "faults")
-_KEY = re.compile(r"ft_live_[0-9a-f]{32}")
 _MUSIC = ("lyrics", "duration", "bpm", "language", "key", "scale", "timesignature")
 _TRACK = ("prompt", "kind", "id", "status", "after_reads", "public", "webhook")
 _ACCOUNT = ("tier", "credits", "pack_credits", "used")
@@ -55,7 +55,9 @@ def add_account(service: Service, body: Any) -> Account:
     """
     fields = _object(body, ("api_key", *_ACCOUNT))
     key = _new_key(service, fields.get("api_key"))
-    account = Account(service.new_id(), key, "pro", 2000, 0, service.new_windows())
+    account = Account(
+        service.new_id("account"), key, "pro", 2000, 0, service.new_windows()
+    )
     changes = _account_changes(fields)
     service.add_key(key, account)
     _apply(service, account, changes)
@@ -85,12 +87,15 @@ def find_account(service: Service, key: Any) -> Account:
 
 def _new_key(service: Service, key: Any) -> str:
     if key is None:
-        return f"ft_live_{service.new_id().replace('-', '')}"
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        message = f"api_key must be ft_live_ and 32 digits of 0-9a-f, got {key!r}"
-        raise ControlError(message)
+        return f"ft_live_{service.new_id('account').replace('-', '')}"
+    if not isinstance(key, str):
+        raise ControlError(f"api_key must be a text, got {key!r}")
     if key in service.accounts:
-        raise ControlError(f"an account has the api_key {key!r} already", 409)
+        raise ControlError("api_key must be a new one, got one that is known", 409)
+    try:
+        check_key(key)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
     return key
 
 
@@ -251,7 +256,7 @@ def add_playlist(service: Service, body: Any) -> Playlist:
         raise ControlError(f"tracks must be a list of ids, got {tracks!r}")
     now = service.clock.now()
     entry = Playlist(
-        id=_new_id(service, fields.get("id"), service.new_id()),
+        id=_new_id(service, fields.get("id"), service.new_id("playlist")),
         owner=find_account(service, fields.get("api_key")),
         name=name,
         description=description,

@@ -14,7 +14,7 @@ from finetuning_async.emulator._admin import ControlApp
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._clock import Clock
 from finetuning_async.emulator._middleware import Front
-from finetuning_async.emulator._service import API_KEY, Service
+from finetuning_async.emulator._service import Service
 from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
 from finetuning_async.emulator._state_dir import StateDir
 from finetuning_async.emulator._transport import EmulatorTransport
@@ -125,11 +125,6 @@ class Emulator(EmulatorSettings):
     # Reaching it.
 
     @property
-    def api_key(self) -> str:
-        """The first account's key, in the documented form. It is no secret."""
-        return API_KEY
-
-    @property
     def creates_limit(self) -> tuple[int, float]:
         """Creates allowed, and in how many seconds, at this speed."""
         return self.creates_per_minute, 60.0 / self.speed
@@ -156,15 +151,27 @@ class Emulator(EmulatorSettings):
         """Add an account.
 
         Args:
-            api_key: The key that authenticates it.
+            api_key: The key that authenticates it: ``ft_live_`` and 32 visible ASCII
+                characters.
             tier: Its plan; only ``pro`` and ``lifetime`` may use the API.
             credits: Its monthly allowance.
             pack: Credits bought in addition.
+
+        Raises:
+            ValueError: The key cannot work, or is another account's.
         """
         return self._state().add_account(api_key, tier, credits, pack)
 
     def add_key(self, api_key: str, account: Account | None = None) -> None:
-        """Add an `api_key` to an `account`, by default to the first one."""
+        """Add a key to an account.
+
+        Args:
+            api_key: ``ft_live_`` and 32 visible ASCII characters.
+            account: The account, by default the first one.
+
+        Raises:
+            ValueError: The key cannot work, or is another account's.
+        """
         self._state().add_key(api_key, account or self.account)
 
     # What users do in the web app.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import attrs
 
 from finetuning_async.emulator._faults import Fault
 from finetuning_async.emulator._rate_limiters import WindowKind
+from finetuning_async.emulator._records import RequestRecord
 from finetuning_async.emulator._settings import EmulatorSettings
 
 NOT_JSON = ("webhook_sender", "on_request", "audio", "state_dir", "hits")
@@ -20,7 +22,12 @@ NOT_JSON = ("webhook_sender", "on_request", "audio", "state_dir", "hits")
 
 _ATTRS = re.compile(r"^'(\w+)' must be ([<>=]+ \S+): (.*)$")
 _HINTS: dict[type, dict[str, Any]] = {}
-_NAMES = {"Mapping": Mapping, "WindowKind": WindowKind}
+_NAMES = {
+    "Mapping": Mapping,
+    "WindowKind": WindowKind,
+    "RequestRecord": RequestRecord,
+    "os": os,
+}
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -87,6 +94,8 @@ def schema(hint: Any) -> dict[str, Any]:
     match _plain(kind):
         case t if t is datetime:
             found = {"type": "string", "format": "date-time"}
+        case t if t is tuple and _is_open(kind):
+            found = {"type": "array", "items": {"type": "string"}}
         case t if t is tuple:
             found = {"type": "array", "items": {"type": "number"}}
             found |= {"minItems": 2, "maxItems": 2}
@@ -110,10 +119,14 @@ def _read(name: str, hint: Any, value: Any) -> Any:
             return value
         names = ", ".join(str(choice) for choice in allowed)
         raise ValueError(f"{name} must be one of {names}, got {value!r}")
-    plain = _plain(kind)
-    found = _converted(plain, value)
+    plain = str if _is_open(kind) else _plain(kind)
+    found = _texts(value) if _is_open(kind) else _converted(plain, value)
     if found is None:
-        words = _WORDS[plain] + (" or null" if nullable else "")
+        words = (
+            "a list of texts"
+            if _is_open(kind)
+            else _WORDS[plain] + (" or null" if nullable else "")
+        )
         raise ValueError(f"{name} must be {words}, got {value!r}")
     return found
 
@@ -137,6 +150,16 @@ def _converted(plain: Any, value: Any) -> Any:
         )
         return dict(value) if whole else None
     return value if isinstance(value, plain) else None
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    whole = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return tuple(value) if whole else None
+
+
+def _is_open(kind: Any) -> bool:
+    """Whether it is a tuple of any number of texts."""
+    return get_args(kind) == (str, ...)
 
 
 def _time(value: Any) -> datetime | None:

@@ -52,13 +52,11 @@ def list_generations(service: Service, call: Call, account: Account) -> Reply:
         if job.kind != "effect" and kind in (None, job.kind)
     ]
     found = listed(jobs, call, account)
-    return page(
-        service,
-        "generations",
-        found,
-        call,
-        lambda j: _payloads.row(j, service.wall, call.now),
-    )
+
+    def write(job: Job) -> dict[str, Any]:
+        return _payloads.row(job, service.wall, call.now, call.media)
+
+    return page(service, "generations", found, call, write)
 
 
 def get_generation(service: Service, call: Call, account: Account) -> Reply:
@@ -67,7 +65,7 @@ def get_generation(service: Service, call: Call, account: Account) -> Reply:
     if job is None or job.owner is not account or job.kind == "effect":
         raise refusal("NOT_FOUND")
     size = file_size(service.settings, job)
-    data = _payloads.detail(job, service.wall, call.now, size)
+    data = _payloads.detail(job, service.wall, call.now, call.media, size)
     service.note_read(job, call.now)
     return Reply(data)
 
@@ -119,7 +117,10 @@ def page(
 
 def webhook_of(service: Service, body: Mapping[str, Any]) -> str | None:
     """The webhook of a create, checked."""
-    return _validation.webhook(body, loopback=service.settings.loopback_webhooks)
+    settings = service.settings
+    return _validation.webhook(
+        body, loopback=settings.loopback_webhooks, hosts=settings.webhook_hosts
+    )
 
 
 def parameters_of(

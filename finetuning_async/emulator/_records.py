@@ -142,8 +142,12 @@ class Job:
 
     @property
     def audio_url(self) -> str:
-        """The URL of the MP3, once it exists."""
-        return f"{self.media}/audio/{self.id}.mp3"
+        """The URL of the MP3, once it exists, at the host that accepted the job."""
+        return self.audio_url_at(self.media)
+
+    def audio_url_at(self, media: str) -> str:
+        """The URL of the MP3 for a client that reaches audio at ``media``."""
+        return f"{media}/audio/{self.id}.mp3"
 
 
 @attrs.define(eq=False)

@@ -10,15 +10,15 @@ import heapq
 import itertools
 import math
 import random
-import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from finetuning_async.emulator._clock import Clock, WallClock
 from finetuning_async.emulator._errors import ApiError, refusal
 from finetuning_async.emulator._faults import FaultBook
+from finetuning_async.emulator._keys import check_free
 from finetuning_async.emulator._rate_limiters import make_window
 from finetuning_async.emulator._records import (
     Account,
@@ -38,9 +38,15 @@ if TYPE_CHECKING:
     from finetuning_async.emulator._records import RateLimit
     from finetuning_async.emulator._settings import EmulatorSettings
 
-API_KEY = "ft_live_facadefacadefacadefacadefacadefa"
 TIERS_WITH_API = ("pro", "lifetime")
-_KEY_SHAPE = re.compile(r"ft_live_[0-9a-f]{32}")
+PENDING_SHARE = 0.1
+PENDING_LIMIT = 2.0
+"""How long a track is pending by default: this share of its time, at most so long."""
+
+
+IdKind = Literal["account", "track", "effect", "playlist"]
+ID_KINDS: tuple[IdKind, ...] = ("account", "track", "effect", "playlist")
+Headers = dict[str, str]
 
 
 @attrs.define(eq=False)
@@ -83,18 +89,22 @@ class Service:
         self.requests: list[RequestRecord] = []
         self.webhooks: list[WebhookRecord] = []
         self.on_webhook: Callable[[Job], None] = lambda _job: None
-        self._ids = self._rng("ids")
+        self._ids: dict[IdKind, random.Random] = {
+            kind: self._rng(f"ids/{kind}") for kind in ID_KINDS
+        }
         self._phase = self._draw_phase(now)
         self._due: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._accounts: dict[str, Account] = {}
         self.account: Account = self.add_account(
-            API_KEY, settings.tier, settings.credits, settings.pack_credits
+            settings.api_key, settings.tier, settings.credits, settings.pack_credits
         )
 
     def add_account(self, key: str, tier: str, monthly: int, pack: int) -> Account:
         """Add an account with the API key ``key``."""
-        account = Account(self.new_id(), key, tier, monthly, pack, self.new_windows())
+        check_free(key, None, self._accounts.get(key))
+        new_id, windows = self.new_id("account"), self.new_windows()
+        account = Account(new_id, key, tier, monthly, pack, windows)
         self._accounts[key] = account
         return account
 
@@ -113,15 +123,46 @@ class Service:
 
     def add_key(self, key: str, account: Account) -> None:
         """Add an API key to an account."""
+        check_free(key, account, self._accounts.get(key))
         self._accounts[key] = account
 
-    def new_id(self) -> str:
-        """A UUID, determined by the seed."""
-        return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
+    def new_id(self, kind: IdKind) -> str:
+        """A UUID, determined by the seed.
+
+        Each kind has a series of its own. With one series for all, an id that is a
+        track's in one run would be a playlist's in the next one with the same seed.
+        """
+        return str(uuid.UUID(int=self._ids[kind].getrandbits(128), version=4))
 
     # The checks of every request (U10: key, plan, rate, then those of the handler).
 
-    def admit(self, call: Call, bucket: Bucket) -> tuple[Account, dict[str, str]]:
+    def bucket_of(self, method: str, path: str) -> Bucket:
+        """The rate limit against which a request counts."""
+        if method != "POST":
+            return "reads"
+        if path in ("/v1/instrumental", "/v1/sound-effects"):
+            return self.settings.other_creates
+        return "creates" if path == "/v1/generations" else "reads"
+
+    def rate_headers(self, key: str | None, bucket: Bucket, now: float) -> Headers:
+        """The rate limit headers of a response to a request that is not counted.
+
+        All of the limit remains for a key that is missing or unknown.
+        """
+        account = self._accounts.get(key or "")
+        limit = getattr(self.settings.rate_limits, bucket).limit
+        window = None if account is None else account.windows[bucket]
+        return self._budget_headers(bucket, window.remaining(now) if window else limit)
+
+    def headers_of_api(
+        self, method: str, path: str, key: str | None, now: float
+    ) -> Headers:
+        """`rate_headers`, or none on a path that is no endpoint of the API (U33)."""
+        if path == "/health" or path.startswith("/audio/"):
+            return {}
+        return self.rate_headers(key, self.bucket_of(method, path), now)
+
+    def admit(self, call: Call, bucket: Bucket) -> tuple[Account, Headers]:
         """Check key, plan and rate; count the request.
 
         Returns:
@@ -138,13 +179,13 @@ class Service:
         if not call.key:
             raise refusal("MISSING_API_KEY")
         account = self._accounts.get(call.key)
-        if account is None or not _KEY_SHAPE.fullmatch(call.key):
+        if account is None:
             raise refusal("INVALID_API_KEY")
         if account.tier not in TIERS_WITH_API:
             raise refusal("PRO_PLAN_REQUIRED")
         return account
 
-    def _take(self, account: Account, bucket: Bucket, call: Call) -> dict[str, str]:
+    def _take(self, account: Account, bucket: Bucket, call: Call) -> Headers:
         window = account.windows[bucket]
         wait = window.retry_after(call.now)
         if wait <= 0 or self.settings.count_rejected:
@@ -166,7 +207,7 @@ class Service:
             error.retry_after = max(1, seconds)
         return error
 
-    def _budget_headers(self, bucket: Bucket, remaining: int) -> dict[str, str]:
+    def _budget_headers(self, bucket: Bucket, remaining: int) -> Headers:
         if not self.settings.rate_limit_headers:
             return {}
         limit = getattr(self.settings.rate_limits, bucket).limit
@@ -237,13 +278,10 @@ class Service:
         media: str,
     ) -> Job:
         """A job that begins now; when and how it ends is drawn."""
-        effect = kind == "effect"
-        span = self.settings.effect_time if effect else self.settings.generation_time
-        starts_at = now + self._duration(self.settings.pending_time)
-        ends_at = starts_at + self._duration(span)
+        starts_at, ends_at = self._draw_times(kind, now)
         fails = self.choices.random() < self.settings.failure_rate
         return Job(
-            id=self.new_id(),
+            id=self.new_id("effect" if kind == "effect" else "track"),
             kind=kind,
             owner=account,
             prompt=prompt,
@@ -340,6 +378,17 @@ class Service:
             job.fails = True
         elif fault.action == "hide":
             job.listed_from = job.created_at + fault.seconds
+
+    def _draw_times(self, kind: Kind, now: float) -> tuple[float, float]:
+        """When a new job begins to be processed, and when it ends."""
+        settings = self.settings
+        span = settings.effect_time if kind == "effect" else settings.generation_time
+        pending = self._duration(settings.pending_time or (0.0, 0.0))
+        taken = self._duration(span)
+        if settings.pending_time is not None:
+            return now + pending, now + pending + taken
+        brief = min(PENDING_LIMIT / settings.speed, PENDING_SHARE * taken)
+        return now + brief, now + taken
 
     def _duration(self, span: tuple[float, float]) -> float:
         return self.choices.uniform(*span) / self.settings.speed

@@ -44,7 +44,7 @@ def list_effects(service: Service, call: Call, account: Account) -> Reply:
     found = listed(jobs, call, account)
 
     def write(job: Job) -> dict[str, object]:
-        return _payloads.effect(job, service.wall, call.now)
+        return _payloads.effect(job, service.wall, call.now, call.media)
 
     return page(service, "soundEffects", found, call, write)
 
@@ -54,7 +54,7 @@ def get(service: Service, call: Call, account: Account) -> Reply:
     job = service.jobs.get(call.path["id"])
     if job is None or job.owner is not account or job.kind != "effect":
         raise refusal("NOT_FOUND")
-    data = _payloads.effect(job, service.wall, call.now)
+    data = _payloads.effect(job, service.wall, call.now, call.media)
     service.note_read(job, call.now)
     return Reply(data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,21 @@ from finetuning_async.emulator._faults import Fault
 from finetuning_async.emulator._records import Account, Job, LedgerEntry, Playlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from finetuning_async.emulator._service import Service
 
 TABLES = ("clock", "account", "key", "job", "playlist", "ledger", "fault")
 Row = tuple[str, str, str]
 _ACCOUNT = (
-    ["api_key", "tier", "monthly", "pack", "email", "name", "used", "month", "effects_on", "effects_today"]
+    *("api_key", "tier", "monthly", "pack", "email", "name", "used"),
+    *("month", "effects_on", "effects_today"),
 )
 _JOB = (
-    ["kind", "prompt", "parameters", "webhook", "webhook_sent", "fails", "media", "paid_from", "reads_left", "is_public", "plays", "downloads", "settled"]
+    *("kind", "prompt", "parameters", "webhook", "webhook_sent", "fails", "media"),
+    *("paid_from", "reads_left", "is_public", "plays", "downloads", "settled"),
 )
-_JOB_TIMES = ["created_at", "starts_at", "ends_at", "listed_from"]
+_JOB_TIMES = ("created_at", "starts_at", "ends_at", "listed_from")
 _PLAYLIST = ["name", "description", "is_public"]
 _PLAYLIST_TIMES = ["created_at", "updated_at"]
 
@@ -185,9 +188,9 @@ def _read_account(service: Service, key: str, body: Mapping[str, Any]) -> Accoun
 def _restore_job(
     service: Service, owner: Account, key: str, body: Mapping[str, Any]
 ) -> None:
-    values = {name: body[name] for name in _JOB}
-    times = {name: _moment(service, body[name]) for name in _JOB_TIMES}
-    job = Job(id=key, owner=owner, **values, **times)
+    values: dict[str, Any] = {name: body[name] for name in _JOB}
+    values |= {name: _moment(service, body[name]) for name in _JOB_TIMES}
+    job = Job(id=key, owner=owner, **values)
     settled, job.settled = job.settled, False
     service.keep(job)
     if settled:
@@ -201,11 +204,11 @@ def _read_playlist(
     key: str,
     body: Mapping[str, Any],
 ) -> Playlist:
-    times = {name: _moment(service, body[name]) for name in _PLAYLIST_TIMES}
+    values: dict[str, Any] = {name: body[name] for name in _PLAYLIST}
+    values |= {name: _moment(service, body[name]) for name in _PLAYLIST_TIMES}
     tracks = [service.jobs[track] for track in body["tracks"] if track in service.jobs]
     owner = accounts[body["owner"]]
-    values = {name: body[name] for name in _PLAYLIST}
-    return Playlist(id=key, owner=owner, tracks=tracks, **values, **times)
+    return Playlist(id=key, owner=owner, tracks=tracks, **values)
 
 
 def _stamp(service: Service, moment: float) -> float | str:
@@ -215,8 +218,8 @@ def _stamp(service: Service, moment: float) -> float | str:
     return service.wall.at(moment).timestamp()
 
 
-def _moment(service: Service, stamp: float | str) -> float:
+def _moment(service: Service, stamp: Any) -> float:
     if isinstance(stamp, str):
         return math.inf if stamp == "never" else -math.inf
-    wall = service.wall
-    return wall.zero + stamp - wall.start.timestamp()
+    seconds: float = stamp - service.wall.start.timestamp()
+    return service.wall.zero + seconds

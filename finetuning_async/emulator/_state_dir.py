@@ -1,4 +1,4 @@
-"""The folder in which an emulator keeps its state: one SQLite file, written off the loop.
+"""The folder in which an emulator keeps its state: a SQLite file, written in threads.
 
 A process that is killed loses at most what happened in the last second.
 """

@@ -158,7 +158,7 @@ async def test_what_happened_is_on_disk_within_a_second(tmp_path: Path) -> None:
     async with Emulator(state_dir=tmp_path) as emulator:
         track_id = await create(emulator)
         await anyio.sleep(1)
-        for file in tmp_path.glob("emulator.sqlite3*"):
-            (copy / file.name).write_bytes(file.read_bytes())
+        for name in ("emulator.sqlite3", "emulator.sqlite3-wal"):
+            (copy / name).write_bytes((tmp_path / name).read_bytes())
         async with Emulator(state_dir=copy) as other:
             assert list(other.tracks) == [track_id]
