@@ -14,6 +14,7 @@ else of this package, so that it can testify against it.
 
     _serve           the emulator on a port
     _emulator        Emulator: what callers hold
+    _manual_control  its part that works on tracks, playlists and the clock
     _transport       the in-process network for httpx; _in_process: one request
     _webhooks        one delivery when a job ends
     _middleware      network delays, faults, the request log

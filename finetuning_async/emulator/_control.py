@@ -17,6 +17,7 @@ from finetuning_async.emulator._errors import ApiError
 from finetuning_async.emulator._faults import AT_CONNECT, Fault
 from finetuning_async.emulator._keys import check_key
 from finetuning_async.emulator._records import Account, Job, Playlist
+from finetuning_async.emulator._settings import EmulatorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,6 +302,16 @@ def read_fault(body: Any) -> Fault:
 
 
 # A seed: what is there at the start.
+
+
+def read_settings(body: Any) -> dict[str, Any]:
+    """Settings from a JSON object; no values for ``None``."""
+    names = tuple(_fields.hints_of(EmulatorSettings))
+    fields = _object({} if body is None else body, names)
+    try:
+        return _fields.read(EmulatorSettings, fields)
+    except ValueError as error:
+        raise ControlError(str(error)) from None
 
 
 def load(service: Service, seed: Any) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import attrs
 
-from finetuning_async.emulator import _control, _state
+from finetuning_async.emulator import _control, _fields, _state
 from finetuning_async.emulator._admin import ControlApp
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._clock import Clock
+from finetuning_async.emulator._manual_control import ManualControl
 from finetuning_async.emulator._middleware import Front
 from finetuning_async.emulator._service import Service
 from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
@@ -21,7 +22,7 @@ from finetuning_async.emulator._transport import EmulatorTransport
 from finetuning_async.emulator._webhooks import deliver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     import httpx
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     )
 
 
-class Emulator(EmulatorSettings):
+class Emulator(ManualControl):
     """The whole service in this process; costs nothing, plays real audio.
 
     Enter it, then reach it by `transport`, or on a port by `serve`::
@@ -81,9 +82,10 @@ class Emulator(EmulatorSettings):
             emulator.configure(queue_size=2)
             emulator.reset()
             print(list(emulator.tracks))  # what was loaded is there again
+
+        seeded = Emulator.from_seed({"settings": {"queue_size": 2}}, speed=10)
     """
 
-    _service: Service | None = None
     _front: Front | None = None
     _tasks: TaskGroup | None = None
     _control_app: ControlApp | None = None
@@ -91,6 +93,8 @@ class Emulator(EmulatorSettings):
     _waiting: Mapping[str, Any] = {}
     _kept: StateDir | None = None
     _restored: bool = False
+    _seed: Mapping[str, Any] | None = None
+    _early_webhooks: tuple[Job, ...] = ()
 
     def __repr__(self) -> str:
         if self._service is None:
@@ -101,11 +105,21 @@ class Emulator(EmulatorSettings):
     async def __aenter__(self) -> Self:
         self._set("_start", (self._values(), []))
         self._set("_waiting", {})
+        self._set("_early_webhooks", ())
         self._set("_control_app", ControlApp(self, self._state, self._serve_service))
         self._open_state()
+        try:
+            self._first_begin()
+        except BaseException:
+            if self._kept is not None:
+                self._kept.close()
+            raise
         self._set("_tasks", anyio.create_task_group())
         await self._running().__aenter__()
-        self._first_begin()
+        for job in self._early_webhooks:
+            self._start_webhook(job)
+        if self._kept is not None:
+            self._running().start_soon(self._kept.keep, self._state)
         return self
 
     async def __aexit__(
@@ -121,6 +135,27 @@ class Emulator(EmulatorSettings):
             return await tasks.__aexit__(kind, error, traceback)
         finally:
             await self._close_state()
+
+    @classmethod
+    def from_seed(cls, seed: Mapping[str, Any], /, **settings: Any) -> Self:
+        """Make an emulator from what a seed file holds.
+
+        Args:
+            seed: What `load` takes, and ``settings``, an object.
+            settings: Settings as for the constructor; they come before the seed's.
+
+        Raises:
+            ValueError: A setting is not allowed; an entry is checked when the emulator
+                is entered.
+        """
+        rest = {name: value for name, value in seed.items() if name != "settings"}
+        values = {**_control.read_settings(seed.get("settings")), **settings}
+        try:
+            made = cls(**values)
+        except ValueError as error:
+            raise ValueError(_fields.message_of(error)) from None
+        made._set("_seed", rest)
+        return made
 
     # Reaching it.
 
@@ -174,101 +209,7 @@ class Emulator(EmulatorSettings):
         """
         self._state().add_key(api_key, account or self.account)
 
-    # What users do in the web app.
-
-    def add_playlist(
-        self,
-        name: str,
-        tracks: Iterable[str] = (),
-        *,
-        description: str | None = None,
-        public: bool = False,
-        account: Account | None = None,
-    ) -> str:
-        """Create a playlist of existing tracks, which the API cannot do.
-
-        Args:
-            name: Its name.
-            tracks: Ids of its tracks.
-            description: Its description.
-            public: Whether others see it; a public one accepts public tracks only.
-            account: Its owner, by default the first account.
-
-        Returns:
-            Its id.
-
-        Raises:
-            KeyError: No track has this id.
-        """
-        state = self._state()
-        body = {"name": name, "description": description, "public": public}
-        tracks = list(tracks)
-        for track_id in tracks:
-            _ = state.jobs[track_id]
-        entry = _control.add_playlist(state, {**body, "tracks": tracks})
-        entry.owner = account or state.account
-        return entry.id
-
-    def set_public(self, track_id: str, *, public: bool = True) -> None:
-        """Change a track's visibility, which the API cannot do.
-
-        Args:
-            track_id: Its id.
-            public: Whether others see it.
-
-        Raises:
-            KeyError: No track has this id.
-        """
-        self._state().jobs[track_id].is_public = public
-
-    # What suites and people at the page do.
-
-    def add_track(self, prompt: str, **more: Any) -> Job:
-        """Add a ready-made track or sound effect, which costs nothing.
-
-        Args:
-            prompt: Its description.
-            more: What ``POST /_emulator/tracks`` takes: ``kind``, ``status``,
-                ``after_reads``, ``id``, ``public``, ``webhook``, ``api_key`` of the
-                owner, and the parameters of a create, such as ``duration``.
-
-        Raises:
-            ValueError: A value is not allowed.
-        """
-        return _control.add_track(self._state(), {"prompt": prompt, **more})
-
-    def change_track(self, track_id: str, **changes: Any) -> Job:
-        """Decide anew how a track in progress ends.
-
-        Args:
-            track_id: Its id.
-            changes: What ``PATCH /_emulator/tracks/{id}`` takes: ``status``
-                (``"completed"``, ``"failed"``, ``"stuck"``), ``after_reads``,
-                ``public``.
-
-        Raises:
-            ValueError: There is no such track, it has ended, or a value is not allowed.
-        """
-        state = self._state()
-        return _control.change_track(
-            state, _control.find_track(state, track_id), changes
-        )
-
-    def advance(self, seconds: float) -> None:
-        """Put the emulator's clock forward: windows, tracks, dates and due webhooks.
-
-        Args:
-            seconds: 0 or more; real ones, whatever the speed.
-
-        Raises:
-            ValueError: They are negative or infinite.
-        """
-        if not 0 <= seconds < float("inf"):
-            message = f"seconds must be 0 or more and finite, got {seconds!r}"
-            raise ValueError(message)
-        clock = self._state().clock
-        clock.advance(seconds)
-        self._state().settle(clock.now())
+    # Starting anew.
 
     def configure(self, **settings: Any) -> tuple[str, ...]:
         """Change settings while the emulator runs.
@@ -422,11 +363,10 @@ class Emulator(EmulatorSettings):
         kept = self._kept
         self._set("_restored", kept is not None and kept.saved is not None)
         self._begin(0 if kept is None else kept.run)
-        if kept is None:
-            return
-        if kept.saved is not None:
+        if kept is not None and kept.saved is not None:
             _state.restore(self._state(), kept.saved, time.time())
-        self._running().start_soon(kept.keep, self._state)
+        if self._seed is not None:
+            self.load(self._seed)
 
     async def _close_state(self) -> None:
         kept, service = self._kept, self._service
@@ -457,20 +397,16 @@ class Emulator(EmulatorSettings):
         object.__setattr__(self, name, value)  # settings are frozen for others
 
     def _start_webhook(self, job: Job) -> None:
-        self._running().start_soon(deliver, self._state(), job)
+        if self._tasks is None:  # of a seed, or of the last run
+            self._set("_early_webhooks", (*self._early_webhooks, job))
+        else:
+            self._tasks.start_soon(deliver, self._state(), job)
 
     async def _handle(self, scope: dict[str, Any], exchange: Exchange) -> None:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         finally:
             exchange.end()
-
-    def _state(self) -> Service:
-        if self._service is None:
-            raise RuntimeError(
-                "the emulator is not entered: use `async with Emulator() as emulator:`"
-            )
-        return self._service
 
     def _running(self) -> TaskGroup:
         if self._tasks is None:
