@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from finetuning_async.emulator._records import audio_url
+
 if TYPE_CHECKING:
     from finetuning_async.emulator._clock import WallClock
     from finetuning_async.emulator._records import Account, Job, Playlist
@@ -68,7 +70,7 @@ def row(job: Job, wall: WallClock, now: float, media: str) -> dict[str, Any]:
         "prompt": job.prompt,
         "type": job.kind,
         "status": job.status_at(now),
-        "audioUrl": job.audio_url_at(media) if done else None,
+        "audioUrl": audio_url(job, media) if done else None,
         "duration": whole_seconds(job) if done else None,
         "isPublic": job.is_public,
         "playCount": job.plays,
@@ -115,7 +117,7 @@ def effect(job: Job, wall: WallClock, now: float, media: str) -> dict[str, Any]:
         "status": job.status_at(now),
         "prompt": job.prompt,
         "requestedDuration": job.parameters["duration"],
-        "audioUrl": job.audio_url_at(media) if done else None,
+        "audioUrl": audio_url(job, media) if done else None,
         "duration": job.parameters["duration"] if done else None,
         "webhook": job.webhook,
         "errorMessage": FAILURE if ended and job.fails else None,

@@ -143,11 +143,12 @@ class Job:
     @property
     def audio_url(self) -> str:
         """The URL of the MP3, once it exists, at the host that accepted the job."""
-        return self.audio_url_at(self.media)
+        return audio_url(self, self.media)
 
-    def audio_url_at(self, media: str) -> str:
-        """The URL of the MP3 for a client that reaches audio at ``media``."""
-        return f"{media}/audio/{self.id}.mp3"
+
+def audio_url(job: Job, media: str) -> str:
+    """The URL of a job's MP3 for a client that reaches audio at ``media``."""
+    return f"{media}/audio/{job.id}.mp3"
 
 
 @attrs.define(eq=False)
