@@ -50,6 +50,7 @@ def print_start(common: CommonOptions, emulator: Emulator, url: str) -> None:
             f"Its seed is {emulator.seed}: with --seed {emulator.seed} the same"
             " requests get the same ids"
         )
+        say(f"Look at it and control it at {here}/_emulator/")
         say("To use it from another terminal:\n")
     click.echo(f"export {URL_VARIABLE}={here} {KEY_VARIABLE}={shlex.quote(key)}")
     if common.quiet:

@@ -48,7 +48,7 @@ class EmulatorProcess:
 
             late = EmulatorProcess()
             late.start()  # the same without a block
-            late.stop()
+            late.stop()  # or late.kill(), as a crash does
     """
 
     arguments: Sequence[str] = ()

@@ -3,6 +3,7 @@
 _app        the ASGI app around the service: access, routes, errors
 _access     who may use it: this machine, or whoever has the token
 _handlers   one function per method and path
+_page       the page for people; page.html is all of it
 _views      accounts, tracks, faults, logs as JSON
 _openapi    the description of both APIs; _service_paths, _control_paths and
             _schemas are its parts

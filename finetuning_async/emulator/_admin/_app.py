@@ -9,13 +9,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
 
 from finetuning_async.emulator._admin import _handlers as h
 from finetuning_async.emulator._admin._access import Caller, check
 from finetuning_async.emulator._admin._handlers import Call, Host
 from finetuning_async.emulator._admin._openapi import document
+from finetuning_async.emulator._admin._page import page
 from finetuning_async.emulator._control import ControlError
 from finetuning_async.emulator._middleware import extension
 
@@ -78,6 +79,8 @@ class ControlApp:
             for method, path, handler in ROUTES
         ]
         routes.append(Route(f"{PREFIX}/openapi.json", self._endpoint(_openapi)))
+        routes.append(Route(f"{PREFIX}/", _page))
+        routes.append(Route(PREFIX, _to_page))
         app = Starlette(
             routes=routes,
             exception_handlers={404: _unknown, 405: _unknown},
@@ -102,6 +105,14 @@ class ControlApp:
             return JSONResponse(data, status, HEADERS)
 
         return endpoint
+
+
+async def _page(_request: Request) -> Response:
+    return page()
+
+
+async def _to_page(_request: Request) -> Response:
+    return RedirectResponse(f"{PREFIX}/", headers=HEADERS)
 
 
 def _openapi(_host: Host, _service: Service, _call: Call) -> tuple[Any, int]:

@@ -75,9 +75,19 @@ def paths() -> dict[str, Any]:
         "/requests": {"get": _log("Requests", "The request log", _REQUESTS)},
         "/ledger": {"get": _log("Ledger", "Credits", ("track", "request", "amount"))},
         "/webhooks": {"get": _log("Webhooks", "Deliveries", ("url", "status"))},
+        "/": {"get": _page()},
         "/openapi.json": {"get": _get({"type": "object"}, "This document")},
     }
     return {f"/_emulator{path}": _named(path, item) for path, item in rest.items()}
+
+
+def _page() -> dict[str, Any]:
+    html = {"content": {"text/html": {"schema": TEXT}}}
+    return {
+        "summary": "The page for people",
+        "tags": ["control"],
+        "responses": {"200": {"description": "HTML", **html}},
+    }
 
 
 def _named(path: str, item: dict[str, Any]) -> dict[str, Any]:
