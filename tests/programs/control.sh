@@ -4,6 +4,7 @@ set -eu
 
 # ask METHOD PATH [BODY]: prints "STATUS CODE", such as "404 NOT_FOUND".
 ask() {
+    : >"$OUT"
     status=$(curl -s -o "$OUT" -D "$HEADERS" -w '%{http_code}' -X "$1" \
         -H "X-API-Key: $KEY" -H 'Content-Type: application/json' \
         -d "${3:-}" "$URL$2") || status="lost"
@@ -60,10 +61,10 @@ id=$(field id)
 control PATCH "/tracks/$id" '{"status":"stuck"}'
 control POST /clock/advance '{"seconds":3600}'
 ask GET "/v1/generations/$id"
-field status
+echo "$(field status)"
 control PATCH "/tracks/$id" '{"status":"completed"}'
 ask GET "/v1/generations/$id"
-field status
+echo "$(field status)"
 
 # A create that is done and charged, whose response is lost.
 control POST /reset
@@ -79,6 +80,6 @@ id=$(field id)
 before=$(curl -s "$URL/_emulator/state" | sed 's/.*"now":"\([^"]*\)".*/\1/')
 control POST /clock/advance '{"seconds":3600}'
 ask GET "/v1/generations/$id"
-field status
+echo "$(field status)"
 control GET /state
 [ "$(field advanced)" = 3600.0 ] && [ "$(field now)" \> "$before" ] && echo "an hour later"
