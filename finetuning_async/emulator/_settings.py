@@ -122,8 +122,9 @@ class EmulatorSettings:
             loop's clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.
         state_dir: A folder that keeps accounts, tracks, playlists, faults, ledger and
-            clock through restarts; rate windows and logs begin anew. A process that is
-            killed loses at most the last second. One emulator at a time uses it.
+            clock through restarts; rate windows and logs begin anew, and settings are
+            those of each start. A process that is killed loses at most the last second.
+            One emulator at a time uses it.
 
     Example:
         from finetuning_async.emulator import Emulator

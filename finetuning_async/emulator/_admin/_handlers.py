@@ -18,7 +18,7 @@ from finetuning_async.emulator._control import ControlError
 from finetuning_async.emulator._settings import EmulatorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from finetuning_async.emulator._service import Service
 
@@ -213,40 +213,56 @@ def delete_fault(_host: Host, service: Service, call: Call) -> Result:
 def get_requests(_host: Host, service: Service, call: Call) -> Result:
     """The request log; requests of the control API are not in it."""
     names = ("method", "path", "status", "code", "counted", "delivered", "fault")
-    records = service.requests
-    rows = (_views.request(service, record) for record in records)
-    return {"requests": _filtered(call, names, rows)}, 200
+
+    def view(number: int) -> dict[str, Any]:
+        return _views.request(service, service.requests[number - 1])
+
+    return {"requests": _filtered(call, names, len(service.requests), view)}, 200
 
 
 def get_ledger(_host: Host, service: Service, call: Call) -> Result:
     """Every credit charged or refunded."""
     service.settle(service.clock.now())
-    numbered = enumerate(service.ledger, start=1)
-    rows = (_views.ledger_entry(service, n, entry) for n, entry in numbered)
-    return {"ledger": _filtered(call, ("track", "request", "amount"), rows)}, 200
+    names = ("track", "request", "amount")
+
+    def view(number: int) -> dict[str, Any]:
+        return _views.ledger_entry(service, number, service.ledger[number - 1])
+
+    return {"ledger": _filtered(call, names, len(service.ledger), view)}, 200
 
 
 def get_webhooks(_host: Host, service: Service, call: Call) -> Result:
     """Every delivery."""
-    numbered = enumerate(service.webhooks, start=1)
-    rows = (_views.webhook(service, n, record) for n, record in numbered)
-    return {"webhooks": _filtered(call, ("url", "status"), rows)}, 200
+
+    def view(number: int) -> dict[str, Any]:
+        return _views.webhook(service, number, service.webhooks[number - 1])
+
+    rows = _filtered(call, ("url", "status"), len(service.webhooks), view)
+    return {"webhooks": rows}, 200
 
 
 def _filtered(
-    call: Call, names: Sequence[str], rows: Iterable[dict[str, Any]]
+    call: Call,
+    names: Sequence[str],
+    count: int,
+    view: Callable[[int], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The rows after number ``since`` that the query asks for; ``limit`` last ones."""
+    """The rows after number ``since`` that the query asks for; the last ``limit``.
+
+    Rows are numbered from 1 to ``count``. They are made from the end, as far as needed:
+    the page asks for the last few of a log that may be long, every second.
+    """
     query = _query(call, ("since", "limit", *names))
-    since, limit = _number(query, "since", 0), _number(query, "limit", 0)
+    since, limit = _number(query, "since", 0), _number(query, "limit", 0) or count
     wanted = {name: query[name] for name in names if name in query}
-    found = [
-        row
-        for row in rows
-        if row["number"] > since
-        and all(_matches(row[name], value) for name, value in wanted.items())
-    ]
-    return found[-limit:] if limit else found
+    found: list[dict[str, Any]] = []
+    for number in range(count, since, -1):
+        if len(found) >= limit:
+            break
+        row = view(number)
+        if all(_matches(row[name], value) for name, value in wanted.items()):
+            found.append(row)
+    return found[::-1]
 
 
 def _matches(value: Any, wanted: str) -> bool:
