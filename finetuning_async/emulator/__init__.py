@@ -71,7 +71,7 @@ Webhook to this machine           our choice    allowed, http too (U20), switcha
 audioUrl                          documented    at the host of the request that reads it
 Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if deleted (U30)
 Generation time                   our choice    20 to 120 s, evenly spread; pending for
-                                                2 s of it at most
+                                                1 s of it at most
 Wrong path or method              our choice    404 NOT_FOUND (U34), counted nowhere
 Bodies over 64 KiB                our choice    413 (U35)
 X-Emulator: 1 on every response   our choice    so that it is not mistaken for real

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TIERS_WITH_API = ("pro", "lifetime")
 PENDING_SHARE = 0.1
-PENDING_LIMIT = 2.0
+PENDING_LIMIT = 1.0
 """How long a track is pending by default: this share of its time, at most so long."""
 
 

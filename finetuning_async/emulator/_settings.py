@@ -95,7 +95,7 @@ class EmulatorSettings:
         effect_time: Range of the time a sound effect takes.
         pending_time: Range of the time a track is ``pending`` before it is
             ``processing``; part of neither range above. ``None``: the first tenth of
-            the time it takes, 2 s at most.
+            the time it takes, 1 s at most.
         failure_rate: Share of tracks that fail, 0 to 1.
         refund_failed: Whether the credit of a failed track is refunded (U1).
         credits: Monthly allowance of the first account.

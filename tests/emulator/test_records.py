@@ -167,8 +167,8 @@ async def test_a_pending_time_of_ones_own_comes_before_the_generation_time() -> 
         ]
 
 
-@pytest.mark.parametrize(("speed", "brief"), [(1, 2.0), (10, 0.2)])
-async def test_a_long_track_is_pending_for_2_s_at_most(
+@pytest.mark.parametrize(("speed", "brief"), [(1, 1.0), (10, 0.1)])
+async def test_a_long_track_is_pending_for_1_s_at_most(
     speed: float, brief: float
 ) -> None:
     settings: dict[str, Any] = {"generation_time": (100, 100), "speed": speed}

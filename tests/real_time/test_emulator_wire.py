@@ -336,10 +336,10 @@ async def test_a_track_is_pending_at_first_and_takes_no_longer_for_it() -> None:
         assert made["status"] == (await read(http, path))["status"] == "pending"
         listed = await read(http, "/v1/generations?status=pending")
         assert [row["id"] for row in listed["generations"]] == [made["id"]]
-        await anyio.sleep(1.6)
+        await anyio.sleep(1.1)
         assert (await read(http, path))["status"] == "processing"
         track = emulator.tracks[made["id"]]
-        assert track.starts_at - track.created_at == pytest.approx(1.5)
+        assert track.starts_at - track.created_at == pytest.approx(1.0)
         assert track.ends_at - track.created_at == pytest.approx(15.0)
 
 
