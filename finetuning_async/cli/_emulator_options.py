@@ -148,7 +148,7 @@ _SETTINGS: Final = (
     _span(
         "--pending-time",
         "Seconds that a track is pending, before these."
-        "  [default: a tenth of them, 2 at most, within them]",
+        "  [default: a tenth of them, 1 at most, within them]",
     ),
     click.option(
         "--failure-rate",
