@@ -108,7 +108,7 @@ class Plan:
     every: tuple[float, float] = (2.0, 4.0)
     halted: float = 0.25
     speed: float = SPEED
-    arrivals: float = 1.5
+    arrivals: float = 1.2
     seed: int = 1
     faults: tuple[Fault, ...] = ()
 
