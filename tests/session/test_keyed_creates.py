@@ -411,6 +411,37 @@ async def test_a_track_with_a_text_that_utf_8_cannot_encode_is_recorded(
             assert entry.generation.raw["short"] == "ra\ud83d"
 
 
+async def test_a_resumed_call_sends_what_its_entry_says_now() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await open_journal(client)
+        left = journal.leave(RAIN, holder="alive")
+        journal.store.beat("alive", 3.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.resume, "k")
+            await anyio.sleep(0.1)
+            # Its call fails, another uses the key for something else, and dies.
+            journal.store.commit([Delete(left)])
+            journal.leave(GenerationRequest("wind", idempotency_key="k"))
+        assert [job.prompt for job in emulator.tracks.values()] == ["wind"]
+
+
+async def test_a_key_is_the_same_however_the_url_is_spelled() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        first = await client.generate("rain", idempotency_key="k")
+        url = emulator.base_url.upper().replace("HTTPS", "https") + ":443/"
+        async with (
+            httpx.AsyncClient(transport=emulator.transport()) as http,
+            AsyncClient(
+                emulator.api_key, base_url=url, http_client=http, journal=journal
+            ) as other,
+        ):
+            again = await other.generate("rain", idempotency_key="k")
+        assert first.id == again.id
+        assert posts(emulator) == 1
+
+
 async def test_an_effect_does_not_keep_a_create_in_doubt() -> None:
     async with emulated(journal=MemoryJournal()) as (emulator, client):
         await client.generate("before")
