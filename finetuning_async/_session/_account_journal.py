@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -46,6 +47,8 @@ UNFINISHED: Final = ("planned", "sending", "unknown", "held", "accepted")
 
 RESUMER: Final = "resumer"
 """The note that names the holder that resumes what was left behind."""
+
+DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
 
 TURN_POLL: Final = 1.0
 """Seconds between looks at that note."""
@@ -126,7 +129,7 @@ class AccountJournal:
             call = Call(method="GET", path="/v1/me")
             account = parsing.account(await session.request(call, None)).id
             known[url, digest] = account
-        return f"{url} {account}"
+        return f"{_one_spelling(url)} {account}"
 
     # Entries as callers see them; see `ClientJournal`.
 
@@ -256,6 +259,13 @@ class AccountJournal:
             pass  # another process has recorded it
         except FinetuningError as error:
             logger.warning("the end of %s could not be recorded: %s", track_id, error)
+
+
+def _one_spelling(url: str) -> str:
+    """The URL of a service as every program spells it, so that all find its keys."""
+    parts = urlsplit(url)
+    host, port = parts.netloc.lower(), DEFAULT_PORTS.get(parts.scheme, "")
+    return f"{parts.scheme}://{host.removesuffix(port)}{parts.path}"
 
 
 def check_key(key: object, field: str = "key") -> None:

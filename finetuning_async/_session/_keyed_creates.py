@@ -288,6 +288,7 @@ class KeyedCreates:
                     return item, None
                 if await self._is_leased(item, opened):
                     return None, None
+            self._follow_entry(call, item)
             item, pause = await self._work(call, item, opened)
         except BaseException as error:
             if not call.keeps_entry(error):
@@ -298,6 +299,18 @@ class KeyedCreates:
         if pause is None:  # it is held
             raise call.unknown_error(item)
         return None, pause
+
+    def _follow_entry(self, call: KeyedCall, item: Item) -> None:
+        """Let a resumed call send what its entry says now.
+
+        The one that it began with may have been deleted, by a call that failed, and its
+        key be used for something else.
+        """
+        request, deadline = item.request, call.submission.deadline
+        if call.is_new or request == call.submission.request:
+            return
+        call.submission = self._session.new_submission(request, validate=False)
+        call.submission.deadline = deadline
 
     async def _work(
         self, call: KeyedCall, item: Item, opened: OpenJournal

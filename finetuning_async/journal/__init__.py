@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async.journal._sql_columns import (
         ALL_COLUMNS as ALL_COLUMNS,
+        COUNTS as COUNTS,
         ENTRY_COLUMNS as ENTRY_COLUMNS,
         NEW_COLUMNS as NEW_COLUMNS,
         REVIVE_404 as REVIVE_404,
@@ -156,6 +157,7 @@ if TYPE_CHECKING:
         check_same_content as check_same_content,
         commit_update as commit_update,
         not_found_error as not_found_error,
+        not_storable_error as not_storable_error,
         stale_error as stale_error,
         taken_error as taken_error,
         version as version,
@@ -206,6 +208,7 @@ else:
             "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
             "._sql_columns": (
                 "ALL_COLUMNS",
+                "COUNTS",
                 "ENTRY_COLUMNS",
                 "REVIVE_404",
                 "NEW_COLUMNS",
@@ -261,6 +264,7 @@ else:
                 "check_same_content",
                 "commit_update",
                 "not_found_error",
+                "not_storable_error",
                 "stale_error",
                 "taken_error",
                 "version",

@@ -16,7 +16,7 @@ import attrs
 from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import in_thread, in_thread_unshielded, run_to_completion
 from finetuning_async.journal._errors import JournalError
-from finetuning_async.journal._records import Item, Summary
+from finetuning_async.journal._records import Item, Summary, costs_credits
 from finetuning_async.journal._state_machine import STATES, step
 from finetuning_async.journal._store import Delete, Insert, Update
 
@@ -136,17 +136,27 @@ class Journal:
         changes = [one.change for one in taken]
         try:
             results = await in_thread_unshielded(self.store.commit, changes)
-        except FinetuningError as error:
+        except Exception as error:
             # An error of its own for each caller: each adds to the traceback of its.
             results = [_copy(error) for _ in taken]
+        except BaseException:
+            # All tasks are cancelled from outside, and the thread goes on. Who looks
+            # can read what it has done.
+            for one in taken:
+                one.result = JournalError("its commit was interrupted; look it up")
+                one.is_done = True
+            raise
         for one, result in zip(taken, results, strict=True):
             one.result, one.is_done = result, True
             if isinstance(one.change, Update) and isinstance(result, Item):
-                self._count(one.change.item.entry, result.entry)
+                self._count(one.change.item, result.entry)
 
-    def _count(self, before: Entry, after: Entry) -> None:
+    def _count(self, item: Item, after: Entry) -> None:
+        before = item.entry
         self._counts[before.state] -= 1
         self._counts[after.state] += 1
+        if not costs_credits(item):
+            return
         self._accepts += after.accepts - before.accepts
         self._fails += after.fails - before.fails
 
@@ -157,7 +167,10 @@ def _item(result: Committed) -> Item:
     raise AssertionError("unreachable: an item that is kept is what results")
 
 
-def _copy(error: FinetuningError) -> JournalError:
-    copy = JournalError(str(error), safe_to_retry=error.safe_to_retry)
+def _copy(error: Exception) -> JournalError:
+    if isinstance(error, FinetuningError):
+        copy = JournalError(str(error), safe_to_retry=error.safe_to_retry)
+    else:
+        copy = JournalError(f"the journal could not be written: {error!r}")
     copy.__cause__ = error
     return copy

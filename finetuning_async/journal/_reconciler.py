@@ -27,6 +27,7 @@ from finetuning_async.journal._matching import (
     match,
     verdict,
 )
+from finetuning_async.journal._records import costs_credits
 from finetuning_async.journal._service import read_account, read_page
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ class Reconciler:
     async def running(self) -> list[Item]:
         """Items whose track is not known to have ended."""
         rows = self._journal.store.rows
-        return await self._journal.call(lambda: list(rows("accepted")))
+        items = await self._journal.call(lambda: list(rows("accepted")))
+        # What costs nothing changes no credits, and stands in no listing.
+        return [item for item in items if costs_credits(item)]
 
     async def is_current(self, reading: CreditReading, listing: Listing | None) -> bool:
         """Whether a reading counts every track that was accepted or failed before it.

@@ -36,6 +36,9 @@ REQUESTS: Final[dict[str, type[AnyRequest]]] = {
 }
 """What a journal can hold; a client's holds sound effects as well."""
 
+FREE: Final = "sound_effect"
+"""The kind that costs no credit."""
+
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     kind: tuple(
         field.name
@@ -274,13 +277,19 @@ def _public_part(url: str) -> str:
     return public if public == url else public + REMOVED
 
 
+def costs_credits(item: NewItem) -> bool:
+    """Whether the track of an item takes a credit, as all but sound effects do."""
+    return item.kind != FREE
+
+
 @attrs.frozen(kw_only=True)
 class Summary:
     """A journal in numbers.
 
     Attributes:
         states: How many items are in each state.
-        accepts: Tracks accepted in all: the credits that were certainly spent.
+        accepts: Tracks accepted in all: the credits that were certainly spent. Sound
+            effects are not counted, since they cost none.
         fails: How many of them failed.
 
     Example:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from finetuning_async.journal._records import Item, NewItem, Summary
+from finetuning_async.journal._records import FREE, Item, NewItem, Summary
 from finetuning_async.journal._state_machine import STATES, Entry
 
 if TYPE_CHECKING:
@@ -25,15 +25,40 @@ REVIVE_404: Final = (
 """Repairs, once, the items that version 1 counted as failed after a single 404."""
 
 
+COUNTS: Final = ", ".join(
+    (
+        "state, count(*)",
+        *(
+            f"sum(CASE kind WHEN '{FREE}' THEN 0 ELSE {name} END)"
+            for name in ("accepts", "fails")
+        ),
+    )
+)
+"""What `summary_of` takes of the items of each state."""
+
+
 def new_values(item: NewItem) -> tuple[object, ...]:
     """The values of `NEW_COLUMNS`."""
-    return tuple(getattr(item, name) for name in NEW_COLUMNS)
+    values = attrs.asdict(item) | {"body": _storable(item.body)}
+    return tuple(values[name] for name in NEW_COLUMNS)
 
 
 def entry_values(entry: Entry) -> tuple[object, ...]:
     """The values of `ENTRY_COLUMNS`."""
     values = attrs.asdict(entry) | {"former": json.dumps(entry.former)}
-    return tuple(values[name] for name in ENTRY_COLUMNS)
+    return tuple(_storable(values[name]) for name in ENTRY_COLUMNS)
+
+
+def _storable(value: Any) -> Any:
+    """A value as every database can store it.
+
+    UTF-8 has no lone surrogates, but a text of the service may: half an emoji, where it
+    cut a title. Escaped like this they are the same text again in JSON. PostgreSQL
+    stores no NUL, which JSON escapes already.
+    """
+    if not isinstance(value, str):
+        return value
+    return value.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def item_of(row: tuple[Any, ...]) -> Item:
@@ -55,7 +80,7 @@ def tracks_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, int | None]:
 
 
 def summary_of(rows: Iterable[tuple[Any, ...]]) -> Summary:
-    """The journal in numbers, from rows of ``state, count, accepts, fails``."""
+    """The journal in numbers, from rows of `COUNTS`."""
     rows = list(rows)
     counts = {state: int(count) for state, count, _, _ in rows}
     return Summary(

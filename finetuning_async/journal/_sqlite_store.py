@@ -13,6 +13,7 @@ from finetuning_async.journal._file_names import UsedNames
 from finetuning_async.journal._records import SHORT_LENGTH, Item, NewItem, Summary
 from finetuning_async.journal._sql_columns import (
     ALL_COLUMNS,
+    COUNTS,
     ENTRY_COLUMNS,
     NEW_COLUMNS,
     entry_values,
@@ -31,6 +32,7 @@ from finetuning_async.journal._store import (
     check_same_content,
     commit_update,
     not_found_error,
+    not_storable_error,
     stale_error,
     taken_error,
     version,
@@ -157,10 +159,14 @@ class SQLiteStore:
             return [self._apply(db, change) for change in changes]
 
     def _apply(self, db: sqlite3.Connection, change: Change) -> Committed:
-        if isinstance(change, Insert):
-            return self._add(db, change)
-        if isinstance(change, Update):
-            return self._update(db, change)
+        try:
+            if isinstance(change, Insert):
+                return self._add(db, change)
+            if isinstance(change, Update):
+                return self._update(db, change)
+        except (ValueError, OverflowError) as error:
+            # It was refused before its statement ran, so the others can go on.
+            return not_storable_error(change.item, error)
         done = db.execute(_DELETE, _unchanged(change.item))
         return None if done.rowcount else stale_error(change.item)
 
@@ -259,8 +265,7 @@ class SQLiteStore:
         """As `JournalStore.summary`."""
         return summary_of(
             self._rows(
-                "SELECT state, count(*), sum(accepts), sum(fails) FROM item"
-                " WHERE journal = ? GROUP BY state"
+                f"SELECT {COUNTS} FROM item WHERE journal = ? GROUP BY state"  # noqa: S608 - names of ours
             )
         )
 

@@ -17,7 +17,7 @@ import attrs
 
 from finetuning_async.journal._errors import JournalError, StaleItemError
 from finetuning_async.journal._file_names import UsedNames
-from finetuning_async.journal._records import Item, NewItem, Summary
+from finetuning_async.journal._records import Item, NewItem, Summary, costs_credits
 from finetuning_async.journal._state_machine import STATES, Entry, State
 
 if TYPE_CHECKING:
@@ -340,8 +340,8 @@ class MemoryStore:
         counts = Counter(item.entry.state for item in items)
         return Summary(
             states={state: counts[state] for state in STATES},
-            accepts=sum(item.entry.accepts for item in items),
-            fails=sum(item.entry.fails for item in items),
+            accepts=sum(item.entry.accepts for item in items if costs_credits(item)),
+            fails=sum(item.entry.fails for item in items if costs_credits(item)),
         )
 
     def read_note(self, name: str) -> str | None:
@@ -420,6 +420,13 @@ def taken_error(change: Update) -> JournalError:
         f"track {change.entry.track_id} already belongs to another item, so it cannot"
         f" belong to {change.item.name}"
     )
+
+
+def not_storable_error(item: NewItem, error: Exception) -> JournalError:
+    """The outcome of a change that holds what the store cannot."""
+    found = JournalError(f"{item.key!r} holds what the journal cannot store: {error}")
+    found.__cause__ = error
+    return found
 
 
 def not_found_error(seq: int) -> JournalError:

@@ -21,6 +21,7 @@ import attrs
 
 from finetuning_async.journal import (
     ALL_COLUMNS,
+    COUNTS,
     DIGEST_LENGTH,
     ENTRY_COLUMNS,
     NEW_COLUMNS,
@@ -44,6 +45,7 @@ from finetuning_async.journal import (
     item_of,
     new_values,
     not_found_error,
+    not_storable_error,
     stale_error,
     summary_of,
     taken_error,
@@ -281,7 +283,7 @@ class PostgresStore:
         with self._errors():
             try:
                 return self._commit(changes)
-            except psycopg.errors.UniqueViolation:
+            except (psycopg.errors.UniqueViolation, psycopg.DataError):
                 return self._commit_separately(changes)
             except psycopg.errors.DeadlockDetected:
                 # Another process changes the same items in another order. It has gone
@@ -297,7 +299,7 @@ class PostgresStore:
         return results
 
     def _commit_separately(self, changes: Sequence[Change]) -> list[Committed]:
-        """The same, so that a track of another item undoes one change only. Rare."""
+        """The same, so that a change that is not allowed undoes no other. Rare."""
         results: list[Committed] = []
         db = self._connection()
         with db.transaction():
@@ -309,6 +311,8 @@ class PostgresStore:
                     if not isinstance(change, Update):
                         raise
                     results.append(taken_error(change))
+                except psycopg.DataError as error:
+                    results.append(not_storable_error(change.item, error))
         return results
 
     def _apply(self, kind: type, group: list[Any]) -> list[Committed]:
@@ -412,7 +416,7 @@ class PostgresStore:
         prefix = "" if batch is None else f"{batch}/"
         return summary_of(
             self._rows(
-                "SELECT state, count(*), sum(accepts), sum(fails) FROM finetuning_item"
+                f"SELECT {COUNTS} FROM finetuning_item"  # noqa: S608 - names of ours
                 " WHERE journal = %s AND starts_with(key, %s) GROUP BY state",
                 prefix,
             )

@@ -45,7 +45,7 @@ class SlowStore(MemoryStore):
         self.sizes: list[int] = []
         self.may_commit = threading.Event()
         self.is_committing = threading.Event()
-        self.error: JournalError | None = None
+        self.error: Exception | None = None
 
     def commit(self, changes: Sequence[Change]) -> list[Committed]:
         self.sizes.append(len(changes))
@@ -141,6 +141,26 @@ async def test_a_commit_that_fails_fails_for_each_of_its_callers(
     store.error = None
     await journal.insert(new("later"), Entry())
     assert store.summary().total == 1
+
+
+async def test_what_no_store_should_raise_reaches_each_of_its_callers(
+    store: SlowStore,
+) -> None:
+    journal = Journal(store)
+    errors: list[JournalError] = []
+
+    async def insert(key: str) -> None:
+        with pytest.raises(JournalError, match="of its own") as caught:
+            await journal.insert(new(key), Entry())
+        errors.append(caught.value)
+
+    store.error = ValueError("an error of its own")
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(insert, str(number))
+        await until_committing(store)
+        store.may_commit.set()
+    assert len(errors) == 3
 
 
 async def test_an_item_is_deleted(store: SlowStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from finetuning_async.journal._records import (
 )
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
-from finetuning_async.journal._store import Delete, Insert, Update
+from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
 from finetuning_async.postgres._journal_store import PostgresStore
 from tests.journal._journal_stores import STORES, opener, partitions
 
@@ -458,6 +459,44 @@ def test_a_change_that_is_not_possible_does_not_undo_the_others(
     assert changed == store.find_track("t3")
     assert store.get(two.seq) == two
     assert store.commit([]) == []
+
+
+def test_a_change_that_cannot_be_stored_does_not_undo_the_others(
+    store: JournalStore,
+) -> None:
+    one, two = inserted(store, "1"), inserted(store, "2")
+    sending = Entry(state="sending", seed=2**70)
+    refused, changed = store.commit(
+        [Update(one, sending), Update(two, attrs.evolve(sending, seed=7))]
+    )
+    assert isinstance(changed, Item)
+    assert store.get(two.seq).entry.seed == 7
+    if not isinstance(store, MemoryStore):
+        assert isinstance(refused, JournalError)
+        assert not isinstance(refused, StaleItemError)
+        assert store.get(one.seq) == one
+
+
+def test_texts_of_the_service_can_be_any(store: JournalStore) -> None:
+    # JSON may hold half an emoji, as where a title was cut, and a NUL.
+    result = json.dumps({"id": "t1", "title": "ra\ud83d \0"}, ensure_ascii=False)
+    entry = Entry(state="accepted", track_id="t1", error="cut \ud83d \0", result=result)
+    item = inserted(store, "1")
+    (stored,) = store.commit([Update(item, entry)])
+    assert isinstance(stored, Item)
+    found = store.get(item.seq)
+    assert found.result == {"id": "t1", "title": "ra\ud83d \0"}
+    assert str(found.entry.error).startswith("cut ")
+
+
+def test_effects_cost_no_credits(store: JournalStore) -> None:
+    effect = attrs.evolve(new("1"), kind="sound_effect")
+    failed = Entry(state="failed", track_id="t1", accepts=1, fails=1)
+    store.commit([Insert(effect, failed)])
+    inserted(store, "2", attrs.evolve(failed, track_id="t2"))
+    summary = store.summary()
+    assert (summary.accepts, summary.fails) == (1, 1)
+    assert summary.states["failed"] == 2
 
 
 def test_an_item_is_deleted_unless_it_was_changed(store: JournalStore) -> None:

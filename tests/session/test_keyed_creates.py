@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
+import httpx
 import pytest
 
 from finetuning_async import (
@@ -27,6 +28,7 @@ from finetuning_async import (
 )
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal import Delete, Sending
+from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from tests._cancellations import (
     CANCELLERS,
     STEP_CANCELLERS,
@@ -40,6 +42,7 @@ from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from finetuning_async._api import AnyRequest
 
@@ -369,6 +372,101 @@ async def test_once_its_absence_is_proved_a_create_is_sent_with_the_same_seed(
             "after",
             "rain",
         ]
+
+
+class CutTitles(httpx.AsyncBaseTransport):
+    """Puts half an emoji into each response, as a service that cuts titles does."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        body = await response.aread()
+        body = body.replace(b'"prompt":', b'"short":"ra\\ud83d","prompt":')
+        del response.headers["content-length"]
+        return httpx.Response(
+            response.status_code, headers=response.headers, content=body
+        )
+
+
+async def test_a_track_with_a_text_that_utf_8_cannot_encode_is_recorded(
+    tmp_path: Path,
+) -> None:
+    async with Emulator() as emulator:
+        transport = CutTitles(emulator.transport())
+        async with (
+            httpx.AsyncClient(transport=transport) as http,
+            AsyncClient(
+                emulator.api_key,
+                base_url=emulator.base_url,
+                http_client=http,
+                journal=tmp_path / "tracks.db",
+            ) as client,
+        ):
+            track = await client.generate("rain", idempotency_key="k")
+            entry = await client.journal.get("k")
+            assert entry is not None
+            assert entry.generation == track
+            assert entry.generation.raw["short"] == "ra\ud83d"
+
+
+async def test_a_resumed_call_sends_what_its_entry_says_now() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await open_journal(client)
+        left = journal.leave(RAIN, holder="alive")
+        journal.store.beat("alive", 3.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.resume, "k")
+            await anyio.sleep(0.1)
+            # Its call fails, another uses the key for something else, and dies.
+            journal.store.commit([Delete(left)])
+            journal.leave(GenerationRequest("wind", idempotency_key="k"))
+        assert [job.prompt for job in emulator.tracks.values()] == ["wind"]
+
+
+async def test_a_key_is_the_same_however_the_url_is_spelled() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        first = await client.generate("rain", idempotency_key="k")
+        url = emulator.base_url.upper().replace("HTTPS", "https") + ":443/"
+        async with (
+            httpx.AsyncClient(transport=emulator.transport()) as http,
+            AsyncClient(
+                emulator.api_key, base_url=url, http_client=http, journal=journal
+            ) as other,
+        ):
+            again = await other.generate("rain", idempotency_key="k")
+        assert first.id == again.id
+        assert posts(emulator) == 1
+
+
+async def test_an_effect_does_not_keep_a_create_in_doubt() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        await client.generate("before")
+        # Nobody waits for it, and it costs no credit.
+        await client.sound_effects.create("a door")
+        await in_doubt(emulator, client, "lost_before_commit")
+        await client.generate("after")
+        await anyio.sleep(400)
+        await client.generate("rain", idempotency_key="k")
+        assert len(emulator.ledger) == 3
+
+
+async def test_an_effect_hides_no_charge() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await client.generate("before")
+        await in_doubt(emulator, client, "lost_after_commit")
+        await client.sound_effects.create("a door")
+        summary, base = journal.store.summary(), journal.store.read_note("balance")
+        assert base is not None
+        baseline = CreditBaseline.from_json(base)
+        left = (await client.me()).total_remaining
+        assert left is not None
+        now = CreditReading(credits=left, accepts=summary.accepts, fails=0)
+        assert not baseline.rules_out_charge(now, doubts=1)
 
 
 async def test_a_track_that_nobody_waits_for_does_not_keep_others_in_doubt() -> None:
