@@ -10,9 +10,14 @@ nothing was in doubt.
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any, Final
 
 import attrs
+
+SLACK: Final = 5.0
+"""Seconds by which the service's time may be known too late. A reading is never taken
+while a create is in flight, so it cannot hide a charge."""
 
 MAX_SEEN: Final = 60
 """Equal readings that are kept: half an hour of them, at one every 30 s."""
@@ -41,24 +46,40 @@ class CreditBaseline:
         base: The last reading that shows no charge for a create in doubt.
         refunds: Whether a failed track gives its credit back; `None` if not known.
         seen: When readings equal to `base` were taken, in seconds since 1970.
+        since: When the first reading was taken from which on nothing was charged but
+            what was accepted: these credits prove something for creates sent later.
     """
 
     base: CreditReading | None = None
     refunds: bool | None = None
     seen: tuple[float, ...] = ()
+    since: float = inf
 
     def unchanged_for(self, since: float) -> float:
         """Seconds from the first reading equal to `base` after a moment to the last."""
         later = [moment for moment in self.seen if moment >= since]
         return later[-1] - later[0] if later else 0.0
 
-    def advance(self, now: CreditReading, at: float = 0.0) -> CreditBaseline:
-        """Move to a reading that shows no charge for a create in doubt.
+    def covers(self, sent_at: float) -> bool:
+        """Whether a charge for a create that was sent at a moment would have shown.
+
+        A charge that was there before the first reading does not show.
+        """
+        return self.since - SLACK <= sent_at
+
+    def advance(
+        self, now: CreditReading, at: float = 0.0, doubts: int = 1
+    ) -> CreditBaseline:
+        """Move to a reading before which nothing was charged for a create in doubt.
+
+        Held ones may have been charged before: see `since`.
 
         Args:
             now: The reading.
             at: When it was taken, in seconds since 1970.
+            doubts: As for `rules_out_charge`.
         """
+        since = self.since if self.rules_out_charge(now, doubts) else at
         refunds = self.refunds
         if self.base is not None and now.fails > self.base.fails:
             # Nothing was in doubt, so all that the tracks accepted do not explain is
@@ -70,7 +91,8 @@ class CreditBaseline:
             elif unexplained == self.base.fails - now.fails:
                 refunds = True
         before = self.seen if now == self.base else ()
-        return CreditBaseline(base=now, refunds=refunds, seen=(*before, at)[-MAX_SEEN:])
+        seen = (*before, at)[-MAX_SEEN:]
+        return CreditBaseline(base=now, refunds=refunds, seen=seen, since=since)
 
     def rules_out_charge(self, now: CreditReading, doubts: int) -> bool | None:
         """Whether nothing was charged since the baseline but what was accepted.
@@ -99,7 +121,7 @@ class CreditBaseline:
         base = self.base
         stored = None if base is None else attrs.asdict(base)
         facts = {"base": stored, "refunds": self.refunds, "seen": self.seen}
-        return json.dumps(facts)
+        return json.dumps(facts if self.base is None else facts | {"since": self.since})
 
     @classmethod
     def from_json(cls, text: str | None) -> CreditBaseline:
@@ -111,7 +133,9 @@ class CreditBaseline:
         return cls(
             base=None if base is None else CreditReading(**base),
             refunds=found["refunds"],
-            seen=tuple(found.get("seen", ())),  # a note of an older version has none
+            # A note of an older version has neither.
+            seen=tuple(found.get("seen", ())),
+            since=found.get("since", inf),
         )
 
 

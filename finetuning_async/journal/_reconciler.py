@@ -240,7 +240,8 @@ class Reconciler:
             reading: The reading.
             now: When it was taken, by the service's clock.
         """
-        self._baseline = self._baseline.advance(reading, now)
+        in_doubt = self._journal.summary.in_doubt
+        self._baseline = self._baseline.advance(reading, now, in_doubt)
         await self._journal.call(
             self._journal.store.write_note, BASELINE, self._baseline.to_json()
         )
@@ -290,6 +291,7 @@ class Reconciler:
                 whether a complete one is worth reading.
         """
         lost_at = item.entry.lost_at or now
+        is_covered = self._baseline.covers(item.entry.sent_at or 0.0)
         return verdict(
             AbsenceEvidence(
                 age=now - lost_at,
@@ -302,8 +304,8 @@ class Reconciler:
                 ),
                 seeds_are_echoed=self._seeds_are_echoed
                 and echoes_seeds(listing.rows, self.tracks.get),
-                no_charge=no_charge,
-                is_comparable=self._baseline.base is not None,
+                no_charge=no_charge if is_covered else None,
+                is_comparable=is_covered,
                 unchanged_for=self._baseline.unchanged_for(lost_at),
                 needs_credits=self._needs_credits,
                 more_to_come=more_to_come,

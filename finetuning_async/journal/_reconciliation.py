@@ -187,8 +187,9 @@ class Reconciliation:
                 return False
             doubts = await self._record_found(listing, now)
             await self._record_ended(listing)
+            judged = [item for item in doubts if item.seq in sought]
             verdicts = await self._judge(
-                doubts, listing, reading, now=now, presume_complete=not complete
+                judged, listing, reading, now=now, presume_complete=not complete
             )
             if set(verdicts.values()) <= {"wait"}:
                 return True
@@ -209,7 +210,7 @@ class Reconciliation:
             reading, listing, await self.now()
         )
         more_to_come = await self._more_to_come(doubts)
-        return {
+        verdicts = {
             item.seq: self._reconciler.judge(
                 item,
                 listing,
@@ -219,8 +220,11 @@ class Reconciliation:
                 presume_complete=presume_complete,
             )
             for item in doubts
-            if item.entry.state == "unknown"
         }
+        # A held one stays held, unless the proof that was missing is there now.
+        held = [item.seq for item in doubts if item.entry.state == "held"]
+        unproved = [seq for seq in held if verdicts[seq] != "absent"]
+        return verdicts | dict.fromkeys(unproved, "wait")
 
     async def _doubts(self, now: float) -> list[Item]:
         """Items in doubt whose track may still be found; effects have no seed."""

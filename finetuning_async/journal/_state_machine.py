@@ -5,7 +5,7 @@
        ├──── NotSent ─────┤                     └→ failed       Missing downloaded
        │                  └ Lost, Restarted → unknown ─ Found → accepted
        ├──── Absent ──────────────────────────────┤
-       └──── Released ──── held ←──── Held ───────┘      held ─ Found → accepted
+       └─ Released, Absent ─ held ←── Held ───────┘      held ─ Found → accepted
     planned ─ Adopted → downloaded, completed, failed, held
 
 Also: planned or sending ─ Rejected → failed; failed ─ Retried → planned; and
@@ -291,9 +291,8 @@ NEXT: Final[dict[State, Action | None]] = {
 # `Released` (a person has looked). A timeout, a lost connection or a crash leads to
 # `unknown`, never to `planned`: that single rule is what prevents paying twice (P2).
 #
-# `Absent` comes from `unknown` only. A held item is past what a program can prove, so
-# only a person releases it. `Found` is allowed from `held` too: a track that shows up
-# late is certain evidence, whatever was missing before.
+# `Found` and `Absent` are allowed from `held` too: a track that shows up late is
+# certain evidence, and a proof that was missing may be there when somebody asks again.
 #
 # `Rejected` is allowed from `planned` too: a request may be refused before anything is
 # sent, and a refusal that is repeated becomes final only after `NotSent` was recorded.
@@ -310,7 +309,7 @@ _ALLOWED: Final[dict[type, frozenset[State]]] = {
     Lost: frozenset({"sending"}),
     Restarted: frozenset(STATES),
     Found: frozenset({"unknown", "held"}),
-    Absent: frozenset({"unknown"}),
+    Absent: frozenset({"unknown", "held"}),
     Held: frozenset({"unknown"}),
     Released: frozenset({"held"}),
     Ended: frozenset({"accepted"}),

@@ -175,6 +175,21 @@ def test_readings_are_equal_from_the_first_after_a_moment_to_the_last() -> None:
     assert CreditBaseline.from_json(of_an_older_version) == CreditBaseline(refunds=True)
 
 
+def test_credits_prove_nothing_for_what_was_sent_before_their_first_reading() -> None:
+    assert not CreditBaseline().covers(1000.0)
+    first = CreditBaseline().advance(reading(9), 100.0)
+    assert first.covers(100.0)
+    assert not first.covers(90.0)
+    # Nothing but an accepted track was charged: the readings are one chain.
+    chained = first.advance(reading(8, accepts=1), 200.0)
+    assert chained.covers(100.0)
+    # A charge that nothing explains ends it: what was sent before may be its reason.
+    broken = chained.advance(reading(6, accepts=2), 300.0)
+    assert not broken.covers(200.0)
+    assert broken.covers(300.0)
+    assert CreditBaseline.from_json(broken.to_json()) == broken
+
+
 def reading(credits: int, accepts: int = 0, fails: int = 0) -> CreditReading:
     return CreditReading(credits=credits, accepts=accepts, fails=fails)
 

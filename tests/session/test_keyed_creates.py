@@ -508,6 +508,47 @@ async def test_a_track_that_is_deleted_does_not_keep_others_in_doubt_for_ever() 
         assert entry.state == "held"
 
 
+async def held_key(emulator: Emulator, client: AsyncClient, fault: str) -> None:
+    """Leave the key ``k`` held: its create lost, and the credits not shown for long."""
+    await client.generate("before")
+    await in_doubt(emulator, client, fault)
+    emulator.add_fault(Fault("status", "/v1/me", status=503, times=None))
+    if fault == "lost_after_commit":
+        emulator.tracks.popitem()  # listed nowhere, though it was charged
+    for _ in range(25):
+        await anyio.sleep(60)
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", idempotency_key="k")
+    entry = await client.journal.get("k")
+    assert entry is not None
+    assert entry.state == "held"
+    emulator.clear_faults()
+
+
+async def test_a_held_create_is_sent_once_its_absence_is_proved_after_all() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await held_key(emulator, client, "lost_before_commit")
+        await client.generate("after")
+        track = await client.generate("rain", idempotency_key="k")
+        assert [job.prompt for job in emulator.tracks.values()][-1] == "rain"
+        assert track.id in emulator.tracks
+        assert len(emulator.ledger) == 3
+
+
+async def test_a_held_create_that_was_charged_is_never_sent_again() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await held_key(emulator, client, "lost_after_commit")
+        for number in range(5):
+            await client.generate(f"after {number}")
+            await anyio.sleep(400)
+            with pytest.raises(SubmissionUnknownError):
+                await client.generate("rain", idempotency_key="k")
+        assert len(emulator.ledger) == 7
+        assert journal.states()["k"] == "held"
+
+
 async def test_a_failed_track_fails_every_call_of_its_key() -> None:
     journal = MemoryJournal()
     async with emulated(journal=journal) as (emulator, client):
