@@ -8,7 +8,7 @@ longer than its lease lasts, with faults on the network; its callers may give up
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 from hypothesis import Phase, settings, strategies as st
@@ -68,9 +68,9 @@ class Backends(RuleBasedStateMachine):
         super().__init__()
         self.new_space = new_space
 
-    @initialize(seed=st.integers(0, 1000))
-    def begin(self, seed: int) -> None:
-        self.world = World(self.new_space(), seed=seed)
+    @initialize(seed=st.integers(0, 1000), request_timeout=st.sampled_from([30.0, 1e6]))
+    def begin(self, seed: int, request_timeout: float) -> None:
+        self.world = World(self.new_space(), request_timeout=request_timeout, seed=seed)
         self.asked: set[str] = set()
 
     # What happens.
@@ -104,11 +104,17 @@ class Backends(RuleBasedStateMachine):
     def halt(self, number: int) -> None:
         self.world.processes[number].awake.clear()
 
+    @rule(number=NUMBERS, at=st.sampled_from(["create", "response"]))
+    def halt_at(self, number: int, at: Literal["create", "response"]) -> None:
+        """Let a process be halted at its next create."""
+        self.world.processes[number].halts_at = at
+
     @precondition(lambda self: any(p.is_halted for p in self.world.processes))
     @rule(pause=st.sampled_from([0.0, LEASE]))
     def wake(self, pause: float) -> None:
         self.world.advance(pause)
         for process in self.world.processes:
+            process.halts_at = None
             process.awake.set()
         self.world.advance(0.3)
 
@@ -130,6 +136,7 @@ class Backends(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def ask_for_something_else(self, number: int) -> None:
         self.up(number)
+        self.world.processes[number].halts_at = None
         self.world.processes[number].awake.set()
         key = min(key for key, ids in self.world.told.items() if ids)
         other = GenerationRequest("something else", idempotency_key=key)
@@ -169,6 +176,7 @@ class Backends(RuleBasedStateMachine):
         try:
             world.service.clear_faults()
             for number, process in enumerate(world.processes):
+                process.halts_at = None
                 process.awake.set()
                 process.dies_in = None
                 self.up(number)
