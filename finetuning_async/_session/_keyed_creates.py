@@ -45,12 +45,15 @@ from finetuning_async._session._keyed_door import (
     read_credits,
 )
 from finetuning_async.journal import (
+    Accepted,
     Action,
+    Claimed,
     Ended,
     Engine,
     EngineOptions,
     Entry,
     JournalEntry,
+    Lost,
     NewItem,
     StaleItemError,
     body_of,
@@ -62,12 +65,15 @@ if TYPE_CHECKING:
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Item
+    from finetuning_async.journal import Event, Item
 
 logger = logging.getLogger("finetuning_async")
 
 GENERATED: Final = re.compile("auto-[0-9a-f]{32}")
 """The keys of creates that were made without one."""
+
+NOBODY: Final = ""
+"""The holder of a lease that was given up: none that ever lives."""
 
 POLL: Final = (0.25, 0.5, 1.0)
 """Seconds between passes while another process has the entry; the last repeats."""
@@ -291,8 +297,12 @@ class KeyedCreates:
             self._follow_entry(call, item)
             item, pause = await self._work(call, item, opened)
         except BaseException as error:
-            if not call.keeps_entry(error):
-                await run_to_completion(lambda: self._discard(call, opened))
+            keeps_entry = call.keeps_entry(error)
+            # Closed from outside, a coroutine can await nothing.
+            if not isinstance(error, GeneratorExit):
+                await run_to_completion(
+                    lambda: self._let_go(call, opened, keeps_entry=keeps_entry)
+                )
             raise
         if item.entry.track_id is not None:
             return item, None
@@ -323,21 +333,40 @@ class KeyedCreates:
         door = KeyedDoor(call, engine, opened)
         return await engine.process_item(item, door, Action.WAIT)
 
-    async def _discard(self, call: KeyedCall, opened: OpenJournal) -> None:
-        """Delete the entry of a call that failed before anything was sent."""
+    async def _let_go(
+        self, call: KeyedCall, opened: OpenJournal, *, keeps_entry: bool
+    ) -> None:
+        """Delete the entry of a call that failed before anything was sent.
+
+        If it is kept, its lease ends: this loop may live on and keep all its leases, so
+        that no other process could take the entry over.
+        """
         try:
             item = await opened.find(call.key)
-            is_ours = item is not None and item.entry.holder == opened.holder
-            if item is not None and is_ours and item.entry.state == "planned":
+            if item is None or item.entry.holder != opened.holder:
+                return
+            if item.entry.state == "sending":
+                await opened.journal.record(item, await self._late_event(call, opened))
+            elif keeps_entry:
+                await opened.journal.record(item, Claimed(NOBODY))
+            else:
                 await opened.journal.delete(item)
         except StaleItemError:
             pass  # another process has it now
         except FinetuningError as error:
             logger.warning(
-                "the entry of key %r could not be deleted, though nothing was sent: %s",
+                "the entry of key %r stays as it is, though its call has failed: %s",
                 call.key,
                 error,
             )
+
+    async def _late_event(self, call: KeyedCall, opened: OpenJournal) -> Event:
+        """What became of a create whose call has ended before that was recorded."""
+        track = call.submission.accepted
+        if track is not None:
+            return Accepted(track.id, facts_of(track))
+        now = await self._engine_of(opened).reconciliation.known_now()
+        return Lost(now, "its call failed before its outcome was recorded")
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:

@@ -102,9 +102,7 @@ class KeyedCall:
             APITimeoutError,
             ClientClosedError,
         )
-        # Closed from outside, a coroutine can await nothing.
-        is_closed = isinstance(error, GeneratorExit)
-        return is_closed or (not self.is_new and isinstance(error, passing))
+        return not self.is_new and isinstance(error, passing)
 
     def unknown_error(self, item: Item) -> SubmissionUnknownError:
         """The error for an entry whose fate is not known."""

@@ -62,6 +62,10 @@ SEND_WITHIN: Final = 60.0
 sent. Its process may be halted in between. It must then not send what another process
 has proved absent meanwhile, so this is well below the time that such a proof takes."""
 
+COMMIT_AGAIN: Final = (0.2, 1.0, 3.0)
+"""Seconds before the id of an accepted track is committed again, as after a restart of
+the database: it is paid for."""
+
 _ORDER: Final = list(Action)
 
 
@@ -309,10 +313,25 @@ class ItemProcessor:
         # Committed before the client does anything else with the track, so that no
         # crash loses the id of a track that was paid.
         facts = self._door.facts(track)
-        try:
-            await self._record(Accepted(track.id, facts))
-        except StaleItemError:
-            await self._record_late(track.id, facts)
+        for pause in (*COMMIT_AGAIN, None):
+            try:
+                await self._record(Accepted(track.id, facts))
+                break
+            except StaleItemError:
+                await self._record_late(track.id, facts)
+                break
+            except JournalError as error:
+                if pause is None:
+                    raise
+                logger.warning(
+                    "%s was accepted as %s, which could not be recorded: %s; trying"
+                    " again in %.1f s",
+                    self.item.name,
+                    track.id,
+                    error,
+                    pause,
+                )
+            await anyio.sleep(pause)
         await self._engine.reconciliation.on_accepted(self.item, track)
 
     async def _record_late(self, track_id: str, facts: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,13 +23,17 @@ from finetuning_async import (
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
+    RateLimit,
+    RateLimits,
     SoundEffectRequest,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
+from finetuning_async._session import session_of
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal import Delete, Sending
+from finetuning_async.journal import Delete, JournalError, Sending, Update
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
+from finetuning_async.journal._store import MemoryStore
 from tests._cancellations import (
     CANCELLERS,
     STEP_CANCELLERS,
@@ -41,10 +46,11 @@ from tests._client_journals import MemoryJournal, open_journal
 from tests._emulated_client import emulated
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from finetuning_async._api import AnyRequest
+    from finetuning_async.journal._store import Change, Committed
 
 CREATE = "/v1/generations"
 RAIN = GenerationRequest("rain", idempotency_key="k")
@@ -440,6 +446,75 @@ async def test_a_key_is_the_same_however_the_url_is_spelled() -> None:
             again = await other.generate("rain", idempotency_key="k")
         assert first.id == again.id
         assert posts(emulator) == 1
+
+
+class BrokenStore(MemoryStore):
+    """A store that cannot commit an accepted track for some times."""
+
+    breaks = 0
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        is_accepted = any(
+            isinstance(change, Update) and change.entry.state == "accepted"
+            for change in changes
+        )
+        if is_accepted and self.breaks:
+            self.breaks -= 1
+            raise JournalError("the database is gone")
+        return super().commit(changes)
+
+
+@asynccontextmanager
+async def two_processes(
+    journal: MemoryJournal, **options: Any
+) -> AsyncGenerator[tuple[Emulator, AsyncClient, AsyncClient]]:
+    """Two clients with leases of their own, the first of which keeps its own for ever.
+
+    As the process of a server does, which always has a create in progress.
+    """
+    async with (
+        emulated(journal=journal, **options) as (emulator, first),
+        httpx.AsyncClient(transport=emulator.transport()) as http,
+        AsyncClient(
+            emulator.api_key,
+            base_url=emulator.base_url,
+            http_client=http,
+            journal=journal,
+        ) as second,
+    ):
+        opened = await session_of(first).recorder().journal.opened()
+        async with opened.alive():
+            yield emulator, first, second
+
+
+@pytest.mark.parametrize("breaks", [1, 4, 5])
+async def test_a_track_that_could_not_be_recorded_is_not_lost(breaks: int) -> None:
+    journal = MemoryJournal(new_store=BrokenStore)
+    async with two_processes(journal) as (emulator, first, second):
+        store = journal.store
+        assert isinstance(store, BrokenStore)
+        store.breaks = breaks
+        if breaks == 1:
+            await first.generations.create("rain", idempotency_key="k")
+        else:
+            with pytest.raises(JournalError, match="is gone"):
+                await first.generations.create("rain", idempotency_key="k")
+        if breaks == 5:  # even then the same process finds it
+            await first.generations.create("rain", idempotency_key="k")
+        track = await second.generations.create("rain", idempotency_key="k", timeout=5)
+        assert {*emulator.tracks} == {track.id}
+
+
+async def test_a_resumed_call_that_runs_out_of_time_gives_up_its_lease() -> None:
+    journal = MemoryJournal()
+    limits = RateLimits(creates=RateLimit(1, per=60.0))
+    async with two_processes(journal, rate_limits=limits) as (emulator, first, second):
+        journal.leave(RAIN)
+        await first.generations.create("wind")
+        with pytest.raises(APITimeoutError):
+            await first.resume("k", timeout=1.0)
+        await second.generations.create("rain", idempotency_key="k", timeout=90.0)
+        assert len(emulator.tracks) == 2
 
 
 async def test_an_effect_does_not_keep_a_create_in_doubt() -> None:
