@@ -433,7 +433,8 @@ class GenerationFailedError(FinetuningError):
 class WaitTimeoutError(FinetuningError, TimeoutError):
     """The wait timed out; the track is still in progress, or could not be read.
 
-    The track has been charged: wait for its id again; do not create it again.
+    The track has been charged: wait for its id again. Creating it again costs another
+    credit, unless both calls have the same idempotency key.
 
     Attributes:
         generation: The last state seen, if any.

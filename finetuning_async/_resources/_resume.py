@@ -14,6 +14,7 @@ import anyio
 import attrs
 
 from finetuning_async._api import Outcome
+from finetuning_async._constants import WAIT_TIMEOUT
 from finetuning_async._errors import (
     ClientClosedError,
     FinetuningError,
@@ -95,7 +96,10 @@ class ResumedOutcomes(Outcomes):
             if track is None:
                 return None
             self._pending[track.id] = None
-            track = await self._session.wait(track, timeout=None, on_update=None)
+            # A track that never ends must not keep the right to resume for ever.
+            track = await self._session.wait(
+                track, timeout=WAIT_TIMEOUT, on_update=None
+            )
             if track.status == "failed":
                 error = failed_error(track)
         except ClientClosedError:

@@ -191,7 +191,8 @@ class TrackMethods(ABC):
         more. What is in doubt is looked up until it is found, or proved absent and sent
         again, or held; a held one is an outcome with a `SubmissionUnknownError`. What
         other living processes are sending is left to them. Of several processes that
-        resume at once, one does it; the others wait, and go on if it dies.
+        resume at once, one does it; the others wait, and go on if it dies. A track that
+        has not ended after 300 s is an outcome with a `WaitTimeoutError`.
 
         If the block is left early, the rest stays as it is in the journal.
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from finetuning_async._api import Call, parsing, validation
+from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import FinetuningError, InvalidRequestError
 from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
 from finetuning_async._session._keyed_door import facts_of
@@ -127,7 +128,8 @@ class AccountJournal:
         account = known.get((url, digest))
         if account is None:
             call = Call(method="GET", path="/v1/me")
-            account = parsing.account(await session.request(call, None)).id
+            response = await session.request(call, READ_TIMEOUT)
+            account = parsing.account(response).id
             known[url, digest] = account
         return f"{_one_spelling(url)} {account}"
 

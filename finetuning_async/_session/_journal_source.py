@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from finetuning_async.journal import JournalBackend
 
 ALLOWED: Final = "a path, a postgresql:// URL, or a journal such as SQLiteJournal(path)"
+CONNINFO: Final = re.compile(r"(host|hostaddr|dbname|user|port|service)\s*=")
+"""How libpq's other form begins; as a path it would make a file of that name."""
+
 SCHEMES: Final = ("postgresql://", "postgres://")
 
 
@@ -123,6 +127,13 @@ def read_journal(given: Any) -> tuple[JournalSource | None, str]:
 def _of_address(address: str | bytes) -> tuple[JournalSource | None, str]:
     if not isinstance(address, str) or not address or "\0" in address:
         return None, f"{ALLOWED}, got an empty path or one that is no text"
+    if address == ":memory:":
+        return None, f"{ALLOWED}, got ':memory:', which would not survive the program"
+    if CONNINFO.match(address):
+        return None, (
+            f"{ALLOWED}, got a connection string of another form; give it to"
+            " finetuning_async.postgres.PostgresJournal"
+        )
     if address.startswith(SCHEMES):
         return JournalSource(address=address), ""
     if "://" in address:

@@ -123,14 +123,28 @@ class KeyedCreates:
             FinetuningError: As `create`.
         """
         check_key(key)
-        item = await (await self.journal.opened()).find(key)
-        if item is None:
-            raise unknown_key_error(key)
+        item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
         submission = self._session.new_submission(item.request, validate=False)
         call = KeyedCall(key=key, submission=submission, is_new=False)
         return await self._run(call, timeout)
+
+    async def _find(self, key: str, timeout: float | None) -> Item:
+        """The entry of a key; a timeout of 0 does not bound reading the account."""
+        deadline = inf if not timeout else anyio.current_time() + check_timeout(timeout)
+        with self._session.calls.scope(deadline):
+            item = await (await self.journal.opened()).find(key)
+            if item is None:
+                raise unknown_key_error(key)
+            return item
+        if self._session.calls.is_closing:
+            raise closed_error()
+        raise APITimeoutError(
+            f"timed out after {timeout or 0.0:.1f} s opening the journal, which takes a"
+            " reading of the account; nothing was sent",
+            safe_to_retry=True,
+        )
 
     async def carry_on(self, item: Item) -> Any:
         """The same for `resume_all`: it does not give up where a caller would.
@@ -187,9 +201,7 @@ class KeyedCreates:
             error.safe_to_retry = call.is_named
             return error
         if self._session.calls.is_closing:
-            return ClientClosedError(
-                "the client was closed while this call waited; make a new AsyncClient"
-            )
+            return closed_error()
         what = f"another call with key {call.key!r}" if call.is_behind else "its permit"
         return APITimeoutError(
             f"timed out after {timeout or 0.0:.1f} s waiting for {what}; nothing was"
@@ -414,6 +426,13 @@ class KeyedCreates:
             return parse_row(row)
         self._session.observe(track)
         return track
+
+
+def closed_error() -> ClientClosedError:
+    """The error for a call that the end of its client has ended."""
+    return ClientClosedError(
+        "the client was closed while this call waited; make a new AsyncClient"
+    )
 
 
 def unknown_key_error(key: str) -> InvalidRequestError:

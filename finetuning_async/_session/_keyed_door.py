@@ -208,12 +208,13 @@ class KeyedDoor:
         """Raise what became of this call's own create; `resume_all` looks on."""
         if self._call.is_patient:
             return
-        if isinstance(error, SubmissionUnknownError):
-            error.safe_to_retry = self._call.is_named
-            raise error
         if not self._call.is_named:
             raise error
-        raise self._call.unknown_error(item) from error
+        # Its own advice is to look for the seed first. Here the same call does that.
+        unknown = self._call.unknown_error(item)
+        if isinstance(error, SubmissionUnknownError):
+            unknown.candidates = error.candidates
+        raise unknown from error
 
     async def on_refused(
         self, item: Item, error: FinetuningError, refusals: int

@@ -213,7 +213,8 @@ class RegisteredWait:
         known, pause = self._describe()
         error = WaitTimeoutError(
             f"{self.watcher.track_id} {known} has been charged: wait for it again"
-            f" by its id; do not create it again.{self._advice()}",
+            " by its id. Creating it again costs another credit, unless that was done"
+            f" with an idempotency key.{self._advice()}",
             generation_id=self.watcher.track_id,
             generation=self.watcher.latest,
             safe_to_retry=True,

@@ -94,7 +94,8 @@ def client_lifespan(
         resume: Whether to run `AsyncClient.resume_all` beside the application, in a
             task that ends with the lifespan. Of several workers one does it.
         on_outcome: Called with each outcome of that, one after another; plain or async.
-            What it raises is logged. An outcome may be one that a request of this
+            What it raises is logged, and that outcome does not come again:
+            `AsyncClient.journal` has it. An outcome may be one that a request of this
             application has waited for as well.
 
     Raises:

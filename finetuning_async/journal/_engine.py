@@ -368,7 +368,8 @@ class ItemProcessor:
             raise error
         if is_in_doubt(submission) or isinstance(error, SubmissionUnknownError):
             now = await self._engine.reconciliation.now()
-            await self._record(Lost(now, error.message))
+            reason = submission.unknown_reason or error.message
+            await self._record(Lost(now, reason))
             await self._door.on_lost(self.item, error)
             return None
         await self._record_not_sent()

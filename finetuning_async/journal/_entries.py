@@ -63,7 +63,8 @@ class JournalEntry:
         return cls(
             key=item.key,
             state=entry.state,
-            request=item.request,
+            # With its key: whoever creates it from here gets the same track.
+            request=attrs.evolve(item.request, idempotency_key=item.key),
             generation_id=entry.track_id,
             generation=_track(item),
             error=entry.error,

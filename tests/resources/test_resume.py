@@ -261,3 +261,27 @@ async def test_a_key_that_is_refused_ends_each_outcome() -> None:
         outcomes = await all_of(client)
         assert isinstance(outcomes["k"].error, AuthenticationError)
         assert journal.states() == {"k": "accepted"}
+
+
+async def test_a_resumption_times_out_where_the_account_cannot_be_read() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        emulator.add_fault(Fault("delay", "/v1/me", seconds=300, times=None))
+        begun = anyio.current_time()
+        with pytest.raises(APITimeoutError, match="opening the journal") as caught:
+            await client.resume("k", timeout=5)
+        assert caught.value.safe_to_retry
+        assert anyio.current_time() - begun < 6
+
+
+async def test_a_track_that_never_ends_is_an_outcome_after_its_wait() -> None:
+    journal = MemoryJournal()
+    async with emulated(Emulator(generation_time=(1e6, 1e6)), journal=journal) as (
+        _,
+        client,
+    ):
+        await client.generations.create("rain", idempotency_key="k")
+        async with client.resume_all() as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert isinstance(outcome.error, WaitTimeoutError)
+        assert outcome.error.safe_to_retry
+        assert journal.states() == {"k": "accepted"}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CREATE = "/v1/generations"
 RAIN = GenerationRequest("rain", idempotency_key="k")
+NO_PATHS = [":memory:", "host=db dbname=music", "dbname = music"]
 HELD = (Sending(7, 1.0), Lost(2.0, "it was lost"), Held("it may be any of two"))
 
 
@@ -49,6 +50,8 @@ async def test_an_entry_says_what_became_of_a_key() -> None:
         assert entry.generation_id == track.id
         assert entry.generation == track
         assert entry.request.kind == "music"
+        # Created from the entry, it costs nothing.
+        assert entry.request.idempotency_key == "k"
         assert entry.credits == 1
         assert entry.error is None
 
@@ -150,7 +153,7 @@ async def test_a_held_create_is_looked_for_and_else_says_how_to_release_it() -> 
 
 @pytest.mark.parametrize(
     "journal",
-    [5, b"tracks.db", "", "mysql://h/d", MemoryJournal, 1.5, ["a"], "a\0b"],
+    [5, b"tracks.db", "", "mysql://h/d", MemoryJournal, 1.5, ["a"], "a\0b", *NO_PATHS],
     ids=repr,
 )
 def test_a_journal_of_a_wrong_kind_is_refused_at_once(journal: Any) -> None:

@@ -333,6 +333,8 @@ async def test_a_create_in_doubt_is_found_by_the_next_call_with_its_key() -> Non
     async with emulated(journal=journal) as (emulator, client):
         error = await in_doubt(emulator, client, "lost_after_commit")
         assert error.safe_to_retry
+        assert error.message.count("charged") == 1
+        assert error.message.endswith("the same call looks again, and cannot pay twice")
         assert error.prompt == "rain"
         assert error.seed == journal.item("k").entry.seed
         assert journal.states() == {"k": "unknown"}
