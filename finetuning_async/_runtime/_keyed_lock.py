@@ -22,6 +22,10 @@ class KeyedLock:
     def __repr__(self) -> str:
         return f"<KeyedLock held={len(self._waiting)}>"
 
+    def is_held(self, key: _Key) -> bool:
+        """Whether a task holds the lock of a key."""
+        return key in self._waiting
+
     async def acquire(self, key: _Key) -> None:
         """Wait for the lock of a key; pair it with `release`.
 

@@ -215,6 +215,12 @@ class KeyedCreates:
         # that is there as well.
         is_known = not call.is_new
         while True:
+            if opened.locks.is_held((call.key,)):
+                # The call that has it may be in its `on_submitted`, for long, or until
+                # this very call ends, which it makes there.
+                item = await opened.find(call.key)
+                if item is not None and self._has_track(call, item):
+                    return await self._track(call, item)
             call.is_behind = True
             await opened.locks.acquire((call.key,))
             try:

@@ -136,14 +136,17 @@ class Journal:
         changes = [one.change for one in taken]
         try:
             results = await in_thread_unshielded(self.store.commit, changes)
-        except Exception as error:
+        except FinetuningError as error:
             # An error of its own for each caller: each adds to the traceback of its.
             results = [_copy(error) for _ in taken]
-        except BaseException:
-            # All tasks are cancelled from outside, and the thread goes on. Who looks
-            # can read what it has done.
+        except BaseException as error:
+            # No store should raise it; or all tasks are cancelled from outside, and the
+            # thread goes on. This caller gets it, and the others must not believe that
+            # their changes have been made.
             for one in taken:
-                one.result = JournalError("its commit was interrupted; look it up")
+                one.result = JournalError(
+                    f"the journal could not be written: {error!r}"
+                )
                 one.is_done = True
             raise
         for one, result in zip(taken, results, strict=True):
@@ -167,10 +170,7 @@ def _item(result: Committed) -> Item:
     raise AssertionError("unreachable: an item that is kept is what results")
 
 
-def _copy(error: Exception) -> JournalError:
-    if isinstance(error, FinetuningError):
-        copy = JournalError(str(error), safe_to_retry=error.safe_to_retry)
-    else:
-        copy = JournalError(f"the journal could not be written: {error!r}")
+def _copy(error: FinetuningError) -> JournalError:
+    copy = JournalError(str(error), safe_to_retry=error.safe_to_retry)
     copy.__cause__ = error
     return copy

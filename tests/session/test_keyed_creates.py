@@ -519,6 +519,21 @@ async def test_a_resumed_call_that_runs_out_of_time_gives_up_its_lease() -> None
         assert len(emulator.tracks) == 2
 
 
+async def test_a_callback_may_ask_for_the_key_of_its_own_call() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        ids: list[str] = []
+
+        async def ask_again(track: Generation) -> None:
+            again = await client.generate("rain", idempotency_key="k", timeout=300.0)
+            ids.extend((track.id, again.id))
+
+        track = await client.generate(
+            "rain", idempotency_key="k", on_submitted=ask_again
+        )
+        assert ids == [track.id] * 2
+        assert posts(emulator) == 1
+
+
 async def test_an_effect_does_not_keep_a_create_in_doubt() -> None:
     async with emulated(journal=MemoryJournal()) as (emulator, client):
         await client.generate("before")
