@@ -19,7 +19,7 @@ from anyio.lowlevel import current_token
 from finetuning_async._coordination._exchange import LedgerExchanger
 from finetuning_async._coordination._poll_coordinator import StorePollCoordinator
 from finetuning_async._coordination._store_client import StoreClient
-from finetuning_async._pacing import Limiter, LocalWaitQueue, RateBudget
+from finetuning_async._pacing import ANY_REQUEST, Limiter, LocalWaitQueue, RateBudget
 
 if TYPE_CHECKING:
     import random
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         RateLimit,
         RateLimits,
         Reservation,
+        Terms,
         WaitQueue,
     )
 
@@ -92,15 +93,19 @@ class StoreWaitQueue:
         """When the gate of the last 429 opens; in the past if it is open."""
         return max(self._local.opens_at, self._store_client.opens_at(self._name))
 
-    def try_take(self, now: float, *, first: bool = False) -> Lease | None:
+    def try_take(
+        self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
+    ) -> Lease | None:
         """Take a token of the local share if the store is down; else `None`."""
         if self._store_client.is_up or now >= self._store_client.probe_at:
             return None
         self._apply_share()
-        reservation = self._local.try_take(now, first=first)
+        reservation = self._local.try_take(now, first=first, terms=terms)
         return None if reservation is None else self._local_lease(reservation)
 
-    async def take(self, *, first: bool, max_pause: float) -> Lease:
+    async def take(
+        self, *, first: bool, max_pause: float, terms: Terms = ANY_REQUEST
+    ) -> Lease:
         """Wait for a permit of the store, or for a token of the local share.
 
         Raises:
@@ -112,24 +117,30 @@ class StoreWaitQueue:
         while True:
             if self._store_client.is_up:
                 permit_id = await self._store_client.acquire(
-                    self._name, first=first, max_pause=max_pause
+                    self._name, first=first, max_pause=max_pause, terms=terms
                 )
                 if permit_id is not None:
+                    if terms.gate is not None:  # the ledger has seen that it is open
+                        terms.gate.take()
                     now = anyio.current_time()
                     return Lease(permit_id, self._local.rate_budget.send(now))
-            lease = await self._take_local(first_locally, max_pause)
+            lease = await self._take_local(first_locally, max_pause, terms)
             if lease is not None:
                 return lease
             first_locally = True
 
-    async def _take_local(self, first: bool, max_pause: float) -> Lease | None:
+    async def _take_local(
+        self, first: bool, max_pause: float, terms: Terms
+    ) -> Lease | None:
         """Wait without the store; `None` if it is back, or is to be probed."""
         await self._store_client.probe()
         if self._store_client.is_up:
             return None
         self._apply_share()
         with self._store_client.degraded():
-            reservation = await self._local.take(first=first, max_pause=max_pause)
+            reservation = await self._local.take(
+                first=first, max_pause=max_pause, terms=terms
+            )
             return self._local_lease(reservation)
         return None
 
@@ -199,11 +210,11 @@ class StoreWaitQueue:
             "refused", request_id, self._name, retry_after=retry_after
         )
 
-    def earliest(self, now: float) -> float:
+    def earliest(self, now: float, terms: Terms = ANY_REQUEST) -> float:
         """When a new request could have a permit, as of the last exchange."""
         snapshot = self._store_client.snapshots.get(self._name)
         if not self._store_client.is_up or snapshot is None:
-            return self._local.earliest(now)
+            return self._local.earliest(now, terms)
         if now > self._store_client.snapshots_at + FRESH:
             return max(now, self.opens_at)
         return max(now, self._store_client.snapshots_at + snapshot.newcomer_in)

@@ -2,6 +2,7 @@
 
 Limiter            the two rate budgets of an account, and which of them a request uses
 Permit             one request that may be sent, until its outcome is known
+LimiterWithTerms   a `Limiter` for one create, with its priority and share
 LocalRateLimiter   a `Limiter` that a caller makes
 
 The arithmetic of when a request may be sent is in `_rate_budget`, the waiting in
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import random
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import anyio
+import attrs
 from anyio.lowlevel import current_token
 
+from finetuning_async._pacing._dealer import LOW
 from finetuning_async._pacing._limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 from finetuning_async._pacing._rate_budget import RateBudget
-from finetuning_async._pacing._wait_queue import LocalWaitQueue
+from finetuning_async._pacing._wait_queue import ANY_REQUEST, LocalWaitQueue, Terms
 from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
+    from finetuning_async._pacing._protocols import RateLimiter
     from finetuning_async._pacing._wait_queue import WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
@@ -120,47 +124,63 @@ class Limiter:
         queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
         return f"<Limiter {queues or 'not used yet'}>"
 
-    def try_acquire(self, route: Route) -> Permit | None:
+    def try_acquire(self, route: Route, *, terms: Terms = ANY_REQUEST) -> Permit | None:
         """Take a permit if one is free now and no call waits for it.
 
         Args:
             route: ``creates``, ``reads``, or an endpoint whose rate budget is not
                 known; it takes from both until a response shows which one counts.
+            terms: Of a create; one of low priority always goes through the queue.
         """
-        return self._try(route, first=False)
+        return self._try(route, first=False, terms=terms)
 
-    def _try(self, route: Route, *, first: bool) -> Permit | None:
+    def _try(self, route: Route, *, first: bool, terms: Terms) -> Permit | None:
+        gate = terms.gate
+        if terms.rank == LOW or (gate is not None and gate.opens_at() > self._now()):
+            return None
         queues = self._queues_of(route)
         now = self._now()
         reservations: list[tuple[WaitQueue, Any]] = []
         for queue in queues:
-            reservation = queue.try_take(now, first=first)
+            reservation = queue.try_take(now, first=first, terms=terms)
             if reservation is None:
                 _return_unsent(reservations, now)
                 return None
             reservations.append((queue, reservation))
+        if gate is not None:
+            gate.take()
         return Permit(route, tuple(reservations), self._on_response)
 
-    async def acquire(
-        self, route: Route, *, first: bool = False, max_pause: float | None = None
-    ) -> Permit:
-        """Wait for a permit; first come, first served.
+    def deals_places(self, route: Route) -> bool:
+        """Whether the calls of a route wait where creates do, and may have a gate."""
+        return self._all_queues()[0] in self._queues_of(route)
 
-        It does not yield to the event loop if a permit is free at once. A request of
-        both rate budgets first waits for a token of the creates, holds that, and then
-        waits for one of the reads.
+    async def acquire(
+        self,
+        route: Route,
+        *,
+        first: bool = False,
+        max_pause: float | None = None,
+        terms: Terms = ANY_REQUEST,
+    ) -> Permit:
+        """Wait for a permit; creates by priority, and in turn to the shares.
+
+        It does not yield to the event loop if a permit is free at once, unless it is of
+        low priority. A request of both rate budgets first waits for a token of the
+        creates, holds that, and then waits for one of the reads.
 
         Args:
             route: As for `try_acquire`.
-            first: Whether to go ahead of all calls that do not set this; for a request
-                that was sent and refused.
+            first: Whether to go ahead of all calls of its priority and share that do
+                not set this; for a request that was sent and refused.
             max_pause: Seconds, instead of the limiter's own.
+            terms: Of a create. Its gate is taken together with the token.
 
         Raises:
             RateLimitError: A 429, received before or while this waits, asks for a
                 longer pause.
         """
-        permit = self._try(route, first=first)
+        permit = self._try(route, first=first, terms=terms)
         if permit is not None:
             return permit
         pause = self._max_pause if max_pause is None else max_pause
@@ -169,14 +189,17 @@ class Limiter:
             # Every call takes its tokens in the same order, so that no two calls can
             # each hold the token that the other one waits for.
             for queue in self._queues_of(route):
-                reservation = await queue.take(first=first, max_pause=pause)
+                reservation = await queue.take(
+                    first=first, max_pause=pause, terms=terms
+                )
                 reservations.append((queue, reservation))
+                terms = ANY_REQUEST  # reads are dealt first come, first served
         except BaseException:
             _return_unsent(reservations, anyio.current_time())
             raise
         return Permit(route, tuple(reservations), self._on_response)
 
-    def earliest(self, route: Route) -> float:
+    def earliest(self, route: Route, *, terms: Terms = ANY_REQUEST) -> float:
         """When a new call could have a permit, in seconds of the loop's clock.
 
         A lower bound that assumes that all requests ahead are sent. Now, if it depends
@@ -184,10 +207,11 @@ class Limiter:
 
         Args:
             route: As for `try_acquire`.
+            terms: Of a create.
         """
         now = anyio.current_time()
         queues = self._queues_of(route)
-        return max(queue.earliest(now) for queue in queues)
+        return max(queue.earliest(now, terms) for queue in queues)
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of the last 429 opens, in seconds of the loop's clock.
@@ -303,6 +327,59 @@ class Limiter:
             "creates": LocalWaitQueue("creates", RateBudget(creates, self._rng)),
             "reads": LocalWaitQueue("reads", RateBudget(reads, self._rng)),
         }
+
+
+@attrs.frozen(eq=False)
+class LimiterWithTerms:
+    """A limiter of ours, for one request that has terms of its own.
+
+    Attributes:
+        limiter: The limiter.
+        terms: Of the request.
+    """
+
+    limiter: Limiter
+    terms: Terms
+
+    def try_acquire(self, route: Route) -> Permit | None:
+        """As `Limiter.try_acquire`."""
+        return self.limiter.try_acquire(route, terms=self.terms)
+
+    async def acquire(
+        self, route: Route, *, first: bool = False, max_pause: float | None = None
+    ) -> Permit:
+        """As `Limiter.acquire`."""
+        return await self.limiter.acquire(
+            route, first=first, max_pause=max_pause, terms=self.terms
+        )
+
+    def earliest(self, route: Route) -> float:
+        """As `Limiter.earliest`."""
+        return self.limiter.earliest(route, terms=self.terms)
+
+
+def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:
+    """Whether a limiter deals permits by priority and share, and slots with them.
+
+    A limiter of the caller's does not, nor does a subclass of ours that replaces how
+    permits are had: it was written for calls without terms.
+    """
+    kind = type(limiter)
+    return (
+        isinstance(limiter, Limiter)
+        and kind.acquire is Limiter.acquire
+        and kind.try_acquire is Limiter.try_acquire
+        and kind.earliest is Limiter.earliest
+    )
+
+
+def with_terms(
+    limiter: RateLimiter, terms: Terms
+) -> RateLimiter | Limiter | LimiterWithTerms:
+    """Return a limiter that respects terms, if it can."""
+    if deals_in_order(limiter):
+        return LimiterWithTerms(limiter, terms)
+    return limiter
 
 
 class LocalRateLimiter(Limiter):

@@ -148,10 +148,13 @@ class Poller:
         self._watch_list.watch_all(anyio.current_time())
         self._wake_driver_before(self._watch_list.next_look())
 
-    def unwatch_all(self, waiter: Waiter) -> None:
+    def unwatch_all(self) -> None:
         """End `watch_all`."""
-        self._watch_list.cancel_deadline(waiter)
         self._watch_list.unwatch_all()
+
+    def cancel_deadline(self, waiter: Waiter) -> None:
+        """End what `set_deadline` began."""
+        self._watch_list.cancel_deadline(waiter)
 
     def mark_changed(self, track_id: str) -> None:
         """Look at a track soon, or as soon as it is watched."""

@@ -103,6 +103,7 @@ class Session:
             pipeline,
             account.inflight,
             wait_for_slot=waits.for_queue_slot,
+            new_gate=waits.queue_gate,
             locks=account.create_lock,
         )
         return cls(

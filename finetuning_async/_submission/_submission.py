@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from finetuning_async._api import Generation, SoundEffect
-from finetuning_async._pacing import Claim, TrackInProgress
+from finetuning_async._pacing import NORMAL, Claim, Terms, TrackInProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import APIStatusError
     from finetuning_async._event_hook import Hook
     from finetuning_async._http import RetryPolicy
-    from finetuning_async._pacing import SeedMark
+    from finetuning_async._pacing import QueueGate, SeedMark
     from finetuning_async._types import OnUnknown
 
 Created: TypeAlias = Generation | SoundEffect
@@ -94,6 +94,10 @@ class Submission:
         send_by: When the first byte of the current attempt must have left at the
             latest; what leaves it unsent is not an error of the request. `before_send`
             sets it.
+        rank: Of its priority; see `RANKS`.
+        share: For whom it is; `None` is a share as well.
+        gate: The service's queue in the line of its permit; `None` while it does not
+            wait there.
         deadline: For all attempts together.
         started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
@@ -119,6 +123,9 @@ class Submission:
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     send_by: float = inf
+    rank: int = NORMAL
+    share: str | None = None
+    gate: QueueGate | None = None
     deadline: float = inf
     started_at: float = 0.0
     attempts: int = 0
@@ -131,6 +138,11 @@ class Submission:
     unknown_reason: str | None = None
     accepted: Created | None = None
     callback_error: Exception | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """How it is dealt its permit."""
+        return Terms(self.rank, self.share, self.gate)
 
     @property
     def may_still_leave(self) -> bool:

@@ -55,10 +55,11 @@ if TYPE_CHECKING:
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
     from finetuning_async._http import Pipeline
-    from finetuning_async._pacing import InFlight, RatePermit
+    from finetuning_async._pacing import InFlight, QueueGate, RatePermit
     from finetuning_async._runtime import KeyedLock
 
     WaitForSlot: TypeAlias = Callable[[Submission], Awaitable[None]]
+    NewGate: TypeAlias = Callable[[Submission], QueueGate]
 
 logger = logging.getLogger("finetuning_async")
 
@@ -69,7 +70,10 @@ class Submitter:
     Args:
         pipeline: Sends this client's requests.
         inflight: The account's register.
-        wait_for_slot: Waits until the service's queue takes one more, and takes a slot.
+        wait_for_slot: Waits until the service's queue takes one more, and takes a slot;
+            where permits are dealt without regard to that.
+        new_gate: Makes the service's queue as a create meets it in the line of its
+            permit.
         locks: The locks of creates that look alike, shared by the account.
     """
 
@@ -79,11 +83,13 @@ class Submitter:
         inflight: InFlight,
         *,
         wait_for_slot: WaitForSlot,
+        new_gate: NewGate,
         locks: KeyedLock,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._wait_for_slot = wait_for_slot
+        self._new_gate = new_gate
         self._locks = locks
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
@@ -172,9 +178,12 @@ class Submitter:
                 raise error
 
     async def _take_queue_slot(self, submission: Submission) -> None:
-        """Wait until the service's queue takes one more, and take a slot in it."""
+        """Wait for a slot in the service's queue, unless the permit comes with one."""
         if submission.before_wait is not None:
             await submission.before_wait()
+        if self._pipeline.deals_places(submission.call):
+            submission.gate = self._new_gate(submission)
+            return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
         await self._wait_for_slot(submission)
@@ -195,6 +204,9 @@ class Submitter:
 
     def _return_queue_slot(self, submission: Submission) -> None:
         """Return the slot, unless the service accepted or refused the create."""
+        if submission.gate is not None:
+            submission.gate.close()
+            submission.gate = None
         if submission.holds_queue_slot:
             submission.holds_queue_slot = False
             self._inflight.on_not_accepted()
@@ -221,7 +233,10 @@ class Submitter:
     ) -> RatePermit:
         submission.attempts += 1
         permit = await self._pipeline.acquire_permit(
-            submission.call, deadline=submission.deadline, number=submission.attempts
+            submission.call,
+            deadline=submission.deadline,
+            number=submission.attempts,
+            terms=submission.terms,
         )
         try:
             if submission.before_send is not None:
