@@ -141,6 +141,7 @@ if TYPE_CHECKING:
     from finetuning_async._types import (
         Kind as Kind,
         KnownStatus as KnownStatus,
+        Priority as Priority,
         Status as Status,
         Track as Track,
     )
@@ -225,6 +226,7 @@ else:
             "._types": (
                 "Kind",
                 "KnownStatus",
+                "Priority",
                 "Status",
                 "Track",
             ),
@@ -272,6 +274,7 @@ __all__ = [
     "Playlist",
     "PlaylistTrack",
     "Playlists",
+    "Priority",
     "QueueFullError",
     "RateLimit",
     "RateLimitError",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SoundEffects,
     )
     from finetuning_async._session import Session, Settings
+    from finetuning_async._types import Priority
 
 
 class AsyncClient(TrackMethods):
@@ -92,6 +93,13 @@ class AsyncClient(TrackMethods):
             0.28 client permanently loses a place in its connection pool if a request is
             cancelled while it connects; our own clients are replaced in this case, and
             httpx2 has no such fault.
+        priority: Who goes first where creates wait: ``"high"``, ``"normal"`` or
+            ``"low"``. Of ten permits in a row at least one goes to a lower priority
+            that waits. More ``"low"`` creates than a burst holds go out evenly, so that
+            others need not wait for a burst to be over.
+        share: For whom the creates are, such as an end user: 1 to 255 characters. Of
+            one priority, each share that waits has one turn after another; within a
+            share creates are first come, first served. `None` is a share as well.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -119,6 +127,8 @@ class AsyncClient(TrackMethods):
         verify: Verify = True,
         trust_env: bool = True,
         http_client: httpx.AsyncClient | HTTPClient | None = None,
+        priority: Priority = "normal",
+        share: str | None = None,
     ) -> None:
         from finetuning_async._http import ClientPool, ConnectionConfig
         from finetuning_async._session import OpenCalls, Settings, read_secrets
@@ -147,6 +157,8 @@ class AsyncClient(TrackMethods):
                 rate_limits=rate_limits,
                 rate_limiter=rate_limiter,
                 on_event=on_event,
+                priority=priority,
+                share=share,
                 **secrets,
             )
         )

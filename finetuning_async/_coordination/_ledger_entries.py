@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from finetuning_async._pacing import NORMAL, PRIORITIES, RANKS, Reservation
+from finetuning_async._api import PRIORITIES
+from finetuning_async._pacing import NORMAL, RANKS, Reservation
 
 if TYPE_CHECKING:
     from finetuning_async._api import Route

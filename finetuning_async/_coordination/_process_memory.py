@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
-from finetuning_async._pacing import PRIORITIES, Dealer, RateBudget, surely_ahead
+from finetuning_async._api import PRIORITIES
+from finetuning_async._pacing import Dealer, RateBudget, surely_ahead
 from finetuning_async._runtime import LoopHandle, machine_now
 
 if TYPE_CHECKING:

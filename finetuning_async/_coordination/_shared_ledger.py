@@ -17,7 +17,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from finetuning_async._api import LONGEST_PAUSE
+from finetuning_async._api import LONGEST_PAUSE, PRIORITIES
 from finetuning_async._coordination._exchange_messages import (
     ExchangeReply,
     RateLimitSnapshot,
@@ -34,7 +34,6 @@ from finetuning_async._coordination._outage_hold import (
 )
 from finetuning_async._pacing import (
     LOW,
-    PRIORITIES,
     Dealer,
     FairQueue,
     QueueCapacity,
@@ -103,7 +102,7 @@ class SharedLedger:
         self.dealer = Dealer()  # of the creates
         self.leases: dict[str, LeaseEntry] = {}
         self.members: dict[str, Member] = {}
-        self.queue_capacity = QueueCapacity()  # of the service's queue
+        self.queue_capacity = QueueCapacity(_queue_of(limits))
         self.hold = OutageHold(max(1.0, *(per / 60 for per in self.per.values())))
 
     def exchange(self, request: ExchangeRequest, now: float) -> ExchangeReply:
@@ -442,7 +441,9 @@ class SharedLedger:
         leases, members = state["leases"].items(), state["members"].items()
         ledger.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
         ledger.members = {name: Member.from_state(each) for name, each in members}
-        ledger.queue_capacity = QueueCapacity.from_state(state["queue"])
+        ledger.queue_capacity = QueueCapacity.from_state(
+            state["queue"], _queue_of(limits)
+        )
         ledger.hold.restore(state)
         return ledger
 
@@ -463,6 +464,10 @@ def _limit_of(limits: RateLimits | None, name: Route) -> RateLimit | None:
     if limits is None:
         return None
     return limits.creates if name == "creates" else limits.reads
+
+
+def _queue_of(limits: RateLimits | None) -> int | None:
+    return None if limits is None else limits.queue
 
 
 def _period_of(limits: RateLimits | None, name: Route) -> float:

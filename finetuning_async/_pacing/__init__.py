@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._dealer import (
         LOW as LOW,
         NORMAL as NORMAL,
-        PRIORITIES as PRIORITIES,
         RANKS as RANKS,
         Dealer as Dealer,
     )
@@ -110,7 +109,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._dealer": ("Dealer", "LOW", "NORMAL", "PRIORITIES", "RANKS"),
+            "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
             "._in_flight": (
                 "Claim",

@@ -20,15 +20,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from finetuning_async._api import PRIORITIES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from finetuning_async._types import Priority
-
-PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
-"""Highest first; the place of one is its rank."""
-
 RANKS: Final[dict[str, int]] = {name: rank for rank, name in enumerate(PRIORITIES)}
+"""The place of each priority, the highest first."""
 
 NORMAL: Final = RANKS["normal"]
 LOW: Final = RANKS["low"]

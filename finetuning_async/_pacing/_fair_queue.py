@@ -15,7 +15,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from finetuning_async._pacing._dealer import MAX_SKIPPED, PRIORITIES, Dealer
+from finetuning_async._api import PRIORITIES
+from finetuning_async._pacing._dealer import MAX_SKIPPED, Dealer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -133,6 +133,9 @@ class SeedMark:
 class InFlight:
     """What one account has in flight and in progress, as far as this process knows.
 
+    Args:
+        queue: How many tracks fit into the service's queue; `None` to learn it.
+
     Attributes:
         tracks: The accepted tracks in progress by id, oldest first.
         seeds_are_echoed: Whether the response to every create so far had the seed that
@@ -141,11 +144,11 @@ class InFlight:
         echoing: The kinds of which a create's response had the seed that was sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int | None = None) -> None:
         self.tracks: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
-        self._capacity = QueueCapacity()
+        self._capacity = QueueCapacity(queue)
         self._waiting: FairQueue[QueueSlot] = FairQueue()
         self._parked: dict[Callable[[], None], None] = {}
         self._claims: OrderedDict[str, Claim | None] = OrderedDict()

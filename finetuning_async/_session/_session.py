@@ -20,6 +20,8 @@ from finetuning_async._api import (
     InstrumentalRequest,
     SoundEffectRequest,
     check_callback,
+    check_priority,
+    check_share,
     check_timeout,
 )
 from finetuning_async._errors import (
@@ -31,6 +33,7 @@ from finetuning_async._errors import (
 from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import log_exceptions
+from finetuning_async._pacing import RANKS
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._open_calls import OpenCalls
 from finetuning_async._session._settings import Settings
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from finetuning_async._event_hook import Hook
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import AnyTrack
+    from finetuning_async._types import Priority
 
 LARGEST_SEED: Final = 2**31 - 1
 
@@ -156,6 +160,8 @@ class Session:
         validate: bool,
         max_retries: int | None = None,
         on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
         **options: Any,
     ) -> Submission:
         """Prepare a create: check its request and draw its seed. Nothing is sent.
@@ -180,9 +186,13 @@ class Session:
             _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.with_max_retries(max_retries)
+        mine = self.settings
+        chosen = mine.priority if priority is None else check_priority(priority)
         return Submission(
             request=request,
             call=call,
+            rank=RANKS[chosen],
+            share=mine.share if share is None else check_share(share),
             retry=retry,
             seed=seed,
             on_submitted=on_submitted,

@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from finetuning_async._api import check_retries, check_timeout
+from finetuning_async._api import (
+    check_priority,
+    check_retries,
+    check_share,
+    check_timeout,
+)
 from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._event_hook import Hook, as_hook
@@ -31,6 +36,7 @@ from finetuning_async._pacing import (
     SupportsRateLimits,
 )
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
+from finetuning_async._types import Priority
 
 logger = logging.getLogger("finetuning_async")
 
@@ -82,6 +88,8 @@ class Settings:
         rate_limiter: Gives the permits, if the caller brought it.
         headers: The caller's additional headers.
         on_event: The caller's event callback, wrapped; `None` for none.
+        priority: Who goes first where creates wait.
+        share: For whom the creates are; `None` is a share as well.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -102,6 +110,8 @@ class Settings:
     )
     headers: Headers = attrs.field(factory=lambda: Headers({}))
     on_event: Hook | None = attrs.field(default=None, converter=as_hook)
+    priority: Priority = attrs.field(default="normal", converter=check_priority)
+    share: str | None = attrs.field(default=None, converter=check_share)
 
     @property
     def is_on_loopback(self) -> bool:

@@ -11,10 +11,11 @@ import pytest
 
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._pacing._dealer import RANKS
+from finetuning_async._pacing._limiter import with_terms
 from finetuning_async._pacing._wait_queue import Terms
 
 if TYPE_CHECKING:
-    from finetuning_async._pacing._limiter import Limiter
+    from finetuning_async._pacing._protocols import RateLimiter
     from tests.coordination._store_setups import Shop
 
 OK = ResponseFacts(status=202)
@@ -32,19 +33,26 @@ class Creates:
     sent: list[tuple[str, float]] = attrs.Factory(list)
 
     async def one(
-        self, limiter: Limiter, name: str, priority: str = "normal", share: str = ""
+        self, limiter: RateLimiter, name: str, priority: str = "normal", share: str = ""
     ) -> None:
         terms = Terms(RANKS[priority], share or None)
-        permit = await limiter.acquire("creates", terms=terms)
+        permit = await with_terms(limiter, terms).acquire("creates")
         self.sent.append((name, anyio.current_time()))
         await anyio.sleep(0.1)
         permit.answered(OK)
         await limiter.flush()
 
-    async def many(self, count: int, limiter: Limiter, name: str, *terms: str) -> None:
+    async def many(
+        self,
+        count: int,
+        limiter: RateLimiter,
+        name: str,
+        priority: str = "normal",
+        share: str = "",
+    ) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(count):
-                tasks.start_soon(self.one, limiter, name, *terms)
+                tasks.start_soon(self.one, limiter, name, priority, share)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.sent]
