@@ -138,6 +138,10 @@ if TYPE_CHECKING:
         Playlists as Playlists,
         SoundEffects as SoundEffects,
     )
+    from finetuning_async._session import (
+        Estimate as Estimate,
+        Progress as Progress,
+    )
     from finetuning_async._types import (
         Kind as Kind,
         KnownStatus as KnownStatus,
@@ -223,6 +227,7 @@ else:
                 "Playlists",
                 "SoundEffects",
             ),
+            "._session": ("Estimate", "Progress"),
             "._types": (
                 "Kind",
                 "KnownStatus",
@@ -247,6 +252,7 @@ __all__ = [
     "BulkFailure",
     "BulkResult",
     "ClientClosedError",
+    "Estimate",
     "Event",
     "FinetuningError",
     "Generation",
@@ -275,6 +281,7 @@ __all__ = [
     "PlaylistTrack",
     "Playlists",
     "Priority",
+    "Progress",
     "QueueFullError",
     "RateLimit",
     "RateLimitError",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from finetuning_async._api import Account, Health
+    from finetuning_async._api import Account, Generation, Health, SoundEffect
     from finetuning_async._events import Event
     from finetuning_async._http import HTTPClient, HTTPTimeout, Proxy, Verify
     from finetuning_async._pacing import (
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         Playlists,
         SoundEffects,
     )
-    from finetuning_async._session import Session, Settings
-    from finetuning_async._types import Priority
+    from finetuning_async._session import Estimate, Progress, Session, Settings
+    from finetuning_async._types import Kind, Priority
 
 
 class AsyncClient(TrackMethods):
@@ -326,6 +326,59 @@ class AsyncClient(TrackMethods):
             await client.publish_changes()
         """
         await self._session().account.poller.publish_changes()
+
+    def estimate(
+        self,
+        creates: int = 1,
+        *,
+        kind: Kind = "music",
+        priority: Priority | None = None,
+        share: str | None = None,
+    ) -> Estimate:
+        """Estimate when creates would go out and be done, if they were made now.
+
+        It waits for nothing and sends nothing. It counts those that wait before them by
+        priority and share, the rate limit, the gate of a 429, the service's queue as
+        far as its length is known (`RateLimits.queue`, or learned), and how long tracks
+        have taken: 70 s each until four of a kind have ended. Creates of higher
+        priority that come later are not foreseen.
+
+            print(client.estimate(200, priority="low").last_completed / 60, "minutes")
+
+        Args:
+            creates: How many, at least 1.
+            kind: The kind of their tracks.
+            priority: Of the creates; `None` for the client's.
+            share: Of the creates; `None` for the client's.
+
+        Raises:
+            InvalidRequestError: A value is out of its range.
+        """
+        from finetuning_async._api import check_priority, check_share, whole_number
+        from finetuning_async._pacing import RANKS
+        from finetuning_async._session import estimate
+
+        count, settings = whole_number(creates), self._settings
+        if count is None or count < 1:
+            allowed = "a whole number of at least 1"
+            raise InvalidRequestError("creates", creates, allowed)
+        chosen = settings.priority if priority is None else check_priority(priority)
+        share = settings.share if share is None else check_share(share)
+        return estimate(self._session().account, count, kind, RANKS[chosen], share)
+
+    def progress(self, generation_or_id: Generation | SoundEffect | str) -> Progress:
+        """Say how far a track is, by how long tracks have taken; it reads nothing.
+
+        Args:
+            generation_or_id: A track, or the id of one in progress that this client
+                created or waits for.
+
+        Raises:
+            InvalidRequestError: Nothing is known of the track with this id.
+        """
+        from finetuning_async._session import progress
+
+        return progress(self._session().account, generation_or_id)
 
     def rate_limit_status(self) -> RateLimitStatus:
         """The current state of both rate budgets."""

@@ -1,8 +1,9 @@
 """A person before a batch: what priorities, shares and even spacing reach.
 
-report    prints the table
-line      creates in virtual time, through one process or two that share a store
-queue     a whole client against the emulator, whose queue takes five tracks
+report      prints the table
+line        creates in virtual time, through one process or two that share a store
+queue       a whole client against the emulator, whose queue takes five tracks
+estimates   how far `estimate` is from what happens
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import platform
 from contextlib import ExitStack
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import attrs
 
-from benchmarks.admission import line, queue
+from benchmarks.admission import estimates, line, queue
 from benchmarks.limiter import stores
 
 if TYPE_CHECKING:
@@ -82,6 +82,26 @@ def row_of_the_queue(seeds: int) -> Row:
     )
 
 
+def rows_of_estimates(seeds: int) -> list[Row]:
+    """How far estimates are off: the median, and what 95 of 100 do not exceed."""
+    runs = [
+        (creates, estimates.errors(seed, creates, places, "normal"))
+        for creates in (1, 10, 200)
+        for places in (5, 100)
+        for seed in range(seeds)
+    ]
+    first = [error.first_sent for _, error in runs]
+    last = [error.last_completed for creates, error in runs if creates > 1]
+    return [
+        Row(f"`estimate`: error of `{name}`", _errors(values), "10 %, 25 %")
+        for name, values in (("first_sent", first), ("last_completed", last))
+    ]
+
+
+def _errors(values: Sequence[float]) -> str:
+    return f"{median(values):.0%}, {percentile(values, 0.95):.0%}".replace("%", " %")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(prog="benchmarks admission", description=__doc__)
@@ -102,6 +122,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.store:
         rows = rows_of_a_line(line.one_process, options.seeds)
         rows.append(row_of_the_queue(options.seeds))
+        rows += rows_of_estimates(options.seeds)
         cost = f"{line.cost_of_a_turn():.1f}"
         rows.append(Row("a turn with 10,000 waiting in 1,000 shares (us)", cost, "20"))
         _print("one process", rows)

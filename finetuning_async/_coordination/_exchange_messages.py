@@ -111,11 +111,15 @@ class RateLimitSnapshot:
         newcomer_in: Seconds until a request that joins the queue now can have a permit:
             a lower bound.
         free: Tokens that no process holds.
+        tokens: Seconds until each token is back, as far as known.
+        waiting: How many requests wait at each rank, in all processes.
     """
 
     status: BudgetStatus
     newcomer_in: float
     free: int = 0
+    tokens: tuple[float, ...] = ()
+    waiting: tuple[int, ...] = (0, 0, 0)
 
 
 @attrs.frozen(kw_only=True)

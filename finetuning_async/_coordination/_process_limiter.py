@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
+from finetuning_async._api import PRIORITIES
 from finetuning_async._coordination._process_memory import LOCK, attach_loop
 from finetuning_async._pacing import (
     ANY_REQUEST,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing import (
         BudgetStatus,
+        LineState,
         QueuedRequest,
         QueueGate,
         RateLimits,
@@ -99,6 +101,15 @@ class ProcessWaitQueue(LocalWaitQueue):
 
     def _ranks(self) -> tuple[int, ...]:
         return self.process_budget.ranks() or self.waiting.ranks
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """Return what is known of the line, in all loops."""
+        with LOCK:
+            return super().line_state(self._loop.machine_time(now), creates, terms)
+
+    def _counts(self) -> list[int]:
+        ranks = range(len(PRIORITIES))
+        return [self.process_budget.count(rank) for rank in ranks]
 
     def _count_low(self) -> int:
         return self.process_budget.count(LOW)

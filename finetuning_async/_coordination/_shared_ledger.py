@@ -395,12 +395,17 @@ class SharedLedger:
 
     def _snapshot(self, name: Route, now: float) -> RateLimitSnapshot:
         budget, waiting = self.budgets[name], len(self.queues[name])
+        counts = self._line(name).counts()
         if name == "creates":  # of which a process states only those that go next
-            waiting = max(waiting, sum(self._creates_waiting()))
+            stated = zip(counts, self._creates_waiting(), strict=True)
+            counts = [max(each) for each in stated]
+            waiting = sum(counts)
         return RateLimitSnapshot(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
             free=budget.free(now),
+            tokens=tuple(at - now for at in budget.token_times(now)),
+            waiting=tuple(counts),
         )
 
     # The stored form. Its keys stay when an attribute is renamed.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from finetuning_async._coordination._store_protocol import StateStore
     from finetuning_async._pacing import (
         BudgetStatus,
+        LineState,
         RateLimit,
         RateLimits,
         Reservation,
@@ -232,6 +233,23 @@ class StoreWaitQueue:
             closed_for=max(snapshot.status.closed_for - age, 0.0),
             service_spoke_ago=None if spoke_ago is None else spoke_ago + age,
         )
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """Return what is known of the line, as of the last exchange."""
+        client = self._store_client
+        snapshot = client.snapshots.get(self._name)
+        if not client.is_up or snapshot is None:
+            return self._local.line_state(now, creates, terms)
+        here = client.queue(self._name)
+        counts = [max(n) for n in zip(here.counts(), snapshot.waiting, strict=True)]
+        age = now - client.snapshots_at
+        times = [max(seconds - age, 0.0) for seconds in snapshot.tokens]
+        first, last = (
+            here.ahead_of(terms.rank, terms.share, joined, counts)
+            for joined in (0, creates - 1)
+        )
+        local = self._local.line_state_with(counts, times, 1, terms)
+        return attrs.evolve(local, first=first, last=last)
 
     def wake(self) -> None:
         """Let the first request look again, because something was charged or freed."""

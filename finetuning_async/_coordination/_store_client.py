@@ -192,6 +192,10 @@ class StoreClient:
         """How many processes share the store, as far as known."""
         return max(self._processes, self._polling())
 
+    def queue(self, budget: Route) -> FairQueue[PermitWaiter]:
+        """Return the calls of this loop that wait for a permit of a budget."""
+        return self._waiters[budget]
+
     def waiting(self, budget: Route) -> int:
         """Return how many calls of this loop wait for a permit of a budget."""
         return len(self._waiters[budget])

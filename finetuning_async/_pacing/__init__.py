@@ -12,6 +12,7 @@ _remaining_credit         what X-RateLimit-Remaining allows, and probes without 
 _even_spacing             creates that nobody waits for go out evenly
 _foreign_usage            what other clients of the account use
 _retry_after_gate         after a 429, nothing goes out for the time it names
+_forecast                 when creates will go out, by what is known now
 _reservation              one permit that is out, as the rate budget remembers it
 _in_flight                tracks in progress: claims, and slots in the service's queue
 _queue_capacity           how many tracks the service's queue takes
@@ -65,6 +66,11 @@ if TYPE_CHECKING:
         FairQueue as FairQueue,
         surely_ahead as surely_ahead,
     )
+    from finetuning_async._pacing._forecast import (
+        Forecast as Forecast,
+        Outlook as Outlook,
+        forecast as forecast,
+    )
     from finetuning_async._pacing._in_flight import (
         Claim as Claim,
         InFlight as InFlight,
@@ -97,6 +103,7 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._wait_queue import (
         ANY_REQUEST as ANY_REQUEST,
         TOLERANCE as TOLERANCE,
+        LineState as LineState,
         LocalWaitQueue as LocalWaitQueue,
         QueuedRequest as QueuedRequest,
         QueueGate as QueueGate,
@@ -111,6 +118,7 @@ else:
         {
             "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
+            "._forecast": ("Forecast", "Outlook", "forecast"),
             "._in_flight": (
                 "Claim",
                 "InFlight",
@@ -138,6 +146,7 @@ else:
             "._reservation": ("Reservation",),
             "._wait_queue": (
                 "ANY_REQUEST",
+                "LineState",
                 "LocalWaitQueue",
                 "QueueGate",
                 "QueuedRequest",

@@ -19,7 +19,7 @@ from finetuning_async._api import PRIORITIES
 from finetuning_async._pacing._dealer import MAX_SKIPPED, Dealer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 MOST_GONE: Final = 32
 """Requests that left from the middle of a line and are still kept in it, beyond as many
@@ -186,16 +186,17 @@ class ClassQueue(Generic[T]):
                 turn = dealer.turn_of(self.rank, following.share)
                 heapreplace(heap, (turn, following.arrival, following, rest))
 
-    def ahead_of(self, share: str | None) -> int:
-        """Return how many go before a request of a share that joins now."""
+    def ahead_of(self, share: str | None, joined: int = 0) -> int:
+        """Return how many go before a request of a share; see `FairQueue.ahead_of`."""
         line = self.lines.get(share)
         turn = self.dealer.turn_of(self.rank, share) + (line.waiting if line else 0)
+        turn += joined
         ahead = 0
         for each in self.lines.values():
             earliest = self.dealer.turn_of(self.rank, each.share)
             # One in each turn from its next one up to that of the request.
             ahead += min(each.waiting, max(turn - earliest + (each is not line), 0))
-        return ahead
+        return ahead + joined
 
 
 class FairQueue(Generic[T]):
@@ -305,11 +306,28 @@ class FairQueue(Generic[T]):
             if not left[rank]:
                 del left[rank]
 
-    def ahead_of(self, rank: int, share: str | None) -> int:
-        """Return how many are dealt before a request that joins now."""
+    def ahead_of(
+        self,
+        rank: int,
+        share: str | None,
+        joined: int = 0,
+        counts: Sequence[int] | None = None,
+    ) -> int:
+        """Return how many are dealt before a request that joins now.
+
+        Args:
+            rank: Of its priority.
+            share: For whom it is.
+            joined: How many of the same priority and share join right before it.
+            counts: How many wait at each rank, if others wait elsewhere; those of the
+                same rank are assumed to go before it.
+        """
         each = self._classes.get(rank)
-        own = 0 if each is None else each.ahead_of(share)
-        return self.dealer.deals_before(rank, own, self.counts())
+        own = joined if each is None else each.ahead_of(share, joined)
+        here = self.counts()
+        if counts is not None:
+            own += max(counts[rank] - here[rank], 0)
+        return self.dealer.deals_before(rank, own, counts or here)
 
     def own_ahead(self, rank: int, share: str | None) -> int:
         """Return how many of a rank surely go before a request that joins now."""

@@ -221,6 +221,11 @@ class InFlight:
     # Slots in the service's queue
 
     @property
+    def pending(self) -> int:
+        """How many creates have a slot and no response yet."""
+        return self._capacity.pending
+
+    @property
     def queue_capacity(self) -> int | None:
         """How many tracks fit into the service's queue; `None` if not yet known."""
         return self._capacity.capacity

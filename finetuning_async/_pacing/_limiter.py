@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._protocols import RateLimiter
-    from finetuning_async._pacing._wait_queue import WaitQueue
+    from finetuning_async._pacing._wait_queue import LineState, WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""
@@ -212,6 +212,16 @@ class Limiter:
         now = anyio.current_time()
         queues = self._queues_of(route)
         return max(queue.earliest(now, terms) for queue in queues)
+
+    def line_state(self, creates: int, terms: Terms) -> LineState:
+        """What is known of the line of the creates, if `creates` joined it now.
+
+        Args:
+            creates: How many, at least 1.
+            terms: How they would be dealt their permits.
+        """
+        queue, _ = self._all_queues()
+        return queue.line_state(anyio.current_time(), creates, terms)
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of the last 429 opens, in seconds of the loop's clock.

@@ -144,6 +144,25 @@ class RateBudget:
             return gate
         return max(gate, self._rules.bucket.earliest_behind(now, ahead))
 
+    def token_times(self, now: float) -> list[float]:
+        """When each token is back, as far as known; empty if nothing is paced."""
+        if self._rules is None:
+            return []
+        times = self._rules.bucket.token_times(now)
+        taken = min(self._rules.foreign.count(now), len(times))
+        return sorted(times[taken:] + [self._rules.foreign.until] * taken)
+
+    @property
+    def lease(self) -> float:
+        """Seconds from a response until its token is back; 0 if nothing is paced."""
+        return 0.0 if self._rules is None else self._rules.bucket.per
+
+    @property
+    def gap(self) -> float:
+        """Seconds from one request to the next where they go out evenly."""
+        rules = self._rules
+        return 0.0 if rules is None else rules.per / rules.bucket.limit
+
     def spaced(self, now: float, waiting: int) -> float:
         """When the next of `waiting` requests of low priority may go out.
 

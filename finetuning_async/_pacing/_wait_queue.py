@@ -72,6 +72,32 @@ class QueueGate(Protocol):
         """The create has its place, or needs none any more; may be called twice."""
 
 
+@attrs.frozen(kw_only=True)
+class LineState:
+    """What a queue knows of those that wait, for a forecast. Times are from now.
+
+    Attributes:
+        first: How many go before the first of the new requests.
+        last: How many go before the last of them.
+        waiting: How many wait at each rank.
+        tokens: When each token is back; empty if nothing is paced.
+        lease: Seconds from a response until its token is back.
+        gap: Seconds from one spaced request to the next.
+    """
+
+    first: int
+    last: int
+    waiting: tuple[int, ...]
+    tokens: tuple[float, ...]
+    lease: float
+    gap: float
+
+    @property
+    def limit(self) -> int:
+        """Requests of a burst."""
+        return len(self.tokens)
+
+
 @attrs.frozen
 class Terms:
     """How a request is dealt its turn.
@@ -146,6 +172,9 @@ class WaitQueue(Protocol):
 
     def status(self, now: float) -> BudgetStatus:
         """The public snapshot."""
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """What is known of the line, if `creates` requests joined it now."""
 
     def wake(self) -> None:
         """Let the head of the queue look again, since something has changed."""
@@ -287,6 +316,33 @@ class LocalWaitQueue:
     def status(self, now: float) -> BudgetStatus:
         """The public snapshot."""
         return self.rate_budget.status(now, len(self))
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """What is known of the line, if `creates` requests joined it now."""
+        counts = self._counts()
+        times = [at - now for at in self.rate_budget.token_times(now)]
+        return self.line_state_with(counts, times, creates, terms)
+
+    def line_state_with(
+        self, counts: list[int], tokens: list[float], creates: int, terms: Terms
+    ) -> LineState:
+        """As `line_state`, with counts and tokens that are known better elsewhere."""
+        first, last = (
+            self.waiting.ahead_of(terms.rank, terms.share, joined, counts)
+            for joined in (0, creates - 1)
+        )
+        return LineState(
+            first=first,
+            last=last,
+            waiting=tuple(counts),
+            tokens=tuple(tokens),
+            lease=self.rate_budget.lease,
+            gap=self.rate_budget.gap,
+        )
+
+    def _counts(self) -> list[int]:
+        """How many requests wait at each rank for this rate budget."""
+        return self.waiting.counts()
 
     def try_take(
         self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST

@@ -70,7 +70,7 @@ class Poller:
     ) -> None:
         self._pacer = ReadPacer(limit=limit, per=per)
         scale, interval = self._pacer.scale, self._pacer.interval
-        estimator = DurationEstimator(scale=scale)
+        estimator = self._estimator = DurationEstimator(scale=scale)
         self._watch_list = WatchList(inflight, estimator, scale=scale)
         self._listings = ListingHealth(scale=scale)
         self._dispatcher = StateDispatcher(
@@ -142,6 +142,15 @@ class Poller:
         if track is None or track.accepted_at is None:
             return None
         return anyio.current_time() - track.accepted_at
+
+    def durations(self, kind: Kind) -> tuple[float, ...]:
+        """What tracks of a kind took lately, in seconds, ascending; never empty."""
+        return tuple(self._estimator.seen(kind))
+
+    def typical_duration(self, kind: Kind) -> float:
+        """Seconds that a track of a kind takes; 70 until four of them have ended."""
+        seen = self._estimator.seen(kind)
+        return sum(seen) / len(seen)
 
     def watch_all(self) -> None:
         """Watch every accepted track of ours, until `unwatch_all`."""

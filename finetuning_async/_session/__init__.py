@@ -2,6 +2,7 @@
 
 _session         one client in one event loop: its requests, creates and waits
 _settings        the client's options: checked, or read from the environment
+_estimates       when creates will go out and be done, and how far a track is
 _waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
 _open_calls      the calls in progress, so that closing the client can end them
@@ -20,6 +21,12 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async._session._bound_loop import BoundLoop as BoundLoop
+    from finetuning_async._session._estimates import (
+        Estimate as Estimate,
+        Progress as Progress,
+        estimate as estimate,
+        progress as progress,
+    )
     from finetuning_async._session._open_calls import OpenCalls as OpenCalls
     from finetuning_async._session._session import (
         Session as Session,
@@ -34,6 +41,7 @@ else:
         __name__,
         {
             "._bound_loop": ("BoundLoop",),
+            "._estimates": ("Estimate", "Progress", "estimate", "progress"),
             "._open_calls": ("OpenCalls",),
             "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),

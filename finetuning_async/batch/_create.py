@@ -67,6 +67,7 @@ class Create:
         self._submission = self._session.new_submission(
             request,
             validate=False,  # `add` has checked it
+            priority="low",  # a person comes before a batch
             on_submitted=on_accepted,
             before_wait=before_wait,
             before_send=before_send,

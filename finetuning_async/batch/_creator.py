@@ -86,7 +86,9 @@ class Creator:
         self._cursor = 0
         self._planned_again: set[int] = set()
         limit = context.client.rate_limit_status().creates.limit
-        self._slots = anyio.Semaphore(limit or BURST)
+        # More of them wait for a permit than a burst holds, so that the limiter sees
+        # that this is a batch, and sends them evenly.
+        self._slots = anyio.Semaphore(2 * (limit or BURST))
         self.pending: set[PendingCreate] = set()
         self.is_over = False
         self.is_idle = False
