@@ -100,6 +100,9 @@ class AsyncClient(TrackMethods):
         share: For whom the creates are, such as an end user: 1 to 255 characters. Of
             one priority, each share that waits has one turn after another; within a
             share creates are first come, first served. `None` is a share as well.
+        max_wait: Seconds that a create may wait for its permit and its place in the
+            service's queue, over all tries; `None` for no limit. One that would wait
+            longer raises `CapacityError` at once, and nothing is sent.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -129,6 +132,7 @@ class AsyncClient(TrackMethods):
         http_client: httpx.AsyncClient | HTTPClient | None = None,
         priority: Priority = "normal",
         share: str | None = None,
+        max_wait: float | None = None,
     ) -> None:
         from finetuning_async._http import ClientPool, ConnectionConfig
         from finetuning_async._session import OpenCalls, Settings, read_secrets
@@ -159,6 +163,7 @@ class AsyncClient(TrackMethods):
                 on_event=on_event,
                 priority=priority,
                 share=share,
+                max_wait=max_wait,
                 **secrets,
             )
         )

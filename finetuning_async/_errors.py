@@ -148,6 +148,20 @@ def _pickles_equal(value: object) -> bool:
     return value is None or (type(value) in (str, bool, int, float) and value == value)
 
 
+class CapacityError(FinetuningError):
+    """A create would wait longer than `max_wait` for its permit and its place.
+
+    Nothing was sent, or what was sent was refused because the service's queue was full.
+    `retry_after` is in how many seconds the same call would be let in, as far as known.
+
+    Example:
+        try:
+            await client.generate("rain", max_wait=10)
+        except CapacityError as error:
+            print(f"busy; try again in {error.retry_after:.0f} s")
+    """
+
+
 class APIConnectionError(FinetuningError):
     """The request could not be sent, or no response arrived.
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from finetuning_async._resources._generate_many import Outcomes
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
-    from finetuning_async._types import OnUnknown, UpdateCallback
+    from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
 
 class TrackMethods(ABC):
@@ -66,6 +66,9 @@ class TrackMethods(ABC):
         max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
     ) -> Generation:
         """Create a track and wait until it is completed. Costs one credit.
 
@@ -87,6 +90,10 @@ class TrackMethods(ABC):
             max_retries: Retries of the create, at least 0; `None` for the client's.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
             on_update: Called with each changed state, the final one last.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for the client's.
+            max_wait: Seconds to wait for the rate limit and the queue, or
+                `CapacityError`; `None` for the client's.
 
         Raises:
             GenerationFailedError: The track ended as failed.
@@ -101,6 +108,7 @@ class TrackMethods(ABC):
         submission = self._session().new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
+            priority=priority, share=share, max_wait=max_wait,
         )  # fmt: skip
         call = self._generate(submission, timeout, wait_timeout, on_update)
         del request, submission  # thousands of these calls may wait at once
@@ -214,6 +222,9 @@ class TrackMethods(ABC):
         max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
     ) -> Outcomes:
         """Create many tracks and yield each as it ends. Costs one credit each.
 
@@ -238,6 +249,10 @@ class TrackMethods(ABC):
             max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom they are; `None` for the client's.
+            max_wait: Seconds that each create may wait for the rate limit and the
+                queue; one that would wait longer is an outcome with a `CapacityError`.
 
         Raises:
             InvalidRequestError: A number is out of its range, or a callback is not
@@ -256,6 +271,9 @@ class TrackMethods(ABC):
             max_retries=max_retries,
             wait_timeout=wait_timeout,
             on_update=on_update,
+            priority=priority,
+            share=share,
+            max_wait=max_wait,
         )
 
     @overload

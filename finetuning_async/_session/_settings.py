@@ -72,6 +72,10 @@ def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
     return limiter
 
 
+def _checked_max_wait(value: float | None) -> float | None:
+    return None if value is None else check_timeout(value, "max_wait")
+
+
 # No generated repr: if a converter raises, a traceback that shows locals asks the
 # half-made instance for it, and that would raise in turn.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -90,6 +94,8 @@ class Settings:
         on_event: The caller's event callback, wrapped; `None` for none.
         priority: Who goes first where creates wait.
         share: For whom the creates are; `None` is a share as well.
+        max_wait: Seconds that a create may wait for its permit and its place in the
+            service's queue; `None` for no limit.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -112,6 +118,7 @@ class Settings:
     on_event: Hook | None = attrs.field(default=None, converter=as_hook)
     priority: Priority = attrs.field(default="normal", converter=check_priority)
     share: str | None = attrs.field(default=None, converter=check_share)
+    max_wait: float | None = attrs.field(default=None, converter=_checked_max_wait)
 
     @property
     def is_on_loopback(self) -> bool:

@@ -96,6 +96,8 @@ class Submission:
             sets it.
         rank: Of its priority; see `RANKS`.
         share: For whom it is; `None` is a share as well.
+        max_wait: Seconds that it may wait for its permit and its slot, over all tries.
+        waited: Seconds that it has waited for them so far.
         gate: The service's queue in the line of its permit; `None` while it does not
             wait there.
         deadline: For all attempts together.
@@ -125,6 +127,8 @@ class Submission:
     send_by: float = inf
     rank: int = NORMAL
     share: str | None = None
+    max_wait: float = inf
+    waited: float = 0.0
     gate: QueueGate | None = None
     deadline: float = inf
     started_at: float = 0.0

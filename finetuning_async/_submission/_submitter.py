@@ -22,6 +22,7 @@ before the first byte, nothing is sent.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -50,7 +51,7 @@ from finetuning_async._submission._recovery import LostCreate, Recovery, Recover
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
@@ -186,7 +187,8 @@ class Submitter:
             return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        await self._wait_for_slot(submission)
+        with _bounded(submission):
+            await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:
             number = submission.attempts + 1
@@ -232,12 +234,13 @@ class Submitter:
         self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
-        permit = await self._pipeline.acquire_permit(
-            submission.call,
-            deadline=submission.deadline,
-            number=submission.attempts,
-            terms=submission.terms,
-        )
+        with _bounded(submission):
+            permit = await self._pipeline.acquire_permit(
+                submission.call,
+                deadline=submission.deadline,
+                number=submission.attempts,
+                terms=submission.terms,
+            )
         try:
             if submission.before_send is not None:
                 await submission.before_send()
@@ -410,3 +413,19 @@ class Submitter:
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
             candidates=result.candidates,
         )
+
+
+@contextmanager
+def _bounded(submission: Submission) -> Generator[None]:
+    """Bound a wait by what is left of `max_wait`, and count it.
+
+    Raises:
+        CapacityError: That is over.
+    """
+    began = anyio.current_time()
+    left = submission.max_wait - submission.waited
+    with anyio.CancelScope(deadline=began + left) as scope:
+        yield
+    submission.waited += anyio.current_time() - began
+    if scope.cancelled_caught:
+        raise _create_events.wait_too_long(submission)

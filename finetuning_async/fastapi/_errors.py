@@ -9,6 +9,7 @@ Error                                      Status  Meaning for a browser
 =========================================  ======  ===================================
 Rate limit or queue is used up (429)       503     try again after ``Retry-After``
 Timed out before anything was sent         503     the same
+`CapacityError`                            503     the same
 Client closed                              503     the server stops; wait by the id
 Invalid request, 400                       422     the error's own message
 404                                        404     no such track
@@ -32,6 +33,7 @@ from finetuning_async._errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    CapacityError,
     ClientClosedError,
     FinetuningError,
     GenerationFailedError,
@@ -62,6 +64,7 @@ CLOSING_WITH_TRACK: Final = (
 
 _RESPONSES: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]] = (
     (RateLimitError, 503, "busy", "The server is busy; try again in a moment."),
+    (CapacityError, 503, "busy", "The server is busy; try again in a moment."),
     (ClientClosedError, 503, "closing", "This server is stopping; try again."),
     (InvalidRequestError, 422, "invalid_request", None),
     (BadRequestError, 422, "invalid_request", None),
