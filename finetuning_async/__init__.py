@@ -110,6 +110,7 @@ if TYPE_CHECKING:
         WebhookVerificationError as WebhookVerificationError,
     )
     from finetuning_async._events import (
+        CreateWaiting as CreateWaiting,
         Event as Event,
         GenerationAccepted as GenerationAccepted,
         GenerationEnded as GenerationEnded,
@@ -200,6 +201,7 @@ else:
                 "WebhookVerificationError",
             ),
             "._events": (
+                "CreateWaiting",
                 "Event",
                 "GenerationAccepted",
                 "GenerationEnded",
@@ -255,6 +257,7 @@ __all__ = [
     "BulkResult",
     "CapacityError",
     "ClientClosedError",
+    "CreateWaiting",
     "Estimate",
     "Event",
     "FinetuningError",

@@ -2,6 +2,7 @@
 
     FinetuningError
     ├── InvalidRequestError (ValueError)   rejected here, before a credit is spent
+    ├── CapacityError                      it would wait longer than `max_wait`
     ├── APIConnectionError                 no response arrived
     │   └── APITimeoutError (TimeoutError)
     ├── APIResponseError                   a response that cannot be parsed

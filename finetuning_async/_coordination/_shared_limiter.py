@@ -23,13 +23,14 @@ from finetuning_async._pacing import ANY_REQUEST, Limiter, LocalWaitQueue, RateB
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._coordination._poll_messages import PollCoordinator
     from finetuning_async._coordination._store_protocol import StateStore
     from finetuning_async._pacing import (
         BudgetStatus,
+        HasGate,
         LineState,
         RateLimit,
         RateLimits,
@@ -233,6 +234,12 @@ class StoreWaitQueue:
             closed_for=max(snapshot.status.closed_for - age, 0.0),
             service_spoke_ago=None if spoke_ago is None else spoke_ago + age,
         )
+
+    def in_order(self) -> Iterator[HasGate]:
+        """Return the requests here that wait, in the order of their turns."""
+        if self._store_client.is_up:
+            return self._store_client.queue(self._name).in_order()
+        return self._local.in_order()
 
     def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
         """Return what is known of the line, as of the last exchange."""

@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._wait_queue import (
         ANY_REQUEST as ANY_REQUEST,
         TOLERANCE as TOLERANCE,
+        HasGate as HasGate,
         LineState as LineState,
         LocalWaitQueue as LocalWaitQueue,
         QueuedRequest as QueuedRequest,
@@ -146,6 +147,7 @@ else:
             "._reservation": ("Reservation",),
             "._wait_queue": (
                 "ANY_REQUEST",
+                "HasGate",
                 "LineState",
                 "LocalWaitQueue",
                 "QueueGate",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._protocols import RateLimiter
-    from finetuning_async._pacing._wait_queue import LineState, WaitQueue
+    from finetuning_async._pacing._wait_queue import LineState, QueueGate, WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""
@@ -222,6 +222,18 @@ class Limiter:
         """
         queue, _ = self._all_queues()
         return queue.line_state(anyio.current_time(), creates, terms)
+
+    def position_of(self, gate: QueueGate) -> int | None:
+        """How many creates of this loop go before the one with a gate; `None` if gone.
+
+        Args:
+            gate: Of the create.
+        """
+        queue, _ = self._all_queues()
+        for position, request in enumerate(queue.in_order()):
+            if request.gate is gate:
+                return position
+        return None
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of the last 429 opens, in seconds of the loop's clock.

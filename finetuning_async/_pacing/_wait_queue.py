@@ -33,6 +33,8 @@ from finetuning_async._rate_codes import CODES
 from finetuning_async._runtime import Wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import BudgetStatus
     from finetuning_async._pacing._rate_budget import RateBudget
@@ -113,6 +115,16 @@ class Terms:
     gate: QueueGate | None = None
 
 
+class HasGate(Protocol):
+    """A request that waits, as one that looks for its place sees it.
+
+    Attributes:
+        gate: The service's queue, as the request meets it; `None` if it has none.
+    """
+
+    gate: QueueGate | None
+
+
 ANY_REQUEST: Final = Terms()
 """The terms of what has none: it is of normal priority and of the share `None`."""
 
@@ -175,6 +187,9 @@ class WaitQueue(Protocol):
 
     def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
         """What is known of the line, if `creates` requests joined it now."""
+
+    def in_order(self) -> Iterator[HasGate]:
+        """The requests of this loop that wait, in the order of their turns."""
 
     def wake(self) -> None:
         """Let the head of the queue look again, since something has changed."""
@@ -322,6 +337,10 @@ class LocalWaitQueue:
         counts = self._counts()
         times = [at - now for at in self.rate_budget.token_times(now)]
         return self.line_state_with(counts, times, creates, terms)
+
+    def in_order(self) -> Iterator[QueuedRequest]:
+        """The requests of this loop that wait, in the order of their turns."""
+        return self.waiting.in_order()
 
     def line_state_with(
         self, counts: list[int], tokens: list[float], creates: int, terms: Terms

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
     from finetuning_async._types import OnUnknown, Priority, UpdateCallback
@@ -91,6 +92,7 @@ class Outcomes(AsyncIterator[Outcome]):
         priority: Priority | None,
         share: str | None,
         max_wait: float | None,
+        on_waiting: Callable[[CreateWaiting], object] | None,
     ) -> None:
         self._session = session
         self._requests = requests
@@ -101,6 +103,7 @@ class Outcomes(AsyncIterator[Outcome]):
             "priority": priority,
             "share": share,
             "max_wait": max_wait,
+            "on_waiting": on_waiting,
         }
         self._timeout = timeout
         self._on_submitted = on_submitted

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import AnyRequest, Generation, SoundEffect
     from finetuning_async._downloads import Download
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._resources._generate_many import Outcomes
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
@@ -69,6 +70,7 @@ class TrackMethods(ABC):
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Generation:
         """Create a track and wait until it is completed. Costs one credit.
 
@@ -94,6 +96,7 @@ class TrackMethods(ABC):
             share: For whom it is; `None` for the client's.
             max_wait: Seconds to wait for the rate limit and the queue, or
                 `CapacityError`; `None` for the client's.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Raises:
             GenerationFailedError: The track ended as failed.
@@ -108,7 +111,7 @@ class TrackMethods(ABC):
         submission = self._session().new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
-            priority=priority, share=share, max_wait=max_wait,
+            priority=priority, share=share, max_wait=max_wait, on_waiting=on_waiting,
         )  # fmt: skip
         call = self._generate(submission, timeout, wait_timeout, on_update)
         del request, submission  # thousands of these calls may wait at once
@@ -225,6 +228,7 @@ class TrackMethods(ABC):
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Outcomes:
         """Create many tracks and yield each as it ends. Costs one credit each.
 
@@ -253,6 +257,7 @@ class TrackMethods(ABC):
             share: For whom they are; `None` for the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
+            on_waiting: A plain function, called with `CreateWaiting` while one waits.
 
         Raises:
             InvalidRequestError: A number is out of its range, or a callback is not
@@ -274,6 +279,7 @@ class TrackMethods(ABC):
             priority=priority,
             share=share,
             max_wait=max_wait,
+            on_waiting=on_waiting,
         )
 
     @overload

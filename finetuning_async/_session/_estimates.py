@@ -10,12 +10,13 @@ known as of the last exchange with it.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import anyio
 import attrs
 
 from finetuning_async._errors import InvalidRequestError
+from finetuning_async._events import CreateWaiting
 from finetuning_async._pacing import (
     LOW,
     LineState,
@@ -28,6 +29,7 @@ from finetuning_async._pacing import (
 if TYPE_CHECKING:
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._session._account_state import AccountState
+    from finetuning_async._submission import Submission
     from finetuning_async._types import Kind
 
 ALMOST: Final = 0.99
@@ -82,12 +84,24 @@ def estimate(
     """Estimate creates that would be made now; see `AsyncClient.estimate`."""
     now = anyio.current_time()
     line = _line_state(account, creates, Terms(rank, share), now)
-    durations = account.poller.durations(kind)
+    outlook = _outlook(account, line, kind, creates, rank, now)
+    found = forecast(outlook, line.first, line.last, creates)
+    return Estimate(found.first_sent, found.last_sent, found.last_completed, line.first)
+
+
+def _outlook(
+    account: AccountState,
+    line: LineState,
+    kind: Kind,
+    creates: int,
+    rank: int,
+    now: float,
+) -> Outlook:
     opens_in = max(account.limiter.gate_opens("creates") - now, 0.0)
     room_at = account.inflight.room_at()
     if not account.inflight.tracks and now < room_at < inf:
         opens_in = max(opens_in, room_at - now)  # full of other clients' tracks
-    outlook = Outlook(
+    return Outlook(
         tokens=line.tokens,
         lease=line.lease,
         opens_in=opens_in,
@@ -95,10 +109,39 @@ def estimate(
         spaced=_spaced(line, creates, rank),
         places=account.inflight.queue_capacity,
         ends=_expected_ends(account, now),
-        durations=durations,
+        durations=account.poller.durations(kind),
     )
-    found = forecast(outlook, line.first, line.last, creates)
-    return Estimate(found.first_sent, found.last_sent, found.last_completed, line.first)
+
+
+def waiting(
+    account: AccountState, submission: Submission, since: float
+) -> CreateWaiting:
+    """Say how a create stands that waits for its permit since a time."""
+    now = anyio.current_time()
+    terms = submission.terms
+    line = _line_state(account, 1, terms, now)
+    position = line.first
+    if terms.gate is not None and deals_in_order(account.limiter):
+        own = account.limiter.position_of(terms.gate)
+        position = position if own is None else own
+    outlook = _outlook(account, line, submission.request.kind, 0, terms.rank, now)
+    return CreateWaiting(
+        at=now,
+        kind=submission.request.kind,
+        reason=_reason(account, now),
+        since=since,
+        position=position,
+        expected_start=now + forecast(outlook, position, position).first_sent,
+    )
+
+
+def _reason(
+    account: AccountState, now: float
+) -> Literal["rate_limit", "retry_after", "queue"]:
+    """What creates wait for now, before all else."""
+    if account.limiter.gate_opens("creates") > now:
+        return "retry_after"
+    return "queue" if account.inflight.room_at() > now else "rate_limit"
 
 
 def _line_state(

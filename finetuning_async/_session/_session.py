@@ -8,6 +8,7 @@ A `Session` is made at a client's first call in a loop. It sends what may be rep
 from __future__ import annotations
 
 import json
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,7 +37,7 @@ from finetuning_async._http import Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import RANKS
 from finetuning_async._session._account_state import AccountState, rng
-from finetuning_async._session._estimates import estimate
+from finetuning_async._session._estimates import estimate, waiting
 from finetuning_async._session._open_calls import OpenCalls
 from finetuning_async._session._settings import Settings
 from finetuning_async._session._waits import Waits
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import AnyRequest, Generation, Response, SoundEffect
     from finetuning_async._event_hook import Hook
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import AnyTrack
     from finetuning_async._types import Priority
@@ -113,6 +115,7 @@ class Session:
             account.inflight,
             wait_for_slot=waits.for_queue_slot,
             new_gate=waits.queue_gate,
+            wait_state=partial(waiting, account),
             locks=account.create_lock,
         )
         return cls(
@@ -174,6 +177,7 @@ class Session:
         priority: Priority | None = None,
         share: str | None = None,
         max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
         **options: Any,
     ) -> Submission:
         """Prepare a create: check its request and draw its seed. Nothing is sent.
@@ -183,6 +187,7 @@ class Session:
                 JSON-serializable; `on_submitted` is not callable.
         """
         check_callback(on_submitted, "on_submitted")
+        check_callback(on_waiting, "on_waiting")
         if validate:
             request.validate(allow_http_webhook=self.settings.is_on_loopback)
         path, route = CREATES[request.kind]
@@ -209,6 +214,7 @@ class Session:
             retry=retry,
             seed=seed,
             on_submitted=on_submitted,
+            on_waiting=on_waiting,
             **options,
         )
 

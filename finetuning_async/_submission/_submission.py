@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import AnyRequest, Call
     from finetuning_async._errors import APIStatusError
     from finetuning_async._event_hook import Hook
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._http import RetryPolicy
     from finetuning_async._pacing import QueueGate, SeedMark
     from finetuning_async._types import OnUnknown
@@ -87,6 +88,7 @@ class Submission:
         seed: The seed sent; `None` for a sound effect, which has none.
         on_unknown: What to do when the outcome cannot be learned.
         on_submitted: Called with the accepted state before anything else happens to it.
+        on_waiting: Called while it waits for its permit, as `CreateWaiting` says.
         before_wait: Awaited before each attempt waits for its queue slot and permit.
         before_send: Awaited with the permit held, before the first byte of each
             attempt. If it raises or is cancelled, nothing is sent and the permit is
@@ -122,6 +124,7 @@ class Submission:
     seed: int | None
     on_unknown: OnUnknown = "raise"
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
+    on_waiting: Callable[[CreateWaiting], object] | None = None
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     send_by: float = inf

@@ -49,6 +49,7 @@ from finetuning_async._submission._acceptance import (
 )
 from finetuning_async._submission._recovery import LostCreate, Recovery, RecoveryResult
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
+from finetuning_async._submission._wait_reports import reported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from finetuning_async._http import Pipeline
     from finetuning_async._pacing import InFlight, QueueGate, RatePermit
     from finetuning_async._runtime import KeyedLock
+    from finetuning_async._submission._wait_reports import WaitState
 
     WaitForSlot: TypeAlias = Callable[[Submission], Awaitable[None]]
     NewGate: TypeAlias = Callable[[Submission], QueueGate]
@@ -75,6 +77,7 @@ class Submitter:
             where permits are dealt without regard to that.
         new_gate: Makes the service's queue as a create meets it in the line of its
             permit.
+        wait_state: Says how a create stands that waits for its permit.
         locks: The locks of creates that look alike, shared by the account.
     """
 
@@ -85,12 +88,14 @@ class Submitter:
         *,
         wait_for_slot: WaitForSlot,
         new_gate: NewGate,
+        wait_state: WaitState,
         locks: KeyedLock,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._wait_for_slot = wait_for_slot
         self._new_gate = new_gate
+        self._wait_state = wait_state
         self._locks = locks
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
@@ -235,11 +240,16 @@ class Submitter:
     ) -> RatePermit:
         submission.attempts += 1
         with _bounded(submission):
-            permit = await self._pipeline.acquire_permit(
-                submission.call,
-                deadline=submission.deadline,
-                number=submission.attempts,
-                terms=submission.terms,
+            permit = await reported(
+                submission,
+                self._pipeline.hook,
+                self._wait_state,
+                lambda: self._pipeline.acquire_permit(
+                    submission.call,
+                    deadline=submission.deadline,
+                    number=submission.attempts,
+                    terms=submission.terms,
+                ),
             )
         try:
             if submission.before_send is not None:
