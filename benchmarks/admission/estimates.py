@@ -27,10 +27,29 @@ WARMUP: Final = 12
 
 @attrs.frozen
 class Error:
-    """How far an estimate was off, as a part of what happened."""
+    """How far an estimate was off.
+
+    Attributes:
+        first_sent: As a part of what happened.
+        last_completed: Likewise.
+        expected: Seconds until the first create should have gone out.
+        waited: Seconds until it went out.
+    """
 
     first_sent: float
     last_completed: float
+    expected: float
+    waited: float
+
+    def is_wrong(self, bound: float, tolerance: float) -> bool:
+        """Whether a create with this `max_wait` would have been judged wrongly.
+
+        Args:
+            bound: The `max_wait`, in seconds.
+            tolerance: What does not count, as a part of the bound.
+        """
+        differs = (self.expected > bound) != (self.waited > bound)
+        return differs and abs(self.waited - bound) > tolerance * bound
 
 
 def errors(seed: int, creates: int, places: int, priority: Priority) -> Error:
@@ -85,4 +104,6 @@ def _error(known: Estimate, first_sent: float, last_completed: float) -> Error:
     return Error(
         abs(known.first_sent - first_sent) / max(first_sent, 1.0),
         abs(known.last_completed - last_completed) / last_completed,
+        known.first_sent,
+        first_sent,
     )

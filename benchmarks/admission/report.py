@@ -6,7 +6,7 @@ import argparse
 import platform
 from contextlib import ExitStack
 from statistics import mean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.admission.line import Processes
+
+
+BOUNDS: Final = (5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 600.0)
+"""Values of `max_wait`, in seconds."""
 
 
 @attrs.frozen
@@ -85,17 +89,30 @@ def row_of_the_queue(seeds: int) -> Row:
 def rows_of_estimates(seeds: int) -> list[Row]:
     """How far estimates are off: the median, and what 95 of 100 do not exceed."""
     runs = [
-        (creates, estimates.errors(seed, creates, places, "normal"))
+        (creates, places, estimates.errors(seed, creates, places, "normal"))
         for creates in (1, 10, 200)
         for places in (5, 100)
         for seed in range(seeds)
     ]
-    first = [error.first_sent for _, error in runs]
-    last = [error.last_completed for creates, error in runs if creates > 1]
-    return [
+    first = [error.first_sent for _, _, error in runs]
+    last = [error.last_completed for creates, _, error in runs if creates > 1]
+    rows = [
         Row(f"`estimate`: error of `{name}`", _errors(values), "10 %, 25 %")
         for name, values in (("first_sent", first), ("last_completed", last))
     ]
+    for places, name, tolerance, target in (
+        (100, "permits only, beyond 20 % of it", 0.2, "0 %"),
+        (5, "a queue of 5", 0.0, "10 %"),
+    ):
+        wrong = [
+            error.is_wrong(bound, tolerance)
+            for _, of_places, error in runs
+            if of_places == places
+            for bound in BOUNDS
+        ]
+        value = f"{mean(wrong):.1%}".replace("%", " %")
+        rows.append(Row(f"`max_wait` judged wrongly: {name}", value, target))
+    return rows
 
 
 def _errors(values: Sequence[float]) -> str:
