@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
         GenerationFailedError as GenerationFailedError,
+        IdempotencyConflictError as IdempotencyConflictError,
         InsufficientCreditsError as InsufficientCreditsError,
         InternalServerError as InternalServerError,
         InvalidRequestError as InvalidRequestError,
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
         RatePermit as RatePermit,
     )
     from finetuning_async._resources import (
+        ClientJournal as ClientJournal,
         Generations as Generations,
         Instrumentals as Instrumentals,
         Listing as Listing,
@@ -189,6 +191,7 @@ else:
                 "ClientClosedError",
                 "FinetuningError",
                 "GenerationFailedError",
+                "IdempotencyConflictError",
                 "InsufficientCreditsError",
                 "InternalServerError",
                 "InvalidRequestError",
@@ -224,6 +227,7 @@ else:
                 "RatePermit",
             ),
             "._resources": (
+                "ClientJournal",
                 "Generations",
                 "Instrumentals",
                 "Listing",
@@ -257,6 +261,7 @@ __all__ = [
     "BulkResult",
     "CapacityError",
     "ClientClosedError",
+    "ClientJournal",
     "CreateWaiting",
     "Estimate",
     "Event",
@@ -269,6 +274,7 @@ __all__ = [
     "GenerationRequest",
     "Generations",
     "Health",
+    "IdempotencyConflictError",
     "InstrumentalRequest",
     "Instrumentals",
     "InsufficientCreditsError",

@@ -19,6 +19,7 @@ from finetuning_async._resources import TrackMethods
 from finetuning_async._runtime import run_to_completion
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
@@ -34,13 +35,21 @@ if TYPE_CHECKING:
         SupportsRateLimits,
     )
     from finetuning_async._resources import (
+        ClientJournal,
         Generations,
         Instrumentals,
         Playlists,
         SoundEffects,
     )
-    from finetuning_async._session import Estimate, Progress, Session, Settings
+    from finetuning_async._session import (
+        Estimate,
+        JournalSource,
+        Progress,
+        Session,
+        Settings,
+    )
     from finetuning_async._types import Kind, Priority
+    from finetuning_async.journal import JournalBackend
 
 
 class AsyncClient(TrackMethods):
@@ -103,6 +112,12 @@ class AsyncClient(TrackMethods):
         max_wait: Seconds that a create may wait for its permit and its place in the
             service's queue, over all tries; `None` for no limit. One that would wait
             longer raises `CapacityError` at once, and nothing is sent.
+        journal: Where each create is recorded before it is sent, so that an
+            `idempotency_key` holds across restarts and processes: the path of an SQLite
+            file, which all processes of one machine may share; a ``postgresql://`` URL;
+            or a `finetuning_async.journal.SQLiteJournal` or
+            `finetuning_async.postgres.PostgresJournal`, which is not closed here. It is
+            opened at the first create. Each account has a part of its own in it.
 
     Attributes:
         generations: Music: create, get, list, delete.
@@ -133,6 +148,7 @@ class AsyncClient(TrackMethods):
         priority: Priority = "normal",
         share: str | None = None,
         max_wait: float | None = None,
+        journal: str | os.PathLike[str] | JournalBackend | None = None,
     ) -> None:
         from finetuning_async._http import ClientPool, ConnectionConfig
         from finetuning_async._session import OpenCalls, Settings, read_secrets
@@ -142,14 +158,26 @@ class AsyncClient(TrackMethods):
             "api_key": api_key,
             "headers": headers,
             "proxy": proxy,
+            "journal": journal,
         }
-        del api_key, headers, proxy  # secrets, and a traceback may show this frame
+        del (
+            api_key,
+            headers,
+            proxy,
+            journal,
+        )  # secrets, and a traceback may show this frame
         problem = read_secrets(secrets)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
         connection_config = ConnectionConfig(
             proxy=secrets.pop("proxy"), verify=verify, trust_env=trust_env
         )
+        self._journal: JournalSource | None = secrets.pop("journal")
+        if self._journal is not None:
+            # Loaded here, not in the first call: see above.
+            from finetuning_async._session import KeyedCreates  # noqa: F401
+
+            self._journal.load()
         self._pool = ClientPool(http_client, connection_config)
         self._calls = OpenCalls()
         self._begin(
@@ -198,7 +226,9 @@ class AsyncClient(TrackMethods):
             from finetuning_async._session import Session
 
             self._pool.enter_loop(self._settings.base_url)
-            self._bound = Session.bind(self._settings, self._pool, self._calls)
+            self._bound = Session.bind(
+                self._settings, self._pool, self._calls, self._journal
+            )
         return self._bound
 
     async def __aenter__(self) -> Self:
@@ -211,6 +241,25 @@ class AsyncClient(TrackMethods):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    @property
+    def journal(self) -> ClientJournal:
+        """What became of the creates of this account, as its journal knows it.
+
+        Raises:
+            InvalidRequestError: The client has no journal.
+
+        Example:
+            async with AsyncClient(journal="tracks.db") as client:
+                async for entry in client.journal.entries("held"):
+                    print(entry.key, entry.error)
+        """
+        from finetuning_async._resources import ClientJournal
+        from finetuning_async._session import no_journal_error
+
+        if self._journal is None:
+            raise no_journal_error()
+        return ClientJournal(self._session)
 
     @property
     def is_closed(self) -> bool:
@@ -238,13 +287,16 @@ class AsyncClient(TrackMethods):
     async def _close(self) -> None:
         await self._calls.close(self._pool)
         await self._pool.aclose()
+        if self._journal is not None:
+            await self._journal.aclose()
 
     def with_options(self, **overrides: Any) -> AsyncClient:
         """A lightweight view of this client with other options.
 
-        A view shares the connections, the poll loop and the rate limits; with another
-        `api_key` or `base_url` it has rate limits of its own. Closing the client or any
-        view closes them all.
+        A view shares the connections, the poll loop, the rate limits and the journal;
+        with another `api_key` or `base_url` it has rate limits of its own, and with
+        another account a part of its own in the journal. Closing the client or any view
+        closes them all.
 
         Each account takes 16 KiB. With thousands of accounts garbage collection takes a
         fifth of the CPU time; ``gc.set_threshold(10_000)`` at the start of the program
@@ -252,7 +304,8 @@ class AsyncClient(TrackMethods):
 
         Args:
             overrides: Any option of the constructor except `http_client`, `proxy`,
-                `verify` and `trust_env`, which belong to the shared connections.
+                `verify` and `trust_env`, which belong to the shared connections. A
+                `journal` must be the client's own.
 
         Raises:
             InvalidRequestError: There is no such option, or a value is out of range.
@@ -262,6 +315,14 @@ class AsyncClient(TrackMethods):
         problem = read_secrets(overrides)
         if problem is not None:
             raise InvalidRequestError.hidden(*problem)
+        journal = overrides.pop("journal", self._journal)
+        is_ours = journal is self._journal
+        if not is_ours and (journal is None or not journal.is_same(self._journal)):
+            raise InvalidRequestError.hidden(
+                "journal",
+                "that of the client, which all its views share; for another journal"
+                " make another AsyncClient",
+            )
         view = copy.copy(self)  # with the same `_pool` and `_calls`
         view._begin(self._settings.with_overrides(overrides))  # noqa: SLF001 - of this class
         return view

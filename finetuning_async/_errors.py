@@ -2,6 +2,7 @@
 
     FinetuningError
     ├── InvalidRequestError (ValueError)   rejected here, before a credit is spent
+    │   └── IdempotencyConflictError       a key is known with other content
     ├── CapacityError                      it would wait longer than `max_wait`
     ├── APIConnectionError                 no response arrived
     │   └── APITimeoutError (TimeoutError)
@@ -133,6 +134,21 @@ class InvalidRequestError(FinetuningError, ValueError):
         error.message = f"{field} must be {allowed}"
         error.args = (error.message,)
         return error
+
+
+class IdempotencyConflictError(InvalidRequestError):
+    """The idempotency key is known with other content; nothing was sent.
+
+    `field` is ``idempotency_key``, `value` is the key.
+
+    Example:
+        async with AsyncClient(journal="tracks.db") as client:
+            await client.generate("rain", idempotency_key="order-42")
+            try:
+                await client.generate("wind", idempotency_key="order-42")
+            except IdempotencyConflictError as error:
+                print(error)
+    """
 
 
 def _shortened_repr(value: object) -> str:

@@ -35,7 +35,15 @@ VERSIONS_THAT_MATTER = ("httpx", "httpcore", "anyio", "trio", "tenacity", "attrs
 REAL_TIME = frozenset({"real_time", "browser"})
 """The folders of tests on real sockets, processes and browsers."""
 
-SHARING = ("process", "redis", "postgres", "procrastinate", "shared", "batch")
+SHARING = (
+    "process",
+    "redis",
+    "postgres",
+    "procrastinate",
+    "shared",
+    "batch",
+    "queues",
+)
 """In the names of those that wait for what several processes or loops share, more than
 they work; they go beside the others."""
 

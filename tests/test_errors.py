@@ -46,8 +46,8 @@ TRACK = Generation(
 def example(cls: type[FinetuningError]) -> FinetuningError:
     """An error of the class with all its attributes set."""
     common: dict[str, Any] = {"request_id": "req_1"}
-    if cls is InvalidRequestError:
-        return InvalidRequestError("bpm", 300, "a number from 60 to 200")
+    if issubclass(cls, InvalidRequestError):
+        return cls("bpm", 300, "a number from 60 to 200")
     if cls is APIResponseError:
         common |= {"path": "$.data.id", "status_code": 200, "generation_id": "gen_1"}
     elif issubclass(cls, APIStatusError):

@@ -92,7 +92,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "sends an item of a batch again without a later create",
-        "batch/_matching.py",
+        "journal/_matching.py",
         "    if not (evidence.later_is_listed or is_unchanged):\n",
         "    if False:\n",
         "tests/batch/test_run.py"
@@ -100,11 +100,43 @@ MUTANTS: Final = (
     ),
     Mutant(
         "takes one reading of the credits for two",
-        "batch/_matching.py",
+        "journal/_matching.py",
         "evidence.no_charge and evidence.unchanged_for >= evidence.settle",
         "evidence.no_charge and evidence.unchanged_for >= 0",
         "tests/batch/test_run.py::"
         "test_the_last_create_of_all_is_sent_again_after_equal_readings_of_the_credits",
+    ),
+    Mutant(
+        "sends a create that was halted before its first byte",
+        "journal/_engine.py",
+        "anyio.current_time() + self._engine.send_within",
+        "anyio.current_time() + 1e9",
+        "tests/journal/test_engine.py"
+        "::test_nor_is_one_that_another_has_taken_over_meanwhile",
+    ),
+    Mutant(
+        "forgets a track whose item was taken over",
+        "journal/_engine.py",
+        'elif entry.state in ("unknown", "held") and entry.seed == sent:\n',
+        "elif False:\n",
+        "tests/journal/test_engine.py"
+        "::test_an_acceptance_after_another_took_over_is_recorded_as_found",
+    ),
+    Mutant(
+        "plans a create again that was cancelled in flight",
+        "journal/_engine.py",
+        "        if not is_in_doubt(submission):\n",
+        "        if True:\n",
+        "tests/journal/test_engine.py"
+        "::test_a_create_cancelled_in_flight_is_in_doubt_at_once",
+    ),
+    Mutant(
+        "sends before the create is committed",
+        "journal/_engine.py",
+        "            before_send=lambda: self._record_sending(submission),\n",
+        "            before_send=None,\n",
+        "tests/batch/test_worker_crashes.py"
+        "::test_a_crash_at_any_commit_pays_nothing_twice[True-sqlite]",
     ),
     Mutant(
         "shields nothing",

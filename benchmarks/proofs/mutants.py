@@ -17,12 +17,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.proofs import _journal_mutations, _mutations
+from benchmarks.proofs import _journal_mutations, _key_mutations, _mutations
 
 if TYPE_CHECKING:
     from benchmarks.proofs._mutant import Mutant
 
-MUTANTS = (*_mutations.MUTANTS, *_journal_mutations.MUTANTS)
+MUTANTS = (
+    *_mutations.MUTANTS,
+    *_journal_mutations.MUTANTS,
+    *_key_mutations.MUTANTS,
+)
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("finetuning_async", "tests", "benchmarks", "pyproject.toml")

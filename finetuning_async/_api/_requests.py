@@ -5,14 +5,16 @@
     SoundEffectRequest    a short clip
 
 A parameter that is `None` is not sent: the service chooses its value. `problems` lists
-all invalid parameters, `validate` raises the first, `to_body` makes the JSON. Each
-request is a frozen value with a `kind`, a `prompt` and a `seed`. The ranges are the
-published ones (sections 3.3, 3.7 and 3.13 of the service's specification);
-`_validation` checks them.
+all invalid parameters, `validate` raises the first, `to_body` makes the JSON, and
+`content_key` makes a key of what would be sent. Each request is a frozen value with a
+`kind`, a `prompt` and a `seed`. The ranges are the published ones (sections 3.3, 3.7
+and 3.13 of the service's specification); `_validation` checks them.
 """
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import attrs
@@ -56,6 +58,8 @@ class _Request:
 
     __slots__ = ()
 
+    kind: ClassVar[Kind]
+
     def problems(
         self, *, allow_http_webhook: bool = False
     ) -> list[InvalidRequestError]:
@@ -83,6 +87,39 @@ class _Request:
         for problem in self.problems(allow_http_webhook=allow_http_webhook):
             raise problem
 
+    def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
+        """Make the JSON to send, of the parameters that are set.
+
+        Args:
+            seed: The seed to send if the request has none.
+        """
+        raise NotImplementedError
+
+    def content_key(self) -> str:
+        """A key made of the content, for which identical requests cost once.
+
+        Requests have the same key if they are of the same kind and send the same
+        parameters, however written: 30 and 30.0, ``Db`` and ``C#``. The webhook, the
+        `idempotency_key` and a random seed do not count; a seed that is given does.
+
+        Returns:
+            32 hexadecimal characters, the same in every version and process.
+
+        Raises:
+            InvalidRequestError: A value cannot be written as JSON.
+
+        Example:
+            request = GenerationRequest("rain", duration=30)
+            async with AsyncClient(journal="tracks.db") as client:
+                track = await client.generate(
+                    "rain", duration=30, idempotency_key=request.content_key()
+                )
+        """
+        body = self.to_body()
+        body.pop("webhook", None)
+        text = json.dumps([self.kind, body], sort_keys=True, ensure_ascii=False)
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
 
 @attrs.frozen
 class GenerationRequest(_Request):
@@ -103,6 +140,9 @@ class GenerationRequest(_Request):
         webhook: The public ``https`` URL that the service calls when the track ends, at
             most 2048 characters. Its query is a secret: `repr` masks it, a pickle keeps
             it.
+        idempotency_key: Names the caller's intent: with the same key and content, one
+            track is made, however often and in how many processes it is asked for. 1 to
+            255 characters; needs a client with a `journal`, or a batch. Not sent.
 
     Example:
         request = GenerationRequest("lofi chill", duration=120, key="C", scale="minor")
@@ -122,6 +162,7 @@ class GenerationRequest(_Request):
     timesignature: int | str | None = _number(_plain_beats)
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
+    idempotency_key: str | None = _optional()
 
     @property
     def prompt(self) -> str:
@@ -140,6 +181,7 @@ class GenerationRequest(_Request):
             check.timesignature(self.timesignature),
             check.seed(self.seed),
             check.webhook(self.webhook, lenient=allow_http_webhook),
+            check.idempotency_key(self.idempotency_key),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
@@ -175,6 +217,7 @@ class InstrumentalRequest(_Request):
         enhance: Whether the service may expand the prompt.
         seed: 0 to 2^31-1, as for `GenerationRequest`.
         webhook: As for `GenerationRequest`.
+        idempotency_key: As for `GenerationRequest`.
 
     Example:
         request = InstrumentalRequest("strings, slow", duration=45)
@@ -188,6 +231,7 @@ class InstrumentalRequest(_Request):
     enhance: bool = attrs.field(default=True, kw_only=True)
     seed: int | None = _number(_plain_whole)
     webhook: str | None = _webhook()
+    idempotency_key: str | None = _optional()
 
     def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
@@ -198,6 +242,7 @@ class InstrumentalRequest(_Request):
             check.switch("enhance", self.enhance),
             check.seed(self.seed),
             check.webhook(self.webhook, lenient=allow_http_webhook),
+            check.idempotency_key(self.idempotency_key),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:
@@ -227,6 +272,7 @@ class SoundEffectRequest(_Request):
         duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
         enhance: Whether the service may expand the prompt.
         webhook: As for `GenerationRequest`.
+        idempotency_key: As for `GenerationRequest`.
         seed: Always `None`: sound effects have no seed.
 
     Example:
@@ -241,6 +287,7 @@ class SoundEffectRequest(_Request):
     duration: float | None = _number(_plain)
     enhance: bool = attrs.field(default=True, kw_only=True)
     webhook: str | None = _webhook()
+    idempotency_key: str | None = _optional()
 
     def _checks(self, *, allow_http_webhook: bool) -> list[InvalidRequestError | None]:
         return [
@@ -248,6 +295,7 @@ class SoundEffectRequest(_Request):
             check.between("duration", self.duration, 1, 8, unit="seconds"),
             check.switch("enhance", self.enhance),
             check.webhook(self.webhook, lenient=allow_http_webhook),
+            check.idempotency_key(self.idempotency_key),
         ]
 
     def to_body(self, *, seed: int | None = None) -> dict[str, Any]:

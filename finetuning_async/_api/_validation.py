@@ -26,6 +26,7 @@ MAX_SEED: Final = 2**31 - 1
 MAX_ID: Final = 2048
 MAX_SHOWN: Final = 40
 MAX_WORD: Final = 100
+MAX_KEY: Final = 255
 LANGUAGES: Final = ("en", "ja", "de", "fr", "es", "zh", "ko", "pt", "it", "ru")
 KEYS: Final = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 FLATS: Final = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
@@ -59,6 +60,24 @@ def characters(
         return InvalidRequestError(field, value, allowed)
     if not _is_encodable(value):
         return InvalidRequestError(field, value, "a string that UTF-8 can encode")
+    return None
+
+
+def idempotency_key(
+    value: object, field: str = "idempotency_key"
+) -> InvalidRequestError | None:
+    """A string of 1 to 255 characters that every journal can store."""
+    allowed = f"a string of 1 to {MAX_KEY} characters"
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        return InvalidRequestError(field, value, allowed)
+    if len(value) > MAX_KEY:
+        return InvalidRequestError(field, value, f"{allowed}; it has {len(value)}")
+    # PostgreSQL stores no NUL, and UTF-8 no lone surrogate.
+    if "\0" in value or not _is_encodable(value):
+        allowed += " that UTF-8 can encode, without NUL"
+        return InvalidRequestError(field, value, allowed)
     return None
 
 

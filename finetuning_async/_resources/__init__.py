@@ -5,6 +5,8 @@ _generate_many   generate_many: concurrent creates, an outcome as each track end
 _generations     client.generations: create, get, list, delete
 _instrumentals   client.instrumentals: create
 _sound_effects   client.sound_effects: create, get, list
+_client_journal  client.journal: get, entries, forget, release
+_resume          resume_all: what earlier processes began, an outcome as each ends
 _playlists       client.playlists: list, get, add, remove, move
 _common          shared by these: ids in paths, lists, bulk calls
 """
@@ -14,6 +16,9 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async._resources._client_journal import (
+        ClientJournal as ClientJournal,
+    )
     from finetuning_async._resources._common import Listing as Listing
     from finetuning_async._resources._generate_many import Outcomes as Outcomes
     from finetuning_async._resources._generations import Generations as Generations
@@ -27,6 +32,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._client_journal": ("ClientJournal",),
             "._common": ("Listing",),
             "._generate_many": ("Outcomes",),
             "._generations": ("Generations",),

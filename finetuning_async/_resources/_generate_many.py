@@ -12,7 +12,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -77,6 +77,8 @@ class Outcomes(AsyncIterator[Outcome]):
             print(outcome.error)  # it may have been charged: says what to look for
     """
 
+    _method: ClassVar[str] = "generate_many"
+
     def __init__(
         self,
         session: Session,
@@ -89,10 +91,10 @@ class Outcomes(AsyncIterator[Outcome]):
         max_retries: int | None,
         wait_timeout: float | None,
         on_update: UpdateCallback | None,
-        priority: Priority | None,
-        share: str | None,
-        max_wait: float | None,
-        on_waiting: Callable[[CreateWaiting], object] | None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> None:
         self._session = session
         self._requests = requests
@@ -144,7 +146,9 @@ class Outcomes(AsyncIterator[Outcome]):
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise RuntimeError("generate_many can be entered only once; call it again")
+            raise RuntimeError(
+                f"{self._method} can be entered only once; call it again"
+            )
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._running += 1
@@ -174,8 +178,8 @@ class Outcomes(AsyncIterator[Outcome]):
         """
         if self._tasks is None:
             raise RuntimeError(
-                "generate_many was not entered; write"
-                " `async with client.generate_many(...) as outcomes`"
+                f"{self._method} was not entered; write"
+                f" `async with client.{self._method}(...) as outcomes`"
             )
         await anyio.lowlevel.checkpoint()
         while not self._ended:
@@ -187,7 +191,8 @@ class Outcomes(AsyncIterator[Outcome]):
             await self._changed.wait()
         outcome, track_id = self._ended.popleft()
         if track_id is not None:
-            del self._pending[track_id]
+            # Two requests with one idempotency key have one track.
+            self._pending.pop(track_id, None)
         return outcome
 
     async def _feed(self, tasks: TaskGroup) -> None:
@@ -238,7 +243,8 @@ class Outcomes(AsyncIterator[Outcome]):
             error = raised
             track = accepted[0] if accepted else None
         if isinstance(error, WaitTimeoutError):
-            error.safe_to_retry = False  # the same call would create it again
+            # Without a key, the same call would create it again.
+            error.safe_to_retry = request.idempotency_key is not None
             track = error.generation or track
         outcome = Outcome(request=request, generation=track, error=error)
         if isinstance(error, SubmissionUnknownError):
@@ -262,7 +268,7 @@ class Outcomes(AsyncIterator[Outcome]):
             submission = self._session.new_submission(
                 request, on_submitted=on_accepted, **self._submission_options
             )
-            return await self._session.submit(submission, self._timeout)
+            return await self._session.create(submission, self._timeout)
         except anyio.get_cancelled_exc_class():
             if submission is not None:
                 self._record_in_doubt(request, submission)

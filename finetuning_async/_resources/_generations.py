@@ -37,6 +37,14 @@ class Generations:
       one. Without that proof it raises `SubmissionUnknownError` as well; so a create
       without a later one is never sent again.
 
+    **A create with an** `idempotency_key`, of a client with a `journal`, is made once,
+    whoever asks for it and whenever: calls at the same time get the one track, also in
+    other processes; after a crash the next call goes on where the last one stood; a
+    track that was made is given back. One that is in doubt raises
+    `SubmissionUnknownError` until a list shows its track, or until its absence is
+    proved, whatever `on_unknown`: then the call with its key sends it again. A call
+    that fails before anything was sent leaves nothing behind.
+
     Example:
         track = await client.generations.create("lofi chill", duration=30)
         track = await client.generations.get(track.id)
@@ -61,6 +69,7 @@ class Generations:
         timesignature: int | str | None = None,
         seed: int | None = None,
         webhook: str | None = None,
+        idempotency_key: str | None = None,
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
@@ -85,6 +94,8 @@ class Generations:
             timesignature: 2 to 7 beats per bar.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
+            idempotency_key: Calls with the same key get one track; 1 to 255 characters;
+                needs a `journal`; see `Generations`.
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with the accepted track, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
@@ -97,6 +108,7 @@ class Generations:
 
         Raises:
             InvalidRequestError: A parameter is out of its range; nothing was sent.
+            IdempotencyConflictError: The key is known with other content.
             InsufficientCreditsError: No credits are left.
             SubmissionUnknownError: The response was lost; it may have been charged.
             CapacityError: It would wait longer than `max_wait`.
@@ -108,6 +120,7 @@ class Generations:
         request = GenerationRequest(
             tags, lyrics=lyrics, duration=duration, bpm=bpm, language=language, key=key,
             scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
+            idempotency_key=idempotency_key,
         )  # fmt: skip # one argument per line would double the method
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
@@ -116,7 +129,7 @@ class Generations:
             on_submitted=on_submitted, max_retries=max_retries,
             priority=priority, share=share, max_wait=max_wait,
         )  # fmt: skip
-        return cast("Generation", await session.submit(submission, timeout))
+        return cast("Generation", await session.create(submission, timeout))
 
     async def get(
         self,
@@ -145,6 +158,8 @@ class Generations:
         )
         track = parsing.generation(await session.request(call, timeout, max_retries))
         session.observe(track)
+        if session.keyed is not None and track.is_final:
+            await session.keyed.journal.record_final(track)
         return track
 
     def list(

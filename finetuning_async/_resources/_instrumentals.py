@@ -35,6 +35,7 @@ class Instrumentals:
         enhance: bool = True,
         seed: int | None = None,
         webhook: str | None = None,
+        idempotency_key: str | None = None,
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
@@ -55,6 +56,8 @@ class Instrumentals:
             enhance: Whether the service may expand the prompt.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
+            idempotency_key: Calls with the same key get one track; 1 to 255 characters;
+                needs a `journal`; see `Generations`.
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with the accepted track, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
@@ -74,7 +77,12 @@ class Instrumentals:
             FinetuningError: As for `Generations.create`.
         """
         request = InstrumentalRequest(
-            prompt, duration=duration, enhance=enhance, seed=seed, webhook=webhook
+            prompt,
+            duration=duration,
+            enhance=enhance,
+            seed=seed,
+            webhook=webhook,
+            idempotency_key=idempotency_key,
         )
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
@@ -88,4 +96,4 @@ class Instrumentals:
             share=share,
             max_wait=max_wait,
         )
-        return cast("Generation", await session.submit(submission, timeout))
+        return cast("Generation", await session.create(submission, timeout))

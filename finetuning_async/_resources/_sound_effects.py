@@ -41,6 +41,7 @@ class SoundEffects:
         duration: float | None = None,
         enhance: bool = True,
         webhook: str | None = None,
+        idempotency_key: str | None = None,
         on_submitted: Callable[[SoundEffect], Awaitable[None] | None] | None = None,
         validate: bool = True,
         timeout: float | None = None,
@@ -52,13 +53,17 @@ class SoundEffects:
         """Start one sound effect. Costs one of the account's 100 per day (UTC).
 
         A sound effect has no seed to recognize it by. If the response is lost, it is
-        neither looked up nor sent again: `SubmissionUnknownError` is raised.
+        neither looked up nor sent again: `SubmissionUnknownError` is raised. With an
+        `idempotency_key` the next call raises it too, until a person has looked and
+        calls ``client.journal.release`` or ``forget``.
 
         Args:
             prompt: What it should sound like.
             duration: 1 to 8 seconds; the service rounds it to a multiple of 0.5.
             enhance: Whether the service may expand the prompt.
             webhook: An ``https`` URL that the service calls when the effect ends.
+            idempotency_key: Calls with the same key get one effect; 1 to 255
+                characters; needs a `journal`; see `Generations`.
             on_submitted: Called with the accepted effect, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
             timeout: Seconds for the whole call, waiting for the rate limit and for a
@@ -78,7 +83,11 @@ class SoundEffects:
             FinetuningError: As for `Generations.create`.
         """
         request = SoundEffectRequest(
-            prompt, duration=duration, enhance=enhance, webhook=webhook
+            prompt,
+            duration=duration,
+            enhance=enhance,
+            webhook=webhook,
+            idempotency_key=idempotency_key,
         )
         del webhook  # its query is a secret, and a traceback may show this frame
         session = self._session()
@@ -91,7 +100,7 @@ class SoundEffects:
             share=share,
             max_wait=max_wait,
         )
-        return cast("SoundEffect", await session.submit(submission, timeout))
+        return cast("SoundEffect", await session.create(submission, timeout))
 
     async def get(
         self,
@@ -120,6 +129,8 @@ class SoundEffects:
         )
         effect = parsing.sound_effect(await session.request(call, timeout, max_retries))
         session.observe(effect)
+        if session.keyed is not None and effect.is_final:
+            await session.keyed.journal.record_final(effect)
         return effect
 
     def list(

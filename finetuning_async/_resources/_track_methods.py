@@ -60,6 +60,7 @@ class TrackMethods(ABC):
         timesignature: int | str | None = None,
         seed: int | None = None,
         webhook: str | None = None,
+        idempotency_key: str | None = None,
         on_unknown: OnUnknown = "raise",
         on_submitted: Callable[[Generation], Awaitable[None] | None] | None = None,
         validate: bool = True,
@@ -85,6 +86,8 @@ class TrackMethods(ABC):
             timesignature: 2 to 7 beats per bar.
             seed: 0 to 2^31-1; random by default.
             webhook: An ``https`` URL that the service calls when the track ends.
+            idempotency_key: Calls with the same key get one track and cost one credit,
+                in any process, after any crash; see `Generations`. Needs a `journal`.
             on_unknown: ``raise`` or ``resubmit`` a lost create; see `Generations`.
             on_submitted: Called with the accepted track, even in a cancelled call.
             validate: Whether to check the parameters before sending them.
@@ -106,6 +109,7 @@ class TrackMethods(ABC):
         request = _api.GenerationRequest(
             tags, lyrics=lyrics, duration=duration, bpm=bpm, language=language, key=key,
             scale=scale, timesignature=timesignature, seed=seed, webhook=webhook,
+            idempotency_key=idempotency_key,
         )  # fmt: skip # one argument per line would double the method
         del webhook  # its query is a secret, and a traceback may show this frame
         submission = self._session().new_submission(
@@ -135,19 +139,81 @@ class TrackMethods(ABC):
         _api.check_callback(on_update, "on_update")
         session = self._session()
         with session.generate_operation(submission) as on_result:
-            accepted: Generation = await session.submit(submission, timeout)
+            accepted: Generation = await session.create(submission, timeout)
+            has_key = submission.request.idempotency_key is not None
             left = max(0.0, min(deadline - anyio.current_time(), longest))
             waiting = session.wait(accepted, timeout=left, on_update=on_update)
             del accepted, submission  # not needed during the wait
             try:
                 final: Generation = await waiting
             except WaitTimeoutError as error:
-                error.safe_to_retry = False  # calling `generate` again would pay again
+                # Without a key, calling `generate` again would pay again.
+                error.safe_to_retry = has_key
                 raise
             if final.status == "failed":
                 raise failed_error(final)
             on_result(final)
         return final
+
+    async def resume(
+        self, key: str, *, timeout: float | None = WAIT_TIMEOUT
+    ) -> Generation | SoundEffect:
+        """Go on with what an earlier call or process began; return the final track.
+
+            async with AsyncClient(journal="tracks.db") as client:
+                await client.generations.create("rain", idempotency_key="order-42")
+                track = await client.resume("order-42")
+
+        What was not sent yet is sent; what is in doubt is looked up, and sent again
+        once it is proved that it made no track.
+
+        Args:
+            key: The idempotency key, or the generated one of a create without.
+            timeout: Seconds for the whole call; `None` for no limit.
+
+        Raises:
+            InvalidRequestError: The journal has no entry of this key; the client has no
+                journal.
+            GenerationFailedError: The track ended as failed.
+            WaitTimeoutError: It is still in progress.
+            SubmissionUnknownError: Its create is in doubt; the same call looks again.
+            FinetuningError: As for `Generations.create`.
+        """
+        from finetuning_async._resources._common import failed_error
+
+        deadline, session = _deadline(timeout), self._session()
+        accepted = await session.recorder().resume(key, timeout)
+        left = max(0.0, deadline - anyio.current_time())
+        final = await session.wait(accepted, timeout=left, on_update=None)
+        if final.status == "failed":
+            raise failed_error(final)
+        return cast("Generation | SoundEffect", final)
+
+    def resume_all(self) -> Outcomes:
+        """Go on with all that earlier processes began and that has not ended.
+
+            async with AsyncClient(journal="tracks.db") as client:
+                async with client.resume_all() as outcomes:
+                    async for outcome in outcomes:
+                        key = outcome.request.idempotency_key
+                        print(key, outcome.error or outcome.generation)
+
+        What was not sent yet is sent, unless it had no key: nobody can ask for it any
+        more. What is in doubt is looked up until it is found, or proved absent and sent
+        again, or held; a held one is an outcome with a `SubmissionUnknownError`. What
+        other living processes are sending is left to them. Of several processes that
+        resume at once, one does it; the others wait, and go on if it dies.
+
+        If the block is left early, the rest stays as it is in the journal.
+
+        Raises:
+            InvalidRequestError: The client has no journal.
+        """
+        from finetuning_async._resources._resume import ResumedOutcomes
+
+        session = self._session()
+        session.recorder()
+        return ResumedOutcomes(session)
 
     # The type of an id is not known: it may be a track's or a sound effect's.
     @overload

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from finetuning_async._runtime._threads import (
         has_virtual_clock as has_virtual_clock,
         in_thread as in_thread,
+        in_thread_unshielded as in_thread_unshielded,
     )
     from finetuning_async._runtime._timer_heap import TimerHeap as TimerHeap
     from finetuning_async._runtime._wakeup import Wakeup as Wakeup
@@ -49,7 +50,7 @@ else:
                 "ShieldedGroup",
                 "run_to_completion",
             ),
-            "._threads": ("has_virtual_clock", "in_thread"),
+            "._threads": ("has_virtual_clock", "in_thread", "in_thread_unshielded"),
             "._timer_heap": ("TimerHeap",),
             "._wakeup": ("Wakeup",),
         },

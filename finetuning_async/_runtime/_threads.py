@@ -45,8 +45,17 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     A cancellation that arrives while the thread works is raised once the function has
     returned, so no thread goes on writing a file after its caller has gone on.
     """
+    if has_virtual_clock():
+        return await in_thread_unshielded(work, *args, **kwargs)
+    return await run_to_completion(lambda: in_thread_unshielded(work, *args, **kwargs))
+
+
+async def in_thread_unshielded(
+    work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """The same for callers that nothing can cancel, such as `run_to_completion`'s."""
     call = partial(work, *args, **kwargs)
     if has_virtual_clock():
         await anyio.lowlevel.checkpoint()
         return call()
-    return await run_to_completion(lambda: anyio.to_thread.run_sync(call))
+    return await anyio.to_thread.run_sync(call)

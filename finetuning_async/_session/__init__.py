@@ -5,6 +5,11 @@ _settings        the client's options: checked, or read from the environment
 _estimates       when creates will go out and be done, and how far a track is
 _waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
+_keyed_creates   creates that the client's journal records
+_account_journal the account's part of that journal: its entries, what is left behind
+_keyed_door      what a keyed call decides while the engine processes its entry
+_open_journal    a journal in an event loop: who holds its leases
+_journal_source  what ``journal=`` was given
 _open_calls      the calls in progress, so that closing the client can end them
 _bound_loop      the one event loop that a client may be used in
 
@@ -27,6 +32,11 @@ if TYPE_CHECKING:
         estimate as estimate,
         progress as progress,
     )
+    from finetuning_async._session._journal_source import (
+        JournalSource as JournalSource,
+        no_journal_error as no_journal_error,
+    )
+    from finetuning_async._session._keyed_creates import KeyedCreates as KeyedCreates
     from finetuning_async._session._open_calls import OpenCalls as OpenCalls
     from finetuning_async._session._session import (
         Session as Session,
@@ -42,6 +52,8 @@ else:
         {
             "._bound_loop": ("BoundLoop",),
             "._estimates": ("Estimate", "Progress", "estimate", "progress"),
+            "._journal_source": ("JournalSource", "no_journal_error"),
+            "._keyed_creates": ("KeyedCreates",),
             "._open_calls": ("OpenCalls",),
             "._session": ("Session", "session_of"),
             "._settings": ("Settings", "read_secrets"),

@@ -38,6 +38,7 @@ from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import RANKS
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._estimates import estimate, waiting
+from finetuning_async._session._journal_source import JournalSource, no_journal_error
 from finetuning_async._session._open_calls import OpenCalls
 from finetuning_async._session._settings import Settings
 from finetuning_async._session._waits import Waits
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from finetuning_async._events import CreateWaiting
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import AnyTrack
+    from finetuning_async._session._keyed_creates import KeyedCreates  # noqa: TC004 - imported late
     from finetuning_async._types import Priority
 
 BURST: Final = 10
@@ -91,9 +93,16 @@ class Session:
     pipeline: Pipeline
     waits: Waits
     submitter: Submitter
+    keyed: KeyedCreates | None = None
 
     @classmethod
-    def bind(cls, settings: Settings, pool: ClientPool, calls: OpenCalls) -> Session:
+    def bind(
+        cls,
+        settings: Settings,
+        pool: ClientPool,
+        calls: OpenCalls,
+        journal: JournalSource | None = None,
+    ) -> Session:
         """Bind a client to the running event loop.
 
         The order matters: the pipeline needs the account's limiter and clock, and the
@@ -118,7 +127,7 @@ class Session:
             wait_state=partial(waiting, account),
             locks=account.create_lock,
         )
-        return cls(
+        session = cls(
             settings=settings,
             calls=calls,
             account=account,
@@ -126,6 +135,12 @@ class Session:
             waits=waits,
             submitter=submitter,
         )
+        if journal is None:
+            return session
+        from finetuning_async._session._keyed_creates import KeyedCreates
+
+        # What it is built on records nothing itself.
+        return attrs.evolve(session, keyed=KeyedCreates(session, journal))
 
     async def request(
         self, call: Call, timeout: float | None, max_retries: int | None = None
@@ -217,6 +232,29 @@ class Session:
             on_waiting=on_waiting,
             **options,
         )
+
+    def create(self, submission: Submission, timeout: float | None) -> Awaitable[Any]:
+        """Create a track, recorded in the client's journal if it has one.
+
+        Raises:
+            InvalidRequestError: It has an idempotency key, but the client no journal.
+            FinetuningError: As `submit`, and as `KeyedCreates.create`.
+        """
+        if self.keyed is not None:
+            return self.keyed.create(submission, timeout)
+        if submission.request.idempotency_key is not None:
+            raise no_journal_error(submission.request.idempotency_key)
+        return self.submit(submission, timeout)
+
+    def recorder(self) -> KeyedCreates:
+        """What records the creates in the client's journal.
+
+        Raises:
+            InvalidRequestError: It has none.
+        """
+        if self.keyed is None:
+            raise no_journal_error()
+        return self.keyed
 
     def submit(self, submission: Submission, timeout: float | None) -> Awaitable[Any]:
         """Send a create.
@@ -338,6 +376,8 @@ class Session:
         Raises:
             ClientClosedError: The client is already closed.
         """
+        if self.keyed is not None:
+            return self.keyed.wait(track, **options)
         if self.calls.is_closing:
             raise _closed(track)
         # The coroutine is returned, not awaited: with thousands of waiters each frame
@@ -387,7 +427,8 @@ class Session:
         """
         if self.calls.is_closing:
             raise _closed(track)
-        return self.waits.states(track, timeout=timeout)
+        states = self.waits.states(track, timeout=timeout)
+        return states if self.keyed is None else self.keyed.journal.states(states)
 
 
 def _new_pipeline(

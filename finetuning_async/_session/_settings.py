@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -36,7 +36,11 @@ from finetuning_async._pacing import (
     SupportsRateLimits,
 )
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
+from finetuning_async._session._journal_source import read_journal
 from finetuning_async._types import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("finetuning_async")
 
@@ -138,7 +142,8 @@ class Settings:
             if CONNECTION_OPTIONS.intersection(unknown):
                 hint = "; the connections are shared by all views: set theirs on the"
                 hint += " AsyncClient"
-            allowed = f"given only these options: {', '.join(sorted(names))}{hint}"
+            known = sorted([*names, "journal"])
+            allowed = f"given only these options: {', '.join(known)}{hint}"
             raise InvalidRequestError("with_options", unknown, allowed)
         return attrs.evolve(self, **overrides)
 
@@ -152,7 +157,12 @@ def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
     Returns:
         The name of a wrong option and what is wrong with it; `None` if all are right.
     """
-    readers = {"api_key": read_key, "headers": read_headers, "proxy": read_proxy}
+    readers: dict[str, Callable[[Any], tuple[Any, str]]] = {
+        "api_key": read_key,
+        "headers": read_headers,
+        "proxy": read_proxy,
+        "journal": read_journal,
+    }
     for name, read in readers.items():
         problem = ""
         if name in options:

@@ -7,29 +7,23 @@
         async for item in batch.run():
             print(item.path or item.error)
 
+How a job queue of your own makes batches is in ``guides/job-queues.md``.
+
 It needs the extra ``batch`` (filelock). The states of an item, and the words for them,
 are in `finetuning_async.journal`. The files, top down:
 
-    _batch               Batch: one runner, one folder
-    _runner              one run: prepare, then creates, completions and reconciling
-    _reconcile_loop      lists tracks while something is in doubt, and decides
-    _creator             sends creates in the order of the input
-    _completion          waits for accepted tracks, downloads and reports them
-    _run_context         what these share
-
+    _batch               Batch: one folder, one run at a time
+    _runner              one run: brings journal and folder up to date, then runs it
+    _run                 its items, side by side: order, slots, pauses, downloads
     _worker              Worker: one item of a journal that many machines share
-    _item_processor      its steps: create, look up, wait, save
-    _shared_reconciler   the same as _reconcile_loop, beside other workers
+    _batch_journal       BatchJournal: adds such items and reads them
 
-    _create              one create: how it is sent, and what its error says about it
-    _reconciler          finds the tracks of creates in doubt, or proves them absent
-    _matching            which listed track is whose, and when one is absent (pure)
-    _credit_check        whether the credits rule out a charge (pure)
+`Run` and `Worker` are doors to the engine of `finetuning_async.journal`, which takes an
+item through its steps.
 
     _admin               reads and changes a folder without a client
-    _binding             the account and the place that a journal belongs to
     _existing            results in the folder that the journal does not know
-    _folder              paths, the lock, and the file system below
+    _folder              paths, the lock, the place, and the file system below
     _outputs             results.jsonl and errors.jsonl
     _audio_files         one track to its file; _id3: its tags
     _input               rows from JSONL and CSV
@@ -49,12 +43,12 @@ if TYPE_CHECKING:
         retry_failed as retry_failed,
         retry_items as retry_items,
     )
+    from finetuning_async.batch._audio_files import Save as Save, into as into
     from finetuning_async.batch._batch import Batch as Batch, Results as Results
-    from finetuning_async.batch._binding import (
-        ACCOUNT as ACCOUNT,
-        check_account as check_account,
+    from finetuning_async.batch._batch_journal import (
+        BatchJournal as BatchJournal,
+        new_items as new_items,
     )
-    from finetuning_async.batch._create import lookalike_key as lookalike_key
     from finetuning_async.batch._existing import (
         Existing as Existing,
         existing_error as existing_error,
@@ -66,10 +60,13 @@ if TYPE_CHECKING:
         read_rows as read_rows,
     )
     from finetuning_async.batch._item import BatchItem as BatchItem
-    from finetuning_async.batch._item_processor import Save as Save
     from finetuning_async.batch._options import Options as Options
-    from finetuning_async.batch._worker import Worker as Worker, into as into
+    from finetuning_async.batch._worker import (
+        Progress as Progress,
+        Worker as Worker,
+    )
     from finetuning_async.journal import (
+        ACCOUNT as ACCOUNT,
         Added as Added,
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -78,6 +75,7 @@ if TYPE_CHECKING:
         Row as Row,
         StaleItemError as StaleItemError,
         Summary as Summary,
+        check_account as check_account,
     )
 else:
     __getattr__ = lazy_exports(
@@ -91,17 +89,17 @@ else:
                 "retry_failed",
                 "retry_items",
             ),
+            "._audio_files": ("Save", "into"),
             "._batch": ("Batch", "Results"),
-            "._binding": ("ACCOUNT", "check_account"),
-            "._create": ("lookalike_key",),
+            "._batch_journal": ("BatchJournal", "new_items"),
             "._existing": ("Existing", "existing_error"),
             "._folder": ("Folder",),
             "._input": ("Format", "check_rows", "read_rows"),
             "._item": ("BatchItem",),
-            "._item_processor": ("Save",),
             "._options": ("Options",),
-            "._worker": ("Worker", "into"),
+            "._worker": ("Progress", "Worker"),
             "..journal": (
+                "ACCOUNT",
                 "Added",
                 "BatchError",
                 "BatchInputError",
@@ -110,6 +108,7 @@ else:
                 "Row",
                 "StaleItemError",
                 "Summary",
+                "check_account",
             ),
         },
     )
@@ -120,13 +119,18 @@ __all__ = [
     "BatchError",
     "BatchInputError",
     "BatchItem",
+    "BatchJournal",
     "BatchLockedError",
     "JournalError",
     "Options",
+    "Progress",
     "Results",
     "Row",
+    "Save",
     "StaleItemError",
     "Summary",
+    "Worker",
+    "into",
     "read_rows",
     "read_summary",
     "release",

@@ -5,25 +5,45 @@ A file that a batch has not written is never replaced: the track gets another na
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Awaitable, Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from finetuning_async._client import AsyncClient
 from finetuning_async._downloads import place_file
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._id3 import music_frames, with_tags
+from finetuning_async.batch._item import BatchItem
 from finetuning_async.journal import Saved, fold, other_names
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from finetuning_async._client import AsyncClient
     from finetuning_async.batch._folder import Folder
     from finetuning_async.journal import Item
 
+logger = logging.getLogger("finetuning_async")
+
 CHUNK: Final = 1 << 16
 """Bytes of two files that are compared at a time."""
+
+Save: TypeAlias = Callable[[AsyncClient, BatchItem], Awaitable[None]]
+"""Saves a completed item, before it counts as ``downloaded``.
+
+Example:
+    import procrastinate
+    from finetuning_async.batch import BatchItem
+    from finetuning_async.procrastinate import Batches, Save
+
+    async def show(client: AsyncClient, item: BatchItem) -> None:
+        print(item.custom_id, item.result["audio_url"])
+
+    save: Save = show
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+    Batches(app, client=AsyncClient, save=save)
+"""
 
 
 async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -> Saved:
@@ -42,6 +62,46 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
     await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
+
+
+def into(folder: str | os.PathLike[str]) -> Save:
+    """Save MP3s into a folder, under each item's `file`; created if needed.
+
+    A file appears complete or not at all. If another file has its name, which no batch
+    has written, it gets another name. Workers on several machines need a folder that
+    they share.
+
+    Args:
+        folder: Holds a folder for each batch, of the batch's name.
+
+    Example:
+        import procrastinate
+        from finetuning_async.procrastinate import Batches, into
+
+        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+        Batches(app, client=AsyncClient, save=into("/mnt/music"))
+    """
+    path = Path(folder)
+
+    async def save(client: AsyncClient, item: BatchItem) -> None:
+        url = item.result.get("audio_url")
+        target = path / item.file
+        part = target.with_name(f".{target.name}.part")
+        await fetch(client, item.generation_id or "", url, part)
+        await in_thread(_move_into_place, part, target, item.key)
+
+    return save
+
+
+def _move_into_place(part: Path, target: Path, key: str) -> None:
+    name = free_name(part, target.parent, target.name, key)
+    if name != target.name:
+        logger.warning(
+            "%s exists and does not belong to this batch; the track is saved as %s",
+            target,
+            name,
+        )
+    part.replace(target.with_name(name))
 
 
 async def fetch(

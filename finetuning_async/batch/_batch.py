@@ -13,17 +13,18 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import in_thread
 from finetuning_async._session import session_of
 from finetuning_async.batch._admin import release_items, retry_items
-from finetuning_async.batch._binding import ACCOUNT, bind_account, claim_place
 from finetuning_async.batch._existing import Existing, check_tracks, existing_error
-from finetuning_async.batch._folder import Folder
+from finetuning_async.batch._folder import Folder, claim_place
 from finetuning_async.batch._input import check_rows
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._options import OnDoubt, OnExisting, Options
+from finetuning_async.batch._options import OnExisting, Options
 from finetuning_async.batch._outputs import Outputs
-from finetuning_async.batch._run_context import RunContext
+from finetuning_async.batch._run import Run
 from finetuning_async.batch._runner import Runner
 from finetuning_async.journal import (
+    ACCOUNT,
     BatchError,
+    Engine,
     Entry,
     ItemFactory,
     Journal,
@@ -32,6 +33,7 @@ from finetuning_async.journal import (
     Row,
     SQLiteStore,
     UsedNames,
+    bind_account,
     step,
     with_free_name,
 )
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.journal import Added, Summary
+    from finetuning_async.journal import Added, OnDoubt, Summary
 
 logger = logging.getLogger("finetuning_async")
 
@@ -110,8 +112,8 @@ class Batch:
         )
         self._factory = ItemFactory()
         self._existing: Existing | None = None
-        self._runner: Runner | None = None
-        self._last_runner: Runner | None = None
+        self._run: Run | None = None
+        self._last_run: Run | None = None
         self._store: SQLiteStore
         self._journal: Journal
         self._outputs = Outputs(self._folder)
@@ -203,8 +205,8 @@ class Batch:
         await self._check_account()
         added = await self._add(await self._unknown_results(), rows)
         await self._journal.refresh_counts()
-        if self._runner is not None:
-            self._runner.context.notify()
+        if self._run is not None:
+            self._run.notify()
         return added
 
     async def _unknown_results(self) -> Existing:
@@ -255,7 +257,8 @@ class Batch:
         if await self._journal.call(self._store.read_note, ACCOUNT) is None:
             return
         try:
-            await bind_account(self._client, self._journal, str(self._folder.path))
+            session, name = session_of(self._client), str(self._folder.path)
+            await bind_account(session, self._journal, name)
         except BatchError:
             raise
         except FinetuningError as error:  # `run` checks again, and raises it
@@ -275,43 +278,47 @@ class Batch:
             FinetuningError: The service could not be reached at the start, or the
                 journal could not be written (while iterating).
         """
-        if self._runner is not None:
+        if self._run is not None:
             raise BatchError(
                 "this batch is already running; iterate to the end of that run first"
             )
         results = Results()
         folder = self._folder.path
-        context = RunContext(
+        self._run = self._last_run = Run(
             self._client,
             self._folder,
-            self._journal,
+            Engine(
+                session_of(self._client),
+                self._journal,
+                self._options,
+                self._factory.request,
+            ),
             self._outputs,
             self._options,
             lambda item: results.put(BatchItem.of(item, folder)),
         )
-        self._runner = Runner(context)
-        self._tasks.start_soon(self._run, self._runner, results)
+        self._tasks.start_soon(self._work, self._run, results)
         return results
 
-    async def _run(self, runner: Runner, results: Results) -> None:
+    async def _work(self, run: Run, results: Results) -> None:
         error: Exception | None = None
         try:
-            await runner.run()
+            await Runner(run).run()
         except Exception as caught:  # raised where the results are iterated
             error = _first_error(caught)
         finally:
-            self._last_runner, self._runner = runner, None
+            self._run = None
             results.end(error)
 
     def stop(self) -> None:
         """Create nothing more; the run ends when the tracks in progress have ended."""
-        if self._runner is not None:
-            self._runner.stop()
+        if self._run is not None:
+            self._run.stop("stopped", "stopped on request")
 
     @property
     def is_running(self) -> bool:
         """Whether a run is in progress."""
-        return self._runner is not None
+        return self._run is not None
 
     @property
     def summary(self) -> Summary:
@@ -325,10 +332,10 @@ class Batch:
         The code is ``stopped``, ``credits``, ``max_credits`` or ``disk``. `None` if
         the run was not paused.
         """
-        runner = self._runner or self._last_runner
-        if runner is None or runner.context.paused is None:
+        run = self._last_run
+        if run is None or run.paused is None:
             return None
-        return runner.context.paused, runner.context.pause_message or ""
+        return run.paused, run.pause_message or ""
 
     async def retry_failed(self) -> int:
         """Plan failed items again; each costs another credit. Returns how many."""
@@ -351,7 +358,7 @@ class Batch:
     async def _replan(
         self, change: Callable[P, int], *args: P.args, **kwargs: P.kwargs
     ) -> int:
-        if self._runner is not None:
+        if self._run is not None:
             raise BatchError(
                 "items cannot be retried or released while the batch is running; wait"
                 " until the run has ended"

@@ -1,4 +1,4 @@
-"""The folder of a batch: its lock, its paths, and the file system it is on.
+"""The folder of a batch: its lock, paths and place, and the file system it is on.
 
 The lock is one that the kernel holds for an open file, so it ends with the process,
 even by ``kill -9``, and no stale lock file is ever left to remove. Network file systems
@@ -9,10 +9,11 @@ needs; so a batch on one gets a warning.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from finetuning_async.journal import BatchError, BatchLockedError
 
@@ -24,6 +25,12 @@ except ImportError as _missing:
         " pip install 'finetuning-async[batch]'"
     )
     raise ImportError(_HINT, name=_missing.name) from _missing
+
+if TYPE_CHECKING:
+    from finetuning_async.journal import JournalStore
+
+PLACE: Final = "place"
+"""The note that says where on the disk the journal is."""
 
 JOURNAL_FOLDER: Final = "batch-journal"
 """The folder inside the batch's that holds journal, lock and unfinished files. It is
@@ -192,3 +199,47 @@ def _mounts() -> str:
         return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux: nothing is known
         return ""
+
+
+def claim_place(store: JournalStore, journal: Path) -> None:
+    """Note where the journal is; refuse a copy whose original is still there.
+
+    A folder may be moved. A copy may replace an original that was deleted, and may go
+    on independently once everything is made. But two journals that both know what is
+    still to be made would both pay for it.
+
+    Args:
+        store: The journal.
+        journal: Its file.
+
+    Raises:
+        BatchError: It is such a copy.
+    """
+    known, here = store.read_note(PLACE), _place(journal)
+    if known == here:
+        return
+    if known is not None and not store.summary().is_done:
+        path, *inode = json.loads(known)
+        # A moved file keeps its device and inode; a copy gets another one, while the
+        # original still has the one in the note.
+        if inode != json.loads(here)[1:] and _is_at(Path(path), inode):
+            original = Path(path).parent
+            raise BatchError(
+                f"{journal.parent} is a copy of {original}, which still exists: both"
+                " would pay for the tracks that are left. Resume there, or remove"
+                f" {original} to resume here"
+            )
+    store.write_note(PLACE, here)
+
+
+def _place(journal: Path) -> str:
+    facts = journal.stat()
+    return json.dumps([str(journal.resolve()), facts.st_dev, facts.st_ino])
+
+
+def _is_at(journal: Path, inode: list[int]) -> bool:
+    try:
+        facts = journal.stat()
+    except OSError:
+        return False
+    return [facts.st_dev, facts.st_ino] == inode

@@ -1,7 +1,8 @@
 """Rows from JSONL or CSV, read as a stream; every problem is reported with its line.
 
-A row has the parameters of a create, and may have ``custom_id``, and ``type``:
-``music`` (the default) or ``instrumental``. An empty cell of a CSV sets nothing.
+A row has the parameters of a create, and may have ``custom_id`` (``idempotency_key`` is
+another name for it), and ``type``: ``music`` (the default) or ``instrumental``. An
+empty cell of a CSV sets nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
-from finetuning_async.journal import FIELDS, REQUESTS, BatchInputError, Row
+from finetuning_async._api import validation
+from finetuning_async.journal import (
+    BATCH_REQUESTS,
+    FIELDS,
+    BatchInputError,
+    Row,
+    has_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -28,10 +36,10 @@ MAX_PROBLEMS: Final = 1000
 MAX_VALUE: Final = 60
 """Characters of a wrong value that its problem shows."""
 
-_OWN: Final = ("custom_id", "type")
+_OWN: Final = ("custom_id", "idempotency_key", "type")
 _NUMBERS: Final = frozenset({"duration", "bpm", "seed"})
 _SWITCHES: Final = {"true": True, "false": False, "1": True, "0": False}
-_KNOWN: Final = {kind: frozenset(names) for kind, names in FIELDS.items()}
+_KNOWN: Final = {kind: frozenset(FIELDS[kind]) for kind in BATCH_REQUESTS}
 
 
 def read_rows(
@@ -68,14 +76,25 @@ def read_rows(
 
 
 def check_rows(
-    rows: Iterable[Row], *, allow_http_webhook: bool = False
+    rows: Iterable[Row],
+    *,
+    allow_http_webhook: bool = False,
+    is_sent_elsewhere: bool = False,
 ) -> Iterator[Row]:
     """Check rows that were not read from a file.
+
+    Args:
+        rows: The rows.
+        allow_http_webhook: As for `GenerationRequest.validate`.
+        is_sent_elsewhere: Whether other processes send them, by what is stored. The
+            secret part of a webhook is not.
 
     Raises:
         BatchInputError: Some rows are invalid; raised at the end, with all problems.
     """
-    reader = _Reader(allow_http_webhook=allow_http_webhook)
+    reader = _Reader(
+        allow_http_webhook=allow_http_webhook, is_sent_elsewhere=is_sent_elsewhere
+    )
     for number, row in enumerate(rows, 1):
         if reader.check(row, f"row {number}"):
             yield row
@@ -113,8 +132,11 @@ def _format_of(name: str) -> Format | None:
 class _Reader:
     """Reads rows and collects their problems."""
 
-    def __init__(self, *, allow_http_webhook: bool) -> None:
+    def __init__(
+        self, *, allow_http_webhook: bool, is_sent_elsewhere: bool = False
+    ) -> None:
         self._lenient = allow_http_webhook
+        self._is_sent_elsewhere = is_sent_elsewhere
         self._problems: list[str] = []
         self._ids: dict[str, str] = {}
 
@@ -145,32 +167,54 @@ class _Reader:
     def check(self, row: Row, where: str) -> bool:
         """Whether a row is valid; if not, its problems are collected."""
         before = len(self._problems)
+        if row.request.kind not in BATCH_REQUESTS:
+            self._add_problem(
+                where,
+                f"request must be of {' or '.join(_KNOWN)}, got"
+                f" {row.request.kind}; a sound effect has no seed by which it could be"
+                " found again; use client.sound_effects",
+            )
         for problem in row.request.problems(allow_http_webhook=self._lenient):
             self._add_problem(where, problem.message)
-        if row.custom_id is not None:
-            self._check_id(row.custom_id, where)
+        if self._is_sent_elsewhere and has_secrets(row.request.webhook):
+            self._add_problem(
+                where,
+                "webhook must have no query, login or fragment"
+                " here; they are secrets and not stored, and other processes send this"
+                " request by what is stored; leave them out, and tell tracks apart by"
+                " their ids",
+            )
+        key, custom_id = row.request.idempotency_key, row.custom_id
+        if custom_id is not None:
+            self._check_id("custom_id", custom_id, MAX_CUSTOM_ID, where)
+        elif key is not None and len(self._problems) == before:
+            self._check_id("idempotency_key", key, validation.MAX_KEY, where)
+        if None not in (key, custom_id) and key != custom_id:
+            self._add_problem(
+                where,
+                "custom_id and idempotency_key must be the same if both are given, got"
+                f" {_short(custom_id)} and {_short(key)}; give one of them",
+            )
         return len(self._problems) == before
 
-    def _check_id(self, custom_id: object, where: str) -> None:
-        if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID:
+    def _check_id(self, field: str, value: object, most: int, where: str) -> None:
+        if not isinstance(value, str) or not 0 < len(value) <= most:
             self._add_problem(
                 where,
-                f"custom_id must be a string of 1 to {MAX_CUSTOM_ID} characters, got"
-                f" {_short(custom_id)}",
+                f"{field} must be a string of 1 to {most} characters, got"
+                f" {_short(value)}",
             )
-        elif not custom_id.isprintable():
+        elif not value.isprintable():
             self._add_problem(
                 where,
-                "custom_id must not contain line breaks or control characters, got"
-                f" {_short(custom_id)}",
+                f"{field} must not contain line breaks or control characters, got"
+                f" {_short(value)}",
             )
-        elif custom_id in self._ids:
-            first = self._ids[custom_id]
-            self._add_problem(
-                where, f"custom_id {custom_id!r} is already used in {first}"
-            )
+        elif value in self._ids:
+            first = self._ids[value]
+            self._add_problem(where, f"{field} {value!r} is already used in {first}")
         else:
-            self._ids[custom_id] = where
+            self._ids[value] = where
 
     def _add_problem(self, where: str, problem: str) -> None:
         self._problems.append(f"{where}: {problem}")
@@ -220,7 +264,7 @@ class _Reader:
                 f"type must be {' or '.join(_KNOWN)}, got {_short(kind)}",
             )
             return None
-        custom_id = fields.get("custom_id")
+        custom_id, key = fields.get("custom_id"), fields.get("idempotency_key")
         given = {
             name: value
             for name, value in fields.items()
@@ -230,12 +274,13 @@ class _Reader:
             for name in sorted(given.keys() - _KNOWN[kind]):
                 self._add_problem(f"line {line}", _unknown(name, kind))
             return None
-        return Row(request=_request(kind, given), custom_id=custom_id, line=line)
+        request = _request(kind, given, key)
+        return Row(request=request, custom_id=custom_id, line=line)
 
 
-def _request(kind: str, given: dict[str, Any]) -> Any:
+def _request(kind: str, given: dict[str, Any], key: Any) -> Any:
     words = "tags" if kind == "music" else "prompt"
-    return REQUESTS[kind](given.pop(words, None), **given)
+    return BATCH_REQUESTS[kind](given.pop(words, None), **given, idempotency_key=key)
 
 
 def _unknown(name: str, kind: str) -> str:

@@ -6,9 +6,8 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from finetuning_async.batch._matching import SETTLE
+from finetuning_async.journal import EngineOptions
 
-OnDoubt: TypeAlias = Literal["hold", "resubmit"]
 OnExisting: TypeAlias = Literal["refuse", "adopt", "anew"]
 
 FREE_BYTES: Final = 100_000_000
@@ -16,7 +15,7 @@ FREE_BYTES: Final = 100_000_000
 
 
 @attrs.frozen(kw_only=True)
-class Options:
+class Options(EngineOptions):
     """Options of a batch.
 
     Attributes:
@@ -48,12 +47,8 @@ class Options:
             print(await batch.retry_failed(), "planned again")
     """
 
-    on_unknown: OnDoubt = "hold"
     max_credits: int | None = None
     tags: bool = False
     existing: OnExisting = "refuse"
     downloads: int = 4
-    wait_timeout: float = 3600.0
-    settle: float = SETTLE
-    look_every: float = 30.0
     free_bytes: int = FREE_BYTES

@@ -1,7 +1,7 @@
 """`Worker`: processes one item as far as possible; any job queue can call it.
 
-    worker = Worker(client, store, save=into("album"))
-    progress = await worker.process_item(seq)
+    worker = Worker(client, journal, save=into("album"))
+    progress = await worker.process_item(number)
     # If progress.again_in is not None: call it again after that many seconds, anywhere.
 
 A job queue gives an item to one worker at a time, and to another when the first has
@@ -15,29 +15,48 @@ create is looked up, never sent again.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
 
-from finetuning_async._runtime import in_thread
-from finetuning_async.batch._audio_files import fetch, free_name
-from finetuning_async.batch._binding import bind_account
+from finetuning_async._errors import FinetuningError, InsufficientCreditsError
+from finetuning_async._session import session_of
+from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._item_processor import ItemProcessor, WorkerContext
 from finetuning_async.batch._options import Options
-from finetuning_async.batch._shared_reconciler import SharedReconciler
-from finetuning_async.journal import NEXT, Action, Journal, StaleItemError
+from finetuning_async.batch._outputs import result_json
+from finetuning_async.journal import (
+    NEXT,
+    Action,
+    BatchError,
+    Door,
+    Engine,
+    Journal,
+    Pause,
+    Saved,
+    StaleItemError,
+    bind_account,
+    is_fatal,
+    retry_delay,
+    usual_reply,
+)
 
 if TYPE_CHECKING:
-    import os
-
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._item_processor import Save
-    from finetuning_async.journal import JournalStore
+    from finetuning_async._session import Session
+    from finetuning_async._submission import Submission
+    from finetuning_async.batch._audio_files import Save
+    from finetuning_async.batch._batch_journal import BatchJournal
+    from finetuning_async.journal import Item, JournalStore, Rejected, Retry, Summary
 
 logger = logging.getLogger("finetuning_async")
+
+NO_CREDITS_DELAY: Final = 600.0
+"""Seconds before an item is tried again for which there was no credit."""
+
+SAVE_DELAY: Final = 20.0
+"""Seconds before an item is tried again that could not be saved."""
 
 DEFAULTS: Final = Options()
 
@@ -50,59 +69,46 @@ class Progress:
         item: As callers see it; its `path` is not known here.
         again_in: Seconds after which to process it again; `None` once it has ended as
             ``downloaded``, ``failed`` or ``held``.
+
+    Example:
+        from finetuning_async.batch import BatchJournal, Worker
+
+        journal = BatchJournal("tracks.db")
+        (number,) = await journal.add("album", [GenerationRequest("rain")])
+        progress = await Worker(client, journal).process_item(number)
+        print(progress.item.state, progress.again_in)
+        await journal.aclose()
     """
 
     item: BatchItem
     again_in: float | None
 
 
-def into(folder: str | os.PathLike[str]) -> Save:
-    """Save MP3s into a folder, under each item's `file`; created if needed.
-
-    A file appears complete or not at all. If another file has its name, which no batch
-    has written, it gets another name. Workers on several machines need a folder that
-    they share.
-
-    Args:
-        folder: Holds a folder for each batch, of the batch's name.
-
-    Example:
-        import procrastinate
-        from finetuning_async.procrastinate import Batches, into
-
-        app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-        Batches(app, client=AsyncClient, save=into("/mnt/music"))
-    """
-    path = Path(folder)
-
-    async def save(client: AsyncClient, item: BatchItem) -> None:
-        url = item.result.get("audio_url")
-        target = path / item.file
-        part = target.with_name(f".{target.name}.part")
-        await fetch(client, item.generation_id or "", url, part)
-        await in_thread(_move_into_place, part, target, item.key)
-
-    return save
-
-
-def _move_into_place(part: Path, target: Path, key: str) -> None:
-    name = free_name(part, target.parent, target.name, key)
-    if name != target.name:
-        logger.warning(
-            "%s exists and does not belong to this batch; the track is saved as %s",
-            target,
-            name,
-        )
-    part.replace(target.with_name(name))
-
-
 class Worker:
     """Processes items of a journal, beside other workers on other machines.
+
+    It is for any job queue that runs a job again when its worker has died. What that
+    looks like with SAQ and with Celery is in ``guides/job-queues.md`` of this package;
+    for procrastinate there is `finetuning_async.procrastinate.Batches`.
+
+        from finetuning_async.batch import BatchJournal, Worker, into
+
+        journal = BatchJournal("tracks.db")
+        worker = Worker(client, journal, save=into("music"))
+
+        async def job(number: int) -> None:
+            progress = await worker.process_item(number)
+            if progress.again_in is not None:
+                print("to be run again in", progress.again_in, "s, on any machine")
+
+        for number in await journal.add("album", [GenerationRequest("rain")]):
+            await job(number)
+        await journal.aclose()
 
     Args:
         client: Creates and waits; not closed here. All workers together keep to the
             account's limits if their clients share a `rate_limiter`.
-        store: The journal.
+        journal: Holds the items; not closed here.
         save: Awaited with each completed item before it counts as ``downloaded``; may
             be called again for an item whose worker died. By default nothing is saved.
         options: Further options. `max_credits` is for all workers and all batches of
@@ -112,21 +118,18 @@ class Worker:
     def __init__(
         self,
         client: AsyncClient,
-        store: JournalStore,
+        journal: BatchJournal | JournalStore,
         *,
         save: Save | None = None,
         options: Options = DEFAULTS,
     ) -> None:
-        journal = Journal(store)
-        self._context = WorkerContext(
-            client=client,
-            journal=journal,
-            save=save,
-            options=options,
-            reconciler=SharedReconciler(client, journal, options),
-        )
+        self._client = client
+        self._journal = journal
+        self._save = save
+        self._options = options
+        self._session: Session | None = None
         self._binding = anyio.Lock()
-        self._is_bound = False
+        self._door: WorkerDoor | None = None
 
     async def process_item(self, seq: int) -> Progress:
         """Take an item as far as possible: create, wait, save.
@@ -148,23 +151,118 @@ class Worker:
             BatchError: It belongs to another account.
             Exception: What `save` raised, if it is not one of our errors.
         """
-        context = self._context
-        await self._bind_account()
+        door = await self._bound_door()
+        engine = door.engine
         try:
-            processor = ItemProcessor(context, await context.get(seq))
-            item, pause = await processor.run()
+            item, pause = await engine.process_item(await engine.get(seq), door)
         except StaleItemError:
             # Another worker has the item: the job came twice, or this worker was taken
             # for dead. Leave the item to the other one, and look at it later.
-            item, pause = await context.get(seq), context.options.look_every
+            item, pause = await engine.get(seq), engine.options.look_every
         has_ended = NEXT[item.entry.state] is Action.REPORT
         again_in = None if has_ended else pause or 0.0
         return Progress(item=BatchItem.of(item), again_in=again_in)
 
-    async def _bind_account(self) -> None:
-        """Check once that the journal belongs to the client's account."""
+    async def _bound_door(self) -> WorkerDoor:
+        """The door to the engine, once it is known whose journal it is."""
+        session = session_of(self._client)
+        # A job queue may run each job in an event loop of its own, where the client has
+        # another session.
+        if self._session is not session:
+            self._session, self._door, self._binding = session, None, anyio.Lock()
         async with self._binding:
-            if not self._is_bound:
-                context = self._context
-                await bind_account(context.client, context.journal, "the journal")
-                self._is_bound = True
+            if self._door is None:
+                journal = Journal(await open_store(self._journal))
+                engine = Engine(session, journal, self._options)
+                await bind_account(session, journal, "the journal")
+                self._door = WorkerDoor(engine, self._client, self._options, self._save)
+            return self._door
+
+
+class WorkerDoor(Door):
+    """What a worker decides about its items.
+
+    Attributes:
+        engine: Processes them.
+    """
+
+    def __init__(
+        self, engine: Engine, client: AsyncClient, options: Options, save: Save | None
+    ) -> None:
+        self.engine = engine
+        self._client = client
+        self._options = options
+        self._save = save
+
+    async def before_create(self, item: Item) -> Item | float:
+        """Look at lookalikes and the credits that may be spent."""
+        if await self.engine.reconciliation.lookalike_is_in_doubt(item):
+            return self._options.look_every
+        if await self._is_above_limit(coming=1):
+            return NO_CREDITS_DELAY
+        await self.engine.reconciliation.advance_baseline()
+        return item
+
+    async def _is_above_limit(self, *, coming: int) -> bool:
+        most = self._options.max_credits
+        if most is None:
+            return False
+        journal = self.engine.journal
+        summary: Summary = await journal.call(journal.store.summary)
+        return summary.spent + coming > most
+
+    def new_submission(self, item: Item, **callbacks: Any) -> Submission:
+        """As it is."""
+        return self.engine.new_submission(item, **callbacks)
+
+    async def on_recorded(self, item: Item) -> None:
+        """Check the limit again, now that the journal counts this create."""
+        # Of two workers that take the last credit at once, both may give it back, but
+        # never both spend it.
+        if item.entry.state == "sending" and await self._is_above_limit(coming=0):
+            raise CreditLimitError(
+                f"{self._options.max_credits} credits are spent, the most that"
+                " max_credits allows"
+            )
+
+    async def on_refused(
+        self, item: Item, error: FinetuningError, refusals: int
+    ) -> Retry | Pause | Rejected:
+        """Give it back, unless it concerns this item only."""
+        reply = usual_reply(error, refusals)
+        if reply is not None:
+            return reply
+        no_credits = isinstance(error, InsufficientCreditsError | CreditLimitError)
+        if is_fatal(error) and not no_credits:
+            raise error
+        delay = max(NO_CREDITS_DELAY if no_credits else 0.0, retry_delay(error, 1))
+        logger.warning(
+            "%s was not sent: %s; retrying in %.0f s", item.name, error.message, delay
+        )
+        return Pause(delay)
+
+    def facts(self, track: Any) -> str | None:
+        """Of an ended track."""
+        return result_json(track) if track.is_final else None
+
+    async def save(self, item: Item) -> Saved | float:
+        """Save it as the worker was told to."""
+        if self._save is None:
+            return Saved()
+        try:
+            await self._save(self._client, BatchItem.of(item))
+        except (FinetuningError, OSError) as error:
+            if isinstance(error, BatchError):
+                raise
+            logger.warning(
+                "%s was not saved: %s; retrying in %.0f s",
+                item.name,
+                error,
+                SAVE_DELAY,
+            )
+            return SAVE_DELAY
+        return Saved()
+
+
+class CreditLimitError(BatchError):
+    """`max_credits` are spent."""

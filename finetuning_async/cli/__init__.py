@@ -32,6 +32,9 @@ The files, from the first called to the last:
     _track_output    after acceptance: wait, download, report
     _batch_run       ``batch run``: input, client, signals, exit code
     _connect         a client of the service, or of an emulator in this process
+    _emulator_options every setting of ``emulator`` as an option; the seed file
+    _emulator_output what ``emulator`` prints: how to reach it, and its requests
+    _forwarding      ``listen``: which tracks have ended, and their webhooks
     _keys            which API key to use
     _key_store       the stored key: the OS keyring, else a file
     _config          the settings on disk, and the base URL

@@ -18,7 +18,7 @@ from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._keys import find_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from finetuning_async import AsyncClient
     from finetuning_async.cli._options import CommonOptions
@@ -127,8 +127,12 @@ async def emulator_client(
             yield client
 
 
-def new_emulator(**settings: Any) -> Emulator:
+def new_emulator(seed: Mapping[str, Any] | None = None, /, **settings: Any) -> Emulator:
     """Make an emulator.
+
+    Args:
+        seed: What a seed file holds.
+        settings: Its settings; they come before those of the seed.
 
     Raises:
         click.ClickException: Its extra is not installed.
@@ -139,6 +143,6 @@ def new_emulator(**settings: Any) -> Emulator:
     except ImportError as missing:
         raise click.ClickException(str(missing)) from None
     try:
-        return Emulator(**settings)
+        return Emulator.from_seed(seed or {}, **settings)
     except ValueError as wrong:
         raise InvalidInputError(str(wrong)) from None

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "doctor": "Check settings, key, service and account.",
     "batch": "Create thousands of tracks; survives any crash.",
     "emulator": "Run an emulator of the service on this machine.",
+    "listen": "Forward the end of every track to a URL, until Ctrl-C.",
     "demo": "Serve a web page to make and play music, until Ctrl-C.",
     "completion": "Print the shell completion script.",
     "help": "Show the help of a command.",
@@ -51,7 +52,7 @@ Exit codes:
   1    nothing succeeded: service or network error, failed track, timeout
   2    invalid input: usage, a value, the form of the key; nothing was charged
   3    partial success: of several, some succeeded and some did not
-  130  Ctrl-C (143: SIGTERM); the emulator and the demo then exit with 0
+  130  Ctrl-C (143: SIGTERM); emulator, listen and demo then exit with 0
 
 \b
 Environment:

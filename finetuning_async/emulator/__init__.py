@@ -14,16 +14,20 @@ else of this package, so that it can testify against it.
 
     _serve           the emulator on a port
     _emulator        Emulator: what callers hold
+    _manual_control  its part that works on tracks, playlists and the clock
     _transport       the in-process network for httpx; _in_process: one request
     _webhooks        one delivery when a job ends
     _middleware      network delays, faults, the request log
+    _admin           the control API under ``/_emulator/``, over HTTP
+    _control         ready-made tracks, other ends, a seed; _fields: attributes as JSON
+    _state           the state as rows; _state_dir: kept through restarts
     _app             routes; handlers: _generations, _sound_effects, _playlists, _media
     _service         the state, and the checks of every request
     _rate_limiters   six ways to count requests
     _faults          what may go wrong
     _audio           MP3s; _synthesizer makes the music, _mp3 encodes it
     _payloads        records as JSON; _records, _validation, _errors, _clock
-    _settings        EmulatorSettings
+    _settings        EmulatorSettings; _keys: what can be an API key
 
 How far to trust it (Q and U are the quirks and unknowns of the specification):
 
@@ -33,7 +37,8 @@ Behaviour                         Known from    Here
 Create: fields, ranges, 202       documented    as documented
 Codes and their statuses          documented    as documented; messages are ours
 Create 10/min, all else 60/min    documented    per account; a bulk request counts once
-X-RateLimit-*, Retry-After        documented    switchable; none on /health (U33)
+X-RateLimit-*, Retry-After        documented    on every response, switchable; none on
+                                                /health (U33); all remains on a 401
 retryAfter in the body            vendor's CLI  beside the header (Q15, U7), switchable
 Window kind, its phase            our choice    fixed, 60 s (U4); five other kinds
 Refused requests count            our choice    no (U5), switchable; other errors do
@@ -45,8 +50,12 @@ Refund of failed tracks           our choice    no (U1), switchable
 createdAt, completedAt formats    documented    three spellings, as documented (Q3)
 timesignature string, number      documented    string on create, number on reads (Q1)
 Null before the end               our choice    duration, completedAt, generationTime
+duration of music                 documented    whole seconds in reads, a fraction in
+                                                webhooks (Q7); effects have fractions
+details.field                     vendor's CLI  the name of the parameter
+API keys                          documented    ft_live_ and any 32 characters (Q25)
 keyscale when not asked for       our choice    a chosen one (U12); language is null
-Ids                               documented    UUIDs (Q2)
+Ids                               documented    UUIDs (Q2); each kind has its own series
 Out-of-range numbers              documented    400, or put into range (Q6)
 List: paging, filters             vendor's CLI  1 to 99, newest first (U14)
 Bulk delete                       documented    as documented; repeats fail (U24)
@@ -57,10 +66,13 @@ Daily cap of effects              vendor's CLI  100; 429 DAILY_LIMIT_REACHED (U9
 Budget of those two creates       our choice    60/min (U8), switchable
 Webhook once, bare body           documented    at the end, no second try
 Webhook for a deleted job         our choice    none (U22)
-Webhook to this machine           our choice    allowed, http too (U20), switchable
+Webhook to this machine           our choice    allowed, http too (U20), switchable; to
+                                                named hosts when they are listed
+audioUrl                          documented    at the host of the request that reads it
 Media: MP3, ranges, permanence    our choice    audio/mpeg, ranges, 404 if deleted (U30)
-Generation time                   our choice    20 to 120 s, evenly spread
-Wrong path or method              our choice    404 NOT_FOUND (U34)
+Generation time                   our choice    20 to 120 s, evenly spread; pending for
+                                                1 s of it at most
+Wrong path or method              our choice    404 NOT_FOUND (U34), counted nowhere
 Bodies over 64 KiB                our choice    413 (U35)
 X-Emulator: 1 on every response   our choice    so that it is not mistaken for real
 ================================  ============  =====================================

@@ -23,6 +23,9 @@ MESSAGES = {
     "INTERNAL_ERROR": (500, "Something broke on the server"),
 }
 
+LONGEST_PATH = 200
+"""Characters of a path that a message repeats."""
+
 
 @attrs.define
 class ApiError(Exception):
@@ -52,6 +55,18 @@ def refusal(code: str) -> ApiError:
     return ApiError(status, code, message)
 
 
-def invalid(message: str, details: Any = None) -> ApiError:
-    """A ``VALIDATION_ERROR``; the message names the field."""
-    return ApiError(400, "VALIDATION_ERROR", message, details)
+def invalid(message: str) -> ApiError:
+    """A ``VALIDATION_ERROR`` of a body that has no fields."""
+    return ApiError(400, "VALIDATION_ERROR", message)
+
+
+def unacceptable(field: str, problem: str, **more: Any) -> ApiError:
+    """A ``VALIDATION_ERROR`` of one field, in its message and in ``details.field``."""
+    details = {"field": field} | more
+    return ApiError(400, "VALIDATION_ERROR", f"{field} {problem}", details)
+
+
+def no_endpoint(method: str, path: str) -> ApiError:
+    """The response to a wrong path or method (U34): it is no track that is missing."""
+    shown = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}..."
+    return ApiError(404, "NOT_FOUND", f"There is no endpoint {method} {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
@@ -143,15 +144,27 @@ class Fault:
 
 
 class FaultBook:
-    """The faults, in the order in which they were added."""
+    """The faults, in the order in which they were added; each has a number."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._faults: list[Fault] = []
+        self._numbers = itertools.count(1)
+        self._faults: dict[int, Fault] = {}
 
-    def add(self, fault: Fault) -> None:
-        """Append a fault."""
-        self._faults.append(fault)
+    @property
+    def numbered(self) -> dict[int, Fault]:
+        """The faults by number, oldest first."""
+        return self._faults
+
+    def add(self, fault: Fault) -> int:
+        """Append a fault; returns its number."""
+        number = next(self._numbers)
+        self._faults[number] = fault
+        return number
+
+    def remove(self, number: int) -> bool:
+        """Remove one fault; false if there is none with this number."""
+        return self._faults.pop(number, None) is not None
 
     def clear(self) -> None:
         """Remove all faults."""
@@ -159,7 +172,7 @@ class FaultBook:
 
     def pick(self, method: str, path: str, *, connecting: bool) -> Fault | None:
         """The first fault that hits a request, while connecting or after."""
-        for fault in self._faults:
+        for fault in self._faults.values():
             if (fault.action in AT_CONNECT) is not connecting:
                 continue
             if fault.strikes(method, path, self._rng):

@@ -38,13 +38,7 @@ def create_instrumental(service: Service, call: Call, account: Account) -> Reply
     body = _validation.json_object(call.body)
     prompt = _validation.required_text(body, "prompt", 700)
     _validation.flag(body, "enhance")
-    clamp = service.settings.clamp_out_of_range
-    duration = _validation.number(body, "duration", 30, 210, clamp=clamp)
-    duration = 120 if duration is None else duration
-    parameters = {
-        "duration": int(duration / 15 + 0.5) * 15,
-        "seed": _seed(service, body),
-    }
+    parameters = _instrumental_parameters(service, body)
     webhook = webhook_of(service, body)
     return _start(service, call, account, "instrumental", prompt, parameters, webhook)
 
@@ -58,9 +52,11 @@ def list_generations(service: Service, call: Call, account: Account) -> Reply:
         if job.kind != "effect" and kind in (None, job.kind)
     ]
     found = listed(jobs, call, account)
-    return page(
-        "generations", found, call, lambda j: _payloads.row(j, service.wall, call.now)
-    )
+
+    def write(job: Job) -> dict[str, Any]:
+        return _payloads.row(job, service.wall, call.now, call.media)
+
+    return page(service, "generations", found, call, write)
 
 
 def get_generation(service: Service, call: Call, account: Account) -> Reply:
@@ -69,7 +65,9 @@ def get_generation(service: Service, call: Call, account: Account) -> Reply:
     if job is None or job.owner is not account or job.kind == "effect":
         raise refusal("NOT_FOUND")
     size = file_size(service.settings, job)
-    return Reply(_payloads.detail(job, service.wall, call.now, size))
+    data = _payloads.detail(job, service.wall, call.now, call.media, size)
+    service.note_read(job, call.now)
+    return Reply(data)
 
 
 def bulk_delete(service: Service, call: Call, account: Account) -> Reply:
@@ -100,11 +98,18 @@ def listed(jobs: list[Job], call: Call, account: Account) -> list[Job]:
 
 
 def page(
-    name: str, jobs: list[Job], call: Call, write: Callable[[Job], dict[str, Any]]
+    service: Service,
+    name: str,
+    jobs: list[Job],
+    call: Call,
+    write: Callable[[Job], dict[str, Any]],
 ) -> Reply:
     """One page of a list; ``nextOffset`` on the last page as well (U14)."""
     limit, offset = _validation.page(call.query)
-    rows = [write(job) for job in jobs[offset : offset + limit]]
+    shown = jobs[offset : offset + limit]
+    rows = [write(job) for job in shown]
+    for job in shown:
+        service.note_read(job, call.now)
     following = offset + len(rows)
     more = following < len(jobs)
     return Reply({name: rows, "hasMore": more, "nextOffset": following})
@@ -112,7 +117,41 @@ def page(
 
 def webhook_of(service: Service, body: Mapping[str, Any]) -> str | None:
     """The webhook of a create, checked."""
-    return _validation.webhook(body, loopback=service.settings.loopback_webhooks)
+    settings = service.settings
+    return _validation.webhook(
+        body, loopback=settings.loopback_webhooks, hosts=settings.webhook_hosts
+    )
+
+
+def parameters_of(
+    service: Service, body: Mapping[str, Any], kind: Kind
+) -> dict[str, Any]:
+    """The parameters of a create of this kind, checked, with the service's defaults."""
+    if kind == "music":
+        return _music_parameters(service, body)
+    if kind == "instrumental":
+        return _instrumental_parameters(service, body)
+    return effect_parameters(service, body)
+
+
+def effect_parameters(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a sound effect; lengths snap to 0.5 s, the default is 4 s (U18)."""
+    clamp = service.settings.clamp_out_of_range
+    duration = _validation.number(body, "duration", 1, 8, clamp=clamp)
+    steps = int((4 if duration is None else duration) * 2 + 0.5)
+    return {"duration": steps // 2 if steps % 2 == 0 else steps / 2}
+
+
+def _instrumental_parameters(
+    service: Service, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    clamp = service.settings.clamp_out_of_range
+    duration = _validation.number(body, "duration", 30, 210, clamp=clamp)
+    duration = 120 if duration is None else duration
+    return {
+        "duration": int(duration / 15 + 0.5) * 15,
+        "seed": _seed(service, body),
+    }
 
 
 def _music_parameters(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 from starlette.responses import Response
 
@@ -45,7 +44,7 @@ def endpoint(service: Service) -> Callable[[Request], Awaitable[Response]]:
 
 def _find(service: Service, name: str) -> Job | None:
     job = service.jobs.get(name.removesuffix(".mp3"))
-    if job is None or job.status_at(anyio.current_time()) != "completed":
+    if job is None or job.status_at(service.clock.now()) != "completed":
         return None
     return job
 

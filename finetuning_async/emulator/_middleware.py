@@ -55,6 +55,8 @@ class Front:
         record = self._log_request(scope)
         scope["emulator.record"] = record
         await self._handle(scope, _Connection(self, scope, send, record), body)
+        if self._service.settings.on_request is not None:
+            self._service.settings.on_request(record)
 
     async def _handle(
         self, scope: Scope, connection: _Connection, body: bytes | None
@@ -67,10 +69,11 @@ class Front:
         if fault and action in ("delay", "late_commit"):
             await anyio.sleep(fault.seconds)
         if body is None:
-            await connection.send_json(413, _error_body(413, "VALIDATION_ERROR", None))
+            error = _error_body(413, "VALIDATION_ERROR", None)
+            await connection.send_json(413, error, **self._rate_headers(scope))
         elif fault and action == "status" and not fault.commit:
             connection.note_fault(fault)
-            await connection.respond_to_fault(fault)
+            await connection.respond_to_fault(fault, self._rate_headers(scope))
         else:
             await self._run(scope, connection, body)
 
@@ -87,13 +90,19 @@ class Front:
         else:
             await connection.send_damaged(response, fault)
 
+    def _rate_headers(self, scope: Scope) -> dict[str, str]:
+        """The rate limit headers of a response that the app did not make."""
+        key = dict(scope["headers"]).get(b"x-api-key", b"").decode("latin-1")
+        now = self._service.clock.now()
+        return self._service.headers_of_api(scope["method"], scope["path"], key, now)
+
     async def travel_back(self) -> None:
         """Wait for as long as a response takes to the client."""
         await self._travel()
 
     def date(self) -> bytes:
         """The ``Date`` header of a response sent now."""
-        return self._service.wall.http_date(anyio.current_time()).encode()
+        return self._service.wall.http_date(self._service.clock.now()).encode()
 
     async def _travel(self) -> None:
         low, high = self._service.settings.latency
@@ -108,7 +117,7 @@ class Front:
         requests = self._service.requests
         record = RequestRecord(
             number=len(requests) + 1,
-            at=anyio.current_time(),
+            at=self._service.clock.now(),
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
@@ -160,15 +169,22 @@ class _Connection:
         self.record.status = status
         await self.send(status, [kind, size, *pairs], body)
 
-    async def respond_to_fault(self, fault: Fault) -> None:
-        """Send the response of a ``status`` fault."""
-        headers = dict(fault.headers)
-        if fault.retry_after is not None:
-            headers["retry-after"] = str(fault.retry_after)
+    async def respond_to_fault(self, fault: Fault, limits: dict[str, str]) -> None:
+        """Send the response of a ``status`` fault.
+
+        Args:
+            fault: The fault.
+            limits: The rate limit headers. What is not JSON comes from a proxy in front
+                of the service, which sends none.
+        """
+        headers: dict[str, str] = {}
         body = HTML
         if fault.code is not None:
+            headers = _limits_beside(fault, limits)
             body = _error_body(fault.status, fault.code, fault.retry_after)
-        await self.send_json(fault.status, body, **headers)
+        if fault.retry_after is not None:
+            headers["retry-after"] = str(fault.retry_after)
+        await self.send_json(fault.status, body, **headers | dict(fault.headers))
 
     def note_fault(self, fault: Fault) -> None:
         """Record the code of a ``status`` fault."""
@@ -183,7 +199,7 @@ class _Connection:
             case "slow_answer":
                 await anyio.sleep(fault.seconds)
             case "status":
-                await self.respond_to_fault(fault)
+                await self.respond_to_fault(fault, response.rate_headers())
                 return
             case "html":
                 response.replace(b"text/html", HTML)
@@ -258,6 +274,11 @@ class _BufferedResponse:
         else:
             self.body += message.get("body", b"")
 
+    def rate_headers(self) -> dict[str, str]:
+        """Its ``X-RateLimit-*`` headers."""
+        pairs = [(k.decode(), v.decode()) for k, v in self.headers]
+        return {k: v for k, v in pairs if k.startswith("x-ratelimit-")}
+
     def replace(self, content_type: bytes, body: bytes) -> None:
         """Replace the body and its type."""
         replaced = (b"content-type", b"content-length")
@@ -265,6 +286,22 @@ class _BufferedResponse:
         size = (b"content-length", b"%d" % len(body))
         self.headers = [*kept, (b"content-type", content_type), size]
         self.body = body
+
+
+def _limits_beside(fault: Fault, limits: dict[str, str]) -> dict[str, str]:
+    """The rate limit headers that the service would send with this error.
+
+    They must not contradict it: a spent limit has nothing left, and to the service an
+    unknown key has used nothing.
+    """
+    limits = {name.lower(): value for name, value in limits.items()}
+    if not limits or fault.status not in (401, 429):
+        return limits
+    if fault.code in ("RATE_LIMITED", "GENERATION_RATE_LIMITED"):
+        limits["x-ratelimit-remaining"] = "0"
+    elif fault.status == 401:
+        limits["x-ratelimit-remaining"] = limits["x-ratelimit-limit"]
+    return limits
 
 
 def extension(scope: Scope) -> dict[str, Any]:

@@ -1,8 +1,20 @@
-"""Records as JSON: every success body of sections 3 and 6."""
+"""Records as JSON: every success body of sections 3 and 6.
+
+``media`` is the base URL of audio for the client that reads: a client in a container
+reaches the emulator by another host name than one beside it. A webhook has no reader,
+so it names the host at which the create came in.
+
+Reads give the length of music in whole seconds, as documented (quirk Q7): the vendor's
+program decodes it into an integer, and one fraction would break its whole list.
+Webhooks and sound effects keep fractions.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+from finetuning_async.emulator._records import audio_url
 
 if TYPE_CHECKING:
     from finetuning_async.emulator._clock import WallClock
@@ -48,7 +60,7 @@ def created(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
     }
 
 
-def row(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+def row(job: Job, wall: WallClock, now: float, media: str) -> dict[str, Any]:
     """One row of the list; `detail` has more members."""
     ended = now >= job.ends_at
     done = ended and not job.fails
@@ -58,32 +70,37 @@ def row(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
         "prompt": job.prompt,
         "type": job.kind,
         "status": job.status_at(now),
-        "audioUrl": job.audio_url if done else None,
-        "duration": job.parameters["duration"] if done else None,
+        "audioUrl": audio_url(job, media) if done else None,
+        "duration": whole_seconds(job) if done else None,
         "isPublic": job.is_public,
         "playCount": job.plays,
         "likeCount": 0,
         "parameters": read_parameters(job),
         "createdAt": wall.plain(job.created_at),
-        "completedAt": wall.iso_millis(job.ends_at) if done else None,
+        "completedAt": wall.iso_millis(job.ends_at) if ended else None,
     }
 
 
 def detail(
-    job: Job, wall: WallClock, now: float, file_size: int | None
+    job: Job, wall: WallClock, now: float, media: str, file_size: int | None
 ) -> dict[str, Any]:
     """``GET /v1/generations/:id``. ``fileSize`` is null for music, as documented."""
     ended = now >= job.ends_at
     done = ended and not job.fails
     seconds = round(job.ends_at - job.starts_at, 3) if done else None
-    return row(job, wall, now) | {
+    return row(job, wall, now, media) | {
         "fileSize": file_size if done and job.kind == "instrumental" else None,
         "downloadCount": job.downloads,
         "errorMessage": FAILURE if ended and job.fails else None,
         "generationTime": seconds,
         "webhook": job.webhook,
-        "completedAt": wall.iso_millis(job.ends_at) if ended else None,
     }
+
+
+def whole_seconds(job: Job) -> int:
+    """The length of a track, halves rounded up."""
+    seconds: float = job.parameters["duration"]
+    return math.floor(seconds + 0.5)
 
 
 def read_parameters(job: Job) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def read_parameters(job: Job) -> dict[str, Any]:
     return {k: v for k, v in job.parameters.items() if k != "language"}
 
 
-def effect(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+def effect(job: Job, wall: WallClock, now: float, media: str) -> dict[str, Any]:
     """A sound effect in lists and ``GET /v1/sound-effects/:id``."""
     ended = now >= job.ends_at
     done = ended and not job.fails
@@ -100,7 +117,7 @@ def effect(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
         "status": job.status_at(now),
         "prompt": job.prompt,
         "requestedDuration": job.parameters["duration"],
-        "audioUrl": job.audio_url if done else None,
+        "audioUrl": audio_url(job, media) if done else None,
         "duration": job.parameters["duration"] if done else None,
         "webhook": job.webhook,
         "errorMessage": FAILURE if ended and job.fails else None,
@@ -113,7 +130,7 @@ def effect_created(
     job: Job, wall: WallClock, now: float, daily_remaining: int
 ) -> dict[str, Any]:
     """The 202 of a sound effect."""
-    body = effect(job, wall, now)
+    body = effect(job, wall, now, job.media)
     del body["errorMessage"]
     created_at = wall.iso_seconds(job.created_at)
     return body | {"createdAt": created_at, "dailyRemaining": daily_remaining}
@@ -126,16 +143,16 @@ def playlist(entry: Playlist, wall: WallClock) -> dict[str, Any]:
         "name": entry.name,
         "description": entry.description,
         "trackCount": len(entry.tracks),
-        "totalDuration": sum(t.parameters["duration"] for t in entry.tracks),
+        "totalDuration": sum(whole_seconds(track) for track in entry.tracks),
         "isPublic": entry.is_public,
         "createdAt": wall.plain(entry.created_at),
         "updatedAt": wall.plain(entry.updated_at),
     }
 
 
-def playlist_track(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
+def playlist_track(job: Job, wall: WallClock, now: float, media: str) -> dict[str, Any]:
     """One track of ``GET /v1/playlists/:id``."""
-    whole = row(job, wall, now)
+    whole = row(job, wall, now, media)
     shown = ("id", "title", "prompt", "status", "audioUrl", "duration", "isPublic")
     return {k: whole[k] for k in shown} | {"createdAt": whole["createdAt"]}
 
@@ -143,7 +160,7 @@ def playlist_track(job: Job, wall: WallClock, now: float) -> dict[str, Any]:
 def webhook(job: Job, wall: WallClock) -> dict[str, Any]:
     """The webhook's body: the bare object, without an envelope (section 6, U21)."""
     if job.kind == "effect":
-        return effect(job, wall, job.ends_at)
+        return effect(job, wall, job.ends_at, job.media)
     length = None if job.fails else float(job.parameters["duration"])
     body: dict[str, Any] = {
         "id": job.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from finetuning_async.emulator import _payloads, _validation
-from finetuning_async.emulator._errors import ApiError, invalid, refusal
+from finetuning_async.emulator._errors import ApiError, refusal, unacceptable
 from finetuning_async.emulator._service import Reply
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def get(service: Service, call: Call, account: Account) -> Reply:
     entry = service.playlists.get(call.path["id"])
     if entry is None or not (entry.is_public or entry.owner is account):
         raise refusal("NOT_FOUND")
-    tracks = [_payloads.playlist_track(t, service.wall, call.now) for t in entry.tracks]
+    tracks = [
+        _payloads.playlist_track(track, service.wall, call.now, call.media)
+        for track in entry.tracks
+    ]
     owned = {"isOwner": entry.owner is account, "tracks": tracks}
     return Reply(_payloads.playlist(entry, service.wall) | owned)
 
@@ -74,7 +77,7 @@ def move(service: Service, call: Call, account: Account) -> Reply:
     target = _validation.required_text(body, "targetPlaylistId", 200)
     source = call.path["id"]
     if source == target:
-        raise invalid("targetPlaylistId must differ from the source playlist")
+        raise unacceptable("targetPlaylistId", "must differ from the source playlist")
 
     def move_one(track_id: str) -> None:
         _find(_modifiable(service, account, source), track_id)

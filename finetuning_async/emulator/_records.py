@@ -81,12 +81,18 @@ class Account:
         return max(0, self.monthly - self.used) + self.pack
 
 
-@attrs.define(eq=False)
-class Job:
-    """A track or a sound effect. Times are on the loop's clock, in seconds.
+def _note_change(record: Any, _: attrs.Attribute[Any], value: Any) -> Any:
+    record.changed = True
+    return value
 
-    ``ends_at`` is infinite for a job that never ends. Lists show a job from
-    ``listed_from`` on.
+
+@attrs.define(eq=False, on_setattr=_note_change)
+class Job:
+    """A track or a sound effect. Times are on the emulator's clock, in seconds.
+
+    ``ends_at`` is infinite for a job that never ends, and for one that ends after
+    ``reads_left`` more reads. Lists show a job from ``listed_from`` on. ``changed`` is
+    for the emulator that keeps its state.
 
     Example:
         import httpx
@@ -112,11 +118,16 @@ class Job:
     media: str
     paid_from: Literal["month", "pack"] = "month"
     listed_from: float = -math.inf
+    reads_left: int | None = None
     is_public: bool = False
     plays: int = 0
     downloads: int = 0
     settled: bool = False
     deleted: bool = False
+    webhook_sent: bool = False
+    changed: bool = attrs.field(
+        default=True, repr=False, on_setattr=attrs.setters.NO_OP
+    )
 
     def status_at(self, now: float) -> str:
         """One of the four documented statuses."""
@@ -131,8 +142,13 @@ class Job:
 
     @property
     def audio_url(self) -> str:
-        """The URL of the MP3, once it exists."""
-        return f"{self.media}/audio/{self.id}.mp3"
+        """The URL of the MP3, once it exists, at the host that accepted the job."""
+        return audio_url(self, self.media)
+
+
+def audio_url(job: Job, media: str) -> str:
+    """The URL of a job's MP3 for a client that reaches audio at ``media``."""
+    return f"{media}/audio/{job.id}.mp3"
 
 
 @attrs.define(eq=False)
@@ -178,7 +194,7 @@ class RequestRecord:
 
     Attributes:
         number: 1 for the first request.
-        at: When it arrived, in seconds of the loop's clock.
+        at: When it arrived, in seconds of the emulator's clock.
         method: As sent.
         path: Without the query; media paths begin with ``/audio/``.
         query: As sent, percent-encoded.

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serve(
-    emulator: Emulator, *, host: str = "127.0.0.1", port: int = 0
+    emulator: Emulator,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    admin_token: str | None = None,
 ) -> AsyncIterator[str]:
     """Serve an entered emulator on a port while the block runs.
 
@@ -35,6 +39,8 @@ async def serve(
         emulator: The emulator, already entered.
         host: An IPv4 address or a name that has one.
         port: 0 chooses a free one.
+        admin_token: Lets others than programs of this machine use the control API
+            under ``/_emulator/``; they send it as ``Authorization: Bearer``.
 
     Yields:
         The base URL, such as ``http://127.0.0.1:8000``.
@@ -54,7 +60,7 @@ async def serve(
             "serve() runs on asyncio only, because uvicorn does; run it on asyncio"
         )
     with _listen(host, port) as listener:
-        server = _Server(_ResettingApp(emulator), listener)
+        server = _Server(_ResettingApp(emulator, host, admin_token), listener)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.run_here)
             try:
@@ -80,8 +86,9 @@ def _listen(host: str, port: int) -> socket.socket:
 class _ResettingApp:
     """The app with the ``emulator`` extension, which can reset a connection."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, host: str, admin_token: str | None) -> None:
         self._app = emulator.app
+        self._access = {"bound_to": host, "admin_token": admin_token}
         self.transports: dict[Address, asyncio.Transport] = {}
 
     async def __call__(
@@ -96,7 +103,7 @@ class _ResettingApp:
                 _reset(transport)
             await anyio.sleep(0.05)  # until uvicorn notices; else it would send a 500
 
-        scope["extensions"] = {"emulator": {"break_off": break_off}}
+        scope["extensions"] = {"emulator": {"break_off": break_off, **self._access}}
         await self._app(scope, receive, send)
 
 

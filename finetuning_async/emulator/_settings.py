@@ -6,20 +6,43 @@ API specification assumes (``U4`` and so on are its rows).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, in_, le
+from attrs.validators import ge, gt, in_, le, optional
 
+from finetuning_async.emulator._keys import API_KEY, is_key
 from finetuning_async.emulator._records import RateLimit, RateLimits
 
 if TYPE_CHECKING:
+    import os
+
     from finetuning_async.emulator._rate_limiters import WindowKind
+    from finetuning_async.emulator._records import RequestRecord
 
 RetryAfterPlace = Literal["both", "header", "body", "none"]
+RequestListener = Callable[["RequestRecord"], None]
 WebhookSender = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
+
+RESET_ONLY = (
+    "speed",
+    "api_key",
+    "seed",
+    "window",
+    "window_phase",
+    "creates_per_minute",
+    "reads_per_minute",
+    "other_creates",
+    "credits",
+    "pack_credits",
+    "tier",
+    "base_url",
+    "media_url",
+    "start_time",
+)
+"""Settings that are used once, when the service starts; a change waits for a reset."""
 
 _WINDOWS = ("fixed", "first", "log", "counter", "rounded_counter", "bucket")
 
@@ -33,6 +56,21 @@ def _is_range(
         raise ValueError(message)
 
 
+def _host_patterns(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Host names in lower case, from a list or from text with commas."""
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(name.strip().lower() for name in names)
+
+
+def _are_hosts(
+    _: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]
+) -> None:
+    for name in value:
+        if not name or set(name) & set("/:@ "):
+            message = f"{attribute.name} must be host names such as app, got {name!r}"
+            raise ValueError(message)
+
+
 @attrs.define(kw_only=True, eq=False, slots=False, on_setattr=attrs.setters.frozen)
 class EmulatorSettings:
     """The settings of an `Emulator`. Times are seconds at speed 1.
@@ -40,6 +78,7 @@ class EmulatorSettings:
     Attributes:
         speed: The service's own times (generation, rate windows) are divided by it.
             ``Retry-After`` stays in whole real seconds, 1 at least.
+        api_key: The first account's key: ``ft_live_`` and 32 visible ASCII characters.
         seed: Determines ids, seeds that the service chooses, times and probabilities.
         window: How requests are counted (U4).
         window_phase: Where fixed windows begin, in seconds of the loop's clock after
@@ -55,7 +94,8 @@ class EmulatorSettings:
         generation_time: Range of the time a track takes.
         effect_time: Range of the time a sound effect takes.
         pending_time: Range of the time a track is ``pending`` before it is
-            ``processing``; part of neither range above.
+            ``processing``; part of neither range above. ``None``: the first tenth of
+            the time it takes, 1 s at most.
         failure_rate: Share of tracks that fail, 0 to 1.
         refund_failed: Whether the credit of a failed track is refunded (U1).
         credits: Monthly allowance of the first account.
@@ -67,15 +107,24 @@ class EmulatorSettings:
         rewrite_prompts: Echo a different prompt from the one sent.
         ignore_seeds: Use and echo a seed that the service chose.
         loopback_webhooks: Whether a webhook may point to this machine (U20).
+        webhook_hosts: Further hosts to which a webhook may point, by http too, such as
+            the names of containers; ``*`` stands for any characters. A list, or text
+            with commas.
         webhook_timeout: Seconds for one delivery, not divided by ``speed`` (U20).
         webhook_sender: Called with URL, headers and body instead of a POST by httpx;
             returns the status.
+        on_request: Called with the record of each request once it was answered, or its
+            connection was broken.
         latency: Range of the network's delay, each way; not divided by ``speed``.
         base_url: The URL at which the in-process transport serves the API.
         media_url: The URL at which the in-process transport serves audio.
         start_time: Wall time at the start; ``None`` is now. It advances with the
             loop's clock.
         audio: Bytes to serve as every track's MP3 instead of rendering one.
+        state_dir: A folder that keeps accounts, tracks, playlists, faults, ledger and
+            clock through restarts; rate windows and logs begin anew, and settings are
+            those of each start. A process that is killed loses at most the last second.
+            One emulator at a time uses it.
 
     Example:
         from finetuning_async.emulator import Emulator
@@ -84,6 +133,7 @@ class EmulatorSettings:
     """
 
     speed: float = attrs.field(default=1.0, validator=gt(0))
+    api_key: str = attrs.field(default=API_KEY, validator=is_key)
     seed: int = 1
     window: WindowKind = attrs.field(default="fixed", validator=in_(_WINDOWS))
     window_phase: float | None = None
@@ -105,8 +155,8 @@ class EmulatorSettings:
     effect_time: tuple[float, float] = attrs.field(
         default=(3.0, 8.0), validator=_is_range
     )
-    pending_time: tuple[float, float] = attrs.field(
-        default=(0.0, 0.0), validator=_is_range
+    pending_time: tuple[float, float] | None = attrs.field(
+        default=None, validator=optional(_is_range)
     )
     failure_rate: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
     refund_failed: bool = False
@@ -121,13 +171,18 @@ class EmulatorSettings:
     rewrite_prompts: bool = False
     ignore_seeds: bool = False
     loopback_webhooks: bool = True
+    webhook_hosts: tuple[str, ...] = attrs.field(
+        default=(), converter=_host_patterns, validator=_are_hosts
+    )
     webhook_timeout: float = attrs.field(default=10.0, validator=gt(0))
     webhook_sender: WebhookSender | None = None
+    on_request: RequestListener | None = None
     latency: tuple[float, float] = attrs.field(default=(0.0, 0.0), validator=_is_range)
     base_url: str = "https://pub.finetuning.ai"
     media_url: str = "https://media.finetuning.ai"
     start_time: datetime | None = None
     audio: bytes | None = None
+    state_dir: str | os.PathLike[str] | None = None
 
     def wall_start(self) -> datetime:
         """The wall time at the start, aware, in UTC."""

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from finetuning_async.emulator import _payloads, _validation
 from finetuning_async.emulator._errors import refusal
-from finetuning_async.emulator._generations import listed, page, webhook_of
+from finetuning_async.emulator._generations import (
+    effect_parameters,
+    listed,
+    page,
+    webhook_of,
+)
 from finetuning_async.emulator._service import Reply
 
 if TYPE_CHECKING:
@@ -23,12 +28,10 @@ def create(service: Service, call: Call, account: Account) -> Reply:
     body = _validation.json_object(call.body)
     prompt = _validation.required_text(body, "prompt", 700)
     _validation.flag(body, "enhance")
-    clamp = service.settings.clamp_out_of_range
-    duration = _validation.number(body, "duration", 1, 8, clamp=clamp)
+    parameters = effect_parameters(service, body)
     webhook = webhook_of(service, body)
     _check_daily_cap(service, account, call.now)
     service.check_queue(account)
-    parameters = {"duration": _snapped(4 if duration is None else duration)}
     job = service.start(call, account, "effect", prompt, parameters, webhook)
     account.effects_today += 1
     left = service.effects_left(account, call.now)
@@ -41,9 +44,9 @@ def list_effects(service: Service, call: Call, account: Account) -> Reply:
     found = listed(jobs, call, account)
 
     def write(job: Job) -> dict[str, object]:
-        return _payloads.effect(job, service.wall, call.now)
+        return _payloads.effect(job, service.wall, call.now, call.media)
 
-    return page("soundEffects", found, call, write)
+    return page(service, "soundEffects", found, call, write)
 
 
 def get(service: Service, call: Call, account: Account) -> Reply:
@@ -51,7 +54,9 @@ def get(service: Service, call: Call, account: Account) -> Reply:
     job = service.jobs.get(call.path["id"])
     if job is None or job.owner is not account or job.kind != "effect":
         raise refusal("NOT_FOUND")
-    return Reply(_payloads.effect(job, service.wall, call.now))
+    data = _payloads.effect(job, service.wall, call.now, call.media)
+    service.note_read(job, call.now)
+    return Reply(data)
 
 
 def _check_daily_cap(service: Service, account: Account, now: float) -> None:
@@ -60,8 +65,3 @@ def _check_daily_cap(service: Service, account: Account, now: float) -> None:
     error = refusal("DAILY_LIMIT_REACHED")
     error.status = service.settings.daily_limit_status
     raise error
-
-
-def _snapped(duration: float) -> float:
-    steps = int(duration * 2 + 0.5)
-    return steps // 2 if steps % 2 == 0 else steps / 2

@@ -1,17 +1,19 @@
 """What the service accepts in a body or a query (section 3, U11, U14 to U17).
 
 Each check takes the raw JSON value and returns the value to use, or raises `ApiError`
-with ``VALIDATION_ERROR`` and a message that names the field. Null counts as absent.
+with ``VALIDATION_ERROR``; its message and its ``details.field`` name the field. Null
+counts as absent.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from finetuning_async.emulator._errors import invalid
+from finetuning_async.emulator._errors import invalid, unacceptable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,9 +50,9 @@ def text(body: Mapping[str, Any], field: str, most: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise invalid(f"{field} is not a string")
+        raise unacceptable(field, "is not a string")
     if len(value) > most:
-        raise invalid(f"{field} is longer than {most} characters")
+        raise unacceptable(field, f"is longer than {most} characters")
     return value
 
 
@@ -58,7 +60,7 @@ def required_text(body: Mapping[str, Any], field: str, most: int) -> str:
     """A required string that is not blank."""
     value = text(body, field, most)
     if value is None or not value.strip():
-        raise invalid(f"{field} is required")
+        raise unacceptable(field, "is required")
     return value
 
 
@@ -75,19 +77,24 @@ def number(
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise invalid(f"{field} is not a number")
+        raise unacceptable(field, "is not a number")
     if not low <= value <= high:
         if not clamp:
-            raise invalid(f"{field} is outside {low:g}-{high:g}")
+            raise unacceptable(field, f"is outside {_plain(low)}-{_plain(high)}")
         value = min(max(value, low), high)
     return int(value) if value == int(value) else value
+
+
+def _plain(value: float) -> str:
+    """A number as a person writes it: ``2147483647``, not ``2.14748e+09``."""
+    return str(int(value) if value == int(value) else value)
 
 
 def seed(body: Mapping[str, Any]) -> int | None:
     """An optional whole number from 0 to 2^31-1 (U16)."""
     value = number(body, "seed", 0, HIGHEST_SEED)
     if isinstance(value, float):
-        raise invalid("seed is not a whole number")
+        raise unacceptable("seed", "is not a whole number")
     return value
 
 
@@ -95,7 +102,7 @@ def flag(body: Mapping[str, Any], field: str) -> bool:
     """An optional boolean; absent means true (quirk Q29)."""
     value = body.get(field)
     if value is not None and not isinstance(value, bool):
-        raise invalid(f"{field} is not a boolean")
+        raise unacceptable(field, "is not a boolean")
     return value is not False
 
 
@@ -105,7 +112,7 @@ def choice(values: Mapping[str, Any], field: str, allowed: Sequence[str]) -> str
     if value is None or value == "":
         return None
     if not isinstance(value, str) or value not in allowed:
-        raise invalid(f"{field} is not one of {', '.join(allowed)}")
+        raise unacceptable(field, f"is not one of {', '.join(allowed)}")
     return value
 
 
@@ -113,11 +120,11 @@ def ids(body: Mapping[str, Any], field: str) -> list[str]:
     """A list of 1 to 100 ids."""
     value = body.get(field)
     if not isinstance(value, list) or not value:
-        raise invalid(f"{field} must be a list of at least one id")
+        raise unacceptable(field, "must be a list of at least one id")
     if not all(isinstance(item, str) for item in value):
-        raise invalid(f"{field} holds something that is not a string")
+        raise unacceptable(field, "holds something that is not a string")
     if len(value) > MOST_IDS:
-        raise invalid(f"{field} holds too many entries", {"max": MOST_IDS})
+        raise unacceptable(field, "holds too many entries", max=MOST_IDS)
     return value
 
 
@@ -137,14 +144,17 @@ def _whole(
         return absent
     digits = raw.isascii() and raw.isdigit() and len(raw) <= 10
     if not digits or not low <= int(raw) <= high:
-        raise invalid(f"{field} is not a whole number from {low} to {high}")
+        raise unacceptable(field, f"is not a whole number from {low} to {high}")
     return int(raw)
 
 
-def webhook(body: Mapping[str, Any], *, loopback: bool) -> str | None:
+def webhook(
+    body: Mapping[str, Any], *, loopback: bool, hosts: Sequence[str] = ()
+) -> str | None:
     """An optional ``https://`` URL on the public internet.
 
     With ``loopback``, this machine is allowed as well, and plain ``http`` to it (U20).
+    The same holds for ``hosts``, which are names or patterns such as ``*.internal``.
     """
     url = text(body, "webhook", 2048)
     if url is None:
@@ -153,12 +163,13 @@ def webhook(body: Mapping[str, Any], *, loopback: bool) -> str | None:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        raise invalid("webhook is not a valid URL") from None
-    here = is_loopback(host)
-    if parts.scheme != "https" and not (loopback and here and parts.scheme == "http"):
-        raise invalid("webhook is not an https:// URL")
-    if not host or (here and not loopback) or (not here and _is_private(host)):
-        raise invalid("webhook does not point to the public internet")
+        raise unacceptable("webhook", "is not a valid URL") from None
+    near = loopback and is_loopback(host)
+    near = near or any(fnmatchcase(host, pattern) for pattern in hosts)
+    if parts.scheme != "https" and not (near and parts.scheme == "http"):
+        raise unacceptable("webhook", "is not an https:// URL")
+    if not host or not (near or _is_public(host)):
+        raise unacceptable("webhook", "does not point to the public internet")
     return url
 
 
@@ -172,8 +183,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_private(host: str) -> bool:
+def _is_public(host: str) -> bool:
     try:
-        return not ipaddress.ip_address(host).is_global
+        return ipaddress.ip_address(host).is_global
     except ValueError:
-        return "." not in host
+        return "." in host and not is_loopback(host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,18 +27,26 @@ HEADERS = {
 async def deliver(service: Service, job: Job) -> None:
     """Wait for a job's end, then send its webhook once, whatever the receiver responds.
 
-    A stuck job never ends; a job deleted before its end sends none (U22).
+    A job deleted before its end sends none (U22).
     """
-    if job.webhook is None or math.isinf(job.ends_at):
+    if job.webhook is None or not await _has_ended(service, job):
         return
-    await anyio.sleep_until(job.ends_at)
-    if job.deleted:
-        return
+    job.webhook_sent = True
     body = json.dumps(_payloads.webhook(job, service.wall)).encode()
-    record = WebhookRecord(anyio.current_time(), job.webhook, body)
+    record = WebhookRecord(service.clock.now(), job.webhook, body)
     service.webhooks.append(record)
     with anyio.move_on_after(service.settings.webhook_timeout):
         record.status = await _send(service, job.webhook, body)
+
+
+async def _has_ended(service: Service, job: Job) -> bool:
+    """Wait for a job's end, which may be moved meanwhile; false if none will come."""
+    while not (service.over or job.deleted):
+        left = job.ends_at - service.clock.now()
+        if left <= 0:
+            return True
+        await service.clock.wait(left)
+    return False
 
 
 async def _send(service: Service, url: str, body: bytes) -> int:

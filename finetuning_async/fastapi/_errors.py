@@ -12,6 +12,8 @@ Timed out before anything was sent         503     the same
 `CapacityError`                            503     the same
 Client closed                              503     the server stops; wait by the id
 Invalid request, 400                       422     the error's own message
+A key that is known with other content     409     the error's own message
+`JournalError`                             500     nothing was sent; try again
 404                                        404     no such track
 401, 402, 403                              500     see the application's log
 Unreachable, unreadable, 5xx               502     the service has a problem
@@ -37,6 +39,7 @@ from finetuning_async._errors import (
     ClientClosedError,
     FinetuningError,
     GenerationFailedError,
+    IdempotencyConflictError,
     InsufficientCreditsError,
     InvalidRequestError,
     NotFoundError,
@@ -46,6 +49,7 @@ from finetuning_async._errors import (
     WaitTimeoutError,
 )
 from finetuning_async.fastapi._lifespan import client_of
+from finetuning_async.journal import JournalError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -66,6 +70,7 @@ _RESPONSES: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]
     (RateLimitError, 503, "busy", "The server is busy; try again in a moment."),
     (CapacityError, 503, "busy", "The server is busy; try again in a moment."),
     (ClientClosedError, 503, "closing", "This server is stopping; try again."),
+    (IdempotencyConflictError, 409, "idempotency_conflict", None),
     (InvalidRequestError, 422, "invalid_request", None),
     (BadRequestError, 422, "invalid_request", None),
     (NotFoundError, 404, "not_found", "This track does not exist."),
@@ -91,6 +96,7 @@ _RESPONSES: Final[tuple[tuple[type[FinetuningError], int, str, str | None], ...]
     (GenerationFailedError, 502, "generation_failed", None),
     (WaitTimeoutError, 504, "still_running", "The track is still being made."),
     (APITimeoutError, 504, "timeout", "The music service did not respond in time."),
+    (JournalError, 500, "journal_trouble", "This server cannot record requests now."),
     (FinetuningError, 502, "service_trouble", "The music service has a problem."),
 )
 """Class, status, code and message; the first class that matches counts. `None` is the

@@ -2,10 +2,22 @@
 
 Top down:
 
-    _journal         Journal: records events and keeps counts, off the event loop
+    _engine          takes an item from where it stands to its end; Door: what a program
+                     decides about it
+    _reconciliation  looks for what is in doubt, beside other processes
+    _reconciler      finds the tracks of creates in doubt, or proves them absent
+    _matching        which listed track is whose, and when one is absent (pure)
+    _credit_check    whether the credits rule out a charge (pure)
+    _create          one create: its seed, lookalikes, and what its error says about it
+    _binding         the account that a journal belongs to
+    _service         what these need of a client's session
+    _sqlite_journal  SQLiteJournal, a client's journal in a file; JournalBackend
+    _entries         JournalEntry, what callers see of an item
+    _journal         Journal: records events, many in one commit, off the event loop
+    _sqlite_store    the journals in one SQLite file; PostgreSQL's is in postgres/
+    _sqlite_file     the file: WAL, each commit on disk before it returns; forks
+    _sqlite_schema   its tables, and those of earlier versions
     _store           JournalStore, what a journal is kept in; one in memory
-    _sqlite_store    one SQLite file: WAL, each commit on disk before it returns
-                     (PostgreSQL's is postgres/_journal_store)
     _sql_columns     the columns that both SQL stores share
     _records         rows as requested, items as recorded, and their numbers
     _file_names      names of audio files: stable, unique, safe
@@ -17,7 +29,7 @@ Glossary:
     item     one track to make; keyed by its custom_id or its content
     entry    an item's recorded progress: state, seed, times, track id, result
     state    planned, sending, unknown, held, accepted, completed, downloaded or failed
-    intent   a create was committed to be sent and may be in flight now
+    sending  a create was committed to be sent and may be in flight now
     event    what happened to an item; the only way to change its entry
     doubt    it is not known whether a create was accepted: sending, unknown or held
     held     a doubt that no program can resolve; a person releases it
@@ -35,6 +47,22 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async.journal._binding import (
+        ACCOUNT as ACCOUNT,
+        bind_account as bind_account,
+        check_account as check_account,
+    )
+    from finetuning_async.journal._create import (
+        Pause as Pause,
+        Retry as Retry,
+        end_of as end_of,
+        lookalike_key as lookalike_key,
+        retry_delay as retry_delay,
+        reuse_seed as reuse_seed,
+        usual_reply as usual_reply,
+    )
+    from finetuning_async.journal._engine import Door as Door, Engine as Engine
+    from finetuning_async.journal._entries import JournalEntry as JournalEntry
     from finetuning_async.journal._errors import (
         BatchError as BatchError,
         BatchInputError as BatchInputError,
@@ -50,6 +78,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async.journal._journal import Journal as Journal
     from finetuning_async.journal._records import (
+        BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
         FIELDS as FIELDS,
         REQUESTS as REQUESTS,
@@ -60,6 +89,15 @@ if TYPE_CHECKING:
         Request as Request,
         Row as Row,
         Summary as Summary,
+        body_of as body_of,
+        has_secrets as has_secrets,
+        without_secrets as without_secrets,
+    )
+    from finetuning_async.journal._service import (
+        EngineOptions as EngineOptions,
+        OnDoubt as OnDoubt,
+        Service as Service,
+        read_account as read_account,
     )
     from finetuning_async.journal._sql_columns import (
         ALL_COLUMNS as ALL_COLUMNS,
@@ -71,6 +109,13 @@ if TYPE_CHECKING:
         new_values as new_values,
         summary_of as summary_of,
         tracks_of as tracks_of,
+    )
+    from finetuning_async.journal._sqlite_journal import (
+        LOOK_EVERY as LOOK_EVERY,
+        SETTLE as SETTLE,
+        JournalBackend as JournalBackend,
+        SQLiteJournal as SQLiteJournal,
+        check_seconds as check_seconds,
     )
     from finetuning_async.journal._sqlite_store import SQLiteStore as SQLiteStore
     from finetuning_async.journal._state_machine import (
@@ -101,16 +146,36 @@ if TYPE_CHECKING:
     from finetuning_async.journal._store import (
         NOT_PENDING as NOT_PENDING,
         Added as Added,
+        Change as Change,
+        Committed as Committed,
+        Delete as Delete,
+        Insert as Insert,
         JournalStore as JournalStore,
+        MemoryStore as MemoryStore,
+        Update as Update,
         check_same_content as check_same_content,
+        commit_update as commit_update,
         not_found_error as not_found_error,
         stale_error as stale_error,
+        taken_error as taken_error,
+        version as version,
         with_free_name as with_free_name,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._binding": ("ACCOUNT", "bind_account", "check_account"),
+            "._create": (
+                "Pause",
+                "Retry",
+                "end_of",
+                "lookalike_key",
+                "retry_delay",
+                "reuse_seed",
+                "usual_reply",
+            ),
+            "._engine": ("Door", "Engine"),
             "._errors": (
                 "BatchError",
                 "BatchInputError",
@@ -119,9 +184,11 @@ else:
                 "StaleItemError",
                 "is_fatal",
             ),
+            "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
             "._records": (
+                "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
                 "FIELDS",
                 "Item",
@@ -132,7 +199,11 @@ else:
                 "Row",
                 "SHORT_LENGTH",
                 "Summary",
+                "body_of",
+                "has_secrets",
+                "without_secrets",
             ),
+            "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
             "._sql_columns": (
                 "ALL_COLUMNS",
                 "ENTRY_COLUMNS",
@@ -143,6 +214,13 @@ else:
                 "new_values",
                 "summary_of",
                 "tracks_of",
+            ),
+            "._sqlite_journal": (
+                "JournalBackend",
+                "LOOK_EVERY",
+                "SETTLE",
+                "SQLiteJournal",
+                "check_seconds",
             ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (
@@ -172,14 +250,30 @@ else:
             ),
             "._store": (
                 "Added",
+                "Change",
+                "Committed",
+                "Delete",
+                "Insert",
                 "JournalStore",
+                "MemoryStore",
                 "NOT_PENDING",
+                "Update",
                 "check_same_content",
-                "with_free_name",
+                "commit_update",
                 "not_found_error",
                 "stale_error",
+                "taken_error",
+                "version",
+                "with_free_name",
             ),
         },
     )
 
-__all__: list[str] = ["JournalError", "StaleItemError"]
+__all__ = [
+    "JournalBackend",
+    "JournalEntry",
+    "JournalError",
+    "JournalStore",
+    "SQLiteJournal",
+    "StaleItemError",
+]

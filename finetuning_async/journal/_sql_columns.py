@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 NEW_COLUMNS: Final = tuple(field.name for field in attrs.fields(NewItem))
 ENTRY_COLUMNS: Final = tuple(field.name for field in attrs.fields(Entry))
-ALL_COLUMNS: Final = ("seq", *NEW_COLUMNS, *ENTRY_COLUMNS)
+TIMES: Final = ("created_at", "updated_at")
+ALL_COLUMNS: Final = ("seq", *TIMES, *NEW_COLUMNS, *ENTRY_COLUMNS)
 
 REVIVE_404: Final = (
     "state = 'accepted', fails = fails - 1, code = NULL, error = NULL"
@@ -37,12 +38,10 @@ def entry_values(entry: Entry) -> tuple[object, ...]:
 
 def item_of(row: tuple[Any, ...]) -> Item:
     """The item of a row of `ALL_COLUMNS`."""
-    middle = 1 + len(NEW_COLUMNS)
-    seq, new, entry = row[0], row[1:middle], row[middle:]
-    fields = dict(zip(ENTRY_COLUMNS, entry, strict=True))
+    known = dict(zip(ALL_COLUMNS, row, strict=True))
+    fields = {name: known.pop(name) for name in ENTRY_COLUMNS}
     fields["former"] = tuple(json.loads(fields["former"]))
-    given = dict(zip(NEW_COLUMNS, new, strict=True))
-    return Item(seq=seq, entry=Entry(**fields), **given)
+    return Item(entry=Entry(**fields), **known)
 
 
 def tracks_of(rows: Iterable[tuple[Any, ...]]) -> dict[str, int | None]:

@@ -1,175 +1,108 @@
-"""The journal in one SQLite file: WAL, and every commit on disk before it returns.
-
-``synchronous=FULL``: with ``NORMAL`` a power cut may undo the last commits, and with
-them an intent whose create was paid. The schema's version is SQLite's ``user_version``.
-"""
+"""The journals in one SQLite file: the queries; the file itself is `_sqlite_file`'s."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from finetuning_async.journal._errors import JournalError
 from finetuning_async.journal._file_names import UsedNames
 from finetuning_async.journal._records import SHORT_LENGTH, Item, NewItem, Summary
 from finetuning_async.journal._sql_columns import (
     ALL_COLUMNS,
     ENTRY_COLUMNS,
     NEW_COLUMNS,
-    REVIVE_404,
     entry_values,
     item_of,
     new_values,
     summary_of,
     tracks_of,
 )
+from finetuning_async.journal._sqlite_file import SQLiteFile
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
     NOT_PENDING,
     Added,
+    Insert,
+    Update,
     check_same_content,
+    commit_update,
     not_found_error,
     stale_error,
+    taken_error,
+    version,
     with_free_name,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-VERSION: Final = 2
+    from finetuning_async.journal._store import Change, Committed
 
-OLDEST_VERSION: Final = 1
-"""The oldest version that can still be read."""
-
-SCHEMA: Final = """
-CREATE TABLE item (
-    seq INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    custom_id TEXT,
-    line INTEGER,
-    kind TEXT NOT NULL,
-    body TEXT NOT NULL,
-    file TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'planned',
-    seed INTEGER,
-    sent_at REAL,
-    lost_at REAL,
-    track_id TEXT,
-    former TEXT NOT NULL DEFAULT '[]',
-    accepts INTEGER NOT NULL DEFAULT 0,
-    fails INTEGER NOT NULL DEFAULT 0,
-    holder TEXT,
-    fence INTEGER NOT NULL DEFAULT 0,
-    code TEXT,
-    error TEXT,
-    result TEXT
-);
-CREATE INDEX item_state ON item (state);
-CREATE UNIQUE INDEX item_track ON item (track_id) WHERE track_id IS NOT NULL;
-CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-MIGRATION: Final = f"UPDATE item SET {REVIVE_404}"  # noqa: S608 - names of ours
-"""From version 1, which counted a track as failed after a single 404."""
-
-_BUSY: Final = 5.0
-"""Seconds to wait for a lock that another connection holds."""
-
+_ADDED: Final = ("journal", *NEW_COLUMNS, "created_at", "updated_at")
 _INSERT: Final = (
-    f"INSERT INTO item ({', '.join(NEW_COLUMNS)})"  # noqa: S608 - names of ours
-    f" VALUES ({', '.join('?' * len(NEW_COLUMNS))})"
-    " ON CONFLICT (key) DO NOTHING"
+    f"INSERT INTO item ({', '.join(_ADDED)})"  # noqa: S608 - names of ours
+    f" VALUES ({', '.join('?' * len(_ADDED))})"
+    " ON CONFLICT (journal, key) DO NOTHING"
 )
-# Fencing: a worker that was suspended since it read the item updates no row.
-_UPDATE: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
-    " WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ? AND fence = ?"
+_SET: Final = f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
+# Fencing: a worker that was suspended since it read the item changes no row. The values
+# of `_unchanged`.
+_IF_UNCHANGED: Final = (
+    "WHERE seq = ? AND state = ? AND lost_at IS ? AND accepts = ? AND fence = ?"
 )
-_SET_NEW: Final = (
-    f"UPDATE item SET {', '.join(f'{name} = ?' for name in ENTRY_COLUMNS)} "  # noqa: S608 - names of ours
-    " WHERE key = ? AND state = 'planned'"
+_UPDATE: Final = f"{_SET}, updated_at = ? {_IF_UNCHANGED}"
+_DELETE: Final = f"DELETE FROM item {_IF_UNCHANGED}"  # noqa: S608 - names of ours
+_SELECT: Final = f"SELECT {', '.join(ALL_COLUMNS)} FROM item WHERE journal = ?"  # noqa: S608 - names of ours
+_SEQS: Final = (
+    "SELECT seq FROM (SELECT seq FROM item"
+    " WHERE journal = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?)"
 )
-_SELECT: Final = f"SELECT {', '.join(ALL_COLUMNS)} FROM item"  # noqa: S608 - names of ours
+"""One state's, read in order from the index; see `SQLiteStore.page`."""
+
 _CHUNK: Final = 500
+_ADOPT: Final = (
+    ': --adopt (existing="adopt") then takes over what results.jsonl records'
+)
+_PAID_AGAIN: Final = "; the keys that it knew may then be paid again"
+
+FORGET_AFTER: Final = 3600.0
+"""Seconds after which a holder that is dead is removed from the file."""
 
 
 class SQLiteStore:
-    """A journal in a file.
+    """A journal in a file, which other processes may use at the same time.
 
     Args:
-        path: The file; created if needed.
-        read_only: Whether only to read, beside a runner that writes.
+        path: The file; created if needed, readable by its owner only.
+        journal: Which journal of the file; one for each account. A batch's has no name.
+        read_only: Whether only to read, beside a process that writes.
+        clock: The time in seconds since 1970.
 
     Raises:
         JournalError: It cannot be opened, or a newer version wrote it.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        mode = "ro" if read_only else "rwc"
-        try:
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=_BUSY,
-                isolation_level=None,  # each statement commits, outside `_transaction`
-                check_same_thread=False,  # one call at a time, from any worker thread
-            )
-            try:
-                self._prepare(path, read_only=read_only)
-            except BaseException:
-                self._db.close()
-                raise
-        except sqlite3.Error as error:
-            raise JournalError(f"{path}: {error}{_advice(error)}") from error
+    def __init__(
+        self,
+        path: Path,
+        journal: str = "",
+        *,
+        read_only: bool = False,
+        # Not the loop's clock: other processes read what this one stores.
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        advice = _PAID_AGAIN if journal else _ADOPT
+        self._file = SQLiteFile(path, read_only=read_only, clock=clock, advice=advice)
 
-    def _prepare(self, path: Path, *, read_only: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise JournalError(
-                f"{path} was written by a newer version of finetuning-async (journal"
-                f" format {version}, this one reads up to {VERSION}); upgrade it"
-            )
-        if read_only:
-            if version < OLDEST_VERSION:
-                raise JournalError(
-                    f"{path} is not the journal of a batch; use another folder"
-                )
-            return
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        if version < VERSION:
-            script = SCHEMA if version < OLDEST_VERSION else MIGRATION
-            with self._transaction():
-                for statement in script.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
-
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # SQLite itself has rolled back after some errors, such as a full disk.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"the journal could not be read or written: {error}{_advice(error)}"
-            ) from error
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self._journal!r}>"
 
     def add(
         self, items: Iterable[NewItem], entries: Mapping[str, Entry] | None = None
@@ -182,137 +115,227 @@ class SQLiteStore:
         """
         given = 0
         stream = iter(items)
-        with self._errors(), self._transaction():
-            names = self._db.execute("SELECT file FROM item")
+        with self._file.transaction() as db:
+            names = db.execute(
+                "SELECT file FROM item WHERE journal = ? AND file != ''",
+                (self._journal,),
+            )
             used = UsedNames(name for (name,) in names)
-            before = self._db.total_changes
+            before = db.total_changes
             while chunk := list(islice(stream, _CHUNK)):
                 given += len(chunk)
-                self._insert([with_free_name(item, used) for item in chunk])
-            new = self._db.total_changes - before
+                self._insert(db, [with_free_name(item, used) for item in chunk])
+            new = db.total_changes - before
             for key, entry in (entries or {}).items():
-                self._db.execute(_SET_NEW, (*entry_values(entry), key))
+                db.execute(
+                    f"{_SET} WHERE journal = ? AND key = ? AND state = 'planned'",
+                    (*entry_values(entry), self._journal, key),
+                )
         return Added(new, given - new)
 
-    def _insert(self, chunk: list[NewItem]) -> None:
+    def _insert(self, db: sqlite3.Connection, chunk: list[NewItem]) -> None:
         # Known keys are not inserted. Only then is it worth comparing contents.
-        before = self._db.total_changes
-        self._db.executemany(_INSERT, map(new_values, chunk))
-        if self._db.total_changes - before < len(chunk):
+        before = db.total_changes
+        now = self.now()
+        db.executemany(_INSERT, [self._values(item, now) for item in chunk])
+        if db.total_changes - before < len(chunk):
             self._check_known(chunk)
+
+    def _values(self, item: NewItem, now: float) -> tuple[object, ...]:
+        return (self._journal, *new_values(item), now, now)
 
     def _check_known(self, chunk: list[NewItem]) -> None:
         marks = ", ".join("?" * len(chunk))
-        known = self._items(f"WHERE key IN ({marks})", *(item.key for item in chunk))
+        known = self._items(f"AND key IN ({marks})", *(item.key for item in chunk))
         by_key = {item.key: item for item in known}
         for item in chunk:
             check_same_content(by_key[item.key], item)
 
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        """As `JournalStore.commit`."""
+        with self._file.transaction() as db:
+            return [self._apply(db, change) for change in changes]
+
+    def _apply(self, db: sqlite3.Connection, change: Change) -> Committed:
+        if isinstance(change, Insert):
+            return self._add(db, change)
+        if isinstance(change, Update):
+            return self._update(db, change)
+        done = db.execute(_DELETE, _unchanged(change.item))
+        return None if done.rowcount else stale_error(change.item)
+
+    def _add(self, db: sqlite3.Connection, change: Insert) -> Committed:
+        new, entry, now = change.item, change.entry, self.now()
+        done = db.execute(_INSERT, self._values(new, now))
+        if not done.rowcount:
+            return self.find_key(new.key)
+        seq = int(done.lastrowid or 0)
+        if entry != Entry():
+            db.execute(f"{_SET} WHERE seq = ?", (*entry_values(entry), seq))
+        known = attrs.asdict(new)
+        return Item(**known, seq=seq, entry=entry, created_at=now, updated_at=now)
+
+    def _update(self, db: sqlite3.Connection, change: Update) -> Committed:
+        item, entry, now = change.item, change.entry, self.now()
+        values = (*entry_values(entry), now, *_unchanged(item))
+        try:
+            done = db.execute(_UPDATE, values)
+        except sqlite3.IntegrityError:
+            # It has undone this statement only.
+            return taken_error(change)
+        if not done.rowcount:
+            return stale_error(item)
+        return attrs.evolve(item, entry=entry, updated_at=now)
+
+    def record(self, item: Item, entry: Entry) -> Item:
+        """As `JournalStore.record`."""
+        return commit_update(self, item, entry)
+
     def claim(self, after: int, limit: int) -> list[Item]:
         """As `JournalStore.claim`."""
-        where = "WHERE state = 'planned' AND seq > ? ORDER BY seq LIMIT ?"
-        return self._items(where, after, limit)
+        return self.page(after, limit, "planned")
 
     def get(self, seq: int) -> Item:
         """As `JournalStore.get`."""
-        found = self._items("WHERE seq = ?", seq)
+        found = self._items("AND seq = ?", seq)
         if not found:
             raise not_found_error(seq)
         return found[0]
 
-    def record(self, item: Item, entry: Entry) -> Item:
-        """As `JournalStore.record`."""
-        old = item.entry
-        known = (item.seq, old.state, old.lost_at, old.accepts, old.fence)
-        with self._errors():
-            done = self._db.execute(_UPDATE, (*entry_values(entry), *known))
-        if not done.rowcount:
-            raise stale_error(item)
-        return attrs.evolve(item, entry=entry)
-
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
-        states = [state for state in STATES if state not in NOT_PENDING]
-        marks = ", ".join("?" * len(states))
-        return self._items(f"WHERE state IN ({marks}) ORDER BY seq", *states)
+        return list(self.rows(*(s for s in STATES if s not in NOT_PENDING)))
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `JournalStore.rows`; reads chunks, so other calls may come between."""
-        wanted = states or STATES
-        marks = ", ".join("?" * len(wanted))
-        where = f"WHERE seq > ? AND state IN ({marks}) ORDER BY seq LIMIT {_CHUNK}"
-        # No cursor stays open between chunks, so an iteration that takes long, or is
+        """As `JournalStore.rows`."""
+        # No cursor stays open between pages, so an iteration that takes long, or is
         # given up, holds no read lock that would keep the WAL from being checkpointed.
         after = 0
-        while chunk := self._items(where, after, *wanted):
-            yield from chunk
-            after = chunk[-1].seq
+        while page := self.page(after, _CHUNK, *states):
+            yield from page
+            after = page[-1].seq
+
+    def page(self, after: int, limit: int, *states: State) -> list[Item]:
+        """As `JournalStore.page`."""
+        wanted = states or STATES
+        if self._file.is_outdated:  # a view has no index by state
+            marks = ", ".join("?" * len(wanted))
+            where = f"AND state IN ({marks}) AND seq > ? ORDER BY seq LIMIT ?"
+            return self._items(where, *wanted, after, limit)
+        # Of several states at once SQLite would sort all that there are, for each page.
+        seqs = " UNION ALL ".join([_SEQS] * len(wanted))
+        where = f"AND seq IN ({seqs} ORDER BY seq LIMIT ?) ORDER BY seq"
+        values: list[object] = []
+        for state in wanted:
+            values += (self._journal, state, after, limit)
+        return self._items(where, *values, limit)
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
-        found = self._items(
-            "WHERE custom_id = ? OR key = ? OR track_id = ?"
-            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT_LENGTH}) = ?) LIMIT 1",
+        return self._item(
+            "AND (custom_id = ? OR key = ? OR track_id = ?"
+            f" OR (custom_id IS NULL AND substr(key, 1, {SHORT_LENGTH}) = ?)) LIMIT 1",
             *(name,) * 4,
         )
-        return found[0] if found else None
+
+    def find_key(self, key: str) -> Item | None:
+        """As `JournalStore.find_key`."""
+        return self._item("AND key = ?", key)
+
+    def find_track(self, track_id: str) -> Item | None:
+        """As `JournalStore.find_track`."""
+        return self._item("AND track_id = ?", track_id)
 
     def tracks(self) -> dict[str, int | None]:
         """As `JournalStore.tracks`."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT track_id, seed, former FROM item"
-                " WHERE track_id IS NOT NULL OR former != '[]'"
-            ).fetchall()
-        return tracks_of(rows)
+        return tracks_of(
+            self._rows(
+                "SELECT track_id, seed, former FROM item WHERE journal = ?"
+                " AND (track_id IS NOT NULL OR former != '[]')"
+            )
+        )
 
     def summary(self) -> Summary:
         """As `JournalStore.summary`."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT state, count(*), sum(accepts), sum(fails)"
-                " FROM item GROUP BY state"
-            ).fetchall()
-        return summary_of(rows)
+        return summary_of(
+            self._rows(
+                "SELECT state, count(*), sum(accepts), sum(fails) FROM item"
+                " WHERE journal = ? GROUP BY state"
+            )
+        )
 
     def read_note(self, name: str) -> str | None:
         """As `JournalStore.read_note`."""
-        with self._errors():
-            found = self._db.execute("SELECT value FROM note WHERE name = ?", (name,))
-            row = found.fetchone()
-        return None if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM note WHERE journal = ? AND name = ?", name)
+        return str(rows[0][0]) if rows else None
 
     def write_note(self, name: str, value: str) -> None:
         """As `JournalStore.write_note`."""
-        with self._errors():
-            self._db.execute(
-                "INSERT INTO note VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (name, value),
+        with self._file.transaction() as db:
+            self._write_note(db, name, value)
+
+    def swap_note(self, name: str, old: str | None, new: str) -> bool:
+        """As `JournalStore.swap_note`."""
+        with self._file.transaction() as db:
+            is_old = self.read_note(name) == old
+            if is_old:
+                self._write_note(db, name, new)
+            return is_old
+
+    def _write_note(self, db: sqlite3.Connection, name: str, value: str) -> None:
+        db.execute(
+            "INSERT INTO note VALUES (?, ?, ?)"
+            " ON CONFLICT (journal, name) DO UPDATE SET value = excluded.value",
+            (self._journal, name, value),
+        )
+
+    def beat(self, holder: str, seconds: float) -> None:
+        """As `JournalStore.beat`."""
+        now = self.now()
+        with self._file.unsynced_transaction() as db:
+            db.execute("DELETE FROM holder WHERE until < ?", (now - FORGET_AFTER,))
+            db.execute(
+                "INSERT INTO holder VALUES (?, ?, ?)"
+                " ON CONFLICT (journal, name) DO UPDATE SET until = excluded.until",
+                (self._journal, holder, now + seconds),
+            )
+
+    def is_alive(self, holder: str) -> bool:
+        """As `JournalStore.is_alive`."""
+        rows = self._rows(
+            "SELECT until FROM holder WHERE journal = ? AND name = ?", holder
+        )
+        return bool(rows) and float(rows[0][0]) > self.now()
+
+    def remove_holder(self, holder: str) -> None:
+        """As `JournalStore.remove_holder`."""
+        with self._file.unsynced_transaction() as db:
+            db.execute(
+                "DELETE FROM holder WHERE journal = ? AND name = ?",
+                (self._journal, holder),
             )
 
     def now(self) -> float:
         """As `JournalStore.now`; this machine's clock."""
-        # Not the loop's clock: a later process reads what this one stored.
-        return time.time()
+        return self._clock()
 
     def close(self) -> None:
-        """As `JournalStore.close`."""
-        self._db.close()
+        """As `JournalStore.close`; the next use opens the file again."""
+        self._file.close()
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a query whose first parameter is the journal's name."""
+        with self._file.connection() as db:
+            return db.execute(query, (self._journal, *values)).fetchall()
 
     def _items(self, where: str, *values: object) -> list[Item]:
-        with self._errors():
-            rows = self._db.execute(f"{_SELECT} {where}", values).fetchall()
-        return [item_of(row) for row in rows]
+        return [item_of(row) for row in self._rows(f"{_SELECT} {where}", *values)]
+
+    def _item(self, where: str, *values: object) -> Item | None:
+        found = self._items(where, *values)
+        return found[0] if found else None
 
 
-def _advice(error: sqlite3.Error) -> str:
-    """What to do if the file itself is damaged."""
-    # Only SQLite's "malformed" and "not a database" arrive as the plain DatabaseError.
-    # Its subclasses speak of a lock, a full disk or a broken rule: the file is sound.
-    if type(error) is not sqlite3.DatabaseError:
-        return ""
-    return (
-        "; the file is damaged. Restore a copy if there is one, or move it away:"
-        ' --adopt (existing="adopt") then takes over what results.jsonl records'
-    )
+def _unchanged(item: Item) -> tuple[object, ...]:
+    """The values of `_IF_UNCHANGED`."""
+    return (item.seq, *version(item.entry))

@@ -111,10 +111,10 @@ class Claimed:
 class Sending:
     """A create with this seed is about to leave, at this time of the service's clock.
 
-    Committed before its first byte leaves.
+    Committed before its first byte leaves. Sound effects have no seed.
     """
 
-    seed: int
+    seed: int | None
     at: float
 
 
@@ -287,7 +287,7 @@ NEXT: Final[dict[State, Action | None]] = {
 #
 # Three arrows lead back to `planned`, from where the create is sent again. Each needs
 # knowledge that the last create made no track: `NotSent` (no byte left, or the service
-# refused it), `Absent` (proved from listings and credits, see batch/_matching.py) and
+# refused it), `Absent` (proved from listings and credits, see _matching.py) and
 # `Released` (a person has looked). A timeout, a lost connection or a crash leads to
 # `unknown`, never to `planned`: that single rule is what prevents paying twice (P2).
 #

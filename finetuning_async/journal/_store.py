@@ -2,7 +2,7 @@
 
 A store decides nothing: the state machine says what an event makes of an item, and the
 store makes it durable. Every change is committed when the call returns. Its methods
-block and are called one at a time, in a worker thread.
+block; any thread may call them, and a lock of the store's own lets one work at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from threading import RLock
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
@@ -20,7 +21,7 @@ from finetuning_async.journal._records import Item, NewItem, Summary
 from finetuning_async.journal._state_machine import STATES, Entry, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 @attrs.frozen
@@ -43,8 +44,72 @@ class Added:
     known: int
 
 
+@attrs.frozen
+class Insert:
+    """Add an item; one whose key is known stays as it is. Results in the stored one."""
+
+    item: NewItem
+    entry: Entry = attrs.field(factory=Entry)
+
+
+@attrs.frozen
+class Update:
+    """Replace an item's entry, unless another worker has changed it meanwhile.
+
+    Results in the item as it is now; in a `StaleItemError` if the stored item differs
+    from `item` in its state, `lost_at`, `accepts` or `fence`, or is gone; and in a
+    `JournalError` if the entry's track belongs to another item.
+
+    These four fence off a worker that was suspended: if meanwhile the item was lost,
+    found absent and sent again, it is back in the same state, but `lost_at` has
+    changed.
+    """
+
+    item: Item
+    entry: Entry
+
+
+@attrs.frozen
+class Delete:
+    """Remove an item, unless another worker has changed it; results in `None`.
+
+    In a `StaleItemError` if it was changed, as for `Update`.
+    """
+
+    item: Item
+
+
+Change: TypeAlias = Insert | Update | Delete
+Committed: TypeAlias = Item | JournalError | None
+"""What a change has resulted in."""
+
+
 class JournalStore(Protocol):
-    """Keeps the items of a journal."""
+    """Keeps the items of a journal: what a `JournalBackend` opens.
+
+    Its methods block; the client calls them in worker threads. A program needs none of
+    them, unless it keeps its journal in a store of its own.
+
+    Example:
+        from finetuning_async.journal import JournalStore, SQLiteJournal
+
+        store: JournalStore = SQLiteJournal("tracks.db").open("acc_1")
+        for item in store.rows("held"):
+            print(item.key, item.entry.error)
+        store.close()
+    """
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        """Make all `changes`, in order and in one transaction.
+
+        One that is stale or not allowed does not undo the others.
+
+        Returns:
+            What became of each; its errors are returned, not raised.
+
+        Raises:
+            JournalError: The store cannot be written: none of them was made.
+        """
 
     def add(self, items: Iterable[NewItem]) -> Added:
         """Add items, all or none; those whose key is known stay as they are.
@@ -57,34 +122,46 @@ class JournalStore(Protocol):
         """
 
     def claim(self, after: int, limit: int) -> list[Item]:
-        """Up to `limit` planned items whose `seq` is above `after`, in order."""
+        """Up to `limit` planned items whose ``seq`` is above `after`, in order."""
 
     def get(self, seq: int) -> Item:
-        """The item with a number.
+        """The item with a number, `seq`.
 
         Raises:
             JournalError: There is none.
         """
 
     def record(self, item: Item, entry: Entry) -> Item:
-        """Replace an item's entry, unless another worker has changed it.
+        """Commit one ``Update``: give `item` the `entry`.
+
+        Returns:
+            The item as it is now.
 
         Raises:
-            StaleItemError: The stored item differs from `item` in its state, `lost_at`,
-                `accepts` or `fence`. These fence off a worker that was suspended: if
-                meanwhile the item was lost, found absent and sent again, it is back in
-                the same state, but `lost_at` has changed.
-            JournalError: The entry's track belongs to another item.
+            StaleItemError: As for ``Update``.
+            JournalError: As for ``Update``, or the store cannot be written.
         """
 
     def pending(self) -> list[Item]:
         """The items that are not planned, downloaded or failed, in order."""
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """The items in these states, in order; by default all items."""
+        """The items in these `states`, in order; by default all items.
+
+        They are read some at a time, so that other calls may come between.
+        """
+
+    def page(self, after: int, limit: int, *states: State) -> list[Item]:
+        """Up to `limit` items in these `states` whose ``seq`` is above `after`."""
 
     def find(self, name: str) -> Item | None:
-        """An item by its `custom_id`, key, track id, or the name that messages show."""
+        """The item that has `name` as custom id, key, track id, or name in messages."""
+
+    def find_key(self, key: str) -> Item | None:
+        """The item with a `key`."""
+
+    def find_track(self, track_id: str) -> Item | None:
+        """The item with the track `track_id`; not one whose former track it is."""
 
     def tracks(self) -> dict[str, int | None]:
         """Every track that was accepted for an item, and the seed it was sent with.
@@ -96,10 +173,29 @@ class JournalStore(Protocol):
         """The journal in numbers."""
 
     def read_note(self, name: str) -> str | None:
-        """A note, as `write_note` left it; `None` if there is none."""
+        """The note `name`, as `write_note` left it; `None` if there is none."""
 
     def write_note(self, name: str, value: str) -> None:
-        """Keep a text under a name, in place of the one before."""
+        """Keep the text `value` under a `name`, in place of the one before."""
+
+    def swap_note(self, name: str, old: str | None, new: str) -> bool:
+        """Replace the note `name` by `new` if it is `old`; `None` is for no note.
+
+        Returns:
+            Whether it was.
+        """
+
+    def beat(self, holder: str, seconds: float) -> None:
+        """Say that a `holder` lives: its leases last for `seconds` from now.
+
+        A power cut may undo it: then it and all others are dead anyway.
+        """
+
+    def is_alive(self, holder: str) -> bool:
+        """Whether the leases of `holder` last still, by the store's clock."""
+
+    def remove_holder(self, holder: str) -> None:
+        """End all leases of a `holder` at once."""
 
     def now(self) -> float:
         """The time by the store's own clock, in seconds since 1970."""
@@ -109,58 +205,88 @@ class JournalStore(Protocol):
 
 
 class MemoryStore:
-    """A store in memory, for tests and for batches that need not survive."""
+    """A store in memory, for tests and for batches that need not survive.
 
-    def __init__(self) -> None:
+    Args:
+        clock: The time in seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        # Not the loop's clock: what a store holds is read by others, later.
+        self._clock = clock
+        self._lock = RLock()
+        self._last = 0
         self._items: dict[int, Item] = {}
         self._keys: dict[str, int] = {}
         self._notes: dict[str, str] = {}
+        self._holders: dict[str, float] = {}
 
     def add(self, items: Iterable[NewItem]) -> Added:
         """As `JournalStore.add`."""
-        given = list(items)
-        for item in given:
-            if item.key in self._keys:
-                check_same_content(self._items[self._keys[item.key]], item)
-        before = len(self._items)
-        used = UsedNames(item.file for item in self._items.values())
-        for item in given:
-            if item.key not in self._keys:
-                seq = self._keys[item.key] = len(self._items) + 1
-                known = attrs.asdict(with_free_name(item, used))
-                self._items[seq] = Item(**known, seq=seq, entry=Entry())
-        new = len(self._items) - before
-        return Added(new, len(given) - new)
+        with self._lock:
+            given = list(items)
+            for item in given:
+                if item.key in self._keys:
+                    check_same_content(self._items[self._keys[item.key]], item)
+            before = self._last
+            used = UsedNames(item.file for item in self._items.values())
+            for item in given:
+                if item.key not in self._keys:
+                    self._insert(Insert(with_free_name(item, used)))
+            new = self._last - before
+            return Added(new, len(given) - new)
 
     def claim(self, after: int, limit: int) -> list[Item]:
         """As `JournalStore.claim`."""
-        planned = (item for item in self.rows("planned") if item.seq > after)
-        return list(islice(planned, limit))
+        return self.page(after, limit, "planned")
 
     def get(self, seq: int) -> Item:
         """As `JournalStore.get`."""
-        if seq not in self._items:
-            raise not_found_error(seq)
-        return self._items[seq]
+        with self._lock:
+            if seq not in self._items:
+                raise not_found_error(seq)
+            return self._items[seq]
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        """As `JournalStore.commit`."""
+        with self._lock:
+            return [self._apply(change) for change in changes]
+
+    def _apply(self, change: Change) -> Committed:
+        if isinstance(change, Insert):
+            return self._insert(change)
+        known = self._items.get(change.item.seq)
+        if known is None or version(known.entry) != version(change.item.entry):
+            return stale_error(change.item)
+        if isinstance(change, Delete):
+            del self._items[known.seq], self._keys[known.key]
+            return None
+        track_id = change.entry.track_id
+        is_new = track_id is not None and track_id != known.entry.track_id
+        if is_new and self.find_track(str(track_id)) is not None:
+            return taken_error(change)
+        item = attrs.evolve(known, entry=change.entry, updated_at=self.now())
+        self._items[item.seq] = item
+        return item
+
+    def _insert(self, change: Insert) -> Item:
+        key, now = change.item.key, self.now()
+        if key in self._keys:
+            return self._items[self._keys[key]]
+        self._last += 1
+        self._keys[key] = self._last
+        item = self._items[self._last] = Item(
+            **attrs.asdict(change.item),
+            seq=self._last,
+            entry=change.entry,
+            created_at=now,
+            updated_at=now,
+        )
+        return item
 
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""
-        if _version(self._items[item.seq].entry) != _version(item.entry):
-            raise stale_error(item)
-        self._check_track(item, entry)
-        changed = attrs.evolve(item, entry=entry)
-        self._items[item.seq] = changed
-        return changed
-
-    def _check_track(self, item: Item, entry: Entry) -> None:
-        if entry.track_id in (None, item.entry.track_id):
-            return
-        for other in self._items.values():
-            if other.entry.track_id == entry.track_id:
-                raise JournalError(
-                    f"track {entry.track_id} already belongs to item {other.name}, so"
-                    f" it cannot belong to {item.name}"
-                )
+        return commit_update(self, item, entry)
 
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
@@ -168,22 +294,41 @@ class MemoryStore:
 
     def rows(self, *states: State) -> Iterator[Item]:
         """As `JournalStore.rows`."""
-        for item in list(self._items.values()):
+        with self._lock:
+            items = list(self._items.values())
+        for item in items:
             if not states or item.entry.state in states:
                 yield item
 
+    def page(self, after: int, limit: int, *states: State) -> list[Item]:
+        """As `JournalStore.page`."""
+        rest = (item for item in self.rows(*states) if item.seq > after)
+        return list(islice(rest, limit))
+
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
-        for item in self._items.values():
+        for item in self.rows():
             names = (item.custom_id, item.key, item.entry.track_id, item.name)
             if name in names:
+                return item
+        return None
+
+    def find_key(self, key: str) -> Item | None:
+        """As `JournalStore.find_key`."""
+        with self._lock:
+            return self._items[self._keys[key]] if key in self._keys else None
+
+    def find_track(self, track_id: str) -> Item | None:
+        """As `JournalStore.find_track`."""
+        for item in self.rows():
+            if item.entry.track_id == track_id:
                 return item
         return None
 
     def tracks(self) -> dict[str, int | None]:
         """As `JournalStore.tracks`."""
         found: dict[str, int | None] = {}
-        for item in self._items.values():
+        for item in self.rows():
             found |= dict.fromkeys(item.entry.former)
             if item.entry.track_id is not None:
                 found[item.entry.track_id] = item.entry.seed
@@ -191,11 +336,12 @@ class MemoryStore:
 
     def summary(self) -> Summary:
         """As `JournalStore.summary`."""
-        counts = Counter(item.entry.state for item in self._items.values())
+        items = list(self.rows())
+        counts = Counter(item.entry.state for item in items)
         return Summary(
             states={state: counts[state] for state in STATES},
-            accepts=sum(item.entry.accepts for item in self._items.values()),
-            fails=sum(item.entry.fails for item in self._items.values()),
+            accepts=sum(item.entry.accepts for item in items),
+            fails=sum(item.entry.fails for item in items),
         )
 
     def read_note(self, name: str) -> str | None:
@@ -204,12 +350,32 @@ class MemoryStore:
 
     def write_note(self, name: str, value: str) -> None:
         """As `JournalStore.write_note`."""
-        self._notes[name] = value
+        with self._lock:
+            self._notes[name] = value
+
+    def swap_note(self, name: str, old: str | None, new: str) -> bool:
+        """As `JournalStore.swap_note`."""
+        with self._lock:
+            is_old = self._notes.get(name) == old
+            if is_old:
+                self._notes[name] = new
+            return is_old
+
+    def beat(self, holder: str, seconds: float) -> None:
+        """As `JournalStore.beat`."""
+        self._holders[holder] = self.now() + seconds
+
+    def is_alive(self, holder: str) -> bool:
+        """As `JournalStore.is_alive`."""
+        return self._holders.get(holder, 0.0) > self.now()
+
+    def remove_holder(self, holder: str) -> None:
+        """As `JournalStore.remove_holder`."""
+        self._holders.pop(holder, None)
 
     def now(self) -> float:
         """As `JournalStore.now`; this machine's clock."""
-        # Not the loop's clock: a later process reads what this one stored.
-        return time.time()
+        return self._clock()
 
     def close(self) -> None:
         """As `JournalStore.close`."""
@@ -220,8 +386,19 @@ NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
 claimed in their order."""
 
 
-def _version(entry: Entry) -> tuple[object, ...]:
+def version(entry: Entry) -> tuple[object, ...]:
+    """What fences off a worker that has not seen the last change; see `Update`."""
     return entry.state, entry.lost_at, entry.accepts, entry.fence
+
+
+def commit_update(store: JournalStore, item: Item, entry: Entry) -> Item:
+    """As `JournalStore.record`, by `JournalStore.commit`."""
+    (outcome,) = store.commit([Update(item, entry)])
+    if isinstance(outcome, JournalError):
+        raise outcome
+    if outcome is None:
+        raise AssertionError("unreachable: an update results in an item or an error")
+    return outcome
 
 
 def with_free_name(item: NewItem, used: UsedNames) -> NewItem:
@@ -230,10 +407,18 @@ def with_free_name(item: NewItem, used: UsedNames) -> NewItem:
 
 
 def stale_error(item: Item) -> StaleItemError:
-    """What `JournalStore.record` raises when another worker was faster."""
+    """The outcome of a change when another worker was faster."""
     return StaleItemError(
         f"{item.name} is no longer {item.entry.state}: another worker has changed it;"
         " read it again"
+    )
+
+
+def taken_error(change: Update) -> JournalError:
+    """The outcome of an `Update` whose track belongs to another item."""
+    return JournalError(
+        f"track {change.entry.track_id} already belongs to another item, so it cannot"
+        f" belong to {change.item.name}"
     )
 
 

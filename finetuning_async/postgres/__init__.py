@@ -15,7 +15,9 @@ psycopg (``pip install 'finetuning-async[postgres]'``).
 
     _limiter         PostgresRateLimiter: which database; the rest is `_coordination`'s
     _store           the states of an account in rows, one process at a time
+    _journal         PostgresJournal: a client's journal in a database
     _journal_store   PostgresStore: a journal in tables, for workers on many machines
+    _journal_schema  its tables, and those of earlier versions
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async.postgres._journal import PostgresJournal as PostgresJournal
     from finetuning_async.postgres._journal_store import PostgresStore as PostgresStore
     from finetuning_async.postgres._limiter import (
         PostgresRateLimiter as PostgresRateLimiter,
@@ -44,9 +47,10 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._journal": ("PostgresJournal",),
             "._journal_store": ("PostgresStore",),
             "._limiter": ("PostgresRateLimiter", "check_conninfo"),
         },
     )
 
-__all__ = ["PostgresRateLimiter"]
+__all__ = ["PostgresJournal", "PostgresRateLimiter"]

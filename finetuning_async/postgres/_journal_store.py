@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import weakref
 from contextlib import contextmanager
-from itertools import islice
+from itertools import groupby, islice
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,27 +25,33 @@ from finetuning_async.journal import (
     ENTRY_COLUMNS,
     NEW_COLUMNS,
     NOT_PENDING,
-    REVIVE_404,
     SHORT_LENGTH,
     STATES,
     Added,
+    Delete,
     Entry,
+    Insert,
     Item,
     JournalError,
     NewItem,
     State,
     Summary,
+    Update,
     UsedNames,
     check_same_content,
+    commit_update,
     entry_values,
     item_of,
     new_values,
     not_found_error,
     stale_error,
     summary_of,
+    taken_error,
     tracks_of,
+    version,
     with_free_name,
 )
+from finetuning_async.postgres import _journal_schema as schema
 
 try:
     import psycopg
@@ -57,72 +63,37 @@ except ImportError as _missing:
     raise ImportError(_HINT, name=_missing.name) from _missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import LiteralString
+
+    from finetuning_async.journal import Change, Committed
 
 T = TypeVar("T")
 
-VERSION: Final = 2
-
-_LOCK: Final = 0x6674_6E67
-"""Number of the advisory lock under which tables are created; "ftng" in ASCII."""
-
-SCHEMA: Final = """
-CREATE TABLE finetuning_journal (
-    name text PRIMARY KEY,
-    version integer NOT NULL
-);
-CREATE TABLE finetuning_item (
-    journal text NOT NULL REFERENCES finetuning_journal (name) ON DELETE CASCADE,
-    seq bigint NOT NULL,
-    key text NOT NULL,
-    custom_id text,
-    line integer,
-    kind text NOT NULL,
-    body text NOT NULL,
-    file text NOT NULL,
-    state text NOT NULL DEFAULT 'planned',
-    seed bigint,
-    sent_at double precision,
-    lost_at double precision,
-    track_id text,
-    former text NOT NULL DEFAULT '[]',
-    accepts integer NOT NULL DEFAULT 0,
-    fails integer NOT NULL DEFAULT 0,
-    holder text,
-    fence integer NOT NULL DEFAULT 0,
-    code text,
-    error text,
-    result text,
-    PRIMARY KEY (journal, seq),
-    UNIQUE (journal, key),
-    UNIQUE (journal, track_id)
-);
-CREATE INDEX finetuning_item_state ON finetuning_item (journal, state, seq);
-CREATE TABLE finetuning_note (
-    journal text NOT NULL REFERENCES finetuning_journal (name) ON DELETE CASCADE,
-    name text NOT NULL,
-    value text NOT NULL,
-    PRIMARY KEY (journal, name)
-);
-"""
-
+_ADDED: Final = ("journal", "seq", "created_at", "updated_at")
 _INSERT: Final = (
-    f"INSERT INTO finetuning_item (journal, seq, {', '.join(NEW_COLUMNS)})"  # noqa: S608 - names of ours
-    f" VALUES (%s, %s, {', '.join(['%s'] * len(NEW_COLUMNS))})"
+    f"INSERT INTO finetuning_item ({', '.join((*_ADDED, *NEW_COLUMNS, *ENTRY_COLUMNS))})"  # noqa: S608, E501 - names of ours
+    f" VALUES ({', '.join(['%s'] * len((*_ADDED, *NEW_COLUMNS, *ENTRY_COLUMNS)))})"
 )
 # Fencing: a worker that was suspended since it read the item, while others believed it
-# dead and moved the item on, updates no row.
-_UPDATE: Final = (
-    f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)}"  # noqa: S608 - names of ours
-    " WHERE journal = %s AND seq = %s AND state = %s"
+# dead and moved the item on, changes no row. The values of `_unchanged`.
+_IF_UNCHANGED: Final = (
+    "WHERE journal = %s AND seq = %s AND state = %s"
     " AND lost_at IS NOT DISTINCT FROM %s AND accepts = %s AND fence = %s"
 )
+_UPDATE: Final = (
+    f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)},"  # noqa: S608 - names of ours
+    f" updated_at = {schema.NOW} {_IF_UNCHANGED} RETURNING updated_at"
+)
+_DELETE: Final = f"DELETE FROM finetuning_item {_IF_UNCHANGED} RETURNING seq"  # noqa: S608 - names of ours
 _SELECT: Final = (
     f"SELECT {', '.join(ALL_COLUMNS)} FROM finetuning_item"  # noqa: S608 - names of ours
     " WHERE journal = %s"
 )
 _CHUNK: Final = 500
+
+FORGET_AFTER: Final = 3600.0
+"""Seconds after which a holder that is dead is removed from the table."""
 
 
 class PostgresStore:
@@ -179,37 +150,7 @@ class PostgresStore:
     def _prepare(self) -> None:
         db = self._connection()
         with db.transaction():
-            # Without it two programs that start at once would both find no tables.
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            if not self._has_tables():
-                db.execute(SCHEMA)
-            db.execute(
-                "INSERT INTO finetuning_journal VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                (self._journal, VERSION),
-            )
-            ((version,),) = self._rows(
-                "SELECT version FROM finetuning_journal WHERE name = %s"
-            )
-            if version < VERSION:
-                self._migrate()
-        if version > VERSION:
-            raise JournalError(
-                f"the journal {self._journal} was written by a newer version of"
-                f" finetuning-async (journal format {version}, this one reads up to"
-                f" {VERSION}); upgrade it"
-            )
-
-    def _migrate(self) -> None:
-        db, name = self._connection(), (self._journal,)
-        db.execute(f"UPDATE finetuning_item SET {REVIVE_404} AND journal = %s", name)  # noqa: S608 - names of ours
-        db.execute(
-            "UPDATE finetuning_journal SET version = %s WHERE name = %s",
-            (VERSION, *name),
-        )
-
-    def _has_tables(self) -> bool:
-        found = self._connection().execute("SELECT to_regclass('finetuning_item')")
-        return found.fetchone() != (None,)
+            schema.prepare(db, self._journal)
 
     @contextmanager
     def _errors(self) -> Generator[None]:
@@ -260,45 +201,147 @@ class PostgresStore:
         new, known = 0, 0
         stream = iter(items)
         with self._errors(), self._connection().transaction():
-            # Adding is serial within a journal: `seq` and file names must be unique.
-            self._connection().execute(
-                "SELECT FROM finetuning_journal WHERE name = %s FOR UPDATE",
-                (self._journal,),
+            self._lock_journal()
+            names = self._rows(
+                "SELECT file FROM finetuning_item WHERE journal = %s AND file != ''"
             )
-            names = self._rows("SELECT file FROM finetuning_item WHERE journal = %s")
             used = UsedNames(name for (name,) in names)
             while chunk := list(islice(stream, _CHUNK)):
-                added = self._insert([with_free_name(item, used) for item in chunk])
+                named = [with_free_name(item, used) for item in chunk]
+                added = self._add([Insert(item) for item in named], check_same_content)
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if on_added is not None and added:
-                    on_added(self._connection(), added)
+                    on_added(self._connection(), list(added.values()))
         return Added(new, known)
 
-    def _insert(self, chunk: list[NewItem]) -> list[Item]:
-        """Insert the new items; `seq` goes on from the highest, as `add` is serial."""
-        # `seq` is not a sequence: each journal counts from 1, without gaps.
-        keys = [item.key for item in chunk]
-        known = {item.key: item for item in self._items("AND key = ANY(%s)", keys)}
-        ((last,),) = self._rows(
-            "SELECT coalesce(max(seq), 0) FROM finetuning_item WHERE journal = %s"
+    def _lock_journal(self) -> None:
+        """Let nobody else add items in this transaction: they get the next numbers."""
+        # NO KEY: else others could not say that they live until it ends.
+        self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
+
+    def _add(
+        self,
+        inserts: Sequence[Insert],
+        check: Callable[[NewItem, NewItem], None] | None = None,
+    ) -> dict[str, Item]:
+        """Add the items whose key is not known, under `_lock_journal`.
+
+        Args:
+            inserts: What to add.
+            check: Called with each item that is known, and the one given.
+
+        Returns:
+            The new items by their key.
+        """
+        known = self._by_key([insert.item.key for insert in inserts])
+        # `seq` is not a sequence: each journal counts from 1, without gaps, and no
+        # number is used again, since a process may be halted that knows the old item.
+        ((last, now),) = self._rows(
+            f"SELECT last_seq, {schema.NOW} FROM finetuning_journal WHERE name = %s"  # noqa: S608 - an expression of ours
         )
         added: dict[str, Item] = {}
-        for item in chunk:
+        for insert in inserts:
+            item = insert.item
             before = known.get(item.key) or added.get(item.key)
-            if before is not None:
-                check_same_content(before, item)
-                continue
-            seq = last + len(added) + 1
-            added[item.key] = Item(**attrs.asdict(item), seq=seq, entry=Entry())
-        rows = [(self._journal, i.seq, *new_values(i)) for i in added.values()]
+            if before is None:
+                times = {"created_at": now, "updated_at": now}
+                seq = last + len(added) + 1
+                made = Item(**attrs.asdict(item), **times, seq=seq, entry=insert.entry)
+                added[item.key] = made
+            elif check is not None:
+                check(before, item)
+        if added:
+            self._write(list(added.values()))
+        return added
+
+    def _by_key(self, keys: list[str]) -> dict[str, Item]:
+        return {item.key: item for item in self._items("AND key = ANY(%s)", keys)}
+
+    def _write(self, items: list[Item]) -> None:
+        rows = [
+            (
+                self._journal,
+                item.seq,
+                item.created_at,
+                item.updated_at,
+                *new_values(item),
+                *entry_values(item.entry),
+            )
+            for item in items
+        ]
         with self._connection().cursor() as cursor:
             cursor.executemany(_INSERT, rows)
-        return list(added.values())
+        self._connection().execute(
+            "UPDATE finetuning_journal SET last_seq = %s WHERE name = %s",
+            (items[-1].seq, self._journal),
+        )
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        """As `JournalStore.commit`."""
+        with self._errors():
+            try:
+                return self._commit(changes)
+            except psycopg.errors.UniqueViolation:
+                return self._commit_separately(changes)
+            except psycopg.errors.DeadlockDetected:
+                # Another process changes the same items in another order. It has gone
+                # on now, and what it has changed is stale here.
+                return self._commit(changes)
+
+    def _commit(self, changes: Sequence[Change]) -> list[Committed]:
+        results: list[Committed] = []
+        with self._connection().transaction():
+            # In their order; those of one kind that follow one another go together.
+            for kind, group in groupby(changes, type):
+                results += self._apply(kind, list(group))
+        return results
+
+    def _commit_separately(self, changes: Sequence[Change]) -> list[Committed]:
+        """The same, so that a track of another item undoes one change only. Rare."""
+        results: list[Committed] = []
+        db = self._connection()
+        with db.transaction():
+            for change in changes:
+                try:
+                    with db.transaction():  # a savepoint
+                        results += self._apply(type(change), [change])
+                except psycopg.errors.UniqueViolation:
+                    if not isinstance(change, Update):
+                        raise
+                    results.append(taken_error(change))
+        return results
+
+    def _apply(self, kind: type, group: list[Any]) -> list[Committed]:
+        if kind is Insert:
+            self._lock_journal()
+            self._add(group)
+            stored = self._by_key([change.item.key for change in group])
+            return [stored[change.item.key] for change in group]
+        if kind is Update:
+            rows = [(*entry_values(c.entry), *self._unchanged(c.item)) for c in group]
+            return list(map(_updated, group, self._each(_UPDATE, rows)))
+        rows = [self._unchanged(c.item) for c in group]
+        return list(map(_deleted, group, self._each(_DELETE, rows)))
+
+    def _unchanged(self, item: Item) -> tuple[object, ...]:
+        """The values of `_IF_UNCHANGED`."""
+        return (self._journal, item.seq, *version(item.entry))
+
+    def _each(
+        self, query: LiteralString, rows: list[tuple[object, ...]]
+    ) -> list[tuple[Any, ...] | None]:
+        """The first row that a query returns for each of its rows of parameters."""
+        found: list[tuple[Any, ...] | None] = []
+        with self._connection().cursor() as cursor:
+            cursor.executemany(query, rows, returning=True)  # in one round trip
+            while True:
+                found.append(cursor.fetchone())
+                if not cursor.nextset():
+                    return found
 
     def claim(self, after: int, limit: int) -> list[Item]:
         """As `JournalStore.claim`."""
-        where = "AND state = 'planned' AND seq > %s ORDER BY seq LIMIT %s"
-        return self._items(where, after, limit)
+        return self.page(after, limit, "planned")
 
     def get(self, seq: int) -> Item:
         """As `JournalStore.get`."""
@@ -309,20 +352,7 @@ class PostgresStore:
 
     def record(self, item: Item, entry: Entry) -> Item:
         """As `JournalStore.record`."""
-        old = item.entry
-        known = (
-            self._journal,
-            item.seq,
-            old.state,
-            old.lost_at,
-            old.accepts,
-            old.fence,
-        )
-        with self._errors():
-            done = self._connection().execute(_UPDATE, (*entry_values(entry), *known))
-        if not done.rowcount:
-            raise stale_error(item)
-        return attrs.evolve(item, entry=entry)
+        return commit_update(self, item, entry)
 
     def pending(self) -> list[Item]:
         """As `JournalStore.pending`."""
@@ -330,12 +360,19 @@ class PostgresStore:
         return self._items("AND state = ANY(%s) ORDER BY seq", states)
 
     def rows(self, *states: State) -> Iterator[Item]:
-        """As `JournalStore.rows`; reads chunks, so other calls may come between."""
-        where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
+        """As `JournalStore.rows`."""
         after = 0
-        while chunk := self._items(where, after, list(states or STATES), _CHUNK):
-            yield from chunk
-            after = chunk[-1].seq
+        while page := self.page(after, _CHUNK, *states):
+            yield from page
+            after = page[-1].seq
+
+    def page(self, after: int, limit: int, *states: State) -> list[Item]:
+        """As `JournalStore.page`."""
+        if not states:
+            where: LiteralString = "AND seq > %s ORDER BY seq LIMIT %s"
+            return self._items(where, after, limit)
+        where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
+        return self._items(where, after, list(states), limit)
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
@@ -344,6 +381,16 @@ class PostgresStore:
             " OR (custom_id IS NULL AND left(right(key, %s), %s) = %s)) LIMIT 1"
         )
         found = self._items(where, name, name, name, DIGEST_LENGTH, SHORT_LENGTH, name)
+        return found[0] if found else None
+
+    def find_key(self, key: str) -> Item | None:
+        """As `JournalStore.find_key`."""
+        found = self._items("AND key = %s", key)
+        return found[0] if found else None
+
+    def find_track(self, track_id: str) -> Item | None:
+        """As `JournalStore.find_track`."""
+        found = self._items("AND track_id = %s", track_id)
         return found[0] if found else None
 
     def in_batch(self, batch: str, *states: State) -> list[Item]:
@@ -388,17 +435,83 @@ class PostgresStore:
             value,
         )
 
+    def swap_note(self, name: str, old: str | None, new: str) -> bool:
+        """As `JournalStore.swap_note`."""
+        if old is None:
+            query: LiteralString = (
+                "INSERT INTO finetuning_note (journal, name, value) VALUES (%s, %s, %s)"
+                " ON CONFLICT DO NOTHING RETURNING name"
+            )
+            return bool(self._rows(query, name, new))
+        query = (
+            "UPDATE finetuning_note SET value = %s"
+            " WHERE journal = %s AND name = %s AND value = %s RETURNING name"
+        )
+        with self._errors():
+            values = (new, self._journal, name, old)
+            return bool(self._connection().execute(query, values).fetchall())
+
+    def beat(self, holder: str, seconds: float) -> None:
+        """As `JournalStore.beat`."""
+        with self._errors(), self._unsynced():
+            self._rows(
+                f"DELETE FROM finetuning_holder WHERE journal = %s"  # noqa: S608 - names of ours
+                f" AND until < {schema.NOW} - %s RETURNING name",
+                FORGET_AFTER,
+            )
+            self._rows(
+                "INSERT INTO finetuning_holder (journal, name, until)"  # noqa: S608 - names of ours
+                f" VALUES (%s, %s, {schema.NOW} + %s)"
+                " ON CONFLICT (journal, name) DO UPDATE SET until = excluded.until"
+                " RETURNING name",
+                holder,
+                seconds,
+            )
+
+    def is_alive(self, holder: str) -> bool:
+        """As `JournalStore.is_alive`."""
+        rows = self._rows(
+            "SELECT name FROM finetuning_holder"  # noqa: S608 - names of ours
+            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}",
+            holder,
+        )
+        return bool(rows)
+
+    def remove_holder(self, holder: str) -> None:
+        """As `JournalStore.remove_holder`."""
+        with self._errors(), self._unsynced():
+            self._rows(
+                "DELETE FROM finetuning_holder WHERE journal = %s AND name = %s"
+                " RETURNING name",
+                holder,
+            )
+
+    @contextmanager
+    def _unsynced(self) -> Generator[None]:
+        """A transaction that returns before it is on the disk."""
+        with self._connection().transaction():
+            self._connection().execute("SET LOCAL synchronous_commit = off")
+            yield
+
     def now(self) -> float:
         """As `JournalStore.now`; the database's clock."""
         with self._errors():
-            found = self._connection().execute(
-                "SELECT extract(epoch FROM clock_timestamp())::float8"
-            )
+            found = self._connection().execute(f"SELECT {schema.NOW}")
             return float(found.fetchall()[0][0])
 
     def close(self) -> None:
         """As `JournalStore.close`."""
         self._closer()
+
+
+def _updated(change: Update, row: tuple[Any, ...] | None) -> Committed:
+    if row is None:
+        return stale_error(change.item)
+    return attrs.evolve(change.item, entry=change.entry, updated_at=row[0])
+
+
+def _deleted(change: Delete, row: tuple[Any, ...] | None) -> Committed:
+    return stale_error(change.item) if row is None else None
 
 
 def _close(db: psycopg.Connection | None, process: int) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch import (
     BatchItem,
     Options,
-    Row,
-    check_rows,
+    new_items,
     release_items,
     retry_items,
 )
-from finetuning_async.journal import ItemFactory
 from finetuning_async.postgres import PostgresStore, check_conninfo
 from finetuning_async.procrastinate._tasks import Tasks
 
@@ -25,10 +22,8 @@ if TYPE_CHECKING:
     from procrastinate import App
 
     from finetuning_async._client import AsyncClient
-    from finetuning_async.batch import Added, Save, Summary
+    from finetuning_async.batch import Added, Row, Save, Summary
     from finetuning_async.journal import Request, State
-
-_BATCH: Final = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,100}")
 
 
 class Batches:
@@ -114,7 +109,9 @@ class Batches:
         Args:
             batch: The name of the batch: letters, digits, ``._-``. Its files go into a
                 folder of this name.
-            requests: What to make; a `Row` adds a `custom_id`.
+            requests: What to make; a `Row` adds a `custom_id`. Their webhooks must have
+                no query, login or fragment: these are secrets and not stored, and the
+                workers send what is stored.
 
         Returns:
             How many are new, and how many were known.
@@ -125,15 +122,8 @@ class Batches:
                 cannot be used.
             ValueError: The name is not valid.
         """
-        if not _BATCH.fullmatch(batch):
-            raise ValueError(
-                "the name of a batch must be 1 to 100 letters, digits, dots, hyphens or"
-                " underscores, and must not begin with a dot or a hyphen, got"
-                f" {batch!r}"
-            )
-        factory, store = ItemFactory(batch), await self._tasks.store()
-        rows = (r if isinstance(r, Row) else Row(request=r) for r in requests)
-        items = (factory.item(row) for row in check_rows(rows))
+        items = new_items(batch, requests)
+        store = await self._tasks.store()
         return await in_thread(store.add, items, self._tasks.jobs.defer)
 
     async def summary(self, batch: str | None = None) -> Summary:

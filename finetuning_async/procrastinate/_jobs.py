@@ -10,7 +10,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
-from finetuning_async.batch import JournalError, lookalike_key
+from finetuning_async.journal import JournalError, lookalike_key
 
 if TYPE_CHECKING:
     import psycopg

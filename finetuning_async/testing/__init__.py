@@ -12,10 +12,15 @@ traffic take seconds. The clock stands still while a worker thread works, as Fas
 ``def`` routes do. It does not wait for a socket or another process, so only in-process
 tests can use it.
 
+`EmulatorProcess` is the emulator in a process of its own, for a suite that reaches it
+over HTTP; in the CI of another language, ``finetuning emulator --json`` is the same.
+
     fixtures   pytest fixtures: `emulator` and a `client` of it
     _clock     the clocks
+    _process   the emulator as a process
 """
 
 from finetuning_async.testing._clock import JumpingEventLoop, jumping_backend
+from finetuning_async.testing._process import EmulatorProcess
 
-__all__ = ["JumpingEventLoop", "jumping_backend"]
+__all__ = ["EmulatorProcess", "JumpingEventLoop", "jumping_backend"]

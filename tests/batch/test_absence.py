@@ -13,8 +13,7 @@ import pytest
 
 from benchmarks.proofs._unreliable_lists import FIELDS, HOUR, Oddities, StrangeLists
 from finetuning_async import AsyncClient, GenerationRequest, RateLimit, RateLimits
-from finetuning_async.batch import Batch, Options
-from finetuning_async.batch._worker import Worker
+from finetuning_async.batch import Batch, Options, Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._store import MemoryStore
 from tests.batch.test_worker import drive, filled, songs

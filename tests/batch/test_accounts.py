@@ -9,11 +9,10 @@ import anyio
 import pytest
 
 from finetuning_async import GenerationRequest, InternalServerError
-from finetuning_async.batch import Batch, BatchError, Options, Row, read_summary
-from finetuning_async.batch._binding import ACCOUNT
+from finetuning_async.batch import Batch, BatchError, Options, Row, Worker, read_summary
 from finetuning_async.batch._folder import Folder
-from finetuning_async.batch._worker import Worker
 from finetuning_async.emulator import Emulator, Fault
+from finetuning_async.journal._binding import ACCOUNT
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Accepted, Sending, step
@@ -158,7 +157,8 @@ async def test_an_account_that_cannot_be_read_stops_the_run_before_it_begins(
 
 def forget_the_account(folder: Path) -> None:
     store = journal(folder)
-    store._db.execute("DELETE FROM note WHERE name = ?", (ACCOUNT,))
+    with store._file.transaction() as db:
+        db.execute("DELETE FROM note WHERE name = ?", (ACCOUNT,))
     store.close()
 
 

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from finetuning_async import GenerationRequest, InstrumentalRequest
+from finetuning_async import (
+    GenerationRequest,
+    InstrumentalRequest,
+    SoundEffectRequest,
+)
 from finetuning_async.batch import BatchInputError, Row, read_rows
+from finetuning_async.batch._input import check_rows
+from finetuning_async.journal import ItemFactory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +56,60 @@ def test_csv_cells_become_parameters(tmp_path: Path) -> None:
     assert first.custom_id == "x"
     assert second.request == GenerationRequest("waltz")
     assert second.custom_id is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"tags": "rain", "idempotency_key": "a b"}\n',
+        '{"tags": "rain", "idempotency_key": "a b", "custom_id": "a b"}\n',
+        "tags,idempotency_key\nrain,a b\n",
+        "tags,idempotency_key,custom_id\nrain,a b,\n",
+        "tags,idempotency_key,custom_id\nrain,,a b\n",
+    ],
+)
+def test_a_custom_id_may_be_called_idempotency_key(text: str) -> None:
+    (row,) = read_rows(text.splitlines(keepends=True))
+    item = ItemFactory().item(row)
+    assert item.custom_id == "a b"
+    assert item.key == "id:a b"
+    assert "a b" not in item.body
+
+
+def test_a_custom_id_and_an_idempotency_key_must_be_the_same() -> None:
+    text = '{"tags": "rain", "idempotency_key": "a", "custom_id": "b"}\n'
+    (problem,) = problems(text)
+    assert problem.startswith("line 1: custom_id and idempotency_key must be the same")
+    assert problem.endswith("got 'b' and 'a'; give one of them")
+
+
+def test_wrong_and_repeated_idempotency_keys_are_problems_of_their_rows() -> None:
+    rows = [
+        '{"tags": "rain", "idempotency_key": ""}',
+        '{"tags": "rain", "idempotency_key": 5}',
+        '{"tags": "rain", "idempotency_key": "' + 256 * "x" + '"}',
+        '{"tags": "rain", "idempotency_key": "a\\nb"}',
+        '{"tags": "rain", "custom_id": "k"}',
+        '{"tags": "rain", "idempotency_key": "k"}',
+        '{"tags": "rain", "idempotency_key": "' + 255 * "x" + '"}',
+    ]
+    found = problems("\n".join(rows))
+    assert [problem.partition(":")[0] for problem in found] == [
+        "line 1",
+        "line 2",
+        "line 3",
+        "line 4",
+        "line 6",
+    ]
+    assert all("idempotency_key" in problem for problem in found)
+
+
+def test_a_batch_holds_no_sound_effects() -> None:
+    text = '{"type": "sound_effect", "prompt": "a door"}\n'
+    assert "must be music or instrumental" in problems(text)[0]
+    row = Row(request=SoundEffectRequest("a door"))  # type: ignore[arg-type] # wrong
+    with pytest.raises(BatchInputError, match="sound effect"):
+        list(check_rows([row]))
 
 
 def test_a_csv_may_hold_instrumentals() -> None:

@@ -24,6 +24,7 @@ from finetuning_async.batch._folder import JOURNAL_FOLDER, OLD_JOURNAL_FOLDER
 from finetuning_async.emulator import Emulator
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from tests._emulated_client import emulated
+from tests.journal._old_journals import downgrade
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +61,8 @@ def move_visible_files(old: Path, new: Path) -> None:
 def as_an_older_version(folder: Path) -> None:
     """Turn a folder's journal into one of version 0.1.0."""
     (folder / JOURNAL_FOLDER).rename(folder / OLD_JOURNAL_FOLDER)
+    downgrade(folder / OLD_JOURNAL_FOLDER / "journal.db", 1)
     db = sqlite3.connect(folder / OLD_JOURNAL_FOLDER / "journal.db")
-    db.execute("PRAGMA user_version = 1")
     db.execute("DELETE FROM note")
     db.commit()
     db.close()

@@ -13,10 +13,11 @@ from mutagen.id3 import ID3
 
 from finetuning_async import GenerationRequest
 from finetuning_async.batch import JournalError, Row
-from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
 from finetuning_async.batch._folder import network_kind
 from finetuning_async.batch._id3 import music_frames, with_tags
-from finetuning_async.batch._matching import (
+from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
+from finetuning_async.journal._file_names import UsedNames, file_name
+from finetuning_async.journal._matching import (
     AbsenceEvidence,
     Doubt,
     ListedRow,
@@ -24,7 +25,6 @@ from finetuning_async.batch._matching import (
     match,
     verdict,
 )
-from finetuning_async.journal._file_names import UsedNames, file_name
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import (
     Accepted,

@@ -255,6 +255,27 @@ async def test_a_held_item_is_adopted_when_its_track_appears(tmp_path: Path) -> 
         assert len(service.ledger) == 1
 
 
+async def test_a_held_item_whose_track_appears_in_the_same_run_is_completed_by_it(
+    tmp_path: Path,
+) -> None:
+    service = emulator(creates_per_minute=2)
+    async with opened(tmp_path, service) as (service, client, batch):
+        late = Fault("late_commit", CREATES, method="POST", seconds=600)
+        service.add_fault(late)
+        service.add_fault(Fault("lost_before_commit", CREATES, method="POST", skip=20))
+        await batch.add(songs(30))
+        results = batch.run()
+        await anyio.sleep(100)
+        await client.generations.create("of another program, so that credits differ")
+        ends = [item async for item in results]
+        first = next(item for item in ends if item.state == "held")
+        states = [item.state for item in ends if item.key == first.key]
+        assert states == ["held", "downloaded"]
+        assert batch.summary.states["accepted"] == 0
+        made = Counter(job.prompt for job in service.tracks.values())
+        assert max(made.values()) == 1
+
+
 async def test_a_doubt_of_an_earlier_run_is_resolved_by_its_later_creates(
     tmp_path: Path,
 ) -> None:

@@ -10,8 +10,7 @@ import attrs
 import pytest
 
 from finetuning_async import AuthenticationError, GenerationRequest
-from finetuning_async.batch import BatchItem, Options, Row
-from finetuning_async.batch._worker import Worker, into
+from finetuning_async.batch import BatchItem, Options, Row, Worker, into
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step

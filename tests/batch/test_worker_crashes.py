@@ -5,14 +5,14 @@ Both with SQLite and PostgreSQL: the rules are the journal's, and both must keep
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch import Row
-from finetuning_async.batch._worker import Worker
+from finetuning_async.batch import Row, Worker
 from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal._records import ItemFactory
 from finetuning_async.journal._state_machine import Released, step
@@ -21,16 +21,14 @@ from tests._emulated_client import emulated
 from tests.journal._journal_stores import POSTGRES, opener
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from finetuning_async import AsyncClient
-    from finetuning_async.journal._records import Item
-    from finetuning_async.journal._state_machine import Entry
-    from finetuning_async.journal._store import JournalStore
+    from finetuning_async.journal._store import Change, Committed, JournalStore
 
 ITEMS = 2
-COMMITS = 4 * ITEMS - 1
-"""Four for each item, three for the one that fails."""
+CHANGES = 4 * ITEMS - 1
+"""Four for each item, three for the one that fails; some share a commit."""
 
 
 @pytest.fixture
@@ -62,14 +60,14 @@ class DyingStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def record(self, item: Item, entry: Entry) -> Item:
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
         self._left -= 1
         if self._left == 0 and self._after and not self.is_dead:
-            self._store.record(item, entry)
+            self._store.commit(changes)
         if self._left <= 0:
             self.is_dead = True
             raise CrashError
-        return self._store.record(item, entry)
+        return self._store.commit(changes)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,7 @@ class DyingStore:
 async def test_a_crash_at_any_commit_pays_nothing_twice(
     request: pytest.FixtureRequest, after: bool, kind: str
 ) -> None:
-    for at in range(1, COMMITS + 1):
+    for at in range(1, CHANGES + 2):
         reopened = opener(kind, request)
         async with emulated(
             Emulator(audio=b"ID3", queue_size=20, latency=(0.1, 0.2), seed=at)
@@ -92,16 +90,18 @@ async def test_a_crash_at_any_commit_pays_nothing_twice(
             store = reopened()
             fill(store)
             dying = DyingStore(store, at, after=after)
-            with pytest.raises(CrashError):
+            with suppress(CrashError):
                 await work(client, dying)
-            assert dying.is_dead
             store.close()
+            if not dying.is_dead:  # it had fewer commits than that
+                break
             store = reopened()
             await finish(client, store)
             paid = [entry.track for entry in service.ledger if entry.amount < 0]
             assert len(paid) == ITEMS, at
             assert set(paid) == set(store.tracks()), at
             store.close()
+    assert CHANGES / 2 < at <= CHANGES + 1
 
 
 def fill(store: JournalStore) -> None:

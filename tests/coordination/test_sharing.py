@@ -239,7 +239,7 @@ async def test_a_leader_whose_last_waits_end_reports_and_gives_up_the_lead() -> 
 
 
 async def test_a_process_that_joins_receives_the_known_state_at_once() -> None:
-    async with scene(2, generation_time=(60.0, 60.0)) as seen:
+    async with scene(2, pending_time=(0.0, 0.0), generation_time=(60.0, 60.0)) as seen:
         leader, other = seen.processes
         await anyio.sleep(70)  # by now the poller has learned how long tracks take
         track = await other.client.generations.create("x")

@@ -1,7 +1,8 @@
-"""One suite for both ways to reach the emulator, by a client that is not ours.
+"""One suite for all ways to reach the emulator, by a client that is not ours.
 
-In-process on both loops under a clock that jumps; on a port by uvicorn in real time.
-Answers are compared with the published examples: same members, same types.
+In-process on both loops under a clock that jumps; on a port by uvicorn in real time;
+in-process again with state that an earlier run left. Every answer fits the OpenAPI
+document. Answers are compared with the published examples: same members, same types.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 from finetuning_async.emulator import Emulator, Fault, serve
 from finetuning_async.testing import jumping_backend
+from tests.emulator._document import check_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 GENERATION_TIME = 0.2
 PER = 3.0
+OTHER_KEY = "ft_live_" + 32 * "b"
 
 
 @pytest.fixture(
@@ -31,6 +34,7 @@ PER = 3.0
         "in-process asyncio",
         "in-process trio",
         pytest.param("port asyncio", marks=pytest.mark.real_time),
+        "restarted asyncio",
     ]
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
@@ -39,10 +43,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(
-        speed=20, window="log", generation_time=(4, 4), queue_size=20, credits=50
-    ) as emulator:
+async def emulator(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Emulator]:
+    settings: dict[str, Any] = {
+        "speed": 20,
+        "window": "log",
+        "generation_time": (4, 4),
+        "queue_size": 20,
+        "credits": 50,
+    }
+    if "restarted" in request.node.name:
+        settings["state_dir"] = tmp_path
+        async with Emulator(**settings) as earlier:
+            earlier.add_account(OTHER_KEY)
+            earlier.add_track("of another account", api_key=OTHER_KEY)
+    async with Emulator(**settings) as emulator:
+        assert len(emulator.tracks) == ("state_dir" in settings)
         yield emulator
 
 
@@ -61,6 +78,7 @@ async def http(
                 base_url=emulator.base_url,
                 headers=headers,
             )
+        client.event_hooks["response"].append(check_response)
         yield await stack.enter_async_context(client)
 
 

@@ -32,3 +32,17 @@ def opener(kind: str, request: pytest.FixtureRequest) -> Callable[[], JournalSto
         return lambda: SQLiteStore(path)
     conninfo, name = request.getfixturevalue("postgres_cluster"), f"j{next(_JOURNALS)}"
     return lambda: PostgresStore(conninfo, journal=name)
+
+
+def partitions(
+    kind: str, request: pytest.FixtureRequest
+) -> tuple[JournalStore, JournalStore]:
+    """The journals of two accounts in one new file, or in one database."""
+    number = next(_JOURNALS)
+    names = (f"one {number}", f"two {number}")
+    if kind == "sqlite":
+        path = request.getfixturevalue("tmp_path") / f"{number}.db"
+        return SQLiteStore(path, names[0]), SQLiteStore(path, names[1])
+    conninfo = request.getfixturevalue("postgres_cluster")
+    one, two = (PostgresStore(conninfo, journal=name) for name in names)
+    return one, two

@@ -23,15 +23,15 @@ from hypothesis.stateful import (
 )
 
 from finetuning_async import GenerationRequest
-from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
-from finetuning_async.batch._matching import (
+from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
+from finetuning_async.journal._matching import (
     SETTLE,
     AbsenceEvidence,
     ListedRow,
     match,
     verdict,
 )
-from finetuning_async.batch._reconciler import doubt_of
+from finetuning_async.journal._reconciler import doubt_of
 from finetuning_async.journal._records import Item, ItemFactory, Row
 from finetuning_async.journal._state_machine import (
     Absent,

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import psycopg
 import pytest
 
-from finetuning_async import GenerationRequest, InstrumentalRequest
+from finetuning_async import (
+    GenerationRequest,
+    InstrumentalRequest,
+    SoundEffectRequest,
+)
 from finetuning_async.batch import JournalError, Row, StaleItemError
-from finetuning_async.journal._records import Item, ItemFactory, NewItem, Request
-from finetuning_async.journal._sqlite_store import VERSION, SQLiteStore
+from finetuning_async.journal._records import (
+    Item,
+    ItemFactory,
+    NewItem,
+    Request,
+    body_of,
+)
+from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
+from finetuning_async.journal._store import Delete, Insert, Update
 from finetuning_async.postgres._journal_store import PostgresStore
-from tests.journal._journal_stores import STORES, opener
+from tests.journal._journal_stores import STORES, opener, partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from finetuning_async._api import AnyRequest
     from finetuning_async.journal._store import JournalStore
 
 
@@ -72,7 +83,7 @@ def test_every_parameter_survives(store: JournalStore) -> None:
             scale="minor",
             timesignature="3",
             seed=0,
-            webhook="https://me.example/?token=x",
+            webhook="https://me.example/hook",
         ),
         InstrumentalRequest("x", duration=30, enhance=False, seed=2**31 - 1),
         InstrumentalRequest("x"),
@@ -230,21 +241,6 @@ def test_a_key_given_twice_in_one_add_is_one_item(store: JournalStore) -> None:
     assert [item.seq for item in store.rows()] == [1, 2]
 
 
-def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    SQLiteStore(tmp_path / "j.db").close()
-    with sqlite3.connect(tmp_path / "j.db") as db:
-        db.execute(f"PRAGMA user_version = {VERSION + 1}")
-    db.close()
-    with pytest.raises(JournalError, match="newer version"):
-        SQLiteStore(tmp_path / "j.db")
-
-
-def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "j.db").write_bytes(b"no database" * 100)
-    with pytest.raises(JournalError, match=r"j\.db"):
-        SQLiteStore(tmp_path / "j.db")
-
-
 def test_a_reader_can_read_while_the_runner_writes(tmp_path: Path) -> None:
     writer = SQLiteStore(tmp_path / "j.db")
     writer.add(items(3))
@@ -350,42 +346,6 @@ def test_programs_that_start_at_once_create_one_journal(postgres: str) -> None:
         assert sum(pool.map(begin, range(8))) == 6
 
 
-@pytest.mark.parametrize("kind", STORES[1:])
-def test_a_journal_of_version_1_is_migrated_once(
-    request: pytest.FixtureRequest, kind: str
-) -> None:
-    reopened = opener(kind, request)
-    store = reopened()
-    store.add(items(3))
-    first, second, third = store.claim(0, 3)
-    gone = Entry(state="failed", track_id="t1", accepts=1, fails=1, code="NOT_FOUND")
-    store.record(first, gone)
-    store.record(second, Entry(state="failed", code="NOT_FOUND"))
-    store.record(third, Entry(state="failed", track_id="t3", fails=1, code="FAILED"))
-    as_version_1(store)
-    store.close()
-    store = reopened()
-    assert [item.entry.state for item in store.rows()] == [
-        "accepted",
-        "failed",
-        "failed",
-    ]
-    assert (store.summary().accepts, store.summary().fails) == (1, 1)
-    store.record(store.get(1), gone)
-    store.close()
-    store = reopened()
-    assert store.get(1).entry == gone
-    store.close()
-
-
-def as_version_1(store: JournalStore) -> None:
-    if isinstance(store, SQLiteStore):
-        store._db.execute("PRAGMA user_version = 1")
-        return
-    assert isinstance(store, PostgresStore)
-    store.transact(lambda db: db.execute("UPDATE finetuning_journal SET version = 1"))
-
-
 def test_names_that_differ_only_in_case_get_different_files(
     store: JournalStore,
 ) -> None:
@@ -398,3 +358,289 @@ def test_names_that_differ_only_in_case_get_different_files(
     first, second = (item.file for item in store.rows())
     assert first == "Rain.mp3"
     assert second.casefold() != "rain.mp3"
+
+
+def new(key: str, **fields: str) -> NewItem:
+    """A create of a client's journal."""
+    given = {"kind": "music", "body": '{"tags": "rain"}', "file": ""}
+    return NewItem(key=key, custom_id=None, line=None, **given, **fields)
+
+
+def inserted(store: JournalStore, key: str, entry: Entry | None = None) -> Item:
+    (item,) = store.commit([Insert(new(key), entry or Entry())])
+    assert isinstance(item, Item)
+    return item
+
+
+def test_an_item_is_inserted_with_its_entry(store: JournalStore) -> None:
+    entry = Entry(holder="h1", fence=3, seed=5)
+    item = inserted(store, "order-1", entry)
+    assert (item.key, item.file, item.entry, item.name) == (
+        "order-1",
+        "",
+        entry,
+        "order-1",
+    )
+    assert item == store.find_key("order-1") == store.get(item.seq)
+    assert store.find_key("order-2") is None
+
+
+def test_an_item_whose_key_is_known_is_not_inserted_again(store: JournalStore) -> None:
+    first = inserted(store, "order-1", Entry(holder="h1"))
+    other = attrs.evolve(new("order-1"), body='{"tags": "wind"}')
+    again, twice = store.commit([Insert(other, Entry(holder="h2")), Insert(other)])
+    assert again == twice == first
+    assert store.summary().total == 1
+
+
+def test_the_share_of_an_item_is_kept(store: JournalStore) -> None:
+    (item,) = store.commit([Insert(new("order-1", share="tenant-7"))])
+    assert isinstance(item, Item)
+    assert store.get(item.seq).share == "tenant-7"
+
+
+def test_items_know_when_they_were_added_and_changed(store: JournalStore) -> None:
+    before = store.now()
+    store.add(items(1))
+    item = inserted(store, "order-1")
+    for one in (store.get(1), item):
+        assert before <= one.created_at == one.updated_at <= store.now()
+    changed = store.record(item, Entry(state="sending"))
+    assert changed.created_at == item.created_at <= changed.updated_at <= store.now()
+    assert changed == store.get(item.seq)
+
+
+def test_changes_are_committed_together_and_in_order(store: JournalStore) -> None:
+    one, two = inserted(store, "1"), inserted(store, "2")
+    results = store.commit(
+        [
+            Update(one, Entry(state="sending", seed=1)),
+            Delete(two),
+            Insert(new("2"), Entry(holder="h")),
+            Insert(new("3")),
+            Update(one, Entry(state="sending", seed=2)),  # stale by the first
+        ]
+    )
+    assert [type(result) for result in results] == [
+        Item,
+        type(None),
+        Item,
+        Item,
+        StaleItemError,
+    ]
+    assert results[0] == store.find_key("1")
+    assert results[2] == store.find_key("2")
+    assert store.get(one.seq).entry.seed == 1
+
+
+def test_a_change_that_is_not_possible_does_not_undo_the_others(
+    store: JournalStore,
+) -> None:
+    one, two, three = (inserted(store, key) for key in "123")
+    accepted = Entry(state="accepted", track_id="t1", accepts=1)
+    store.record(one, accepted)
+    results = store.commit(
+        [
+            Update(one, accepted),  # stale
+            Update(two, accepted),  # the track is another item's
+            Insert(new("4")),
+            Delete(one),  # stale
+            Update(three, attrs.evolve(accepted, track_id="t3")),
+        ]
+    )
+    stale, taken, fourth, stale_too, changed = results
+    assert isinstance(stale, StaleItemError)
+    assert isinstance(stale_too, StaleItemError)
+    assert isinstance(taken, JournalError)
+    assert not isinstance(taken, StaleItemError)
+    assert "t1 already belongs" in str(taken)
+    assert fourth == store.find_key("4")
+    assert changed == store.find_track("t3")
+    assert store.get(two.seq) == two
+    assert store.commit([]) == []
+
+
+def test_an_item_is_deleted_unless_it_was_changed(store: JournalStore) -> None:
+    item = inserted(store, "order-1")
+    claimed = store.record(item, Entry(holder="h2", fence=1))
+    (stale,) = store.commit([Delete(item)])
+    assert isinstance(stale, StaleItemError)
+    assert store.commit([Delete(claimed)]) == [None]
+    assert store.find_key("order-1") is None
+    (gone,) = store.commit([Delete(claimed)])
+    assert isinstance(gone, StaleItemError)
+    with pytest.raises(StaleItemError):
+        store.record(claimed, Entry(state="sending"))
+
+
+def test_the_number_of_a_deleted_item_is_not_used_again(store: JournalStore) -> None:
+    # Its holder may only be halted. It must not take the new item for its own.
+    store.add(items(2))
+    item = inserted(store, "order-1", Entry(holder="halted"))
+    store.commit([Delete(item)])
+    again = inserted(store, "order-1", Entry(holder="other"))
+    assert again.seq > item.seq
+    with pytest.raises(StaleItemError):
+        store.record(item, Entry(state="sending", holder="halted"))
+    assert store.get(again.seq) == again
+    store.add(items(3))
+    assert len({one.seq for one in store.rows()}) == 4
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"state": "sending"},
+        {"lost_at": 5.0},
+        {"accepts": 1},
+        {"fence": 1},
+    ],
+)
+def test_each_part_of_the_version_fences(
+    store: JournalStore, changed: dict[str, Any]
+) -> None:
+    item = inserted(store, "order-1")
+    store.record(item, attrs.evolve(item.entry, **changed))
+    with pytest.raises(StaleItemError):
+        store.record(item, Entry(state="sending", seed=1))
+    (stale,) = store.commit([Delete(item)])
+    assert isinstance(stale, StaleItemError)
+
+
+def test_an_item_is_found_by_its_track(store: JournalStore) -> None:
+    item = inserted(store, "order-1")
+    store.record(item, Entry(state="accepted", track_id="t1", former=("t0",)))
+    found = store.find_track("t1")
+    assert found is not None
+    assert found.key == "order-1"
+    assert store.find_track("t0") is None
+    assert store.find_track("order-1") is None
+
+
+def test_a_leases_holder_lives_as_long_as_it_said(store: JournalStore) -> None:
+    assert not store.is_alive("h1")
+    store.beat("h1", 60.0)
+    store.beat("h2", -1.0)
+    assert store.is_alive("h1")
+    assert not store.is_alive("h2")
+    store.beat("h2", 60.0)
+    store.beat("h1", 0.05)
+    assert store.is_alive("h2")
+    time.sleep(0.1)
+    assert not store.is_alive("h1")
+    store.remove_holder("h2")
+    store.remove_holder("nobody")
+    assert not store.is_alive("h2")
+
+
+def test_a_note_is_swapped_only_if_it_is_the_old_one(store: JournalStore) -> None:
+    assert not store.swap_note("a", "1", "2")
+    assert store.swap_note("a", None, "1")
+    assert not store.swap_note("a", None, "2")
+    assert not store.swap_note("a", "2", "3")
+    assert store.swap_note("a", "1", "2")
+    assert store.read_note("a") == "2"
+
+
+def test_pages_go_on_where_the_last_one_ended(store: JournalStore) -> None:
+    store.add(items(9))
+    for item in list(store.rows())[::2]:
+        store.record(item, Entry(state="failed"))
+    assert [item.seq for item in store.page(0, 3)] == [1, 2, 3]
+    assert [item.seq for item in store.page(3, 100)] == [4, 5, 6, 7, 8, 9]
+    assert [item.seq for item in store.page(2, 2, "failed")] == [3, 5]
+    assert [item.seq for item in store.page(2, 3, "failed", "planned")] == [3, 4, 5]
+    assert store.page(0, 3, "held") == store.page(9, 3) == []
+
+
+def test_every_kind_of_request_survives(store: JournalStore) -> None:
+    hook = "https://user:pw@me.example/hook?token=s3cret#part"
+    requests: list[AnyRequest] = [
+        GenerationRequest("rain", lyrics="la", webhook=hook),
+        InstrumentalRequest("rain", enhance=False),
+        SoundEffectRequest("bang", duration=2, webhook=hook),
+    ]
+    for request in requests:
+        made = attrs.evolve(new(request.prompt + request.kind), kind=request.kind)
+        store.commit([Insert(attrs.evolve(made, body=body_of(request)))])
+    found = list(store.rows())
+    assert [item.request for item in found] == [
+        attrs.evolve(requests[0], webhook="https://me.example/hook"),
+        requests[1],
+        attrs.evolve(requests[2], webhook="https://me.example/hook"),
+    ]
+    assert [item.has_lost_webhook for item in found] == [True, False, True]
+    assert not any(word in repr(found) for word in ("s3cret", "user:pw", "part"))
+
+
+def test_threads_share_a_store(store: JournalStore) -> None:
+    def work(number: int) -> list[int]:
+        made = [inserted(store, f"{number}-{n}") for n in range(20)]
+        for item in made:
+            store.record(item, Entry(state="sending", seed=number))
+        inserted(store, "same")
+        return [item.seq for item in made]
+
+    with ThreadPoolExecutor(8) as pool:
+        seqs = [seq for found in pool.map(work, range(8)) for seq in found]
+    assert len(set(seqs)) == 160
+    assert store.summary().states["sending"] == 160
+    assert store.summary().total == 161
+
+
+def test_of_many_that_claim_an_item_one_succeeds(store: JournalStore) -> None:
+    item = inserted(store, "order-1")
+
+    def claim(number: int) -> bool:
+        entry = Entry(holder=f"h{number}", fence=1)
+        (result,) = store.commit([Update(item, entry)])
+        return isinstance(result, Item)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(claim, range(40))) == 1
+
+
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_two_openings_of_one_journal_see_each_other(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    reopened = opener(kind, request)
+    one, two = reopened(), reopened()
+    item = inserted(one, "order-1", Entry(holder="h1"))
+    assert inserted(two, "order-1", Entry(holder="h2")) == item
+    two.beat("h2", 60.0)
+    assert one.is_alive("h2")
+    two.record(item, Entry(state="sending"))
+    with pytest.raises(StaleItemError):
+        one.record(item, Entry(state="sending"))
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize("kind", STORES[1:])
+def test_accounts_share_a_file_or_a_database_and_nothing_in_it(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    one, two = partitions(kind, request)
+    accepted = Entry(state="accepted", track_id="t1", seed=1, accepts=1, former=("t0",))
+    for store, body in ((one, '{"tags": "rain"}'), (two, '{"tags": "wind"}')):
+        item = attrs.evolve(new("order-1"), body=body)
+        store.commit([Insert(item, accepted)])
+        store.write_note("name", body)
+    one.beat("h", 60.0)
+    assert not two.is_alive("h")
+    for store, tags in ((one, "rain"), (two, "wind")):
+        for found in (
+            store.find_key("order-1"),
+            store.find_track("t1"),
+            store.find("order-1"),
+            *store.rows(),
+            *store.page(0, 9, "accepted"),
+            *store.pending(),
+        ):
+            assert found is not None
+            assert found.request.tags == tags
+        assert store.summary().total == 1
+        assert store.tracks() == {"t0": None, "t1": 1}
+        assert store.read_note("name") == f'{{"tags": "{tags}"}}'
+        store.close()

@@ -84,8 +84,9 @@ async def _call_all(app: Any, url: str, track_id: str) -> dict[str, int]:
         browser.cookies.set("user", "the-only-one")
         for path, operations in app.openapi()["paths"].items():
             for method in operations:
+                filled = path.format(track_id=track_id, order="order-42")
                 response = await browser.request(
-                    method, path.format(track_id=track_id), params={"tags": "rain"}
+                    method, filled, params={"tags": "rain"}
                 )
                 found[f"{method} {path}"] = response.status_code
     return found

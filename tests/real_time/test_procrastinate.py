@@ -80,6 +80,16 @@ async def test_a_failed_defer_leaves_no_job(postgres: str) -> None:
             await batches.defer("../album", songs(1))
 
 
+async def test_a_webhook_with_a_query_is_refused(postgres: str) -> None:
+    async with opened(postgres) as (_, batches):
+        hooked = GenerationRequest("x", webhook="https://me.example/?token=s3cret")
+        with pytest.raises(BatchInputError, match="row 2: webhook must") as caught:
+            await batches.defer("album", [*songs(1), hooked])
+        assert "s3cret" not in str(caught.value)
+        plain = GenerationRequest("x", webhook="https://me.example/")
+        assert (await batches.defer("album", [plain])).new == 1
+
+
 async def test_lookalikes_share_a_lock_that_serializes_their_jobs(
     postgres: str,
 ) -> None:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetuning_async.cli._config import URL_VARIABLE, on_loopback
 from finetuning_async.cli._connect import new_emulator
-from finetuning_async.cli._keys import KEY_VARIABLE
+from finetuning_async.cli._emulator_options import (
+    emulator_options,
+    given,
+    read_seed,
+)
+from finetuning_async.cli._emulator_output import print_start, request_log
+from finetuning_async.cli._error_exit import InvalidInputError
+from finetuning_async.cli._keys import read_key
 from finetuning_async.cli._options import (
     CommonOptions,
-    Number,
     common_options,
     pass_common,
 )
-from finetuning_async.cli._output import say, shown
+from finetuning_async.cli._output import say
 from finetuning_async.cli._signals import Interrupted, newline_after_ctrl_c
 
 if TYPE_CHECKING:
-    from finetuning_async.emulator import Emulator, RateLimit
+    from pathlib import Path
 
-POLL_INTERVAL: Final = 0.1
-"""Seconds between checks of the request log."""
-
-WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket")
+    from finetuning_async.emulator import Emulator
 
 
 @click.command()
@@ -39,53 +46,7 @@ WINDOWS: Final = ("fixed", "first", "log", "counter", "rounded_counter", "bucket
     show_default=True,
     help="0 picks a free one.",
 )
-@click.option(
-    "--speed",
-    type=Number(above=0),
-    default=1,
-    show_default=True,
-    help="How much faster tracks and rate limits are.",
-)
-@click.option(
-    "--queue-size",
-    type=click.IntRange(min=1),
-    metavar="TRACKS",
-    default=5,
-    show_default=True,
-    help="Tracks in progress at a time.",
-)
-@click.option(
-    "--window",
-    type=click.Choice(WINDOWS),
-    default="fixed",
-    show_default=True,
-    help="How requests are counted for the rate limits.",
-)
-@click.option(
-    "--failure-rate",
-    type=Number(minimum=0, maximum=1),
-    default=0,
-    show_default=True,
-    help="Share of tracks that fail, 0 to 1.",
-)
-@click.option(
-    "--credits",
-    type=click.IntRange(min=0),
-    metavar="NUMBER",
-    default=2000,
-    show_default=True,
-    help="Credits of the account.",
-)
-@click.option(
-    "--seed", type=int, default=1, show_default=True, help="Seed of its random choices."
-)
-@click.option(
-    "--playlist",
-    "playlists",
-    multiple=True,
-    metavar="NAME",
-    help="Start with an empty playlist; may be repeated.",
-)
+@emulator_options
 @common_options
 @pass_common
 def command(
@@ -93,104 +54,105 @@ def command(
     /,
     host: str,
     port: int,
+    seed_file: Path | None,
     playlists: tuple[str, ...],
-    **settings: Any,
+    admin_token: str | None,
+    as_json: bool,
+    ready_file: Path | None,
+    **options: Any,
 ) -> None:
     """Run an emulator of the service on this machine, until Ctrl-C.
 
-    It has the service's limits and errors, makes real MP3s, and costs nothing.
+    It has the service's limits and errors, makes real MP3s, and costs nothing. All of
+    it can be changed while it runs: http://127.0.0.1:8787/_emulator/openapi.json says
+    how.
     """
+    seed, settings = read_seed(seed_file), given(options)
+    if settings.get("seed") is None and "seed" not in (seed.get("settings") or {}):
+        # Ids that repeat from run to run would match those that a client remembers.
+        settings["seed"] = secrets.randbits(31)
+    if common.api_key_stdin:
+        settings["api_key"] = read_key().reveal()
+    start = _Start(common, host, port, playlists, admin_token, as_json, ready_file)
+    with ExitStack() as stack:
+        if not common.quiet and not as_json:
+            settings["on_request"] = stack.enter_context(request_log())
+        _run(start, new_emulator(seed, **settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How to start: where, with what beside the settings, and what to say."""
+
+    common: CommonOptions
+    host: str
+    port: int
+    playlists: tuple[str, ...]
+    admin_token: str | None
+    as_json: bool
+    ready_file: Path | None
+
+
+def _run(start: _Start, emulator: Emulator) -> None:
     from finetuning_async.cli._event_loop import run  # slow to import
 
-    emulator = new_emulator(**settings)
     try:
-        run(partial(_serve, common, emulator, host, port, playlists))
+        run(partial(_serve, start, emulator))
     except Interrupted as stop:
-        if not common.quiet:
-            say(
-                f"{newline_after_ctrl_c(stop.number)}The emulator has stopped;"
-                " its tracks are lost."
-            )
+        if not start.common.quiet:
+            lost = "" if emulator.state_dir else "; its tracks are lost"
+            say(f"{newline_after_ctrl_c(stop.number)}The emulator has stopped{lost}.")
 
 
-async def _serve(
-    common: CommonOptions,
-    emulator: Emulator,
-    host: str,
-    port: int,
-    playlists: tuple[str, ...],
-) -> None:
+async def _serve(start: _Start, emulator: Emulator) -> None:
+    import anyio  # slow to import
+
     from finetuning_async.cli._event_loop import unwrap_group  # slow to import
     from finetuning_async.cli._messages import cannot_listen  # slow to import
     from finetuning_async.emulator import serve  # needs an extra
 
     try:
-        async with emulator, serve(emulator, host=host, port=port) as url:
-            for name in playlists:
-                emulator.add_playlist(name)
-            _print_intro(common, emulator, url)
-            await _log_requests(common, emulator)
+        async with AsyncExitStack() as stack:
+            await _enter(stack, emulator)
+            token = start.admin_token or None
+            server = serve(
+                emulator, host=start.host, port=start.port, admin_token=token
+            )
+            url = await stack.enter_async_context(server)
+            if not emulator.restored:
+                for name in start.playlists:
+                    emulator.add_playlist(name)
+            _announce(start, emulator, url)
+            await anyio.sleep_forever()
     except* OSError as errors:
         raise click.ClickException(
-            cannot_listen(host, port, unwrap_group(errors))
+            cannot_listen(start.host, start.port, unwrap_group(errors))
         ) from None
 
 
-def _print_intro(common: CommonOptions, emulator: Emulator, url: str) -> None:
-    """Print what it is and how to reach it; only the settings go to stdout."""
-    if not common.quiet:
-        say(f"Emulator of finetuning.ai (not the service) at {url}")
-        say(
-            f"Any client on this machine can use it with the API key {emulator.api_key}"
-        )
-        say("To use it from another terminal:\n")
-    here = url.replace(
-        "//0.0.0.0:", "//127.0.0.1:"
-    )  # it listens on all addresses, so on this one too
-    click.echo(f"export {URL_VARIABLE}={here} {KEY_VARIABLE}={emulator.api_key}")
-    if not common.quiet:
-        for line in (*_speed_advice(emulator), *_host_advice(url)):
-            say(line)
-        say("\nPress Ctrl-C to stop. Requests:")
+async def _enter(stack: AsyncExitStack, emulator: Emulator) -> None:
+    """Start the emulator; what its seed or its folder has wrong is told as such."""
+    try:
+        await stack.enter_async_context(emulator)
+    except ValueError as wrong:
+        raise InvalidInputError(f"the seed file is not allowed: {wrong}") from None
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
 
 
-def _speed_advice(emulator: Emulator) -> list[str]:
-    """How to configure a client for the faster limits; nothing at speed 1."""
-    if emulator.speed == 1:
-        return []
-    limits = emulator.rate_limits
-    creates, reads = limits.creates, limits.reads
-    return [
-        f"\nIts rate limits are {emulator.speed:g} times faster. In Python, pass",
-        f"  rate_limits=RateLimits(creates={_limit(creates)}, reads={_limit(reads)})",
-        "to AsyncClient. Without this a client works as well, but is slower.",
-    ]
-
-
-def _host_advice(url: str) -> list[str]:
-    """Why clients of this package reject the URL if it is not on localhost."""
-    if on_loopback(url):
-        return []
-    return [
-        "\nClients of this package reject http:// for every host but localhost,",
-        "because the API key would cross the network unencrypted.",
-    ]
-
-
-def _limit(budget: RateLimit) -> str:
-    return f"RateLimit({budget.limit}, per={budget.per:g})"
-
-
-async def _log_requests(common: CommonOptions, emulator: Emulator) -> None:
-    import anyio  # slow to import
-
-    logged = 0
-    while True:
-        await anyio.sleep(POLL_INTERVAL)
-        finished = [record for record in emulator.requests[logged:] if record.status]
-        for record in finished:
-            logged += 1
-            if not common.quiet:
-                code = f" {record.code}" if record.code else ""
-                path = shown(record.path)
-                say(f"  {record.method} {path} {record.status}{code}")
+def _announce(start: _Start, emulator: Emulator, url: str) -> None:
+    """Say that it listens, to a person or to a program."""
+    here = url.replace("//0.0.0.0:", "//127.0.0.1:")
+    ready = {"url": here, "api_key": emulator.api_key, "pid": os.getpid()}
+    if start.ready_file is not None:
+        written = start.ready_file.with_name(f"{start.ready_file.name}.part")
+        try:
+            written.write_text(json.dumps(ready) + "\n", encoding="utf-8")
+            written.replace(start.ready_file)  # who waits for it never sees half of it
+        except OSError as error:
+            message = f"{start.ready_file} cannot be written: {error.strerror}"
+            raise click.ClickException(message) from None
+    if start.as_json:
+        click.echo(json.dumps(ready))
+    else:
+        print_start(start.common, emulator, url)

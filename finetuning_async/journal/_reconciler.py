@@ -6,36 +6,37 @@ One listing serves all of them; then each gets its verdict.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from finetuning_async._errors import FinetuningError
 from finetuning_async._submission import (
-    PAGE_SIZE,
     ListedRow,
     echoes_seeds,
     listed_row,
     possible_matches,
     read_list,
 )
-from finetuning_async.batch._credit_check import CreditBaseline, CreditReading
-from finetuning_async.batch._matching import (
+from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
+from finetuning_async.journal._errors import is_fatal
+from finetuning_async.journal._matching import (
     AbsenceEvidence,
     Doubt,
     candidates,
     match,
     verdict,
 )
-from finetuning_async.journal import is_fatal
+from finetuning_async.journal._service import read_account, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from finetuning_async._api import Generation, Page
-    from finetuning_async._client import AsyncClient
-    from finetuning_async.batch._options import Options
-    from finetuning_async.journal import Item, Journal, State
+    from finetuning_async.journal._journal import Journal
+    from finetuning_async.journal._records import Item, Summary
+    from finetuning_async.journal._service import EngineOptions, Service
+    from finetuning_async.journal._state_machine import State
 
 logger = logging.getLogger("finetuning_async")
 
@@ -57,12 +58,12 @@ class Listing:
 
     Attributes:
         rows: Its rows.
-        failed: The ids that it shows as failed.
+        ended: The tracks that it shows as ended, by id.
         is_complete: Whether it was read to its end without missing a row.
     """
 
     rows: list[ListedRow]
-    failed: frozenset[str]
+    ended: dict[str, Any]
     is_complete: bool
 
 
@@ -70,22 +71,22 @@ class Reconciler:
     """Finds lost tracks, and proves that one is absent.
 
     Args:
-        client: Lists tracks, and reads the credits.
+        service: Lists tracks, and reads the credits.
         journal: Keeps the credit baseline.
-        options: Options of the batch.
+        options: Options of the engine.
 
     Attributes:
         tracks: The seed that each item's track should show, by track id.
         sent: When the create of each of them was sent, as far as known, in seconds
             since 1970 by the clock that dates the doubts.
-        in_flight: Creates that may be accepted at this moment.
-        in_flight_changes: How often a create began or ended to be in flight.
         time_is_local: Whether the service's time is not known, so that creates are
             dated by this machine's wall clock.
     """
 
-    def __init__(self, client: AsyncClient, journal: Journal, options: Options) -> None:
-        self._client = client
+    def __init__(
+        self, service: Service, journal: Journal, options: EngineOptions
+    ) -> None:
+        self._service = service
         self._journal = journal
         self._settle = options.settle
         self._needs_credits = options.on_unknown == "hold"
@@ -94,8 +95,6 @@ class Reconciler:
         self._candidates: dict[int, tuple[str, ...]] = {}
         self.tracks: dict[str, int | None] = {}
         self.sent: dict[str, float] = {}
-        self.in_flight = 0
-        self.in_flight_changes = 0
         self.time_is_local = False
 
     async def load(self) -> None:
@@ -103,6 +102,11 @@ class Reconciler:
         store = self._journal.store
         self.tracks = await self._journal.call(store.tracks)
         self.sent = await self._journal.call(self._read_sent)
+        await self.load_notes()
+
+    async def load_notes(self) -> None:
+        """Load the notes alone, which takes no longer however many tracks there are."""
+        store = self._journal.store
         self._baseline = CreditBaseline.from_json(
             await self._journal.call(store.read_note, BASELINE)
         )
@@ -116,17 +120,13 @@ class Reconciler:
             if item.entry.track_id is not None and item.entry.sent_at is not None
         }
 
-    def add_track(self, item: Item, track_id: str) -> None:
-        """Note that a track belongs to an item."""
-        self.tracks[track_id] = item.entry.seed
-        if item.entry.sent_at is not None:
-            self.sent[track_id] = item.entry.sent_at
+    async def on_accepted(self, item: Item, track: object) -> None:
+        """Note whether an accepted create echoes its seed.
 
-    async def on_accepted(self, item: Item, track: Generation) -> None:
-        """Note the track of an accepted create, and whether it echoes the seed."""
-        self.add_track(item, track.id)
-        seed = item.entry.seed
-        if track.parameters.seed not in (None, seed) and self._seeds_are_echoed:
+        If it does not, no seed proves a track, and no doubt is resolved by one.
+        """
+        echoed = getattr(getattr(track, "parameters", None), "seed", None)
+        if echoed not in (None, item.entry.seed) and self._seeds_are_echoed:
             self._seeds_are_echoed = False
             await self._journal.call(
                 self._journal.store.write_note, SEEDS, "not echoed"
@@ -154,14 +154,13 @@ class Reconciler:
         )
         if listing is None:
             return None
-        failed = frozenset(r.id for r in listing.rows if r.status == "failed")
-        return Listing(
-            [listed_row(row) for row in listing.rows], failed, listing.is_whole
-        )
+        ended = {track.id: track for track in listing.rows if track.is_final}
+        rows = [listed_row(track) for track in listing.rows]
+        return Listing(rows, ended, listing.is_whole)
 
     async def _read_page(self, offset: int) -> Page[Generation] | None:
         try:
-            return await self._client.generations.list(limit=PAGE_SIZE, offset=offset)
+            return await read_page(self._service, offset)
         except FinetuningError as error:
             if is_fatal(error):
                 raise
@@ -191,30 +190,45 @@ class Reconciler:
         return found
 
     async def read_credits(self) -> CreditReading | None:
-        """Read the credits; `None` if a create was in flight meanwhile.
+        """Read the credits; `None` if that failed, or a create was in flight meanwhile.
 
         Such a create may be charged in this reading or not, so it would prove nothing.
         """
-        changes = self.in_flight_changes
-        if self.in_flight:
+        before = await self._journal.refresh_counts()
+        if before.states["sending"]:
             return None
         try:
-            account = await self._client.me()
+            left = (await read_account(self._service)).total_remaining
         except FinetuningError as error:
             if is_fatal(error):
                 raise
             logger.debug("the credits could not be read: %s; retrying later", error)
             return None
-        if self.in_flight or changes != self.in_flight_changes:
+        after = await self._journal.refresh_counts()
+        if left is None or _version(before) != _version(after):
             return None
-        if account.total_remaining is None:
-            return None
-        summary = self._journal.summary
-        return CreditReading(
-            credits=account.total_remaining,
-            accepts=summary.accepts,
-            fails=summary.fails,
-        )
+        return CreditReading(credits=left, accepts=after.accepts, fails=after.fails)
+
+    async def running(self) -> list[Item]:
+        """Items whose track is not known to have ended."""
+        rows = self._journal.store.rows
+        return await self._journal.call(lambda: list(rows("accepted")))
+
+    async def is_current(self, reading: CreditReading, listing: Listing | None) -> bool:
+        """Whether a reading counts every track that was accepted or failed before it.
+
+        A track that has failed at the service, while the journal still waits for it,
+        may have been refunded already. That refund could hide a charge. So the listing,
+        read after the credits, must not show one of these as failed.
+        """
+        running = {str(item.entry.track_id) for item in await self.running()}
+        now = await self._journal.refresh_counts()
+        if (reading.accepts, reading.fails) != (now.accepts, now.fails):
+            return False
+        if listing is None:
+            return not running
+        ended = (listing.ended[track_id] for track_id in running & {*listing.ended})
+        return all(track.status != "failed" for track in ended)
 
     async def advance_baseline(self, reading: CreditReading, now: float) -> None:
         """Move the baseline to a reading that shows no charge for a create in doubt.
@@ -229,11 +243,7 @@ class Reconciler:
         )
 
     async def rules_out_charge(
-        self,
-        reading: CreditReading | None,
-        listing: Listing,
-        running: frozenset[str],
-        now: float,
+        self, reading: CreditReading | None, listing: Listing, now: float
     ) -> bool | None:
         """Whether the credits rule out a charge for anything in doubt.
 
@@ -242,33 +252,18 @@ class Reconciler:
         Args:
             reading: The credits.
             listing: Read after them.
-            running: Ids of ours that are not known to have ended.
             now: By the service's clock.
 
         Returns:
             `None` if that cannot be known now.
         """
-        if reading is None or not self.is_current(reading, listing, running):
+        if reading is None or not await self.is_current(reading, listing):
             return None
         in_doubt = self._journal.summary.in_doubt
         no_charge = self._baseline.rules_out_charge(reading, in_doubt)
         if no_charge:
             await self.advance_baseline(reading, now)
         return no_charge
-
-    def is_current(
-        self, reading: CreditReading, listing: Listing | None, running: frozenset[str]
-    ) -> bool:
-        """Whether a reading counts every track that was accepted or failed before it.
-
-        A track that has failed at the service, while the journal still waits for it,
-        may have been refunded already. That refund could hide a charge. So the listing
-        must not show one of `running` as failed.
-        """
-        summary = self._journal.summary
-        if (reading.accepts, reading.fails) != (summary.accepts, summary.fails):
-            return False
-        return not running if listing is None else not running & listing.failed
 
     def judge(
         self,
@@ -333,6 +328,11 @@ class Reconciler:
         return self._candidates.get(item.seq, ()) or possible_matches(
             doubt_of(item).sought, unowned
         )
+
+
+def _version(summary: Summary) -> tuple[int, ...]:
+    """Numbers that change whenever a create begins or ends that may cost a credit."""
+    return summary.accepts, summary.fails, summary.in_doubt, summary.states["sending"]
 
 
 def doubt_of(item: Item) -> Doubt:

@@ -1,4 +1,4 @@
-"""What a journal is bound to: the account that made it, and its place on the disk.
+"""The account that a journal is bound to.
 
 A journal belongs to an account, not to an API key: a new key of the same account goes
 on. With another account's key all its tracks would seem to be deleted.
@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import json
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
+from finetuning_async._api import Call
+from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import NotFoundError
-from finetuning_async._session import session_of
-from finetuning_async.journal import BatchError
+from finetuning_async.journal._errors import BatchError
+from finetuning_async.journal._service import read_account
 
 if TYPE_CHECKING:
     from finetuning_async._api import Account
-    from finetuning_async._client import AsyncClient
-    from finetuning_async.journal import Item, Journal, JournalStore, State
+    from finetuning_async.journal._journal import Journal
+    from finetuning_async.journal._records import Item
+    from finetuning_async.journal._service import Service
+    from finetuning_async.journal._state_machine import State
+    from finetuning_async.journal._store import JournalStore
 
 ACCOUNT: Final = "account"
 """The note that says which account made the journal."""
-
-PLACE: Final = "place"
-"""The note that says where on the disk the journal is."""
 
 SAMPLE: Final = 3
 """Tracks of each kind by which the account of an older version's journal is checked."""
 
 
-async def bind_account(client: AsyncClient, journal: Journal, name: str) -> None:
-    """Check that the client's account made the journal; bind a journal that has none.
+async def bind_account(service: Service, journal: Journal, name: str) -> None:
+    """Check that an account made the journal; bind a journal that has none.
 
     Args:
-        client: Its account counts.
+        service: Its account counts.
         journal: The journal.
         name: How messages call it.
 
@@ -42,16 +44,15 @@ async def bind_account(client: AsyncClient, journal: Journal, name: str) -> None
         BatchError: Another account made it; nothing was changed.
         FinetuningError: The account could not be read.
     """
-    account = await client.me()
+    account = await read_account(service)
     if await journal.call(journal.store.read_note, ACCOUNT) is None:
-        await _check_tracks(client, journal, name, account)
-        url = session_of(client).settings.base_url
-        note = json.dumps({"id": account.id, "base_url": url})
+        await _check_tracks(service, journal, name, account)
+        note = json.dumps({"id": account.id, "base_url": service.settings.base_url})
         await journal.call(journal.store.write_note, ACCOUNT, note)
     # Read it again: of two workers that bind it at once, the last one wins, and the
     # other must see that.
     bound = await journal.call(journal.store.read_note, ACCOUNT)
-    check_account(bound, account, session_of(client).settings.base_url, name)
+    check_account(bound, account, service.settings.base_url, name)
 
 
 def check_account(note: str | None, account: Account, url: str, name: str) -> None:
@@ -71,7 +72,7 @@ def check_account(note: str | None, account: Account, url: str, name: str) -> No
 
 
 async def _check_tracks(
-    client: AsyncClient, journal: Journal, name: str, account: Account
+    service: Service, journal: Journal, name: str, account: Account
 ) -> None:
     """Check the account of a journal that does not name it, by a few of its tracks.
 
@@ -83,8 +84,9 @@ async def _check_tracks(
     if not pending:
         return
     for item in (*pending, *await journal.call(lambda: _some(store, "downloaded"))):
+        path = f"/v1/generations/{quote(str(item.entry.track_id), safe='')}"
         try:
-            await client.generations.get(str(item.entry.track_id))
+            await service.request(Call(method="GET", path=path), READ_TIMEOUT)
         except NotFoundError:
             continue
         return
@@ -99,47 +101,3 @@ def _some(store: JournalStore, *states: State) -> list[Item]:
     """A few items in these states that have a track."""
     found = (item for item in store.rows(*states) if item.entry.track_id is not None)
     return list(islice(found, SAMPLE))
-
-
-def claim_place(store: JournalStore, journal: Path) -> None:
-    """Note where the journal is; refuse a copy whose original is still there.
-
-    A folder may be moved. A copy may replace an original that was deleted, and may go
-    on independently once everything is made. But two journals that both know what is
-    still to be made would both pay for it.
-
-    Args:
-        store: The journal.
-        journal: Its file.
-
-    Raises:
-        BatchError: It is such a copy.
-    """
-    known, here = store.read_note(PLACE), _place(journal)
-    if known == here:
-        return
-    if known is not None and not store.summary().is_done:
-        path, *inode = json.loads(known)
-        # A moved file keeps its device and inode; a copy gets another one, while the
-        # original still has the one in the note.
-        if inode != json.loads(here)[1:] and _is_at(Path(path), inode):
-            original = Path(path).parent
-            raise BatchError(
-                f"{journal.parent} is a copy of {original}, which still exists: both"
-                " would pay for the tracks that are left. Resume there, or remove"
-                f" {original} to resume here"
-            )
-    store.write_note(PLACE, here)
-
-
-def _place(journal: Path) -> str:
-    facts = journal.stat()
-    return json.dumps([str(journal.resolve()), facts.st_dev, facts.st_ino])
-
-
-def _is_at(journal: Path, inode: list[int]) -> bool:
-    try:
-        facts = journal.stat()
-    except OSError:
-        return False
-    return [facts.st_dev, facts.st_ino] == inode

@@ -222,8 +222,9 @@ def verdict(evidence: AbsenceEvidence) -> str:
         return "absent"
     # While more creates of ours follow, the missing proof may still turn up: a later
     # row, a complete listing, a reading. A charge that shows does not go away.
+    # So may a reading that no create in flight spoils.
     may_turn_up = evidence.more_to_come or (
-        missing == _NO_LATER and _may_stay_unchanged(evidence)
+        missing in (_NO_LATER, _NO_BASELINE) and _may_stay_unchanged(evidence)
     )
     return "wait" if may_turn_up and missing != _CHARGED else missing
 

@@ -1,0 +1,408 @@
+"""Creates that the client's journal records, so that a key is paid once.
+
+A call with a key takes one *pass* after another, each under the lock of its key, and
+each by what the journal says then:
+
+    no entry                          added as planned, with its lease; sent
+    planned, its holder is dead       claimed; sent
+    sending, its holder is dead       looked up
+    leased by a holder that lives     another pass in a moment
+    unknown or held                   looked up; sent again if it is proved absent
+    a track is known                  given back
+
+The engine does each step, and commits it before the next. A call that fails before
+anything was sent deletes its entry: what was reported as failed is never paid later.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import anyio
+
+from finetuning_async._api import Call, check_timeout, parsing
+from finetuning_async._constants import READ_TIMEOUT
+from finetuning_async._errors import (
+    APITimeoutError,
+    ClientClosedError,
+    FinetuningError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from finetuning_async._runtime import run_to_completion
+from finetuning_async._session._account_journal import AccountJournal, check_key
+from finetuning_async._session._keyed_door import (
+    KeyedCall,
+    KeyedDoor,
+    NotWanted,
+    facts_of,
+    read_credits,
+)
+from finetuning_async.journal import (
+    Action,
+    Ended,
+    Engine,
+    EngineOptions,
+    Entry,
+    JournalEntry,
+    NewItem,
+    StaleItemError,
+    body_of,
+)
+
+if TYPE_CHECKING:
+    from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async._session._account_journal import RecordedSession
+    from finetuning_async._session._journal_source import JournalSource
+    from finetuning_async._session._open_journal import OpenJournal
+    from finetuning_async._submission import Submission
+    from finetuning_async.journal import Item
+
+logger = logging.getLogger("finetuning_async")
+
+GENERATED: Final = re.compile("auto-[0-9a-f]{32}")
+"""The keys of creates that were made without one."""
+
+POLL: Final = (0.25, 0.5, 1.0)
+"""Seconds between passes while another process has the entry; the last repeats."""
+
+
+class KeyedCreates:
+    """The creates of one client in one loop, recorded in its journal.
+
+    Args:
+        session: The client; what it sends itself is not recorded.
+        source: Its journal.
+
+    Attributes:
+        journal: The account's part of it.
+    """
+
+    def __init__(self, session: RecordedSession, source: JournalSource) -> None:
+        self._session = session
+        self._source = source
+        self._engine: Engine | None = None
+        self.journal: AccountJournal = AccountJournal(session, source)
+
+    async def create(self, submission: Submission, timeout: float | None) -> Any:
+        """Create a track once for its key, or give back the one that there is.
+
+        Raises:
+            InvalidRequestError: The key is not valid.
+            IdempotencyConflictError: The key is known with other content.
+            SubmissionUnknownError: Its create is in doubt.
+            JournalError: The journal cannot be used; nothing was sent.
+            FinetuningError: As `Session.submit`.
+        """
+        key = submission.request.idempotency_key
+        if key is None:
+            key = f"auto-{secrets.token_hex(16)}"
+            call = KeyedCall(key=key, submission=submission, is_named=False)
+        else:
+            check_key(key, "idempotency_key")
+            call = KeyedCall(key=key, submission=submission)
+        return await self._run(call, timeout)
+
+    async def resume(self, key: str, timeout: float | None) -> Any:
+        """The accepted track of a key that is known, or its id.
+
+        Raises:
+            InvalidRequestError: It is not.
+            FinetuningError: As `create`.
+        """
+        check_key(key)
+        item = await (await self.journal.opened()).find(key)
+        if item is None:
+            raise unknown_key_error(key)
+        if item.entry.track_id is not None:  # even with a timeout of 0
+            return JournalEntry.of(item).generation or item.entry.track_id
+        submission = self._session.new_submission(item.request, validate=False)
+        call = KeyedCall(key=key, submission=submission, is_new=False)
+        return await self._run(call, timeout)
+
+    async def carry_on(self, item: Item) -> Any:
+        """The same for `resume_all`: it does not give up where a caller would.
+
+        Returns:
+            The track; `None` if nothing is to be made of the entry, or it was deleted.
+        """
+        call = KeyedCall(
+            key=item.key,
+            submission=self._session.new_submission(item.request, validate=False),
+            is_named=GENERATED.fullmatch(item.key) is None,
+            is_new=False,
+            is_patient=True,
+        )
+        try:
+            return await self._run(call, None)
+        except NotWanted:
+            return None
+
+    async def wait(self, track: Generation | SoundEffect | str, **options: Any) -> Any:
+        """Wait for a final state, as `Session.wait`, and record it."""
+        track_id = track if isinstance(track, str) else track.id
+        waiting = self._session.wait(track, **options)
+        del track  # thousands of these calls may wait at once
+        try:
+            final = await waiting
+        except NotFoundError as error:
+            ended = Ended(True, None, error.code, str(error))
+            await self.journal.record_end(track_id, ended)
+            raise
+        await self.journal.record_final(final)
+        return final
+
+    # One call, from its first pass to its track.
+
+    async def _run(self, call: KeyedCall, timeout: float | None) -> Any:
+        if timeout is not None:
+            call.submission.deadline = anyio.current_time() + check_timeout(timeout)
+        with self._session.calls.scope(call.submission.deadline, spends=True):
+            return await self._until_track(call)
+        # The scope was cancelled: by the deadline, or by closing the client.
+        if call.submission.accepted is not None:  # within a create's grace
+            return call.submission.accepted
+        raise self._cancelled_error(call, timeout)
+
+    def _cancelled_error(
+        self, call: KeyedCall, timeout: float | None
+    ) -> FinetuningError:
+        error: FinetuningError | None
+        error = self._session.unknown_error(call.submission, "it timed out")
+        if error is None and call.in_doubt is not None:
+            error = call.unknown_error(call.in_doubt)
+        if error is not None:
+            error.safe_to_retry = call.is_named
+            return error
+        if self._session.calls.is_closing:
+            return ClientClosedError(
+                "the client was closed while this call waited; make a new AsyncClient"
+            )
+        what = f"another call with key {call.key!r}" if call.is_behind else "its permit"
+        return APITimeoutError(
+            f"timed out after {timeout or 0.0:.1f} s waiting for {what}; nothing was"
+            " sent by this call",
+            safe_to_retry=True,
+        )
+
+    async def _until_track(self, call: KeyedCall) -> Any:
+        opened, polls = await self._ready(), 0
+        # Most keys are new, so the first pass adds the entry at once: that finds one
+        # that is there as well.
+        is_known = not call.is_new
+        while True:
+            call.is_behind = True
+            await opened.locks.acquire((call.key,))
+            try:
+                call.is_behind = False
+                item = await opened.find(call.key) if is_known else None
+                item, pause = await self._pass(call, item, opened)
+            finally:
+                opened.locks.release((call.key,))
+            if item is not None:
+                return await self._track(call, item)
+            if pause is None:
+                call.is_behind = True
+                pause, polls = POLL[min(polls, len(POLL) - 1)], polls + 1
+            is_known = True
+            await anyio.sleep(pause)
+
+    async def _ready(self) -> OpenJournal:
+        """The journal, with a reading of the credits from before the first create."""
+        opened = await self.journal.opened()
+        if opened.credits_read_at == -inf:
+            async with opened.first_reading:
+                if opened.credits_read_at == -inf:
+                    await read_credits(self._engine_of(opened))
+                    opened.credits_read_at = anyio.current_time()
+        return opened
+
+    async def _pass(
+        self, call: KeyedCall, item: Item | None, opened: OpenJournal
+    ) -> tuple[Item | None, float | None]:
+        """One pass under the lock of the key.
+
+        Args:
+            call: The call.
+            item: The entry; `None` to add it.
+            opened: The journal.
+
+        Returns:
+            The item, if it has a track; else the seconds until the next pass, `None`
+            while another process has the item.
+        """
+        if item is None and not call.is_new:
+            raise NotWanted if call.is_patient else unknown_key_error(call.key)
+        if item is not None and (
+            self._has_track(call, item) or await self._is_leased(item, opened)
+        ):
+            return (item if item.entry.track_id is not None else None), None
+        try:
+            async with opened.alive():
+                return await self._process(call, item, opened)
+        except StaleItemError as error:
+            # Another process was faster: see what it has made of it.
+            level = logging.DEBUG if call.submission.accepted is None else logging.ERROR
+            logger.log(level, "key %r: %s", call.key, error)
+            return None, 0.0
+
+    def _has_track(self, call: KeyedCall, item: Item) -> bool:
+        check_content(call, item)
+        return item.entry.track_id is not None
+
+    async def _is_leased(self, item: Item, opened: OpenJournal) -> bool:
+        holder = item.entry.holder
+        # What this loop holds itself was left by a call that has ended: its lock is
+        # free.
+        if holder is None or holder == opened.holder:
+            return False
+        return await opened.is_alive(holder)
+
+    async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
+        request = call.submission.request
+        new = NewItem(
+            key=call.key,
+            custom_id=None,
+            line=None,
+            kind=request.kind,
+            body=body_of(request),
+            file="",
+        )
+        return await opened.journal.insert(new, Entry(holder=opened.holder))
+
+    async def _process(
+        self, call: KeyedCall, item: Item | None, opened: OpenJournal
+    ) -> tuple[Item | None, float | None]:
+        """Take the entry as far as the engine can now; see `_pass`."""
+        try:
+            if item is None:
+                item = await self._insert(call, opened)
+                # It may have been there already.
+                if self._has_track(call, item):
+                    return item, None
+                if await self._is_leased(item, opened):
+                    return None, None
+            item, pause = await self._work(call, item, opened)
+        except BaseException as error:
+            if not call.keeps_entry(error):
+                await run_to_completion(lambda: self._discard(call, opened))
+            raise
+        if item.entry.track_id is not None:
+            return item, None
+        if pause is None:  # it is held
+            raise call.unknown_error(item)
+        return None, pause
+
+    async def _work(
+        self, call: KeyedCall, item: Item, opened: OpenJournal
+    ) -> tuple[Item, float | None]:
+        engine = self._engine_of(opened)
+        if item.entry.state == "held" and item.entry.seed is not None:
+            # For the engine it has ended; a listing may show it all the same.
+            await engine.reconciliation.reconcile(item)
+            item = await engine.get(item.seq)
+        door = KeyedDoor(call, engine, opened)
+        return await engine.process_item(item, door, Action.WAIT)
+
+    async def _discard(self, call: KeyedCall, opened: OpenJournal) -> None:
+        """Delete the entry of a call that failed before anything was sent."""
+        try:
+            item = await opened.find(call.key)
+            is_ours = item is not None and item.entry.holder == opened.holder
+            if item is not None and is_ours and item.entry.state == "planned":
+                await opened.journal.delete(item)
+        except StaleItemError:
+            pass  # another process has it now
+        except FinetuningError as error:
+            logger.warning(
+                "the entry of key %r could not be deleted, though nothing was sent: %s",
+                call.key,
+                error,
+            )
+
+    def _engine_of(self, opened: OpenJournal) -> Engine:
+        if self._engine is None:
+            backend = self._source.load()
+            options = EngineOptions(
+                settle=backend.settle,
+                look_every=backend.look_every,
+                facts_of=facts_of,
+            )
+            self._engine = Engine(self._session, opened.journal, options)
+        return self._engine
+
+    # The track that there is.
+
+    async def _track(self, call: KeyedCall, item: Item) -> Any:
+        accepted = call.submission.accepted
+        if accepted is not None and accepted.id == item.entry.track_id:
+            return accepted  # by this call, which has called `on_submitted`
+        track = JournalEntry.of(item).generation
+        if track is None:
+            track = await self._read(item)
+        await call.notify(track)
+        return track
+
+    async def _read(self, item: Item) -> Generation | SoundEffect:
+        """The track of an entry that was found in a listing, as it is now."""
+        track_id, request = str(item.entry.track_id), item.request
+        is_effect = request.kind == "sound_effect"
+        family = "sound-effects" if is_effect else "generations"
+        path = f"/v1/{family}/{quote(track_id, safe='')}"
+        call = Call(method="GET", path=path, shows=track_id)
+        track: Generation | SoundEffect
+        try:
+            response = await self._session.request(call, READ_TIMEOUT)
+            parse = parsing.sound_effect if is_effect else parsing.generation
+            track = parse(response)
+        except FinetuningError as error:
+            logger.debug("%s could not be read: %s", track_id, error)
+            row = {"id": track_id, "type": request.kind, "prompt": request.prompt}
+            row["status"] = "failed" if item.entry.state == "failed" else "pending"
+            row["errorMessage"] = item.entry.error
+            parse_row = (
+                parsing.sound_effect_row if is_effect else parsing.generation_row
+            )
+            return parse_row(row)
+        self._session.observe(track)
+        return track
+
+
+def unknown_key_error(key: str) -> InvalidRequestError:
+    """The error for a key of which this account's journal has no entry."""
+    return InvalidRequestError(
+        "key",
+        key,
+        "the key of an entry in the journal of this account; client.journal.entries()"
+        " lists them",
+    )
+
+
+def check_content(call: KeyedCall, item: Item) -> None:
+    """Check that an entry has the content of a call.
+
+    Raises:
+        IdempotencyConflictError: It has other content; nothing was sent.
+    """
+    if not (call.is_named and call.is_new):
+        return
+    given, known = call.submission.request, item.request
+    if given.content_key() == known.content_key():
+        return
+    differing = ["its kind"]
+    if given.kind == known.kind:
+        one, other = given.to_body(), known.to_body()
+        names = sorted({*one, *other} - {"webhook"})
+        differing = [name for name in names if one.get(name) != other.get(name)]
+    raise IdempotencyConflictError(
+        "idempotency_key",
+        call.key,
+        "a new key for other content; the create that it is known for differs in"
+        f" {', '.join(differing)}",
+    )

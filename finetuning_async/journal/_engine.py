@@ -1,0 +1,419 @@
+"""The engine: takes an item from where it stands to its end.
+
+Each step is committed before the next, so that a crash between any two leaves a state
+from which another process can go on. What differs between programs is their `Door`: a
+batch in a folder, a worker of a job queue, and a call with an idempotency key.
+"""
+
+from __future__ import annotations
+
+import logging
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from finetuning_async._errors import (
+    FinetuningError,
+    NotFoundError,
+    SubmissionUnknownError,
+    WaitTimeoutError,
+)
+from finetuning_async._logging import log_exceptions
+from finetuning_async._runtime import run_to_completion
+from finetuning_async.journal._create import (
+    Pause,
+    Retry,
+    end_of,
+    is_in_doubt,
+    reuse_seed,
+)
+from finetuning_async.journal._errors import JournalError, StaleItemError
+from finetuning_async.journal._reconciliation import Reconciliation
+from finetuning_async.journal._records import Item
+from finetuning_async.journal._state_machine import (
+    NEXT,
+    Accepted,
+    Action,
+    Ended,
+    Found,
+    Held,
+    Lost,
+    NotSent,
+    Rejected,
+    Restarted,
+    Saved,
+    Sending,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finetuning_async._submission import Submission
+    from finetuning_async.journal._journal import Journal
+    from finetuning_async.journal._service import EngineOptions, Service
+    from finetuning_async.journal._state_machine import Event
+
+logger = logging.getLogger("finetuning_async")
+
+SEND_WITHIN: Final = 60.0
+"""Seconds within which the first byte of a create leaves, once it is committed to be
+sent. Its process may be halted in between. It must then not send what another process
+has proved absent meanwhile, so this is well below the time that such a proof takes."""
+
+_ORDER: Final = list(Action)
+
+
+class Door(Protocol):
+    """What one kind of program decides about an item that the engine processes.
+
+    All methods may raise: the error is raised by `Engine.process_item`.
+    """
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one create, waiting for its permit included; `None` for any."""
+        return None
+
+    async def before_create(self, item: Item) -> Item | float:
+        """Get ready to send an item's create.
+
+        Returns:
+            The item as it is now, with its lease; or seconds to pause instead.
+        """
+        return item
+
+    def new_submission(self, item: Item, **callbacks: Any) -> Submission:
+        """The create of an item, which carries the seed of its entry, if it has one.
+
+        Args:
+            item: The item.
+            callbacks: `on_submitted`, `before_wait` and `before_send` of the
+                submission. A door that has its own calls these first.
+        """
+
+    async def on_recorded(self, item: Item) -> None:
+        """An item has changed. Raise after `Sending`, and it is not sent."""
+        del item
+
+    async def on_refused(
+        self, item: Item, error: FinetuningError, refusals: int
+    ) -> Retry | Pause | Rejected:
+        """What follows a create that was not accepted; the item is planned again.
+
+        Args:
+            item: The item.
+            error: Why.
+            refusals: How many there were in a row, this one included.
+        """
+
+    async def on_lost(self, item: Item, error: FinetuningError) -> None:
+        """The outcome of a create that was just sent is not known: it is in doubt."""
+        del item, error  # a batch looks it up
+
+    async def on_in_doubt(self, item: Item) -> float | None:
+        """A look has left an item in doubt.
+
+        Returns:
+            Seconds to pause; `None` for the engine's `look_every`.
+        """
+        return None
+
+    def facts(self, track: Any) -> str | None:
+        """The facts that the journal keeps of an accepted or ended track, as JSON."""
+        return None
+
+    async def save(self, item: Item) -> Saved | float:
+        """Save a completed item.
+
+        Returns:
+            The event to record; or seconds to pause if that failed.
+        """
+        return Saved()
+
+
+class Engine:
+    """Processes the items of a journal.
+
+    Args:
+        service: The session of the client that creates and waits.
+        journal: The items and their progress.
+        options: Options.
+        request: The request of an item, where the caller knows more of it than the
+            journal.
+
+    Attributes:
+        service: As given.
+        journal: As given.
+        options: As given.
+        reconciliation: Resolves what is in doubt.
+        send_within: Seconds within which the first byte of a create must leave.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        journal: Journal,
+        options: EngineOptions,
+        request: Callable[[Item], Any] = attrgetter("request"),
+    ) -> None:
+        self.service = service
+        self._request = request
+        self.journal = journal
+        self.options = options
+        self.reconciliation: Reconciliation = Reconciliation(service, journal, options)
+        self.send_within: float = min(SEND_WITHIN, options.settle / 5)
+
+    def new_submission(self, item: Item, **options: Any) -> Submission:
+        """The create of an item: a `Door.new_submission` that adds nothing."""
+        submission = self.service.new_submission(
+            self._request(item),
+            validate=False,  # it was checked before it was added
+            **options,
+        )
+        reuse_seed(submission, item.entry.seed)
+        return submission
+
+    async def get(self, seq: int) -> Item:
+        """An item as it is now."""
+        return await self.journal.call(self.journal.store.get, seq)
+
+    async def process_item(
+        self, item: Item, door: Door, until: Action | None = None
+    ) -> tuple[Item, float | None]:
+        """Take an item as far as possible.
+
+        The caller holds the item's lease, or has found that its holder is dead: an item
+        that is `sending` is taken for lost, and looked up.
+
+        Args:
+            item: The item.
+            door: What the program decides.
+            until: Stop before this action, or a later one.
+
+        Returns:
+            The item as it is now; and after how many seconds to process it again,
+            `None` if it has ended, or got as far as `until`.
+
+        Raises:
+            StaleItemError: Another process has changed it: read it again.
+            JournalError: The journal cannot be used.
+            FinetuningError: A track cannot be waited for, or the list not be read.
+            Exception: What the door raised.
+        """
+        return await ItemProcessor(self, item, door).run(until)
+
+
+class ItemProcessor:
+    """One item while it is processed; see `Engine.process_item`.
+
+    Attributes:
+        item: The item as it is now.
+    """
+
+    def __init__(self, engine: Engine, item: Item, door: Door) -> None:
+        self.item = item
+        self._engine = engine
+        self._door = door
+        self._track: Any = None
+        self._steps = {
+            Action.SEND: self._send,
+            Action.LOOK_UP: self._look_up,
+            Action.WAIT: self._wait,
+            Action.DOWNLOAD: self._download,
+        }
+
+    async def run(self, until: Action | None = None) -> tuple[Item, float | None]:
+        """Go on until the item has ended, has got as far as `until`, or must pause."""
+        # If the process that committed this create was only halted, its next commit
+        # finds `unknown` instead of its `sending`, and stops there: see `JournalStore`.
+        if self.item.entry.state == "sending":
+            await self._record(Restarted(await self._engine.reconciliation.now()))
+        last = _ORDER.index(until or Action.REPORT)
+        while True:
+            action = NEXT[self.item.entry.state]
+            if action is None or _ORDER.index(action) >= last:
+                return self.item, None
+            pause = await self._steps[action]()
+            if pause is not None:
+                return self.item, pause
+
+    async def _record(self, event: Event) -> None:
+        self.item, _ = await self._engine.journal.record(self.item, event)
+        await self._door.on_recorded(self.item)
+
+    async def _send(self) -> float | None:
+        ready = await self._door.before_create(self.item)
+        if not isinstance(ready, Item):
+            return ready
+        self.item = ready
+        refusals = 0
+        while (error := await self._create()) is not None:
+            refusals += 1
+            reply = await self._door.on_refused(self.item, error, refusals)
+            if isinstance(reply, Rejected):
+                await self._record(reply)
+                return None
+            if isinstance(reply, Pause):
+                return reply.seconds
+            logger.warning(
+                "%s was refused: %s; retrying in %.0f s",
+                self.item.name,
+                error.message,
+                reply.seconds,
+            )
+            await anyio.sleep(reply.seconds)
+        return None
+
+    async def _create(self) -> FinetuningError | None:
+        """Send one create; returns why it was not accepted, if that is known."""
+        submission: Submission = self._door.new_submission(
+            self.item,
+            on_submitted=self._record_accepted,
+            before_wait=self._record_not_sent,
+            before_send=lambda: self._record_sending(submission),
+        )
+        try:
+            self._track = await self._engine.service.submit(
+                submission, self._door.timeout
+            )
+        except FinetuningError as error:
+            return await self._on_error(submission, error)
+        except BaseException:
+            # Cancelled, or a callback failed.
+            if submission.accepted is None:
+                with log_exceptions("recording a create that was given up"):
+                    await run_to_completion(lambda: self._give_up(submission))
+            raise
+        return None
+
+    async def _record_sending(self, submission: Submission) -> None:
+        """Commit that the create is to be sent; only then its first byte leaves.
+
+        That is when its permit is there, not when it begins to wait for it. So an item
+        in doubt after a crash is one whose create was really in flight.
+        """
+        # The caller may be cancelled: the last moment at which that is free.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        now = await self._engine.reconciliation.now()
+        submission.send_by = anyio.current_time() + self._engine.send_within
+        await self._record(Sending(submission.seed, now))
+
+    async def _record_not_sent(self) -> None:
+        """Commit that the last attempt, if any, was not accepted."""
+        if self.item.entry.state == "sending":
+            await self._record(NotSent())
+
+    async def _record_accepted(self, track: Any) -> None:
+        # Committed before the client does anything else with the track, so that no
+        # crash loses the id of a track that was paid.
+        facts = self._door.facts(track)
+        try:
+            await self._record(Accepted(track.id, facts))
+        except StaleItemError:
+            await self._record_late(track.id, facts)
+        await self._engine.reconciliation.on_accepted(self.item, track)
+
+    async def _record_late(self, track_id: str, facts: str | None) -> None:
+        """Commit a track whose item another process has taken over.
+
+        It took this one for dead. The response is certain evidence all the same.
+
+        Raises:
+            StaleItemError: The item has gone on without this track.
+        """
+        sent = self.item.entry.seed
+        self.item = await self._engine.get(self.item.seq)
+        entry = self.item.entry
+        if entry.track_id == track_id:  # it was found in a listing
+            await self._door.on_recorded(self.item)
+        elif entry.state in ("unknown", "held") and entry.seed == sent:
+            await self._record(Found(track_id, facts))
+        else:
+            raise StaleItemError(
+                f"{self.item.name} was accepted as {track_id}, but another worker took"
+                f" it over, and it is {entry.state} now: it may be paid twice"
+            )
+
+    async def _on_error(
+        self, submission: Submission, error: FinetuningError
+    ) -> FinetuningError | None:
+        """Commit what an error says about a create; returns it if nothing was charged.
+
+        Raises:
+            FinetuningError: It says nothing about the create: the track was accepted,
+                or the journal could not be written.
+        """
+        if submission.accepted is not None or isinstance(error, JournalError):
+            raise error
+        if is_in_doubt(submission) or isinstance(error, SubmissionUnknownError):
+            now = await self._engine.reconciliation.now()
+            await self._record(Lost(now, error.message))
+            await self._door.on_lost(self.item, error)
+            return None
+        await self._record_not_sent()
+        return error
+
+    async def _give_up(self, submission: Submission) -> None:
+        await self._read_own()
+        if self.item.entry.state != "sending":
+            return
+        if not is_in_doubt(submission):
+            await self._record_not_sent()
+            return
+        now = await self._engine.reconciliation.known_now()
+        await self._record(Lost(now, "it was cancelled while it was in flight"))
+
+    async def _read_own(self) -> None:
+        """Read the item again, if its lease shows that only this process changes it.
+
+        A task that is cancelled while its commit is on the way to the disk does not see
+        its result.
+        """
+        mine = self.item.entry
+        if mine.holder is None:
+            return
+        stored = await self._engine.get(self.item.seq)
+        if (stored.entry.holder, stored.entry.fence) == (mine.holder, mine.fence):
+            self.item = stored
+
+    async def _look_up(self) -> float | None:
+        if self.item.entry.seed is None:
+            await self._record(Held("it has no seed, so no listing can show its track"))
+            return None
+        await self._engine.reconciliation.reconcile(self.item)
+        # Another process may have done it, and recorded what it found.
+        item = await self._engine.get(self.item.seq)
+        if item != self.item:
+            self.item = item
+            await self._door.on_recorded(item)
+        if NEXT[item.entry.state] is not Action.LOOK_UP:
+            return None
+        pause = await self._door.on_in_doubt(item)
+        return self._engine.options.look_every if pause is None else pause
+
+    async def _wait(self) -> float | None:
+        """Wait for the end of the track; returns the seconds to pause if it runs on."""
+        track, self._track = self._track or self.item.entry.track_id, None
+        try:
+            final = await self._engine.service.wait(
+                track, timeout=self._engine.options.wait_timeout, on_update=None
+            )
+        except WaitTimeoutError as error:
+            logger.warning("%s: %s", self.item.name, error)
+            return self._engine.options.look_every
+        # The poller raises this only after several 404s and complete listings without
+        # the track; a single 404 does not end an item.
+        except NotFoundError as error:
+            await self._record(Ended(True, None, error.code, str(error)))
+            return None
+        await self._record(end_of(final, self._door.facts(final)))
+        return None
+
+    async def _download(self) -> float | None:
+        saved = await self._door.save(self.item)
+        if not isinstance(saved, Saved):
+            return saved
+        await self._record(saved)
+        return None

@@ -1,0 +1,88 @@
+"""A keyed create that is cancelled while its commit is on the way to the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from finetuning_async import AsyncClient
+from finetuning_async.emulator import Emulator, serve
+from finetuning_async.journal import SQLiteStore, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from finetuning_async.journal import Change, Item, JournalError, JournalStore
+
+pytestmark = pytest.mark.real_time
+
+
+class SlowStore(SQLiteStore):
+    """A store whose disk takes 0.3 s to say that a create was committed to be sent."""
+
+    committed = threading.Event()
+
+    def commit(self, changes: Sequence[Change]) -> list[Item | JournalError | None]:
+        done = super().commit(changes)
+        updates = (change for change in changes if isinstance(change, Update))
+        if any(update.entry.state == "sending" for update in updates):
+            self.committed.set()
+            time.sleep(0.3)
+        return done
+
+
+class SlowJournal:
+    """A backend in a file with that disk."""
+
+    settle, look_every = 300.0, 30.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self, account: str) -> JournalStore:
+        return SlowStore(self._path, account)
+
+    async def aclose(self) -> None:
+        """Nothing: the store closes with its connection."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # a trio task is cancelled by scopes alone, which wait here
+
+
+@pytest.mark.parametrize("by", ["task", "scope", "every task of it"])
+async def test_it_leaves_no_entry_and_sends_nothing(tmp_path: Path, by: str) -> None:
+    SlowStore.committed.clear()
+    async with Emulator() as emulator, serve(emulator) as url:
+        journal = SlowJournal(tmp_path / "tracks.db")
+        async with AsyncClient(
+            emulator.api_key, base_url=url, journal=journal
+        ) as client:
+            scope = anyio.CancelScope()
+
+            async def create() -> None:
+                with scope:
+                    await client.generations.create("rain", idempotency_key="k")
+
+            others = asyncio.all_tasks()
+            task = asyncio.ensure_future(create())
+            with anyio.fail_after(10):
+                while not SlowStore.committed.is_set():  # noqa: ASYNC110 - by a thread
+                    await asyncio.sleep(0.01)
+            if by == "task":
+                task.cancel()
+            elif by == "scope":
+                scope.cancel()
+            else:  # as `asyncio.run` does when it ends
+                for one in asyncio.all_tasks() - others:
+                    one.cancel()
+            await asyncio.wait([task])
+            assert [entry.key async for entry in client.journal.entries()] == []
+            assert emulator.count(method="POST") == 0
