@@ -409,6 +409,7 @@ class AsyncClient(TrackMethods):
         have taken: 70 s each until four of a kind have ended. Creates of higher
         priority that come later are not foreseen.
 
+            await client.me()
             print(client.estimate(200, priority="low").last_completed / 60, "minutes")
 
         Args:

@@ -172,8 +172,10 @@ class CapacityError(FinetuningError):
     `retry_after` is in how many seconds the same call would be let in, as far as known.
 
     Example:
+        for _ in range(10):
+            await client.generations.create("wind")
         try:
-            await client.generate("rain", max_wait=10)
+            await client.generate("rain", max_wait=0)
         except CapacityError as error:
             print(f"busy; try again in {error.retry_after:.0f} s")
     """

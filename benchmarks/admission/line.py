@@ -204,7 +204,7 @@ async def _turns(turns: int = 2000, waiting: int = 10_000, many: int = 1000) -> 
     async def wait_and_pass_on(number: int) -> None:
         nonlocal had
         terms = Terms(share=str(number % many))
-        permit = await limiter.acquire("creates", terms=terms)
+        permit = await with_terms(limiter, terms).acquire("creates")
         had += 1
         if had >= turns:
             done.set()

@@ -38,8 +38,8 @@ from finetuning_async._http._transport import Transport
 from finetuning_async._logging import log_exceptions
 from finetuning_async._pacing import (
     ANY_REQUEST,
+    LimiterWithTerms,
     RateLimiter,
-    deals_in_order,
     with_terms,
 )
 from finetuning_async._rate_codes import is_rate_limited
@@ -148,8 +148,10 @@ class Pipeline:
         A limiter of the caller's knows nothing of slots, and neither does one of ours
         whose methods a subclass replaces.
         """
-        limiter = self.limiter
-        return deals_in_order(limiter) and limiter.deals_places(call.route)
+        limiter = with_terms(self.limiter, ANY_REQUEST)
+        return isinstance(limiter, LimiterWithTerms) and limiter.deals_places(
+            call.route
+        )
 
     async def acquire_permit(
         self,

@@ -80,9 +80,9 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing._limiter import (
         Limiter as Limiter,
+        LimiterWithTerms as LimiterWithTerms,
         LocalRateLimiter as LocalRateLimiter,
         Reservations as Reservations,
-        deals_in_order as deals_in_order,
         with_terms as with_terms,
     )
     from finetuning_async._pacing._limits import (
@@ -129,8 +129,8 @@ else:
             ),
             "._limiter": (
                 "Limiter",
+                "LimiterWithTerms",
                 "LocalRateLimiter",
-                "deals_in_order",
                 "with_terms",
             ),
             "._limits": (

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
     from finetuning_async._pacing._protocols import RateLimiter
-    from finetuning_async._pacing._wait_queue import LineState, QueueGate, WaitQueue
+    from finetuning_async._pacing._wait_queue import LineState, WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""
@@ -124,15 +124,14 @@ class Limiter:
         queues = ", ".join(f"{name}: {queue!r}" for name, queue in self._queues.items())
         return f"<Limiter {queues or 'not used yet'}>"
 
-    def try_acquire(self, route: Route, *, terms: Terms = ANY_REQUEST) -> Permit | None:
+    def try_acquire(self, route: Route) -> Permit | None:
         """Take a permit if one is free now and no call waits for it.
 
         Args:
             route: ``creates``, ``reads``, or an endpoint whose rate budget is not
                 known; it takes from both until a response shows which one counts.
-            terms: Of a create; one of low priority always goes through the queue.
         """
-        return self._try(route, first=False, terms=terms)
+        return self._try(route, first=False, terms=ANY_REQUEST)
 
     def _try(self, route: Route, *, first: bool, terms: Terms) -> Permit | None:
         gate = terms.gate
@@ -151,35 +150,30 @@ class Limiter:
             gate.take()
         return Permit(route, tuple(reservations), self._on_response)
 
-    def deals_places(self, route: Route) -> bool:
-        """Whether the calls of a route wait where creates do, and may have a gate."""
-        return self._all_queues()[0] in self._queues_of(route)
-
     async def acquire(
-        self,
-        route: Route,
-        *,
-        first: bool = False,
-        max_pause: float | None = None,
-        terms: Terms = ANY_REQUEST,
+        self, route: Route, *, first: bool = False, max_pause: float | None = None
     ) -> Permit:
-        """Wait for a permit; creates by priority, and in turn to the shares.
+        """Wait for a permit; first come, first served.
 
-        It does not yield to the event loop if a permit is free at once, unless it is of
-        low priority. A request of both rate budgets first waits for a token of the
-        creates, holds that, and then waits for one of the reads.
+        It does not yield to the event loop if a permit is free at once. A request of
+        both rate budgets first waits for a token of the creates, holds that, and then
+        waits for one of the reads.
 
         Args:
             route: As for `try_acquire`.
-            first: Whether to go ahead of all calls of its priority and share that do
-                not set this; for a request that was sent and refused.
+            first: Whether to go ahead of all calls that do not set this; for a request
+                that was sent and refused.
             max_pause: Seconds, instead of the limiter's own.
-            terms: Of a create. Its gate is taken together with the token.
 
         Raises:
             RateLimitError: A 429, received before or while this waits, asks for a
                 longer pause.
         """
+        return await self._acquire(route, first, max_pause, ANY_REQUEST)
+
+    async def _acquire(
+        self, route: Route, first: bool, max_pause: float | None, terms: Terms
+    ) -> Permit:
         permit = self._try(route, first=first, terms=terms)
         if permit is not None:
             return permit
@@ -199,7 +193,7 @@ class Limiter:
             raise
         return Permit(route, tuple(reservations), self._on_response)
 
-    def earliest(self, route: Route, *, terms: Terms = ANY_REQUEST) -> float:
+    def earliest(self, route: Route) -> float:
         """When a new call could have a permit, in seconds of the loop's clock.
 
         A lower bound that assumes that all requests ahead are sent. Now, if it depends
@@ -207,33 +201,13 @@ class Limiter:
 
         Args:
             route: As for `try_acquire`.
-            terms: Of a create.
         """
+        return self._earliest(route, ANY_REQUEST)
+
+    def _earliest(self, route: Route, terms: Terms) -> float:
         now = anyio.current_time()
         queues = self._queues_of(route)
         return max(queue.earliest(now, terms) for queue in queues)
-
-    def line_state(self, creates: int, terms: Terms) -> LineState:
-        """What is known of the line of the creates, if `creates` joined it now.
-
-        Args:
-            creates: How many, at least 1.
-            terms: How they would be dealt their permits.
-        """
-        queue, _ = self._all_queues()
-        return queue.line_state(anyio.current_time(), creates, terms)
-
-    def position_of(self, gate: QueueGate) -> int | None:
-        """How many creates of this loop go before the one with a gate; `None` if gone.
-
-        Args:
-            gate: Of the create.
-        """
-        queue, _ = self._all_queues()
-        for position, request in enumerate(queue.in_order()):
-            if request.gate is gate:
-                return position
-        return None
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of the last 429 opens, in seconds of the loop's clock.
@@ -353,31 +327,55 @@ class Limiter:
 
 @attrs.frozen(eq=False)
 class LimiterWithTerms:
-    """A limiter of ours, for one request that has terms of its own.
+    """A limiter of ours, for one create that has terms of its own.
 
     Attributes:
         limiter: The limiter.
-        terms: Of the request.
+        terms: Of the create.
     """
 
     limiter: Limiter
     terms: Terms
 
+    # What follows uses methods of `Limiter` that are not public: callers make limiters
+    # of that class, and have no terms.
+
     def try_acquire(self, route: Route) -> Permit | None:
-        """As `Limiter.try_acquire`."""
-        return self.limiter.try_acquire(route, terms=self.terms)
+        """As `Limiter.try_acquire`; one of low priority goes through the queue."""
+        return self.limiter._try(route, first=False, terms=self.terms)  # noqa: SLF001 - see above
 
     async def acquire(
         self, route: Route, *, first: bool = False, max_pause: float | None = None
     ) -> Permit:
-        """As `Limiter.acquire`."""
-        return await self.limiter.acquire(
-            route, first=first, max_pause=max_pause, terms=self.terms
-        )
+        """As `Limiter.acquire`, by priority and in turn to the shares.
+
+        It takes a slot in the service's queue together with the permit, if the terms
+        have a gate; one that goes `first` goes before others of its share only.
+        """
+        limiter = self.limiter
+        return await limiter._acquire(route, first, max_pause, self.terms)  # noqa: SLF001 - see above
 
     def earliest(self, route: Route) -> float:
         """As `Limiter.earliest`."""
-        return self.limiter.earliest(route, terms=self.terms)
+        return self.limiter._earliest(route, self.terms)  # noqa: SLF001 - see above
+
+    def deals_places(self, route: Route) -> bool:
+        """Whether the calls of a route wait where creates do, and may have a gate."""
+        limiter = self.limiter
+        return limiter._all_queues()[0] in limiter._queues_of(route)  # noqa: SLF001 - see above
+
+    def line_state(self, creates: int) -> LineState:
+        """What is known of the line of the creates, if `creates` joined it now."""
+        queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
+        return queue.line_state(anyio.current_time(), creates, self.terms)
+
+    def position(self) -> int | None:
+        """How many creates of this loop go before this one; `None` if it is gone."""
+        queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
+        for position, request in enumerate(queue.in_order()):
+            if request.gate is self.terms.gate:
+                return position
+        return None
 
 
 def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:
@@ -395,9 +393,7 @@ def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:
     )
 
 
-def with_terms(
-    limiter: RateLimiter, terms: Terms
-) -> RateLimiter | Limiter | LimiterWithTerms:
+def with_terms(limiter: RateLimiter, terms: Terms) -> RateLimiter | LimiterWithTerms:
     """Return a limiter that respects terms, if it can."""
     if deals_in_order(limiter):
         return LimiterWithTerms(limiter, terms)

@@ -19,11 +19,12 @@ from finetuning_async._errors import InvalidRequestError
 from finetuning_async._events import CreateWaiting
 from finetuning_async._pacing import (
     LOW,
+    LimiterWithTerms,
     LineState,
     Outlook,
     Terms,
-    deals_in_order,
     forecast,
+    with_terms,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Estimate:
         position: How many creates that wait already go before the first.
 
     Example:
+        await client.me()
         estimate = client.estimate(200, priority="low")
         print(f"done in {estimate.last_completed / 60:.0f} minutes")
     """
@@ -121,8 +123,9 @@ def waiting(
     terms = submission.terms
     line = _line_state(account, 1, terms, now)
     position = line.first
-    if terms.gate is not None and deals_in_order(account.limiter):
-        own = account.limiter.position_of(terms.gate)
+    limiter = with_terms(account.limiter, terms)
+    if terms.gate is not None and isinstance(limiter, LimiterWithTerms):
+        own = limiter.position()
         position = position if own is None else own
     outlook = _outlook(account, line, submission.request.kind, 0, terms.rank, now)
     return CreateWaiting(
@@ -147,8 +150,9 @@ def _reason(
 def _line_state(
     account: AccountState, creates: int, terms: Terms, now: float
 ) -> LineState:
-    if deals_in_order(account.limiter):
-        return account.limiter.line_state(creates, terms)
+    limiter = with_terms(account.limiter, terms)
+    if isinstance(limiter, LimiterWithTerms):
+        return limiter.line_state(creates)
     # A limiter of the caller's says only when the next create may go out.
     limit = None if account.limits is None else account.limits.creates
     wait = max(account.limiter.earliest("creates") - now, 0.0)

@@ -15,7 +15,7 @@ from finetuning_async import RateLimits
 from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._pacing._dealer import RANKS
-from finetuning_async._pacing._limiter import Limiter
+from finetuning_async._pacing._limiter import Limiter, with_terms
 from finetuning_async._pacing._wait_queue import Terms
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Log:
         self, name: str, priority: Priority, share: str | None, first: bool
     ) -> None:
         terms = Terms(RANKS[priority], share)
-        permit = await self.limiter.acquire("creates", first=first, terms=terms)
+        permit = await with_terms(self.limiter, terms).acquire("creates", first=first)
         self.sent.append((name, anyio.current_time()))
         await anyio.sleep(0.1)
         permit.answered(OK)
@@ -236,7 +236,7 @@ async def test_a_create_takes_its_place_only_with_its_permit(limiter: Limiter) -
 
     async def create(priority: Priority) -> None:
         terms = Terms(RANKS[priority], None, Gate(room))
-        permit = await limiter.acquire("creates", terms=terms)
+        permit = await with_terms(limiter, terms).acquire("creates")
         sent.append(priority)
         permit.answered(OK)
 
