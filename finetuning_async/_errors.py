@@ -172,10 +172,10 @@ class CapacityError(FinetuningError):
     `retry_after` is in how many seconds the same call would be let in, as far as known.
 
     Example:
-        for _ in range(10):
-            await client.generations.create("wind")
+        hurried = client.with_options(max_wait=5)
         try:
-            await client.generate("rain", max_wait=0)
+            for number in range(20):
+                await hurried.generations.create(f"rain {number}")
         except CapacityError as error:
             print(f"busy; try again in {error.retry_after:.0f} s")
     """
