@@ -219,7 +219,7 @@ class AccountQueueGate:
         self._submission = submission
         self._waiter: Waiter | None = None  # most creates never need one
         self._is_closed = False
-        self.waited = 0.0
+        self.waited: float = 0.0
         gates.waiting += 1
 
     def opens_at(self) -> float:
