@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         APITimeoutError as APITimeoutError,
         AuthenticationError as AuthenticationError,
         BadRequestError as BadRequestError,
+        CapacityError as CapacityError,
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
         GenerationFailedError as GenerationFailedError,
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
         WebhookVerificationError as WebhookVerificationError,
     )
     from finetuning_async._events import (
+        CreateWaiting as CreateWaiting,
         Event as Event,
         GenerationAccepted as GenerationAccepted,
         GenerationEnded as GenerationEnded,
@@ -140,9 +142,14 @@ if TYPE_CHECKING:
         Playlists as Playlists,
         SoundEffects as SoundEffects,
     )
+    from finetuning_async._session import (
+        Estimate as Estimate,
+        Progress as Progress,
+    )
     from finetuning_async._types import (
         Kind as Kind,
         KnownStatus as KnownStatus,
+        Priority as Priority,
         Status as Status,
         Track as Track,
     )
@@ -180,6 +187,7 @@ else:
                 "APITimeoutError",
                 "AuthenticationError",
                 "BadRequestError",
+                "CapacityError",
                 "ClientClosedError",
                 "FinetuningError",
                 "GenerationFailedError",
@@ -196,6 +204,7 @@ else:
                 "WebhookVerificationError",
             ),
             "._events": (
+                "CreateWaiting",
                 "Event",
                 "GenerationAccepted",
                 "GenerationEnded",
@@ -226,9 +235,11 @@ else:
                 "Playlists",
                 "SoundEffects",
             ),
+            "._session": ("Estimate", "Progress"),
             "._types": (
                 "Kind",
                 "KnownStatus",
+                "Priority",
                 "Status",
                 "Track",
             ),
@@ -248,8 +259,11 @@ __all__ = [
     "BudgetStatus",
     "BulkFailure",
     "BulkResult",
+    "CapacityError",
     "ClientClosedError",
     "ClientJournal",
+    "CreateWaiting",
+    "Estimate",
     "Event",
     "FinetuningError",
     "Generation",
@@ -278,6 +292,8 @@ __all__ = [
     "Playlist",
     "PlaylistTrack",
     "Playlists",
+    "Priority",
+    "Progress",
     "QueueFullError",
     "RateLimit",
     "RateLimitError",

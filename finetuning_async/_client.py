@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from finetuning_async._api import Account, Health
+    from finetuning_async._api import Account, Generation, Health, SoundEffect
     from finetuning_async._events import Event
     from finetuning_async._http import HTTPClient, HTTPTimeout, Proxy, Verify
     from finetuning_async._pacing import (
@@ -41,7 +41,14 @@ if TYPE_CHECKING:
         Playlists,
         SoundEffects,
     )
-    from finetuning_async._session import JournalSource, Session, Settings
+    from finetuning_async._session import (
+        Estimate,
+        JournalSource,
+        Progress,
+        Session,
+        Settings,
+    )
+    from finetuning_async._types import Kind, Priority
     from finetuning_async.journal import JournalBackend
 
 
@@ -95,6 +102,16 @@ class AsyncClient(TrackMethods):
             0.28 client permanently loses a place in its connection pool if a request is
             cancelled while it connects; our own clients are replaced in this case, and
             httpx2 has no such fault.
+        priority: Who goes first where creates wait: ``"high"``, ``"normal"`` or
+            ``"low"``. Of ten permits in a row at least one goes to a lower priority
+            that waits. More ``"low"`` creates than a burst holds go out evenly, so that
+            others need not wait for a burst to be over.
+        share: For whom the creates are, such as an end user: 1 to 255 characters. Of
+            one priority, each share that waits has one turn after another; within a
+            share creates are first come, first served. `None` is a share as well.
+        max_wait: Seconds that a create may wait for its permit and its place in the
+            service's queue, over all tries; `None` for no limit. One that would wait
+            longer raises `CapacityError` at once, and nothing is sent.
         journal: Where each create is recorded before it is sent, so that an
             `idempotency_key` holds across restarts and processes: the path of an SQLite
             file, which all processes of one machine may share; a ``postgresql://`` URL;
@@ -128,6 +145,9 @@ class AsyncClient(TrackMethods):
         verify: Verify = True,
         trust_env: bool = True,
         http_client: httpx.AsyncClient | HTTPClient | None = None,
+        priority: Priority = "normal",
+        share: str | None = None,
+        max_wait: float | None = None,
         journal: str | os.PathLike[str] | JournalBackend | None = None,
     ) -> None:
         from finetuning_async._http import ClientPool, ConnectionConfig
@@ -169,6 +189,9 @@ class AsyncClient(TrackMethods):
                 rate_limits=rate_limits,
                 rate_limiter=rate_limiter,
                 on_event=on_event,
+                priority=priority,
+                share=share,
+                max_wait=max_wait,
                 **secrets,
             )
         )
@@ -369,6 +392,60 @@ class AsyncClient(TrackMethods):
             await client.publish_changes()
         """
         await self._session().account.poller.publish_changes()
+
+    def estimate(
+        self,
+        creates: int = 1,
+        *,
+        kind: Kind = "music",
+        priority: Priority | None = None,
+        share: str | None = None,
+    ) -> Estimate:
+        """Estimate when creates would go out and be done, if they were made now.
+
+        It waits for nothing and sends nothing. It counts those that wait before them by
+        priority and share, the rate limit, the gate of a 429, the service's queue as
+        far as its length is known (`RateLimits.queue`, or learned), and how long tracks
+        have taken: 70 s each until four of a kind have ended. Creates of higher
+        priority that come later are not foreseen.
+
+            await client.me()
+            print(client.estimate(200, priority="low").last_completed / 60, "minutes")
+
+        Args:
+            creates: How many, at least 1.
+            kind: The kind of their tracks.
+            priority: Of the creates; `None` for the client's.
+            share: Of the creates; `None` for the client's.
+
+        Raises:
+            InvalidRequestError: A value is out of its range.
+        """
+        from finetuning_async._api import check_priority, check_share, whole_number
+        from finetuning_async._pacing import RANKS
+        from finetuning_async._session import estimate
+
+        count, settings = whole_number(creates), self._settings
+        if count is None or count < 1:
+            allowed = "a whole number of at least 1"
+            raise InvalidRequestError("creates", creates, allowed)
+        chosen = settings.priority if priority is None else check_priority(priority)
+        share = settings.share if share is None else check_share(share)
+        return estimate(self._session().account, count, kind, RANKS[chosen], share)
+
+    def progress(self, generation_or_id: Generation | SoundEffect | str) -> Progress:
+        """Say how far a track is, by how long tracks have taken; it reads nothing.
+
+        Args:
+            generation_or_id: A track, or the id of one in progress that this client
+                created or waits for.
+
+        Raises:
+            InvalidRequestError: Nothing is known of the track with this id.
+        """
+        from finetuning_async._session import progress
+
+        return progress(self._session().account, generation_or_id)
 
     def rate_limit_status(self) -> RateLimitStatus:
         """The current state of both rate budgets."""

@@ -3,6 +3,7 @@
     FinetuningError
     ├── InvalidRequestError (ValueError)   rejected here, before a credit is spent
     │   └── IdempotencyConflictError       a key is known with other content
+    ├── CapacityError                      it would wait longer than `max_wait`
     ├── APIConnectionError                 no response arrived
     │   └── APITimeoutError (TimeoutError)
     ├── APIResponseError                   a response that cannot be parsed
@@ -162,6 +163,22 @@ def _shortened_repr(value: object) -> str:
 def _pickles_equal(value: object) -> bool:
     """Whether it unpickles equal, as NaN and the caller's own types may not."""
     return value is None or (type(value) in (str, bool, int, float) and value == value)
+
+
+class CapacityError(FinetuningError):
+    """A create would wait longer than `max_wait` for its permit and its place.
+
+    Nothing was sent, or what was sent was refused because the service's queue was full.
+    `retry_after` is in how many seconds the same call would be let in, as far as known.
+
+    Example:
+        hurried = client.with_options(max_wait=5)
+        try:
+            for number in range(20):
+                await hurried.generations.create(f"rain {number}")
+        except CapacityError as error:
+            print(f"busy; try again in {error.retry_after:.0f} s")
+    """
 
 
 class APIConnectionError(FinetuningError):

@@ -1,5 +1,6 @@
 """The events that a client passes to its `on_event` callback as they happen.
 
+    CreateWaiting                                while a create waits for its turn
     RateLimitWaited                              before a request, if it had to wait
     RequestSent ──> ResponseReceived             once per attempt
                 └─> RequestFailed                or this
@@ -185,6 +186,38 @@ class RateLimitWaited:
 
 
 @attrs.frozen(kw_only=True)
+class CreateWaiting:
+    """A create waits for its permit and its place in the service's queue.
+
+    The event comes when the wait begins and then at most once a second, less often
+    where the wait is long. Its values are expected ones, by what is known here.
+
+    Attributes:
+        at: When, in seconds of the loop's clock.
+        kind: ``music``, ``instrumental`` or ``sound_effect``.
+        reason: ``rate_limit``; ``retry_after`` while a 429 stops all creates; ``queue``
+            while the service's queue is full.
+        since: When the wait began, in seconds of the loop's clock.
+        position: How many creates go before it.
+        expected_start: When it is expected to go out, in seconds of the loop's clock.
+
+    Example:
+        def on_waiting(event: CreateWaiting) -> None:
+            seconds = event.expected_start - event.at
+            print(f"{event.position} before it, about {seconds:.0f} s")
+
+        track = await client.generate("rain", on_waiting=on_waiting)
+    """
+
+    at: float
+    kind: Kind
+    reason: Literal["rate_limit", "retry_after", "queue"]
+    since: float
+    position: int
+    expected_start: float
+
+
+@attrs.frozen(kw_only=True)
 class RateLimited:
     """A 429 stops all requests of a budget for a while.
 
@@ -316,6 +349,7 @@ Event: TypeAlias = (
     | RequestFailed
     | RetryScheduled
     | RateLimitWaited
+    | CreateWaiting
     | RateLimited
     | GenerationAccepted
     | GenerationEnded

@@ -40,6 +40,14 @@ Example:
 Family: TypeAlias = Literal["generations", "sound_effects"]
 """One of the service's two lists of tracks."""
 
+Priority: TypeAlias = Literal["high", "normal", "low"]
+"""Who goes first where creates wait; see `AsyncClient`.
+
+Example:
+    urgency: dict[str, Priority] = {"visitor": "high", "newsletter": "low"}
+    await client.generate("rain", priority=urgency["visitor"])
+"""
+
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 """What to do about a create whose response is lost; see `Generations`."""
 

@@ -111,10 +111,36 @@ class TwoProcesses:
 def _process(
     number: int, limits: RateLimits, connect: Callable[[], StateStore]
 ) -> LimitedClient:
+    return LimitedClient(_limiter(number, limits, connect), "reads")
+
+
+def _limiter(
+    number: int, limits: RateLimits, connect: Callable[[], StateStore]
+) -> StoreLimiter:
     rng = random.Random(number)
     limiter = StoreLimiter(lambda _: connect(), account="one", timeout=TIMEOUT, rng=rng)
     limiter.bind("one", limits, lambda: 0)
-    return LimitedClient(limiter, "reads")
+    return limiter
+
+
+def pair_maker(
+    name: str, stack: ExitStack
+) -> Callable[[], tuple[StoreLimiter, StoreLimiter]]:
+    """Make the maker of the limiters of two processes that share a store.
+
+    Args:
+        name: One of `NAMES`.
+        stack: Closes what the store needs.
+    """
+    connect = _connecting(name, stack)
+
+    def make() -> tuple[StoreLimiter, StoreLimiter]:
+        account, memory = f"run{next(NUMBERS)}", _Memory()
+        store = (lambda: memory) if name == "memory" else lambda: connect(account)
+        first, second = (_limiter(number, RateLimits(), store) for number in range(2))
+        return first, second
+
+    return make
 
 
 def maker(name: str, stack: ExitStack) -> Callable[[Setting], Client]:

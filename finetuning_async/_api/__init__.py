@@ -25,8 +25,11 @@ if TYPE_CHECKING:
         _validation as validation,  # noqa: F401 - exported
     )
     from finetuning_async._api._arguments import (
+        PRIORITIES as PRIORITIES,
         check_callback as check_callback,
+        check_priority as check_priority,
         check_retries as check_retries,
+        check_share as check_share,
         check_timeout as check_timeout,
     )
     from finetuning_async._api._coercion import http_date as http_date
@@ -74,7 +77,14 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._arguments": ("check_callback", "check_retries", "check_timeout"),
+            "._arguments": (
+                "PRIORITIES",
+                "check_callback",
+                "check_priority",
+                "check_retries",
+                "check_share",
+                "check_timeout",
+            ),
             "._coercion": ("http_date",),
             "._messages": (
                 "Call",

@@ -7,9 +7,19 @@ discovered only when its track has been paid for.
 from __future__ import annotations
 
 from math import inf
+from typing import TYPE_CHECKING, Final
 
 from finetuning_async._api._validation import python_number, whole_number
 from finetuning_async._errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from finetuning_async._types import Priority
+
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+"""Highest first."""
+
+LONGEST_SHARE: Final = 255
+"""Characters."""
 
 
 def check_timeout(timeout: float, name: str = "timeout") -> float:
@@ -39,6 +49,30 @@ def check_retries(max_retries: object) -> int:
         return count
     allowed = "a whole number of at least 0"
     raise InvalidRequestError("max_retries", max_retries, allowed)
+
+
+def check_priority(priority: object) -> Priority:
+    """Check a priority.
+
+    Raises:
+        InvalidRequestError: It is none of ``"high"``, ``"normal"`` and ``"low"``.
+    """
+    for known in PRIORITIES:
+        if priority == known:
+            return known
+    raise InvalidRequestError("priority", priority, "'high', 'normal' or 'low'")
+
+
+def check_share(share: object) -> str | None:
+    """Check the name of a share.
+
+    Raises:
+        InvalidRequestError: It is no text of 1 to 255 characters, and not `None`.
+    """
+    if share is None or (isinstance(share, str) and 1 <= len(share) <= LONGEST_SHARE):
+        return share
+    allowed = f"a text of 1 to {LONGEST_SHARE} characters, or None"
+    raise InvalidRequestError("share", share, allowed)
 
 
 def check_callback(callback: object, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 import attrs
 
 from finetuning_async._api import ResponseFacts, Route
-from finetuning_async._pacing import BudgetStatus, RateLimits
+from finetuning_async._pacing import NORMAL, BudgetStatus, RateLimits
 
 RequestEvent: TypeAlias = Literal["sent", "answered", "refused", "unsent", "abandoned"]
 """What happened to a request. ``sent``: it went out without a permit of the store.
@@ -28,12 +28,17 @@ class PermitRequest:
     Attributes:
         id: Its id until its end; random, so that no two processes use the same.
         budget: ``creates`` or ``reads``.
-        first: Whether it goes before all requests for which this is false.
+        first: Whether it goes before those of its priority and share for which this is
+            false.
+        rank: Of its priority; see `RANKS`.
+        share: For whom it is.
     """
 
     id: str
     budget: Route
     first: bool = False
+    rank: int = NORMAL
+    share: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -75,8 +80,9 @@ class ExchangeRequest:
         limits: The limits of this process; `None` if only the gates of 429s hold.
         timeout: Seconds after which a granted permit counts as sent and ended if this
             process does not report its end.
-        permit_requests: All that wait, in order. Those that an earlier exchange had and
-            this one has not are withdrawn.
+        permit_requests: Those that go next among all that wait here, in that order.
+            Those that an earlier exchange had and this one has not are withdrawn.
+        creates_waiting: How many creates wait here, by the rank of their priority.
         reports: What happened since.
         tracks_in_progress: Accepted tracks of this process that have not ended, as far
             as it knows.
@@ -90,6 +96,7 @@ class ExchangeRequest:
     timeout: float
     epoch: str | None = None
     permit_requests: tuple[PermitRequest, ...] = ()
+    creates_waiting: tuple[int, ...] = (0, 0, 0)
     reports: tuple[Report, ...] = ()
     tracks_in_progress: int = 0
     degraded_for: float = 0.0
@@ -104,11 +111,15 @@ class RateLimitSnapshot:
         newcomer_in: Seconds until a request that joins the queue now can have a permit:
             a lower bound.
         free: Tokens that no process holds.
+        tokens: Seconds until each token is back, as far as known.
+        waiting: How many requests wait at each rank, in all processes.
     """
 
     status: BudgetStatus
     newcomer_in: float
     free: int = 0
+    tokens: tuple[float, ...] = ()
+    waiting: tuple[int, ...] = (0, 0, 0)
 
 
 @attrs.frozen(kw_only=True)

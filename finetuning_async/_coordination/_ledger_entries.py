@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from finetuning_async._pacing import Reservation
+from finetuning_async._api import PRIORITIES
+from finetuning_async._pacing import NORMAL, RANKS, Reservation
 
 if TYPE_CHECKING:
     from finetuning_async._api import Route
@@ -18,20 +19,41 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class QueueEntry:
-    """A request that waits for a permit."""
+    """A request that waits for a permit; see `QueuedItem`.
+
+    Attributes:
+        arrival: Its place in the ledger when it was read or joined.
+        is_queued: Whether it stands in a queue that was made of the ledger.
+    """
 
     id: str
     process: str
-    first: bool
+    is_repetition: bool
+    rank: int = NORMAL
+    share: str | None = None
+    arrival: int = 0
+    is_queued: bool = False
 
     def to_state(self) -> dict[str, Any]:
         """Return it as JSON; see `from_state`."""
-        return {"id": self.id, "process": self.process, "first": self.first}
+        return {
+            "id": self.id,
+            "process": self.process,
+            "first": self.is_repetition,
+            "priority": PRIORITIES[self.rank],
+            "share": self.share,
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Restore what `to_state` returned."""
-        return cls(state["id"], state["process"], state["first"])
+        return cls(
+            id=state["id"],
+            process=state["process"],
+            is_repetition=state["first"],
+            rank=RANKS[state["priority"]],
+            share=state["share"],
+        )
 
 
 @attrs.define(eq=False)
@@ -85,6 +107,7 @@ class Member:
         number: The number of its last exchange.
         serial: The number of its last report.
         tracks_in_progress: As it stated them last.
+        creates_waiting: Likewise, by the rank of their priority.
     """
 
     seen_at: float
@@ -92,6 +115,7 @@ class Member:
     number: int = 0
     serial: int = 0
     tracks_in_progress: int = 0
+    creates_waiting: tuple[int, ...] = (0, 0, 0)
 
     def to_state(self) -> dict[str, Any]:
         """Return it as JSON; see `from_state`."""
@@ -101,6 +125,7 @@ class Member:
             "number": self.number,
             "serial": self.serial,
             "under_way": self.tracks_in_progress,
+            "creates_waiting": list(self.creates_waiting),
         }
 
     @classmethod
@@ -112,4 +137,5 @@ class Member:
             number=state["number"],
             serial=state["serial"],
             tracks_in_progress=state["under_way"],
+            creates_waiting=tuple(state["creates_waiting"]),
         )

@@ -5,9 +5,9 @@
     ProcessWaitQueue   the requests of one loop that wait for one budget, beside those
                        of other loops
 
-First come, first served holds over all loops: of the heads of their queues, the one
-that came first takes the next token. Whichever loop changes something wakes the head
-that is now first, in that head's own loop. (Polling every quarter of a second would
+The order of a dealer holds over all loops: of the heads of their queues, the one whose
+turn it is takes the next token. Whichever loop changes something wakes the head that is
+now first, in that head's own loop. (Polling every quarter of a second would
 also work, but would cost eight loops up to 8 % of their time at a period of three
 seconds.) If that loop is busy or does not run, the next head goes ahead a quarter of a
 second later, and the busy loop is not waited for again until it looks.
@@ -20,12 +20,20 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
+from finetuning_async._api import PRIORITIES
 from finetuning_async._coordination._process_memory import LOCK, attach_loop
-from finetuning_async._pacing import TOLERANCE, Limiter, LocalWaitQueue
+from finetuning_async._pacing import (
+    ANY_REQUEST,
+    LOW,
+    TOLERANCE,
+    FairQueue,
+    Limiter,
+    LocalWaitQueue,
+    goes_before,
+)
 
 if TYPE_CHECKING:
     import random
-    from collections import deque
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._coordination._process_memory import (
@@ -35,10 +43,13 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing import (
         BudgetStatus,
+        LineState,
         QueuedRequest,
+        QueueGate,
         RateLimits,
         Reservation,
         Reservations,
+        Terms,
         WaitQueue,
     )
 
@@ -65,7 +76,8 @@ class ProcessWaitQueue(LocalWaitQueue):
 
     def __init__(self, name: Route, loop: AttachedLoop) -> None:
         self.process_budget: ProcessBudget = loop.account.budgets[name]
-        super().__init__(name, self.process_budget.rate_budget)
+        budget = self.process_budget
+        super().__init__(name, budget.rate_budget, FairQueue(budget.dealer))
         self._loop = loop
         # The queue that was first when a token was free, after how many tokens, and
         # since when: for `_pass_over_late_loop`.
@@ -81,10 +93,26 @@ class ProcessWaitQueue(LocalWaitQueue):
         """Return how many requests wait in this loop."""
         return super().__len__()
 
-    def rank(self) -> tuple[bool, int]:
-        """Return the rank of its head; the lowest goes first. It must not be empty."""
-        head = self._head()
-        return (not self._retries, -1 if head is None else head.arrival)
+    def head(self) -> QueuedRequest | None:
+        """Return the first of its requests, if it were the turn of this loop."""
+        rank = self.process_budget.next_rank()
+        head = None if rank is None else self.waiting.head(rank)
+        return head or self.waiting.head()
+
+    def _ranks(self) -> tuple[int, ...]:
+        return self.process_budget.ranks() or self.waiting.ranks
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """Return what is known of the line, in all loops."""
+        with LOCK:
+            return super().line_state(self._loop.machine_time(now), creates, terms)
+
+    def _counts(self) -> list[int]:
+        ranks = range(len(PRIORITIES))
+        return [self.process_budget.count(rank) for rank in ranks]
+
+    def _count_low(self) -> int:
+        return self.process_budget.count(LOW)
 
     @property
     def opens_at(self) -> float:
@@ -94,11 +122,13 @@ class ProcessWaitQueue(LocalWaitQueue):
             at = self._loop.machine_time(now)
             return now + (self.rate_budget.opens_at - at)
 
-    def earliest(self, now: float) -> float:
-        """When a new request could have a token if those that wait are sent."""
+    def earliest(self, now: float, terms: Terms = ANY_REQUEST) -> float:
+        """When a new request could have a token if those before it are sent."""
         with LOCK:
             at = self._loop.machine_time(now)
-            return now + (self.rate_budget.earliest_behind(at, len(self)) - at)
+            # Of those in other loops none is surely before it, unless all are alike.
+            ahead = self.process_budget.surely_ahead_of(terms.rank, terms.share)
+            return now + (self.rate_budget.earliest_behind(at, ahead) - at)
 
     def status(self, now: float) -> BudgetStatus:
         """Return the snapshot for users."""
@@ -106,38 +136,43 @@ class ProcessWaitQueue(LocalWaitQueue):
             at = self._loop.machine_time(now)
             return self.rate_budget.status(at, len(self))
 
-    def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
+    def try_take(
+        self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
+    ) -> Reservation | None:
         """Take a token if one is free and no request of any loop is ahead."""
         with LOCK:
             at = self._loop.machine_time(now)
-            if self._retries or (self._newcomers and not first):
-                return None
-            queues = self.process_budget.queues
-            ahead = self.process_budget.first_queue() if queues else None
-            if ahead is not None and not (first and ahead.rank()[0]):
+            budget = self.process_budget
+            # A loop that was passed over or stepped aside may have requests of its own.
+            queue = budget.first_queue() if budget.queues else None
+            head = self.head() if queue is None else queue.head()
+            if head is not None and not (first and goes_before(terms, head)):
                 return None
             soon = at + TOLERANCE
-            return None if self.rate_budget.earliest(soon) > soon else self._send(at)
+            if self.rate_budget.earliest(soon) > soon:
+                return None
+            return self._charge(at, is_low=terms.rank == LOW)
 
-    def _send(self, at: float) -> Reservation:
+    def _charge(self, at: float, *, is_low: bool) -> Reservation:
         loop = self._loop
         loop.used_at = at
-        reservation = self.rate_budget.send(at)
+        reservation = self.rate_budget.send(at, is_low=is_low)
         loop.in_flight[reservation] = self._name
         self.process_budget.taken += 1
         return reservation
 
-    def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
+    def _join(self, request: QueuedRequest) -> None:
         with LOCK:
             if not self.own_length():
                 self.process_budget.queues.append(self)
-            return super()._join(queue, max_pause)
+            super()._join(request)
 
-    def _leave(self, queue: deque[QueuedRequest], waiter: QueuedRequest) -> None:
+    def _leave(self, request: QueuedRequest) -> None:
         with LOCK:
-            queue.remove(waiter)
+            self.waiting.discard(request)
             if not self.own_length():
                 self.step_aside()
+                self.process_budget.forget_turns()
         self.wake()
 
     def step_aside(self) -> None:
@@ -150,33 +185,56 @@ class ProcessWaitQueue(LocalWaitQueue):
         self.step_aside()
         self.process_budget = process_budget
         self.rate_budget = process_budget.rate_budget
+        self.waiting.use(process_budget.dealer)
         if self.own_length():
             process_budget.queues.append(self)
 
     def _take_if_first(
-        self, waiter: QueuedRequest, now: float
+        self, request: QueuedRequest, now: float
     ) -> tuple[Reservation | None, float]:
         with LOCK:
             at = self._loop.machine_time(now)
-            if self._head() is not waiter:
+            if self.head() is not request:
                 return None, inf
-            if self not in self.process_budget.queues:  # it was late and passed over
+            if self not in self.process_budget.queues:  # passed over, or aside
                 self.process_budget.queues.append(self)
             soon = at + TOLERANCE
-            earliest = self.rate_budget.earliest(soon)
+            earliest = self._due_at(request, soon)
+            if request.is_parked:
+                return None, self._let_others_go(now, at, earliest)
             # It depends on a response. The loop that would read it may have ended
             # without a word; abandoning its requests frees this one.
             if earliest == inf and len(self._loop.account.loops) > 1:
                 self._loop.account.sweep()
-                earliest = min(self.rate_budget.earliest(soon), at + RECHECK)
+                earliest = min(self._due_at(request, soon), at + RECHECK)
             if earliest <= soon:
                 self._pass_over_late_loop(at)
             is_first = self.process_budget.first_queue() is self
             if earliest <= soon and is_first:
-                return self._send(at), now
+                return self._send(request, at), now
             if not is_first:  # look again in case the loop whose head is first is late
                 earliest = max(min(earliest, at + RECHECK), at) + PATIENCE
             return None, now + (earliest - at)
+
+    def _send(self, request: QueuedRequest, now: float) -> Reservation:
+        self.waiting.deal(request, self._ranks())
+        if request.gate is not None:
+            request.gate.take()
+        return self._charge(now, is_low=request.rank == LOW)
+
+    def _gate_opens_at(self, gate: QueueGate) -> float:
+        return gate.opens_at() - self._loop.offset
+
+    def _let_others_go(self, now: float, at: float, opens_at: float) -> float:
+        """Step aside while the service's queue is full of this loop's tracks.
+
+        Returns:
+            When the head looks again, on the loop's clock.
+        """
+        if len(self.process_budget.queues) > 1:
+            self.step_aside()
+            self.wake()
+        return now + (opens_at - at)
 
     def _pass_over_late_loop(self, at: float) -> None:
         """Skip the loop whose head is first if a token has waited for it long enough.
@@ -199,14 +257,21 @@ class ProcessWaitQueue(LocalWaitQueue):
         with LOCK:
             queue = self.process_budget.first_queue()
             if queue is self:
-                super().wake()
+                self.wake_own_head()
             elif queue is not None and not queue.wake_head():
                 self._loop.account.sweep()  # that loop has ended: the next one is first
                 self.wake()
 
     def wake_head(self) -> bool:
         """Wake the head from another loop; return whether this loop still exists."""
-        return self._loop.handle.call_soon(super().wake)
+        return self._loop.handle.call_soon(self.wake_own_head)
+
+    def wake_own_head(self) -> None:
+        """Wake the head of this loop, within it."""
+        with LOCK:
+            head = self.head()
+        if head is not None:
+            head.look_again()
 
     def _end(self, reservation: Reservation) -> float | None:
         """Return the time at which a request ends; `None` if it was abandoned before.

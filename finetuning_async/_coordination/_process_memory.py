@@ -27,14 +27,20 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
-from finetuning_async._pacing import RateBudget
+from finetuning_async._api import PRIORITIES
+from finetuning_async._pacing import Dealer, RateBudget, surely_ahead
 from finetuning_async._runtime import LoopHandle, machine_now
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from finetuning_async._pacing import RateLimits, Reservation
+    from finetuning_async._pacing import (
+        FairQueue,
+        QueuedRequest,
+        RateLimits,
+        Reservation,
+    )
 
     AccountKey: TypeAlias = tuple[str, str, bool]
     """Base URL, hash of the API key, and whether it is not paced."""
@@ -58,13 +64,19 @@ _accounts: OrderedDict[AccountKey, ProcessAccount] = OrderedDict()
 
 
 class LoopQueue(Protocol):
-    """Where one loop waits for one budget; see `ProcessWaitQueue`."""
+    """Where one loop waits for one budget; see `ProcessWaitQueue`.
+
+    Attributes:
+        waiting: Its requests.
+    """
+
+    waiting: FairQueue[QueuedRequest]
 
     def own_length(self) -> int:
         """Return how many requests wait in this loop."""
 
-    def rank(self) -> tuple[bool, int]:
-        """Return the rank of its head; the lowest goes first. It must not be empty."""
+    def head(self) -> QueuedRequest | None:
+        """Return the first of its requests, if it were the turn of this loop."""
 
     def wake_head(self) -> bool:
         """Wake the head from another loop; return whether this loop still exists."""
@@ -84,24 +96,65 @@ class ProcessBudget:
 
     Attributes:
         rate_budget: Its rules, and what they know.
+        dealer: Whose turn it is, over all loops.
         queues: Those in which requests wait.
         taken: Tokens taken so far.
     """
 
-    __slots__ = ("queues", "rate_budget", "taken")
+    __slots__ = ("dealer", "queues", "rate_budget", "taken")
 
     def __init__(self, rate_budget: RateBudget) -> None:
         self.rate_budget = rate_budget
+        self.dealer = Dealer()
         self.queues: list[LoopQueue] = []
         self.taken = 0
 
     def first_queue(self) -> LoopQueue | None:
         """Return the queue whose head goes first."""
-        return min(self.queues, key=_rank, default=None)
+        if len(self.queues) < 2:
+            return self.queues[0] if self.queues else None
+        rank = self.next_rank()
+        heads = [(queue, queue.waiting.head(rank)) for queue in self.queues]
+        there = [(queue, head) for queue, head in heads if head is not None]
+        first = min(
+            (head for _, head in there),
+            key=lambda head: (self.dealer.turn_of(head.rank, head.share), head.arrival),
+            default=None,
+        )
+        if first is None:
+            return None
+        # A repetition goes before others of its share, in whichever loop they wait.
+        own = [(queue, head) for queue, head in there if head.share == first.share]
+        return min(own, key=lambda each: (not each[1].is_repetition, each[1].arrival))[
+            0
+        ]
 
+    def next_rank(self) -> int | None:
+        """Return the rank of the priority whose turn it is; `None` if none waits."""
+        ranks = self.ranks()
+        return self.dealer.next_rank(ranks) if ranks else None
 
-def _rank(queue: LoopQueue) -> tuple[bool, int]:
-    return queue.rank()
+    def ranks(self) -> tuple[int, ...]:
+        """Return the ranks at which requests wait, in any loop."""
+        if len(self.queues) == 1:
+            return self.queues[0].waiting.ranks
+        ranks = {rank for queue in self.queues for rank in queue.waiting.ranks}
+        return tuple(sorted(ranks))
+
+    def count(self, rank: int) -> int:
+        """Return how many requests wait at a rank, in all loops."""
+        return sum(queue.waiting.count(rank) for queue in self.queues)
+
+    def surely_ahead_of(self, rank: int, share: str | None) -> int:
+        """Return a lower bound of how many go before a request that joins now."""
+        return surely_ahead((each.waiting for each in self.queues), rank, share)
+
+    def forget_turns(self) -> None:
+        """Begin afresh where nothing waits any more."""
+        ranks = self.ranks()
+        for rank in range(len(PRIORITIES)):
+            if rank not in ranks:
+                self.dealer.forget(rank)
 
 
 @attrs.define(eq=False, kw_only=True)

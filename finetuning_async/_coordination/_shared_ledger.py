@@ -1,11 +1,15 @@
 """The ledger of an account that several processes share. Pure: `now` is passed in.
 
-A request is granted its permit as soon as it is first in its queue and the budget
-allows it, in the exchange of whichever process comes next; its owner claims the permit
-with its own next exchange. So a sleeping process delays no other, and a process
-that died loses its queue entries shortly after it was expected back. A permit that a
-dead process had claimed counts as sent: it ends `ExchangeRequest.timeout` seconds
-later, and its token comes back a period after that.
+A request is granted its permit as soon as its turn comes and the budget allows it, in
+the exchange of whichever process comes next; its owner claims the permit with its own
+next exchange. So a sleeping process delays no other, and a process that died loses its
+queue entries shortly after it was expected back. A permit that a dead process had
+claimed counts as sent: it ends `ExchangeRequest.timeout` seconds later, and its token
+comes back a period after that.
+
+Whose turn it is, a `Dealer` says. Each process states the creates that go next among
+its own, and how many wait; the dealer's memory is kept here, so that priorities and
+shares hold over all processes.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from finetuning_async._api import LONGEST_PAUSE
+from finetuning_async._api import LONGEST_PAUSE, PRIORITIES
 from finetuning_async._coordination._exchange_messages import (
     ExchangeReply,
     RateLimitSnapshot,
@@ -28,7 +32,13 @@ from finetuning_async._coordination._outage_hold import (
     MIN_WAIT,
     OutageHold,
 )
-from finetuning_async._pacing import QueueCapacity, RateBudget
+from finetuning_async._pacing import (
+    LOW,
+    Dealer,
+    FairQueue,
+    QueueCapacity,
+    RateBudget,
+)
 from finetuning_async._rate_codes import is_queue_full
 
 if TYPE_CHECKING:
@@ -42,7 +52,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing import RateLimit, RateLimits, Reservation
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the stored text. A text of another version is discarded."""
 
 SLACK: Final = 2.0
@@ -89,9 +99,10 @@ class SharedLedger:
         }
         self.per = {name: _period_of(limits, name) for name in BUDGETS}
         self.queues: dict[Route, list[QueueEntry]] = {name: [] for name in BUDGETS}
+        self.dealer = Dealer()  # of the creates
         self.leases: dict[str, LeaseEntry] = {}
         self.members: dict[str, Member] = {}
-        self.queue_capacity = QueueCapacity()  # of the service's queue
+        self.queue_capacity = QueueCapacity(_queue_of(limits))
         self.hold = OutageHold(max(1.0, *(per / 60 for per in self.per.values())))
 
     def exchange(self, request: ExchangeRequest, now: float) -> ExchangeReply:
@@ -149,6 +160,7 @@ class SharedLedger:
         self, request: ExchangeRequest, member: Member, now: float
     ) -> None:
         member.tracks_in_progress = request.tracks_in_progress
+        member.creates_waiting = request.creates_waiting
         ended: dict[tuple[str, Route], Reservation] = {}
         for report in request.reports:
             if report.serial > member.serial:  # else it was applied before
@@ -213,17 +225,18 @@ class SharedLedger:
         known = {entry.id for queue in self.queues.values() for entry in queue}
         for each in request.permit_requests:
             if each.id not in known and each.id not in self.leases:
-                entry = QueueEntry(each.id, request.process, each.first)
-                self._enqueue(each.budget, entry)
+                entry = QueueEntry(
+                    id=each.id,
+                    process=request.process,
+                    is_repetition=each.first,
+                    rank=each.rank,
+                    share=each.share,
+                )
+                self.queues[each.budget].append(entry)
         # A permit that was granted and not claimed, for a request that no longer waits.
         for lease_id, lease in self._unclaimed(request.process):
             if lease_id not in requested:
                 self._revoke(lease_id, lease)
-
-    def _enqueue(self, budget: Route, entry: QueueEntry) -> None:
-        queue = self.queues[budget]
-        behind = sum(each.first for each in queue) if entry.first else len(queue)
-        queue.insert(behind, entry)
 
     # What time does.
 
@@ -239,6 +252,7 @@ class SharedLedger:
         for budget, queue in self.queues.items():
             self.queues[budget] = [e for e in queue if e.process not in overdue]
         for process in overdue:
+            self.members[process].creates_waiting = (0, 0, 0)
             for lease_id, lease in self._unclaimed(process):
                 self._revoke(lease_id, lease)
             # It stays a member for longer: it may only have nothing to send, and its
@@ -272,12 +286,28 @@ class SharedLedger:
 
     def _grant(self, timeout: float, now: float) -> None:
         for name, queue in self.queues.items():
-            while queue and self._next_permit_at(name, now) <= now + TOLERANCE:
-                entry = queue.pop(0)
-                reservation = self._reserve(name, now)
+            line = self._line(name)
+            while line and self._next_permit_at(name, line, now) <= now + TOLERANCE:
+                entry = line.head()
+                if entry is None:
+                    break
+                line.deal(entry)
+                queue.remove(entry)
+                reservation = self._reserve(name, now, is_low=entry.rank == LOW)
                 self.leases[entry.id] = LeaseEntry(
                     entry.process, name, reservation, now + timeout
                 )
+        for rank in set(range(len(PRIORITIES))) - set(self._line("creates").ranks):
+            self.dealer.forget(rank)
+
+    def _line(self, budget: Route) -> FairQueue[QueueEntry]:
+        """Return the entries of a queue as they are dealt their turns."""
+        is_dealt = budget == "creates"
+        line = FairQueue[QueueEntry](self.dealer if is_dealt else Dealer())
+        for arrival, entry in enumerate(self.queues[budget]):
+            entry.arrival = arrival
+            line.add(entry)
+        return line
 
     def _charge(
         self, lease_id: str, budget: Route, request: ExchangeRequest, at: float
@@ -287,17 +317,29 @@ class SharedLedger:
         self.leases[lease_id] = lease
         return lease
 
-    def _reserve(self, budget: Route, now: float) -> Reservation:
+    def _reserve(
+        self, budget: Route, now: float, *, is_low: bool = False
+    ) -> Reservation:
         if budget == "creates":
             self.queue_capacity.on_sent()
-        return self.budgets[budget].send(now)
+        return self.budgets[budget].send(now, is_low=is_low)
 
-    def _next_permit_at(self, budget: Route, now: float) -> float:
-        """When the first of a queue may go out: `now` or later."""
+    def _next_permit_at(
+        self, budget: Route, line: FairQueue[QueueEntry], now: float
+    ) -> float:
+        """When the first of a line may go out: `now` or later."""
         at = max(self.budgets[budget].earliest(now + TOLERANCE), self.hold.until)
         if budget == "creates":
             at = max(at, self.queue_capacity.opens_at(self._tracks_in_progress()))
+            waiting = self._creates_waiting()
+            if not any(waiting[:LOW]) and line.ranks == (LOW,):
+                at = max(at, self.budgets[budget].spaced(now + TOLERANCE, waiting[LOW]))
         return at
+
+    def _creates_waiting(self) -> list[int]:
+        """Return how many creates wait in all processes, by rank."""
+        stated = [member.creates_waiting for member in self.members.values()]
+        return [sum(each[rank] for each in stated) for rank in range(len(PRIORITIES))]
 
     def _tracks_in_progress(self) -> int:
         return sum(member.tracks_in_progress for member in self.members.values())
@@ -318,20 +360,29 @@ class SharedLedger:
     def _next_exchange_in(self, process: str, now: float) -> float:
         """Seconds until a process should exchange again."""
         waits = [MAX_WAIT]
-        for name, queue in self.queues.items():
-            owners = [entry.process for entry in queue]
+        for name in self.queues:
+            line = self._line(name)
+            owners = [entry.process for entry in line.in_order()]
             if process in owners:
-                waits.append(self._wait_in(name, process, owners.index(process), now))
+                ahead = owners.index(process)
+                waits.append(self._wait_in(name, process, line, ahead, now))
         return min(waits)
 
-    def _wait_in(self, budget: Route, process: str, ahead: int, now: float) -> float:
+    def _wait_in(
+        self,
+        budget: Route,
+        process: str,
+        line: FairQueue[QueueEntry],
+        ahead: int,
+        now: float,
+    ) -> float:
         scale = self.per[budget] / 60
         longest = MAX_WAIT
         if self._others_in_flight(budget, process):
             # Their responses may open the budget here. No process can be called by
             # another, so this one has to look.
             longest = MIN_WAIT
-        at = self._next_permit_at(budget, now)
+        at = self._next_permit_at(budget, line, now)
         if ahead and at < inf:
             at = max(at, self.budgets[budget].earliest_behind(now, ahead))
         if at == inf:
@@ -344,10 +395,17 @@ class SharedLedger:
 
     def _snapshot(self, name: Route, now: float) -> RateLimitSnapshot:
         budget, waiting = self.budgets[name], len(self.queues[name])
+        counts = self._line(name).counts()
+        if name == "creates":  # of which a process states only those that go next
+            stated = zip(counts, self._creates_waiting(), strict=True)
+            counts = [max(each) for each in stated]
+            waiting = sum(counts)
         return RateLimitSnapshot(
             status=budget.status(now, waiting),
             newcomer_in=budget.earliest_behind(now, waiting) - now,
             free=budget.free(now),
+            tokens=tuple(at - now for at in budget.token_times(now)),
+            waiting=tuple(counts),
         )
 
     # The stored form. Its keys stay when an attribute is renamed.
@@ -358,6 +416,7 @@ class SharedLedger:
             "version": VERSION,
             "epoch": self.epoch,
             "budgets": _states(self.budgets),
+            "dealer": self.dealer.to_state(),
             "lines": {n: [e.to_state() for e in q] for n, q in self.queues.items()},
             "leases": _states(self.leases),
             "members": _states(self.members),
@@ -383,10 +442,13 @@ class SharedLedger:
                 budget, _limit_of(limits, name), rng
             )
             ledger.queues[name] = [QueueEntry.from_state(entry) for entry in queue]
+        ledger.dealer = Dealer.from_state(state["dealer"])
         leases, members = state["leases"].items(), state["members"].items()
         ledger.leases = {name: LeaseEntry.from_state(each) for name, each in leases}
         ledger.members = {name: Member.from_state(each) for name, each in members}
-        ledger.queue_capacity = QueueCapacity.from_state(state["queue"])
+        ledger.queue_capacity = QueueCapacity.from_state(
+            state["queue"], _queue_of(limits)
+        )
         ledger.hold.restore(state)
         return ledger
 
@@ -407,6 +469,10 @@ def _limit_of(limits: RateLimits | None, name: Route) -> RateLimit | None:
     if limits is None:
         return None
     return limits.creates if name == "creates" else limits.reads
+
+
+def _queue_of(limits: RateLimits | None) -> int | None:
+    return None if limits is None else limits.queue
 
 
 def _period_of(limits: RateLimits | None, name: Route) -> float:

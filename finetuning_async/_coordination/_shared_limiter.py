@@ -19,20 +19,23 @@ from anyio.lowlevel import current_token
 from finetuning_async._coordination._exchange import LedgerExchanger
 from finetuning_async._coordination._poll_coordinator import StorePollCoordinator
 from finetuning_async._coordination._store_client import StoreClient
-from finetuning_async._pacing import Limiter, LocalWaitQueue, RateBudget
+from finetuning_async._pacing import ANY_REQUEST, Limiter, LocalWaitQueue, RateBudget
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._coordination._poll_messages import PollCoordinator
     from finetuning_async._coordination._store_protocol import StateStore
     from finetuning_async._pacing import (
         BudgetStatus,
+        HasGate,
+        LineState,
         RateLimit,
         RateLimits,
         Reservation,
+        Terms,
         WaitQueue,
     )
 
@@ -92,15 +95,19 @@ class StoreWaitQueue:
         """When the gate of the last 429 opens; in the past if it is open."""
         return max(self._local.opens_at, self._store_client.opens_at(self._name))
 
-    def try_take(self, now: float, *, first: bool = False) -> Lease | None:
+    def try_take(
+        self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
+    ) -> Lease | None:
         """Take a token of the local share if the store is down; else `None`."""
         if self._store_client.is_up or now >= self._store_client.probe_at:
             return None
         self._apply_share()
-        reservation = self._local.try_take(now, first=first)
+        reservation = self._local.try_take(now, first=first, terms=terms)
         return None if reservation is None else self._local_lease(reservation)
 
-    async def take(self, *, first: bool, max_pause: float) -> Lease:
+    async def take(
+        self, *, first: bool, max_pause: float, terms: Terms = ANY_REQUEST
+    ) -> Lease:
         """Wait for a permit of the store, or for a token of the local share.
 
         Raises:
@@ -112,24 +119,30 @@ class StoreWaitQueue:
         while True:
             if self._store_client.is_up:
                 permit_id = await self._store_client.acquire(
-                    self._name, first=first, max_pause=max_pause
+                    self._name, first=first, max_pause=max_pause, terms=terms
                 )
                 if permit_id is not None:
+                    if terms.gate is not None:  # the ledger has seen that it is open
+                        terms.gate.take()
                     now = anyio.current_time()
                     return Lease(permit_id, self._local.rate_budget.send(now))
-            lease = await self._take_local(first_locally, max_pause)
+            lease = await self._take_local(first_locally, max_pause, terms)
             if lease is not None:
                 return lease
             first_locally = True
 
-    async def _take_local(self, first: bool, max_pause: float) -> Lease | None:
+    async def _take_local(
+        self, first: bool, max_pause: float, terms: Terms
+    ) -> Lease | None:
         """Wait without the store; `None` if it is back, or is to be probed."""
         await self._store_client.probe()
         if self._store_client.is_up:
             return None
         self._apply_share()
         with self._store_client.degraded():
-            reservation = await self._local.take(first=first, max_pause=max_pause)
+            reservation = await self._local.take(
+                first=first, max_pause=max_pause, terms=terms
+            )
             return self._local_lease(reservation)
         return None
 
@@ -199,11 +212,11 @@ class StoreWaitQueue:
             "refused", request_id, self._name, retry_after=retry_after
         )
 
-    def earliest(self, now: float) -> float:
+    def earliest(self, now: float, terms: Terms = ANY_REQUEST) -> float:
         """When a new request could have a permit, as of the last exchange."""
         snapshot = self._store_client.snapshots.get(self._name)
         if not self._store_client.is_up or snapshot is None:
-            return self._local.earliest(now)
+            return self._local.earliest(now, terms)
         if now > self._store_client.snapshots_at + FRESH:
             return max(now, self.opens_at)
         return max(now, self._store_client.snapshots_at + snapshot.newcomer_in)
@@ -221,6 +234,29 @@ class StoreWaitQueue:
             closed_for=max(snapshot.status.closed_for - age, 0.0),
             service_spoke_ago=None if spoke_ago is None else spoke_ago + age,
         )
+
+    def in_order(self) -> Iterator[HasGate]:
+        """Return the requests here that wait, in the order of their turns."""
+        if self._store_client.is_up:
+            return self._store_client.queue(self._name).in_order()
+        return self._local.in_order()
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """Return what is known of the line, as of the last exchange."""
+        client = self._store_client
+        snapshot = client.snapshots.get(self._name)
+        if not client.is_up or snapshot is None:
+            return self._local.line_state(now, creates, terms)
+        here = client.queue(self._name)
+        counts = [max(n) for n in zip(here.counts(), snapshot.waiting, strict=True)]
+        age = now - client.snapshots_at
+        times = [max(seconds - age, 0.0) for seconds in snapshot.tokens]
+        first, last = (
+            here.ahead_of(terms.rank, terms.share, joined, counts)
+            for joined in (0, creates - 1)
+        )
+        local = self._local.line_state_with(counts, times, 1, terms)
+        return attrs.evolve(local, first=first, last=last)
 
     def wake(self) -> None:
         """Let the first request look again, because something was charged or freed."""

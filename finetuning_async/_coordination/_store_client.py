@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from itertools import count, islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,8 @@ from finetuning_async._coordination._exchange_messages import (
     PermitRequest,
 )
 from finetuning_async._coordination._outbox import Outbox
-from finetuning_async._pacing import check_pause
+from finetuning_async._errors import FinetuningError
+from finetuning_async._pacing import FairQueue, check_pause
 from finetuning_async._runtime import Wakeup
 from finetuning_async._secrets import scrub
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
         RateLimitSnapshot,
         RequestEvent,
     )
-    from finetuning_async._pacing import RateLimits
+    from finetuning_async._pacing import QueueGate, RateLimits, Terms
 
 logger = logging.getLogger("finetuning_async")
 
@@ -50,9 +52,13 @@ PROBE_INTERVAL: Final = 1.0
 """Seconds until an unavailable store is tried again: every process that works without
 it has to notice within `REPORT_WINDOW` seconds that it is available again."""
 
-MAX_QUEUED: Final = 10
-"""Requests of a process in one queue of the ledger at a time. So the queues stay short,
-and a process where many wait alternates with the others."""
+MAX_QUEUED: Final = 20
+"""Requests of a process in one queue of the ledger at a time, those that go next. So
+the queues stay short, and a process where many wait alternates with the others."""
+
+WATCH_AFTER: Final = 2.0
+"""Seconds until a create that waits for the store watches the tracks in progress. Most
+have their permit by then, and a process that watches may take the lead in polling."""
 
 ASSUMED_PROCESSES: Final = 4
 """Processes that are assumed while the store has never been reached."""
@@ -70,13 +76,39 @@ class PermitWaiter(Wakeup):
         is_sent: Whether the store may know of it.
         is_granted: Whether it has its permit.
         error: Why it will get none.
+        gate: The service's queue, which it watches while it drives; `None` if that is
+            no concern.
     """
 
-    __slots__ = ("error", "is_granted", "is_sent", "max_pause", "permit_request")
+    __slots__ = (
+        "arrival",
+        "error",
+        "gate",
+        "is_granted",
+        "is_queued",
+        "is_repetition",
+        "is_sent",
+        "max_pause",
+        "permit_request",
+        "rank",
+        "share",
+    )
 
-    def __init__(self, permit_request: PermitRequest, max_pause: float) -> None:
+    def __init__(
+        self,
+        permit_request: PermitRequest,
+        max_pause: float,
+        gate: QueueGate | None,
+        arrival: int,
+    ) -> None:
         super().__init__()
         self.permit_request = permit_request
+        self.rank = permit_request.rank
+        self.share = permit_request.share
+        self.is_repetition = permit_request.first
+        self.arrival = arrival
+        self.is_queued = False
+        self.gate = gate
         self.max_pause = max_pause
         self.is_sent = False
         self.is_granted = False
@@ -131,7 +163,11 @@ class StoreClient:
         self._epoch: str | None = None
         self._lock = anyio.Lock(fast_acquire=True)
         self._driver: PermitWaiter | None = None
-        self._waiters: dict[Route, list[PermitWaiter]] = {"creates": [], "reads": []}
+        self._arrivals = count()
+        self._waiters: dict[Route, FairQueue[PermitWaiter]] = {
+            "creates": FairQueue(),
+            "reads": FairQueue(),
+        }
         self._must_exchange = False
         self._next_exchange_at = -inf
         self._degraded: dict[anyio.CancelScope, None] = {}
@@ -156,6 +192,10 @@ class StoreClient:
         """How many processes share the store, as far as known."""
         return max(self._processes, self._polling())
 
+    def queue(self, budget: Route) -> FairQueue[PermitWaiter]:
+        """Return the calls of this loop that wait for a permit of a budget."""
+        return self._waiters[budget]
+
     def waiting(self, budget: Route) -> int:
         """Return how many calls of this loop wait for a permit of a budget."""
         return len(self._waiters[budget])
@@ -163,7 +203,7 @@ class StoreClient:
     # Permits of the store.
 
     async def acquire(
-        self, budget: Route, *, first: bool, max_pause: float
+        self, budget: Route, *, first: bool, max_pause: float, terms: Terms
     ) -> str | None:
         """Wait for a permit; return its id, or `None` if the store is unavailable.
 
@@ -172,8 +212,14 @@ class StoreClient:
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        request = PermitRequest(id=self.new_id(), budget=budget, first=first)
-        waiter = PermitWaiter(request, max_pause)
+        request = PermitRequest(
+            id=self.new_id(),
+            budget=budget,
+            first=first,
+            rank=terms.rank,
+            share=terms.share,
+        )
+        waiter = PermitWaiter(request, max_pause, terms.gate, next(self._arrivals))
         self._enqueue(waiter)
         try:
             while not waiter.is_done and self.is_up:
@@ -193,18 +239,15 @@ class StoreClient:
 
     def _enqueue(self, waiter: PermitWaiter) -> None:
         waiters = self._waiters[waiter.permit_request.budget]
-        behind = len(waiters)
-        if waiter.permit_request.first:
-            behind = sum(each.permit_request.first for each in waiters)
-        waiters.insert(behind, waiter)
-        if behind < MAX_QUEUED:  # else it is sent once an earlier one has left
+        ahead = waiters.surely_ahead_of(waiter.rank, waiter.share)
+        waiters.add(waiter)
+        # Else it is sent once an earlier one has left.
+        if waiter.is_repetition or ahead < MAX_QUEUED:
             self._wake_driver()
 
     def _leave(self, waiter: PermitWaiter) -> None:
         request = waiter.permit_request
-        waiters = self._waiters[request.budget]
-        if waiter in waiters:
-            waiters.remove(waiter)
+        self._waiters[request.budget].discard(waiter)
         # The store may have granted it meanwhile, even if the reply was lost.
         if waiter.is_sent:
             self.report("unsent", request.id, request.budget)
@@ -214,6 +257,30 @@ class StoreClient:
     # The driver.
 
     async def _drive(self, driver: PermitWaiter) -> None:
+        if driver.gate is None:
+            await self._exchange_until_done(driver)
+            return
+        # Nobody else may be waiting for the tracks in progress, and their ends make
+        # room in the service's queue for all processes.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch_tracks, driver, driver.gate)
+            try:
+                await self._exchange_until_done(driver)
+            finally:
+                driver.gate.wake()
+                tasks.cancel_scope.cancel()
+
+    async def _watch_tracks(self, driver: PermitWaiter, gate: QueueGate) -> None:
+        await anyio.sleep(WATCH_AFTER)
+        try:
+            while True:
+                await gate.wait(inf)
+                self._wake_driver()  # a track has ended, which the ledger has to know
+        except FinetuningError as error:  # raised again in the task that waits
+            driver.error = error
+            driver.wake()
+
+    async def _exchange_until_done(self, driver: PermitWaiter) -> None:
         self._driver = driver
         try:
             while not driver.is_done and self.is_up:
@@ -231,8 +298,9 @@ class StoreClient:
         """Wake a waiter, which then finds that there is no driver."""
         if self._driver is None:
             for waiters in self._waiters.values():
-                if waiters:
-                    waiters[0].wake()
+                head = waiters.head()
+                if head is not None:
+                    head.wake()
                     return
 
     def _wake_driver(self) -> None:
@@ -277,7 +345,7 @@ class StoreClient:
         now = anyio.current_time()
         self._must_exchange = False
         self._number += 1
-        sent = [w for waiters in self._waiters.values() for w in waiters[:MAX_QUEUED]]
+        sent = [w for waiters in self._waiters.values() for w in _next_of(waiters)]
         for waiter in sent:
             waiter.is_sent = True
         return ExchangeRequest(
@@ -287,6 +355,7 @@ class StoreClient:
             limits=self._limits,
             timeout=self._timeout,
             permit_requests=tuple(waiter.permit_request for waiter in sent),
+            creates_waiting=tuple(self._waiters["creates"].counts()),
             reports=self._outbox.reports(now),
             tracks_in_progress=self._tracks_in_progress(),
             degraded_for=0.0 if self.is_up else now - self.down_since,
@@ -307,18 +376,18 @@ class StoreClient:
         for waiters in self._waiters.values():
             self._notify(waiters, reply)
 
-    def _notify(self, waiters: list[PermitWaiter], reply: ExchangeReply) -> None:
+    def _notify(self, waiters: FairQueue[PermitWaiter], reply: ExchangeReply) -> None:
         now = anyio.current_time()
         for waiter in list(waiters):
             request = waiter.permit_request
             if request.id in reply.granted:
-                waiters.remove(waiter)
+                waiters.deal(waiter)
                 self._outbox.on_granted(request.id, request.budget, now)
                 waiter.is_granted = True
                 waiter.wake()
             else:
                 self._check_gate(waiter, now)
-        if not all(waiter.is_sent for waiter in waiters[:MAX_QUEUED]):
+        if not all(waiter.is_sent for waiter in _next_of(waiters)):
             self._wake_driver()
 
     def _check_gate(self, waiter: PermitWaiter, now: float) -> None:
@@ -401,6 +470,11 @@ class StoreClient:
         for scope in self._degraded:
             scope.deadline = self.probe_at
             return
+
+
+def _next_of(waiters: FairQueue[PermitWaiter]) -> list[PermitWaiter]:
+    """Return those that the ledger is to know: the ones that go next."""
+    return list(islice(waiters.in_order(), MAX_QUEUED))
 
 
 def _describe(error: Exception) -> str:

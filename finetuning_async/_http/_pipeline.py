@@ -36,14 +36,19 @@ from finetuning_async._http._retry import RetryableFailure, RetryPolicy
 from finetuning_async._http._server_clock import ServerClock
 from finetuning_async._http._transport import Transport
 from finetuning_async._logging import log_exceptions
-from finetuning_async._pacing import RateLimiter
+from finetuning_async._pacing import (
+    ANY_REQUEST,
+    LimiterWithTerms,
+    RateLimiter,
+    with_terms,
+)
 from finetuning_async._rate_codes import is_rate_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from finetuning_async._api import Call, Response
-    from finetuning_async._pacing import RatePermit
+    from finetuning_async._pacing import RatePermit, Terms
 
 logger = logging.getLogger("finetuning_async")
 
@@ -137,12 +142,35 @@ class Pipeline:
             raise error
         raise RetryableFailure(error)
 
+    def deals_places(self, call: Call) -> bool:
+        """Whether `acquire_permit` takes a slot in the service's queue as well.
+
+        A limiter of the caller's knows nothing of slots, and neither does one of ours
+        whose methods a subclass replaces.
+        """
+        limiter = with_terms(self.limiter, ANY_REQUEST)
+        return isinstance(limiter, LimiterWithTerms) and limiter.deals_places(
+            call.route
+        )
+
     async def acquire_permit(
-        self, call: Call, *, deadline: float = inf, number: int = 1
+        self,
+        call: Call,
+        *,
+        deadline: float = inf,
+        number: int = 1,
+        terms: Terms = ANY_REQUEST,
     ) -> RatePermit:
         """Wait for a permit of the rate budget that a call takes from.
 
         If it is cancelled here, nothing was sent and the permit goes to the next call.
+
+        Args:
+            call: The request.
+            deadline: On the loop's clock.
+            number: The number of the attempt; a repetition goes before others of its
+                priority and share.
+            terms: How it is dealt its permit; they count where the limiter is ours.
 
         Raises:
             RateLimitError: A 429 asked for a pause longer than `max_retry_wait`, or
@@ -150,11 +178,12 @@ class Pipeline:
             APITimeoutError: No permit can come before the deadline.
         """
         is_retry = number > 1
-        permit = None if is_retry else self.limiter.try_acquire(call.route)
+        limiter = with_terms(self.limiter, terms)
+        permit = None if is_retry else limiter.try_acquire(call.route)
         if permit is not None:
             return permit
         now = anyio.current_time()
-        earliest = self.limiter.earliest(call.route)
+        earliest = limiter.earliest(call.route)
         # Fail now rather than at the deadline. But if a 429 has closed the gate beyond
         # it, `acquire` raises that error, which says more than a timeout.
         if earliest > deadline and self.limiter.gate_opens(call.route) <= deadline:
@@ -166,13 +195,14 @@ class Pipeline:
                 retry_after=earliest - now,
                 safe_to_retry=True,
             )
-        permit = await self.limiter.acquire(
+        permit = await limiter.acquire(
             call.route,
             first=is_retry,
             max_pause=min(self.retry.max_retry_wait, deadline - now),
         )
         if self.hook is not None:
-            _request_events.rate_limit_waited(self.hook, call, number, now, call.route)
+            parked = 0.0 if terms.gate is None else terms.gate.waited
+            _request_events.permit_waited(self.hook, call, number, now, parked)
         return permit
 
     async def send(

@@ -184,6 +184,23 @@ def rate_limit_waited(
         )
 
 
+def permit_waited(
+    hook: Hook, call: Call, attempt: int, since: float, parked: float
+) -> None:
+    """A request got its permit after a wait.
+
+    Args:
+        hook: Where events go.
+        call: The request.
+        attempt: Its number.
+        since: When the wait began, on the loop's clock.
+        parked: Seconds of it for which only the service's queue was full.
+    """
+    now = anyio.current_time()
+    rate_limit_waited(hook, call, attempt, now - parked, "queue")
+    rate_limit_waited(hook, call, attempt, since + parked, call.route)
+
+
 def retry_callback(
     hook: Hook | None, method: str, path: str
 ) -> Callable[[int, float, FinetuningError], None] | None:

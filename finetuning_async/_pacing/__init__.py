@@ -2,13 +2,17 @@
 
 _limiter                  grants a permit for each request, and takes it back
 _wait_queue               the requests that wait for a token of one rate budget
+_fair_queue               requests in the order in which they are dealt their turns
+_dealer                   whose turn it is: by priority, then in turn to the shares
 _rate_budget              one rate budget: its rules, its gate, the last headers
 _rule_set                 the rules that need the limit, put together
 _token_bucket             the leased token bucket
 _sliding_window_counter   what a sliding counter of the service may still count
 _remaining_credit         what X-RateLimit-Remaining allows, and probes without it
+_even_spacing             creates that nobody waits for go out evenly
 _foreign_usage            what other clients of the account use
 _retry_after_gate         after a 429, nothing goes out for the time it names
+_forecast                 when creates will go out, by what is known now
 _reservation              one permit that is out, as the rate budget remembers it
 _in_flight                tracks in progress: claims, and slots in the service's queue
 _queue_capacity           how many tracks the service's queue takes
@@ -30,9 +34,13 @@ probe         a request sent without proof of room, whose response is such a pro
 trial         a request that may be refused, sent to learn whether more is allowed
 register      what an account has in flight and in progress: `InFlight`
 claim         an id that belongs to a create of this process
+share         for whom a create is: an end user, a tenant; `None` is a share as well
+rank          the place of a priority, the highest first: 0, 1, 2
+turn          one permit; of one priority each share that waits has one after another
 queue slot    room for one track in the service's queue; a create takes it before it is
               sent
-line          the creates that wait here for a queue slot; the queue is the service's
+line          the creates that wait here; the queue is the service's
+parked        waits for a queue slot only, and watches the tracks in progress
 
 Why a leased token bucket and not a textbook one: a textbook bucket of 10 tokens,
 refilled at 10 a minute, lets 19 requests through in the first minute, and the service
@@ -48,6 +56,21 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async._pacing._dealer import (
+        LOW as LOW,
+        NORMAL as NORMAL,
+        RANKS as RANKS,
+        Dealer as Dealer,
+    )
+    from finetuning_async._pacing._fair_queue import (
+        FairQueue as FairQueue,
+        surely_ahead as surely_ahead,
+    )
+    from finetuning_async._pacing._forecast import (
+        Forecast as Forecast,
+        Outlook as Outlook,
+        forecast as forecast,
+    )
     from finetuning_async._pacing._in_flight import (
         Claim as Claim,
         InFlight as InFlight,
@@ -57,8 +80,10 @@ if TYPE_CHECKING:
     )
     from finetuning_async._pacing._limiter import (
         Limiter as Limiter,
+        LimiterWithTerms as LimiterWithTerms,
         LocalRateLimiter as LocalRateLimiter,
         Reservations as Reservations,
+        with_terms as with_terms,
     )
     from finetuning_async._pacing._limits import (
         DEFAULT_LIMITS as DEFAULT_LIMITS,
@@ -76,16 +101,25 @@ if TYPE_CHECKING:
     from finetuning_async._pacing._rate_budget import RateBudget as RateBudget
     from finetuning_async._pacing._reservation import Reservation as Reservation
     from finetuning_async._pacing._wait_queue import (
+        ANY_REQUEST as ANY_REQUEST,
         TOLERANCE as TOLERANCE,
+        HasGate as HasGate,
+        LineState as LineState,
         LocalWaitQueue as LocalWaitQueue,
         QueuedRequest as QueuedRequest,
+        QueueGate as QueueGate,
+        Terms as Terms,
         WaitQueue as WaitQueue,
         check_pause as check_pause,
+        goes_before as goes_before,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
+            "._fair_queue": ("FairQueue", "surely_ahead"),
+            "._forecast": ("Forecast", "Outlook", "forecast"),
             "._in_flight": (
                 "Claim",
                 "InFlight",
@@ -93,7 +127,12 @@ else:
                 "SeedMark",
                 "TrackInProgress",
             ),
-            "._limiter": ("Limiter", "LocalRateLimiter"),
+            "._limiter": (
+                "Limiter",
+                "LimiterWithTerms",
+                "LocalRateLimiter",
+                "with_terms",
+            ),
             "._limits": (
                 "BudgetStatus",
                 "DEFAULT_LIMITS",
@@ -107,11 +146,17 @@ else:
             "._rate_budget": ("RateBudget",),
             "._reservation": ("Reservation",),
             "._wait_queue": (
+                "ANY_REQUEST",
+                "HasGate",
+                "LineState",
                 "LocalWaitQueue",
+                "QueueGate",
                 "QueuedRequest",
                 "TOLERANCE",
+                "Terms",
                 "WaitQueue",
                 "check_pause",
+                "goes_before",
             ),
         },
     )

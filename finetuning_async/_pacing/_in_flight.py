@@ -6,15 +6,19 @@ when it has ended. Neither knows the other.
 A *claim* says that an id belongs to a create of this process. A create whose response
 was lost looks for its track in the listing, and must not adopt one that is claimed.
 
-A *queue slot* is room for one track in the service's queue. Creates wait here in one
-line, and the first one takes a slot when `QueueCapacity` expects one to be free.
+A *queue slot* is room for one track in the service's queue. A create takes one when
+`QueueCapacity` expects one to be free: together with its permit, in the line of
+`_wait_queue`, whose head waits here for room. Where the permits come from a limiter of
+the caller's, which knows nothing of slots, creates wait for them here, in a line of
+their own, before they wait for a permit.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import contextmanager
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -23,6 +27,8 @@ import attrs
 
 from finetuning_async._event_hook import Hook
 from finetuning_async._events import GenerationEnded
+from finetuning_async._pacing._dealer import NORMAL
+from finetuning_async._pacing._fair_queue import FairQueue
 from finetuning_async._pacing._queue_capacity import QueueCapacity
 from finetuning_async._secrets import scrub
 from finetuning_async._types import Kind
@@ -80,17 +86,35 @@ class TrackInProgress:
     claim: Claim | None = None
 
 
-class QueueSlot:
-    """A create in the line for a slot in the service's queue.
+_arrivals = count()
 
-    Attributes:
+
+class QueueSlot:
+    """A create in the line for a slot in the service's queue; see `QueuedItem`.
+
+    Args:
         wake: Called when the create is first in line and should look again.
+        rank: Of its priority.
+        share: For whom it is.
+        first: Whether it was sent and refused before.
     """
 
-    __slots__ = ("wake",)
+    __slots__ = ("arrival", "is_queued", "is_repetition", "rank", "share", "wake")
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        *,
+        rank: int = NORMAL,
+        share: str | None = None,
+        first: bool = False,
+    ) -> None:
         self.wake: Callable[[], None] = wake
+        self.rank: int = rank
+        self.share: str | None = share
+        self.is_repetition: bool = first
+        self.arrival: int = next(_arrivals)
+        self.is_queued: bool = False
 
 
 class SeedMark:
@@ -109,6 +133,9 @@ class SeedMark:
 class InFlight:
     """What one account has in flight and in progress, as far as this process knows.
 
+    Args:
+        queue: How many tracks fit into the service's queue; `None` to learn it.
+
     Attributes:
         tracks: The accepted tracks in progress by id, oldest first.
         seeds_are_echoed: Whether the response to every create so far had the seed that
@@ -117,12 +144,13 @@ class InFlight:
         echoing: The kinds of which a create's response had the seed that was sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int | None = None) -> None:
         self.tracks: dict[str, TrackInProgress] = {}
         self.seeds_are_echoed = True
         self.echoing: set[Kind] = set()
-        self._capacity = QueueCapacity()
-        self._waiting: deque[QueueSlot] = deque()
+        self._capacity = QueueCapacity(queue)
+        self._waiting: FairQueue[QueueSlot] = FairQueue()
+        self._parked: dict[Callable[[], None], None] = {}
         self._claims: OrderedDict[str, Claim | None] = OrderedDict()
         self._listed: OrderedDict[str, float] = OrderedDict()
         self._ends: OrderedDict[str, None] = OrderedDict()
@@ -130,8 +158,9 @@ class InFlight:
 
     def __repr__(self) -> str:
         return (
-            f"<InFlight {len(self.tracks)} in progress, {len(self._waiting)} waiting"
-            f" for a slot, {self._capacity!r}>"
+            f"<InFlight {len(self.tracks)} in progress,"
+            f" {len(self._waiting) + len(self._parked)} waiting for a slot,"
+            f" {self._capacity!r}>"
         )
 
     # Claims
@@ -192,16 +221,41 @@ class InFlight:
     # Slots in the service's queue
 
     @property
+    def pending(self) -> int:
+        """How many creates have a slot and no response yet."""
+        return self._capacity.pending
+
+    @property
     def queue_capacity(self) -> int | None:
         """How many tracks fit into the service's queue; `None` if not yet known."""
         return self._capacity.capacity
 
-    def request_slot(self, slot: QueueSlot, *, first: bool = False) -> None:
-        """Wait in line for a slot; a create that was refused goes `first`."""
-        if first:
-            self._waiting.appendleft(slot)
-        else:
-            self._waiting.append(slot)
+    def room_at(self) -> float:
+        """When a slot may be taken: ``-inf`` for now, or a time of the loop's clock.
+
+        ``inf`` if that depends on a response, or on the end of a track.
+        """
+        return self._capacity.opens_at(len(self.tracks))
+
+    def take_room(self) -> None:
+        """Take a slot, by a create that waited in the line of its permit.
+
+        Its outcome is `on_accepted`, `on_queue_full` or `on_not_accepted`.
+        """
+        self._capacity.on_sent()
+
+    @contextmanager
+    def parked(self, wake: Callable[[], None]) -> Generator[None]:
+        """Call `wake` whenever there may be room, until the block ends."""
+        self._parked[wake] = None
+        try:
+            yield
+        finally:
+            del self._parked[wake]
+
+    def request_slot(self, slot: QueueSlot) -> None:
+        """Wait in line for a slot."""
+        self._waiting.add(slot)
 
     def slot_opens_at(self, slot: QueueSlot) -> float:
         """When a slot may be taken: ``-inf`` for now, or a time of the loop's clock.
@@ -209,22 +263,20 @@ class InFlight:
         ``inf`` if that depends on a response, on the end of a track, or on the creates
         ahead in the line.
         """
-        if self._waiting[0] is not slot:
-            return inf
-        return self._capacity.opens_at(len(self.tracks))
+        return self.room_at() if self._waiting.head() is slot else inf
 
     def take_slot(self, slot: QueueSlot) -> None:
         """Leave the line to send the create.
 
         Its outcome is `on_accepted`, `on_queue_full` or `on_not_accepted`.
         """
-        self._waiting.remove(slot)
+        self._waiting.deal(slot)
         self._capacity.on_sent()
         self._wake_next()
 
     def cancel_slot(self, slot: QueueSlot) -> None:
         """Leave the line without sending; the next create moves up."""
-        self._waiting.remove(slot)
+        self._waiting.discard(slot)
         self._wake_next()
 
     def next_retry_at(self) -> float:
@@ -305,8 +357,11 @@ class InFlight:
             del self.tracks[oldest]
 
     def _wake_next(self) -> None:
-        if self._waiting:
-            self._waiting[0].wake()
+        for wake in list(self._parked):
+            wake()
+        head = self._waiting.head()
+        if head is not None:
+            head.wake()
 
 
 def _report_end(track: AnyTrack, since: float | None, hooks: Iterable[Hook]) -> None:

@@ -2,6 +2,7 @@
 
 Limiter            the two rate budgets of an account, and which of them a request uses
 Permit             one request that may be sent, until its outcome is known
+LimiterWithTerms   a `Limiter` for one create, with its priority and share
 LocalRateLimiter   a `Limiter` that a caller makes
 
 The arithmetic of when a request may be sent is in `_rate_budget`, the waiting in
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import random
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import anyio
+import attrs
 from anyio.lowlevel import current_token
 
+from finetuning_async._pacing._dealer import LOW
 from finetuning_async._pacing._limits import DEFAULT_LIMITS, RateLimits, RateLimitStatus
 from finetuning_async._pacing._rate_budget import RateBudget
-from finetuning_async._pacing._wait_queue import LocalWaitQueue
+from finetuning_async._pacing._wait_queue import ANY_REQUEST, LocalWaitQueue, Terms
 from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
-    from finetuning_async._pacing._wait_queue import WaitQueue
+    from finetuning_async._pacing._protocols import RateLimiter
+    from finetuning_async._pacing._wait_queue import LineState, WaitQueue
 
     Reservations: TypeAlias = tuple[tuple[WaitQueue, Any], ...]
     """What a permit holds: one reservation for each rate budget that it took from."""
@@ -127,18 +131,23 @@ class Limiter:
             route: ``creates``, ``reads``, or an endpoint whose rate budget is not
                 known; it takes from both until a response shows which one counts.
         """
-        return self._try(route, first=False)
+        return self._try(route, first=False, terms=ANY_REQUEST)
 
-    def _try(self, route: Route, *, first: bool) -> Permit | None:
+    def _try(self, route: Route, *, first: bool, terms: Terms) -> Permit | None:
+        gate = terms.gate
+        if terms.rank == LOW or (gate is not None and gate.opens_at() > self._now()):
+            return None
         queues = self._queues_of(route)
         now = self._now()
         reservations: list[tuple[WaitQueue, Any]] = []
         for queue in queues:
-            reservation = queue.try_take(now, first=first)
+            reservation = queue.try_take(now, first=first, terms=terms)
             if reservation is None:
                 _return_unsent(reservations, now)
                 return None
             reservations.append((queue, reservation))
+        if gate is not None:
+            gate.take()
         return Permit(route, tuple(reservations), self._on_response)
 
     async def acquire(
@@ -160,7 +169,12 @@ class Limiter:
             RateLimitError: A 429, received before or while this waits, asks for a
                 longer pause.
         """
-        permit = self._try(route, first=first)
+        return await self._acquire(route, first, max_pause, ANY_REQUEST)
+
+    async def _acquire(
+        self, route: Route, first: bool, max_pause: float | None, terms: Terms
+    ) -> Permit:
+        permit = self._try(route, first=first, terms=terms)
         if permit is not None:
             return permit
         pause = self._max_pause if max_pause is None else max_pause
@@ -169,8 +183,11 @@ class Limiter:
             # Every call takes its tokens in the same order, so that no two calls can
             # each hold the token that the other one waits for.
             for queue in self._queues_of(route):
-                reservation = await queue.take(first=first, max_pause=pause)
+                reservation = await queue.take(
+                    first=first, max_pause=pause, terms=terms
+                )
                 reservations.append((queue, reservation))
+                terms = ANY_REQUEST  # reads are dealt first come, first served
         except BaseException:
             _return_unsent(reservations, anyio.current_time())
             raise
@@ -185,9 +202,12 @@ class Limiter:
         Args:
             route: As for `try_acquire`.
         """
+        return self._earliest(route, ANY_REQUEST)
+
+    def _earliest(self, route: Route, terms: Terms) -> float:
         now = anyio.current_time()
         queues = self._queues_of(route)
-        return max(queue.earliest(now) for queue in queues)
+        return max(queue.earliest(now, terms) for queue in queues)
 
     def gate_opens(self, route: Route) -> float:
         """When the gate of the last 429 opens, in seconds of the loop's clock.
@@ -303,6 +323,81 @@ class Limiter:
             "creates": LocalWaitQueue("creates", RateBudget(creates, self._rng)),
             "reads": LocalWaitQueue("reads", RateBudget(reads, self._rng)),
         }
+
+
+@attrs.frozen(eq=False)
+class LimiterWithTerms:
+    """A limiter of ours, for one create that has terms of its own.
+
+    Attributes:
+        limiter: The limiter.
+        terms: Of the create.
+    """
+
+    limiter: Limiter
+    terms: Terms
+
+    # What follows uses methods of `Limiter` that are not public: callers make limiters
+    # of that class, and have no terms.
+
+    def try_acquire(self, route: Route) -> Permit | None:
+        """As `Limiter.try_acquire`; one of low priority goes through the queue."""
+        return self.limiter._try(route, first=False, terms=self.terms)  # noqa: SLF001 - see above
+
+    async def acquire(
+        self, route: Route, *, first: bool = False, max_pause: float | None = None
+    ) -> Permit:
+        """As `Limiter.acquire`, by priority and in turn to the shares.
+
+        It takes a slot in the service's queue together with the permit, if the terms
+        have a gate; one that goes `first` goes before others of its share only.
+        """
+        limiter = self.limiter
+        return await limiter._acquire(route, first, max_pause, self.terms)  # noqa: SLF001 - see above
+
+    def earliest(self, route: Route) -> float:
+        """As `Limiter.earliest`."""
+        return self.limiter._earliest(route, self.terms)  # noqa: SLF001 - see above
+
+    def deals_places(self, route: Route) -> bool:
+        """Whether the calls of a route wait where creates do, and may have a gate."""
+        limiter = self.limiter
+        return limiter._all_queues()[0] in limiter._queues_of(route)  # noqa: SLF001 - see above
+
+    def line_state(self, creates: int) -> LineState:
+        """What is known of the line of the creates, if `creates` joined it now."""
+        queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
+        return queue.line_state(anyio.current_time(), creates, self.terms)
+
+    def position(self) -> int | None:
+        """How many creates of this loop go before this one; `None` if it is gone."""
+        queue, _ = self.limiter._all_queues()  # noqa: SLF001 - see above
+        for position, request in enumerate(queue.in_order()):
+            if request.gate is self.terms.gate:
+                return position
+        return None
+
+
+def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:
+    """Whether a limiter deals permits by priority and share, and slots with them.
+
+    A limiter of the caller's does not, nor does a subclass of ours that replaces how
+    permits are had: it was written for calls without terms.
+    """
+    kind = type(limiter)
+    return (
+        isinstance(limiter, Limiter)
+        and kind.acquire is Limiter.acquire
+        and kind.try_acquire is Limiter.try_acquire
+        and kind.earliest is Limiter.earliest
+    )
+
+
+def with_terms(limiter: RateLimiter, terms: Terms) -> RateLimiter | LimiterWithTerms:
+    """Return a limiter that respects terms, if it can."""
+    if deals_in_order(limiter):
+        return LimiterWithTerms(limiter, terms)
+    return limiter
 
 
 class LocalRateLimiter(Limiter):

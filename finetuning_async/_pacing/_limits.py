@@ -96,6 +96,13 @@ def _reads(value: object) -> RateLimit:
     return RateLimit.of("reads", value)
 
 
+def _checked_queue(value: object) -> int | None:
+    given = None if value is None else whole_number(value)
+    if value is None or (given is not None and given >= 1):
+        return given
+    raise InvalidRequestError("queue", value, "a whole number of at least 1, or None")
+
+
 @attrs.frozen(kw_only=True)
 class RateLimits:
     """The two rate limits of an account; the defaults are the documented ones.
@@ -103,6 +110,11 @@ class RateLimits:
     Attributes:
         creates: Limit of requests that start a track.
         reads: Limit of all other requests, bulk POSTs included.
+        queue: How many tracks may be in progress at once, at least 1, where it is
+            known; `None` to learn it from the first ``QUEUE_FULL``.
+
+    Raises:
+        InvalidRequestError: A value is out of its range.
 
     Example:
         half = RateLimits(creates=RateLimit(5), reads=RateLimit(30))
@@ -111,6 +123,7 @@ class RateLimits:
 
     creates: RateLimit = attrs.field(default=RateLimit(10), converter=_creates)
     reads: RateLimit = attrs.field(default=RateLimit(60), converter=_reads)
+    queue: int | None = attrs.field(default=None, converter=_checked_queue)
 
     @classmethod
     def of(cls, value: object) -> RateLimits:
@@ -129,7 +142,8 @@ class RateLimits:
                 value,
                 "a RateLimits, or an object with .creates and .reads",
             ) from None
-        return cls(creates=creates, reads=reads)
+        queue = getattr(value, "queue", None)
+        return cls(creates=creates, reads=reads, queue=queue)
 
 
 DEFAULT_LIMITS: Final = RateLimits()

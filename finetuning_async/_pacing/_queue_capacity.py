@@ -4,6 +4,10 @@ The service refuses a create with ``QUEUE_FULL`` when too many tracks of the acc
 in progress. It does not publish that number. One refusal shows it: what was in progress
 then is the capacity. From there on, a create goes out when a track ends.
 
+Where the caller has stated the capacity, there is nothing to learn, but other clients
+of the account may fill a part of the queue: after a refusal it is tried again at
+growing pauses.
+
 Before anything is known, creates go out in full, with one caution: beyond the number
 that has already fit, at most `MAX_PROBES` may be without a response at a time, so that
 learning costs at most that many refusals.
@@ -32,13 +36,17 @@ class QueueCapacity:
     Methods that take `in_progress` need the number of accepted tracks of ours that have
     not been seen to end. Times are seconds of one clock.
 
+    Args:
+        stated: How many tracks fit, as the caller says; `None` to learn it.
+
     Attributes:
         capacity: How many tracks fit; `None` until a refusal has shown it.
         pending: Creates that were sent and have no response yet.
     """
 
-    def __init__(self) -> None:
-        self.capacity: int | None = None
+    def __init__(self, stated: int | None = None) -> None:
+        self.capacity: int | None = stated
+        self._stated = stated
         self.pending = 0
         self._seen_to_fit = 0
         self._refused_at = -inf
@@ -61,10 +69,14 @@ class QueueCapacity:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: dict[str, Any], stated: int | None = None) -> Self:
         """Restore what `to_state` returned."""
-        made = cls()
+        made = cls(stated)
         made.capacity, made.pending = state["capacity"], state["entering"]
+        if stated is not None:  # it may be new, or lower than what was learned
+            made.capacity = min(
+                stated if made.capacity is None else made.capacity, stated
+            )
         made._seen_to_fit = state["seen_to_fit"]
         made._refused_at = state["refused_at"]
         made._retry_after = state["asked_pause"]
@@ -84,13 +96,13 @@ class QueueCapacity:
             return -inf if may_go else inf
         if taken < self.capacity:
             return -inf
-        if self.pending:  # beyond the capacity, one at a time
-            return inf
+        if self.pending or self.capacity == self._stated:
+            return inf  # beyond what was learned, one at a time; beyond a fact, none
         return self._refused_at + self._pause(in_progress)
 
     def _pause(self, in_progress: int) -> float:
         """Seconds to wait after a refusal before the full queue is tried again."""
-        if in_progress:
+        if in_progress and self._stated is None:
             return TRIAL_PAUSE  # the end of one of ours makes room before that
         return max(self._foreign_pause(), self._retry_after)
 
@@ -112,7 +124,8 @@ class QueueCapacity:
             # One more fits than was known. But a capacity of 0 was learned while other
             # clients filled the queue, and says nothing about what fits now: it is
             # unknown again, rather than 1.
-            self.capacity = in_progress if self.capacity else None
+            known = self.capacity or self._stated
+            self.capacity = in_progress if known else None
 
     def on_refused(
         self, now: float, in_progress: int, retry_after: float = 0.0
@@ -129,7 +142,8 @@ class QueueCapacity:
         self.pending -= 1
         # Creates that went out together are one attempt, however many were refused; so
         # only a refusal after the pause of the last one makes the next pause longer.
-        if not in_progress and now >= self._refused_at + self._foreign_pause():
+        is_foreign = not in_progress or self._stated is not None
+        if is_foreign and now >= self._refused_at + self._foreign_pause():
             self._foreign_refusals += 1
         self._refused_at = now
         self._retry_after = retry_after

@@ -144,9 +144,43 @@ class RateBudget:
             return gate
         return max(gate, self._rules.bucket.earliest_behind(now, ahead))
 
-    def send(self, now: float) -> Reservation:
-        """Allow one request to be sent; `earliest` must have returned `now`."""
+    def token_times(self, now: float) -> list[float]:
+        """When each token is back, as far as known; empty if nothing is paced."""
+        if self._rules is None:
+            return []
+        times = self._rules.bucket.token_times(now)
+        taken = min(self._rules.foreign.count(now), len(times))
+        return sorted(times[taken:] + [self._rules.foreign.until] * taken)
+
+    @property
+    def lease(self) -> float:
+        """Seconds from a response until its token is back; 0 if nothing is paced."""
+        return 0.0 if self._rules is None else self._rules.bucket.per
+
+    @property
+    def gap(self) -> float:
+        """Seconds from one request to the next where they go out evenly."""
+        rules = self._rules
+        return 0.0 if rules is None else rules.per / rules.bucket.limit
+
+    def spaced(self, now: float, waiting: int) -> float:
+        """When the next of `waiting` requests of low priority may go out.
+
+        Later than `now` while more of them wait than a burst holds, and only because
+        of that; `earliest` holds as well.
+        """
+        return now if self._rules is None else self._rules.spaced(now, waiting)
+
+    def send(self, now: float, *, is_low: bool = False) -> Reservation:
+        """Allow one request to be sent; `earliest` must have returned `now`.
+
+        Args:
+            now: Seconds.
+            is_low: Whether it is one of low priority; see `spaced`.
+        """
         self._sent += 1
+        if is_low and self._rules is not None:
+            self._rules.spacing.on_sent(now)
         reservation = Reservation(self._sent, now, self._in_flight)
         self._in_flight += 1
         if self._rules is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Self
 
+from finetuning_async._pacing._even_spacing import EvenSpacing
 from finetuning_async._pacing._foreign_usage import ForeignUsage
 from finetuning_async._pacing._remaining_credit import RemainingCredit
 from finetuning_async._pacing._sliding_window_counter import SlidingWindowCounter
@@ -37,6 +38,7 @@ class RuleSet:
 
     Attributes:
         limit: The limit as the caller stated it; the service may name a lower one.
+        per: Its period in seconds.
         token_cap: Tokens that this process may use; fewer than `limit` while other
             processes of the account hold the rest.
         withheld: Tokens left to those other processes.
@@ -48,6 +50,8 @@ class RuleSet:
         "credit",
         "foreign",
         "limit",
+        "per",
+        "spacing",
         "token_cap",
         "withheld",
     )
@@ -55,12 +59,14 @@ class RuleSet:
     def __init__(self, limit: RateLimit) -> None:
         lease = _lease_of(limit)
         self.limit = limit.limit
+        self.per = limit.per
         self.token_cap = limit.limit
         self.withheld = 0
         self.bucket = TokenBucket(limit.limit, lease)
         self.counter = SlidingWindowCounter(limit.limit, lease)
         self.credit = RemainingCredit(limit.per)
         self.foreign = ForeignUsage(lease)
+        self.spacing = EvenSpacing()
 
     def __repr__(self) -> str:
         return f"{self.bucket!r} {self.counter!r} {self.credit!r} {self.foreign!r}"
@@ -73,6 +79,7 @@ class RuleSet:
             "counter": self.counter.to_state(),
             "news": self.credit.to_state(),
             "others": self.foreign.to_state(),
+            "spacing": self.spacing.to_state(),
         }
 
     @classmethod
@@ -85,12 +92,17 @@ class RuleSet:
         )
         made.credit = RemainingCredit.from_state(state["news"], limit.per)
         made.foreign = ForeignUsage.from_state(state["others"], lease)
+        made.spacing = EvenSpacing.from_state(state["spacing"])
         return made
 
     def earliest(self, now: float) -> float:
         """When the next request may go out."""
         token_at = self._token_at(now)
         return token_at if token_at > now else self._room_at(now)
+
+    def spaced(self, now: float, waiting: int) -> float:
+        """When the next of `waiting` requests of low priority may go out."""
+        return self.spacing.earliest(now, waiting, self.bucket.limit, self.per)
 
     def _token_at(self, now: float) -> float:
         """When a token is free that neither we nor another client holds."""

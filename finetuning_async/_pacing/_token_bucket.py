@@ -133,6 +133,13 @@ class TokenBucket:
         rounds = (place - len(self._returns)) // self.limit + 1
         return now + self.per * rounds
 
+    def token_times(self, now: float) -> list[float]:
+        """When each token is back, if the requests in flight are answered now."""
+        self._collect(now)
+        times = [*self._returns, *[now + self.per] * self._in_flight]
+        free = [now] * (self.limit - len(times))
+        return free + times[max(len(times) - self.limit, 0) :]
+
     def _collect(self, now: float) -> None:
         returns = self._returns
         while returns and returns[0] <= now:

@@ -1,28 +1,40 @@
-"""The requests that wait for a token of one rate budget, first come, first served.
+"""The requests that wait for a token of one rate budget, in the order of a dealer.
 
 WaitQueue        what the limiter needs of a queue: tokens, and how requests ended
+Terms            how a create is dealt its turn: priority, share, place in the queue
+QueueGate        the service's queue, which a create must find open as well
 LocalWaitQueue   the queue of a rate budget that nothing else uses
 
 There is no background task. The request at the head sleeps until its token is due; the
 others sleep until they are at the head. A request takes its token itself, in the step
 in which it wakes and returns. So a request that is cancelled, in the queue or at that
 very instant, holds no token, and its departure wakes the next head.
+
+A create needs a token and a place in the service's queue at the same moment. Both are
+looked at in that one step, so that there is one line and not two: a create that waited
+for its token with a place in its hands would keep that place from one of higher
+priority, and in two lines each lower priority would be passed over twice as often.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from finetuning_async._errors import RateLimitError
+from finetuning_async._pacing._dealer import LOW, NORMAL
+from finetuning_async._pacing._fair_queue import FairQueue
 from finetuning_async._rate_codes import CODES
+from finetuning_async._runtime import Wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import BudgetStatus
     from finetuning_async._pacing._rate_budget import RateBudget
@@ -32,12 +44,89 @@ TOLERANCE: Final = 1e-6
 """Seconds by which a timer may fire early: float noise of the loop's clock, far below
 the margin of a lease."""
 
-
-GROUP_SIZE: Final = 16
-"""Neighbours in a queue that share an event. One event per request would be half of its
-memory, and only the head of the queue does anything when it wakes."""
-
 _arrivals = count()
+
+
+class QueueGate(Protocol):
+    """The service's queue, as one create meets it.
+
+    Times are seconds of the loop's clock.
+
+    Attributes:
+        waited: Seconds for which the create waited for nothing but a place.
+    """
+
+    waited: float
+
+    def opens_at(self) -> float:
+        """When it takes one more: now or before, a time, or `inf` if not known."""
+
+    def take(self) -> None:
+        """Take a place: the create goes out."""
+
+    async def wait(self, until: float) -> None:
+        """Watch the tracks in progress until one ends, or until a time."""
+
+    def wake(self) -> None:
+        """End `wait`."""
+
+    def close(self) -> None:
+        """The create has its place, or needs none any more; may be called twice."""
+
+
+@attrs.frozen(kw_only=True)
+class LineState:
+    """What a queue knows of those that wait, for a forecast. Times are from now.
+
+    Attributes:
+        first: How many go before the first of the new requests.
+        last: How many go before the last of them.
+        waiting: How many wait at each rank.
+        tokens: When each token is back; empty if nothing is paced.
+        lease: Seconds from a response until its token is back.
+        gap: Seconds from one spaced request to the next.
+    """
+
+    first: int
+    last: int
+    waiting: tuple[int, ...]
+    tokens: tuple[float, ...]
+    lease: float
+    gap: float
+
+    @property
+    def limit(self) -> int:
+        """Requests of a burst."""
+        return len(self.tokens)
+
+
+@attrs.frozen
+class Terms:
+    """How a request is dealt its turn.
+
+    Attributes:
+        rank: Of its priority; see `RANKS`.
+        share: For whom it is; `None` is a share as well.
+        gate: The service's queue, if it must be open too; `None` if that is no concern.
+    """
+
+    rank: int = NORMAL
+    share: str | None = None
+    gate: QueueGate | None = None
+
+
+class HasGate(Protocol):
+    """A request that waits, as one that looks for its place sees it.
+
+    Attributes:
+        gate: The service's queue, as the request meets it; `None` if it has none.
+    """
+
+    gate: QueueGate | None
+
+
+ANY_REQUEST: Final = Terms()
+"""The terms of what has none: it is of normal priority and of the share `None`."""
 
 
 class WaitQueue(Protocol):
@@ -57,10 +146,14 @@ class WaitQueue(Protocol):
     def opens_at(self) -> float:
         """When the gate of the last 429 opens; a time in the past if it is open."""
 
-    def try_take(self, now: float, *, first: bool = False) -> Any:
+    def try_take(
+        self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
+    ) -> Any:
         """Take a token if one is free and no request is ahead; else `None`."""
 
-    async def take(self, *, first: bool, max_pause: float) -> Any:
+    async def take(
+        self, *, first: bool, max_pause: float, terms: Terms = ANY_REQUEST
+    ) -> Any:
         """Wait for a token; a cancelled call takes none.
 
         Raises:
@@ -86,11 +179,17 @@ class WaitQueue(Protocol):
         It belongs to `reservation`, which is `None` if the request took no token here.
         """
 
-    def earliest(self, now: float) -> float:
+    def earliest(self, now: float, terms: Terms = ANY_REQUEST) -> float:
         """When a new request could have a token: a lower bound."""
 
     def status(self, now: float) -> BudgetStatus:
         """The public snapshot."""
+
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """What is known of the line, if `creates` requests joined it now."""
+
+    def in_order(self) -> Iterator[HasGate]:
+        """The requests of this loop that wait, in the order of their turns."""
 
     def wake(self) -> None:
         """Let the head of the queue look again, since something has changed."""
@@ -125,42 +224,69 @@ def _rounded(seconds: float) -> str:
     return f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
 
 
-@attrs.define(eq=False, weakref_slot=False)
-class WakeupGroup:
-    """Neighbours in a queue that share an event, which lets them all look again.
-
-    Attributes:
-        members: How many requests joined it.
-    """
-
-    members: int = 0
-    _event: anyio.Event | None = None
-
-    def event(self) -> anyio.Event:
-        """Return the event that the next `wake` sets."""
-        if self._event is None:
-            self._event = anyio.Event()
-        return self._event
-
-    def wake(self) -> None:
-        if self._event is not None:
-            self._event.set()
-            self._event = None
-
-
-@attrs.define(eq=False, weakref_slot=False)
-class QueuedRequest:
+class QueuedRequest(Wakeup):
     """One request that waits for a token.
 
     Attributes:
-        max_pause: Longest time in seconds that it waits for the gate of a 429.
-        group: Whose event wakes it.
+        rank: Of its priority.
+        share: For whom it is.
+        is_repetition: Whether it was sent and refused before.
         arrival: Its place among all requests that ever waited, in any queue.
+        is_queued: Whether it still waits.
+        max_pause: Longest time in seconds that it waits for the gate of a 429.
+        gate: The service's queue; `None` if that is no concern.
+        is_parked: Whether it waits for nothing but that.
     """
 
-    max_pause: float
-    group: WakeupGroup
-    arrival: int = attrs.field(factory=_arrivals.__next__)
+    __slots__ = (
+        "_is_at_gate",
+        "arrival",
+        "gate",
+        "is_parked",
+        "is_queued",
+        "is_repetition",
+        "max_pause",
+        "rank",
+        "share",
+    )
+
+    def __init__(self, terms: Terms, max_pause: float, *, first: bool) -> None:
+        super().__init__()
+        self.rank: int = terms.rank
+        self.share: str | None = terms.share
+        self.is_repetition: bool = first
+        self.arrival: int = next(_arrivals)
+        self.is_queued: bool = False
+        self.max_pause: float = max_pause
+        self.gate: QueueGate | None = terms.gate
+        self.is_parked: bool = False
+        self._is_at_gate: bool = False
+
+    def look_again(self) -> None:
+        """Wake it, wherever it waits."""
+        if self._is_at_gate and self.gate is not None:
+            self.gate.wake()
+        else:
+            self.wake()
+
+    async def sleep(self, until: float) -> None:
+        """Wait until it is woken, or until a time of the loop's clock.
+
+        A head waits at its gate, whatever it waits for. Else nobody would see the ends
+        of tracks whose callers do not wait for them, and creates would go out on a
+        wrong count of what is in progress.
+        """
+        if self.gate is None or (until == inf and not self.is_parked):
+            await self.wait_until(until)
+            return
+        was_parked, began = self.is_parked, anyio.current_time()
+        self._is_at_gate = True
+        try:
+            await self.gate.wait(until)
+        finally:
+            self._is_at_gate = self.is_parked = False
+            if was_parked:
+                self.gate.waited += anyio.current_time() - began
 
 
 class LocalWaitQueue:
@@ -169,54 +295,101 @@ class LocalWaitQueue:
     Args:
         name: Name of the rate budget, a key of `CODES`.
         rate_budget: Its rules.
+        waiting: Where its requests wait; by default in a queue of its own.
     """
 
-    __slots__ = ("_name", "_newcomers", "_retries", "rate_budget")
+    __slots__ = ("_name", "rate_budget", "waiting")
 
-    def __init__(self, name: Route, rate_budget: RateBudget) -> None:
+    def __init__(
+        self,
+        name: Route,
+        rate_budget: RateBudget,
+        waiting: FairQueue[QueuedRequest] | None = None,
+    ) -> None:
         self.rate_budget: RateBudget = rate_budget
+        self.waiting: FairQueue[QueuedRequest] = (
+            FairQueue() if waiting is None else waiting
+        )
         self._name = name
-        # Requests that were sent and refused go ahead of those that were never sent.
-        self._retries: deque[QueuedRequest] = deque()
-        self._newcomers: deque[QueuedRequest] = deque()
 
     def __repr__(self) -> str:
         return f"{self.rate_budget!r}, {len(self)} waiting"
 
     def __len__(self) -> int:
-        return len(self._retries) + len(self._newcomers)
+        return len(self.waiting)
 
     @property
     def opens_at(self) -> float:
         """When the gate of the last 429 opens; a time in the past if it is open."""
         return self.rate_budget.opens_at
 
-    def earliest(self, now: float) -> float:
-        """When a new request could have a token, if all that wait are sent."""
-        return self.rate_budget.earliest_behind(now, len(self))
+    def earliest(self, now: float, terms: Terms = ANY_REQUEST) -> float:
+        """When a new request could have a token, if all before it are sent."""
+        ahead = self.waiting.surely_ahead_of(terms.rank, terms.share)
+        return self.rate_budget.earliest_behind(now, ahead)
 
     def status(self, now: float) -> BudgetStatus:
         """The public snapshot."""
         return self.rate_budget.status(now, len(self))
 
-    def try_take(self, now: float, *, first: bool = False) -> Reservation | None:
+    def line_state(self, now: float, creates: int, terms: Terms) -> LineState:
+        """What is known of the line, if `creates` requests joined it now."""
+        counts = self._counts()
+        times = [at - now for at in self.rate_budget.token_times(now)]
+        return self.line_state_with(counts, times, creates, terms)
+
+    def in_order(self) -> Iterator[QueuedRequest]:
+        """The requests of this loop that wait, in the order of their turns."""
+        return self.waiting.in_order()
+
+    def line_state_with(
+        self, counts: list[int], tokens: list[float], creates: int, terms: Terms
+    ) -> LineState:
+        """As `line_state`, with counts and tokens that are known better elsewhere."""
+        first, last = (
+            self.waiting.ahead_of(terms.rank, terms.share, joined, counts)
+            for joined in (0, creates - 1)
+        )
+        return LineState(
+            first=first,
+            last=last,
+            waiting=tuple(counts),
+            tokens=tuple(tokens),
+            lease=self.rate_budget.lease,
+            gap=self.rate_budget.gap,
+        )
+
+    def _counts(self) -> list[int]:
+        """How many requests wait at each rank for this rate budget."""
+        return self.waiting.counts()
+
+    def try_take(
+        self, now: float, *, first: bool = False, terms: Terms = ANY_REQUEST
+    ) -> Reservation | None:
         """Take a token if one is free and no request is ahead."""
-        if self._retries or (self._newcomers and not first):
+        head = self.waiting.head()
+        if head is not None and not (first and goes_before(terms, head)):
             return None
         soon = now + TOLERANCE
         if self.rate_budget.earliest(soon) > soon:
             return None
-        return self.rate_budget.send(now)
+        return self.rate_budget.send(now, is_low=terms.rank == LOW)
 
-    async def take(self, *, first: bool, max_pause: float) -> Reservation:
+    async def take(
+        self, *, first: bool, max_pause: float, terms: Terms = ANY_REQUEST
+    ) -> Reservation:
         """Wait for a token.
 
         Raises:
             RateLimitError: A 429 closed the gate for longer than `max_pause` seconds.
         """
-        queue = self._retries if first else self._newcomers
-        request = self._join(queue, max_pause)
+        request = QueuedRequest(terms, max_pause, first=first)
+        self._join(request)
         try:
+            if request.rank == LOW:
+                # The first of a batch must not go before the others have joined: only
+                # their number shows whether they are to be spaced.
+                await anyio.lowlevel.checkpoint()
             while True:
                 now = anyio.current_time()
                 check_pause(self._name, self.opens_at, now, request.max_pause)
@@ -226,27 +399,21 @@ class LocalWaitQueue:
                 reservation, look_at = self._take_if_first(request, now)
                 if reservation is not None:
                     return reservation
-                # The event is fetched after the look and before any await: whatever
-                # changes from here on sets it.
-                event = request.group.event()
-                if look_at == inf:
-                    await event.wait()
-                else:
-                    with anyio.CancelScope(deadline=look_at):
-                        await event.wait()
+                # Nothing is awaited between the look and this: whatever changes from
+                # here on wakes it.
+                await request.sleep(look_at)
         finally:
-            self._leave(queue, request)
+            request.cancel_timer()
+            self._leave(request)
 
-    def _join(self, queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
-        request = _new_request(queue, max_pause)
-        queue.append(request)
-        return request
+    def _join(self, request: QueuedRequest) -> None:
+        self.waiting.add(request)
 
-    def _leave(self, queue: deque[QueuedRequest], request: QueuedRequest) -> None:
-        was_head = self._head() is request
-        queue.remove(request)
-        if was_head:
-            self.wake()  # the new head sleeps without a timer
+    def _leave(self, request: QueuedRequest) -> None:
+        # Whether it was the head is not asked: where several classes wait, the
+        # departure of any may change whose turn it is.
+        self.waiting.discard(request)
+        self.wake()  # the new head sleeps without a timer
 
     def _take_if_first(
         self, request: QueuedRequest, now: float
@@ -257,17 +424,53 @@ class LocalWaitQueue:
             The reservation, or `None` and the time at which the request looks again;
             `inf` if only a change can help it.
         """
-        if self._head() is not request:
+        if self.waiting.head() is not request:
             return None, inf
-        soon = now + TOLERANCE
+        due = self._due_at(request, now + TOLERANCE)
+        if due > now + TOLERANCE or request.is_parked:
+            return None, due
+        return self._send(request, now), now
+
+    def _due_at(self, request: QueuedRequest, soon: float) -> float:
+        """When the head may go out; it is parked if only the service's queue is full.
+
+        Args:
+            request: The head.
+            soon: Now, and a little later; see `TOLERANCE`.
+        """
         due = self.rate_budget.earliest(soon)
-        return (None, due) if due > soon else (self.rate_budget.send(now), now)
+        ranks = self._ranks()
+        if request.rank == LOW and len(ranks) == 1:  # else it goes between others
+            due = max(due, self.rate_budget.spaced(soon, self._count_low()))
+        if due > soon or request.gate is None:
+            return due
+        opens_at = self._gate_opens_at(request.gate)
+        request.is_parked = opens_at > soon
+        return opens_at if request.is_parked else soon
+
+    def _gate_opens_at(self, gate: QueueGate) -> float:
+        """When the service's queue takes one more, in the time of the rate budget."""
+        return gate.opens_at()
+
+    def _ranks(self) -> tuple[int, ...]:
+        """The ranks at which requests wait for this rate budget."""
+        return self.waiting.ranks
+
+    def _count_low(self) -> int:
+        """How many requests of low priority wait for this rate budget."""
+        return self.waiting.count(LOW)
+
+    def _send(self, request: QueuedRequest, now: float) -> Reservation:
+        self.waiting.deal(request, self._ranks())
+        if request.gate is not None:
+            request.gate.take()
+        return self.rate_budget.send(now, is_low=request.rank == LOW)
 
     def wake(self) -> None:
         """Let the head of the queue look again, since something has changed."""
-        head = self._head()
+        head = self.waiting.head()
         if head is not None:
-            head.group.wake()
+            head.look_again()
 
     def on_response(
         self, reservation: Reservation, now: float, facts: ResponseFacts | None
@@ -292,20 +495,12 @@ class LocalWaitQueue:
 
     def _wake_impatient(self, pause: float) -> None:
         """Wake the requests that will not wait for the gate, so that they raise."""
-        for queue in (self._retries, self._newcomers):
-            for request in queue:
-                if request.max_pause < pause:
-                    request.group.wake()
-
-    def _head(self) -> QueuedRequest | None:
-        queue = self._retries or self._newcomers
-        return queue[0] if queue else None
+        for request in self.waiting:
+            if request.max_pause < pause:
+                request.look_again()
 
 
-def _new_request(queue: deque[QueuedRequest], max_pause: float) -> QueuedRequest:
-    """A request for the end of the queue, in the group of the last one if it fits."""
-    group = queue[-1].group if queue else WakeupGroup()
-    if group.members >= GROUP_SIZE:
-        group = WakeupGroup()
-    group.members += 1
-    return QueuedRequest(max_pause, group)
+def goes_before(terms: Terms, head: QueuedRequest) -> bool:
+    """Whether a repetition goes before the head, which is of its own share then."""
+    is_own = head.rank == terms.rank and head.share == terms.share
+    return is_own and not head.is_repetition

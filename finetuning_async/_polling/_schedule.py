@@ -57,6 +57,9 @@ SAMPLES_NEEDED: Final = 4
 LENGTH_STEP: Final = 5.0
 """Requested lengths are rounded to this many seconds."""
 
+ASSUMED_DURATION: Final = 70.0
+"""Seconds that a track is assumed to take before anything is known."""
+
 STRAGGLER_SHARE: Final = 0.05
 """How late an overdue end may be noticed, as a part of how overdue the track is."""
 
@@ -180,6 +183,19 @@ class DurationEstimator:
         """When a track of this kind and length may be done."""
         known = self._expected.get(_key(kind, length))
         return known or Expectation(FIRST_LOOK * self._scale, inf)
+
+    def seen(self, kind: Kind) -> list[float]:
+        """Return what tracks of a kind took lately, in seconds, ascending.
+
+        `ASSUMED_DURATION` until `SAMPLES_NEEDED` of them have ended.
+        """
+        seen = [
+            (shortest + longest) / 2
+            for (of_kind, _), samples in self._seen.items()
+            if of_kind == kind
+            for shortest, longest in samples
+        ]
+        return sorted(seen) if len(seen) >= SAMPLES_NEEDED else [ASSUMED_DURATION]
 
     def _bounds(self, samples: Collection[tuple[float, float]]) -> Expectation:
         low = min(shortest for shortest, _ in samples)

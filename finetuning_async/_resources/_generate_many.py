@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup, TaskStatus
 
     from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
-    from finetuning_async._types import OnUnknown, UpdateCallback
+    from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
 Requests: TypeAlias = Iterable[AnyRequest] | AsyncIterable[AnyRequest]
 
@@ -90,6 +91,10 @@ class Outcomes(AsyncIterator[Outcome]):
         max_retries: int | None,
         wait_timeout: float | None,
         on_update: UpdateCallback | None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> None:
         self._session = session
         self._requests = requests
@@ -97,12 +102,19 @@ class Outcomes(AsyncIterator[Outcome]):
             "on_unknown": on_unknown,
             "validate": validate,
             "max_retries": max_retries,
+            "priority": priority,
+            "share": share,
+            "max_wait": max_wait,
+            "on_waiting": on_waiting,
         }
         self._timeout = timeout
         self._on_submitted = on_submitted
         self._wait_options = {"timeout": wait_timeout, "on_update": on_update}
         self._tasks: TaskGroup | None = None
-        self._slots = anyio.Semaphore(MAX_SUBMITTING)
+        chosen = session.settings.priority if priority is None else priority
+        # Those of low priority go out evenly, if more wait than a burst holds.
+        most = 2 * session.burst if chosen == "low" else MAX_SUBMITTING
+        self._slots = anyio.Semaphore(most)
         self._running = 0
         # The outcomes not yet yielded, each with the id to take out of `_pending`.
         self._ended: deque[tuple[Outcome, str | None]] = deque()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import BulkResult, Generation, Page
     from finetuning_async._session import Session
-    from finetuning_async._types import OnUnknown
+    from finetuning_async._types import OnUnknown, Priority
 
 
 class Generations:
@@ -75,6 +75,9 @@ class Generations:
         validate: bool = True,
         timeout: float | None = None,
         max_retries: int | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
     ) -> Generation:
         """Start one track of music. Costs one credit.
 
@@ -98,12 +101,17 @@ class Generations:
             validate: Whether to check the parameters before sending them.
             timeout: Seconds for the whole call; `None` for no limit.
             max_retries: Retries, at least 0; `None` for the client's number.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for the client's.
+            max_wait: Seconds to wait for the rate limit and the queue, or
+                `CapacityError`; `None` for the client's.
 
         Raises:
             InvalidRequestError: A parameter is out of its range; nothing was sent.
             IdempotencyConflictError: The key is known with other content.
             InsufficientCreditsError: No credits are left.
             SubmissionUnknownError: The response was lost; it may have been charged.
+            CapacityError: It would wait longer than `max_wait`.
             APITimeoutError: The call timed out before anything was sent.
             APIStatusError: The service rejected it.
             APIConnectionError: It could not be sent.
@@ -119,6 +127,7 @@ class Generations:
         submission = session.new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
+            priority=priority, share=share, max_wait=max_wait,
         )  # fmt: skip
         return cast("Generation", await session.create(submission, timeout))
 

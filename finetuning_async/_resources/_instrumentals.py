@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Generation
     from finetuning_async._session import Session
-    from finetuning_async._types import OnUnknown
+    from finetuning_async._types import OnUnknown, Priority
 
 
 class Instrumentals:
@@ -41,6 +41,9 @@ class Instrumentals:
         validate: bool = True,
         timeout: float | None = None,
         max_retries: int | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
     ) -> Generation:
         """Start one instrumental. Costs one credit.
 
@@ -62,6 +65,10 @@ class Instrumentals:
                 free slot in the service's queue included; `None` for no limit.
             max_retries: How often a failed attempt is retried, at least 0; `None` for
                 the client's number.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for the client's.
+            max_wait: Seconds to wait for the rate limit and the queue, or
+                `CapacityError`; `None` for the client's.
 
         Returns:
             The accepted track; its `changed_by_service` shows a rounded duration.
@@ -85,5 +92,8 @@ class Instrumentals:
             on_unknown=on_unknown,
             on_submitted=on_submitted,
             max_retries=max_retries,
+            priority=priority,
+            share=share,
+            max_wait=max_wait,
         )
         return cast("Generation", await session.create(submission, timeout))

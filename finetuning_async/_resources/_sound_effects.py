@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import Page, SoundEffect
     from finetuning_async._session import Session
+    from finetuning_async._types import Priority
 
 
 class SoundEffects:
@@ -45,6 +46,9 @@ class SoundEffects:
         validate: bool = True,
         timeout: float | None = None,
         max_retries: int | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
     ) -> SoundEffect:
         """Start one sound effect. Costs one of the account's 100 per day (UTC).
 
@@ -66,6 +70,10 @@ class SoundEffects:
                 free slot in the service's queue included; `None` for no limit.
             max_retries: How often a failed attempt is retried, at least 0; `None` for
                 the client's number.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for the client's.
+            max_wait: Seconds to wait for the rate limit and the queue, or
+                `CapacityError`; `None` for the client's.
 
         Returns:
             The accepted effect, with `daily_remaining`.
@@ -88,6 +96,9 @@ class SoundEffects:
             validate=validate,
             on_submitted=on_submitted,
             max_retries=max_retries,
+            priority=priority,
+            share=share,
+            max_wait=max_wait,
         )
         return cast("SoundEffect", await session.create(submission, timeout))
 

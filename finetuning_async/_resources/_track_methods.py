@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import AnyRequest, Generation, SoundEffect
     from finetuning_async._downloads import Download
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._resources._generate_many import Outcomes
     from finetuning_async._session import Session
     from finetuning_async._submission import Submission
-    from finetuning_async._types import OnUnknown, UpdateCallback
+    from finetuning_async._types import OnUnknown, Priority, UpdateCallback
 
 
 class TrackMethods(ABC):
@@ -67,6 +68,10 @@ class TrackMethods(ABC):
         max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Generation:
         """Create a track and wait until it is completed. Costs one credit.
 
@@ -90,6 +95,11 @@ class TrackMethods(ABC):
             max_retries: Retries of the create, at least 0; `None` for the client's.
             wait_timeout: Seconds from acceptance on; `None` for no limit.
             on_update: Called with each changed state, the final one last.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for the client's.
+            max_wait: Seconds to wait for the rate limit and the queue, or
+                `CapacityError`; `None` for the client's.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Raises:
             GenerationFailedError: The track ended as failed.
@@ -105,6 +115,7 @@ class TrackMethods(ABC):
         submission = self._session().new_submission(
             request, validate=validate, on_unknown=on_unknown,
             on_submitted=on_submitted, max_retries=max_retries,
+            priority=priority, share=share, max_wait=max_wait, on_waiting=on_waiting,
         )  # fmt: skip
         call = self._generate(submission, timeout, wait_timeout, on_update)
         del request, submission  # thousands of these calls may wait at once
@@ -281,6 +292,10 @@ class TrackMethods(ABC):
         max_retries: int | None = None,
         wait_timeout: float | None = WAIT_TIMEOUT,
         on_update: UpdateCallback | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Outcomes:
         """Create many tracks and yield each as it ends. Costs one credit each.
 
@@ -305,6 +320,11 @@ class TrackMethods(ABC):
             max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom they are; `None` for the client's.
+            max_wait: Seconds that each create may wait for the rate limit and the
+                queue; one that would wait longer is an outcome with a `CapacityError`.
+            on_waiting: A plain function, called with `CreateWaiting` while one waits.
 
         Raises:
             InvalidRequestError: A number is out of its range, or a callback is not
@@ -323,6 +343,10 @@ class TrackMethods(ABC):
             max_retries=max_retries,
             wait_timeout=wait_timeout,
             on_update=on_update,
+            priority=priority,
+            share=share,
+            max_wait=max_wait,
+            on_waiting=on_waiting,
         )
 
     @overload

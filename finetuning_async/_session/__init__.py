@@ -2,6 +2,7 @@
 
 _session         one client in one event loop: its requests, creates and waits
 _settings        the client's options: checked, or read from the environment
+_estimates       when creates will go out and be done, and how far a track is
 _waits           waits for a track's end, for its states, for a slot in the queue
 _account_state   what all clients of one account share in an event loop
 _keyed_creates   creates that the client's journal records
@@ -25,6 +26,12 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async._session._bound_loop import BoundLoop as BoundLoop
+    from finetuning_async._session._estimates import (
+        Estimate as Estimate,
+        Progress as Progress,
+        estimate as estimate,
+        progress as progress,
+    )
     from finetuning_async._session._journal_source import (
         JournalSource as JournalSource,
         no_journal_error as no_journal_error,
@@ -44,6 +51,7 @@ else:
         __name__,
         {
             "._bound_loop": ("BoundLoop",),
+            "._estimates": ("Estimate", "Progress", "estimate", "progress"),
             "._journal_source": ("JournalSource", "no_journal_error"),
             "._keyed_creates": ("KeyedCreates",),
             "._open_calls": ("OpenCalls",),

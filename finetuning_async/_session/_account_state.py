@@ -50,7 +50,7 @@ class AccountState:
         self.limiter: RateLimiter = limiter
         self.clock: ServerClock = ServerClock()
         self.header_warnings: HeaderWarnings = HeaderWarnings()
-        self.inflight: InFlight = InFlight()
+        self.inflight: InFlight = InFlight(None if limits is None else limits.queue)
         # Held by identity (kind, prompt, the caller's seed): two such creates at once
         # would look alike in a list.
         self.create_lock: KeyedLock = KeyedLock()

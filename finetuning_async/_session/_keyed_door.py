@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 
+from finetuning_async._api import PRIORITIES
 from finetuning_async._errors import (
     APIConnectionError,
     APITimeoutError,
+    CapacityError,
     ClientClosedError,
     InternalServerError,
     RateLimitError,
@@ -100,6 +102,7 @@ class KeyedCall:
         passing = (
             anyio.get_cancelled_exc_class(),
             APITimeoutError,
+            CapacityError,
             ClientClosedError,
         )
         return not self.is_new and isinstance(error, passing)
@@ -184,7 +187,12 @@ class KeyedDoor:
                 validate=False,  # it was checked when the first one was made
                 max_retries=submission.retry.max_retries,
                 on_unknown=submission.on_unknown,
+                on_waiting=submission.on_waiting,
+                priority=PRIORITIES[submission.rank],
+                share=submission.share,
+                max_wait=submission.max_wait,
             )
+            submission.waited = call.submission.waited
             submission.deadline = call.submission.deadline
             call.submission = submission
         record: Callable[[Any], Awaitable[None]] = callbacks["on_submitted"]

@@ -8,6 +8,7 @@ A `Session` is made at a client's first call in a loop. It sends what may be rep
 from __future__ import annotations
 
 import json
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -20,10 +21,13 @@ from finetuning_async._api import (
     InstrumentalRequest,
     SoundEffectRequest,
     check_callback,
+    check_priority,
+    check_share,
     check_timeout,
 )
 from finetuning_async._errors import (
     APITimeoutError,
+    CapacityError,
     ClientClosedError,
     InvalidRequestError,
     SubmissionUnknownError,
@@ -31,7 +35,9 @@ from finetuning_async._errors import (
 from finetuning_async._event_hook import NO_OPERATION
 from finetuning_async._http import Pipeline, RetryPolicy, Transport
 from finetuning_async._logging import log_exceptions
+from finetuning_async._pacing import RANKS
 from finetuning_async._session._account_state import AccountState, rng
+from finetuning_async._session._estimates import estimate, waiting
 from finetuning_async._session._journal_source import JournalSource, no_journal_error
 from finetuning_async._session._open_calls import OpenCalls
 from finetuning_async._session._settings import Settings
@@ -49,9 +55,14 @@ if TYPE_CHECKING:
 
     from finetuning_async._api import AnyRequest, Generation, Response, SoundEffect
     from finetuning_async._event_hook import Hook
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import AnyTrack
     from finetuning_async._session._keyed_creates import KeyedCreates  # noqa: TC004 - imported late
+    from finetuning_async._types import Priority
+
+BURST: Final = 10
+"""Creates at once where they are not paced."""
 
 LARGEST_SEED: Final = 2**31 - 1
 
@@ -112,6 +123,8 @@ class Session:
             pipeline,
             account.inflight,
             wait_for_slot=waits.for_queue_slot,
+            new_gate=waits.queue_gate,
+            wait_state=partial(waiting, account),
             locks=account.create_lock,
         )
         session = cls(
@@ -163,6 +176,12 @@ class Session:
             safe_to_retry=True,
         )
 
+    @property
+    def burst(self) -> int:
+        """How many creates the rate limit lets out at once."""
+        limits = self.account.limits
+        return BURST if limits is None else limits.creates.limit
+
     def new_submission(
         self,
         request: AnyRequest,
@@ -170,6 +189,10 @@ class Session:
         validate: bool,
         max_retries: int | None = None,
         on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        max_wait: float | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
         **options: Any,
     ) -> Submission:
         """Prepare a create: check its request and draw its seed. Nothing is sent.
@@ -179,6 +202,7 @@ class Session:
                 JSON-serializable; `on_submitted` is not callable.
         """
         check_callback(on_submitted, "on_submitted")
+        check_callback(on_waiting, "on_waiting")
         if validate:
             request.validate(allow_http_webhook=self.settings.is_on_loopback)
         path, route = CREATES[request.kind]
@@ -194,12 +218,18 @@ class Session:
             _check_json(body)
         call = Call(method="POST", path=path, route=route, body=body, repeatable=False)
         retry = self.pipeline.retry.with_max_retries(max_retries)
+        mine = self.settings
+        chosen = mine.priority if priority is None else check_priority(priority)
         return Submission(
             request=request,
             call=call,
+            rank=RANKS[chosen],
+            share=mine.share if share is None else check_share(share),
+            max_wait=_longest(mine.max_wait if max_wait is None else max_wait),
             retry=retry,
             seed=seed,
             on_submitted=on_submitted,
+            on_waiting=on_waiting,
             **options,
         )
 
@@ -253,12 +283,33 @@ class Session:
             report(accepted)
         return accepted
 
+    def _expected_wait(self, submission: Submission) -> float:
+        kind, rank = submission.request.kind, submission.rank
+        return estimate(self.account, 1, kind, rank, submission.share).first_sent
+
+    def _check_capacity(self, submission: Submission) -> None:
+        """Refuse a create at once that would wait too long.
+
+        Raises:
+            CapacityError: It is expected to wait longer than its `max_wait`.
+        """
+        if submission.max_wait == inf:
+            return
+        expected = self._expected_wait(submission)
+        if expected > submission.max_wait:
+            raise create_events.wait_too_long(submission, expected)
+
     async def _submit(self, submission: Submission, timeout: float | None) -> Any:
+        self._check_capacity(submission)
         if timeout is not None:
             submission.deadline = anyio.current_time() + check_timeout(timeout)
         with self.calls.scope(submission.deadline, spends=True):
             try:
                 return await self.submitter.submit(submission)
+            except CapacityError as error:
+                late = self._expected_wait(submission) - submission.max_wait
+                error.retry_after = max(late, 1.0)
+                raise
             finally:
                 with log_exceptions("reporting a create to the rate limiter"):
                     await self.pipeline.limiter.flush()
@@ -456,3 +507,12 @@ class _HasSession(Protocol):
 def session_of(client: _HasSession) -> Session:
     """The session of a client, for wings that need more than its public methods."""
     return client._session()  # noqa: SLF001 - the client's is private to its callers
+
+
+def _longest(max_wait: float | None) -> float:
+    """Seconds; `inf` for `None`.
+
+    Raises:
+        InvalidRequestError: It is negative, NaN or not a number.
+    """
+    return inf if max_wait is None else check_timeout(max_wait, "max_wait")

@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from finetuning_async._api import check_retries, check_timeout
+from finetuning_async._api import (
+    check_priority,
+    check_retries,
+    check_share,
+    check_timeout,
+)
 from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._event_hook import Hook, as_hook
@@ -32,6 +37,7 @@ from finetuning_async._pacing import (
 )
 from finetuning_async._secrets import ApiKey, key_problem, looks_documented
 from finetuning_async._session._journal_source import read_journal
+from finetuning_async._types import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +76,10 @@ def _checked_limiter(value: RateLimiter | str | None) -> RateLimiter | None:
     return limiter
 
 
+def _checked_max_wait(value: float | None) -> float | None:
+    return None if value is None else check_timeout(value, "max_wait")
+
+
 # No generated repr: if a converter raises, a traceback that shows locals asks the
 # half-made instance for it, and that would raise in turn.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -86,6 +96,10 @@ class Settings:
         rate_limiter: Gives the permits, if the caller brought it.
         headers: The caller's additional headers.
         on_event: The caller's event callback, wrapped; `None` for none.
+        priority: Who goes first where creates wait.
+        share: For whom the creates are; `None` is a share as well.
+        max_wait: Seconds that a create may wait for its permit and its place in the
+            service's queue; `None` for no limit.
 
     Raises:
         InvalidRequestError: A value is out of its range.
@@ -106,6 +120,9 @@ class Settings:
     )
     headers: Headers = attrs.field(factory=lambda: Headers({}))
     on_event: Hook | None = attrs.field(default=None, converter=as_hook)
+    priority: Priority = attrs.field(default="normal", converter=check_priority)
+    share: str | None = attrs.field(default=None, converter=check_share)
+    max_wait: float | None = attrs.field(default=None, converter=_checked_max_wait)
 
     @property
     def is_on_loopback(self) -> bool:

@@ -50,6 +50,7 @@ class Waits:
     """
 
     def __init__(self, pipeline: Pipeline, inflight: InFlight, poller: Poller) -> None:
+        self._gates = QueueGates(inflight, poller)
         self._pipeline = pipeline
         self._inflight = inflight
         self._poller = poller
@@ -109,16 +110,26 @@ class Waits:
         )
         return RegisteredWait(self._poller, watcher, kind, longest)
 
+    def queue_gate(self, submission: Submission) -> AccountQueueGate:
+        """Return the service's queue as a create meets it in the line of its permit."""
+        return AccountQueueGate(self._gates, self._pipeline, submission)
+
     async def for_queue_slot(self, submission: Submission) -> None:
         """Wait until the service's queue accepts one more track, and take that slot.
 
-        A create that waits here watches every track of ours, waited for or not, and
-        drives the poll loop like any other waiter. Cancelled here, it leaves the line.
+        For permits that come from a limiter of the caller's, or are reads. A create
+        that waits here watches every track of ours, waited for or not, and drives the
+        poll loop like any other waiter. Cancelled here, it leaves the line.
         """
         waiter = Waiter(self._pipeline)
-        slot = QueueSlot(waiter.make_ready)
-        # A create that was already refused with QUEUE_FULL goes before new ones.
-        self._inflight.request_slot(slot, first=submission.attempts > 0)
+        slot = QueueSlot(
+            waiter.make_ready,
+            rank=submission.rank,
+            share=submission.share,
+            # One that was already refused with QUEUE_FULL goes before new ones.
+            first=submission.attempts > 0,
+        )
+        self._inflight.request_slot(slot)
         if self._inflight.slot_opens_at(slot) == -inf:  # the queue is not full
             self._inflight.take_slot(slot)
             return
@@ -149,7 +160,110 @@ class Waits:
         try:
             yield
         finally:
-            self._poller.unwatch_all(waiter)
+            self._poller.cancel_deadline(waiter)
+            self._poller.unwatch_all()
+
+
+class QueueGates:
+    """The service's queue, as all creates of one client meet it.
+
+    Args:
+        inflight: The account's tracks in progress.
+        poller: The account's poll loop.
+
+    Attributes:
+        waiting: How many creates may still look.
+    """
+
+    def __init__(self, inflight: InFlight, poller: Poller) -> None:
+        self.inflight = inflight
+        self.poller = poller
+        self.waiting = 0
+        self._is_watching = False
+
+    def watch(self) -> None:
+        """Watch every track of ours, for its end makes room."""
+        if not self._is_watching:
+            self._is_watching = True
+            self.poller.watch_all()
+
+    def unwatch_if_idle(self) -> None:
+        """Stop watching once no create waits any more.
+
+        The creates come here one after another, each when it is first in the line of
+        the permits. What the poll loop has learned of the tracks must not be lost
+        between one that leaves and the next that comes.
+        """
+        if self._is_watching and not self.waiting:
+            self._is_watching = False
+            self.poller.unwatch_all()
+
+
+class AccountQueueGate:
+    """The service's queue, as one create meets it; see `QueueGate`.
+
+    Args:
+        gates: Those of the client.
+        pipeline: How this client reads.
+        submission: The create.
+
+    Attributes:
+        waited: Seconds for which it waited for nothing but room.
+    """
+
+    def __init__(
+        self, gates: QueueGates, pipeline: Pipeline, submission: Submission
+    ) -> None:
+        self._gates = gates
+        self._pipeline = pipeline
+        self._submission = submission
+        self._waiter: Waiter | None = None  # most creates never need one
+        self._is_closed = False
+        self.waited: float = 0.0
+        gates.waiting += 1
+
+    def opens_at(self) -> float:
+        """When the queue takes one more; see `InFlight.room_at`."""
+        return self._gates.inflight.room_at()
+
+    def take(self) -> None:
+        """Take a slot: the create goes out."""
+        self._gates.inflight.take_room()
+        self._submission.holds_queue_slot = True
+        self.close()
+
+    def close(self) -> None:
+        """The create has its slot, or needs none any more; may be called twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._gates.waiting -= 1
+            self._gates.unwatch_if_idle()
+
+    async def wait(self, until: float) -> None:
+        """Watch the tracks in progress until there may be room, or until a time.
+
+        Like any other waiter it may be asked to drive the poll loop.
+
+        Raises:
+            FinetuningError: The poll loop failed for good, or the client was closed.
+        """
+        waiter = self._waiter = self._waiter or Waiter(self._pipeline)
+        poller = self._gates.poller
+        waiter.ready = False
+        self._gates.watch()
+        with self._gates.inflight.parked(waiter.make_ready):
+            try:
+                poller.set_deadline(waiter, until)
+                await poller.wait(waiter)
+            finally:
+                poller.cancel_deadline(waiter)
+        if waiter.error is not None:
+            raise copy.copy(waiter.error)
+
+    def wake(self) -> None:
+        """End `wait`."""
+        if self._waiter is not None:
+            self._waiter.make_ready()
 
 
 class RegisteredWait:

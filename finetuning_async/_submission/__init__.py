@@ -6,6 +6,7 @@ _foreign_response   whether a 2xx is the response to another request
 _recovery           looks up a create whose response was lost; proves its absence
 _matching           which row of a list is its track
 _listing            reads a list to its end, and knows whether no row was missed
+_wait_reports       a caller who waits can see it: `CreateWaiting`
 _create_events      the log lines, events and errors that report outcomes
 _submission         the state of one create, from the call until its outcome is known
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from finetuning_async._errors import SubmissionUnknownError
+from finetuning_async._errors import CapacityError, SubmissionUnknownError
 from finetuning_async._events import GenerationAccepted, RateLimited, SubmissionUnknown
 from finetuning_async._submission._submission import OutcomeUnknown
 
@@ -156,3 +156,27 @@ def report_queue_full(
                 request_id=error.request_id,
             )
         )
+
+
+def wait_too_long(
+    submission: Submission, expected: float | None = None
+) -> CapacityError:
+    """The error of a create that would wait, or has waited, longer than `max_wait`.
+
+    Args:
+        submission: The create.
+        expected: Seconds until it would go out; `None` if its time is over.
+    """
+    nothing = "accepted" if submission.attempts > 1 else "sent"
+    if expected is None:
+        found = f"it waited {submission.waited:.1f} s for the rate limit or the queue"
+    else:
+        found = f"it is expected to go out in {expected:.1f} s"
+    allowed = f"max_wait={submission.max_wait:g}"
+    over = None if expected is None else max(expected - submission.max_wait, 0.0)
+    return CapacityError(
+        f"nothing was {nothing}: {found}, and {allowed} allows no more; raise max_wait,"
+        " or try again later",
+        retry_after=over,
+        safe_to_retry=True,
+    )

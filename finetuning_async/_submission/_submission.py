@@ -9,7 +9,7 @@ import anyio
 import attrs
 
 from finetuning_async._api import Generation, SoundEffect
-from finetuning_async._pacing import Claim, TrackInProgress
+from finetuning_async._pacing import NORMAL, Claim, Terms, TrackInProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from finetuning_async._api import AnyRequest, Call
     from finetuning_async._errors import APIStatusError
     from finetuning_async._event_hook import Hook
+    from finetuning_async._events import CreateWaiting
     from finetuning_async._http import RetryPolicy
-    from finetuning_async._pacing import SeedMark
+    from finetuning_async._pacing import QueueGate, SeedMark
     from finetuning_async._types import OnUnknown
 
 Created: TypeAlias = Generation | SoundEffect
@@ -87,6 +88,7 @@ class Submission:
         seed: The seed sent; `None` for a sound effect, which has none.
         on_unknown: What to do when the outcome cannot be learned.
         on_submitted: Called with the accepted state before anything else happens to it.
+        on_waiting: Called while it waits for its permit, as `CreateWaiting` says.
         before_wait: Awaited before each attempt waits for its queue slot and permit.
         before_send: Awaited with the permit held, before the first byte of each
             attempt. If it raises or is cancelled, nothing is sent and the permit is
@@ -94,6 +96,12 @@ class Submission:
         send_by: When the first byte of the current attempt must have left at the
             latest; what leaves it unsent is not an error of the request. `before_send`
             sets it.
+        rank: Of its priority; see `RANKS`.
+        share: For whom it is; `None` is a share as well.
+        max_wait: Seconds that it may wait for its permit and its slot, over all tries.
+        waited: Seconds that it has waited for them so far.
+        gate: The service's queue in the line of its permit; `None` while it does not
+            wait there.
         deadline: For all attempts together.
         started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
@@ -116,9 +124,15 @@ class Submission:
     seed: int | None
     on_unknown: OnUnknown = "raise"
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = None
+    on_waiting: Callable[[CreateWaiting], object] | None = None
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     send_by: float = inf
+    rank: int = NORMAL
+    share: str | None = None
+    max_wait: float = inf
+    waited: float = 0.0
+    gate: QueueGate | None = None
     deadline: float = inf
     started_at: float = 0.0
     attempts: int = 0
@@ -131,6 +145,11 @@ class Submission:
     unknown_reason: str | None = None
     accepted: Created | None = None
     callback_error: Exception | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """How it is dealt its permit."""
+        return Terms(self.rank, self.share, self.gate)
 
     @property
     def may_still_leave(self) -> bool:

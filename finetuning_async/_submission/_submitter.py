@@ -22,6 +22,7 @@ before the first byte, nothing is sent.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -48,17 +49,20 @@ from finetuning_async._submission._acceptance import (
 )
 from finetuning_async._submission._recovery import LostCreate, Recovery, RecoveryResult
 from finetuning_async._submission._submission import Created, OutcomeUnknown, Submission
+from finetuning_async._submission._wait_reports import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from finetuning_async._api import Generation, Response
     from finetuning_async._errors import APIStatusError
     from finetuning_async._http import Pipeline
-    from finetuning_async._pacing import InFlight, RatePermit
+    from finetuning_async._pacing import InFlight, QueueGate, RatePermit
     from finetuning_async._runtime import KeyedLock
+    from finetuning_async._submission._wait_reports import WaitState
 
     WaitForSlot: TypeAlias = Callable[[Submission], Awaitable[None]]
+    NewGate: TypeAlias = Callable[[Submission], QueueGate]
 
 logger = logging.getLogger("finetuning_async")
 
@@ -69,7 +73,11 @@ class Submitter:
     Args:
         pipeline: Sends this client's requests.
         inflight: The account's register.
-        wait_for_slot: Waits until the service's queue takes one more, and takes a slot.
+        wait_for_slot: Waits until the service's queue takes one more, and takes a slot;
+            where permits are dealt without regard to that.
+        new_gate: Makes the service's queue as a create meets it in the line of its
+            permit.
+        wait_state: Says how a create stands that waits for its permit.
         locks: The locks of creates that look alike, shared by the account.
     """
 
@@ -79,11 +87,15 @@ class Submitter:
         inflight: InFlight,
         *,
         wait_for_slot: WaitForSlot,
+        new_gate: NewGate,
+        wait_state: WaitState,
         locks: KeyedLock,
     ) -> None:
         self._pipeline = pipeline
         self._inflight = inflight
         self._wait_for_slot = wait_for_slot
+        self._new_gate = new_gate
+        self._wait_state = wait_state
         self._locks = locks
         self._acceptance = AcceptanceHandler(pipeline, inflight)
 
@@ -172,12 +184,16 @@ class Submitter:
                 raise error
 
     async def _take_queue_slot(self, submission: Submission) -> None:
-        """Wait until the service's queue takes one more, and take a slot in it."""
+        """Wait for a slot in the service's queue, unless the permit comes with one."""
         if submission.before_wait is not None:
             await submission.before_wait()
+        if self._pipeline.deals_places(submission.call):
+            submission.gate = self._new_gate(submission)
+            return
         hook = self._pipeline.hook
         since = None if hook is None else anyio.current_time()
-        await self._wait_for_slot(submission)
+        with _bounded(submission):
+            await self._wait_for_slot(submission)
         submission.holds_queue_slot = True
         if hook is not None and since is not None:
             number = submission.attempts + 1
@@ -195,6 +211,9 @@ class Submitter:
 
     def _return_queue_slot(self, submission: Submission) -> None:
         """Return the slot, unless the service accepted or refused the create."""
+        if submission.gate is not None:
+            submission.gate.close()
+            submission.gate = None
         if submission.holds_queue_slot:
             submission.holds_queue_slot = False
             self._inflight.on_not_accepted()
@@ -220,9 +239,18 @@ class Submitter:
         self, submission: Submission, attempt: ShieldedCall[Created]
     ) -> RatePermit:
         submission.attempts += 1
-        permit = await self._pipeline.acquire_permit(
-            submission.call, deadline=submission.deadline, number=submission.attempts
-        )
+        with _bounded(submission):
+            permit = await reported(
+                submission,
+                self._pipeline.hook,
+                self._wait_state,
+                lambda: self._pipeline.acquire_permit(
+                    submission.call,
+                    deadline=submission.deadline,
+                    number=submission.attempts,
+                    terms=submission.terms,
+                ),
+            )
         try:
             if submission.before_send is not None:
                 await submission.before_send()
@@ -395,3 +423,19 @@ class Submitter:
             sent_at=None if since is None else self._pipeline.clock.not_before(since),
             candidates=result.candidates,
         )
+
+
+@contextmanager
+def _bounded(submission: Submission) -> Generator[None]:
+    """Bound a wait by what is left of `max_wait`, and count it.
+
+    Raises:
+        CapacityError: That is over.
+    """
+    began = anyio.current_time()
+    left = submission.max_wait - submission.waited
+    with anyio.CancelScope(deadline=began + left) as scope:
+        yield
+    submission.waited += anyio.current_time() - began
+    if scope.cancelled_caught:
+        raise _create_events.wait_too_long(submission)

@@ -1,6 +1,6 @@
 """`Run`: the items of one run of a batch, side by side.
 
-Each item in progress has a task that takes it through the engine. At most a burst of
+Each item in progress has a task that takes it through the engine. At most two bursts of
 creates waits for permits at a time, each without a commit to send it. That commit is
 made when the permit is there, just before the first byte leaves; then the next create
 may begin to wait. So a crash leaves in doubt those that were in flight, and nothing
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -95,7 +96,9 @@ class Run:
         self._tasks: TaskGroup
         self._planned: list[tuple[int, Item]] = []  # a heap, by `seq`
         self._cursor = 0
-        self._burst = client.rate_limit_status().creates.limit or BURST
+        # More creates wait for a permit than a burst holds, so that the limiter sees
+        # that this is a batch, and sends them evenly.
+        self._waiting = 2 * (client.rate_limit_status().creates.limit or BURST)
         self._resumed: set[int] = set()
         self._doors: set[ItemDoor] = set()
         self._creating: set[ItemDoor] = set()
@@ -125,7 +128,7 @@ class Run:
         """Create until nothing is planned and nothing in doubt, or until paused."""
         while self.paused is None:
             changed = self._changed
-            is_free = sum(door.holds_slot for door in self._creating) < self._burst
+            is_free = sum(door.holds_slot for door in self._creating) < self._waiting
             item = await self._next_item() if is_free else None
             if item is not None and self._may_create():
                 if self.paused is None:
@@ -295,7 +298,10 @@ class ItemDoor(Door):
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
         """As it is."""
-        return self._run.engine.new_submission(item, **callbacks)
+        # A person comes before a batch, which waits for as long as it takes.
+        return self._run.engine.new_submission(
+            item, priority="low", max_wait=inf, **callbacks
+        )
 
     async def on_recorded(self, item: Item) -> None:
         """Let the next create wait once this one is sent."""

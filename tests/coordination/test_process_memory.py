@@ -31,7 +31,6 @@ from finetuning_async._api._messages import ResponseFacts
 from finetuning_async._coordination import _process_memory
 from finetuning_async._coordination._process_limiter import ProcessLimiter
 from finetuning_async._coordination._process_memory import LOCK
-from finetuning_async._pacing._wait_queue import GROUP_SIZE
 from finetuning_async._runtime._loop_handle import LoopHandle
 from finetuning_async._runtime._machine_clock import machine_now
 from finetuning_async.testing import jumping_backend
@@ -455,7 +454,7 @@ def test_a_429_in_one_loop_ends_waits_in_another_that_will_not_wait_that_long(
     async def other() -> None:
         limiter = limiter_of(key)
         async with anyio.create_task_group() as tasks:
-            for max_pause in [5000.0] * GROUP_SIZE + [100.0]:  # not woken with the head
+            for max_pause in [5000.0] * 16 + [100.0]:  # not woken with the head
                 tasks.start_soon(waits, limiter, max_pause)
             await anyio.wait_all_tasks_blocked()
             came.set()
@@ -472,7 +471,7 @@ def test_a_429_in_one_loop_ends_waits_in_another_that_will_not_wait_that_long(
     asyncio.run(main())
     thread.join()
     kinds = [type(error) for error in raised]
-    assert kinds == [RateLimitError] + [TimeoutError] * GROUP_SIZE
+    assert kinds == [RateLimitError] + [TimeoutError] * 16
 
 
 # Memory.

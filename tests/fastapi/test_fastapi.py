@@ -20,6 +20,7 @@ from finetuning_async import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
+    CapacityError,
     ClientClosedError,
     FinetuningError,
     Generation,
@@ -179,6 +180,7 @@ async def test_a_wrong_parameter_is_a_422_that_names_it() -> None:
     [
         (RateLimitError("", status_code=429, retry_after=7.2), 503),
         (QueueFullError("", status_code=429), 503),
+        (CapacityError("", retry_after=7.2, safe_to_retry=True), 503),
         (APITimeoutError("", safe_to_retry=True), 503),
         (APITimeoutError(""), 504),
         (ClientClosedError(""), 503),

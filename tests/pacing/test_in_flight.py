@@ -65,9 +65,9 @@ def test_the_line_moves_when_its_head_takes_or_cancels_its_slot() -> None:
 
 def test_a_refused_create_goes_first() -> None:
     in_flight = InFlight()
-    waiting, refused = slot(), slot()
+    waiting, refused = slot(), QueueSlot(lambda: None, first=True)
     in_flight.request_slot(waiting)
-    in_flight.request_slot(refused, first=True)
+    in_flight.request_slot(refused)
     assert in_flight.slot_opens_at(waiting) == inf
     assert in_flight.slot_opens_at(refused) == -inf
 

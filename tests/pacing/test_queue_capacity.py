@@ -11,7 +11,7 @@ import anyio
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from finetuning_async import QueueFullError
+from finetuning_async import InvalidRequestError, QueueFullError, RateLimits
 from finetuning_async._pacing._queue_capacity import (
     FOREIGN_PAUSES,
     MAX_PROBES,
@@ -150,6 +150,45 @@ def test_before_the_capacity_is_known_few_creates_are_in_flight() -> None:
     assert capacity.opens_at(1) == -inf
 
 
+def test_a_stated_capacity_is_used_at_once_and_never_exceeded() -> None:
+    capacity = QueueCapacity(4)
+    for number in range(4):
+        assert capacity.opens_at(number) == -inf
+        capacity.on_sent()
+        capacity.on_accepted(number + 1)
+    assert capacity.opens_at(4) == inf
+    assert capacity.opens_at(3) == -inf
+
+
+def test_a_stated_capacity_that_others_fill_in_part_is_tried_again() -> None:
+    capacity = QueueCapacity(4)
+    capacity.on_sent()
+    capacity.on_refused(100.0, 2)
+    assert capacity.capacity == 2
+    assert capacity.opens_at(2) == 100.0 + FOREIGN_PAUSES[0]
+    for number in (3, 4):
+        capacity.on_sent()
+        capacity.on_accepted(number)
+    assert capacity.opens_at(4) == inf
+
+
+async def test_a_stated_queue_is_never_refused_and_never_idle() -> None:
+    service = Emulator(queue_size=3, generation_time=(50, 50))
+    limits = RateLimits(queue=3)
+    async with emulated(service, rate_limits=limits) as (emulator, client):
+        async with anyio.create_task_group() as group:
+            for number in range(12):
+                group.start_soon(client.generations.create, f"song {number}")
+        assert emulator.count(status=429) == 0
+        assert anyio.current_time() < 3 * 52
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "five"])
+def test_a_stated_queue_is_a_whole_number_of_at_least_1(wrong: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="queue must be a whole number"):
+        RateLimits(queue=wrong)
+
+
 def test_as_many_as_have_fit_before_go_out_at_once() -> None:
     capacity = QueueCapacity()
     for number in range(1, 6):
@@ -180,13 +219,15 @@ def test_foreign_pauses_grow_until_a_create_is_accepted() -> None:
     size=st.integers(1, 12),
     foreign=st.integers(0, 12),
     moves=st.lists(st.sampled_from(["send", "respond", "end", "fail", "wait"])),
+    is_stated=st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
 def test_any_sequence_of_events_keeps_the_capacity_consistent(
-    size: int, foreign: int, moves: list[str]
+    size: int, foreign: int, moves: list[str], is_stated: bool
 ) -> None:
     """A model of the queue, with responses in any order."""
-    capacity, now, in_progress, pending = QueueCapacity(), 0.0, 0, 0
+    capacity, now = QueueCapacity(size if is_stated else None), 0.0
+    in_progress = pending = 0
     for move in [*moves, *["respond"] * len(moves)]:
         if move == "send" and capacity.opens_at(in_progress) <= now:
             capacity.on_sent()

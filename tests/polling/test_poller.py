@@ -637,7 +637,7 @@ async def test_a_queued_create_sees_the_end_of_a_track_accepted_after_it() -> No
             poller.set_deadline(queued, float("inf"))
             with anyio.move_on_after(50):
                 await poller.wait(queued)
-            poller.unwatch_all(queued)
+            poller.unwatch_all()
 
         async with anyio.create_task_group() as group:
             accept("long", 100.0)
