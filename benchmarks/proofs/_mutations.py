@@ -136,7 +136,7 @@ MUTANTS: Final = (
         "            before_send=lambda: self._record_sending(submission),\n",
         "            before_send=None,\n",
         "tests/batch/test_worker_crashes.py"
-        "::test_a_crash_at_any_commit_pays_nothing_twice[True-sqlite]",
+        "::test_a_crash_at_any_commit_pays_nothing_twice",
     ),
     Mutant(
         "shields nothing",
