@@ -345,10 +345,16 @@ class ItemProcessor:
         sent = self.item.entry.seed
         self.item = await self._engine.get(self.item.seq)
         entry = self.item.entry
+        is_same = entry.seed == sent
         if entry.track_id == track_id:  # it was found in a listing
             await self._door.on_recorded(self.item)
-        elif entry.state in ("unknown", "held") and entry.seed == sent:
+        elif entry.state in ("unknown", "held") and is_same:
             await self._record(Found(track_id, facts))
+        elif entry.state == "planned" and is_same and entry.lost_at is not None:
+            # It was taken for absent, and is not sent again yet.
+            now = await self._engine.reconciliation.known_now()
+            await self._record(Sending(sent, now))
+            await self._record(Accepted(track_id, facts))
         else:
             raise StaleItemError(
                 f"{self.item.name} was accepted as {track_id}, but another worker took"

@@ -31,7 +31,15 @@ from finetuning_async import (
 )
 from finetuning_async._session import session_of
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal import Delete, JournalError, Sending, Update
+from finetuning_async.journal import (
+    Absent,
+    Delete,
+    JournalError,
+    Restarted,
+    Sending,
+    Update,
+    step,
+)
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from finetuning_async.journal._store import MemoryStore
 from tests._cancellations import (
@@ -529,6 +537,30 @@ async def test_a_callback_may_ask_for_the_key_of_its_own_call() -> None:
             "rain", idempotency_key="k", on_submitted=ask_again
         )
         assert ids == [track.id] * 2
+        assert posts(emulator) == 1
+
+
+class TakingStore(MemoryStore):
+    """A store in which another process has taken a create for absent, too early."""
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        for change in changes:
+            if not isinstance(change, Update) or change.entry.state != "accepted":
+                continue
+            stored = self.get(change.item.seq)
+            if stored.entry.lost_at is None:
+                lost, _ = step(stored.entry, Restarted(1.0))
+                planned, _ = step(lost, Absent())
+                super().commit([Update(stored, planned)])
+        return super().commit(changes)
+
+
+async def test_a_late_response_is_recorded_unless_it_was_sent_again() -> None:
+    journal = MemoryJournal(new_store=TakingStore)
+    async with emulated(journal=journal) as (emulator, client):
+        first = await client.generate("rain", idempotency_key="k")
+        again = await client.generate("rain", idempotency_key="k")
+        assert first.id == again.id
         assert posts(emulator) == 1
 
 
