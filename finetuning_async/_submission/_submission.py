@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -94,6 +95,7 @@ class Submission:
         send_by: When the first byte of the current attempt must have left at the
             latest; what leaves it unsent is not an error of the request. `before_send`
             sets it.
+        send_by_wall: The same in seconds since 1970.
         deadline: For all attempts together.
         started_at: When the call began; only set if there is an event hook.
         attempts: How many were made.
@@ -119,6 +121,7 @@ class Submission:
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     send_by: float = inf
+    send_by_wall: float = inf
     deadline: float = inf
     started_at: float = 0.0
     attempts: int = 0
@@ -135,7 +138,12 @@ class Submission:
     @property
     def may_still_leave(self) -> bool:
         """Whether the first byte of the current attempt is not too late."""
-        return self.send_by == inf or anyio.current_time() <= self.send_by
+        if self.send_by == inf:
+            return True
+        # The loop's clock stands still while its machine sleeps, or is paused as a
+        # virtual one. Meanwhile others may have taken over; they have the wall's time.
+        is_late = anyio.current_time() > self.send_by
+        return not is_late and time.time() <= self.send_by_wall
 
     def mark_unsent(self) -> None:
         """Note that the current attempt was abandoned before its first byte left."""

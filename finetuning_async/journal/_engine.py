@@ -8,6 +8,7 @@ batch in a folder, a worker of a job queue, and a call with an idempotency key.
 from __future__ import annotations
 
 import logging
+import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -301,7 +302,10 @@ class ItemProcessor:
         # The caller may be cancelled: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
         now = await self._engine.reconciliation.now()
-        submission.send_by = anyio.current_time() + self._engine.send_within
+        within = self._engine.send_within
+        submission.send_by = anyio.current_time() + within
+        # The wall's too: it is the time in which others may take over; see there.
+        submission.send_by_wall = time.time() + within
         await self._record(Sending(submission.seed, now))
 
     async def _record_not_sent(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -561,6 +562,36 @@ async def test_a_late_response_is_recorded_unless_it_was_sent_again() -> None:
         first = await client.generate("rain", idempotency_key="k")
         again = await client.generate("rain", idempotency_key="k")
         assert first.id == again.id
+        assert posts(emulator) == 1
+
+
+class SleepyStore(MemoryStore):
+    """A store whose machine sleeps for an hour once it has committed a `sending`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept = 0.0
+        self.states: list[str] = []
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        results = super().commit(changes)
+        updates = [change for change in changes if isinstance(change, Update)]
+        self.states += [update.entry.state for update in updates]
+        if "sending" in self.states:
+            self.slept = 3600.0
+        return results
+
+
+async def test_what_a_machine_was_about_to_send_when_it_slept_does_not_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = SleepyStore()
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + store.slept)
+    journal = MemoryJournal(new_store=lambda: store)
+    async with emulated(journal=journal) as (emulator, client):
+        await client.generate("rain", idempotency_key="k")
+        assert store.states[:4] == ["sending", "planned", "sending", "accepted"]
         assert posts(emulator) == 1
 
 
