@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,6 +97,7 @@ class Submission:
         send_by: When the first byte of the current attempt must have left at the
             latest; what leaves it unsent is not an error of the request. `before_send`
             sets it.
+        send_by_wall: The same in seconds since 1970.
         rank: Of its priority; see `RANKS`.
         share: For whom it is; `None` is a share as well.
         max_wait: Seconds that it may wait for its permit and its slot, over all tries.
@@ -128,6 +130,7 @@ class Submission:
     before_wait: Callable[[], Awaitable[None]] | None = None
     before_send: Callable[[], Awaitable[None]] | None = None
     send_by: float = inf
+    send_by_wall: float = inf
     rank: int = NORMAL
     share: str | None = None
     max_wait: float = inf
@@ -154,7 +157,12 @@ class Submission:
     @property
     def may_still_leave(self) -> bool:
         """Whether the first byte of the current attempt is not too late."""
-        return self.send_by == inf or anyio.current_time() <= self.send_by
+        if self.send_by == inf:
+            return True
+        # The loop's clock stands still while its machine sleeps, or is paused as a
+        # virtual one. Meanwhile others may have taken over; they have the wall's time.
+        is_late = anyio.current_time() > self.send_by
+        return not is_late and time.time() <= self.send_by_wall
 
     def mark_unsent(self) -> None:
         """Note that the current attempt was abandoned before its first byte left."""

@@ -8,6 +8,7 @@ batch in a folder, a worker of a job queue, and a call with an idempotency key.
 from __future__ import annotations
 
 import logging
+import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -301,7 +302,10 @@ class ItemProcessor:
         # The caller may be cancelled: the last moment at which that is free.
         await anyio.lowlevel.checkpoint_if_cancelled()
         now = await self._engine.reconciliation.now()
-        submission.send_by = anyio.current_time() + self._engine.send_within
+        within = self._engine.send_within
+        submission.send_by = anyio.current_time() + within
+        # The wall's too: it is the time in which others may take over; see there.
+        submission.send_by_wall = time.time() + within
         await self._record(Sending(submission.seed, now))
 
     async def _record_not_sent(self) -> None:
@@ -345,10 +349,16 @@ class ItemProcessor:
         sent = self.item.entry.seed
         self.item = await self._engine.get(self.item.seq)
         entry = self.item.entry
+        is_same = entry.seed == sent
         if entry.track_id == track_id:  # it was found in a listing
             await self._door.on_recorded(self.item)
-        elif entry.state in ("unknown", "held") and entry.seed == sent:
+        elif entry.state in ("unknown", "held") and is_same:
             await self._record(Found(track_id, facts))
+        elif entry.state == "planned" and is_same and entry.lost_at is not None:
+            # It was taken for absent, and is not sent again yet.
+            now = await self._engine.reconciliation.known_now()
+            await self._record(Sending(sent, now))
+            await self._record(Accepted(track_id, facts))
         else:
             raise StaleItemError(
                 f"{self.item.name} was accepted as {track_id}, but another worker took"

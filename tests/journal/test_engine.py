@@ -32,6 +32,7 @@ from finetuning_async.journal import (
     Restarted,
     Retry,
     Row,
+    Sending,
     StaleItemError,
     step,
 )
@@ -203,11 +204,24 @@ async def test_an_acceptance_that_another_found_first_is_the_same_track() -> Non
         assert item.entry.accepts == 1
 
 
-async def test_an_acceptance_after_a_proof_of_absence_names_its_track() -> None:
+async def test_an_acceptance_after_a_proof_of_absence_counts_all_the_same() -> None:
     async with world() as here:
 
         async def taken_over(_: Item) -> None:
             here.record(Restarted(here.store.now()), Absent())
+
+        here.door.on_sending = taken_over
+        item = await here.run(Action.WAIT)
+        assert item.entry.state == "accepted"
+        assert item.entry.accepts == here.posts == 1
+
+
+async def test_an_acceptance_after_it_was_sent_again_names_its_track() -> None:
+    async with world() as here:
+
+        async def taken_over(item: Item) -> None:
+            again = Sending(item.entry.seed, here.store.now())
+            here.record(Restarted(here.store.now()), Absent(), again)
 
         here.door.on_sending = taken_over
         with pytest.raises(StaleItemError, match="may be paid twice"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,15 @@ from finetuning_async import (
 )
 from finetuning_async._session import session_of
 from finetuning_async.emulator import Emulator, Fault
-from finetuning_async.journal import Delete, JournalError, Sending, Update
+from finetuning_async.journal import (
+    Absent,
+    Delete,
+    JournalError,
+    Restarted,
+    Sending,
+    Update,
+    step,
+)
 from finetuning_async.journal._credit_check import CreditBaseline, CreditReading
 from finetuning_async.journal._store import MemoryStore
 from tests._cancellations import (
@@ -531,6 +540,60 @@ async def test_a_callback_may_ask_for_the_key_of_its_own_call() -> None:
             "rain", idempotency_key="k", on_submitted=ask_again
         )
         assert ids == [track.id] * 2
+        assert posts(emulator) == 1
+
+
+class TakingStore(MemoryStore):
+    """A store in which another process has taken a create for absent, too early."""
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        for change in changes:
+            if not isinstance(change, Update) or change.entry.state != "accepted":
+                continue
+            stored = self.get(change.item.seq)
+            if stored.entry.lost_at is None:
+                lost, _ = step(stored.entry, Restarted(1.0))
+                planned, _ = step(lost, Absent())
+                super().commit([Update(stored, planned)])
+        return super().commit(changes)
+
+
+async def test_a_late_response_is_recorded_unless_it_was_sent_again() -> None:
+    journal = MemoryJournal(new_store=TakingStore)
+    async with emulated(journal=journal) as (emulator, client):
+        first = await client.generate("rain", idempotency_key="k")
+        again = await client.generate("rain", idempotency_key="k")
+        assert first.id == again.id
+        assert posts(emulator) == 1
+
+
+class SleepyStore(MemoryStore):
+    """A store whose machine sleeps for an hour once it has committed a `sending`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept = 0.0
+        self.states: list[str] = []
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        results = super().commit(changes)
+        updates = [change for change in changes if isinstance(change, Update)]
+        self.states += [update.entry.state for update in updates]
+        if "sending" in self.states:
+            self.slept = 3600.0
+        return results
+
+
+async def test_what_a_machine_was_about_to_send_when_it_slept_does_not_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = SleepyStore()
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + store.slept)
+    journal = MemoryJournal(new_store=lambda: store)
+    async with emulated(journal=journal) as (emulator, client):
+        await client.generate("rain", idempotency_key="k")
+        assert store.states[:4] == ["sending", "planned", "sending", "accepted"]
         assert posts(emulator) == 1
 
 
