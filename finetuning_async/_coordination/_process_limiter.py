@@ -144,10 +144,11 @@ class ProcessWaitQueue(LocalWaitQueue):
             at = self._loop.machine_time(now)
             budget = self.process_budget
             # A loop that was passed over or stepped aside may have requests of its own.
-            queue = budget.first_queue() if budget.queues else None
-            head = self.head() if queue is None else queue.head()
-            if head is not None and not (first and goes_before(terms, head)):
-                return None
+            if budget.queues or self.waiting.ranks:
+                queue = budget.first_queue()
+                head = self.head() if queue is None else queue.head()
+                if head is not None and not (first and goes_before(terms, head)):
+                    return None
             soon = at + TOLERANCE
             if self.rate_budget.earliest(soon) > soon:
                 return None

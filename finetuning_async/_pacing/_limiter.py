@@ -134,9 +134,11 @@ class Limiter:
         return self._try(route, first=False, terms=ANY_REQUEST)
 
     def _try(self, route: Route, *, first: bool, terms: Terms) -> Permit | None:
-        gate = terms.gate
-        if terms.rank == LOW or (gate is not None and gate.opens_at() > self._now()):
-            return None
+        gate = None
+        if terms is not ANY_REQUEST:
+            gate = terms.gate
+            if terms.rank == LOW or (gate and gate.opens_at() > self._now()):
+                return None
         queues = self._queues_of(route)
         now = self._now()
         reservations: list[tuple[WaitQueue, Any]] = []
@@ -169,7 +171,10 @@ class Limiter:
             RateLimitError: A 429, received before or while this waits, asks for a
                 longer pause.
         """
-        return await self._acquire(route, first, max_pause, ANY_REQUEST)
+        permit = self._try(route, first=first, terms=ANY_REQUEST)
+        if permit is not None:
+            return permit
+        return await self._wait(route, first, max_pause, ANY_REQUEST)
 
     async def _acquire(
         self, route: Route, first: bool, max_pause: float | None, terms: Terms
@@ -177,6 +182,11 @@ class Limiter:
         permit = self._try(route, first=first, terms=terms)
         if permit is not None:
             return permit
+        return await self._wait(route, first, max_pause, terms)
+
+    async def _wait(
+        self, route: Route, first: bool, max_pause: float | None, terms: Terms
+    ) -> Permit:
         pause = self._max_pause if max_pause is None else max_pause
         reservations: list[tuple[WaitQueue, Any]] = []
         try:
