@@ -128,7 +128,7 @@ async def test_it_takes_an_item_to_its_end_and_commits_each_step() -> None:
         item = await here.run()
         assert here.door.states == ["sending", "accepted", "completed", "downloaded"]
         assert here.item == item
-        assert here.door.facts_of == ["processing", "completed"]
+        assert here.door.facts_of == ["pending", "completed"]
         assert item.result == {"status": "completed"}
 
 
@@ -139,7 +139,7 @@ async def test_it_stops_before_the_action_that_it_is_given(state: str) -> None:
             await here.run(Action.WAIT)
         item = await here.run(Action.WAIT)
         assert item.entry.state == "accepted"
-        assert item.result == {"status": "processing"}
+        assert item.result == {"status": "pending"}
         assert here.posts == 1
 
 
