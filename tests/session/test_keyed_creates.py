@@ -565,6 +565,33 @@ async def test_a_late_response_is_recorded_unless_it_was_sent_again() -> None:
         assert posts(emulator) == 1
 
 
+class HastyStore(MemoryStore):
+    """A store in which another process takes the first one that sends for dead."""
+
+    has_taken = False
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        results = super().commit(changes)
+        for item in list(self.rows("sending")):
+            if not self.has_taken:
+                self.has_taken = True
+                lost, _ = step(item.entry, Restarted(self.now()))
+                super().commit([Update(item, lost)])
+        return results
+
+
+@pytest.mark.parametrize("kind", ["generations", "sound_effects"])
+async def test_a_late_refusal_leaves_nothing_in_doubt(kind: str) -> None:
+    journal = MemoryJournal(new_store=HastyStore)
+    async with emulated(journal=journal) as (emulator, client):
+        path = f"/v1/{kind.replace('_', '-')}"
+        emulator.add_fault(Fault("status", path, method="POST", status=402))
+        create = getattr(client, kind).create
+        track = await create("rain", idempotency_key="k", timeout=10.0)
+        assert journal.item("k").entry.track_id == track.id
+        assert posts(emulator) == 2
+
+
 class SleepyStore(MemoryStore):
     """A store whose machine sleeps for an hour once it has committed a `sending`."""
 
