@@ -120,10 +120,11 @@ class Reconciliation:
             reading = await reconciler.read_credits()
             if reading is None or self._journal.summary.states["unknown"]:
                 return
+            read_at = await self.now()  # a long listing takes minutes
             listing = await self._list_running()
             await reconciler.load_notes()
             if await reconciler.is_current(reading, listing):
-                await reconciler.advance_baseline(reading, await self.now())
+                await reconciler.advance_baseline(reading, read_at)
                 return
 
     async def _list_running(self) -> Listing | None:
@@ -176,7 +177,7 @@ class Reconciliation:
         reconciler.time_is_local = self._service.account.service_time() is None
         # The credits are read before the listing, so that a track which had failed by
         # then shows as failed in it: `is_current` needs that.
-        reading = await reconciler.read_credits()
+        reading, read_at = await reconciler.read_credits(), await self.now()
         verdicts: dict[int, str] = {}
         # A short listing finds most lost tracks. All pages are read only if one of the
         # doubts would be decided by that, and nothing is decided before.
@@ -188,7 +189,12 @@ class Reconciliation:
             doubts = await self._record_found(listing, now)
             await self._record_ended(listing)
             verdicts = await self._judge(
-                doubts, listing, reading, now=now, presume_complete=not complete
+                doubts,
+                listing,
+                reading,
+                now=now,
+                read_at=read_at,
+                presume_complete=not complete,
             )
             if set(verdicts.values()) <= {"wait"}:
                 return True
@@ -203,11 +209,10 @@ class Reconciliation:
         reading: CreditReading | None,
         *,
         now: float,
+        read_at: float,
         presume_complete: bool,
     ) -> dict[int, str]:
-        no_charge = await self._reconciler.rules_out_charge(
-            reading, listing, await self.now()
-        )
+        no_charge = await self._reconciler.rules_out_charge(reading, listing, read_at)
         more_to_come = await self._more_to_come(doubts)
         return {
             item.seq: self._reconciler.judge(

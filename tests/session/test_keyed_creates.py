@@ -592,6 +592,22 @@ async def test_a_late_refusal_leaves_nothing_in_doubt(kind: str) -> None:
         assert posts(emulator) == 2
 
 
+async def test_credits_are_dated_when_they_were_read_however_long_a_list_is() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await in_doubt(emulator, client, "lost_before_commit")
+        await anyio.sleep(100)
+        emulator.add_fault(Fault("slow_answer", CREATE, seconds=25.0, times=None))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", idempotency_key="k")
+        note = journal.store.read_note("balance")
+        assert note is not None
+        seen = CreditBaseline.from_json(note).seen
+        read = [request.at for request in emulator.requests if request.path == "/v1/me"]
+        assert len(seen) > 1
+        assert seen[-1] - seen[0] == pytest.approx(read[-1] - read[-len(seen)], abs=3.0)
+
+
 class SleepyStore(MemoryStore):
     """A store whose machine sleeps for an hour once it has committed a `sending`."""
 
