@@ -117,7 +117,7 @@ class AsyncClient(TrackMethods):
             file, which all processes of one machine may share; a ``postgresql://`` URL;
             or a `finetuning_async.journal.SQLiteJournal` or
             `finetuning_async.postgres.PostgresJournal`, which is not closed here. It is
-            opened at the first create. Each account has a part of its own in it.
+            opened at the first use. Each account has a part of its own in it.
 
     Attributes:
         generations: Music: create, get, list, delete.

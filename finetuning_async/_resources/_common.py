@@ -138,10 +138,20 @@ def unique_ids(ids: Iterable[str], field: str) -> list[str]:
     return unique
 
 
-def failed_error(track: Generation | SoundEffect) -> GenerationFailedError:
-    """Make the error for a track that ended as failed."""
+def failed_error(
+    track: Generation | SoundEffect, *, has_key: bool = False
+) -> GenerationFailedError:
+    """Make the error for a track that ended as failed.
+
+    Args:
+        track: The track.
+        has_key: Whether it was created with an idempotency key.
+    """
     reason = track.error_message or "the service gave no reason"
-    return GenerationFailedError(f"{track.id} failed: {reason}", generation=track)
+    # The same call would give the same track again.
+    advice = "; to try again, use another idempotency key" if has_key else ""
+    message = f"{track.id} failed: {reason}{advice}"
+    return GenerationFailedError(message, generation=track)
 
 
 @attrs.frozen(kw_only=True)

@@ -151,7 +151,7 @@ class TrackMethods(ABC):
                 error.safe_to_retry = has_key
                 raise
             if final.status == "failed":
-                raise failed_error(final)
+                raise failed_error(final, has_key=has_key)
             on_result(final)
         return final
 

@@ -45,9 +45,6 @@ LOOK_FOR: Final = 30.0
 LOOK_AGAIN: Final = 5.0
 """Seconds between the looks of one call."""
 
-BASELINE_EVERY: Final = 300.0
-"""Seconds between readings of the credits."""
-
 BASELINE_TIMEOUT: Final = 2.0
 """Seconds for which a create may be held up by one."""
 
@@ -172,7 +169,7 @@ class KeyedDoor:
             raise NotWanted
         # The others do not wait meanwhile: a person may be waiting for them.
         now = anyio.current_time()
-        if now - self._opened.credits_read_at >= BASELINE_EVERY:
+        if reconciliation.is_baseline_due(now - self._opened.credits_read_at):
             self._opened.credits_read_at = now
             await read_credits(self._engine)
         return item

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -35,6 +36,7 @@ from finetuning_async.journal._reconciliation import Reconciliation
 from finetuning_async.journal._records import Item
 from finetuning_async.journal._state_machine import (
     NEXT,
+    Absent,
     Accepted,
     Action,
     Ended,
@@ -310,8 +312,26 @@ class ItemProcessor:
 
     async def _record_not_sent(self) -> None:
         """Commit that the last attempt, if any, was not accepted."""
-        if self.item.entry.state == "sending":
+        if self.item.entry.state != "sending":
+            return
+        try:
             await self._record(NotSent())
+        except StaleItemError:
+            with suppress(JournalError):
+                await self._record_not_sent_late()
+            raise
+
+    async def _record_not_sent_late(self) -> None:
+        """Commit the same, if another process took this one for dead meanwhile.
+
+        Only if that is all that happened: nobody has claimed the item since, and no
+        earlier create of it was ever in doubt.
+        """
+        mine, item = self.item.entry, await self._engine.get(self.item.seq)
+        is_same = (item.entry.seed, item.entry.fence) == (mine.seed, mine.fence)
+        is_only_doubt = mine.holder is not None and mine.lost_at is None
+        if item.entry.state == "unknown" and is_same and is_only_doubt:
+            await self._engine.journal.record(item, Absent())
 
     async def _record_accepted(self, track: Any) -> None:
         # Committed before the client does anything else with the track, so that no
@@ -326,6 +346,7 @@ class ItemProcessor:
                 break
             except JournalError as error:
                 if pause is None:
+                    error.generation_id = track.id  # it is paid all the same
                     raise
                 logger.warning(
                     "%s was accepted as %s, which could not be recorded: %s; trying"

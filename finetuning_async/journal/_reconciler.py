@@ -217,6 +217,12 @@ class Reconciler:
         # What costs nothing changes no credits, and stands in no listing.
         return [item for item in items if costs_credits(item)]
 
+    @property
+    def is_behind_failures(self) -> bool:
+        """Whether tracks have failed since the baseline; refunds hide charges."""
+        base = self._baseline.base
+        return base is not None and self._journal.summary.fails > base.fails
+
     async def is_current(self, reading: CreditReading, listing: Listing | None) -> bool:
         """Whether a reading counts every track that was accepted or failed before it.
 
@@ -233,21 +239,21 @@ class Reconciler:
         ended = (listing.ended[track_id] for track_id in running & {*listing.ended})
         return all(track.status != "failed" for track in ended)
 
-    async def advance_baseline(self, reading: CreditReading, now: float) -> None:
+    async def advance_baseline(self, reading: CreditReading, read_at: float) -> None:
         """Move the baseline to a reading that shows no charge for a create in doubt.
 
         Args:
             reading: The reading.
-            now: When it was taken, by the service's clock.
+            read_at: When it was taken, by the service's clock.
         """
         in_doubt = self._journal.summary.in_doubt
-        self._baseline = self._baseline.advance(reading, now, in_doubt)
+        self._baseline = self._baseline.advance(reading, read_at, in_doubt)
         await self._journal.call(
             self._journal.store.write_note, BASELINE, self._baseline.to_json()
         )
 
     async def rules_out_charge(
-        self, reading: CreditReading | None, listing: Listing, now: float
+        self, reading: CreditReading | None, listing: Listing, read_at: float
     ) -> bool | None:
         """Whether the credits rule out a charge for anything in doubt.
 
@@ -256,7 +262,7 @@ class Reconciler:
         Args:
             reading: The credits.
             listing: Read after them.
-            now: By the service's clock.
+            read_at: When they were read, by the service's clock.
 
         Returns:
             `None` if that cannot be known now.
@@ -266,7 +272,7 @@ class Reconciler:
         in_doubt = self._journal.summary.in_doubt
         no_charge = self._baseline.rules_out_charge(reading, in_doubt)
         if no_charge:
-            await self.advance_baseline(reading, now)
+            await self.advance_baseline(reading, read_at)
         return no_charge
 
     def judge(

@@ -39,6 +39,9 @@ logger = logging.getLogger("finetuning_async")
 BASELINE_EVERY: Final = 300.0
 """Seconds between readings of the credits while nothing is in doubt."""
 
+FAILURE_AFTER: Final = 20.0
+"""The same once a track has failed since the last one."""
+
 MAX_HELD_AGE: Final = 86_400.0
 """Seconds after which a held create is no longer looked for; lists grow long."""
 
@@ -108,9 +111,18 @@ class Reconciliation:
         """
         async with self._advancing:
             last, now = self._baseline_at, anyio.current_time()
-            if at_once or last is None or now - last >= BASELINE_EVERY:
+            if at_once or last is None or self.is_baseline_due(now - last):
                 self._baseline_at = now
                 await self._advance_baseline()
+
+    def is_baseline_due(self, age: float) -> bool:
+        """Whether to read the credits again, so many seconds after they were read.
+
+        Soon after a track has failed: what a failure costs shows while nothing is in
+        doubt, and later a refund could hide a charge.
+        """
+        is_behind = self._reconciler.is_behind_failures
+        return age >= (FAILURE_AFTER if is_behind else BASELINE_EVERY)
 
     async def _advance_baseline(self) -> None:
         reconciler = self._reconciler
@@ -120,10 +132,11 @@ class Reconciliation:
             reading = await reconciler.read_credits()
             if reading is None or self._journal.summary.states["unknown"]:
                 return
+            read_at = await self.now()  # a long listing takes minutes
             listing = await self._list_running()
             await reconciler.load_notes()
             if await reconciler.is_current(reading, listing):
-                await reconciler.advance_baseline(reading, await self.now())
+                await reconciler.advance_baseline(reading, read_at)
                 return
 
     async def _list_running(self) -> Listing | None:
@@ -176,7 +189,7 @@ class Reconciliation:
         reconciler.time_is_local = self._service.account.service_time() is None
         # The credits are read before the listing, so that a track which had failed by
         # then shows as failed in it: `is_current` needs that.
-        reading = await reconciler.read_credits()
+        reading, read_at = await reconciler.read_credits(), await self.now()
         verdicts: dict[int, str] = {}
         # A short listing finds most lost tracks. All pages are read only if one of the
         # doubts would be decided by that, and nothing is decided before.
@@ -189,7 +202,12 @@ class Reconciliation:
             await self._record_ended(listing)
             judged = [item for item in doubts if item.seq in sought]
             verdicts = await self._judge(
-                judged, listing, reading, now=now, presume_complete=not complete
+                judged,
+                listing,
+                reading,
+                now=now,
+                read_at=read_at,
+                presume_complete=not complete,
             )
             if set(verdicts.values()) <= {"wait"}:
                 return True
@@ -204,11 +222,10 @@ class Reconciliation:
         reading: CreditReading | None,
         *,
         now: float,
+        read_at: float,
         presume_complete: bool,
     ) -> dict[int, str]:
-        no_charge = await self._reconciler.rules_out_charge(
-            reading, listing, await self.now()
-        )
+        no_charge = await self._reconciler.rules_out_charge(reading, listing, read_at)
         more_to_come = await self._more_to_come(doubts)
         verdicts = {
             item.seq: self._reconciler.judge(
@@ -277,8 +294,10 @@ class Reconciliation:
     async def _is_tended(self, item: Item) -> bool:
         """Whether a process will send an item, as far as the journal knows."""
         holder = item.entry.holder
-        if holder is None:  # a lock or a job queue sees to it, not a lease
-            return True
+        if holder is None:
+            # In a client's journal somebody has to ask for it; elsewhere a lock or a
+            # job queue sees to it.
+            return self._options.facts_of is None
         return await self._journal.call(self._journal.store.is_alive, holder)
 
     async def _record_ended(self, listing: Listing) -> None:

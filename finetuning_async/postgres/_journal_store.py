@@ -57,6 +57,7 @@ from finetuning_async.postgres import _journal_schema as schema
 
 try:
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 except ImportError as _missing:
     _HINT = (
         f"a journal in PostgreSQL needs {_missing.name or 'psycopg[binary]'}:"
@@ -93,6 +94,10 @@ _SELECT: Final = (
     " WHERE journal = %s"
 )
 _CHUNK: Final = 500
+
+PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
+"""Seconds to connect, and milliseconds until data that is not acknowledged ends a
+connection: without them a call may take as long as a host that vanished."""
 
 FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the table."""
@@ -137,7 +142,9 @@ class PostgresStore:
     def _connection(self) -> psycopg.Connection:
         """The connection of this process; a forked child opens its own."""
         if self._db is None or self._db.closed or self._opened_by != os.getpid():
-            self._db = db = psycopg.connect(self._conninfo, autocommit=True)
+            self._db = db = psycopg.connect(
+                self._conninfo, autocommit=True, **self._patience()
+            )
             self._opened_by = os.getpid()
             self._closer.detach()
             self._closer = weakref.finalize(self, _close, db, self._opened_by)
@@ -148,6 +155,11 @@ class PostgresStore:
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
         return self._db
+
+    def _patience(self) -> dict[str, Any]:
+        """Bounds on waiting for a host that is gone, unless `conninfo` sets them."""
+        given = conninfo_to_dict(self._conninfo)
+        return {name: value for name, value in PATIENCE.items() if name not in given}
 
     def _prepare(self) -> None:
         db = self._connection()

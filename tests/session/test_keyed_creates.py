@@ -567,6 +567,49 @@ async def test_a_late_response_is_recorded_unless_it_was_sent_again() -> None:
         assert posts(emulator) == 1
 
 
+class HastyStore(MemoryStore):
+    """A store in which another process takes the first one that sends for dead."""
+
+    has_taken = False
+
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
+        results = super().commit(changes)
+        for item in list(self.rows("sending")):
+            if not self.has_taken:
+                self.has_taken = True
+                lost, _ = step(item.entry, Restarted(self.now()))
+                super().commit([Update(item, lost)])
+        return results
+
+
+@pytest.mark.parametrize("kind", ["generations", "sound_effects"])
+async def test_a_late_refusal_leaves_nothing_in_doubt(kind: str) -> None:
+    journal = MemoryJournal(new_store=HastyStore)
+    async with emulated(journal=journal) as (emulator, client):
+        path = f"/v1/{kind.replace('_', '-')}"
+        emulator.add_fault(Fault("status", path, method="POST", status=402))
+        create = getattr(client, kind).create
+        track = await create("rain", idempotency_key="k", timeout=10.0)
+        assert journal.item("k").entry.track_id == track.id
+        assert posts(emulator) == 2
+
+
+async def test_credits_are_dated_when_they_were_read_however_long_a_list_is() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await in_doubt(emulator, client, "lost_before_commit")
+        await anyio.sleep(100)
+        emulator.add_fault(Fault("slow_answer", CREATE, seconds=25.0, times=None))
+        with pytest.raises(SubmissionUnknownError):
+            await client.generations.create("rain", idempotency_key="k")
+        note = journal.store.read_note("balance")
+        assert note is not None
+        seen = CreditBaseline.from_json(note).seen
+        read = [request.at for request in emulator.requests if request.path == "/v1/me"]
+        assert len(seen) > 1
+        assert seen[-1] - seen[0] == pytest.approx(read[-1] - read[-len(seen)], abs=3.0)
+
+
 class SleepyStore(MemoryStore):
     """A store whose machine sleeps for an hour once it has committed a `sending`."""
 
@@ -645,6 +688,20 @@ async def test_a_track_that_nobody_waits_for_does_not_keep_others_in_doubt() -> 
         assert entry.state == "failed"
         assert entry.generation is not None
         assert entry.generation.id == left.id
+
+
+async def test_a_failure_just_before_does_not_keep_a_lost_create_in_doubt() -> None:
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        emulator.add_fault(Fault("fail", CREATE, method="POST"))
+        with pytest.raises(GenerationFailedError, match="use another idempotency key"):
+            await client.generate("first", idempotency_key="first")
+        emulator.add_fault(Fault("lost_before_commit", CREATE, method="POST"))
+        for _ in range(20):
+            try:
+                await client.generations.create("rain", idempotency_key="k")
+            except SubmissionUnknownError:
+                await anyio.sleep(60)
+        assert len(emulator.ledger) == 2
 
 
 async def test_a_track_that_is_deleted_does_not_keep_others_in_doubt_for_ever() -> None:
