@@ -190,7 +190,13 @@ class SQLiteFile:
             ) from error
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        version = self._version(db)
+        # In one transaction, so that what is read is not half of what another process
+        # has just created.
+        db.execute("BEGIN")
+        try:
+            version = self._version(db)
+        finally:
+            db.execute("ROLLBACK")
         if self._read_only:
             self.is_outdated = version < schema.VERSION
             if self.is_outdated:

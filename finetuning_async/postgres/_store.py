@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import weakref
+from collections import Counter
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -95,7 +96,9 @@ class PostgresStore:
         # A cancelled update leaves its thread behind, which may still be using its
         # connection when the next update opens another. So there can be several, each
         # is closed by the last that uses it. `_connections_lock` guards which that is.
-        self._in_use: set[psycopg.Connection] = set()
+        # Counted, because the thread left behind may have opened its connection late,
+        # and the next update may be using it too.
+        self._in_use: Counter[psycopg.Connection] = Counter()
         self._connections_lock = Lock()
         self._closer = weakref.finalize(self, _close, None, 0)
 
@@ -131,7 +134,7 @@ class PostgresStore:
             opened, self._opened = self._opened, None
             if opened is None:
                 return
-            if opened not in self._in_use:  # the thread has just ended
+            if not self._in_use[opened]:  # the thread has just ended
                 opened.close()
                 return
             with contextlib.suppress(OSError, psycopg.Error):
@@ -151,7 +154,7 @@ class PostgresStore:
             raise
         finally:
             with self._connections_lock:
-                self._in_use.discard(db)
+                self._in_use -= Counter([db])  # one less, and none is no entry
                 if db is not self._opened:  # it was cut
                     db.close()
 
@@ -179,7 +182,7 @@ class PostgresStore:
         with self._connections_lock:
             opened, is_ours = self._opened, self._opened_by == os.getpid()
             if opened is not None and is_ours and not opened.closed:
-                self._in_use.add(opened)
+                self._in_use[opened] += 1
                 return opened
         return self._keep(self._connect())
 
@@ -204,10 +207,10 @@ class PostgresStore:
         with self._connections_lock:
             before, was_ours = self._opened, self._opened_by == os.getpid()
             self._opened, self._opened_by = opened, os.getpid()
-            self._in_use.add(opened)
+            self._in_use[opened] += 1
             self._closer.detach()
             self._closer = weakref.finalize(self, _close, opened, os.getpid())
-            if before is not None and was_ours and before not in self._in_use:
+            if before is not None and was_ours and not self._in_use[before]:
                 before.close()
         return opened
 

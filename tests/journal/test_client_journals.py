@@ -89,7 +89,9 @@ def test_an_entry_shows_all_that_is_stored() -> None:
     assert entry.generation_id == "t1"
     assert isinstance(entry.generation, Generation)
     assert (entry.generation.status, entry.generation.duration) == ("completed", 30.5)
-    assert entry.request == attrs.evolve(RAIN, webhook="https://me.example/")
+    # With the key, so that creating it from here costs nothing.
+    stored = attrs.evolve(RAIN, webhook="https://me.example/")
+    assert entry.request == attrs.evolve(stored, idempotency_key="order-1")
     assert entry.error is None
     assert pickle.loads(pickle.dumps(entry)) == entry  # noqa: S301 - its own
     assert "s3cret" not in repr(entry)
@@ -111,7 +113,7 @@ def test_the_entry_of_a_sound_effect_holds_a_sound_effect() -> None:
     result = '{"id": "fx1", "status": "completed", "prompt": "bang"}'
     entry = entry_of(request, Entry(state="completed", track_id="fx1", result=result))
     assert isinstance(entry.generation, SoundEffect)
-    assert entry.request == request
+    assert entry.request == attrs.evolve(request, idempotency_key="order-1")
 
 
 @pytest.mark.parametrize(

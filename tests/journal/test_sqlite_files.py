@@ -17,7 +17,7 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -31,7 +31,7 @@ from finetuning_async.journal._store import Delete, Insert
 from tests.journal.test_stores import inserted, items, new
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 NOBODY = 65534
 LYRICS = '{"lyrics": "' + "la " * 3000 + '", "tags": "rain"}'
@@ -286,6 +286,46 @@ def test_threads_open_one_new_file_at_once(tmp_path: Path) -> None:
         list(pool.map(begin, range(8)))
     store = SQLiteStore(tmp_path / "j.db", "account 0")
     assert store.summary().total == 40
+    store.close()
+
+
+class Interrupted(sqlite3.Connection):
+    """A connection beside which another one makes the file between two reads."""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        found = super().execute(sql, *values)
+        if sql == "PRAGMA user_version" and self.on_version is not None:
+            interrupt, self.on_version = self.on_version, None
+            interrupt()
+        return found
+
+    on_version: Callable[[], object] | None = None
+
+
+def test_a_file_that_another_program_makes_while_it_is_opened_is_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.db"
+    connect = sqlite3.connect
+
+    def connected(*args: Any, **options: Any) -> sqlite3.Connection:
+        db = connect(*args, factory=Interrupted, **options)
+        monkeypatch.setattr(sqlite3, "connect", connect)
+        assert isinstance(db, Interrupted)
+        db.on_version = other_opens
+        return db
+
+    def other_opens() -> None:
+        other.start()
+        other.join(0.3)  # unless it has to wait for us
+
+    other = threading.Thread(target=lambda: SQLiteStore(path, "other").close())
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    store = SQLiteStore(path, "one")
+    inserted(store, "1")
+    other.join()
+    assert store.summary().total == 1
     store.close()
 
 

@@ -118,3 +118,15 @@ async def test_connections_of_cancelled_updates_are_closed(
         await anyio.sleep(0.1)
         gc.collect()
     assert [str(warning.message) for warning in seen] == []
+
+
+def test_a_connection_that_two_threads_use_outlives_the_first_that_ends(
+    postgres: str,
+) -> None:
+    store = PostgresStore(postgres, "shared")
+    kept = store._keep(store._connect())  # by a thread that was left behind
+    store._update("limits", lambda _, now: (str(now), now))
+    later = store._keep(store._connect())  # by another, which connected late
+    assert not kept.closed
+    for connection in (kept, later):
+        connection.close()
