@@ -392,9 +392,10 @@ class KeyedCreates:
             options = EngineOptions(
                 settle=backend.settle,
                 look_every=backend.look_every,
-                facts_of=facts_of,
             )
-            self._engine = Engine(self._session, opened.journal, options)
+            self._engine = Engine(
+                self._session, opened.journal, options, facts_of=facts_of
+            )
         return self._engine
 
     # The track that there is.

@@ -6,7 +6,10 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from finetuning_async.journal import EngineOptions
+from finetuning_async.journal import (
+    EngineOptions,
+    OnDoubt as OnDoubt,  # for readers of annotations
+)
 
 OnExisting: TypeAlias = Literal["refuse", "adopt", "anew"]
 

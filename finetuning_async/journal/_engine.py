@@ -149,6 +149,7 @@ class Engine:
         options: Options.
         request: The request of an item, where the caller knows more of it than the
             journal.
+        facts_of: As for `Reconciliation`.
 
     Attributes:
         service: As given.
@@ -164,12 +165,15 @@ class Engine:
         journal: Journal,
         options: EngineOptions,
         request: Callable[[Item], Any] = attrgetter("request"),
+        facts_of: Callable[[Any], str] | None = None,
     ) -> None:
         self.service = service
         self._request = request
         self.journal = journal
         self.options = options
-        self.reconciliation: Reconciliation = Reconciliation(service, journal, options)
+        self.reconciliation: Reconciliation = Reconciliation(
+            service, journal, options, facts_of
+        )
         self.send_within: float = min(SEND_WITHIN, options.settle / 5)
 
     def new_submission(self, item: Item, **options: Any) -> Submission:

@@ -9,7 +9,7 @@ accepted, in doubt or still `sending`, and its track is given to no other item.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -63,17 +63,25 @@ class Reconciliation:
         service: Lists tracks, and reads the credits.
         journal: The items.
         options: Options of the engine.
+        facts_of: Makes the facts that a client's journal keeps of a track. There the
+            end of one that a listing shows may be recorded, and only a lease says that
+            an entry is tended; `None` where each item has a program that tends it.
 
     Attributes:
         on_found: Called with each item whose track a look has found.
     """
 
     def __init__(
-        self, service: Service, journal: Journal, options: EngineOptions
+        self,
+        service: Service,
+        journal: Journal,
+        options: EngineOptions,
+        facts_of: Callable[[Any], str] | None = None,
     ) -> None:
         self._service = service
         self._journal = journal
         self._options = options
+        self._facts_of = facts_of
         self._reconciler = Reconciler(service, journal, options)
         self.on_found: Callable[[Item], None] = lambda _: None
         self._baseline_at: float | None = None
@@ -297,7 +305,7 @@ class Reconciliation:
         if holder is None:
             # In a client's journal somebody has to ask for it; elsewhere a lock or a
             # job queue sees to it.
-            return self._options.facts_of is None
+            return self._facts_of is None
         return await self._journal.call(self._journal.store.is_alive, holder)
 
     async def _record_ended(self, listing: Listing) -> None:
@@ -306,7 +314,7 @@ class Reconciliation:
         A caller that only creates leaves its tracks accepted. One that has failed would
         stand in the way of every comparison of the credits.
         """
-        facts_of = self._options.facts_of
+        facts_of = self._facts_of
         if facts_of is None:
             return
         for item in await self._reconciler.running():

@@ -5,7 +5,6 @@ The session is in a wing above this one, so it is known by a protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -87,16 +86,12 @@ class EngineOptions:
         settle: Seconds after which a create that was given up can no longer be
             accepted.
         look_every: Seconds between listings while a create is in doubt.
-        facts_of: The facts that the journal keeps of a track, if the end of one may be
-            recorded that a listing shows; `None` where each item has a program that
-            waits for it.
     """
 
     on_unknown: OnDoubt = "hold"
     wait_timeout: float = 3600.0
     settle: float = SETTLE
     look_every: float = 30.0
-    facts_of: Callable[[Any], str] | None = None
 
 
 async def read_account(service: Service) -> Account:
