@@ -66,8 +66,8 @@ class Batch:
 
     Progress is kept in the folder's journal, ``batch-journal``, so the same program
     starts a batch and resumes it. The journal belongs to the client's account. Move a
-    batch as a whole; one runner at a time works in a folder. The client's own journal, if
-    it has one, is not used: a key in a row and the same key in a call are two tracks.
+    batch as a whole; one runner at a time works in a folder. The client's own journal
+    is not used: the same key in a row and in a call makes two tracks.
 
     Args:
         client: Creates and downloads; not closed here.
