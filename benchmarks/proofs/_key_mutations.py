@@ -71,8 +71,8 @@ SHARED: Final = (
     (
         "sends with a lease that is over",
         ENGINE,
-        "anyio.current_time() + self._engine.send_within",
-        "anyio.current_time() + 1e9",
+        "        within = self._engine.send_within\n",
+        "        within = 1e9\n",
         HALTED,
     ),
     (
@@ -99,7 +99,7 @@ SHARED: Final = (
     (
         "drops a track whose key was taken over",
         ENGINE,
-        'elif entry.state in ("unknown", "held") and entry.seed == sent:\n',
+        'elif entry.state in ("unknown", "held") and is_same:\n',
         "elif False:\n",
         LATE,
     ),
@@ -141,8 +141,8 @@ SHARED: Final = (
     (
         "keeps a journal for each API key",
         ACCOUNT,
-        '        return f"{url} {account}"\n',
-        '        return f"{url} {digest}"\n',
+        '        return f"{_one_spelling(url)} {account}"\n',
+        '        return f"{_one_spelling(url)} {digest}"\n',
         AT_ONCE,
     ),
 )
