@@ -29,7 +29,6 @@ from finetuning_async._api import Call, check_timeout, parsing
 from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
-    ClientClosedError,
     FinetuningError,
     IdempotencyConflictError,
     InvalidRequestError,
@@ -44,6 +43,7 @@ from finetuning_async._session._keyed_door import (
     facts_of,
     read_credits,
 )
+from finetuning_async._session._open_calls import closed_error
 from finetuning_async.journal import (
     Accepted,
     Action,
@@ -433,13 +433,6 @@ class KeyedCreates:
             return parse_row(row)
         self._session.observe(track)
         return track
-
-
-def closed_error() -> ClientClosedError:
-    """The error for a call that the end of its client has ended."""
-    return ClientClosedError(
-        "the client was closed while this call waited; make a new AsyncClient"
-    )
 
 
 def unknown_key_error(key: str) -> InvalidRequestError:

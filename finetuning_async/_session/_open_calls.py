@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._http import ClientPool
     from finetuning_async._polling import Poller
 
@@ -126,3 +127,22 @@ class OpenCalls:
             while self._spends_by_scope.keys() - _own_scopes.get():
                 self._call_ended = anyio.Event()
                 await self._call_ended.wait()
+
+
+def closed_error(
+    track: Generation | SoundEffect | str | None = None,
+) -> ClientClosedError:
+    """The error of a call that the end of its client has ended.
+
+    Args:
+        track: The track that it waited for, if any.
+    """
+    if track is None:
+        return ClientClosedError(
+            "the client was closed while this call waited; make a new AsyncClient"
+        )
+    return ClientClosedError(
+        "the client is closed; a track in progress continues at the service: wait for"
+        " it by its id with a new AsyncClient",
+        generation_id=track if isinstance(track, str) else getattr(track, "id", None),
+    )

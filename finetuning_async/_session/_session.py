@@ -28,7 +28,6 @@ from finetuning_async._api import (
 from finetuning_async._errors import (
     APITimeoutError,
     CapacityError,
-    ClientClosedError,
     InvalidRequestError,
     SubmissionUnknownError,
 )
@@ -39,7 +38,7 @@ from finetuning_async._pacing import RANKS
 from finetuning_async._session._account_state import AccountState, rng
 from finetuning_async._session._estimates import estimate, waiting
 from finetuning_async._session._journal_source import JournalSource, no_journal_error
-from finetuning_async._session._open_calls import OpenCalls
+from finetuning_async._session._open_calls import OpenCalls, closed_error
 from finetuning_async._session._settings import Settings
 from finetuning_async._session._waits import Waits
 from finetuning_async._submission import Submission, Submitter, create_events
@@ -168,7 +167,7 @@ class Session:
         # that other processes share: report that now, not with the next request.
         await self.pipeline.limiter.flush()
         if self.calls.is_closing:
-            raise _closed()
+            raise closed_error()
         raise APITimeoutError(
             f"{call.method} {call.path} timed out after {timeout:.1f} s, waiting for"
             " the rate limit included; it is safe to retry",
@@ -324,7 +323,7 @@ class Session:
         if unknown is not None:
             raise unknown
         if self.calls.is_closing:
-            raise _closed()
+            raise closed_error()
         raise APITimeoutError(
             f"timed out after {timeout:.1f} s waiting for the rate limit; nothing was"
             " sent",
@@ -379,7 +378,7 @@ class Session:
         if self.keyed is not None:
             return self.keyed.wait(track, **options)
         if self.calls.is_closing:
-            raise _closed(track)
+            raise closed_error(track)
         # The coroutine is returned, not awaited: with thousands of waiters each frame
         # counts.
         hook = self.pipeline.hook
@@ -426,7 +425,7 @@ class Session:
             ClientClosedError: The client is already closed.
         """
         if self.calls.is_closing:
-            raise _closed(track)
+            raise closed_error(track)
         states = self.waits.states(track, timeout=timeout)
         return states if self.keyed is None else self.keyed.journal.states(states)
 
@@ -486,18 +485,6 @@ def _facts(submission: Submission) -> dict[str, Any]:
         "prompt": request.prompt,
         "duration": request.duration,
     }
-
-
-def _closed(track: Generation | SoundEffect | str | None = None) -> ClientClosedError:
-    if track is None:
-        return ClientClosedError(
-            "the client was closed while this call waited; make a new AsyncClient"
-        )
-    return ClientClosedError(
-        "the client is closed; a track in progress continues at the service: wait for"
-        " it by its id with a new AsyncClient",
-        generation_id=track if isinstance(track, str) else getattr(track, "id", None),
-    )
 
 
 class _HasSession(Protocol):

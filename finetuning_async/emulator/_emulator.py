@@ -364,6 +364,7 @@ class Emulator(ManualControl):
         self._set("_restored", kept is not None and kept.saved is not None)
         self._begin(0 if kept is None else kept.run)
         if kept is not None and kept.saved is not None:
+            # Not the loop's clock: an earlier process stored these times.
             _state.restore(self._state(), kept.saved, time.time())
         if self._seed is not None:
             self.load(self._seed)

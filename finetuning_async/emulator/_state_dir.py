@@ -78,6 +78,7 @@ class StateDir:
 
     async def save(self, service: Service) -> None:
         """Write what has changed."""
+        # Not the loop's clock: a later process reads these times.
         anew, rows, gone = self._recorder.changes(service, self.run, time.time())
         with anyio.CancelScope(shield=True):  # a change is handed out once
             await anyio.to_thread.run_sync(self._write, anew, rows, gone)

@@ -290,7 +290,8 @@ class SQLiteFile:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    # SQLite does not wait for others here, as it does everywhere else.
+    # SQLite does not wait for others here, as it does everywhere else. This runs in a
+    # worker thread, where no event loop has a clock.
     until = time.monotonic() + BUSY
     while True:
         try:
