@@ -22,7 +22,7 @@ TEXTS: Final = [ROOT / "README.md", *GUIDES]
 LINK: Final = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 FRAGMENTS: Final = [
     pytest.param(fragment, id=f"{guide.stem}-{number}")
-    for guide in GUIDES
+    for guide in TEXTS
     for number, fragment in enumerate(fragments(guide))
 ]
 
