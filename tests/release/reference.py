@@ -64,12 +64,12 @@ def _module(name: str) -> pdoc.doc.Module:
     if hasattr(module.obj, "__all__"):
         for found in names(name):  # what is imported when first used
             vars(module.obj).setdefault(found.name, found.value)
+        if name == "finetuning_async":
+            _put_in_order(module)
         docstrings = {found.name: found.docstring for found in names(name)}
         for member in module.own_members:
             if isinstance(member, pdoc.doc.Variable):
                 member.docstring = docstrings[member.name]
-    if name == "finetuning_async":
-        _put_in_order(module)
     _show_examples(module)
     return module
 
