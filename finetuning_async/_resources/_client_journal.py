@@ -19,9 +19,11 @@ class ClientJournal:
         async with AsyncClient(journal="tracks.db") as client:
             await client.generate("rain", idempotency_key="order-42")
             entry = await client.journal.get("order-42")
-            print(entry and (entry.state, entry.generation_id))
+            assert entry is not None
+            print(entry.state, await client.journal.find(str(entry.generation_id)))
             async for entry in client.journal.entries():
                 print(entry.key, entry.state, entry.credits)
+            print([entry.key for entry in await client.journal.newest("order-")])
             await client.journal.forget("order-42")
     """
 
