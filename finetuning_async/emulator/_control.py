@@ -146,11 +146,11 @@ def add_track(service: Service, body: Any) -> Job:
         owner, kind, prompt, parameters, webhook, now, service.settings.media_url
     )
     job.id, job.is_public = _new_id(service, fields.get("id"), job.id), public
-    service.keep(job)
     if reads is not None:
         service.end_after_reads(job, reads, fails=status == "failed")
     elif status != "processing":
         _end(service, job, status)
+    service.keep(job)  # now: until here the end that was drawn has been noted nowhere
     service.settle(service.clock.now())
     return job
 

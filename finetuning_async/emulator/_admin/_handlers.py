@@ -1,7 +1,7 @@
 """What each method and path of the control API does; nothing here awaits.
 
 A handler takes the emulator, its service and the call, and returns the response's data
-and status. It raises `ControlError` for what cannot be carried out.
+(rows may be an iterator, which is used at once) and status. It raises `ControlError` for what cannot be carried out.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def get_tracks(_host: Host, service: Service, call: Call) -> Result:
         and query.get("kind") in (None, job.kind)
         and query.get("api_key") in (None, job.owner.api_key)
     ]
-    rows = [_views.track(service, job) for job in found[offset : offset + limit]]
+    rows = (_views.track(service, job) for job in found[offset : offset + limit])
     return {"tracks": rows, "total": len(found)}, 200
 
 
@@ -150,7 +150,7 @@ def post_tracks(_host: Host, service: Service, call: Call) -> Result:
     if not isinstance(call.body, list):
         return _views.track(service, _control.add_track(service, call.body)), 201
     made = [_control.add_track(service, body) for body in call.body]
-    return {"tracks": [_views.track(service, job) for job in made]}, 201
+    return {"tracks": (_views.track(service, job) for job in made)}, 201
 
 
 def get_track(_host: Host, service: Service, call: Call) -> Result:
