@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import anyio
+import attrs
 
-from finetuning_async._api import Call, check_timeout, parsing
+from finetuning_async._api import PRIORITIES, Call, check_timeout, parsing
 from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
@@ -34,6 +35,7 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from finetuning_async._pacing import NORMAL
 from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import AccountJournal, check_key
 from finetuning_async._session._keyed_door import (
@@ -289,13 +291,17 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        request = call.submission.request
+        submission = call.submission
+        request = submission.request
+        if submission.rank != NORMAL:  # of the call or the client: for who resumes it
+            request = attrs.evolve(request, priority=PRIORITIES[submission.rank])
         new = NewItem(
             key=call.key,
             custom_id=None,
             line=None,
             kind=request.kind,
             body=body_of(request),
+            share=submission.share,
             file="",
         )
         return await opened.journal.insert(new, Entry(holder=opened.holder))

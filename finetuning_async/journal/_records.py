@@ -48,6 +48,9 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     )
     for kind, request in REQUESTS.items()
 }
+TERMS: Final = ("priority", "share")
+"""Those of them that say how a request waits, not what it makes."""
+
 DEFAULTS: Final = {"enhance": True}
 REMOVED: Final = "?"
 """The end of a stored webhook whose secret part was removed."""
@@ -94,6 +97,7 @@ class NewItem:
         line: As in `Row`.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
         body: The parameters that were set, as JSON with sorted names; see `body_of`.
+            Its `priority` is among them, but not part of its `content`.
         file: The name of its MP3; empty in a client's journal, which keeps no files.
         share: The end user or tenant it is for, if the client has named one.
     """
@@ -105,6 +109,15 @@ class NewItem:
     body: str
     file: str
     share: str | None = None
+
+    @property
+    def content(self) -> str:
+        """What its track is made from: `body` without its `priority`."""
+        if '"priority"' not in self.body:  # cheaper than to parse it
+            return self.body
+        parameters = json.loads(self.body)
+        parameters.pop("priority", None)
+        return _json(parameters)
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +143,7 @@ class Item(NewItem):
         parameters = json.loads(self.body)
         if self.has_lost_webhook:
             parameters["webhook"] = parameters["webhook"].removesuffix(REMOVED)
-        return REQUESTS[self.kind](**parameters)
+        return REQUESTS[self.kind](**parameters, share=self.share)
 
     @property
     def has_lost_webhook(self) -> bool:
@@ -184,7 +197,7 @@ class ItemFactory:
         kind = request.kind
         # Of the whole webhook, as ever: so a batch that an earlier version began knows
         # its rows again.
-        content = f"{kind}\n{_json(_parameters(request))}"
+        content = f"{kind}\n{_json(_content(request))}"
         digest = blake2b(content.encode(), digest_size=16)
         if custom_id is None:
             # Two equal rows are two tracks. The second gets another key, and the same
@@ -204,6 +217,7 @@ class ItemFactory:
             line=row.line,
             kind=kind,
             body=body_of(request),
+            share=request.share,
             file=self._prefix + file_name(request.prompt, key, custom_id),
         )
 
@@ -234,18 +248,22 @@ def has_secrets(webhook: str | None) -> bool:
 def body_of(request: AnyRequest) -> str:
     """The parameters of a request that were set, as JSON with sorted names.
 
-    Not among them: its `idempotency_key`, which is the item's key, and what may be
-    secret in its webhook, the query, login and fragment.
+    Not among them: its `idempotency_key` and `share`, which the item has, and what may
+    be secret in its webhook, the query, login and fragment.
     """
-    return without_secrets(_json(_parameters(request)))
+    parameters = _content(request)
+    if request.priority is not None:
+        parameters["priority"] = request.priority
+    return without_secrets(_json(parameters))
 
 
-def _parameters(request: AnyRequest) -> dict[str, Any]:
+def _content(request: AnyRequest) -> dict[str, Any]:
     return {
         name: value
         for name in FIELDS[request.kind]
         if (value := getattr(request, name)) is not None
         and DEFAULTS.get(name) is not value
+        and name not in TERMS
     }
 
 
