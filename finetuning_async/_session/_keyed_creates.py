@@ -35,7 +35,6 @@ from finetuning_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async._pacing import NORMAL
 from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import AccountJournal, check_key
 from finetuning_async._session._keyed_door import (
@@ -128,9 +127,15 @@ class KeyedCreates:
         item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
-        submission = self._session.new_submission(item.request, validate=False)
+        submission = self._submission_of(item)
         call = KeyedCall(key=key, submission=submission, is_new=False)
         return await self._run(call, timeout)
+
+    def _submission_of(self, item: Item) -> Submission:
+        """The create of a resumed entry, as it was asked for."""
+        return self._session.new_submission(
+            item.request, validate=False, share=item.share
+        )
 
     async def _find(self, key: str, timeout: float | None) -> Item:
         """The entry of a key; a timeout of 0 does not bound reading the account."""
@@ -156,7 +161,7 @@ class KeyedCreates:
         """
         call = KeyedCall(
             key=item.key,
-            submission=self._session.new_submission(item.request, validate=False),
+            submission=self._submission_of(item),
             is_named=GENERATED.fullmatch(item.key) is None,
             is_new=False,
             is_patient=True,
@@ -293,8 +298,9 @@ class KeyedCreates:
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
         submission = call.submission
         request = submission.request
-        if submission.rank != NORMAL:  # of the call or the client: for who resumes it
-            request = attrs.evolve(request, priority=PRIORITIES[submission.rank])
+        priority = PRIORITIES[submission.rank]
+        if priority != self._session.settings.priority:  # for whoever resumes it
+            request = attrs.evolve(request, priority=priority)
         new = NewItem(
             key=call.key,
             custom_id=None,
@@ -343,7 +349,7 @@ class KeyedCreates:
         request, deadline = item.request, call.submission.deadline
         if call.is_new or request == call.submission.request:
             return
-        call.submission = self._session.new_submission(request, validate=False)
+        call.submission = self._submission_of(item)
         call.submission.deadline = deadline
 
     async def _work(

@@ -97,7 +97,7 @@ class NewItem:
         line: As in `Row`.
         kind: ``music``, ``instrumental`` or ``sound_effect``.
         body: The parameters that were set, as JSON with sorted names; see `body_of`.
-            Its `priority` is among them, but not part of its `content`.
+            `TERMS` are among them, but not part of its `content`.
         file: The name of its MP3; empty in a client's journal, which keeps no files.
         share: The end user or tenant it is for, if the client has named one.
     """
@@ -112,12 +112,11 @@ class NewItem:
 
     @property
     def content(self) -> str:
-        """What its track is made from: `body` without its `priority`."""
-        if '"priority"' not in self.body:  # cheaper than to parse it
+        """What its track is made from: `body` without `TERMS`."""
+        if not any(f'"{name}"' in self.body for name in TERMS):  # cheaper to see
             return self.body
         parameters = json.loads(self.body)
-        parameters.pop("priority", None)
-        return _json(parameters)
+        return _json({k: v for k, v in parameters.items() if k not in TERMS})
 
 
 @attrs.frozen(kw_only=True)
@@ -143,7 +142,7 @@ class Item(NewItem):
         parameters = json.loads(self.body)
         if self.has_lost_webhook:
             parameters["webhook"] = parameters["webhook"].removesuffix(REMOVED)
-        return REQUESTS[self.kind](**parameters, share=self.share)
+        return REQUESTS[self.kind](**parameters)
 
     @property
     def has_lost_webhook(self) -> bool:
@@ -197,7 +196,8 @@ class ItemFactory:
         kind = request.kind
         # Of the whole webhook, as ever: so a batch that an earlier version began knows
         # its rows again.
-        content = f"{kind}\n{_json(_content(request))}"
+        parameters = {k: v for k, v in _parameters(request).items() if k not in TERMS}
+        content = f"{kind}\n{_json(parameters)}"
         digest = blake2b(content.encode(), digest_size=16)
         if custom_id is None:
             # Two equal rows are two tracks. The second gets another key, and the same
@@ -248,22 +248,18 @@ def has_secrets(webhook: str | None) -> bool:
 def body_of(request: AnyRequest) -> str:
     """The parameters of a request that were set, as JSON with sorted names.
 
-    Not among them: its `idempotency_key` and `share`, which the item has, and what may
-    be secret in its webhook, the query, login and fragment.
+    Not among them: its `idempotency_key`, which is the item's key, and what may be
+    secret in its webhook, the query, login and fragment.
     """
-    parameters = _content(request)
-    if request.priority is not None:
-        parameters["priority"] = request.priority
-    return without_secrets(_json(parameters))
+    return without_secrets(_json(_parameters(request)))
 
 
-def _content(request: AnyRequest) -> dict[str, Any]:
+def _parameters(request: AnyRequest) -> dict[str, Any]:
     return {
         name: value
         for name in FIELDS[request.kind]
         if (value := getattr(request, name)) is not None
         and DEFAULTS.get(name) is not value
-        and name not in TERMS
     }
 
 

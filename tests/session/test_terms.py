@@ -164,8 +164,7 @@ async def test_a_resumed_create_keeps_its_terms() -> None:
         )
         entry = await at.client.journal.get("n")
         assert entry is not None
-        assert (entry.share, entry.request.share) == ("me", "me")
-        assert entry.request.priority == "low"
+        assert (entry.share, entry.request.priority) == ("me", "low")
 
 
 @pytest.mark.parametrize(
