@@ -341,8 +341,9 @@ class TrackMethods(ABC):
             max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
-            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
-            share: For whom they are; `None` for the client's.
+            priority: ``high``, ``normal`` or ``low``; `None` for that of each request,
+                or the client's.
+            share: For whom they are; `None` for that of each request, or the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.
