@@ -46,6 +46,7 @@ class HelpFormatter(click.HelpFormatter):
 
     def write_text(self, text: str) -> None:
         """Write paragraphs; those with lines that do not fit are laid out anew."""
+        write = super().write_text
         room = self.width - self.current_indent
         for number, block in enumerate(text.split("\n\n")):
             if number:
@@ -53,17 +54,18 @@ class HelpFormatter(click.HelpFormatter):
             lines = block.removeprefix(AS_IT_IS).splitlines()
             fits = all(len(line) <= room for line in lines)
             if fits or not block.startswith(AS_IT_IS):
-                super().write_text(block)
+                write(block)
             else:
                 self._write_anew(lines)
 
     def _write_anew(self, lines: Sequence[str]) -> None:
+        write = super().write_text
         for is_pair, group in groupby(lines, lambda line: bool(_PAIR.fullmatch(line))):
             if is_pair:
                 found = (_PAIR.fullmatch(line) for line in group)
                 self._write_pairs([(one[1], one[2]) for one in found if one])
             else:
-                super().write_text(" ".join(group))
+                write(" ".join(group))
 
     def _write_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
         with self.indentation():

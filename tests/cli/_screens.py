@@ -196,7 +196,7 @@ def _show() -> None:
         os.chdir(folder)
         os.environ["FINETUNING_CONFIG_HOME"] = "settings"
         os.environ["FINETUNING_API_KEY"] = "ft_live_0123456789abcdef0123456789abcdef"
-        Path("songs.jsonl").write_text('{"tags": "rain"}\n' * 30)
+        Path("songs.jsonl").write_text('{"tags": "rain"}\n' * 30, "utf-8")
         for width in WIDTHS:
             size = struct.pack("HHHH", ROWS, width, 0, 0)
             ioctl(0, termios.TIOCSWINSZ, size)
