@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -12,11 +13,12 @@ import anyio
 from finetuning_async._api import Call, parsing, validation
 from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import FinetuningError, InvalidRequestError
-from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
+from finetuning_async._runtime import LoopHandle, SerialThread, run_to_completion
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
     STATES,
+    THREAD,
     Ended,
     Journal,
     JournalEntry,
@@ -94,6 +96,11 @@ class AccountJournal:
         self._opening = anyio.Lock()
         self._opened: OpenJournal | None = None
 
+    @property
+    def responds(self) -> bool:
+        """Whether it is open, and no call has given up waiting for it."""
+        return self._opened is not None and not self._opened.journal.thread.is_stuck
+
     async def opened(self) -> OpenJournal:
         """The journal; opened at the first use in this loop.
 
@@ -112,9 +119,16 @@ class AccountJournal:
         # The views of a client share it, so that calls with one key meet in its locks.
         opened = source.opened().get(name)
         if opened is None:
-            store = await in_thread(source.load().open, name)
-            # Another view may have opened it meanwhile.
-            opened = source.opened().setdefault(name, OpenJournal(Journal(store)))
+            thread = SerialThread(THREAD)
+            try:
+                store = await thread.start(partial(source.load().open, name)).wait()
+            except BaseException:
+                thread.close()
+                raise
+            made = OpenJournal(Journal(store, thread))
+            opened = source.opened().setdefault(name, made)
+            if opened is not made:  # another view has opened it meanwhile
+                thread.close()
         return opened
 
     async def _partition(self) -> str:
@@ -253,10 +267,7 @@ class AccountJournal:
         A failure ends no wait: the entry stays accepted, and is waited for again.
         """
         try:
-            journal = (await self.opened()).journal
-            item = await journal.call(journal.store.find_track, track_id)
-            if item is not None and item.entry.state == "accepted":
-                await journal.record(item, ended)
+            await (await self.opened()).journal.end(track_id, ended)
         except StaleItemError:
             pass  # another process has recorded it
         except FinetuningError as error:
