@@ -43,8 +43,8 @@ class CreditReading:
 
 
 @attrs.frozen(kw_only=True)
-class SettledReading:
-    """A reading taken while no create in doubt could be accepted any more.
+class EarlierReading:
+    """A reading taken beside creates in doubt.
 
     Attributes:
         reading: The reading.
@@ -67,15 +67,15 @@ class CreditBaseline:
         seen: When readings equal to `base` were taken, in seconds since 1970.
         since: When the first reading was taken from which on nothing was charged but
             what was accepted: these credits prove something for creates sent later.
-        settled: The last reading beside creates in doubt from which refunds may be
-            learned; see `beside_doubts`.
+        beside: The last reading beside creates in doubt, while refunds are not known;
+            see `beside_doubts`.
     """
 
     base: CreditReading | None = None
     refunds: bool | None = None
     seen: tuple[float, ...] = ()
     since: float = inf
-    settled: SettledReading | None = None
+    beside: EarlierReading | None = None
 
     def unchanged_for(self, since: float) -> float:
         """Seconds from the first reading equal to `base` after a moment to the last."""
@@ -132,15 +132,15 @@ class CreditBaseline:
             lost_at: When the last of them was given up.
             settle: Seconds after which the service accepts none that was given up.
         """
-        if self.refunds is not None or lost_at + settle > at:
-            return attrs.evolve(self, settled=None)
-        before, refunds = self.settled, self.refunds
+        if self.refunds is not None:
+            return attrs.evolve(self, beside=None)
+        before, refunds = self.beside, self.refunds
         # As many as before, none of them new: then they are the same ones, and what
         # they have cost was charged before the first reading.
         if before and before.doubts == doubts and lost_at + settle <= before.at:
             refunds = self._learned(before.reading, now)
-        settled = SettledReading(reading=now, at=at, doubts=doubts)
-        return attrs.evolve(self, refunds=refunds, settled=settled)
+        beside = EarlierReading(reading=now, at=at, doubts=doubts)
+        return attrs.evolve(self, refunds=refunds, beside=beside)
 
     def rules_out_charge(self, now: CreditReading, doubts: int) -> bool | None:
         """Whether nothing was charged since the baseline but what was accepted.
@@ -174,8 +174,8 @@ class CreditBaseline:
         facts = {"base": stored, "refunds": self.refunds, "seen": self.seen}
         if base is not None:
             facts["since"] = self.since
-        if self.settled is not None:
-            facts["settled"] = attrs.asdict(self.settled)
+        if self.beside is not None:
+            facts["beside"] = attrs.asdict(self.beside)
         return json.dumps(facts)
 
     @classmethod
@@ -191,14 +191,14 @@ class CreditBaseline:
             # A note of an older version has neither.
             seen=tuple(found.get("seen", ())),
             since=found.get("since", inf),
-            settled=_settled(found.get("settled")),
+            beside=_earlier(found.get("beside")),
         )
 
 
-def _settled(stored: dict[str, Any] | None) -> SettledReading | None:
+def _earlier(stored: dict[str, Any] | None) -> EarlierReading | None:
     if stored is None:
         return None
-    return SettledReading(**stored | {"reading": CreditReading(**stored["reading"])})
+    return EarlierReading(**stored | {"reading": CreditReading(**stored["reading"])})
 
 
 def _unexplained(before: CreditReading, now: CreditReading) -> int:

@@ -274,9 +274,9 @@ class Account:
             self.fails, self.credits = self.fails + 1, self.credits + self.refunds
 
 
+LOSSES = {"lose": None, "lose, charged late": 300.0, "lose, charged": 0.0}
 STEPS = st.sampled_from(
-    "accept fail fail lose lose,late lose,charged resolve look look look"
-    " pass,30 pass,150 pass,150".split()
+    ["accept", "fail", "fail", *LOSSES, "resolve", "look", "look", "look", "30", "150"]
 )
 
 
@@ -287,12 +287,11 @@ def test_no_reading_rules_out_a_charge_that_there_was(
 ) -> None:
     account = Account(refunds)
     known = CreditBaseline().advance(account.reading())
-    losses = {"lose": None, "lose,late": 300.0, "lose,charged": 0.0}
     for one in steps:
-        if one in losses:
-            account.lose(losses[one])
-        elif one.startswith("pass"):
-            account.now += float(one.partition(",")[2])
+        if one in LOSSES:
+            account.lose(LOSSES[one])
+        elif one.isdigit():
+            account.now += float(one)
         elif one == "accept":
             account.credits, account.accepts = account.credits - 1, account.accepts + 1
         elif one == "fail":
