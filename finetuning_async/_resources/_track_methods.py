@@ -186,7 +186,7 @@ class TrackMethods(ABC):
         left = max(0.0, deadline - anyio.current_time())
         final = await session.wait(accepted, timeout=left, on_update=None)
         if final.status == "failed":
-            raise failed_error(final)
+            raise failed_error(final, has_key=True)
         return cast("Generation | SoundEffect", final)
 
     def resume_all(self) -> Outcomes:

@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         JournalBackend as JournalBackend,
         SQLiteJournal as SQLiteJournal,
         check_seconds as check_seconds,
+        close_stores as close_stores,
     )
     from finetuning_async.journal._sqlite_store import SQLiteStore as SQLiteStore
     from finetuning_async.journal._state_machine import (
@@ -226,6 +227,7 @@ else:
                 "SETTLE",
                 "SQLiteJournal",
                 "check_seconds",
+                "close_stores",
             ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (

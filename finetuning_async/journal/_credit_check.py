@@ -171,7 +171,11 @@ class CreditBaseline:
         """The text of the journal's note; its keys are a stored format."""
         base = self.base
         stored = None if base is None else attrs.asdict(base)
-        facts = {"base": stored, "refunds": self.refunds, "seen": self.seen}
+        facts: dict[str, Any] = {
+            "base": stored,
+            "refunds": self.refunds,
+            "seen": self.seen,
+        }
         if base is not None:
             facts["since"] = self.since
         if self.beside is not None:

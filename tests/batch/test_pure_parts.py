@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import attrs
 import mutagen
@@ -224,7 +225,7 @@ def test_unknown_refunds_may_hide_a_charge() -> None:
 
 def test_refunds_are_learned_beside_creates_that_are_accepted_no_more() -> None:
     base = CreditBaseline().advance(reading(100))
-    seen = {"doubts": 1, "lost_at": 0.0, "settle": 300.0}
+    seen: dict[str, Any] = {"doubts": 1, "lost_at": 0.0, "settle": 300.0}
     first = base.beside_doubts(reading(97, accepts=3, fails=1), at=300.0, **seen)
     later = reading(95, accepts=5, fails=2)
     assert first.refunds is None
