@@ -112,7 +112,7 @@ SHARED: Final = (
     ),
     (
         "knows a key without its content",
-        CREATES,
+        ACCOUNT,
         "    if given.content_key() == known.content_key():\n",
         "    if True:\n",
         CONTENT,
