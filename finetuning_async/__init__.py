@@ -25,6 +25,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
     _pacing                   when a request may go out
     _api                      the service's messages as values
     _runtime                  shielding, wakeups, threads, timers
+    _credentials              the API key that `finetuning auth login` stored
     _errors, _events, ...     what all of them use
 
 Where to read what happens, file by file:
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         SoundEffectRequest as SoundEffectRequest,
     )
     from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._credentials import stored_key as stored_key
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -180,6 +182,7 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
+            "._credentials": ("stored_key",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -320,6 +323,7 @@ __all__ = [
     "WebhookVerificationError",
     "__version__",
     "capture_responses",
+    "stored_key",
 ]
 
 
