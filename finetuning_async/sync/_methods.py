@@ -1,0 +1,168 @@
+"""Makes blocking methods of async ones, with their signatures and their docstrings.
+
+Type checkers take a signature from the async method as it stands, overloads included,
+so that there is one place for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import wraps
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    ParamSpec,
+    TypeVar,
+)
+
+from finetuning_async.sync._call import Block
+from finetuning_async.sync._callbacks import relay
+from finetuning_async.sync._iterators import Iteration, Listing
+from finetuning_async.sync._outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+
+    from finetuning_async._resources import (
+        Listing as AsyncListing,
+        Outcomes as AsyncOutcomes,
+    )
+    from finetuning_async.sync._portal import Portal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORDS: Final = {
+    r"\basync with AsyncClient\(": "with Client(",
+    r"\basync (with|for)\b": r"\1",
+    r"\bawait ": "",
+    r"\bAsyncClient\b": "Client",
+    r"AsyncGenerator\[": "Iteration[",
+}
+"""What is said otherwise of a blocking client."""
+
+
+class Blocking:
+    """A client or a part of it, and the async one that it stands for."""
+
+    _portal: Portal
+    _target: Any
+
+    def __init_subclass__(cls) -> None:
+        for name, value in vars(cls).items():
+            if inspect.isfunction(value):
+                value.__module__ = cls.__module__
+                value.__qualname__ = f"{cls.__qualname__}.{name}"
+
+
+def blocking_text(text: str) -> str:
+    """What a docstring or an annotation of the async client is for a blocking one."""
+    for pattern, replacement in WORDS.items():
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """A method that waits for the result of an async one."""
+
+    def call(self: Blocking, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            begun = self._portal.begin(method, self._target, args, kwargs)
+        finally:
+            del args, kwargs  # may hold secrets, and a traceback may show this frame
+        return begun.run()
+
+    return _described(call, method)
+
+
+def in_loop(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], T]:
+    """A method that calls a plain one in the event loop."""
+    return _described(blocking(_soon(method)), method)
+
+
+def listing(
+    method: Callable[Concatenate[Any, P], AsyncListing[T]],
+) -> Callable[Concatenate[Any, P], Listing[T]]:
+    """A method that makes a blocking list."""
+
+    def call(self: Blocking, /, *args: Any, **kwargs: Any) -> Any:
+        return Listing(self._portal, method(self._target, *args, **kwargs))
+
+    return _described(call, method)
+
+
+def iteration(
+    method: Callable[Concatenate[Any, P], AsyncGenerator[T]],
+) -> Callable[Concatenate[Any, P], Iteration[T]]:
+    """A method that makes a blocking iterator."""
+    make = blocking(_soon(method))
+
+    def call(self: Blocking, /, *args: Any, **kwargs: Any) -> Any:
+        return Iteration(self._portal, make(self, *args, **kwargs))
+
+    return _described(call, method)
+
+
+def outcomes(
+    method: Callable[Concatenate[Any, P], AsyncOutcomes],
+) -> Callable[Concatenate[Any, P], Outcomes]:
+    """A method that makes a ``with`` block of outcomes."""
+    signature = inspect.signature(method)
+
+    def call(self: Blocking, /, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self._target, *args, **kwargs)
+        block = Block(self._portal.thread())
+        relay(bound.arguments, block.thread, block.inbox)
+        made = _soon(method)(*bound.args, **bound.kwargs)
+        return Outcomes(self._portal, block, self._portal.run(block.thread, made))
+
+    return _described(call, method)
+
+
+def constructor(
+    method: Callable[Concatenate[Any, P], None],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor the signature of that of the async client."""
+    return lambda function: _described(function, method)
+
+
+def arguments_of(described: type) -> Callable[[type[T]], type[T]]:
+    """Append to a docstring the arguments in that of the async client."""
+
+    def append(cls: type[T]) -> type[T]:
+        _, *sections = (inspect.getdoc(described) or "").partition("Args:")
+        text = blocking_text("".join(sections))
+        cls.__doc__ = f"{inspect.getdoc(cls)}\n\n{text}"
+        return cls
+
+    return append
+
+
+def _soon(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+def _described(
+    function: Callable[..., Any], method: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Give a function the name, the signature and the docstring of an async method."""
+    described: Any = wraps(method)(function)
+    described.__doc__ = blocking_text(method.__doc__ or "")
+    signature = inspect.signature(method)
+    returned = blocking_text(str(signature.return_annotation))
+    described.__signature__ = signature.replace(return_annotation=returned)
+    described.__annotations__ = {**method.__annotations__, "return": returned}
+    del described.__wrapped__  # it is not what runs
+    return function
