@@ -30,12 +30,16 @@ from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
     FinetuningError,
-    IdempotencyConflictError,
     InvalidRequestError,
     NotFoundError,
 )
 from finetuning_async._runtime import run_to_completion
-from finetuning_async._session._account_journal import AccountJournal, check_key
+from finetuning_async._session._account_journal import (
+    AccountJournal,
+    check_key,
+    check_same_request,
+    new_item,
+)
 from finetuning_async._session._keyed_door import (
     KeyedCall,
     KeyedDoor,
@@ -54,12 +58,12 @@ from finetuning_async.journal import (
     Entry,
     JournalEntry,
     Lost,
-    NewItem,
     StaleItemError,
-    body_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._session._account_journal import RecordedSession
     from finetuning_async._session._journal_source import JournalSource
@@ -115,8 +119,13 @@ class KeyedCreates:
             call = KeyedCall(key=key, submission=submission)
         return await self._run(call, timeout)
 
-    async def resume(self, key: str, timeout: float | None) -> Any:
+    async def resume(self, key: str, timeout: float | None, **options: Any) -> Any:
         """The accepted track of a key that is known, or its id.
+
+        Args:
+            key: The key.
+            timeout: Seconds for all of it; `None` for no limit.
+            options: Of its create, should it be sent; see `Session.new_submission`.
 
         Raises:
             InvalidRequestError: It is not.
@@ -126,9 +135,14 @@ class KeyedCreates:
         item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
-        submission = self._session.new_submission(item.request, validate=False)
-        call = KeyedCall(key=key, submission=submission, is_new=False)
+        submission = self._resumed(item, options)
+        call = KeyedCall(key=key, submission=submission, is_new=False, options=options)
         return await self._run(call, timeout)
+
+    def _resumed(self, item: Item, options: Mapping[str, Any]) -> Submission:
+        """The create of an entry, for the one for whom it was added."""
+        chosen = {"share": item.share, **options}
+        return self._session.new_submission(item.request, validate=False, **chosen)
 
     async def _find(self, key: str, timeout: float | None) -> Item:
         """The entry of a key; a timeout of 0 does not bound reading the account."""
@@ -154,7 +168,7 @@ class KeyedCreates:
         """
         call = KeyedCall(
             key=item.key,
-            submission=self._session.new_submission(item.request, validate=False),
+            submission=self._resumed(item, {}),
             is_named=GENERATED.fullmatch(item.key) is None,
             is_new=False,
             is_patient=True,
@@ -289,15 +303,7 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        request = call.submission.request
-        new = NewItem(
-            key=call.key,
-            custom_id=None,
-            line=None,
-            kind=request.kind,
-            body=body_of(request),
-            file="",
-        )
+        new = new_item(call.key, call.submission)
         return await opened.journal.insert(new, Entry(holder=opened.holder))
 
     async def _process(
@@ -337,7 +343,7 @@ class KeyedCreates:
         request, deadline = item.request, call.submission.deadline
         if call.is_new or request == call.submission.request:
             return
-        call.submission = self._session.new_submission(request, validate=False)
+        call.submission = self._resumed(item, call.options)
         call.submission.deadline = deadline
 
     async def _work(
@@ -453,17 +459,4 @@ def check_content(call: KeyedCall, item: Item) -> None:
     """
     if not (call.is_named and call.is_new):
         return
-    given, known = call.submission.request, item.request
-    if given.content_key() == known.content_key():
-        return
-    differing = ["its kind"]
-    if given.kind == known.kind:
-        one, other = given.to_body(), known.to_body()
-        names = sorted({*one, *other} - {"webhook"})
-        differing = [name for name in names if one.get(name) != other.get(name)]
-    raise IdempotencyConflictError(
-        "idempotency_key",
-        call.key,
-        "a new key for other content; the create that it is known for differs in"
-        f" {', '.join(differing)}",
-    )
+    check_same_request(call.submission.request, item)

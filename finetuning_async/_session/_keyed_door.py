@@ -31,7 +31,7 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from finetuning_async._errors import FinetuningError
     from finetuning_async._session._open_journal import OpenJournal
@@ -65,6 +65,7 @@ class KeyedCall:
         is_new: Whether the entry may be added; a resumed one must be there.
         is_patient: Whether it goes on until its fate is known, as `resume_all` does,
             instead of raising what a caller can act upon.
+        options: What a resumed one was asked for besides its entry.
         in_doubt: The entry, if it was found to be in doubt.
         is_behind: Whether it waits for another call with the key.
     """
@@ -74,6 +75,7 @@ class KeyedCall:
     is_named: bool = True
     is_new: bool = True
     is_patient: bool = False
+    options: Mapping[str, Any] = attrs.field(factory=dict)
     in_doubt: Item | None = None
     is_behind: bool = False
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = attrs.field(
