@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-@methods.arguments_of(AsyncClient)
+@methods.described_by(AsyncClient, since="Args:")
 class Client(methods.Blocking):
     """A blocking client of the finetuning.ai music API, for one account.
 

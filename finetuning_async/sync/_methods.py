@@ -24,7 +24,7 @@ from finetuning_async.sync._iterators import Iteration, Listing
 from finetuning_async.sync._outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
     from finetuning_async._resources import (
         Listing as AsyncListing,
@@ -40,9 +40,15 @@ WORDS: Final = {
     r"\basync (with|for)\b": r"\1",
     r"\bawait ": "",
     r"\bAsyncClient\b": "Client",
-    r"AsyncGenerator\[": "Iteration[",
 }
 """What is said otherwise of a blocking client."""
+
+TYPES: Final = {
+    r"\bAsyncGenerator\b": "finetuning_async.sync.Iteration",
+    r"\b(Listing|Outcomes)\b": r"finetuning_async.sync.\1",
+}
+"""What is returned instead. By its full name: annotations are looked up in the async
+client's modules, where another one has the same name."""
 
 
 class Blocking:
@@ -54,13 +60,12 @@ class Blocking:
     def __init_subclass__(cls) -> None:
         for name, value in vars(cls).items():
             if inspect.isfunction(value):
-                value.__module__ = cls.__module__
+                # Not `__module__`: there the names in annotations are looked up.
                 value.__qualname__ = f"{cls.__qualname__}.{name}"
 
 
-def blocking_text(text: str) -> str:
-    """What a docstring or an annotation of the async client is for a blocking one."""
-    for pattern, replacement in WORDS.items():
+def _replaced(words: Mapping[str, str], text: str) -> str:
+    for pattern, replacement in words.items():
         text = re.sub(pattern, replacement, text)
     return text
 
@@ -133,16 +138,21 @@ def constructor(
     return lambda function: _described(function, method)
 
 
-def arguments_of(described: type) -> Callable[[type[T]], type[T]]:
-    """Append to a docstring the arguments in that of the async client."""
+def described_by(of_async: type, since: str = "") -> Callable[[type[T]], type[T]]:
+    """Take the docstring of a class from that of the async one.
 
-    def append(cls: type[T]) -> type[T]:
-        _, *sections = (inspect.getdoc(described) or "").partition("Args:")
-        text = blocking_text("".join(sections))
-        cls.__doc__ = f"{inspect.getdoc(cls)}\n\n{text}"
+    Args:
+        of_async: That class.
+        since: Where in its docstring to begin, after one's own.
+    """
+
+    def describe(cls: type[T]) -> type[T]:
+        text = inspect.getdoc(of_async) or ""
+        own = f"{inspect.getdoc(cls)}\n\n" if since else ""
+        cls.__doc__ = own + _replaced(WORDS, text[text.index(since) :])
         return cls
 
-    return append
+    return describe
 
 
 def _soon(
@@ -159,9 +169,9 @@ def _described(
 ) -> Callable[..., Any]:
     """Give a function the name, the signature and the docstring of an async method."""
     described: Any = wraps(method)(function)
-    described.__doc__ = blocking_text(method.__doc__ or "")
+    described.__doc__ = _replaced(WORDS, method.__doc__ or "")
     signature = inspect.signature(method)
-    returned = blocking_text(str(signature.return_annotation))
+    returned = _replaced(TYPES, str(signature.return_annotation))
     described.__signature__ = signature.replace(return_annotation=returned)
     described.__annotations__ = {**method.__annotations__, "return": returned}
     del described.__wrapped__  # it is not what runs
