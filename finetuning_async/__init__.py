@@ -26,6 +26,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
     _pacing                   when a request may go out
     _api                      the service's messages as values
     _runtime                  shielding, wakeups, threads, timers
+    _credentials              the API key that `finetuning auth login` stored
     _errors, _events, ...     what all of them use
 
 Where to read what happens, file by file:
@@ -88,6 +89,8 @@ if TYPE_CHECKING:
         SoundEffectRequest as SoundEffectRequest,
     )
     from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._credentials import stored_key as stored_key
+    from finetuning_async._downloads import AudioStream as AudioStream
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -181,6 +184,8 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
+            "._downloads": ("AudioStream",),
+            "._credentials": ("stored_key",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -255,6 +260,7 @@ __all__ = [
     "APITimeoutError",
     "Account",
     "AsyncClient",
+    "AudioStream",
     "AuthenticationError",
     "BadRequestError",
     "BudgetStatus",
@@ -321,6 +327,7 @@ __all__ = [
     "WebhookVerificationError",
     "__version__",
     "capture_responses",
+    "stored_key",
 ]
 
 

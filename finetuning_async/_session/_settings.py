@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from finetuning_async._api import (
     check_timeout,
 )
 from finetuning_async._constants import MAX_RETRIES, MAX_RETRY_WAIT
+from finetuning_async._credentials import key_places
 from finetuning_async._errors import InvalidRequestError
 from finetuning_async._event_hook import Hook, as_hook
 from finetuning_async._http import (
@@ -31,6 +33,7 @@ from finetuning_async._http import (
 )
 from finetuning_async._pacing import (
     DEFAULT_LIMITS,
+    RANKS,
     RateLimiter,
     RateLimits,
     SupportsRateLimits,
@@ -41,6 +44,8 @@ from finetuning_async._types import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from finetuning_async._api import AnyRequest
 
 logger = logging.getLogger("finetuning_async")
 
@@ -129,6 +134,28 @@ class Settings:
         """Whether the service is on this machine: an emulator."""
         return urlsplit(self.base_url).hostname in LOOPBACK
 
+    def waiting_options(self, request: AnyRequest, *given: Any) -> dict[str, Any]:
+        """How a create waits: what its call gives, else its request, else its client.
+
+        Args:
+            request: The request.
+            given: `priority`, `share` and `max_wait` of the call; `None` for not given.
+
+        Raises:
+            InvalidRequestError: A value is out of its range.
+        """
+        asked: tuple[Any, ...] = request.priority, request.share, None
+        defaults: tuple[Any, ...] = self.priority, self.share, self.max_wait
+        priority, share, max_wait = (
+            next((value for value in values if value is not None), None)
+            for values in zip(given, asked, defaults, strict=True)
+        )
+        return {
+            "rank": RANKS[check_priority(priority)],
+            "share": check_share(share),
+            "max_wait": inf if max_wait is None else _checked_max_wait(max_wait),
+        }
+
     def with_overrides(self, overrides: dict[str, Any]) -> Settings:
         """A copy with other values for some options, by name.
 
@@ -173,6 +200,15 @@ def read_secrets(options: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def _missing_key() -> str:
+    """What is wrong where there is no key: where it was looked for, and what to do."""
+    passed = "api_key= is empty, and FINETUNING_API_KEY is not set"
+    return (
+        f"given: {passed}. `finetuning auth login` stores a key in {key_places()};"
+        " api_key=finetuning_async.stored_key() reads it there"
+    )
+
+
 def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     """The key to use, from the environment if none is given, or what is wrong with it.
 
@@ -182,6 +218,8 @@ def read_key(given: str | None) -> tuple[ApiKey | None, str]:
     if given is not None and not isinstance(given, str):
         return None, "a string"
     text = (given or os.environ.get("FINETUNING_API_KEY") or "").strip()
+    if not text:
+        return None, _missing_key()
     problem = key_problem(text)
     if problem is not None:
         return None, problem

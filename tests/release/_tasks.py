@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TASKS: Final = {
-    "The client": ("AsyncClient",),
+    "The client": ("AsyncClient", "stored_key"),
     "What to create": (
         "GenerationRequest",
         "InstrumentalRequest",
@@ -22,6 +22,7 @@ TASKS: Final = {
         "GenerationParameters",
         "Outcome",
         "Outcomes",
+        "AudioStream",
         "Account",
         "Health",
         "Playlist",
@@ -103,6 +104,7 @@ METHODS: Final = (
     "watch",
     "progress",
     "download",
+    "open_audio",
     "estimate",
     "resume",
     "resume_all",
