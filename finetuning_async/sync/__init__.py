@@ -11,7 +11,7 @@ It runs on asyncio, in a thread of its own. The files:
     _client         Client
     _resources      its resources
     _methods        blocking methods, with the signatures of the async ones
-    _outcomes       generate_many, resume_all
+    _blocks         generate_many, resume_all, open_audio
     _iterators      lists, their pages, the states of a track
     _portal         one event loop for all threads; close, exit, fork
     _callbacks      the caller's callbacks run in the caller's thread
@@ -24,13 +24,16 @@ from typing import TYPE_CHECKING
 from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from finetuning_async.sync._blocks import (
+        AudioStream as AudioStream,
+        Outcomes as Outcomes,
+    )
     from finetuning_async.sync._client import Client as Client
     from finetuning_async.sync._iterators import (
         Iteration as Iteration,
         Listing as Listing,
         Page as Page,
     )
-    from finetuning_async.sync._outcomes import Outcomes as Outcomes
     from finetuning_async.sync._resources import (
         ClientJournal as ClientJournal,
         Generations as Generations,
@@ -42,9 +45,9 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "._blocks": ("AudioStream", "Outcomes"),
             "._client": ("Client",),
             "._iterators": ("Iteration", "Listing", "Page"),
-            "._outcomes": ("Outcomes",),
             "._resources": (
                 "ClientJournal",
                 "Generations",
@@ -56,6 +59,7 @@ else:
     )
 
 __all__ = [
+    "AudioStream",
     "Client",
     "ClientJournal",
     "Generations",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from finetuning_async._client import AsyncClient
 from finetuning_async.sync import _methods as methods
+from finetuning_async.sync._blocks import AudioStream, Outcomes
 from finetuning_async.sync._portal import Portal
 from finetuning_async.sync._resources import (
     ClientJournal,
@@ -136,12 +137,13 @@ class Client(methods.Blocking):
     me: Final = methods.blocking(AsyncClient.me)
     health: Final = methods.blocking(AsyncClient.health)
     generate: Final = methods.blocking(AsyncClient.generate)
-    generate_many: Final = methods.outcomes(AsyncClient.generate_many)
+    generate_many: Final = methods.block(AsyncClient.generate_many, Outcomes)
     wait_for_completion: Final = methods.blocking(AsyncClient.wait_for_completion)
     watch: Final = methods.iteration(AsyncClient.watch)
     download: Final = methods.blocking(AsyncClient.download)
+    open_audio: Final = methods.block(AsyncClient.open_audio, AudioStream)
     resume: Final = methods.blocking(AsyncClient.resume)
-    resume_all: Final = methods.outcomes(AsyncClient.resume_all)
+    resume_all: Final = methods.block(AsyncClient.resume_all, Outcomes)
     estimate: Final = methods.in_loop(AsyncClient.estimate)
     progress: Final = methods.in_loop(AsyncClient.progress)
     rate_limit_status: Final = methods.in_loop(AsyncClient.rate_limit_status)

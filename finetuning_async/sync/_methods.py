@@ -18,22 +18,20 @@ from typing import (
     TypeVar,
 )
 
+from finetuning_async.sync._blocks import BlockItems
 from finetuning_async.sync._call import Block
 from finetuning_async.sync._callbacks import relay
 from finetuning_async.sync._iterators import Iteration, Listing
-from finetuning_async.sync._outcomes import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 
-    from finetuning_async._resources import (
-        Listing as AsyncListing,
-        Outcomes as AsyncOutcomes,
-    )
+    from finetuning_async._resources import Listing as AsyncListing
     from finetuning_async.sync._portal import Portal
 
 P = ParamSpec("P")
 T = TypeVar("T")
+B = TypeVar("B", bound=BlockItems[Any])
 
 WORDS: Final = {
     r"\basync with AsyncClient\(": "with Client(",
@@ -45,7 +43,7 @@ WORDS: Final = {
 
 TYPES: Final = {
     r"\bAsyncGenerator\b": "finetuning_async.sync.Iteration",
-    r"\b(Listing|Outcomes)\b": r"finetuning_async.sync.\1",
+    r"\b(AudioStream|Listing|Outcomes)\b": r"finetuning_async.sync.\1",
 }
 """What is returned instead. By its full name: annotations are looked up in the async
 client's modules, where another one has the same name."""
@@ -115,18 +113,23 @@ def iteration(
     return _described(call, method)
 
 
-def outcomes(
-    method: Callable[Concatenate[Any, P], AsyncOutcomes],
-) -> Callable[Concatenate[Any, P], Outcomes]:
-    """A method that makes a ``with`` block of outcomes."""
+def block(
+    method: Callable[Concatenate[Any, P], Any], kind: type[B]
+) -> Callable[Concatenate[Any, P], B]:
+    """A method that makes a ``with`` block.
+
+    Args:
+        method: Makes an ``async with`` block.
+        kind: What it iterates over.
+    """
     signature = inspect.signature(method)
 
     def call(self: Blocking, /, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self._target, *args, **kwargs)
-        block = Block(self._portal.thread())
-        relay(bound.arguments, block.thread, block.inbox)
+        steps = Block(self._portal.thread())
+        relay(bound.arguments, steps.thread, steps.inbox)
         made = _soon(method)(*bound.args, **bound.kwargs)
-        return Outcomes(self._portal, block, self._portal.run(block.thread, made))
+        return kind(self._portal, steps, self._portal.run(steps.thread, made))
 
     return _described(call, method)
 

@@ -34,6 +34,7 @@ RENAMED: Final = {
 HERE: Final = "finetuning_async.sync."
 OTHER_TYPES: Final = {
     "AsyncGenerator": f"{HERE}Iteration",
+    "AudioStream": f"{HERE}AudioStream",
     "Listing": f"{HERE}Listing",
     "Outcomes": f"{HERE}Outcomes",
     "AsyncClient": "Client",
