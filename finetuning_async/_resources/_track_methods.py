@@ -395,7 +395,8 @@ class TrackMethods(AudioMethods):
         A slow consumer may miss intermediate states, but never the final one. How far
         it is in between, `progress` says, at any time and without a read::
 
-            async for track in client.watch(track):
+            created = await client.generations.create("rain")
+            async for track in client.watch(created):
                 print(track.status, f"{client.progress(track).fraction:.0%}")
 
         Args:
