@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._client import AsyncClient as AsyncClient
     from finetuning_async._credentials import stored_key as stored_key
+    from finetuning_async._downloads import AudioStream as AudioStream
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -183,6 +184,7 @@ else:
             ),
             "._client": ("AsyncClient",),
             "._credentials": ("stored_key",),
+            "._downloads": ("AudioStream",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -257,6 +259,7 @@ __all__ = [
     "APITimeoutError",
     "Account",
     "AsyncClient",
+    "AudioStream",
     "AuthenticationError",
     "BadRequestError",
     "BudgetStatus",

@@ -303,7 +303,8 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        new = new_item(call.key, call.submission)
+        usual = self._session.settings.priority
+        new = new_item(call.key, call.submission, usual)
         return await opened.journal.insert(new, Entry(holder=opened.holder))
 
     async def _process(

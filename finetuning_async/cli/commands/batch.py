@@ -113,8 +113,9 @@ def run(common: CommonOptions, /, **options: Any) -> int:
 
     INPUT is JSONL or CSV, - for stdin. A row has the parameters of a create (tags,
     lyrics, duration, bpm, language, key, scale, timesignature, seed, webhook) and
-    optionally custom_id (or idempotency_key) and type. Without INPUT, the rows of
-    earlier runs are finished.
+    optionally custom_id (or idempotency_key), type, priority (low by default) and
+    share. Rows are sent in their order; priority and share say how they stand against
+    other creates of the account. Without INPUT, the rows of earlier runs are finished.
 
     The folder batch-journal beside the files records what is done: if you move the
     files, move it with them. A batch belongs to the account whose key started it.
