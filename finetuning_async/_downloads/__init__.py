@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         place_file as place_file,
     )
     from finetuning_async._downloads._file_names import (
+        check_suffix as check_suffix,
         default_file_name as default_file_name,
         resolve_target as resolve_target,
         slug as slug,
@@ -38,7 +39,12 @@ else:
             "._atomic_file": ("check_target",),
             "._audio_stream": ("AudioStream",),
             "._download": ("Download", "audio_url", "place_file"),
-            "._file_names": ("default_file_name", "resolve_target", "slug"),
+            "._file_names": (
+                "check_suffix",
+                "default_file_name",
+                "resolve_target",
+                "slug",
+            ),
             "._placement": ("place_now",),
         },
     )

@@ -13,13 +13,14 @@ from finetuning_async.cli._connect import MANY_RETRIES, call_emulator, call_serv
 from finetuning_async.cli._options import (
     Number,
     json_option,
-    output_option,
+    output_options,
     share_option,
     shared_option,
     timeout_option,
 )
 from finetuning_async.cli._output import say, shown
 from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._player import check_play, play
 from finetuning_async.cli._signals import raise_on_signal
 from finetuning_async.cli._track_output import (
     progress,
@@ -31,6 +32,7 @@ from finetuning_async.cli._track_output import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from finetuning_async import AsyncClient
     from finetuning_async._events import Event
@@ -54,6 +56,8 @@ class CreateOptions:
     """What to do with the track; the fields are the options of the command."""
 
     output: str | None
+    no_clobber: bool
+    play: bool
     as_json: bool
     no_wait: bool
     timeout: float | None
@@ -75,7 +79,9 @@ class CreateOptions:
         """Where to save the track; `None` to save nothing."""
         # With --json stdout has what is needed, so that only -o saves a file.
         saves = self.waits and (self.output is not None or not self.as_json)
-        return Destination(self.output) if saves else None
+        if not saves:
+            return None
+        return Destination(self.output, no_clobber=self.no_clobber)
 
     def check(self) -> None:
         """Reject options that contradict each other.
@@ -95,6 +101,9 @@ class CreateOptions:
                 " leave out --no-wait, and use --webhook only with -o.\n"
                 "To keep an emulator running: finetuning emulator"
             )
+        if self.output == "-" and self.as_json:
+            raise click.UsageError("--json and -o - both use stdout.")
+        check_play(self.destination, play=self.play)
         if self.output is not None and not self.waits:
             raise click.UsageError(
                 "-o cannot be combined with --no-wait: a track is saved when it ends."
@@ -102,7 +111,7 @@ class CreateOptions:
 
 
 _OPTIONS: Final = (
-    output_option,
+    output_options,
     json_option,
     click.option("--no-wait", is_flag=True, help="Print the id and exit."),
     timeout_option(
@@ -194,6 +203,7 @@ class CreateRun:
         self._kind = kind
         self._options = options
         self._destination = options.destination
+        self._saved: Path | None = None
 
     def run(self, create: Callable[..., Awaitable[Any]]) -> None:
         """Create the track, wait for it, save it, print it.
@@ -219,6 +229,8 @@ class CreateRun:
         if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))
         report_result(self._common, track, as_json=self._options.as_json)
+        if self._options.play and self._saved is not None:
+            play(self._saved)
 
     @property
     def _speed(self) -> float:
@@ -250,8 +262,8 @@ class CreateRun:
                 )
                 track = await wait(client, track, reporter, max(round(left, 1), 0))
             if self._destination is not None and track.status == "completed":
-                path = self._destination.path_for(track)
-                await save(client, track, path, reporter)
+                self._saved = self._destination.path_for(track)
+                await save(client, track, self._saved, reporter)
         return track
 
     async def _create(

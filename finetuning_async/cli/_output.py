@@ -66,6 +66,12 @@ def print_json(data: Mapping[str, Any]) -> None:
     click.echo("".join(map(_escape_in_json, text)))
 
 
+def print_json_line(data: Mapping[str, Any]) -> None:
+    """Print data on stdout as one line of JSON, as the service has it."""
+    text = json.dumps(_mask_webhooks(dict(data)), ensure_ascii=False)
+    click.echo("".join(map(_escape_in_json, text)))
+
+
 def _escape_in_json(char: str) -> str:
     if char == "\n" or is_plain(char):  # a line break of the layout, not of a value
         return char

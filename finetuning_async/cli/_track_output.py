@@ -16,6 +16,7 @@ import click
 from finetuning_async.cli._connect import MANY_RETRIES, call_service
 from finetuning_async.cli._find import find
 from finetuning_async.cli._output import is_terminal, print_json, shown
+from finetuning_async.cli._player import check_play, play as play_file
 from finetuning_async.cli._progress import LineReporter, SilentReporter
 from finetuning_async.cli._signals import raise_on_signal
 from finetuning_async.cli._track_kinds import TRACK
@@ -67,6 +68,7 @@ def wait_for(
     *,
     timeout: float,
     as_json: bool,
+    play: bool = False,
 ) -> None:
     """Wait for the end of a track, whichever process created it, and save it.
 
@@ -77,11 +79,14 @@ def wait_for(
         destination: Where to save it; `None` to save nothing.
         timeout: Seconds.
         as_json: Whether to print it.
+        play: Whether to play it.
 
     Raises:
         click.ClickException: The track failed.
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
+    check_play(destination, play=play)
+    saved: list[Path] = []
     if destination is not None:
         with raise_on_signal():  # `check` creates a file, and must remove it
             destination.check()
@@ -92,12 +97,15 @@ def wait_for(
             waited = await _find_for_wait(client, track_id, kinds, timeout)
             final = await wait(client, waited, reporter, timeout)
             if destination is not None and final.status == "completed":
-                await save(client, final, destination.path_for(final), reporter)
+                saved.append(destination.path_for(final))
+                await save(client, final, saved[0], reporter)
         return final
 
     report_result(
         common, call_service(common, main, retries=MANY_RETRIES), as_json=as_json
     )
+    if play and saved:
+        play_file(saved[0])
 
 
 async def _find_for_wait(
@@ -119,24 +127,31 @@ def download(
     kinds: Sequence[TrackKind],
     track_id: str,
     destination: Destination,
+    *,
+    play: bool = False,
 ) -> None:
-    """Save a completed track.
+    """Save a completed track, and perhaps play it.
 
     Raises:
         click.ClickException: The track is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
+    check_play(destination, play=play)
     with raise_on_signal():  # `check` creates a file, and must remove it
         destination.check()
 
-    async def main(client: AsyncClient) -> None:
+    async def main(client: AsyncClient) -> Path:
         track = await find(client, track_id, kinds)
         if track.status != "completed":
             raise click.ClickException(_not_ready(kinds[0], track.id, track.status))
         with progress(common, doing="downloading") as reporter:
-            await save(client, track, destination.path_for(track), reporter)
+            path = destination.path_for(track)
+            await save(client, track, path, reporter)
+        return path
 
-    call_service(common, main, retries=MANY_RETRIES)
+    path = call_service(common, main, retries=MANY_RETRIES)
+    if play:
+        play_file(path)
 
 
 def _not_ready(kind: TrackKind, track_id: str, status: str) -> str:

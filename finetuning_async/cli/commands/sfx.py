@@ -16,20 +16,19 @@ from finetuning_async.cli._create_command import (
     enhance_option,
 )
 from finetuning_async.cli._find import find
+from finetuning_async.cli._listing import show_list
 from finetuning_async.cli._options import (
     CommonOptions,
     Number,
     common_options,
     json_option,
     list_options,
-    output_option,
+    output_options,
     pass_common,
     timeout_option,
 )
 from finetuning_async.cli._output import (
-    note_more,
     print_json,
-    say_empty,
     seconds_text,
 )
 from finetuning_async.cli._output_path import Destination
@@ -89,17 +88,9 @@ command.add_command(_short, "gen")
 @json_option
 @common_options
 @pass_common
-def list_(common: CommonOptions, /, as_json: bool, **query: Any) -> None:
+def list_(common: CommonOptions, /, **options: Any) -> None:
     """List sound effects, newest first."""
-    page = call_service(common, lambda client: client.sound_effects.list(**query))
-    if as_json:
-        print_json(page.raw)
-        return
-    if not page.items:
-        say_empty(common, "sound effect", "finetuning sfx generate PROMPT", query)
-        return
-    TABLE.show(map(_row, page.items))
-    note_more(common, page)
+    show_list(common, EFFECT, TABLE, _row, **options)
 
 
 @command.command("get")
@@ -118,7 +109,7 @@ def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
 
 @command.command("wait")
 @click.argument("effect_id", metavar="ID")
-@output_option
+@output_options
 @json_option
 @timeout_option()
 @common_options
@@ -127,24 +118,36 @@ def wait(
     common: CommonOptions,
     effect_id: str,
     output: str | None,
+    no_clobber: bool,
+    play: bool,
     as_json: bool,
     timeout: float,
 ) -> None:
     """Wait for a sound effect to end. Add -o to save it."""
-    destination = None if output is None else Destination(output)
+    destination = None if output is None else Destination(output, no_clobber=no_clobber)
     wait_for(
-        common, (EFFECT,), effect_id, destination, timeout=timeout, as_json=as_json
+        *(common, (EFFECT,), effect_id, destination),
+        timeout=timeout,
+        as_json=as_json,
+        play=play,
     )
 
 
 @command.command("download")
 @click.argument("effect_id", metavar="ID")
-@output_option
+@output_options
 @common_options
 @pass_common
-def download_(common: CommonOptions, effect_id: str, output: str | None) -> None:
+def download_(
+    common: CommonOptions,
+    effect_id: str,
+    output: str | None,
+    no_clobber: bool,
+    play: bool,
+) -> None:
     """Save a completed sound effect. Without -o the file is named after it."""
-    download(common, (EFFECT,), effect_id, Destination(output))
+    destination = Destination(output, no_clobber=no_clobber)
+    download(common, (EFFECT,), effect_id, destination, play=play)
 
 
 def _row(effect: SoundEffect) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
     json_option,
-    output_option,
+    output_options,
     pass_common,
     timeout_option,
 )
@@ -19,7 +19,7 @@ from finetuning_async.cli._track_output import wait_for
 
 @click.command()
 @click.argument("track_id", metavar="ID")
-@output_option
+@output_options
 @json_option
 @timeout_option()
 @common_options
@@ -28,6 +28,8 @@ def command(
     common: CommonOptions,
     track_id: str,
     output: str | None,
+    no_clobber: bool,
+    play: bool,
     as_json: bool,
     timeout: float,
 ) -> None:
@@ -35,5 +37,10 @@ def command(
 
     ID is that of a track or a sound effect, or the beginning of it.
     """
-    destination = None if output is None else Destination(output)
-    wait_for(common, KINDS, track_id, destination, timeout=timeout, as_json=as_json)
+    destination = None if output is None else Destination(output, no_clobber=no_clobber)
+    wait_for(
+        *(common, KINDS, track_id, destination),
+        timeout=timeout,
+        as_json=as_json,
+        play=play,
+    )
