@@ -10,8 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from unicodedata import category, normalize
 
-from finetuning_async._errors import InvalidRequestError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -76,15 +74,9 @@ def default_file_name(track: Track) -> str:
     return f"{words}-{start}.mp3"
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse the name of another audio format: the service makes MP3s only.
-
-    Raises:
-        InvalidRequestError: The name promises what the file does not hold.
-    """
-    if path.suffix.lower() in OTHER_FORMATS:
-        allowed = "a name that ends in .mp3, since the service makes MP3s"
-        raise InvalidRequestError("path", str(path), allowed)
+def names_other_format(path: Path) -> bool:
+    """Whether a name promises another audio format: the service makes MP3s only."""
+    return path.suffix.lower() in OTHER_FORMATS
 
 
 def resolve_target(track: Track | str, path: Path) -> Path:

@@ -58,6 +58,7 @@ The files, from the first called to the last:
     _options         options that several commands share
     _listing         the commands that list: a page, or all
     _player          ``--play``
+    _output_options  where and how a track is saved, as options
     _output_path     the file that a track is saved to
     _track_kinds     how tracks and sound effects differ
     _exit_codes      the exit codes

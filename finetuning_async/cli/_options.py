@@ -111,27 +111,6 @@ def json_option(command: F) -> F:
     )(command)
 
 
-def output_options(command: F) -> F:
-    """Add ``-o``, ``--no-clobber`` and ``--play``."""
-    for option in (
-        click.option(
-            "--play", is_flag=True, help="Play it once it is saved, where a player is."
-        ),
-        click.option(
-            "--no-clobber", is_flag=True, help="Do not replace an existing file."
-        ),
-        click.option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="File or folder to save to, - for stdout; an existing file is"
-            " replaced.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 class TextOrFile(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A text. ``@FILE`` reads it from a file, ``@-`` from stdin; ``@@`` is an @."""
 

@@ -68,7 +68,6 @@ def wait_for(
     *,
     timeout: float,
     as_json: bool,
-    play: bool = False,
 ) -> None:
     """Wait for the end of a track, whichever process created it, and save it.
 
@@ -79,12 +78,12 @@ def wait_for(
         destination: Where to save it; `None` to save nothing.
         timeout: Seconds.
         as_json: Whether to print it.
-        play: Whether to play it.
 
     Raises:
         click.ClickException: The track failed.
         FinetuningError: As `AsyncClient.wait_for_completion`.
     """
+    play = destination is not None and destination.how.play
     check_play(destination, play=play)
     saved: list[Path] = []
     if destination is not None:
@@ -97,8 +96,7 @@ def wait_for(
             waited = await _find_for_wait(client, track_id, kinds, timeout)
             final = await wait(client, waited, reporter, timeout)
             if destination is not None and final.status == "completed":
-                saved.append(destination.path_for(final))
-                await save(client, final, saved[0], reporter)
+                saved.append(await save(client, final, destination, reporter))
         return final
 
     report_result(
@@ -127,8 +125,6 @@ def download(
     kinds: Sequence[TrackKind],
     track_id: str,
     destination: Destination,
-    *,
-    play: bool = False,
 ) -> None:
     """Save a completed track, and perhaps play it.
 
@@ -136,7 +132,7 @@ def download(
         click.ClickException: The track is not completed.
         FinetuningError: As `AsyncClient.download`.
     """
-    check_play(destination, play=play)
+    check_play(destination, play=destination.how.play)
     with raise_on_signal():  # `check` creates a file, and must remove it
         destination.check()
 
@@ -145,12 +141,10 @@ def download(
         if track.status != "completed":
             raise click.ClickException(_not_ready(kinds[0], track.id, track.status))
         with progress(common, doing="downloading") as reporter:
-            path = destination.path_for(track)
-            await save(client, track, path, reporter)
-        return path
+            return await save(client, track, destination, reporter)
 
     path = call_service(common, main, retries=MANY_RETRIES)
-    if play:
+    if destination.how.play:
         play_file(path)
 
 
@@ -188,19 +182,42 @@ async def wait(
 
 
 async def save(
-    client: AsyncClient, track: Any, path: Path, reporter: SilentReporter
-) -> None:
+    client: AsyncClient,
+    track: Any,
+    destination: Destination,
+    reporter: SilentReporter,
+    *,
+    lyrics: str | None = None,
+) -> Path:
     """Download a completed track.
+
+    Args:
+        client: The client.
+        track: The track or sound effect.
+        destination: Where and how to save it.
+        reporter: Reports its progress.
+        lyrics: What is sung, for the metadata.
 
     Raises:
         OSError: The reader of the pipe that it is written to has closed it.
         FinetuningError: As `AsyncClient.download`.
     """
+    path, how = destination.path_for(track), destination.how
+    facts = {"lyrics": lyrics} if lyrics else {}
     try:
-        await client.download(track, path, on_progress=reporter.loading)
+        await client.download(
+            track,
+            path,
+            on_progress=reporter.loading,
+            metadata=(facts or True) if how.metadata else False,
+            check=how.check,
+        )
     except BrokenPipeError as broken:  # this one is an error, unlike that of stdout
         raise OSError(str(broken)) from None
+    if how.sidecar:
+        destination.save_sidecar(path, track)
     reporter.saved(path, track)
+    return path
 
 
 def report_result(common: CommonOptions, track: Any, *, as_json: bool) -> None:

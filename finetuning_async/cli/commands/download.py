@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
-    output_options,
     pass_common,
 )
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
 from finetuning_async.cli._track_kinds import KINDS
 from finetuning_async.cli._track_output import download
+
+if TYPE_CHECKING:
+    from finetuning_async.cli._output_path import Output
 
 
 @click.command()
@@ -23,13 +27,10 @@ from finetuning_async.cli._track_output import download
 def command(
     common: CommonOptions,
     track_id: str,
-    output: str | None,
-    no_clobber: bool,
-    play: bool,
+    to: Output,
 ) -> None:
     """Save a completed track. Without -o the file is named after it.
 
     ID is that of a track or a sound effect, or the beginning of it.
     """
-    destination = Destination(output, no_clobber=no_clobber)
-    download(common, KINDS, track_id, destination, play=play)
+    download(common, KINDS, track_id, to.destination)

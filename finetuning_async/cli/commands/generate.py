@@ -59,6 +59,6 @@ def command(
     printed, and saved only if -o is given.
     """
     words = " ".join(tags)
-    CreateRun(common, TRACK, options).run(
+    CreateRun(common, TRACK, options, parameters["lyrics"]).run(
         lambda client, **more: client.generations.create(words, **parameters, **more)
     )

@@ -23,7 +23,6 @@ from finetuning_async.cli._options import (
     common_options,
     json_option,
     list_options,
-    output_options,
     pass_common,
     timeout_option,
 )
@@ -31,7 +30,7 @@ from finetuning_async.cli._output import (
     print_json,
     seconds_text,
 )
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
 from finetuning_async.cli._tables import Table, print_fields, time_text
 from finetuning_async.cli._track_fields import track_fields, track_seconds
 from finetuning_async.cli._track_kinds import EFFECT
@@ -39,6 +38,7 @@ from finetuning_async.cli._track_output import download, wait_for
 
 if TYPE_CHECKING:
     from finetuning_async import SoundEffect
+    from finetuning_async.cli._output_path import Output
 
 TABLE: Final = Table("ID", "STATUS", "SECONDS", "PROMPT", "CREATED", text="PROMPT")
 
@@ -117,19 +117,14 @@ def get(common: CommonOptions, effect_id: str, as_json: bool) -> None:
 def wait(
     common: CommonOptions,
     effect_id: str,
-    output: str | None,
-    no_clobber: bool,
-    play: bool,
+    to: Output,
     as_json: bool,
     timeout: float,
 ) -> None:
     """Wait for a sound effect to end. Add -o to save it."""
-    destination = None if output is None else Destination(output, no_clobber=no_clobber)
+    destination = to.destination_if_given
     wait_for(
-        *(common, (EFFECT,), effect_id, destination),
-        timeout=timeout,
-        as_json=as_json,
-        play=play,
+        common, (EFFECT,), effect_id, destination, timeout=timeout, as_json=as_json
     )
 
 
@@ -141,13 +136,10 @@ def wait(
 def download_(
     common: CommonOptions,
     effect_id: str,
-    output: str | None,
-    no_clobber: bool,
-    play: bool,
+    to: Output,
 ) -> None:
     """Save a completed sound effect. Without -o the file is named after it."""
-    destination = Destination(output, no_clobber=no_clobber)
-    download(common, (EFFECT,), effect_id, destination, play=play)
+    download(common, (EFFECT,), effect_id, to.destination)
 
 
 def _row(effect: SoundEffect) -> tuple[str, ...]:

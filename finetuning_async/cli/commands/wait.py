@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from finetuning_async.cli._options import (
     CommonOptions,
     common_options,
     json_option,
-    output_options,
     pass_common,
     timeout_option,
 )
-from finetuning_async.cli._output_path import Destination
+from finetuning_async.cli._output_options import output_options
 from finetuning_async.cli._track_kinds import KINDS
 from finetuning_async.cli._track_output import wait_for
+
+if TYPE_CHECKING:
+    from finetuning_async.cli._output_path import Output
 
 
 @click.command()
@@ -27,9 +31,7 @@ from finetuning_async.cli._track_output import wait_for
 def command(
     common: CommonOptions,
     track_id: str,
-    output: str | None,
-    no_clobber: bool,
-    play: bool,
+    to: Output,
     as_json: bool,
     timeout: float,
 ) -> None:
@@ -37,10 +39,5 @@ def command(
 
     ID is that of a track or a sound effect, or the beginning of it.
     """
-    destination = None if output is None else Destination(output, no_clobber=no_clobber)
-    wait_for(
-        *(common, KINDS, track_id, destination),
-        timeout=timeout,
-        as_json=as_json,
-        play=play,
-    )
+    destination = to.destination_if_given
+    wait_for(common, KINDS, track_id, destination, timeout=timeout, as_json=as_json)
