@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -17,11 +18,12 @@ from finetuning_async._errors import (
     IdempotencyConflictError,
     InvalidRequestError,
 )
-from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
+from finetuning_async._runtime import LoopHandle, SerialThread
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
     STATES,
+    THREAD,
     Ended,
     Entry,
     Journal,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from finetuning_async._errors import SubmissionUnknownError
     from finetuning_async._http import Pipeline
     from finetuning_async._polling import AnyTrack
+    from finetuning_async._runtime import Job
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_calls import OpenCalls
     from finetuning_async._session._settings import Settings
@@ -105,6 +108,11 @@ class AccountJournal:
         self._opening = anyio.Lock()
         self._opened: OpenJournal | None = None
 
+    @property
+    def responds(self) -> bool:
+        """Whether it is open, and no call has given up waiting for it."""
+        return self._opened is not None and not self._opened.journal.thread.is_stuck
+
     async def opened(self) -> OpenJournal:
         """The journal; opened at the first use in this loop.
 
@@ -123,9 +131,16 @@ class AccountJournal:
         # The views of a client share it, so that calls with one key meet in its locks.
         opened = source.opened().get(name)
         if opened is None:
-            store = await in_thread(source.load().open, name)
-            # Another view may have opened it meanwhile.
-            opened = source.opened().setdefault(name, OpenJournal(Journal(store)))
+            thread = SerialThread(THREAD)
+            try:
+                store = await thread.start(partial(source.load().open, name)).wait()
+            except BaseException:
+                thread.close()
+                raise
+            made = OpenJournal(Journal(store, thread))
+            opened = source.opened().setdefault(name, made)
+            if opened is not made:  # another view has opened it meanwhile
+                thread.close()
         return opened
 
     async def _partition(self) -> str:
@@ -247,16 +262,14 @@ class AccountJournal:
             while True:
                 named = await self._until_free(opened)
                 async with opened.alive():
-                    if not await self._swap(opened, named, opened.holder):
+                    if not await self._start_swap(opened, named, opened.holder).wait():
                         continue
                     try:
                         async with aclosing(self._left_behind(opened)) as items:
                             yield items
                         return
                     finally:
-                        await run_to_completion(
-                            lambda: self._swap(opened, opened.holder, "")
-                        )
+                        await self._start_swap(opened, opened.holder, "").linger()
         finally:
             opened.locks.release((RESUMER, RESUMER))
 
@@ -268,10 +281,9 @@ class AccountJournal:
                 return named
             await anyio.sleep(TURN_POLL)
 
-    async def _swap(self, opened: OpenJournal, old: str | None, new: str) -> bool:
-        return await opened.journal.call(
-            opened.journal.store.swap_note, RESUMER, old, new
-        )
+    def _start_swap(self, opened: OpenJournal, old: str | None, new: str) -> Job[bool]:
+        swap_note = opened.journal.store.swap_note
+        return opened.journal.start(swap_note, RESUMER, old, new)
 
     async def _left_behind(self, opened: OpenJournal) -> AsyncGenerator[Item]:
         started = await opened.journal.call(opened.journal.store.now)
@@ -302,10 +314,7 @@ class AccountJournal:
         A failure ends no wait: the entry stays accepted, and is waited for again.
         """
         try:
-            journal = (await self.opened()).journal
-            item = await journal.call(journal.store.find_track, track_id)
-            if item is not None and item.entry.state == "accepted":
-                await journal.record(item, ended)
+            await (await self.opened()).journal.end(track_id, ended)
         except StaleItemError:
             pass  # another process has recorded it
         except FinetuningError as error:
@@ -347,6 +356,8 @@ def check_same_request(given: AnyRequest, item: Item) -> None:
     Raises:
         IdempotencyConflictError: It has other content; nothing was sent.
     """
+    if (item.kind, item.body) == (given.kind, body_of(given)):
+        return  # as nearly all: it saves making a request of what is stored
     known = item.request
     if given.content_key() == known.content_key():
         return
