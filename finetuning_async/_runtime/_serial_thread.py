@@ -125,12 +125,12 @@ class Job(Generic[T]):
     ) -> None:
         self._work = work
         self._thread = thread
-        self.loop = loop
+        self.loop: LoopHandle = loop
         self._is_inline = is_inline
         self._wakeup = Wakeup()
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self.is_done = False
+        self.is_done: bool = False
 
     def run(self) -> None:
         """Call the function; in the thread."""
