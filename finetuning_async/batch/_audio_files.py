@@ -16,8 +16,9 @@ from finetuning_async._client import AsyncClient
 from finetuning_async._downloads import place_file
 from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
-from finetuning_async.batch._id3 import music_frames, with_tags
+from finetuning_async.batch._id3 import tags_of, with_tags
 from finetuning_async.batch._item import BatchItem
+from finetuning_async.batch._object_folder import ObjectFolder
 from finetuning_async.journal import Saved, fold, other_names
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ async def save(client: AsyncClient, folder: Folder, item: Item, *, tags: bool) -
     part = folder.unfinished / item.file
     url = item.result.get("audio_url")
     await fetch(client, item.entry.track_id or "", url, part)
+    if isinstance(folder, ObjectFolder):
+        return await in_thread(folder.upload, part, item, tags=tags)
     name, size = await in_thread(_finish, part, folder.path, item, tags=tags)
     await in_thread(_sync_folder, await place_file(part, folder.path / name))
     return Saved(size=size, file=None if name == item.file else name)
@@ -176,12 +179,7 @@ def _may_replace(path: Path, whole: Path) -> bool:
 
 
 def _write_tags(part: Path, result: dict[str, Any]) -> None:
-    frames = music_frames(
-        title=result.get("title") or result.get("prompt"),
-        bpm=result.get("bpm"),
-        keyscale=result.get("keyscale"),
-    )
-    part.write_bytes(with_tags(part.read_bytes(), frames))
+    part.write_bytes(with_tags(part.read_bytes(), tags_of(result)))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,10 @@ Source: id3.org, "ID3 tag version 2.3.0", sections 3.1, 3.3 and 4.2.1.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _HEADER: Final = 10
 _FOOTER_FLAG: Final = 0x10
@@ -22,6 +25,15 @@ def with_tags(audio: bytes, frames: dict[str, str]) -> bytes:
     body = b"".join(_frame(name, text) for name, text in frames.items())
     tag = b"ID3\x03\x00\x00" + _synchsafe(len(body)) + body if frames else b""
     return tag + audio[_tag_length(audio) :]
+
+
+def tags_of(result: Mapping[str, Any]) -> dict[str, str]:
+    """The frames of a track, of which the journal has these facts."""
+    return music_frames(
+        title=result.get("title") or result.get("prompt"),
+        bpm=result.get("bpm"),
+        keyscale=result.get("keyscale"),
+    )
 
 
 def music_frames(
