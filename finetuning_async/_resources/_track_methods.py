@@ -195,7 +195,7 @@ class TrackMethods(AudioMethods):
         left = max(0.0, deadline - anyio.current_time())
         final = await session.wait(accepted, timeout=left, on_update=on_update)
         if final.status == "failed":
-            raise failed_error(final)
+            raise failed_error(final, has_key=True)
         return cast("Generation | SoundEffect", final)
 
     def resume_all(self) -> Outcomes:
@@ -329,8 +329,9 @@ class TrackMethods(AudioMethods):
             max_retries: Retries of each create, at least 0; `None` for the client's.
             wait_timeout: Seconds from each acceptance on; `None` for no limit.
             on_update: Called with each changed state of each track.
-            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
-            share: For whom they are; `None` for the client's.
+            priority: ``high``, ``normal`` or ``low``; `None` for that of each request,
+                or the client's.
+            share: For whom they are; `None` for that of each request, or the client's.
             max_wait: Seconds that each create may wait for the rate limit and the
                 queue; one that would wait longer is an outcome with a `CapacityError`.
             on_waiting: A plain function, called with `CreateWaiting` while one waits.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from finetuning_async.journal import JournalError
-from finetuning_async.postgres._journal_store import PATIENCE
+from finetuning_async.postgres._journal_connection import PATIENCE
 
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 
