@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from finetuning_async._client import AsyncClient
@@ -18,7 +19,7 @@ from finetuning_async._errors import APIStatusError
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._id3 import tags_of, with_tags
 from finetuning_async.batch._item import BatchItem
-from finetuning_async.batch._object_folder import ObjectFolder
+from finetuning_async.batch._object_folder import ObjectFolder, folder_of
 from finetuning_async.journal import Saved, fold, other_names
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
+
+_TAKEN: Final = "%s exists and does not belong to this batch; the track is saved as %s"
 
 CHUNK: Final = 1 << 16
 """Bytes of two files that are compared at a time."""
@@ -75,7 +78,8 @@ def into(folder: str | os.PathLike[str]) -> Save:
     they share.
 
     Args:
-        folder: Holds a folder for each batch, of the batch's name.
+        folder: Holds a folder for each batch, of the batch's name; or the URL of an
+            object store, such as ``s3://bucket/music/`` (extra ``objects``).
 
     Example:
         import procrastinate
@@ -84,6 +88,8 @@ def into(folder: str | os.PathLike[str]) -> Save:
         app = procrastinate.App(connector=procrastinate.PsycopgConnector())
         Batches(app, client=AsyncClient, save=into("/mnt/music"))
     """
+    if "://" in os.fspath(folder):
+        return _into_store(os.fspath(folder))
     path = Path(folder)
 
     async def save(client: AsyncClient, item: BatchItem) -> None:
@@ -96,14 +102,27 @@ def into(folder: str | os.PathLike[str]) -> Save:
     return save
 
 
+def _into_store(url: str) -> Save:
+    objects = folder_of(url)
+    assert isinstance(objects, ObjectFolder)  # noqa: S101 - a URL is one
+
+    async def save(client: AsyncClient, item: BatchItem) -> None:
+        url = item.result.get("audio_url")
+        with TemporaryDirectory(prefix="finetuning-") as scratch:
+            part = Path(scratch) / "part.mp3"
+            await fetch(client, item.generation_id or "", url, part)
+            body = await in_thread(part.read_bytes)
+        name = await in_thread(objects.store_as, item.file, item.key, body, body)
+        if name != item.file:
+            logger.warning(_TAKEN, f"{objects.location}{item.file}", name)
+
+    return save
+
+
 def _move_into_place(part: Path, target: Path, key: str) -> None:
     name = free_name(part, target.parent, target.name, key)
     if name != target.name:
-        logger.warning(
-            "%s exists and does not belong to this batch; the track is saved as %s",
-            target,
-            name,
-        )
+        logger.warning(_TAKEN, target, name)
     part.replace(target.with_name(name))
 
 

@@ -105,6 +105,7 @@ class ObjectFolder(Folder):
             for output in (self.results, self.errors):
                 self._fetch(output)
         except BaseException:
+            self.remove_if_new()
             self.close()
             raise
 
@@ -191,16 +192,30 @@ class ObjectFolder(Folder):
         """
         plain = part.read_bytes()
         body = with_tags(plain, tags_of(item.result)) if tags else plain
-        names = chain([item.saved_as], other_names(item.saved_as, item.key))
-        try:
-            name = next(name for name in names if self._put_new(name, body, plain))
-        except self._errors as error:
-            raise APIConnectionError(
-                f"{self.location}{item.saved_as} was not written: {_first_line(error)}",
-                safe_to_retry=True,
-            ) from None
+        name = self.store_as(item.saved_as, item.key, body, plain)
         part.unlink()
         return Saved(size=len(body), file=None if name == item.file else name)
+
+    def store_as(self, wanted: str, key: str, body: bytes, plain: bytes) -> str:
+        """Write a file under a name that no other object has, and return the name.
+
+        Args:
+            wanted: The name it should have.
+            key: The item's; other names are made from it.
+            body: The file.
+            plain: The same without tags.
+
+        Raises:
+            APIConnectionError: The store could not be reached, or refused.
+        """
+        names = chain([wanted], other_names(wanted, key))
+        try:
+            return next(name for name in names if self._put_new(name, body, plain))
+        except self._errors as error:
+            raise APIConnectionError(
+                f"{self.location}{wanted} was not written: {_first_line(error)}",
+                safe_to_retry=True,
+            ) from None
 
     def _put_new(self, name: str, body: bytes, plain: bytes) -> bool:
         """Write an object, unless another one has the name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import obstore
 import pytest
 from obstore.store import S3Store
@@ -13,7 +14,10 @@ from finetuning_async import GenerationRequest, InvalidRequestError
 from finetuning_async.batch import (
     Batch,
     BatchError,
+    BatchJournal,
     BatchLockedError,
+    Worker,
+    into,
     read_summary,
     retry_failed,
 )
@@ -228,6 +232,26 @@ async def test_a_lost_journal_is_noticed_by_the_results(
         obstore.delete(store, "batch-journal.json")
         with pytest.raises(BatchError, match="holds results of 3 of these rows"):
             await run(client, journal=tmp_path / "two")
+        assert len(emulator.ledger) == 3
+
+
+async def test_workers_save_there_too(
+    s3: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with emulated(songs()) as (emulator, client):
+        journal = BatchJournal(tmp_path / "tracks.db")
+        numbers = await journal.add("night", REQUESTS)
+        worker = Worker(client, journal, save=into(URL))
+        put(s3, (await journal.items("night"))[0].file, b"a diary")
+        for number in numbers:
+            while (await worker.process_item(number)).again_in is not None:  # noqa: ASYNC110 - as a job queue does
+                await anyio.sleep(10)
+        await journal.aclose()
+        found = objects(s3)
+        assert len(found) == 4
+        assert sorted(found.values()) == [SONG, SONG, SONG, b"a diary"]
+        assert all(name.startswith("night/") for name in found)
+        assert "does not belong to this batch" in caplog.text
         assert len(emulator.ledger) == 3
 
 
