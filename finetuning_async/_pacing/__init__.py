@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         Forecast as Forecast,
         Outlook as Outlook,
         forecast as forecast,
+        sending_times as sending_times,
     )
     from finetuning_async._pacing._in_flight import (
         Claim as Claim,
@@ -122,7 +123,7 @@ else:
         {
             "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
-            "._forecast": ("Forecast", "Outlook", "forecast"),
+            "._forecast": ("Forecast", "Outlook", "forecast", "sending_times"),
             "._in_flight": (
                 "Claim",
                 "InFlight",
