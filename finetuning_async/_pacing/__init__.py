@@ -58,6 +58,7 @@ from finetuning_async._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from finetuning_async._pacing._dealer import (
+        HIGH as HIGH,
         LOW as LOW,
         NORMAL as NORMAL,
         RANKS as RANKS,
@@ -121,7 +122,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "._dealer": ("Dealer", "LOW", "NORMAL", "RANKS"),
+            "._dealer": ("Dealer", "HIGH", "LOW", "NORMAL", "RANKS"),
             "._fair_queue": ("FairQueue", "surely_ahead"),
             "._forecast": ("Forecast", "Outlook", "forecast", "sending_times"),
             "._in_flight": (

@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 SHORT: Final = 100
 """Creates; a line that is no longer is worked out anew for each who asks."""
 
-VALID: Final = 1e-4
-"""Seconds for which an answer holds, for each create of a longer line: ten times what
-it takes to work one out."""
+VALID: Final = 1e-3
+"""Seconds for which an answer holds, for each create of a longer line: a hundred times
+what it takes to work one out."""
+
+LONGEST: Final = 1.0
+"""Seconds for which an answer holds at most."""
 
 
 class LineView:
@@ -86,13 +89,14 @@ class LineView:
             if isinstance(limiter, LimiterWithTerms):
                 self._places = limiter.places()
             self._starts.clear()
-            self._valid_until = now + VALID * len(self._places)
+            self._valid_until = now + self.pause
         return self._places
 
     @property
     def pause(self) -> float:
         """Seconds until it is worth asking again."""
-        return VALID * len(self._places)
+        waiting = len(self._places)
+        return min(VALID * waiting, LONGEST) if waiting > SHORT else 0.0
 
     def start_of(self, place: int, kind: Kind) -> float:
         """When the create at a place is expected to go out, on the loop's clock.
