@@ -9,6 +9,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
 
     cli, demo                 the program `finetuning`; a web page that makes music
     fastapi, procrastinate    for backends that await tracks; batches on many machines
+    sync                      a blocking client
     testing                   fixtures and virtual time for your own tests
     emulator                  the whole service on your machine; imports nothing of ours
     batch, webhooks, otel     durable batches; webhooks; spans and metrics
@@ -25,6 +26,7 @@ folder through its `__init__`, whose docstring lists the files and explains the 
     _pacing                   when a request may go out
     _api                      the service's messages as values
     _runtime                  shielding, wakeups, threads, timers
+    _credentials              the API key that `finetuning auth login` stored
     _errors, _events, ...     what all of them use
 
 Where to read what happens, file by file:
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
         SoundEffectRequest as SoundEffectRequest,
     )
     from finetuning_async._client import AsyncClient as AsyncClient
+    from finetuning_async._credentials import stored_key as stored_key
+    from finetuning_async._downloads import AudioStream as AudioStream
     from finetuning_async._errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -180,6 +184,8 @@ else:
                 "SoundEffectRequest",
             ),
             "._client": ("AsyncClient",),
+            "._downloads": ("AudioStream",),
+            "._credentials": ("stored_key",),
             "._errors": (
                 "APIConnectionError",
                 "APIResponseError",
@@ -254,6 +260,7 @@ __all__ = [
     "APITimeoutError",
     "Account",
     "AsyncClient",
+    "AudioStream",
     "AuthenticationError",
     "BadRequestError",
     "BudgetStatus",
@@ -320,6 +327,7 @@ __all__ = [
     "WebhookVerificationError",
     "__version__",
     "capture_responses",
+    "stored_key",
 ]
 
 

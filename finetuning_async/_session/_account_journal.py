@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 import anyio
+import attrs
 
-from finetuning_async._api import Call, parsing, validation
+from finetuning_async._api import PRIORITIES, Call, parsing, validation
 from finetuning_async._constants import READ_TIMEOUT
-from finetuning_async._errors import FinetuningError, InvalidRequestError
-from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
+from finetuning_async._errors import (
+    FinetuningError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+)
+from finetuning_async._runtime import LoopHandle, SerialThread
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
     STATES,
+    THREAD,
     Ended,
+    Entry,
     Journal,
     JournalEntry,
     JournalError,
+    NewItem,
     Released,
     Service,
     StaleItemError,
+    body_of,
     end_of,
+    has_secrets,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from finetuning_async._api import AnyRequest
     from finetuning_async._errors import SubmissionUnknownError
     from finetuning_async._http import Pipeline
     from finetuning_async._polling import AnyTrack
+    from finetuning_async._runtime import Job
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_calls import OpenCalls
     from finetuning_async._session._settings import Settings
     from finetuning_async._submission import Submission
+    from finetuning_async._types import Priority
     from finetuning_async.journal import Item, State
 
 logger = logging.getLogger("finetuning_async")
@@ -94,6 +108,11 @@ class AccountJournal:
         self._opening = anyio.Lock()
         self._opened: OpenJournal | None = None
 
+    @property
+    def responds(self) -> bool:
+        """Whether it is open, and no call has given up waiting for it."""
+        return self._opened is not None and not self._opened.journal.thread.is_stuck
+
     async def opened(self) -> OpenJournal:
         """The journal; opened at the first use in this loop.
 
@@ -112,9 +131,16 @@ class AccountJournal:
         # The views of a client share it, so that calls with one key meet in its locks.
         opened = source.opened().get(name)
         if opened is None:
-            store = await in_thread(source.load().open, name)
-            # Another view may have opened it meanwhile.
-            opened = source.opened().setdefault(name, OpenJournal(Journal(store)))
+            thread = SerialThread(THREAD)
+            try:
+                store = await thread.start(partial(source.load().open, name)).wait()
+            except BaseException:
+                thread.close()
+                raise
+            made = OpenJournal(Journal(store, thread))
+            opened = source.opened().setdefault(name, made)
+            if opened is not made:  # another view has opened it meanwhile
+                thread.close()
         return opened
 
     async def _partition(self) -> str:
@@ -140,6 +166,44 @@ class AccountJournal:
         check_key(key)
         item = await (await self.opened()).find(key)
         return None if item is None else JournalEntry.of(item)
+
+    async def find(self, generation_id: str) -> JournalEntry | None:
+        """As `ClientJournal.find`."""
+        journal = (await self.opened()).journal
+        item = await journal.call(journal.store.find_track, generation_id)
+        return None if item is None else JournalEntry.of(item)
+
+    async def add(self, request: AnyRequest, share: str | None) -> JournalEntry:
+        """As `ClientJournal.add`."""
+        check_key(request.idempotency_key, "idempotency_key")
+        if has_secrets(request.webhook):
+            allowed = "a URL without a query: the journal keeps none, as it is a secret"
+            raise InvalidRequestError("webhook", "***", allowed)
+        # It checks the request as it would be checked when it is sent.
+        submission = self._session.new_submission(request, validate=True, share=share)
+        journal = (await self.opened()).journal
+        usual = self._session.settings.priority
+        new = new_item(str(request.idempotency_key), submission, usual)
+        item = await journal.insert(new, Entry())
+        check_same_request(request, item)
+        return JournalEntry.of(item)
+
+    async def newest(
+        self, prefix: str, before: str | None, limit: int
+    ) -> list[JournalEntry]:
+        """As `ClientJournal.newest`."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidRequestError("limit", limit, "an integer of at least 1")
+        opened, seq = await self.opened(), None
+        if before is not None:
+            check_key(before, "before")
+            last = await opened.find(before)
+            if last is None:
+                raise InvalidRequestError("before", before, "the key of an entry")
+            seq = last.seq
+        store = opened.journal.store
+        items = await opened.journal.call(store.newest, prefix, seq, limit)
+        return [JournalEntry.of(item) for item in items]
 
     async def entries(self, state: State | None) -> AsyncGenerator[JournalEntry]:
         """As `ClientJournal.entries`."""
@@ -198,16 +262,14 @@ class AccountJournal:
             while True:
                 named = await self._until_free(opened)
                 async with opened.alive():
-                    if not await self._swap(opened, named, opened.holder):
+                    if not await self._start_swap(opened, named, opened.holder).wait():
                         continue
                     try:
                         async with aclosing(self._left_behind(opened)) as items:
                             yield items
                         return
                     finally:
-                        await run_to_completion(
-                            lambda: self._swap(opened, opened.holder, "")
-                        )
+                        await self._start_swap(opened, opened.holder, "").linger()
         finally:
             opened.locks.release((RESUMER, RESUMER))
 
@@ -219,10 +281,9 @@ class AccountJournal:
                 return named
             await anyio.sleep(TURN_POLL)
 
-    async def _swap(self, opened: OpenJournal, old: str | None, new: str) -> bool:
-        return await opened.journal.call(
-            opened.journal.store.swap_note, RESUMER, old, new
-        )
+    def _start_swap(self, opened: OpenJournal, old: str | None, new: str) -> Job[bool]:
+        swap_note = opened.journal.store.swap_note
+        return opened.journal.start(swap_note, RESUMER, old, new)
 
     async def _left_behind(self, opened: OpenJournal) -> AsyncGenerator[Item]:
         started = await opened.journal.call(opened.journal.store.now)
@@ -253,10 +314,7 @@ class AccountJournal:
         A failure ends no wait: the entry stays accepted, and is waited for again.
         """
         try:
-            journal = (await self.opened()).journal
-            item = await journal.call(journal.store.find_track, track_id)
-            if item is not None and item.entry.state == "accepted":
-                await journal.record(item, ended)
+            await (await self.opened()).journal.end(track_id, ended)
         except StaleItemError:
             pass  # another process has recorded it
         except FinetuningError as error:
@@ -268,6 +326,52 @@ def _one_spelling(url: str) -> str:
     parts = urlsplit(url)
     host, port = parts.netloc.lower(), DEFAULT_PORTS.get(parts.scheme, "")
     return f"{parts.scheme}://{host.removesuffix(port)}{parts.path}"
+
+
+def new_item(key: str, submission: Submission, usual: Priority) -> NewItem:
+    """The item of a create; its request is without what a journal must not hold.
+
+    Args:
+        key: Its key.
+        submission: The create.
+        usual: The client's priority; another one is kept, for whoever resumes it.
+    """
+    request, priority = submission.request, PRIORITIES[submission.rank]
+    if priority != usual:
+        request = attrs.evolve(request, priority=priority)
+    return NewItem(
+        key=key,
+        custom_id=None,
+        line=None,
+        kind=request.kind,
+        body=body_of(request),
+        file="",
+        share=submission.share,
+    )
+
+
+def check_same_request(given: AnyRequest, item: Item) -> None:
+    """Check that an entry has the content of a request.
+
+    Raises:
+        IdempotencyConflictError: It has other content; nothing was sent.
+    """
+    if (item.kind, item.body) == (given.kind, body_of(given)):
+        return  # as nearly all: it saves making a request of what is stored
+    known = item.request
+    if given.content_key() == known.content_key():
+        return
+    differing = ["its kind"]
+    if given.kind == known.kind:
+        one, other = given.to_body(), known.to_body()
+        names = sorted({*one, *other} - {"webhook"})
+        differing = [name for name in names if one.get(name) != other.get(name)]
+    raise IdempotencyConflictError(
+        "idempotency_key",
+        item.key,
+        "a new key for other content; the create that it is known for differs in"
+        f" {', '.join(differing)}",
+    )
 
 
 def check_key(key: object, field: str = "key") -> None:

@@ -19,62 +19,60 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import anyio
-import attrs
 
-from finetuning_async._api import PRIORITIES, Call, check_timeout, parsing
+from finetuning_async._api import Call, check_timeout, parsing
 from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
     FinetuningError,
-    IdempotencyConflictError,
     InvalidRequestError,
     NotFoundError,
 )
-from finetuning_async._runtime import run_to_completion
-from finetuning_async._session._account_journal import AccountJournal, check_key
+from finetuning_async._session._account_journal import (
+    AccountJournal,
+    check_key,
+    check_same_request,
+    new_item,
+)
 from finetuning_async._session._keyed_door import (
     KeyedCall,
     KeyedDoor,
     NotWanted,
     facts_of,
+    let_go,
     read_credits,
 )
 from finetuning_async._session._open_calls import closed_error
 from finetuning_async.journal import (
-    Accepted,
     Action,
-    Claimed,
     Ended,
     Engine,
     EngineOptions,
     Entry,
     JournalEntry,
-    Lost,
-    NewItem,
     StaleItemError,
-    body_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._session._account_journal import RecordedSession
     from finetuning_async._session._journal_source import JournalSource
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
-    from finetuning_async.journal import Event, Item
+    from finetuning_async.journal import Item
 
 logger = logging.getLogger("finetuning_async")
 
 GENERATED: Final = re.compile("auto-[0-9a-f]{32}")
 """The keys of creates that were made without one."""
-
-NOBODY: Final = ""
-"""The holder of a lease that was given up: none that ever lives."""
 
 POLL: Final = (0.25, 0.5, 1.0)
 """Seconds between passes while another process has the entry; the last repeats."""
@@ -116,8 +114,13 @@ class KeyedCreates:
             call = KeyedCall(key=key, submission=submission)
         return await self._run(call, timeout)
 
-    async def resume(self, key: str, timeout: float | None) -> Any:
+    async def resume(self, key: str, timeout: float | None, **options: Any) -> Any:
         """The accepted track of a key that is known, or its id.
+
+        Args:
+            key: The key.
+            timeout: Seconds for all of it; `None` for no limit.
+            options: Of its create, should it be sent; see `Session.new_submission`.
 
         Raises:
             InvalidRequestError: It is not.
@@ -127,15 +130,14 @@ class KeyedCreates:
         item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
-        submission = self._submission_of(item)
-        call = KeyedCall(key=key, submission=submission, is_new=False)
+        submission = self._resumed(item, options)
+        call = KeyedCall(key=key, submission=submission, is_new=False, options=options)
         return await self._run(call, timeout)
 
-    def _submission_of(self, item: Item) -> Submission:
-        """The create of a resumed entry, as it was asked for."""
-        return self._session.new_submission(
-            item.request, validate=False, share=item.share
-        )
+    def _resumed(self, item: Item, options: Mapping[str, Any]) -> Submission:
+        """The create of an entry, for the one for whom it was added."""
+        chosen = {"share": item.share, **options}
+        return self._session.new_submission(item.request, validate=False, **chosen)
 
     async def _find(self, key: str, timeout: float | None) -> Item:
         """The entry of a key; a timeout of 0 does not bound reading the account."""
@@ -161,7 +163,7 @@ class KeyedCreates:
         """
         call = KeyedCall(
             key=item.key,
-            submission=self._submission_of(item),
+            submission=self._resumed(item, {}),
             is_named=GENERATED.fullmatch(item.key) is None,
             is_new=False,
             is_patient=True,
@@ -210,6 +212,8 @@ class KeyedCreates:
         if self._session.calls.is_closing:
             return closed_error()
         what = f"another call with key {call.key!r}" if call.is_behind else "its permit"
+        if not self.journal.responds:
+            what = "the journal, which does not respond"
         return APITimeoutError(
             f"timed out after {timeout or 0.0:.1f} s waiting for {what}; nothing was"
             " sent by this call",
@@ -296,26 +300,15 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        submission = call.submission
-        request = submission.request
-        priority = PRIORITIES[submission.rank]
-        if priority != self._session.settings.priority:  # for whoever resumes it
-            request = attrs.evolve(request, priority=priority)
-        new = NewItem(
-            key=call.key,
-            custom_id=None,
-            line=None,
-            kind=request.kind,
-            body=body_of(request),
-            share=submission.share,
-            file="",
-        )
+        usual = self._session.settings.priority
+        new = new_item(call.key, call.submission, usual)
         return await opened.journal.insert(new, Entry(holder=opened.holder))
 
     async def _process(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal
     ) -> tuple[Item | None, float | None]:
         """Take the entry as far as the engine can now; see `_pass`."""
+        opened.let_go.pop(call.key, None)
         try:
             if item is None:
                 item = await self._insert(call, opened)
@@ -330,9 +323,7 @@ class KeyedCreates:
             keeps_entry = call.keeps_entry(error)
             # Closed from outside, a coroutine can await nothing.
             if not isinstance(error, GeneratorExit):
-                await run_to_completion(
-                    lambda: self._let_go(call, opened, keeps_entry=keeps_entry)
-                )
+                await self._let_go(call, opened, keeps_entry=keeps_entry)
             raise
         if item.entry.track_id is not None:
             return item, None
@@ -346,10 +337,12 @@ class KeyedCreates:
         The one that it began with may have been deleted, by a call that failed, and its
         key be used for something else.
         """
-        request, deadline = item.request, call.submission.deadline
-        if call.is_new or request == call.submission.request:
+        if call.is_new:
             return
-        call.submission = self._submission_of(item)
+        request, deadline = item.request, call.submission.deadline
+        if request == call.submission.request:
+            return
+        call.submission = self._resumed(item, call.options)
         call.submission.deadline = deadline
 
     async def _work(
@@ -370,33 +363,15 @@ class KeyedCreates:
 
         If it is kept, its lease ends: this loop may live on and keep all its leases, so
         that no other process could take the entry over.
-        """
-        try:
-            item = await opened.find(call.key)
-            if item is None or item.entry.holder != opened.holder:
-                return
-            if item.entry.state == "sending":
-                await opened.journal.record(item, await self._late_event(call, opened))
-            elif keeps_entry:
-                await opened.journal.record(item, Claimed(NOBODY))
-            else:
-                await opened.journal.delete(item)
-        except StaleItemError:
-            pass  # another process has it now
-        except FinetuningError as error:
-            logger.warning(
-                "the entry of key %r stays as it is, though its call has failed: %s",
-                call.key,
-                error,
-            )
 
-    async def _late_event(self, call: KeyedCall, opened: OpenJournal) -> Event:
-        """What became of a create whose call has ended before that was recorded."""
-        track = call.submission.accepted
-        if track is not None:
-            return Accepted(track.id, facts_of(track))
-        now = await self._engine_of(opened).reconciliation.known_now()
-        return Lost(now, "its call failed before its outcome was recorded")
+        A disk or a database that does not respond holds up nobody: what it may still
+        commit of this call is undone right after, and was not sent.
+        """
+        moment = self._session.account.service_time()
+        work = partial(
+            let_go, call, opened, keeps_entry=keeps_entry, service_time=moment
+        )
+        await opened.journal.start(work).linger()
 
     def _engine_of(self, opened: OpenJournal) -> Engine:
         if self._engine is None:
@@ -465,17 +440,4 @@ def check_content(call: KeyedCall, item: Item) -> None:
     """
     if not (call.is_named and call.is_new):
         return
-    given, known = call.submission.request, item.request
-    if given.content_key() == known.content_key():
-        return
-    differing = ["its kind"]
-    if given.kind == known.kind:
-        one, other = given.to_body(), known.to_body()
-        names = sorted({*one, *other} - {"webhook"})
-        differing = [name for name in names if one.get(name) != other.get(name)]
-    raise IdempotencyConflictError(
-        "idempotency_key",
-        call.key,
-        "a new key for other content; the create that it is known for differs in"
-        f" {', '.join(differing)}",
-    )
+    check_same_request(call.submission.request, item)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._runtime import KeyedLock, ShieldedCall, ShieldedGroup, Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from finetuning_async.journal import Item, Journal
 
@@ -50,6 +50,9 @@ class OpenJournal:
             it left in the journal.
         credits_read_at: When the credits were read last, on the loop's clock.
         first_reading: Held while they are read first.
+        let_go: By key, the work in the journal's thread that could not let go of the
+            entry of a call that has failed, as on a full disk: it is tried again, until
+            the key is asked for again.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -58,6 +61,7 @@ class OpenJournal:
         self.locks: KeyedLock = KeyedLock()
         self.credits_read_at: float = -inf
         self.first_reading: anyio.Lock = anyio.Lock()
+        self.let_go: dict[str, Callable[[], None]] = {}
         self._beater = anyio.Lock()
         self._beaten_at = -inf
 
@@ -81,11 +85,13 @@ class OpenJournal:
         wakeup = Wakeup()
         beating = ShieldedCall(self._keep_beating, grace=0.0, wakeup=wakeup)
         async with ShieldedGroup(wakeup) as group:
-            group.start(beating)
+            # Most creates are accepted long before the next beat.
+            group.start_at(beating, self._beaten_at + BEAT_EVERY)
             try:
                 yield
             finally:
-                beating.cancel_after_grace()
+                for call in group:
+                    call.cancel_after_grace()
 
     async def _keep_beating(self, call: ShieldedCall[None]) -> None:
         # Shielded from the scopes of the caller: a create in flight may go on for some
@@ -109,10 +115,29 @@ class OpenJournal:
 
     async def _beat(self) -> None:
         now = anyio.current_time()
-        await self.journal.call(self.journal.store.beat, self.holder, LEASE)
+        await self.journal.call(self._beat_here)
         self._beaten_at = now
 
+    def _beat_here(self) -> None:
+        self.journal.store.beat(self.holder, LEASE)
+        self._let_go_again()
+
+    def _let_go_again(self) -> None:
+        for key in list(self.let_go):
+            work = self.let_go.pop(key, None)
+            if work is not None:  # nobody has just asked for it again
+                work()
+
     async def leave(self) -> None:
-        """Give up all leases, as when the client closes."""
-        with suppress(FinetuningError):
-            await self.journal.call(self.journal.store.remove_holder, self.holder)
+        """Give up all leases, as when the client closes, and end the journal's thread.
+
+        A journal that does not respond is not waited for: others take over once the
+        leases are over.
+        """
+
+        def remove() -> None:
+            self._let_go_again()
+            self.journal.store.remove_holder(self.holder)
+
+        await self.journal.start(remove).linger()
+        self.journal.close()

@@ -14,6 +14,8 @@ from finetuning_async.cli._options import (
     Number,
     json_option,
     output_option,
+    share_option,
+    shared_option,
     timeout_option,
 )
 from finetuning_async.cli._output import say, shown
@@ -40,11 +42,8 @@ if TYPE_CHECKING:
 DEFAULT_SPEED: Final = 20.0
 """With it, a track of the emulator takes 1 to 6 s."""
 
-EXPLAIN_AFTER: Final = 5.0
-"""Seconds without acceptance after which a notice says why."""
-
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between checks whether the reason has changed."""
+"""Seconds from one look at what a create waits for to the next."""
 
 DEFAULT_WAIT: Final = 300.0
 """Seconds to wait for a track from its acceptance on, by default."""
@@ -59,6 +58,10 @@ class CreateOptions:
     no_wait: bool
     timeout: float | None
     webhook: str | None
+    priority: str
+    share: str | None
+    max_wait: float | None
+    shared: bool
     emulator: bool
     speed: float | None
 
@@ -82,6 +85,10 @@ class CreateOptions:
         """
         if self.speed is not None and not self.emulator:
             raise click.UsageError("--speed requires --emulator.")
+        if self.shared and self.emulator:
+            raise click.UsageError(
+                "--shared is for the service; --emulator is used by this command only."
+            )
         if self.emulator and not self.waits:
             raise click.UsageError(
                 "--emulator stops with this command, so the command has to wait:"
@@ -108,6 +115,21 @@ _OPTIONS: Final = (
         metavar="URL",
         help="Where the service reports the end; implies --no-wait without -o.",
     ),
+    click.option(
+        "--max-wait",
+        type=Number(minimum=0),
+        metavar="SECONDS",
+        help="Fail at once if the rate limit or the queue would delay it longer.",
+    ),
+    shared_option,
+    click.option(
+        "--priority",
+        type=click.Choice(["high", "normal", "low"]),
+        default="normal",
+        show_default=True,
+        help="Who goes first, with --shared; a batch is low.",
+    ),
+    share_option,
     click.option(
         "--emulator",
         is_flag=True,
@@ -188,21 +210,29 @@ class CreateRun:
                 self._destination.check()
         main = partial(self._main, create)
         if self._options.emulator:
-            track = call_emulator(self._common, self._announce_emulator(), main)
+            track = call_emulator(self._common, self._speed, main)
         else:
-            track = call_service(self._common, main, retries=MANY_RETRIES)
+            shared = self._options.shared
+            track = call_service(
+                self._common, main, retries=MANY_RETRIES, shared=shared
+            )
         if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))
         report_result(self._common, track, as_json=self._options.as_json)
 
-    def _announce_emulator(self) -> float:
-        speed = DEFAULT_SPEED if self._options.speed is None else self._options.speed
-        if not self._common.quiet:
+    @property
+    def _speed(self) -> float:
+        """How much faster than the service it goes."""
+        if not self._options.emulator:
+            return 1.0
+        return DEFAULT_SPEED if self._options.speed is None else self._options.speed
+
+    def _announce_emulator(self) -> None:
+        if self._options.emulator and not self._common.quiet:
             say(
-                f"Using an emulator (speed {speed:g}): no key, no cost; the audio is a"
-                " synthesised placeholder"
+                f"Using an emulator (speed {self._speed:g}): no key, no cost; the audio"
+                " is a synthesised placeholder"
             )
-        return speed
 
     async def _main(
         self, create: Callable[..., Awaitable[Any]], client: AsyncClient
@@ -211,8 +241,7 @@ class CreateRun:
 
         timeout = self._options.timeout
         deadline = inf if timeout is None else anyio.current_time() + timeout
-        speed = (self._options.speed or DEFAULT_SPEED) if self._options.emulator else 1
-        expected = self._kind.typical_seconds / speed
+        expected = self._kind.typical_seconds / self._speed
         with progress(self._common, doing="sending", expected=expected) as reporter:
             track = await self._create(create, client, reporter)
             if self._options.waits:
@@ -235,9 +264,13 @@ class CreateRun:
         from finetuning_async.cli._event_loop import background_task  # slow to import
 
         delay = DelayTracker()
-        is_accepted = False
+        is_accepted = is_announced = False
 
         def on_event(event: Event) -> None:
+            nonlocal is_announced
+            if not is_announced:  # not before: the create may be refused as invalid
+                is_announced = True
+                self._announce_emulator()
             delay(event)
             # Some events of the create come after its acceptance; they must not
             # replace the hint set there.
@@ -252,7 +285,12 @@ class CreateRun:
 
         self._set_pending_hint(may_be=False)
         # A view of the client, so that only this create's events arrive here.
-        view = client.with_options(on_event=on_event)
+        view = client.with_options(
+            on_event=on_event,
+            priority=self._options.priority,
+            share=self._options.share,
+            max_wait=self._options.max_wait,
+        )
         async with background_task(partial(_explain_delay, client, delay, reporter)):
             return await create(
                 view,
@@ -282,15 +320,11 @@ class CreateRun:
 async def _explain_delay(
     client: AsyncClient, delay: DelayTracker, reporter: SilentReporter
 ) -> None:
-    """Print why a slow create is not accepted yet, and again if the reason changes."""
+    """Show why a create is not accepted yet, until it is."""
     import anyio  # slow to import
 
-    last_reason = ""
-    await anyio.sleep(EXPLAIN_AFTER)
     while True:
-        closed_for = client.rate_limit_status().creates.closed_for
-        reason, number = delay.reason(anyio.current_time(), closed_for)
-        if reason != last_reason:
-            reporter.note(f"not accepted yet: {reason.format(number)}")
-            last_reason = reason
         await anyio.sleep(CHECK_INTERVAL)
+        closed_for = client.rate_limit_status().creates.closed_for
+        now = anyio.current_time()
+        reporter.delayed(delay.delay(now, closed_for), now)

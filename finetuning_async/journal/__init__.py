@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Pause as Pause,
         Retry as Retry,
         end_of as end_of,
+        is_in_doubt as is_in_doubt,
         lookalike_key as lookalike_key,
         retry_delay as retry_delay,
         reuse_seed as reuse_seed,
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
         fold as fold,
         other_names as other_names,
     )
-    from finetuning_async.journal._journal import Journal as Journal
+    from finetuning_async.journal._journal import THREAD as THREAD, Journal as Journal
     from finetuning_async.journal._records import (
         BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
         JournalBackend as JournalBackend,
         SQLiteJournal as SQLiteJournal,
         check_seconds as check_seconds,
+        close_stores as close_stores,
     )
     from finetuning_async.journal._sqlite_store import SQLiteStore as SQLiteStore
     from finetuning_async.journal._state_machine import (
@@ -145,6 +147,7 @@ if TYPE_CHECKING:
         step as step,
     )
     from finetuning_async.journal._store import (
+        LONGEST_LEASE as LONGEST_LEASE,
         NOT_PENDING as NOT_PENDING,
         Added as Added,
         Change as Change,
@@ -172,6 +175,7 @@ else:
                 "Pause",
                 "Retry",
                 "end_of",
+                "is_in_doubt",
                 "lookalike_key",
                 "retry_delay",
                 "reuse_seed",
@@ -188,7 +192,7 @@ else:
             ),
             "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
-            "._journal": ("Journal",),
+            "._journal": ("Journal", "THREAD"),
             "._records": (
                 "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
@@ -224,6 +228,7 @@ else:
                 "SETTLE",
                 "SQLiteJournal",
                 "check_seconds",
+                "close_stores",
             ),
             "._sqlite_store": ("SQLiteStore",),
             "._state_machine": (
@@ -258,6 +263,7 @@ else:
                 "Delete",
                 "Insert",
                 "JournalStore",
+                "LONGEST_LEASE",
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",

@@ -17,6 +17,7 @@ from finetuning_async.journal._sql_columns import (
     ENTRY_COLUMNS,
     NEW_COLUMNS,
     entry_values,
+    item_from,
     item_of,
     new_values,
     summary_of,
@@ -25,6 +26,7 @@ from finetuning_async.journal._sql_columns import (
 from finetuning_async.journal._sqlite_file import SQLiteFile
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
+    LONGEST_LEASE,
     NOT_PENDING,
     Added,
     Insert,
@@ -45,7 +47,13 @@ if TYPE_CHECKING:
 
     from finetuning_async.journal._store import Change, Committed
 
-_ADDED: Final = ("journal", *NEW_COLUMNS, "created_at", "updated_at")
+_ADDED: Final = (
+    "journal",
+    "created_at",
+    "updated_at",
+    *NEW_COLUMNS,
+    *ENTRY_COLUMNS,
+)
 _INSERT: Final = (
     f"INSERT INTO item ({', '.join(_ADDED)})"  # noqa: S608 - names of ours
     f" VALUES ({', '.join('?' * len(_ADDED))})"
@@ -71,6 +79,9 @@ _ADOPT: Final = (
     ': --adopt (existing="adopt") then takes over what results.jsonl records'
 )
 _PAID_AGAIN: Final = "; the keys that it knew may then be paid again"
+
+LARGEST_SEQ: Final = 2**63 - 1
+LAST_CHARACTER: Final = "\U0010ffff"
 
 FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the file."""
@@ -143,8 +154,11 @@ class SQLiteStore:
         if db.total_changes - before < len(chunk):
             self._check_known(chunk)
 
-    def _values(self, item: NewItem, now: float) -> tuple[object, ...]:
-        return (self._journal, *new_values(item), now, now)
+    def _values(
+        self, item: NewItem, now: float, entry: Entry | None = None
+    ) -> tuple[object, ...]:
+        values = entry_values(entry or Entry())
+        return (self._journal, now, now, *new_values(item), *values)
 
     def _check_known(self, chunk: list[NewItem]) -> None:
         marks = ", ".join("?" * len(chunk))
@@ -172,14 +186,10 @@ class SQLiteStore:
 
     def _add(self, db: sqlite3.Connection, change: Insert) -> Committed:
         new, entry, now = change.item, change.entry, self.now()
-        done = db.execute(_INSERT, self._values(new, now))
+        done = db.execute(_INSERT, self._values(new, now, entry))
         if not done.rowcount:
             return self.find_key(new.key)
-        seq = int(done.lastrowid or 0)
-        if entry != Entry():
-            db.execute(f"{_SET} WHERE seq = ?", (*entry_values(entry), seq))
-        known = attrs.asdict(new)
-        return Item(**known, seq=seq, entry=entry, created_at=now, updated_at=now)
+        return item_from(new, int(done.lastrowid or 0), entry, now)
 
     def _update(self, db: sqlite3.Connection, change: Update) -> Committed:
         item, entry, now = change.item, change.entry, self.now()
@@ -235,6 +245,20 @@ class SQLiteStore:
         for state in wanted:
             values += (self._journal, state, after, limit)
         return self._items(where, *values, limit)
+
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        below = LARGEST_SEQ if before is None else before
+        if not prefix:
+            return self._items("AND seq < ? ORDER BY seq DESC LIMIT ?", below, limit)
+        # By the index of the keys: the plus keeps SQLite from reading all by `seq`.
+        return self._items(
+            "AND key >= ? AND key < ? AND +seq < ? ORDER BY +seq DESC LIMIT ?",
+            prefix,
+            prefix + LAST_CHARACTER,
+            below,
+            limit,
+        )
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
@@ -310,7 +334,8 @@ class SQLiteStore:
         rows = self._rows(
             "SELECT until FROM holder WHERE journal = ? AND name = ?", holder
         )
-        return bool(rows) and float(rows[0][0]) > self.now()
+        now = self.now()
+        return bool(rows) and now < float(rows[0][0]) <= now + LONGEST_LEASE
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""

@@ -154,6 +154,12 @@ class JournalStore(Protocol):
     def page(self, after: int, limit: int, *states: State) -> list[Item]:
         """Up to `limit` items in these `states` whose ``seq`` is above `after`."""
 
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """Up to `limit` items whose keys begin with `prefix`, the last added first.
+
+        Only those whose ``seq`` is below `before`, unless it is `None`.
+        """
+
     def find(self, name: str) -> Item | None:
         """The item that has `name` as custom id, key, track id, or name in messages."""
 
@@ -187,6 +193,9 @@ class JournalStore(Protocol):
 
     def beat(self, holder: str, seconds: float) -> None:
         """Say that a `holder` lives: its leases last for `seconds` from now.
+
+        At most `LONGEST_LEASE`. One that would last longer is over: the clock was set
+        back since, and else a dead holder would keep it for as long as that.
 
         A power cut may undo it: then it and all others are dead anyway.
         """
@@ -305,6 +314,17 @@ class MemoryStore:
         rest = (item for item in self.rows(*states) if item.seq > after)
         return list(islice(rest, limit))
 
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        with self._lock:
+            items = reversed(list(self._items.values()))
+        found = (
+            item
+            for item in items
+            if item.key.startswith(prefix) and (before is None or item.seq < before)
+        )
+        return list(islice(found, limit))
+
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
         for item in self.rows():
@@ -367,7 +387,8 @@ class MemoryStore:
 
     def is_alive(self, holder: str) -> bool:
         """As `JournalStore.is_alive`."""
-        return self._holders.get(holder, 0.0) > self.now()
+        now = self.now()
+        return now < self._holders.get(holder, 0.0) <= now + LONGEST_LEASE
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""
@@ -380,6 +401,9 @@ class MemoryStore:
     def close(self) -> None:
         """As `JournalStore.close`."""
 
+
+LONGEST_LEASE = 60.0
+"""Seconds that a lease may last; see `JournalStore.beat`."""
 
 NOT_PENDING = frozenset({"planned", "downloaded", "failed"})
 """States of items that a new runner need not load at once: they have ended, or are

@@ -2,28 +2,25 @@
 
 One database can hold several journals, one for each account: credits and tracks belong
 to an account, and a create in doubt is resolved by looking at all of them. The clock is
-the database's. A commit is on its disk before a call returns, even where the database's
-default for ``synchronous_commit`` is ``off``.
-
-Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
+the database's. The queries are here; `_journal_connection` has the connection.
 """
 
 from __future__ import annotations
 
-import os
-import weakref
-from contextlib import contextmanager
 from itertools import groupby, islice
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
+
+# After it, which says what to install: psycopg may not be there.
+import psycopg
 
 from finetuning_async.journal import (
     ALL_COLUMNS,
     COUNTS,
     DIGEST_LENGTH,
     ENTRY_COLUMNS,
+    LONGEST_LEASE,
     NEW_COLUMNS,
     NOT_PENDING,
     SHORT_LENGTH,
@@ -33,7 +30,6 @@ from finetuning_async.journal import (
     Entry,
     Insert,
     Item,
-    JournalError,
     NewItem,
     State,
     Summary,
@@ -54,19 +50,10 @@ from finetuning_async.journal import (
     with_free_name,
 )
 from finetuning_async.postgres import _journal_schema as schema
-
-try:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-except ImportError as _missing:
-    _HINT = (
-        f"a journal in PostgreSQL needs {_missing.name or 'psycopg[binary]'}:"
-        " pip install 'finetuning-async[procrastinate]'"
-    )
-    raise ImportError(_HINT, name=_missing.name) from _missing
+from finetuning_async.postgres._journal_connection import PostgresConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import LiteralString
 
     from finetuning_async.journal import Change, Committed
@@ -95,10 +82,6 @@ _SELECT: Final = (
 )
 _CHUNK: Final = 500
 
-PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
-"""Seconds to connect, and milliseconds until data that is not acknowledged ends a
-connection: without them a call may take as long as a host that vanished."""
-
 FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the table."""
 
@@ -118,15 +101,11 @@ class PostgresStore:
     """
 
     def __init__(self, conninfo: str = "", *, journal: str = "default") -> None:
-        self._conninfo = conninfo
         self._journal = journal
-        self._db: psycopg.Connection | None = None
-        self._opened_by = 0
-        self._closer = weakref.finalize(self, _close, None, 0)
-        self._lock = RLock()
+        self._connection = PostgresConnection(conninfo)
         try:
-            with self._errors():
-                self._prepare()
+            with self._connection.transaction() as db:
+                schema.prepare(db, journal)
         except BaseException:
             self.close()
             raise
@@ -139,63 +118,19 @@ class PostgresStore:
         """Its name."""
         return self._journal
 
-    def _connection(self) -> psycopg.Connection:
-        """The connection of this process; a forked child opens its own."""
-        if self._db is None or self._db.closed or self._opened_by != os.getpid():
-            self._db = db = psycopg.connect(
-                self._conninfo, autocommit=True, **self._patience()
-            )
-            self._opened_by = os.getpid()
-            self._closer.detach()
-            self._closer = weakref.finalize(self, _close, db, self._opened_by)
-            # An intent that a crash of the database can undo would not be an intent.
-            # Stricter settings, as for replicas, are kept.
-            db.execute(
-                "SELECT set_config('synchronous_commit', 'on', false)"
-                " WHERE current_setting('synchronous_commit') = 'off'"
-            )
-        return self._db
-
-    def _patience(self) -> dict[str, Any]:
-        """Bounds on waiting for a host that is gone, unless `conninfo` sets them."""
-        given = conninfo_to_dict(self._conninfo)
-        return {name: value for name, value in PATIENCE.items() if name not in given}
-
-    def _prepare(self) -> None:
-        db = self._connection()
-        with db.transaction():
-            schema.prepare(db, self._journal)
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        """Turn psycopg's errors into ours; hold the connection's lock meanwhile.
-
-        There is one connection for all threads, so a record made in one thread would
-        otherwise join the transaction of another.
-        """
-        try:
-            with self._lock:
-                yield
-        except psycopg.Error as error:
-            raise JournalError(
-                f"the journal could not be read or written: {error}",
-                safe_to_retry=True,
-            ) from error
-
     def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
         """Run a function with the connection, in one transaction.
 
         Raises:
             JournalError: The database refused.
         """
-        with self._errors(), self._connection().transaction():
-            return work(self._connection())
+        with self._connection.transaction() as db:
+            return work(db)
 
     def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         """The rows of a query whose first parameter is the journal's name."""
-        with self._errors():
-            found = self._connection().execute(query, (self._journal, *values))
-            return found.fetchall()
+        with self._connection.use() as db:
+            return db.execute(query, (self._journal, *values)).fetchall()
 
     def _items(self, where: LiteralString, *values: object) -> list[Item]:
         return [item_of(row) for row in self._rows(f"{_SELECT} {where}", *values)]
@@ -214,7 +149,7 @@ class PostgresStore:
         """
         new, known = 0, 0
         stream = iter(items)
-        with self._errors(), self._connection().transaction():
+        with self._connection.transaction() as db:
             self._lock_journal()
             names = self._rows(
                 "SELECT file FROM finetuning_item WHERE journal = %s AND file != ''"
@@ -225,7 +160,7 @@ class PostgresStore:
                 added = self._add([Insert(item) for item in named], check_same_content)
                 new, known = new + len(added), known + len(chunk) - len(added)
                 if on_added is not None and added:
-                    on_added(self._connection(), list(added.values()))
+                    on_added(db, list(added.values()))
         return Added(new, known)
 
     def _lock_journal(self) -> None:
@@ -283,37 +218,40 @@ class PostgresStore:
             )
             for item in items
         ]
-        with self._connection().cursor() as cursor:
+        with self._connection.opened().cursor() as cursor:
             cursor.executemany(_INSERT, rows)
-        self._connection().execute(
-            "UPDATE finetuning_journal SET last_seq = %s WHERE name = %s",
-            (items[-1].seq, self._journal),
-        )
+            cursor.execute(
+                "UPDATE finetuning_journal SET last_seq = %s WHERE name = %s",
+                (items[-1].seq, self._journal),
+            )
 
     def commit(self, changes: Sequence[Change]) -> list[Committed]:
         """As `JournalStore.commit`."""
-        with self._errors():
+        with self._connection.use() as db:
             try:
-                return self._commit(changes)
+                return self._commit(db, changes)
             except (psycopg.errors.UniqueViolation, psycopg.DataError):
-                return self._commit_separately(changes)
+                return self._commit_separately(db, changes)
             except psycopg.errors.DeadlockDetected:
                 # Another process changes the same items in another order. It has gone
                 # on now, and what it has changed is stale here.
-                return self._commit(changes)
+                return self._commit(db, changes)
 
-    def _commit(self, changes: Sequence[Change]) -> list[Committed]:
+    def _commit(
+        self, db: psycopg.Connection, changes: Sequence[Change]
+    ) -> list[Committed]:
         results: list[Committed] = []
-        with self._connection().transaction():
+        with db.transaction():
             # In their order; those of one kind that follow one another go together.
             for kind, group in groupby(changes, type):
                 results += self._apply(kind, list(group))
         return results
 
-    def _commit_separately(self, changes: Sequence[Change]) -> list[Committed]:
+    def _commit_separately(
+        self, db: psycopg.Connection, changes: Sequence[Change]
+    ) -> list[Committed]:
         """The same, so that a change that is not allowed undoes no other. Rare."""
         results: list[Committed] = []
-        db = self._connection()
         with db.transaction():
             for change in changes:
                 try:
@@ -348,7 +286,7 @@ class PostgresStore:
     ) -> list[tuple[Any, ...] | None]:
         """The first row that a query returns for each of its rows of parameters."""
         found: list[tuple[Any, ...] | None] = []
-        with self._connection().cursor() as cursor:
+        with self._connection.opened().cursor() as cursor:
             cursor.executemany(query, rows, returning=True)  # in one round trip
             while True:
                 found.append(cursor.fetchone())
@@ -389,6 +327,14 @@ class PostgresStore:
             return self._items(where, after, limit)
         where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
         return self._items(where, after, list(states), limit)
+
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        where: LiteralString = "AND starts_with(key, %s) ORDER BY seq DESC LIMIT %s"
+        if before is None:
+            return self._items(where, prefix, limit)
+        where = "AND starts_with(key, %s) AND seq < %s ORDER BY seq DESC LIMIT %s"
+        return self._items(where, prefix, before, limit)
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
@@ -463,13 +409,13 @@ class PostgresStore:
             "UPDATE finetuning_note SET value = %s"
             " WHERE journal = %s AND name = %s AND value = %s RETURNING name"
         )
-        with self._errors():
+        with self._connection.use() as db:
             values = (new, self._journal, name, old)
-            return bool(self._connection().execute(query, values).fetchall())
+            return bool(db.execute(query, values).fetchall())
 
     def beat(self, holder: str, seconds: float) -> None:
         """As `JournalStore.beat`."""
-        with self._errors(), self._unsynced():
+        with self._connection.unsynced_transaction():
             self._rows(
                 f"DELETE FROM finetuning_holder WHERE journal = %s"  # noqa: S608 - names of ours
                 f" AND until < {schema.NOW} - %s RETURNING name",
@@ -488,36 +434,30 @@ class PostgresStore:
         """As `JournalStore.is_alive`."""
         rows = self._rows(
             "SELECT name FROM finetuning_holder"  # noqa: S608 - names of ours
-            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}",
+            f" WHERE journal = %s AND name = %s AND until > {schema.NOW}"
+            f" AND until <= {schema.NOW} + %s",
             holder,
+            LONGEST_LEASE,
         )
         return bool(rows)
 
     def remove_holder(self, holder: str) -> None:
         """As `JournalStore.remove_holder`."""
-        with self._errors(), self._unsynced():
+        with self._connection.unsynced_transaction():
             self._rows(
                 "DELETE FROM finetuning_holder WHERE journal = %s AND name = %s"
                 " RETURNING name",
                 holder,
             )
 
-    @contextmanager
-    def _unsynced(self) -> Generator[None]:
-        """A transaction that returns before it is on the disk."""
-        with self._connection().transaction():
-            self._connection().execute("SET LOCAL synchronous_commit = off")
-            yield
-
     def now(self) -> float:
         """As `JournalStore.now`; the database's clock."""
-        with self._errors():
-            found = self._connection().execute(f"SELECT {schema.NOW}")
-            return float(found.fetchall()[0][0])
+        with self._connection.use() as db:
+            return float(db.execute(f"SELECT {schema.NOW}").fetchall()[0][0])
 
     def close(self) -> None:
         """As `JournalStore.close`."""
-        self._closer()
+        self._connection.close()
 
 
 def _updated(change: Update, row: tuple[Any, ...] | None) -> Committed:
@@ -528,9 +468,3 @@ def _updated(change: Update, row: tuple[Any, ...] | None) -> Committed:
 
 def _deleted(change: Delete, row: tuple[Any, ...] | None) -> Committed:
     return stale_error(change.item) if row is None else None
-
-
-def _close(db: psycopg.Connection | None, process: int) -> None:
-    """Close a connection that this process opened, not one of its parent."""
-    if db is not None and process == os.getpid():
-        db.close()

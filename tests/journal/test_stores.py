@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -29,6 +32,7 @@ from finetuning_async.journal._records import (
 from finetuning_async.journal._sqlite_store import SQLiteStore
 from finetuning_async.journal._state_machine import Entry, State
 from finetuning_async.journal._store import Delete, Insert, MemoryStore, Update
+from finetuning_async.postgres import PostgresJournal
 from finetuning_async.postgres._journal_store import PostgresStore
 from tests.journal._journal_stores import STORES, opener, partitions
 
@@ -286,13 +290,45 @@ def test_a_lost_connection_is_reopened(postgres_cluster: str) -> None:
     store = PostgresStore(postgres_cluster, journal="broken")
     store.add(items(1))
     with psycopg.connect(postgres_cluster) as db:
-        number = store._connection().info.backend_pid
+        with store._connection.use() as own:
+            number = own.info.backend_pid
         db.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
     with pytest.raises(JournalError) as caught:
         store.record(store.get(1), Entry(state="sending"))
     assert caught.value.safe_to_retry
     assert store.record(store.get(1), Entry(state="sending")).entry.state == "sending"
     store.close()
+
+
+@pytest.mark.xdist_group("postgres")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_child_forked_during_a_call_of_another_thread_goes_on(
+    postgres_cluster: str,
+) -> None:
+    journal = PostgresJournal(postgres_cluster)
+    store = journal.open("forked")
+    began, may_end = threading.Event(), threading.Event()
+
+    def work(_: object) -> None:
+        began.set()
+        may_end.wait(10)
+
+    thread = threading.Thread(target=store.transact, args=(work,))
+    thread.start()
+    began.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # if it hangs
+        try:
+            assert journal.open("forked").find_key("none") is None
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    may_end.set()
+    thread.join()
+    store.close()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.xdist_group("postgres")
@@ -570,6 +606,9 @@ def test_a_leases_holder_lives_as_long_as_it_said(store: JournalStore) -> None:
     store.remove_holder("h2")
     store.remove_holder("nobody")
     assert not store.is_alive("h2")
+    # As one that died before the clock was set back by a day.
+    store.beat("h3", 86_400.0)
+    assert not store.is_alive("h3")
 
 
 def test_a_note_is_swapped_only_if_it_is_the_old_one(store: JournalStore) -> None:
@@ -654,6 +693,17 @@ def test_two_openings_of_one_journal_see_each_other(
         one.record(item, Entry(state="sending"))
     one.close()
     two.close()
+
+
+def test_the_newest_of_a_prefix_are_paged_backwards(store: JournalStore) -> None:
+    keys = ["a:1", "b:1", "a%:1", "a:2", "a_:1", "A:1", "a:3"]
+    store.commit([Insert(new(key)) for key in keys])
+    first = store.newest("a:", None, 2)
+    assert [item.key for item in first] == ["a:3", "a:2"]
+    assert [item.key for item in store.newest("a:", first[-1].seq, 9)] == ["a:1"]
+    assert [item.key for item in store.newest("", None, 3)] == ["a:3", "A:1", "a_:1"]
+    assert [item.key for item in store.newest("a%", None, 9)] == ["a%:1"]
+    assert store.newest("a:4", None, 9) == []
 
 
 @pytest.mark.parametrize("kind", STORES[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,7 +14,10 @@ from finetuning_async.cli._options import (
     Number,
     common_options,
     json_option,
+    local_options,
     pass_common,
+    share_option,
+    shared_option,
 )
 from finetuning_async.cli._output import say, shown
 
@@ -26,6 +29,10 @@ Exit codes:
   3    some are; or some are held (possibly charged), see errors.jsonl
   130  Ctrl-C (143: SIGTERM): to resume, run the same command
 """
+
+ASSUMED_QUEUE: Final = 5
+"""Tracks in progress at once, where nothing is known. No source documents the number;
+the emulator has the same."""
 
 FOLDER = click.Path(path_type=Path)
 
@@ -49,7 +56,9 @@ def command() -> None:
     help="Format of INPUT; by default detected from its name or first line.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check and count the rows; create nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check and count the rows, and say how long they take; create nothing.",
 )
 @click.option(
     "--max-credits",
@@ -79,6 +88,15 @@ def command() -> None:
     flag_value="anew",
     help="Create such rows again, under other names; each costs another credit.",
 )
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tracks that the service lets be in progress at once, if you know it; a run"
+    f" learns it, a dry run assumes {ASSUMED_QUEUE}.",
+)
+@shared_option
+@share_option
 @click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
 @click.option(
     "--speed",
@@ -104,20 +122,21 @@ def run(common: CommonOptions, /, **options: Any) -> int:
     """
     from finetuning_async.cli._batch_run import execute  # slow to import
 
-    return execute(common, **options)
+    return execute(common, assumed_queue=ASSUMED_QUEUE, **options)
 
 
 @command.command()
 @click.argument("folder", type=FOLDER)
 @json_option
-@common_options
-def status(folder: Path, as_json: bool) -> int:
+@local_options()
+@pass_common
+def status(common: CommonOptions, folder: Path, as_json: bool) -> int:
     """Show the progress of a batch, even while it runs."""
     from finetuning_async.batch import read_held, read_summary  # needs an extra
 
     summary = read_summary(folder)
     show(summary, as_json=as_json)
-    if not as_json:
+    if not as_json and not common.quiet:
         for item in read_held(folder):
             error = shown(str(item.entry.error))
             say(f"held, possibly charged: {shown(item.name)}: {error}")
@@ -128,20 +147,23 @@ def status(folder: Path, as_json: bool) -> int:
     "retry-failed", short_help="Plan failed items again; each costs another credit."
 )
 @click.argument("folder", type=FOLDER)
-@common_options
-def retry_failed(folder: Path) -> None:
+@local_options()
+@pass_common
+def retry_failed(common: CommonOptions, folder: Path) -> None:
     """Plan failed items again. Each costs another credit when the batch runs."""
     from finetuning_async.batch import retry_failed as plan  # needs an extra
 
     count = plan(folder)
-    say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
+    if not common.quiet:
+        say(f"{count} planned again. To run them: finetuning batch run --out {folder}")
 
 
 @command.command(short_help="Plan again the held items that made no track.")
 @click.argument("folder", type=FOLDER)
 @click.argument("names", metavar="ID...", nargs=-1, required=True)
-@common_options
-def release(folder: Path, names: tuple[str, ...]) -> None:
+@local_options()
+@pass_common
+def release(common: CommonOptions, folder: Path, names: tuple[str, ...]) -> None:
     """Plan held items again. Use it for items that you know made no track.
 
     An item that did make one is charged twice.
@@ -149,4 +171,5 @@ def release(folder: Path, names: tuple[str, ...]) -> None:
     from finetuning_async.batch import release as plan  # needs an extra
 
     count = plan(folder, names)
-    say(f"{count} released. To run them: finetuning batch run --out {folder}")
+    if not common.quiet:
+        say(f"{count} released. To run them: finetuning batch run --out {folder}")
