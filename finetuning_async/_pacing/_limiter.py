@@ -30,7 +30,6 @@ from finetuning_async._rate_codes import is_rate_limited, rate_budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from contextlib import AbstractContextManager
 
     from finetuning_async._api import ResponseFacts, Route
     from finetuning_async._pacing._limits import SupportsRateLimits
@@ -247,19 +246,6 @@ class Limiter:
             reads=reads.status(now),
         )
 
-    @contextmanager
-    def watched(self, on_change: Callable[[], None]) -> Generator[None]:
-        """Call a function whenever calls may have to wait longer, until the block ends.
-
-        That is when a call of this loop begins to wait, and at each response. What
-        other processes and loops do does not call it.
-        """
-        self._watchers[on_change] = None
-        try:
-            yield
-        finally:
-            self._watchers.pop(on_change, None)
-
     def _notify_watchers(self) -> None:
         for on_change in self._watchers:
             on_change()
@@ -415,9 +401,19 @@ class LimiterWithTerms:
             if request.gate is not None
         }
 
-    def watched(self, on_change: Callable[[], None]) -> AbstractContextManager[None]:
-        """As `Limiter.watched`."""
-        return self.limiter.watched(on_change)
+    @contextmanager
+    def watched(self, on_change: Callable[[], None]) -> Generator[None]:
+        """Call a function whenever calls may have to wait longer, until the block ends.
+
+        That is when a call of this loop begins to wait, and at each response. What
+        other processes and loops do does not call it.
+        """
+        watchers = self.limiter._watchers  # noqa: SLF001 - see above
+        watchers[on_change] = None
+        try:
+            yield
+        finally:
+            watchers.pop(on_change, None)
 
 
 def deals_in_order(limiter: RateLimiter) -> TypeGuard[Limiter]:

@@ -74,7 +74,7 @@ class LineView:
         self._valid_until = -inf
 
     def watched(self, on_change: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call a function when creates may have to wait longer; see `Limiter`."""
+        """Call a function when creates may have to wait longer."""
         limiter = with_terms(self._limiter, ANY_REQUEST)
         if isinstance(limiter, LimiterWithTerms):
             return limiter.watched(on_change)
