@@ -1,10 +1,11 @@
 """``python -m benchmarks sync``: what the blocking client adds to a call.
 
 The async client and the blocking one ask the same server for the same track in one
-process, in rounds of 250 calls that follow one another; the figures are medians over
-the rounds of the differences per call. Beside it stands what anyio's `BlockingPortal`
-adds, called with the async client's method. The server is a process of its own that
-responds with bytes rendered beforehand.
+process, in short rounds that follow one another. The figures are medians over the
+rounds: of the median call of a round, and of its difference to that of the async
+client; and of the processor's time per call, which says more on a busy machine. Beside
+it stands anyio's `BlockingPortal`, which calls the same method. The server is a process
+of its own that responds with bytes rendered beforehand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import time
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
@@ -27,33 +29,34 @@ from finetuning_async.sync import Client
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CALLS: Final = 250
+    Round = tuple[float, float]
+    """Wall time of the median call, and processor time per call; microseconds."""
+
+CALLS: Final = 50
 KEY: Final = "ft_live_" + 32 * "0"
 
 
-async def _awaited(client: AsyncClient) -> list[float]:
-    """Microseconds of each call."""
-    took = []
+async def _awaited(client: AsyncClient) -> Round:
+    took, cpu = [], time.process_time()
     for _ in range(CALLS):
         began = time.perf_counter()
         await client.generations.get(TRACK)
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
+        took.append(time.perf_counter() - began)
+    return median(took) * 1e6, (time.process_time() - cpu) * 1e6 / CALLS
 
 
-def _blocking(call: Callable[[str], object]) -> list[float]:
-    """Microseconds of each call."""
-    took = []
+def _blocking(call: Callable[[str], object]) -> Round:
+    took, cpu = [], time.process_time()
     for _ in range(CALLS):
         began = time.perf_counter()
         call(TRACK)
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
+        took.append(time.perf_counter() - began)
+    return median(took) * 1e6, (time.process_time() - cpu) * 1e6 / CALLS
 
 
-def _rounds(url: str, rounds: int) -> list[tuple[float, float, float]]:
-    """Medians of one call in each round: awaited, blocking, through a portal."""
-    found: list[tuple[float, float, float]] = []
+def _rounds(url: str, rounds: int) -> list[tuple[Round, Round, Round]]:
+    """Awaited, blocking, through a portal."""
+    found: list[tuple[Round, Round, Round]] = []
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         portal = stack.enter_context(start_blocking_portal())
@@ -64,10 +67,8 @@ def _rounds(url: str, rounds: int) -> list[tuple[float, float, float]]:
         for _ in range(rounds + 1):
             awaited = runner.run(_awaited(awaiting))
             blocking = _blocking(client.generations.get)
-            ported = _blocking(
-                lambda track: portal.call(through.generations.get, track)
-            )
-            found.append((median(awaited), median(blocking), median(ported)))
+            ported = _blocking(partial(portal.call, through.generations.get))
+            found.append((awaited, blocking, ported))
         runner.run(awaiting.aclose())
         portal.call(through.aclose)
     return found[1:]  # the first one opens the connections
@@ -76,15 +77,22 @@ def _rounds(url: str, rounds: int) -> list[tuple[float, float, float]]:
 def main(arguments: list[str]) -> None:
     """Start the server, and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks sync")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args(arguments)
     print(describe("httpx", "anyio"), "\n")
     with running() as url:
         found = _rounds(url, options.rounds)
-    print("| one `generations.get` | us | above the async client |\n|---|---|---|")
-    base = median(awaited for awaited, _, _ in found)
-    print(f"| `AsyncClient` | {base:.0f} | |")
-    for name, place in {"`sync.Client`": 1, "anyio's `BlockingPortal`": 2}.items():
-        us = median(each[place] for each in found)
-        more = median(each[place] - each[0] for each in found)
-        print(f"| {name} | {us:.0f} | {more:.0f} us |")
+    print(
+        "| one `generations.get` | us | more | CPU us | more |\n|---|---|---|---|---|"
+    )
+    names = ("`AsyncClient`", "`sync.Client`", "anyio's `BlockingPortal`")
+    for place, name in enumerate(names):
+        cells = [
+            f"{median(cell):.0f}"
+            for kind in (0, 1)
+            for cell in (
+                [each[place][kind] for each in found],
+                [each[place][kind] - each[0][kind] for each in found],
+            )
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
