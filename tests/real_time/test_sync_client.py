@@ -284,10 +284,15 @@ def test_many_tracks_are_made_and_each_outcome_comes_as_it_ends(
             read_in.add(threading.get_ident())
             yield GenerationRequest(f"song {number}")
 
-    def told(_: Any) -> None:
+    def told(*_: Any) -> None:
         told_in.add(threading.get_ident())
 
-    with client.generate_many(songs(), on_submitted=told, on_update=told) as outcomes:
+    telling: dict[str, Any] = {
+        "on_submitted": told,
+        "on_track_progress": told,
+        "on_update": told,
+    }
+    with client.generate_many(songs(), **telling) as outcomes:
         done = list(outcomes)
     assert {outcome.request.prompt for outcome in done} == {
         f"song {number}" for number in range(5)
