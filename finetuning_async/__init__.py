@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         APITimeoutError as APITimeoutError,
         AuthenticationError as AuthenticationError,
         BadRequestError as BadRequestError,
+        BudgetExceededError as BudgetExceededError,
         CapacityError as CapacityError,
         ClientClosedError as ClientClosedError,
         FinetuningError as FinetuningError,
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     )
     from finetuning_async._http import capture_responses as capture_responses
     from finetuning_async._pacing import (
+        Budget as Budget,
         BudgetStatus as BudgetStatus,
         LocalRateLimiter as LocalRateLimiter,
         RateLimit as RateLimit,
@@ -187,6 +189,7 @@ else:
                 "APITimeoutError",
                 "AuthenticationError",
                 "BadRequestError",
+                "BudgetExceededError",
                 "CapacityError",
                 "ClientClosedError",
                 "FinetuningError",
@@ -218,6 +221,7 @@ else:
             ),
             "._http": ("capture_responses",),
             "._pacing": (
+                "Budget",
                 "BudgetStatus",
                 "LocalRateLimiter",
                 "RateLimit",
@@ -256,6 +260,8 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
+    "BudgetExceededError",
     "BudgetStatus",
     "BulkFailure",
     "BulkResult",

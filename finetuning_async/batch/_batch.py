@@ -330,8 +330,8 @@ class Batch:
     def paused(self) -> tuple[str, str] | None:
         """Why the last run creates nothing more, as a code and as text for people.
 
-        The code is ``stopped``, ``credits``, ``max_credits`` or ``disk``. `None` if
-        the run was not paused.
+        The code is ``stopped``, ``credits``, ``max_credits``, ``budget`` (of the
+        client) or ``disk``. `None` if the run was not paused.
         """
         run = self._last_run
         if run is None or run.paused is None:

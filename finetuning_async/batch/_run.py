@@ -19,6 +19,7 @@ import anyio
 
 from finetuning_async._errors import (
     APIStatusError,
+    BudgetExceededError,
     FinetuningError,
     InsufficientCreditsError,
 )
@@ -71,7 +72,7 @@ class Run:
     Attributes:
         downloads: Limits the downloads at a time.
         paused: Why nothing more is created: ``stopped``, ``credits``, ``max_credits``,
-            ``disk``; `None` while creating goes on.
+            ``budget``, ``disk``; `None` while creating goes on.
         pause_message: The same for people.
     """
 
@@ -316,6 +317,11 @@ class ItemDoor(Door):
         """Try again here, unless nothing can be created any more."""
         if isinstance(error, InsufficientCreditsError):
             self._run.stop("credits", str(error))
+            return Pause(0.0)
+        if isinstance(error, BudgetExceededError):
+            if error.retry_after is not None:
+                return Retry(error.retry_after)
+            self._run.pause("budget", str(error))
             return Pause(0.0)
         if is_fatal(error):
             raise error

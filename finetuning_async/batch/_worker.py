@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 
-from finetuning_async._errors import FinetuningError, InsufficientCreditsError
+from finetuning_async._errors import (
+    BudgetExceededError,
+    FinetuningError,
+    InsufficientCreditsError,
+)
 from finetuning_async._session import session_of
 from finetuning_async.batch._batch_journal import open_store
 from finetuning_async.batch._item import BatchItem
@@ -232,7 +236,9 @@ class WorkerDoor(Door):
         reply = usual_reply(error, refusals)
         if reply is not None:
             return reply
-        no_credits = isinstance(error, InsufficientCreditsError | CreditLimitError)
+        no_credits = isinstance(
+            error, InsufficientCreditsError | BudgetExceededError | CreditLimitError
+        )
         if is_fatal(error) and not no_credits:
             raise error
         delay = max(NO_CREDITS_DELAY if no_credits else 0.0, retry_delay(error, 1))
