@@ -58,6 +58,13 @@ class CreditLedger:
         with self._lock:
             self._seen = spent, reserved
 
+    def see_spent(self) -> None:
+        """Take note of one credit more that a journal has counted since."""
+        with self._lock:
+            if self._seen is not None:
+                spent, reserved = self._seen
+                self._seen = spent + 1, reserved
+
     def numbers(self) -> tuple[int, int]:
         """Credits spent, and reserved."""
         with self._lock:

@@ -36,6 +36,10 @@ from finetuning_async._errors import (
 )
 from finetuning_async._runtime import run_to_completion
 from finetuning_async._session._account_journal import AccountJournal, check_key
+from finetuning_async._session._journal_budgets import (
+    JournalBudgets,
+    book_and_submit,
+)
 from finetuning_async._session._keyed_door import (
     KeyedCall,
     KeyedDoor,
@@ -115,6 +119,19 @@ class KeyedCreates:
             call = KeyedCall(key=key, submission=submission)
         return await self._run(call, timeout)
 
+    async def book(self, submission: Submission, timeout: float | None) -> Any:
+        """Send a create that a batch records, and book its credit here.
+
+        Raises:
+            FinetuningError: As `book_and_submit`.
+        """
+        return await book_and_submit(
+            await self.journal.opened(),
+            JournalBudgets(self._session.settings, submission),
+            submission,
+            lambda: self._session.submit(submission, timeout),
+        )
+
     async def resume(self, key: str, timeout: float | None) -> Any:
         """The accepted track of a key that is known, or its id.
 
@@ -126,9 +143,15 @@ class KeyedCreates:
         item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
-        submission = self._session.new_submission(item.request, validate=False)
+        submission = self._new_submission(item)
         call = KeyedCall(key=key, submission=submission, is_new=False)
         return await self._run(call, timeout)
+
+    def _new_submission(self, item: Item) -> Submission:
+        """The create of an entry that an earlier call has made."""
+        return self._session.new_submission(
+            item.request, validate=False, share=item.share
+        )
 
     async def _find(self, key: str, timeout: float | None) -> Item:
         """The entry of a key; a timeout of 0 does not bound reading the account."""
@@ -154,7 +177,7 @@ class KeyedCreates:
         """
         call = KeyedCall(
             key=item.key,
-            submission=self._session.new_submission(item.request, validate=False),
+            submission=self._new_submission(item),
             is_named=GENERATED.fullmatch(item.key) is None,
             is_new=False,
             is_patient=True,
@@ -183,8 +206,12 @@ class KeyedCreates:
     async def _run(self, call: KeyedCall, timeout: float | None) -> Any:
         if timeout is not None:
             call.submission.deadline = anyio.current_time() + check_timeout(timeout)
-        with self._session.calls.scope(call.submission.deadline, spends=True):
-            return await self._until_track(call)
+        call.budgets = JournalBudgets(self._session.settings, call.submission)
+        try:
+            with self._session.calls.scope(call.submission.deadline, spends=True):
+                return await self._until_track(call)
+        finally:
+            call.budgets.count(call.submission)
         # The scope was cancelled: by the deadline, or by closing the client.
         if call.submission.accepted is not None:  # within a create's grace
             return call.submission.accepted
@@ -211,6 +238,8 @@ class KeyedCreates:
 
     async def _until_track(self, call: KeyedCall) -> Any:
         opened, polls = await self._ready(), 0
+        if call.budgets is not None:
+            await call.budgets.show(opened)
         # Most keys are new, so the first pass adds the entry at once: that finds one
         # that is there as well.
         is_known = not call.is_new
@@ -297,8 +326,10 @@ class KeyedCreates:
             kind=request.kind,
             body=body_of(request),
             file="",
+            share=call.submission.share,
         )
-        return await opened.journal.insert(new, Entry(holder=opened.holder))
+        entry = Entry(holder=opened.holder)
+        return await opened.journal.insert(new, entry, call.limits)
 
     async def _process(
         self, call: KeyedCall, item: Item | None, opened: OpenJournal

@@ -13,6 +13,7 @@ from finetuning_async._api import PRIORITIES
 from finetuning_async._errors import (
     APIConnectionError,
     APITimeoutError,
+    BudgetExceededError,
     CapacityError,
     ClientClosedError,
     InternalServerError,
@@ -31,9 +32,11 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from finetuning_async._errors import FinetuningError
+    from finetuning_async._pacing import CreditLimit
+    from finetuning_async._session._journal_budgets import JournalBudgets
     from finetuning_async._session._open_journal import OpenJournal
     from finetuning_async._submission import Submission
     from finetuning_async.journal import Engine, Item
@@ -65,6 +68,7 @@ class KeyedCall:
         is_new: Whether the entry may be added; a resumed one must be there.
         is_patient: Whether it goes on until its fate is known, as `resume_all` does,
             instead of raising what a caller can act upon.
+        budgets: The client's, once the call runs.
         in_doubt: The entry, if it was found to be in doubt.
         is_behind: Whether it waits for another call with the key.
     """
@@ -74,6 +78,7 @@ class KeyedCall:
     is_named: bool = True
     is_new: bool = True
     is_patient: bool = False
+    budgets: JournalBudgets | None = None
     in_doubt: Item | None = None
     is_behind: bool = False
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = attrs.field(
@@ -82,6 +87,11 @@ class KeyedCall:
 
     def __attrs_post_init__(self) -> None:
         self.on_submitted = self.submission.on_submitted
+
+    @property
+    def limits(self) -> tuple[CreditLimit, ...]:
+        """What the client's budgets allow."""
+        return () if self.budgets is None else self.budgets.limits
 
     async def notify(self, track: Any) -> None:
         """Call the caller's `on_submitted`."""
@@ -99,6 +109,7 @@ class KeyedCall:
         passing = (
             anyio.get_cancelled_exc_class(),
             APITimeoutError,
+            BudgetExceededError,
             CapacityError,
             ClientClosedError,
         )
@@ -155,15 +166,19 @@ class KeyedDoor:
         left = deadline - anyio.current_time()
         return None if left == float("inf") else max(left, 0.0)
 
+    @property
+    def limits(self) -> Sequence[CreditLimit]:
+        """Those of the call."""
+        return self._call.limits
+
     async def before_create(self, item: Item) -> Item | float:
-        """Take the lease, unless this loop has it already."""
+        """Take the lease, unless this loop has it already; it reserves the credit."""
         reconciliation = self._engine.reconciliation
         if await reconciliation.lookalike_is_in_doubt(item):
             return LOOK_AGAIN
         if item.entry.holder != self._opened.holder:
-            event = Claimed(self._opened.holder)
-            item, _ = await self._opened.journal.record(item, event)
-        if self._call.is_patient and not self._call.is_named:
+            item = await self._claim(item)
+        if not self._is_wanted:
             # Its caller is gone, or was told that it failed, and had no key to ask for
             # it again. So it is deleted now that nothing was charged for it.
             raise NotWanted
@@ -173,6 +188,21 @@ class KeyedDoor:
             self._opened.credits_read_at = now
             await read_credits(self._engine)
         return item
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self._call.is_named or not self._call.is_patient
+
+    async def _claim(self, item: Item) -> Item:
+        journal, event = self._opened.journal, Claimed(self._opened.holder)
+        limits = self.limits if self._is_wanted else ()
+        try:
+            return (await journal.record(item, event, limits))[0]
+        except BudgetExceededError:
+            if self._call.is_new:
+                # What an earlier process has left is not sent later: it has failed now.
+                await journal.delete(item)
+            raise
 
     def new_submission(self, item: Item, **callbacks: Any) -> Submission:
         """The caller's create; a new one like it, if it was sent already."""

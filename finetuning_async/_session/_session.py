@@ -263,6 +263,8 @@ class Session:
             timeout: Seconds for all of it, waiting for the rate limit included; `None`
                 for no limit.
 
+        A client with a journal books its credit there, as its entries do not have it.
+
         Raises:
             APITimeoutError: It timed out before the first byte left.
             SubmissionUnknownError: It timed out later; its outcome is unknown.
@@ -270,6 +272,8 @@ class Session:
             BudgetExceededError: No `budget` of the client allows it.
             FinetuningError: As `Submitter.submit`.
         """
+        if self.keyed is not None:
+            return self.keyed.book(submission, timeout)
         hook = self.pipeline.hook
         if hook is None or not hook.traces_operations:
             return self._submit_in_budget(submission, timeout)

@@ -18,7 +18,9 @@ Top down:
     _sqlite_file     the file: WAL, each commit on disk before it returns; forks
     _sqlite_schema   its tables, and those of earlier versions
     _store           JournalStore, what a journal is kept in; one in memory
+    _outcomes        what a change results in that is not made
     _sql_columns     the columns that both SQL stores share
+    _spending        what entries have cost, as a budget counts it (pure)
     _records         rows as requested, items as recorded, and their numbers
     _file_names      names of audio files: stable, unique, safe
     _state_machine   the rules: (entry, event) -> entry, next action
@@ -77,6 +79,15 @@ if TYPE_CHECKING:
         other_names as other_names,
     )
     from finetuning_async.journal._journal import Journal as Journal
+    from finetuning_async.journal._outcomes import (
+        check_same_content as check_same_content,
+        not_found_error as not_found_error,
+        not_storable_error as not_storable_error,
+        stale_error as stale_error,
+        taken_error as taken_error,
+        version as version,
+        with_free_name as with_free_name,
+    )
     from finetuning_async.journal._records import (
         BATCH_REQUESTS as BATCH_REQUESTS,
         DIGEST_LENGTH as DIGEST_LENGTH,
@@ -98,6 +109,19 @@ if TYPE_CHECKING:
         OnDoubt as OnDoubt,
         Service as Service,
         read_account as read_account,
+    )
+    from finetuning_async.journal._spending import (
+        BOOK as BOOK,
+        LATE as LATE,
+        SPENT_AT as SPENT_AT,
+        UNBOOK as UNBOOK,
+        USAGE as USAGE,
+        Booking as Booking,
+        Usage as Usage,
+        booking_of as booking_of,
+        charge_delay as charge_delay,
+        parameters as parameters,
+        sql as sql,
     )
     from finetuning_async.journal._sql_columns import (
         ALL_COLUMNS as ALL_COLUMNS,
@@ -154,14 +178,7 @@ if TYPE_CHECKING:
         JournalStore as JournalStore,
         MemoryStore as MemoryStore,
         Update as Update,
-        check_same_content as check_same_content,
         commit_update as commit_update,
-        not_found_error as not_found_error,
-        not_storable_error as not_storable_error,
-        stale_error as stale_error,
-        taken_error as taken_error,
-        version as version,
-        with_free_name as with_free_name,
     )
 else:
     __getattr__ = lazy_exports(
@@ -189,6 +206,15 @@ else:
             "._entries": ("JournalEntry",),
             "._file_names": ("UsedNames", "fold", "other_names"),
             "._journal": ("Journal",),
+            "._outcomes": (
+                "check_same_content",
+                "not_found_error",
+                "not_storable_error",
+                "stale_error",
+                "taken_error",
+                "version",
+                "with_free_name",
+            ),
             "._records": (
                 "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
@@ -206,6 +232,19 @@ else:
                 "without_secrets",
             ),
             "._service": ("EngineOptions", "OnDoubt", "Service", "read_account"),
+            "._spending": (
+                "BOOK",
+                "Booking",
+                "LATE",
+                "SPENT_AT",
+                "UNBOOK",
+                "USAGE",
+                "Usage",
+                "booking_of",
+                "charge_delay",
+                "parameters",
+                "sql",
+            ),
             "._sql_columns": (
                 "ALL_COLUMNS",
                 "COUNTS",
@@ -261,14 +300,7 @@ else:
                 "MemoryStore",
                 "NOT_PENDING",
                 "Update",
-                "check_same_content",
                 "commit_update",
-                "not_found_error",
-                "not_storable_error",
-                "stale_error",
-                "taken_error",
-                "version",
-                "with_free_name",
             ),
         },
     )

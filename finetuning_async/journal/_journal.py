@@ -21,8 +21,9 @@ from finetuning_async.journal._state_machine import STATES, step
 from finetuning_async.journal._store import Delete, Insert, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async.journal._records import NewItem
     from finetuning_async.journal._state_machine import Action, Entry, Event
     from finetuning_async.journal._store import Change, Committed, JournalStore
@@ -71,7 +72,9 @@ class Journal:
         states = {state: self._counts[state] for state in STATES}
         return Summary(states=states, accepts=self._accepts, fails=self._fails)
 
-    async def record(self, item: Item, event: Event) -> tuple[Item, Action | None]:
+    async def record(
+        self, item: Item, event: Event, limits: Sequence[CreditLimit] = ()
+    ) -> tuple[Item, Action | None]:
         """Apply an event to an item, and commit the result.
 
         Returns:
@@ -79,23 +82,27 @@ class Journal:
 
         Raises:
             StaleItemError: Another worker has changed the item since it was read.
+            BudgetExceededError: One of the `limits` does not allow it.
             JournalError: It cannot be written, or the event is not possible.
         """
         entry, action = step(item.entry, event)
         if entry == item.entry:
             return item, action
-        return _item(await self._commit(Update(item, entry))), action
+        return _item(await self._commit(Update(item, entry, tuple(limits)))), action
 
-    async def insert(self, new: NewItem, entry: Entry) -> Item:
+    async def insert(
+        self, new: NewItem, entry: Entry, limits: Sequence[CreditLimit] = ()
+    ) -> Item:
         """Add an item with its entry.
 
         Returns:
             The new item; or the one whose key is known, as it is.
 
         Raises:
+            BudgetExceededError: One of the `limits` does not allow it.
             JournalError: It cannot be written.
         """
-        return _item(await self._commit(Insert(new, entry)))
+        return _item(await self._commit(Insert(new, entry, tuple(limits))))
 
     async def delete(self, item: Item) -> None:
         """Remove an item.
@@ -121,7 +128,7 @@ class Journal:
         # the result.
         with anyio.CancelScope(shield=True):
             await run_to_completion(lambda: self._until_done(pending))
-        if isinstance(pending.result, JournalError):
+        if isinstance(pending.result, FinetuningError):
             raise pending.result
         return pending.result
 

@@ -117,12 +117,15 @@ class Item(NewItem):
         entry: Its recorded progress.
         created_at: When it was added, in seconds since 1970 by the store's clock.
         updated_at: When it was changed, likewise.
+        spent_at: Until when its last credit may have been taken, likewise; `None` for
+            `updated_at`.
     """
 
     seq: int
     entry: Entry
     created_at: float = 0.0
     updated_at: float = 0.0
+    spent_at: float | None = None
 
     @property
     def request(self) -> Any:  # a batch knows that it holds no sound effect

@@ -10,12 +10,8 @@ Needs psycopg: ``pip install 'finetuning-async[procrastinate]'``.
 
 from __future__ import annotations
 
-import os
-import weakref
-from contextlib import contextmanager
 from itertools import groupby, islice
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -33,12 +29,13 @@ from finetuning_async.journal import (
     Entry,
     Insert,
     Item,
-    JournalError,
     NewItem,
     State,
     Summary,
     Update,
     UsedNames,
+    booking_of,
+    charge_delay,
     check_same_content,
     commit_update,
     entry_values,
@@ -54,24 +51,14 @@ from finetuning_async.journal import (
     with_free_name,
 )
 from finetuning_async.postgres import _journal_schema as schema
-
-try:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-except ImportError as _missing:
-    _HINT = (
-        f"a journal in PostgreSQL needs {_missing.name or 'psycopg[binary]'}:"
-        " pip install 'finetuning-async[procrastinate]'"
-    )
-    raise ImportError(_HINT, name=_missing.name) from _missing
+from finetuning_async.postgres._journal_connection import psycopg
+from finetuning_async.postgres._spending import SpendingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import LiteralString
 
     from finetuning_async.journal import Change, Committed
-
-T = TypeVar("T")
 
 _ADDED: Final = ("journal", "seq", "created_at", "updated_at")
 _INSERT: Final = (
@@ -86,7 +73,8 @@ _IF_UNCHANGED: Final = (
 )
 _UPDATE: Final = (
     f"UPDATE finetuning_item SET {', '.join(f'{name} = %s' for name in ENTRY_COLUMNS)},"  # noqa: S608 - names of ours
-    f" updated_at = {schema.NOW} {_IF_UNCHANGED} RETURNING updated_at"
+    f" updated_at = {schema.NOW}, spent_at = coalesce({schema.NOW} + %s, spent_at)"
+    f" {_IF_UNCHANGED} RETURNING updated_at, spent_at"
 )
 _DELETE: Final = f"DELETE FROM finetuning_item {_IF_UNCHANGED} RETURNING seq"  # noqa: S608 - names of ours
 _SELECT: Final = (
@@ -95,15 +83,11 @@ _SELECT: Final = (
 )
 _CHUNK: Final = 500
 
-PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
-"""Seconds to connect, and milliseconds until data that is not acknowledged ends a
-connection: without them a call may take as long as a host that vanished."""
-
 FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the table."""
 
 
-class PostgresStore:
+class PostgresStore(SpendingStore):
     """A journal in a database. Tables are created if there are none.
 
     After a connection was lost, the next call opens a new one.
@@ -118,12 +102,7 @@ class PostgresStore:
     """
 
     def __init__(self, conninfo: str = "", *, journal: str = "default") -> None:
-        self._conninfo = conninfo
-        self._journal = journal
-        self._db: psycopg.Connection | None = None
-        self._opened_by = 0
-        self._closer = weakref.finalize(self, _close, None, 0)
-        self._lock = RLock()
+        super().__init__(conninfo, journal)
         try:
             with self._errors():
                 self._prepare()
@@ -139,63 +118,10 @@ class PostgresStore:
         """Its name."""
         return self._journal
 
-    def _connection(self) -> psycopg.Connection:
-        """The connection of this process; a forked child opens its own."""
-        if self._db is None or self._db.closed or self._opened_by != os.getpid():
-            self._db = db = psycopg.connect(
-                self._conninfo, autocommit=True, **self._patience()
-            )
-            self._opened_by = os.getpid()
-            self._closer.detach()
-            self._closer = weakref.finalize(self, _close, db, self._opened_by)
-            # An intent that a crash of the database can undo would not be an intent.
-            # Stricter settings, as for replicas, are kept.
-            db.execute(
-                "SELECT set_config('synchronous_commit', 'on', false)"
-                " WHERE current_setting('synchronous_commit') = 'off'"
-            )
-        return self._db
-
-    def _patience(self) -> dict[str, Any]:
-        """Bounds on waiting for a host that is gone, unless `conninfo` sets them."""
-        given = conninfo_to_dict(self._conninfo)
-        return {name: value for name, value in PATIENCE.items() if name not in given}
-
     def _prepare(self) -> None:
         db = self._connection()
         with db.transaction():
             schema.prepare(db, self._journal)
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        """Turn psycopg's errors into ours; hold the connection's lock meanwhile.
-
-        There is one connection for all threads, so a record made in one thread would
-        otherwise join the transaction of another.
-        """
-        try:
-            with self._lock:
-                yield
-        except psycopg.Error as error:
-            raise JournalError(
-                f"the journal could not be read or written: {error}",
-                safe_to_retry=True,
-            ) from error
-
-    def transact(self, work: Callable[[psycopg.Connection], T]) -> T:
-        """Run a function with the connection, in one transaction.
-
-        Raises:
-            JournalError: The database refused.
-        """
-        with self._errors(), self._connection().transaction():
-            return work(self._connection())
-
-    def _rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a query whose first parameter is the journal's name."""
-        with self._errors():
-            found = self._connection().execute(query, (self._journal, *values))
-            return found.fetchall()
 
     def _items(self, where: LiteralString, *values: object) -> list[Item]:
         return [item_of(row) for row in self._rows(f"{_SELECT} {where}", *values)]
@@ -227,11 +153,6 @@ class PostgresStore:
                 if on_added is not None and added:
                     on_added(self._connection(), list(added.values()))
         return Added(new, known)
-
-    def _lock_journal(self) -> None:
-        """Let nobody else add items in this transaction: they get the next numbers."""
-        # NO KEY: else others could not say that they live until it ends.
-        self._rows("SELECT FROM finetuning_journal WHERE name = %s FOR NO KEY UPDATE")
 
     def _add(
         self,
@@ -305,8 +226,10 @@ class PostgresStore:
     def _commit(self, changes: Sequence[Change]) -> list[Committed]:
         results: list[Committed] = []
         with self._connection().transaction():
+            if any(isinstance(c, Insert | Update) and c.limits for c in changes):
+                self._lock_journal()
             # In their order; those of one kind that follow one another go together.
-            for kind, group in groupby(changes, type):
+            for kind, group in groupby(changes, _kind_of):
                 results += self._apply(kind, list(group))
         return results
 
@@ -318,26 +241,57 @@ class PostgresStore:
             for change in changes:
                 try:
                     with db.transaction():  # a savepoint
-                        results += self._apply(type(change), [change])
+                        results += self._apply(_kind_of(change), [change])
                 except psycopg.errors.UniqueViolation:
                     if not isinstance(change, Update):
                         raise
-                    results.append(taken_error(change))
+                    results.append(taken_error(change.item, change.entry))
                 except psycopg.DataError as error:
                     results.append(not_storable_error(change.item, error))
         return results
 
-    def _apply(self, kind: type, group: list[Any]) -> list[Committed]:
+    def _apply(self, kind: type | None, group: list[Any]) -> list[Committed]:
+        if kind is None:
+            return [self._apply_within_limits(change) for change in group]
         if kind is Insert:
             self._lock_journal()
             self._add(group)
             stored = self._by_key([change.item.key for change in group])
             return [stored[change.item.key] for change in group]
         if kind is Update:
-            rows = [(*entry_values(c.entry), *self._unchanged(c.item)) for c in group]
+            rows = [
+                (
+                    *entry_values(c.entry),
+                    charge_delay(c.item.entry, c.entry),
+                    *self._unchanged(c.item),
+                )
+                for c in group
+            ]
             return list(map(_updated, group, self._each(_UPDATE, rows)))
         rows = [self._unchanged(c.item) for c in group]
-        return list(map(_deleted, group, self._each(_DELETE, rows)))
+        found = self._each(_DELETE, rows)
+        for change, row in zip(group, found, strict=True):
+            kept = None if row is None else booking_of(change.item, self.now())
+            if kept is not None:
+                self._spending().book(*kept)
+        return list(map(_deleted, group, found))
+
+    def _apply_within_limits(self, change: Insert | Update) -> Committed:
+        """Make a change unless its limits do not allow it, under `_lock_journal`."""
+        if isinstance(change, Insert):
+            if known := self.find_key(change.item.key):
+                return known
+            refused = self._spending().refusal(change.limits, reserved=True)
+        else:
+            refused = self._spending().refusal(
+                change.limits,
+                reserved=change.entry.state == "planned",
+                but_seq=change.item.seq,
+            )
+            stored = self._items("AND seq = %s", change.item.seq)
+            if not stored or version(stored[0].entry) != version(change.item.entry):
+                return stale_error(change.item)
+        return refused or self._apply(type(change), [change])[0]
 
     def _unchanged(self, item: Item) -> tuple[object, ...]:
         """The values of `_IF_UNCHANGED`."""
@@ -502,35 +456,21 @@ class PostgresStore:
                 holder,
             )
 
-    @contextmanager
-    def _unsynced(self) -> Generator[None]:
-        """A transaction that returns before it is on the disk."""
-        with self._connection().transaction():
-            self._connection().execute("SET LOCAL synchronous_commit = off")
-            yield
 
-    def now(self) -> float:
-        """As `JournalStore.now`; the database's clock."""
-        with self._errors():
-            found = self._connection().execute(f"SELECT {schema.NOW}")
-            return float(found.fetchall()[0][0])
-
-    def close(self) -> None:
-        """As `JournalStore.close`."""
-        self._closer()
+def _kind_of(change: Change) -> type | None:
+    """Its class; `None` if it has limits, so that it is made alone."""
+    has_limits = isinstance(change, Insert | Update) and bool(change.limits)
+    return None if has_limits else type(change)
 
 
 def _updated(change: Update, row: tuple[Any, ...] | None) -> Committed:
     if row is None:
         return stale_error(change.item)
-    return attrs.evolve(change.item, entry=change.entry, updated_at=row[0])
+    updated_at, spent_at = row
+    return attrs.evolve(
+        change.item, entry=change.entry, updated_at=updated_at, spent_at=spent_at
+    )
 
 
 def _deleted(change: Delete, row: tuple[Any, ...] | None) -> Committed:
     return stale_error(change.item) if row is None else None
-
-
-def _close(db: psycopg.Connection | None, process: int) -> None:
-    """Close a connection that this process opened, not one of its parent."""
-    if db is not None and process == os.getpid():
-        db.close()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from finetuning_async.journal import Change, Item, JournalError, JournalStore
+    from finetuning_async.journal import Change, JournalStore
+    from finetuning_async.journal._store import Committed
 
 pytestmark = pytest.mark.real_time
 
@@ -28,7 +29,7 @@ class SlowStore(SQLiteStore):
 
     committed = threading.Event()
 
-    def commit(self, changes: Sequence[Change]) -> list[Item | JournalError | None]:
+    def commit(self, changes: Sequence[Change]) -> list[Committed]:
         done = super().commit(changes)
         updates = (change for change in changes if isinstance(change, Update))
         if any(update.entry.state == "sending" for update in updates):
