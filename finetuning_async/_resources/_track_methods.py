@@ -156,7 +156,15 @@ class TrackMethods(ABC):
         return final
 
     async def resume(
-        self, key: str, *, timeout: float | None = WAIT_TIMEOUT
+        self,
+        key: str,
+        *,
+        timeout: float | None = WAIT_TIMEOUT,
+        on_submitted: Callable[[Any], Awaitable[None] | None] | None = None,
+        on_update: UpdateCallback | None = None,
+        priority: Priority | None = None,
+        share: str | None = None,
+        on_waiting: Callable[[CreateWaiting], object] | None = None,
     ) -> Generation | SoundEffect:
         """Go on with what an earlier call or process began; return the final track.
 
@@ -170,6 +178,11 @@ class TrackMethods(ABC):
         Args:
             key: The idempotency key, or the generated one of a create without.
             timeout: Seconds for the whole call; `None` for no limit.
+            on_submitted: Called with the track if it is accepted in this call.
+            on_update: Called with each changed state, the final one last.
+            priority: ``high``, ``normal`` or ``low``; `None` for the client's.
+            share: For whom it is; `None` for whom its entry says.
+            on_waiting: A plain function, called with `CreateWaiting` while it waits.
 
         Raises:
             InvalidRequestError: The journal has no entry of this key; the client has no
@@ -182,9 +195,17 @@ class TrackMethods(ABC):
         from finetuning_async._resources._common import failed_error
 
         deadline, session = _deadline(timeout), self._session()
-        accepted = await session.recorder().resume(key, timeout)
+        _api.check_callback(on_update, "on_update")
+        options = {
+            "on_submitted": on_submitted,
+            "priority": priority,
+            "share": share,
+            "on_waiting": on_waiting,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        accepted = await session.recorder().resume(key, timeout, **given)
         left = max(0.0, deadline - anyio.current_time())
-        final = await session.wait(accepted, timeout=left, on_update=None)
+        final = await session.wait(accepted, timeout=left, on_update=on_update)
         if final.status == "failed":
             raise failed_error(final)
         return cast("Generation | SoundEffect", final)

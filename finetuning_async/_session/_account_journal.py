@@ -11,25 +11,34 @@ import anyio
 
 from finetuning_async._api import Call, parsing, validation
 from finetuning_async._constants import READ_TIMEOUT
-from finetuning_async._errors import FinetuningError, InvalidRequestError
+from finetuning_async._errors import (
+    FinetuningError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+)
 from finetuning_async._runtime import LoopHandle, in_thread, run_to_completion
 from finetuning_async._session._keyed_door import facts_of
 from finetuning_async._session._open_journal import OpenJournal
 from finetuning_async.journal import (
     STATES,
     Ended,
+    Entry,
     Journal,
     JournalEntry,
     JournalError,
+    NewItem,
     Released,
     Service,
     StaleItemError,
+    body_of,
     end_of,
+    has_secrets,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from finetuning_async._api import AnyRequest
     from finetuning_async._errors import SubmissionUnknownError
     from finetuning_async._http import Pipeline
     from finetuning_async._polling import AnyTrack
@@ -140,6 +149,43 @@ class AccountJournal:
         check_key(key)
         item = await (await self.opened()).find(key)
         return None if item is None else JournalEntry.of(item)
+
+    async def find(self, generation_id: str) -> JournalEntry | None:
+        """As `ClientJournal.find`."""
+        journal = (await self.opened()).journal
+        item = await journal.call(journal.store.find_track, generation_id)
+        return None if item is None else JournalEntry.of(item)
+
+    async def add(self, request: AnyRequest, share: str | None) -> JournalEntry:
+        """As `ClientJournal.add`."""
+        check_key(request.idempotency_key, "idempotency_key")
+        if has_secrets(request.webhook):
+            allowed = "a URL without a query: the journal keeps none, as it is a secret"
+            raise InvalidRequestError("webhook", "***", allowed)
+        # It checks the request as it would be checked when it is sent.
+        submission = self._session.new_submission(request, validate=True, share=share)
+        journal = (await self.opened()).journal
+        new = new_item(str(request.idempotency_key), submission)
+        item = await journal.insert(new, Entry())
+        check_same_request(request, item)
+        return JournalEntry.of(item)
+
+    async def newest(
+        self, prefix: str, before: str | None, limit: int
+    ) -> list[JournalEntry]:
+        """As `ClientJournal.newest`."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidRequestError("limit", limit, "an integer of at least 1")
+        opened, seq = await self.opened(), None
+        if before is not None:
+            check_key(before, "before")
+            last = await opened.find(before)
+            if last is None:
+                raise InvalidRequestError("before", before, "the key of an entry")
+            seq = last.seq
+        store = opened.journal.store
+        items = await opened.journal.call(store.newest, prefix, seq, limit)
+        return [JournalEntry.of(item) for item in items]
 
     async def entries(self, state: State | None) -> AsyncGenerator[JournalEntry]:
         """As `ClientJournal.entries`."""
@@ -268,6 +314,42 @@ def _one_spelling(url: str) -> str:
     parts = urlsplit(url)
     host, port = parts.netloc.lower(), DEFAULT_PORTS.get(parts.scheme, "")
     return f"{parts.scheme}://{host.removesuffix(port)}{parts.path}"
+
+
+def new_item(key: str, submission: Submission) -> NewItem:
+    """The item of a create; its request is without what a journal must not hold."""
+    request = submission.request
+    return NewItem(
+        key=key,
+        custom_id=None,
+        line=None,
+        kind=request.kind,
+        body=body_of(request),
+        file="",
+        share=submission.share,
+    )
+
+
+def check_same_request(given: AnyRequest, item: Item) -> None:
+    """Check that an entry has the content of a request.
+
+    Raises:
+        IdempotencyConflictError: It has other content; nothing was sent.
+    """
+    known = item.request
+    if given.content_key() == known.content_key():
+        return
+    differing = ["its kind"]
+    if given.kind == known.kind:
+        one, other = given.to_body(), known.to_body()
+        names = sorted({*one, *other} - {"webhook"})
+        differing = [name for name in names if one.get(name) != other.get(name)]
+    raise IdempotencyConflictError(
+        "idempotency_key",
+        item.key,
+        "a new key for other content; the create that it is known for differs in"
+        f" {', '.join(differing)}",
+    )
 
 
 def check_key(key: object, field: str = "key") -> None:

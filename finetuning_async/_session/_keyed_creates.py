@@ -30,12 +30,16 @@ from finetuning_async._constants import READ_TIMEOUT
 from finetuning_async._errors import (
     APITimeoutError,
     FinetuningError,
-    IdempotencyConflictError,
     InvalidRequestError,
     NotFoundError,
 )
 from finetuning_async._runtime import run_to_completion
-from finetuning_async._session._account_journal import AccountJournal, check_key
+from finetuning_async._session._account_journal import (
+    AccountJournal,
+    check_key,
+    check_same_request,
+    new_item,
+)
 from finetuning_async._session._journal_budgets import (
     JournalBudgets,
     book_and_submit,
@@ -58,12 +62,12 @@ from finetuning_async.journal import (
     Entry,
     JournalEntry,
     Lost,
-    NewItem,
     StaleItemError,
-    body_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from finetuning_async._api import Generation, SoundEffect
     from finetuning_async._session._account_journal import RecordedSession
     from finetuning_async._session._journal_source import JournalSource
@@ -132,8 +136,13 @@ class KeyedCreates:
             lambda: self._session.submit(submission, timeout),
         )
 
-    async def resume(self, key: str, timeout: float | None) -> Any:
+    async def resume(self, key: str, timeout: float | None, **options: Any) -> Any:
         """The accepted track of a key that is known, or its id.
+
+        Args:
+            key: The key.
+            timeout: Seconds for all of it; `None` for no limit.
+            options: Of its create, should it be sent; see `Session.new_submission`.
 
         Raises:
             InvalidRequestError: It is not.
@@ -143,15 +152,14 @@ class KeyedCreates:
         item = await self._find(key, timeout)
         if item.entry.track_id is not None:  # even with a timeout of 0
             return JournalEntry.of(item).generation or item.entry.track_id
-        submission = self._new_submission(item)
-        call = KeyedCall(key=key, submission=submission, is_new=False)
+        submission = self._resumed(item, options)
+        call = KeyedCall(key=key, submission=submission, is_new=False, options=options)
         return await self._run(call, timeout)
 
-    def _new_submission(self, item: Item) -> Submission:
-        """The create of an entry that an earlier call has made."""
-        return self._session.new_submission(
-            item.request, validate=False, share=item.share
-        )
+    def _resumed(self, item: Item, options: Mapping[str, Any]) -> Submission:
+        """The create of an entry, for the one for whom it was added."""
+        chosen = {"share": item.share, **options}
+        return self._session.new_submission(item.request, validate=False, **chosen)
 
     async def _find(self, key: str, timeout: float | None) -> Item:
         """The entry of a key; a timeout of 0 does not bound reading the account."""
@@ -177,7 +185,7 @@ class KeyedCreates:
         """
         call = KeyedCall(
             key=item.key,
-            submission=self._new_submission(item),
+            submission=self._resumed(item, {}),
             is_named=GENERATED.fullmatch(item.key) is None,
             is_new=False,
             is_patient=True,
@@ -318,17 +326,7 @@ class KeyedCreates:
         return await opened.is_alive(holder)
 
     async def _insert(self, call: KeyedCall, opened: OpenJournal) -> Item:
-        request = call.submission.request
-        new = NewItem(
-            key=call.key,
-            custom_id=None,
-            line=None,
-            kind=request.kind,
-            body=body_of(request),
-            file="",
-            share=call.submission.share,
-        )
-        entry = Entry(holder=opened.holder)
+        new, entry = new_item(call.key, call.submission), Entry(holder=opened.holder)
         return await opened.journal.insert(new, entry, call.limits)
 
     async def _process(
@@ -368,7 +366,7 @@ class KeyedCreates:
         request, deadline = item.request, call.submission.deadline
         if call.is_new or request == call.submission.request:
             return
-        call.submission = self._session.new_submission(request, validate=False)
+        call.submission = self._resumed(item, call.options)
         call.submission.deadline = deadline
 
     async def _work(
@@ -484,17 +482,4 @@ def check_content(call: KeyedCall, item: Item) -> None:
     """
     if not (call.is_named and call.is_new):
         return
-    given, known = call.submission.request, item.request
-    if given.content_key() == known.content_key():
-        return
-    differing = ["its kind"]
-    if given.kind == known.kind:
-        one, other = given.to_body(), known.to_body()
-        names = sorted({*one, *other} - {"webhook"})
-        differing = [name for name in names if one.get(name) != other.get(name)]
-    raise IdempotencyConflictError(
-        "idempotency_key",
-        call.key,
-        "a new key for other content; the create that it is known for differs in"
-        f" {', '.join(differing)}",
-    )
+    check_same_request(call.submission.request, item)

@@ -32,7 +32,7 @@ from finetuning_async.journal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from finetuning_async._errors import FinetuningError
     from finetuning_async._pacing import CreditLimit
@@ -69,6 +69,7 @@ class KeyedCall:
         is_patient: Whether it goes on until its fate is known, as `resume_all` does,
             instead of raising what a caller can act upon.
         budgets: The client's, once the call runs.
+        options: What a resumed one was asked for besides its entry.
         in_doubt: The entry, if it was found to be in doubt.
         is_behind: Whether it waits for another call with the key.
     """
@@ -79,6 +80,7 @@ class KeyedCall:
     is_new: bool = True
     is_patient: bool = False
     budgets: JournalBudgets | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
     in_doubt: Item | None = None
     is_behind: bool = False
     on_submitted: Callable[[Any], Awaitable[None] | None] | None = attrs.field(

@@ -30,7 +30,9 @@ The files, from the first called to the last:
     commands/        one module per command or group of commands
     _create_command  the commands that create a track: their options, and one run
     _track_output    after acceptance: wait, download, report
-    _batch_run       ``batch run``: input, client, signals, exit code
+    _batch_run       ``batch run``: client, signals, exit code
+    _batch_dry_run   what it would cost, and how long it would take
+    _batch_settings  its arguments, and the input
     _connect         a client of the service, or of an emulator in this process
     _emulator_options every setting of ``emulator`` as an option; the seed file
     _emulator_output what ``emulator`` prints: how to reach it, and its requests

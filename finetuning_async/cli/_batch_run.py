@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import attrs
 
-from finetuning_async import AsyncClient, RateLimit, RateLimits
-from finetuning_async._secrets import ApiKey
-from finetuning_async.batch import (
-    ACCOUNT,
-    Batch,
-    BatchInputError,
-    Existing,
-    Folder,
-    Format,
-    Options,
-    check_account,
-    existing_error,
-    read_rows,
-)
+from finetuning_async import AsyncClient
+from finetuning_async.batch import Batch, BatchInputError, Folder, Options
+from finetuning_async.cli._batch_dry_run import dry_run
+from finetuning_async.cli._batch_settings import RunSettings
 from finetuning_async.cli._batch_summary import exit_code, show
 from finetuning_async.cli._batch_view import BatchView, LiveView
 from finetuning_async.cli._config import base_url, on_loopback
+from finetuning_async.cli._connect import limiter_options
 from finetuning_async.cli._error_exit import InvalidInputError
 from finetuning_async.cli._event_loop import (
     BACKEND,
@@ -40,68 +28,16 @@ from finetuning_async.cli._event_loop import (
 from finetuning_async.cli._exit_codes import INVALID_INPUT
 from finetuning_async.cli._keys import find_key
 from finetuning_async.cli._log_output import log_to_stderr
-from finetuning_async.cli._options import CommonOptions
-from finetuning_async.cli._output import (
-    duration_text,
-    is_terminal,
-    print_fields,
-    print_json,
-    say,
-    yes_or_no,
-)
-from finetuning_async.journal import ItemFactory, SQLiteStore
+from finetuning_async.cli._output import is_terminal, say
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from collections.abc import AsyncGenerator
 
-    from finetuning_async.batch import Row, Summary
-    from finetuning_async.journal import Item, NewItem
-
-TRACK_SECONDS: Final = 60.0
-"""Seconds that the last track is expected to take."""
+    from finetuning_async.batch import Summary
+    from finetuning_async.cli._options import CommonOptions
 
 RESUME_ADVICE: Final = {"max_credits": "To resume, raise --max-credits."}
 """How to resume, by the reason of a pause; for other reasons, waiting is enough."""
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """The arguments of ``batch run``, resolved."""
-
-    common: CommonOptions
-    url: str
-    key: ApiKey
-    source: str | None
-    out: Path
-    format_: Format | None
-    dry_run: bool
-    as_json: bool
-    speed: float
-    options: Options
-
-    @property
-    def limits(self) -> RateLimits:
-        """The rate limits of the service, or those of a faster emulator."""
-        per = 60.0 / self.speed
-        return RateLimits(creates=RateLimit(10, per=per), reads=RateLimit(60, per=per))
-
-    def rows(self) -> Iterator[Row]:
-        """The rows of the input.
-
-        Raises:
-            BatchInputError: Some rows are invalid; raised after the last row.
-        """
-        if self.source is None:
-            return iter(())
-        return read_rows(
-            _stdin() if self.source == "-" else Path(self.source),
-            format=self.format_,
-            allow_http_webhook=on_loopback(self.url),
-        )
-
-
-def _stdin() -> Iterable[str]:
-    return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
 
 
 def execute(
@@ -139,7 +75,9 @@ def execute(
         )
     common.interrupt_hint = "Nothing is lost. To resume, run the same command."
     try:
-        return anyio.run(_dry_run if settings.dry_run else _run, settings, **BACKEND)
+        if settings.dry_run:
+            return anyio.run(dry_run, settings, _connected, **BACKEND)
+        return anyio.run(_run, settings, **BACKEND)
     except Exception as error:
         cause = unwrap_group(error)
         if not isinstance(cause, BatchInputError):
@@ -152,7 +90,11 @@ def execute(
 async def _connected(settings: RunSettings) -> AsyncGenerator[AsyncClient]:
     with log_to_stderr(settings.common):
         async with AsyncClient(
-            settings.key.reveal(), base_url=settings.url, rate_limits=settings.limits
+            settings.key.reveal(),
+            base_url=settings.url,
+            rate_limits=settings.limits,
+            share=settings.share,
+            **limiter_options(shared=settings.shared),
         ) as client:
             yield client
 
@@ -209,74 +151,3 @@ async def _stop_on_signal(
             batch.stop()
             say("Stopping after the items in progress. Press Ctrl-C again to quit now.")
     scope.cancel()
-
-
-async def _dry_run(settings: RunSettings) -> int:
-    account_note, known = _read_existing_batch(settings.out)
-    factory = ItemFactory()
-    items = [factory.item(row) for row in settings.rows()]
-    done = {item.key for item in known if item.entry.state != "planned"}
-    done |= _adoptable_keys(settings, items, known)
-    rows = [item.key for item in items]
-    new = sum(key not in done for key in rows)
-    async with _connected(settings) as client:
-        account = await client.me()
-    check_account(account_note, account, settings.url, str(settings.out))
-    # A full burst goes out at once, the rest at the rate limit. The last one sent then
-    # has to be completed.
-    limit = settings.limits.creates
-    seconds = (
-        max(new - limit.limit, 0) / limit.limit * limit.per
-        + TRACK_SECONDS / settings.speed
-    )
-    left = account.total_remaining
-    enough = None if left is None else left >= new
-    facts = {
-        "rows": len(rows),
-        "known": len(rows) - new,
-        "credits_needed": new,
-        "credits_left": left,
-        "enough": enough,
-        "seconds": round(seconds, 1),
-    }
-    if settings.as_json:
-        print_json(facts)
-    else:
-        print_fields(
-            {"rows": len(rows), "known": facts["known"], "credits needed": new}
-            | {"credits left": left, "enough": yes_or_no(enough) or None}
-            | {"takes about": duration_text(seconds)}
-        )
-    return 0
-
-
-def _read_existing_batch(path: Path) -> tuple[str | None, list[Item]]:
-    """The account of an existing batch, and its items; nothing if there is none."""
-    folder = Folder(path)
-    if not folder.is_batch:
-        return None, []
-    store = SQLiteStore(folder.journal, read_only=True)
-    try:
-        return store.read_note(ACCOUNT), list(store.rows())
-    finally:
-        store.close()
-
-
-def _adoptable_keys(
-    settings: RunSettings, items: list[NewItem], known: list[Item]
-) -> set[str]:
-    """The keys of the items that a run would count as done.
-
-    Raises:
-        BatchError: A run would be rejected.
-    """
-    if not settings.out.is_dir():
-        return set()
-    found = Existing.read(Folder(settings.out)).without(known).outcomes(items)
-    if found and settings.options.existing == "refuse":
-        raise existing_error(settings.out, found)
-    return (
-        {item.key for item, _ in found}
-        if settings.options.existing == "adopt"
-        else set()
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from math import isinf
 from typing import TYPE_CHECKING, Final, Self
 
@@ -33,12 +32,6 @@ LINE_INTERVAL: Final = 60.0
 LIVE_INTERVAL: Final = 0.25
 """Seconds between updates of the table."""
 
-TRACK_SECONDS: Final = 60.0
-"""Seconds that the last track is expected to take."""
-
-MIN_SAMPLES: Final = 10
-"""Accepted tracks from which on the measured pace says more than the rate limit."""
-
 
 class BatchView:
     """Prints a line for each item that ends, and one a minute with the progress.
@@ -59,8 +52,6 @@ class BatchView:
         self._batch = batch
         self._quiet = quiet
         self._no_color = no_color
-        self._began = time.monotonic()
-        self._accepts_before = batch.summary.accepts
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,21 +109,26 @@ class BatchView:
         return [f"next create {self._next_create()}", f"expected end in {left}"]
 
     def _next_create(self) -> str:
+        creates = self._client.rate_limit_status().creates
+        if creates.closed_for > 0:
+            return f"in {duration_text(creates.closed_for)}, as the service asked"
         if session_of(self._client).account.queue_is_full:
             running = self._batch.summary.states["accepted"]
             return "when a track ends" if running else "when the queue has room"
-        wait = self._client.rate_limit_status().creates.next_free_in
-        return "later" if isinf(wait) else f"in {duration_text(wait)}"
+        if isinf(creates.next_free_in):
+            return "later"
+        limit, per = creates.limit or 1, creates.per or 0.0
+        # More than a burst go out evenly, though permits may be free.
+        if creates.waiting > limit and creates.next_free_in < per / limit:
+            return f"within {duration_text(per / limit)}"
+        return f"in {duration_text(creates.next_free_in)}"
 
     def _remaining_seconds(self, summary: Summary) -> float:
-        limits = self._client.rate_limit_status().creates
-        pace = (limits.per or 0.0) / (limits.limit or 1)
-        # Creates of earlier runs say nothing about the pace of this one.
-        done = summary.accepts - self._accepts_before
-        if done >= MIN_SAMPLES:
-            # The queue may make it slower than the rate limit, never faster.
-            pace = max(pace, (time.monotonic() - self._began) / done)
-        return summary.states["planned"] * pace + TRACK_SECONDS
+        """When the last one is done, as the client estimates it."""
+        # Those that wait for a permit already are in its line.
+        waiting = self._client.rate_limit_status().creates.waiting
+        creates = max(summary.states["planned"] - waiting, 1)
+        return self._client.estimate(creates, priority="low").last_completed
 
 
 class LiveView(BatchView):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -42,6 +43,7 @@ def call_service(
     *,
     key: ApiKey | None = None,
     retries: int = FEW_RETRIES,
+    shared: bool = False,
 ) -> T:
     """Run an operation with a client of the service.
 
@@ -50,8 +52,10 @@ def call_service(
         operation: What to do with the client.
         key: Use this key instead of the one that would be found.
         retries: How often to repeat a failed attempt.
+        shared: Whether to share the rate limits with other programs of this user.
 
     Raises:
+        click.ClickException: The extra for that is not installed.
         InvalidInputError: There is no usable key.
         InvalidRequestError: The base URL is not valid.
         FinetuningError: What the operation raises.
@@ -61,16 +65,31 @@ def call_service(
     url = base_url(common).url
     used = find_key(common, url).key if key is None else key
 
+    options = limiter_options(shared=shared)
+
     async def main() -> T:
-        async with service_client(common, url, used, retries) as client:
+        async with service_client(common, url, used, retries, **options) as client:
             return await operation(client)
 
     return run(main)
 
 
+def limiter_options(*, shared: bool) -> dict[str, Any]:
+    """The options of a client that may share its rate limits with other programs.
+
+    Raises:
+        click.ClickException: The extra for that is not installed.
+    """
+    if shared and find_spec("filelock") is None:
+        raise click.ClickException(
+            "--shared needs filelock: pip install 'finetuning-async[shared]'"
+        )
+    return {"rate_limiter": "shared"} if shared else {}
+
+
 @asynccontextmanager
 async def service_client(
-    common: CommonOptions, url: str, key: ApiKey, retries: int
+    common: CommonOptions, url: str, key: ApiKey, retries: int, **options: Any
 ) -> AsyncGenerator[AsyncClient]:
     """A client of the service."""
     from finetuning_async import AsyncClient  # slow to import
@@ -78,7 +97,7 @@ async def service_client(
 
     with log_to_stderr(common):
         async with AsyncClient(
-            key.reveal(), base_url=url, max_retries=retries
+            key.reveal(), base_url=url, max_retries=retries, **options
         ) as client:
             yield client
 

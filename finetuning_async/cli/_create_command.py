@@ -14,6 +14,8 @@ from finetuning_async.cli._options import (
     Number,
     json_option,
     output_option,
+    share_option,
+    shared_option,
     timeout_option,
 )
 from finetuning_async.cli._output import say, shown
@@ -40,11 +42,8 @@ if TYPE_CHECKING:
 DEFAULT_SPEED: Final = 20.0
 """With it, a track of the emulator takes 1 to 6 s."""
 
-EXPLAIN_AFTER: Final = 5.0
-"""Seconds without acceptance after which a notice says why."""
-
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between checks whether the reason has changed."""
+"""Seconds from one look at what a create waits for to the next."""
 
 DEFAULT_WAIT: Final = 300.0
 """Seconds to wait for a track from its acceptance on, by default."""
@@ -59,6 +58,10 @@ class CreateOptions:
     no_wait: bool
     timeout: float | None
     webhook: str | None
+    priority: str
+    share: str | None
+    max_wait: float | None
+    shared: bool
     emulator: bool
     speed: float | None
 
@@ -82,6 +85,10 @@ class CreateOptions:
         """
         if self.speed is not None and not self.emulator:
             raise click.UsageError("--speed requires --emulator.")
+        if self.shared and self.emulator:
+            raise click.UsageError(
+                "--shared is for the service; --emulator is used by this command only."
+            )
         if self.emulator and not self.waits:
             raise click.UsageError(
                 "--emulator stops with this command, so the command has to wait:"
@@ -108,6 +115,21 @@ _OPTIONS: Final = (
         metavar="URL",
         help="Where the service reports the end; implies --no-wait without -o.",
     ),
+    click.option(
+        "--max-wait",
+        type=Number(minimum=0),
+        metavar="SECONDS",
+        help="Fail at once if the rate limit or the queue would delay it longer.",
+    ),
+    shared_option,
+    click.option(
+        "--priority",
+        type=click.Choice(["high", "normal", "low"]),
+        default="normal",
+        show_default=True,
+        help="Who goes first, with --shared; a batch is low.",
+    ),
+    share_option,
     click.option(
         "--emulator",
         is_flag=True,
@@ -190,7 +212,10 @@ class CreateRun:
         if self._options.emulator:
             track = call_emulator(self._common, self._announce_emulator(), main)
         else:
-            track = call_service(self._common, main, retries=MANY_RETRIES)
+            shared = self._options.shared
+            track = call_service(
+                self._common, main, retries=MANY_RETRIES, shared=shared
+            )
         if not self._options.waits and not self._options.as_json:
             click.echo(shown(track.id))
         report_result(self._common, track, as_json=self._options.as_json)
@@ -252,7 +277,12 @@ class CreateRun:
 
         self._set_pending_hint(may_be=False)
         # A view of the client, so that only this create's events arrive here.
-        view = client.with_options(on_event=on_event)
+        view = client.with_options(
+            on_event=on_event,
+            priority=self._options.priority,
+            share=self._options.share,
+            max_wait=self._options.max_wait,
+        )
         async with background_task(partial(_explain_delay, client, delay, reporter)):
             return await create(
                 view,
@@ -282,15 +312,11 @@ class CreateRun:
 async def _explain_delay(
     client: AsyncClient, delay: DelayTracker, reporter: SilentReporter
 ) -> None:
-    """Print why a slow create is not accepted yet, and again if the reason changes."""
+    """Show why a create is not accepted yet, until it is."""
     import anyio  # slow to import
 
-    last_reason = ""
-    await anyio.sleep(EXPLAIN_AFTER)
     while True:
-        closed_for = client.rate_limit_status().creates.closed_for
-        reason, number = delay.reason(anyio.current_time(), closed_for)
-        if reason != last_reason:
-            reporter.note(f"not accepted yet: {reason.format(number)}")
-            last_reason = reason
         await anyio.sleep(CHECK_INTERVAL)
+        closed_for = client.rate_limit_status().creates.closed_for
+        now = anyio.current_time()
+        reporter.delayed(delay.delay(now, closed_for), now)

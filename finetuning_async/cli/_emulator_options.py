@@ -280,6 +280,14 @@ def read_seed(file: Path | None) -> dict[str, Any]:
     return found or {}
 
 
+def with_playlists(seed: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A seed with further, empty playlists, which a reset brings again as well."""
+    if not names:
+        return seed
+    more = [{"name": name} for name in names]
+    return {**seed, "playlists": [*(seed.get("playlists") or []), *more]}
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()

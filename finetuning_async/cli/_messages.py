@@ -10,6 +10,7 @@ from finetuning_async._errors import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
+    CapacityError,
     FinetuningError,
     GenerationFailedError,
     InvalidRequestError,
@@ -112,6 +113,8 @@ def _as_option(error: InvalidRequestError) -> str:
 def _advice(error: FinetuningError) -> str:
     if isinstance(error, SubmissionUnknownError):
         return "\nTo look for it: finetuning list; finetuning get ID shows the seed"
+    if isinstance(error, CapacityError):
+        return "\nNothing was charged. To wait longer, raise --max-wait or omit it"
     if isinstance(error, QueueFullError) or rate_budget_of(error.code) == "creates":
         return "\nNothing was charged. To wait longer, raise --timeout or omit it"
     if isinstance(error, NotFoundError):

@@ -145,6 +145,25 @@ def timeout_option(
     )
 
 
+def shared_option(command: F) -> F:
+    """Add ``--shared``."""
+    return click.option(
+        "--shared",
+        is_flag=True,
+        help="Share the rate limits with your other programs on this machine that have"
+        ' --shared, or rate_limiter="shared".',
+    )(command)
+
+
+def share_option(command: F) -> F:
+    """Add ``--share``."""
+    return click.option(
+        "--share",
+        metavar="NAME",
+        help="For whom it is: with --shared, those of one priority take turns.",
+    )(command)
+
+
 class Number(click.ParamType):  # type: ignore[type-arg]  # not generic before 8.5
     """A number; a whole one becomes an `int`, so that messages repeat it as typed.
 

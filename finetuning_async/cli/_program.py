@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "listen": "Forward the end of every track to a URL, until Ctrl-C.",
     "demo": "Serve a web page to make and play music, until Ctrl-C.",
     "completion": "Print the shell completion script.",
+    "guide": "Read a guide.",
     "help": "Show the help of a command.",
 }
 """Each name is a module in `commands`, whose docstring begins with the same line."""

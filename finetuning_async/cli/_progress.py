@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from finetuning_async._api import Generation, SoundEffect
+    from finetuning_async.cli._delay_notice import Delay
+
+EXPLAIN_AFTER: Final = 5.0
+"""Seconds without acceptance after which a line says why."""
 
 _FILLED_AT_EXPECTED: Final = 0.8
 """How full the bar is when the expected time is over."""
@@ -69,6 +73,9 @@ class SilentReporter:
     def note(self, text: str) -> None:
         """Print a message."""
 
+    def delayed(self, delay: Delay, now: float) -> None:
+        """The track is not accepted yet; `now` is in seconds."""
+
     def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has accepted the track."""
 
@@ -88,9 +95,24 @@ class SilentReporter:
 class LineReporter(SilentReporter):
     """Prints a line for each event."""
 
+    def __init__(self, expected: float | None = None, doing: str = "sending") -> None:
+        super().__init__(expected, doing)
+        from finetuning_async.cli._delay_notice import LineInterval  # slow to import
+
+        self._interval = LineInterval()
+        self._delayed_since: float | None = None
+
     def note(self, text: str) -> None:
         """Print a message."""
         say(text)
+
+    def delayed(self, delay: Delay, now: float) -> None:
+        """The track is not accepted yet; `now` is in seconds."""
+        if self._delayed_since is None:
+            self._delayed_since = now
+        waited = now - self._delayed_since
+        if waited >= EXPLAIN_AFTER and self._interval.is_due(delay, now):
+            self.note(f"not accepted yet: {delay}")
 
     def accepted(self, track: Generation | SoundEffect) -> None:
         """The service has accepted the track."""

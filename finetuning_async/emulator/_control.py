@@ -146,11 +146,11 @@ def add_track(service: Service, body: Any) -> Job:
         owner, kind, prompt, parameters, webhook, now, service.settings.media_url
     )
     job.id, job.is_public = _new_id(service, fields.get("id"), job.id), public
-    service.keep(job)
     if reads is not None:
         service.end_after_reads(job, reads, fails=status == "failed")
     elif status != "processing":
         _end(service, job, status)
+    service.keep(job)  # now: until here the end that was drawn has been noted nowhere
     service.settle(service.clock.now())
     return job
 
@@ -306,8 +306,7 @@ def read_fault(body: Any) -> Fault:
 
 def read_settings(body: Any) -> dict[str, Any]:
     """Settings from a JSON object; no values for ``None``."""
-    names = tuple(_fields.hints_of(EmulatorSettings))
-    fields = _object({} if body is None else body, names)
+    fields = _object({} if body is None else body)
     try:
         return _fields.read(EmulatorSettings, fields)
     except ValueError as error:
@@ -351,11 +350,12 @@ def _add_or_change(service: Service, body: Any) -> Account:
 # Values of a body.
 
 
-def _object(body: Any, names: tuple[str, ...]) -> Mapping[str, Any]:
+def _object(body: Any, names: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+    """The body, an object with members of these names, or of any."""
     if not isinstance(body, Mapping):
         raise ControlError(f"the body must be a JSON object, got {body!r}")
     for name in body:
-        if name not in names:
+        if names is not None and name not in names:
             message = f"{name!r} is unknown; known are {', '.join(names)}"
             raise ControlError(message)
     return body

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import attrs
 
-from finetuning_async.emulator import _control, _fields, _state
+from finetuning_async.emulator import _control, _fields
 from finetuning_async.emulator._admin import ControlApp
 from finetuning_async.emulator._app import build_app
 from finetuning_async.emulator._clock import Clock
@@ -18,7 +17,6 @@ from finetuning_async.emulator._middleware import Front
 from finetuning_async.emulator._service import Service
 from finetuning_async.emulator._settings import RESET_ONLY, EmulatorSettings
 from finetuning_async.emulator._state_dir import StateDir
-from finetuning_async.emulator._transport import EmulatorTransport
 from finetuning_async.emulator._webhooks import deliver
 
 if TYPE_CHECKING:
@@ -178,6 +176,9 @@ class Emulator(ManualControl):
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """A transport that connects an `httpx.AsyncClient` to this emulator."""
+        # It imports httpx: 6 MiB, which an emulator on a port does not need.
+        from finetuning_async.emulator._transport import EmulatorTransport
+
         return EmulatorTransport(self)
 
     def add_account(
@@ -361,11 +362,8 @@ class Emulator(ManualControl):
     def _first_begin(self) -> None:
         """Make the service, or restore it from ``state_dir``, which is then kept."""
         kept = self._kept
-        self._set("_restored", kept is not None and kept.saved is not None)
         self._begin(0 if kept is None else kept.run)
-        if kept is not None and kept.saved is not None:
-            # Not the loop's clock: an earlier process stored these times.
-            _state.restore(self._state(), kept.saved, time.time())
+        self._set("_restored", kept is not None and kept.restore(self._state()))
         if self._seed is not None:
             self.load(self._seed)
 

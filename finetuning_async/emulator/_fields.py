@@ -20,6 +20,14 @@ from finetuning_async.emulator._settings import EmulatorSettings
 NOT_JSON = ("webhook_sender", "on_request", "audio", "state_dir", "hits")
 """Attributes that are no values to send: callables, files, a count of ours."""
 
+_ELSEWHERE = {
+    "audio": "start the emulator with --audio FILE, or Emulator(audio=...) in Python",
+    "state_dir": "start the emulator with --state-dir FOLDER",
+    "webhook_sender": "it is a function: Emulator(webhook_sender=...) in Python",
+    "on_request": "it is a function: Emulator(on_request=...) in Python",
+}
+"""Settings that JSON cannot hold, and how to set them."""
+
 _ATTRS = re.compile(r"^'(\w+)' must be ([<>=]+ \S+): (.*)$")
 _HINTS: dict[type, dict[str, Any]] = {}
 _NAMES = {
@@ -65,9 +73,16 @@ def read(
     hints = hints_of(cls)
     for name in body:
         if name not in hints:
-            message = f"{name!r} is unknown; known are {', '.join(hints)}"
-            raise ValueError(message)
+            raise ValueError(_unknown(cls, name, hints))
     return {name: _read(name, hints[name], value) for name, value in body.items()}
+
+
+def _unknown(
+    cls: type[Fault | EmulatorSettings], name: str, known: Mapping[str, Any]
+) -> str:
+    if cls is not Fault and name in _ELSEWHERE:
+        return f"{name} cannot be set by JSON: {_ELSEWHERE[name]}"
+    return f"{name!r} is unknown; known are {', '.join(known)}"
 
 
 def write(thing: Fault | EmulatorSettings) -> dict[str, Any]:

@@ -344,4 +344,4 @@ def _error_body(status: int, code: str, retry_after: int | None) -> bytes:
     if status == 413:
         message = f"body is larger than {LARGEST_BODY} bytes"
     error = ApiError(status, code, message, retry_after=retry_after)
-    return json.dumps(error.body).encode()
+    return json.dumps(error.body, separators=(",", ":")).encode()

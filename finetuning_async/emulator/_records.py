@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from sys import intern
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -81,6 +82,14 @@ class Account:
         return max(0, self.monthly - self.used) + self.pack
 
 
+def _shared(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep equal texts of many jobs once: their names, and values such as a key."""
+    return {
+        intern(name): intern(value) if type(value) is str else value
+        for name, value in parameters.items()
+    }
+
+
 def _note_change(record: Any, _: attrs.Attribute[Any], value: Any) -> Any:
     record.changed = True
     return value
@@ -109,13 +118,13 @@ class Job:
     kind: Kind
     owner: Account = attrs.field(repr=False)
     prompt: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = attrs.field(converter=_shared)
     webhook: str | None
     created_at: float
     starts_at: float
     ends_at: float
     fails: bool
-    media: str
+    media: str = attrs.field(converter=intern)
     paid_from: Literal["month", "pack"] = "month"
     listed_from: float = -math.inf
     reads_left: int | None = None

@@ -75,6 +75,9 @@ def _are_hosts(
 class EmulatorSettings:
     """The settings of an `Emulator`. Times are seconds at speed 1.
 
+    All but ``webhook_sender`` and ``on_request``, which are functions, ``audio`` and
+    ``state_dir`` can be read and changed over HTTP and be in a seed file.
+
     Attributes:
         speed: The service's own times (generation, rate windows) are divided by it.
             ``Retry-After`` stays in whole real seconds, 1 at least.

@@ -21,11 +21,13 @@ from finetuning_async.emulator._faults import Fault
 from finetuning_async.emulator._records import Account, Job, LedgerEntry, Playlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from finetuning_async.emulator._service import Service
 
-TABLES = ("clock", "account", "key", "job", "playlist", "ledger", "fault")
+    Table = Callable[[str], Iterator[tuple[str, str]]]
+
+SMALL = ("account", "key", "playlist", "fault")
 Row = tuple[str, str, str]
 _ACCOUNT = (
     *("api_key", "tier", "monthly", "pack", "email", "name", "used"),
@@ -36,21 +38,31 @@ _JOB = (
     *("paid_from", "reads_left", "is_public", "plays", "downloads", "settled"),
 )
 _JOB_TIMES = ("created_at", "starts_at", "ends_at", "listed_from")
+_JOB_DEFAULTS = {field.name: field.default for field in attrs.fields(Job)}
 _PLAYLIST = ["name", "description", "is_public"]
 _PLAYLIST_TIMES = ["created_at", "updated_at"]
 
 
 @attrs.frozen
 class Saved:
-    """What an earlier run left.
+    """What an earlier run left. It is read when it is used: it may be large.
 
     Attributes:
-        rows: Rows of each table by id, in the order in which they were first kept.
-        run: The number of this run, so that it does not make the ids of the last one.
+        table: The ids and texts of a table, in the order in which they were first kept.
+        clock: The row of the table ``clock``.
     """
 
-    rows: Mapping[str, Mapping[str, Any]]
-    run: int
+    table: Table
+    clock: Mapping[str, Any]
+
+    @property
+    def run(self) -> int:
+        """The number of this run, so that it does not make the ids of the last one."""
+        return int(self.clock["run"]) + 1
+
+    def rows(self, table: str) -> Iterator[tuple[str, Any]]:
+        """The ids and objects of a table."""
+        return ((key, json.loads(text)) for key, text in self.table(table))
 
 
 class Recorder:
@@ -61,6 +73,19 @@ class Recorder:
         self._kept: dict[tuple[str, str], str] = {}
         self._jobs: set[str] = set()
         self._ledger = 0
+
+    def adopt(self, service: Service, found: Saved) -> None:
+        """Go on from what an earlier run kept, of which ``service`` was made just now.
+
+        Jobs and ledger are not written again: there may be ten thousand of them.
+        """
+        self._service = service
+        self._kept = {
+            (table, key): text for table in SMALL for key, text in found.table(table)
+        }
+        self._jobs, self._ledger = set(service.jobs), len(service.ledger)
+        for job in service.jobs.values():
+            job.changed = False
 
     def changes(
         self, service: Service, run: int, real: float
@@ -107,14 +132,11 @@ class Recorder:
         self._ledger = len(service.ledger)
 
 
-def saved(rows: Iterable[Row]) -> Saved | None:
-    """What rows in the order of their first writing say; ``None`` if there are none."""
-    found: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
-    for table, key, text in rows:
-        found[table][key] = json.loads(text)
-    if not found["clock"]:
-        return None
-    return Saved(found, found["clock"][""]["run"] + 1)
+def saved(table: Table) -> Saved | None:
+    """What an earlier run left; ``None`` if there was none."""
+    for _, clock in table("clock"):
+        return Saved(table, json.loads(clock))
+    return None
 
 
 def restore(service: Service, found: Saved, real: float) -> None:
@@ -122,25 +144,24 @@ def restore(service: Service, found: Saved, real: float) -> None:
 
     Time has gone on meanwhile: a track that was in progress may have ended.
     """
-    clock = found.rows["clock"][""]
+    clock = found.clock
     start = datetime.fromtimestamp(clock["emulated"] + real - clock["real"], UTC)
     service.wall = WallClock(start, service.clock.now())
     accounts = {
-        key: _read_account(service, key, body)
-        for key, body in found.rows["account"].items()
+        key: _read_account(service, key, body) for key, body in found.rows("account")
     }
     service.accounts.clear()
-    for key, body in found.rows["key"].items():
+    for key, body in found.rows("key"):
         service.accounts[key] = accounts[body["account"]]
     service.account = next(iter(accounts.values()))
-    for key, body in found.rows["job"].items():
+    for key, body in found.rows("job"):
         _restore_job(service, accounts[body["owner"]], key, body)
-    for key, body in found.rows["playlist"].items():
+    for key, body in found.rows("playlist"):
         service.playlists[key] = _read_playlist(service, accounts, key, body)
-    for body in found.rows["ledger"].values():
+    for _, body in found.rows("ledger"):
         at = _moment(service, body["at"])
         service.ledger.append(LedgerEntry(**{**body, "at": at}))
-    for body in found.rows["fault"].values():
+    for _, body in found.rows("fault"):
         fault = Fault(**_fields.read(Fault, body["fault"]))
         fault.hits = body["hits"]
         service.faults.add(fault)
@@ -170,7 +191,10 @@ def _times(service: Service, record: Any, names: Iterable[str]) -> dict[str, Any
 
 
 def _job(service: Service, job: Job) -> dict[str, Any]:
-    body = _picked(job, _JOB) | _times(service, job, _JOB_TIMES)
+    """A job without what is as it is for most: there may be ten thousand of them."""
+    values = [name for name in _JOB if getattr(job, name) != _JOB_DEFAULTS[name]]
+    times = [name for name in _JOB_TIMES if getattr(job, name) != _JOB_DEFAULTS[name]]
+    body = _picked(job, values) | _times(service, job, times)
     return body | {"owner": job.owner.id}
 
 
@@ -188,8 +212,9 @@ def _read_account(service: Service, key: str, body: Mapping[str, Any]) -> Accoun
 def _restore_job(
     service: Service, owner: Account, key: str, body: Mapping[str, Any]
 ) -> None:
-    values: dict[str, Any] = {name: body[name] for name in _JOB}
-    values |= {name: _moment(service, body[name]) for name in _JOB_TIMES}
+    values: dict[str, Any] = {name: body[name] for name in _JOB if name in body}
+    times = {name: body[name] for name in _JOB_TIMES if name in body}
+    values |= {name: _moment(service, stamp) for name, stamp in times.items()}
     job = Job(id=key, owner=owner, **values)
     settled, job.settled = job.settled, False
     service.keep(job)

@@ -17,7 +17,7 @@ from finetuning_async.emulator import _state
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from finetuning_async.emulator._service import Service
     from finetuning_async.emulator._state import Row, Saved
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS state (
     place INTEGER PRIMARY KEY, kind TEXT, id TEXT, body TEXT, UNIQUE (kind, id)
 )
 """
+_GET = "SELECT id, body FROM state WHERE kind = ? ORDER BY place"
 _PUT = """
 INSERT INTO state (kind, id, body) VALUES (?, ?, ?)
 ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body
@@ -43,7 +44,7 @@ class StateDir:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._file = Path(folder) / FILE
         self._recorder = _state.Recorder()
-        self.saved: Saved | None = None
+        self._saved: Saved | None = None
         self.run: int = 0
 
     def open(self) -> None:
@@ -59,16 +60,25 @@ class StateDir:
         try:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA cache_size = -256")  # KiB; it is read once
             self._database.execute(_TABLE)
-            rows = "SELECT kind, id, body FROM state ORDER BY place"
-            self.saved = _state.saved(self._database.execute(rows))
+            self._saved = _state.saved(self._table)
         except sqlite3.Error as error:
             self._database.close()
             message = f"{self._file} cannot be used: {error}"
             if "locked" in str(error):
                 message = f"another emulator has {self._file} open: give it another"
             raise OSError(message) from None
-        self.run = self.saved.run if self.saved else 0
+        self.run = self._saved.run if self._saved else 0
+
+    def restore(self, service: Service) -> bool:
+        """Fill a service that has just begun; false if no earlier run left anything."""
+        if self._saved is None:
+            return False
+        # Not the loop's clock: an earlier process stored these times.
+        _state.restore(service, self._saved, time.time())
+        self._recorder.adopt(service, self._saved)
+        return True
 
     async def keep(self, service: Callable[[], Service]) -> None:
         """Write changes until cancelled."""
@@ -86,6 +96,9 @@ class StateDir:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _table(self, kind: str) -> Iterator[tuple[str, str]]:
+        return self._database.execute(_GET, (kind,))
 
     def _write(self, anew: bool, rows: list[Row], gone: list[tuple[str, str]]) -> None:
         with self._database:

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import anyio
-import httpx
 
 from finetuning_async.emulator import _payloads
 from finetuning_async.emulator._records import WebhookRecord
@@ -57,6 +56,8 @@ async def _send(service: Service, url: str, body: bytes) -> int:
 
 async def _post(url: str, headers: Mapping[str, str], body: bytes) -> int:
     """Send a webhook over the real network; returns the status, or 0 without one."""
+    import httpx  # takes 6 MiB, which an emulator without webhooks does not need
+
     try:
         async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - the caller limits it
             response = await client.post(url, content=body, headers=headers)

@@ -15,8 +15,14 @@
 It runs on asyncio only, because sse-starlette does. The files:
 
     _routers        a track's states as server-sent events; deliveries of webhooks
+    _tracks_router  the tracks of end users, each user's own: `tracks_router`
+    _owned_tracks   what one end user may do with tracks
+    _audio          a track's audio, passed on with ranges
+    _models         what browsers get and send, as pydantic models
     _errors         the response to each of our errors
     _lifespan       opens the client, closes it, and hands it to endpoints
+    _followers      tasks that follow tracks while browsers come and go
+    _owned_keys     the journal's key of an end user's track
     _stop_signals   ends the client's waits when the process is asked to stop
 """
 
@@ -34,6 +40,17 @@ except ImportError as _missing:
 
 from finetuning_async.fastapi._errors import add_exception_handlers, answer_to
 from finetuning_async.fastapi._lifespan import Client, client_lifespan, client_of
+from finetuning_async.fastapi._models import (
+    ErrorBody,
+    ErrorResponse,
+    LineResponse,
+    OwnedTrackResponse,
+    OwnedTracksResponse,
+    ProgressResponse,
+    SoundEffectResponse,
+    TrackPageResponse,
+    TrackResponse,
+)
 from finetuning_async.fastapi._routers import (
     Authorize,
     event_stream,
@@ -41,11 +58,22 @@ from finetuning_async.fastapi._routers import (
     public,
     webhook_router,
 )
+from finetuning_async.fastapi._tracks_router import OwnerHook, tracks_router
 from finetuning_async.webhooks import WebhookReceiver, hide_tokens
 
 __all__ = [
     "Authorize",
     "Client",
+    "ErrorBody",
+    "ErrorResponse",
+    "LineResponse",
+    "OwnedTrackResponse",
+    "OwnedTracksResponse",
+    "OwnerHook",
+    "ProgressResponse",
+    "SoundEffectResponse",
+    "TrackPageResponse",
+    "TrackResponse",
     "WebhookReceiver",
     "add_exception_handlers",
     "answer_to",
@@ -55,5 +83,6 @@ __all__ = [
     "events_router",
     "hide_tokens",
     "public",
+    "tracks_router",
     "webhook_router",
 ]

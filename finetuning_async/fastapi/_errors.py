@@ -145,18 +145,26 @@ def answer_to(error: FinetuningError, *, turn_in: float | None = None) -> JSONRe
         except NotFoundError as error:
             print(answer_to(error).status_code)
     """
-    status, code, message = _classify(error)
+    status, body = error_body(error, turn_in)
     if status >= 500:
-        logger.warning("responded with %d %s: %s", status, code, error)
+        logger.warning("responded with %d %s: %s", status, body["code"], error)
+    headers = {"Cache-Control": "no-store"}
+    if "retry_after" in body:
+        headers["Retry-After"] = str(body["retry_after"])
+    return JSONResponse({"error": body}, status, headers)
+
+
+def error_body(
+    error: FinetuningError, turn_in: float | None = None
+) -> tuple[int, dict[str, Any]]:
+    """The status of a response for an error, and what it says; see `answer_to`."""
+    status, code, message = _classify(error)
     body: dict[str, Any] = {"code": code, "message": message}
     body["field"] = getattr(error, "field", None)
     body["generation_id"] = error.generation_id
-    headers = {"Cache-Control": "no-store"}
     if code == "busy":
         body["retry_after"] = _retry_after(error, turn_in)
-        headers["Retry-After"] = str(body["retry_after"])
-    known = {name: value for name, value in body.items() if value is not None}
-    return JSONResponse({"error": known}, status, headers)
+    return status, {name: value for name, value in body.items() if value is not None}
 
 
 def _classify(error: FinetuningError) -> tuple[int, str, str]:

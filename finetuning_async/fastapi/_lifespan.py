@@ -21,6 +21,7 @@ from finetuning_async._client import AsyncClient
 from finetuning_async._errors import ClientClosedError, InvalidRequestError
 from finetuning_async._logging import log_exceptions
 from finetuning_async._resources import Outcomes  # noqa: TC001 - as above
+from finetuning_async.fastapi._followers import Followers
 from finetuning_async.fastapi._stop_signals import on_stop_signal
 
 logger = logging.getLogger("finetuning_async")
@@ -113,8 +114,10 @@ def client_lifespan(
             # The waits end at the signal. The server waits for open requests, and only
             # then ends this lifespan, which closes the client.
             with on_stop_signal(partial(opened._end_calls, STOP_GRACE)):  # noqa: SLF001 - our own class
-                async with _resuming(
-                    opened.resume_all() if resume else None, on_outcome
+                outcomes = opened.resume_all() if resume else None
+                async with (
+                    _resuming(outcomes, on_outcome),
+                    Followers(opened).running(),
                 ):
                     yield {STATE: opened}
 

@@ -32,6 +32,7 @@ from finetuning_async._errors import FinetuningError
 from finetuning_async._types import FINAL_STATUSES
 from finetuning_async.fastapi._errors import answer_to
 from finetuning_async.fastapi._lifespan import STOP_GRACE, Client
+from finetuning_async.fastapi._models import fields_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -160,18 +161,10 @@ def public(track: Generation | SoundEffect) -> dict[str, Any]:
 
         print(public(await client.generations.create("rain")))
     """
-    return {
-        "id": track.id,
-        "kind": track.kind,
-        "status": track.status,
-        "is_final": track.is_final,
-        "prompt": track.prompt,
-        "duration": track.duration,
-        "audio_url": track.audio_url,
-        "error_message": track.error_message,
-        "created_at": _iso(track.created_at),
-        "completed_at": _iso(track.completed_at),
-    }
+    fields = fields_of(track)
+    for name in ("created_at", "completed_at"):
+        fields[name] = _iso(fields[name])
+    return fields
 
 
 def _iso(moment: dt.datetime | None) -> str | None:

@@ -94,6 +94,9 @@ _ADOPT: Final = (
 )
 _PAID_AGAIN: Final = "; the keys that it knew may then be paid again"
 
+LARGEST_SEQ: Final = 2**63 - 1
+LAST_CHARACTER: Final = "\U0010ffff"
+
 FORGET_AFTER: Final = 3600.0
 """Seconds after which a holder that is dead is removed from the file."""
 
@@ -324,6 +327,20 @@ class SQLiteStore:
         for state in wanted:
             values += (self._journal, state, after, limit)
         return self._items(where, *values, limit)
+
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        below = LARGEST_SEQ if before is None else before
+        if not prefix:
+            return self._items("AND seq < ? ORDER BY seq DESC LIMIT ?", below, limit)
+        # By the index of the keys: the plus keeps SQLite from reading all by `seq`.
+        return self._items(
+            "AND key >= ? AND key < ? AND +seq < ? ORDER BY +seq DESC LIMIT ?",
+            prefix,
+            prefix + LAST_CHARACTER,
+            below,
+            limit,
+        )
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""

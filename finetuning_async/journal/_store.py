@@ -183,6 +183,12 @@ class JournalStore(Protocol):
     def page(self, after: int, limit: int, *states: State) -> list[Item]:
         """Up to `limit` items in these `states` whose ``seq`` is above `after`."""
 
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """Up to `limit` items whose keys begin with `prefix`, the last added first.
+
+        Only those whose ``seq`` is below `before`, unless it is `None`.
+        """
+
     def find(self, name: str) -> Item | None:
         """The item that has `name` as custom id, key, track id, or name in messages."""
 
@@ -399,6 +405,17 @@ class MemoryStore:
         """As `JournalStore.page`."""
         rest = (item for item in self.rows(*states) if item.seq > after)
         return list(islice(rest, limit))
+
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        with self._lock:
+            items = reversed(list(self._items.values()))
+        found = (
+            item
+            for item in items
+            if item.key.startswith(prefix) and (before is None or item.seq < before)
+        )
+        return list(islice(found, limit))
 
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""

@@ -344,6 +344,14 @@ class PostgresStore(SpendingStore):
         where = "AND seq > %s AND state = ANY(%s) ORDER BY seq LIMIT %s"
         return self._items(where, after, list(states), limit)
 
+    def newest(self, prefix: str, before: int | None, limit: int) -> list[Item]:
+        """As `JournalStore.newest`."""
+        where: LiteralString = "AND starts_with(key, %s) ORDER BY seq DESC LIMIT %s"
+        if before is None:
+            return self._items(where, prefix, limit)
+        where = "AND starts_with(key, %s) AND seq < %s ORDER BY seq DESC LIMIT %s"
+        return self._items(where, prefix, before, limit)
+
     def find(self, name: str) -> Item | None:
         """As `JournalStore.find`."""
         where = (

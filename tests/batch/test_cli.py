@@ -7,6 +7,7 @@ import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
@@ -39,20 +40,20 @@ class RunEmulator:
         self.account = "the account of all runs"
         self.runs = 0
         self.spent = 0
+        self.took = 0.0
 
     @asynccontextmanager
     async def connected(self, plan: Any) -> AsyncGenerator[AsyncClient]:
-        del plan
         self.runs += 1
         settings = {"audio": SONG, "queue_size": 100, "seed": self.runs}
-        async with emulated(Emulator(**{**settings, **self.settings})) as (
-            emulator,
-            client,
-        ):
+        service = Emulator(**{**settings, **self.settings})
+        async with emulated(service, rate_limits=plan.limits) as (emulator, client):
+            began = anyio.current_time()
             emulator.account.id = self.account
             for fault in self.faults:
                 emulator.add_fault(fault)
             yield client
+            self.took = anyio.current_time() - began
             self.spent -= sum(entry.amount for entry in emulator.ledger)
 
 
@@ -138,6 +139,50 @@ def test_a_dry_run_counts_and_creates_nothing(
     assert (facts["rows"], facts["credits_needed"], facts["enough"]) == (5, 5, False)
     assert world.spent == 0
     assert not (tmp_path / "album").exists()
+
+
+def test_a_dry_run_foretells_how_long_the_queue_makes_it_take(
+    finetuning: Run, world: RunEmulator, tmp_path: Path
+) -> None:
+    world.settings = {"generation_time": (70, 70), "queue_size": 3}
+    songs = tmp_path / "many.jsonl"
+    songs.write_text("".join(f'{{"tags": "song {n}"}}\n' for n in range(40)))
+    dry_run = ("run", str(songs), "--out", "album", "--dry-run")
+    told = data(finetuning(*dry_run, "--json", "--queue", "3"))
+    assert (told["queue"], told["queue_is_assumed"]) == (3, False)
+    assert finetuning("run", str(songs), "--out", "album").exit_code == 0
+    assert told["seconds"] == pytest.approx(world.took, rel=0.05)
+
+
+def test_a_dry_run_that_does_not_know_the_queue_says_what_it_assumes(
+    finetuning: Run, tmp_path: Path
+) -> None:
+    songs = tmp_path / "many.jsonl"
+    songs.write_text("".join(f'{{"tags": "song {n}"}}\n' for n in range(200)))
+    ran = finetuning("run", str(songs), "--out", "album", "--dry-run")
+    assert "takes about     47 min" in ran.stdout
+    assert "note: assumes that 5 tracks may be in progress at once" in ran.stderr
+
+
+def test_a_dry_run_needs_no_network(
+    finetuning: Run, world: RunEmulator, songs: str
+) -> None:
+    world.faults = [Fault("connect_refused", "/v1/me", times=None)]
+    ran = finetuning("run", songs, "--out", "album", "--dry-run")
+    assert ran.exit_code == 0, ran.stderr
+    assert "credits needed  5" in ran.stdout
+    assert "takes about     1 min 11 s" in ran.stdout
+    assert "note: the credits are not checked: " in ran.stderr
+
+
+def test_a_dry_run_counts_what_earlier_runs_have_left(
+    finetuning: Run, songs: str
+) -> None:
+    finetuning("run", songs, "--out", "album", "--max-credits", "2")
+    told = data(finetuning("run", "--out", "album", "--dry-run", "--json"))
+    assert (told["rows"], told["credits_needed"]) == (0, 3)
+    told = data(finetuning("run", songs, "--out", "album", "--dry-run", "--json"))
+    assert (told["rows"], told["known"], told["credits_needed"]) == (5, 2, 3)
 
 
 def test_failed_rows_exit_as_partly_done_until_retried(

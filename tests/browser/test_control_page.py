@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from finetuning_async.emulator import Emulator, serve
+from tests.emulator._document import check_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -151,7 +153,18 @@ async def test_the_page_asks_for_the_token(chromium: Browser) -> None:
         await page.click("#token-form button")
         await page.wait_for_selector("#accounts .account")
         assert not await page.is_visible("#token-form")
+        await page.click("text=API description")  # for which the token is needed too
+        await page.wait_for_url("blob:**")
+        described = json.loads(await page.inner_text("pre"))
+        check_document(described)
         await context.close()
+
+
+async def test_the_page_leads_to_the_description(chromium: Browser) -> None:
+    async with emulated() as (_, url), opened(chromium, url) as (page, _wrong):
+        await page.click("text=API description")
+        await page.wait_for_url("**/openapi.json")
+        check_document(json.loads(await page.inner_text("pre")))
 
 
 async def test_the_keyboard_keeps_its_place_while_rows_change(

@@ -253,7 +253,7 @@ def test_an_interrupted_create_still_prints_its_id(
 def test_a_long_wait_for_acceptance_is_explained(finetuning: Run, service: Any) -> None:
     service.respond(CREATE, "error_generation_rate_limited", status=429)
     ran = finetuning(["generate", "choir", "--no-wait"])
-    assert "not accepted yet: rate limited; the service allows" in ran.stderr
+    assert "not accepted yet: rate limited; waiting as long as" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -272,3 +272,16 @@ def test_contradicting_options_are_rejected(
     assert ran.exit_code == 2
     assert "Usage: " in ran.stderr
     assert not service.requests
+
+
+def test_shared_limits_are_those_of_the_machine(
+    finetuning: Run, service: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert finetuning(["generate", "choir", "--no-wait"]).exit_code == 0
+    assert not [*tmp_path.rglob("*.db")]
+    args = ["generate", "choir", "--no-wait", "--shared", "--priority", "high"]
+    assert finetuning(args).exit_code == 0
+    assert [*tmp_path.rglob("*.db")]
+    ran = finetuning(["generate", "choir", "--shared", "--emulator"])
+    assert (ran.exit_code, "--shared" in ran.stderr) == (2, True)

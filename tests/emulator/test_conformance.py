@@ -1,8 +1,9 @@
 """One suite for all ways to reach the emulator, by a client that is not ours.
 
-In-process on both loops under a clock that jumps; on a port by uvicorn in real time;
-in-process again with state that an earlier run left. Every answer fits the OpenAPI
-document. Answers are compared with the published examples: same members, same types.
+In-process on both loops under a clock that jumps; on a port by uvicorn; in-process
+again with state that an earlier run left; on the port of a process that was started
+again. It is controlled over HTTP only. Every answer fits the OpenAPI document. Answers
+are compared with the published examples: same members, same types.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ import anyio
 import httpx
 import pytest
 
-from finetuning_async.emulator import Emulator, Fault, serve
-from finetuning_async.testing import jumping_backend
+from finetuning_async.emulator import Emulator, serve
+from finetuning_async.testing import EmulatorProcess, jumping_backend
 from tests.emulator._document import check_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 EXAMPLES = Path(__file__).parents[1] / "api_examples"
 GENERATION_TIME = 0.2
 PER = 3.0
 OTHER_KEY = "ft_live_" + 32 * "b"
+OWN_KEY = "ft_live_" + 32 * "c"
+CREATES = {"path": "/v1/generations", "method": "POST"}
+SETTINGS: dict[str, Any] = {
+    "speed": 20,
+    "window": "log",
+    "generation_time": (4, 4),
+    "queue_size": 20,
+}
+FLAGS = ("--speed=20", "--window=log", "--generation-time=4", "--queue-size=20")
 
 
 @pytest.fixture(
@@ -35,51 +45,115 @@ OTHER_KEY = "ft_live_" + 32 * "b"
         "in-process trio",
         pytest.param("port asyncio", marks=pytest.mark.real_time),
         "restarted asyncio",
+        pytest.param(
+            "second-run asyncio",
+            marks=[pytest.mark.real_time, pytest.mark.xdist_group("second-run")],
+        ),
     ]
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     where, loop = request.param.split()
-    return loop if where == "port" else jumping_backend(loop)
+    return loop if where in ("port", "second-run") else jumping_backend(loop)
 
 
-@pytest.fixture
-async def emulator(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Emulator]:
-    settings: dict[str, Any] = {
-        "speed": 20,
-        "window": "log",
-        "generation_time": (4, 4),
-        "queue_size": 20,
-        "credits": 50,
-    }
-    if "restarted" in request.node.name:
-        settings["state_dir"] = tmp_path
-        async with Emulator(**settings) as earlier:
-            earlier.add_account(OTHER_KEY)
-            earlier.add_track("of another account", api_key=OTHER_KEY)
-    async with Emulator(**settings) as emulator:
-        assert len(emulator.tracks) == ("state_dir" in settings)
-        yield emulator
+@pytest.fixture(scope="module")
+def process(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[EmulatorProcess, list[str]]]:
+    """A process that was started again, and an account of its first run per test."""
+    folder = str(tmp_path_factory.mktemp("state"))
+    emulator = EmulatorProcess((*FLAGS, "--state-dir", folder))
+    keys = [f"ft_live_of-test-{number:024}" for number in range(30)]
+    with emulator, httpx.Client(base_url=emulator.control_url, timeout=30) as control:
+        for key in (*keys, OTHER_KEY):
+            control.post("/accounts", json={"api_key": key, "credits": 50})
+        track = {"prompt": "of another account", "api_key": OTHER_KEY}
+        control.post("/tracks", json=track)
+    with emulator:
+        state = httpx.get(f"{emulator.control_url}/state", timeout=30).json()
+        assert len(state["accounts"]) == len(keys) + 2
+        assert state["tracks"]["completed"] == 1
+        yield emulator, keys
 
 
 @pytest.fixture
 async def http(
-    emulator: Emulator, request: pytest.FixtureRequest
+    request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"X-API-Key": emulator.api_key}
+    """A client of the emulator, with the key of an account of its own."""
+    where = request.node.name
     async with AsyncExitStack() as stack:
-        if "port asyncio" in request.node.name:
-            url = await stack.enter_async_context(serve(emulator))
-            client = httpx.AsyncClient(base_url=url, headers=headers, timeout=5)
+        if "second-run" in where:
+            running, keys = request.getfixturevalue("process")
+            url, transport, key = running.url, None, keys.pop()
         else:
-            client = httpx.AsyncClient(
-                transport=emulator.transport(),
-                base_url=emulator.base_url,
-                headers=headers,
+            folder = (
+                await left_by_an_earlier_run(tmp_path) if "restarted" in where else None
             )
+            emulator = Emulator(**SETTINGS, state_dir=folder)
+            await stack.enter_async_context(emulator)
+            if folder is None:
+                emulator.add_account(OWN_KEY, credits=50)
+            assert len(emulator.tracks) == (folder is not None)
+            url, transport, key = emulator.base_url, emulator.transport(), OWN_KEY
+            if "port asyncio" in where:
+                url = await stack.enter_async_context(serve(emulator))
+                transport = None
+        client = httpx.AsyncClient(
+            transport=transport, base_url=url, headers={"X-API-Key": key}, timeout=5
+        )
         client.event_hooks["response"].append(check_response)
         yield await stack.enter_async_context(client)
+
+
+async def left_by_an_earlier_run(folder: Path) -> Path:
+    """A folder with two accounts; one of them has a track."""
+    async with Emulator(**SETTINGS, state_dir=folder) as earlier:
+        earlier.add_account(OWN_KEY, credits=50)
+        earlier.add_account(OTHER_KEY)
+        earlier.add_track("of another account", api_key=OTHER_KEY)
+    return folder
+
+
+class Control:
+    """The emulator's control API; what other tests left is no part of its logs."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.key: str = http.headers["X-API-Key"]
+        self.since: dict[str, int] = {}
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self._http.request(method, f"/_emulator/{path}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def log(self, name: str, **query: Any) -> list[dict[str, Any]]:
+        """Rows of a log, of this test only."""
+        since = {"since": self.since.get(name, 0), **query}
+        answer = await self._http.get(f"/_emulator/{name}", params=since)
+        rows: list[dict[str, Any]] = answer.json()[name]
+        return rows
+
+    async def fault(self, action: str, **more: Any) -> None:
+        await self.ask("POST", "faults", {"action": action, **more})
+
+    async def wait(self, seconds: float) -> None:
+        """Let the emulator's time pass; a real port is spared the wait."""
+        if self._http.base_url.host == "127.0.0.1":
+            await self.ask("POST", "clock/advance", {"seconds": seconds})
+        else:
+            await anyio.sleep(seconds)
+
+
+@pytest.fixture
+async def control(http: httpx.AsyncClient) -> AsyncIterator[Control]:
+    control = Control(http)
+    state = await control.ask("GET", "state")
+    control.since = {name: state[name] for name in ("requests", "ledger")}
+    yield control
+    await control.ask("DELETE", "faults")
+    await control.ask("PATCH", "settings", {"queue_size": 20})
 
 
 def shape(value: Any) -> Any:
@@ -114,9 +188,11 @@ async def create(http: httpx.AsyncClient, **changes: Any) -> httpx.Response:
     return await http.post("/v1/generations", json=WISH | changes)
 
 
-async def finished(http: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
+async def finished(
+    http: httpx.AsyncClient, control: Control, **changes: Any
+) -> dict[str, Any]:
     track_id = (await create(http, **changes)).json()["data"]["id"]
-    await anyio.sleep(GENERATION_TIME)
+    await control.wait(GENERATION_TIME)
     answer = await http.get(f"/v1/generations/{track_id}")
     track: dict[str, Any] = answer.json()["data"]
     return track
@@ -162,30 +238,30 @@ async def test_a_create_answers_202_in_its_own_shape(http: httpx.AsyncClient) ->
 
 
 async def test_a_track_runs_and_ends_in_the_documented_shapes(
-    http: httpx.AsyncClient,
+    control: Control, http: httpx.AsyncClient
 ) -> None:
     track_id = (await create(http)).json()["data"]["id"]
     running = (await http.get(f"/v1/generations/{track_id}")).json()
     assert shape(running) == example("generation_processing")
-    await anyio.sleep(GENERATION_TIME)
+    await control.wait(GENERATION_TIME)
     done = (await http.get(f"/v1/generations/{track_id}")).json()
     assert shape(done) == example("generation_completed")
     assert done["data"]["status"] == "completed"
 
 
 async def test_a_failed_track_has_the_documented_shape(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    emulator.add_fault(Fault("fail", "/v1/generations", method="POST"))
-    track = await finished(http)
+    await control.fault("fail", **CREATES)
+    track = await finished(http, control)
     assert shape({"data": track}) == example("generation_failed")
     assert track["status"] == "failed"
 
 
 async def test_a_list_is_newest_first_and_comes_in_pages(
-    http: httpx.AsyncClient,
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    made = [(await finished(http, seed=n))["id"] for n in range(3)]
+    made = [(await finished(http, control, seed=n))["id"] for n in range(3)]
     page = (await http.get("/v1/generations", params={"limit": 2})).json()
     assert shape(page) == example("generations_list")
     rows, data = page["data"]["generations"], page["data"]
@@ -196,8 +272,10 @@ async def test_a_list_is_newest_first_and_comes_in_pages(
     assert (last["hasMore"], last["nextOffset"]) == (False, 3)
 
 
-async def test_a_list_is_filtered_by_status_and_type(http: httpx.AsyncClient) -> None:
-    await finished(http)
+async def test_a_list_is_filtered_by_status_and_type(
+    control: Control, http: httpx.AsyncClient
+) -> None:
+    await finished(http, control)
     await create(http)
 
     async def found(**query: str) -> int:
@@ -225,21 +303,22 @@ async def test_a_bad_list_query_is_refused(
     [(None, "missing_api_key"), ("ft_live_short", "invalid_api_key")],
 )
 async def test_a_bad_key_is_refused_and_not_counted(
-    emulator: Emulator, http: httpx.AsyncClient, key: str | None, name: str
+    control: Control, http: httpx.AsyncClient, key: str | None, name: str
 ) -> None:
     del http.headers["X-API-Key"]
     answer = await http.get("/v1/me", headers={"X-API-Key": key} if key else {})
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == name.upper()
     assert shape(answer.json()) == example(f"error_{name}")
-    assert emulator.requests[-1].counted is False
+    (asked,) = await control.log("requests", path="/v1/me")
+    assert asked["counted"] is False
 
 
 async def test_a_plan_without_api_access_is_refused(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
     key = "ft_live_" + "0" * 32
-    emulator.add_account(key, tier="free")
+    await control.ask("POST", "accounts", {"api_key": key, "tier": "free"})
     answer = await http.get("/v1/me", headers={"X-API-Key": key})
     assert answer.status_code == 403
     assert shape(answer.json()) == example("error_pro_plan_required")
@@ -266,7 +345,7 @@ async def test_a_body_beyond_64_kib_is_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_the_create_budget_says_when_to_come_back(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
     answers = [await create(http) for _ in range(11)]
     left = [int(a.headers["X-RateLimit-Remaining"]) for a in answers]
@@ -277,17 +356,17 @@ async def test_the_create_budget_says_when_to_come_back(
     assert refused.json()["error"]["retryAfter"] == 3
     assert refused.headers["Retry-After"] == "3"
     assert (await http.get("/v1/me")).status_code == 200
-    await anyio.sleep(3)
+    await control.wait(PER)
     assert (await create(http)).status_code == 202
-    assert emulator.count(status=429) == 1
-    assert len(emulator.ledger) == 11
+    assert len(await control.log("requests", status=429)) == 1
+    assert len(await control.log("ledger")) == 11
 
 
 async def test_a_full_queue_gives_no_hint(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    emulator.add_fault(Fault("stick", method="POST", times=None))
-    object.__setattr__(emulator, "queue_size", 2)
+    await control.fault("stick", method="POST", times=None)
+    await control.ask("PATCH", "settings", {"queue_size": 2})
     answers = [await create(http) for _ in range(3)]
     assert [a.status_code for a in answers] == [202, 202, 429]
     assert shape(answers[-1].json()) == example("error_queue_full")
@@ -295,15 +374,17 @@ async def test_a_full_queue_gives_no_hint(
     assert (await http.get("/v1/me")).json()["data"]["limits"]["queueDepth"] == 2
 
 
-async def test_credits_run_out(emulator: Emulator, http: httpx.AsyncClient) -> None:
-    emulator.account.monthly = 1
+async def test_credits_run_out(control: Control, http: httpx.AsyncClient) -> None:
+    await control.ask("PATCH", f"accounts/{control.key}", {"credits": 1})
     answers = [await create(http) for _ in range(2)]
     assert [a.status_code for a in answers] == [202, 402]
     assert shape(answers[-1].json()) == example("error_monthly_limit_reached")
 
 
-async def test_audio_is_served_whole_and_in_parts(http: httpx.AsyncClient) -> None:
-    track = await finished(http)
+async def test_audio_is_served_whole_and_in_parts(
+    control: Control, http: httpx.AsyncClient
+) -> None:
+    track = await finished(http, control)
     del http.headers["X-API-Key"]
     whole = await http.get(track["audioUrl"])
     assert whole.headers["Content-Type"] == "audio/mpeg"
@@ -323,41 +404,41 @@ async def test_audio_is_served_whole_and_in_parts(http: httpx.AsyncClient) -> No
 
 
 async def test_a_reset_before_commit_costs_nothing(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    emulator.add_fault(Fault("lost_before_commit", "/v1/generations"))
+    await control.fault("lost_before_commit", **CREATES)
     with pytest.raises(httpx.ReadError):
         await create(http)
-    assert emulator.ledger == []
+    assert await control.log("ledger") == []
     assert (await create(http)).status_code == 202
 
 
 async def test_a_reset_after_commit_is_charged(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    emulator.add_fault(Fault("lost_after_commit", "/v1/generations"))
+    await control.fault("lost_after_commit", **CREATES)
     with pytest.raises(httpx.ReadError):
         await create(http)
-    assert len(emulator.ledger) == 1
+    assert len(await control.log("ledger")) == 1
     assert (await create(http)).status_code == 202
 
 
 async def test_a_client_that_gives_up_leaves_the_service_working(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    emulator.add_fault(Fault("delay", "/v1/generations", seconds=0.3))
+    await control.fault("delay", **CREATES, seconds=0.3)
     with pytest.raises(httpx.ReadTimeout):
         await http.post("/v1/generations", json=WISH, timeout=0.1)
-    assert emulator.ledger == []
+    assert await control.log("ledger") == []
     await anyio.sleep(0.5)
-    assert len(emulator.ledger) == 1
+    assert len(await control.log("ledger")) == 1
 
 
 async def test_a_download_can_break_in_the_middle(
-    emulator: Emulator, http: httpx.AsyncClient
+    control: Control, http: httpx.AsyncClient
 ) -> None:
-    track = await finished(http)
-    emulator.add_fault(Fault("broken_download", "/audio/*", after_bytes=1000))
+    track = await finished(http, control)
+    await control.fault("broken_download", path="/audio/*", after_bytes=1000)
     got: list[bytes] = []
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
         await collect(http, track["audioUrl"], got)

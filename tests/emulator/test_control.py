@@ -171,7 +171,10 @@ async def test_every_setting_but_files_and_callables_is_there(
         ({"window": "sliding"}, "window must be one of fixed"),
         ({"refund_failed": 1}, "refund_failed must be true or false, got 1"),
         ({"start_time": "soon"}, "start_time must be a time such as"),
-        ({"audio": "x"}, "'audio' is unknown"),
+        ({"audio": "x"}, "audio cannot be set by JSON: start the emulator with"),
+        ({"state_dir": "x"}, "state_dir cannot be set by JSON: start the emulator"),
+        ({"on_request": "x"}, "on_request cannot be set by JSON: it is a function"),
+        ({"webhook_sender": 1}, "webhook_sender cannot be set by JSON: it is a"),
     ],
 )
 async def test_a_setting_that_cannot_be_changes_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import subprocess
 import sys
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from finetuning_async import (
     Account,
@@ -20,12 +23,29 @@ from finetuning_async import (
     Playlist,
     SoundEffect,
 )
-from finetuning_async.fastapi import public
+from finetuning_async.fastapi import (
+    SoundEffectResponse,
+    TrackPageResponse,
+    TrackResponse,
+    public,
+)
 
 HOOK = "https://me.example/hooks?token=s3cr3t"
 RAW = {"webhook": HOOK}
 TRACK = Generation(id="a", status="completed", webhook=HOOK, raw=RAW)
 EFFECT = SoundEffect(id="a", status="completed", webhook=HOOK, raw=RAW)
+MADE = Generation(
+    id="b",
+    status="completed",
+    kind="instrumental",
+    prompt="wind",
+    duration=30.5,
+    audio_url="https://media.example/b.mp3",
+    webhook=HOOK,
+    raw=RAW,
+    created_at=dt.datetime(2026, 3, 1, 20, 15, tzinfo=dt.UTC),
+    completed_at=dt.datetime(2026, 3, 1, 20, 15, 30, 123000, tzinfo=dt.UTC),
+)
 MODELS: list[Any] = [
     TRACK,
     EFFECT,
@@ -135,3 +155,39 @@ async def test_the_result_of_public_can_be_returned(track: Any) -> None:
         response = await browser.get("/")
     assert response.json()["id"] == "a"
     assert "s3cr3t" not in response.text
+
+
+@pytest.mark.parametrize("track", [TRACK, EFFECT, MADE], ids=["a", "effect", "made"])
+def test_the_response_of_a_track_is_what_public_returns(track: Any) -> None:
+    response = TrackResponse.of(track)
+    assert json.loads(response.model_dump_json()) == public(track)
+    assert response.model_dump(mode="json") == public(track)
+    assert TrackResponse.model_validate(public(track)) == response
+    assert "s3cr3t" not in response.model_dump_json()
+
+
+def test_a_response_model_sends_no_secret_and_documents_itself() -> None:
+    app = FastAPI()
+
+    @app.get("/one")
+    def one() -> TrackResponse:
+        return TrackResponse.of(MADE)
+
+    @app.get("/effect")
+    def effect() -> SoundEffectResponse:
+        return SoundEffectResponse.of(EFFECT)
+
+    @app.get("/page")
+    def page() -> TrackPageResponse:
+        return TrackPageResponse.of(MODELS[2])
+
+    with TestClient(app) as browser:
+        assert browser.get("/one").json() == public(MADE)
+        assert browser.get("/effect").json() == public(EFFECT)
+        found = browser.get("/page")
+        assert found.json()["items"] == [public(TRACK)]
+        assert "s3cr3t" not in found.text
+        schemas = browser.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("TrackResponse", "SoundEffectResponse", "TrackPageResponse"):
+        assert schemas[name]["examples"]
+    assert "webhook" not in str(schemas)

@@ -656,6 +656,17 @@ def test_two_openings_of_one_journal_see_each_other(
     two.close()
 
 
+def test_the_newest_of_a_prefix_are_paged_backwards(store: JournalStore) -> None:
+    keys = ["a:1", "b:1", "a%:1", "a:2", "a_:1", "A:1", "a:3"]
+    store.commit([Insert(new(key)) for key in keys])
+    first = store.newest("a:", None, 2)
+    assert [item.key for item in first] == ["a:3", "a:2"]
+    assert [item.key for item in store.newest("a:", first[-1].seq, 9)] == ["a:1"]
+    assert [item.key for item in store.newest("", None, 3)] == ["a:3", "A:1", "a_:1"]
+    assert [item.key for item in store.newest("a%", None, 9)] == ["a%:1"]
+    assert store.newest("a:4", None, 9) == []
+
+
 @pytest.mark.parametrize("kind", STORES[1:])
 def test_accounts_share_a_file_or_a_database_and_nothing_in_it(
     request: pytest.FixtureRequest, kind: str

@@ -84,9 +84,13 @@ async def _call_all(app: Any, url: str, track_id: str) -> dict[str, int]:
         browser.cookies.set("user", "the-only-one")
         for path, operations in app.openapi()["paths"].items():
             for method in operations:
-                filled = path.format(track_id=track_id, order="order-42")
+                filled = path.format(track_id=track_id, order="order-42", key="k")
                 response = await browser.request(
-                    method, filled, params={"tags": "rain"}
+                    method,
+                    filled,
+                    params={"tags": "rain"},
+                    json={"tags": "rain"} if method == "post" else None,
+                    headers={"Idempotency-Key": "k"},
                 )
                 found[f"{method} {path}"] = response.status_code
     return found

@@ -50,12 +50,14 @@ def test_ten_thousand_tracks_are_kept_and_read_fast(tmp_path: Path) -> None:
     bodies = [{"prompt": f"track {n}", "id": f"t{n}"} for n in range(10_000)]
     answer = httpx.post(f"{emulator.control_url}/tracks", json=bodies, timeout=60)
     assert answer.status_code == 201
+    assert memory(emulator.pid) < MEMORY
     emulator.stop()
     with emulator:
         for path in ("/v1/generations/t77", "/v1/me"):
             assert gets_per_second(emulator, path) > GETS_PER_SECOND
         page = httpx.get(f"{emulator.control_url}/tracks", timeout=60).json()
         assert page["total"] == 10_000
+        assert memory(emulator.pid) < MEMORY
         assert [track["id"] for track in page["tracks"][:2]] == ["t9999", "t9998"]
 
 

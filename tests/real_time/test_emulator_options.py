@@ -50,6 +50,12 @@ def ask(found: dict[str, Any], path: str, **more: Any) -> Any:
     return answer.json()
 
 
+def playlists(found: dict[str, Any]) -> set[tuple[str, int]]:
+    """Names and numbers of tracks."""
+    lists = ask(found, "/v1/playlists")["data"]["playlists"]
+    return {(entry["name"], entry["trackCount"]) for entry in lists}
+
+
 def options() -> dict[str, click.Option]:
     @emulator_options
     @click.command()
@@ -104,15 +110,12 @@ def test_options_come_before_the_seed_file(tmp_path: Path) -> None:
         assert settings["generation_time"] == [1, 2]
         rows = ask(found, "/v1/generations")["data"]["generations"]
         assert [row["id"] for row in rows] == ["rain-1"]
-        lists = ask(found, "/v1/playlists")["data"]["playlists"]
-        assert {(entry["name"], entry["trackCount"]) for entry in lists} == {
-            ("Rain", 1),
-            ("Own", 0),
-        }
+        assert playlists(found) == {("Rain", 1), ("Own", 0)}
         assert ask(found, "/v1/me")["error"]["code"] == "INTERNAL_ERROR"
         httpx.post(f"{found['url']}/_emulator/reset")
         assert ask(found, "/v1/me")["error"]["code"] == "INTERNAL_ERROR"
         assert len(ask(found, "/_emulator/tracks")["tracks"]) == 2
+        assert playlists(found) == {("Rain", 1), ("Own", 0)}
         assert len(ask(found, "/_emulator/accounts")["accounts"]) == 2
 
 

@@ -23,7 +23,9 @@ import pdoc
 import pdoc.doc
 import pdoc.render
 
+from tests.release import _guide_pages
 from tests.release._names import Name, first_names, modules, names
+from tests.release._tasks import METHODS, TASKS, front_page, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +37,7 @@ DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.\w+)*(\(\))?$")
 
 
 def build(folder: Path) -> None:
-    """Write one page per public module, an index, and a search index.
+    """Write one page per public module and guide, an index, and a search index.
 
     Raises:
         Warning: pdoc was not content.
@@ -53,6 +55,7 @@ def build(folder: Path) -> None:
     (folder / "search.js").write_text(
         pdoc.render.search_index(loaded), encoding="utf-8"
     )
+    _guide_pages.write(folder)
 
 
 def _module(name: str) -> pdoc.doc.Module:
@@ -61,12 +64,25 @@ def _module(name: str) -> pdoc.doc.Module:
     if hasattr(module.obj, "__all__"):
         for found in names(name):  # what is imported when first used
             vars(module.obj).setdefault(found.name, found.value)
+        if name == "finetuning_async":
+            _put_in_order(module)
         docstrings = {found.name: found.docstring for found in names(name)}
         for member in module.own_members:
             if isinstance(member, pdoc.doc.Variable):
                 member.docstring = docstrings[member.name]
     _show_examples(module)
     return module
+
+
+def _put_in_order(package: pdoc.doc.Module) -> None:
+    """Let the package's page begin with the client, and show its names by task."""
+    package.docstring = front_page(package.docstring) + "\n\n###### Guides\n\n"
+    package.docstring += _guide_pages.links("guides/")
+    first = [name for names_of_task in TASKS.values() for name in names_of_task]
+    package.members = ordered(package.members, first)
+    client = package.members["AsyncClient"]
+    assert isinstance(client, pdoc.doc.Class)
+    client.members = ordered(client.members, METHODS)
 
 
 class _Class(pdoc.doc.Class):

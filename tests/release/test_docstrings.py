@@ -47,6 +47,7 @@ CALLED_BY_US: Final = {
     "finetuning_async.journal.JournalStore.find_key",
     "finetuning_async.journal.JournalStore.find_track",
     "finetuning_async.journal.JournalStore.is_alive",
+    "finetuning_async.journal.JournalStore.newest",
     "finetuning_async.journal.JournalStore.page",
     "finetuning_async.journal.JournalStore.pending",
     "finetuning_async.journal.JournalStore.read_note",

@@ -12,6 +12,7 @@ from finetuning_async import (
     AsyncClient,
     FinetuningError,
     GenerationRequest,
+    IdempotencyConflictError,
     InvalidRequestError,
     SubmissionUnknownError,
 )
@@ -98,6 +99,75 @@ async def test_entries_of_a_state_that_there_is_not_are_refused(state: Any) -> N
     async with emulated(journal=MemoryJournal()) as (_, client):
         with pytest.raises(InvalidRequestError, match="planned, sending"):
             await anext(entries(client, state))
+
+
+async def test_what_is_added_is_sent_by_resume_and_paid_once() -> None:
+    places: list[int] = []
+    states: list[str] = []
+    async with emulated(journal=MemoryJournal()) as (emulator, client):
+        for _ in "12":  # the second changes nothing
+            entry = await client.journal.add(RAIN, share="ann")
+            assert (entry.state, entry.share) == ("planned", "ann")
+        for number in range(10):
+            await client.generations.create(f"song {number}")
+        accepted: list[str] = []
+        track = await client.resume(
+            "k",
+            on_waiting=lambda event: places.append(event.position),
+            on_submitted=lambda track: accepted.append(track.id),
+            on_update=lambda track: states.append(track.status),
+        )
+        assert accepted == [track.id]
+        assert places[0] == 0
+        assert states[-1] == "completed"
+        assert len(emulator.ledger) == 11
+        added = await client.journal.add(RAIN)
+        assert added.generation_id == track.id
+        found = await client.journal.find(track.id)
+        assert found == await client.journal.get("k")
+        assert await client.journal.find("no such track") is None
+
+
+async def test_what_is_added_is_sent_by_resume_all_in_a_later_process() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (emulator, client):
+        await client.journal.add(RAIN)
+        async with client.resume_all() as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert outcome.result().prompt == "rain"
+        assert len(emulator.ledger) == 1
+
+
+async def test_what_cannot_be_created_is_not_added() -> None:
+    journal = MemoryJournal()
+    async with emulated(journal=journal) as (_, client):
+        await client.journal.add(RAIN)
+        with pytest.raises(IdempotencyConflictError, match="tags"):
+            await client.journal.add(GenerationRequest("wind", idempotency_key="k"))
+        hook = "https://me.example/hook?token=1"
+        for request in (
+            GenerationRequest("rain"),
+            GenerationRequest("rain", bpm=1, idempotency_key="2"),
+            GenerationRequest("rain", webhook=hook, idempotency_key="3"),
+        ):
+            with pytest.raises(InvalidRequestError) as caught:
+                await client.journal.add(request)
+            assert "token" not in str(caught.value)
+        assert journal.states() == {"k": "planned"}
+
+
+async def test_the_newest_entries_of_a_prefix_are_paged() -> None:
+    async with emulated(journal=MemoryJournal()) as (_, client):
+        for key in ("ann:1", "bob:1", "ann:2", "ann:3"):
+            await client.journal.add(GenerationRequest("rain", idempotency_key=key))
+        page = await client.journal.newest("ann:", limit=2)
+        assert [entry.key for entry in page] == ["ann:3", "ann:2"]
+        rest = await client.journal.newest("ann:", before="ann:2")
+        assert [entry.key for entry in rest] == ["ann:1"]
+        with pytest.raises(InvalidRequestError, match="before"):
+            await client.journal.newest("ann:", before="ann:9")
+        with pytest.raises(InvalidRequestError, match="limit"):
+            await client.journal.newest(limit=0)
 
 
 async def test_what_is_forgotten_is_made_anew_and_paid_again() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,6 +15,8 @@ from finetuning_async.cli._options import (
     common_options,
     json_option,
     pass_common,
+    share_option,
+    shared_option,
 )
 from finetuning_async.cli._output import say, shown
 
@@ -26,6 +28,10 @@ Exit codes:
   3    some are; or some are held (possibly charged), see errors.jsonl
   130  Ctrl-C (143: SIGTERM): to resume, run the same command
 """
+
+ASSUMED_QUEUE: Final = 5
+"""Tracks in progress at once, where nothing is known. No source documents the number;
+the emulator has the same."""
 
 FOLDER = click.Path(path_type=Path)
 
@@ -49,7 +55,9 @@ def command() -> None:
     help="Format of INPUT; by default detected from its name or first line.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check and count the rows; create nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check and count the rows, and say how long they take; create nothing.",
 )
 @click.option(
     "--max-credits",
@@ -79,6 +87,15 @@ def command() -> None:
     flag_value="anew",
     help="Create such rows again, under other names; each costs another credit.",
 )
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tracks that the service lets be in progress at once, if you know it; a run"
+    f" learns it, a dry run assumes {ASSUMED_QUEUE}.",
+)
+@shared_option
+@share_option
 @click.option("--tags", is_flag=True, help="Write title, tempo and key into the MP3s.")
 @click.option(
     "--speed",
@@ -103,7 +120,7 @@ def run(common: CommonOptions, /, **options: Any) -> int:
     """
     from finetuning_async.cli._batch_run import execute  # slow to import
 
-    return execute(common, **options)
+    return execute(common, assumed_queue=ASSUMED_QUEUE, **options)
 
 
 @command.command()

@@ -17,6 +17,7 @@ from finetuning_async.cli._emulator_options import (
     emulator_options,
     given,
     read_seed,
+    with_playlists,
 )
 from finetuning_async.cli._emulator_output import print_start, request_log
 from finetuning_async.cli._error_exit import InvalidInputError
@@ -67,13 +68,13 @@ def command(
     it can be changed while it runs: http://127.0.0.1:8787/_emulator/openapi.json says
     how.
     """
-    seed, settings = read_seed(seed_file), given(options)
+    seed, settings = with_playlists(read_seed(seed_file), playlists), given(options)
     if settings.get("seed") is None and "seed" not in (seed.get("settings") or {}):
         # Ids that repeat from run to run would match those that a client remembers.
         settings["seed"] = secrets.randbits(31)
     if common.api_key_stdin:
         settings["api_key"] = read_key().reveal()
-    start = _Start(common, host, port, playlists, admin_token, as_json, ready_file)
+    start = _Start(common, host, port, admin_token, as_json, ready_file)
     with ExitStack() as stack:
         if not common.quiet and not as_json:
             settings["on_request"] = stack.enter_context(request_log())
@@ -87,7 +88,6 @@ class _Start:
     common: CommonOptions
     host: str
     port: int
-    playlists: tuple[str, ...]
     admin_token: str | None
     as_json: bool
     ready_file: Path | None
@@ -119,9 +119,6 @@ async def _serve(start: _Start, emulator: Emulator) -> None:
                 emulator, host=start.host, port=start.port, admin_token=token
             )
             url = await stack.enter_async_context(server)
-            if not emulator.restored:
-                for name in start.playlists:
-                    emulator.add_playlist(name)
             _announce(start, emulator, url)
             await anyio.sleep_forever()
     except* OSError as errors:
@@ -135,7 +132,7 @@ async def _enter(stack: AsyncExitStack, emulator: Emulator) -> None:
     try:
         await stack.enter_async_context(emulator)
     except ValueError as wrong:
-        raise InvalidInputError(f"the seed file is not allowed: {wrong}") from None
+        raise InvalidInputError(f"it cannot start with this: {wrong}") from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
 

@@ -6,10 +6,11 @@ Requests of the control API are neither counted nor logged, and no fault hits th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from finetuning_async.emulator._admin import _handlers as h
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from finetuning_async.emulator._middleware import App, Receive, Scope, Send
     from finetuning_async.emulator._service import Service
 
 PREFIX = "/_emulator"
 HEADERS = {"X-Emulator": "1", "Cache-Control": "no-store"}
+_dumps = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
 CODES = {400: "VALIDATION_ERROR", 404: "NOT_FOUND", 409: "CONFLICT"}
 ROUTES: tuple[tuple[str, str, Callable[[Host, Service, Call], tuple[Any, int]]], ...]
 ROUTES = (
@@ -102,9 +105,28 @@ class ControlApp:
                 data, status = handler(self._host, self._service(), call)
             except ControlError as error:
                 return _error(error.status, CODES[error.status], error.message)
-            return JSONResponse(data, status, HEADERS)
+            text = _json(data)
+            return Response(text, status, HEADERS, media_type="application/json")
 
         return endpoint
+
+
+def _json(data: Any) -> str:
+    """JSON of what a handler returned.
+
+    Its rows, if it has an iterator of them, are made one by one: ten thousand at once
+    would take more memory than the tracks themselves.
+    """
+    if not isinstance(data, dict):
+        return _dumps(data)
+    members = (f"{_dumps(name)}:{_member(value)}" for name, value in data.items())
+    return "{" + ",".join(members) + "}"
+
+
+def _member(value: Any) -> str:
+    if isinstance(value, Iterator):
+        return "[" + ",".join(map(_dumps, value)) + "]"
+    return _dumps(value)
 
 
 async def _page(_request: Request) -> Response:

@@ -9,7 +9,11 @@ from finetuning_async.emulator._admin._service_paths import json_body, json_resp
 
 _TRACKS = ("limit", "offset", "status", "kind", "api_key")
 _REQUESTS = ("method", "path", "status", "code", "counted", "delivered", "fault")
-_LATER = "Settings in `reset_only` wait for a reset; they are in `after_reset` until it"
+_LATER = (
+    "Settings in `reset_only` wait for a reset; they are in `after_reset` until it."
+    " `audio` and `state_dir` are options of the command line, `webhook_sender` and"
+    " `on_request` functions in Python: none of them can be set here"
+)
 _FILTERS = "`since` and `limit` are numbers; the others are patterns such as `/v1/*`"
 _ERRORS = {
     "400": "A value is not allowed",

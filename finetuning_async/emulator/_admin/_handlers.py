@@ -1,7 +1,8 @@
 """What each method and path of the control API does; nothing here awaits.
 
 A handler takes the emulator, its service and the call, and returns the response's data
-and status. It raises `ControlError` for what cannot be carried out.
+and status; rows of the data may be an iterator, which is used at once. It raises
+`ControlError` for what cannot be carried out.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def get_settings(host: Host, service: Service, _call: Call) -> Result:
 
 def patch_settings(host: Host, service: Service, call: Call) -> Result:
     """Change settings; those that wait for a reset are in ``after_reset``."""
-    body = _body(call, tuple(_fields.hints_of(EmulatorSettings)))
+    body = _body(call)
     try:
         host.configure(**_fields.read(EmulatorSettings, body))
     except ValueError as error:
@@ -141,7 +142,7 @@ def get_tracks(_host: Host, service: Service, call: Call) -> Result:
         and query.get("kind") in (None, job.kind)
         and query.get("api_key") in (None, job.owner.api_key)
     ]
-    rows = [_views.track(service, job) for job in found[offset : offset + limit]]
+    rows = (_views.track(service, job) for job in found[offset : offset + limit])
     return {"tracks": rows, "total": len(found)}, 200
 
 
@@ -150,7 +151,7 @@ def post_tracks(_host: Host, service: Service, call: Call) -> Result:
     if not isinstance(call.body, list):
         return _views.track(service, _control.add_track(service, call.body)), 201
     made = [_control.add_track(service, body) for body in call.body]
-    return {"tracks": [_views.track(service, job) for job in made]}, 201
+    return {"tracks": (_views.track(service, job) for job in made)}, 201
 
 
 def get_track(_host: Host, service: Service, call: Call) -> Result:
@@ -272,11 +273,12 @@ def _matches(value: Any, wanted: str) -> bool:
     return fnmatchcase("" if value is None else str(value), wanted)
 
 
-def _body(call: Call, names: Sequence[str]) -> Mapping[str, Any]:
+def _body(call: Call, names: Sequence[str] | None = None) -> Mapping[str, Any]:
+    """The body, an object with members of these names, or of any."""
     if not isinstance(call.body, dict):
         raise ControlError(f"the body must be a JSON object, got {call.body!r}")
-    unknown = [name for name in call.body if name not in names]
-    if unknown:
+    unknown = [name for name in call.body if names and name not in names]
+    if names and unknown:
         message = f"{unknown[0]!r} is unknown; known are {', '.join(names)}"
         raise ControlError(message)
     found: Mapping[str, Any] = call.body
