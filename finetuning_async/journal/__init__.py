@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         FIELDS as FIELDS,
         REQUESTS as REQUESTS,
         SHORT_LENGTH as SHORT_LENGTH,
+        Added as Added,
         Item as Item,
         ItemFactory as ItemFactory,
         NewItem as NewItem,
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
         Usage as Usage,
         booking_of as booking_of,
         charge_delay as charge_delay,
+        first_refusal as first_refusal,
         parameters as parameters,
         sql as sql,
     )
@@ -170,7 +172,6 @@ if TYPE_CHECKING:
     )
     from finetuning_async.journal._store import (
         NOT_PENDING as NOT_PENDING,
-        Added as Added,
         Change as Change,
         Committed as Committed,
         Delete as Delete,
@@ -216,6 +217,7 @@ else:
                 "with_free_name",
             ),
             "._records": (
+                "Added",
                 "BATCH_REQUESTS",
                 "DIGEST_LENGTH",
                 "FIELDS",
@@ -242,6 +244,7 @@ else:
                 "Usage",
                 "booking_of",
                 "charge_delay",
+                "first_refusal",
                 "parameters",
                 "sql",
             ),
@@ -291,7 +294,6 @@ else:
                 "step",
             ),
             "._store": (
-                "Added",
                 "Change",
                 "Committed",
                 "Delete",

@@ -335,3 +335,23 @@ class Summary:
             "credits_spent": self.accepts,
             "credits_possibly_spent": self.in_doubt,
         }
+
+
+@attrs.frozen
+class Added:
+    """How many items of one `Batch.add` were new.
+
+    Attributes:
+        new: How many were added.
+        known: How many were in the journal already.
+
+    Example:
+        from finetuning_async.batch import Batch
+
+        async with Batch(client, "album") as batch:
+            added = await batch.add([GenerationRequest("rain")])
+            print(added.new, "new,", added.known, "known")
+    """
+
+    new: int
+    known: int

@@ -76,6 +76,29 @@ class Usage:
         return limit.refusal(self.spent, self.reserved, self.spent_at, now)
 
 
+def first_refusal(
+    limits: Iterable[CreditLimit],
+    usage: Callable[[CreditLimit], Usage],
+    now: float,
+    *,
+    reserved: bool,
+) -> BudgetExceededError | None:
+    """The error of the first limit that allows no credit more.
+
+    Args:
+        limits: The limits.
+        usage: What counts of one.
+        now: The time of the store, in seconds since 1970.
+        reserved: Whether what is reserved counts as well as what is spent.
+    """
+    for limit in limits:
+        used = usage(limit)
+        counted = used if reserved else attrs.evolve(used, reserved=0)
+        if error := counted.refusal(limit, now):
+            return error
+    return None
+
+
 def cost_of(item: Item) -> int:
     """The credits that an item has cost, or may have."""
     entry = item.entry

@@ -19,7 +19,13 @@ from finetuning_async.journal._outcomes import (
     version,
     with_free_name,
 )
-from finetuning_async.journal._records import SHORT_LENGTH, Item, NewItem, Summary
+from finetuning_async.journal._records import (
+    SHORT_LENGTH,
+    Added,
+    Item,
+    NewItem,
+    Summary,
+)
 from finetuning_async.journal._spending import (
     BOOK,
     SPENT_AT,
@@ -28,6 +34,7 @@ from finetuning_async.journal._spending import (
     Usage,
     booking_of,
     charge_delay,
+    first_refusal,
     parameters,
     sql,
 )
@@ -46,7 +53,6 @@ from finetuning_async.journal._sqlite_file import SQLiteFile
 from finetuning_async.journal._state_machine import STATES, Entry, State
 from finetuning_async.journal._store import (
     NOT_PENDING,
-    Added,
     Insert,
     Update,
     commit_update,
@@ -242,12 +248,12 @@ class SQLiteStore:
         reserved: bool = True,
     ) -> BudgetExceededError | None:
         """The error of the first limit that allows no credit more."""
-        for limit in limits:
-            usage = self._usage(db, limit, seq, name)
-            counted = usage if reserved else attrs.evolve(usage, reserved=0)
-            if error := counted.refusal(limit, self.now()):
-                return error
-        return None
+        return first_refusal(
+            limits,
+            lambda limit: self._usage(db, limit, seq, name),
+            self.now(),
+            reserved=reserved,
+        )
 
     def _usage(
         self, db: sqlite3.Connection, limit: CreditLimit, seq: int = 0, name: str = ""

@@ -26,11 +26,18 @@ from finetuning_async.journal._outcomes import (
     version,
     with_free_name,
 )
-from finetuning_async.journal._records import Item, NewItem, Summary, costs_credits
+from finetuning_async.journal._records import (
+    Added,
+    Item,
+    NewItem,
+    Summary,
+    costs_credits,
+)
 from finetuning_async.journal._spending import (
     Booking,
     booking_of,
     charge_delay,
+    first_refusal,
     usage_of,
 )
 from finetuning_async.journal._state_machine import STATES, Entry, State
@@ -40,26 +47,6 @@ if TYPE_CHECKING:
 
     from finetuning_async._errors import BudgetExceededError
     from finetuning_async.journal._spending import Usage
-
-
-@attrs.frozen
-class Added:
-    """How many items of one `Batch.add` were new.
-
-    Attributes:
-        new: How many were added.
-        known: How many were in the journal already.
-
-    Example:
-        from finetuning_async.batch import Batch
-
-        async with Batch(client, "album") as batch:
-            added = await batch.add([GenerationRequest("rain")])
-            print(added.new, "new,", added.known, "known")
-    """
-
-    new: int
-    known: int
 
 
 @attrs.frozen
@@ -339,12 +326,12 @@ class MemoryStore:
         *,
         reserved: bool = True,
     ) -> BudgetExceededError | None:
-        for limit in limits:
-            usage = self._usage(limit, seq, name)
-            counted = usage if reserved else attrs.evolve(usage, reserved=0)
-            if error := counted.refusal(limit, self.now()):
-                return error
-        return None
+        return first_refusal(
+            limits,
+            lambda limit: self._usage(limit, seq, name),
+            self.now(),
+            reserved=reserved,
+        )
 
     def usage(self, limit: CreditLimit) -> Usage:
         """As `JournalStore.usage`."""

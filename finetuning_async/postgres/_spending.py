@@ -16,6 +16,7 @@ from finetuning_async.journal import (
     UNBOOK,
     USAGE,
     Usage,
+    first_refusal,
     parameters,
     sql,
 )
@@ -59,12 +60,12 @@ class Spending:
         self, limits: Iterable[CreditLimit], *, reserved: bool, **but: Any
     ) -> BudgetExceededError | None:
         """The error of the first limit that allows no credit more."""
-        for limit in limits:
-            usage = self.usage(limit, **but)
-            counted = usage if reserved else attrs.evolve(usage, reserved=0)
-            if error := counted.refusal(limit, self.now):
-                return error
-        return None
+        return first_refusal(
+            limits,
+            lambda limit: self.usage(limit, **but),
+            self.now,
+            reserved=reserved,
+        )
 
     def book(self, booking: Booking, at: float) -> None:
         """Write a booking, in place of what its name had before."""
