@@ -30,11 +30,13 @@ class CreditLimit:
         credits: The most that may be spent.
         per: In any so many seconds; `None` for in all.
         share: Only credits of this share count; `None` for all.
+        name: What messages call it.
     """
 
     credits: int
     per: float | None = None
     share: str | None = None
+    name: str = "the budget"
 
     def since(self, now: float) -> float:
         """What was spent until this moment, and at it, counts no more."""
@@ -63,7 +65,7 @@ class CreditLimit:
         period = "" if self.per is None else f" in any {self.per:g} s"
         waiting = f" and {reserved} reserved for creates that wait" if reserved else ""
         wait = self._retry_after(spent + reserved, spent_at, now)
-        advice = "raise the budget" if wait is None else f"try again in {wait:.0f} s"
+        advice = f"raise {self.name}" if wait is None else f"try again in {wait:.0f} s"
         return BudgetExceededError(
             f"nothing was sent: {spent} of {self.credits} credits{whose}{period} are"
             f" spent{waiting}; {advice}",

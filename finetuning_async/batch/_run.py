@@ -25,11 +25,14 @@ from finetuning_async._errors import (
 )
 from finetuning_async._runtime import in_thread
 from finetuning_async.batch._audio_files import save
+from finetuning_async.batch._options import limits_of
 from finetuning_async.batch._outputs import result_json
 from finetuning_async.journal import (
     Door,
     Pause,
     Retry,
+    Usage,
+    first_refusal,
     is_fatal,
     lookalike_key,
     retry_delay,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from finetuning_async._client import AsyncClient
+    from finetuning_async._pacing import CreditLimit
     from finetuning_async._submission import Submission
     from finetuning_async.batch._folder import Folder
     from finetuning_async.batch._options import Options
@@ -70,6 +74,7 @@ class Run:
         on_ended: Called with each item that is downloaded, failed or held.
 
     Attributes:
+        limits: What all runs together may spend.
         downloads: Limits the downloads at a time.
         paused: Why nothing more is created: ``stopped``, ``credits``, ``max_credits``,
             ``budget``, ``disk``; `None` while creating goes on.
@@ -91,6 +96,7 @@ class Run:
         self.outputs = outputs
         self.options = options
         self.on_ended = on_ended
+        self.limits = limits_of(options)
         self.downloads = anyio.Semaphore(options.downloads)
         self.paused: str | None = None
         self.pause_message: str | None = None
@@ -184,20 +190,22 @@ class Run:
                 f"only {free / 1e6:.1f} MB are free on the disk of {self.folder.path},"
                 f" but tracks in progress may need {needed / 1e6:.0f} MB",
             )
-        most = self.options.max_credits
-        if most is None or self.paused is not None:
+        if self.paused is not None:
             return True
-        # A create that is not committed to be sent is not in `spent` yet, and may still
-        # end without a charge. Only when none is left is the limit really reached.
-        coming = sum(door.item.entry.state == "planned" for door in self._creating)
-        if self.engine.journal.summary.spent + coming < most:
+        # A create that is not committed to be sent is reserved, and may still end
+        # without a charge. Only when none is left is the limit really reached.
+        reserved = sum(door.item.entry.state == "planned" for door in self._creating)
+        refused = self._refusal(reserved)
+        if refused is None:
             return True
         if not self._creating:
-            self.pause(
-                "max_credits",
-                f"{most} credits are spent, the most that max_credits allows",
-            )
+            self.pause("max_credits", refused.message)
         return self.paused is not None
+
+    def _refusal(self, reserved: int) -> BudgetExceededError | None:
+        """The error for one more create beside those spent and reserved."""
+        used = Usage(self.engine.journal.summary.spent, reserved)
+        return first_refusal(self.limits, lambda _: used, 0.0, reserved=True)
 
     def pause(self, code: str, message: str) -> None:
         """Create nothing more; the first reason is kept."""
@@ -289,6 +297,11 @@ class ItemDoor(Door):
         self.holds_slot = holds_slot
         self.scope = anyio.CancelScope()
         self._run = run
+
+    @property
+    def limits(self) -> tuple[CreditLimit, ...]:
+        """Those of the run."""
+        return self._run.limits
 
     async def before_create(self, item: Item) -> Item | float:
         """Read the credits now and then; an item without a slot waits for one."""

